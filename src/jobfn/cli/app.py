@@ -1,0 +1,76 @@
+"""All verbs together, and how a command ends: one clear line for what went wrong, never a traceback.
+
+Exit codes: 0 done; 1 it could not be done (no database, a refused job); 2 wrong use, settings or files; 130 Ctrl-C.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import typer
+
+from jobfn.cli import db, enqueue, run_verbs
+from jobfn.errors import ConfigurationError, JobfnError
+
+# typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
+_ClickError = cast("type[Exception]", typer.BadParameter.__mro__[2])
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="jobfn",
+    help="Put work behind a database row: run job functions, the platform side, and both together.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+run_verbs.add_to(app)
+enqueue.add_to(app)
+app.add_typer(db.app, name="db")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.metadata.version("jobfn"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Put work behind a database row: run job functions, the platform side, and both together."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line. Returns the exit code."""
+    try:
+        code = typer.main.get_command(app).main(list(arguments), prog_name="jobfn", standalone_mode=False)
+    except _ClickError as error:
+        sys.stderr.write(_one_line(error))
+        return WRONG_USE
+    except ConfigurationError as error:
+        sys.stderr.write(f"jobfn: {error}\n")
+        return WRONG_USE
+    except JobfnError as error:
+        sys.stderr.write(f"jobfn: {error}\n")
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return DONE
+    return code if isinstance(code, int) else DONE
+
+
+def _one_line(error: Any) -> str:
+    """What was wrong with a command line, and where to read on; its help where nothing was said at all."""
+    message: str = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"{message}\n"
+    context = getattr(error, "ctx", None)
+    read_on = f" (see: {context.command_path} --help)" if context is not None else ""
+    return f"jobfn: {message}{read_on}\n"

@@ -1,0 +1,76 @@
+"""``jobfn enqueue``: add one job by hand."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.database.connection import connect
+from jobfn.database.jobs import NewJob, enqueue
+from jobfn.errors import ConfigurationError
+
+EXAMPLE = """example: jobfn enqueue process_invoice '{"id": "42"}'"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("enqueue", epilog=EXAMPLE)(enqueue_command)
+
+
+def enqueue_command(
+    task: Annotated[str, typer.Argument(help="The task identifier.", show_default=False)],
+    payload: Annotated[str, typer.Argument(help="The payload, JSON; - reads it from standard input.")] = "{}",
+    key: Annotated[str | None, typer.Option(help="Job key: at most one waiting job has it.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Named queue: its jobs run one at a time.")] = None,
+    run_at: Annotated[
+        str | None, typer.Option(help="Not before: ISO 8601, such as 2030-01-31T09:00+01:00.", metavar="TIME")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)] = 0,
+    max_attempts: Annotated[int, typer.Option(help="How often it may be tried.", min=1, max=2**31 - 1)] = 25,
+    database_id: Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID")] = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Add one job and print its id."""
+    job = NewJob(
+        task=task,
+        payload=_payload(payload),
+        key=key,
+        queue=queue,
+        run_at=_time(run_at),
+        max_attempts=max_attempts,
+        priority=priority,
+        database_id=str(database_id) if database_id is not None else None,
+    )
+
+    async def work() -> int:
+        connection = await connect(database_of(database_url), application_name="jobfn-enqueue")
+        try:
+            return await enqueue(connection, schema_of(), job)
+        finally:
+            await connection.close()
+
+    typer.echo(in_loop(work()))
+
+
+def _payload(text: str) -> str:
+    if text == "-":
+        text = sys.stdin.read()
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the payload is no JSON ({error}): quote it for the shell, '{{\"id\": 1}}'") from None
+    return text
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"--run-at {text!r} is no ISO 8601 time, such as 2030-01-31T09:00+01:00") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -1,0 +1,88 @@
+"""``jobfn serve``, ``service`` and ``dev``: what keeps running until it is told to stop."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobfn import logs
+from jobfn.cli.targets import in_loop
+from jobfn.database.connection import address_from, names_a_database
+from jobfn.function.loading import load_app
+from jobfn.function.serve import port_from, serve
+from jobfn.hosting import stop_signals
+from jobfn.worker.settings import ServiceSettings
+
+Target = Annotated[
+    str, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py, or shop.functions.", show_default=False)
+]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="Requests at a time. Default: JOBS_CONCURRENCY, else 16.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command("dev", epilog="example: jobfn dev functions.py")(dev_command)
+    app.command("serve", epilog="example: jobfn serve functions.py --port 8080")(serve_command)
+    app.command("service", epilog="example: DATABASE_URL=postgresql://localhost/shop jobfn service")(service_command)
+
+
+def serve_command(
+    target: Target,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: PORT, else 8080.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  - as a container does
+) -> None:
+    """Run only the function app, as a container does."""
+    logs.configure()
+    serve(load_app(target), host=host, port=port if port is not None else port_from(os.environ))
+
+
+def service_command(concurrency: Concurrency = None) -> None:
+    """Run only the platform side: worker and callback server, configured by the environment."""
+    from jobfn.service import run_service  # noqa: PLC0415  - each verb loads what it runs
+
+    logs.configure()
+    settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
+
+    async def work() -> None:
+        with stop_signals() as stop:
+            await run_service(settings, stop)
+
+    in_loop(work())
+
+
+def dev_command(
+    target: Target,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="A test database. Default: DATABASE_URL, else PG*, else an embedded PostgreSQL."
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the function app; 0: any free one.")] = 8080,
+    callback_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the callback server; 0: any free one.")] = 0,
+    concurrency: Concurrency = None,
+    reload: Annotated[bool, typer.Option(help="Restart the function app when a file is saved.")] = True,
+    enqueue: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="TASK JSON", help="Add this job once everything runs.")
+    ] = None,
+) -> None:
+    """Run everything: PostgreSQL, function app, worker, callback server, with reload on save."""
+    from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
+
+    logs.configure()
+    named = names_a_database(os.environ)
+    options = DevOptions(
+        target=target,
+        project=Path.cwd(),
+        database_url=database_url or address_from(os.environ),
+        embedded=database_url is None and not named,
+        port=port,
+        callback_port=callback_port,
+        concurrency=concurrency,
+        reload=reload,
+        enqueue=enqueue,
+    )
+    in_loop(run_dev(options))

@@ -1,0 +1,116 @@
+"""How PostgreSQL is reached: an address from the settings, a pool, and driver errors made readable.
+
+Read next: ``jobs.py``, which runs statements on these connections.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import stamina
+
+from jobfn.errors import ConfigurationError, DatabaseUnreachable
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10.0
+
+#: What a statement raises when the connection, not the statement, is at fault: wait and try again.
+CONNECTION_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    DatabaseUnreachable,
+)
+
+
+def address_from(environ: Mapping[str, str]) -> str | None:
+    """The database that the environment names: ``DATABASE_URL``, else None, and the driver reads ``PG*`` itself."""
+    return environ.get("DATABASE_URL") or None
+
+
+def names_a_database(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names a database at all: ``DATABASE_URL``, or ``PG*`` with a host or a database."""
+    return any(environ.get(name) for name in ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGSERVICE"))
+
+
+def shown(dsn: str | None) -> str:
+    """An address fit for a message or a log: without its password."""
+    if dsn is None:
+        return "the database of PGHOST, PGPORT, PGUSER, PGDATABASE"
+    parts = urlsplit(dsn)
+    if parts.password:
+        return dsn.replace(f":{parts.password}@", ":***@", 1)
+    return dsn
+
+
+async def connect(dsn: str | None, *, application_name: str) -> "asyncpg.Connection[Any]":
+    """One connection.
+
+    Args:
+        dsn: ``postgresql://...``; None for the ``PG*`` variables and the client's own defaults.
+        application_name: What ``pg_stat_activity`` shows.
+
+    Raises:
+        DatabaseUnreachable: No connection can be made; names the address and the reason.
+        ConfigurationError: The address is no address.
+    """
+    with readable_errors(dsn):
+        return await asyncpg.connect(
+            dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": application_name}
+        )
+
+
+@contextlib.asynccontextmanager
+async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIterator[asyncpg.Pool[Any]]":
+    """A pool of at most ``size`` connections, closed with the block. Arguments and errors as ``connect``."""
+    with readable_errors(dsn):
+        created = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": application_name},
+        )
+    try:
+        yield created
+    finally:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await created.close()
+        except TimeoutError:
+            created.terminate()
+
+
+@contextlib.contextmanager
+def readable_errors(dsn: str | None) -> Iterator[None]:
+    """Turn what the driver raises while connecting into errors that say what to do."""
+    try:
+        yield
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise DatabaseUnreachable(f"{shown(dsn)} refused the login: {error}. Check user and password") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseUnreachable(f"{shown(dsn)}: {error}. Create it (createdb), or name another") from error
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise ConfigurationError(f"{shown(dsn)} is no database address: {error}") from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnreachable(
+            f"{shown(dsn)} cannot be reached: {error or type(error).__name__}. Is PostgreSQL running there?"
+        ) from error
+
+
+async def until_connected(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the database answers: after a lost connection again, with pauses that grow to five seconds."""
+    async for attempt in stamina.retry_context(
+        on=CONNECTION_LOST, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
+    ):
+        with attempt:
+            return await call()
+    raise AssertionError("unreachable: without a limit, the loop above ends by returning")

@@ -1,0 +1,1 @@
+select (@schema@.complete_job($1, $2)).id

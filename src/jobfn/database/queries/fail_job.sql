@@ -1,0 +1,1 @@
+select (@schema@.fail_job($1, $2, $3)).id

@@ -1,0 +1,1 @@
+select @schema@.release_jobs($1)

@@ -1,0 +1,214 @@
+-- Schedules: add_scheduled_job in every form that people write, and what a scheduler needs (contract section 3).
+
+create function @schema@.insert_scheduled_job(
+    database_id uuid,
+    identifier text,
+    payload json,
+    schedule_info json,
+    job_key text,
+    queue_name text,
+    max_attempts int,
+    priority int
+) returns @schema@.scheduled_jobs
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_schedule @schema@.scheduled_jobs;
+begin
+    if coalesce(json_typeof(insert_scheduled_job.schedule_info), 'null') <> 'object' then
+        raise exception 'INVALID_SCHEDULE'
+            using hint = 'schedule_info is an object: {"rule": "0 9 * * *"}, or parts such as {"hour": 9, "minute": 0}.';
+    end if;
+    insert into @schema@.scheduled_jobs as s (
+        database_id, actor_id, task_identifier, payload, schedule_info, key, queue_name, max_attempts, priority
+    ) values (
+        insert_scheduled_job.database_id,
+        @schema@.session_claim('jwt.claims.user_id'),
+        insert_scheduled_job.identifier,
+        coalesce(insert_scheduled_job.payload, '{}'),
+        insert_scheduled_job.schedule_info,
+        insert_scheduled_job.job_key,
+        insert_scheduled_job.queue_name,
+        coalesce(insert_scheduled_job.max_attempts, 25),
+        coalesce(insert_scheduled_job.priority, 0)
+    )
+    on conflict (key) do update set
+        database_id = excluded.database_id,
+        actor_id = excluded.actor_id,
+        task_identifier = excluded.task_identifier,
+        payload = excluded.payload,
+        schedule_info = excluded.schedule_info,
+        queue_name = excluded.queue_name,
+        max_attempts = excluded.max_attempts,
+        priority = excluded.priority,
+        last_error = null,
+        updated_at = now()
+    returning s.* into v_schedule;
+    return v_schedule;
+end
+$$;
+
+comment on function @schema@.insert_scheduled_job(uuid, text, json, json, text, text, int, int) is
+    'What every form of add_scheduled_job ends in. A schedule of the same key is replaced.';
+
+create function @schema@.add_scheduled_job(
+    identifier text,
+    cron text,
+    payload json default '{}',
+    job_key text default null,
+    queue_name text default null,
+    max_attempts int default 25,
+    priority int default 0
+) returns @schema@.scheduled_jobs
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if ltrim(cron) like '{%' then
+        -- add_scheduled_job('x', '{}', '{"rule": ...}') in untyped literals is found here rather than in the
+        -- platform's form, because PostgreSQL prefers text: no cron rule begins with a brace.
+        return @schema@.insert_scheduled_job(
+            @schema@.session_claim('jwt.claims.database_id'),
+            identifier, cron::json, payload, job_key, queue_name, max_attempts, priority
+        );
+    end if;
+    if coalesce(btrim(cron), '') = '' then
+        raise exception 'INVALID_SCHEDULE' using hint = 'A cron rule has five fields, such as 0 9 * * *.';
+    end if;
+    return @schema@.insert_scheduled_job(
+        @schema@.session_claim('jwt.claims.database_id'),
+        identifier, payload, json_build_object('rule', cron), job_key, queue_name, max_attempts, priority
+    );
+end
+$$;
+
+comment on function @schema@.add_scheduled_job(text, text, json, text, text, int, int) is
+    'Schedule a job by a cron rule of five fields, or six with seconds first.';
+
+create function @schema@.add_scheduled_job(
+    identifier text,
+    payload json,
+    schedule_info json,
+    job_key text default null,
+    queue_name text default null,
+    max_attempts int default 25,
+    priority int default 0
+) returns @schema@.scheduled_jobs
+    language sql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select * from @schema@.insert_scheduled_job(
+        @schema@.session_claim('jwt.claims.database_id'),
+        identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+    )
+$$;
+
+comment on function @schema@.add_scheduled_job(text, json, json, text, text, int, int) is
+    'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
+
+create function @schema@.add_scheduled_job(
+    db_id uuid,
+    identifier text,
+    payload json default '{}',
+    schedule_info json default '{}',
+    job_key text default null,
+    queue_name text default null,
+    max_attempts int default 25,
+    priority int default 0
+) returns @schema@.scheduled_jobs
+    language sql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select * from @schema@.insert_scheduled_job(
+        db_id, identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+    )
+$$;
+
+comment on function @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int) is
+    'The older form of add_scheduled_job, with the tenant given.';
+
+create function @schema@.get_scheduled_job(worker_id text, task_identifiers text[] default null)
+    returns @schema@.scheduled_jobs
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule @schema@.scheduled_jobs;
+begin
+    if worker_id is null or length(worker_id) < 4 then
+        raise exception 'INVALID_WORKER_ID' using hint = 'A scheduler id has at least 4 characters.';
+    end if;
+    update @schema@.scheduled_jobs s
+    set locked_by = worker_id, locked_at = now()
+    where s.id = (
+        select free.id from @schema@.scheduled_jobs free
+        where free.locked_at is null
+            and (task_identifiers is null or free.task_identifier = any (task_identifiers))
+        order by free.priority, free.id
+        limit 1
+        for update skip locked
+    )
+    returning s.* into v_schedule;
+    return v_schedule;
+end
+$$;
+
+comment on function @schema@.get_scheduled_job(text, text[]) is
+    'Lock the next unlocked schedule for a scheduler; all null when there is none.';
+
+create function @schema@.run_scheduled_job(id bigint, job_expiry interval default '1 hours')
+    returns @schema@.jobs
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_schedule @schema@.scheduled_jobs;
+    v_job @schema@.jobs;
+begin
+    select s.* into v_schedule from @schema@.scheduled_jobs s where s.id = run_scheduled_job.id for update;
+    if not found then
+        return null;
+    end if;
+    perform from @schema@.jobs j
+    where j.id = v_schedule.last_scheduled_id
+        and not (j.exhausted and j.locked_at is null)
+        and (j.locked_at is null or j.locked_at >= now() - job_expiry);
+    if found then
+        raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
+    end if;
+    v_job := @schema@.insert_job(
+        v_schedule.database_id, v_schedule.actor_id, v_schedule.task_identifier, v_schedule.payload,
+        v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts, v_schedule.priority
+    );
+    if v_schedule.entity_id is not null then
+        update @schema@.jobs j set entity_id = v_schedule.entity_id
+        where j.id = v_job.id
+        returning j.* into v_job;
+    end if;
+    update @schema@.scheduled_jobs s
+    set last_scheduled = now(), last_scheduled_id = v_job.id
+    where s.id = run_scheduled_job.id;
+    return v_job;
+end
+$$;
+
+comment on function @schema@.run_scheduled_job(bigint, interval) is
+    'Enqueue a schedule''s job now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
+
+create function @schema@.release_scheduled_jobs(worker_id text, ids bigint[] default null) returns void
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+    update @schema@.scheduled_jobs s
+    set locked_at = null, locked_by = null
+    where s.locked_by = worker_id and (ids is null or s.id = any (ids))
+$$;
+
+comment on function @schema@.release_scheduled_jobs(text, bigint[]) is
+    'Unlock the schedules that this scheduler holds, or some of them.';

@@ -1,0 +1,186 @@
+"""``jobfn dev``: PostgreSQL, the function app with reload on save, worker and callback server, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobfn import logs
+from jobfn.database.connection import connect, shown
+from jobfn.database.jobs import NewJob, enqueue
+from jobfn.database.migrate import SchemaKind, kind_of, migrate
+from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
+from jobfn.devserver.reload import FunctionProcess, saved
+from jobfn.devserver.state import DevState
+from jobfn.errors import ConfigurationError
+from jobfn.hosting import bind, stop_signals
+from jobfn.service import run_service
+from jobfn.worker.settings import ServiceSettings
+
+LOOPBACK = "127.0.0.1"
+WORKER_ID = "jobfn-dev"
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """What ``jobfn dev`` was asked for.
+
+    Attributes:
+        target: ``FILE_OR_MODULE[:app]``.
+        project: The folder it runs in.
+        database_url: The database; None for ``PG*``, or for the embedded one.
+        embedded: Whether to start the embedded PostgreSQL.
+        port: Of the function app; 0 for any free one.
+        callback_port: Of the callback server; 0 for any free one.
+        concurrency: Requests at a time; None for the settings'.
+        reload: Whether a saved file restarts the function app.
+        enqueue: A task and its payload, JSON, to add once everything runs.
+    """
+
+    target: str
+    project: Path
+    database_url: str | None = None
+    embedded: bool = True
+    port: int = 8080
+    callback_port: int = 0
+    concurrency: int | None = None
+    reload: bool = True
+    enqueue: tuple[str, str] | None = None
+
+
+async def run_dev(options: DevOptions) -> None:
+    """Run everything until SIGINT or SIGTERM; leave no process and no lock behind.
+
+    Raises:
+        ConfigurationError: The file is not there, a port is taken, or PostgreSQL cannot be started.
+        DatabaseError: The given database cannot be reached or brought up to date.
+    """
+    folder = _folder_of(options)
+    async with contextlib.AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
+        callback_listener = bind(LOOPBACK, options.callback_port)
+        database_url = await stack.enter_async_context(_database(options))
+        function_url = f"http://{LOOPBACK}:{function_listener.getsockname()[1]}"
+        callback_url = f"http://{LOOPBACK}:{callback_listener.getsockname()[1]}/callback"
+        settings = ServiceSettings.from_environ(
+            os.environ,
+            database_url=database_url,
+            worker_id=WORKER_ID,
+            gateway_url=function_url,
+            own_callback_url=callback_url,
+            concurrency=options.concurrency,
+        )
+        await _prepare(settings)
+        function = FunctionProcess(options.target, function_listener)
+        await function.start()
+        stack.push_async_callback(function.stop)
+        watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, stop))
+        stack.push_async_callback(_cancelled, watching)
+        state = DevState(
+            pid=os.getpid(), database_url=database_url, function_url=function_url, callback_url=callback_url
+        )
+        stack.enter_context(state.shared(options.project))
+
+        ready = asyncio.Event()
+        greeting = asyncio.create_task(_greet(ready, options, settings, state))
+        stack.push_async_callback(_cancelled, greeting)
+        await run_service(settings, stop, listener=callback_listener, started=ready.set)
+        if watching.done() and not watching.cancelled():
+            watching.result()
+
+
+def _folder_of(options: DevOptions) -> Path:
+    """The folder to watch. A file that is not there is an error now, not a child's later."""
+    name = options.target.partition(":")[0]
+    if not name.endswith(".py") and "/" not in name:
+        return options.project
+    path = options.project / name
+    if not path.exists():
+        raise ConfigurationError(f"no file {name}: give the Python file that holds your tasks")
+    return path if path.is_dir() else path.parent
+
+
+@contextlib.asynccontextmanager
+async def _database(options: DevOptions) -> AsyncIterator[str | None]:
+    if not options.embedded:
+        yield options.database_url
+        return
+    postgres = EmbeddedPostgres(folder_for(options.project))
+    postgres.start()
+    try:
+        yield postgres.dsn()
+    finally:
+        postgres.stop()
+
+
+async def _prepare(settings: ServiceSettings) -> None:
+    connection = await connect(settings.database_url, application_name="jobfn-dev")
+    try:
+        if await kind_of(connection, settings.schema_name) is not SchemaKind.PLATFORM:
+            await migrate(connection, settings.schema_name)
+    finally:
+        await connection.close()
+
+
+async def _keep_running(function: FunctionProcess, folder: Path | None, stop: asyncio.Event) -> None:
+    """Restart the function app on save; say so when it ends by itself."""
+    log = logs.get_logger("jobfn.dev")
+    if folder is None:
+        code = await function.wait()
+        if not stop.is_set():
+            stop.set()
+            raise ConfigurationError(f"the function app ended with exit code {code}; what it said stands above")
+        return
+    ended = asyncio.create_task(_say_when_ended(function, stop))
+    try:
+        async for files in saved(folder):
+            log.info("saved, reloading", files=sorted(file.name for file in files))
+            ended.cancel()
+            await function.restart()
+            ended = asyncio.create_task(_say_when_ended(function, stop))
+    finally:
+        ended.cancel()
+
+
+async def _say_when_ended(function: FunctionProcess, stop: asyncio.Event) -> None:
+    code = await function.wait()
+    if not stop.is_set():
+        logs.get_logger("jobfn.dev").error("the function app ended; jobs wait until you save a file", exit_code=code)
+
+
+async def _greet(ready: asyncio.Event, options: DevOptions, settings: ServiceSettings, state: DevState) -> None:
+    await ready.wait()
+    say: Callable[[str], object] = sys.stdout.write
+    say(
+        "\n".join(
+            (
+                "jobfn dev is running. Ctrl-C stops everything.",
+                f"  function app   {state.function_url}/   lists its tasks and what they take",
+                f"  callbacks      {state.callback_url}",
+                f"  database       {shown(state.database_url)}   (schema {settings.schema_name})",
+                "  in another terminal, in this folder:",
+                "    jobfn enqueue TASK '{\"id\": 1}'",
+                "    jobfn db status",
+                "",
+            )
+        )
+    )
+    sys.stdout.flush()
+    if options.enqueue is not None:
+        task, payload = options.enqueue
+        connection = await connect(settings.database_url, application_name="jobfn-dev")
+        try:
+            job = await enqueue(connection, settings.schema_name, NewJob(task, payload))
+        finally:
+            await connection.close()
+        say(f"added job {job}: {task} {payload}\n")
+        sys.stdout.flush()
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})

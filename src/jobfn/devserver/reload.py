@@ -1,0 +1,77 @@
+"""The function app as a child process, started again when a file is saved.
+
+The listening socket belongs to the parent: while one child ends and the next one starts, requests wait in the
+socket's queue instead of failing.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from jobfn import logs
+
+STOP_SECONDS = 10.0
+
+
+class FunctionProcess:
+    """``python -m jobfn.function TARGET`` on an inherited socket.
+
+    Args:
+        target: ``FILE_OR_MODULE[:app]``.
+        listener: The listening socket.
+    """
+
+    def __init__(self, target: str, listener: socket.socket) -> None:
+        self._target = target
+        self._listener = listener
+        self._process: Process | None = None
+        self._log = logs.get_logger("jobfn.dev")
+
+    async def start(self) -> None:
+        """Start the child. It ends by itself when this process does, however that happens: its input closes."""
+        fd = self._listener.fileno()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "jobfn.function", self._target, "--listener-fd", str(fd), "--until-stdin-closes"),
+            stdin=PIPE,
+            pass_fds=(fd,),
+        )
+
+    async def stop(self) -> None:
+        """Let the child finish what runs, then end it."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            self._log.warning("the function app did not stop in time and is ended", seconds=STOP_SECONDS)
+            process.kill()
+            await process.wait()
+
+    async def restart(self) -> None:
+        """Stop it and start it with the code as it is now."""
+        await self.stop()
+        await self.start()
+
+    async def wait(self) -> int:
+        """Wait until the current child has ended. Returns its exit code."""
+        if self._process is None:
+            raise RuntimeError("start() comes first")
+        return await self._process.wait()
+
+
+async def saved(folder: Path) -> AsyncIterator[set[Path]]:
+    """Whenever Python files in a folder change: which."""
+    from watchfiles import PythonFilter, awatch  # noqa: PLC0415  - only where reload is wanted
+
+    async for changes in awatch(folder, watch_filter=PythonFilter(), debounce=200, step=50):
+        yield {Path(path) for _, path in changes}

@@ -1,0 +1,108 @@
+"""Every exception of jobfn, in one tree.
+
+::
+
+    JobfnError
+    ├── ConfigurationError          the user's settings or files are wrong: exit code 2, one line
+    │   ├── TaskDefinitionError     a @task that cannot work, named by file and line
+    │   └── LoadError               a functions file or module that cannot be loaded
+    ├── RequestError                a request's sender is at fault; carries the HTTP status
+    │   ├── MalformedRequest        400  headers or JSON that cannot be read
+    │   ├── UnknownTask             404  no task of that name here
+    │   ├── WrongMethod             405
+    │   ├── BodyTooLarge            413
+    │   ├── WrongContentType        415
+    │   └── InvalidPayload          422  JSON of the wrong shape
+    ├── TransportError              an HTTP exchange of ours that got no answer
+    └── DatabaseError               what PostgreSQL, or the lack of it, told us
+        ├── DatabaseUnreachable     no connection
+        └── SchemaError             the jobs schema is missing, older, newer or the platform's own
+
+Whose fault an error is stands in its type: a ``RequestError`` is answered to the caller, anything else is
+logged. Read next: ``wire.py``, the words these errors are about.
+"""
+
+from collections.abc import Sequence
+
+
+class JobfnError(Exception):
+    """The base of every exception that jobfn raises. Its text tells the reader what to do next."""
+
+
+class ConfigurationError(JobfnError):
+    """Settings, a command's arguments or a user's file are wrong; nothing was started or changed."""
+
+
+class TaskDefinitionError(ConfigurationError):
+    """A ``@task`` has an impossible name or signature. The text names the file and the line."""
+
+
+class LoadError(ConfigurationError):
+    """A functions file or module cannot be imported, or holds no task."""
+
+
+class RequestError(JobfnError):
+    """The sender of a request is at fault.
+
+    Args:
+        message: What is wrong and what would be right. It is sent to the caller, so it never holds a
+            payload's values.
+        details: Where in the payload, one ``{"field": ..., "problem": ...}`` per mismatch.
+    """
+
+    status_code = 400
+
+    def __init__(self, message: str, *, details: Sequence[dict[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = list(details)
+
+
+class MalformedRequest(RequestError):
+    """Job headers or JSON that cannot be read (HTTP 400)."""
+
+
+class UnknownTask(RequestError):
+    """No task of that identifier is here (HTTP 404)."""
+
+    status_code = 404
+
+
+class WrongMethod(RequestError):
+    """A task is asked for by something else than POST (HTTP 405)."""
+
+    status_code = 405
+
+
+class BodyTooLarge(RequestError):
+    """The body is over ``JOBFN_MAX_BODY_BYTES`` (HTTP 413)."""
+
+    status_code = 413
+
+
+class WrongContentType(RequestError):
+    """The body is not declared as JSON (HTTP 415)."""
+
+    status_code = 415
+
+
+class InvalidPayload(RequestError):
+    """Valid JSON that does not fit the task's payload annotation (HTTP 422)."""
+
+    status_code = 422
+
+
+class TransportError(JobfnError):
+    """An HTTP request of ours got no answer: refused, reset, cut short or timed out. Names the URL."""
+
+
+class DatabaseError(JobfnError):
+    """PostgreSQL refused a statement, or could not be asked. Raised ``from`` the driver's own error."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """No connection could be made with the address that the text names."""
+
+
+class SchemaError(DatabaseError):
+    """The jobs schema is missing, out of date, newer than this jobfn, or not jobfn's to change."""

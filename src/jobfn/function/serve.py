@@ -1,0 +1,80 @@
+"""A function app in a process of its own: what ``python -m jobfn.function`` and ``jobfn serve`` run.
+
+``PORT`` says where to listen (Knative sets it). SIGTERM and SIGINT: accept nothing new, finish what runs, report
+it, exit with 0.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp
+
+from jobfn import logs
+from jobfn.errors import ConfigurationError
+from jobfn.function.settings import FunctionSettings
+from jobfn.hosting import HttpServer, bind, stop_signals
+
+DEFAULT_PORT = 8080
+
+
+def port_from(environ: Mapping[str, str]) -> int:
+    """The port that ``PORT`` names, 8080 without it (contract, section 5).
+
+    Raises:
+        ConfigurationError: It is no port number.
+    """
+    text = environ.get("PORT") or str(DEFAULT_PORT)
+    if not text.isdecimal() or int(text) > 65535:
+        raise ConfigurationError(f"PORT={text!r} is no port: use a number from 1 to 65535")
+    return int(text)
+
+
+def serve(
+    app: ASGIApp, *, host: str, port: int, listener_fd: int | None = None, until_stdin_closes: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        app: A function app, or any ASGI app.
+        host: The address to listen on.
+        port: The TCP port; 0 takes any free one.
+        listener_fd: A listening socket inherited from a parent process, used instead of ``host`` and ``port``.
+        until_stdin_closes: Also stop when standard input ends: the parent that holds it is gone.
+
+    Raises:
+        ConfigurationError: The port cannot be had, or the app does not start.
+    """
+    settings = FunctionSettings.from_environ(os.environ)
+    listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
+
+
+async def _serve(
+    app: ASGIApp, listener: socket.socket, settings: FunctionSettings, *, until_stdin_closes: bool
+) -> None:
+    log = logs.get_logger("jobfn.serve")
+    with stop_signals() as stop:
+        if until_stdin_closes:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it
+        server = HttpServer(app, listener, shutdown_seconds=settings.shutdown_seconds)
+        await server.start()
+        tasks = sorted(getattr(app, "tasks", ()))
+        log.info("serving", port=server.port, tasks=tasks)
+        await stop.wait()
+        if until_stdin_closes:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        log.info("stopping: finishing what runs")
+        await server.stop()
+    log.info("stopped")
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    try:
+        import uvloop  # noqa: PLC0415  - not there on Windows
+    except ImportError:
+        return None
+    return uvloop.Loop

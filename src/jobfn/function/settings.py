@@ -1,0 +1,24 @@
+"""The function side's settings, from the environment."""
+
+from pydantic import Field
+
+from jobfn.settings import EnvironmentSettings
+
+
+class FunctionSettings(EnvironmentSettings):
+    """How a function app behaves. Every field has its environment variable as alias; empty counts as unset.
+
+    Attributes:
+        max_body_bytes: ``JOBFN_MAX_BODY_BYTES``, default 10 MiB: the largest request body that is read.
+        threads: ``JOBFN_THREADS``, default 16: how many sync handlers run at once.
+        report_seconds: ``JOBFN_REPORT_SECONDS``, default 30: how long a report is tried before it is given up.
+        report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to
+            be heard; the report is tried on after it.
+        shutdown_seconds: ``JOBFN_SHUTDOWN_SECONDS``, default 25: how long running handlers may take after SIGTERM.
+    """
+
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, gt=0, validation_alias="JOBFN_MAX_BODY_BYTES")
+    threads: int = Field(default=16, gt=0, le=1024, validation_alias="JOBFN_THREADS")
+    report_seconds: float = Field(default=30.0, gt=0, validation_alias="JOBFN_REPORT_SECONDS")
+    report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
+    shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_SECONDS")

@@ -1,0 +1,70 @@
+"""Logs: structlog, JSON lines where a machine reads them, coloured ones in a terminal.
+
+structlog is imported when the first line is written or ``configure`` is called, not with jobfn.
+"""
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+from jobfn.errors import ConfigurationError
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def get_logger(name: str) -> "FilteringBoundLogger":
+    """A structured logger: ``log.info("what happened", key=value)``."""
+    import structlog  # noqa: PLC0415  - kept off the import path of jobfn
+
+    return cast("FilteringBoundLogger", structlog.get_logger().bind(logger=name))
+
+
+def configure(*, level: str | None = None, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging alike, for a process of ours.
+
+    Args:
+        level: One of ``LEVELS``. Default: the variable ``LOG_LEVEL``, else ``info``.
+        json_lines: JSON or coloured text. Default: JSON in Knative (``K_SERVICE``) or without a terminal.
+        stream: Where lines go. Default: standard error.
+
+    Raises:
+        ConfigurationError: The level is none of ``LEVELS``.
+    """
+    import structlog  # noqa: PLC0415  - kept off the import path of jobfn
+
+    stream = stream or sys.stderr
+    chosen = (level or os.environ.get("LOG_LEVEL") or "info").lower()
+    if chosen not in LEVELS:
+        raise ConfigurationError(f"LOG_LEVEL={chosen!r}: choose one of {', '.join(LEVELS)}")
+    number = logging.getLevelNamesMapping()[chosen.upper()]
+    if json_lines is None:
+        json_lines = "K_SERVICE" in os.environ or not stream.isatty()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if json_lines:
+        last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.INFO)

@@ -1,0 +1,119 @@
+"""The platform side in one process: worker and callback server, wired from the settings.
+
+``jobfn service`` runs it, and so does ``python -m jobfn.service``, without a command-line library.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from jobfn import logs
+from jobfn.database.connection import pool
+from jobfn.database.jobs import open_store
+from jobfn.errors import JobfnError
+from jobfn.hosting import HttpServer, bind, stop_signals
+from jobfn.transport import AiohttpTransport
+from jobfn.worker.callbacks import create_callback_app
+from jobfn.worker.claim import Listener
+from jobfn.worker.dispatch import Dispatcher, Routes
+from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settle import Settler
+from jobfn.worker.worker import Worker
+
+#: Claims, settlements, the look at the next delayed job, and one to spare.
+POOL_SIZE = 4
+#: Functions on other machines report here.
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
+
+
+async def run_service(
+    settings: ServiceSettings,
+    stop: asyncio.Event,
+    *,
+    listener: socket.socket | None = None,
+    started: Callable[[], None] | None = None,
+) -> None:
+    """Run worker and callback server until ``stop`` is set, and leave no job locked.
+
+    Args:
+        settings: How.
+        stop: Set it to end.
+        listener: A bound socket for the callback server. Default: every address, at the settings' port.
+        started: Called when the callback server accepts reports and the worker looks for jobs.
+
+    Raises:
+        DatabaseUnreachable: No connection at the start; later ones are waited for.
+        SchemaError: The database has no jobs schema.
+        ConfigurationError: The callback port cannot be had.
+    """
+    async with pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE) as connections:
+        await _serve(settings, stop, connections, listener, started)
+
+
+async def _serve(
+    settings: ServiceSettings,
+    stop: asyncio.Event,
+    connections: "asyncpg.Pool[Any]",
+    listener: socket.socket | None,
+    started: Callable[[], None] | None,
+) -> None:
+    store = await open_store(connections, settings.schema_name)
+    settler = Settler(store)
+    transport = AiohttpTransport(limit=settings.concurrency)
+    bell = asyncio.Event()
+    worker = Worker(
+        store=store,
+        settler=settler,
+        dispatcher=Dispatcher(
+            transport,
+            routes=Routes(settings.gateway_url, settings.development_map),
+            worker_id=settings.worker_id,
+            callback_url=settings.callback_url,
+            request_seconds=settings.request_seconds,
+        ),
+        settings=settings,
+        bell=bell,
+    )
+    server = HttpServer(
+        create_callback_app(settler, settled=worker.heard),
+        listener or bind(EVERY_ADDRESS, settings.callback_port),
+        shutdown_seconds=settings.shutdown_seconds,
+        lifespan=False,
+    )
+    await server.start()
+    listening = asyncio.create_task(Listener(settings.database_url, bell).run())
+    logs.get_logger("jobfn.service").info("hearing reports", port=server.port, callback_url=settings.callback_url)
+    if started is not None:
+        started()
+    try:
+        await worker.run(stop)
+    finally:
+        listening.cancel()
+        await server.stop()
+        await settler.drain()
+        await transport.aclose()
+
+
+def main() -> int:
+    """``python -m jobfn.service``: run until SIGTERM or SIGINT. Returns the exit code."""
+
+    async def until_stopped(settings: ServiceSettings) -> None:
+        with stop_signals() as stop:
+            await run_service(settings, stop)
+
+    try:
+        logs.configure()
+        asyncio.run(until_stopped(ServiceSettings.from_environ(os.environ)))
+    except JobfnError as error:
+        sys.stderr.write(f"jobfn: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

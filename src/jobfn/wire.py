@@ -1,0 +1,195 @@
+"""The wire: what worker, function and callback server say to each other (contract, sections 1 and 2).
+
+Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` what goes back. The function side
+(``function/app.py``) and the platform side (``worker/dispatch.py``, ``worker/callbacks.py``) share only this.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import UUID
+
+from jobfn.errors import MalformedRequest
+
+WORKER_ID: Final = "X-Worker-Id"
+JOB_ID: Final = "X-Job-Id"
+DATABASE_ID: Final = "X-Database-Id"
+ACTOR_ID: Final = "X-Actor-Id"
+ENTITY_ID: Final = "X-Entity-Id"
+CALLBACK_URL: Final = "X-Callback-Url"
+JOB_ERROR: Final = "X-Job-Error"
+#: jobfn's own addition: which attempt this delivery is, 1 for the first. Other parties ignore it.
+JOB_ATTEMPT: Final = "X-Job-Attempt"
+
+#: Echoed on every response and report, in this order (contract, section 2).
+ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
+
+#: ``app_jobs.jobs`` holds at most this many characters of a task identifier.
+MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126
+
+_ABSENT: Final = frozenset({"", "null", "undefined"})
+_MAX_BIGINT: Final = 2**63 - 1
+_MAX_INT: Final = 2**31 - 1
+_NAMES: Final = {name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL)}
+
+
+@dataclass(frozen=True, slots=True)
+class JobHeaders:
+    """The job headers of one delivery, typed. Every one may be absent: a person calls with none.
+
+    Attributes:
+        job_id: ``jobs.id``.
+        worker_id: The id that holds the job's lock.
+        database_id: The tenant.
+        actor_id: Who caused the job.
+        entity_id: What the job is about.
+        attempt: Which attempt this is, 1 for the first; None where the worker does not say.
+        callback_url: Where the outcome is to be reported, as it came.
+        echo: The headers to send back, names and values as the contract spells them.
+    """
+
+    job_id: int | None = None
+    worker_id: str | None = None
+    database_id: UUID | None = None
+    actor_id: UUID | None = None
+    entity_id: UUID | None = None
+    attempt: int | None = None
+    callback_url: str | None = None
+    echo: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
+        """Read the job headers out of raw ASGI headers.
+
+        Empty, ``null`` and ``undefined`` count as absent: the Node worker sends all three.
+
+        Raises:
+            MalformedRequest: A header is there and cannot be what the contract says; names the header.
+        """
+        found = collect(raw)
+        if not found:
+            return NO_HEADERS
+        return cls(
+            job_id=_integer(found, JOB_ID, _MAX_BIGINT),
+            worker_id=found.get(WORKER_ID),
+            database_id=_uuid(found, DATABASE_ID),
+            actor_id=_uuid(found, ACTOR_ID),
+            entity_id=_uuid(found, ENTITY_ID),
+            attempt=_integer(found, JOB_ATTEMPT, _MAX_INT),
+            callback_url=found.get(CALLBACK_URL),
+            echo=_echo(found),
+        )
+
+    @classmethod
+    def parse_leniently(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
+        """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
+        found = collect(raw)
+        job_id = found.get(JOB_ID)
+        return cls(
+            job_id=int(job_id) if job_id is not None and job_id.isascii() and job_id.isdecimal() else None,
+            worker_id=found.get(WORKER_ID),
+            callback_url=found.get(CALLBACK_URL),
+            echo=_echo(found),
+        )
+
+    @property
+    def reportable(self) -> bool:
+        """Whether an outcome can be reported: worker, job and callback URL are all known."""
+        return self.job_id is not None and self.worker_id is not None and self.callback_url is not None
+
+
+NO_HEADERS: Final = JobHeaders()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One delivery's outcome as it is told to the callback server (contract, section 2).
+
+    Attributes:
+        status: ``success`` or ``error``.
+        error: Why it failed; None on success.
+    """
+
+    status: Literal["success", "error"]
+    error: str | None = None
+
+    def body(self) -> bytes:
+        """The request body, JSON."""
+        content = {"status": self.status} if self.error is None else {"status": self.status, "error": self.error}
+        return json.dumps(content, ensure_ascii=False).encode()
+
+    def headers(self, echo: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The request headers: the delivery's own, echoed, and ``X-Job-Error`` on failure only."""
+        headers = dict(echo)
+        headers["Content-Type"] = "application/json"
+        if self.status == "error":
+            headers[JOB_ERROR] = "true"
+        return headers
+
+
+def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The job headers that are present, by their contract names; absent in any spelling is absent."""
+    found: dict[str, str] = {}
+    for key, value in raw:
+        name = _NAMES.get(key.lower())
+        if name is not None:
+            text = value.decode("latin-1").strip()
+            if text not in _ABSENT:
+                found[name] = text
+    return found
+
+
+def report_target(callback_url: str) -> str:
+    """Where a report goes: a callback URL without a path means ``/callback``, any other is kept as it is.
+
+    Raises:
+        ValueError: It is no absolute http or https URL.
+    """
+    parts = urlsplit(callback_url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError(f"{CALLBACK_URL} must be an absolute http(s) URL")
+    path = "/callback" if parts.path in {"", "/"} else parts.path
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def task_url(base_url: str, task_identifier: str) -> str:
+    """The URL that delivers a task: ``{base_url}/{task}``, or ``{task}`` filled in where the URL holds it.
+
+    The identifier is percent-encoded as one path segment; ``:`` stays readable, ``/`` becomes ``%2F``.
+    """
+    encoded = quote(task_identifier, safe=":@!$&'()*+,;=-._~")
+    if "{task}" in base_url:
+        return base_url.replace("{task}", encoded)
+    return f"{base_url.rstrip('/')}/{encoded}"
+
+
+def failed(status_code: int, headers: Mapping[str, str]) -> bool:
+    """Whether a function's HTTP response says that the job failed: ``X-Job-Error``, or 400 and more."""
+    return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
+
+
+def _echo(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, found[name]) for name in ECHOED if name in found)
+
+
+def _integer(found: Mapping[str, str], name: str, highest: int) -> int | None:
+    text = found.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= highest and len(text) <= 19):
+        raise MalformedRequest(f"{name} must be a positive whole number in decimal; send jobs' own ids or leave it out")
+    return int(text)
+
+
+def _uuid(found: Mapping[str, str], name: str) -> UUID | None:
+    text = found.get(name)
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise MalformedRequest(
+            f"{name} must be a UUID such as 5b720132-17d5-424d-9bcb-ee7b17c13d43; leave it out when there is none"
+        ) from None

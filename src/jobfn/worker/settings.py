@@ -1,0 +1,84 @@
+"""The platform side's settings: the variables of contract section 5, and jobfn's own beside them."""
+
+from typing import Annotated
+
+from pydantic import AliasChoices, BeforeValidator, Field, Json, field_validator
+
+from jobfn.settings import EnvironmentSettings
+
+MIN_WORKER_ID_CHARACTERS = 4
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class ServiceSettings(EnvironmentSettings):
+    """How the platform side runs. Every field has its environment variable as alias; empty counts as unset.
+
+    Attributes:
+        database_url: ``DATABASE_URL``; None leaves it to ``PG*`` and the client's own defaults.
+        schema_name: ``JOBS_SCHEMA``, default ``app_jobs``.
+        gateway_url: ``KNATIVE_SERVICE_URL``, else ``INTERNAL_GATEWAY_URL``, default ``http://gateway:8080``. A
+            ``{task}`` in it is filled in; without one, the task becomes the path.
+        development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: JSON ``{"task": "url"}``, goes before the gateway.
+        support_any: ``JOBS_SUPPORT_ANY``, default true: take every task.
+        supported: ``JOBS_SUPPORTED``: comma-separated tasks to take when ``support_any`` is false.
+        own_callback_url: ``INTERNAL_JOBS_CALLBACK_URL``; see ``callback_url`` for the default.
+        callback_host: ``JOBS_CALLBACK_HOST``, default ``jobs-callback``: how functions reach the callback server.
+        callback_port: ``INTERNAL_JOBS_CALLBACK_PORT``, default 12345: where the callback server listens.
+        worker_id: ``HOSTNAME``, default ``worker-0``; 4 characters or more.
+        concurrency: ``JOBS_CONCURRENCY``, default 16: requests to functions at a time.
+        poll_seconds: ``JOBS_POLL_SECONDS``, default 5: how often to look without having been notified.
+        request_seconds: ``JOBS_REQUEST_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
+            long a function may take to answer.
+        report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
+            report may still come before the response decides.
+        shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
+    """
+
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    schema_name: str = Field(default="app_jobs", min_length=1, max_length=63, validation_alias="JOBS_SCHEMA")
+    gateway_url: str = Field(
+        default="http://gateway:8080", validation_alias=AliasChoices("KNATIVE_SERVICE_URL", "INTERNAL_GATEWAY_URL")
+    )
+    development_map: dict[str, str] | Json[dict[str, str]] = Field(
+        default_factory=dict, union_mode="left_to_right", validation_alias="INTERNAL_GATEWAY_DEVELOPMENT_MAP"
+    )
+    support_any: bool = Field(default=True, validation_alias="JOBS_SUPPORT_ANY")
+    supported: Annotated[list[str], BeforeValidator(_comma_separated)] = Field(
+        default_factory=list, validation_alias="JOBS_SUPPORTED"
+    )
+    own_callback_url: str | None = Field(default=None, validation_alias="INTERNAL_JOBS_CALLBACK_URL")
+    callback_host: str = Field(default="jobs-callback", validation_alias="JOBS_CALLBACK_HOST")
+    callback_port: int = Field(default=12345, ge=0, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
+    worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
+    concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
+    poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
+    request_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_SECONDS")
+    report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
+    shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
+
+    @property
+    def tasks(self) -> list[str] | None:
+        """The tasks to take; None for every one."""
+        return None if self.support_any else self.supported
+
+    @property
+    def callback_url(self) -> str:
+        """What goes into ``X-Callback-Url``."""
+        return self.own_callback_url or f"http://{self.callback_host}:{self.callback_port}/callback"
+
+    @field_validator("gateway_url", "own_callback_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("worker_id")
+    @classmethod
+    def _is_long_enough(cls, value: str) -> str:
+        if len(value) < MIN_WORKER_ID_CHARACTERS:
+            raise ValueError(f"a worker id has {MIN_WORKER_ID_CHARACTERS} characters or more: set a longer HOSTNAME")
+        return value

@@ -1,0 +1,63 @@
+"""Writing down how jobs ended: settlements that are ready at the same moment share one commit.
+
+While one batch commits, the next one gathers. Nobody waits for company, and under load the batches grow by
+themselves.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from jobfn.database.jobs import JobStore, Settlement
+
+#: More than this many in one statement gains nothing.
+MAX_BATCH = 500
+
+
+class Settler:
+    """Commits settlements in groups.
+
+    Args:
+        store: Where jobs are.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[Settlement, asyncio.Future[bool]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Commit one settlement, together with whatever else is ready.
+
+        Returns:
+            Whether it changed the job: False where the worker does not hold it (any more).
+
+        Raises:
+            Exception: What the store raised; nothing of this batch was committed.
+        """
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((settlement, done))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        return await done
+
+    async def drain(self) -> None:
+        """Wait until all that was handed in is committed or refused."""
+        while self._flushing is not None and not self._flushing.done():
+            await asyncio.wait({self._flushing})
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            await self._commit(batch)
+
+    async def _commit(self, batch: Sequence[tuple[Settlement, asyncio.Future[bool]]]) -> None:
+        try:
+            changed = await self._store.settle([settlement for settlement, _ in batch])
+        except Exception as error:  # noqa: BLE001  - each waiter gets it and decides
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for settlement, done in batch:
+            if not done.done():
+                done.set_result(settlement.job_id in changed)
