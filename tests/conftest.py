@@ -16,6 +16,7 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
+from support import Jobs
 
 #: Durability is what these databases do not need: each lives for one test.
 UNSAFE_AND_FAST = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
@@ -113,3 +114,9 @@ async def connection(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
     opened = await asyncpg.connect(database)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def jobs(connection: "asyncpg.Connection[Any]") -> Jobs:
+    """The jobs of ``database``."""
+    return Jobs(connection)

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -43,7 +44,7 @@ async def run_service(
     Args:
         settings: How.
         stop: Set it to end.
-        listener: A bound socket for the callback server. Default: every address, at the settings' port.
+        listener: A bound socket for the callback server, closed at the end. Default: every address, at the settings' port.
         started: Called when the callback server accepts reports and the worker looks for jobs.
 
     Raises:
@@ -51,15 +52,16 @@ async def run_service(
         SchemaError: The database has no jobs schema.
         ConfigurationError: The callback port cannot be had.
     """
-    async with pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE) as connections:
-        await _serve(settings, stop, connections, listener, started)
+    with contextlib.closing(listener or bind(EVERY_ADDRESS, settings.callback_port)) as reports:
+        async with pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE) as connections:
+            await _serve(settings, stop, connections, reports, started)
 
 
 async def _serve(
     settings: ServiceSettings,
     stop: asyncio.Event,
     connections: "asyncpg.Pool[Any]",
-    listener: socket.socket | None,
+    listener: socket.socket,
     started: Callable[[], None] | None,
 ) -> None:
     store = await open_store(connections, settings.schema_name)
@@ -81,7 +83,7 @@ async def _serve(
     )
     server = HttpServer(
         create_callback_app(settler, settled=worker.heard),
-        listener or bind(EVERY_ADDRESS, settings.callback_port),
+        listener,
         shutdown_seconds=settings.shutdown_seconds,
         lifespan=False,
     )

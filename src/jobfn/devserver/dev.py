@@ -62,7 +62,7 @@ async def run_dev(options: DevOptions) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
-        callback_listener = bind(LOOPBACK, options.callback_port)
+        callback_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.callback_port)))
         database_url = await stack.enter_async_context(_database(options))
         function_url = f"http://{LOOPBACK}:{function_listener.getsockname()[1]}"
         callback_url = f"http://{LOOPBACK}:{callback_listener.getsockname()[1]}/callback"

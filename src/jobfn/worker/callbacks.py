@@ -29,7 +29,7 @@ def create_callback_app(settler: Settler, *, settled: Callable[[Settlement], Non
 
     Args:
         settler: Commits what is reported.
-        settled: Called after each committed report, so that a worker in the same process knows.
+        settled: Called after each report that settled its job, so that a worker in the same process knows.
 
     Returns:
         A Starlette app with ``POST /callback``, ``GET /healthz`` and ``GET /readyz``.
@@ -53,11 +53,11 @@ def create_callback_app(settler: Settler, *, settled: Callable[[Settlement], Non
             worker_id=found[WORKER_ID], job_id=headers.job_id or 0, attempt=headers.attempt, error=error
         )
         try:
-            await settler.settle(settlement)
+            changed = await settler.settle(settlement)
         except CONNECTION_LOST:
             logs.get_logger("jobfn.callbacks").warning("report not settled: no database", job=settlement.job_id)
             return JSONResponse({"error": "the database cannot be reached now: send the report again"}, 503)
-        if settled is not None:
+        if changed and settled is not None:
             settled(settlement)
         return JSONResponse({"workerId": found[WORKER_ID], "jobId": found[JOB_ID]})
 

@@ -67,7 +67,7 @@ class Routes:
 
     Attributes:
         gateway_url: The base URL of the functions; ``{task}`` in it is filled in.
-        by_task: URLs of single tasks, used as they are, before the gateway.
+        by_task: URLs of single tasks, used whole and as they are, before the gateway.
     """
 
     gateway_url: str
@@ -76,7 +76,7 @@ class Routes:
     def url_of(self, task: str) -> str:
         """The URL to POST a job of this task to."""
         mapped = self.by_task.get(task)
-        return mapped.replace("{task}", task) if mapped else task_url(self.gateway_url, task)
+        return mapped or task_url(self.gateway_url, task)
 
 
 def headers_of(job: Job, *, worker_id: str, callback_url: str) -> dict[str, str]:

@@ -6,7 +6,8 @@ is settled by the function's report or, if none comes within ``report_grace_seco
 """
 
 import asyncio
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST, until_connected
@@ -18,12 +19,21 @@ from jobfn.worker.settle import Settler
 _RELEASE_SECONDS = 5.0
 
 
-@dataclass(slots=True)
-class _Unreported:
-    """A delivery that was answered and whose report may still come."""
+@dataclass(slots=True, eq=False)
+class _Delivery:
+    """A job on its way: from its claim until its end is written down or left to a report.
 
-    settlement: Settlement
-    timer: asyncio.TimerHandle
+    Attributes:
+        job: The job.
+        reported: Whether its report was committed.
+        decision: What the response said, to be settled by ``timer`` unless a report comes.
+        timer: Runs out when a report has had its time.
+    """
+
+    job: Job
+    reported: bool = False
+    decision: Settlement | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Worker:
@@ -52,10 +62,8 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._attempts: dict[int, int] = {}
-        self._reported: set[int] = set()
-        self._unreported: dict[int, _Unreported] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._deliveries: dict[int, _Delivery] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self._more_waits = True
         self._stopping = False
@@ -78,11 +86,13 @@ class Worker:
         """A report was committed: the response of that delivery need not decide any more."""
         if settlement.worker_id != self._settings.worker_id:
             return
-        waiting = self._unreported.pop(settlement.job_id, None)
-        if waiting is not None:
-            waiting.timer.cancel()
-        elif settlement.job_id in self._running:
-            self._reported.add(settlement.job_id)
+        self._log.info("job failed" if settlement.error else "job done", job=settlement.job_id, error=settlement.error)
+        delivery = self._deliveries.get(settlement.job_id)
+        if delivery is not None and settlement.attempt in {None, delivery.job.attempt}:
+            delivery.reported = True
+            if delivery.timer is not None:
+                delivery.timer.cancel()
+                del self._deliveries[settlement.job_id]
 
     async def _claim_forever(self) -> None:
         await until_connected(lambda: self._store.release(self._settings.worker_id))
@@ -91,7 +101,7 @@ class Worker:
             self._bell.clear()
             free = self._settings.concurrency - len(self._running)
             if free > 0:
-                jobs = await until_connected(lambda free=free: self._claim(free))  # type: ignore[misc]
+                jobs = await until_connected(functools.partial(self._claim, free))
                 self._more_waits = len(jobs) == free
                 for job in jobs:
                     self._start(job)
@@ -118,50 +128,57 @@ class Worker:
     def _start(self, job: Job) -> None:
         if self._stopping:
             return  # claimed while the signal came: released with the rest, its attempt given back
-        self._attempts[job.id] = job.attempt
-        running = asyncio.create_task(self._deliver(job))
-        self._running[job.id] = running
-        running.add_done_callback(lambda _task, job_id=job.id: self._ended(job_id))  # type: ignore[misc]
+        delivery = self._deliveries[job.id] = _Delivery(job)
+        running = asyncio.create_task(self._deliver(delivery))
+        self._running.add(running)
+        running.add_done_callback(self._ended)
 
-    def _ended(self, job_id: int) -> None:
-        self._running.pop(job_id, None)
-        self._reported.discard(job_id)
+    def _ended(self, running: "asyncio.Task[None]") -> None:
+        self._running.discard(running)
+        if not running.cancelled() and (error := running.exception()) is not None:
+            self._log.error("a delivery broke off; its job is free again when the lock expires", exc_info=error)
         if self._more_waits:
             self._bell.set()
 
-    async def _deliver(self, job: Job) -> None:
-        delivery = await self._dispatcher.deliver(job)
-        settings = self._settings
-        match delivery:
-            case Unreachable(error) | Failed(error):
-                self._log.warning("job failed", job=job.id, task=job.task, attempt=job.attempt, error=error)
-                settlement = Settlement(settings.worker_id, job.id, job.attempt, error)
-            case Succeeded():
-                self._log.debug("job done", job=job.id, task=job.task, attempt=job.attempt)
-                settlement = Settlement(settings.worker_id, job.id, job.attempt)
+    async def _deliver(self, delivery: _Delivery) -> None:
+        job = delivery.job
+        done = Settlement(self._settings.worker_id, job.id, job.attempt)
+        match await self._dispatcher.deliver(job):
             case Accepted():
-                self._log.debug("job accepted", job=job.id, task=job.task, attempt=job.attempt)
-                return
-        if job.id in self._reported:
-            return
-        if isinstance(delivery, Unreachable):
-            await self._settle(settlement)
-        else:
-            timer = asyncio.get_running_loop().call_later(settings.report_grace_seconds, self._decide, job.id)
-            self._unreported[job.id] = _Unreported(settlement, timer)
+                self._forget(delivery)
+            case _ if delivery.reported:
+                self._forget(delivery)
+            case Unreachable(error):
+                self._forget(delivery)
+                await self._settle(replace(done, error=error))
+            case Failed(error):
+                self._wait_for_report(delivery, replace(done, error=error))
+            case Succeeded():
+                self._wait_for_report(delivery, done)
 
-    def _decide(self, job_id: int) -> None:
+    def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
+        """The function has answered. Its report, on its way perhaps, goes before what the response said."""
+        delivery.decision = decision
+        seconds = self._settings.report_grace_seconds
+        delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
+
+    def _decide(self, delivery: _Delivery) -> None:
         """No report came in time: the response decides."""
-        waiting = self._unreported.pop(job_id, None)
-        if waiting is not None:
-            waiting.timer.cancel()
-            settling = asyncio.create_task(self._settle(waiting.settlement))
+        self._forget(delivery)
+        if delivery.timer is not None and delivery.decision is not None:
+            delivery.timer.cancel()
+            settling = asyncio.create_task(self._settle(delivery.decision))
             self._settling.add(settling)
             settling.add_done_callback(self._settling.discard)
 
+    def _forget(self, delivery: _Delivery) -> None:
+        if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
+            del self._deliveries[delivery.job.id]
+
     async def _settle(self, settlement: Settlement) -> None:
         if await until_connected(lambda: self._settler.settle(settlement)):
-            self._log.info("settled without a report", job=settlement.job_id, error=settlement.error)
+            outcome = "job failed" if settlement.error else "job done"
+            self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
 
     async def _wind_down(self, loop: asyncio.Task[None]) -> None:
         settings = self._settings
@@ -171,11 +188,11 @@ class Worker:
         loop.cancel()
         if self._running:
             self._log.info("waiting for running jobs", jobs=len(self._running))
-            await asyncio.wait(set(self._running.values()), timeout=deadline - clock())
-        for running in list(self._running.values()):
+            await asyncio.wait(set(self._running), timeout=deadline - clock())
+        for running in set(self._running):
             running.cancel()
-        for job_id in list(self._unreported):
-            self._decide(job_id)
+        for delivery in list(self._deliveries.values()):
+            self._decide(delivery)
         if self._settling:
             await asyncio.wait(set(self._settling), timeout=max(deadline - clock(), 1.0))
         try:

@@ -1,0 +1,205 @@
+"""How the worker takes jobs: what, when, how many at a time, and how it stops."""
+
+import asyncio
+import time
+
+import pytest
+
+from jobfn.errors import SchemaError
+from support import WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
+
+NEVER_POLLS = 3600.0
+
+
+async def test_jobs_run_by_priority_then_time_then_id(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """Lower priority numbers first; among equals the earlier run_at; among these the earlier added."""
+    await jobs.add("third", priority=0)
+    await jobs.add("fourth", priority=0)
+    await jobs.add("first", priority=-5)
+    await jobs.connection.execute("select app_jobs.add_job('second', '{}', run_at := now() - interval '1 hour')")
+    await jobs.add("last", priority=7)
+    await start_service(await serve(function.app), concurrency=1)
+    await jobs.until_gone()
+    assert [received.path for received in function.received] == ["/first", "/second", "/third", "/fourth", "/last"]
+
+
+async def test_only_supported_tasks_are_taken(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """With JOBS_SUPPORT_ANY=false only the tasks of JOBS_SUPPORTED are claimed; the others stay as they were."""
+    other = await jobs.add("other")
+    mine = await jobs.add("mine")
+    await start_service(await serve(function.app), support_any=False, supported="also-mine, mine")
+    await jobs.until_gone(mine)
+    row = await jobs.row(other)
+    assert row is not None
+    assert (row["attempts"], row["locked_by"]) == (0, None)
+
+
+async def test_at_most_concurrency_requests_are_under_way(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """With concurrency 3, three of five jobs are delivered while none is answered, the rest after that."""
+    gate = function.hold()
+    await start_service(await serve(function.app), concurrency=3)
+    for _ in range(5):
+        await jobs.add("t")
+
+    async def three_held() -> bool:
+        return bool(
+            await jobs.connection.fetchval("select count(*) = 3 from app_jobs.jobs where locked_by is not null")
+        )
+
+    await eventually(three_held)
+    assert len(function.received) <= 3
+    gate.set()
+    await jobs.until_gone()
+    assert len(function.received) == 5
+
+
+async def test_a_notification_wakes_the_worker(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A worker that would poll in an hour runs a job as soon as its transaction commits."""
+    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await jobs.until_gone(await jobs.add("first"))
+    async with jobs.connection.transaction():
+        job = await jobs.add("in a transaction")
+        assert len(function.received) == 1
+    await jobs.until_gone(job, seconds=3)
+
+
+async def test_a_poll_finds_what_no_notification_told_of(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A job that came in silently is found within the poll interval."""
+    await start_service(await serve(function.app), poll_seconds=0.2)
+    await jobs.until_gone(await jobs.add("first"))
+    await jobs.connection.execute("alter table app_jobs.jobs disable trigger _900_notify_worker")
+    await jobs.until_gone(await jobs.add("silent"), seconds=3)
+
+
+async def test_a_delayed_job_starts_when_it_is_due(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A worker that would poll in an hour wakes at run_at: not before it, and soon after."""
+    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await jobs.connection.execute("select app_jobs.add_job('t', '{}', run_at := now() + interval '700 milliseconds')")
+    started = time.monotonic()
+    await function.arrived.wait()
+    assert 0.6 < time.monotonic() - started < 3
+
+
+async def test_a_failed_job_is_tried_again_after_the_backoff(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """After the first failure e seconds pass, then the second attempt is delivered as such."""
+    function.answer(500, {"message": "not yet"})
+    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    job = await jobs.add("t")
+    row = await jobs.until_failed(job)
+    failed = time.monotonic()
+    assert row["last_error"] == "not yet"
+    waits = await jobs.connection.fetchval("select extract(epoch from run_at - updated_at)::float8 from app_jobs.jobs")
+    assert waits == pytest.approx(2.718, abs=0.01)
+    function.answer(200)
+    await jobs.until_gone(job)
+    assert 2.0 < time.monotonic() - failed < 6
+    assert [received.headers["x-job-attempt"] for received in function.received] == ["1", "2"]
+
+
+async def test_a_named_queue_runs_one_job_at_a_time_in_order(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """While one job of a queue runs, the next waits and jobs without a queue pass by."""
+    first = await jobs.add("first", queue_name="q")
+    second = await jobs.add("second", queue_name="q")
+    free = await jobs.add("free")
+    gate = function.hold()
+    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await jobs.until_held(first)
+    await jobs.until_held(free)
+    row = await jobs.row(second)
+    assert row is not None
+    assert row["attempts"] == 0
+    gate.set()
+    await jobs.until_gone()
+    assert [received.path for received in function.received if received.path != "/free"] == ["/first", "/second"]
+
+
+async def test_stopping_waits_for_what_runs(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """On stop nothing new is taken, and the running job is finished and settled."""
+    gate = function.hold()
+    service = await start_service(await serve(function.app), concurrency=1)
+    running = await jobs.add("running")
+    await function.arrived.wait()
+    waiting = await jobs.add("waiting")
+    stopping = asyncio.ensure_future(service.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=0.3)
+    assert not done
+    gate.set()
+    await stopping
+    assert await jobs.row(running) is None
+    row = await jobs.row(waiting)
+    assert row is not None
+    assert (row["attempts"], row["locked_by"]) == (0, None)
+
+
+async def test_stopping_releases_what_does_not_end_in_time(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A job that outlasts the shutdown time is unlocked and gets its attempt back."""
+    gate = function.hold()
+    service = await start_service(await serve(function.app), shutdown_seconds=0.2)
+    job = await jobs.add("slow", queue_name="q")
+    await function.arrived.wait()
+    await service.stop()
+    gate.set()
+    row = await jobs.row(job)
+    assert row is not None
+    assert (row["attempts"], row["locked_by"], row["locked_at"]) == (0, None, None)
+    assert await jobs.connection.fetchval("select locked_by from app_jobs.job_queues") is None
+
+
+async def test_a_restarted_worker_takes_its_own_jobs_back(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A job that a worker of this id held when it was killed runs at once when the worker is back."""
+    job = await jobs.add("t")
+    await jobs.connection.execute("select app_jobs.get_job($1)", WORKER)
+    await start_service(await serve(function.app))
+    await jobs.until_gone(job)
+    assert len(function.received) == 1
+
+
+async def test_without_a_schema_the_service_does_not_start(empty_database: str, start_service: StartService) -> None:
+    """The error says which schema is missing and how to make it."""
+    with pytest.raises(SchemaError, match="no jobs schema app_jobs: run `jobfn db migrate`"):
+        await start_service("http://127.0.0.1:1", database_url=empty_database)
+
+
+async def test_a_service_works_on_any_schema_name(
+    empty_database: str, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """JOBS_SCHEMA may be any name that PostgreSQL allows."""
+    import asyncpg  # noqa: PLC0415
+
+    from jobfn.database.migrate import migrate  # noqa: PLC0415
+
+    connection = await asyncpg.connect(empty_database)
+    try:
+        await migrate(connection, 'my "odd" jobs')
+        await start_service(await serve(function.app), database_url=empty_database, schema_name='my "odd" jobs')
+        await connection.execute('select "my ""odd"" jobs".add_job($1)', "t")
+        await function.arrived.wait()
+
+        async def gone() -> bool:
+            return not await connection.fetchval('select count(*) from "my ""odd"" jobs".jobs')
+
+        await eventually(gone)
+    finally:
+        await connection.close()

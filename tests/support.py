@@ -1,0 +1,156 @@
+"""What tests of several folders speak of: jobs in a database, and functions that record what reaches them."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import asyncpg
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+WORKER = "worker-under-test"
+
+
+async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
+    """Ask until the answer is true, at most for so many seconds; returns the answer."""
+    async with asyncio.timeout(seconds):
+        while not (found := await condition()):  # noqa: ASYNC110  - what is asked lies in another process
+            await asyncio.sleep(0.01)
+    return found
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of one database, as a test asks for them."""
+
+    connection: "asyncpg.Connection[Any]"
+
+    async def add(self, task: str, payload: object = None, **options: object) -> int:
+        """Call add_job with these arguments, by name; returns the id."""
+        named = "".join(f", {name} := ${number}" for number, name in enumerate(options, 3))
+        found: int = await self.connection.fetchval(
+            f"select (app_jobs.add_job(identifier := $1, payload := $2::text{named})).id",
+            task,
+            json.dumps({} if payload is None else payload),
+            *options.values(),
+        )
+        return found
+
+    async def row(self, job: int) -> "asyncpg.Record | None":
+        """The job's row."""
+        return await self.connection.fetchrow("select * from app_jobs.jobs where id = $1", job)
+
+    async def count(self) -> int:
+        """How many rows there are."""
+        found: int = await self.connection.fetchval("select count(*) from app_jobs.jobs")
+        return found
+
+    async def until_gone(self, *jobs: int, seconds: float = 10.0) -> None:
+        """Wait until these jobs are completed; without any, until there is none at all."""
+
+        async def gone() -> bool:
+            left = "select not exists (select from app_jobs.jobs where $1::bigint[] = '{}' or id = any ($1))"
+            return bool(await self.connection.fetchval(left, jobs))
+
+        await eventually(gone, seconds=seconds)
+
+    async def until_failed(self, job: int, *, attempts: int = 1, seconds: float = 10.0) -> "asyncpg.Record":
+        """Wait until a job has failed so many times and nobody holds it; returns its row."""
+
+        async def failed() -> "asyncpg.Record | None":
+            return await self.connection.fetchrow(
+                "select * from app_jobs.jobs where id = $1 and locked_at is null and attempts >= $2", job, attempts
+            )
+
+        row = await eventually(failed, seconds=seconds)
+        assert row is not None
+        return row
+
+    async def until_held(self, job: int, *, seconds: float = 10.0) -> "asyncpg.Record":
+        """Wait until a worker holds a job; returns its row."""
+
+        async def held() -> "asyncpg.Record | None":
+            return await self.connection.fetchrow(
+                "select * from app_jobs.jobs where id = $1 and locked_at is not null", job
+            )
+
+        row = await eventually(held, seconds=seconds)
+        assert row is not None
+        return row
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it arrived."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class RecordingFunction:
+    """A function that is no jobfn: it records, answers as told, and reports nothing."""
+
+    received: list[Received] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _respond: Callable[[], Awaitable[Response]] | None = None
+
+    def answer(self, status: int = 200, content: object = None, headers: dict[str, str] | None = None) -> None:
+        """Answer so from now on."""
+
+        async def respond() -> Response:
+            return JSONResponse(content, status, headers=headers)
+
+        self._respond = respond
+
+    def hold(self) -> asyncio.Event:
+        """Answer nothing until the returned event is set."""
+        gate = asyncio.Event()
+
+        async def respond() -> Response:
+            await gate.wait()
+            return JSONResponse(None)
+
+        self._respond = respond
+        return gate
+
+    @property
+    def app(self) -> Starlette:
+        """The ASGI app."""
+
+        async def take(request: Request) -> Response:
+            body = await request.body()
+            path = request.scope["raw_path"].decode()
+            self.received.append(Received(path, dict(request.headers), json.loads(body)))
+            self.arrived.set()
+            return await self._respond() if self._respond is not None else JSONResponse(None)
+
+        return Starlette(routes=[Route("/{path:path}", take, methods=["POST"])])
+
+
+@dataclass
+class Service:
+    """A platform side that runs in the test's loop."""
+
+    callback_url: str
+    stop: Callable[[], Awaitable[None]]
+
+
+class Serve(Protocol):
+    """The fixture ``serve``: serves an ASGI app on a free port, returns its base URL."""
+
+    def __call__(self, app: ASGIApp) -> Awaitable[str]: ...
+
+
+class StartService(Protocol):
+    """The fixture ``start_service``: runs a platform side for the functions at this URL; settings by field name."""
+
+    def __call__(self, gateway_url: str, **settings: object) -> Awaitable[Service]: ...
