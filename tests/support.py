@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -16,6 +18,13 @@ from starlette.types import ASGIApp
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 WORKER = "worker-under-test"
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
@@ -154,3 +163,39 @@ class StartService(Protocol):
     """The fixture ``start_service``: runs a platform side for the functions at this URL; settings by field name."""
 
     def __call__(self, gateway_url: str, **settings: object) -> Awaitable[Service]: ...
+
+
+class RunningCommand(Protocol):
+    """A command that runs, and what it has said so far."""
+
+    lines: list[str]
+    process: asyncio.subprocess.Process
+
+    async def until(self, text: str, *, times: int = 1, seconds: float = 30.0) -> str:
+        """Wait until so many lines hold this text; returns the last of them."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+
+    async def ended(self, *, seconds: float = 30.0) -> int:
+        """Wait for its end; returns the exit code."""
+
+
+class Spawn(Protocol):
+    """The fixture ``spawn``: starts a command (``jobfn`` and ``python`` are this environment's)."""
+
+    def __call__(self, *command: str, **env: str) -> Awaitable[RunningCommand]: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: its exit code, and what it said on both streams."""
+
+    code: int
+    output: str
+
+
+class Command(Protocol):
+    """The fixture ``command``: runs a command to its end."""
+
+    def __call__(self, *command: str, **env: str) -> Awaitable[Finished]: ...

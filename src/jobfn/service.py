@@ -44,7 +44,8 @@ async def run_service(
     Args:
         settings: How.
         stop: Set it to end.
-        listener: A bound socket for the callback server, closed at the end. Default: every address, at the settings' port.
+        listener: A bound socket for the callback server, closed at the end. Default: one on every
+            address, at the settings' port.
         started: Called when the callback server accepts reports and the worker looks for jobs.
 
     Raises:

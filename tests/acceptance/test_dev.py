@@ -1,0 +1,132 @@
+"""``jobfn dev``: everything at once, as a developer runs it."""
+
+import json
+import signal
+from pathlib import Path
+from textwrap import dedent
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+from jobfn.devserver.postgres import folder_for
+from jobfn.devserver.state import DevState
+from support import Command, Jobs, RunningCommand, Spawn
+
+FUNCTIONS = dedent(
+    """
+    from jobfn import JobContext, task
+    from jobfn.payloads import RowId
+
+    @task("process_invoice")
+    async def process_invoice(payload: RowId, ctx: JobContext) -> dict:
+        ctx.log.info("charging", invoice=payload.id)
+        return {"charged": True}
+    """
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    return tmp_path
+
+
+def state_of(project: Path) -> DevState:
+    state = DevState.find(project)
+    assert state is not None
+    return state
+
+
+async def start_dev(spawn: Spawn, *options: str, **env: str) -> RunningCommand:
+    running = await spawn("jobfn", "dev", "functions.py", "--port", "0", *options, **env)
+    await running.until("jobfn dev is running")
+    await running.until('"serving"')
+    return running
+
+
+async def test_the_tutorial_works_as_written(project: Path, spawn: Spawn, command: Command) -> None:
+    """dev on an embedded PostgreSQL, enqueue in another terminal, the handler's line, a clean end."""
+    dev = await start_dev(spawn)
+    added = await command("jobfn", "enqueue", "process_invoice", '{"id": "abc"}')
+    assert added.code == 0, added.output
+    charged = json.loads(await dev.until('"charging"'))
+    assert (charged["invoice"], charged["job"], charged["attempt"]) == ("abc", int(added.output), 1)
+    await dev.until('"job done"')
+    status = await command("jobfn", "db", "status")
+    assert (status.code, "installed by jobfn" in status.output) == (0, True)
+
+    children = psutil.Process(dev.process.pid).children(recursive=True)
+    postgres = folder_for(project)
+    assert (postgres / "postmaster.pid").exists()
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+    assert DevState.find(project) is None
+    assert not (postgres / "postmaster.pid").exists()
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+async def test_a_saved_file_is_reloaded_and_no_job_fails_meanwhile(
+    project: Path, spawn: Spawn, command: Command, database: str, jobs: Jobs
+) -> None:
+    """After a save the new code runs; a broken file is reported and its jobs wait until it is mended."""
+    dev = await start_dev(spawn, DATABASE_URL=database)
+    (project / "functions.py").write_text(FUNCTIONS.replace('"charging"', '"charging anew"'))
+    await dev.until('"serving"', times=2)
+    await jobs.until_gone(await jobs.add("process_invoice", {"id": 1}))
+    await dev.until('"charging anew"')
+
+    (project / "functions.py").write_text("def (:\n")
+    await dev.until("functions.py:1: SyntaxError")
+    job = await jobs.add("process_invoice", {"id": 2})
+    await jobs.until_held(job)
+    (project / "functions.py").write_text(FUNCTIONS)
+    await jobs.until_gone(job)
+    await dev.until('"charging"')
+
+
+async def test_it_works_on_a_database_of_the_user_s_and_leaves_no_lock(
+    project: Path, spawn: Spawn, empty_database: str
+) -> None:
+    """--database-url: the schema is brought up to date; at the end nothing is locked and PostgreSQL runs on."""
+    dev = await start_dev(spawn, "--database-url", empty_database, "--enqueue", "process_invoice", '{"id": 7}')
+    await dev.until('"job done"')
+    dev.send(signal.SIGTERM)
+    assert await dev.ended() == 0
+    connection = await asyncpg.connect(empty_database)
+    try:
+        assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0
+    finally:
+        await connection.close()
+
+
+async def test_its_pages_answer(project: Path, spawn: Spawn, database: str) -> None:
+    """The function app lists its tasks at the address that dev names; other terminals find the state file."""
+    await start_dev(spawn, DATABASE_URL=database)
+    state = state_of(project)
+    async with httpx.AsyncClient() as client:
+        tasks = (await client.get(f"{state.function_url}/")).json()["tasks"]
+        assert [task["identifier"] for task in tasks] == ["process_invoice"]
+        assert (await client.post(state.callback_url)).json() == "OK"
+
+
+async def test_the_function_ends_with_its_parent(project: Path, spawn: Spawn, database: str) -> None:
+    """kill -9 on dev: the function's process notices and ends; no orphan keeps the port."""
+    dev = await start_dev(spawn, DATABASE_URL=database)
+    (child,) = psutil.Process(dev.process.pid).children()
+    dev.send(signal.SIGKILL)
+    await dev.ended()
+    assert psutil.wait_procs([child], timeout=10)[1] == []
+    assert DevState.find(project) is None
+
+
+async def test_without_reload_a_broken_file_ends_it(
+    project: Path, spawn: Spawn, command: Command, database: str
+) -> None:
+    """--no-reload: what the function app said stands there, and the exit code is 2."""
+    (project / "functions.py").write_text("def (:\n")
+    ended = await command("jobfn", "dev", "functions.py", "--no-reload", "--port", "0", DATABASE_URL=database)
+    assert ended.code == 2
+    assert "functions.py:1: SyntaxError" in ended.output
+    assert "Traceback" not in ended.output

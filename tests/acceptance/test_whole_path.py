@@ -1,0 +1,200 @@
+"""From a row to a finished job: worker, function and database in processes of their own."""
+
+import asyncio
+import itertools
+import json
+import signal
+from pathlib import Path
+from textwrap import dedent
+
+import asyncpg
+import pytest
+
+from jobfn.devserver.postgres import EmbeddedPostgres
+from support import Jobs, RunningCommand, Spawn, eventually, free_port
+
+#: A function whose effects are rows: which job ran, in which attempt, from when to when.
+FUNCTIONS = dedent(
+    """
+    import asyncio, os
+    import asyncpg
+    from jobfn import JobContext, task
+
+    async def note(ctx: JobContext, seconds: float) -> None:
+        connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+        try:
+            effect = await connection.fetchval(
+                "insert into effects (job, task, attempt, worker) values ($1, $2, $3, $4) returning id",
+                ctx.job_id, ctx.task, ctx.attempt, ctx.worker_id,
+            )
+            await asyncio.sleep(seconds)
+            await connection.execute("update effects set ended = clock_timestamp() where id = $1", effect)
+        finally:
+            await connection.close()
+
+    @task("note")
+    async def note_task(payload: dict, ctx: JobContext) -> dict:
+        await note(ctx, payload.get("seconds", 0))
+        return {"noted": True}
+
+    @task("fail")
+    async def fail(payload: dict, ctx: JobContext) -> None:
+        await note(ctx, 0)
+        raise RuntimeError("boom")
+    """
+)
+EFFECTS = """
+    create table effects (
+        id bigserial primary key, job bigint, task text, attempt int, worker text,
+        started timestamptz default clock_timestamp(), ended timestamptz
+    )
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    """Where the function listens."""
+    return free_port()
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> str:
+    """The functions' file."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    return "functions.py"
+
+
+async def start_function(spawn: Spawn, dsn: str, functions: str, port: int) -> RunningCommand:
+    running = await spawn(
+        "python", "-m", "jobfn.function", functions, "--host", "127.0.0.1", DATABASE_URL=dsn, PORT=str(port)
+    )
+    await running.until("serving")
+    return running
+
+
+async def start_service(spawn: Spawn, dsn: str, function_port: int, **env: str) -> RunningCommand:
+    variables = {
+        "DATABASE_URL": dsn,
+        "KNATIVE_SERVICE_URL": f"http://127.0.0.1:{function_port}",
+        "JOBS_CALLBACK_HOST": "127.0.0.1",
+        "INTERNAL_JOBS_CALLBACK_PORT": str(free_port()),
+        "HOSTNAME": "worker-0",
+    }
+    running = await spawn("python", "-m", "jobfn.service", **(variables | env))
+    await running.until("looking for jobs")
+    return running
+
+
+async def test_a_job_runs_and_is_gone(jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int) -> None:
+    """A row is added; its effect is there, the row is not, and the worker heard the report."""
+    await jobs.connection.execute(EFFECTS)
+    await start_function(spawn, database, functions, port)
+    service = await start_service(spawn, database, port)
+    job = await jobs.add("note")
+    await jobs.until_gone(job)
+    effect = await jobs.connection.fetchrow("select job, task, attempt, worker, ended from effects")
+    assert tuple(effect)[:4] == (job, "note", 1, "worker-0")
+    assert effect["ended"] is not None
+    said = json.loads(await service.until('"job done"'))
+    assert (said["job"], said["event"]) == (job, "job done")
+
+
+async def test_two_workers_share_a_thousand_jobs(
+    jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
+) -> None:
+    """Each job runs exactly once, and both workers run some."""
+    await jobs.connection.execute(EFFECTS)
+    await start_function(spawn, database, functions, port)
+    await jobs.connection.execute("select app_jobs.add_job('note', '{}') from generate_series(1, 1000)")
+    workers = ("worker-one", "worker-two")
+    await asyncio.gather(*(start_service(spawn, database, port, HOSTNAME=worker) for worker in workers))
+    await jobs.until_gone(seconds=60)
+    effects = await jobs.connection.fetch("select job, worker from effects")
+    assert sorted(effect["job"] for effect in effects) == list(range(1, 1001))
+    assert {effect["worker"] for effect in effects} == set(workers)
+
+
+async def test_a_function_killed_in_the_middle_of_a_job_is_tried_again(
+    jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
+) -> None:
+    """kill -9 while the handler runs: the job fails with the connection, and its second attempt succeeds."""
+    await jobs.connection.execute(EFFECTS)
+    function = await start_function(spawn, database, functions, port)
+    await start_service(spawn, database, port)
+    job = await jobs.add("note", {"seconds": 3600})
+
+    async def started() -> bool:
+        return bool(await jobs.connection.fetchval("select exists (select from effects)"))
+
+    await eventually(started)
+    function.send(signal.SIGKILL)
+    row = await jobs.until_failed(job)
+    assert f"http://127.0.0.1:{port}/note" in row["last_error"]
+    await jobs.connection.execute("""update app_jobs.jobs set payload = '{"seconds": 0}'""")
+    await start_function(spawn, database, functions, port)
+    await jobs.until_gone(job)
+    attempts = await jobs.connection.fetch("select attempt, ended is not null as ended from effects order by id")
+    assert [tuple(attempt) for attempt in attempts] == [(1, False), (2, True)]
+
+
+async def test_a_failing_job_keeps_its_error_and_its_schedule(
+    jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
+) -> None:
+    """The handler's message is in last_error; after max_attempts the row stays and is not tried again."""
+    await jobs.connection.execute(EFFECTS)
+    await start_function(spawn, database, functions, port)
+    await start_service(spawn, database, port)
+    job = await jobs.add("fail", max_attempts=2)
+    row = await jobs.until_failed(job, attempts=2)
+    assert (row["last_error"], row["attempts"], row["locked_by"]) == ("boom", 2, None)
+    await jobs.until_gone(await jobs.add("note"))
+    assert await jobs.connection.fetchval("select count(*) from effects where task = 'fail'") == 2
+
+
+async def test_queues_and_keys_hold_across_processes(
+    jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
+) -> None:
+    """Ten jobs of one queue never overlap and keep their order, with two workers; a key is one job."""
+    await jobs.connection.execute(EFFECTS)
+    queued = [await jobs.add("note", {"seconds": 0.02}, queue_name="one") for _ in range(10)]
+    keyed = {await jobs.add("note", job_key="only") for _ in range(5)}
+    await start_function(spawn, database, functions, port)
+    for worker in ("worker-one", "worker-two"):
+        await start_service(spawn, database, port, HOSTNAME=worker)
+    await jobs.until_gone(seconds=30)
+    effects = await jobs.connection.fetch("select job, started, ended from effects order by started")
+    assert [effect["job"] for effect in effects if effect["job"] in queued] == queued
+    runs = [effect for effect in effects if effect["job"] in queued]
+    assert all(first["ended"] <= second["started"] for first, second in itertools.pairwise(runs))
+    assert len(keyed) == 1
+    assert sum(effect["job"] in keyed for effect in effects) == 1
+
+
+async def test_a_database_restarted_in_the_middle_loses_nothing(spawn: Spawn, functions: str, port: int) -> None:
+    """Worker and callback server reconnect by themselves; every job's effect is there, none stays locked."""
+    postgres = EmbeddedPostgres()
+    postgres.start()
+    try:
+        dsn = postgres.dsn()
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(EFFECTS)
+        migrating = await spawn("jobfn", "db", "migrate", "--database-url", dsn)
+        assert await migrating.ended() == 0
+        await connection.execute(
+            """select app_jobs.add_job('note', '{"seconds": 0.05}') from generate_series(1, 300)"""
+        )
+        await start_function(spawn, dsn, functions, port)
+        service = await start_service(spawn, dsn, port)
+        await service.until('"job done"', times=20)
+        await connection.close()
+        await asyncio.to_thread(postgres.restart)
+        connection = await asyncpg.connect(dsn)
+        jobs = Jobs(connection)
+        await jobs.connection.execute("select app_jobs.add_job('note', '{}')")
+        await jobs.until_gone(seconds=60)
+        assert await connection.fetchval("select count(distinct job) from effects where ended is not null") == 301
+        await connection.close()
+        service.send(signal.SIGTERM)
+        assert await service.ended() == 0
+    finally:
+        await asyncio.to_thread(postgres.stop)
