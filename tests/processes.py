@@ -1,4 +1,4 @@
-"""jobfn as its users run it: commands in processes of their own."""
+"""jobfn as its users run it: commands in processes of their own. A plugin of tests/conftest.py."""
 
 import asyncio
 import contextlib
