@@ -26,12 +26,12 @@ class CallbackTokens:
     """Makes and reads tokens.
 
     Args:
-        secrets: The keys, oldest first: the last one signs, all of them are accepted.
+        secrets: The keys: the first one signs, all of them are accepted.
         max_age_seconds: How old a token may be, in seconds.
     """
 
     def __init__(self, secrets: Sequence[str], *, max_age_seconds: float) -> None:
-        self._serializer = URLSafeTimedSerializer(list(secrets), salt=_SALT)
+        self._serializer = URLSafeTimedSerializer(list(reversed(secrets)), salt=_SALT)  # it signs with the last
         self._max_age_seconds = max_age_seconds
 
     def url_for(self, callback_url: str, claim: Claim) -> str:

@@ -1,0 +1,79 @@
+"""The platform side's variables and their defaults (contract, section 5)."""
+
+import pytest
+
+from jobfn.errors import ConfigurationError
+from jobfn.worker.settings import ServiceSettings
+
+
+def test_the_defaults_are_the_contract_s() -> None:
+    """An empty environment gives the table's defaults."""
+    settings = ServiceSettings.from_environ({})
+    assert settings.gateway_url == "http://gateway:8080"
+    assert settings.development_map == {}
+    assert settings.schema_name == "app_jobs"
+    assert settings.tasks is None
+    assert settings.callback_url == "http://jobs-callback:12345/callback"
+    assert settings.callback_port == 12345
+    assert settings.worker_id == "worker-0"
+    assert settings.database_url is None
+    assert settings.concurrency == 16
+
+
+@pytest.mark.parametrize(
+    ("environ", "field", "value"),
+    [
+        ({"KNATIVE_SERVICE_URL": "http://a"}, "gateway_url", "http://a"),
+        ({"INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://b"),
+        ({"KNATIVE_SERVICE_URL": "http://a", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://a"),
+        ({"KNATIVE_SERVICE_URL": "", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://b"),
+        ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": "http://t"}'}, "development_map", {"t": "http://t"}),
+        ({"JOBS_SCHEMA": "work"}, "schema_name", "work"),
+        ({"JOBS_SUPPORT_ANY": "false"}, "tasks", []),
+        ({"JOBS_SUPPORT_ANY": "false", "JOBS_SUPPORTED": "a, b:c,,d"}, "tasks", ["a", "b:c", "d"]),
+        ({"JOBS_SUPPORTED": "a"}, "tasks", None),
+        ({"INTERNAL_JOBS_CALLBACK_URL": "http://c/x/callback"}, "callback_url", "http://c/x/callback"),
+        ({"JOBS_CALLBACK_HOST": "here"}, "callback_url", "http://here:12345/callback"),
+        (
+            {"JOBS_CALLBACK_HOST": "here", "INTERNAL_JOBS_CALLBACK_PORT": "99"},
+            "callback_url",
+            "http://here:99/callback",
+        ),
+        ({"INTERNAL_JOBS_CALLBACK_PORT": "99"}, "callback_port", 99),
+        ({"HOSTNAME": "pod-7"}, "worker_id", "pod-7"),
+        ({"DATABASE_URL": "postgresql://x/y"}, "database_url", "postgresql://x/y"),
+        ({"JOBS_CONCURRENCY": "3"}, "concurrency", 3),
+    ],
+)
+def test_each_variable_counts(environ: dict[str, str], field: str, value: object) -> None:
+    """What the environment says is what the field holds; an empty variable counts as unset."""
+    assert getattr(ServiceSettings.from_environ(environ), field) == value
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"JOBS_SUPPORT_ANY": "perhaps"}, "JOBS_SUPPORT_ANY='perhaps'"),
+        ({"INTERNAL_JOBS_CALLBACK_PORT": "70000"}, "INTERNAL_JOBS_CALLBACK_PORT='70000'"),
+        ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": "{"}, "INTERNAL_GATEWAY_DEVELOPMENT_MAP='{'"),
+        ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": 1}'}, "INTERNAL_GATEWAY_DEVELOPMENT_MAP"),
+        ({"KNATIVE_SERVICE_URL": "gateway:8080"}, "KNATIVE_SERVICE_URL='gateway:8080': must be a URL"),
+        ({"INTERNAL_GATEWAY_URL": "ftp://x"}, "='ftp://x': must be a URL"),
+        ({"HOSTNAME": "w"}, "HOSTNAME='w': a worker id has 4 characters or more"),
+        ({"JOBS_SCHEMA": "x" * 64}, "JOBS_SCHEMA="),
+        ({"JOBS_CONCURRENCY": "0"}, "JOBS_CONCURRENCY='0'"),
+    ],
+)
+def test_a_wrong_value_is_named(environ: dict[str, str], said: str) -> None:
+    """The error is one line that begins with the variable and what it held."""
+    with pytest.raises(ConfigurationError) as caught:
+        ServiceSettings.from_environ(environ)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_code_gives_goes_before_the_environment() -> None:
+    """Options of a command are given by field name and win; None counts as not given."""
+    environ = {"JOBS_CONCURRENCY": "3", "HOSTNAME": "pod-7"}
+    settings = ServiceSettings.from_environ(environ, concurrency=5, worker_id=None)
+    assert (settings.concurrency, settings.worker_id) == (5, "pod-7")
