@@ -1,0 +1,73 @@
+"""What the send_email function takes as a payload: asked through the real app, nothing is sent."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from jobfn import create_app
+from jobfn.function.loading import load_module
+
+functions = load_module(str(Path(__file__).with_name("functions.py")))
+
+HELLO = {"to": "ada@example.com", "subject": "Hello", "text": "It works."}
+
+
+async def post(payload: Any) -> httpx.Response:
+    """One delivery to the function app, without job headers."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(functions)), base_url="http://function"
+    ) as client:
+        return await client.post("/send_email", json=payload)
+
+
+@pytest.mark.parametrize(
+    ("change", "field_name", "problem"),
+    [
+        ({"to": None}, "to", "valid array"),
+        ({"to": []}, "to", "at least 1"),
+        ({"to": "nobody"}, "to.0", "no mail address"),
+        ({"to": ["ada@example.com", "bob@"]}, "to.1", "no mail address"),
+        ({"to": "ada@example.com, bob@example.com"}, "to.0", "list with one address each"),
+        ({"to": "all: ada@example.com, bob@example.com;"}, "to.0", "list with one address each"),
+        ({"to": "all: ada@example.com;"}, "to.0", "no mail address"),
+        ({"to": "ada@bücher.example"}, "to.0", "xn--"),
+        ({"to": "ada@example.com\nBcc: eve@example.com"}, "to.0", "line break"),
+        ({"to": "=?utf-8?q?=0ABcc?= <ada@example.com>"}, "to.0", "no mail address"),
+        ({"from": "ada@example.com\r\nBcc: eve@example.com"}, "from", "line break"),
+        ({"replyTo": "ada@example.com\nBcc: eve@example.com"}, "replyTo", "line break"),
+        ({"subject": "Hello\r\nBcc: eve@example.com"}, "subject", "line break"),
+        ({"subject": ""}, "subject", "at least 1"),
+        ({"subject": None}, "subject", "valid string"),
+        ({"text": ""}, "(payload)", "one of html and text"),
+        ({"text": 7}, "text", "valid string"),
+    ],
+)
+async def test_a_wrong_payload_is_refused_by_field(change: dict[str, Any], field_name: str, problem: str) -> None:
+    """The app answers 422 with the field and the problem, and repeats none of the payload."""
+    response = await post({**HELLO, **change})
+
+    assert response.status_code == 422
+    assert response.headers["X-Job-Error"] == "true"
+    (detail,) = response.json()["details"]
+    assert detail["field"] == field_name
+    assert problem in detail["problem"]
+    assert "example" not in response.text.replace("such as ada@example.com or Ada Lovelace <ada@example.com>", "")
+
+
+@pytest.mark.parametrize("missing", ["to", "subject"])
+async def test_what_is_required(missing: str) -> None:
+    """Without a recipient or a subject there is no mail."""
+    response = await post({key: value for key, value in HELLO.items() if key != missing})
+
+    assert response.status_code == 422
+    assert [detail["field"] for detail in response.json()["details"]] == [missing]
+
+
+async def test_the_schema_says_one_address_or_a_list() -> None:
+    """The list of tasks tells callers what ``to`` may be, and which keys are required."""
+    schema = functions.send_email.payload_schema()
+    assert schema["required"] == ["to", "subject"]
+    assert {choice["type"] for choice in schema["properties"]["to"]["anyOf"]} == {"string", "array"}
+    assert set(schema["properties"]) == {"to", "subject", "html", "text", "from", "replyTo"}
