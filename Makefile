@@ -1,0 +1,59 @@
+# The commands of this repository. They need a POSIX make and python3 3.11 or newer; everything else goes into .venv.
+# uv is used where it is installed, and makes the first run quicker.
+.POSIX:
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+# What pytest gets beside its own: make test PYTEST_ARGS='-k backoff --no-cov -n 0'
+PYTEST_ARGS =
+# What jobfn dev gets beside its own: make demo DEMO_ARGS='--port 9090'
+DEMO_ARGS =
+DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
+
+.PHONY: help setup demo test lint format clean
+
+help:           ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+setup: $(VENV)/.installed ## make .venv and install into it, when pyproject.toml has changed
+
+demo: setup     ## run the send_email example (dry run) with PostgreSQL and a worker, add one job; Ctrl-C ends it
+	@unset DATABASE_URL PGHOST PGDATABASE PGSERVICE; \
+	exec env SEND_EMAIL_DRY_RUN=true $(BIN)/jobfn dev examples/send_email/functions.py \
+	    --enqueue send_email '$(DEMO_JOB)' $(DEMO_ARGS)
+
+test: setup     ## run all tests with coverage
+	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+lint: setup     ## check style, format, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup   ## fix what can be fixed by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:          ## remove .venv, caches, builds and the development database
+	@if [ -x $(BIN)/jobfn ]; then rm -rf "$$($(BIN)/python -c 'from pathlib import Path; \
+	from jobfn.devserver.postgres import folder_for; print(folder_for(Path.cwd()))')"; fi
+	rm -rf $(VENV) .jobfn .coverage .coverage.* htmlcov build dist \
+	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'jobfn needs Python 3.11 or newer as $(PYTHON): make PYTHON=python3.12 ... names another' >&2; exit 1; }
+	@set -e; if command -v uv >/dev/null; then \
+	    echo 'installing into $(VENV) with uv'; \
+	    test -x $(BIN)/python || uv venv --quiet --clear --python '$(PYTHON)' $(VENV); \
+	    uv pip install --quiet --python $(BIN)/python -e '.[dev]' --group test --group lint; \
+	else \
+	    echo 'installing into $(VENV) with pip: a minute or two'; \
+	    test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV); \
+	    $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
+	    $(BIN)/python -m pip install --quiet -e '.[dev]' --group test --group lint; \
+	fi
+	@touch $@
