@@ -1,6 +1,7 @@
 """``jobfn dev``: everything at once, as a developer runs it."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from textwrap import dedent
@@ -119,6 +120,25 @@ async def test_the_function_ends_with_its_parent(project: Path, spawn: Spawn, da
     await dev.ended()
     assert psutil.wait_procs([child], timeout=10)[1] == []
     assert DevState.find(project) is None
+
+
+async def test_ctrl_c_lets_a_function_that_still_starts_do_its_job(
+    project: Path, spawn: Spawn, database: str, jobs: Jobs
+) -> None:
+    """Ctrl-C goes to the whole process group of a terminal: the delivered job is done, then all ends, at once."""
+    waits = "import pathlib\nprint('importing', flush=True)\nwhile not pathlib.Path('go').exists(): pass\n"
+    (project / "functions.py").write_text(waits + FUNCTIONS)
+    lead = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    options = ("--port", "0", "--enqueue", "process_invoice", '{"id": 7}')
+    dev = await spawn("python", "-c", lead, "jobfn", "dev", "functions.py", *options, DATABASE_URL=database)
+    await dev.until("importing")
+    added = await dev.until("added job")
+    await jobs.until_held(int(added.split()[2].rstrip(":")))
+    os.killpg(dev.process.pid, signal.SIGINT)
+    (project / "go").touch()
+    await dev.until('"job done"', seconds=15)
+    assert await dev.ended(seconds=15) == 0
+    assert not [line for line in dev.lines if "KeyboardInterrupt" in line]
 
 
 async def test_without_reload_a_broken_file_ends_it(

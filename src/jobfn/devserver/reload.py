@@ -33,13 +33,18 @@ class FunctionProcess:
         self._log = logs.get_logger("jobfn.dev")
 
     async def start(self) -> None:
-        """Start the child. It ends by itself when this process does, however that happens: its input closes."""
+        """Start the child. It ends by itself when this process does, however that happens: its input closes.
+
+        It has a process group of its own: Ctrl-C in a terminal reaches the parent alone, which lets the jobs under
+        way end first. A child that is still importing would die of it, with those jobs waiting in its socket.
+        """
         fd = self._listener.fileno()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "jobfn.function", self._target, "--listener-fd", str(fd), "--until-stdin-closes"),
             stdin=PIPE,
             pass_fds=(fd,),
+            process_group=0,
         )
 
     async def stop(self) -> None:
