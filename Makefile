@@ -30,7 +30,7 @@ lint: setup     ## check style, format, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup   ## fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
