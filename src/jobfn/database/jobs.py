@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
 
@@ -135,17 +136,12 @@ class BatchStore:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""
-        done = [settlement for settlement in settlements if settlement.error is None]
-        failed = [settlement for settlement in settlements if settlement.error is not None]
         rows = await self._pool.fetch(
             self._settle,
-            [settlement.worker_id for settlement in done],
-            [settlement.job_id for settlement in done],
-            [settlement.attempt for settlement in done],
-            [settlement.worker_id for settlement in failed],
-            [settlement.job_id for settlement in failed],
-            [settlement.attempt for settlement in failed],
-            [storable(settlement.error or "") for settlement in failed],
+            [settlement.worker_id for settlement in settlements],
+            [settlement.job_id for settlement in settlements],
+            [settlement.attempt for settlement in settlements],
+            [None if settlement.error is None else storable(settlement.error) for settlement in settlements],
         )
         return {row["id"] for row in rows}
 
@@ -176,14 +172,18 @@ class SingleStore:
         self._next = query("next_run_at_platform", schema)
 
     async def claim(self, worker_id: str, *, tasks: Sequence[str] | None, limit: int) -> list[Job]:
-        """See ``JobStore.claim``: ``get_job`` until it has no more."""
+        """See ``JobStore.claim``: ``get_job`` until it has no more, or the connection ends; what it has, it returns."""
         jobs: list[Job] = []
-        async with self._pool.acquire() as connection:
-            while len(jobs) < limit:
-                row = await connection.fetchrow(self._claim, worker_id, tasks, JOB_EXPIRY)
-                if row is None:
-                    break
-                jobs.append(Job.of(row))
+        try:
+            async with self._pool.acquire() as connection:
+                while len(jobs) < limit:
+                    row = await connection.fetchrow(self._claim, worker_id, tasks, JOB_EXPIRY)
+                    if row is None:
+                        break
+                    jobs.append(Job.of(row))
+        except CONNECTION_LOST:
+            if not jobs:
+                raise
         return jobs
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
@@ -223,14 +223,18 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str) -> JobStore:
     """The store for the schema that this database carries.
 
     Raises:
-        SchemaError: It carries none; says how to make one.
+        SchemaError: It carries none, an older one, or one that this role may not use; says what to do.
     """
-    row = await pool.fetchrow(query("schema_kind", schema), schema)
-    if row is None or not row["has_jobs"]:
+    kind = await pool.fetchrow(query("schema_kind", schema), schema)
+    if kind is None or not kind["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
+    if not kind["is_open"]:
+        raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
     features = await pool.fetchrow(query("features", schema), schema)
     if features is not None and features["batches"]:
         return BatchStore(pool, schema)
+    if kind["has_record"]:
+        raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
     return SingleStore(
         pool,
         schema,

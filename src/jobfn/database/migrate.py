@@ -50,12 +50,14 @@ class SchemaStatus:
         kind: Whose it is.
         migrations: All that this jobfn knows, in order; empty for a schema of the platform's own.
         unknown: Versions that the database has and this jobfn does not know: it is older than the schema.
+        changed: Versions that were applied with another text than this jobfn's: a build between two releases did.
     """
 
     schema: str
     kind: SchemaKind
     migrations: tuple[Migration, ...]
     unknown: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
 
     @property
     def pending(self) -> tuple[Migration, ...]:
@@ -77,7 +79,8 @@ async def status(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaSt
         schema,
         kind,
         tuple(Migration(version, name, version in applied) for version, name, _ in known),
-        tuple(sorted(set(applied) - {version for version, _, _ in known})),
+        unknown=tuple(sorted(set(applied) - {version for version, _, _ in known})),
+        changed=tuple(version for version, _, text in known if applied.get(version, _sum(text)) != _sum(text)),
     )
 
 
@@ -103,16 +106,17 @@ async def migrate(connection: "asyncpg.Connection[Any]", schema: str) -> tuple[M
         SchemaError: The schema is the platform's own, newer than this jobfn, or the server is too old.
         DatabaseError: PostgreSQL refused a step; that step left nothing behind.
     """
-    version = connection.get_server_version().major
-    if version < LOWEST_SERVER_VERSION:
-        raise SchemaError(f"PostgreSQL {version} is too old for jobfn: use {LOWEST_SERVER_VERSION} or newer")
+    check_server(connection.get_server_version().major)
     applied_now: list[Migration] = []
     try:
         await connection.execute(query("lock_migrations", schema))
         try:
-            await _prepare(connection, schema)
-            for migration in (await status(connection, schema)).pending:
-                await _apply(connection, schema, migration)
+            found = await status(connection, schema)
+            _check(found)
+            for migration in found.pending:
+                await _apply(
+                    connection, schema, migration, is_first=found.kind is SchemaKind.ABSENT and not applied_now
+                )
                 applied_now.append(Migration(migration.version, migration.name, applied=True))
         finally:
             if not connection.is_closed():
@@ -121,13 +125,23 @@ async def migrate(connection: "asyncpg.Connection[Any]", schema: str) -> tuple[M
         raise DatabaseError(
             f"this role may not change schema {schema}: {error}. Run `jobfn db migrate` as its owner"
         ) from error
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise DatabaseError(f"schema {schema} could not be brought up to date: {error}") from error
     return tuple(applied_now)
 
 
-async def _prepare(connection: "asyncpg.Connection[Any]", schema: str) -> None:
-    found = await status(connection, schema)
+def check_server(major: int) -> None:
+    """Refuse a PostgreSQL that the migrations do not run on.
+
+    Raises:
+        SchemaError: It is older than ``LOWEST_SERVER_VERSION``.
+    """
+    if major < LOWEST_SERVER_VERSION:
+        raise SchemaError(f"PostgreSQL {major} is too old for jobfn: use {LOWEST_SERVER_VERSION} or newer")
+
+
+def _check(found: SchemaStatus) -> None:
+    schema = found.schema
     if found.kind is SchemaKind.PLATFORM:
         raise SchemaError(
             f"schema {schema} was made by the platform, not by jobfn, and is left as it is: worker and service run "
@@ -137,15 +151,24 @@ async def _prepare(connection: "asyncpg.Connection[Any]", schema: str) -> None:
         raise SchemaError(
             f"schema {schema} has migration {found.unknown[-1]}, which this jobfn does not know: upgrade jobfn"
         )
-    if found.kind is SchemaKind.ABSENT:
-        async with connection.transaction():
-            await connection.execute(query("create_schema", schema))
-            await connection.execute(query("create_record", schema))
+    if found.changed:
+        raise SchemaError(
+            f"schema {schema} got its migration {found.changed[0]} from a jobfn between two releases, and this one's "
+            f"differs: drop the schema if its jobs may go, or set JOBS_SCHEMA to another name"
+        )
 
 
-async def _apply(connection: "asyncpg.Connection[Any]", schema: str, migration: Migration) -> None:
+async def _apply(connection: "asyncpg.Connection[Any]", schema: str, migration: Migration, *, is_first: bool) -> None:
     text = next(text for version, _, text in migrations() if version == migration.version)
-    checksum = hashlib.sha256(text.encode()).hexdigest()
     async with connection.transaction():
+        if is_first:
+            row = await connection.fetchrow(query("schema_kind", schema), schema)
+            if row is None or not row["has_schema"]:  # its owner need not be allowed to create schemas
+                await connection.execute(query("create_schema", schema))
+            await connection.execute(query("create_record", schema))
         await connection.execute(render(text, schema))
-        await connection.execute(query("record_migration", schema), migration.version, migration.name, checksum)
+        await connection.execute(query("record_migration", schema), migration.version, migration.name, _sum(text))
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

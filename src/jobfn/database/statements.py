@@ -18,9 +18,9 @@ def quote_identifier(name: str) -> str:
     """A name as SQL reads it, whatever characters it holds.
 
     Raises:
-        ConfigurationError: PostgreSQL has no such names: empty, over 63 bytes, or holding a NUL.
+        ConfigurationError: PostgreSQL has no such names: empty, over 63 bytes, holding a NUL, or no text.
     """
-    if not name or len(name.encode()) > 63 or "\0" in name:
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 63 or re.search("[\0\ud800-\udfff]", name):
         raise ConfigurationError(f"JOBS_SCHEMA={name!r} is no schema name: use 1 to 63 bytes, such as app_jobs")
     return '"' + name.replace('"', '""') + '"'
 
@@ -42,5 +42,11 @@ def migrations() -> list[tuple[int, str, str]]:
 
 
 def render(text: str, schema: str) -> str:
-    """Fill in the schema's name."""
-    return text.replace("@schema@", quote_identifier(schema))
+    """Fill in the schema's name.
+
+    The bodies of functions stand between ``$$``; a name may hold that too, so they get a tag that it does not hold.
+    """
+    tag = "$jobfn$"
+    while tag in schema:
+        tag = f"{tag[:-1]}_$"
+    return text.replace("$$", tag).replace("@schema@", quote_identifier(schema))

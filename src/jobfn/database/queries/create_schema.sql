@@ -1,1 +1,1 @@
-create schema if not exists @schema@
+create schema @schema@

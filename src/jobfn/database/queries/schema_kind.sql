@@ -1,4 +1,9 @@
--- $1: the schema's name. Whether it has our record of migrations, and whether it has a jobs table.
+-- $1: the schema's name. Whether it is there, has our record of migrations, has a jobs table, and is open to us. Read
+-- from the catalog: looking names up would be refused where it is not.
 select
-    to_regclass(format('%I.jobfn_migrations', $1::text)) is not null as has_record,
-    to_regclass(format('%I.jobs', $1::text)) is not null as has_jobs
+    n.oid is not null as has_schema,
+    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobfn_migrations') as has_record,
+    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobs') as has_jobs,
+    coalesce(has_schema_privilege(n.oid, 'usage'), false) as is_open
+from (select) as one
+left join pg_catalog.pg_namespace n on n.nspname = $1

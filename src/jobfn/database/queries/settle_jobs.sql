@@ -1,4 +1,2 @@
--- $1-$3 completed jobs: their workers, ids, attempts (null: any). $4-$7 failed ones, with their errors.
-select id from @schema@.complete_held_jobs($1, $2, $3)
-union all
-select id from @schema@.fail_held_jobs($4, $5, $6, $7)
+-- $1 workers, $2 jobs, $3 attempts (null: any), $4 errors (null: completed). Returns the ids that changed.
+select id from @schema@.settle_held_jobs($1, $2, $3, $4)

@@ -22,27 +22,35 @@ create table @schema@.jobs (
     -- Ours: whether the attempts are used up. Indexes are partial on it rather than on the two numbers, so
     -- that counting an attempt changes no indexed value and the update can stay on its page (HOT).
     exhausted boolean not null generated always as (attempts >= max_attempts) stored
+) with (
+    fillfactor = 85, -- room for the claim's new row version beside the old one
+    autovacuum_vacuum_scale_factor = 0.02, -- most rows live for seconds: clear up after them early
+    autovacuum_analyze_scale_factor = 0.02
 );
 
 comment on table @schema@.jobs is
     'Work waiting, running, or out of attempts. A completed job is deleted.';
 
--- The order of work, without named queues and within each; and when the next delayed job is due.
+-- The order of work: without named queues, across all of them, and within each; and when the next delayed job is due.
 create index jobs_order_idx on @schema@.jobs (priority, run_at, id)
     where queue_name is null and not exhausted;
+create index jobs_queued_order_idx on @schema@.jobs (priority, run_at, id)
+    where queue_name is not null and not exhausted;
 create index jobs_queue_order_idx on @schema@.jobs (queue_name, priority, run_at, id)
     where queue_name is not null and not exhausted;
 create index jobs_run_at_idx on @schema@.jobs (run_at) where not exhausted;
 
-create table @schema@.job_queues (
+-- Which named queues are held now, and for which job. Only claims and their ends write here, never add_job: what a
+-- user's transaction enqueues must not wait for another's to commit, nor hold up the jobs that run.
+create table @schema@.queue_locks (
     queue_name text primary key,
-    job_count int not null default 0,
-    locked_at timestamptz,
-    locked_by text
+    job_id bigint, -- null: held by hand
+    locked_by text not null,
+    locked_at timestamptz not null
 );
 
-comment on table @schema@.job_queues is
-    'One row per named queue that has jobs: how many, and which worker runs one of them now.';
+comment on table @schema@.queue_locks is
+    'Ours: the named queues that are held now. People read and write job_queues.';
 
 create table @schema@.scheduled_jobs (
     id bigserial primary key,
@@ -91,81 +99,81 @@ create trigger _900_notify_scheduler
     after insert or delete or update of schedule_info, task_identifier on @schema@.scheduled_jobs
     for each statement execute function @schema@.tg_notify('scheduled_jobs:insert');
 
--- job_queues.job_count. One upsert per statement and queue, in the order of their names: two statements that
--- touch the same queues take their rows in the same order.
-create function @schema@.tg_queue_grows() returns trigger
+-- The contract's job_queues. Its count is taken when somebody looks, and so is true by itself. Writing to it holds
+-- or frees a queue by hand; a queue without jobs and without a lock has no row.
+create view @schema@.job_queues (queue_name, job_count, locked_at, locked_by) as
+select part.queue_name, sum(part.jobs)::int, max(part.locked_at), max(part.locked_by)
+from (
+    select j.queue_name, 1 as jobs, null::timestamptz as locked_at, null::text as locked_by
+    from @schema@.jobs j
+    where j.queue_name is not null
+    union all
+    select l.queue_name, 0, l.locked_at, l.locked_by
+    from @schema@.queue_locks l
+) part
+group by part.queue_name;
+
+comment on view @schema@.job_queues is
+    'The named queues that have jobs: how many, and which worker runs one of them now.';
+
+create function @schema@.tg_write_queue() returns trigger
     language plpgsql
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into @schema@.job_queues as q (queue_name, job_count)
-    select added.queue_name, count(*)
-    from added
-    where added.queue_name is not null
-    group by added.queue_name
-    order by added.queue_name
-    on conflict (queue_name) do update set job_count = q.job_count + excluded.job_count;
-    return null;
+    if tg_op <> 'INSERT' and (tg_op = 'DELETE' or new.queue_name <> old.queue_name or new.locked_at is null) then
+        delete from @schema@.queue_locks l where l.queue_name = old.queue_name;
+        perform pg_notify('jobs:insert', '');
+    end if;
+    if tg_op = 'DELETE' then
+        return old;
+    end if;
+    if new.locked_at is not null then
+        insert into @schema@.queue_locks as l (queue_name, locked_by, locked_at)
+        values (new.queue_name, coalesce(new.locked_by, 'by hand'), new.locked_at)
+        on conflict (queue_name) do update set locked_by = excluded.locked_by, locked_at = excluded.locked_at;
+    end if;
+    return new;
 end
 $$;
 
-create function @schema@.tg_queue_shrinks() returns trigger
+create trigger _500_write_queue
+    instead of insert or update or delete on @schema@.job_queues
+    for each row execute function @schema@.tg_write_queue();
+
+-- A queue is free again when the job that held it is gone, unlocked or elsewhere, whoever saw to that.
+create function @schema@.tg_free_queue() returns trigger
     language plpgsql
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from removed where queue_name is not null) then
+    if tg_op = 'TRUNCATE' then
+        delete from @schema@.queue_locks;
         return null;
     end if;
-    with shrunk as (
-        select queue_name, count(*) as jobs from removed where queue_name is not null group by queue_name
-    ),
-    held as (
-        select q.queue_name from @schema@.job_queues q
-        where q.queue_name in (select shrunk.queue_name from shrunk)
-        order by q.queue_name
-        for update
-    )
-    update @schema@.job_queues q
-    set job_count = q.job_count - shrunk.jobs
-    from shrunk, held
-    where q.queue_name = shrunk.queue_name and held.queue_name = shrunk.queue_name;
-    delete from @schema@.job_queues q
-    where q.job_count <= 0 and q.queue_name in (select removed.queue_name from removed);
-    return null;
-end
-$$;
-
-create function @schema@.tg_queue_changes() returns trigger
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if new.queue_name is not null then
-        insert into @schema@.job_queues as q (queue_name, job_count)
-        values (new.queue_name, 1)
-        on conflict (queue_name) do update set job_count = q.job_count + 1;
-    end if;
-    if old.queue_name is not null then
-        update @schema@.job_queues q set job_count = q.job_count - 1 where q.queue_name = old.queue_name;
-        delete from @schema@.job_queues q where q.queue_name = old.queue_name and q.job_count <= 0;
+    delete from @schema@.queue_locks l where l.queue_name = old.queue_name and l.job_id = old.id;
+    if found then
+        perform pg_notify('jobs:insert', ''); -- the queue's next job may run now
     end if;
     return null;
 end
 $$;
 
-create trigger _500_queue_grows
-    after insert on @schema@.jobs
-    referencing new table as added
-    for each statement execute function @schema@.tg_queue_grows();
-
-create trigger _500_queue_shrinks
+create trigger _500_free_queue_of_deleted
     after delete on @schema@.jobs
-    referencing old table as removed
-    for each statement execute function @schema@.tg_queue_shrinks();
+    for each row when (old.queue_name is not null and old.locked_at is not null)
+    execute function @schema@.tg_free_queue();
 
--- By row, since a trigger on one column may not see its statement's tables; only a replaced key changes a queue.
-create trigger _500_queue_changes
-    after update of queue_name on @schema@.jobs
-    for each row when (old.queue_name is distinct from new.queue_name)
-    execute function @schema@.tg_queue_changes();
+create trigger _500_free_queue_of_unlocked
+    after update of locked_at, queue_name on @schema@.jobs
+    for each row when (
+        old.queue_name is not null and old.locked_at is not null
+        and (new.locked_at is null or new.queue_name is distinct from old.queue_name)
+    )
+    execute function @schema@.tg_free_queue();
+
+create trigger _500_free_queues
+    after truncate on @schema@.jobs
+    for each statement execute function @schema@.tg_free_queue();

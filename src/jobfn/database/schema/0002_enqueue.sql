@@ -20,6 +20,7 @@ comment on function @schema@.session_claim(text) is
 create function @schema@.insert_job(
     database_id uuid,
     actor_id uuid,
+    entity_id uuid,
     identifier text,
     payload json,
     job_key text,
@@ -37,10 +38,11 @@ declare
 begin
     loop
         insert into @schema@.jobs as j (
-            database_id, actor_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority
+            database_id, actor_id, entity_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority
         ) values (
             insert_job.database_id,
             insert_job.actor_id,
+            insert_job.entity_id,
             insert_job.identifier,
             coalesce(insert_job.payload, '{}'),
             insert_job.job_key,
@@ -52,6 +54,7 @@ begin
         on conflict (key) do update set
             database_id = excluded.database_id,
             actor_id = excluded.actor_id,
+            entity_id = excluded.entity_id,
             task_identifier = excluded.task_identifier,
             payload = excluded.payload,
             queue_name = excluded.queue_name,
@@ -73,7 +76,7 @@ begin
 end
 $$;
 
-comment on function @schema@.insert_job(uuid, uuid, text, json, text, text, timestamptz, int, int) is
+comment on function @schema@.insert_job(uuid, uuid, uuid, text, json, text, text, timestamptz, int, int) is
     'What every form of add_job ends in.';
 
 create function @schema@.add_job(
@@ -85,42 +88,20 @@ create function @schema@.add_job(
     max_attempts int default 25,
     priority int default 0
 ) returns @schema@.jobs
-    language sql
+    language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    select * from @schema@.insert_job(
-        @schema@.session_claim('jwt.claims.database_id'), @schema@.session_claim('jwt.claims.user_id'),
+begin
+    return @schema@.insert_job(
+        @schema@.session_claim('jwt.claims.database_id'), @schema@.session_claim('jwt.claims.user_id'), null,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority
-    )
+    );
+end
 $$;
 
 comment on function @schema@.add_job(text, json, text, text, timestamptz, int, int) is
     'Enqueue a job. Tenant and actor come from jwt.claims.database_id and jwt.claims.user_id where set.';
-
--- add_job('x', '{"id": 1}'): both literals are untyped, and beside the uuid form PostgreSQL prefers text for
--- each of them. This form is what it then finds. Its payload has no default, so that add_job('x') is not two.
-create function @schema@.add_job(
-    identifier text,
-    payload text,
-    job_key text default null,
-    queue_name text default null,
-    run_at timestamptz default now(),
-    max_attempts int default 25,
-    priority int default 0
-) returns @schema@.jobs
-    language sql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-    select * from @schema@.insert_job(
-        @schema@.session_claim('jwt.claims.database_id'), @schema@.session_claim('jwt.claims.user_id'),
-        identifier, payload::json, job_key, queue_name, run_at, max_attempts, priority
-    )
-$$;
-
-comment on function @schema@.add_job(text, text, text, text, timestamptz, int, int) is
-    'add_job with the payload as an untyped literal, as people write it.';
 
 create function @schema@.add_job(
     db_id uuid,
@@ -132,15 +113,58 @@ create function @schema@.add_job(
     max_attempts int default 25,
     priority int default 0
 ) returns @schema@.jobs
-    language sql
+    language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    select * from @schema@.insert_job(
-        db_id, @schema@.session_claim('jwt.claims.user_id'),
+begin
+    return @schema@.insert_job(
+        db_id, @schema@.session_claim('jwt.claims.user_id'), null,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority
-    )
+    );
+end
 $$;
 
 comment on function @schema@.add_job(uuid, text, json, text, text, timestamptz, int, int) is
     'The older form of add_job, with the tenant given.';
+
+create function @schema@.is_tenant(word text) returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select word ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+$$;
+
+comment on function @schema@.is_tenant(text) is
+    'Whether an untyped literal in the place of a task identifier is a tenant: the older form of the call.';
+
+-- add_job('x', '{"id": 1}'): both literals are untyped, and beside the uuid form PostgreSQL prefers text for each of
+-- them. This form is what it then finds, for the older form too. Its payload has no default, so that add_job('x') is
+-- not two.
+create function @schema@.add_job(
+    identifier text,
+    payload text,
+    job_key text default null,
+    queue_name text default null,
+    run_at timestamptz default now(),
+    max_attempts int default 25,
+    priority int default 0
+) returns @schema@.jobs
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if @schema@.is_tenant(identifier) then
+        -- add_job('5b720132-...', 'x', '{"id": 1}', 'key'): all words are one place further on
+        return @schema@.add_job(
+            identifier::uuid, payload, job_key::json, queue_name, null, run_at, max_attempts, priority
+        );
+    end if;
+    return @schema@.add_job(identifier, payload::json, job_key, queue_name, run_at, max_attempts, priority);
+end
+$$;
+
+comment on function @schema@.add_job(text, text, text, text, timestamptz, int, int) is
+    'add_job with untyped literals, as people write them.';

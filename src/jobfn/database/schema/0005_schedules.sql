@@ -67,9 +67,13 @@ create function @schema@.add_scheduled_job(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if ltrim(cron) like '{%' then
-        -- add_scheduled_job('x', '{}', '{"rule": ...}') in untyped literals is found here rather than in the
-        -- platform's form, because PostgreSQL prefers text: no cron rule begins with a brace.
+    -- The platform's forms in untyped literals are found here, because PostgreSQL prefers text to json and uuid.
+    if @schema@.is_tenant(identifier) then -- add_scheduled_job('5b720132-...', 'x', '{}', '{"rule": ...}')
+        return @schema@.insert_scheduled_job(
+            identifier::uuid, cron, payload, job_key::json, queue_name, null, max_attempts, priority
+        );
+    end if;
+    if cron ~ '^\s*[{[]' then -- add_scheduled_job('x', '{}', '{"rule": ...}'): no cron rule begins so
         return @schema@.insert_scheduled_job(
             @schema@.session_claim('jwt.claims.database_id'),
             identifier, cron::json, payload, job_key, queue_name, max_attempts, priority
@@ -183,14 +187,10 @@ begin
         raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
     end if;
     v_job := @schema@.insert_job(
-        v_schedule.database_id, v_schedule.actor_id, v_schedule.task_identifier, v_schedule.payload,
-        v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts, v_schedule.priority
+        v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
+        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
+        v_schedule.priority
     );
-    if v_schedule.entity_id is not null then
-        update @schema@.jobs j set entity_id = v_schedule.entity_id
-        where j.id = v_job.id
-        returning j.* into v_job;
-    end if;
     update @schema@.scheduled_jobs s
     set last_scheduled = now(), last_scheduled_id = v_job.id
     where s.id = run_scheduled_job.id;
