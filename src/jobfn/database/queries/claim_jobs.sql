@@ -1,3 +1,4 @@
--- $1 worker, $2 task identifiers or null, $3 after how long a lock counts as forgotten, $4 how many.
+-- $1 worker, $2 task identifiers or null, $3 after how long a lock without a lease counts as forgotten, $4 how many,
+-- $5 the lease, $6 task identifiers to leave out.
 select id, task_identifier, payload, attempts, queue_name, database_id, actor_id, entity_id
-from @schema@.claim_jobs($1, $2, $3, $4)
+from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)

@@ -17,6 +17,11 @@ create table @schema@.jobs (
     last_error text,
     locked_at timestamptz,
     locked_by text constraint jobs_locked_by_length check (length(locked_by) > 3),
+    -- Ours: until when the lock is good, where its holder renews it; null for a holder that does not, whose lock is
+    -- good for a job_expiry after locked_at. And how far the job says it is.
+    lease_expires_at timestamptz,
+    progress real constraint jobs_progress_is_a_share check (progress between 0 and 1),
+    progress_note text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     -- Ours: whether the attempts are used up. Indexes are partial on it rather than on the two numbers, so
@@ -39,6 +44,8 @@ create index jobs_queued_order_idx on @schema@.jobs (priority, run_at, id)
 create index jobs_queue_order_idx on @schema@.jobs (queue_name, priority, run_at, id)
     where queue_name is not null and not exhausted;
 create index jobs_run_at_idx on @schema@.jobs (run_at) where not exhausted;
+-- Jobs in their last attempt, and after it: those whose holder died are looked for here.
+create index jobs_exhausted_idx on @schema@.jobs (id) where exhausted;
 
 -- Which named queues are held now, and for which job. Only claims and their ends write here, never add_job: what a
 -- user's transaction enqueues must not wait for another's to commit, nor hold up the jobs that run.
@@ -46,7 +53,8 @@ create table @schema@.queue_locks (
     queue_name text primary key,
     job_id bigint, -- null: held by hand
     locked_by text not null,
-    locked_at timestamptz not null
+    locked_at timestamptz not null,
+    lease_expires_at timestamptz -- as that of the job
 );
 
 comment on table @schema@.queue_locks is

@@ -4,7 +4,9 @@
 -- A claim never waits for another session: what somebody else has in hand it leaves to them. It plans by indexes in
 -- their order and nothing else: a plan made while the table was small is kept when a million jobs have arrived.
 
-create function @schema@.ready_jobs(task_identifiers text[], expired timestamptz, max_jobs int) returns bigint[]
+create function @schema@.ready_jobs(
+    task_identifiers text[], except_tasks text[], expired timestamptz, max_jobs int
+) returns bigint[]
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
@@ -29,8 +31,9 @@ begin
                 and not j.exhausted
                 and j.priority = v_priority
                 and j.run_at <= now()
-                and (j.locked_at is null or j.locked_at < expired)
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
             order by j.run_at, j.id
             limit max_jobs - cardinality(v_ids)
             for update skip locked
@@ -47,8 +50,9 @@ begin
             and not j.exhausted
             and j.priority > v_priority
             and j.run_at <= now()
-            and (j.locked_at is null or j.locked_at < expired)
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
             and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
         order by j.priority, j.run_at, j.id
         limit max_jobs - cardinality(v_ids)
         for update skip locked
@@ -56,7 +60,7 @@ begin
 end
 $$;
 
-comment on function @schema@.ready_jobs(text[], timestamptz, int) is
+comment on function @schema@.ready_jobs(text[], text[], timestamptz, int) is
     'The most urgent ready jobs without a queue, locked until the transaction ends. A part of claim_jobs.';
 
 create function @schema@.take_queue(name text) returns boolean
@@ -70,7 +74,9 @@ $$;
 comment on function @schema@.take_queue(text) is
     'Whether this transaction alone may claim from a queue until it ends. A part of claim_jobs.';
 
-create function @schema@.ready_queues(task_identifiers text[], expired timestamptz, max_queues int) returns text[]
+create function @schema@.ready_queues(
+    task_identifiers text[], except_tasks text[], expired timestamptz, max_queues int
+) returns text[]
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
@@ -86,8 +92,9 @@ begin
         where j.queue_name is not null
             and not j.exhausted
             and j.run_at <= now()
-            and (j.locked_at is null or j.locked_at < expired)
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
             and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
         order by j.priority, j.run_at, j.id
         limit v_window
     ),
@@ -95,7 +102,8 @@ begin
         select distinct on (front.queue_name) front.*
         from front
         where not exists (
-            select from @schema@.queue_locks l where l.queue_name = front.queue_name and l.locked_at >= expired
+            select from @schema@.queue_locks l where l.queue_name = front.queue_name
+                    and not coalesce(l.lease_expires_at < now(), l.locked_at < expired)
         )
         order by front.queue_name, front.priority, front.run_at, front.id
     )
@@ -143,13 +151,15 @@ begin
                 where j.queue_name = queue.name
                     and not j.exhausted
                     and j.run_at <= now()
-                    and (j.locked_at is null or j.locked_at < expired)
+                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
                     and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
                 order by j.priority, j.run_at, j.id
                 limit 1
             ) head
             where not exists (
-                select from @schema@.queue_locks l where l.queue_name = queue.name and l.locked_at >= expired
+                select from @schema@.queue_locks l where l.queue_name = queue.name
+                    and not coalesce(l.lease_expires_at < now(), l.locked_at < expired)
             )
             order by head.priority, head.run_at, head.id
             offset 0
@@ -160,14 +170,16 @@ begin
 end
 $$;
 
-comment on function @schema@.ready_queues(text[], timestamptz, int) is
+comment on function @schema@.ready_queues(text[], text[], timestamptz, int) is
     'The free queues with the most urgent ready jobs, taken until the transaction ends. A part of claim_jobs.';
 
 create function @schema@.claim_jobs(
     worker_id text,
     task_identifiers text[],
     job_expiry interval,
-    max_jobs int
+    max_jobs int,
+    lease interval default null,
+    except_tasks text[] default '{}'
 ) returns setof @schema@.jobs
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -184,8 +196,8 @@ begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
-    v_ids := @schema@.ready_jobs(task_identifiers, v_expired, max_jobs);
-    v_queues := @schema@.ready_queues(task_identifiers, v_expired, max_jobs);
+    v_ids := @schema@.ready_jobs(task_identifiers, except_tasks, v_expired, max_jobs);
+    v_queues := @schema@.ready_queues(task_identifiers, except_tasks, v_expired, max_jobs);
     if cardinality(v_queues) > 0 then
         -- Who has taken a queue alone decides what runs in it, so this statement, with a snapshot of its own, sees
         -- its true head, and whether it was claimed before it was taken. If somebody is changing the head right
@@ -199,8 +211,9 @@ begin
                 where j.queue_name = taken.name
                     and not j.exhausted
                     and j.run_at <= now()
-                    and (j.locked_at is null or j.locked_at < v_expired)
+                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired))
                     and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
                 order by j.priority, j.run_at, j.id
                 limit 1
             ) head
@@ -208,9 +221,10 @@ begin
             where j.queue_name = taken.name
                 and not j.exhausted
                 and j.run_at <= now()
-                and (j.locked_at is null or j.locked_at < v_expired)
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired))
                 and not exists (
-                    select from @schema@.queue_locks l where l.queue_name = taken.name and l.locked_at >= v_expired
+                    select from @schema@.queue_locks l where l.queue_name = taken.name
+                    and not coalesce(l.lease_expires_at < now(), l.locked_at < v_expired)
                 )
             for update of j skip locked
         );
@@ -221,25 +235,111 @@ begin
     ),
     claimed as (
         update @schema@.jobs j
-        set attempts = j.attempts + 1, locked_by = claim_jobs.worker_id, locked_at = now(), updated_at = now()
+        set attempts = j.attempts + 1,
+            locked_by = claim_jobs.worker_id,
+            locked_at = now(),
+            lease_expires_at = now() + lease,
+            progress = null,
+            progress_note = null,
+            updated_at = now()
         from chosen
         where j.id = chosen.id
         returning j.*
     ),
     held as (
-        insert into @schema@.queue_locks as l (queue_name, job_id, locked_by, locked_at)
-        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at
+        insert into @schema@.queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
+        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
         from claimed
         where claimed.queue_name is not null
         on conflict (queue_name) do update
-        set job_id = excluded.job_id, locked_by = excluded.locked_by, locked_at = excluded.locked_at
+        set job_id = excluded.job_id,
+            locked_by = excluded.locked_by,
+            locked_at = excluded.locked_at,
+            lease_expires_at = excluded.lease_expires_at
     )
     select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
 end
 $$;
 
-comment on function @schema@.claim_jobs(text, text[], interval, int) is
-    'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each named queue.';
+comment on function @schema@.claim_jobs(text, text[], interval, int, interval, text[]) is
+    'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each named queue. With a lease the '
+    'lock is good for that long, and renew_leases prolongs it; without one it is forgotten after somebody''s job_expiry.';
+
+create function @schema@.renew_leases(
+    worker_id text,
+    job_ids bigint[],
+    job_attempts int[],
+    lease interval
+) returns setof bigint
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+    with held as materialized (
+        select j.id, j.queue_name
+        from unnest(job_ids, job_attempts) as mine (job_id, attempt)
+        join @schema@.jobs j
+            on j.id = mine.job_id and j.locked_by = renew_leases.worker_id and j.attempts = mine.attempt
+        order by j.id
+        for update of j
+    ),
+    queues as (
+        update @schema@.queue_locks l set lease_expires_at = now() + lease
+        from held
+        where l.queue_name = held.queue_name and l.job_id = held.id
+    )
+    update @schema@.jobs j set lease_expires_at = now() + lease
+    from held
+    where j.id = held.id
+    returning j.id
+$$;
+
+comment on function @schema@.renew_leases(text, bigint[], int[], interval) is
+    'Prolong the locks of the jobs that this worker holds in these attempts. Returns those that it does hold.';
+
+create function @schema@.note_progress(
+    worker_id text,
+    job_id bigint,
+    attempt int,
+    lease interval,
+    progress real,
+    note text
+) returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from @schema@.renew_leases(worker_id, array[job_id], array[attempt], lease);
+    if not found then
+        return false;
+    end if;
+    update @schema@.jobs j
+    set progress = coalesce(note_progress.progress, j.progress), progress_note = coalesce(note, j.progress_note)
+    where j.id = job_id and (note_progress.progress is not null or note is not null);
+    return true;
+end
+$$;
+
+comment on function @schema@.note_progress(text, bigint, int, interval, real, text) is
+    'A running job''s sign of life: prolongs its lock and notes how far it is. False where this worker does not hold it.';
+
+create function @schema@.bury_expired_jobs(job_expiry interval) returns setof bigint
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+    update @schema@.jobs j
+    set last_error = format('the worker %s died, or lost its lease, in the last attempt', j.locked_by),
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    where j.exhausted
+        and j.locked_at is not null
+        and coalesce(j.lease_expires_at < now(), j.locked_at < now() - job_expiry)
+    returning j.id
+$$;
+
+comment on function @schema@.bury_expired_jobs(interval) is
+    'Unlock jobs whose last attempt nobody will end any more; they have failed for good.';
 
 create function @schema@.get_job(
     worker_id text,

@@ -1,24 +1,28 @@
 -- How jobs come to an end: completed, failed, given back.
 
+-- An outcome is one of: completed; failed (tried again after the delay, or after the contract's backoff where there is
+-- none); failed_for_good; given_back (unlocked as if it had not been claimed, not before the delay).
 create function @schema@.settle_held_jobs(
     worker_ids text[],
     job_ids bigint[],
     job_attempts int[],
-    error_messages text[]
+    outcomes text[],
+    error_messages text[],
+    delays interval[]
 ) returns setof @schema@.jobs
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job @schema@.jobs;
-    v_failed boolean := false;
+    v_waiting boolean := false;
 begin
     for v_job in
         -- Locked in the order of their ids, so that two batches with jobs in common do not wait for each other.
         with held as materialized (
-            select j.id, settled.error_message
-            from unnest(worker_ids, job_ids, job_attempts, error_messages)
-                as settled (worker_id, job_id, attempt, error_message)
+            select j.id, settled.outcome, settled.error_message, settled.delay
+            from unnest(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays)
+                as settled (worker_id, job_id, attempt, outcome, error_message, delay)
             join @schema@.jobs j
                 on j.id = settled.job_id
                 and j.locked_by = settled.worker_id
@@ -27,41 +31,50 @@ begin
             for update of j
         ),
         decided as (
-            select held.id, max(held.error_message) as error_message, bool_or(held.error_message is null) as completed
-            from held
-            group by held.id
+            select distinct on (held.id) held.* from held order by held.id, held.outcome
         ),
         gone as (
-            delete from @schema@.jobs j using decided where j.id = decided.id and decided.completed
+            delete from @schema@.jobs j using decided where j.id = decided.id and decided.outcome = 'completed'
             returning j.*
         ),
-        failed as (
+        kept as (
             update @schema@.jobs j
-            set last_error = decided.error_message,
-                run_at = greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second',
+            set last_error = case when decided.outcome = 'given_back' then j.last_error else decided.error_message end,
+                attempts = case decided.outcome
+                    when 'failed_for_good' then j.max_attempts
+                    when 'given_back' then greatest(j.attempts - 1, 0)
+                    else j.attempts
+                end,
+                run_at = case
+                    when decided.outcome = 'failed_for_good' then j.run_at
+                    when decided.outcome = 'given_back' then greatest(j.run_at, now() + decided.delay)
+                    when decided.delay is not null then now() + decided.delay
+                    else greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second'
+                end,
                 locked_at = null,
                 locked_by = null,
+                lease_expires_at = null,
                 updated_at = now()
             from decided
-            where j.id = decided.id and not decided.completed
+            where j.id = decided.id and decided.outcome <> 'completed'
             returning j.*
         )
         select gone.* from gone
         union all
-        select failed.* from failed
+        select kept.* from kept
     loop
-        v_failed := v_failed or v_job.locked_by is null;
+        v_waiting := v_waiting or v_job.locked_by is null;
         return next v_job;
     end loop;
-    if v_failed then
+    if v_waiting then
         perform pg_notify('jobs:insert', ''); -- there is a new time to wake at
     end if;
 end
 $$;
 
-comment on function @schema@.settle_held_jobs(text[], bigint[], int[], text[]) is
-    'Complete (error null) or fail the jobs that these workers hold, each in the given attempt (null: in any). '
-    'Returns those that were.';
+comment on function @schema@.settle_held_jobs(text[], bigint[], int[], text[], text[], interval[]) is
+    'Write down how the jobs that these workers hold ended, each in the given attempt (null: in any). '
+    'Returns those that were held so.';
 
 create function @schema@.complete_job(worker_id text, job_id bigint) returns @schema@.jobs
     language plpgsql
@@ -71,7 +84,10 @@ declare
     v_job @schema@.jobs;
 begin
     select * into v_job
-    from @schema@.settle_held_jobs(array[worker_id], array[job_id], array[null]::int[], array[null]::text[]);
+    from @schema@.settle_held_jobs(
+        array[worker_id], array[job_id], array[null]::int[], array['completed'], array[null]::text[],
+        array[null]::interval[]
+    );
     return v_job;
 end
 $$;
@@ -88,7 +104,8 @@ declare
 begin
     select * into v_job
     from @schema@.settle_held_jobs(
-        array[worker_id], array[job_id], array[null]::int[], array[coalesce(error_message, 'UNKNOWN_ERROR')]
+        array[worker_id], array[job_id], array[null]::int[], array['failed'],
+        array[coalesce(error_message, 'UNKNOWN_ERROR')], array[null]::interval[]
     );
     return v_job;
 end
@@ -106,7 +123,11 @@ begin
         select j.id from @schema@.jobs j where j.locked_by = worker_id order by j.id for update
     )
     update @schema@.jobs j
-    set locked_at = null, locked_by = null, attempts = greatest(j.attempts - 1, 0), updated_at = now()
+    set locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        attempts = greatest(j.attempts - 1, 0),
+        updated_at = now()
     from held
     where j.id = held.id;
     if found then
@@ -127,7 +148,7 @@ create function @schema@.lock_unheld_jobs(job_ids bigint[]) returns setof bigint
 as $$
     select j.id
     from @schema@.jobs j
-    where j.id = any (job_ids) and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    where j.id = any (job_ids) and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
     order by j.id
     for update
 $$;
@@ -157,6 +178,7 @@ as $$
         attempts = j.max_attempts,
         locked_at = null,
         locked_by = null,
+        lease_expires_at = null,
         updated_at = now()
     from unheld
     where j.id = unheld.id
@@ -186,6 +208,7 @@ begin
         max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts),
         locked_at = null,
         locked_by = null,
+        lease_expires_at = null,
         updated_at = now()
     from unheld
     where j.id = unheld.id

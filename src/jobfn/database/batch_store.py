@@ -1,0 +1,89 @@
+"""``JobStore`` on jobfn's own schema: one statement for many jobs."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from jobfn.database.model import JOB_EXPIRY, Beat, Job, Settlement, storable
+from jobfn.database.statements import query
+
+
+class BatchStore:
+    """See ``model.JobStore``.
+
+    Args:
+        pool: Connections.
+        schema: The jobs schema's name.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
+        self._pool = pool
+        self._claim = query("claim_jobs", schema)
+        self._settle = query("settle_jobs", schema)
+        self._renew = query("renew_leases", schema)
+        self._beat = query("note_progress", schema)
+        self._bury = query("bury_expired_jobs", schema)
+        self._release = query("release_jobs", schema)
+        self._next = query("next_run_at", schema)
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        tasks: Sequence[str] | None,
+        limit: int,
+        lease_seconds: float | None = None,
+        except_tasks: Sequence[str] = (),
+    ) -> list[Job]:
+        """See ``JobStore.claim``."""
+        lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
+        rows = await self._pool.fetch(self._claim, worker_id, tasks, JOB_EXPIRY, limit, lease, except_tasks)
+        return [Job.of(row) for row in rows]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
+        """See ``JobStore.settle``: one statement, one commit."""
+        rows = await self._pool.fetch(
+            self._settle,
+            [settlement.worker_id for settlement in settlements],
+            [settlement.job_id for settlement in settlements],
+            [settlement.attempt for settlement in settlements],
+            [settlement.outcome.value for settlement in settlements],
+            [None if settlement.error is None else storable(settlement.error) for settlement in settlements],
+            [settlement.delay for settlement in settlements],
+        )
+        return {row["id"] for row in rows}
+
+    async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
+        """See ``JobStore.renew``."""
+        ids, attempts = [job for job, _ in jobs], [attempt for _, attempt in jobs]
+        rows = await self._pool.fetch(self._renew, worker_id, ids, attempts, timedelta(seconds=lease_seconds))
+        return {row["id"] for row in rows}
+
+    async def beat(self, beat: Beat, *, lease_seconds: float) -> bool:
+        """See ``JobStore.beat``."""
+        note = None if beat.note is None else storable(beat.note)
+        held: bool = await self._pool.fetchval(
+            self._beat,
+            beat.worker_id,
+            beat.job_id,
+            beat.attempt,
+            timedelta(seconds=lease_seconds),
+            beat.progress,
+            note,
+        )
+        return held
+
+    async def bury(self) -> set[int]:
+        """See ``JobStore.bury``."""
+        return {row["id"] for row in await self._pool.fetch(self._bury, JOB_EXPIRY)}
+
+    async def release(self, worker_id: str) -> None:
+        """See ``JobStore.release``."""
+        await self._pool.execute(self._release, worker_id)
+
+    async def seconds_to_next(self) -> float | None:
+        """See ``JobStore.seconds_to_next``."""
+        seconds: float | None = await self._pool.fetchval(self._next)
+        return seconds
