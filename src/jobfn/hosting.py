@@ -26,7 +26,7 @@ class HttpServer:
         app: The app.
         listener: A bound socket, from ``bind`` or inherited; it is closed with the server.
         shutdown_seconds: How long running requests may take to end when it stops, in seconds.
-        lifespan: Whether the app is told of start and stop, and whether it must understand that.
+        lifespan: Whether the app is told of start and stop; one that does not understand that is served all the same.
     """
 
     def __init__(
@@ -39,9 +39,10 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here asks who the client is
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
-                lifespan="on" if lifespan else "off",
+                lifespan="auto" if lifespan else "off",
             )
         )
         self._serving: asyncio.Task[None] | None = None
@@ -58,15 +59,15 @@ class HttpServer:
             ConfigurationError: The app's own start-up failed; the log holds why.
         """
         self._serving = asyncio.create_task(self._serve())
-        while not self._server.started:
-            if self._serving.done():
-                self._serving.result()
-                raise ConfigurationError("the app did not start: its lifespan failed, see the log above")
-            await asyncio.sleep(0.005)
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait({self._serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not self._server.started:
+            await self._serving
 
     async def stop(self) -> None:
         """Accept nothing new, let running requests end, tell the app, close."""
-        self._server.should_exit = True
+        self._server.leave()
         if self._serving is not None:
             await self._serving
         self._listener.close()
@@ -75,10 +76,35 @@ class HttpServer:
         try:
             await self._server.serve(sockets=[self._listener])
         except SystemExit as error:
+            self._listener.close()
             raise ConfigurationError("the app did not start: its lifespan failed, see the log above") from error
 
 
 class _QuietServer(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and leaves the process alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """End the main loop."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Uvicorn looks ten times a second whether to stop; this is told. The Date header needs one look a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leaving.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leave the process's signals to whoever runs the loop."""
@@ -102,7 +128,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port or a host name that cannot be
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(

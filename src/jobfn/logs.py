@@ -6,6 +6,8 @@ structlog is imported when the first line is written or ``configure`` is called,
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 from jobfn.errors import ConfigurationError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
+#: They tell of themselves at info; that is for who debugs them.
+_TALKATIVE = ("aiohttp", "asyncio", "uvicorn", "watchfiles")
+#: What Knative says of the process (contract, section 5), and how it is called in a line.
+_PROCESS = {"K_SERVICE": "service", "K_REVISION": "revision"}
+
+#: Gives the ids of the job that is being worked on. Every line written meanwhile carries them, whoever writes it.
+job_ids: ContextVar[Callable[[], Mapping[str, str | int]] | None] = ContextVar("job_ids", default=None)
 
 
 def get_logger(name: str) -> "FilteringBoundLogger":
@@ -45,13 +54,18 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
         json_lines = "K_SERVICE" in os.environ or not stream.isatty()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_job,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if json_lines:
+        named = {name: os.environ[variable] for variable, name in _PROCESS.items() if variable in os.environ}
+        shared.append(lambda _logger, _method, event: {**named, **event})
         last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        last = [
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -67,4 +81,14 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.INFO)
+    root.setLevel(number)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
+
+
+def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    ids = job_ids.get()
+    if ids is not None:
+        for name, value in ids().items():
+            event.setdefault(name, value)
+    return event

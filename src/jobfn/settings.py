@@ -3,12 +3,15 @@
 ``function/settings.py`` and ``worker/settings.py`` are the two sides' settings.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 
 from jobfn.errors import ConfigurationError
+
+_PASSWORD = re.compile(r"//[^/@\s]*@")
 
 
 class EnvironmentSettings(BaseModel):
@@ -43,7 +46,7 @@ class EnvironmentSettings(BaseModel):
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """The first mismatch in one line, by the variable's name; what it held is shown, passwords live elsewhere."""
+    """The first mismatch in one line, by the variable's name; what it held is shown, but no URL's password."""
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
@@ -52,4 +55,5 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     field = model.model_fields.get(name)
     alias = field.validation_alias if field is not None else None
     variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias or name)
-    return f"{variable}={first['input']!r}: {message}"
+    shown = _PASSWORD.sub("//***@", repr(first["input"]))
+    return f"{variable}={shown}: {message}"

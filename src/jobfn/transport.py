@@ -5,9 +5,12 @@ first transport opens, so that ``import jobfn`` stays light. Redirects are never
 for strangers.
 """
 
+import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from jobfn.errors import TransportError
 
@@ -54,15 +57,19 @@ class Transport(Protocol):
 
 
 class AiohttpTransport:
-    """``Transport`` on aiohttp.
+    """``Transport`` on aiohttp. Opens with the first request, and again in another event loop.
 
     Args:
-        limit: Connections open at once, to all hosts together.
+        limit: Connections open at once, to all hosts together; further requests wait for one.
+        ssl_context: For https. Default: the system's certificate authorities, and those that ``SSL_CERT_FILE``
+            and ``SSL_CERT_DIR`` name.
     """
 
-    def __init__(self, *, limit: int = 100) -> None:
+    def __init__(self, *, limit: int = 100, ssl_context: ssl.SSLContext | None = None) -> None:
         self._limit = limit
+        self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
@@ -71,41 +78,60 @@ class AiohttpTransport:
         import aiohttp  # noqa: PLC0415  - kept off the import path of jobfn
         from yarl import URL  # noqa: PLC0415
 
-        session = self._session or self._open()
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS)
+        loop = asyncio.get_running_loop()
+        session = self._session if self._session is not None and self._loop is loop else self._open(loop)
+        # sock_connect and not connect, which would also count the wait for a free connection
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
         try:
             async with session.post(
                 URL(url, encoded=True), data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                content = await response.content.read(MAX_ANSWER_BYTES)
-                while content and len(content) < MAX_ANSWER_BYTES and not response.content.at_eof():
-                    more = await response.content.read(MAX_ANSWER_BYTES - len(content))
-                    if not more:
-                        break
-                    content += more
-                return Answer(response.status, response.headers, content)
+                return Answer(response.status, response.headers, await _read(response.content))
+        except aiohttp.ConnectionTimeoutError as error:
+            raise TransportError(f"POST {_shown(url)} found no connection in {CONNECT_TIMEOUT_SECONDS:g} s") from error
         except TimeoutError as error:
-            raise TransportError(
-                f"POST {url} got no answer within {timeout_seconds or CONNECT_TIMEOUT_SECONDS:g} s"
-            ) from error
+            within = "in time" if timeout_seconds is None else f"within {timeout_seconds:g} s"
+            raise TransportError(f"POST {_shown(url)} got no answer {within}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransportError(f"POST {url} failed: {_reason(error)}") from error
+            raise TransportError(f"POST {_shown(url)} failed: {str(error) or type(error).__name__}") from error
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""
         if self._session is not None:
-            await self._session.close()
-            self._session = None
+            session, self._session = self._session, None
+            await session.close()
 
-    def _open(self) -> "aiohttp.ClientSession":
+    def _open(self, loop: asyncio.AbstractEventLoop) -> "aiohttp.ClientSession":
         import aiohttp  # noqa: PLC0415  - kept off the import path of jobfn
 
-        connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        self._loop = loop
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+            connector=aiohttp.TCPConnector(
+                limit=self._limit,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=True if self._ssl_context is None else self._ssl_context,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity", "User-Agent": "jobfn"},
         )
         return self._session
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+async def _read(content: "aiohttp.StreamReader") -> bytes:
+    """The body, cut at ``MAX_ANSWER_BYTES``. aiohttp closes a connection whose answer was not read whole."""
+    parts = bytearray()
+    while len(parts) < MAX_ANSWER_BYTES:
+        part = await content.read(MAX_ANSWER_BYTES - len(parts))
+        if not part:
+            break
+        parts += part
+    return bytes(parts)
+
+
+def _shown(url: str) -> str:
+    """A URL as it may stand in a log and in ``jobs.last_error``: without a user and password."""
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return url
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()

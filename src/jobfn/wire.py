@@ -5,6 +5,7 @@ Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` wh
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -32,6 +33,11 @@ MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126
 _ABSENT: Final = frozenset({"", "null", "undefined"})
 _MAX_BIGINT: Final = 2**63 - 1
 _MAX_INT: Final = 2**31 - 1
+_MAX_DIGITS: Final = 19
+#: What RFC 3986 allows in a path or query, "%" included: text that is already encoded is left alone.
+_URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
+#: Host, port and user as a request line and a Host header can carry them.
+_HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 _NAMES: Final = {name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL)}
 
 
@@ -86,9 +92,8 @@ class JobHeaders:
     def parse_leniently(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
         """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
         found = collect(raw)
-        job_id = found.get(JOB_ID)
         return cls(
-            job_id=int(job_id) if job_id is not None and job_id.isascii() and job_id.isdecimal() else None,
+            job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
             worker_id=found.get(WORKER_ID),
             callback_url=found.get(CALLBACK_URL),
             echo=_echo(found),
@@ -118,7 +123,7 @@ class Report:
     def body(self) -> bytes:
         """The request body, JSON."""
         content = {"status": self.status} if self.error is None else {"status": self.status, "error": self.error}
-        return json.dumps(content, ensure_ascii=False).encode()
+        return json.dumps(content).encode("ascii")
 
     def headers(self, echo: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The request headers: the delivery's own, echoed, and ``X-Job-Error`` on failure only."""
@@ -135,7 +140,7 @@ def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for key, value in raw:
         name = _NAMES.get(key.lower())
         if name is not None:
-            text = value.decode("latin-1").strip()
+            text = _decoded(value).strip()
             if text not in _ABSENT:
                 found[name] = text
     return found
@@ -144,14 +149,21 @@ def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def report_target(callback_url: str) -> str:
     """Where a report goes: a callback URL without a path means ``/callback``, any other is kept as it is.
 
+    What is already percent-encoded stays; characters that no request line can hold are encoded.
+
     Raises:
         ValueError: It is no absolute http or https URL.
     """
-    parts = urlsplit(callback_url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ValueError(f"{CALLBACK_URL} must be an absolute http(s) URL")
-    path = "/callback" if parts.path in {"", "/"} else parts.path
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    problem = f"{CALLBACK_URL} must be an absolute http(s) URL such as http://jobs-callback:12345/callback"
+    try:
+        parts = urlsplit(callback_url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:  # a port or an IPv6 address that is none
+        raise ValueError(problem) from error
+    if not usable or not _HOST.fullmatch(parts.netloc):
+        raise ValueError(problem)
+    path = "/callback" if parts.path in {"", "/"} else quote(parts.path, safe=_URL_SAFE)
+    return urlunsplit((parts.scheme, parts.netloc, path, quote(parts.query, safe=_URL_SAFE), ""))
 
 
 def task_url(base_url: str, task_identifier: str) -> str:
@@ -170,17 +182,34 @@ def failed(status_code: int, headers: Mapping[str, str]) -> bool:
     return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
 
 
+def _decoded(value: bytes) -> str:
+    """A header's text. UTF-8 where it is, as HTTP clients write it; else latin-1, which anything is."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def _echo(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name, found[name]) for name in ECHOED if name in found)
 
 
 def _integer(found: Mapping[str, str], name: str, highest: int) -> int | None:
     text = found.get(name)
-    if text is None:
+    number = _whole_number(text, highest)
+    if text is not None and number is None:
+        raise MalformedRequest(
+            f"{name} must be a whole number from 1 to {highest}, in decimal digits; leave it out when there is none"
+        )
+    return number
+
+
+def _whole_number(text: str | None, highest: int) -> int | None:
+    """The number from 1 to ``highest`` that a text spells, else None."""
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > _MAX_DIGITS:
         return None
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= highest and len(text) <= 19):
-        raise MalformedRequest(f"{name} must be a positive whole number in decimal; send jobs' own ids or leave it out")
-    return int(text)
+    number = int(text)
+    return number if 0 < number <= highest else None
 
 
 def _uuid(found: Mapping[str, str], name: str) -> UUID | None:

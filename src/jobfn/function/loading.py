@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -35,9 +36,9 @@ def load_app(target: str) -> ASGIApp:
     found = getattr(module, attribute, None)
     if isinstance(found, Task):
         return create_app(tasks=[found])
-    if not callable(found):
-        known = ", ".join(key for key in vars(module) if not key.startswith("_"))
-        raise LoadError(f"{name} has no app {attribute!r}; it holds: {known}")
+    if not _is_app(found):
+        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task) or _is_app(value))
+        raise LoadError(f"{name} has no app {attribute!r}; apps and tasks in it: {known or 'none'}")
     return cast("ASGIApp", found)
 
 
@@ -50,8 +51,7 @@ def load_module(name: str) -> ModuleType:
     try:
         if name.endswith(".py") or "/" in name:
             return _load_file(Path(name))
-        _make_importable(Path.cwd())
-        return importlib.import_module(name)
+        return _load_named(name)
     except JobfnError:
         raise
     except ModuleNotFoundError as error:
@@ -60,7 +60,7 @@ def load_module(name: str) -> ModuleType:
                 f"no module {name!r}: give a file such as functions.py, or run where it can be imported"
             ) from error
         raise LoadError(_where(name, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(_where(name, error)) from error
 
 
@@ -70,18 +70,40 @@ def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise LoadError(f"no file {path}: give the Python file that holds your tasks")
     path = path.resolve()
+    if (path.parent / "__init__.py").is_file():
+        return _load_from_package(path)
     _make_importable(path.parent)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # a file called email.py must not become the standard library's email for everybody else
+    name = path.stem if path.stem not in sys.modules else f"jobfn_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise LoadError(f"{path} is no Python file")
+        raise LoadError(f"{path} is no Python file: give the one that holds your tasks")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        sys.modules.pop(path.stem, None)
+        sys.modules.pop(name, None)
         raise
     return module
+
+
+def _load_named(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise LoadError(f"{name!r} is no module's name: give a file such as functions.py, or a module")
+    _make_importable(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _load_from_package(path: Path) -> ModuleType:
+    """A file inside a package is that package's module, so that its relative imports work."""
+    names = [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    _make_importable(folder)
+    return importlib.import_module(".".join(names))
 
 
 def _make_importable(folder: Path) -> None:
@@ -89,11 +111,25 @@ def _make_importable(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _where(name: str, error: Exception) -> str:
+def _is_app(found: object) -> bool:
+    """Whether it can be called as ``app(scope, receive, send)`` and is no class or module."""
+    if inspect.isclass(found) or isinstance(found, Task):
+        return False
+    called = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004  - to look at it
+    if not inspect.iscoroutinefunction(called):
+        return False
+    try:
+        inspect.signature(called).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _where(name: str, error: BaseException) -> str:
     """One line: the last place outside the import machinery that raised, and what it said."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}"
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     own = [frame for frame in frames if frame.filename != __file__]
     place = f"{own[-1].filename}:{own[-1].lineno}" if own else name
-    return f"{place}: {type(error).__name__}: {error}"
+    return " ".join(f"{place}: {type(error).__name__}: {error}".split())

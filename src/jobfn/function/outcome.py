@@ -11,9 +11,12 @@ from typing import Any
 import pydantic_core
 
 from jobfn.errors import RequestError
+from jobfn.function.mismatch import summary
 from jobfn.wire import Report
 
 SUCCESS = Report("success")
+#: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
+MAX_MESSAGE_CHARACTERS = 10_000
 _NULL = b"null"
 
 
@@ -42,9 +45,10 @@ def succeeded(result: Any) -> Outcome:
     if result is None:
         return Outcome(200, _NULL, SUCCESS)
     try:
-        return Outcome(200, pydantic_core.to_json(result), SUCCESS)
-    except (ValueError, RecursionError) as error:  # PydanticSerializationError is a ValueError
-        reason = f"the result, a {type(result).__name__}, cannot be written as JSON; null was answered: {error}"
+        return Outcome(200, pydantic_core.to_json(result, inf_nan_mode="null"), SUCCESS)
+    except Exception as error:  # noqa: BLE001  - a result's own serializers run here, and may raise anything
+        kind = type(result).__name__
+        reason = f"the result, a {kind}, cannot be written as JSON; null was answered: {message_of(error)}"
         return Outcome(200, _NULL, SUCCESS, problem=reason)
 
 
@@ -55,10 +59,12 @@ def refused(error: RequestError) -> Outcome:
 
 def raised(error: BaseException) -> Outcome:
     """The handler raised: 500 and the exception's message. The traceback stays in the log."""
-    message = str(error)
-    if isinstance(error, KeyError):
-        message = f"KeyError: {message}"
-    return _failure(500, message or type(error).__name__)
+    return _failure(500, message_of(error))
+
+
+def unvalidated(task: str, error: BaseException) -> Outcome:
+    """A validator of the task's own broke: 500. What it says may hold the payload's values, so its kind is told."""
+    return _failure(500, f"the validation of {task}'s payload raised {type(error).__name__}; the function's log has it")
 
 
 def timed_out(task: str, seconds: float) -> Outcome:
@@ -66,8 +72,52 @@ def timed_out(task: str, seconds: float) -> Outcome:
     return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds")
 
 
+def never_started(task: str, seconds: float, threads: int) -> Outcome:
+    """A sync handler found no free thread within the task's ``timeout``: 504."""
+    return _failure(
+        504,
+        f"{task} did not start within its timeout of {seconds:g} seconds: "
+        f"all {threads} threads were busy (JOBFN_THREADS)",
+    )
+
+
+def stopped(task: str) -> Outcome:
+    """The process was stopped while the handler ran, and did not wait any longer: 503."""
+    return _failure(503, f"the function was stopped before {task} finished")
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, or its kind where it says nothing; of a group, what all of it says."""
+    if isinstance(error, pydantic_core.ValidationError):
+        return summary(error)
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  - whoever writes a broken __str__ still gets a report
+        said = ""
+    if isinstance(error, KeyError):
+        return f"KeyError: {said}"
+    if isinstance(error, BaseExceptionGroup):
+        return f"{said}: {'; '.join(_named(inner) for inner in error.exceptions)}"
+    return said or type(error).__name__
+
+
+def presentable(text: str) -> str:
+    """A text that every party can hold: encodable, without the NUL that PostgreSQL refuses, of bounded length."""
+    text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if len(text) <= MAX_MESSAGE_CHARACTERS:
+        return text
+    tail = f"… (cut; {len(text)} characters in all)"
+    return text[: MAX_MESSAGE_CHARACTERS - len(tail)] + tail
+
+
+def _named(error: BaseException) -> str:
+    kind, message = type(error).__name__, message_of(error)
+    return message if message.startswith(kind) else f"{kind}: {message}"
+
+
 def _failure(status_code: int, message: str, details: list[dict[str, str]] | None = None) -> Outcome:
+    message = presentable(message)
     content: dict[str, Any] = {"message": message}
     if details:
         content["details"] = details
-    return Outcome(status_code, json.dumps(content).encode(), Report("error", message))
+    return Outcome(status_code, json.dumps(content).encode("ascii"), Report("error", message))

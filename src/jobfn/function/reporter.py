@@ -9,9 +9,10 @@ import asyncio
 from jobfn import logs
 from jobfn.errors import TransportError
 from jobfn.transport import Answer, Transport
-from jobfn.wire import CALLBACK_URL, JobHeaders, Report, report_target
+from jobfn.wire import JobHeaders, Report, report_target
 
 _TRY_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 
 
@@ -30,7 +31,7 @@ class Reporter:
     def __init__(self, transport: Transport, *, report_seconds: float) -> None:
         self._transport = transport
         self._report_seconds = report_seconds
-        self._under_way: set[asyncio.Task[bool]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report, if it can be: without worker, job and callback URL there is none to send.
@@ -38,7 +39,8 @@ class Reporter:
         Args:
             headers: The delivery's.
             report: What to say.
-            wait_seconds: Return after this long even if it has not been heard; it is tried on in the background.
+            wait_seconds: Return after this long even if it has not been heard; it is tried on in the background,
+                as it is when the caller is cancelled.
         """
         if headers.callback_url is None or not headers.reportable:
             return
@@ -52,52 +54,64 @@ class Reporter:
         sending.add_done_callback(self._under_way.discard)
         await asyncio.wait({sending}, timeout=wait_seconds)
 
-    async def drain(self) -> None:
-        """Wait until every report under way was heard or given up."""
-        while self._under_way:
-            await asyncio.wait(set(self._under_way))
+    async def drain(self, *, seconds: float) -> None:
+        """Wait until every report under way was heard or given up; give up the rest after so many seconds."""
+        if not self._under_way:
+            return
+        _, left = await asyncio.wait(set(self._under_way), timeout=seconds)
+        for sending in left:
+            sending.cancel()
+        if left:
+            logs.get_logger("jobfn.report").error("reports given up: the process stops", reports=len(left))
+            await asyncio.wait(left)
 
-    async def _send(self, target: str, headers: JobHeaders, report: Report) -> bool:
-        body, sent_headers = report.body(), report.headers(headers.echo)
-        answer: Answer | None
-        try:
-            answer = await self._post(target, body, sent_headers)
-        except TransportError:
-            answer = await self._post_again(target, body, sent_headers, headers)
-        if answer is None:
-            return False
-        if answer.status >= 400:
-            logs.get_logger("jobfn.report").error(
-                f"report refused: check {CALLBACK_URL}", job=headers.job_id, url=target, status=answer.status
-            )
-        return answer.status < 400
-
-    async def _post_again(
-        self, target: str, body: bytes, sent_headers: dict[str, str], headers: JobHeaders
-    ) -> Answer | None:
-        """The slow path, entered after a first failure: retry with backoff until the time is over."""
-        import stamina  # noqa: PLC0415  - only who retries pays for it
-
+    async def _send(self, target: str, headers: JobHeaders, report: Report) -> None:
         log = logs.get_logger("jobfn.report")
-        log.warning("report not heard, trying again", job=headers.job_id, url=target)
         try:
-            async for attempt in stamina.retry_context(
-                on=TransportError,
-                attempts=None,
-                timeout=self._report_seconds,
-                wait_initial=0.1,
-                wait_max=_MAX_PAUSE_SECONDS,
-            ):
-                with attempt:
-                    return await self._post(target, body, sent_headers)
+            answer = await self._heard(target, headers, report)
         except TransportError as error:
             log.error(
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
             )
-        return None
+        except Exception as error:
+            log.error("report broke", job=headers.job_id, url=target, exc_info=error)
+        else:
+            if not 200 <= answer.status < 300:
+                log.error("report refused: check X-Callback-Url", job=headers.job_id, url=target, status=answer.status)
 
-    async def _post(self, target: str, body: bytes, sent_headers: dict[str, str]) -> Answer:
-        answer = await self._transport.post(target, body=body, headers=sent_headers, timeout_seconds=_TRY_SECONDS)
+    async def _heard(self, target: str, headers: JobHeaders, report: Report) -> Answer:
+        """The answer of a callback server that is not in trouble.
+
+        Raises:
+            TransportError: ``report_seconds`` are over.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._report_seconds
+        body, sent = report.body(), report.headers(headers.echo)
+        try:
+            return await self._post(target, body, sent)
+        except TransportError as error:
+            left = deadline - clock()
+            if left <= 0:
+                raise
+            logs.get_logger("jobfn.report").warning(
+                "report not heard, trying again", job=headers.job_id, reason=str(error)
+            )
+        import stamina  # noqa: PLC0415  - only who retries pays for it
+
+        async for attempt in stamina.retry_context(
+            on=TransportError,
+            attempts=None,
+            timeout=left,
+            wait_initial=_FIRST_PAUSE_SECONDS,
+            wait_max=_MAX_PAUSE_SECONDS,
+        ):
+            with attempt:
+                return await self._post(target, body, sent)
+        raise AssertionError("stamina ends by returning or by raising")  # pragma: no cover
+
+    async def _post(self, target: str, body: bytes, sent: dict[str, str]) -> Answer:
+        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=_TRY_SECONDS)
         if answer.status >= 500:
             raise NotHeard(f"POST {target} was answered with {answer.status}")
         return answer

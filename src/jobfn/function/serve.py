@@ -14,7 +14,9 @@ from starlette.types import ASGIApp
 
 from jobfn import logs
 from jobfn.errors import ConfigurationError
+from jobfn.function.app import FunctionApp
 from jobfn.function.settings import FunctionSettings
+from jobfn.function.threads import handlers_still_running
 from jobfn.hosting import HttpServer, bind, stop_signals
 
 DEFAULT_PORT = 8080
@@ -35,7 +37,7 @@ def port_from(environ: Mapping[str, str]) -> int:
 def serve(
     app: ASGIApp, *, host: str, port: int, listener_fd: int | None = None, until_stdin_closes: bool = False
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, and then end: the process itself, if sync handlers still run in it.
 
     Args:
         app: A function app, or any ASGI app.
@@ -47,10 +49,11 @@ def serve(
     Raises:
         ConfigurationError: The port cannot be had, or the app does not start.
     """
-    settings = FunctionSettings.from_environ(os.environ)
+    settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
     listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
+    _leave_handlers_behind()
 
 
 async def _serve(
@@ -70,6 +73,16 @@ async def _serve(
         log.info("stopping: finishing what runs")
         await server.stop()
     log.info("stopped")
+
+
+def _leave_handlers_behind() -> None:
+    """Python would wait for a sync handler that nobody waits for any more, perhaps for ever."""
+    left = handlers_still_running()
+    if left:
+        logs.get_logger("jobfn.serve").error("stopped without handlers that did not end in time", handlers=left)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -1,28 +1,27 @@
 """``@task``: turns a handler into a ``Task``, which the app delivers payloads to and anyone can still call.
 
-Everything that can be wrong with a handler is found here, when its module is imported, and is named by file and
-line. The flow goes on in ``app.py``.
+``signature.py`` finds what can be wrong with a handler, ``mismatch.py`` says how a payload does not fit it. The
+flow goes on in ``app.py``.
 """
 
 import functools
-import inspect
+import math
 import sys
-import typing
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from jobfn.errors import InvalidPayload, MalformedRequest, TaskDefinitionError
+from jobfn.function.mismatch import names_in, refusal
+from jobfn.function.signature import location_of, read_signature, refuse
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Task(Generic[P, R]):
@@ -38,13 +37,16 @@ class Task(Generic[P, R]):
         identifier: As given.
         handler: As given.
         timeout: As given.
+        takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
         takes_context: Whether the handler wants a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
         location: ``file:line`` of the handler.
 
     Raises:
-        TaskDefinitionError: The identifier or the signature cannot work.
+        TaskDefinitionError: The identifier, the timeout or the signature cannot work.
     """
+
+    handler: Callable[P, R]
 
     def __init__(
         self,
@@ -54,19 +56,20 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> None:
+        if isinstance(handler, Task):  # two identifiers for one handler
+            handler = handler.handler
+        functools.update_wrapper(self, handler)
         self.identifier = identifier
         self.handler = handler
         self.timeout = timeout
-        self.location = _location(handler)
-        self._check()
-        payload, self.takes_context = self._parameters()
-        self.is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-            getattr(handler, "__call__", None)  # noqa: B004  - an object whose __call__ is async is async too
-        )
-        annotation = self._annotation(payload, names or {})
-        self.takes_payload = annotation is not None
-        self._adapter = self._build_adapter(annotation)
-        functools.update_wrapper(self, handler)
+        self.location = location_of(handler)
+        _check_identifier(handler, identifier)
+        _check_timeout(handler, timeout)
+        signature = read_signature(handler, names or {})
+        self._adapter = signature.payload
+        self.takes_payload = signature.payload is not None
+        self.takes_context = signature.takes_context
+        self.is_async = signature.is_async
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the handler as the plain function it is: no validation, no report."""
@@ -81,19 +84,18 @@ class Task(Generic[P, R]):
         Raises:
             MalformedRequest: The body is no JSON.
             InvalidPayload: It is JSON of another shape; ``details`` name each field.
+            Exception: A validator of the payload's own raised what validators should not raise.
         """
-        if not self.takes_payload:
+        if self._adapter is None:
             return self._decode_nothing(body)
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
-            raise self._refusal(error, body) from None
+            raise refusal(error, task=self.identifier, body=body, declared=_names(self._adapter)) from None
 
     def payload_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the payload, as a caller must send it."""
-        if not self.takes_payload:
-            return {"type": "null"}
-        return self._adapter.json_schema(by_alias=True, mode="validation")
+        """The JSON Schema of the payload, as a caller must send it; ``{}`` where its type has none."""
+        return {"type": "null"} if self._adapter is None else _schema(self._adapter, by_alias=True)
 
     def _decode_nothing(self, body: bytes) -> None:
         if not body.strip():
@@ -101,86 +103,9 @@ class Task(Generic[P, R]):
         try:
             value = pydantic_core.from_json(body)
         except ValueError as error:
-            raise MalformedRequest(f"The body is not valid JSON: {error}") from None
+            raise MalformedRequest(f"The body is not valid JSON in UTF-8: {error}") from None
         if value is not None and value != {}:
             raise InvalidPayload(f"{self.identifier} takes no payload: send an empty body, null or {{}}")
-
-    def _refusal(self, error: ValidationError, body: bytes) -> MalformedRequest | InvalidPayload:
-        mismatches = error.errors(include_url=False, include_context=False, include_input=False)
-        if mismatches[0]["type"] == "json_invalid":
-            if not body.strip():
-                return MalformedRequest(f"The body is empty: send the payload of {self.identifier} as JSON")
-            return MalformedRequest(
-                f"The body is not valid JSON: {mismatches[0]['msg'].removeprefix('Invalid JSON: ')}"
-            )
-        details = [
-            {"field": ".".join(str(part) for part in mismatch["loc"]) or "(payload)", "problem": mismatch["msg"]}
-            for mismatch in mismatches
-        ]
-        listed = "; ".join(f"{detail['field']}: {detail['problem']}" for detail in details)
-        return InvalidPayload(f"The payload does not fit {self.identifier}: {listed}", details=details)
-
-    def _check(self) -> None:
-        if not self.identifier:
-            self._refuse('a task needs an identifier: @task("process_invoice")')
-        if len(self.identifier) > MAX_TASK_IDENTIFIER_CHARACTERS:
-            self._refuse(
-                f"the identifier has {len(self.identifier)} characters; "
-                f"the jobs table holds at most {MAX_TASK_IDENTIFIER_CHARACTERS}"
-            )
-        if self.timeout is not None and self.timeout <= 0:
-            self._refuse(f"timeout={self.timeout!r} must be a number of seconds above 0, or None for no limit")
-        if inspect.isgeneratorfunction(self.handler) or inspect.isasyncgenfunction(self.handler):
-            self._refuse("a handler returns its result; one that yields cannot be a task")
-
-    def _parameters(self) -> tuple[inspect.Parameter, bool]:
-        try:
-            parameters = list(inspect.signature(self.handler).parameters.values())
-        except (TypeError, ValueError):
-            self._refuse(f"@task decorates a function, not {self.handler!r}")
-        positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-        extra = [
-            parameter.name
-            for parameter in parameters
-            if parameter not in positional[:2]
-            and parameter.default is inspect.Parameter.empty
-            and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        ]
-        if not positional or extra:
-            found = f"({', '.join(str(parameter) for parameter in parameters)})"
-            self._refuse(f"a handler is called as handler(payload) or handler(payload, ctx), this one takes {found}")
-        takes_context = len(positional) > 1 and (
-            positional[1].default is inspect.Parameter.empty or positional[1].name in {"ctx", "context"}
-        )
-        return positional[0], takes_context
-
-    def _annotation(self, payload: inspect.Parameter, names: Mapping[str, Any]) -> Any:
-        if payload.annotation is inspect.Parameter.empty:
-            return dict[str, Any]
-        holder = type("Holder", (), {"__annotations__": {"payload": payload.annotation}})
-        function = inspect.unwrap(self.handler)
-        try:
-            hints = typing.get_type_hints(
-                holder, globalns=getattr(function, "__globals__", {}), localns=dict(names), include_extras=True
-            )
-        except NameError as error:
-            self._refuse(
-                f"the annotation of {payload.name!r} cannot be read ({error}): "
-                "import that name at run time, not only under TYPE_CHECKING, and above the handler"
-            )
-        annotation = hints["payload"]
-        return None if annotation is type(None) else annotation
-
-    def _build_adapter(self, annotation: Any) -> "TypeAdapter[Any]":
-        try:
-            return TypeAdapter(annotation)
-        except (PydanticUserError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            self._refuse(f"the payload annotation {annotation!r} is no type that pydantic can validate: {reason}")
-
-    def _refuse(self, problem: str) -> NoReturn:
-        name = getattr(self.handler, "__name__", repr(self.handler))
-        raise TaskDefinitionError(f"{self.location}: @task on {name}: {problem}")
 
 
 def task(identifier: str, *, timeout: float | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -190,20 +115,26 @@ def task(identifier: str, *, timeout: float | None = None) -> Callable[[Callable
     decides the validation: a pydantic model, a dataclass, a TypedDict, ``dict``, ``list``, any type pydantic
     knows, or ``None`` for no payload; without one it is a ``dict``.
 
+    A payload that does not fit is told to the caller by its fields, never by its values. What the payload's own
+    validators say (``ValueError`` and the like) is told too; values of the payload in it are blanked, but a part
+    or a transformation of one would not be, so let them speak of the rule, not of the value.
+
     Args:
         identifier: The task identifier, 1 to 126 characters; may hold ``:`` and ``/``.
         timeout: Seconds until a delivery is reported as failed (HTTP 504). Default None: no limit. An async
-            handler is cancelled then; a sync one cannot be, its thread runs on and its result is dropped.
+            handler is cancelled then; a sync one cannot be, its thread runs on and its result is dropped. The
+            wait for a free thread counts.
 
     Returns:
         A decorator that makes a ``Task``. The task can be called like the function it decorates.
 
     Raises:
-        TaskDefinitionError: The identifier or the handler's signature cannot work; names file and line.
+        TaskDefinitionError: The identifier, the timeout or the handler's signature cannot work; names file and
+            line.
     """
     if callable(identifier):
         raise TaskDefinitionError(
-            f'{_location(identifier)}: write @task("an_identifier"), with the identifier in brackets'
+            f'{location_of(identifier)}: write @task("an_identifier"), with the identifier in brackets'
         )
     names = _names_where_called(sys._getframe(1))  # noqa: SLF001  - what pydantic does to see local models
 
@@ -213,11 +144,38 @@ def task(identifier: str, *, timeout: float | None = None) -> Callable[[Callable
     return decorate
 
 
+def _schema(adapter: "TypeAdapter[Any]", *, by_alias: bool) -> dict[str, Any]:
+    try:
+        return adapter.json_schema(by_alias=by_alias, mode="validation")
+    except PydanticUserError:  # a validator of Python's own types, which no schema can describe
+        return {}
+
+
+def _names(adapter: "TypeAdapter[Any]") -> frozenset[str]:
+    """What a payload's fields may be called: a model may take them by alias, by name, or by either."""
+    return names_in([_schema(adapter, by_alias=by_alias) for by_alias in (True, False)])
+
+
 def _names_where_called(frame: FrameType) -> dict[str, Any]:
     return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
 
 
-def _location(handler: object) -> str:
-    function = inspect.unwrap(handler) if callable(handler) else handler
-    code = getattr(function, "__code__", None) or getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004  - its code is wanted
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(handler)
+def _check_identifier(handler: object, identifier: object) -> None:
+    if not isinstance(identifier, str) or not identifier:
+        refuse(handler, 'a task needs an identifier: @task("process_invoice")')
+    if len(identifier) > MAX_TASK_IDENTIFIER_CHARACTERS:
+        refuse(
+            handler,
+            f"the identifier has {len(identifier)} characters; "
+            f"the jobs table holds at most {MAX_TASK_IDENTIFIER_CHARACTERS}",
+        )
+    if not identifier.isprintable():
+        refuse(handler, f"the identifier {identifier!r} holds a character that cannot be shown or sent")
+
+
+def _check_timeout(handler: object, timeout: object) -> None:
+    if timeout is None:
+        return
+    number = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else math.nan
+    if not 0 < number < math.inf:
+        refuse(handler, f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")

@@ -1,0 +1,236 @@
+"""One delivery, from its request to its answer (contract, sections 1 and 2).
+
+``app.py`` hands every POST here, past Starlette's routes: the task is one dictionary look-up. Each delivery ends as
+an ``Outcome``. It is reported first (``reporter.py``) and then answered, so that nothing is left to do when Knative
+takes the CPU away. Whatever a handler does, its delivery ends here and not in the server.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from jobfn import logs
+from jobfn.errors import BodyTooLarge, MalformedRequest, RequestError, UnknownTask, WrongContentType, WrongMethod
+from jobfn.function import outcome
+from jobfn.function.context import JobContext
+from jobfn.function.outcome import Outcome
+from jobfn.function.reporter import Reporter
+from jobfn.function.settings import FunctionSettings
+from jobfn.function.task import Task
+from jobfn.function.threads import HandlerThreads, NeverStarted
+from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
+
+AnyTask = Task[..., Any]
+
+_ROOT: Final = frozenset({"", "/"})
+#: What GET is for.
+PAGES: Final = frozenset({"/", "/healthz", "/readyz"})
+
+
+class Deliveries:
+    """Runs tasks for requests. An ASGI app for POST requests.
+
+    Args:
+        tasks: By identifier; at least one.
+        settings: How.
+        reporter: Tells how deliveries ended.
+    """
+
+    def __init__(self, tasks: Mapping[str, AnyTask], *, settings: FunctionSettings, reporter: Reporter) -> None:
+        self._tasks = tasks
+        self._only = next(iter(tasks.values())) if len(tasks) == 1 else None
+        self._settings = settings
+        self._reporter = reporter
+        self._threads = HandlerThreads(settings.threads)
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the task that the path names, report how it ended, answer."""
+        running = asyncio.current_task()
+        assert running is not None  # noqa: S101  - ASGI servers run apps in tasks
+        self._running.add(running)
+        try:
+            try:
+                headers = JobHeaders.parse(scope["headers"])
+            except MalformedRequest as error:
+                headers = JobHeaders.parse_leniently(scope["headers"])
+                ended = _refused(error, headers)
+            else:
+                ended = await self._run(scope, receive, headers)
+            await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+            await respond(send, ended, headers)
+        except ClientDisconnect:
+            return  # the body never came whole: nothing ran, and nobody is there to answer
+        finally:
+            self._running.discard(running)
+        if running.cancelling():
+            raise asyncio.CancelledError  # who stopped this delivery is owed the news that it ended
+
+    async def refuse(self, scope: Scope, send: Send) -> None:
+        """Answer what is no delivery: another method than POST, or a path that is nothing."""
+        path = path_of(scope)
+        allowed = ["GET", "HEAD"] if path in PAGES else []
+        problem: RequestError
+        try:
+            self.task_at(path)
+            allowed.append("POST")
+        except UnknownTask as unknown:
+            problem = unknown
+        if allowed:
+            problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
+        headers = JobHeaders.parse_leniently(scope["headers"])
+        ended = _refused(problem, headers)
+        await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+        await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
+
+    def task_at(self, path: str) -> AnyTask:
+        """The task of a path; at the root, the only one.
+
+        Raises:
+            UnknownTask: There is none of that name; names those that there are.
+        """
+        task = self._tasks.get(path[1:])
+        if task is None:
+            if self._only is not None and path in _ROOT:
+                return self._only
+            known = ", ".join(sorted(self._tasks))
+            if path in _ROOT:
+                raise UnknownTask(f"More than one task is here: name one in the path. Known: {known}")
+            raise UnknownTask(f"No task {path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1]!r} here. Known: {known}")
+        return task
+
+    async def drain(self, *, seconds: float) -> None:
+        """Wait until no delivery runs, at most for so many seconds."""
+        others = self._running - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=seconds)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.close()
+
+    async def _run(self, scope: Scope, receive: Receive, headers: JobHeaders) -> Outcome:
+        try:
+            task = self.task_at(path_of(scope))
+            _check_content_type(scope)
+            body = await _read_body(scope, receive, self._settings.max_body_bytes)
+        except RequestError as error:
+            return _refused(error, headers)
+        context = JobContext.of(task.identifier, headers)
+        token = logs.job_ids.set(context.ids)
+        try:
+            payload = task.decode(body)
+        except RequestError as error:
+            return _refused(error, headers)
+        except BaseException as error:
+            context.log.error("validation broke", exc_info=error)
+            return outcome.unvalidated(task.identifier, error)
+        else:
+            return await self._handle(task, payload, context)
+        finally:
+            logs.job_ids.reset(token)
+
+    async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
+        arguments = (payload, context) if task.takes_context else (payload,)
+        limit = asyncio.timeout(task.timeout)
+        try:
+            async with limit:
+                if task.is_async:
+                    result = await task.handler(*arguments)
+                else:
+                    result = await self._threads.run(task.handler, *arguments)
+        except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
+            return self._failed(task, context, error, timed_out=limit.expired())
+        ended = outcome.succeeded(result)
+        if ended.problem is not None:
+            context.log.error(ended.problem)
+        return ended
+
+    def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
+        """What a handler's exception means: the time was over, the process stops, or the handler failed."""
+        if timed_out:
+            seconds = task.timeout or 0.0
+            never_started = isinstance(error, NeverStarted)
+            context.log.error("task timed out", timeout=seconds, started=not never_started, sync=not task.is_async)
+            if never_started:
+                return outcome.never_started(task.identifier, seconds, self._threads.size)
+            return outcome.timed_out(task.identifier, seconds)
+        running = asyncio.current_task()
+        if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
+            context.log.error("task stopped: the process did not wait any longer")
+            return outcome.stopped(task.identifier)
+        context.log.error("task failed", exc_info=error)
+        return outcome.raised(error)
+
+
+def path_of(scope: Scope) -> str:
+    """The path inside this app, percent-decoded: without the prefix that it is mounted under."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+        return path[len(prefix) :]
+    return path
+
+
+async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer a delivery: its outcome, and its job headers echoed (contract, section 2)."""
+    raw = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(ended.body)),
+        *((name.lower().encode("ascii"), value.encode()) for name, value in headers.echo),
+        *extra,
+    ]
+    if ended.report.status == "error":
+        raw.append((b"x-job-error", b"true"))
+    if ended.status_code == BodyTooLarge.status_code:
+        raw.append((b"connection", b"close"))  # the rest of the body is still on its way: do not read it
+    with contextlib.suppress(OSError):  # how servers say that nobody listens any more; the report is out
+        await send({"type": "http.response.start", "status": ended.status_code, "headers": raw})
+        await send({"type": "http.response.body", "body": ended.body})
+
+
+def _refused(error: RequestError, headers: JobHeaders) -> Outcome:
+    logs.get_logger("jobfn.delivery").warning(
+        "refused", status=error.status_code, reason=error.message, job=headers.job_id
+    )
+    return outcome.refused(error)
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request body, at most ``limit`` bytes of it: a larger one is refused without reading it all.
+
+    Raises:
+        BodyTooLarge: It is larger.
+        ClientDisconnect: The client was gone before its end.
+    """
+    too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
+            raise BodyTooLarge(too_large)
+    chunks: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        length += len(chunk)
+        if length > limit:
+            raise BodyTooLarge(too_large)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_content_type(scope: Scope) -> None:
+    """JSON, or not declared at all: a caller who names another type means something else."""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = value.split(b";", 1)[0].strip().lower()
+            if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
+                shown = media_type.decode("latin-1")
+                raise WrongContentType(f"Content-Type {shown} is not read here: send application/json")
