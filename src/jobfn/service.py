@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import sys
@@ -15,15 +16,17 @@ import asyncpg
 
 from jobfn import logs
 from jobfn.database.connection import pool
-from jobfn.database.jobs import open_store
+from jobfn.database.jobs import Job, open_store
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, stop_signals
 from jobfn.transport import AiohttpTransport
-from jobfn.worker.callbacks import create_callback_app
+from jobfn.wire import report_target, sibling
+from jobfn.worker.callbacks import Callbacks, create_callback_app
 from jobfn.worker.claim import Listener
-from jobfn.worker.dispatch import Dispatcher, Routes
+from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
+from jobfn.worker.tokens import CallbackTokens, Claim
 from jobfn.worker.worker import Worker
 
 #: Claims, settlements, the look at the next delayed job, and one to spare.
@@ -69,6 +72,7 @@ async def _serve(
     settler = Settler(store)
     transport = AiohttpTransport(limit=settings.concurrency)
     bell = asyncio.Event()
+    tokens = tokens_of(settings)
     worker = Worker(
         store=store,
         settler=settler,
@@ -76,14 +80,16 @@ async def _serve(
             transport,
             routes=Routes(settings.gateway_url, settings.development_map),
             worker_id=settings.worker_id,
-            callback_url=settings.callback_url,
+            reporting=functools.partial(reporting_on, settings, tokens),
             request_seconds=settings.request_seconds,
         ),
         settings=settings,
         bell=bell,
     )
     server = HttpServer(
-        create_callback_app(settler, settled=worker.heard),
+        create_callback_app(
+            Callbacks(settler, store, lease_seconds=settings.lease_seconds, tokens=tokens, settled=worker.heard)
+        ),
         listener,
         shutdown_seconds=settings.shutdown_seconds,
         lifespan=False,
@@ -100,6 +106,30 @@ async def _serve(
         await server.stop()
         await settler.drain()
         await transport.aclose()
+
+
+def tokens_of(settings: ServiceSettings) -> CallbackTokens | None:
+    """What signs and reads callback URLs; None without ``JOBS_CALLBACK_SECRET``, which production is told of."""
+    if settings.callback_secrets:
+        return CallbackTokens(settings.callback_secrets, max_age_seconds=settings.token_seconds)
+    if settings.is_production:
+        logs.get_logger("jobfn.service").warning(
+            "callback URLs are not signed: whoever reaches the callback server can settle jobs. "
+            "Set JOBS_CALLBACK_SECRET on every worker and callback server"
+        )
+    return None
+
+
+def reporting_on(settings: ServiceSettings, tokens: CallbackTokens | None, job: Job) -> Reporting:
+    """How a function is to report on this job."""
+    callback_url = report_target(settings.callback_url)
+    if tokens is not None:
+        callback_url = tokens.url_for(callback_url, Claim(settings.worker_id, job.id, job.attempt))
+    return Reporting(
+        callback_url=callback_url,
+        heartbeat_url=sibling(callback_url, "heartbeat"),
+        lease_seconds=settings.lease_seconds,
+    )
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` wh
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ CALLBACK_URL: Final = "X-Callback-Url"
 JOB_ERROR: Final = "X-Job-Error"
 #: jobfn's own addition: which attempt this delivery is, 1 for the first. Other parties ignore it.
 JOB_ATTEMPT: Final = "X-Job-Attempt"
+#: jobfn's own: where a running job's signs of life go, and for how many seconds each keeps the job's lock.
+HEARTBEAT_URL: Final = "X-Heartbeat-Url"
+LEASE_SECONDS: Final = "X-Lease-Seconds"
 
 #: Echoed on every response and report, in this order (contract, section 2).
 ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
@@ -109,20 +113,70 @@ NO_HEADERS: Final = JobHeaders()
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What a failure says beside that it is one: in a report's body, and in a response's (contract, section 2).
+
+    ``permanent`` and ``retryAfterSeconds`` are jobfn's own; the Node server ignores what it does not know.
+
+    Attributes:
+        error: Why; None where nothing is said.
+        permanent: Whether the job is not to be tried again.
+        retry_after_seconds: When it is to be tried again, from now; None: after the contract's backoff.
+    """
+
+    error: str | None
+    permanent: bool = False
+    retry_after_seconds: float | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> "Failure":
+        """What a body says; anything that is no JSON object, or of another type, says nothing."""
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            return cls(None)
+        if not isinstance(content, dict):
+            return cls(None)
+        error = content.get("error") or content.get("message")
+        seconds = content.get("retryAfterSeconds")
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not math.isfinite(seconds):
+            seconds = None
+        return cls(
+            error=error if isinstance(error, str) or error is None else json.dumps(error),
+            permanent=content.get("permanent") is True,
+            retry_after_seconds=None if seconds is None else max(float(seconds), 0.0),
+        )
+
+    def fields(self) -> dict[str, object]:
+        """Jobfn's own fields, for a body; those that say nothing are left out."""
+        fields: dict[str, object] = {"permanent": True} if self.permanent else {}
+        if self.retry_after_seconds is not None:
+            fields["retryAfterSeconds"] = self.retry_after_seconds
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One delivery's outcome as it is told to the callback server (contract, section 2).
 
     Attributes:
         status: ``success`` or ``error``.
         error: Why it failed; None on success.
+        permanent: See ``Failure``.
+        retry_after_seconds: See ``Failure``.
     """
 
     status: Literal["success", "error"]
     error: str | None = None
+    permanent: bool = False
+    retry_after_seconds: float | None = None
 
     def body(self) -> bytes:
         """The request body, JSON."""
-        content = {"status": self.status} if self.error is None else {"status": self.status, "error": self.error}
+        content: dict[str, object] = {"status": self.status}
+        if self.error is not None:
+            failure = Failure(self.error, self.permanent, self.retry_after_seconds)
+            content |= {"error": self.error} | failure.fields()
         return json.dumps(content).encode("ascii")
 
     def headers(self, echo: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -164,6 +218,12 @@ def report_target(callback_url: str) -> str:
         raise ValueError(problem)
     path = "/callback" if parts.path in {"", "/"} else quote(parts.path, safe=_URL_SAFE)
     return urlunsplit((parts.scheme, parts.netloc, path, quote(parts.query, safe=_URL_SAFE), ""))
+
+
+def sibling(url: str, name: str) -> str:
+    """The URL beside another one: its last path segment replaced."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}"))
 
 
 def task_url(base_url: str, task_identifier: str) -> str:

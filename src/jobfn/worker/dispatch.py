@@ -3,11 +3,10 @@
 ``Routes`` and ``headers_of`` are pure. What came back is a value; ``worker.py`` matches on it and settles.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jobfn.database.jobs import Job
+from jobfn.database.model import Job
 from jobfn.errors import TransportError
 from jobfn.transport import Answer, Transport
 from jobfn.wire import (
@@ -15,14 +14,19 @@ from jobfn.wire import (
     CALLBACK_URL,
     DATABASE_ID,
     ENTITY_ID,
+    HEARTBEAT_URL,
     JOB_ATTEMPT,
+    JOB_ERROR,
     JOB_ID,
+    LEASE_SECONDS,
     WORKER_ID,
+    Failure,
     failed,
     task_url,
 )
 
 ACCEPTED_STATUS = 202
+BUSY_STATUSES = frozenset({429, 503})
 _SHOWN_CHARACTERS = 500
 
 
@@ -37,9 +41,13 @@ class Failed:
 
     Attributes:
         error: Why: its message, or its status and URL where it has none.
+        permanent: Whether it asked not to be tried again.
+        retry_after_seconds: When it asked to be tried again, if it did.
     """
 
     error: str
+    permanent: bool = False
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,35 @@ class Unreachable:
     error: str
 
 
-Delivery = Succeeded | Failed | Accepted | Unreachable
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The function, or what stands before it, takes no more now (HTTP 429 or 503): not the job's failure.
+
+    Attributes:
+        error: What it said, with the URL.
+        retry_after_seconds: When to come back, where it said so.
+    """
+
+    error: str
+    retry_after_seconds: float | None = None
+
+
+Delivery = Succeeded | Failed | Accepted | Busy | Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """How a function is to report on one delivery.
+
+    Attributes:
+        callback_url: Where its outcome goes.
+        heartbeat_url: Where its signs of life go.
+        lease_seconds: For how long each of them keeps the job's lock.
+    """
+
+    callback_url: str
+    heartbeat_url: str
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +115,16 @@ class Routes:
         return mapped or task_url(self.gateway_url, task)
 
 
-def headers_of(job: Job, *, worker_id: str, callback_url: str) -> dict[str, str]:
+def headers_of(job: Job, *, worker_id: str, reporting: Reporting) -> dict[str, str]:
     """What a delivery carries; a header whose value is absent is left out."""
     headers = {
         "Content-Type": "application/json",
         WORKER_ID: worker_id,
         JOB_ID: str(job.id),
         JOB_ATTEMPT: str(job.attempt),
-        CALLBACK_URL: callback_url,
+        CALLBACK_URL: reporting.callback_url,
+        HEARTBEAT_URL: reporting.heartbeat_url,
+        LEASE_SECONDS: f"{reporting.lease_seconds:g}",
     }
     optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
     return headers | {name: value for name, value in optional.items() if value is not None}
@@ -99,17 +137,23 @@ class Dispatcher:
         transport: What carries them.
         routes: Where each task lives.
         worker_id: Goes into ``X-Worker-Id``.
-        callback_url: Goes into ``X-Callback-Url``.
+        reporting: How a function is to report on a job.
         request_seconds: How long a function may take to answer, in seconds.
     """
 
     def __init__(
-        self, transport: Transport, *, routes: Routes, worker_id: str, callback_url: str, request_seconds: float
+        self,
+        transport: Transport,
+        *,
+        routes: Routes,
+        worker_id: str,
+        reporting: Callable[[Job], Reporting],
+        request_seconds: float,
     ) -> None:
         self._transport = transport
         self._routes = routes
         self._worker_id = worker_id
-        self._callback_url = callback_url
+        self._reporting = reporting
         self._request_seconds = request_seconds
 
     async def deliver(self, job: Job) -> Delivery:
@@ -119,7 +163,7 @@ class Dispatcher:
             answer = await self._transport.post(
                 url,
                 body=job.payload.encode(),
-                headers=headers_of(job, worker_id=self._worker_id, callback_url=self._callback_url),
+                headers=headers_of(job, worker_id=self._worker_id, reporting=self._reporting(job)),
                 timeout_seconds=self._request_seconds,
             )
         except TransportError as error:
@@ -129,23 +173,25 @@ class Dispatcher:
 
 def read_answer(answer: Answer, url: str) -> Delivery:
     """What a function's response says of the job (contract, section 2)."""
+    if answer.status in BUSY_STATUSES and JOB_ERROR not in answer.headers:
+        said = f"{url} answered {answer.status}{_excerpt(answer.body)}"
+        return Busy(said, _seconds(answer.headers.get("Retry-After")))
     if failed(answer.status, answer.headers):
-        message = _message(answer.body)
-        return Failed(message or f"{url} answered {answer.status}{_excerpt(answer.body)}")
+        failure = Failure.read(answer.body)
+        return Failed(
+            failure.error or f"{url} answered {answer.status}{_excerpt(answer.body)}",
+            permanent=failure.permanent,
+            retry_after_seconds=failure.retry_after_seconds,
+        )
     if answer.status == ACCEPTED_STATUS:
         return Accepted()
     return Succeeded()
 
 
-def _message(body: bytes) -> str | None:
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(content, dict):
-        return None
-    message = content.get("message") or content.get("error")
-    return message if isinstance(message, str) else None
+def _seconds(retry_after: str | None) -> float | None:
+    """A Retry-After header in seconds; one that names a date instead is left to our own pauses."""
+    text = (retry_after or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None
 
 
 def _excerpt(body: bytes) -> str:

@@ -30,10 +30,17 @@ class ServiceSettings(EnvironmentSettings):
         worker_id: ``HOSTNAME``, default ``worker-0``; 4 characters or more.
         concurrency: ``JOBS_CONCURRENCY``, default 16: requests to functions at a time.
         poll_seconds: ``JOBS_POLL_SECONDS``, default 5: how often to look without having been notified.
+        lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: how long a running job's lock is good without being renewed;
+            after that long, a dead worker's jobs are free again.
+        callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs, the first for new
+            ones, all accepted; with one, a report without a good token is refused. Default: none.
+        token_seconds: ``JOBS_TOKEN_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
         request_seconds: ``JOBS_REQUEST_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
             long a function may take to answer.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
             report may still come before the response decides.
+        knative_service: ``K_SERVICE``, set by Knative.
+        environment: ``JOBFN_ENV``: ``production`` where people depend on it.
         shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
     """
 
@@ -55,9 +62,21 @@ class ServiceSettings(EnvironmentSettings):
     worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
     poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
+    lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
+    callback_secrets: Annotated[list[str], BeforeValidator(_comma_separated)] = Field(
+        default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False
+    )
+    token_seconds: float = Field(default=86_400.0, gt=0, validation_alias="JOBS_TOKEN_SECONDS")
     request_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
+    knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")
+    environment: str | None = Field(default=None, validation_alias="JOBFN_ENV")
+
+    @property
+    def is_production(self) -> bool:
+        """Whether this is a place where people depend on it: Knative, or one that says so."""
+        return self.knative_service is not None or self.environment == "production"
 
     @property
     def tasks(self) -> list[str] | None:

@@ -21,13 +21,13 @@ class Ask:
 
     Attributes:
         limit: How many jobs at most, 1 or more.
-        only: Of these tasks; None: of any but ``excluded``.
-        excluded: Not of these.
+        only: Of these tasks; None: of any but ``except_tasks``.
+        except_tasks: Not of these.
     """
 
     limit: int
     only: tuple[str, ...] | None = None
-    excluded: tuple[str, ...] = ()
+    except_tasks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Throttle:
         asks: list[Ask] = []
         limit = min(free, self._share - most)  # were they all of one task, it would still be within its share
         if limit > 0:
-            asks.append(Ask(limit, excluded=tuple(sorted(excluded))))
+            asks.append(Ask(limit, except_tasks=tuple(sorted(excluded))))
         now = self._clock()
         for task, busy in self._busy.items():
             room = min(busy.limit - self._running[task], free)

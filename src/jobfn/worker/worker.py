@@ -1,8 +1,9 @@
 """The worker: takes jobs, delivers them, and sees that each one's end is written down.
 
-It claims as many jobs as it has free slots, wakes at notifications, at the time of the next delayed job, and every
-``poll_seconds`` in case a notification was lost. A slot is free again when the function has answered; the job itself
-is settled by the function's report or, if none comes within ``report_grace_seconds``, by the response.
+It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and wakes at notifications, at the
+time of the next delayed job, and every ``poll_seconds`` in case a notification was lost. A slot is free again when the
+function has answered; the job itself is settled by the function's report or, if none comes within
+``report_grace_seconds``, by the response.
 """
 
 import asyncio
@@ -11,10 +12,12 @@ from dataclasses import dataclass, replace
 
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST, until_connected
-from jobfn.database.jobs import Job, JobStore, Settlement
-from jobfn.worker.dispatch import Accepted, Dispatcher, Failed, Succeeded, Unreachable
+from jobfn.database.model import Job, JobStore, Settlement
+from jobfn.worker.dispatch import Accepted, Busy, Dispatcher, Failed, Succeeded, Unreachable
+from jobfn.worker.leases import LeaseKeeper
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
+from jobfn.worker.throttle import Ask, Throttle
 
 _RELEASE_SECONDS = 5.0
 
@@ -62,6 +65,10 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
+        self._throttle = Throttle(settings.concurrency, asyncio.get_running_loop().time)
+        self._leases = LeaseKeeper(
+            store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._held
+        )
         self._running: set[asyncio.Task[None]] = set()
         self._deliveries: dict[int, _Delivery] = {}
         self._settling: set[asyncio.Task[None]] = set()
@@ -71,6 +78,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then take nothing new, wait for what runs, release the rest."""
         loop = asyncio.create_task(self._claim_forever())
+        keeping = asyncio.create_task(self._leases.run())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({loop, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,6 +87,7 @@ class Worker:
             self._stopping = True
             self._bell.set()
             await self._wind_down(loop)
+            keeping.cancel()
         if loop.done() and not loop.cancelled():
             loop.result()  # a failure of ours ends the process rather than leaving it idle
 
@@ -99,42 +108,60 @@ class Worker:
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
             self._bell.clear()
-            free = self._settings.concurrency - len(self._running)
-            if free > 0:
-                jobs = await until_connected(functools.partial(self._claim, free))
-                self._more_waits = len(jobs) == free
+            await self._fill()
+            await self._rest()
+
+    async def _fill(self) -> None:
+        """Claim until the slots are full, or nothing more is ready for those that are free."""
+        found_all = False
+        while not found_all and not self._stopping and (asks := self._throttle.plan()):
+            found_all = True
+            for ask in asks:
+                jobs = await until_connected(functools.partial(self._claim, ask))
+                found_all = found_all and len(jobs) < ask.limit
                 for job in jobs:
                     self._start(job)
-            if self._more_waits:
-                await self._bell.wait()
-            else:
-                await self._rest()
+        # Where all slots are taken, or some task has all it may have, a slot that gets free is worth a look.
+        self._more_waits = not found_all or any(ask.except_tasks for ask in asks)
 
-    async def _claim(self, limit: int) -> list[Job]:
-        return await self._store.claim(self._settings.worker_id, tasks=self._settings.tasks, limit=limit)
+    async def _claim(self, ask: Ask) -> list[Job]:
+        settings = self._settings
+        tasks = settings.tasks if ask.only is None else ask.only
+        return await self._store.claim(
+            settings.worker_id,
+            tasks=tasks,
+            limit=ask.limit,
+            lease_seconds=settings.lease_seconds,
+            except_tasks=ask.except_tasks,
+        )
 
     async def _rest(self) -> None:
-        """Nothing is ready: sleep until the bell, the next delayed job, or the next poll."""
-        seconds = self._settings.poll_seconds
-        following = await until_connected(self._store.seconds_to_next)
-        if following is not None:
-            seconds = min(seconds, max(following, 0.0))
+        """Sleep until the bell, the next delayed job, the end of a pause, or the next poll."""
+        waits: list[float | None] = [self._settings.poll_seconds]
+        if len(self._running) < self._settings.concurrency:
+            waits += [await until_connected(self._store.seconds_to_next), self._throttle.seconds_to_resume()]
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(min(wait for wait in waits if wait is not None), 0.0)):
                 await self._bell.wait()
         except TimeoutError:
             pass
+
+    def _held(self) -> list[tuple[int, int]]:
+        """The jobs whose locks are this worker's to keep, with their attempts."""
+        return [(delivery.job.id, delivery.job.attempt) for delivery in self._deliveries.values()]
 
     def _start(self, job: Job) -> None:
         if self._stopping:
             return  # claimed while the signal came: released with the rest, its attempt given back
         delivery = self._deliveries[job.id] = _Delivery(job)
+        self._throttle.started(job.task)
         running = asyncio.create_task(self._deliver(delivery))
         self._running.add(running)
-        running.add_done_callback(self._ended)
+        running.add_done_callback(functools.partial(self._ended, job.task))
 
-    def _ended(self, running: "asyncio.Task[None]") -> None:
+    def _ended(self, task: str, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
+        self._throttle.ended(task)
         if not running.cancelled() and (error := running.exception()) is not None:
             self._log.error("a delivery broke off; its job is free again when the lock expires", exc_info=error)
         if self._more_waits:
@@ -142,19 +169,28 @@ class Worker:
 
     async def _deliver(self, delivery: _Delivery) -> None:
         job = delivery.job
-        done = Settlement(self._settings.worker_id, job.id, job.attempt)
-        match await self._dispatcher.deliver(job):
-            case Accepted():
+        settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
+        answer = await self._dispatcher.deliver(job)
+        if not isinstance(answer, Busy | Unreachable):
+            self._throttle.went_well(job.task)
+        match answer:
+            case Busy(error, retry_after_seconds):
                 self._forget(delivery)
+                seconds = self._throttle.said_busy(job.task, retry_after_seconds)
+                self._log.warning("busy, coming back later", job=job.id, task=job.task, seconds=seconds, said=error)
+                await self._settle(replace(settlement, given_back=True, delay_seconds=seconds))
+            case Accepted():
+                self._forget(delivery)  # from now on its own signs of life keep its lock
             case _ if delivery.reported:
                 self._forget(delivery)
             case Unreachable(error):
+                await self._settle(replace(settlement, error=error))
                 self._forget(delivery)
-                await self._settle(replace(done, error=error))
-            case Failed(error):
-                self._wait_for_report(delivery, replace(done, error=error))
+            case Failed(error, permanent, retry_after_seconds):
+                failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
+                self._wait_for_report(delivery, failure)
             case Succeeded():
-                self._wait_for_report(delivery, done)
+                self._wait_for_report(delivery, settlement)
 
     def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
         """The function has answered. Its report, on its way perhaps, goes before what the response said."""
@@ -176,7 +212,7 @@ class Worker:
             del self._deliveries[delivery.job.id]
 
     async def _settle(self, settlement: Settlement) -> None:
-        if await until_connected(lambda: self._settler.settle(settlement)):
+        if await until_connected(lambda: self._settler.settle(settlement)) and not settlement.given_back:
             outcome = "job failed" if settlement.error else "job done"
             self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
 

@@ -92,11 +92,12 @@ async def test_a_malformed_job_id_is_refused(job: str, callbacks: httpx.AsyncCli
 async def test_a_worker_that_does_not_hold_the_job_changes_nothing(
     extra: dict[str, str], jobs: Jobs, callbacks: httpx.AsyncClient
 ) -> None:
-    """A report under another worker's name is answered and has no effect."""
+    """A report under another worker's name is told so (409) and has no effect."""
     job = await held(jobs, "somebody-else")
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)} | extra
     answer = await callbacks.post("/callback", headers=headers, json={})
-    assert answer.status_code == 200
+    assert answer.status_code == 409
+    assert "does not hold this job" in answer.json()["error"]
     row = await jobs.until_held(job)
     assert (row["locked_by"], row["last_error"]) == ("somebody-else", None)
 
@@ -105,7 +106,7 @@ async def test_a_report_of_an_earlier_attempt_changes_nothing(jobs: Jobs, callba
     """Where the function echoes X-Job-Attempt, a late report does not settle the next attempt."""
     job = await held(jobs)
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "2"}
-    assert (await callbacks.post("/callback", headers=headers)).status_code == 200
+    assert (await callbacks.post("/callback", headers=headers)).status_code == 409
     assert (await jobs.until_held(job))["attempts"] == 1
 
 

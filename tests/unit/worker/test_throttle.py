@@ -36,11 +36,11 @@ def test_one_task_leaves_some_slots_to_others(clock: Clock) -> None:
     """When a task has its share, the slots that are left are asked for without it."""
     throttle = Throttle(16, clock)
     fill(throttle, "slow", 14)
-    assert throttle.plan() == [Ask(2, excluded=("slow",))]
+    assert throttle.plan() == [Ask(2, except_tasks=("slow",))]
     fill(throttle, "quick", 2)
     assert throttle.plan() == []
     throttle.ended("quick")
-    assert throttle.plan() == [Ask(1, excluded=("slow",))]
+    assert throttle.plan() == [Ask(1, except_tasks=("slow",))]
 
 
 def test_a_busy_task_is_left_alone_and_then_asked_less(clock: Clock) -> None:
@@ -50,11 +50,11 @@ def test_a_busy_task_is_left_alone_and_then_asked_less(clock: Clock) -> None:
     throttle.ended("busy")
     assert throttle.said_busy("busy", None) == FIRST_PAUSE_SECONDS
     fill_down(throttle, "busy", 7)
-    assert throttle.plan() == [Ask(14, excluded=("busy",))]
+    assert throttle.plan() == [Ask(14, except_tasks=("busy",))]
     assert throttle.seconds_to_resume() == FIRST_PAUSE_SECONDS
     clock.now += FIRST_PAUSE_SECONDS
     assert throttle.seconds_to_resume() is None
-    assert throttle.plan() == [Ask(14, excluded=("busy",)), Ask(3, only=("busy",))]
+    assert throttle.plan() == [Ask(14, except_tasks=("busy",)), Ask(3, only=("busy",))]
 
 
 def fill_down(throttle: Throttle, task: str, count: int) -> None:
@@ -80,7 +80,7 @@ def test_a_retry_after_is_kept(clock: Clock) -> None:
     throttle = Throttle(4, clock)
     assert throttle.said_busy("busy", 12.0) == 12.0
     clock.now += 11
-    assert throttle.plan() == [Ask(4, excluded=("busy",))]
+    assert throttle.plan() == [Ask(4, except_tasks=("busy",))]
     clock.now += 1
     assert Ask(1, only=("busy",)) in throttle.plan()
 
@@ -121,7 +121,7 @@ def test_slots_are_never_overdrawn(concurrency: int, events: list[tuple[str, str
     for event, task in events:
         for ask in throttle.plan():
             assert ask.limit >= 1
-            filler = ask.only[0] if ask.only else next(name for name in "abcd" if name not in ask.excluded)
+            filler = ask.only[0] if ask.only else next(name for name in "abcd" if name not in ask.except_tasks)
             for _ in range(min(ask.limit, concurrency - len(running))):
                 throttle.started(filler)
                 running.append(filler)

@@ -1,0 +1,67 @@
+"""Keeping the locks of running jobs alive, and burying the jobs of those who died.
+
+A worker that dies stops renewing, and its jobs are free again when their leases end. Nobody has to notice.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from jobfn import logs
+from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.model import JobStore
+
+#: A lease is renewed so many times before it would end: two renewals may be missed.
+RENEWALS_PER_LEASE = 3
+
+
+class LeaseKeeper:
+    """Renews what its worker holds.
+
+    Args:
+        store: Where the locks are.
+        worker_id: Whose they are.
+        lease_seconds: How long a lock is good, in seconds.
+        held: What the worker holds now: jobs with their attempts.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        worker_id: str,
+        lease_seconds: float,
+        held: Callable[[], Sequence[tuple[int, int]]],
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+        self._held = held
+        self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
+
+    async def run(self) -> None:
+        """Renew until cancelled. A database that is away for less than two renewals costs nothing."""
+        beat = 0
+        while True:
+            try:
+                await self._renew()
+                if beat % RENEWALS_PER_LEASE == 0:
+                    await self._bury()
+            except CONNECTION_LOST as error:
+                self._log.warning("leases not renewed: no database", reason=str(error))
+            beat += 1
+            await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
+
+    async def _renew(self) -> None:
+        held = self._held()
+        if not held:
+            return
+        kept = await self._store.renew(self._worker_id, held, lease_seconds=self._lease_seconds)
+        still_held = set(self._held())
+        lost = [job for job, attempt in held if job not in kept and (job, attempt) in still_held]
+        if lost:
+            self._log.warning("no longer held: settled elsewhere, or taken over after a lost lease", jobs=lost)
+
+    async def _bury(self) -> None:
+        buried = await self._store.bury()
+        if buried:
+            self._log.error("failed for good: their worker died in the last attempt", jobs=sorted(buried))
