@@ -18,16 +18,20 @@ from jobfn.errors import (
     DatabaseError,
     JobfnError,
     LoadError,
+    PermanentError,
     RequestError,
+    RetryLater,
     TaskDefinitionError,
     TransportError,
 )
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.context import JobContext
+from jobfn.function.retries import Backoff
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task, task
 
 __all__ = [
+    "Backoff",
     "ConfigurationError",
     "DatabaseError",
     "FunctionApp",
@@ -35,7 +39,9 @@ __all__ = [
     "JobContext",
     "JobfnError",
     "LoadError",
+    "PermanentError",
     "RequestError",
+    "RetryLater",
     "Task",
     "TaskDefinitionError",
     "TransportError",

@@ -6,8 +6,11 @@
     ├── ConfigurationError          the user's settings or files are wrong: exit code 2, one line
     │   ├── TaskDefinitionError     a @task that cannot work, named by file and line
     │   └── LoadError               a functions file or module that cannot be loaded
+    ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
+    ├── RetryLater                  a handler's word: not now, try this job again after so long
     ├── RequestError                a request's sender is at fault; carries the HTTP status
     │   ├── MalformedRequest        400  headers or JSON that cannot be read
+    │   ├── Uninvited               401  not the worker that this function listens to
     │   ├── UnknownTask             404  no task of that name here
     │   ├── WrongMethod             405
     │   ├── BodyTooLarge            413
@@ -22,6 +25,7 @@ Whose fault an error is stands in its type: a ``RequestError`` is answered to th
 logged. Read next: ``wire.py``, the words these errors are about.
 """
 
+import math
 from collections.abc import Sequence
 
 
@@ -39,6 +43,28 @@ class TaskDefinitionError(ConfigurationError):
 
 class LoadError(ConfigurationError):
     """A functions file or module cannot be imported, or holds no task."""
+
+
+class PermanentError(JobfnError):
+    """Raise it in a handler: the job cannot succeed and is not tried again. Its row stays, with this reason."""
+
+
+class RetryLater(JobfnError):
+    """Raise it in a handler: not now, again later. The attempt counts.
+
+    Args:
+        message: Why; kept as the job's last error.
+        seconds: After how long, in seconds, 0 or more.
+
+    Raises:
+        ValueError: ``seconds`` is negative or no finite number.
+    """
+
+    def __init__(self, message: str = "to be tried again later", *, seconds: float) -> None:
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"RetryLater(seconds={seconds!r}): give a finite number of seconds, 0 or more")
+        super().__init__(message)
+        self.seconds = float(seconds)
 
 
 class RequestError(JobfnError):
@@ -60,6 +86,12 @@ class RequestError(JobfnError):
 
 class MalformedRequest(RequestError):
     """Job headers or JSON that cannot be read (HTTP 400)."""
+
+
+class Uninvited(RequestError):
+    """The caller does not know ``JOBFN_INVOKE_SECRET`` (HTTP 401). Nothing is run and nothing reported."""
+
+    status_code = 401
 
 
 class UnknownTask(RequestError):

@@ -129,6 +129,7 @@ def reporting_on(settings: ServiceSettings, tokens: CallbackTokens | None, job: 
         callback_url=callback_url,
         heartbeat_url=sibling(callback_url, "heartbeat"),
         lease_seconds=settings.lease_seconds,
+        invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
     )
 
 

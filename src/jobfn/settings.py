@@ -5,13 +5,21 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from jobfn.errors import ConfigurationError
 
 _PASSWORD = re.compile(r"//[^/@\s]*@")
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+#: A list of words, given as one text with commas between them.
+CommaSeparated = Annotated[list[str], BeforeValidator(_comma_separated)]
 
 
 class EnvironmentSettings(BaseModel):

@@ -27,6 +27,8 @@ JOB_ATTEMPT: Final = "X-Job-Attempt"
 #: jobfn's own: where a running job's signs of life go, and for how many seconds each keeps the job's lock.
 HEARTBEAT_URL: Final = "X-Heartbeat-Url"
 LEASE_SECONDS: Final = "X-Lease-Seconds"
+#: jobfn's own: what a function with ``JOBFN_INVOKE_SECRET`` wants to hear from its worker. Never sent on.
+INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
 
 #: Echoed on every response and report, in this order (contract, section 2).
 ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
@@ -42,7 +44,9 @@ _MAX_DIGITS: Final = 19
 _URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
 #: Host, port and user as a request line and a Host header can carry them.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
-_NAMES: Final = {name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL)}
+_NAMES: Final = {
+    name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL, HEARTBEAT_URL, LEASE_SECONDS, INVOKE_SECRET)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class JobHeaders:
         entity_id: What the job is about.
         attempt: Which attempt this is, 1 for the first; None where the worker does not say.
         callback_url: Where the outcome is to be reported, as it came.
+        heartbeat_url: Where signs of life are heard, where the worker offers that.
+        lease_seconds: For how long each of them keeps the job's lock, in seconds.
         echo: The headers to send back, names and values as the contract spells them.
     """
 
@@ -67,6 +73,8 @@ class JobHeaders:
     entity_id: UUID | None = None
     attempt: int | None = None
     callback_url: str | None = None
+    heartbeat_url: str | None = None
+    lease_seconds: float | None = None
     echo: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -89,6 +97,8 @@ class JobHeaders:
             entity_id=_uuid(found, ENTITY_ID),
             attempt=_integer(found, JOB_ATTEMPT, _MAX_INT),
             callback_url=found.get(CALLBACK_URL),
+            heartbeat_url=found.get(HEARTBEAT_URL),
+            lease_seconds=_seconds(found.get(LEASE_SECONDS)),
             echo=_echo(found),
         )
 
@@ -170,6 +180,11 @@ class Report:
     error: str | None = None
     permanent: bool = False
     retry_after_seconds: float | None = None
+
+    @classmethod
+    def failure(cls, failure: Failure) -> "Report":
+        """The report of a failure."""
+        return cls("error", failure.error, failure.permanent, failure.retry_after_seconds)
 
     def body(self) -> bytes:
         """The request body, JSON."""
@@ -270,6 +285,15 @@ def _whole_number(text: str | None, highest: int) -> int | None:
         return None
     number = int(text)
     return number if 0 < number <= highest else None
+
+
+def _seconds(text: str | None) -> float | None:
+    """A number of seconds above 0; what is none counts as not said."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def _uuid(found: Mapping[str, str], name: str) -> UUID | None:

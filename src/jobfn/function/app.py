@@ -110,7 +110,7 @@ class FunctionApp(Starlette):
         self.tasks = tasks
         self.settings = settings
         self._transport = transport
-        self._reporter = Reporter(transport, report_seconds=settings.report_seconds)
+        self._reporter = Reporter(transport, report_seconds=settings.report_seconds, allow=settings.callback_allow)
         self._deliveries = Deliveries(tasks, settings=settings, reporter=self._reporter)
         self._inner_lifespan = lifespan
         self.router = _DeliveryRouter(

@@ -1,7 +1,7 @@
 """``JobContext``: what a handler may know about the delivery it works on."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,6 +10,23 @@ from jobfn.wire import JobHeaders
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+
+#: What a progress note may be long.
+MAX_NOTE_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        share: 0 to 1; None: not said.
+        note: What it is at; None: not said.
+    """
+
+    share: float | None = None
+    note: str | None = None
 
 
 @dataclass(slots=True)
@@ -25,6 +42,8 @@ class JobContext:
         entity_id: What the job is about, where known.
         attempt: Which attempt this is, 1 for the first, where the worker says so (jobfn's does).
         env: The process's environment variables.
+        progress_told: What ``progress`` was told last.
+        lost: Whether the job was given to somebody else while this delivery ran.
     """
 
     task: str
@@ -35,6 +54,9 @@ class JobContext:
     entity_id: UUID | None = None
     attempt: int | None = None
     env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    progress_told: "Progress | None" = field(default=None, init=False, repr=False, compare=False)
+    lost: bool = field(default=False, init=False, repr=False, compare=False)
+    _beat: "Callable[[Progress], Awaitable[object]] | None" = field(default=None, init=False, repr=False, compare=False)
     _log: "FilteringBoundLogger | None" = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -58,6 +80,36 @@ class JobContext:
 
             self._log = logs.get_logger("jobfn.task").bind(**self.ids())
         return self._log
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all deliveries of one job, another for every other job: for APIs that take such a key.
+
+        It is made of task, tenant and job id; of the task alone when called by hand.
+        """
+        return ":".join(str(part) for part in ("jobfn", self.task, self.database_id, self.job_id) if part is not None)
+
+    async def progress(self, share: float | None = None, note: str | None = None) -> None:
+        """Tell how far the job is, and keep its lock. By hand, or under a worker that does not listen: nothing.
+
+        Args:
+            share: 0 to 1; None: not said.
+            note: What it is at, at most 1,000 characters; None: not said.
+
+        Raises:
+            ValueError: The share is not from 0 to 1, or the note too long.
+        """
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"progress({share!r}): a share is from 0 to 1")
+        if note is not None and len(note) > MAX_NOTE_CHARACTERS:
+            raise ValueError(f"a progress note has at most {MAX_NOTE_CHARACTERS} characters")
+        self.progress_told = Progress(share, note)
+        if self._beat is not None:
+            await self._beat(self.progress_told)
+
+    def listen(self, beat: "Callable[[Progress], Awaitable[object]]") -> None:
+        """Where progress goes from now on. For the app; a test may listen too."""
+        self._beat = beat
 
     def ids(self) -> dict[str, str | int]:
         """The ids that are known, as they go into logs."""

@@ -7,6 +7,9 @@ takes the CPU away. Whatever a handler does, its delivery ends here and not in t
 
 import asyncio
 import contextlib
+import functools
+import hmac
+import random
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -14,18 +17,33 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from jobfn import logs
-from jobfn.errors import BodyTooLarge, MalformedRequest, RequestError, UnknownTask, WrongContentType, WrongMethod
+from jobfn.errors import (
+    BodyTooLarge,
+    MalformedRequest,
+    PermanentError,
+    RequestError,
+    RetryLater,
+    Uninvited,
+    UnknownTask,
+    WrongContentType,
+    WrongMethod,
+)
 from jobfn.function import outcome
+from jobfn.function.background import Background
 from jobfn.function.context import JobContext
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
+from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
 from jobfn.function.threads import HandlerThreads, NeverStarted
-from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
+from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
 
 AnyTask = Task[..., Any]
 
+_INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
+#: Answers that are no end of a delivery: accepted, busy; and one that no stranger shall cause a report by.
+_UNREPORTED: Final = frozenset({202, 401, 429})
 _ROOT: Final = frozenset({"", "/"})
 #: What GET is for.
 PAGES: Final = frozenset({"/", "/healthz", "/readyz"})
@@ -46,6 +64,7 @@ class Deliveries:
         self._settings = settings
         self._reporter = reporter
         self._threads = HandlerThreads(settings.threads)
+        self._background = Background(reporter, limit=settings.background_jobs)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,14 +73,9 @@ class Deliveries:
         assert running is not None  # noqa: S101  - ASGI servers run apps in tasks
         self._running.add(running)
         try:
-            try:
-                headers = JobHeaders.parse(scope["headers"])
-            except MalformedRequest as error:
-                headers = JobHeaders.parse_leniently(scope["headers"])
-                ended = _refused(error, headers)
-            else:
-                ended = await self._run(scope, receive, headers)
-            await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+            headers, ended = await self._deliver(scope, receive)
+            if ended.status_code not in _UNREPORTED:
+                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
             await respond(send, ended, headers)
         except ClientDisconnect:
             return  # the body never came whole: nothing ran, and nobody is there to answer
@@ -104,7 +118,8 @@ class Deliveries:
         return task
 
     async def drain(self, *, seconds: float) -> None:
-        """Wait until no delivery runs, at most for so many seconds."""
+        """Wait until no delivery runs, at most for so many seconds; jobs in the background have the shutdown's time."""
+        await self._background.drain(seconds=self._settings.shutdown_seconds)
         others = self._running - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=seconds)
@@ -113,26 +128,61 @@ class Deliveries:
         """Let the threads go."""
         self._threads.close()
 
+    async def _deliver(self, scope: Scope, receive: Receive) -> tuple[JobHeaders, Outcome]:
+        """The delivery's headers, and how it ended or, in the background, began."""
+        try:
+            headers = JobHeaders.parse(scope["headers"])
+        except MalformedRequest as error:
+            headers = JobHeaders.parse_leniently(scope["headers"])
+            return headers, _refused(error, headers)
+        if self._settings.invoke_secrets and not self._is_invited(scope):
+            return headers, _refused(Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one"), headers)
+        return headers, await self._run(scope, receive, headers)
+
+    def _is_invited(self, scope: Scope) -> bool:
+        """Whether the caller knows one of the secrets. Takes as long for a near miss as for any other."""
+        given = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
+        known = [hmac.compare_digest(given, secret.encode()) for secret in self._settings.invoke_secrets]
+        return any(known)
+
     async def _run(self, scope: Scope, receive: Receive, headers: JobHeaders) -> Outcome:
         try:
             task = self.task_at(path_of(scope))
             _check_content_type(scope)
             body = await _read_body(scope, receive, self._settings.max_body_bytes)
+        except BodyTooLarge as error:
+            return _refused(error, headers, FOR_GOOD)
         except RequestError as error:
             return _refused(error, headers)
         context = JobContext.of(task.identifier, headers)
+        context.listen(functools.partial(self._reporter.beat, headers))
         token = logs.job_ids.set(context.ids)
         try:
             payload = task.decode(body)
-        except RequestError as error:
-            return _refused(error, headers)
+        except RequestError as error:  # the same payload will never fit
+            return _refused(error, headers, FOR_GOOD)
         except BaseException as error:
             context.log.error("validation broke", exc_info=error)
             return outcome.unvalidated(task.identifier, error)
         else:
+            if task.background:
+                return self._accept(task, payload, context, headers)
             return await self._handle(task, payload, context)
         finally:
             logs.job_ids.reset(token)
+
+    def _accept(self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders) -> Outcome:
+        """Begin a job that is answered now and reported when it ends."""
+        if self._background.is_full:
+            return outcome.busy(self._settings.background_jobs)
+
+        async def work() -> None:
+            ended = await self._handle(task, payload, context)
+            if not context.lost:
+                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_seconds)
+
+        self._background.start(work, context, headers)
+        return outcome.accepted()
 
     async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         arguments = (payload, context) if task.takes_context else (payload,)
@@ -152,19 +202,23 @@ class Deliveries:
 
     def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
         """What a handler's exception means: the time was over, the process stops, or the handler failed."""
+        verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
         if timed_out:
             seconds = task.timeout or 0.0
             never_started = isinstance(error, NeverStarted)
             context.log.error("task timed out", timeout=seconds, started=not never_started, sync=not task.is_async)
             if never_started:
                 return outcome.never_started(task.identifier, seconds, self._threads.size)
-            return outcome.timed_out(task.identifier, seconds)
+            return outcome.timed_out(task.identifier, seconds, verdict)
         running = asyncio.current_task()
         if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
             context.log.error("task stopped: the process did not wait any longer")
             return outcome.stopped(task.identifier)
-        context.log.error("task failed", exc_info=error)
-        return outcome.raised(error)
+        if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
+            context.log.warning("task failed", reason=str(error), permanent=verdict.permanent)
+        else:
+            context.log.error("task failed", exc_info=error)
+        return outcome.raised(error, verdict)
 
 
 def path_of(scope: Scope) -> str:
@@ -184,7 +238,9 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
         *((name.lower().encode("ascii"), value.encode()) for name, value in headers.echo),
         *extra,
     ]
-    if ended.report.status == "error":
+    if ended.retry_after_seconds is not None:
+        raw.append((b"retry-after", b"%d" % ended.retry_after_seconds))
+    if ended.report.status == "error" and ended.status_code != outcome.BUSY_STATUS:
         raw.append((b"x-job-error", b"true"))
     if ended.status_code == BodyTooLarge.status_code:
         raw.append((b"connection", b"close"))  # the rest of the body is still on its way: do not read it
@@ -193,11 +249,11 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
         await send({"type": "http.response.body", "body": ended.body})
 
 
-def _refused(error: RequestError, headers: JobHeaders) -> Outcome:
+def _refused(error: RequestError, headers: JobHeaders, verdict: Verdict = AS_EVER) -> Outcome:
     logs.get_logger("jobfn.delivery").warning(
         "refused", status=error.status_code, reason=error.message, job=headers.job_id
     )
-    return outcome.refused(error)
+    return outcome.refused(error, verdict)
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

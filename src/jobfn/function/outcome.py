@@ -5,19 +5,22 @@ same (contract, section 2).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pydantic_core
 
 from jobfn.errors import RequestError
 from jobfn.function.mismatch import summary
-from jobfn.wire import Report
+from jobfn.function.retries import AS_EVER, Verdict
+from jobfn.wire import Failure, Report
 
 SUCCESS = Report("success")
 #: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
 MAX_MESSAGE_CHARACTERS = 10_000
+BUSY_STATUS = 429
 _NULL = b"null"
+_ACCEPTED = b'{"accepted": true}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,14 @@ class Outcome:
         body: Of the HTTP response: the handler's result, or ``{"message": ...}``; JSON.
         report: What the callback server is told.
         problem: What the function's own log should hold beside the outcome, if anything.
+        retry_after_seconds: For the ``Retry-After`` header, where the caller is to come back.
     """
 
     status_code: int
     body: bytes
     report: Report
     problem: str | None = None
+    retry_after_seconds: int | None = None
 
 
 def succeeded(result: Any) -> Outcome:
@@ -52,14 +57,25 @@ def succeeded(result: Any) -> Outcome:
         return Outcome(200, _NULL, SUCCESS, problem=reason)
 
 
-def refused(error: RequestError) -> Outcome:
+def accepted() -> Outcome:
+    """The handler will run: 202. Its end is reported later, and is no news of now."""
+    return Outcome(202, _ACCEPTED, SUCCESS)
+
+
+def busy(jobs: int) -> Outcome:
+    """As many jobs run in the background as may: 429. The worker comes back, and no attempt is lost."""
+    message = f"{jobs} jobs run in the background already (JOBFN_BACKGROUND_JOBS): come back later"
+    return replace(_failure(BUSY_STATUS, message), retry_after_seconds=1)
+
+
+def refused(error: RequestError, verdict: Verdict = AS_EVER) -> Outcome:
     """The request was wrong: its own status, a message that says how, and the fields it is about."""
-    return _failure(error.status_code, error.message, error.details)
+    return _failure(error.status_code, error.message, verdict, error.details)
 
 
-def raised(error: BaseException) -> Outcome:
+def raised(error: BaseException, verdict: Verdict = AS_EVER) -> Outcome:
     """The handler raised: 500 and the exception's message. The traceback stays in the log."""
-    return _failure(500, message_of(error))
+    return _failure(500, message_of(error), verdict)
 
 
 def unvalidated(task: str, error: BaseException) -> Outcome:
@@ -67,9 +83,9 @@ def unvalidated(task: str, error: BaseException) -> Outcome:
     return _failure(500, f"the validation of {task}'s payload raised {type(error).__name__}; the function's log has it")
 
 
-def timed_out(task: str, seconds: float) -> Outcome:
+def timed_out(task: str, seconds: float, verdict: Verdict = AS_EVER) -> Outcome:
     """The handler did not end within the task's ``timeout``: 504."""
-    return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds")
+    return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds", verdict)
 
 
 def never_started(task: str, seconds: float, threads: int) -> Outcome:
@@ -115,9 +131,12 @@ def _named(error: BaseException) -> str:
     return message if message.startswith(kind) else f"{kind}: {message}"
 
 
-def _failure(status_code: int, message: str, details: list[dict[str, str]] | None = None) -> Outcome:
+def _failure(
+    status_code: int, message: str, verdict: Verdict = AS_EVER, details: list[dict[str, str]] | None = None
+) -> Outcome:
     message = presentable(message)
-    content: dict[str, Any] = {"message": message}
+    failure = Failure(message, verdict.permanent, verdict.retry_after_seconds)
+    content: dict[str, Any] = {"message": message, **failure.fields()}
     if details:
         content["details"] = details
-    return Outcome(status_code, json.dumps(content).encode("ascii"), Report("error", message))
+    return Outcome(status_code, json.dumps(content).encode("ascii"), Report.failure(failure))

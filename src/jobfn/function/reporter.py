@@ -5,12 +5,17 @@ answer ends it: the callback server understood and will not change its mind.
 """
 
 import asyncio
+import json
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from jobfn import logs
 from jobfn.errors import TransportError
+from jobfn.function.context import Progress
 from jobfn.transport import Answer, Transport
 from jobfn.wire import JobHeaders, Report, report_target
 
+CONFLICT = 409
 _TRY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
@@ -26,10 +31,12 @@ class Reporter:
     Args:
         transport: What carries them.
         report_seconds: How long one report is tried, in seconds.
+        allow: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any.
     """
 
-    def __init__(self, transport: Transport, *, report_seconds: float) -> None:
+    def __init__(self, transport: Transport, *, report_seconds: float, allow: Sequence[str] = ()) -> None:
         self._transport = transport
+        self._allow = tuple(allow)
         self._report_seconds = report_seconds
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -45,7 +52,7 @@ class Reporter:
         if headers.callback_url is None or not headers.reportable:
             return
         try:
-            target = report_target(headers.callback_url)
+            target = self._target(headers.callback_url)
         except ValueError as error:
             logs.get_logger("jobfn.report").error("report not sent", job=headers.job_id, reason=str(error))
             return
@@ -53,6 +60,41 @@ class Reporter:
         self._under_way.add(sending)
         sending.add_done_callback(self._under_way.discard)
         await asyncio.wait({sending}, timeout=wait_seconds)
+
+    async def beat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
+        """Send one sign of life, once. Returns the answer's status; None where nobody listens.
+
+        Raises:
+            TransportError: No answer came.
+        """
+        if headers.heartbeat_url is None or not headers.reportable:
+            return None
+        try:
+            target = self._target(headers.heartbeat_url)
+        except ValueError as error:
+            logs.get_logger("jobfn.report").error("sign of life not sent", job=headers.job_id, reason=str(error))
+            return None
+        told = {"progress": progress.share, "note": progress.note} if progress is not None else {}
+        body = json.dumps({name: value for name, value in told.items() if value is not None}).encode("ascii")
+        sent = dict(headers.echo) | {"Content-Type": "application/json"}
+        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=_TRY_SECONDS)
+        return answer.status
+
+    def _target(self, url: str) -> str:
+        """Where a report to this URL goes.
+
+        Raises:
+            ValueError: It is no URL, or its host is none of those that ``JOBFN_CALLBACK_ALLOW`` names.
+        """
+        target = report_target(url)
+        parts = urlsplit(target)
+        host = parts.hostname or ""
+        names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
+        if self._allow and not any(
+            pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:])) for pattern in self._allow
+        ):
+            raise ValueError(f"{host} is none of the hosts that JOBFN_CALLBACK_ALLOW names")
+        return target
 
     async def drain(self, *, seconds: float) -> None:
         """Wait until every report under way was heard or given up; give up the rest after so many seconds."""
@@ -76,7 +118,9 @@ class Reporter:
         except Exception as error:
             log.error("report broke", job=headers.job_id, url=target, exc_info=error)
         else:
-            if not 200 <= answer.status < 300:
+            if answer.status == CONFLICT:
+                log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
+            elif not 200 <= answer.status < 300:
                 log.error("report refused: check X-Callback-Url", job=headers.job_id, url=target, status=answer.status)
 
     async def _heard(self, target: str, headers: JobHeaders, report: Report) -> Answer:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from jobfn.settings import EnvironmentSettings
+from jobfn.settings import CommaSeparated, EnvironmentSettings
 
 
 class FunctionSettings(EnvironmentSettings):
@@ -11,6 +11,12 @@ class FunctionSettings(EnvironmentSettings):
     Attributes:
         max_body_bytes: ``JOBFN_MAX_BODY_BYTES``, default 10 MiB: the largest request body that is read.
         threads: ``JOBFN_THREADS``, default 16: how many sync handlers run at once.
+        background_jobs: ``JOBFN_BACKGROUND_JOBS``, default 16: how many jobs of ``background=True`` tasks run at once;
+            further ones are answered with 503, and come again.
+        callback_allow: ``JOBFN_CALLBACK_ALLOW``: comma-separated hosts, each ``name``, ``name:port`` or ``*.domain``,
+            that reports and signs of life may go to. Default: none, any host.
+        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets, one of which a worker must send. Default:
+            none, anybody may call.
         report_seconds: ``JOBFN_REPORT_SECONDS``, default 30: how long a report is tried before it is given up.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to
             be heard; the report is tried on after it.
@@ -19,6 +25,9 @@ class FunctionSettings(EnvironmentSettings):
 
     max_body_bytes: int = Field(default=10 * 1024 * 1024, gt=0, validation_alias="JOBFN_MAX_BODY_BYTES")
     threads: int = Field(default=16, gt=0, le=1024, validation_alias="JOBFN_THREADS")
+    background_jobs: int = Field(default=16, gt=0, validation_alias="JOBFN_BACKGROUND_JOBS")
+    callback_allow: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_CALLBACK_ALLOW")
+    invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     report_seconds: float = Field(default=30.0, gt=0, validation_alias="JOBFN_REPORT_SECONDS")
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_SECONDS")

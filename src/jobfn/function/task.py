@@ -17,8 +17,12 @@ from pydantic.errors import PydanticUserError
 
 from jobfn.errors import InvalidPayload, MalformedRequest, TaskDefinitionError
 from jobfn.function.mismatch import names_in, refusal
+from jobfn.function.retries import Backoff, Retries
 from jobfn.function.signature import location_of, read_signature, refuse
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
+
+#: No word of the task's own: the contract decides.
+CONTRACT = Retries()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,12 +35,16 @@ class Task(Generic[P, R]):
         identifier: The task identifier, 1 to 126 characters (contract, section 3).
         handler: ``handler(payload)`` or ``handler(payload, ctx)``, sync or async.
         timeout: Seconds after which a delivery counts as failed; None for no limit.
+        background: Whether a delivery is accepted at once and reported when it ends.
+        retries: When a failed job is tried again.
         names: Names that the payload's annotation may use beside the handler's module.
 
     Attributes:
         identifier: As given.
         handler: As given.
         timeout: As given.
+        background: As given.
+        retries: As given.
         takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
         takes_context: Whether the handler wants a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
@@ -54,6 +62,8 @@ class Task(Generic[P, R]):
         handler: Callable[P, R],
         *,
         timeout: float | None = None,
+        background: bool = False,
+        retries: Retries = CONTRACT,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(handler, Task):  # two identifiers for one handler
@@ -62,9 +72,12 @@ class Task(Generic[P, R]):
         self.identifier = identifier
         self.handler = handler
         self.timeout = timeout
+        self.background = background
+        self.retries = retries
         self.location = location_of(handler)
         _check_identifier(handler, identifier)
         _check_timeout(handler, timeout)
+        _check_retries(handler, retries)
         signature = read_signature(handler, names or {})
         self._adapter = signature.payload
         self.takes_payload = signature.payload is not None
@@ -108,7 +121,14 @@ class Task(Generic[P, R]):
             raise InvalidPayload(f"{self.identifier} takes no payload: send an empty body, null or {{}}")
 
 
-def task(identifier: str, *, timeout: float | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
+def task(
+    identifier: str,
+    *,
+    timeout: float | None = None,
+    background: bool = False,
+    max_attempts: int | None = None,
+    backoff: Backoff | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Register nothing, decorate a handler: ``@task("process_invoice")``.
 
     The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async. The payload's annotation
@@ -124,22 +144,26 @@ def task(identifier: str, *, timeout: float | None = None) -> Callable[[Callable
         timeout: Seconds until a delivery is reported as failed (HTTP 504). Default None: no limit. An async
             handler is cancelled then; a sync one cannot be, its thread runs on and its result is dropped. The
             wait for a free thread counts.
+        background: Answer 202 at once and report when the handler ends, for jobs that take longer than a request
+            may. Signs of life keep the job's lock meanwhile; so does ``await ctx.progress(0.4, "rendering")``.
+        max_attempts: Fail for good after so many attempts. Default None: the job's own number, 25.
+        backoff: How long to wait before the next attempt. Default None: the contract's ``exp(attempts)`` seconds.
 
     Returns:
         A decorator that makes a ``Task``. The task can be called like the function it decorates.
 
     Raises:
-        TaskDefinitionError: The identifier, the timeout or the handler's signature cannot work; names file and
-            line.
+        TaskDefinitionError: The identifier, an option or the handler's signature cannot work; names file and line.
     """
     if callable(identifier):
         raise TaskDefinitionError(
             f'{location_of(identifier)}: write @task("an_identifier"), with the identifier in brackets'
         )
+    retries = Retries(max_attempts=max_attempts, backoff=backoff)
     names = _names_where_called(sys._getframe(1))  # noqa: SLF001  - what pydantic does to see local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
-        return Task(identifier, handler, timeout=timeout, names=names)
+        return Task(identifier, handler, timeout=timeout, background=background, retries=retries, names=names)
 
     return decorate
 
@@ -179,3 +203,9 @@ def _check_timeout(handler: object, timeout: object) -> None:
     number = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else math.nan
     if not 0 < number < math.inf:
         refuse(handler, f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
+
+
+def _check_retries(handler: object, retries: Retries) -> None:
+    number = retries.max_attempts
+    if number is not None and (type(number) is not int or number < 1):
+        refuse(handler, f"max_attempts={number!r} must be a whole number, 1 or more, or None for the job's own")

@@ -15,6 +15,7 @@ from jobfn.wire import (
     DATABASE_ID,
     ENTITY_ID,
     HEARTBEAT_URL,
+    INVOKE_SECRET,
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
@@ -90,11 +91,13 @@ class Reporting:
         callback_url: Where its outcome goes.
         heartbeat_url: Where its signs of life go.
         lease_seconds: For how long each of them keeps the job's lock.
+        invoke_secret: What the function may want to hear first; None: nothing.
     """
 
     callback_url: str
     heartbeat_url: str
     lease_seconds: float
+    invoke_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,12 @@ def headers_of(job: Job, *, worker_id: str, reporting: Reporting) -> dict[str, s
         HEARTBEAT_URL: reporting.heartbeat_url,
         LEASE_SECONDS: f"{reporting.lease_seconds:g}",
     }
-    optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
+    optional = {
+        DATABASE_ID: job.database_id,
+        ACTOR_ID: job.actor_id,
+        ENTITY_ID: job.entity_id,
+        INVOKE_SECRET: reporting.invoke_secret,
+    }
     return headers | {name: value for name, value in optional.items() if value is not None}
 
 

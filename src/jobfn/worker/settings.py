@@ -1,16 +1,10 @@
 """The platform side's settings: the variables of contract section 5, and jobfn's own beside them."""
 
-from typing import Annotated
+from pydantic import AliasChoices, Field, Json, field_validator
 
-from pydantic import AliasChoices, BeforeValidator, Field, Json, field_validator
-
-from jobfn.settings import EnvironmentSettings
+from jobfn.settings import CommaSeparated, EnvironmentSettings
 
 MIN_WORKER_ID_CHARACTERS = 4
-
-
-def _comma_separated(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class ServiceSettings(EnvironmentSettings):
@@ -35,6 +29,7 @@ class ServiceSettings(EnvironmentSettings):
         callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs, the first for new
             ones, all accepted; with one, a report without a good token is refused. Default: none.
         token_seconds: ``JOBS_TOKEN_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
+        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first is sent to the functions. Default: none.
         request_seconds: ``JOBS_REQUEST_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
             long a function may take to answer.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
@@ -53,9 +48,7 @@ class ServiceSettings(EnvironmentSettings):
         default_factory=dict, union_mode="left_to_right", validation_alias="INTERNAL_GATEWAY_DEVELOPMENT_MAP"
     )
     support_any: bool = Field(default=True, validation_alias="JOBS_SUPPORT_ANY")
-    supported: Annotated[list[str], BeforeValidator(_comma_separated)] = Field(
-        default_factory=list, validation_alias="JOBS_SUPPORTED"
-    )
+    supported: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_SUPPORTED")
     own_callback_url: str | None = Field(default=None, validation_alias="INTERNAL_JOBS_CALLBACK_URL")
     callback_host: str = Field(default="jobs-callback", validation_alias="JOBS_CALLBACK_HOST")
     callback_port: int = Field(default=12345, ge=0, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
@@ -63,9 +56,8 @@ class ServiceSettings(EnvironmentSettings):
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
     poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
-    callback_secrets: Annotated[list[str], BeforeValidator(_comma_separated)] = Field(
-        default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False
-    )
+    callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
+    invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     token_seconds: float = Field(default=86_400.0, gt=0, validation_alias="JOBS_TOKEN_SECONDS")
     request_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
