@@ -11,6 +11,10 @@ PYTEST_ARGS =
 DEMO_ARGS =
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
+# Prints where the development database lies; ends with 3 while it is in use.
+DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
+    sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
+
 .PHONY: help setup demo test lint format clean
 
 help:           ## show this list
@@ -37,8 +41,9 @@ format: setup   ## fix what can be fixed by itself
 	$(BIN)/ruff format .
 
 clean:          ## remove .venv, caches, builds and the development database
-	@if [ -x $(BIN)/jobfn ]; then rm -rf "$$($(BIN)/python -c 'from pathlib import Path; \
-	from jobfn.devserver.postgres import folder_for; print(folder_for(Path.cwd()))')"; fi
+	@code=0; data=$$($(BIN)/python -c '$(DATA)' 2>/dev/null) || code=$$?; \
+	if [ $$code -eq 3 ]; then echo 'jobfn dev runs here: stop it first' >&2; exit 1; fi; \
+	rm -rf "$${data:-.jobfn}"
 	rm -rf $(VENV) .jobfn .coverage .coverage.* htmlcov build dist \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

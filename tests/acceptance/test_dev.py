@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -29,9 +31,10 @@ FUNCTIONS = dedent(
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
-    return tmp_path
+    yield tmp_path
+    shutil.rmtree(folder_for(tmp_path), ignore_errors=True)  # root's lies outside of tmp_path
 
 
 def state_of(project: Path) -> DevState:
