@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -32,8 +32,8 @@ class Server:
 
     def dsn(self, database: str) -> str:
         parts = urlsplit(self.admin_dsn)
-        # urlunsplit drops the empty host of postgresql:///name?host=/socket, so the text is put together here
-        return urlunsplit(parts._replace(path=f"/{database}")) if parts.netloc else self.admin_dsn
+        # put together here, since urlunsplit drops the empty host of postgresql:///name?host=/socket
+        return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
 
     def execute(self, *statements: str) -> None:
         async def run() -> None:

@@ -56,6 +56,16 @@ class Jobs:
         """The job's row."""
         return await self.connection.fetchrow("select * from app_jobs.jobs where id = $1", job)
 
+    async def claim(self, worker: str = WORKER, tasks: list[str] | None = None) -> "asyncpg.Record | None":
+        """Call get_job; returns the job's row, None where there is none."""
+        row = await self.connection.fetchrow("select * from app_jobs.get_job($1, $2)", worker, tasks)
+        assert row is not None, "get_job returns a row in any case"
+        return row if row["id"] is not None else None
+
+    async def queue(self, name: str) -> "asyncpg.Record | None":
+        """The named queue's row in job_queues."""
+        return await self.connection.fetchrow("select * from app_jobs.job_queues where queue_name = $1", name)
+
     async def count(self) -> int:
         """How many rows there are."""
         found: int = await self.connection.fetchval("select count(*) from app_jobs.jobs")
@@ -93,6 +103,24 @@ class Jobs:
         row = await eventually(held, seconds=seconds)
         assert row is not None
         return row
+
+
+class ConnectTo(Protocol):
+    """The fixture ``connect_to``: opens a connection to a database; settings of the session by name."""
+
+    def __call__(self, dsn: str, **settings: str) -> "Awaitable[asyncpg.Connection[Any]]": ...
+
+
+class Connect(Protocol):
+    """The fixture ``connect``: the same, to the test's own database."""
+
+    def __call__(self, **settings: str) -> "Awaitable[asyncpg.Connection[Any]]": ...
+
+
+class Heard(Protocol):
+    """The fixture ``heard``: runs a statement and returns what it announced: channels and payloads."""
+
+    def __call__(self, statement: str, *arguments: object) -> Awaitable[list[tuple[str, str]]]: ...
 
 
 @dataclass(frozen=True)

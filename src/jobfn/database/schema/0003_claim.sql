@@ -1,5 +1,4 @@
--- How jobs go out and come to an end. The batch forms (claim_jobs, settle_held_jobs) are jobfn's own; the contract's
--- get_job, complete_job and fail_job are the same for one job.
+-- How jobs go out. The batch form, claim_jobs, is jobfn's own; the contract's get_job is the same for one job.
 --
 -- A claim never waits for another session: what somebody else has in hand it leaves to them. It plans by indexes in
 -- their order and nothing else: a plan made while the table was small is kept when a million jobs have arrived.
@@ -52,7 +51,7 @@ begin
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
             and (task_identifiers is null or j.task_identifier = any (task_identifiers))
-                and j.task_identifier <> all (except_tasks)
+            and j.task_identifier <> all (except_tasks)
         order by j.priority, j.run_at, j.id
         limit max_jobs - cardinality(v_ids)
         for update skip locked
@@ -63,12 +62,29 @@ $$;
 comment on function @schema@.ready_jobs(text[], text[], timestamptz, int) is
     'The most urgent ready jobs without a queue, locked until the transaction ends. A part of claim_jobs.';
 
-create function @schema@.take_queue(name text) returns boolean
-    language sql
-    volatile
+create function @schema@.is_queue_held(name text, expired timestamptz) returns boolean
+    language plpgsql
+    stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select pg_try_advisory_xact_lock(hashtextextended(name, pg_typeof(null::@schema@.jobs)::oid::bigint))
+begin
+    return exists (
+        select from @schema@.queue_locks l
+        where l.queue_name = name and not coalesce(l.lease_expires_at < now(), l.locked_at < expired)
+    );
+end
+$$;
+
+comment on function @schema@.is_queue_held(text, timestamptz) is
+    'Whether somebody holds a queue whose lock is still good. A part of claim_jobs.';
+
+create function @schema@.take_queue(name text) returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return pg_try_advisory_xact_lock(hashtextextended(name, pg_typeof(null::@schema@.jobs)::oid::bigint));
+end
 $$;
 
 comment on function @schema@.take_queue(text) is
@@ -82,45 +98,50 @@ create function @schema@.ready_queues(
 as $$
 declare
     v_window constant int := 64 + 4 * max_queues;
-    v_seen int;
+    v_front text[] := '{}'; -- the queues of the jobs in front of the line, again and again
+    v_priority bigint := -2147483649;
     v_names text[];
 begin
-    -- What stands in front of the line: enough where many queues have a few jobs each.
-    with front as materialized (
-        select j.queue_name, j.priority, j.run_at, j.id
+    -- What stands in front is enough where many queues have a few jobs each.
+    for v_step in 1..16 loop
+        select j.priority into v_priority
         from @schema@.jobs j
-        where j.queue_name is not null
-            and not j.exhausted
-            and j.run_at <= now()
-            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
-            and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+        where j.queue_name is not null and not j.exhausted and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        exit when not found;
+        v_front := v_front || array(
+            select j.queue_name
+            from @schema@.jobs j
+            where j.queue_name is not null
+                and not j.exhausted
+                and j.priority = v_priority
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
                 and j.task_identifier <> all (except_tasks)
-        order by j.priority, j.run_at, j.id
-        limit v_window
-    ),
-    head as (
-        select distinct on (front.queue_name) front.*
-        from front
-        where not exists (
-            select from @schema@.queue_locks l where l.queue_name = front.queue_name
-                    and not coalesce(l.lease_expires_at < now(), l.locked_at < expired)
-        )
-        order by front.queue_name, front.priority, front.run_at, front.id
-    )
-    select
-        (select count(*) from front),
-        array(
-            select urgent.queue_name
-            from (select head.queue_name from head order by head.priority, head.run_at, head.id offset 0) urgent
-            where @schema@.take_queue(urgent.queue_name)
-            limit max_queues
-        )
-    into v_seen, v_names;
-    if v_seen < v_window or cardinality(v_names) >= max_queues then
+            order by j.run_at, j.id
+            limit v_window - cardinality(v_front)
+        );
+        exit when cardinality(v_front) >= v_window;
+    end loop;
+    v_names := array(
+        select urgent.name
+        from (
+            select front.name
+            from unnest(v_front) with ordinality as front (name, place)
+            group by front.name
+            order by min(front.place)
+            offset 0
+        ) urgent
+        where not @schema@.is_queue_held(urgent.name, expired) and @schema@.take_queue(urgent.name)
+        limit max_queues
+    );
+    if v_priority is null or cardinality(v_names) >= max_queues then -- null: that was all
         return v_names;
     end if;
 
-    -- A long queue fills the front: ask each queue for its head instead.
+    -- Long queues fill the front: ask each queue for its head instead.
     return array(
         with recursive queue (name) as (
             (
@@ -153,18 +174,14 @@ begin
                     and j.run_at <= now()
                     and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
                     and (task_identifiers is null or j.task_identifier = any (task_identifiers))
-                and j.task_identifier <> all (except_tasks)
+                    and j.task_identifier <> all (except_tasks)
                 order by j.priority, j.run_at, j.id
                 limit 1
             ) head
-            where not exists (
-                select from @schema@.queue_locks l where l.queue_name = queue.name
-                    and not coalesce(l.lease_expires_at < now(), l.locked_at < expired)
-            )
             order by head.priority, head.run_at, head.id
             offset 0
         ) urgent
-        where @schema@.take_queue(urgent.name)
+        where not @schema@.is_queue_held(urgent.name, expired) and @schema@.take_queue(urgent.name)
         limit max_queues
     );
 end
@@ -172,6 +189,49 @@ $$;
 
 comment on function @schema@.ready_queues(text[], text[], timestamptz, int) is
     'The free queues with the most urgent ready jobs, taken until the transaction ends. A part of claim_jobs.';
+
+create function @schema@.ready_heads(
+    queue_names text[], task_identifiers text[], except_tasks text[], expired timestamptz
+) returns bigint[]
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Who has taken a queue alone decides what runs in it, so this statement, with a snapshot of its own, sees its
+    -- true head, and whether it was claimed before it was taken. If somebody is changing the head right now, the
+    -- queue waits: its second job must not overtake.
+    return array(
+        select locked.id
+        from unnest(queue_names) as taken (name)
+        cross join lateral (
+            select j.id
+            from @schema@.jobs j
+            where j.queue_name = taken.name
+                and not j.exhausted
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (except_tasks)
+            order by j.priority, j.run_at, j.id
+            limit 1
+        ) head
+        cross join lateral (
+            select j.id
+            from @schema@.jobs j
+            where j.id = head.id
+                and j.queue_name = taken.name
+                and not j.exhausted
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired))
+            for update skip locked
+        ) locked
+        where not @schema@.is_queue_held(taken.name, expired)
+    );
+end
+$$;
+
+comment on function @schema@.ready_heads(text[], text[], text[], timestamptz) is
+    'The first ready job of each of these queues, locked until the transaction ends. A part of claim_jobs.';
 
 create function @schema@.claim_jobs(
     worker_id text,
@@ -199,41 +259,18 @@ begin
     v_ids := @schema@.ready_jobs(task_identifiers, except_tasks, v_expired, max_jobs);
     v_queues := @schema@.ready_queues(task_identifiers, except_tasks, v_expired, max_jobs);
     if cardinality(v_queues) > 0 then
-        -- Who has taken a queue alone decides what runs in it, so this statement, with a snapshot of its own, sees
-        -- its true head, and whether it was claimed before it was taken. If somebody is changing the head right
-        -- now, the queue waits: its second job must not overtake.
-        v_ids := v_ids || array(
-            select j.id
-            from unnest(v_queues) as taken (name)
-            cross join lateral (
-                select j.id
-                from @schema@.jobs j
-                where j.queue_name = taken.name
-                    and not j.exhausted
-                    and j.run_at <= now()
-                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired))
-                    and (task_identifiers is null or j.task_identifier = any (task_identifiers))
-                and j.task_identifier <> all (except_tasks)
-                order by j.priority, j.run_at, j.id
-                limit 1
-            ) head
-            join @schema@.jobs j on j.id = head.id
-            where j.queue_name = taken.name
-                and not j.exhausted
-                and j.run_at <= now()
-                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired))
-                and not exists (
-                    select from @schema@.queue_locks l where l.queue_name = taken.name
-                    and not coalesce(l.lease_expires_at < now(), l.locked_at < v_expired)
-                )
-            for update of j skip locked
+        v_ids := v_ids || @schema@.ready_heads(v_queues, task_identifiers, except_tasks, v_expired);
+    end if;
+    if cardinality(v_ids) = 0 then
+        return;
+    end if;
+    if cardinality(v_ids) > max_jobs then
+        v_ids := array(
+            select j.id from @schema@.jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
         );
     end if;
     return query
-    with chosen as materialized (
-        select j.id from @schema@.jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
-    ),
-    claimed as (
+    with claimed as (
         update @schema@.jobs j
         set attempts = j.attempts + 1,
             locked_by = claim_jobs.worker_id,
@@ -242,8 +279,7 @@ begin
             progress = null,
             progress_note = null,
             updated_at = now()
-        from chosen
-        where j.id = chosen.id
+        where j.id = any (v_ids)
         returning j.*
     ),
     held as (
@@ -264,82 +300,6 @@ $$;
 comment on function @schema@.claim_jobs(text, text[], interval, int, interval, text[]) is
     'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each named queue. With a lease the '
     'lock is good for that long, and renew_leases prolongs it; without one it is forgotten after somebody''s job_expiry.';
-
-create function @schema@.renew_leases(
-    worker_id text,
-    job_ids bigint[],
-    job_attempts int[],
-    lease interval
-) returns setof bigint
-    language sql
-    set search_path = pg_catalog, pg_temp
-as $$
-    with held as materialized (
-        select j.id, j.queue_name
-        from unnest(job_ids, job_attempts) as mine (job_id, attempt)
-        join @schema@.jobs j
-            on j.id = mine.job_id and j.locked_by = renew_leases.worker_id and j.attempts = mine.attempt
-        order by j.id
-        for update of j
-    ),
-    queues as (
-        update @schema@.queue_locks l set lease_expires_at = now() + lease
-        from held
-        where l.queue_name = held.queue_name and l.job_id = held.id
-    )
-    update @schema@.jobs j set lease_expires_at = now() + lease
-    from held
-    where j.id = held.id
-    returning j.id
-$$;
-
-comment on function @schema@.renew_leases(text, bigint[], int[], interval) is
-    'Prolong the locks of the jobs that this worker holds in these attempts. Returns those that it does hold.';
-
-create function @schema@.note_progress(
-    worker_id text,
-    job_id bigint,
-    attempt int,
-    lease interval,
-    progress real,
-    note text
-) returns boolean
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform from @schema@.renew_leases(worker_id, array[job_id], array[attempt], lease);
-    if not found then
-        return false;
-    end if;
-    update @schema@.jobs j
-    set progress = coalesce(note_progress.progress, j.progress), progress_note = coalesce(note, j.progress_note)
-    where j.id = job_id and (note_progress.progress is not null or note is not null);
-    return true;
-end
-$$;
-
-comment on function @schema@.note_progress(text, bigint, int, interval, real, text) is
-    'A running job''s sign of life: prolongs its lock and notes how far it is. False where this worker does not hold it.';
-
-create function @schema@.bury_expired_jobs(job_expiry interval) returns setof bigint
-    language sql
-    set search_path = pg_catalog, pg_temp
-as $$
-    update @schema@.jobs j
-    set last_error = format('the worker %s died, or lost its lease, in the last attempt', j.locked_by),
-        locked_at = null,
-        locked_by = null,
-        lease_expires_at = null,
-        updated_at = now()
-    where j.exhausted
-        and j.locked_at is not null
-        and coalesce(j.lease_expires_at < now(), j.locked_at < now() - job_expiry)
-    returning j.id
-$$;
-
-comment on function @schema@.bury_expired_jobs(interval) is
-    'Unlock jobs whose last attempt nobody will end any more; they have failed for good.';
 
 create function @schema@.get_job(
     worker_id text,

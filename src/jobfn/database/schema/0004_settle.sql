@@ -1,4 +1,81 @@
--- How jobs come to an end: completed, failed, given back.
+-- What becomes of jobs that are held: their locks are renewed, and they come to an end. The batch form,
+-- settle_held_jobs, is jobfn's own; the contract's complete_job and fail_job are the same for one job.
+
+create function @schema@.renew_leases(
+    worker_id text,
+    job_ids bigint[],
+    job_attempts int[],
+    lease interval
+) returns setof bigint
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+    with held as materialized (
+        select j.id, j.queue_name
+        from unnest(job_ids, job_attempts) as mine (job_id, attempt)
+        join @schema@.jobs j
+            on j.id = mine.job_id and j.locked_by = renew_leases.worker_id and j.attempts = mine.attempt
+        order by j.id
+        for update of j
+    ),
+    queues as (
+        update @schema@.queue_locks l set lease_expires_at = now() + lease
+        from held
+        where l.queue_name = held.queue_name and l.job_id = held.id
+    )
+    update @schema@.jobs j set lease_expires_at = now() + lease
+    from held
+    where j.id = held.id
+    returning j.id
+$$;
+
+comment on function @schema@.renew_leases(text, bigint[], int[], interval) is
+    'Prolong the locks of the jobs that this worker holds in these attempts. Returns those that it does hold.';
+
+create function @schema@.note_progress(
+    worker_id text,
+    job_id bigint,
+    attempt int,
+    lease interval,
+    progress real,
+    note text
+) returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from @schema@.renew_leases(worker_id, array[job_id], array[attempt], lease);
+    if not found then
+        return false;
+    end if;
+    update @schema@.jobs j
+    set progress = coalesce(note_progress.progress, j.progress), progress_note = coalesce(note, j.progress_note)
+    where j.id = job_id and (note_progress.progress is not null or note is not null);
+    return true;
+end
+$$;
+
+comment on function @schema@.note_progress(text, bigint, int, interval, real, text) is
+    'A running job''s sign of life: prolongs its lock and notes how far it is. False where this worker does not hold it.';
+
+create function @schema@.bury_expired_jobs(job_expiry interval) returns setof bigint
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+    update @schema@.jobs j
+    set last_error = format('the worker %s died, or lost its lease, in the last attempt', j.locked_by),
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    where j.exhausted
+        and j.locked_at is not null
+        and coalesce(j.lease_expires_at < now(), j.locked_at < now() - job_expiry)
+    returning j.id
+$$;
+
+comment on function @schema@.bury_expired_jobs(interval) is
+    'Unlock jobs whose last attempt nobody will end any more; they have failed for good.';
 
 -- An outcome is one of: completed; failed (tried again after the delay, or after the contract's backoff where there is
 -- none); failed_for_good; given_back (unlocked as if it had not been claimed, not before the delay).
@@ -12,59 +89,56 @@ create function @schema@.settle_held_jobs(
 ) returns setof @schema@.jobs
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off -- as claim_jobs: the plan outlives the time when the table was small
 as $$
 declare
+    v_settled record;
     v_job @schema@.jobs;
     v_waiting boolean := false;
 begin
-    for v_job in
-        -- Locked in the order of their ids, so that two batches with jobs in common do not wait for each other.
-        with held as materialized (
-            select j.id, settled.outcome, settled.error_message, settled.delay
-            from unnest(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays)
-                as settled (worker_id, job_id, attempt, outcome, error_message, delay)
-            join @schema@.jobs j
-                on j.id = settled.job_id
-                and j.locked_by = settled.worker_id
-                and (settled.attempt is null or j.attempts = settled.attempt)
-            order by j.id
-            for update of j
-        ),
-        decided as (
-            select distinct on (held.id) held.* from held order by held.id, held.outcome
-        ),
-        gone as (
-            delete from @schema@.jobs j using decided where j.id = decided.id and decided.outcome = 'completed'
-            returning j.*
-        ),
-        kept as (
+    -- In the order of their ids, so that two batches with jobs in common do not wait for each other. Of two ends of
+    -- one job, the better one counts, which the alphabet happens to put first.
+    for v_settled in
+        select settled.*
+        from unnest(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays)
+            as settled (worker_id, job_id, attempt, outcome, error_message, delay)
+        order by settled.job_id, settled.outcome
+    loop
+        if v_settled.outcome = 'completed' then
+            delete from @schema@.jobs j
+            where j.id = v_settled.job_id
+                and j.locked_by = v_settled.worker_id
+                and (v_settled.attempt is null or j.attempts = v_settled.attempt)
+            returning j.* into v_job;
+        else
             update @schema@.jobs j
-            set last_error = case when decided.outcome = 'given_back' then j.last_error else decided.error_message end,
-                attempts = case decided.outcome
+            set last_error = case
+                    when v_settled.outcome = 'given_back' then j.last_error else v_settled.error_message
+                end,
+                attempts = case v_settled.outcome
                     when 'failed_for_good' then j.max_attempts
                     when 'given_back' then greatest(j.attempts - 1, 0)
                     else j.attempts
                 end,
                 run_at = case
-                    when decided.outcome = 'failed_for_good' then j.run_at
-                    when decided.outcome = 'given_back' then greatest(j.run_at, now() + decided.delay)
-                    when decided.delay is not null then now() + decided.delay
+                    when v_settled.outcome = 'failed_for_good' then j.run_at
+                    when v_settled.outcome = 'given_back' then greatest(j.run_at, now() + v_settled.delay)
+                    when v_settled.delay is not null then now() + v_settled.delay
                     else greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second'
                 end,
                 locked_at = null,
                 locked_by = null,
                 lease_expires_at = null,
                 updated_at = now()
-            from decided
-            where j.id = decided.id and decided.outcome <> 'completed'
-            returning j.*
-        )
-        select gone.* from gone
-        union all
-        select kept.* from kept
-    loop
-        v_waiting := v_waiting or v_job.locked_by is null;
-        return next v_job;
+            where j.id = v_settled.job_id
+                and j.locked_by = v_settled.worker_id
+                and (v_settled.attempt is null or j.attempts = v_settled.attempt)
+            returning j.* into v_job;
+        end if;
+        if found then
+            v_waiting := v_waiting or v_settled.outcome in ('failed', 'given_back');
+            return next v_job;
+        end if;
     end loop;
     if v_waiting then
         perform pg_notify('jobs:insert', ''); -- there is a new time to wake at
@@ -148,7 +222,8 @@ create function @schema@.lock_unheld_jobs(job_ids bigint[]) returns setof bigint
 as $$
     select j.id
     from @schema@.jobs j
-    where j.id = any (job_ids) and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
+    where j.id = any (job_ids)
+        and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
     order by j.id
     for update
 $$;

@@ -182,7 +182,7 @@ begin
     perform from @schema@.jobs j
     where j.id = v_schedule.last_scheduled_id
         and not (j.exhausted and j.locked_at is null)
-        and (j.locked_at is null or j.locked_at >= now() - job_expiry);
+        and (j.locked_at is null or coalesce(j.lease_expires_at >= now(), j.locked_at >= now() - job_expiry));
     if found then
         raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
     end if;
