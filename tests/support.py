@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -15,9 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from jobfn.database.jobs import Job, JobStore, NewJob, SingleStore, enqueue
+
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 WORKER = "worker-under-test"
+TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 
 
 def free_port() -> int:
@@ -33,6 +36,24 @@ async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 
         while not (found := await condition()):  # noqa: ASYNC110  - what is asked lies in another process
             await asyncio.sleep(0.01)
     return found
+
+
+async def settle(
+    connection: "asyncpg.Connection[Any]", *ends: tuple[str | None, int | None, int | None, str | None]
+) -> list["asyncpg.Record"]:
+    """End jobs in one statement: each by its worker, its id, its attempt (None: any) and its error (None: done)."""
+    workers, ids, attempts, errors = (list(column) for column in zip(*ends, strict=True)) if ends else ([], [], [], [])
+    return list(
+        await connection.fetch(
+            "select * from app_jobs.settle_held_jobs($1, $2, $3, $4, $5, $6)",
+            workers,
+            ids,
+            attempts,
+            ["completed" if error is None else "failed" for error in errors],
+            errors,
+            [None for _ in ends],
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,56 @@ class Jobs:
         row = await eventually(held, seconds=seconds)
         assert row is not None
         return row
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A store, and a connection that looks over its shoulder."""
+
+    store: JobStore
+    connection: "asyncpg.Connection[Any]"
+    is_platform: bool
+    has_ids: bool
+
+    async def add(self, task: str = "x", **options: Any) -> int:
+        """Enqueue for a tenant, as both schemas can."""
+        return await enqueue(self.connection, "app_jobs", NewJob(task, database_id=TENANT, **options))
+
+    async def claim(
+        self,
+        worker: str = WORKER,
+        *,
+        limit: int = 1,
+        tasks: list[str] | None = None,
+        lease_seconds: float | None = None,
+        except_tasks: Sequence[str] = (),
+    ) -> list[Job]:
+        """What the store gives this worker."""
+        return await self.store.claim(
+            worker, tasks=tasks, limit=limit, lease_seconds=lease_seconds, except_tasks=except_tasks
+        )
+
+    async def row(self, job: int) -> "asyncpg.Record | None":
+        """The job's row."""
+        return await self.connection.fetchrow("select * from app_jobs.jobs where id = $1", job)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Make all locks, and their leases, older."""
+        columns = ["locked_at"]
+        if await self.connection.fetchval("select to_regclass('app_jobs.queue_locks') is not null"):
+            columns.append("lease_expires_at")
+            await self.connection.execute(
+                """
+                update app_jobs.queue_locks
+                set locked_at = locked_at - $1 * interval '1 second',
+                    lease_expires_at = lease_expires_at - $1 * interval '1 second'
+                """,
+                seconds,
+            )
+        if isinstance(self.store, SingleStore):
+            columns.append("run_at")  # where it keeps the lease
+        changes = ", ".join(f"{column} = {column} - $1 * interval '1 second'" for column in columns)
+        await self.connection.execute(f"update app_jobs.jobs set {changes} where locked_at is not null", seconds)
 
 
 class ConnectTo(Protocol):

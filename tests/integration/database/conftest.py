@@ -1,14 +1,19 @@
-"""Sessions beside the first, and what a database announces."""
+"""Sessions beside the first, what a database announces, and the stores on every schema that they may meet."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from support import Connect, ConnectTo, Heard
+from jobfn.database.jobs import BatchStore, SingleStore, open_store
+from support import Connect, ConnectTo, Heard, Stage
+
+PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
+IDS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
 
 
 @pytest.fixture
@@ -61,3 +66,32 @@ async def heard(connect: Connect, connection: "asyncpg.Connection[Any]") -> Hear
         return await until_end()
 
     return hear
+
+
+@pytest.fixture(params=["batches", "one by one", "platform", "platform with actor and entity"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each store on each schema that it may meet."""
+    return str(request.param)
+
+
+@pytest.fixture
+def dsn(request: pytest.FixtureRequest, kind: str) -> str:
+    """A database for it, with our schema or without."""
+    return str(request.getfixturevalue("empty_database" if kind.startswith("platform") else "database"))
+
+
+@pytest.fixture
+async def stage(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[Stage]:
+    """The store, on a schema with no job."""
+    connection = await connect_to(dsn)
+    is_platform = kind.startswith("platform")
+    if is_platform:
+        await connection.execute(PLATFORM)
+    if kind == "platform with actor and entity":
+        await connection.execute(IDS)
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
+        store = await open_store(pool, "app_jobs")
+        assert isinstance(store, SingleStore if is_platform else BatchStore)
+        if kind == "one by one":
+            store = SingleStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
+        yield Stage(store, connection, is_platform=is_platform, has_ids=kind != "platform")

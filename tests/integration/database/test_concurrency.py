@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from support import Connect, Jobs
+from support import Connect, Jobs, settle
 
 EXPIRY = timedelta(hours=4)
 #: Long enough for any claim or settlement, far too short for waiting until another's transaction ends.
@@ -138,7 +138,6 @@ async def test_transactions_add_to_queues_in_any_order(connect: Connect) -> None
 async def test_batches_with_jobs_in_common_do_not_lock_each_other_out(jobs: Jobs, connect: Connect) -> None:
     """Two callback servers settle the same jobs, in opposite orders, while the worker gives up: no deadlock."""
     one, two, three = [await connect(deadlock_timeout="50ms") for _ in range(3)]
-    settle = "select from app_jobs.settle_held_jobs($1, $2, $3, $4)"
     for _ in range(25):
         await jobs.connection.execute("truncate app_jobs.jobs")
         await jobs.connection.execute(
@@ -149,11 +148,10 @@ async def test_batches_with_jobs_in_common_do_not_lock_each_other_out(jobs: Jobs
         )
         rows = await jobs.connection.fetch("select id from app_jobs.claim_jobs('worker', null, '4 hours', 1000)")
         ids = [row["id"] for row in rows]
-        errors = [None if job % 3 else "boom" for job in ids]
-        same = len(ids) * ["worker"], len(ids) * [None]
+        ends = [("worker", job, None, None if job % 3 else "boom") for job in ids]
         await asyncio.gather(
-            one.execute(settle, same[0], ids, same[1], errors),
-            two.execute(settle, same[0], ids[::-1], same[1], errors),
+            settle(one, *ends),
+            settle(two, *ends[::-1]),
             three.execute("select app_jobs.release_jobs('worker')"),
         )
         held = await jobs.connection.fetchval("select count(*) from app_jobs.job_queues where locked_by is not null")
@@ -185,13 +183,7 @@ async def test_everything_at_once_ends_well(connect: Connect, jobs: Jobs) -> Non
                     )
                     ids = [row["id"] for row in rows]
                     dice.shuffle(ids)
-                    await connection.execute(
-                        "select app_jobs.settle_held_jobs($1, $2, $3, $4)",
-                        len(ids) * [worker],
-                        ids,
-                        len(ids) * [None],
-                        [dice.choice([None, "boom"]) for _ in ids],
-                    )
+                    await settle(connection, *((worker, job, None, dice.choice([None, "boom"])) for job in ids))
                 case 4:
                     await connection.execute("select app_jobs.get_job($1)", worker)
                     await connection.execute("select app_jobs.release_jobs($1)", worker)

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import Connect
+from support import Connect, settle
 
 #: Each kind of job that is not ready, of which a claim must not read more than a few.
 NOT_READY = 40_000
@@ -30,7 +30,7 @@ async def busy(connect: Connect) -> "asyncpg.Connection[Any]":
         if number == 6:
             await connection.execute("analyze app_jobs.jobs")
         rows = await connection.fetch("select id, locked_by from app_jobs.claim_jobs('worker', null, '4 hours', 16)")
-        await settle(connection, rows)
+        await settle(connection, *((row["locked_by"], row["id"], None, None) for row in rows))
     await connection.execute(
         f"""
         insert into app_jobs.jobs (task_identifier, run_at, priority, queue_name)
@@ -45,18 +45,6 @@ async def busy(connect: Connect) -> "asyncpg.Connection[Any]":
         """
     )
     return connection
-
-
-async def settle(connection: "asyncpg.Connection[Any]", rows: list["asyncpg.Record"]) -> None:
-    """Complete what was claimed."""
-    ids = [row["id"] for row in rows]
-    await connection.execute(
-        "select from app_jobs.settle_held_jobs($1, $2, $3, $4)",
-        len(ids) * ["worker"],
-        ids,
-        len(ids) * [None],
-        len(ids) * [None],
-    )
 
 
 async def pages(connection: "asyncpg.Connection[Any]", statement: str) -> int:

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from support import settle
+
 WORKERS = st.sampled_from(["worker-1", "worker-2"])
 QUEUES = st.sampled_from([None, None, "a", "b"])
 KEYS = st.sampled_from([None, None, "k", "l"])
@@ -157,13 +159,11 @@ class Machine(RuleBasedStateMachine):
     def settle(self, worker: str, numbers: list[int], failed: bool, stale: bool) -> None:  # noqa: FBT001
         jobs = [self.model.jobs[job_id] for job_id in self.some(numbers)]
         expected = {job.id for job in jobs if job.holder == worker and not stale}
-        settled = self.ids(
-            "select id from app_jobs.settle_held_jobs($1, $2, $3, $4)",
-            [worker for _ in jobs],
-            [job.id for job in jobs],
-            [job.attempts - stale for job in jobs],
-            ["boom" if failed else None for _ in jobs],
+        error = "boom" if failed else None
+        rows = self.runner.run(
+            settle(self.connection, *((worker, job.id, job.attempts - stale, error) for job in jobs))
         )
+        settled = [row["id"] for row in rows]
         assert sorted(settled) == sorted(expected)
         for job_id in expected:
             self.model.let_go(job_id)

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import WORKER, Jobs
+from support import WORKER, Jobs, settle
 
 
 async def everything(jobs: Jobs) -> list[tuple[object, ...]]:
@@ -144,12 +144,15 @@ async def test_a_batch_settles_what_is_held_as_it_says(jobs: Jobs) -> None:
     done, failed, stale, alien, waiting = [await jobs.add(task) for task in ("a", "b", "c", "d", "e")]
     for task in ("a", "b", "c", "d"):
         await jobs.claim(f"worker-{task}", [task])
-    rows = await jobs.connection.fetch(
-        "select * from app_jobs.settle_held_jobs($1, $2, $3, $4)",
-        ["worker-b", "worker-a", "worker-c", "worker-a", "worker-a", "worker-a", "worker-a"],
-        [failed, done, stale, alien, waiting, 424242, done],
-        [1, None, 2, None, None, None, 1],
-        ["boom", None, None, None, None, None, "too late"],
+    rows = await settle(
+        jobs.connection,
+        ("worker-b", failed, 1, "boom"),
+        ("worker-a", done, None, None),
+        ("worker-c", stale, 2, None),
+        ("worker-a", alien, None, None),
+        ("worker-a", waiting, None, None),
+        ("worker-a", 424242, None, None),
+        ("worker-a", done, 1, "too late"),
     )
     assert {row["id"] for row in rows} == {done, failed}
     assert await jobs.row(done) is None, "of two ends in one batch, success counts"

@@ -2,8 +2,6 @@
 
 import math
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,63 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import BatchStore, Job, JobStore, NewJob, Settlement, SingleStore, enqueue, open_store
+from jobfn.database.jobs import Job, NewJob, Settlement, enqueue, open_store
 from jobfn.errors import DatabaseError, SchemaError
-from support import WORKER, ConnectTo
+from support import TENANT, WORKER, ConnectTo, Stage
 
 PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 ACTOR = "c0ffee00-17d5-424d-9bcb-ee7b17c13d43"
-IDS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A store, and a connection that looks over its shoulder."""
-
-    store: JobStore
-    connection: "asyncpg.Connection[Any]"
-    is_platform: bool
-    has_ids: bool
-
-    async def add(self, task: str = "x", **options: Any) -> int:
-        """Enqueue for a tenant, as both schemas can."""
-        return await enqueue(self.connection, "app_jobs", NewJob(task, database_id=TENANT, **options))
-
-    async def claim(self, worker: str = WORKER, *, limit: int = 1, tasks: list[str] | None = None) -> list[Job]:
-        return await self.store.claim(worker, tasks=tasks, limit=limit)
-
-    async def row(self, job: int) -> "asyncpg.Record | None":
-        return await self.connection.fetchrow("select * from app_jobs.jobs where id = $1", job)
-
-
-@pytest.fixture(params=["batches", "one by one", "platform", "platform with actor and entity"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Each store on each schema that it may meet."""
-    return str(request.param)
-
-
-@pytest.fixture
-def dsn(request: pytest.FixtureRequest, kind: str) -> str:
-    """A database for it, with our schema or without."""
-    return str(request.getfixturevalue("empty_database" if kind.startswith("platform") else "database"))
-
-
-@pytest.fixture
-async def stage(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[Stage]:
-    """The store, on a schema with no job."""
-    connection = await connect_to(dsn)
-    is_platform = kind.startswith("platform")
-    if is_platform:
-        await connection.execute(PLATFORM)
-    if kind == "platform with actor and entity":
-        await connection.execute(IDS)
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
-        store = await open_store(pool, "app_jobs")
-        assert isinstance(store, SingleStore if is_platform else BatchStore)
-        if kind == "one by one":
-            store = SingleStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
-        yield Stage(store, connection, is_platform=is_platform, has_ids=kind != "platform")
 
 
 async def test_a_claimed_job_is_all_there(stage: Stage) -> None:
