@@ -15,7 +15,7 @@ DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It 
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test interop lint format clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -29,6 +29,10 @@ demo: setup     ## run the send_email example (dry run) with PostgreSQL and a wo
 
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+interop: setup  ## run beside the platform's own packages, in all combinations; needs node and npm
+	cd tests/interop && npm install --no-audit --no-fund --no-package-lock --silent
+	$(BIN)/pytest -n 2 -m external tests/interop $(PYTEST_ARGS)
 
 lint: setup     ## check style, format, types and who imports whom
 	$(BIN)/ruff check .
