@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jobfn.errors import ConfigurationError
+from jobfn.lingering import LingeringProtocol
 
 #: Longer than clients keep idle connections, so that it is the client who closes them.
 KEEP_ALIVE_SECONDS = 75
@@ -36,6 +37,7 @@ class HttpServer:
         self._server = _QuietServer(
             uvicorn.Config(
                 app,
+                http=LingeringProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -140,13 +142,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set, for as long as the block runs."""
+    """An event that SIGTERM and SIGINT set, for as long as the block runs; then they do what they did before."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
         loop.add_signal_handler(number, stop.set)
     try:
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)

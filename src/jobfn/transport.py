@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Idle connections are dropped sooner than servers drop them (uvicorn and Node: 5 seconds), so that a request
 #: is not written into a connection that is being closed.
 KEEP_ALIVE_SECONDS = 4.0
-CONNECT_TIMEOUT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 #: Of an answer's body only this much is read; it is kept for error messages.
 MAX_ANSWER_BYTES = 1024 * 1024
 
@@ -61,12 +61,20 @@ class AiohttpTransport:
 
     Args:
         limit: Connections open at once, to all hosts together; further requests wait for one.
+        connect_seconds: How long one connection may take to be made, in seconds.
         ssl_context: For https. Default: the system's certificate authorities, and those that ``SSL_CERT_FILE``
             and ``SSL_CERT_DIR`` name.
     """
 
-    def __init__(self, *, limit: int = 100, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int = 100,
+        connect_seconds: float = CONNECT_SECONDS,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._limit = limit
+        self._connect_seconds = connect_seconds
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,14 +89,14 @@ class AiohttpTransport:
         loop = asyncio.get_running_loop()
         session = self._session if self._session is not None and self._loop is loop else self._open(loop)
         # sock_connect and not connect, which would also count the wait for a free connection
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_seconds)
         try:
             async with session.post(
                 URL(url, encoded=True), data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return Answer(response.status, response.headers, await _read(response.content))
         except aiohttp.ConnectionTimeoutError as error:
-            raise TransportError(f"POST {_shown(url)} found no connection in {CONNECT_TIMEOUT_SECONDS:g} s") from error
+            raise TransportError(f"POST {_shown(url)} could not connect in {self._connect_seconds:g} s") from error
         except TimeoutError as error:
             within = "in time" if timeout_seconds is None else f"within {timeout_seconds:g} s"
             raise TransportError(f"POST {_shown(url)} got no answer {within}") from error

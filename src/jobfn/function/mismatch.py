@@ -153,5 +153,7 @@ def _values(payload: Any, declared: frozenset[str]) -> Iterator[str]:
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)
-        elif isinstance(value, str | int | float) and len(str(value)) >= _MIN_HIDDEN_CHARACTERS:
-            yield str(value)
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            text = str(value)
+            if len(text) >= _MIN_HIDDEN_CHARACTERS:
+                yield text

@@ -88,6 +88,6 @@ def _leave_handlers_behind() -> None:
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     try:
         import uvloop  # noqa: PLC0415  - not there on Windows
-    except ImportError:
+    except ImportError:  # pragma: no cover
         return None
     return uvloop.Loop

@@ -5,26 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from starlette.types import ASGIApp
 
-from jobfn.hosting import HttpServer, bind
+from jobfn.hosting import bind
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
-from support import LOOPBACK, WORKER, RecordingFunction, Serve, Service, StartService
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serve an ASGI app on a free port; returns its base URL."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(app: ASGIApp) -> str:
-            server = HttpServer(app, bind(LOOPBACK, 0), shutdown_seconds=1)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            return f"http://{LOOPBACK}:{server.port}"
-
-        yield start
+from support import LOOPBACK, WORKER, RecordingFunction, Service, StartService
 
 
 @pytest.fixture

@@ -1,0 +1,269 @@
+"""What a payload's annotation may be, what it makes of a body, and that a task is still the function it decorates."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from jobfn import JobContext, Task, task
+from jobfn.function.loading import load_module
+from jobfn.payloads import Meta, RowChange, RowId
+
+
+class Invoice(BaseModel):
+    """What is to be charged."""
+
+    id: UUID
+    cents: int = Field(gt=0)
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Contact(TypedDict):
+    name: str
+
+
+ID = UUID("5b720132-17d5-424d-9bcb-ee7b17c13d43")
+
+
+def handler_of(annotation: Any) -> Task[..., Any]:
+    """A task whose payload is annotated so."""
+
+    def handler(payload: Any) -> Any:
+        return payload
+
+    handler.__annotations__["payload"] = annotation
+    return task("kind")(handler)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "body", "payload"),
+    [
+        (Invoice, f'{{"id": "{ID}", "cents": 5}}', Invoice(id=ID, cents=5)),
+        (Point, '{"x": 1}', Point(1)),
+        (Contact, '{"name": "Ada"}', {"name": "Ada"}),
+        (dict, '{"a": [1, null]}', {"a": [1, None]}),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+        (list, "[1, 2]", [1, 2]),
+        (list[Point], '[{"x": 1}]', [Point(1)]),
+        (int, "7", 7),
+        (str, '"text"', "text"),
+        (Annotated[int, Field(ge=3)], "3", 3),
+        (Point | Contact, '{"name": "Ada"}', {"name": "Ada"}),
+        (Invoice | None, "null", None),
+        (Any, "true", True),
+        (object, "1.5", 1.5),
+        (RowId, '{"id": 3}', RowId(id=3)),
+        (RowId, '{"id": "3", "_meta": {"schema": "s", "table": "t", "event": "INSERT"}}', ...),
+        (RowChange[Point], '{"new": {"x": 2}, "old": {"x": 1}}', RowChange[Point](new=Point(2), old=Point(1))),
+        (None, "", None),
+        (None, "  ", None),
+        (None, "null", None),
+        (None, "{}", None),
+        (type(None), "{}", None),
+    ],
+)
+def test_a_body_becomes_what_the_annotation_says(annotation: Any, body: str, payload: object) -> None:
+    """Each kind of annotation validates its JSON."""
+    if payload is ...:
+        payload = RowId(id="3", meta=Meta(table_schema="s", table="t", event="INSERT"))
+    assert handler_of(annotation).decode(body.encode()) == payload
+
+
+def test_without_an_annotation_the_payload_is_a_dict() -> None:
+    """No annotation means dict: another JSON type is refused."""
+
+    @task("plain")
+    def plain(payload):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  - that is the case
+        return payload
+
+    assert plain.decode(b'{"a": 1}') == {"a": 1}
+    with pytest.raises(Exception, match="Input should be an object"):
+        plain.decode(b"[1]")
+
+
+def test_a_model_may_be_local_to_a_function() -> None:
+    """An annotation in quotes finds what is defined where the task is."""
+
+    class Local(BaseModel):
+        a: int
+
+    @task("local")
+    def local(payload: "Local") -> int:
+        return payload.a
+
+    assert local.decode(b'{"a": 2}') == Local(a=2)
+
+
+FUTURE = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+from pydantic import BaseModel
+from jobfn import task
+if TYPE_CHECKING:
+    from jobfn import JobContext
+
+class Outer(BaseModel):
+    a: int
+
+@task("outer")
+async def outer(payload: Outer, ctx: JobContext) -> None: ...
+
+def make():
+    class Inner(BaseModel):
+        outer: Outer
+    @task("inner")
+    def inner(payload: list[Inner], ctx: JobContext) -> None: ...
+    return inner
+"""
+
+
+def test_annotations_may_be_postponed(tmp_path: Path) -> None:
+    """With ``from __future__ import annotations``, globals and locals are found; the context's type need not be."""
+    (tmp_path / "postponed.py").write_text(FUTURE)
+    module = load_module(str(tmp_path / "postponed.py"))
+    outer, inner = module.outer, module.make()
+    assert outer.decode(b'{"a": 1}').a == 1
+    assert outer.takes_context
+    assert inner.decode(b'[{"outer": {"a": 3}}]')[0].outer.a == 3
+    assert inner.takes_context
+
+
+async def asynchronous(payload: int) -> int:
+    return payload * 2
+
+
+def synchronous(payload: int) -> int:
+    return payload * 2
+
+
+class AsyncCallable:
+    async def __call__(self, payload: int) -> int:
+        return payload * 2
+
+
+class Methods:
+    async def method(self, payload: int, ctx: JobContext) -> int:
+        raise NotImplementedError
+
+
+def plain_wrapper(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    @functools.wraps(function)
+    def wrapper(payload: int) -> Any:
+        return function(payload)
+
+    return wrapper
+
+
+def with_context(payload: int, ctx: JobContext) -> None: ...
+def with_default_context(payload: int, ctx: JobContext | None = None) -> None: ...
+def with_any_second(payload: int, other: Any, /) -> None: ...
+def with_option(payload: int, retries: int = 3, *, verbose: bool = False) -> None: ...
+def with_rest(payload: int, *rest: int, **named: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_async", "takes_context"),
+    [
+        (asynchronous, True, False),
+        (synchronous, False, False),
+        (AsyncCallable(), True, False),
+        (Methods().method, True, True),
+        (functools.partial(asynchronous), True, False),
+        (functools.partial(lambda extra, payload: (extra, payload), 1), False, False),
+        (plain_wrapper(asynchronous), False, False),
+        (with_context, False, True),
+        (with_default_context, False, True),
+        (with_any_second, False, True),
+        (with_option, False, False),
+        (with_rest, False, False),
+        (task("first")(asynchronous), True, False),
+    ],
+)
+def test_what_a_handler_is_called_with(handler: Callable[..., Any], is_async: bool, takes_context: bool) -> None:  # noqa: FBT001  - columns of a table
+    """A second required parameter, or one called ctx, is the context; coroutines are told from functions."""
+    made = task("handler")(handler)
+    assert (made.is_async, made.takes_context) == (is_async, takes_context)
+
+
+def test_a_task_is_called_as_the_function_it_decorates() -> None:
+    """Same arguments, same result, same name and doc; the file and line are known; nothing is validated."""
+
+    @task("double")
+    def double(payload: int, factor: int = 2) -> int:
+        """Double it."""
+        return payload * factor
+
+    assert double(2) == 4
+    assert double(payload=2, factor=3) == 6
+    assert double("ab") == "abab"  # type: ignore[comparison-overlap, arg-type]
+    assert (double.__name__, double.__doc__) == ("double", "Double it.")  # type: ignore[attr-defined]
+    assert list(inspect.signature(double).parameters) == ["payload", "factor"]
+    assert double.location.startswith(f"{__file__}:")
+    assert repr(double) == f"<Task 'double' at {double.location}>"
+
+
+async def test_an_async_task_is_called_as_the_coroutine_function_it_decorates() -> None:
+    """Awaiting the call gives the result."""
+    decorated = task("double")(asynchronous)
+    assert await decorated(4) == 8
+    assert await decorated(payload=2) == 4
+
+
+def test_one_handler_may_have_two_identifiers() -> None:
+    """Decorators stack: each identifier is a task of the same function."""
+    first = task("one")(asynchronous)
+    second = task("two", timeout=3)(first)
+    assert (first.identifier, second.identifier) == ("one", "two")
+    assert first.handler is second.handler is asynchronous
+    assert (first.timeout, second.timeout) == (None, 3)
+
+
+def test_attributes_of_the_function_do_not_become_the_task_s() -> None:
+    """A function that carries an ``identifier`` of its own changes nothing."""
+
+    def tagged(payload: dict[str, Any]) -> None: ...
+
+    tagged.identifier = "other"  # type: ignore[attr-defined]
+    assert task("mine")(tagged).identifier == "mine"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (None, {"type": "null"}),
+        (int, {"type": "integer"}),
+        (Callable[[], int], {}),
+        (
+            RowId,
+            {
+                "properties": {
+                    "id": {"anyOf": [{"type": "string"}, {"type": "integer"}], "title": "Id"},
+                    "_meta": {"anyOf": [{"$ref": "#/$defs/Meta"}, {"type": "null"}], "default": None},
+                },
+                "required": ["id"],
+                "title": "RowId",
+                "type": "object",
+            },
+        ),
+    ],
+)
+def test_the_schema_says_what_to_send(annotation: Any, schema: dict[str, Any]) -> None:
+    """JSON Schema by the names that callers use; empty where a type has none."""
+    found = handler_of(annotation).payload_schema()
+    found.pop("$defs", None)
+    found.pop("description", None)
+    for property_schema in found.get("properties", {}).values():
+        property_schema.pop("description", None)
+    assert found == schema

@@ -1,0 +1,121 @@
+"""Definition errors: each is found at import and names file and line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobfn import TaskDefinitionError, create_app
+from jobfn.function.loading import load_app, load_module
+
+HEAD = """\
+from __future__ import annotations
+from typing import *
+import dataclasses, functools
+from jobfn import JobContext, task
+import builtins
+"""
+
+WRONG = {
+    "no identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
+    "no text": ("@task(5)\ndef f(payload): ...", "a task needs an identifier"),
+    "over 126": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters; the jobs table holds at most 126"),
+    "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "holds a character that cannot be shown or sent"),
+    "bare": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
+    "no parameter": ('@task("t")\ndef f(): ...', "without a payload write handler(payload: None)"),
+    "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload) or handler(payload, ctx), this one takes (a, b, c)"),
+    "keyword-only": ('@task("t")\ndef f(a, *, c): ...', "this one takes (a, *, c)"),
+    "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler is called as"),
+    "only rest": ('@task("t")\ndef f(*args): ...', "a handler is called as"),
+    "generator": ('@task("t")\ndef f(payload):\n    yield 1', "one that yields cannot be a task"),
+    "async generator": ('@task("t")\nasync def f(payload):\n    yield 1', "one that yields cannot be a task"),
+    "class": ('@task("t")\nclass F: ...', "@task decorates a function, not <class"),
+    "unknown name": ('@task("t")\ndef f(payload: Missing): ...', "name 'Missing' is not defined"),
+    "type checking": (
+        'if TYPE_CHECKING:\n    from decimal import Decimal\n@task("t")\ndef f(payload: Decimal): ...',
+        "import that name at run time, not only under TYPE_CHECKING",
+    ),
+    "unknown inside": (
+        '@dataclasses.dataclass\nclass M:\n    a: Missing\n@task("t")\ndef f(payload: M): ...',
+        "uses 'Missing', which is not defined here",
+    ),
+    "no attribute": ('@task("t")\ndef f(payload: builtins.missing): ...', "cannot be read: AttributeError"),
+    "no expression": ('@task("t")\ndef f(payload: "a b"): ...', "cannot be read: SyntaxError"),
+    "no type": ('@task("t")\ndef f(payload: 5): ...', "is no type that pydantic can validate"),
+    "not for pydantic": (
+        'class Plain: ...\n@task("t")\ndef f(payload: Plain): ...',
+        "is no type that pydantic can validate: Unable to generate pydantic-core schema",
+    ),
+    "context first": ('@task("t")\ndef f(ctx: JobContext): ...', "the payload comes first, then the context"),
+    "zero timeout": ('@task("t", timeout=0)\ndef f(payload): ...', "timeout=0 must be a number of seconds above 0"),
+    "negative timeout": ('@task("t", timeout=-1)\ndef f(payload): ...', "timeout=-1 must be"),
+    "text timeout": ('@task("t", timeout="5")\ndef f(payload): ...', "timeout='5' must be"),
+    "true timeout": ('@task("t", timeout=True)\ndef f(payload): ...', "timeout=True must be"),
+    "endless timeout": ('@task("t", timeout=float("inf"))\ndef f(payload): ...', "timeout=inf must be"),
+    "no number": ('@task("t", timeout=float("nan"))\ndef f(payload): ...', "timeout=nan must be"),
+    "partial": ('def f(a, b, c): ...\ntask("t")(functools.partial(f))', "this one takes (a, b, c)"),
+    "wrapped": (
+        'def f(a, b, c): ...\n@functools.wraps(f)\ndef g(*a): ...\ntask("t")(g)',
+        "this one takes (a, b, c)",
+    ),
+    "callable object": ('class F:\n    def __call__(self, a, b, c): ...\ntask("t")(F())', "this one takes (a, b, c)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_definition_is_named_by_file_and_line(case: str, tmp_path: Path) -> None:
+    """One line: the file, the line of the decorated handler, what is wrong and what would be right."""
+    code, message = WRONG[case]
+    file = tmp_path / "functions.py"
+    file.write_text(HEAD + code)
+    with pytest.raises(TaskDefinitionError) as caught:
+        load_module(str(file))
+    text = str(caught.value)
+    assert message in text
+    if case != "class":
+        line = int(re.match(re.escape(str(file)) + r":(\d+): ", text)[1])  # type: ignore[index]
+        marks = ("@task", "def f", "def __call__")
+        assert any(mark in file.read_text().splitlines()[line - 1] for mark in marks), text
+    assert "\n" not in text
+
+
+def test_the_longest_identifier_is_126_characters(tmp_path: Path) -> None:
+    """126 are fine, whatever the alphabet."""
+    file = tmp_path / "functions.py"
+    identifier = "ü" * 126
+    file.write_text(HEAD + f'@task("{identifier}")\ndef f(payload): ...')
+    assert list(load_app(str(file)).tasks) == [identifier]  # type: ignore[attr-defined]
+
+
+def test_what_python_did_not_write_has_no_line(tmp_path: Path) -> None:
+    """A built-in function is named by what it is."""
+    file = tmp_path / "functions.py"
+    file.write_text(HEAD + 'task("t")(builtins.dict.fromkeys)\ntask("t")(builtins.iter)')
+    with pytest.raises(TaskDefinitionError, match=r"<built-in function iter>"):
+        load_module(str(file))
+
+
+def test_two_tasks_of_one_identifier_are_named_both(tmp_path: Path) -> None:
+    """The second one's file and line, and where the first one is."""
+    file = tmp_path / "functions.py"
+    file.write_text(HEAD + '@task("same")\ndef f(payload): ...\n@task("same")\ndef g(payload): ...')
+    with pytest.raises(TaskDefinitionError) as caught:
+        load_app(str(file))
+    assert str(caught.value) == f"{file}:8: a second task 'same'; the first is at {file}:6. Rename one"
+
+
+def test_an_app_needs_tasks() -> None:
+    """Nothing, or something that is no task: the error says what to do."""
+    with pytest.raises(TaskDefinitionError, match="no task to serve: decorate a handler"):
+        create_app()
+    with pytest.raises(TaskDefinitionError, match=r"is no task: decorate the handler with @task"):
+        create_app(tasks=[print])  # type: ignore[list-item]
+
+
+def test_nothing_is_registered_anywhere(tmp_path: Path) -> None:
+    """A task is known to the apps it was given to, and to no other; the same one may be given twice."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(HEAD + f'@task("{name}")\ndef f(payload): ...\nagain = f')
+    one, two = load_module(str(tmp_path / "one.py")), load_module(str(tmp_path / "two.py"))
+    assert list(create_app(one).tasks) == ["one"]
+    assert list(create_app(two, tasks=[one.f, two.again]).tasks) == ["two", "one"]

@@ -1,0 +1,47 @@
+"""What type checkers make of the public API. Not run: mypy reads it, see test_typing.py."""
+
+from collections.abc import Coroutine
+from typing import Any, assert_type
+from uuid import UUID
+
+from structlog.typing import FilteringBoundLogger
+
+from jobfn import FunctionApp, FunctionSettings, JobContext, Task, create_app, task
+from jobfn.payloads import Meta, RowChange, RowId
+
+
+@task("async")
+async def asynchronous(payload: RowId, ctx: JobContext) -> dict[str, bool]:
+    assert_type(payload.id, str | int)
+    assert_type(payload.meta, Meta | None)
+    assert_type(ctx.job_id, int | None)
+    assert_type(ctx.database_id, UUID | None)
+    assert_type(ctx.attempt, int | None)
+    assert_type(ctx.log, FilteringBoundLogger)
+    assert_type(ctx.env["HOME"], str)
+    return {"charged": True}
+
+
+@task("sync", timeout=2.5)
+def synchronous(payload: RowChange[int]) -> int:
+    return payload.new - payload.old
+
+
+first: Task[[RowId, JobContext], Coroutine[Any, Any, dict[str, bool]]] = asynchronous
+second: Task[[RowChange[int]], int] = synchronous
+wrong: Task[[RowId], int] = synchronous  # type: ignore[assignment]
+assert_type(synchronous(RowChange(new=2, old=1)), int)
+assert_type(synchronous.identifier, str)
+assert_type(synchronous.timeout, float | None)
+assert_type(create_app(tasks=[asynchronous, synchronous]), FunctionApp)
+assert_type(create_app(tasks=(synchronous,), settings=FunctionSettings(threads=2)), FunctionApp)
+
+
+async def called() -> None:
+    """As plain functions, with the arguments that they take."""
+    assert_type(await asynchronous(RowId(id=1), JobContext("async")), dict[str, bool])
+    await asynchronous(payload=RowId(id="a"), ctx=JobContext("async", job_id=1))
+    synchronous("text")  # type: ignore[arg-type]
+    await asynchronous(RowId(id=1))  # type: ignore[call-arg]
+    create_app(tasks=[called])  # type: ignore[list-item]
+    task(5)  # type: ignore[arg-type]
