@@ -111,7 +111,9 @@ async def test_a_bad_payload_is_told_and_reported(
     assert [detail["field"] for detail in told.get("details", [])] == fields
     assert all(detail["problem"] for detail in told.get("details", []))
     [report] = callbacks.received
-    assert report.body == {"status": "error", "error": told["message"]}
+    for_good = {"permanent": True} if status in {400, 422} else {}  # the same payload will never fit
+    assert report.body == {"status": "error", "error": told["message"], **for_good}
+    assert told.get("permanent", False) is bool(for_good)
     assert ran == []
     [line] = lines
     assert line["event"] == ("validation broke" if status == 500 else "refused")
@@ -179,7 +181,7 @@ async def test_a_body_over_the_limit_is_refused(
     assert response.status_code == status
     assert len(callbacks.received) == 1
     if status == 413:
-        assert response.json() == {"message": TOO_LARGE}
+        assert response.json() == {"message": TOO_LARGE, "permanent": True}
         assert response.headers["connection"] == "close"
         assert callbacks.received[0].body["error"] == TOO_LARGE
 
@@ -191,7 +193,7 @@ async def test_a_declared_body_is_refused_before_it_comes(serve: Serve) -> None:
     answer = await exchange(url, head)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in answer
-    assert answer.endswith(json.dumps({"message": TOO_LARGE}).encode())
+    assert answer.endswith(json.dumps({"message": TOO_LARGE, "permanent": True}).encode())
 
 
 async def test_an_endless_body_is_refused_at_the_limit(serve: Serve) -> None:
@@ -245,6 +247,7 @@ async def test_by_hand_bad_input_is_told_and_not_reported(
     response = await http.post(f"{url}/row", json={})
     assert response.json() == {
         "message": "The payload does not fit row: id: Field required",
+        "permanent": True,
         "details": [{"field": "id", "problem": "Field required"}],
     }
     assert response.headers["x-job-error"] == "true"

@@ -205,7 +205,8 @@ async def test_headers_are_echoed_on_every_error(
     assert response.status_code == status
     assert response.headers["x-job-error"] == "true"
     [report] = callbacks.received
-    assert report.body == {"status": "error", "error": response.json()["message"]}
+    for_good = {"permanent": True} if status in {413, 422} else {}
+    assert report.body == {"status": "error", "error": response.json()["message"], **for_good}
     assert report.headers["x-job-error"] == "true"
     del headers["X-Callback-Url"]
     for name, value in headers.items():
