@@ -68,6 +68,19 @@ async def test_a_queue_is_strictly_one_at_a_time(jobs: Jobs, connect: Connect) -
     assert order == {f"q{number}": added[number::3] for number in range(3)}
 
 
+async def test_a_claim_that_is_not_committed_holds_its_queue(jobs: Jobs, connect: Connect) -> None:
+    """A more urgent job arrives before the claim commits: nobody takes that beside it, and nobody waits to see."""
+    first = await jobs.add("x", queue_name="q")
+    one, two = await connect(), await connect(statement_timeout=IMPATIENT)
+    async with one.transaction():
+        assert await one.fetchval("select (app_jobs.get_job('worker-1')).id") == first
+        await jobs.add("x", queue_name="q", priority=-1)
+        free = await jobs.add("x")
+        assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") == free
+        assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") is None
+    assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") is None
+
+
 async def test_adding_one_key_at_once_leaves_one_waiting_job(jobs: Jobs, connect: Connect) -> None:
     """Ten sessions add the same key while another runs it: at any time at most one job waits, and none has died."""
     adding = True
