@@ -5,6 +5,7 @@
     JobfnError
     ├── ConfigurationError          the user's settings or files are wrong: exit code 2, one line
     │   ├── TaskDefinitionError     a @task that cannot work, named by file and line
+    │   ├── InvalidSchedule         a schedule that says no time, or an impossible one
     │   └── LoadError               a functions file or module that cannot be loaded
     ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
     ├── RetryLater                  a handler's word: not now, try this job again after so long
@@ -39,6 +40,10 @@ class ConfigurationError(JobfnError):
 
 class TaskDefinitionError(ConfigurationError):
     """A ``@task`` has an impossible name or signature. The text names the file and the line."""
+
+
+class InvalidSchedule(ConfigurationError):
+    """A ``schedule_info`` that cannot be read. The text names the key or the field, and what it holds."""
 
 
 class LoadError(ConfigurationError):

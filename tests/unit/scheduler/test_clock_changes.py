@@ -1,0 +1,115 @@
+"""The days on which clocks change: four zones, both ways; every expected time is worked out by hand, in UTC."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobfn.scheduler.rule import parse
+
+NEW_YORK, PARIS, LORD_HOWE, CAIRO = "America/New_York", "Europe/Paris", "Australia/Lord_Howe", "Africa/Cairo"
+
+NAMED: list[tuple[str, Any, str, list[str]]] = [
+    # New York, 8 March 2026: at 07:00 UTC the clock goes from 02:00 to 03:00
+    (NEW_YORK, "30 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
+    (NEW_YORK, "0 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:00Z"]),
+    (NEW_YORK, "30 3 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:30Z", "2026-03-09T07:30Z"]),
+    (NEW_YORK, "0,30 2,3 * * *", "2026-03-08T06:00Z", ["2026-03-08T07:00Z", "2026-03-08T07:30Z", "2026-03-09T06:00Z"]),
+    (NEW_YORK, "0 30 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
+    (NEW_YORK, {"hour": 2, "minute": 30}, "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
+    (NEW_YORK, "0 0 * * *", "2026-03-08T05:00Z", ["2026-03-09T04:00Z"]),
+    # New York, 1 November 2026: at 06:00 UTC the clock goes from 02:00 back to 01:00
+    (NEW_YORK, "30 1 * * *", "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
+    (NEW_YORK, "0 30 1 * * *", "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
+    (NEW_YORK, {"hour": 1, "minute": 30}, "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
+    (NEW_YORK, "45 1 * * *", "2026-11-01T06:40Z", ["2026-11-02T06:45Z"]),
+    (NEW_YORK, "0 2 * * *", "2026-11-01T05:00Z", ["2026-11-01T07:00Z"]),
+    # Paris, 29 March 2026: at 01:00 UTC from 02:00 to 03:00; 25 October: at 01:00 UTC from 03:00 back to 02:00
+    (PARIS, "30 2 * * *", "2026-03-28T12:00Z", ["2026-03-29T01:00Z", "2026-03-30T00:30Z"]),
+    (PARIS, "0 9 * * *", "2026-03-28T08:00Z", ["2026-03-29T07:00Z"]),
+    (PARIS, "30 2 * * *", "2026-10-24T12:00Z", ["2026-10-25T00:30Z", "2026-10-26T01:30Z"]),
+    (PARIS, "@daily", "2026-10-24T22:00Z", ["2026-10-25T23:00Z"]),
+    # Lord Howe, by half an hour: 5 April 2026 at 15:00 UTC on the 4th from 02:00 back to 01:30
+    (LORD_HOWE, "45 1 * * *", "2026-04-04T12:00Z", ["2026-04-04T14:45Z", "2026-04-05T15:15Z"]),
+    # and 4 October at 15:30 UTC on the 3rd from 02:00 to 02:30
+    (LORD_HOWE, "15 2 * * *", "2026-10-03T12:00Z", ["2026-10-03T15:30Z", "2026-10-04T15:15Z"]),
+    # Cairo, at midnight: 24 April 2026 at 22:00 UTC on the 23rd from 00:00 to 01:00
+    (CAIRO, "@daily", "2026-04-23T12:00Z", ["2026-04-23T22:00Z", "2026-04-24T21:00Z"]),
+    # and 29 October at 21:00 UTC from 24:00 back to 23:00
+    (CAIRO, "30 23 * * *", "2026-10-29T12:00Z", ["2026-10-29T20:30Z", "2026-10-30T21:30Z"]),
+    (CAIRO, "@daily", "2026-10-29T12:00Z", ["2026-10-29T22:00Z", "2026-10-30T22:00Z"]),
+]
+
+SHOWN: list[tuple[str, Any, str, list[str]]] = [
+    (NEW_YORK, "*/30 * * * *", "2026-03-08T06:15Z", ["2026-03-08T06:30Z", "2026-03-08T07:00Z", "2026-03-08T07:30Z"]),
+    (NEW_YORK, "*/10 2 * * *", "2026-03-08T00:00Z", ["2026-03-09T06:00Z"]),
+    (NEW_YORK, {"hour": 2}, "2026-03-08T00:00Z", ["2026-03-09T06:00Z", "2026-03-09T06:01Z"]),
+    (NEW_YORK, "*/30 * * * *", "2026-11-01T05:15Z", ["2026-11-01T05:30Z", "2026-11-01T06:00Z", "2026-11-01T06:30Z"]),
+    (
+        NEW_YORK,
+        "*/30 1 * * *",
+        "2026-11-01T04:59Z",
+        ["2026-11-01T05:00Z", "2026-11-01T05:30Z", "2026-11-01T06:00Z", "2026-11-01T06:30Z", "2026-11-02T06:00Z"],
+    ),
+    (NEW_YORK, "* * * * * *", "2026-11-01T05:59:59Z", ["2026-11-01T06:00:00Z", "2026-11-01T06:00:01Z"]),
+    (NEW_YORK, "0 * * * *", "2026-11-01T05:00Z", ["2026-11-01T06:00Z", "2026-11-01T07:00Z"]),
+    (NEW_YORK, "0 0 */6 * * *", "2026-11-01T04:00Z", ["2026-11-01T11:00Z"]),
+    (PARIS, "15 * * * *", "2026-03-29T00:00Z", ["2026-03-29T00:15Z", "2026-03-29T01:15Z"]),
+    (PARIS, "15 * * * *", "2026-10-25T00:00Z", ["2026-10-25T00:15Z", "2026-10-25T01:15Z", "2026-10-25T02:15Z"]),
+    (LORD_HOWE, "*/15 * * * *", "2026-04-04T14:40Z", ["2026-04-04T14:45Z", "2026-04-04T15:00Z", "2026-04-04T15:15Z"]),
+    (LORD_HOWE, "* 5 * * *", "2026-04-04T15:10Z", ["2026-04-04T18:30Z", "2026-04-04T18:31Z"]),
+    (LORD_HOWE, "*/15 * * * *", "2026-10-03T15:15Z", ["2026-10-03T15:30Z", "2026-10-03T15:45Z"]),
+    (CAIRO, "0 */2 * * 5", "2026-04-23T20:00Z", ["2026-04-23T23:00Z", "2026-04-24T01:00Z"]),
+    # a rule that waits for years, over many changes
+    (NEW_YORK, "* * 29 2 *", "2026-03-01T00:00Z", ["2028-02-29T05:00Z", "2028-02-29T05:01Z"]),
+]
+
+
+@pytest.mark.parametrize(("zone", "rule", "after", "expected"), NAMED)
+def test_a_rule_that_names_its_hours_runs_once_for_each(zone: str, rule: Any, after: str, expected: list[str]) -> None:
+    """A skipped time runs at the jump, a repeated one the first time only."""
+    assert due_times(zone, rule, at(after), len(expected)) == [at(time) for time in expected]
+
+
+@pytest.mark.parametrize(("zone", "rule", "after", "expected"), SHOWN)
+def test_a_rule_with_a_star_follows_the_clock(zone: str, rule: Any, after: str, expected: list[str]) -> None:
+    """A skipped time does not run, a repeated one runs again."""
+    assert due_times(zone, rule, at(after), len(expected)) == [at(time) for time in expected]
+
+
+@settings(deadline=None)
+@given(
+    zone=st.sampled_from([NEW_YORK, PARIS, LORD_HOWE, CAIRO, "Asia/Kolkata", "America/St_Johns"]),
+    minutes=st.sets(st.integers(0, 59), min_size=1, max_size=4),
+    hours_before_a_change=st.integers(-2, 6),
+)
+def test_with_a_star_every_minute_that_the_clock_shows_counts_and_no_other(
+    zone: str, minutes: set[int], hours_before_a_change: int
+) -> None:
+    """Against a walk through every minute of half a day around each change of the year, asking the clock itself."""
+    for change in changes_of_2026(ZoneInfo(zone)):
+        after = change - timedelta(hours=hours_before_a_change)
+        walk = (after + timedelta(minutes=count) for count in range(1, 720))
+        expected = [time for time in walk if time.astimezone(ZoneInfo(zone)).minute in minutes]
+        rule = f"{','.join(map(str, sorted(minutes)))} * * * *"
+        assert due_times(zone, rule, after, len(expected)) == expected
+
+
+def changes_of_2026(zone: ZoneInfo) -> list[datetime]:
+    """The half hours at which this zone's clock changes; for a zone without any, New Year."""
+    halves = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * count) for count in range(365 * 48)]
+    offsets = [half.astimezone(zone).utcoffset() for half in halves]
+    return [halves[place] for place in range(1, len(halves)) if offsets[place] != offsets[place - 1]] or halves[:1]
+
+
+def due_times(zone: str, rule: Any, after: datetime, count: int) -> list[datetime]:
+    info = rule if isinstance(rule, dict) else {"rule": rule}
+    return list(itertools.islice(parse(info | {"tz": zone}).upcoming(after), count))
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)

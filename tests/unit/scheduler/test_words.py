@@ -1,0 +1,36 @@
+"""A schedule in words: enough for a person to see that it says something else than was meant."""
+
+from typing import Any
+
+import pytest
+
+from jobfn.scheduler.rule import parse
+from jobfn.scheduler.words import in_words
+
+WORDS: list[tuple[Any, str]] = [
+    ({"rule": "0 9 * * *", "tz": "Europe/Paris"}, "at 09:00 every day, Europe/Paris"),
+    ("0 0 9 * * *", "at 09:00 every day, UTC"),
+    ("@daily", "at 00:00 every day, UTC"),
+    ("*/1 * * * * *", "every second, UTC"),
+    ("0 9 * * MON-FRI", "at 09:00 on Monday through Friday, UTC"),
+    ("0 0 13 * 5", "at 00:00 on the 13th day of month and on Friday, UTC"),
+    ("0 0 */2 * 1", "at 00:00 on every second day of month if it's on Monday, UTC"),
+    ({"hour": 9, "minute": 0, "dayOfWeek": [1, 2]}, "at 09:00 on Monday and Tuesday, UTC"),
+    (
+        {"hour": 0, "minute": 0, "date": 13, "dayOfWeek": [5, 6]},
+        "at 00:00 on the 13th day of every month, if it is a Friday or Saturday, UTC",
+    ),
+    ({"hour": 9, "minute": 0, "year": [2026, 2027]}, "at 09:00 every day, in 2026 and 2027, UTC"),
+    (
+        {"rule": "0 9 * * *", "tz": "Europe/Paris", "start": "2026-07-01", "end": "2026-12-31T09:00:30"},
+        "at 09:00 every day, Europe/Paris, from 2026-07-01 00:00+02:00, until 2026-12-31 09:00:30+01:00",
+    ),
+    ({"rule": "@hourly", "catch_up": "all"}, "at the start of every hour, UTC, every missed time is caught up"),
+    ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed times are let go"),
+]
+
+
+@pytest.mark.parametrize(("info", "words"), WORDS, ids=[words for _, words in WORDS])
+def test_a_schedule_reads_as_a_phrase(info: Any, words: str) -> None:
+    """Rule, zone, limits and what becomes of missed times."""
+    assert in_words(parse(info)) == words
