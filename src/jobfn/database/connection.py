@@ -28,6 +28,8 @@ CONNECTION_LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     DatabaseUnreachable,
+    # what the driver makes of a connection that the server ended while this process stood still
+    asyncpg.InternalClientError,
 )
 
 
