@@ -46,7 +46,11 @@ class Listener:
 
     async def _listen(self) -> "asyncpg.Connection[Any]":
         connection = await connect(self._dsn, application_name="jobfn-listener")
-        await connection.add_listener(self._channel, self._ring)
+        try:
+            await connection.add_listener(self._channel, self._ring)
+        except BaseException:  # cancelled too: nobody else would close it
+            connection.terminate()
+            raise
         return connection
 
     def _ring(self, *_notification: object) -> None:
