@@ -182,7 +182,12 @@ begin
     perform from @schema@.jobs j
     where j.id = v_schedule.last_scheduled_id
         and not (j.exhausted and j.locked_at is null)
-        and (j.locked_at is null or coalesce(j.lease_expires_at >= now(), j.locked_at >= now() - job_expiry));
+        and case
+            when j.locked_at is null then true
+            -- a lease that ran out means a dead worker: the job waits for the next one, if it has attempts left
+            when j.lease_expires_at is not null then j.lease_expires_at >= now() or not j.exhausted
+            else j.locked_at >= now() - job_expiry
+        end;
     if found then
         raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
     end if;
