@@ -1,0 +1,1 @@
+delete from @schema@.scheduled_jobs where key = $1 returning id
