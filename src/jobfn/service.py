@@ -1,15 +1,17 @@
-"""The platform side in one process: worker and callback server, wired from the settings.
+"""The platform side in one process: worker, callback server and scheduler, or some of them, from the settings.
 
-``jobfn service`` runs it, and so does ``python -m jobfn.service``, without a command-line library.
+``jobfn service`` runs it, and so does ``python -m jobfn.service``, without a command-line library. ``--only`` runs
+single parts, so that each can be scaled by itself.
 """
 
+import argparse
 import asyncio
 import contextlib
 import functools
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 import asyncpg
@@ -19,93 +21,156 @@ from jobfn.database.connection import pool
 from jobfn.database.jobs import Job, open_store
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, stop_signals
+from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
+from jobfn.scheduler.loop import Scheduler
+from jobfn.scheduler.opening import open_agenda
 from jobfn.transport import AiohttpTransport
 from jobfn.wire import report_target, sibling
 from jobfn.worker.callbacks import Callbacks, create_callback_app
+from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
 from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
-from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settings import Part, ServiceSettings
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
 from jobfn.worker.worker import Worker
 
-#: Claims, settlements, the look at the next delayed job, and one to spare.
-POOL_SIZE = 4
+#: Claims, settlements, the look at the next delayed job, the scheduler's transaction, and one to spare.
+POOL_SIZE = 5
 #: Functions on other machines report here.
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
+
+#: A part that runs until the event is set, and then winds down.
+Role = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def run_service(
     settings: ServiceSettings,
     stop: asyncio.Event,
     *,
+    only: Collection[Part] = (),
     listener: socket.socket | None = None,
     started: Callable[[], None] | None = None,
 ) -> None:
-    """Run worker and callback server until ``stop`` is set, and leave no job locked.
+    """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
 
     Args:
         settings: How.
         stop: Set it to end.
+        only: Which parts. Default: all of them.
         listener: A bound socket for the callback server, closed at the end. Default: one on every
             address, at the settings' port.
-        started: Called when the callback server accepts reports and the worker looks for jobs.
+        started: Called when the callback server accepts reports, and worker and scheduler are at work.
 
     Raises:
         DatabaseUnreachable: No connection at the start; later ones are waited for.
-        SchemaError: The database has no jobs schema.
+        SchemaError: The database has no jobs schema, or one that is out of date.
         ConfigurationError: The callback port cannot be had.
     """
-    with contextlib.closing(listener or bind(EVERY_ADDRESS, settings.callback_port)) as reports:
-        async with pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE) as connections:
-            await _serve(settings, stop, connections, reports, started)
+    parts = frozenset(only) or frozenset(Part)
+    async with contextlib.AsyncExitStack() as stack:
+        if Part.CALLBACKS in parts:
+            listener = listener or bind(EVERY_ADDRESS, settings.callback_port)
+        if listener is not None:
+            stack.enter_context(contextlib.closing(listener))
+        connections = await stack.enter_async_context(
+            pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
+        )
+        roles: list[Role] = []
+        if parts & {Part.WORKER, Part.CALLBACKS}:
+            roles += await _worker_and_callbacks(settings, connections, stack, parts, listener)
+        if Part.SCHEDULER in parts:
+            roles.append(await _scheduler(settings, connections, stack))
+        if started is not None:
+            started()
+        await _run_all(roles, stop)
 
 
-async def _serve(
+async def _scheduler(
+    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
+) -> Role:
+    agenda = await open_agenda(
+        connections,
+        settings.schema_name,
+        scheduler_id=settings.scheduler_id,
+        tasks=settings.tasks,
+        takeover_seconds=settings.takeover_seconds,
+    )
+    bell = asyncio.Event()
+    _listen(settings, bell, stack, channel=SCHEDULES_CHANNEL)
+    return Scheduler(agenda, bell=bell, poll_seconds=settings.poll_seconds).run
+
+
+async def _worker_and_callbacks(
     settings: ServiceSettings,
-    stop: asyncio.Event,
     connections: "asyncpg.Pool[Any]",
-    listener: socket.socket,
-    started: Callable[[], None] | None,
-) -> None:
+    stack: contextlib.AsyncExitStack,
+    parts: Collection[Part],
+    listener: socket.socket | None,
+) -> list[Role]:
+    """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
     store = await open_store(connections, settings.schema_name)
     settler = Settler(store)
-    transport = AiohttpTransport(limit=settings.concurrency)
-    bell = asyncio.Event()
     tokens = tokens_of(settings)
-    worker = Worker(
-        store=store,
-        settler=settler,
-        dispatcher=Dispatcher(
+    roles: list[Role] = []
+    heard = None
+    if Part.WORKER in parts:
+        transport = AiohttpTransport(limit=settings.concurrency)
+        stack.push_async_callback(transport.aclose)
+        bell = asyncio.Event()
+        dispatcher = Dispatcher(
             transport,
             routes=Routes(settings.gateway_url, settings.development_map),
             worker_id=settings.worker_id,
             reporting=functools.partial(reporting_on, settings, tokens),
             request_seconds=settings.request_seconds,
-        ),
-        settings=settings,
-        bell=bell,
-    )
-    server = HttpServer(
-        create_callback_app(
-            Callbacks(settler, store, lease_seconds=settings.lease_seconds, tokens=tokens, settled=worker.heard)
-        ),
-        listener,
-        shutdown_seconds=settings.shutdown_seconds,
-        lifespan=False,
-    )
-    await server.start()
-    listening = asyncio.create_task(Listener(settings.database_url, bell).run())
-    logs.get_logger("jobfn.service").info("hearing reports", port=server.port, callback_url=settings.callback_url)
-    if started is not None:
-        started()
-    try:
-        await worker.run(stop)
-    finally:
+        )
+        worker = Worker(store=store, settler=settler, dispatcher=dispatcher, settings=settings, bell=bell)
+        roles.append(worker.run)
+        heard = worker.heard
+        _listen(settings, bell, stack)
+    stack.push_async_callback(settler.drain)
+    if Part.CALLBACKS in parts and listener is not None:
+        server = HttpServer(
+            create_callback_app(
+                Callbacks(settler, store, lease_seconds=settings.lease_seconds, tokens=tokens, settled=heard)
+            ),
+            listener,
+            shutdown_seconds=settings.shutdown_seconds,
+            lifespan=False,
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        logs.get_logger("jobfn.service").info("hearing reports", port=server.port, callback_url=settings.callback_url)
+    return roles
+
+
+def _listen(
+    settings: ServiceSettings, bell: asyncio.Event, stack: contextlib.AsyncExitStack, *, channel: str = JOBS_CHANNEL
+) -> None:
+    listening = asyncio.create_task(Listener(settings.database_url, bell, channel=channel).run())
+
+    async def end() -> None:
         listening.cancel()
-        await server.stop()
-        await settler.drain()
-        await transport.aclose()
+        await asyncio.wait({listening})
+
+    stack.push_async_callback(end)
+
+
+async def _run_all(roles: Sequence[Role], stop: asyncio.Event) -> None:
+    """Run all roles until ``stop`` is set, or until one of them ends: then the others wind down too."""
+    ending = asyncio.Event()
+    running = [asyncio.create_task(role(ending)) for role in roles]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        ending.set()
+        ends = await asyncio.gather(*running, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 def tokens_of(settings: ServiceSettings) -> CallbackTokens | None:
@@ -133,12 +198,17 @@ def reporting_on(settings: ServiceSettings, tokens: CallbackTokens | None, job: 
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """``python -m jobfn.service``: run until SIGTERM or SIGINT. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobfn.service", description="Run the platform side.")
+    parser.add_argument(
+        "--only", type=Part, choices=list(Part), action="append", default=[], help="Only this part; repeatable."
+    )
+    only: list[Part] = parser.parse_args(arguments).only
 
     async def until_stopped(settings: ServiceSettings) -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop)
+            await run_service(settings, stop, only=only)
 
     try:
         logs.configure()
@@ -150,4 +220,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

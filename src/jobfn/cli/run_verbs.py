@@ -12,7 +12,7 @@ from jobfn.database.connection import address_from, names_a_database
 from jobfn.function.loading import load_app
 from jobfn.function.serve import port_from, serve
 from jobfn.hosting import stop_signals
-from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settings import Part, ServiceSettings
 
 Target = Annotated[
     str, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py, or shop.functions.", show_default=False)
@@ -21,12 +21,17 @@ Concurrency = Annotated[
     int | None, typer.Option(min=1, max=10_000, help="Requests at a time. Default: JOBS_CONCURRENCY, else 16.")
 ]
 
+SERVICE_EXAMPLE = (
+    "example: DATABASE_URL=postgresql://localhost/shop jobfn service; "
+    "jobfn service --only worker --only callbacks leaves the scheduler to another"
+)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("dev", epilog="example: jobfn dev functions.py")(dev_command)
     app.command("serve", epilog="example: jobfn serve functions.py --port 8080")(serve_command)
-    app.command("service", epilog="example: DATABASE_URL=postgresql://localhost/shop jobfn service")(service_command)
+    app.command("service", epilog=SERVICE_EXAMPLE)(service_command)
 
 
 def serve_command(
@@ -39,8 +44,13 @@ def serve_command(
     serve(load_app(target), host=host, port=port if port is not None else port_from(os.environ))
 
 
-def service_command(concurrency: Concurrency = None) -> None:
-    """Run only the platform side: worker and callback server, configured by the environment."""
+def service_command(
+    concurrency: Concurrency = None,
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Run only this part; repeatable.", show_default="all of them")
+    ] = None,
+) -> None:
+    """Run only the platform side: worker, callback server and scheduler, configured by the environment."""
     from jobfn.service import run_service  # noqa: PLC0415  - each verb loads what it runs
 
     logs.configure()
@@ -48,7 +58,7 @@ def service_command(concurrency: Concurrency = None) -> None:
 
     async def work() -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop)
+            await run_service(settings, stop, only=only or ())
 
     in_loop(work())
 
@@ -69,7 +79,7 @@ def dev_command(
         tuple[str, str] | None, typer.Option(metavar="TASK JSON", help="Add this job once everything runs.")
     ] = None,
 ) -> None:
-    """Run everything: PostgreSQL, function app, worker, callback server, with reload on save."""
+    """Run everything: PostgreSQL, function app, worker, callback server, scheduler, with reload on save."""
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
 
     logs.configure()

@@ -1,10 +1,20 @@
 """The platform side's settings: the variables of contract section 5, and jobfn's own beside them."""
 
+from enum import StrEnum
+
 from pydantic import AliasChoices, Field, Json, field_validator
 
 from jobfn.settings import CommaSeparated, EnvironmentSettings
 
 MIN_WORKER_ID_CHARACTERS = 4
+
+
+class Part(StrEnum):
+    """What a service consists of; each can run in a process of its own."""
+
+    WORKER = "worker"
+    CALLBACKS = "callbacks"
+    SCHEDULER = "scheduler"
 
 
 class ServiceSettings(EnvironmentSettings):
@@ -22,6 +32,7 @@ class ServiceSettings(EnvironmentSettings):
         callback_host: ``JOBS_CALLBACK_HOST``, default ``jobs-callback``: how functions reach the callback server.
         callback_port: ``INTERNAL_JOBS_CALLBACK_PORT``, default 12345: where the callback server listens.
         worker_id: ``HOSTNAME``, default ``worker-0``; 4 characters or more.
+        scheduler_id: ``HOSTNAME``, default ``scheduler-0``; 4 characters or more.
         concurrency: ``JOBS_CONCURRENCY``, default 16: requests to functions at a time.
         poll_seconds: ``JOBS_POLL_SECONDS``, default 5: how often to look without having been notified.
         lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: how long a running job's lock is good without being renewed;
@@ -37,6 +48,8 @@ class ServiceSettings(EnvironmentSettings):
         knative_service: ``K_SERVICE``, set by Knative.
         environment: ``JOBFN_ENV``: ``production`` where people depend on it.
         shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
+        takeover_seconds: ``JOBS_TAKEOVER_SECONDS``, default 60: how far past its due time a schedule is left to a
+            scheduler that has locked it. jobfn's own lock none on jobfn's schema.
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -53,6 +66,7 @@ class ServiceSettings(EnvironmentSettings):
     callback_host: str = Field(default="jobs-callback", validation_alias="JOBS_CALLBACK_HOST")
     callback_port: int = Field(default=12345, ge=0, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
     worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
+    scheduler_id: str = Field(default="scheduler-0", validation_alias="HOSTNAME")
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
     poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
@@ -62,6 +76,7 @@ class ServiceSettings(EnvironmentSettings):
     request_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
+    takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")
     environment: str | None = Field(default=None, validation_alias="JOBFN_ENV")
 
@@ -87,7 +102,7 @@ class ServiceSettings(EnvironmentSettings):
             raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
-    @field_validator("worker_id")
+    @field_validator("worker_id", "scheduler_id")
     @classmethod
     def _is_long_enough(cls, value: str) -> str:
         if len(value) < MIN_WORKER_ID_CHARACTERS:
