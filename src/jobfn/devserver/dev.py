@@ -1,12 +1,14 @@
-"""``jobfn dev``: PostgreSQL, the function app with reload on save, worker and callback server, until Ctrl-C."""
+"""``jobfn dev``: PostgreSQL, the function app with reload on save, and the platform side, until Ctrl-C."""
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobfn import logs
 from jobfn.database.connection import connect, shown
@@ -14,6 +16,7 @@ from jobfn.database.jobs import NewJob, enqueue
 from jobfn.database.migrate import SchemaKind, kind_of, migrate
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, saved
+from jobfn.devserver.schedules import sync_schedules
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.hosting import bind, stop_signals
@@ -70,6 +73,7 @@ async def run_dev(options: DevOptions) -> None:
             os.environ,
             database_url=database_url,
             worker_id=WORKER_ID,
+            scheduler_id=WORKER_ID,
             gateway_url=function_url,
             own_callback_url=callback_url,
             concurrency=options.concurrency,
@@ -78,7 +82,8 @@ async def run_dev(options: DevOptions) -> None:
         function = FunctionProcess(options.target, function_listener)
         await function.start()
         stack.push_async_callback(function.stop)
-        watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, stop))
+        sync = functools.partial(sync_schedules, options.target, database_url=database_url, prune=options.embedded)
+        watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, sync, stop))
         stack.push_async_callback(_cancelled, watching)
         state = DevState(
             pid=os.getpid(), database_url=database_url, function_url=function_url, callback_url=callback_url
@@ -126,24 +131,27 @@ async def _prepare(settings: ServiceSettings) -> None:
         await connection.close()
 
 
-async def _keep_running(function: FunctionProcess, folder: Path | None, stop: asyncio.Event) -> None:
-    """Restart the function app on save; say so when it ends by itself."""
+async def _keep_running(
+    function: FunctionProcess, folder: Path | None, sync: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event
+) -> None:
+    """Restart the function app on save, and bring its schedules into the database; say so when it ends by itself."""
     log = logs.get_logger("jobfn.dev")
-    if folder is None:
-        code = await function.wait()
-        if not stop.is_set():
-            stop.set()
-            raise ConfigurationError(f"the function app ended with exit code {code}; what it said stands above")
-        return
-    ended = asyncio.create_task(_say_when_ended(function, stop))
+    beside = {asyncio.create_task(sync())}
     try:
+        if folder is None:
+            code = await function.wait()
+            if not stop.is_set():
+                stop.set()
+                raise ConfigurationError(f"the function app ended with exit code {code}; what it said stands above")
+            return
+        beside.add(asyncio.create_task(_say_when_ended(function, stop)))
         async for files in saved(folder):
             log.info("saved, reloading", files=sorted(file.name for file in files))
-            ended.cancel()
+            await _cancelled(*beside)
             await function.restart()
-            ended = asyncio.create_task(_say_when_ended(function, stop))
+            beside = {asyncio.create_task(sync()), asyncio.create_task(_say_when_ended(function, stop))}
     finally:
-        ended.cancel()
+        await _cancelled(*beside)
 
 
 async def _say_when_ended(function: FunctionProcess, stop: asyncio.Event) -> None:
@@ -181,6 +189,7 @@ async def _greet(ready: asyncio.Event, options: DevOptions, settings: ServiceSet
         sys.stdout.flush()
 
 
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})
+async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -18,6 +18,7 @@ from pydantic.errors import PydanticUserError
 from jobfn.errors import InvalidPayload, MalformedRequest, TaskDefinitionError
 from jobfn.function.mismatch import names_in, refusal
 from jobfn.function.retries import Backoff, Retries
+from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import location_of, read_signature, refuse
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
@@ -37,6 +38,8 @@ class Task(Generic[P, R]):
         timeout: Seconds after which a delivery counts as failed; None for no limit.
         background: Whether a delivery is accepted at once and reported when it ends.
         retries: When a failed job is tried again.
+        schedule: When a job of it is made again and again: see ``task``.
+        tz: The schedule's time zone.
         names: Names that the payload's annotation may use beside the handler's module.
 
     Attributes:
@@ -45,6 +48,7 @@ class Task(Generic[P, R]):
         timeout: As given.
         background: As given.
         retries: As given.
+        schedule_info: The schedule as ``scheduled_jobs.schedule_info`` holds it; None for no schedule.
         takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
         takes_context: Whether the handler wants a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
@@ -64,6 +68,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         background: bool = False,
         retries: Retries = CONTRACT,
+        schedule: str | Mapping[str, Any] | None = None,
+        tz: str | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(handler, Task):  # two identifiers for one handler
@@ -78,6 +84,10 @@ class Task(Generic[P, R]):
         _check_identifier(handler, identifier)
         _check_timeout(handler, timeout)
         _check_retries(handler, retries)
+        try:
+            self.schedule_info = schedule_info(schedule, tz)
+        except ValueError as error:
+            refuse(handler, str(error))
         signature = read_signature(handler, names or {})
         self._adapter = signature.payload
         self.takes_payload = signature.payload is not None
@@ -128,6 +138,8 @@ def task(
     background: bool = False,
     max_attempts: int | None = None,
     backoff: Backoff | None = None,
+    schedule: str | Mapping[str, Any] | None = None,
+    tz: str | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Register nothing, decorate a handler: ``@task("process_invoice")``.
 
@@ -148,6 +160,11 @@ def task(
             may. Signs of life keep the job's lock meanwhile; so does ``await ctx.progress(0.4, "rendering")``.
         max_attempts: Fail for good after so many attempts. Default None: the job's own number, 25.
         backoff: How long to wait before the next attempt. Default None: the contract's ``exp(attempts)`` seconds.
+        schedule: Make a job of it, with the payload ``{}``, again and again: a cron rule (``"0 9 * * *"``, six
+            fields with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). It counts once
+            ``jobfn schedules sync`` brought it into the database; ``jobfn dev`` does that by itself. Default None:
+            no schedule.
+        tz: The time zone of ``schedule``, such as ``"Europe/Paris"``. Default None: UTC.
 
     Returns:
         A decorator that makes a ``Task``. The task can be called like the function it decorates.
@@ -163,7 +180,16 @@ def task(
     names = _names_where_called(sys._getframe(1))  # noqa: SLF001  - what pydantic does to see local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
-        return Task(identifier, handler, timeout=timeout, background=background, retries=retries, names=names)
+        return Task(
+            identifier,
+            handler,
+            timeout=timeout,
+            background=background,
+            retries=retries,
+            schedule=schedule,
+            tz=tz,
+            names=names,
+        )
 
     return decorate
 
