@@ -118,7 +118,7 @@ async def test_its_pages_answer(project: Path, spawn: Spawn, database: str) -> N
 async def test_the_function_ends_with_its_parent(project: Path, spawn: Spawn, database: str) -> None:
     """kill -9 on dev: the function's process notices and ends; no orphan keeps the port."""
     dev = await start_dev(spawn, DATABASE_URL=database)
-    (child,) = psutil.Process(dev.process.pid).children()
+    (child,) = [one for one in psutil.Process(dev.process.pid).children() if "jobfn.function" in one.cmdline()]
     dev.send(signal.SIGKILL)
     await dev.ended()
     assert psutil.wait_procs([child], timeout=10)[1] == []

@@ -27,6 +27,7 @@ async def sync_schedules(target: str, *, database_url: str | None, prune: bool) 
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
+        process_group=0,  # Ctrl-C in a terminal is for the parent, which ends this one
     )
     try:
         said, complaint = await process.communicate()
