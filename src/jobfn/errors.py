@@ -6,7 +6,8 @@
     ├── ConfigurationError          the user's settings or files are wrong: exit code 2, one line
     │   ├── TaskDefinitionError     a @task that cannot work, named by file and line
     │   ├── InvalidSchedule         a schedule that says no time, or an impossible one
-    │   └── LoadError               a functions file or module that cannot be loaded
+    │   ├── LoadError               a functions file or module that cannot be loaded
+    │   └── BlueprintError          a blueprint, or a trigger in it, that cannot work
     ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
     ├── RetryLater                  a handler's word: not now, try this job again after so long
     ├── RequestError                a request's sender is at fault; carries the HTTP status
@@ -70,6 +71,8 @@ class RetryLater(JobfnError):
             raise ValueError(f"RetryLater(seconds={seconds!r}): give a finite number of seconds, 0 or more")
         super().__init__(message)
         self.seconds = float(seconds)
+class BlueprintError(ConfigurationError):
+    """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
 
 
 class RequestError(JobfnError):

@@ -1,0 +1,186 @@
+"""What a trigger's function does, in PL/pgSQL: for each row, or once for all rows of a statement.
+
+Pure. ``sql.py`` wraps it into a function; ``expressions.py`` has the payloads and conditions inside it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from jobfn.triggers.expressions import (
+    INDENT,
+    TRIGGER_ROWS,
+    Lines,
+    Rows,
+    firing_condition,
+    indented,
+    needs_both_rows,
+    payload,
+    row_of,
+)
+from jobfn.triggers.node import DataJobTrigger, Event
+from jobfn.triggers.quoting import quote_literal
+from jobfn.triggers.table import AddJob, JobsSchema, Table
+
+#: The transition tables: the rows of a statement as they are now, and as they were.
+NEW_ROWS: Final = "jobfn_new_rows"
+OLD_ROWS: Final = "jobfn_old_rows"
+
+_UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+def function_body(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, each_statement: bool) -> str:
+    """The body of a node's trigger function, from ``begin`` to ``end``."""
+    bodies: list[tuple[Event, Lines]] = []
+    for event in node.events:
+        if not each_statement:
+            bodies.append((event, _add_row(node, table, jobs, event)))
+        elif node.job_key is not None:
+            bodies.append((event, _upsert_last(node, table, jobs, event)))
+        else:
+            bodies.append((event, _insert_all(node, table, jobs, event)))
+    return "\n".join(["begin", *indented([*_by_event(bodies), "return null;"]), "end"])
+
+
+def _by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:
+    """Events that do the same share it."""
+    groups: list[tuple[list[Event], Lines]] = []
+    for event, body in bodies:
+        shared = next((events for events, other in groups if other == body), None)
+        if shared is not None:
+            shared.append(event)
+        else:
+            groups.append(([event], body))
+    if len(groups) == 1:
+        return groups[0][1]
+    lines: Lines = []
+    for index, (events, body) in enumerate(groups):
+        word = "if" if index == 0 else "elsif"
+        test = " or ".join(f"tg_op = {quote_literal(event)}" for event in events)
+        lines += [f"{word} {test} then", *indented(body)]
+    return [*lines, "end if;"]
+
+
+def _add_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    call = _add_job(node, jobs, payload(node, table, event, TRIGGER_ROWS))
+    return [f"perform {call[0]}", *call[1:-1], f"{call[-1]};"]
+
+
+def _insert_all(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """One job for each row. Asked first whether there is one: an INSERT of no rows would wake every worker."""
+    source = _Source(node, table, event, numbered=False)
+    columns = "database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority"
+    values: list[Lines] = [
+        [f"(select {jobs.sql}.session_claim('jwt.claims.database_id'))"],
+        [f"(select {jobs.sql}.session_claim('jwt.claims.user_id'))"],
+        [quote_literal(node.task_identifier)],
+        payload(node, table, event, source.rows),
+        [quote_literal(node.queue_name) if node.queue_name is not None else "null"],
+        [_run_at(node)],
+        [str(node.max_attempts)],
+        [str(node.priority)],
+    ]
+    insert = [
+        f"insert into {jobs.sql}.jobs (",
+        f"{INDENT}{columns}",
+        ")",
+        "select",
+        *indented(_separated(values)),
+        *source.from_where(),
+        *([f"order by {source.number}"] if source.number is not None else []),
+    ]
+    insert[-1] += ";"
+    return ["if exists (", *indented(["select", *source.from_where()]), ") then", *indented(insert), "end if;"]
+
+
+def _upsert_last(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """With a key, every row would replace the job of the row before it: what stays is the last one's."""
+    source = _Source(node, table, event, numbered=True)
+    call = _add_job(node, jobs, ["jobfn_last.payload"])
+    sent = payload(node, table, event, source.rows)
+    sent[-1] += " as payload"
+    select = ["select", *indented(sent), *source.from_where(), f"order by {source.number} desc", "limit 1"]
+    return [f"perform {call[0]}", *call[1:], "from (", *indented(select), ") as jobfn_last;"]
+
+
+def _add_job(node: DataJobTrigger, jobs: JobsSchema, sent: Lines) -> Lines:
+    """A call of ``add_job`` in the form that the schema has, every argument by its name (contract, section 3)."""
+    arguments: list[Lines] = []
+    if jobs.add_job is AddJob.TENANT:
+        arguments.append(_tenant(needed=jobs.needs_tenant))
+    arguments.append([f"identifier := {quote_literal(node.task_identifier)}"])
+    arguments.append([f"payload := {sent[0]}", *sent[1:]])
+    if node.job_key is not None:
+        arguments.append([f"job_key := {quote_literal(node.job_key)}"])
+    if node.queue_name is not None:
+        arguments.append([f"queue_name := {quote_literal(node.queue_name)}"])
+    if node.run_at_delay is not None:
+        arguments.append([f"run_at := {_run_at(node)}"])
+    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
+    return [f"{jobs.sql}.add_job(", *indented(_separated(arguments)), ")"]
+
+
+def _tenant(*, needed: bool) -> Lines:
+    """The session's tenant. What is no UUID counts as none; the nil UUID says none where the table wants one."""
+    setting = "current_setting('jwt.claims.database_id', true)"
+    tenant = f"case when {setting} ~ {quote_literal(_UUID_PATTERN)} then {setting}::uuid end"
+    if not needed:
+        return [f"db_id := {tenant}"]
+    return ["db_id := coalesce(", f"{INDENT}{tenant},", f"{INDENT}'{_NIL_UUID}'::uuid", ")"]
+
+
+def _run_at(node: DataJobTrigger) -> str:
+    return f"now() + {quote_literal(node.run_at_delay)}::interval" if node.run_at_delay is not None else "now()"
+
+
+def _separated(items: Sequence[Lines]) -> Lines:
+    lines: Lines = []
+    for index, item in enumerate(items):
+        lines += item
+        if index < len(items) - 1:
+            lines[-1] += ","
+    return lines
+
+
+class _Source:
+    """The changed rows of a statement as a FROM clause, for one event.
+
+    PostgreSQL writes the rows before and after an UPDATE into two tables, in the same order: the n-th of one is the
+    n-th of the other. They are paired by that number, since even a primary key may change.
+    """
+
+    def __init__(self, node: DataJobTrigger, table: Table, event: Event, *, numbered: bool) -> None:
+        self._n, self._row = _free("jobfn_n", table), _free("jobfn_row", table)
+        new, old = _free("jobfn_new", table), _free("jobfn_old", table)
+        self._has_whole_row = node.payload_strategy == "row" or node.include_old
+        self._numbered = numbered or needs_both_rows(node, event)
+        self._main, self._rows = (old, OLD_ROWS) if row_of(event) == "OLD" else (new, NEW_ROWS)
+        self._before = old if needs_both_rows(node, event) else None
+        self.number = f"{self._main}.{self._n}" if self._numbered else None
+        self.rows = Rows(names={"NEW": new, "OLD": old}, whole={"NEW": self._whole(new), "OLD": self._whole(old)})
+        self._fires = firing_condition(node, table, event, self.rows)
+
+    def from_where(self) -> Lines:
+        """``from ... where ...``."""
+        lines = self._from("from ", self._rows, self._main)
+        if self._before is not None:
+            lines += self._from("join ", OLD_ROWS, self._before)
+            lines[-1] += f" using ({self._n})"
+        return [*lines, *([f"where {self._fires}"] if self._fires is not None else [])]
+
+    def _from(self, word: str, rows: str, alias: str) -> Lines:
+        if not self._numbered:
+            return [f"{word}{rows} as {alias}"]
+        columns = [f"row_number() over () as {self._n}", f"{alias}.*"]
+        columns += [f"{alias} as {self._row}"] if self._has_whole_row else []
+        return [f"{word}(", f"{INDENT}select {', '.join(columns)}", f"{INDENT}from {rows} as {alias}", f") as {alias}"]
+
+    def _whole(self, alias: str) -> str:
+        return f"to_json({alias}.{self._row})" if self._numbered else f"to_json({alias})"
+
+
+def _free(name: str, table: Table) -> str:
+    """A name that no column has: a column would be found before the row."""
+    while table.column(name) is not None:
+        name += "_"
+    return name

@@ -1,0 +1,190 @@
+"""Compare what blueprints say with what the database has, and bring it there (contract, section 4).
+
+``plan_triggers`` looks and changes nothing; ``apply_triggers`` and ``drop_triggers`` look again under a lock and
+change in the same transaction, so that what they change is what they saw. Only objects that carry jobfn's mark are
+ever changed or dropped, and only on the tables that are named.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from jobfn.errors import BlueprintError, DatabaseError
+from jobfn.triggers.blueprint import TableTriggers
+from jobfn.triggers.catalog import read_jobs_schema, read_tables
+from jobfn.triggers.changes import NodeChange, compare, dropping
+from jobfn.triggers.existing import read_existing
+from jobfn.triggers.resolve import resolve
+from jobfn.triggers.sql import NodeSql, generate
+from jobfn.triggers.table import JobsSchema, Table
+from jobfn.triggers.verify import verify
+
+#: How long to wait for a table that somebody works on: meanwhile everyone else waits behind us.
+LOCK_SECONDS: Final = 10
+#: One apply at a time in a database; the number after that of the migrations.
+_ADVISORY_LOCK: Final = 456568465
+_SETTINGS: Final = {"search_path": "pg_catalog", "lock_timeout": f"{LOCK_SECONDS}s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stands between the blueprints and the database.
+
+    Attributes:
+        changes: One for each trigger of a blueprint, and for each that is to go.
+        notices: What is allowed and perhaps not meant.
+    """
+
+    changes: tuple[NodeChange, ...]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> tuple[NodeChange, ...]:
+        """The changes that change something."""
+        return tuple(change for change in self.changes if change.statements)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What ``apply`` runs, in order."""
+        ordered = sorted(
+            (statement for change in self.changes for statement in change.statements), key=lambda s: s.step
+        )
+        return tuple(statement.sql for statement in ordered)
+
+
+async def plan_triggers(
+    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
+) -> Plan:
+    """Compare blueprints with the database.
+
+    Args:
+        connection: Its role must be able to read the catalog, nothing more.
+        tables: The tables and the triggers they are to have.
+        jobs_schema: Where jobs go, and where the triggers' functions live.
+
+    Raises:
+        BlueprintError: A table or a column is not there, or a parameter makes no sense for it.
+        SchemaError: There is no jobs schema.
+        DatabaseError: PostgreSQL could not be asked.
+    """
+    async with _session(connection):
+        return await _plan(connection, tables, jobs_schema)
+
+
+async def apply_triggers(
+    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
+) -> Plan:
+    """Give the tables the triggers that the blueprints say, in one transaction. Doing it twice changes nothing.
+
+    Triggers that jobfn made on one of these tables and that are not among ``tables`` any more are dropped.
+
+    Args:
+        connection: Its role must own the tables, or have TRIGGER on them, and may create in the jobs schema. The
+            triggers enqueue with its rights.
+        tables: As for ``plan_triggers``.
+        jobs_schema: As for ``plan_triggers``.
+
+    Returns:
+        What was changed.
+
+    Raises:
+        BlueprintError, SchemaError: As ``plan_triggers``.
+        DatabaseError: PostgreSQL refused it, or a table stayed locked for ``LOCK_SECONDS``. Nothing was changed.
+    """
+    async with _session(connection, exclusive=True):
+        plan = await _plan(connection, tables, jobs_schema)
+        await _run(connection, plan)
+    return plan
+
+
+async def drop_triggers(
+    connection: "asyncpg.Connection[Any]",
+    tables: Sequence[tuple[str, str]] | None,
+    *,
+    jobs_schema: str = "app_jobs",
+    dry_run: bool = False,
+) -> Plan:
+    """Remove what jobfn made: on these tables, given as schema and name, or on every table (None).
+
+    Raises:
+        BlueprintError, SchemaError, DatabaseError: As ``apply_triggers``.
+    """
+    async with _session(connection, exclusive=not dry_run):
+        jobs = await read_jobs_schema(connection, jobs_schema)
+        found = await read_tables(connection, tables, jobs) if tables is not None else None
+        existing = await read_existing(connection, jobs, None if found is None else list(found))
+        plan = Plan(tuple(dropping(existing)))
+        if not dry_run:
+            await _run(connection, plan)
+    return plan
+
+
+async def generate_sql(
+    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
+) -> tuple[list[NodeSql], list[str]]:
+    """The SQL of every trigger, and notices. Arguments and errors as ``plan_triggers``."""
+    async with _session(connection):
+        jobs = await read_jobs_schema(connection, jobs_schema)
+        nodes, _, notices = await _generate(connection, tables, jobs)
+    return nodes, notices
+
+
+async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> Plan:
+    jobs = await read_jobs_schema(connection, jobs_schema)
+    nodes, found, notices = await _generate(connection, tables, jobs)
+    existing = await read_existing(connection, jobs, list(found), nodes)
+    return Plan(tuple(compare(nodes, existing)), (*notices, *existing.notices()))
+
+
+async def _generate(
+    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs: JobsSchema
+) -> tuple[list[NodeSql], dict[int, Table], list[str]]:
+    names = [(table.schema, table.table) for table in tables]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise BlueprintError(f"table {'.'.join(twice)} is named twice: put its triggers together")
+    found = await read_tables(connection, names, jobs)
+    nodes: list[NodeSql] = []
+    notices: list[str] = []
+    for wanted, table in zip(tables, found.values(), strict=True):
+        positions: Counter[str] = Counter()
+        for node in wanted.triggers:
+            notices += [f"table {table.label}, {node.task_identifier}: {notice}" for notice in resolve(node, table)]
+            await verify(connection, node, table)
+            nodes.append(generate(node, table, jobs, position=positions[node.task_identifier]))
+            positions[node.task_identifier] += 1
+    return nodes, found, notices
+
+
+async def _run(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:
+    for statement in plan.statements:
+        await connection.execute(statement)
+
+
+@contextlib.asynccontextmanager
+async def _session(connection: "asyncpg.Connection[Any]", *, exclusive: bool = False) -> AsyncIterator[None]:
+    """A transaction in which names mean PostgreSQL's own first, whatever the role's search path is."""
+    try:
+        async with connection.transaction():
+            before = {name: await connection.fetchval("select current_setting($1)", name) for name in _SETTINGS}
+            for name, value in _SETTINGS.items():
+                await connection.execute("select set_config($1, $2, true)", name, value)
+            if exclusive:
+                await connection.execute("select pg_advisory_xact_lock($1::bigint)", _ADVISORY_LOCK)
+            yield
+            for name, value in before.items():  # the transaction may be the caller's own
+                await connection.execute("select set_config($1, $2, true)", name, value)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseError(
+            f"this role may not do that: {error}. Use the tables' owner, with the right to create in the jobs schema"
+        ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise DatabaseError(
+            f"a table stayed locked for {LOCK_SECONDS} s by somebody's work: {error}. Nothing was changed; try again"
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseError(f"PostgreSQL refused it, nothing was changed: {error}") from error

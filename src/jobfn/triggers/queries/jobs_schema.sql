@@ -1,0 +1,19 @@
+-- $1: the jobs schema's name. Whether it is there, and how jobs get into it.
+select
+    to_regclass(format('%I.jobs', $1::text)) is not null as has_jobs,
+    to_regclass(format('%I.jobfn_migrations', $1::text)) is not null
+        and to_regprocedure(format('%I.session_claim(text)', $1::text)) is not null as is_ours,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and p.proargnames[1] = 'identifier'
+    ) as by_identifier,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and p.proargnames[1] = 'db_id'
+    ) as by_tenant,
+    exists (
+        select from pg_attribute a
+        where a.attrelid = to_regclass(format('%I.jobs', $1::text)) and a.attname = 'database_id' and a.attnotnull
+    ) as needs_tenant
