@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import db, enqueue, run_verbs, schedules
+from jobfn.cli import db, enqueue, run_verbs, schedules, triggers
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
@@ -30,6 +30,7 @@ run_verbs.add_to(app)
 enqueue.add_to(app)
 app.add_typer(db.app, name="db")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(triggers.app, name="triggers")
 
 
 def _show_version(wanted: bool) -> None:

@@ -78,6 +78,10 @@ def dev_command(
     enqueue: Annotated[
         tuple[str, str] | None, typer.Option(metavar="TASK JSON", help="Add this job once everything runs.")
     ] = None,
+    blueprint: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Apply its triggers now and on save. May be given several times."),
+    ] = None,
 ) -> None:
     """Run everything: PostgreSQL, function app, worker, callback server, scheduler, with reload on save."""
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
@@ -94,5 +98,6 @@ def dev_command(
         concurrency=concurrency,
         reload=reload,
         enqueue=enqueue,
+        blueprints=tuple(blueprint or ()),
     )
     in_loop(run_dev(options))

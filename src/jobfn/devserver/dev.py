@@ -14,6 +14,7 @@ from jobfn import logs
 from jobfn.database.connection import connect, shown
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.database.migrate import SchemaKind, kind_of, migrate
+from jobfn.devserver.blueprints import apply_blueprints, follow_blueprints
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, saved
 from jobfn.devserver.schedules import sync_schedules
@@ -21,6 +22,7 @@ from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.hosting import bind, stop_signals
 from jobfn.service import run_service
+from jobfn.triggers.blueprint import load_blueprints
 from jobfn.worker.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -41,6 +43,7 @@ class DevOptions:
         concurrency: Requests at a time; None for the settings'.
         reload: Whether a saved file restarts the function app.
         enqueue: A task and its payload, JSON, to add once everything runs.
+        blueprints: Files whose triggers are applied at the start and whenever a file is saved.
     """
 
     target: str
@@ -52,6 +55,7 @@ class DevOptions:
     concurrency: int | None = None
     reload: bool = True
     enqueue: tuple[str, str] | None = None
+    blueprints: tuple[Path, ...] = ()
 
 
 async def run_dev(options: DevOptions) -> None:
@@ -62,6 +66,7 @@ async def run_dev(options: DevOptions) -> None:
         DatabaseError: The given database cannot be reached or brought up to date.
     """
     folder = _folder_of(options)
+    load_blueprints(options.blueprints)  # what is wrong with the files themselves is said before anything starts
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
@@ -79,12 +84,16 @@ async def run_dev(options: DevOptions) -> None:
             concurrency=options.concurrency,
         )
         await _prepare(settings)
+        await apply_blueprints(options.blueprints, settings)
         function = FunctionProcess(options.target, function_listener)
         await function.start()
         stack.push_async_callback(function.stop)
         sync = functools.partial(sync_schedules, options.target, database_url=database_url, prune=options.embedded)
         watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, sync, stop))
         stack.push_async_callback(_cancelled, watching)
+        if options.blueprints and options.reload:
+            following = asyncio.create_task(follow_blueprints(options.blueprints, folder, settings))
+            stack.push_async_callback(_cancelled, following)
         state = DevState(
             pid=os.getpid(), database_url=database_url, function_url=function_url, callback_url=callback_url
         )

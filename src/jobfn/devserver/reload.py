@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from jobfn import logs
@@ -79,4 +79,16 @@ async def saved(folder: Path) -> AsyncIterator[set[Path]]:
     from watchfiles import PythonFilter, awatch  # noqa: PLC0415  - only where reload is wanted
 
     async for changes in awatch(folder, watch_filter=PythonFilter(), debounce=200, step=50):
+        yield {Path(path) for _, path in changes}
+
+
+async def files_saved(files: Collection[Path]) -> AsyncIterator[set[Path]]:
+    """Whenever one of these files changes: which. Their folders are watched, since editors put new files in place."""
+    from watchfiles import awatch  # noqa: PLC0415  - only where reload is wanted
+
+    wanted = {file.resolve() for file in files}
+    folders = {file.parent for file in wanted}
+    async for changes in awatch(
+        *folders, watch_filter=lambda _, path: Path(path) in wanted, debounce=200, step=50, recursive=False
+    ):
         yield {Path(path) for _, path in changes}

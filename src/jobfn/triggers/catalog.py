@@ -55,7 +55,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
 
 
 async def read_tables(
-    connection: "asyncpg.Connection[Any]", names: Sequence[tuple[str, str]], jobs: JobsSchema
+    connection: "asyncpg.Connection[Any]", names: Sequence[tuple[str, str]], jobs_schema: str
 ) -> dict[int, Table]:
     """The tables of these schemas and names, by oid and in this order.
 
@@ -69,7 +69,7 @@ async def read_tables(
             raise BlueprintError(await _not_there(connection, schema, name))
         if found[schema, name]["kind"] not in _TABLE_KINDS:
             raise BlueprintError(f"{label_of(schema, name)} is no table, so its rows have no triggers")
-        if schema == jobs.name:
+        if schema == jobs_schema:
             raise BlueprintError(
                 f"table {label_of(schema, name)} belongs to the jobs themselves: its jobs would never end"
             )

@@ -112,6 +112,8 @@ def _node_change(node: NodeSql, existing: Existing) -> tuple[NodeChange, Existin
     statements: list[Statement] = []
     if function is None or not _is_up_to_date(function, node):
         statements.append(Statement(Step.FUNCTION, f"{node.function.create}\n{node.function.comment}"))
+    elif function.mark != node.function.mark:
+        statements.append(Statement(Step.FUNCTION, node.function.comment))  # other parameters, to the same effect
     for trigger in node.triggers:
         there = existing.trigger(node.table.schema, node.table.name, trigger.name)
         statements += _trigger_statements(node, trigger, there)

@@ -7,7 +7,7 @@ ever changed or dropped, and only on the tables that are named.
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +17,12 @@ from jobfn.errors import BlueprintError, DatabaseError
 from jobfn.triggers.blueprint import TableTriggers
 from jobfn.triggers.catalog import read_jobs_schema, read_tables
 from jobfn.triggers.changes import NodeChange, compare, dropping
+from jobfn.triggers.check import Mismatch, Schema, check
 from jobfn.triggers.existing import read_existing
-from jobfn.triggers.resolve import resolve
+from jobfn.triggers.node import DataJobTrigger
+from jobfn.triggers.resolve import place, resolve
 from jobfn.triggers.sql import NodeSql, generate
-from jobfn.triggers.table import JobsSchema, Table
+from jobfn.triggers.table import JobsSchema, Table, label_of
 from jobfn.triggers.verify import verify
 
 #: How long to wait for a table that somebody works on: meanwhile everyone else waits behind us.
@@ -115,7 +117,7 @@ async def drop_triggers(
     """
     async with _session(connection, exclusive=not dry_run):
         jobs = await read_jobs_schema(connection, jobs_schema)
-        found = await read_tables(connection, tables, jobs) if tables is not None else None
+        found = await read_tables(connection, tables, jobs_schema) if tables is not None else None
         existing = await read_existing(connection, jobs, None if found is None else list(found))
         plan = Plan(tuple(dropping(existing)))
         if not dry_run:
@@ -125,39 +127,79 @@ async def drop_triggers(
 
 async def generate_sql(
     connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
-) -> tuple[list[NodeSql], list[str]]:
+) -> tuple[list[NodeSql], tuple[str, ...]]:
     """The SQL of every trigger, and notices. Arguments and errors as ``plan_triggers``."""
     async with _session(connection):
         jobs = await read_jobs_schema(connection, jobs_schema)
-        nodes, _, notices = await _generate(connection, tables, jobs)
-    return nodes, notices
+        fitting = await _fit(connection, tables, jobs_schema)
+    return fitting.sql(jobs), fitting.notices
+
+
+async def check_triggers(
+    connection: "asyncpg.Connection[Any]",
+    tables: Sequence[TableTriggers],
+    tasks: Mapping[str, Schema],
+    *,
+    jobs_schema: str = "app_jobs",
+) -> tuple[list[Mismatch], tuple[str, ...]]:
+    """Compare what every trigger will send with what the tasks take. Nothing need be deployed, not even a jobs schema.
+
+    Args:
+        connection: As for ``plan_triggers``.
+        tables: As for ``plan_triggers``.
+        tasks: The JSON Schema of each task's payload, by task identifier.
+        jobs_schema: As for ``plan_triggers``.
+
+    Returns:
+        The mismatches, and notices.
+
+    Raises:
+        BlueprintError, DatabaseError: As ``plan_triggers``.
+    """
+    async with _session(connection):
+        fitting = await _fit(connection, tables, jobs_schema)
+    return [mismatch for node, table in fitting.nodes for mismatch in check(node, table, tasks)], fitting.notices
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """Nodes that fit their tables."""
+
+    tables: dict[int, Table]
+    nodes: tuple[tuple[DataJobTrigger, Table], ...]
+    notices: tuple[str, ...]
+
+    def sql(self, jobs: JobsSchema) -> list[NodeSql]:
+        positions: Counter[tuple[str, str]] = Counter()
+        found: list[NodeSql] = []
+        for node, table in self.nodes:
+            key = (table.sql, node.task_identifier)
+            found.append(generate(node, table, jobs, position=positions[key]))
+            positions[key] += 1
+        return found
+
+
+async def _fit(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> _Fitting:
+    """Look at every node beside its table; the first that does not fit is an error."""
+    names = [(table.schema, table.table) for table in tables]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise BlueprintError(f"table {label_of(*twice)} is named twice: put its triggers together")
+    found = await read_tables(connection, names, jobs_schema)
+    nodes = [(node, table) for wanted, table in zip(tables, found.values(), strict=True) for node in wanted.triggers]
+    notices: list[str] = []
+    for node, table in nodes:
+        notices += [f"{place(table.label, node)}: {notice}" for notice in resolve(node, table)]
+        await verify(connection, node, table)
+    return _Fitting(found, tuple(nodes), tuple(notices))
 
 
 async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> Plan:
     jobs = await read_jobs_schema(connection, jobs_schema)
-    nodes, found, notices = await _generate(connection, tables, jobs)
-    existing = await read_existing(connection, jobs, list(found), nodes)
-    return Plan(tuple(compare(nodes, existing)), (*notices, *existing.notices()))
-
-
-async def _generate(
-    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs: JobsSchema
-) -> tuple[list[NodeSql], dict[int, Table], list[str]]:
-    names = [(table.schema, table.table) for table in tables]
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise BlueprintError(f"table {'.'.join(twice)} is named twice: put its triggers together")
-    found = await read_tables(connection, names, jobs)
-    nodes: list[NodeSql] = []
-    notices: list[str] = []
-    for wanted, table in zip(tables, found.values(), strict=True):
-        positions: Counter[str] = Counter()
-        for node in wanted.triggers:
-            notices += [f"table {table.label}, {node.task_identifier}: {notice}" for notice in resolve(node, table)]
-            await verify(connection, node, table)
-            nodes.append(generate(node, table, jobs, position=positions[node.task_identifier]))
-            positions[node.task_identifier] += 1
-    return nodes, found, notices
+    fitting = await _fit(connection, tables, jobs_schema)
+    wanted = fitting.sql(jobs)
+    existing = await read_existing(connection, jobs, list(fitting.tables), wanted)
+    return Plan(tuple(compare(wanted, existing)), (*fitting.notices, *existing.notices()))
 
 
 async def _run(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:
