@@ -1,58 +1,10 @@
-"""A platform side that runs in the test's loop, and functions for it to call."""
-
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+"""What the platform side's tests share: a function that records."""
 
 import pytest
 
-from jobfn.hosting import bind
-from jobfn.service import run_service
-from jobfn.worker.settings import ServiceSettings
-from support import LOOPBACK, WORKER, RecordingFunction, Service, StartService
+from support import RecordingFunction
 
 
 @pytest.fixture
 def function() -> RecordingFunction:
     return RecordingFunction()
-
-
-@pytest.fixture
-async def start_service(database: str) -> AsyncIterator[StartService]:
-    """Run worker and callback server on ``database`` (or another); settings by field name."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(gateway_url: str, **settings: object) -> Service:
-            listener = bind(LOOPBACK, 0)
-            callback_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback"
-            values: dict[str, object] = {
-                "database_url": database,
-                "gateway_url": gateway_url,
-                "own_callback_url": callback_url,
-                "worker_id": WORKER,
-                "report_grace_seconds": 0.0,
-                "shutdown_seconds": 5.0,
-            }
-            stop, started = asyncio.Event(), asyncio.Event()
-            running = asyncio.create_task(
-                run_service(
-                    ServiceSettings.from_environ({}, **(values | settings)),
-                    stop,
-                    listener=listener,
-                    started=started.set,
-                )
-            )
-            starting = asyncio.create_task(started.wait())
-            await asyncio.wait({running, starting}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                starting.cancel()
-                running.result()
-
-            async def end() -> None:
-                stop.set()
-                await running
-
-            stack.push_async_callback(end)
-            return Service(callback_url, end)
-
-        yield start
