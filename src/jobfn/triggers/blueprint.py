@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobfn.errors import BlueprintError
-from jobfn.triggers.conditions import Comparison
+from jobfn.triggers.conditions import CONDITION_KINDS, Comparison
 from jobfn.triggers.documents import read_document
 from jobfn.triggers.node import NODE_TYPES, DataJobTrigger
 from jobfn.triggers.quoting import name_problem
@@ -188,7 +188,9 @@ def _problem(error: ValidationError) -> str:
         return f"{prefix}unknown parameter {shown(where[-1])}{nearest(where[-1], known)}"
     if first["type"] == "missing":
         return f"{'' if len(where) == 1 else f'{parameter}: '}{where[-1]} is missing"
+    if first["type"] != "value_error":  # pydantic's own, which begin with a capital
+        message = message[0].lower() + message[1:]
     given = first["input"]
     shown_input = f", not {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
-    inner = f" {where[-1]}:" if len(where) > 1 and not where[-1].isdecimal() and where[-1] != parameter else ""
-    return f"{parameter}:{inner} {message[0].lower()}{message[1:]}{shown_input if 'should' in message else ''}"
+    inner = [part for part in where[1:] if not part.isdecimal() and part not in CONDITION_KINDS]
+    return f"{': '.join([parameter, *inner[-1:]])}: {message}{shown_input if 'should' in message else ''}"

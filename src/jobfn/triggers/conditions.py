@@ -24,6 +24,8 @@ Operator = Literal["=", "!=", ">", "<", ">=", "<=", "LIKE", "NOT LIKE", "IS NULL
 
 WITHOUT_VALUE = frozenset({"IS NULL", "IS NOT NULL"})
 PATTERNS = frozenset({"LIKE", "NOT LIKE"})
+#: What pydantic puts into an error's place beside names and numbers.
+CONDITION_KINDS = frozenset({"comparison", "AND", "OR", "NOT"})
 
 
 def _storable(text: str) -> str:
@@ -40,8 +42,9 @@ def _nameable(name: str) -> str:
     return name
 
 
-#: Text that PostgreSQL can hold.
-StorableText = Annotated[str, AfterValidator(_storable)]
+#: Refuses text that PostgreSQL cannot hold.
+Storable = AfterValidator(_storable)
+StorableText = Annotated[str, Storable]
 #: A name that PostgreSQL can have.
 Name = Annotated[str, AfterValidator(_nameable)]
 

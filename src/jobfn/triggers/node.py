@@ -15,6 +15,7 @@ from jobfn.triggers.conditions import (
     ComparisonValue,
     Condition,
     Name,
+    Storable,
     StorableText,
     comparisons,
 )
@@ -78,7 +79,7 @@ class DataJobTrigger(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task_identifier: StorableText = Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS)
+    task_identifier: Annotated[str, Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS), Storable]
     payload_strategy: Strategy = "row_id"
     payload_fields: _ColumnNames | None = None
     payload_custom: dict[StorableText, Name] | None = Field(default=None, min_length=1)
@@ -89,10 +90,10 @@ class DataJobTrigger(BaseModel):
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     include_old: bool = Field(default=False, strict=True)
     include_meta: bool = Field(default=False, strict=True)
-    job_key: StorableText | None = Field(default=None, min_length=1, max_length=512)
-    queue_name: StorableText | None = Field(default=None, min_length=1, max_length=126)
+    job_key: Annotated[str, Field(min_length=1, max_length=512), Storable] | None = None
+    queue_name: Annotated[str, Field(min_length=1, max_length=126), Storable] | None = None
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
-    run_at_delay: StorableText | None = Field(default=None, min_length=1)
+    run_at_delay: Annotated[str, Field(min_length=1), Storable] | None = None
     max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
 
     @model_validator(mode="before")

@@ -311,7 +311,7 @@ async def test_rows_change_and_handlers_are_called(
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.file)
 async def test_the_same_jobs_on_a_schema_of_the_platform_s(example: Example, platform_shop: Shop) -> None:
-    """Where there is only add_job, with or without a tenant, the same blueprint makes the same jobs for the session's."""
+    """With add_job alone, of either form, the same blueprint makes the same jobs, for the session's tenant."""
     blueprint = load_blueprints([BLUEPRINTS / example.file])
     await apply_triggers(platform_shop.connection, blueprint.tables)
     await platform_shop.run(f"set jwt.claims.database_id = '{TENANT}'", *example.statements)

@@ -1,0 +1,209 @@
+"""What a DataJobTrigger may say, and what is refused before anybody looks at a table."""
+
+from typing import Any, cast
+
+import pytest
+
+from jobfn.errors import BlueprintError
+from jobfn.triggers import DataJobTrigger
+from jobfn.triggers.blueprint import parse_node
+
+EVERYTHING = {
+    "task_identifier": "email:send",
+    "payload_strategy": "custom",
+    "payload_custom": {"key": "column"},
+    "events": ["UPDATE"],
+    "conditions": {"AND": [{"field": "a", "op": "IS NULL"}, {"NOT": {"field": "b", "op": ">", "value": 3}}]},
+    "include_old": True,
+    "include_meta": True,
+    "job_key": "k",
+    "queue_name": "q",
+    "priority": -1,
+    "run_at_delay": "1 minute",
+    "max_attempts": 1,
+}
+
+
+def test_the_defaults_are_the_contract_s() -> None:
+    """With a task alone: row_id, on INSERT and UPDATE, priority 0, 25 attempts, and nothing else."""
+    assert DataJobTrigger(task_identifier="t").model_dump() == {
+        "task_identifier": "t",
+        "payload_strategy": "row_id",
+        "payload_fields": None,
+        "payload_custom": None,
+        "events": ("INSERT", "UPDATE"),
+        "watch_fields": None,
+        "condition_field": None,
+        "condition_value": None,
+        "conditions": None,
+        "include_old": False,
+        "include_meta": False,
+        "job_key": None,
+        "queue_name": None,
+        "priority": 0,
+        "run_at_delay": None,
+        "max_attempts": 25,
+    }
+
+
+def test_every_parameter_is_kept() -> None:
+    """What differs from the defaults can be read back, as it was written."""
+    node = parse_node(EVERYTHING, "here")
+    assert node.parameters() == EVERYTHING | {
+        "conditions": [{"AND": [{"field": "a", "op": "IS NULL"}, {"NOT": {"field": "b", "op": ">", "value": "3"}}]}]
+    }
+    assert parse_node(node.parameters(), "here") == node
+
+
+def test_null_means_not_given() -> None:
+    """A null, as JSON has it for what is absent, leaves the default."""
+    given = dict.fromkeys(DataJobTrigger.model_fields) | {"task_identifier": "t"}
+    assert parse_node(given, "here") == DataJobTrigger(task_identifier="t")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [(["DELETE", "INSERT"], ("INSERT", "DELETE")), (["UPDATE", "UPDATE"], ("UPDATE",))],
+)
+def test_the_order_of_events_means_nothing(events: list[str], expected: tuple[str, ...]) -> None:
+    """Events come out in one order, each once."""
+    assert parse_node({"task_identifier": "t", "events": events}, "here").events == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("open", "open"), (True, "true"), (False, "false"), (7, "7"), (2.5, "2.5")]
+)
+def test_a_condition_s_value_is_text_for_postgresql_to_read(value: object, expected: str) -> None:
+    """Numbers and truth values may be written as such; they are cast to the column's type."""
+    node = parse_node({"task_identifier": "t", "condition_field": "c", "condition_value": value}, "here")
+    assert node.condition_value == expected
+
+
+def task(**parameters: object) -> dict[str, Any]:
+    return {"task_identifier": "t", **parameters}
+
+
+def comparison(**parts: object) -> dict[str, Any]:
+    return task(events=["UPDATE"], conditions=[{"field": "c", "op": "=", **parts}])
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({}, "task_identifier is missing"),
+        (task(task_identifier=""), "task_identifier: string should have at least 1 character"),
+        (task(task_identifier="x" * 127), "task_identifier: string should have at most 126 characters"),
+        (task(task_identifier=7), "task_identifier: input should be a valid string, not 7"),
+        (task(task_identifier="a\0b"), "task_identifier: PostgreSQL holds no NUL character"),
+        (task(task_identifier="\ud800"), "task_identifier: input should be a valid string"),
+        (task(task_id="t"), "unknown parameter task_id (nearest: task_identifier)"),
+        (task(watch_feilds=["a"]), "unknown parameter watch_feilds (nearest: watch_fields)"),
+        (task(zzz=1), "unknown parameter zzz"),
+        (task(payload_strategy="rows"), "payload_strategy: input should be 'row_id', 'row', 'fields' or 'custom'"),
+        (task(payload_strategy="fields"), "payload_fields: missing"),
+        (task(payload_strategy="fields", payload_fields=[]), "payload_fields: "),
+        (task(payload_strategy="fields", payload_fields="id"), "payload_fields: "),
+        (task(payload_strategy="fields", payload_fields=["a", "b", "a"]), "payload_fields: 'a' is there twice"),
+        (task(payload_strategy="fields", payload_fields=[""]), "payload_fields: a name has at least one character"),
+        (task(payload_strategy="fields", payload_fields=["ä" * 32]), "payload_fields: a name has at most 63 bytes"),
+        (task(payload_strategy="custom"), "payload_custom: missing"),
+        (task(payload_strategy="custom", payload_custom={}), "payload_custom: "),
+        (task(payload_strategy="custom", payload_custom={"k": 1}), "payload_custom: "),
+        (
+            task(payload_strategy="custom", payload_custom={"_meta": "a"}, include_meta=True),
+            "payload_custom: '_meta' is what include_meta adds",
+        ),
+        (
+            task(payload_strategy="fields", payload_fields=["old"], include_old=True),
+            "payload_fields: 'old' is what include_old adds",
+        ),
+        (task(events=[]), "events: "),
+        (task(events="INSERT"), "events: "),
+        (task(events=["INSERT", "TRUNCATE"]), "events: input should be 'INSERT', 'UPDATE' or 'DELETE', not 'TRUNCATE'"),
+        (task(events=["insert"]), "events: input should be 'INSERT', 'UPDATE' or 'DELETE', not 'insert'"),
+        (task(watch_fields=["a"], condition_field="b", condition_value="c"), "condition_field and watch_fields"),
+        (task(condition_field="a"), "condition_value: missing"),
+        (task(condition_value="a"), "condition_field: missing"),
+        (task(condition_field="a", condition_value=[1]), "condition_value: input should be a valid string"),
+        (
+            task(condition_field="a", condition_value="b", conditions={"field": "a", "op": "IS NULL"}),
+            "conditions and condition_field",
+        ),
+        (task(watch_fields=["a"], conditions={"field": "a", "op": "IS NULL"}), "conditions and watch_fields"),
+        (task(conditions=[]), "conditions: "),
+        (task(conditions={"AND": []}), "conditions: "),
+        (task(conditions={"field": "a"}), "conditions: op is missing"),
+        (task(conditions={"field": "a", "op": "~", "value": "b"}), "conditions: op: input should be '='"),
+        (
+            task(conditions={"AND": [{"field": "a", "op": "IS NULL", "vlue": 1}]}),
+            "conditions: unknown parameter vlue (nearest: value)",
+        ),
+        (task(conditions={"AND": [], "OR": []}), "conditions: "),
+        (comparison(), "conditions: = needs something to compare with: give a value or a ref"),
+        (comparison(value=None), "conditions: = needs something to compare with: IS NULL or IS NOT NULL"),
+        (comparison(value=1, ref={"field": "d"}), "conditions: value and ref: one of them"),
+        (comparison(op="IS NULL", value=1), "conditions: IS NULL compares with nothing"),
+        (comparison(op="LIKE", value="50\\"), "conditions: the pattern '50\\\\' ends in its escape character"),
+        (
+            task(conditions=[{"field": "a", "op": "=", "value": 1, "row": "OLD"}]),
+            "conditions: 'a' asks for row OLD, which INSERT does not have; take INSERT out of events",
+        ),
+        (
+            task(events=["UPDATE", "DELETE"], conditions=[{"field": "a", "op": "IS NULL", "row": "NEW"}]),
+            "conditions: 'a' asks for row NEW, which DELETE does not have",
+        ),
+        (
+            task(conditions={"NOT": {"OR": [{"field": "a", "op": "IS DISTINCT FROM"}]}}),
+            "conditions: 'a' asks for row OLD, which INSERT does not have",
+        ),
+        (
+            task(events=["INSERT"], conditions=[{"field": "a", "op": "=", "ref": {"field": "b", "row": "OLD"}}]),
+            "conditions: 'a' asks for row OLD",
+        ),
+        (task(include_old="yes"), "include_old: input should be a valid boolean, not 'yes'"),
+        (task(job_key=""), "job_key: "),
+        (task(job_key="k" * 513), "job_key: string should have at most 512 characters"),
+        (task(queue_name="q" * 127), "queue_name: string should have at most 126 characters"),
+        (task(priority=True), "priority: input should be a valid integer"),
+        (task(priority="1"), "priority: input should be a valid integer, not '1'"),
+        (task(priority=2**31), "priority: input should be less than or equal to 2147483647"),
+        (task(max_attempts=0), "max_attempts: input should be greater than or equal to 1, not 0"),
+        (task(run_at_delay=30), "run_at_delay: input should be a valid string, not 30"),
+        (task(run_at_delay=""), "run_at_delay: "),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(data: dict[str, Any], problem: str) -> None:
+    """One line: where, which parameter, and what is wrong with it."""
+    with pytest.raises(BlueprintError) as refused:
+        parse_node(data, "table public.t, nodes[0]")
+    message = str(refused.value)
+    assert message.startswith("table public.t, nodes[0]")
+    assert f": {problem}" in message
+    assert "\n" not in message
+
+
+def test_conditions_of_any_depth_end_in_an_error_at_worst() -> None:
+    """Nesting that Python cannot follow is refused like any other mistake."""
+    condition: dict[str, Any] = {"field": "a", "op": "IS NULL"}
+    for _ in range(5_000):
+        condition = {"NOT": condition}
+    with pytest.raises(BlueprintError, match="conditions"):
+        parse_node(task(conditions=condition), "here")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "notices"),
+    [
+        ({"payload_fields": ["a"]}, ["payload_fields has no effect with payload_strategy row_id"]),
+        (
+            {"payload_custom": {"a": "b"}, "payload_strategy": "row"},
+            ["payload_custom has no effect with payload_strategy row"],
+        ),
+        ({"watch_fields": ["a"], "events": ["DELETE"]}, ["watch_fields has no effect without the event UPDATE"]),
+        ({"include_old": True, "events": ["INSERT"]}, ["include_old has no effect without the event UPDATE"]),
+        ({"watch_fields": ["a"], "include_old": True}, []),
+    ],
+)
+def test_what_has_no_effect_is_noticed(parameters: dict[str, Any], notices: list[str]) -> None:
+    """A blueprint that works on the platform works here; what it says for nothing is pointed out."""
+    assert DataJobTrigger(task_identifier="t", **cast("Any", parameters)).notices() == notices
