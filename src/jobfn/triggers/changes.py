@@ -103,40 +103,48 @@ def dropping(existing: Existing) -> Iterator[NodeChange]:
 
 def _node_change(node: NodeSql, existing: Existing) -> tuple[NodeChange, ExistingFunction | None]:
     """The change of one node, and its function as it is now."""
-    schema = node.function_schema
-    function = existing.function(schema, node.function.name)
+    function = existing.function(node.function_schema, node.function.name)
     if function is not None and function.mark is None:
-        raise BlueprintError(
-            f"function {label_of(schema, function.name)} is not jobfn's, and its name is needed: rename it"
-        )
-    statements: list[Statement] = []
-    if function is None or not _is_up_to_date(function, node):
-        statements.append(Statement(Step.FUNCTION, f"{node.function.create}\n{node.function.comment}"))
-    elif function.mark != node.function.mark:
-        statements.append(Statement(Step.FUNCTION, node.function.comment))  # other parameters, to the same effect
-    for trigger in node.triggers:
-        there = existing.trigger(node.table.schema, node.table.name, trigger.name)
-        statements += _trigger_statements(node, trigger, there)
-    wanted = {trigger.name for trigger in node.triggers}
-    before = [trigger for trigger in existing.triggers if function is not None and trigger.function_oid == function.oid]
-    for stale in before:
-        if stale.mark is not None and stale.name not in wanted:
-            statements.append(Statement(Step.DROP_TRIGGER, _drop_trigger(stale)))
-    is_new = function is None and not before
-    action = Action.KEEP if not statements else Action.CREATE if is_new else Action.CHANGE
+        label = label_of(function.schema, function.name)
+        raise BlueprintError(f"function {label} is not jobfn's, and its name is needed: rename it")
+    there = [existing.trigger(node.table.schema, node.table.name, trigger.name) for trigger in node.triggers]
+    statements = _function_statements(node, function)
+    for trigger, before in zip(node.triggers, there, strict=True):
+        statements += _trigger_statements(node, trigger, before)
+    if function is not None:
+        statements += _stale_events(node, function, existing)
+    # With another jobs schema, the triggers are there and execute a function of the same name elsewhere.
+    executed = {before.function_oid for before in there if before is not None}
+    previous = function or next((found for found in existing.functions if found.oid in executed), None)
     return (
         NodeChange(
-            action=action,
+            action=Action.KEEP if not statements else Action.CREATE if previous is None else Action.CHANGE,
             table=node.table.label,
             task=node.node.task_identifier,
             events=node.node.events,
-            before=function.mark.parameters if function is not None and function.mark is not None else None,
+            before=previous.mark.parameters if previous is not None and previous.mark is not None else None,
             after=node.node.parameters(),
             each_statement=node.each_statement,
             statements=tuple(statements),
         ),
         function,
     )
+
+
+def _function_statements(node: NodeSql, function: ExistingFunction | None) -> list[Statement]:
+    if function is None or not _is_up_to_date(function, node):
+        return [Statement(Step.FUNCTION, f"{node.function.create}\n{node.function.comment}")]
+    if function.mark != node.function.mark:
+        return [Statement(Step.FUNCTION, node.function.comment)]  # other parameters, to the same effect
+    return []
+
+
+def _stale_events(node: NodeSql, function: ExistingFunction, existing: Existing) -> Iterator[Statement]:
+    """The function's triggers for events that the node does not have any more."""
+    wanted = {trigger.name for trigger in node.triggers}
+    for trigger in existing.triggers:
+        if trigger.function_oid == function.oid and trigger.mark is not None and trigger.name not in wanted:
+            yield Statement(Step.DROP_TRIGGER, _drop_trigger(trigger))
 
 
 def _is_up_to_date(function: ExistingFunction, node: NodeSql) -> bool:

@@ -25,11 +25,10 @@ from jobfn.triggers.sql import NodeSql, generate
 from jobfn.triggers.table import JobsSchema, Table, label_of
 from jobfn.triggers.verify import verify
 
-#: How long to wait for a table that somebody works on: meanwhile everyone else waits behind us.
+#: How long to wait for a table that somebody works on.
 LOCK_SECONDS: Final = 10
 #: One apply at a time in a database; the number after that of the migrations.
 _ADVISORY_LOCK: Final = 456568465
-_SETTINGS: Final = {"search_path": "pg_catalog", "lock_timeout": f"{LOCK_SECONDS}s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,11 @@ async def plan_triggers(
 
 
 async def apply_triggers(
-    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
+    connection: "asyncpg.Connection[Any]",
+    tables: Sequence[TableTriggers],
+    *,
+    jobs_schema: str = "app_jobs",
+    lock_seconds: float = LOCK_SECONDS,
 ) -> Plan:
     """Give the tables the triggers that the blueprints say, in one transaction. Doing it twice changes nothing.
 
@@ -89,15 +92,17 @@ async def apply_triggers(
             triggers enqueue with its rights.
         tables: As for ``plan_triggers``.
         jobs_schema: As for ``plan_triggers``.
+        lock_seconds: How long to wait for a table that somebody works on, in seconds. Default 10: meanwhile whoever
+            comes after us waits too.
 
     Returns:
         What was changed.
 
     Raises:
         BlueprintError, SchemaError: As ``plan_triggers``.
-        DatabaseError: PostgreSQL refused it, or a table stayed locked for ``LOCK_SECONDS``. Nothing was changed.
+        DatabaseError: PostgreSQL refused it, or a table stayed locked. Nothing was changed.
     """
-    async with _session(connection, exclusive=True):
+    async with _session(connection, lock_seconds=lock_seconds, exclusive=True):
         plan = await _plan(connection, tables, jobs_schema)
         await _run(connection, plan)
     return plan
@@ -115,7 +120,7 @@ async def drop_triggers(
     Raises:
         BlueprintError, SchemaError, DatabaseError: As ``apply_triggers``.
     """
-    async with _session(connection, exclusive=not dry_run):
+    async with _session(connection, lock_seconds=LOCK_SECONDS, exclusive=not dry_run):
         jobs = await read_jobs_schema(connection, jobs_schema)
         found = await read_tables(connection, tables, jobs_schema) if tables is not None else None
         existing = await read_existing(connection, jobs, None if found is None else list(found))
@@ -208,12 +213,15 @@ async def _run(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _session(connection: "asyncpg.Connection[Any]", *, exclusive: bool = False) -> AsyncIterator[None]:
+async def _session(
+    connection: "asyncpg.Connection[Any]", *, lock_seconds: float = LOCK_SECONDS, exclusive: bool = False
+) -> AsyncIterator[None]:
     """A transaction in which names mean PostgreSQL's own first, whatever the role's search path is."""
+    settings = {"search_path": "pg_catalog", "lock_timeout": f"{round(lock_seconds * 1000)}ms"}
     try:
         async with connection.transaction():
-            before = {name: await connection.fetchval("select current_setting($1)", name) for name in _SETTINGS}
-            for name, value in _SETTINGS.items():
+            before = {name: await connection.fetchval("select current_setting($1)", name) for name in settings}
+            for name, value in settings.items():
                 await connection.execute("select set_config($1, $2, true)", name, value)
             if exclusive:
                 await connection.execute("select pg_advisory_xact_lock($1::bigint)", _ADVISORY_LOCK)
@@ -226,7 +234,7 @@ async def _session(connection: "asyncpg.Connection[Any]", *, exclusive: bool = F
         ) from error
     except asyncpg.LockNotAvailableError as error:
         raise DatabaseError(
-            f"a table stayed locked for {LOCK_SECONDS} s by somebody's work: {error}. Nothing was changed; try again"
+            f"somebody else's work held a lock for {lock_seconds:g} s: {error}. Nothing was changed; try again"
         ) from error
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"PostgreSQL refused it, nothing was changed: {error}") from error
