@@ -79,7 +79,7 @@ def payload(node: DataJobTrigger, table: Table, event: Event, rows: Rows) -> Lin
     row = row_of(event)
     with_old = node.include_old and event == "UPDATE"
     if node.payload_strategy == "row" and not with_old:
-        return _with_meta(rows.whole[row], node, table)
+        return _with_meta(rows.whole[row], node, table, event)
     pairs: list[tuple[str, str]] = []
     match node.payload_strategy:
         case "row":
@@ -96,7 +96,7 @@ def payload(node: DataJobTrigger, table: Table, event: Event, rows: Rows) -> Lin
     if with_old:
         pairs.append((OLD_KEY, rows.whole["OLD"]))
     if node.include_meta:
-        pairs.append((META_KEY, _meta(table)))
+        pairs.append((META_KEY, _meta(table, event)))
     return _json_object(pairs)
 
 
@@ -196,16 +196,17 @@ def _joined(parts: Sequence[str], word: str) -> str:
     return parts[0] if len(parts) == 1 else "(" + f" {word} ".join(f"({part})" for part in parts) + ")"
 
 
-def _with_meta(row: str, node: DataJobTrigger, table: Table) -> Lines:
+def _with_meta(row: str, node: DataJobTrigger, table: Table, event: Event) -> Lines:
     """A whole row; ``_meta`` goes in before its closing brace, so that json columns keep their text."""
     if not node.include_meta:
         return [row]
-    return [f"(left({row}::text, -1) || {quote_literal(_META_BEGIN)} || {_meta(table)}::text || '}}')::json"]
+    return [f"(left({row}::text, -1) || {quote_literal(_META_BEGIN)} || {_meta(table, event)}::text || '}}')::json"]
 
 
-def _meta(table: Table) -> str:
+def _meta(table: Table, event: Event) -> str:
+    """The event is spelled out: a column could be called tg_op. So is the table: TG_TABLE_NAME may be a partition."""
     schema, name = quote_literal(table.schema), quote_literal(table.name)
-    return f"json_build_object('schema', {schema}, 'table', {name}, 'event', tg_op)"
+    return f"json_build_object('schema', {schema}, 'table', {name}, 'event', {quote_literal(event)})"
 
 
 def _json_object(pairs: Sequence[tuple[str, str]]) -> Lines:
