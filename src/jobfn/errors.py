@@ -51,6 +51,10 @@ class LoadError(ConfigurationError):
     """A functions file or module cannot be imported, or holds no task."""
 
 
+class BlueprintError(ConfigurationError):
+    """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
+
+
 class PermanentError(JobfnError):
     """Raise it in a handler: the job cannot succeed and is not tried again. Its row stays, with this reason."""
 
@@ -71,8 +75,6 @@ class RetryLater(JobfnError):
             raise ValueError(f"RetryLater(seconds={seconds!r}): give a finite number of seconds, 0 or more")
         super().__init__(message)
         self.seconds = float(seconds)
-class BlueprintError(ConfigurationError):
-    """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
 
 
 class RequestError(JobfnError):
