@@ -88,7 +88,14 @@ async def run_dev(options: DevOptions) -> None:
         function = FunctionProcess(options.target, function_listener)
         await function.start()
         stack.push_async_callback(function.stop)
-        sync = functools.partial(sync_schedules, options.target, database_url=database_url, prune=options.embedded)
+        sync = functools.partial(
+            sync_schedules,
+            function_url,
+            target=options.target,
+            database_url=database_url,
+            schema=settings.schema_name,
+            prune=options.embedded,
+        )
         watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, sync, stop))
         stack.push_async_callback(_cancelled, watching)
         if options.blueprints and options.reload:

@@ -159,6 +159,7 @@ class FunctionApp(Starlette):
     async def _index(self, _request: Request) -> Response:
         tasks = [
             {"identifier": task.identifier, "description": _first_line(task), "payload": task.payload_schema()}
+            | ({"schedule": task.schedule_info} if task.schedule_info is not None else {})
             for task in self.tasks.values()
         ]
         return JSONResponse({"tasks": tasks})

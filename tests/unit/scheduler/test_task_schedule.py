@@ -4,9 +4,10 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx
 import pytest
 
-from jobfn import TaskDefinitionError, task
+from jobfn import TaskDefinitionError, create_app, task
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,18 @@ def test_a_function_image_loads_no_cron_library() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert loaded.strip() == "[]"
+
+
+async def test_the_app_lists_the_schedules_of_its_tasks() -> None:
+    """For ``jobfn dev``, which brings them into the database without importing the file."""
+
+    @task("report", schedule="@daily", tz="Europe/Paris")
+    def report(payload: dict[str, Any]) -> None: ...
+
+    @task("plain")
+    def plain(payload: dict[str, Any]) -> None: ...
+
+    transport = httpx.ASGITransport(create_app(tasks=[report, plain]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://function") as client:
+        listed = (await client.get("/")).json()["tasks"]
+    assert [entry.get("schedule") for entry in listed] == [{"rule": "@daily", "tz": "Europe/Paris"}, None]

@@ -1,8 +1,0 @@
-"""``python -m jobfn``: the command line, as the console script ``jobfn``."""
-
-import sys
-
-from jobfn.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())
