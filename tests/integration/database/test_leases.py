@@ -180,7 +180,7 @@ async def test_progress_stands_with_the_job(stage: Stage) -> None:
 
 @pytest.mark.parametrize("kind", ["batches"], indirect=True)
 async def test_a_schedules_leased_job_is_running_however_long_it_takes(stage: Stage) -> None:
-    """ALREADY_SCHEDULED holds while the lease is good, an hour or not; when it is over the schedule goes on."""
+    """ALREADY_SCHEDULED holds while the lease is good, an hour or not, and while it waits to be tried again."""
     schedule = await stage.connection.fetchval("select (app_jobs.add_scheduled_job('x', '0 9 * * *')).id")
     run = "select (app_jobs.run_scheduled_job($1)).id"
     job = await stage.connection.fetchval(run, schedule)
@@ -190,4 +190,7 @@ async def test_a_schedules_leased_job_is_running_however_long_it_takes(stage: St
     with pytest.raises(Exception, match="ALREADY_SCHEDULED"):
         await stage.connection.fetchval(run, schedule)
     await stage.pass_time(LEASE + 1)
+    with pytest.raises(Exception, match="ALREADY_SCHEDULED"):  # its worker died: another one will take it
+        await stage.connection.fetchval(run, schedule)
+    await stage.connection.execute("update app_jobs.jobs set attempts = max_attempts")
     assert await stage.connection.fetchval(run, schedule) != job
