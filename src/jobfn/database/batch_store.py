@@ -83,7 +83,7 @@ class BatchStore:
         """See ``JobStore.release``."""
         await self._pool.execute(self._release, worker_id)
 
-    async def seconds_to_next(self) -> float | None:
+    async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
         """See ``JobStore.seconds_to_next``."""
-        seconds: float | None = await self._pool.fetchval(self._next)
+        seconds: float | None = await self._pool.fetchval(self._next, timedelta(seconds=looked_seconds_ago))
         return seconds

@@ -185,8 +185,13 @@ class JobStore(Protocol):
     async def release(self, worker_id: str) -> None:
         """Unlock all that this worker holds, giving the attempts back."""
 
-    async def seconds_to_next(self) -> float | None:
-        """Seconds until the next delayed job is due; None when there is none."""
+    async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
+        """Seconds until the next delayed job is due; None when there is none.
+
+        Args:
+            looked_seconds_ago: When ready jobs were looked for. A job that became due since then is due now (0 or
+                less): whoever asks has not seen it.
+        """
 
 
 def storable(message: str) -> str:

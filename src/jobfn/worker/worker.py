@@ -65,7 +65,8 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
-        self._throttle = Throttle(settings.concurrency, asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._throttle = Throttle(settings.concurrency, self._clock)
         self._leases = LeaseKeeper(
             store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._held
         )
@@ -108,8 +109,9 @@ class Worker:
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
             self._bell.clear()
+            looked_at = self._clock()
             await self._fill()
-            await self._rest()
+            await self._rest(looked_at)
 
     async def _fill(self) -> None:
         """Claim until the slots are full, or nothing more is ready for those that are free."""
@@ -135,11 +137,18 @@ class Worker:
             except_tasks=ask.except_tasks,
         )
 
-    async def _rest(self) -> None:
-        """Sleep until the bell, the next delayed job, the end of a pause, or the next poll."""
+    async def _rest(self, looked_at: float) -> None:
+        """Sleep until the bell, the next delayed job, the end of a pause, or the next poll.
+
+        Args:
+            looked_at: When the look for ready jobs began: what became due since then was not seen.
+        """
         waits: list[float | None] = [self._settings.poll_seconds]
         if len(self._running) < self._settings.concurrency:
-            waits += [await until_connected(self._store.seconds_to_next), self._throttle.seconds_to_resume()]
+            following = await until_connected(
+                lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - looked_at)
+            )
+            waits += [following, self._throttle.seconds_to_resume()]
         try:
             async with asyncio.timeout(max(min(wait for wait in waits if wait is not None), 0.0)):
                 await self._bell.wait()
@@ -218,19 +227,18 @@ class Worker:
 
     async def _wind_down(self, loop: asyncio.Task[None]) -> None:
         settings = self._settings
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + settings.shutdown_seconds
+        deadline = self._clock() + settings.shutdown_seconds
         await asyncio.wait({loop}, timeout=1.0)
         loop.cancel()
         if self._running:
             self._log.info("waiting for running jobs", jobs=len(self._running))
-            await asyncio.wait(set(self._running), timeout=deadline - clock())
+            await asyncio.wait(set(self._running), timeout=deadline - self._clock())
         for running in set(self._running):
             running.cancel()
         for delivery in list(self._deliveries.values()):
             self._decide(delivery)
         if self._settling:
-            await asyncio.wait(set(self._settling), timeout=max(deadline - clock(), 1.0))
+            await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), 1.0))
         try:
             async with asyncio.timeout(_RELEASE_SECONDS):
                 await until_connected(lambda: self._store.release(settings.worker_id))

@@ -2,10 +2,19 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
+from jobfn.database.batch_store import BatchStore
+from jobfn.database.connection import pool
+from jobfn.database.model import Job
 from jobfn.errors import SchemaError
+from jobfn.transport import AiohttpTransport
+from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
+from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settle import Settler
+from jobfn.worker.worker import Worker
 from support import WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
 
 NEVER_POLLS = 3600.0
@@ -203,3 +212,52 @@ async def test_a_service_works_on_any_schema_name(
         await eventually(gone)
     finally:
         await connection.close()
+
+
+class StoreThatIsSlow(BatchStore):
+    """After a claim of nothing it lets time pass: the delayed job becomes due before the worker asks when it will."""
+
+    due: asyncio.Event
+
+    async def claim(self, worker_id: str, **options: Any) -> list[Job]:  # type: ignore[override]  # passed on whole
+        """Claim, and come back late."""
+        found: list[Job] = await super().claim(worker_id, **options)
+        if not found:
+            await self.due.wait()
+        return found
+
+
+async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
+    jobs: Jobs, database: str, function: RecordingFunction, serve: Serve
+) -> None:
+    """Not ready when ready ones were looked for, not delayed any more when the next delayed one was asked for."""
+    url = await serve(function.app)
+    settings = ServiceSettings.from_environ({}, worker_id=WORKER, poll_seconds=NEVER_POLLS, report_grace_seconds=0.0)
+    async with pool(database, application_name="test", size=4) as connections:
+        store = StoreThatIsSlow(connections, "app_jobs")
+        store.due = asyncio.Event()
+        transport = AiohttpTransport()
+        dispatcher = Dispatcher(
+            transport,
+            routes=Routes(url, {}),
+            worker_id=WORKER,
+            reporting=lambda _job: Reporting(url, url, 30.0),
+            request_seconds=10.0,
+        )
+        worker = Worker(
+            store=store, settler=Settler(store), dispatcher=dispatcher, settings=settings, bell=asyncio.Event()
+        )
+        delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 milliseconds')).id"
+        job = await jobs.connection.fetchval(delayed)
+        stop = asyncio.Event()
+        running = asyncio.create_task(worker.run(stop))
+
+        async def is_due() -> bool:
+            return bool(await jobs.connection.fetchval("select run_at <= clock_timestamp() from app_jobs.jobs"))
+
+        await eventually(is_due)
+        store.due.set()
+        await jobs.until_gone(job, seconds=5)
+        stop.set()
+        await running
+        await transport.aclose()
