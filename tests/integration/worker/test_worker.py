@@ -219,7 +219,7 @@ class StoreThatIsSlow(BatchStore):
 
     due: asyncio.Event
 
-    async def claim(self, worker_id: str, **options: Any) -> list[Job]:  # type: ignore[override]  # passed on whole
+    async def claim(self, worker_id: str, **options: Any) -> list[Job]:
         """Claim, and come back late."""
         found: list[Job] = await super().claim(worker_id, **options)
         if not found:
