@@ -111,3 +111,18 @@ async def test_a_worker_needs_rights_on_the_tables_only(connection: "asyncpg.Con
     ):
         await connection.execute(f"select app_jobs.{call}")
     assert await connection.fetchval("select count(*) from app_jobs.job_queues where locked_by is not null") == 0
+
+
+async def test_rights_on_jobs_alone_free_a_queue(jobs: Jobs, role: str) -> None:
+    """Who may delete a running job need know nothing of queue_locks: its queue is free all the same."""
+    await jobs.add("x", queue_name="q")
+    following = await jobs.add("x", queue_name="q")
+    await jobs.claim()
+    await jobs.connection.execute(f"grant usage on schema app_jobs to {role}")
+    await jobs.connection.execute(f"grant select, delete on app_jobs.jobs to {role}")
+    await jobs.connection.execute(f"set role {role}")
+    await jobs.connection.execute("delete from app_jobs.jobs where locked_by is not null")
+    await jobs.connection.execute("reset role")
+    claimed = await jobs.claim()
+    assert claimed is not None
+    assert claimed["id"] == following
