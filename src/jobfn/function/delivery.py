@@ -98,7 +98,8 @@ class Deliveries:
             problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_leniently(scope["headers"])
         ended = _refused(problem, headers)
-        await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+        if self._is_invited(scope):
+            await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
         await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
 
     def task_at(self, path: str) -> AnyTask:
@@ -130,19 +131,23 @@ class Deliveries:
 
     async def _deliver(self, scope: Scope, receive: Receive) -> tuple[JobHeaders, Outcome]:
         """The delivery's headers, and how it ended or, in the background, began."""
+        if not self._is_invited(scope):
+            headers = JobHeaders.parse_leniently(scope["headers"])
+            return headers, _refused(Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one"), headers)
         try:
             headers = JobHeaders.parse(scope["headers"])
         except MalformedRequest as error:
             headers = JobHeaders.parse_leniently(scope["headers"])
             return headers, _refused(error, headers)
-        if self._settings.invoke_secrets and not self._is_invited(scope):
-            return headers, _refused(Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one"), headers)
         return headers, await self._run(scope, receive, headers)
 
     def _is_invited(self, scope: Scope) -> bool:
-        """Whether the caller knows one of the secrets. Takes as long for a near miss as for any other."""
+        """Whether the caller knows one of the secrets, if there are any. A near miss takes as long as any other."""
+        secrets = self._settings.invoke_secrets
+        if not secrets:
+            return True
         given = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
-        known = [hmac.compare_digest(given, secret.encode()) for secret in self._settings.invoke_secrets]
+        known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
         return any(known)
 
     async def _run(self, scope: Scope, receive: Receive, headers: JobHeaders) -> Outcome:

@@ -12,7 +12,7 @@ class FunctionSettings(EnvironmentSettings):
         max_body_bytes: ``JOBFN_MAX_BODY_BYTES``, default 10 MiB: the largest request body that is read.
         threads: ``JOBFN_THREADS``, default 16: how many sync handlers run at once.
         background_jobs: ``JOBFN_BACKGROUND_JOBS``, default 16: how many jobs of ``background=True`` tasks run at once;
-            further ones are answered with 503, and come again.
+            further ones are answered with 429, and come again.
         callback_allow: ``JOBFN_CALLBACK_ALLOW``: comma-separated hosts, each ``name``, ``name:port`` or ``*.domain``,
             that reports and signs of life may go to. Default: none, any host.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets, one of which a worker must send. Default:

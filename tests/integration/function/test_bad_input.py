@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from function_support import PATIENT, SECRET, CallbackServer, HandMade, exchange, job_headers
 from jobfn import FunctionApp, Task, create_app, task
 from jobfn.payloads import RowId
+from jobfn.wire import INVOKE_SECRET
 from support import Serve
 
 
@@ -282,3 +283,46 @@ async def test_a_task_without_payload(
     response = await http.post(f"{url}/tick", content=body, headers=job_headers(callbacks.url))
     assert response.status_code == status
     assert callbacks.received[0].body["status"] == ("success" if status == 200 else "error")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "extra"),
+    [
+        ("POST", "/order", {}),
+        ("POST", "/order", {INVOKE_SECRET: "open sesam"}),
+        ("POST", "/missing", {}),
+        ("POST", "/order", {"X-Database-Id": "malformed"}),
+        ("POST", "/order", {"Content-Length": "5000"}),
+        ("PUT", "/order", {}),
+        ("GET", "/missing", {}),
+    ],
+)
+async def test_a_stranger_causes_no_report(
+    method: str, path: str, extra: dict[str, str], serve: Serve, callbacks: CallbackServer, http: httpx.AsyncClient
+) -> None:
+    """Where there is a secret, who does not know it makes nothing run and nobody told, whatever else is wrong."""
+
+    @task("order")
+    async def order(payload: dict[str, Any]) -> None:
+        raise AssertionError("it ran")
+
+    settings = PATIENT.model_copy(update={"invoke_secrets": ["open sesame", "old one"], "max_body_bytes": 1000})
+    url = await serve(create_app(tasks=[order], settings=settings))
+    body = b"x" * 5000 if "Content-Length" in extra else b"{}"
+    response = await http.request(method, f"{url}{path}", content=body, headers=job_headers(callbacks.url) | extra)
+    assert response.status_code == {"POST": 401, "PUT": 405, "GET": 404}[method]
+    assert response.headers["x-job-id"] == "42"
+    assert callbacks.received == []
+
+
+@pytest.mark.parametrize("secret", ["open sesame", "old one"])
+async def test_who_knows_the_secret_is_served(
+    secret: str, serve: Serve, callbacks: CallbackServer, http: httpx.AsyncClient
+) -> None:
+    """Either of two, so that a secret can be changed without a pause."""
+    settings = PATIENT.model_copy(update={"invoke_secrets": ["open sesame", "old one"]})
+    url = await serve(create_app(tasks=[without_payload()], settings=settings))
+    headers = job_headers(callbacks.url) | {INVOKE_SECRET: secret}
+    assert (await http.post(f"{url}/tick", headers=headers)).status_code == 200
+    assert (await http.put(f"{url}/tick", headers=headers)).status_code == 405
+    assert [report.body["status"] for report in callbacks.received] == ["success", "error"]
