@@ -165,6 +165,20 @@ async def test_a_report_that_was_refused_is_not_sent_again(
     }
 
 
+async def test_a_report_that_comes_too_late_is_no_fault(
+    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    """409, the job was settled or given to somebody else: not sent again, and only a warning."""
+    url = await serve(create_app(tasks=[run], settings=PATIENT))
+    callbacks.behave(409)
+    with capture_logs() as lines:
+        await http.post(f"{url}/run", json={}, headers=job_headers(callbacks.url))
+    assert len(callbacks.received) == 1
+    assert [(line["event"], line["log_level"], line["job"]) for line in lines] == [
+        ("report too late: the job was settled or given to somebody else", "warning", 42)
+    ]
+
+
 @pytest.mark.parametrize("behaviour", ["hang", 503])
 async def test_the_response_does_not_wait_for_a_callback_server_in_trouble(
     behaviour: Behaviour, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
@@ -241,6 +255,18 @@ async def test_a_transport_that_breaks_takes_nothing_down() -> None:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
     assert [(line["event"], line["job"]) for line in lines] == [("report broke", 42)]
+
+
+async def test_a_sign_of_life_goes_where_reports_may_go_and_nowhere_else() -> None:
+    """A host that is not allowed hears nothing, and the log says which it is."""
+    transport = Scripted(200)
+    reporter = Reporter(transport, report_seconds=1, allow=["jobs-callback"])
+    elsewhere = JobHeaders(job_id=42, worker_id="w", callback_url="http://h", heartbeat_url="http://h/heartbeat")
+    with capture_logs() as lines:
+        assert await reporter.beat(elsewhere, None) is None
+    assert transport.posts == 0
+    assert [(line["event"], line["job"]) for line in lines] == [("sign of life not sent", 42)]
+    assert "JOBFN_CALLBACK_ALLOW" in lines[0]["reason"]
 
 
 async def test_a_report_whose_time_is_over_is_not_tried_again() -> None:
