@@ -1,0 +1,186 @@
+"""Names and values that want to be more than names and values, against a real database."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobfn.database.migrate import migrate
+from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers, drop_triggers, plan_triggers
+from jobfn.triggers.plan import generate_sql
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            "'",
+            "''",
+            '"',
+            '""',
+            "\\",
+            "\\'",
+            "$$",
+            "$jobfn$",
+            "$jobfn1$",
+            ";",
+            "--",
+            "/*",
+            "*/",
+            "\n",
+            "\r",
+            "\t",
+            " ",
+            "%",
+        ),
+        *(
+            "NEW",
+            "OLD",
+            "tg_op",
+            "select",
+            "null",
+            "{}",
+            ":=",
+            "::",
+            "E'",
+            "U&'",
+            ".",
+            ",",
+            "(",
+            ")",
+            "@schema@",
+            "?",
+            "$1",
+        ),
+        *(
+            "'; drop table jobs; --",
+            '"; drop table jobs; --',
+            "ä",
+            "𝄞",
+            "\u2028",
+            "\x1b[31m",
+            "\x7f",
+            "%s",
+            "%I",
+            "{t}",
+            "a",
+        ),
+    ]
+)
+TEXT = st.lists(FRAGMENTS | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3), max_size=8).map(
+    "".join
+)
+NAMES = TEXT.filter(lambda name: 0 < len(name.encode()) <= 63)
+SOME_TEXT = TEXT.filter(lambda text: 0 < len(text) <= 126)
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@pytest.fixture
+async def connection(empty_database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    opened = await asyncpg.connect(empty_database)
+    await migrate(opened, "app_jobs")
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("settings_of_session", ["on", "off"], ids=["standard strings", "escaping strings"])
+@pytest.mark.parametrize("stands_alone", [True, False], ids=["each statement", "each row"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    schema=NAMES.filter(lambda name: not name.startswith("pg_")),
+    table=NAMES,
+    columns=st.lists(NAMES, min_size=3, max_size=3, unique=True),
+    task=SOME_TEXT,
+    value=TEXT,
+    key=SOME_TEXT,
+    queue=SOME_TEXT,
+    json_key=TEXT,
+)
+async def test_nothing_from_a_blueprint_is_read_as_sql(
+    connection: "asyncpg.Connection[Any]",
+    settings_of_session: str,
+    schema: str,
+    table: str,
+    columns: list[str],
+    task: str,
+    value: str,
+    key: str,
+    queue: str,
+    json_key: str,
+    *,
+    stands_alone: bool,
+) -> None:
+    """Every name and value means itself and nothing else, in plan, apply, the trigger itself, and drop."""
+    name, other, third = columns
+    place = f"{quoted(schema)}.{quoted(table)}"
+    try:
+        await connection.execute(f"set standard_conforming_strings = {settings_of_session}")
+        if schema not in {"public", "app_jobs", "information_schema"}:
+            await connection.execute(f"create schema {quoted(schema)}")
+        await connection.execute(
+            f"create table {place} ({quoted(name)} text primary key, {quoted(other)} text, {quoted(third)} int)"
+        )
+        if not stands_alone:
+            await connection.execute(f"create table public.child_{uuid.uuid4().hex} () inherits ({place})")
+        node = DataJobTrigger(
+            task_identifier=task,
+            payload_strategy="custom",
+            payload_custom={json_key: other},
+            queue_name=queue,
+            condition_field=other,
+            condition_value=value,
+            include_old=json_key != "old",
+            include_meta=json_key != "_meta",
+        )
+        keyed = DataJobTrigger(
+            task_identifier=task,
+            payload_strategy="row",
+            job_key=key,
+            events=("UPDATE",),
+            conditions=[
+                {"OR": [{"field": third, "op": "IS DISTINCT FROM"}, {"field": other, "op": "=", "value": value}]}
+            ],  # type: ignore[arg-type]
+        )
+        tables = [TableTriggers(table, [node, keyed], schema)]
+        await apply_triggers(connection, tables)
+        assert not (await plan_triggers(connection, tables)).pending
+        nodes, _ = await generate_sql(connection, tables)
+        for found in nodes:
+            await connection.execute(found.script())
+        assert not (await plan_triggers(connection, tables)).pending
+
+        await connection.execute(f"insert into {place} values ($1, $2, 1), ('other', 'other' || $2, 2)", name, value)
+        await connection.execute(f"update {place} set {quoted(third)} = 3 where {quoted(other)} = $1", value)
+        rows = await connection.fetch("select task_identifier, payload, queue_name, key from app_jobs.jobs order by id")
+        meta = {"schema": schema, "table": table}
+        old = {name: name, other: value, third: 1}
+        extra = {} if json_key == "_meta" else {"_meta": {**meta, "event": "INSERT"}}
+        updated = ({} if json_key == "old" else {"old": old}) | (
+            {} if json_key == "_meta" else {"_meta": {**meta, "event": "UPDATE"}}
+        )
+        assert sorted(
+            [(row["task_identifier"], json.loads(row["payload"]), row["queue_name"], row["key"]) for row in rows],
+            key=str,
+        ) == sorted(
+            [
+                (task, {json_key: value} | extra, queue, None),
+                (task, {json_key: value} | updated, queue, None),
+                (task, {name: name, other: value, third: 3}, None, key),
+            ],
+            key=str,
+        )
+        await drop_triggers(connection, [(schema, table)])
+    finally:
+        await connection.execute("set standard_conforming_strings = on; delete from app_jobs.jobs")
+        await connection.execute(f"drop table if exists {place} cascade")
+        if schema not in {"public", "app_jobs", "information_schema"}:
+            await connection.execute(f"drop schema if exists {quoted(schema)}")
+    left = await connection.fetchval("select count(*) from pg_proc where proname like 'jobfn\\_%'")
+    assert left == 0
+    assert await connection.fetchval("select to_regclass('app_jobs.jobs') is not null")
