@@ -63,8 +63,13 @@ async def _comparison_problem(
         async with connection.transaction():
             await connection.execute(f"select {sql} from {rows} as NEW, {rows} as OLD")  # noqa: S608  - quoted by ours
     except _REFUSED as error:
-        return str(error)
+        return message_of(error)
     return None
+
+
+def message_of(error: asyncpg.PostgresError) -> str:
+    """What PostgreSQL said, in one line: without the hints and details that follow."""
+    return str(getattr(error, "message", None) or error).partition("\n")[0]
 
 
 def _in_words(comparison: Comparison) -> str:

@@ -1,0 +1,241 @@
+"""``jobfn triggers`` as a user runs it, in processes of its own."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import Command, Spawn
+from trigger_support import Shop
+
+BLUEPRINT = """
+ref: orders
+table_name: orders
+nodes:
+  - DataTimestamps
+  - $type: DataJobTrigger
+    data: {{task_identifier: confirm_order, priority: {priority}}}
+  - $type: DataJobTrigger
+    data: {{task_identifier: post, events: [DELETE], payload_strategy: row}}
+"""
+FUNCTIONS = """
+from jobfn import task
+from jobfn.payloads import RowId
+
+@task("confirm_order")
+async def confirm_order(payload: RowId) -> None: ...
+
+@task("post")
+async def post(payload: {annotation}) -> None: ...
+"""
+NOTICE = "jobfn: notice: b.yaml: table public.orders: nodes of other types are left alone: DataTimestamps"
+
+
+def write(folder: Path, *, priority: int = 0, annotation: str = "dict") -> None:
+    (folder / "b.yaml").write_text(BLUEPRINT.format(priority=priority))
+    (folder / "functions.py").write_text(FUNCTIONS.format(annotation=annotation))
+
+
+async def test_plan_apply_plan_drop(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
+    """What a user does with a blueprint, with what each step prints and exits with."""
+    write(tmp_path)
+
+    async def run(line: str) -> tuple[int, list[str]]:
+        ended = await command("jobfn", "triggers", *line.split(), DATABASE_URL=database)
+        lines = ended.output.splitlines()
+        assert "Traceback" not in ended.output
+        return ended.code, [found for found in lines if found != NOTICE]
+
+    created = ["public.orders", "  + create  confirm_order  INSERT, UPDATE", "  + create  post           DELETE"]
+    assert await run("plan b.yaml") == (3, [*created, "2 to create"])
+    assert await run("apply b.yaml") == (0, [*created, "2 created"])
+    kept = ["public.orders", "  = keep    confirm_order  INSERT, UPDATE", "  = keep    post           DELETE"]
+    assert await run("apply b.yaml") == (0, [*kept, "2 as before"])
+    assert await run("plan b.yaml") == (0, [*kept, "2 as it is"])
+    write(tmp_path, priority=5)
+    changed = ["public.orders", "  ~ change  confirm_order  INSERT, UPDATE", "      + priority  5", kept[2]]
+    assert await run("plan b.yaml") == (3, [*changed, "1 to change, 1 as it is"])
+    assert (await run("apply b.yaml"))[0] == 0
+    write(tmp_path, priority=7)
+    lines = (await run("plan b.yaml"))[1]
+    assert lines[2:4] == ["      - priority  5", "      + priority  7"]
+
+    dropped = ["public.orders", "  - drop    confirm_order  INSERT, UPDATE", "  - drop    post           DELETE"]
+    assert await run("drop b.yaml --dry-run") == (0, [*dropped, "2 to drop"])
+    assert len(await shop.marked()) == 5
+    assert await run("drop --all") == (0, [*dropped, "2 dropped"])
+    assert await shop.marked() == []
+    assert await run("drop b.yaml") == (0, ["no triggers, and none to drop"])
+
+
+async def test_json_is_for_machines(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
+    """--json: one document on standard output, the notices in it as well as on standard error."""
+    write(tmp_path)
+
+    async def run(*line: str) -> object:
+        ended = await command("jobfn", "triggers", *line, "--json", DATABASE_URL=database)
+        return json.loads(ended.output.removeprefix(NOTICE))
+
+    plan = await run("plan", "b.yaml")
+    assert isinstance(plan, dict)
+    assert plan["notices"] == []
+    assert [{key: value for key, value in change.items() if key != "statements"} for change in plan["changes"]] == [
+        {
+            "action": "create",
+            "table": "public.orders",
+            "task": task,
+            "events": events,
+            "each_statement": True,
+            "before": None,
+            "after": after,
+        }
+        for task, events, after in (
+            ("confirm_order", ["INSERT", "UPDATE"], {"task_identifier": "confirm_order"}),
+            ("post", ["DELETE"], {"task_identifier": "post", "payload_strategy": "row", "events": ["DELETE"]}),
+        )
+    ]
+    sql = await run("sql", "b.yaml")
+    assert isinstance(sql, list)
+    assert [(node["table"], node["task"]) for node in sql] == [("orders", "confirm_order"), ("orders", "post")]
+    assert await run("check", "functions.py", "b.yaml") == []
+    assert await run("drop", "b.yaml") == {"changes": [], "notices": []}
+    assert await shop.marked() == []
+
+
+async def test_the_sql_is_a_script_to_run(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
+    """One transaction, readable; run, it leaves apply nothing to do. A task's name cannot break out of its comment."""
+    write(tmp_path)
+    blueprint = (tmp_path / "b.yaml").read_text()
+    (tmp_path / "b.yaml").write_text(
+        blueprint.replace("task_identifier: post", 'task_identifier: "x\\ndrop table orders;"')
+    )
+    printed = await command("jobfn", "triggers", "sql", "b.yaml", DATABASE_URL=database)
+    assert printed.code == 0
+    script = printed.output.removeprefix(NOTICE).strip()
+    assert script.startswith("begin;")
+    assert script.endswith("commit;")
+    assert '-- ["public", "orders", "x\\ndrop table orders;"]: DELETE' in script
+    await shop.run(script)
+    assert (await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=database)).code == 0
+
+
+async def test_check_says_what_does_not_fit(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
+    """Exit code 0 and one line when all fits; 1 and a line for each mismatch when not."""
+    write(tmp_path)
+    fits = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
+    assert (fits.code, fits.output.splitlines()) == (0, [NOTICE, "2 triggers fit their tasks"])
+    write(tmp_path, annotation="list[int]")
+    (tmp_path / "functions.py").write_text((tmp_path / "functions.py").read_text().replace("confirm_order", "confirm"))
+    ended = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
+    assert ended.code == 1
+    assert ended.output.splitlines()[1:] == [
+        "public.orders, confirm_order on INSERT, UPDATE: no function has this task (nearest: confirm)",
+        "public.orders, post on DELETE: the payload is sent as an object, and this field takes a list",
+        "2 mismatches",
+    ]
+    assert await shop.marked() == []
+
+
+async def test_a_terminal_gets_colours(shop: Shop, spawn: Spawn, database: str, tmp_path: Path) -> None:
+    """And a pipe, as in the tests above, none; nor does a terminal with NO_COLOR."""
+    write(tmp_path)
+    in_terminal = "import pty, sys; sys.exit(pty.spawn(['jobfn', 'triggers', 'plan', 'b.yaml']) >> 8)"
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {"DATABASE_URL": database, "TERM": "xterm-256color", "PATH": bin_folder}
+    coloured = await spawn("python", "-c", in_terminal, **environment)
+    assert await coloured.ended() == 3
+    assert any("\x1b[32m  + create  confirm_order" in line for line in coloured.lines)
+    plain = await spawn("python", "-c", in_terminal, NO_COLOR="1", **environment)
+    assert await plain.ended() == 3
+    assert not any("\x1b[32m" in line for line in plain.lines)
+    assert await shop.marked() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("plan", "Missing argument 'BLUEPRINT"),
+        ("plan nowhere.yaml", "nowhere.yaml cannot be read: No such file or directory"),
+        ("apply functions.py", "functions.py: a blueprint is a file that ends in .json"),
+        (
+            "sql wrong.json",
+            "wrong.json: table public.orders, nodes[0] DataJobTrigger t: unknown parameter evnts (nearest: events)",
+        ),
+        (
+            "apply column.json",
+            "table public.orders, DataJobTrigger t: watch_fields: the table has no column totl (nearest: total)",
+        ),
+        ("check nowhere.py b.yaml", "no file nowhere.py"),
+        ("check functions.py:confirm_order.handler b.yaml", "functions.py has no app"),
+        ("drop", "name the blueprints whose tables lose their triggers, or give --all; not both"),
+        ("drop b.yaml --all", "name the blueprints"),
+        ("plan b.yaml --database-url nonsense", "is no database address"),
+    ],
+)
+async def test_wrong_use_is_one_clear_line(
+    line: str, message: str, shop: Shop, command: Command, database: str, tmp_path: Path
+) -> None:
+    """Exit code 2, one line, no traceback, nothing applied."""
+    write(tmp_path)
+    (tmp_path / "b.yaml").write_text((tmp_path / "b.yaml").read_text().replace("  - DataTimestamps\n", ""))
+    for name, data in (("wrong", {"evnts": []}), ("column", {"watch_fields": ["totl"]})):
+        node = {"$type": "DataJobTrigger", "data": {"task_identifier": "t", **data}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"table_name": "orders", "nodes": [node]}))
+    ended = await command("jobfn", "triggers", *line.split(), DATABASE_URL=database)
+    assert ended.code == 2, ended.output
+    assert ended.output.startswith("jobfn: ")
+    assert message in ended.output
+    assert ended.output.count("\n") == 0
+    assert await shop.marked() == []
+
+
+@pytest.mark.parametrize("verb", ["sql", "plan", "apply", "drop", "check"])
+async def test_every_verb_has_help_with_an_example(verb: str, command: Command) -> None:
+    """--help exits with 0 and shows a line to copy."""
+    shown = await command("jobfn", "triggers", verb, "--help")
+    assert shown.code == 0
+    assert f"example: jobfn triggers {verb}" in shown.output
+
+
+async def test_without_a_jobs_schema_the_way_to_one_is_named(
+    command: Command, empty_database: str, tmp_path: Path
+) -> None:
+    """Exit code 1: the blueprint is right, the database is not ready."""
+    write(tmp_path)
+    ended = await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=empty_database)
+    assert ended.code == 1
+    assert ended.output.splitlines()[-1].endswith("run `jobfn db migrate`, or set JOBS_SCHEMA")
+
+
+async def test_dev_applies_a_blueprint_at_the_start_and_on_save(
+    shop: Shop, spawn: Spawn, command: Command, database: str, tmp_path: Path
+) -> None:
+    """A blueprint whose table is yet to be made stops nothing; saved again, or with the code, it is applied."""
+    write(tmp_path)
+    await shop.run("alter table orders rename to orders_later")
+    dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", "--blueprint", "b.yaml", DATABASE_URL=database)
+    refused = json.loads(await dev.until("triggers not applied"))
+    assert "table public.orders does not exist (nearest: orders_later)" in refused["reason"]
+    await dev.until("jobfn dev is running")
+    await dev.until('"serving"')
+    await shop.run("alter table orders_later rename to orders")
+    (tmp_path / "functions.py").write_text((tmp_path / "functions.py").read_text() + "\n")
+    assert json.loads(await dev.until('"triggers applied"'))["created"] == 2
+    write(tmp_path, priority=5)
+    assert json.loads(await dev.until('"changed"'))["changed"] == 1
+    (tmp_path / "b.yaml").write_text("nodes: [")
+    await dev.until("triggers not applied", times=2)
+    await shop.run("insert into orders (id, customer_id, total) values (1, gen_random_uuid(), 1)")
+    done = json.loads(await dev.until('"job done"'))
+    assert done["error"] is None
+
+
+async def test_dev_with_a_blueprint_that_cannot_be_read_does_not_start(
+    command: Command, database: str, tmp_path: Path
+) -> None:
+    """What is wrong with the file itself is said at once."""
+    write(tmp_path)
+    ended = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", DATABASE_URL=database)
+    assert ended.code == 2
+    assert ended.output == "jobfn: no.yaml cannot be read: No such file or directory"
