@@ -230,11 +230,13 @@ async def _session(
                 await connection.execute("select set_config($1, $2, true)", name, value)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"this role may not do that: {message_of(error)}. Use the tables' owner, with the right to create in the jobs schema"
+            f"this role may not do that: {message_of(error)}. "
+            "Use the tables' owner, with the right to create in the jobs schema"
         ) from error
     except asyncpg.LockNotAvailableError as error:
         raise DatabaseError(
-            f"somebody else's work held a lock for {lock_seconds:g} s: {message_of(error)}. Nothing was changed; try again"
+            f"somebody else's work held a lock for {lock_seconds:g} s: {message_of(error)}. "
+            "Nothing was changed; try again"
         ) from error
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"PostgreSQL refused it, nothing was changed: {message_of(error)}") from error
