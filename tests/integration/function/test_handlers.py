@@ -6,18 +6,26 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from function_support import PATIENT, SECRET, CallbackServer, job_headers
+from function_support import PATIENT, SECRET, CallbackServer, HandMade, job_headers
 from jobfn import FunctionSettings, JobContext, Task, create_app, task
 from support import Serve, eventually
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What handlers in threads wait for; open at the latest when the test ends, or they would never."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def settings(**changes: object) -> FunctionSettings:
@@ -25,10 +33,11 @@ def settings(**changes: object) -> FunctionSettings:
     return PATIENT.model_copy(update=changes)
 
 
-async def test_sync_handlers_run_in_threads_of_a_set_number(serve: Serve, http: httpx.AsyncClient) -> None:
+async def test_sync_handlers_run_in_threads_of_a_set_number(
+    serve: Serve, http: httpx.AsyncClient, gate: threading.Event
+) -> None:
     """Three at a time and no more, none on the event loop, which goes on answering."""
     running = threading.Semaphore(0)
-    gate = threading.Event()
     seen: set[str] = set()
 
     @task("block")
@@ -110,6 +119,17 @@ async def test_every_line_of_a_delivery_carries_its_job(serve: Serve, http: http
     assert logs.job_ids.get() is None
 
 
+async def test_the_job_is_forgotten_when_its_delivery_ends() -> None:
+    """A server that runs several deliveries in one task, as one may, tells none of them of another's job."""
+    from jobfn import logs  # noqa: PLC0415  - for its context variable
+
+    by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
+    app = create_app(tasks=[raising("async", ValueError)], settings=PATIENT)
+    await app(by_hand.scope("/fail", job_headers(None)), by_hand.receive, by_hand.send)
+    assert by_hand.status == 500
+    assert logs.job_ids.get() is None
+
+
 async def test_a_sync_wrapper_of_an_async_handler_is_awaited(serve: Serve, http: httpx.AsyncClient) -> None:
     """A decorator that forgets to be async does no harm."""
 
@@ -152,10 +172,10 @@ async def test_an_async_handler_that_overruns_is_cancelled(
 
 
 async def test_a_sync_handler_that_overruns_is_left_alone(
-    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer, gate: threading.Event
 ) -> None:
     """504 after the timeout, one report; the thread ends when it ends, and its result is dropped."""
-    gate, ended = threading.Event(), threading.Event()
+    ended = threading.Event()
 
     @task("slow", timeout=0.05)
     def slow(payload: dict[str, Any]) -> str:
@@ -171,9 +191,11 @@ async def test_a_sync_handler_that_overruns_is_left_alone(
     assert len(callbacks.received) == 1
 
 
-async def test_a_sync_handler_that_finds_no_thread_says_so(serve: Serve, http: httpx.AsyncClient) -> None:
+async def test_a_sync_handler_that_finds_no_thread_says_so(
+    serve: Serve, http: httpx.AsyncClient, gate: threading.Event
+) -> None:
     """The message names the variable; the handler never runs."""
-    gate, started = threading.Event(), threading.Event()
+    started = threading.Event()
     ran: list[int] = []
 
     @task("hold")
@@ -338,9 +360,10 @@ async def test_an_app_that_is_started_twice_works_twice(callbacks: CallbackServe
     assert len(callbacks.received) == 2
 
 
-async def test_a_cpu_that_is_busy_in_a_thread_does_not_stop_probes(serve: Serve, http: httpx.AsyncClient) -> None:
+async def test_a_cpu_that_is_busy_in_a_thread_does_not_stop_probes(
+    serve: Serve, http: httpx.AsyncClient, gate: threading.Event
+) -> None:
     """A probe is answered while sync handlers work."""
-    gate = threading.Event()
 
     @task("busy")
     def busy(payload: int) -> None:
