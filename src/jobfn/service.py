@@ -71,6 +71,8 @@ async def run_service(
     async with contextlib.AsyncExitStack() as stack:
         if Part.CALLBACKS in parts:
             listener = listener or bind(EVERY_ADDRESS, settings.callback_port)
+            # port 0 took any free one, and that is where functions are to report
+            settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
         connections = await stack.enter_async_context(

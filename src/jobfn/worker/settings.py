@@ -64,7 +64,7 @@ class ServiceSettings(EnvironmentSettings):
     supported: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_SUPPORTED")
     own_callback_url: str | None = Field(default=None, validation_alias="INTERNAL_JOBS_CALLBACK_URL")
     callback_host: str = Field(default="jobs-callback", validation_alias="JOBS_CALLBACK_HOST")
-    callback_port: int = Field(default=12345, ge=1, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
+    callback_port: int = Field(default=12345, ge=0, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
     worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
     scheduler_id: str = Field(default="scheduler-0", validation_alias="HOSTNAME")
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
