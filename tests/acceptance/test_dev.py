@@ -109,7 +109,7 @@ async def test_its_pages_answer(project: Path, spawn: Spawn, database: str) -> N
     """The function app lists its tasks at the address that dev names; other terminals find the state file."""
     await start_dev(spawn, DATABASE_URL=database)
     state = state_of(project)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         tasks = (await client.get(f"{state.function_url}/")).json()["tasks"]
         assert [task["identifier"] for task in tasks] == ["process_invoice"]
         assert (await client.post(state.callback_url)).json() == "OK"

@@ -14,7 +14,7 @@ from support import WORKER, Jobs, RecordingFunction, Serve, StartService
 async def callbacks(start_service: StartService) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a callback server whose worker takes no job by itself."""
     service = await start_service("http://127.0.0.1:1", support_any=False)
-    async with httpx.AsyncClient(base_url=service.callback_url.removesuffix("/callback")) as client:
+    async with httpx.AsyncClient(timeout=30, base_url=service.callback_url.removesuffix("/callback")) as client:
         yield client
 
 
@@ -164,7 +164,7 @@ async def test_a_report_that_comes_first_decides(
     job = await jobs.add("t")
     await function.arrived.wait()
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         await client.post(service.callback_url, headers=headers, json={"error": "reported"})
     gate.set()
     await jobs.until_gone(await jobs.add("another"))
@@ -181,6 +181,6 @@ async def test_a_report_after_the_response_still_decides_within_the_grace(
     await function.arrived.wait()
     await jobs.until_held(job)
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         await client.post(service.callback_url, headers=headers, json={"error": "reported late"})
     assert (await jobs.until_failed(job))["last_error"] == "reported late"

@@ -87,7 +87,7 @@ async def test_a_report_that_comes_twice_is_told_so(
     job = await jobs.add("t")
     await claim_as(jobs, WORKER, lease="1 hour")
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"} | error
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         first = await client.post(service.callback_url, headers=headers)
         before = await jobs.row(job)
         second = await client.post(service.callback_url, headers=headers)
@@ -102,7 +102,7 @@ async def test_a_report_after_a_takeover_changes_nothing(jobs: Jobs, start_servi
     await claim_as(jobs, DEAD, lease="-1 second")
     await claim_as(jobs, WORKER, lease="1 hour")
     headers = {"X-Worker-Id": DEAD, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.post(service.callback_url, headers=headers)
     assert answer.status_code == 409
     row = await jobs.until_held(job)
@@ -129,7 +129,7 @@ async def test_a_failure_may_say_when_it_is_to_be_tried_again(
     job = await jobs.add("t")
     await claim_as(jobs, WORKER, lease="1 hour")
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.post(service.callback_url, headers=headers, json={"error": "no", **fields})
     assert answer.status_code == 200
     row = await jobs.row(job)
@@ -156,7 +156,7 @@ async def test_signs_of_life_keep_the_lock_and_tell_the_progress(jobs: Jobs, sta
     await claim_as(jobs, WORKER, lease="1 second")
     url = service.callback_url.replace("/callback", "/heartbeat")
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-    async with httpx.AsyncClient(headers=headers) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         answer = await client.post(url, json={"progress": 0.25, "note": "rendering"})
         assert (answer.status_code, answer.json()) == (200, {"leaseSeconds": 60.0})
         assert (await client.post(url)).status_code == 200
@@ -188,7 +188,7 @@ async def test_with_a_secret_only_the_url_of_the_delivery_settles_it(
         CallbackTokens(["new"], max_age_seconds=60).url_for(service.callback_url, Claim(WORKER, job + 1, 1)),
         CallbackTokens(["new"], max_age_seconds=60).url_for(service.callback_url, Claim("other-worker", job, 1)),
     ]
-    async with httpx.AsyncClient(headers=headers) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         for url in strangers:
             answer = await client.post(url)
             assert answer.status_code == 401, url
