@@ -1,0 +1,135 @@
+"""What the proxies saw of a chaos run, and what was done to it: which delivery was hurt how, and when.
+
+A delivery that is repeated must have a reason that is older than its repetition: it failed as planned, its connection
+was cut, or a process that it depended on was killed before its report was heard.
+"""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from chaos.faults import POSTGRES
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One request that a function was sent.
+
+    Attributes:
+        sequence: Which one, 1 for the first of the run.
+        number: Which job of the plan.
+        job: Its id.
+        attempt: As the worker says.
+        worker: Who sent it.
+        function: Who got it; None where nobody was there.
+        began_at: When, by the run's clock, in seconds.
+        hurt: What was done to it, and when.
+        failed_at: When it was known to have failed.
+        heard: Whether a report of it was answered for good: settled, or too late.
+        refused: Whether nobody ran it.
+    """
+
+    sequence: int
+    number: int
+    job: int
+    attempt: int
+    worker: str
+    began_at: float
+    function: str | None = None
+    hurt: list[tuple[float, str]] = field(default_factory=list)
+    failed_at: float | None = None
+    heard: bool = False
+    refused: bool = False
+
+    def causes_before(self, moment: float) -> list[str]:
+        """What had been done to it by then."""
+        return [what for at, what in self.hurt if at <= moment]
+
+
+class Ledger:
+    """See the module.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._down: set[str] = set()
+        self._tries: Counter[str] = Counter()
+        self.deliveries: list[Delivery] = []
+        self._by_job: defaultdict[int, list[Delivery]] = defaultdict(list)
+        self.counts: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        self.stale: list[str] = []
+
+    def now(self) -> float:
+        """Seconds, by the run's clock."""
+        return self._clock()
+
+    def count(self, what: str, number: int) -> int:
+        """How often this has happened to that job, this time included."""
+        self._tries[f"{what} {number}"] += 1
+        return self._tries[f"{what} {number}"]
+
+    def begin(self, *, number: int, job: int, attempt: int, worker: str) -> Delivery:
+        """A delivery is on its way."""
+        found = Delivery(len(self.deliveries) + 1, number, job, attempt, worker, self._clock())
+        for name in self._down & {worker, POSTGRES}:
+            found.hurt.append((found.began_at, f"{name} was dead"))
+        self.deliveries.append(found)
+        self._by_job[job].append(found)
+        return found
+
+    def hurt(self, delivery: Delivery, what: str) -> None:
+        """This is being done to it now."""
+        delivery.hurt.append((self._clock(), what))
+
+    def killed(self, name: str) -> None:
+        """A process dies now: every delivery that depends on it is hurt."""
+        self._down.add(name)
+        self.counts[f"kill {name}"] += 1
+        for delivery in self.deliveries:
+            if not delivery.heard and name in {delivery.worker, delivery.function, POSTGRES}:
+                self.hurt(delivery, f"{name} killed")
+
+    def started(self, name: str) -> None:
+        """It lives again."""
+        self._down.discard(name)
+
+    def failed(self, delivery: Delivery) -> None:
+        """It said that it failed."""
+        if delivery.failed_at is None:
+            delivery.failed_at = self._clock()
+
+    def reported(self, delivery: Delivery, *, status: int, sent_at: float, copy: bool) -> None:
+        """A report of it was answered."""
+        self.answers[f"{status} {'repeated' if copy else 'first'}"] += 1
+        if status not in {200, 409}:
+            return
+        delivery.heard = True
+        if status == 200:
+            for later in self.of_job(delivery.job, after=delivery.sequence):
+                if later.began_at < sent_at:
+                    self.stale.append(
+                        f"a report of delivery {delivery.sequence} (job {delivery.job}, attempt {delivery.attempt}) "
+                        f"was accepted after delivery {later.sequence} (attempt {later.attempt}) had begun"
+                    )
+
+    def of_job(self, job: int, *, after: int = 0) -> Iterator[Delivery]:
+        """The deliveries of one job that somebody ran, in order."""
+        return (each for each in self._by_job[job] if each.sequence > after and not each.refused)
+
+    def unexplained(self, jobs: Iterable[int]) -> list[str]:
+        """The repeated deliveries that have no reason."""
+        found: list[str] = []
+        for job in jobs:
+            for first, second in itertools.pairwise(self.of_job(job)):
+                failed = first.failed_at is not None and first.failed_at <= second.began_at
+                if not failed and not first.causes_before(second.began_at):
+                    found.append(
+                        f"delivery {first.sequence} (job {job}, attempt {first.attempt}, {first.worker}) was repeated "
+                        f"as {second.sequence} (attempt {second.attempt}, {second.worker}) for no reason"
+                    )
+        return found
