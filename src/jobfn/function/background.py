@@ -12,11 +12,8 @@ from typing import Any
 from jobfn import logs
 from jobfn.errors import TransportError
 from jobfn.function.context import JobContext
-from jobfn.function.reporter import CONFLICT, Reporter
+from jobfn.function.reporter import BEATS_PER_LEASE, CONFLICT, Reporter
 from jobfn.wire import JobHeaders
-
-#: A lease is renewed so many times before it would end.
-BEATS_PER_LEASE = 3
 
 
 class Background:
@@ -67,8 +64,12 @@ class Background:
     async def _beat(self, context: JobContext, headers: JobHeaders, working: "asyncio.Future[Any]") -> None:
         if headers.heartbeat_url is None or headers.lease_seconds is None:
             return
+        clock = asyncio.get_running_loop().time
+        due = clock()
         while True:
-            await asyncio.sleep(headers.lease_seconds / BEATS_PER_LEASE)
+            # from the time when the last one was due: one that hung must not delay the next
+            due = max(due + headers.lease_seconds / BEATS_PER_LEASE, clock())
+            await asyncio.sleep(due - clock())
             try:
                 status = await self._reporter.beat(headers, context.progress_told)
             except TransportError as error:

@@ -92,6 +92,8 @@ class JobContext:
     async def progress(self, share: float | None = None, note: str | None = None) -> None:
         """Tell how far the job is, and keep its lock. By hand, or under a worker that does not listen: nothing.
 
+        A callback server that does not hear it is no failure of the job's: the log says so, and the work goes on.
+
         Args:
             share: 0 to 1; None: not said.
             note: What it is at, at most 1,000 characters; None: not said.

@@ -160,7 +160,7 @@ class Deliveries:
         except RequestError as error:
             return _refused(error, headers)
         context = JobContext.of(task.identifier, headers)
-        context.listen(functools.partial(self._reporter.beat, headers))
+        context.listen(functools.partial(self._reporter.tell, headers))
         token = logs.job_ids.set(context.ids)
         try:
             payload = task.decode(body)

@@ -16,6 +16,8 @@ from jobfn.transport import Answer, Transport
 from jobfn.wire import JobHeaders, Report, report_target
 
 CONFLICT = 409
+#: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
+BEATS_PER_LEASE = 3
 _TRY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
@@ -77,8 +79,16 @@ class Reporter:
         told = {"progress": progress.share, "note": progress.note} if progress is not None else {}
         body = json.dumps({name: value for name, value in told.items() if value is not None}).encode("ascii")
         sent = dict(headers.echo) | {"Content-Type": "application/json"}
-        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=_TRY_SECONDS)
+        seconds = min(_TRY_SECONDS, (headers.lease_seconds or _TRY_SECONDS) / BEATS_PER_LEASE)
+        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=seconds)
         return answer.status
+
+    async def tell(self, headers: JobHeaders, progress: Progress) -> None:
+        """Send one sign of life for a handler, which goes on with its work whether it is heard or not."""
+        try:
+            await self.beat(headers, progress)
+        except TransportError as error:
+            logs.get_logger("jobfn.report").warning("progress not heard", job=headers.job_id, reason=str(error))
 
     def _target(self, url: str) -> str:
         """Where a report to this URL goes.

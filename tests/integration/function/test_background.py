@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from function_support import PATIENT, CallbackServer, job_headers
+from function_support import PATIENT, Behaviour, CallbackServer, job_headers
 from jobfn import FunctionApp, FunctionSettings, JobContext, create_app, task
 from jobfn.function.context import Progress
 from support import Serve, eventually
@@ -121,11 +121,12 @@ async def test_a_job_that_is_somebody_else_s_now_is_stopped(
     assert heard(callbacks, "/callback") == []
 
 
+@pytest.mark.parametrize("first", [500, "close"])  # what the handler's own word of its progress gets
 async def test_a_callback_server_in_trouble_does_not_end_it(
-    long: Long, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+    first: Behaviour, long: Long, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
     """Signs of life that get 500 or no answer are followed by the next; the report comes all the same."""
-    callbacks.behave(500, "close", 500, 200)
+    callbacks.behave(first, "close", 500, 200)
     url = await serve(long.app())
     await http.post(f"{url}/long", json={}, headers=headers(callbacks))
 
@@ -139,6 +140,21 @@ async def test_a_callback_server_in_trouble_does_not_end_it(
         return bool(heard(callbacks, "/callback"))
 
     await eventually(reported)
+    assert heard(callbacks, "/callback") == [{"status": "success"}]
+
+
+async def test_a_sign_of_life_that_hangs_does_not_delay_the_next(
+    long: Long, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    """It is given up after a third of the lease, and the next is sent then: before the lease would end."""
+    callbacks.behave(200, "hang", 200)
+    url = await serve(long.app())
+    await http.post(f"{url}/long", json={}, headers=headers(callbacks) | {"X-Lease-Seconds": "2"})
+    await callbacks.until(2)
+    hung = asyncio.get_running_loop().time()
+    await callbacks.until(3)
+    assert asyncio.get_running_loop().time() - hung < 2
+    long.go.set()
 
 
 async def test_at_its_limit_the_function_says_busy(
