@@ -25,6 +25,7 @@ class BatchStore:
         self._renew = query("renew_leases", schema)
         self._beat = query("note_progress", schema)
         self._bury = query("bury_expired_jobs", schema)
+        self._take_back = query("take_back_jobs", schema)
         self._release = query("release_jobs", schema)
         self._next = query("next_run_at", schema)
 
@@ -78,6 +79,10 @@ class BatchStore:
     async def bury(self) -> set[int]:
         """See ``JobStore.bury``."""
         return {row["id"] for row in await self._pool.fetch(self._bury, JOB_EXPIRY)}
+
+    async def take_back(self, worker_id: str) -> set[int]:
+        """See ``JobStore.take_back``."""
+        return {row["id"] for row in await self._pool.fetch(self._take_back, worker_id)}
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""

@@ -182,6 +182,9 @@ class JobStore(Protocol):
     async def bury(self) -> set[int]:
         """Unlock jobs whose holder died in their last attempt: they have failed for good. Returns which."""
 
+    async def take_back(self, worker_id: str) -> set[int]:
+        """Unlock all that this worker held when it died, the attempts counted: as when leases end. Returns which."""
+
     async def release(self, worker_id: str) -> None:
         """Unlock all that this worker holds, giving the attempts back."""
 

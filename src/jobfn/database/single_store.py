@@ -44,6 +44,7 @@ class SingleStore:
         self._complete = query("complete_job", schema)
         self._fail = query("fail_job", schema)
         self._after_failure = query("after_failure_platform", schema)
+        self._take_back = query("take_back_platform", schema)
         self._release = query("release_jobs", schema)
         self._next = query("next_run_at_platform", schema)
 
@@ -117,6 +118,10 @@ class SingleStore:
     async def bury(self) -> set[int]:
         """See ``JobStore.bury``: every claim does it."""
         return set()
+
+    async def take_back(self, worker_id: str) -> set[int]:
+        """See ``JobStore.take_back``."""
+        return {row["id"] for row in await self._pool.fetch(self._take_back, worker_id)}
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""

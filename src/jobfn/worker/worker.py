@@ -105,7 +105,9 @@ class Worker:
                 del self._deliveries[settlement.job_id]
 
     async def _claim_forever(self) -> None:
-        await until_connected(lambda: self._store.release(self._settings.worker_id))
+        taken_back = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
+        if taken_back:
+            self._log.warning("taking back what this worker held when it died", jobs=sorted(taken_back))
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
             self._bell.clear()

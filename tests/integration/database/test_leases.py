@@ -37,6 +37,25 @@ async def test_a_renewed_lease_holds_on(stage: Stage) -> None:
     assert await stage.store.settle([Settlement(WORKER, job, 1) for job in jobs]) == set(jobs)
 
 
+async def test_a_worker_that_died_is_told_apart_from_itself(stage: Stage) -> None:
+    """Back under its id it frees what it held, queues too; those attempts count, and their reports come too late."""
+    queued, free, last = await stage.add(queue="q"), await stage.add(), await stage.add(max_attempts=1)
+    theirs = await stage.add("theirs")
+    await stage.claim("another", tasks=["theirs"], lease_seconds=LEASE)
+    assert len(await stage.claim(limit=5, lease_seconds=LEASE)) == 3
+    assert await stage.store.take_back(WORKER) == {queued, free, last}
+    assert await stage.store.take_back(WORKER) == set()
+    again = await stage.claim(limit=5, lease_seconds=LEASE)
+    assert {(job.id, job.attempt) for job in again} == {(queued, 2), (free, 2)}
+    assert await stage.store.settle([Settlement(WORKER, job, 1) for job in (queued, free, last)]) == set()
+    assert await stage.store.settle([Settlement(WORKER, job, 2) for job in (queued, free)]) == {queued, free}
+    assert await stage.store.settle([Settlement("another", theirs, 1)]) == {theirs}
+    row = await stage.row(last)
+    assert row is not None
+    assert (row["locked_by"], row["attempts"]) == (None, 1)
+    assert row["last_error"] == f"the worker {WORKER} died, or lost its lease, in the last attempt"
+
+
 async def test_only_what_is_held_so_is_renewed(stage: Stage) -> None:
     """Not another's job, not another attempt, not one that waits or has ended."""
     mine, theirs, waiting, done = [await stage.add(task) for task in ("mine", "theirs", "waiting", "done")]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from jobfn.database.batch_store import BatchStore
@@ -177,10 +178,20 @@ async def test_stopping_releases_what_does_not_end_in_time(
 async def test_a_restarted_worker_takes_its_own_jobs_back(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that a worker of this id held when it was killed runs at once when the worker is back."""
+    """A job that a worker of this id held when it was killed runs at once when the worker is back, as its next attempt.
+
+    The function may still be at work on the one before: its report must not end the new one.
+    """
+    gate = function.hold()
     job = await jobs.add("t")
-    await jobs.connection.execute("select app_jobs.get_job($1)", WORKER)
-    await start_service(await serve(function.app))
+    await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 hour')", WORKER)
+    service = await start_service(await serve(function.app))
+    await function.arrived.wait()
+    assert [received.headers["x-job-attempt"] for received in function.received] == ["2"]
+    async with httpx.AsyncClient() as client:
+        late = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
+        assert (await client.post(service.callback_url, headers=late)).status_code == 409
+    gate.set()
     await jobs.until_gone(job)
     assert len(function.received) == 1
 

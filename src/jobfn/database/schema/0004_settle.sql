@@ -214,6 +214,39 @@ $$;
 comment on function @schema@.release_jobs(text) is
     'Unlock all that this worker holds, giving each the attempt back.';
 
+create function @schema@.take_back_jobs(worker_id text) returns setof bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The attempts count: functions may still be at work on these jobs, and their reports are told from those of the
+    -- next deliveries by the attempt.
+    return query
+    with held as materialized (
+        select j.id from @schema@.jobs j where j.locked_by = worker_id order by j.id for update
+    )
+    update @schema@.jobs j
+    set last_error = case
+            when j.exhausted then format('the worker %s died, or lost its lease, in the last attempt', worker_id)
+            else j.last_error
+        end,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from held
+    where j.id = held.id
+    returning j.id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+    delete from @schema@.queue_locks l where l.locked_by = worker_id; -- what is left: held by hand
+end
+$$;
+
+comment on function @schema@.take_back_jobs(text) is
+    'Unlock all that this worker held when it died, as if its leases had ended.';
+
 -- For people and tools, on jobs that nobody holds (or whose holder has been gone for four hours).
 
 create function @schema@.lock_unheld_jobs(job_ids bigint[]) returns setof bigint
