@@ -84,38 +84,41 @@ class Member:
     _down_seconds: float | None = None
     _stopping: bool = False
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it was told to end."""
-        return self._stopping
-
     async def run(self) -> None:
         """Start it, and again whenever it has died, until it is stopped."""
-        while not self.is_stopping:
-            written = self.log.stat().st_size if self.log.exists() else 0
-            with self.log.open("ab") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *self.command,
-                    env=environment(self.variables),
-                    cwd=self.log.parent,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                )
+        while True:
+            said_before = self.log.stat().st_size if self.log.exists() else 0
+            self._process = await self._spawn()
             self.ledger.started(self.name)
             code = await self._process.wait()
-            if (down_seconds := self._down_seconds) is not None:
-                await asyncio.sleep(down_seconds)
+            if self._down_seconds is not None:
+                await asyncio.sleep(self._down_seconds)
                 self._down_seconds = None
-            elif not self.is_stopping:
-                said = self.log.read_bytes()[written:].decode("utf-8", "replace")
-                if code != 2 or NO_DATABASE not in said:
-                    self.ended.append(f"{self.name} ended by itself with {code}: {said[-2000:]}")
-                self.ledger.counts[f"{self.name} found no database at its start"] += 1
+            elif not self._stopping:
+                self._ended_by_itself(code, self.log.read_bytes()[said_before:].decode("utf-8", "replace"))
                 await asyncio.sleep(RESTART_SECONDS)
             elif code != 0:
                 self.ended.append(f"{self.name} was stopped and ended with {code}")
+            if self._stopping:
+                return
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        with self.log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self.command,
+                env=environment(self.variables),
+                cwd=self.log.parent,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def _ended_by_itself(self, code: int, said: str) -> None:
+        if code == 2 and NO_DATABASE in said:
+            self.ledger.counts["start without a database"] += 1
+        else:
+            self.ended.append(f"{self.name} ended by itself with {code}: {said[-2000:]}")
 
     def kill(self, down_seconds: float) -> None:
         """Kill -9 it; it stays dead for so long. Nothing where it is dead already."""

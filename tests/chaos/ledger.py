@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from chaos.faults import POSTGRES
 
+#: Not a fault of ours: see ``pulse.py``.
+STALL = "something stood still"
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -26,7 +29,7 @@ class Delivery:
         began_at: When, by the run's clock, in seconds.
         hurt: What was done to it, and when.
         failed_at: When it was known to have failed.
-        heard: Whether a report of it was answered for good: settled, or too late.
+        heard_at: When a report of it was answered for good: settled, or too late.
         refused: Whether nobody ran it.
     """
 
@@ -39,12 +42,20 @@ class Delivery:
     function: str | None = None
     hurt: list[tuple[float, str]] = field(default_factory=list)
     failed_at: float | None = None
-    heard: bool = False
+    heard_at: float | None = None
     refused: bool = False
 
     def causes_before(self, moment: float) -> list[str]:
-        """What had been done to it by then."""
-        return [what for at, what in self.hurt if at <= moment]
+        """What had been done to it by then; what we did goes before what just happened."""
+        found = [what for at, what in self.hurt if at <= moment]
+        return sorted(found, key=_rank)
+
+
+def _rank(cause: str) -> int:
+    """What most probably was the reason goes first: a death, a cut delivery, a cut sign of life, a stall."""
+    if cause.endswith(("killed", "was dead")):
+        return 0
+    return 3 if cause == STALL else 2 if cause.startswith("heartbeat") else 1
 
 
 class Ledger:
@@ -57,6 +68,7 @@ class Ledger:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._down: set[str] = set()
+        self._stalled_until = -1.0
         self._tries: Counter[str] = Counter()
         self.deliveries: list[Delivery] = []
         self._by_job: defaultdict[int, list[Delivery]] = defaultdict(list)
@@ -78,6 +90,8 @@ class Ledger:
         found = Delivery(len(self.deliveries) + 1, number, job, attempt, worker, self._clock())
         for name in self._down & {worker, POSTGRES}:
             found.hurt.append((found.began_at, f"{name} was dead"))
+        if found.began_at < self._stalled_until:
+            found.hurt.append((found.began_at, STALL))
         self.deliveries.append(found)
         self._by_job[job].append(found)
         return found
@@ -91,8 +105,16 @@ class Ledger:
         self._down.add(name)
         self.counts[f"kill {name}"] += 1
         for delivery in self.deliveries:
-            if not delivery.heard and name in {delivery.worker, delivery.function, POSTGRES}:
+            if delivery.heard_at is None and name in {delivery.worker, delivery.function, POSTGRES}:
                 self.hurt(delivery, f"{name} killed")
+
+    def stalled(self, name: str, *, since: float, lease_seconds: float) -> None:
+        """It stood still since then: leases were not renewed, and what was claimed is still on its way."""
+        self.counts[f"stall {name}"] += 1
+        self._stalled_until = self._clock() + lease_seconds
+        for delivery in self.deliveries:
+            if delivery.heard_at is None or delivery.heard_at > since:
+                delivery.hurt.append((since, STALL))
 
     def started(self, name: str) -> None:
         """It lives again."""
@@ -108,14 +130,26 @@ class Ledger:
         self.answers[f"{status} {'repeated' if copy else 'first'}"] += 1
         if status not in {200, 409}:
             return
-        delivery.heard = True
+        delivery.heard_at = self._clock()
         if status == 200:
             for later in self.of_job(delivery.job, after=delivery.sequence):
-                if later.began_at < sent_at:
+                # an earlier attempt may arrive later than this one: it was claimed before
+                if later.began_at < sent_at and later.attempt >= delivery.attempt:
                     self.stale.append(
                         f"a report of delivery {delivery.sequence} (job {delivery.job}, attempt {delivery.attempt}) "
                         f"was accepted after delivery {later.sequence} (attempt {later.attempt}) had begun"
                     )
+
+    def lines(self) -> Iterator[str]:
+        """All deliveries, one a line, for whoever looks for the reason of something."""
+        for each in self.deliveries:
+            hurt = ", ".join(f"{what} at {at:.3f}" for at, what in each.hurt)
+            failed = "" if each.failed_at is None else f" failed at {each.failed_at:.3f}"
+            heard = "" if each.heard_at is None else f" heard at {each.heard_at:.3f}"
+            yield (
+                f"{each.sequence}: number {each.number} job {each.job} attempt {each.attempt} {each.worker} "
+                f"{each.function} at {each.began_at:.3f}{' refused' * each.refused}{failed}{heard}; {hurt}"
+            )
 
     def of_job(self, job: int, *, after: int = 0) -> Iterator[Delivery]:
         """The deliveries of one job that somebody ran, in order."""

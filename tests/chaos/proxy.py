@@ -121,11 +121,21 @@ class FunctionGateway:
         try:
             await self._pass(marked(request, delivery), client, delivery, self._ports[which], hurt)
         except ConnectionRefusedError:
-            delivery.refused = True
             self._ledger.counts["delivery to a dead function"] += 1
-            if hurt.share < 0.5:
-                raise
-            client.answer(BUSY)  # as a gateway says it
+            await self._turn_away(request, client, delivery, hurt)
+
+    async def _turn_away(self, request: Message, client: Client, delivery: Delivery, hurt: Hurt) -> None:
+        """Its function is dead: try the other one, say that all are busy, or end the connection, as gateways do."""
+        if hurt.share < 0.6:
+            delivery.function = FUNCTIONS[1 - FUNCTIONS.index(str(delivery.function))]
+            with contextlib.suppress(ConnectionRefusedError):
+                port = self._ports[FUNCTIONS.index(delivery.function)]
+                await self._pass(marked(request, delivery), client, delivery, port, hurt)
+                return
+        delivery.refused = True
+        if hurt.share > 0.8:
+            raise CutOff
+        client.answer(BUSY)
 
     async def _pass(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:
         if hurt.fault in {Fault.CUT_REQUEST, Fault.CUT_RUNNING}:

@@ -22,6 +22,7 @@ from chaos.faults import FUNCTIONS, POSTGRES, WORKERS, Faults, kills
 from chaos.ledger import Ledger
 from chaos.plan import PlannedJob, plan
 from chaos.proxy import FunctionGateway, ReportGateway, listening
+from chaos.pulse import watched
 from chaos.verdict import Rows, Verdict, judge
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.migrate import migrate
@@ -82,15 +83,20 @@ async def run(form: Form, folder: Path) -> Verdict:
             listening(reports.carry) as report_port,
         ):
             members = _members(dsn, folder, ledger, ports, function_port, report_port)
-            async with alive(members, seconds=STOP_SECONDS) as stop:
+            async with (
+                alive(members, seconds=STOP_SECONDS) as stop,
+                watched(ledger, members, dsn, lease_seconds=LEASE_SECONDS),
+            ):
                 await asyncio.gather(_break(form, members, database), _add_all(dsn, jobs, form.seconds * 0.9))
                 faults.calm = True
                 await _until_done(dsn, seconds=form.calm_seconds)
                 await reports.drain()
+                await asyncio.gather(*(member.until_listening() for member in members))
                 await stop()
         rows = await _rows(dsn)
     finally:
         await database.stop()
+        (folder / "deliveries.txt").write_text("\n".join(ledger.lines()))
     return judge(form.seed, jobs, ledger, rows, members, seconds=ledger.now())
 
 

@@ -23,7 +23,7 @@ async def check(form: Form, folder: Path) -> None:
 async def test_nothing_is_lost_in_half_a_minute_of_chaos(tmp_path: Path) -> None:
     """Some hundred jobs while each process, PostgreSQL too, is killed at least once."""
     seed = int(os.environ.get("CHAOS_SEED", SHORT_SEED))
-    await check(Form(seed, SHORT_JOBS, seconds=15.0, kill_every_seconds=1.8, calm_seconds=30.0), tmp_path)
+    await check(Form(seed, SHORT_JOBS, seconds=15.0, kill_every_seconds=1.8, calm_seconds=60.0), tmp_path)
 
 
 @pytest.mark.long

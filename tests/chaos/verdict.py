@@ -170,6 +170,8 @@ def _figures(seed: int, evidence: Evidence, counts: Mapping[str, int], seconds: 
     yield f"  jobs {len(evidence.last_versions)}, calls of add_job {len(rows.planned)}, deliveries {len(ran)}"
     yield f"  effects {effects}, doubles {sum(found.values())}{_listed(found)}"
     yield f"  kills {_sum(ledger.counts, 'kill ')}"
+    yield f"  starts without a database {ledger.counts['start without a database']}"
+    yield f"  stalls that nobody caused {_sum(ledger.counts, 'stall ')}"
     yield f"  deliveries hurt {_sum(ledger.counts, 'delivery ')}"
     yield f"  reports hurt {_sum(ledger.counts, 'report ')}"
     yield f"  signs of life hurt {_sum(ledger.counts, 'heartbeat ')}"
