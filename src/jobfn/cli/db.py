@@ -8,6 +8,7 @@ import typer
 from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
 from jobfn.database.connection import connect
 from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, status
+from jobfn.database.privileges import Grants
 
 app = typer.Typer(
     help="Install the jobs schema (app_jobs, or JOBS_SCHEMA) and show how it stands.",
@@ -19,18 +20,32 @@ PENDING = 3
 
 
 @app.command("migrate", epilog="example: jobfn db migrate --database-url postgresql://localhost/shop")
-def migrate_command(database_url: DatabaseUrl = None) -> None:
+def migrate_command(
+    database_url: DatabaseUrl = None,
+    grant_enqueue: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="Let this role add jobs and schedules. Repeatable.")
+    ] = None,
+    grant_worker: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE", help="Let this role run jobfn service, and nothing else. Repeatable."),
+    ] = None,
+) -> None:
     """Bring the jobs schema up to date. Doing it twice changes nothing."""
+    grants = Grants(enqueue=tuple(grant_enqueue or ()), work=tuple(grant_worker or ()))
 
     async def work() -> None:
         connection = await connect(database_of(database_url), application_name="jobfn-migrate")
         try:
-            applied = await migrate(connection, schema_of())
+            applied = await migrate(connection, schema_of(), grants=grants)
         finally:
             await connection.close()
         for migration in applied:
             typer.echo(f"applied {migration.version:04d} {migration.name}")
         typer.echo(f"schema {schema_of()} is up to date")
+        for role in grants.enqueue:
+            typer.echo(f"{role} may enqueue")
+        for role in grants.work:
+            typer.echo(f"{role} may work")
 
     in_loop(work())
 

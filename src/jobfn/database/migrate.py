@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.database.privileges import NOBODY, Grants, check_roles, grant
 from jobfn.database.statements import migrations, query, render
 from jobfn.errors import DatabaseError, SchemaError
 
@@ -66,13 +67,20 @@ class SchemaStatus:
 
 
 async def status(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaStatus:
-    """Look at the schema and change nothing."""
+    """Look at the schema and change nothing.
+
+    Raises:
+        DatabaseError: The connection's role may not read the record of migrations.
+    """
     kind = await kind_of(connection, schema)
     if kind is SchemaKind.PLATFORM:
         return SchemaStatus(schema, kind, ())
     applied: dict[int, str] = {}
     if kind is SchemaKind.JOBFN:
-        rows = await connection.fetch(query("applied_migrations", schema))
+        try:
+            rows = await connection.fetch(query("applied_migrations", schema))
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DatabaseError(f"this role may not look at schema {schema}: {error}. Connect as its owner") from error
         applied = {row["version"]: row["checksum"] for row in rows}
     known = migrations()
     return SchemaStatus(
@@ -92,18 +100,22 @@ async def kind_of(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaK
     return SchemaKind.JOBFN if row["has_record"] else SchemaKind.PLATFORM
 
 
-async def migrate(connection: "asyncpg.Connection[Any]", schema: str) -> tuple[Migration, ...]:
+async def migrate(
+    connection: "asyncpg.Connection[Any]", schema: str, *, grants: Grants = NOBODY
+) -> tuple[Migration, ...]:
     """Apply what is missing. Any number of processes may call it at once; each step is applied once.
 
     Args:
         connection: Its role must be able to create the schema, or own it.
         schema: The schema's name, any that PostgreSQL allows.
+        grants: Roles to give what they need, whether or not something was missing. Default: none.
 
     Returns:
         What was applied now, in order; empty when all was there.
 
     Raises:
         SchemaError: The schema is the platform's own, newer than this jobfn, or the server is too old.
+        ConfigurationError: A role of ``grants`` is not there; nothing was applied.
         DatabaseError: PostgreSQL refused a step; that step left nothing behind.
     """
     check_server(connection.get_server_version().major)
@@ -113,11 +125,13 @@ async def migrate(connection: "asyncpg.Connection[Any]", schema: str) -> tuple[M
         try:
             found = await status(connection, schema)
             _check(found)
+            await check_roles(connection, schema, grants)
             for migration in found.pending:
                 await _apply(
                     connection, schema, migration, is_first=found.kind is SchemaKind.ABSENT and not applied_now
                 )
                 applied_now.append(Migration(migration.version, migration.name, applied=True))
+            await grant(connection, schema, grants)
         finally:
             if not connection.is_closed():
                 await connection.execute(query("unlock_migrations", schema))

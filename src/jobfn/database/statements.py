@@ -1,7 +1,7 @@
 """SQL from files: ``schema/*.sql`` and ``queries/*.sql``, with the jobs schema's name filled in.
 
-``@schema@`` stands for the schema, quoted. Nothing that comes from outside is ever put into a statement's text:
-values travel as parameters.
+``@schema@`` stands for the schema, ``@role@`` for a role, each quoted. Nothing else that comes from outside is ever put
+into a statement's text: values travel as parameters.
 """
 
 import functools
@@ -14,21 +14,27 @@ _PACKAGE = resources.files("jobfn.database")
 _MIGRATION = re.compile(r"(?P<version>\d{4})_(?P<name>\w+)\.sql")
 
 
-def quote_identifier(name: str) -> str:
+def quote_identifier(name: str, *, what: str = "schema") -> str:
     """A name as SQL reads it, whatever characters it holds.
+
+    Args:
+        name: The name.
+        what: Of what, for the error: ``schema`` or ``role``.
 
     Raises:
         ConfigurationError: PostgreSQL has no such names: empty, over 63 bytes, holding a NUL, or no text.
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 63 or re.search("[\0\ud800-\udfff]", name):
-        raise ConfigurationError(f"JOBS_SCHEMA={name!r} is no schema name: use 1 to 63 bytes, such as app_jobs")
+        if what == "schema":
+            raise ConfigurationError(f"JOBS_SCHEMA={name!r} is no schema name: use 1 to 63 bytes, such as app_jobs")
+        raise ConfigurationError(f"{name!r} is no {what}'s name: use 1 to 63 bytes")
     return '"' + name.replace('"', '""') + '"'
 
 
 @functools.cache
-def query(name: str, schema: str) -> str:
-    """The statement of ``queries/{name}.sql`` for this schema."""
-    return render((_PACKAGE / "queries" / f"{name}.sql").read_text("utf-8"), schema)
+def query(name: str, schema: str, *, role: str | None = None) -> str:
+    """The statement of ``queries/{name}.sql`` for this schema, and for this role where it speaks of one."""
+    return render((_PACKAGE / "queries" / f"{name}.sql").read_text("utf-8"), schema, role=role)
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -41,12 +47,18 @@ def migrations() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def render(text: str, schema: str) -> str:
-    """Fill in the schema's name.
+def render(text: str, schema: str, *, role: str | None = None) -> str:
+    """Fill in the schema's name, and a role's.
 
     The bodies of functions stand between ``$$``; a name may hold that too, so they get a tag that it does not hold.
     """
     tag = "$jobfn$"
     while tag in schema:
         tag = f"{tag[:-1]}_$"
-    return text.replace("$$", tag).replace("@schema@", quote_identifier(schema))
+    names = {"@schema@": (schema, "schema"), "@role@": (role or "", "role")}
+
+    def quoted(place: re.Match[str]) -> str:  # in one pass: a name may hold what stands for another
+        name, what = names[place[0]]
+        return quote_identifier(name, what=what)
+
+    return re.sub("@schema@|@role@", quoted, text.replace("$$", tag))
