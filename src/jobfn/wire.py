@@ -148,13 +148,10 @@ class Failure:
         if not isinstance(content, dict):
             return cls(None)
         error = content.get("error") or content.get("message")
-        seconds = content.get("retryAfterSeconds")
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not math.isfinite(seconds):
-            seconds = None
         return cls(
             error=error if isinstance(error, str) or error is None else json.dumps(error),
             permanent=content.get("permanent") is True,
-            retry_after_seconds=None if seconds is None else max(float(seconds), 0.0),
+            retry_after_seconds=_seconds_to_wait(content.get("retryAfterSeconds")),
         )
 
     def fields(self) -> dict[str, object]:
@@ -294,6 +291,17 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if 0 < number < math.inf else None
+
+
+def _seconds_to_wait(said: object) -> float | None:
+    """A finite number of seconds, 0 or more, out of what a body says; what is no number says nothing."""
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return None
+    try:
+        seconds = float(said)
+    except OverflowError:  # JSON has whole numbers of any length
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _uuid(found: Mapping[str, str], name: str) -> UUID | None:
