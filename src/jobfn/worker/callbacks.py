@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -101,7 +102,7 @@ class Callbacks:
         claim = _Claim(found[WORKER_ID], headers.job_id, headers.attempt)
         if self._tokens is None:
             return claim
-        signed = self._tokens.read(request.url.path)
+        signed = self._tokens.read(request.scope["path"])
         if signed is None or (signed.worker_id, signed.job_id) != (claim.worker_id, claim.job_id):
             raise _Refused(
                 401, f"no good token for this job in the URL: report to {CALLBACK_URL} as it came with the job"
@@ -141,7 +142,7 @@ def create_callback_app(callbacks: Callbacks) -> Starlette:
         gateway, may stand before it), signs of life at those that end in ``/heartbeat``, and answers
         ``GET /healthz`` and ``GET /readyz``.
     """
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/callback", callbacks.report, methods=["POST"]),
             Route("/heartbeat", callbacks.heartbeat, methods=["POST"]),
@@ -153,9 +154,13 @@ def create_callback_app(callbacks: Callbacks) -> Starlette:
         exception_handlers={
             _Refused: _refused,
             ClientDisconnect: _gone,
+            HTTPException: _unserved,
+            Exception: _broken,
             **dict.fromkeys(CONNECTION_LOST, _no_database),
         },
     )
+    app.router.redirect_slashes = False  # a report is sent on to nowhere, least of all to where its Host header says
+    return app
 
 
 def _too_late() -> Response:
@@ -170,7 +175,23 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)
+    return JSONResponse({"error": "the report never came whole"}, 400)
+
+
+async def _unserved(request: Request, error: Exception) -> Response:
+    """Another path or method than those above."""
+    status_code = error.status_code if isinstance(error, HTTPException) else 404
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse(
+        {"error": f"reports are POSTed to {CALLBACK_URL} as it came with the job, not {request.method} here"},
+        status_code,
+        headers=headers,
+    )
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """What nobody foresaw. Whoever runs the app logs it; the sender is told no more than that."""
+    return JSONResponse({"error": "this report broke the callback server, whose log has why: send it again"}, 500)
 
 
 async def _no_database(_request: Request, error: Exception) -> Response:

@@ -130,10 +130,25 @@ async def test_an_error_text_is_kept_up_to_a_length(jobs: Jobs, callbacks: httpx
     assert row["last_error"] == "é" * 10_000
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/callback", 405), ("POST", "/", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/callback", 405), ("PUT", "/a/heartbeat", 405), ("POST", "/", 404), ("POST", "/callback/", 404)],
+)
 async def test_other_ways_in_are_closed(method: str, path: str, status: int, callbacks: httpx.AsyncClient) -> None:
-    """Only POST /callback takes reports."""
-    assert (await callbacks.request(method, path)).status_code == status
+    """Only POST .../callback and .../heartbeat are heard; the rest is told so in JSON, and sent on to nowhere."""
+    answer = await callbacks.request(method, path, headers={"Host": "elsewhere.example"})
+    assert answer.status_code == status
+    assert "X-Callback-Url" in answer.json()["error"]
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a/b?c#d", "a:b"])
+async def test_a_host_header_means_nothing(host: str, start_service: StartService) -> None:
+    """Whatever it holds, a report without a token is refused with 401, and not with a 500."""
+    service = await start_service("http://127.0.0.1:1", support_any=False, callback_secrets="s")
+    headers = {"X-Worker-Id": WORKER, "X-Job-Id": "1", "Host": host}
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(service.callback_url, headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
