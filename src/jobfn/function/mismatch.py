@@ -7,7 +7,8 @@ payload is none of. So of a mismatch only this is shown:
   (``dict[str, ...]``) is data and becomes ``*``; a key that the task forbids is named if it looks like a name;
 - pydantic's own text, which speaks of the type, with the few that quote the input replaced;
 - what the task's own validators say (``ValueError``, ``assert``, ``PydanticCustomError``), which is the
-  developer's text, except that a whole value of the payload in it, three characters or longer, becomes ``…``.
+  developer's text, except that a whole value of the payload in it, three characters or longer, becomes ``…``. Over
+  1,000 characters it is not told at all.
 """
 
 import re
@@ -25,6 +26,9 @@ MAX_LISTED = 20
 #: Over this, reading the list would keep the event loop busy for longer than it is worth.
 _MAX_READ = 10_000
 _MIN_HIDDEN_CHARACTERS = 3
+#: A longer text of a validator's quotes more than it says.
+_MAX_OWN_CHARACTERS = 1_000
+_NO_REASON = "Input is not accepted"
 _PYDANTIC_S_OWN = frozenset(typing.get_args(core_schema.ErrorType)) - {"value_error", "assertion_error"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -61,11 +65,19 @@ def refusal(
     count = error.error_count()
     if count > _MAX_READ:
         return InvalidPayload(f"The payload does not fit {task} in {count} places, too many to list")
-    found = dict.fromkeys(
-        (_field(mismatch, payload, declared), _problem(mismatch, payload, declared)) for mismatch in _read(error)
+    found = list(
+        dict.fromkeys(
+            (_field(mismatch, payload, declared), _text(mismatch), mismatch["type"] in _PYDANTIC_S_OWN)
+            for mismatch in _read(error)
+        )
     )
-    details = [{"field": field, "problem": problem} for field, problem in list(found)[:MAX_LISTED]]
-    listed = "; ".join(f"{detail['field']}: {detail['problem']}" for detail in details)
+    shown = found[:MAX_LISTED]
+    quoted = _quoted([text for _, text, is_pydantic_s in shown if not is_pydantic_s], payload, declared)
+    told = dict.fromkeys(
+        (field, text if is_pydantic_s else _blanked(text, quoted)) for field, text, is_pydantic_s in shown
+    )
+    details = [{"field": field, "problem": problem} for field, problem in told]
+    listed = "; ".join(f"{field}: {problem}" for field, problem in told)
     more = f"; and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
     return InvalidPayload(f"The payload does not fit {task}: {listed}{more}", details=details)
 
@@ -122,14 +134,19 @@ def _field(mismatch: ErrorDetails, payload: Any, declared: frozenset[str]) -> st
     return ".".join(parts) or "(payload)"
 
 
-def _problem(mismatch: ErrorDetails, payload: Any, declared: frozenset[str]) -> str:
-    text = _text(mismatch)
-    if mismatch["type"] in _PYDANTIC_S_OWN:
-        return text
-    lowered = text.casefold()
-    quoted = {value for value in _values(payload, declared) if value.casefold() in lowered}
-    for value in sorted(quoted, key=len, reverse=True):
-        text = re.sub(re.escape(value), "…", text, flags=re.IGNORECASE)
+def _quoted(texts: list[str], payload: Any, declared: frozenset[str]) -> list[str]:
+    """The values of the payload that these texts quote, longest first. One look at the payload, whatever its size."""
+    if not texts:
+        return []
+    lowered = "\n".join(texts).casefold()
+    found = {value for value in _values(payload, declared) if value.casefold() in lowered}
+    return sorted(found, key=len, reverse=True)
+
+
+def _blanked(text: str, quoted: list[str]) -> str:
+    for value in quoted:
+        if value.casefold() in text.casefold():
+            text = re.sub(re.escape(value), "…", text, flags=re.IGNORECASE)
     return text
 
 
@@ -139,8 +156,9 @@ def _text(mismatch: ErrorDetails) -> str:
         return reworded.format_map(mismatch.get("ctx", {}))
     text = mismatch["msg"]
     if mismatch["type"] in {"value_error", "assertion_error"}:
-        text = text.removeprefix("Value error, ").removeprefix("Assertion failed, ") or "Input is not accepted"
-    return text
+        text = text.removeprefix("Value error, ").removeprefix("Assertion failed, ") or _NO_REASON
+    is_too_long = len(text) > _MAX_OWN_CHARACTERS and mismatch["type"] not in _PYDANTIC_S_OWN
+    return _NO_REASON if is_too_long else text
 
 
 def _values(payload: Any, declared: frozenset[str]) -> Iterator[str]:
