@@ -109,6 +109,7 @@ class JobHeaders:
         return cls(
             job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
             worker_id=found.get(WORKER_ID),
+            attempt=_whole_number(found.get(JOB_ATTEMPT), _MAX_INT),
             callback_url=found.get(CALLBACK_URL),
             echo=_echo(found),
         )

@@ -18,7 +18,6 @@ from starlette.routing import Route
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.model import Beat, JobStore, Settlement
-from jobfn.errors import MalformedRequest
 from jobfn.wire import CALLBACK_URL, JOB_ATTEMPT, JOB_ERROR, JOB_ID, WORKER_ID, Failure, JobHeaders, collect
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens
@@ -93,12 +92,12 @@ class Callbacks:
         found = collect(request.scope["headers"])
         if WORKER_ID not in found:
             raise _Refused(400, f"{WORKER_ID} is missing: send it back as it came with the job")
-        try:
-            headers = JobHeaders.parse(request.scope["headers"])
-        except MalformedRequest as malformed:
-            raise _Refused(400, malformed.message) from None
+        # Only what names the delivery: a function that was refused for a malformed tenant echoes that tenant.
+        headers = JobHeaders.parse_leniently(request.scope["headers"])
         if headers.job_id is None:
-            raise _Refused(400, f"{JOB_ID} is missing: send it back as it came with the job")
+            raise _Refused(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
+        if headers.attempt is None and JOB_ATTEMPT in found:
+            raise _Refused(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
         claim = _Claim(found[WORKER_ID], headers.job_id, headers.attempt)
         if self._tokens is None:
             return claim

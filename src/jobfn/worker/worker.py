@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from jobfn import logs
-from jobfn.database.connection import CONNECTION_LOST, until_connected
+from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.worker.dispatch import Accepted, Busy, Dispatcher, Failed, Succeeded, Unreachable
 from jobfn.worker.leases import LeaseKeeper
@@ -19,7 +19,8 @@ from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
 from jobfn.worker.throttle import Ask, Throttle
 
-_RELEASE_SECONDS = 5.0
+#: So long, at least, may the last settlements take.
+_SETTLE_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +78,7 @@ class Worker:
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then take nothing new, wait for what runs, release the rest."""
+        """Work until ``stop`` is set; then take nothing new, wait for what runs, free the rest."""
         loop = asyncio.create_task(self._claim_forever())
         keeping = asyncio.create_task(self._leases.run())
         stopped = asyncio.create_task(stop.wait())
@@ -162,8 +163,9 @@ class Worker:
         return [(delivery.job.id, delivery.job.attempt) for delivery in self._deliveries.values()]
 
     def _start(self, job: Job) -> None:
-        if self._stopping:
-            return  # claimed while the signal came: released with the rest, its attempt given back
+        if self._stopping:  # claimed while the signal came: nothing was sent, so the attempt is given back
+            self._settle_soon(Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True))
+            return
         delivery = self._deliveries[job.id] = _Delivery(job)
         self._throttle.started(job.task)
         running = asyncio.create_task(self._deliver(delivery))
@@ -214,18 +216,30 @@ class Worker:
         self._forget(delivery)
         if delivery.timer is not None and delivery.decision is not None:
             delivery.timer.cancel()
-            settling = asyncio.create_task(self._settle(delivery.decision))
-            self._settling.add(settling)
-            settling.add_done_callback(self._settling.discard)
+            self._settle_soon(delivery.decision)
 
     def _forget(self, delivery: _Delivery) -> None:
         if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
             del self._deliveries[delivery.job.id]
 
+    def _settle_soon(self, settlement: Settlement) -> None:
+        settling = asyncio.create_task(self._settle(settlement))
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+
     async def _settle(self, settlement: Settlement) -> None:
         if await until_connected(lambda: self._settler.settle(settlement)) and not settlement.given_back:
             outcome = "job failed" if settlement.error else "job done"
             self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
+
+    def _cut_off(self, job: Job) -> None:
+        """Free a job that outlasts the shutdown, to run again at once.
+
+        Its attempt counts: the function may still be at work on it, and the report of this delivery is told from that
+        of the next one by the attempt. A job that was accepted (202) is left alone: its own signs of life keep it.
+        """
+        error = "the worker was stopped before the function answered"
+        self._settle_soon(Settlement(self._settings.worker_id, job.id, job.attempt, error, delay_seconds=0.0))
 
     async def _wind_down(self, loop: asyncio.Task[None]) -> None:
         settings = self._settings
@@ -238,12 +252,14 @@ class Worker:
         for running in set(self._running):
             running.cancel()
         for delivery in list(self._deliveries.values()):
-            self._decide(delivery)
+            if delivery.timer is None:
+                self._cut_off(delivery.job)
+            else:
+                self._decide(delivery)
         if self._settling:
-            await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), 1.0))
-        try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                await until_connected(lambda: self._store.release(settings.worker_id))
-        except (TimeoutError, *CONNECTION_LOST):
-            self._log.error("jobs not released: no database; they are free again when their locks expire")
+            _, left = await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), _SETTLE_SECONDS))
+            if left:
+                self._log.error("not settled: no database; these jobs are free when their leases end", jobs=len(left))
+            for settling in left:
+                settling.cancel()
         self._log.info("worker stopped")

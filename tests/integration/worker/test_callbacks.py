@@ -109,6 +109,25 @@ async def test_a_report_of_an_earlier_attempt_changes_nothing(jobs: Jobs, callba
     assert (await jobs.until_held(job))["attempts"] == 1
 
 
+async def test_a_report_may_echo_headers_that_are_malformed(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    """A function that was refused for a malformed tenant reports that, with the tenant as it came."""
+    job = await held(jobs)
+    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true", "X-Database-Id": "no uuid"}
+    answer = await callbacks.post("/callback", headers=headers, json={"error": "X-Database-Id must be a UUID"})
+    assert answer.status_code == 200
+    assert (await jobs.until_failed(job))["last_error"] == "X-Database-Id must be a UUID"
+
+
+@pytest.mark.parametrize("attempt", ["x", "0", "-1", "2147483648"])
+async def test_a_malformed_attempt_is_refused(attempt: str, jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    """It would settle any attempt if it counted as not said."""
+    job = await held(jobs)
+    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": attempt}
+    answer = await callbacks.post("/callback", headers=headers)
+    assert (answer.status_code, "X-Job-Attempt" in answer.json()["error"]) == (400, True)
+    await jobs.until_held(job)
+
+
 async def test_a_report_too_long_to_read_is_refused(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
     """An error text over 1 MiB is a 400 that says so; the job stays held for another report."""
     job = await held(jobs)

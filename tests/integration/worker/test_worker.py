@@ -159,10 +159,10 @@ async def test_stopping_waits_for_what_runs(
     assert (row["attempts"], row["locked_by"]) == (0, None)
 
 
-async def test_stopping_releases_what_does_not_end_in_time(
+async def test_stopping_frees_what_does_not_end_in_time(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that outlasts the shutdown time is unlocked and gets its attempt back."""
+    """A job that outlasts the shutdown is unlocked, with its queue, to run again at once; that attempt counts."""
     gate = function.hold()
     service = await start_service(await serve(function.app), shutdown_seconds=0.2)
     job = await jobs.add("slow", queue_name="q")
@@ -171,8 +171,22 @@ async def test_stopping_releases_what_does_not_end_in_time(
     gate.set()
     row = await jobs.row(job)
     assert row is not None
-    assert (row["attempts"], row["locked_by"], row["locked_at"]) == (0, None, None)
+    assert (row["attempts"], row["locked_by"], row["locked_at"]) == (1, None, None)
+    assert row["last_error"] == "the worker was stopped before the function answered"
+    assert await jobs.connection.fetchval("select run_at <= now() from app_jobs.jobs")
     assert await jobs.connection.fetchval("select locked_by from app_jobs.job_queues") is None
+
+
+async def test_stopping_leaves_accepted_jobs_to_their_signs_of_life(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A job that runs in the background of its function (202) is not taken from it when the worker stops."""
+    function.answer(202)
+    service = await start_service(await serve(function.app))
+    job = await jobs.add("long")
+    await function.arrived.wait()
+    await service.stop()
+    assert (await jobs.until_held(job))["locked_by"] == WORKER
 
 
 async def test_a_restarted_worker_takes_its_own_jobs_back(
