@@ -104,6 +104,7 @@ async def apply_triggers(
     """
     async with _session(connection, lock_seconds=lock_seconds, exclusive=True):
         plan = await _plan(connection, tables, jobs_schema)
+        await _make_sure_it_may_add(connection, plan, jobs_schema)
         await _run(connection, plan)
     return plan
 
@@ -205,6 +206,16 @@ async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTri
     wanted = fitting.sql(jobs)
     existing = await read_existing(connection, jobs, list(fitting.tables), wanted)
     return Plan(tuple(compare(wanted, existing)), (*fitting.notices, *existing.notices()))
+
+
+async def _make_sure_it_may_add(connection: "asyncpg.Connection[Any]", plan: Plan, jobs_schema: str) -> None:
+    """A trigger of a role that may not add jobs would fail every write to its table."""
+    is_needed = any(change.after is not None for change in plan.pending)
+    if is_needed and not (await read_jobs_schema(connection, jobs_schema)).may_add:
+        raise DatabaseError(
+            f"this role may not add jobs to schema {jobs_schema}, and triggers enqueue with its rights: "
+            "use a role that may, such as the schema's owner. Nothing was changed"
+        )
 
 
 async def _run(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:

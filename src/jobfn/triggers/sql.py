@@ -1,7 +1,7 @@
 """From a trigger and its table to SQL: one function, and one trigger for each event.
 
 Pure. On jobfn's own schema and an ordinary table, a trigger fires once a statement and inserts the jobs of all its
-rows at once. It means the same as firing for each row and costs a fifth of it (measured in docs/triggers.md).
+rows at once. It means the same as firing for each row, and many rows cost about a fifth (docs/triggers.md).
 Elsewhere, on the platform's schema or on a table with partitions or children, it fires for each row and calls
 ``add_job``. ``plan.py`` compares the result with what is there.
 """

@@ -155,11 +155,13 @@ class JobsSchema:
         name: Its name.
         add_job: How jobs get in.
         needs_tenant: Whether ``jobs.database_id`` forbids NULL.
+        may_add: Whether the role that applies triggers may add jobs. They enqueue with its rights.
     """
 
     name: str
     add_job: AddJob = AddJob.TABLE
     needs_tenant: bool = False
+    may_add: bool = True
 
     @property
     def sql(self) -> str:

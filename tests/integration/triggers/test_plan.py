@@ -263,6 +263,26 @@ async def test_a_role_without_the_right_is_told_so(shop: Shop) -> None:
         await shop.run("reset role", f"drop role {role}")
 
 
+async def test_a_role_that_may_not_add_jobs_makes_no_trigger(shop: Shop) -> None:
+    """Its triggers would fail every write: that is said before there is one."""
+    role = f"jobfn_app_{uuid.uuid4().hex}"
+    await shop.run(
+        f"create role {role}", f"grant all on schema app_jobs to {role}", f"alter table orders owner to {role}"
+    )
+    try:
+        for right in ("insert on app_jobs.jobs", "usage on sequence app_jobs.jobs_id_seq"):
+            await shop.run(f"set role {role}")
+            with pytest.raises(DatabaseError, match="this role may not add jobs to schema app_jobs"):
+                await shop.give("orders", ONE)
+            await shop.run("reset role", f"grant {right} to {role}")
+        await shop.run(f"set role {role}")
+        await shop.give("orders", ONE)
+        await shop.run(ORDER.format(1), "reset role")
+        assert await shop.payloads() == [{"id": 1}]
+    finally:
+        await shop.run("reset role", f"drop owned by {role} cascade", f"drop role {role}")
+
+
 @pytest.mark.parametrize("preparation", ["", "create schema app_jobs; create table app_jobs.jobs (id int)"])
 async def test_a_database_without_a_jobs_schema(empty_database: str, preparation: str) -> None:
     """An error that says how to make one, or that this is none."""
