@@ -12,6 +12,7 @@ grant execute on function
     @schema@.complete_job,
     @schema@.fail_job,
     @schema@.release_jobs,
+    @schema@.take_back_jobs,
     @schema@.get_scheduled_job,
     @schema@.run_scheduled_job,
     @schema@.release_scheduled_jobs,

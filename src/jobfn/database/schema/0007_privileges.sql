@@ -15,6 +15,7 @@ alter function @schema@.get_job security definer;
 alter function @schema@.complete_job security definer;
 alter function @schema@.fail_job security definer;
 alter function @schema@.release_jobs security definer;
+alter function @schema@.take_back_jobs security definer;
 alter function @schema@.get_scheduled_job security definer;
 alter function @schema@.run_scheduled_job security definer;
 alter function @schema@.release_scheduled_jobs security definer;
