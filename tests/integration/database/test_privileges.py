@@ -22,7 +22,7 @@ ENQUEUER_CALLS = frozenset({"add_job", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
     {
         *("claim_jobs", "renew_leases", "note_progress", "bury_expired_jobs", "settle_held_jobs"),
-        *("get_job", "complete_job", "fail_job", "release_jobs"),
+        *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
     }
 )
@@ -139,7 +139,7 @@ async def test_a_worker_may_call_what_works(connection: "asyncpg.Connection[Any]
     """The functions of worker, callback server and scheduler; of the tables, when what is due, and no payload."""
     assert await callable_by(connection, worker.name) == WORKER_CALLS
     assert await rights_on_tables(connection, worker.name) == {
-        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted")),
+        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at")),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
     }

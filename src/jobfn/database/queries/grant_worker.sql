@@ -18,7 +18,7 @@ grant execute on function
     @schema@.release_scheduled_jobs,
     @schema@.advance_schedule
     to @role@;
-grant select (run_at, exhausted) on @schema@.jobs to @role@;
+grant select (run_at, exhausted, locked_at) on @schema@.jobs to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_since, last_scheduled, locked_by, priority)
     on @schema@.scheduled_jobs to @role@;
 -- locking a row asks for the right to update one of its columns, and this is one that get_scheduled_job writes anyway
