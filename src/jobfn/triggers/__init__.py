@@ -12,12 +12,18 @@ takes.
 """
 
 from jobfn.triggers.blueprint import Blueprint, TableTriggers, load_blueprints
+from jobfn.triggers.conditions import AllOf, AnyOf, ColumnReference, Comparison, Not
 from jobfn.triggers.node import DataJobTrigger
 from jobfn.triggers.plan import Plan, apply_triggers, drop_triggers, plan_triggers
 
 __all__ = [
+    "AllOf",
+    "AnyOf",
     "Blueprint",
+    "ColumnReference",
+    "Comparison",
     "DataJobTrigger",
+    "Not",
     "Plan",
     "TableTriggers",
     "apply_triggers",

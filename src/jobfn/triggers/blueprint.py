@@ -96,8 +96,6 @@ def parse_node(data: object, place: str) -> DataJobTrigger:
         return DataJobTrigger.model_validate(data)
     except ValidationError as error:
         raise BlueprintError(f"{named}: {_problem(error)}") from None
-    except RecursionError:
-        raise BlueprintError(f"{named}: conditions: nested too deeply") from None
 
 
 def _entries(document: object, path: Path) -> list[Any]:

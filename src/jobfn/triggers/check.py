@@ -168,6 +168,8 @@ class _Comparison:
             return wanted
         if "$ref" in wanted:
             return self._takes_null(self._resolve(wanted["$ref"]))
+        if "allOf" in wanted:
+            return all(self._takes_null(part) for part in wanted["allOf"])
         options = wanted.get("anyOf") or wanted.get("oneOf")
         if options:
             return any(self._takes_null(option) for option in options)

@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobfn.database.migrate import migrate
-from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers, drop_triggers, plan_triggers
+from jobfn.triggers import (
+    AnyOf,
+    Comparison,
+    DataJobTrigger,
+    TableTriggers,
+    apply_triggers,
+    drop_triggers,
+    plan_triggers,
+)
 from jobfn.triggers.plan import generate_sql
 
 FRAGMENTS = st.sampled_from(
@@ -143,9 +151,14 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
             payload_strategy="row",
             job_key=key,
             events=("UPDATE",),
-            conditions=[
-                {"OR": [{"field": third, "op": "IS DISTINCT FROM"}, {"field": other, "op": "=", "value": value}]}
-            ],  # type: ignore[arg-type]
+            conditions=(
+                AnyOf(
+                    OR=(
+                        Comparison(field=third, op="IS DISTINCT FROM"),
+                        Comparison(field=other, op="=", value=value),
+                    )
+                ),
+            ),
         )
         tables = [TableTriggers(table, [node, keyed], schema)]
         await apply_triggers(connection, tables)

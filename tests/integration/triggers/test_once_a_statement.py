@@ -33,6 +33,7 @@ CONDITIONS = st.sampled_from(
         {"condition_field": "a", "condition_value": 1},
         {"conditions": [{"OR": [{"field": "a", "op": "IS NULL"}, {"field": "id", "op": ">", "value": 3}]}]},
         {"conditions": [{"NOT": {"field": "a", "op": "=", "value": 1}}]},
+        {"conditions": {"AND": [{"field": "b", "op": "IS NOT NULL"}, {"field": "a", "op": "<", "value": 2}]}},
         {"events": ["UPDATE"], "conditions": [{"field": "a", "op": "IS DISTINCT FROM"}]},
         {
             "events": ["UPDATE"],

@@ -62,7 +62,11 @@ def problems(annotation: Any, **parameters: Any) -> list[tuple[str, str]]:
 
 def of_column(column: str, annotation: Any) -> list[tuple[str, str]]:
     """The mismatches of one column with the field that takes it."""
-    model = TypeAdapter(annotation).json_schema()
+    return of_schema(column, TypeAdapter(annotation).json_schema())
+
+
+def of_schema(column: str, model: dict[str, Any]) -> list[tuple[str, str]]:
+    """As ``of_column``, with the field's JSON Schema."""
     definitions = model.pop("$defs", {})
     schema = {"type": "object", "properties": {column: model}, "required": [column], "$defs": definitions}
     node = DataJobTrigger(task_identifier="t", payload_strategy="fields", payload_fields=(column,), events=("INSERT",))
@@ -170,6 +174,30 @@ def test_a_column_fits(column: str, annotation: Any) -> None:
 def test_a_column_does_not_fit(column: str, annotation: Any, field: str, problem: str) -> None:
     """The column and its type, and what the field takes."""
     assert of_column(column, annotation) == [(field, problem)]
+
+
+NULL = "column maybe (text) can be NULL, and this field takes no null"
+TEXT = "column maybe (text) is sent as text, and this field takes a whole number"
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [
+        ({"allOf": [{"$ref": "#/$defs/T"}], "$defs": {"T": {"type": ["string", "null"]}}}, []),
+        ({"allOf": [{"$ref": "#/$defs/T"}], "$defs": {"T": {"type": "string"}}}, [NULL]),
+        ({"allOf": [{"type": "integer"}, {}]}, [NULL, TEXT]),
+        ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, []),
+        ({"anyOf": [{"anyOf": [{"type": "null"}, {"type": "integer"}]}, {"type": "string"}]}, []),
+        ({"oneOf": [{"type": "null"}]}, ["column maybe (text) is sent, and this field takes only null"]),
+        ({"enum": ["a", None]}, []),
+        ({"enum": [1, 2]}, [NULL, TEXT]),
+        ({"const": "a"}, [NULL]),
+        ({"type": ["integer", "null"]}, [TEXT.replace("a whole number", "a whole number or nothing")]),
+    ],
+)
+def test_schemas_that_other_libraries_write(schema: dict[str, Any], found: list[str]) -> None:
+    """A task may describe its payload by a schema that pydantic would have written otherwise."""
+    assert [problem for _, problem in of_schema("maybe", schema)] == found
 
 
 class Invoice(BaseModel):

@@ -183,7 +183,7 @@ def test_what_cannot_work_is_refused_by_name(data: dict[str, Any], problem: str)
 
 
 def test_conditions_of_any_depth_end_in_an_error_at_worst() -> None:
-    """Nesting that Python cannot follow is refused like any other mistake."""
+    """Nesting that nobody can follow is refused like any other mistake."""
     condition: dict[str, Any] = {"field": "a", "op": "IS NULL"}
     for _ in range(5_000):
         condition = {"NOT": condition}

@@ -31,7 +31,7 @@ def test_an_identifier_is_one_name(name: str) -> None:
     assert match[1].replace('""', '"') == name
 
 
-@given(st.text("$jobfn1\n ") | HOSTILE)
+@given(st.lists(st.sampled_from(["$jobfn", "$jobfn1", "$", "\n", "x"])).map("".join) | HOSTILE)
 def test_a_body_ends_where_it_should(body: str) -> None:
     """The tag that opens a body is found again at its end and nowhere before."""
     quoted = quote_body(body)
