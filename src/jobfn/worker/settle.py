@@ -12,6 +12,8 @@ from jobfn.database.jobs import JobStore, Settlement
 #: More than this many in one statement gains nothing.
 MAX_BATCH = 500
 
+_Waiting = tuple[Settlement, asyncio.Future[bool]]
+
 
 class Settler:
     """Commits settlements in groups.
@@ -22,7 +24,7 @@ class Settler:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._waiting: list[tuple[Settlement, asyncio.Future[bool]]] = []
+        self._waiting: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -47,10 +49,22 @@ class Settler:
 
     async def _flush(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            await self._commit(batch)
+            await self._commit(self._next_batch())
 
-    async def _commit(self, batch: Sequence[tuple[Settlement, asyncio.Future[bool]]]) -> None:
+    def _next_batch(self) -> list[_Waiting]:
+        """The first of those that wait, of each job one: of two, the second is to be told that it came too late."""
+        batch: dict[int, _Waiting] = {}
+        left: list[_Waiting] = []
+        for waiting in self._waiting:
+            settlement, _ = waiting
+            if settlement.job_id in batch or len(batch) == MAX_BATCH:
+                left.append(waiting)
+            else:
+                batch[settlement.job_id] = waiting
+        self._waiting = left
+        return list(batch.values())
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
             changed = await self._store.settle([settlement for settlement, _ in batch])
         except Exception as error:  # noqa: BLE001  - each waiter gets it and decides
