@@ -30,6 +30,7 @@ class Delivery:
         hurt: What was done to it, and when.
         failed_at: When it was known to have failed.
         heard_at: When a report of it was answered for good: settled, or too late.
+        settled: Whether a report of it was accepted.
         refused: Whether nobody ran it.
     """
 
@@ -43,6 +44,7 @@ class Delivery:
     hurt: list[tuple[float, str]] = field(default_factory=list)
     failed_at: float | None = None
     heard_at: float | None = None
+    settled: bool = False
     refused: bool = False
 
     def causes_before(self, moment: float) -> list[str]:
@@ -132,6 +134,9 @@ class Ledger:
             return
         delivery.heard_at = self._clock()
         if status == 200:
+            if delivery.settled:
+                self.stale.append(f"two reports of delivery {delivery.sequence} (job {delivery.job}) were accepted")
+            delivery.settled = True
             for later in self.of_job(delivery.job, after=delivery.sequence):
                 # an earlier attempt may arrive later than this one: it was claimed before
                 if later.began_at < sent_at and later.attempt >= delivery.attempt:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
 
-#: What a statement raises when the connection, not the statement, is at fault: wait and try again.
+#: What a statement raises when the connection or the moment, not the statement, is at fault: wait and try again.
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -28,6 +28,8 @@ CONNECTION_LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     DatabaseUnreachable,
+    # nothing of the statement was done: it was chosen to end a deadlock, with a user's transaction perhaps
+    asyncpg.TransactionRollbackError,
     # what the driver makes of a connection that the server ended while this process stood still
     asyncpg.InternalClientError,
 )

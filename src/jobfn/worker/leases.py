@@ -6,6 +6,8 @@ A worker that dies stops renewing, and its jobs are free again when their leases
 import asyncio
 from collections.abc import Callable, Sequence
 
+import asyncpg
+
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.model import JobStore
@@ -39,7 +41,7 @@ class LeaseKeeper:
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
 
     async def run(self) -> None:
-        """Renew until cancelled. A database that is away for less than two renewals costs nothing."""
+        """Renew until cancelled, whatever happens. A database that is away for less than two renewals costs nothing."""
         beat = 0
         while True:
             try:
@@ -48,6 +50,8 @@ class LeaseKeeper:
                     await self._bury()
             except CONNECTION_LOST as error:
                 self._log.warning("leases not renewed: no database", reason=str(error))
+            except asyncpg.PostgresError as error:
+                self._log.error("leases not renewed: trying again", exc_info=error)
             beat += 1
             await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
 

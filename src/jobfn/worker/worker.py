@@ -170,13 +170,13 @@ class Worker:
         self._throttle.started(job.task)
         running = asyncio.create_task(self._deliver(delivery))
         self._running.add(running)
-        running.add_done_callback(functools.partial(self._ended, job.task))
+        running.add_done_callback(functools.partial(self._ended, delivery))
 
-    def _ended(self, task: str, running: "asyncio.Task[None]") -> None:
+    def _ended(self, delivery: _Delivery, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
-        self._throttle.ended(task)
+        self._throttle.ended(delivery.job.task)
         if not running.cancelled() and (error := running.exception()) is not None:
-            self._log.error("a delivery broke off; its job is free again when the lock expires", exc_info=error)
+            self._broke_off(delivery, error)
         if self._more_waits:
             self._bell.set()
 
@@ -188,10 +188,10 @@ class Worker:
             self._throttle.went_well(job.task)
         match answer:
             case Busy(error, retry_after_seconds):
-                self._forget(delivery)
                 seconds = self._throttle.said_busy(job.task, retry_after_seconds)
                 self._log.warning("busy, coming back later", job=job.id, task=job.task, seconds=seconds, said=error)
                 await self._settle(replace(settlement, given_back=True, delay_seconds=seconds))
+                self._forget(delivery)
             case Accepted():
                 self._forget(delivery)  # from now on its own signs of life keep its lock
             case _ if delivery.reported:
@@ -205,6 +205,11 @@ class Worker:
             case Succeeded():
                 self._wait_for_report(delivery, settlement)
 
+    def _broke_off(self, delivery: _Delivery, error: BaseException) -> None:
+        """An error that nobody foresaw: the lock is kept alive no longer, so that the job is free when it expires."""
+        self._forget(delivery)
+        self._log.error("not settled; the job is free again when its lock expires", job=delivery.job.id, exc_info=error)
+
     def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
         """The function has answered. Its report, on its way perhaps, goes before what the response said."""
         delivery.decision = decision
@@ -212,20 +217,27 @@ class Worker:
         delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
 
     def _decide(self, delivery: _Delivery) -> None:
-        """No report came in time: the response decides."""
+        """No report came in time: the response decides. Until that is written down, the lock is kept."""
+        if delivery.timer is None or delivery.decision is None:
+            return  # it is being written down
+        delivery.timer.cancel()
+        delivery.timer = None
+        self._settle_soon(delivery.decision).add_done_callback(functools.partial(self._settled, delivery))
+
+    def _settled(self, delivery: _Delivery, settling: "asyncio.Task[None]") -> None:
         self._forget(delivery)
-        if delivery.timer is not None and delivery.decision is not None:
-            delivery.timer.cancel()
-            self._settle_soon(delivery.decision)
+        if not settling.cancelled() and (error := settling.exception()) is not None:
+            self._broke_off(delivery, error)
 
     def _forget(self, delivery: _Delivery) -> None:
         if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
             del self._deliveries[delivery.job.id]
 
-    def _settle_soon(self, settlement: Settlement) -> None:
+    def _settle_soon(self, settlement: Settlement) -> "asyncio.Task[None]":
         settling = asyncio.create_task(self._settle(settlement))
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
+        return settling
 
     async def _settle(self, settlement: Settlement) -> None:
         if await until_connected(lambda: self._settler.settle(settlement)) and not settlement.given_back:
@@ -252,7 +264,7 @@ class Worker:
         for running in set(self._running):
             running.cancel()
         for delivery in list(self._deliveries.values()):
-            if delivery.timer is None:
+            if delivery.decision is None:
                 self._cut_off(delivery.job)
             else:
                 self._decide(delivery)

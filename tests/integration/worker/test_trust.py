@@ -52,6 +52,74 @@ async def test_a_running_job_s_lock_is_renewed(
     assert len(function.received) == 1
 
 
+FAILS_ONCE = """
+    create sequence settlements;
+    create function fail_once() returns trigger language plpgsql as $$
+    begin
+        if old.locked_at is not null and nextval('public.settlements') = 1 then
+            raise exception 'no' using errcode = '{code}';
+        end if;
+        return old;
+    end
+    $$;
+    create trigger fail_once before delete on app_jobs.jobs for each row execute function fail_once();
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "deliveries"),
+    [
+        ("40P01", 1),  # the victim of a deadlock: settled again
+        ("XX000", 2),  # nobody knows: the worker lets go, the lease ends, and the job is delivered again
+    ],
+)
+async def test_a_settlement_that_the_database_refuses_leaves_no_job_locked(
+    code: str, deliveries: int, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """The job is done in the end, and nobody keeps its lock alive for ever."""
+    await jobs.connection.execute(FAILS_ONCE.format(code=code))
+    await start_service(await serve(function.app), lease_seconds=1.0, poll_seconds=0.1)
+    await jobs.until_gone(await jobs.add("t"))
+    assert len(function.received) == deliveries
+
+
+async def test_a_report_that_the_database_refuses_is_sent_again(jobs: Jobs, start_service: StartService) -> None:
+    """Chosen to end a deadlock, it gets 503; sent again, it settles the job."""
+    await jobs.connection.execute(FAILS_ONCE.format(code="40P01"))
+    service = await start_service("http://127.0.0.1:1", support_any=False)
+    job = await jobs.add("t")
+    await claim_as(jobs, WORKER, lease="1 hour")
+    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
+    async with httpx.AsyncClient() as client:
+        answers = [await client.post(service.callback_url, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 200]
+
+
+async def test_leases_are_renewed_after_a_refusal(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A renewal that the database refuses is no end of renewing."""
+    await jobs.connection.execute(
+        FAILS_ONCE.format(code="XX000")
+        .replace("before delete", "before update of lease_expires_at")
+        .replace("return old", "return new")
+    )
+    gate = function.hold()
+    await start_service(await serve(function.app), lease_seconds=3.0, poll_seconds=0.1)
+    job = await jobs.add("t")
+    await function.arrived.wait()
+    first = (await jobs.until_held(job))["lease_expires_at"]
+
+    async def renewed() -> bool:
+        row = await jobs.row(job)
+        return row is not None and (row["lease_expires_at"] - first).total_seconds() > 1.5
+
+    await eventually(renewed)
+    gate.set()
+    await jobs.until_gone(job)
+    assert len(function.received) == 1
+
+
 async def test_a_lock_without_a_lease_keeps_the_contract_s_four_hours(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
