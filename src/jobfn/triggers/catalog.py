@@ -44,7 +44,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
     if found is None or not found["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {name}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if found["is_ours"]:
-        return JobsSchema(name, AddJob.TABLE, may_add=found["may_insert"])
+        return JobsSchema(name, AddJob.TABLE, may_add=bool(found["may_insert"]))
     if found["by_identifier"]:
         return JobsSchema(name, AddJob.IDENTIFIER, may_add=found["may_call"])
     if found["by_tenant"]:

@@ -270,15 +270,20 @@ async def test_a_role_that_may_not_add_jobs_makes_no_trigger(shop: Shop) -> None
         f"create role {role}", f"grant all on schema app_jobs to {role}", f"alter table orders owner to {role}"
     )
     try:
-        for right in ("insert on app_jobs.jobs", "usage on sequence app_jobs.jobs_id_seq"):
+        for right in (
+            "insert on app_jobs.jobs",
+            "usage on sequence app_jobs.jobs_id_seq",
+            "execute on function app_jobs.session_claim",
+            "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int)",
+        ):
             await shop.run(f"set role {role}")
             with pytest.raises(DatabaseError, match="this role may not add jobs to schema app_jobs"):
                 await shop.give("orders", ONE)
             await shop.run("reset role", f"grant {right} to {role}")
         await shop.run(f"set role {role}")
-        await shop.give("orders", ONE)
+        await shop.give("orders", ONE, DataJobTrigger(task_identifier="keyed", job_key="k"))
         await shop.run(ORDER.format(1), "reset role")
-        assert await shop.payloads() == [{"id": 1}]
+        assert await shop.payloads() == [{"id": 1}, {"id": 1}]
     finally:
         await shop.run("reset role", f"drop owned by {role} cascade", f"drop role {role}")
 
