@@ -15,10 +15,10 @@ DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It 
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup demo test interop lint format clean
+.PHONY: help setup demo test fuzz interop audit test-lowest lint format clean
 
 help:           ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 setup: $(VENV)/.installed ## make .venv and install into it, when pyproject.toml has changed
 
@@ -29,6 +29,20 @@ demo: setup     ## run the send_email example (dry run) with PostgreSQL and a wo
 
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+fuzz: setup     ## send the servers some 30,000 hostile requests, others each time; make test sends 3,000
+	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
+
+test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows, in .venv-lowest; needs uv
+	@command -v uv >/dev/null || { echo 'make test-lowest needs uv, which resolves to the lowest versions' >&2; exit 1; }
+	uv venv --quiet --clear --python '$(PYTHON)' .venv-lowest
+	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
+	.venv-lowest/bin/pytest -n 2 $(PYTEST_ARGS)
+
+audit: setup    ## look for known vulnerabilities in what is installed; asks the package index
+	@test -x .venv-audit/bin/pip-audit || { \
+	    $(PYTHON) -m venv --clear .venv-audit; .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
 
 interop: setup  ## run beside the platform's own packages, in all combinations; needs node and npm
 	cd tests/interop && npm install --no-audit --no-fund --no-package-lock --silent
@@ -48,7 +62,7 @@ clean:          ## remove .venv, caches, builds and the development database
 	@code=0; data=$$($(BIN)/python -c '$(DATA)' 2>/dev/null) || code=$$?; \
 	if [ $$code -eq 3 ]; then echo 'jobfn dev runs here: stop it first' >&2; exit 1; fi; \
 	rm -rf "$${data:-.jobfn}"
-	rm -rf $(VENV) .jobfn .coverage .coverage.* htmlcov build dist \
+	rm -rf $(VENV) .venv-audit .venv-lowest .jobfn .coverage .coverage.* htmlcov build dist \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
