@@ -25,7 +25,7 @@ from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.loop import Scheduler
 from jobfn.scheduler.opening import open_agenda
 from jobfn.transport import AiohttpTransport
-from jobfn.wire import report_target, sibling
+from jobfn.wire import report_target, shown_url, sibling
 from jobfn.worker.callbacks import Callbacks, create_callback_app
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
@@ -143,7 +143,9 @@ async def _worker_and_callbacks(
         )
         await server.start()
         stack.push_async_callback(server.stop)
-        logs.get_logger("jobfn.service").info("hearing reports", port=server.port, callback_url=settings.callback_url)
+        logs.get_logger("jobfn.service").info(
+            "hearing reports", port=server.port, callback_url=shown_url(settings.callback_url)
+        )
     return roles
 
 

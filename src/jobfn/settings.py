@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Valid
 
 from jobfn.errors import ConfigurationError
 
-_PASSWORD = re.compile(r"//[^/@\s]*@")
+_PASSWORD = re.compile(r"//\S*@")
 
 
 def _comma_separated(value: object) -> object:

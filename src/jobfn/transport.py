@@ -10,9 +10,9 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from jobfn.errors import TransportError
+from jobfn.wire import shown_url
 
 if TYPE_CHECKING:
     import aiohttp
@@ -96,12 +96,12 @@ class AiohttpTransport:
             ) as response:
                 return Answer(response.status, response.headers, await _read(response.content))
         except aiohttp.ConnectionTimeoutError as error:
-            raise TransportError(f"POST {_shown(url)} could not connect in {self._connect_seconds:g} s") from error
+            raise TransportError(f"POST {shown_url(url)} could not connect in {self._connect_seconds:g} s") from error
         except TimeoutError as error:
             within = "in time" if timeout_seconds is None else f"within {timeout_seconds:g} s"
-            raise TransportError(f"POST {_shown(url)} got no answer {within}") from error
+            raise TransportError(f"POST {shown_url(url)} got no answer {within}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransportError(f"POST {_shown(url)} failed: {str(error) or type(error).__name__}") from error
+            raise TransportError(f"POST {shown_url(url)} failed: {_said(error, url)}") from error
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""
@@ -136,10 +136,6 @@ async def _read(content: "aiohttp.StreamReader") -> bytes:
     return bytes(parts)
 
 
-def _shown(url: str) -> str:
-    """A URL as it may stand in a log and in ``jobs.last_error``: without a user and password."""
-    try:
-        address = urlsplit(url)
-    except ValueError:
-        return url
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+def _said(error: Exception, url: str) -> str:
+    """What an error says. aiohttp's name the URL too, and it is shown nowhere whole."""
+    return str(error).replace(url, shown_url(url)) or type(error).__name__

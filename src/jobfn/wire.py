@@ -44,6 +44,8 @@ _MAX_DIGITS: Final = 19
 _URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
 #: Host, port and user as a request line and a Host header can carry them.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
+#: A path segment that opens a callback URL to whoever knows it (worker/tokens.py): payload, time and signature.
+_TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 _NAMES: Final = {
     name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL, HEARTBEAT_URL, LEASE_SECONDS, INVOKE_SECRET)
 }
@@ -237,6 +239,17 @@ def sibling(url: str, name: str) -> str:
     """The URL beside another one: its last path segment replaced."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}"))
+
+
+def shown_url(url: str) -> str:
+    """A URL as it may stand in a log and in ``jobs.last_error``: without a user and password, a token, or a query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a URL that is none"
+    path = "/".join("…" if _TOKEN.fullmatch(segment) else segment for segment in parts.path.split("/"))
+    query = "…" if parts.query else ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, query, ""))
 
 
 def task_url(base_url: str, task_identifier: str) -> str:

@@ -5,9 +5,9 @@ Read next: ``jobs.py``, which runs statements on these connections.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 import stamina
@@ -17,6 +17,14 @@ from jobfn.errors import ConfigurationError, DatabaseUnreachable
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
+
+#: Where a password can stand in an address: before the host, whatever characters it holds, in the query, or in libpq's
+#: own form of key=value, which a user may try.
+_PASSWORDS = (
+    (re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL), r"\1:***@"),
+    (re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE), r"\1***"),
+    (re.compile(r"((?:^|\s)password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE), r"\1***"),
+)
 
 #: What a statement raises when the connection or the moment, not the statement, is at fault: wait and try again.
 CONNECTION_LOST = (
@@ -49,9 +57,8 @@ def shown(dsn: str | None) -> str:
     """An address fit for a message or a log: without its password."""
     if dsn is None:
         return "the database of PGHOST, PGPORT, PGUSER, PGDATABASE"
-    parts = urlsplit(dsn)
-    if parts.password:
-        return dsn.replace(f":{parts.password}@", ":***@", 1)
+    for password, blanked in _PASSWORDS:
+        dsn = password.sub(blanked, dsn)
     return dsn
 
 
@@ -103,6 +110,10 @@ def readable_errors(dsn: str | None) -> Iterator[None]:
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseUnreachable(f"{shown(dsn)}: {error}. Create it (createdb), or name another") from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
+        if dsn is not None and shown(dsn) != dsn:  # what the driver says may quote what it took for a port or a host
+            raise ConfigurationError(
+                f"{shown(dsn)} is no database address: special characters of a password are percent-encoded (/ is %2F)"
+            ) from None
         raise ConfigurationError(f"{shown(dsn)} is no database address: {error}") from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(

@@ -13,7 +13,7 @@ from jobfn import logs
 from jobfn.errors import TransportError
 from jobfn.function.context import Progress
 from jobfn.transport import Answer, Transport
-from jobfn.wire import JobHeaders, Report, report_target
+from jobfn.wire import JobHeaders, Report, report_target, shown_url
 
 CONFLICT = 409
 #: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
@@ -126,12 +126,17 @@ class Reporter:
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
             )
         except Exception as error:
-            log.error("report broke", job=headers.job_id, url=target, exc_info=error)
+            log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
         else:
             if answer.status == CONFLICT:
                 log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
             elif not 200 <= answer.status < 300:
-                log.error("report refused: check X-Callback-Url", job=headers.job_id, url=target, status=answer.status)
+                log.error(
+                    "report refused: check X-Callback-Url",
+                    job=headers.job_id,
+                    url=shown_url(target),
+                    status=answer.status,
+                )
 
     async def _heard(self, target: str, headers: JobHeaders, report: Report) -> Answer:
         """The answer of a callback server that is not in trouble.
@@ -167,5 +172,5 @@ class Reporter:
     async def _post(self, target: str, body: bytes, sent: dict[str, str]) -> Answer:
         answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=_TRY_SECONDS)
         if answer.status >= 500:
-            raise NotHeard(f"POST {target} was answered with {answer.status}")
+            raise NotHeard(f"POST {shown_url(target)} was answered with {answer.status}")
         return answer

@@ -23,6 +23,7 @@ from jobfn.wire import (
     WORKER_ID,
     Failure,
     failed,
+    shown_url,
     task_url,
 )
 
@@ -182,12 +183,12 @@ class Dispatcher:
 def read_answer(answer: Answer, url: str) -> Delivery:
     """What a function's response says of the job (contract, section 2)."""
     if answer.status in BUSY_STATUSES and JOB_ERROR not in answer.headers:
-        said = f"{url} answered {answer.status}{_excerpt(answer.body)}"
+        said = f"{shown_url(url)} answered {answer.status}{_excerpt(answer.body)}"
         return Busy(said, _seconds(answer.headers.get("Retry-After")))
     if failed(answer.status, answer.headers):
         failure = Failure.read(answer.body)
         return Failed(
-            failure.error or f"{url} answered {answer.status}{_excerpt(answer.body)}",
+            failure.error or f"{shown_url(url)} answered {answer.status}{_excerpt(answer.body)}",
             permanent=failure.permanent,
             retry_after_seconds=failure.retry_after_seconds,
         )
