@@ -30,7 +30,7 @@ demo: setup     ## run the send_email example (dry run) with PostgreSQL and a wo
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
-fuzz: setup     ## send the servers some 30,000 hostile requests, others each time; make test sends 3,000
+fuzz: setup     ## send the servers some 40,000 hostile requests, others each time; make test sends 4,000
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
 
 test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows, in .venv-lowest; needs uv
