@@ -14,6 +14,9 @@ from fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, path
 from fuzz_support import CANARY, Answer, Headers, Watched, fuzz, request_bytes
 from jobfn.worker.tokens import CallbackTokens, Claim
 
+#: Some requests are huge, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 HOLDER = "holder-1"
 STATUSES = {200, 400, 401, 404, 405, 409}
 PATHS = ("callback", "heartbeat", "any/prefix/callback", "callback/", "callback/callback", "heartbeats", "")

@@ -12,6 +12,9 @@ from fuzz_strategies import hostile_bodies
 from fuzz_support import ANSWER_SECONDS, Watched, fuzz, request_bytes
 from support import LOOPBACK
 
+#: Some requests are huge, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 HEALTHY = request_bytes(b"GET", b"/healthz", [(b"Host", b"x")])
 SETTLED = {200, 400, 401, 404, 409, 413, 415, 422}
 _jobs = itertools.count(1)

@@ -12,6 +12,9 @@ from fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_header
 from fuzz_support import CANARY, Answer, Headers, ReportSink, Watched, fuzz, request_bytes
 from support import LOOPBACK
 
+#: Some requests are huge, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 TASKS = ("order", "shop:row/id", "change", "points", "options", "anything", "nothing", "long", "fails")
 #: What a function may answer by itself; 500 is only for a handler that failed.
 STATUSES = {200, 202, 400, 404, 405, 413, 415, 422, 429}
