@@ -1,0 +1,191 @@
+"""Secrets and payloads stay where they belong: not one line of any process holds them, nor does any job's row."""
+
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from textwrap import dedent
+
+import httpx
+import pytest
+
+from jobfn.database.migrate import migrate
+from jobfn.database.privileges import Grants
+from support import LOOPBACK, Command, Jobs, RunningCommand, Spawn, free_port
+
+PAYLOAD, KEY = "p4yl0ad-value", "p4yl0ad_key"
+CALLBACK_SECRET, INVOKE_SECRET = "c4llb4ck-secret", "1nv0ke-secret"
+PASSWORD, GATEWAY_PASSWORD = "dsn-p4ssw0rd", "g4tew4y-p4ssw0rd"
+FUNCTIONS = dedent(
+    """
+    import asyncio
+    from typing import Annotated, Any
+    from pydantic import AfterValidator, BaseModel
+    from jobfn import JobContext, PermanentError, RetryLater, task
+
+    def refused(value: str) -> str:
+        raise ValueError(f"{value} is not allowed")
+
+    def broken(value: str) -> str:
+        raise KeyError("a validator of the user's broke")
+
+    class Card(BaseModel):
+        number: int
+
+    class Picky(BaseModel):
+        note: Annotated[str, AfterValidator(refused)]
+
+    class Breaking(BaseModel):
+        note: Annotated[str, AfterValidator(broken)]
+
+    @task("well")
+    async def well(payload: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
+        ctx.log.debug("working")
+        return payload
+
+    @task("background", background=True)
+    async def background(payload: dict[str, Any], ctx: JobContext) -> None:
+        await ctx.progress(0.5, "half")
+
+    @task("raises")
+    async def raises(payload: dict[str, Any]) -> None:
+        raise RuntimeError("in the user's own words")
+
+    @task("for_good")
+    def for_good(payload: dict[str, Any]) -> None:
+        raise PermanentError("in the user's own words")
+
+    @task("later")
+    async def later(payload: dict[str, Any]) -> None:
+        raise RetryLater("in the user's own words", seconds=60)
+
+    @task("slow", timeout=0.1)
+    async def slow(payload: dict[str, Any]) -> None:
+        await asyncio.sleep(10)
+
+    @task("card")
+    async def card(payload: Card) -> None: ...
+
+    @task("picky")
+    async def picky(payload: Picky) -> None: ...
+
+    @task("breaking")
+    async def breaking(payload: Breaking) -> None: ...
+
+    @task("nothing")
+    async def nothing(payload: None) -> None: ...
+
+    @task("unwritable")
+    async def unwritable(payload: dict[str, Any]) -> object:
+        return object()
+    """
+)
+FAILING = ("raises", "for_good", "later", "slow", "card", "picky", "breaking", "nothing", "nowhere")
+SUCCEEDING = ("well", "background", "unwritable")
+
+
+@pytest.fixture
+async def worker_dsn(jobs: Jobs, database: str) -> AsyncIterator[str]:
+    """The address of a worker's role, with its password."""
+    role = f"jobfn_test_{secrets.token_hex(8)}"
+    await jobs.connection.execute(f"create role {role} login password '{PASSWORD}'")
+    await migrate(jobs.connection, "app_jobs", grants=Grants(work=(role,)))
+    scheme, _, rest = database.partition("://")
+    yield f"{scheme}://{role}:{PASSWORD}@{rest.rpartition('@')[2]}"
+    await jobs.connection.execute(f"drop owned by {role}")
+    await jobs.connection.execute(f"drop role {role}")
+
+
+async def start(spawn: Spawn, tmp_path: Path, dsn: str) -> tuple[int, RunningCommand, RunningCommand]:
+    """A function and a service that share all secrets, at their most talkative."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    port = free_port()
+    shared = {"LOG_LEVEL": "debug", "JOBFN_INVOKE_SECRET": INVOKE_SECRET, "PYTHONASYNCIODEBUG": "1"}
+    function = await spawn(
+        *("python", "-m", "jobfn.function", "functions.py", "--host", LOOPBACK), PORT=str(port), **shared
+    )
+    await function.until("serving")
+    service = await spawn(
+        *("python", "-m", "jobfn.service"),
+        DATABASE_URL=dsn,
+        KNATIVE_SERVICE_URL=f"http://gateway:{GATEWAY_PASSWORD}@{LOOPBACK}:{port}",
+        JOBS_CALLBACK_HOST=LOOPBACK,
+        INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
+        JOBS_CALLBACK_SECRET=CALLBACK_SECRET,
+        JOBS_REPORT_GRACE_SECONDS="1",
+        **shared,
+    )
+    await service.until("looking for jobs")
+    return port, function, service
+
+
+def check(*texts: str) -> None:
+    for secret in (PAYLOAD, KEY, CALLBACK_SECRET, INVOKE_SECRET, PASSWORD, GATEWAY_PASSWORD):
+        for text in texts:
+            for line in text.splitlines():
+                assert secret.lower() not in line.lower(), line
+
+
+async def test_the_whole_path_tells_nothing(
+    jobs: Jobs, worker_dsn: str, spawn: Spawn, command: Command, tmp_path: Path
+) -> None:
+    """Jobs that end in every way, malformed requests and lost reports: no line and no row holds a secret or a value."""
+    port, function, service = await start(spawn, tmp_path, worker_dsn)
+    payload = {"note": PAYLOAD, "number": PAYLOAD, KEY: {"deep": [PAYLOAD, 1]}}
+    done = [await jobs.add(task, payload) for task in SUCCEEDING]
+    failing = [await jobs.add(task, payload, max_attempts=1) for task in FAILING]
+    await jobs.until_gone(*done)
+    errors = [str((await jobs.until_failed(job))["last_error"]) for job in failing]
+    answers = await malformed_requests(port)
+    unsigned = await reports_without_a_token(service)
+    function_lines = await ended(function)
+    # without a function every delivery fails: the URL is told, its password is not
+    unreached = await jobs.add("well", payload, max_attempts=1)
+    errors.append(str((await jobs.until_failed(unreached))["last_error"]))
+    service_lines = await ended(service)
+    wrong = await command("jobfn", "db", "status", DATABASE_URL=f"postgresql://me:{PASSWORD}@127.0.0.1:1/shop")
+    odd = await command("jobfn", "db", "status", DATABASE_URL=f"postgresql://me:{PASSWORD}/x@127.0.0.1:1/shop")
+    check(*errors, *answers, *unsigned, function_lines, service_lines, wrong.output, odd.output)
+    assert not re.search(r"/\.?[\w-]+\.[\w-]+\.[\w-]{20,}/", function_lines + service_lines), "a token was told"
+    assert "in the user's own words" in function_lines  # they did speak
+    assert any(f"http://{LOOPBACK}:{port}/well" in error for error in errors)
+
+
+async def malformed_requests(port: int) -> list[str]:
+    """What a stranger, and a worker that garbles its bodies, are answered."""
+    invited = {"X-Invoke-Secret": INVOKE_SECRET, "X-Worker-Id": "worker-0", "X-Job-Id": "999999"}
+    # nobody listens there: the report is tried, and given up when the function is stopped
+    reported = invited | {"X-Callback-Url": f"http://user:{GATEWAY_PASSWORD}@{LOOPBACK}:1/{a_token()}/callback"}
+    said = []
+    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as client:
+        for headers in ({}, {"X-Invoke-Secret": f"{INVOKE_SECRET}x"}, invited, reported):
+            for body in (f'{{"number": "{PAYLOAD}"', f'{{"{KEY}": 1}}', f"{PAYLOAD}", json.dumps({"number": PAYLOAD})):
+                answer = await client.post("/card", content=body.encode(), headers=headers)
+                said.append(answer.text)
+    return said
+
+
+def a_token() -> str:
+    return "WyJ3b3JrZXItMCIsNywxXQ.aSTfeQ." + "a" * 27
+
+
+async def reports_without_a_token(service: RunningCommand) -> list[str]:
+    """What a callback server with a secret answers to who has none."""
+    line = next(line for line in service.lines if "hearing reports" in line)
+    url = str(json.loads(line)["callback_url"])
+    headers = {"X-Worker-Id": "worker-0", "X-Job-Id": "1", "X-Job-Error": "true"}
+    async with httpx.AsyncClient() as client:
+        answers = [
+            await client.post(url, headers=headers, json={"error": PAYLOAD}),
+            await client.post(url.replace("/callback", f"/{a_token()}/callback"), headers=headers, json={}),
+        ]
+    assert [answer.status_code for answer in answers] == [401, 401]
+    return [answer.text for answer in answers]
+
+
+async def ended(running: RunningCommand) -> str:
+    """Stop it; all it has said."""
+    running.process.terminate()
+    await running.ended()
+    return "\n".join(running.lines)
