@@ -15,7 +15,7 @@ DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It 
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup demo test fuzz interop audit test-lowest lint format clean
+.PHONY: help setup demo test chaos fuzz interop audit test-lowest lint format clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -32,6 +32,9 @@ test: setup     ## run all tests with coverage
 
 fuzz: setup     ## send the servers some 40,000 hostile requests, others each time; make test sends 4,000
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
+
+chaos: setup    ## kill, cut, delay and repeat for some minutes, and count what is lost or doubled; CHAOS_SEED repeats a run
+	$(BIN)/pytest -s -n 0 -m 'chaos or long' tests/chaos $(PYTEST_ARGS)
 
 test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows, in .venv-lowest; needs uv
 	@command -v uv >/dev/null || { echo 'make test-lowest needs uv, which resolves to the lowest versions' >&2; exit 1; }
