@@ -102,6 +102,11 @@ class Ledger:
         """This is being done to it now."""
         delivery.hurt.append((self._clock(), what))
 
+    def broke_off(self, delivery: Delivery) -> None:
+        """Its function ended the connection: one that was killed a moment ago may still have accepted it."""
+        if delivery.function in self._down:
+            self.hurt(delivery, f"{delivery.function} was dead")
+
     def killed(self, name: str) -> None:
         """A process dies now: every delivery that depends on it is hurt."""
         self._down.add(name)

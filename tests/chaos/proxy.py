@@ -119,7 +119,14 @@ class FunctionGateway:
             self._ledger.hurt(delivery, hurt.fault)
             self._ledger.counts[f"delivery {hurt.fault}"] += 1
         try:
-            await self._pass(marked(request, delivery), client, delivery, self._ports[which], hurt)
+            await self._to_either(request, client, delivery, self._ports[which], hurt)
+        except BROKEN:
+            self._ledger.broke_off(delivery)
+            raise
+
+    async def _to_either(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:
+        try:
+            await self._pass(marked(request, delivery), client, delivery, port, hurt)
         except ConnectionRefusedError:
             self._ledger.counts["delivery to a dead function"] += 1
             await self._turn_away(request, client, delivery, hurt)

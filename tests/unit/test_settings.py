@@ -14,7 +14,7 @@ def test_defaults() -> None:
     """What a function does without any variable."""
     settings = FunctionSettings.from_environ({})
     assert settings == FunctionSettings(
-        max_body_bytes=10 * 1024 * 1024, threads=16, report_seconds=30, report_wait_seconds=2, shutdown_seconds=25
+        max_body_bytes=10 * 1024 * 1024, threads=16, report_seconds=None, report_wait_seconds=2, shutdown_seconds=25
     )
 
 

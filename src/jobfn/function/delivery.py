@@ -184,7 +184,7 @@ class Deliveries:
         async def work() -> None:
             ended = await self._handle(task, payload, context)
             if not context.lost:
-                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_seconds)
+                await self._reporter.report(headers, ended.report, wait_seconds=self._reporter.seconds_for(headers))
 
         self._background.start(work, context, headers)
         return outcome.accepted()

@@ -1,7 +1,7 @@
 """Telling the callback server how a delivery ended: one report each, tried until it is heard.
 
-A report is sent again after a connection error or a 5xx, with growing pauses, for ``report_seconds``. Any other
-answer ends it: the callback server understood and will not change its mind.
+A report is sent again after a connection error or a 5xx, with growing pauses, for as long as the job's lease can hold
+without its worker. Any other answer ends it: the callback server understood and will not change its mind.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ CONFLICT = 409
 #: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
 BEATS_PER_LEASE = 3
 _TRY_SECONDS = 10.0
+#: What a worker that tells of no lease is taken to have.
+_USUAL_LEASE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 
@@ -32,15 +34,22 @@ class Reporter:
 
     Args:
         transport: What carries them.
-        report_seconds: How long one report is tried, in seconds.
+        report_seconds: How long one report is tried, in seconds; None: as long as the delivery's lease, or 30 seconds
+            where the worker told of none.
         allow: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any.
     """
 
-    def __init__(self, transport: Transport, *, report_seconds: float, allow: Sequence[str] = ()) -> None:
+    def __init__(self, transport: Transport, *, report_seconds: float | None, allow: Sequence[str] = ()) -> None:
         self._transport = transport
         self._allow = tuple(allow)
         self._report_seconds = report_seconds
         self._under_way: set[asyncio.Task[None]] = set()
+
+    def seconds_for(self, headers: JobHeaders) -> float:
+        """How long a report of this delivery is tried, in seconds."""
+        if self._report_seconds is not None:
+            return self._report_seconds
+        return headers.lease_seconds or _USUAL_LEASE_SECONDS
 
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report, if it can be: without worker, job and callback URL there is none to send.
@@ -142,10 +151,10 @@ class Reporter:
         """The answer of a callback server that is not in trouble.
 
         Raises:
-            TransportError: ``report_seconds`` are over.
+            TransportError: The time for it is over.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._report_seconds
+        deadline = clock() + self.seconds_for(headers)
         body, sent = report.body(), report.headers(headers.echo)
         try:
             return await self._post(target, body, sent)

@@ -17,7 +17,8 @@ class FunctionSettings(EnvironmentSettings):
             that reports and signs of life may go to. Default: none, any host.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets, one of which a worker must send. Default:
             none, anybody may call.
-        report_seconds: ``JOBFN_REPORT_SECONDS``, default 30: how long a report is tried before it is given up.
+        report_seconds: ``JOBFN_REPORT_SECONDS``: how long a report is tried before it is given up. Default: as long as
+            the lease that the worker told of (``X-Job-Lease-Seconds``); 30 where it told of none.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to
             be heard; the report is tried on after it.
         shutdown_seconds: ``JOBFN_SHUTDOWN_SECONDS``, default 25: how long running handlers may take after SIGTERM.
@@ -28,6 +29,6 @@ class FunctionSettings(EnvironmentSettings):
     background_jobs: int = Field(default=16, gt=0, validation_alias="JOBFN_BACKGROUND_JOBS")
     callback_allow: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_CALLBACK_ALLOW")
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
-    report_seconds: float = Field(default=30.0, gt=0, validation_alias="JOBFN_REPORT_SECONDS")
+    report_seconds: float | None = Field(default=None, gt=0, validation_alias="JOBFN_REPORT_SECONDS")
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_SECONDS")

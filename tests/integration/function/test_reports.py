@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -277,6 +278,15 @@ async def test_a_report_whose_time_is_over_is_not_tried_again() -> None:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
     assert lines[0]["event"].startswith("report given up")
+
+
+@pytest.mark.parametrize(("said", "lease", "seconds"), [(None, 7.5, 7.5), (None, None, 30.0), (2.0, 7.5, 2.0)])
+def test_a_report_is_tried_for_as_long_as_the_lease_holds(
+    said: float | None, lease: float | None, seconds: float
+) -> None:
+    """That is what the worker told of, 30 seconds where it told of none; the setting goes first."""
+    reporter = Reporter(Scripted(200), report_seconds=said)
+    assert reporter.seconds_for(replace(HEADERS, lease_seconds=lease)) == seconds
 
 
 async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: CallbackServer) -> None:

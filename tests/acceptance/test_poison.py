@@ -1,0 +1,81 @@
+"""A job that kills its function's process each time: it fails for good, and takes nothing with it."""
+
+import asyncio
+import signal
+from pathlib import Path
+from textwrap import dedent
+
+from support import Jobs, Spawn, eventually, free_port
+
+FUNCTIONS = dedent(
+    """
+    import os, signal
+    from jobfn import task
+
+    @task("poison")
+    async def poison(payload: dict) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task("good")
+    async def good(payload: dict) -> None:
+        pass
+    """
+)
+GOOD_JOBS = 50
+
+
+async def test_a_job_that_kills_its_function_fails_for_good_and_the_others_go_on(
+    jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
+) -> None:
+    """Each time the function is started again, as Knative does; the poison ends with its attempts, all others run."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    port = free_port()
+    serving = asyncio.Event()
+    kills = 0
+
+    async def keep_alive() -> None:
+        nonlocal kills
+        while True:
+            function = await spawn(
+                "python", "-m", "jobfn.function", "functions.py", "--host", "127.0.0.1", PORT=str(port)
+            )
+            await function.until("serving")
+            serving.set()
+            code = await function.ended(seconds=120)
+            serving.clear()
+            kills += code == -signal.SIGKILL
+
+    async def over() -> bool:
+        """Whether only the poison is left, for good; what waits for its backoff is told to run now."""
+        left = await jobs.connection.fetch("select * from app_jobs.jobs order by id")
+        if serving.is_set() and left[0]["attempts"] == kills:
+            waiting = [
+                row["id"] for row in left if row["locked_at"] is None and row["attempts"] and not row["exhausted"]
+            ]
+            await jobs.connection.execute("select from app_jobs.reschedule_jobs($1, run_at := now())", waiting)
+        return [(row["id"], row["exhausted"], row["locked_at"]) for row in left] == [(poison, True, None)]
+
+    alive = asyncio.create_task(keep_alive())
+    try:
+        poison = await jobs.add("poison", max_attempts=3)
+        await jobs.connection.execute("select app_jobs.add_job('good', '{}') from generate_series(1, $1)", GOOD_JOBS)
+        service = await spawn(
+            "python",
+            "-m",
+            "jobfn.service",
+            DATABASE_URL=database,
+            KNATIVE_SERVICE_URL=f"http://127.0.0.1:{port}",
+            JOBS_CALLBACK_HOST="127.0.0.1",
+            INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
+            HOSTNAME="worker-0",
+        )
+        await eventually(over, seconds=60)
+    finally:
+        alive.cancel()
+        await asyncio.wait({alive})
+    row = await jobs.row(poison)
+    assert row is not None
+    assert row["attempts"] == 3
+    assert f"http://127.0.0.1:{port}/poison" in row["last_error"]
+    assert kills == 3
+    assert sum('"job done' in line for line in service.lines) == GOOD_JOBS
