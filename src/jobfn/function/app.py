@@ -22,7 +22,7 @@ from jobfn.function.delivery import PAGES, AnyTask, Deliveries, path_of
 from jobfn.function.reporter import Reporter
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
-from jobfn.transport import AiohttpTransport, Transport
+from jobfn.transport import HttpTransport, Transport
 
 #: When the app stops: so long are deliveries waited for that the server has cancelled, and then reports.
 STOPPING_SECONDS = 5.0
@@ -45,7 +45,7 @@ def create_app(
         middleware: Starlette middleware around everything the app answers.
         lifespan: A Starlette lifespan, run inside the app's own.
         settings: Default: from the environment.
-        transport: What carries reports. Default: aiohttp, opened with the first report.
+        transport: What carries reports. Default: HTTP, opened with the first report.
 
     Returns:
         A Starlette app with ``POST /{task}``, ``POST /`` where there is one task only, ``GET /healthz``,
@@ -62,7 +62,7 @@ def create_app(
         middleware=middleware,
         lifespan=lifespan,
         settings=settings or FunctionSettings.from_environ(os.environ),
-        transport=transport or AiohttpTransport(),
+        transport=transport or HttpTransport(),
     )
 
 

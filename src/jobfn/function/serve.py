@@ -17,7 +17,7 @@ from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.threads import handlers_still_running
-from jobfn.hosting import HttpServer, bind, stop_signals
+from jobfn.hosting import HttpServer, bind, run, stop_signals
 
 DEFAULT_PORT = 8080
 
@@ -51,8 +51,7 @@ def serve(
     """
     settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
     listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
+    run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
     _leave_handlers_behind()
 
 
@@ -83,11 +82,3 @@ def _leave_handlers_behind() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    try:
-        import uvloop  # noqa: PLC0415  - not there on Windows
-    except ImportError:  # pragma: no cover
-        return None
-    return uvloop.Loop

