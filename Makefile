@@ -34,7 +34,7 @@ fuzz: setup     ## send the servers some 40,000 hostile requests, others each ti
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
 
 chaos: setup    ## kill, cut, delay and repeat for some minutes, and count what is lost or doubled; CHAOS_SEED repeats a run
-	$(BIN)/pytest -s -n 0 -m 'chaos or long' tests/chaos $(PYTEST_ARGS)
+	$(BIN)/pytest -s -n 0 -m 'long or not long' tests/chaos $(PYTEST_ARGS)
 
 test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows, in .venv-lowest; needs uv
 	@command -v uv >/dev/null || { echo 'make test-lowest needs uv, which resolves to the lowest versions' >&2; exit 1; }

@@ -25,12 +25,13 @@ from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.loop import Scheduler
 from jobfn.scheduler.opening import open_agenda
 from jobfn.transport import HttpTransport
-from jobfn.wire import report_target, shown_url, sibling
-from jobfn.worker.callbacks import Callbacks, create_callback_app
+from jobfn.wire import BATCH_SEGMENT, report_target, shown_url, sibling
+from jobfn.worker.callback_app import create_callback_app
+from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
 from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
-from jobfn.worker.settings import Part, ServiceSettings
+from jobfn.worker.settings import Part, ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
 from jobfn.worker.worker import Worker
@@ -191,11 +192,13 @@ def tokens_of(settings: ServiceSettings) -> CallbackTokens | None:
 
 def reporting_on(settings: ServiceSettings, tokens: CallbackTokens | None, job: Job) -> Reporting:
     """How a function is to report on this job."""
-    callback_url = report_target(settings.callback_url)
+    plain_url = callback_url = report_target(settings.callback_url)
     if tokens is not None:
-        callback_url = tokens.url_for(callback_url, Claim(settings.worker_id, job.id, job.attempt))
+        callback_url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
+    reports = settings.settles is Settles.REPORT
     return Reporting(
-        callback_url=callback_url,
+        callback_url=callback_url if reports else None,
+        batch_url=sibling(plain_url, BATCH_SEGMENT) if reports and settings.callback_batch else None,
         heartbeat_url=sibling(callback_url, "heartbeat"),
         lease_seconds=settings.lease_seconds,
         invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,

@@ -27,6 +27,9 @@ JOB_ATTEMPT: Final = "X-Job-Attempt"
 #: jobfn's own: where a running job's signs of life go, and for how many seconds each keeps the job's lock.
 HEARTBEAT_URL: Final = "X-Heartbeat-Url"
 LEASE_SECONDS: Final = "X-Lease-Seconds"
+#: jobfn's own: where reports that are ready at the same moment may go together (``batches.py``), and how its path ends.
+CALLBACK_BATCH: Final = "X-Callback-Batch"
+BATCH_SEGMENT: Final = "callbacks"
 #: jobfn's own: what a function with ``JOBFN_INVOKE_SECRET`` wants to hear from its worker. Never sent on.
 INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
 
@@ -47,7 +50,8 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 #: A path segment that opens a callback URL to whoever knows it (worker/tokens.py): payload, time and signature.
 _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 _NAMES: Final = {
-    name.lower().encode("ascii"): name for name in (*ECHOED, CALLBACK_URL, HEARTBEAT_URL, LEASE_SECONDS, INVOKE_SECRET)
+    name.lower().encode("ascii"): name
+    for name in (*ECHOED, CALLBACK_URL, CALLBACK_BATCH, HEARTBEAT_URL, LEASE_SECONDS, INVOKE_SECRET, JOB_ERROR)
 }
 
 
@@ -63,6 +67,7 @@ class JobHeaders:
         entity_id: What the job is about.
         attempt: Which attempt this is, 1 for the first; None where the worker does not say.
         callback_url: Where the outcome is to be reported, as it came.
+        callback_batch: Where it may be reported together with others, where the worker offers that.
         heartbeat_url: Where signs of life are heard, where the worker offers that.
         lease_seconds: For how long each of them keeps the job's lock, in seconds.
         echo: The headers to send back, names and values as the contract spells them.
@@ -75,6 +80,7 @@ class JobHeaders:
     entity_id: UUID | None = None
     attempt: int | None = None
     callback_url: str | None = None
+    callback_batch: str | None = None
     heartbeat_url: str | None = None
     lease_seconds: float | None = None
     echo: tuple[tuple[str, str], ...] = ()
@@ -99,6 +105,7 @@ class JobHeaders:
             entity_id=_uuid(found, ENTITY_ID),
             attempt=_integer(found, JOB_ATTEMPT, _MAX_INT),
             callback_url=found.get(CALLBACK_URL),
+            callback_batch=found.get(CALLBACK_BATCH),
             heartbeat_url=found.get(HEARTBEAT_URL),
             lease_seconds=_seconds(found.get(LEASE_SECONDS)),
             echo=_echo(found),
@@ -107,7 +114,11 @@ class JobHeaders:
     @classmethod
     def parse_leniently(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
         """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
-        found = collect(raw)
+        return cls.leniently(collect(raw))
+
+    @classmethod
+    def leniently(cls, found: Mapping[str, str]) -> "JobHeaders":
+        """As ``parse_leniently``, of headers that ``collect`` has found."""
         return cls(
             job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
             worker_id=found.get(WORKER_ID),
@@ -120,6 +131,11 @@ class JobHeaders:
     def reportable(self) -> bool:
         """Whether an outcome can be reported: worker, job and callback URL are all known."""
         return self.job_id is not None and self.worker_id is not None and self.callback_url is not None
+
+    @property
+    def settled_by_response(self) -> bool:
+        """Whether a worker waits for the response and wants no report: nobody else would hear of the end."""
+        return self.worker_id is not None and self.callback_url is None
 
 
 NO_HEADERS: Final = JobHeaders()

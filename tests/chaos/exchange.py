@@ -33,6 +33,14 @@ class Message:
         others = tuple((key, old) for key, old in self.headers if key.lower() != name)
         return replace(self, headers=(*others, (name, value)))
 
+    def without_header(self, name: str) -> "Message":
+        """The same without what it has by that name."""
+        return replace(self, headers=tuple((key, value) for key, value in self.headers if key.lower() != name))
+
+    def with_body(self, body: bytes) -> "Message":
+        """The same with another body."""
+        return replace(self, body=body).with_header("content-length", str(len(body)))
+
     @property
     def path(self) -> str:
         """A request's target."""

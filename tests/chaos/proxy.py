@@ -17,6 +17,7 @@ from chaos.ledger import Delivery, Ledger
 
 #: What marks, in a callback URL's path, which delivery it was handed out with.
 MARK = "delivery-"
+BATCH_PATH = "/callbacks"
 BUSY = Message("HTTP/1.1 503 Service Unavailable", (("content-length", "0"),), b"")
 
 Handle = Callable[[Message, "Client"], Coroutine[None, None, None]]
@@ -171,23 +172,21 @@ class ReportGateway:
         self._copies: set[asyncio.Task[None]] = set()
 
     async def carry(self, request: Message, client: Client) -> None:
-        """One report or sign of life, to either callback server."""
-        delivery, request = self._unmarked(request)
-        is_report = request.path.endswith("/callback")
-        kind = "report" if is_report else "heartbeat"
-        nth = self._ledger.count(kind, delivery.number)
-        hurt = (self._faults.of_report if is_report else self._faults.of_heartbeat)(delivery.number, nth)
-        if is_report and request.header("x-job-error"):
-            self._ledger.failed(delivery)
+        """One report or sign of life, or a batch of reports, to either callback server."""
+        deliveries, request = self._unmarked(request)
+        kind = "heartbeat" if request.path.endswith("/heartbeat") else "report"
+        nth = [self._ledger.count(kind, delivery.number) for delivery in deliveries]
+        decide = self._faults.of_heartbeat if kind == "heartbeat" else self._faults.of_report
+        hurt = decide(deliveries[0].number, nth[0])
         if hurt.fault is not Fault.NONE:
             self._ledger.counts[f"{kind} {hurt.fault}"] += 1
-            if not is_report:
-                self._ledger.hurt(delivery, f"heartbeat {hurt.fault}")
+            if kind == "heartbeat":
+                self._ledger.hurt(deliveries[0], f"heartbeat {hurt.fault}")
         # a refused connection goes to the other server, as a service's would
         first = int(hurt.route * len(self._ports))
         for port in (self._ports[first], self._ports[1 - first]):
             with contextlib.suppress(ConnectionRefusedError):
-                await self._pass(request, client, delivery, port, hurt)
+                await self._pass(request, client, deliveries, port, hurt)
                 return
         raise CutOff
 
@@ -196,43 +195,73 @@ class ReportGateway:
         if self._copies:
             await asyncio.wait(set(self._copies))
 
-    def _unmarked(self, request: Message) -> tuple[Delivery, Message]:
-        mark, _, rest = request.path.removeprefix("/").partition("/")
-        delivery = self._ledger.deliveries[int(mark.removeprefix(MARK)) - 1]
-        return delivery, replace(request, start=request.start.replace(request.path, f"/{rest}", 1))
+    def _unmarked(self, request: Message) -> tuple[list[Delivery], Message]:
+        """What it is about, and the request as it would have come without the proxy. Notes who failed."""
+        if request.path.endswith(BATCH_PATH):
+            batch = json.loads(request.body)
+            self._ledger.counts["batch of reports"] += 1
+            found = []
+            for report in batch["reports"]:
+                delivery, path = self._of(urlsplit(report["url"]).path)
+                report["url"] = urlunsplit(urlsplit(report["url"])._replace(path=path))
+                if "X-Job-Error" in report["headers"]:
+                    self._ledger.failed(delivery)
+                found.append(delivery)
+            return found, request.with_body(json.dumps(batch).encode())
+        delivery, path = self._of(request.path)
+        if path.endswith("/callback") and request.header("x-job-error"):
+            self._ledger.failed(delivery)
+        return [delivery], replace(request, start=request.start.replace(request.path, path, 1))
 
-    async def _pass(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:
+    def _of(self, path: str) -> tuple[Delivery, str]:
+        mark, _, rest = path.removeprefix("/").partition("/")
+        return self._ledger.deliveries[int(mark.removeprefix(MARK)) - 1], f"/{rest}"
+
+    async def _pass(
+        self, request: Message, client: Client, deliveries: Sequence[Delivery], port: int, hurt: Hurt
+    ) -> None:
         if hurt.fault in {Fault.CUT_REQUEST, Fault.CUT_RUNNING}:
             await send_part(port, request, hurt)
         if hurt.fault is Fault.DELAYED:
             await asyncio.sleep(hurt.seconds)
         if hurt.fault is Fault.BOTH:
             answer, _ = await asyncio.gather(
-                self._ask(request, delivery, port), self._ask(request, delivery, port, copy=True)
+                self._ask(request, deliveries, port), self._ask(request, deliveries, port, copy=True)
             )
         else:
-            answer = await self._ask(request, delivery, port)
+            answer = await self._ask(request, deliveries, port)
         client.answer(answer, share=hurt.share if hurt.fault is Fault.CUT_RESPONSE else None)
         if hurt.fault is Fault.TWICE:
-            copying = asyncio.create_task(self._again(request, delivery, port, hurt.seconds))
+            copying = asyncio.create_task(self._again(request, deliveries, port, hurt.seconds))
             self._copies.add(copying)
             copying.add_done_callback(self._copies.discard)
 
-    async def _again(self, request: Message, delivery: Delivery, port: int, after_seconds: float) -> None:
+    async def _again(self, request: Message, deliveries: Sequence[Delivery], port: int, after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
         with contextlib.suppress(*BROKEN):
-            await self._ask(request, delivery, port, copy=True)
+            await self._ask(request, deliveries, port, copy=True)
 
-    async def _ask(self, request: Message, delivery: Delivery, port: int, *, copy: bool = False) -> Message:
+    async def _ask(self, request: Message, deliveries: Sequence[Delivery], port: int, *, copy: bool = False) -> Message:
         sent_at = self._ledger.now()
         answer = await ask(port, request)
         if request.path.endswith("/callback"):
-            self._ledger.reported(delivery, status=answer.status, sent_at=sent_at, copy=copy)
+            statuses = [answer.status]
+        elif request.path.endswith(BATCH_PATH) and answer.status == 200:
+            statuses = [reply["status"] for reply in json.loads(answer.body)["replies"]]
+        else:
+            statuses = []
+        for delivery, status in zip(deliveries, statuses, strict=False):  # none for a sign of life
+            self._ledger.reported(delivery, status=status, sent_at=sent_at, copy=copy)
         return answer
 
 
 def marked(request: Message, delivery: Delivery) -> Message:
-    """The request, with this delivery's number in the URLs that it hands out, and beside them for the handler."""
+    """The request, with this delivery's number in the URLs that it hands out, and beside them for the handler.
+
+    Every other job's report goes alone: nothing is offered to travel together.
+    """
+    if delivery.number % 2:
+        request = request.without_header("x-callback-batch")
     for name in ("x-callback-url", "x-heartbeat-url"):
         parts = urlsplit(request.header(name))
         request = request.with_header(name, urlunsplit(parts._replace(path=f"/{MARK}{delivery.sequence}{parts.path}")))

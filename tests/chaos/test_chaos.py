@@ -20,7 +20,6 @@ async def check(form: Form, folder: Path) -> None:
     assert not verdict.troubles, "\n".join([*verdict.troubles, verdict.figures, f"logs: {folder}"])
 
 
-@pytest.mark.chaos
 async def test_nothing_is_lost_in_half_a_minute_of_chaos(tmp_path: Path) -> None:
     """Some hundred jobs while each process, PostgreSQL too, is killed at least once."""
     seed = int(os.environ.get("CHAOS_SEED", SHORT_SEED))

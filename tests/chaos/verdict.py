@@ -173,6 +173,7 @@ def _figures(seed: int, evidence: Evidence, counts: Mapping[str, int], seconds: 
     yield f"  starts without a database {ledger.counts['start without a database']}"
     yield f"  stalls that nobody caused {_sum(ledger.counts, 'stall ')}"
     yield f"  deliveries hurt {_sum(ledger.counts, 'delivery ')}"
+    yield f"  batches of reports {ledger.counts['batch of reports']}"
     yield f"  reports hurt {_sum(ledger.counts, 'report ')}"
     yield f"  signs of life hurt {_sum(ledger.counts, 'heartbeat ')}"
     yield f"  reports answered: {_listed(ledger.answers).strip(' ()')}"

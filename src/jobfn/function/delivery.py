@@ -170,7 +170,7 @@ class Deliveries:
             context.log.error("validation broke", exc_info=error)
             return outcome.unvalidated(task.identifier, error)
         else:
-            if task.background:
+            if task.background and not headers.settled_by_response:
                 return self._accept(task, payload, context, headers)
             return await self._handle(task, payload, context)
         finally:

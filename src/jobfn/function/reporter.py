@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from jobfn import logs
+from jobfn.batches import BatchedReport
 from jobfn.errors import TransportError
 from jobfn.function.context import Progress
-from jobfn.transport import Answer, Transport
+from jobfn.function.together import ReportsTogether
+from jobfn.transport import Transport
 from jobfn.wire import JobHeaders, Report, report_target, shown_url
 
 CONFLICT = 409
@@ -43,6 +45,7 @@ class Reporter:
         self._transport = transport
         self._allow = tuple(allow)
         self._report_seconds = report_seconds
+        self._together = ReportsTogether(transport, try_seconds=_TRY_SECONDS)
         self._under_way: set[asyncio.Task[None]] = set()
 
     def seconds_for(self, headers: JobHeaders) -> float:
@@ -129,7 +132,7 @@ class Reporter:
     async def _send(self, target: str, headers: JobHeaders, report: Report) -> None:
         log = logs.get_logger("jobfn.report")
         try:
-            answer = await self._heard(target, headers, report)
+            status = await self._heard(target, headers, report)
         except TransportError as error:
             log.error(
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
@@ -137,27 +140,28 @@ class Reporter:
         except Exception as error:
             log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
         else:
-            if answer.status == CONFLICT:
+            if status == CONFLICT:
                 log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
-            elif not 200 <= answer.status < 300:
+            elif not 200 <= status < 300:
                 log.error(
                     "report refused: check X-Callback-Url",
                     job=headers.job_id,
                     url=shown_url(target),
-                    status=answer.status,
+                    status=status,
                 )
 
-    async def _heard(self, target: str, headers: JobHeaders, report: Report) -> Answer:
-        """The answer of a callback server that is not in trouble.
+    async def _heard(self, target: str, headers: JobHeaders, report: Report) -> int:
+        """The status that a callback server answers with which is not in trouble.
 
         Raises:
             TransportError: The time for it is over.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.seconds_for(headers)
-        body, sent = report.body(), report.headers(headers.echo)
+        batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
+        alone = BatchedReport(target, report.headers(headers.echo), report.body())
         try:
-            return await self._post(target, body, sent)
+            return await self._post(alone, batch_url)
         except TransportError as error:
             left = deadline - clock()
             if left <= 0:
@@ -175,11 +179,21 @@ class Reporter:
             wait_max=_MAX_PAUSE_SECONDS,
         ):
             with attempt:
-                return await self._post(target, body, sent)
+                return await self._post(alone, batch_url)
         raise AssertionError("stamina ends by returning or by raising")  # pragma: no cover
 
-    async def _post(self, target: str, body: bytes, sent: dict[str, str]) -> Answer:
-        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=_TRY_SECONDS)
-        if answer.status >= 500:
-            raise NotHeard(f"POST {shown_url(target)} was answered with {answer.status}")
-        return answer
+    async def _post(self, report: BatchedReport, batch_url: str | None) -> int:
+        status = await self._together.post(batch_url, report) if batch_url is not None else None
+        if status is None:
+            answer = await self._transport.post(
+                report.url, body=report.body, headers=report.headers, timeout_seconds=_TRY_SECONDS
+            )
+            status = answer.status
+        if status >= 500:
+            raise NotHeard(f"POST {shown_url(report.url)} was answered with {status}")
+        return status
+
+
+def _same_origin(url: str | None, target: str) -> bool:
+    """Whether a batch goes where its reports would go: another place was not asked for, and is perhaps not allowed."""
+    return url is not None and url.partition("//")[2].partition("/")[0] == target.partition("//")[2].partition("/")[0]

@@ -1,29 +1,63 @@
-"""The callback server: hears how deliveries ended and settles the jobs (contract, section 2).
+"""Hearing how deliveries ended, and that they live: reports and signs of life (contract, section 2).
 
 A report is answered when its settlement is committed, not before; one of a delivery that does not hold its job (any
-more) changes nothing and is told so (409). If the database cannot be asked, the answer is
-503 and the function tries again.
+more) changes nothing and is told so (409). ``callback_app.py`` brings them here over HTTP.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from jobfn import logs
+from jobfn.batches import BatchedReport, read_batch
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.model import Beat, JobStore, Settlement
-from jobfn.wire import CALLBACK_URL, JOB_ATTEMPT, JOB_ERROR, JOB_ID, WORKER_ID, Failure, JobHeaders, collect
+from jobfn.wire import (
+    CALLBACK_URL,
+    JOB_ATTEMPT,
+    JOB_ERROR,
+    JOB_ID,
+    WORKER_ID,
+    Failure,
+    JobHeaders,
+)
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens
 
-MAX_REPORT_BYTES = 1024 * 1024
 UNKNOWN_ERROR = "UNKNOWN_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the sender of a report or of a sign of life is told.
+
+    Attributes:
+        status: An HTTP status: 200 heard, 400 malformed, 401 not signed, 409 too late, 503 no database now.
+        content: JSON.
+    """
+
+    status: int
+    content: object
+
+
+#: The job is not held so: it was settled already, or another delivery of it has begun. Nothing changed.
+TOO_LATE = Reply(409, {"error": "this worker does not hold this job in this attempt (any more): nothing was changed"})
+
+
+class Refused(Exception):
+    """A report that cannot be heard.
+
+    Args:
+        status: An HTTP status.
+        message: What is wrong with it, and what to do.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.reply = Reply(status, {"error": message})
 
 
 class Callbacks:
@@ -52,13 +86,23 @@ class Callbacks:
         self._tokens = tokens
         self._settled = settled
 
-    async def report(self, request: Request) -> Response:
-        """``POST .../callback``: settle the job as the report says."""
-        if JOB_ID not in collect(request.scope["headers"]):
-            return JSONResponse("OK")  # a health probe
-        claim, body = await self._claim(request), await _body(request)
+    async def report(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+        """Settle a job as its report says.
+
+        Args:
+            path: Of the callback URL; holds the token where URLs are signed.
+            found: The job headers, by their contract names (``wire.collect``).
+            body: Of the request.
+
+        Raises:
+            Refused: It cannot be heard as it is.
+            Exception: The database cannot be asked, or refuses.
+        """
+        if JOB_ID not in found:
+            return Reply(200, "OK")  # a health probe
+        claim = self._claim(path, found)
         settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
-        if request.headers.get(JOB_ERROR, "").strip().lower() == "true":
+        if found.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.read(body)
             settlement = replace(
                 settlement,
@@ -67,48 +111,84 @@ class Callbacks:
                 delay_seconds=failure.retry_after_seconds,
             )
         if not await self._settler.settle(settlement):
-            return _too_late()
+            return TOO_LATE
         if self._settled is not None:
             self._settled(settlement)
-        return JSONResponse({"workerId": claim.worker_id, "jobId": str(claim.job_id)})
+        return Reply(200, {"workerId": claim.worker_id, "jobId": str(claim.job_id)})
 
-    async def heartbeat(self, request: Request) -> Response:
-        """``POST .../heartbeat``: keep the job's lock, and note how far it is."""
-        claim, body = await self._claim(request), await _body(request)
+    async def reports(self, body: bytes) -> Reply:
+        """Settle jobs as the reports of one batch say; each is answered by itself, with its own status.
+
+        Args:
+            body: As ``batches.write_batch`` makes it.
+
+        Raises:
+            Refused: It is no batch of reports.
+        """
+        try:
+            batch = read_batch(body)
+        except ValueError as error:
+            raise Refused(400, f"no batch of reports: {error}") from None
+        replies = await asyncio.gather(*map(self._one_of_many, batch))
+        return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
+
+    async def _one_of_many(self, report: BatchedReport) -> Reply:
+        try:
+            return await self.report(unquote(urlsplit(report.url).path), report.headers, report.body)
+        except Refused as refused:
+            return refused.reply
+        except CONNECTION_LOST as error:
+            return no_database(error)
+        except Exception as error:  # noqa: BLE001  - the others of its batch are not to suffer
+            logs.get_logger("jobfn.callbacks").error("a report broke", exc_info=error)
+            return BROKEN
+
+    async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+        """Keep a job's lock, and note how far it is. Arguments and errors as ``report``."""
+        claim = self._claim(path, found)
         if claim.attempt is None:
-            raise _Refused(400, f"{JOB_ATTEMPT} is missing: send it back as it came with the job")
+            raise Refused(400, f"{JOB_ATTEMPT} is missing: send it back as it came with the job")
         try:
             progress = Progress.model_validate_json(body or b"{}")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise _Refused(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+            raise Refused(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
         beat = Beat(claim.worker_id, claim.job_id, claim.attempt, progress.progress, progress.note)
         if not await self._store.beat(beat, lease_seconds=self._lease_seconds):
-            return _too_late()
-        return JSONResponse({"leaseSeconds": self._lease_seconds})
+            return TOO_LATE
+        return Reply(200, {"leaseSeconds": self._lease_seconds})
 
-    async def _claim(self, request: Request) -> "_Claim":
+    def _claim(self, path: str, found: Mapping[str, str]) -> "_Claim":
         """Who reports on what: by the token where URLs are signed, by the headers in any case."""
-        found = collect(request.scope["headers"])
         if WORKER_ID not in found:
-            raise _Refused(400, f"{WORKER_ID} is missing: send it back as it came with the job")
+            raise Refused(400, f"{WORKER_ID} is missing: send it back as it came with the job")
         # Only what names the delivery: a function that was refused for a malformed tenant echoes that tenant.
-        headers = JobHeaders.parse_leniently(request.scope["headers"])
+        headers = JobHeaders.leniently(found)
         if headers.job_id is None:
-            raise _Refused(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
+            raise Refused(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
         if headers.attempt is None and JOB_ATTEMPT in found:
-            raise _Refused(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
+            raise Refused(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
         claim = _Claim(found[WORKER_ID], headers.job_id, headers.attempt)
         if self._tokens is None:
             return claim
-        signed = self._tokens.read(request.scope["path"])
+        signed = self._tokens.read(path)
         if signed is None or (signed.worker_id, signed.job_id) != (claim.worker_id, claim.job_id):
-            raise _Refused(
+            raise Refused(
                 401, f"no good token for this job in the URL: report to {CALLBACK_URL} as it came with the job"
             )
         if claim.attempt not in {None, signed.attempt}:
-            raise _Refused(401, "the token in the URL is that of another attempt: report to the URL of this one")
+            raise Refused(401, "the token in the URL is that of another attempt: report to the URL of this one")
         return _Claim(claim.worker_id, claim.job_id, signed.attempt)
+
+
+#: What nobody foresaw. The log has it; the sender is told no more than that.
+BROKEN = Reply(500, {"error": "this report broke the callback server, whose log has why: send it again"})
+
+
+def no_database(error: BaseException) -> Reply:
+    """The database cannot be asked now: nothing is known of the report."""
+    logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))
+    return Reply(503, {"error": "the database cannot be reached now: send the report again"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,87 +205,3 @@ class Progress(BaseModel):
 
     progress: float | None = Field(default=None, ge=0, le=1)
     note: str | None = Field(default=None, max_length=1000)
-
-
-class _Refused(Exception):
-    def __init__(self, status_code: int, message: str) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-
-
-def create_callback_app(callbacks: Callbacks) -> Starlette:
-    """Make the callback server's ASGI app.
-
-    Returns:
-        A Starlette app that hears reports at every path that ends in ``/callback`` (a token, or the prefix of a
-        gateway, may stand before it), signs of life at those that end in ``/heartbeat``, and answers
-        ``GET /healthz`` and ``GET /readyz``.
-    """
-    app = Starlette(
-        routes=[
-            Route("/callback", callbacks.report, methods=["POST"]),
-            Route("/heartbeat", callbacks.heartbeat, methods=["POST"]),
-            Route("/healthz", _alive, methods=["GET"]),
-            Route("/readyz", _alive, methods=["GET"]),
-            Route("/{before:path}/callback", callbacks.report, methods=["POST"]),
-            Route("/{before:path}/heartbeat", callbacks.heartbeat, methods=["POST"]),
-        ],
-        exception_handlers={
-            _Refused: _refused,
-            ClientDisconnect: _gone,
-            HTTPException: _unserved,
-            Exception: _broken,
-            **dict.fromkeys(CONNECTION_LOST, _no_database),
-        },
-    )
-    app.router.redirect_slashes = False  # a report is sent on to nowhere, least of all to where its Host header says
-    return app
-
-
-def _too_late() -> Response:
-    """The job is not held so: it was settled already, or another delivery of it has begun. Nothing changed."""
-    return JSONResponse(
-        {"error": "this worker does not hold this job in this attempt (any more): nothing was changed"}, 409
-    )
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, error.status_code if isinstance(error, _Refused) else 400)
-
-
-async def _gone(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "the report never came whole"}, 400)
-
-
-async def _unserved(request: Request, error: Exception) -> Response:
-    """Another path or method than those above."""
-    status_code = error.status_code if isinstance(error, HTTPException) else 404
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return JSONResponse(
-        {"error": f"reports are POSTed to {CALLBACK_URL} as it came with the job, not {request.method} here"},
-        status_code,
-        headers=headers,
-    )
-
-
-async def _broken(_request: Request, _error: Exception) -> Response:
-    """What nobody foresaw. Whoever runs the app logs it; the sender is told no more than that."""
-    return JSONResponse({"error": "this report broke the callback server, whose log has why: send it again"}, 500)
-
-
-async def _no_database(_request: Request, error: Exception) -> Response:
-    logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))
-    return JSONResponse({"error": "the database cannot be reached now: send the report again"}, 503)
-
-
-async def _alive(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REPORT_BYTES:
-            raise _Refused(400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message")
-    return body

@@ -11,6 +11,7 @@ from jobfn.errors import TransportError
 from jobfn.transport import Answer, Transport
 from jobfn.wire import (
     ACTOR_ID,
+    CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
     ENTITY_ID,
@@ -89,15 +90,17 @@ class Reporting:
     """How a function is to report on one delivery.
 
     Attributes:
-        callback_url: Where its outcome goes.
+        callback_url: Where its outcome goes; None: the response alone says it.
+        batch_url: Where it may go together with others.
         heartbeat_url: Where its signs of life go.
         lease_seconds: For how long each of them keeps the job's lock.
         invoke_secret: What the function may want to hear first; None: nothing.
     """
 
-    callback_url: str
+    callback_url: str | None
     heartbeat_url: str
     lease_seconds: float
+    batch_url: str | None = None
     invoke_secret: str | None = None
 
 
@@ -126,11 +129,12 @@ def headers_of(job: Job, *, worker_id: str, reporting: Reporting) -> dict[str, s
         WORKER_ID: worker_id,
         JOB_ID: str(job.id),
         JOB_ATTEMPT: str(job.attempt),
-        CALLBACK_URL: reporting.callback_url,
         HEARTBEAT_URL: reporting.heartbeat_url,
         LEASE_SECONDS: f"{reporting.lease_seconds:g}",
     }
     optional = {
+        CALLBACK_URL: reporting.callback_url,
+        CALLBACK_BATCH: reporting.batch_url,
         DATABASE_ID: job.database_id,
         ACTOR_ID: job.actor_id,
         ENTITY_ID: job.entity_id,

@@ -17,6 +17,13 @@ class Part(StrEnum):
     SCHEDULER = "scheduler"
 
 
+class Settles(StrEnum):
+    """What says how a delivery ended."""
+
+    REPORT = "report"
+    RESPONSE = "response"
+
+
 class ServiceSettings(EnvironmentSettings):
     """How the platform side runs. Every field has its environment variable as alias; empty counts as unset.
 
@@ -37,6 +44,9 @@ class ServiceSettings(EnvironmentSettings):
         poll_seconds: ``JOBS_POLL_SECONDS``, default 5: how often to look without having been notified.
         lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: how long a running job's lock is good without being renewed;
             after that long, a dead worker's jobs are free again.
+        settles: ``JOBS_SETTLE``, default ``report``: a function reports to the callback server, and its response counts
+            only if no report comes. ``response``: no callback URL is sent, and the response settles the job at once.
+        callback_batch: ``JOBS_CALLBACK_BATCH``, default true: tell functions where reports may travel together.
         callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs, the first for new
             ones, all accepted; with one, a report without a good token is refused. Default: none.
         token_seconds: ``JOBS_TOKEN_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
@@ -70,6 +80,8 @@ class ServiceSettings(EnvironmentSettings):
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
     poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
+    settles: Settles = Field(default=Settles.REPORT, validation_alias="JOBS_SETTLE")
+    callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
     callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     token_seconds: float = Field(default=86_400.0, gt=0, validation_alias="JOBS_TOKEN_SECONDS")

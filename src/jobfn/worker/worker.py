@@ -15,7 +15,7 @@ from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.worker.dispatch import Accepted, Busy, Dispatcher, Failed, Succeeded, Unreachable
 from jobfn.worker.leases import LeaseKeeper
-from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settings import ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.throttle import Ask, Throttle
 
@@ -211,8 +211,14 @@ class Worker:
         self._log.error("not settled; the job is free again when its lock expires", job=delivery.job.id, exc_info=error)
 
     def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
-        """The function has answered. Its report, on its way perhaps, goes before what the response said."""
+        """The function has answered. Its report, on its way perhaps, goes before what the response said.
+
+        Where none was asked for, the response decides at once.
+        """
         delivery.decision = decision
+        if self._settings.settles is Settles.RESPONSE:
+            self._settle_soon(decision).add_done_callback(functools.partial(self._settled, delivery))
+            return
         seconds = self._settings.report_grace_seconds
         delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
 

@@ -205,6 +205,18 @@ async def test_by_hand_it_runs_without_a_report(long: Long, serve: Serve, http: 
     long.go.set()
 
 
+async def test_where_the_response_settles_the_job_it_is_waited_for(
+    long: Long, serve: Serve, http: httpx.AsyncClient
+) -> None:
+    """A worker that wants no report hears of the end in the response, and nowhere else."""
+    url = await serve(long.app())
+    asking = asyncio.create_task(http.post(f"{url}/long", json={}, headers=job_headers(None)))
+    await long.started.wait()
+    assert not asking.done()
+    long.go.set()
+    assert (await asking).status_code == 200
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 async def test_progress_is_a_share(share: float) -> None:
     """What is not from 0 to 1 is refused where it is written."""

@@ -189,6 +189,34 @@ async def test_many_reports_at_once_are_all_settled(jobs: Jobs, callbacks: httpx
     assert await jobs.count() == 0
 
 
+async def test_a_batch_of_reports_settles_each_by_itself(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    """Success, failure, one that comes too late and one that is malformed: four answers in one."""
+    done, failed = await held(jobs), await held(jobs)
+    reports = [
+        ({"X-Worker-Id": WORKER, "X-Job-Id": str(done)}, "{}"),
+        ({"X-Worker-Id": WORKER, "X-Job-Id": str(failed), "X-Job-Error": "true"}, '{"error": "boom"}'),
+        ({"X-Worker-Id": "another-worker", "X-Job-Id": str(failed)}, "{}"),
+        ({"X-Job-Id": str(failed)}, "{}"),
+    ]
+    batch = {"reports": [{"url": "http://x/callback", "headers": sent, "body": body} for sent, body in reports]}
+    answer = await callbacks.post("/callbacks", json=batch)
+    assert answer.status_code == 200
+    replies = answer.json()["replies"]
+    assert [reply["status"] for reply in replies] == [200, 200, 409, 400]
+    assert replies[0]["content"] == {"workerId": WORKER, "jobId": str(done)}
+    assert "X-Worker-Id" in replies[3]["content"]["error"]
+    assert await jobs.row(done) is None
+    assert (await jobs.until_failed(failed))["last_error"] == "boom"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"reports": [7]}'])
+async def test_what_is_no_batch_is_refused(body: bytes, callbacks: httpx.AsyncClient) -> None:
+    """400, with what is wrong."""
+    answer = await callbacks.post("/callbacks", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("no batch of reports: ")
+
+
 async def test_a_report_that_comes_first_decides(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:

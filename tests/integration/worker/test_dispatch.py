@@ -27,10 +27,27 @@ async def test_a_delivery_carries_the_payload_and_the_job_s_headers(
         "x-job-id": str(job),
         "x-job-attempt": "1",
         "x-callback-url": service.callback_url,
+        "x-callback-batch": service.callback_url.replace("/callback", "/callbacks"),
         "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
         "x-lease-seconds": "30",
     }
     assert received.headers["content-type"] == "application/json"
+
+
+async def test_with_responses_that_settle_no_report_is_asked_for(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """JOBS_SETTLE=response: no callback URL goes out; success and failure are written down as the response comes."""
+    service = await start_service(
+        await serve(function.app), settles="response", report_grace_seconds=3600.0, callback_secrets="one"
+    )
+    await jobs.until_gone(await jobs.add("t"))
+    function.answer(500, {"message": "no", "retryAfterSeconds": 3600})
+    row = await jobs.until_failed(await jobs.add("t"))
+    assert row["last_error"] == "no"
+    for received in function.received:
+        assert not {"x-callback-url", "x-callback-batch"} & received.headers.keys()
+        assert received.headers["x-heartbeat-url"].startswith(service.callback_url.removesuffix("callback"))
 
 
 async def test_tenant_actor_and_entity_travel_where_the_row_has_them(
