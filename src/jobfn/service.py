@@ -11,14 +11,14 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 import asyncpg
 
 from jobfn import logs
 from jobfn.database.connection import pool
-from jobfn.database.jobs import Job, open_store
+from jobfn.database.jobs import Job, JobStore, open_store
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
@@ -30,7 +30,7 @@ from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
-from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
+from jobfn.worker.dispatch import Deliverer, Dispatcher, Reporting, Routes
 from jobfn.worker.settings import Part, ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
@@ -43,6 +43,8 @@ EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
 
 #: A part that runs until the event is set, and then winds down.
 Role = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+#: Opens what takes jobs to their tasks, instead of HTTP.
+OpenDeliverer = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
 
 
 async def run_service(
@@ -52,6 +54,7 @@ async def run_service(
     only: Collection[Part] = (),
     listener: socket.socket | None = None,
     started: Callable[[], None] | None = None,
+    deliverer: OpenDeliverer | None = None,
 ) -> None:
     """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
 
@@ -61,6 +64,7 @@ async def run_service(
         only: Which parts. Default: all of them.
         listener: A bound socket for the callback server, closed at the end. Default: one on every
             address, at the settings' port.
+        deliverer: Takes jobs to their tasks. Default: HTTP, as the settings say.
         started: Called when the callback server accepts reports, and worker and scheduler are at work.
 
     Raises:
@@ -81,7 +85,9 @@ async def run_service(
         )
         roles: list[Role] = []
         if parts & {Part.WORKER, Part.CALLBACKS}:
-            roles += await _worker_and_callbacks(settings, connections, stack, parts, listener)
+            roles += await _worker_and_callbacks(
+                settings, connections, stack, parts, listener=listener, open_deliverer=deliverer
+            )
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
         if started is not None:
@@ -109,7 +115,9 @@ async def _worker_and_callbacks(
     connections: "asyncpg.Pool[Any]",
     stack: contextlib.AsyncExitStack,
     parts: Collection[Part],
+    *,
     listener: socket.socket | None,
+    open_deliverer: OpenDeliverer | None,
 ) -> list[Role]:
     """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
     store = await open_store(connections, settings.schema_name)
@@ -118,17 +126,10 @@ async def _worker_and_callbacks(
     roles: list[Role] = []
     heard = None
     if Part.WORKER in parts:
-        transport = HttpTransport(limit=settings.concurrency)
-        stack.push_async_callback(transport.aclose)
         bell = asyncio.Event()
-        dispatcher = Dispatcher(
-            transport,
-            routes=Routes(settings.gateway_url, settings.development_map),
-            worker_id=settings.worker_id,
-            reporting=functools.partial(reporting_on, settings, tokens),
-            request_seconds=settings.request_seconds,
-        )
-        worker = Worker(store=store, settler=settler, dispatcher=dispatcher, settings=settings, bell=bell)
+        open_deliverer = open_deliverer or functools.partial(_over_http, tokens)
+        deliverer = await stack.enter_async_context(open_deliverer(store, settings))
+        worker = Worker(store=store, settler=settler, deliverer=deliverer, settings=settings, bell=bell)
         roles.append(worker.run)
         heard = worker.heard
         _listen(settings, bell, stack)
@@ -148,6 +149,23 @@ async def _worker_and_callbacks(
             "hearing reports", port=server.port, callback_url=shown_url(settings.callback_url)
         )
     return roles
+
+
+@contextlib.asynccontextmanager
+async def _over_http(
+    tokens: CallbackTokens | None, _store: JobStore, settings: ServiceSettings
+) -> AsyncIterator[Deliverer]:
+    transport = HttpTransport(limit=settings.concurrency)
+    try:
+        yield Dispatcher(
+            transport,
+            routes=Routes(settings.gateway_url, settings.development_map),
+            worker_id=settings.worker_id,
+            reporting=functools.partial(reporting_on, settings, tokens),
+            request_seconds=settings.request_seconds,
+        )
+    finally:
+        await transport.aclose()
 
 
 def _listen(

@@ -1,5 +1,6 @@
 """``jobfn serve``, ``service`` and ``dev``: what keeps running until it is told to stop."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Annotated
@@ -49,16 +50,32 @@ def service_command(
     only: Annotated[
         list[Part] | None, typer.Option(help="Run only this part; repeatable.", show_default="all of them")
     ] = None,
+    local: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_OR_MODULE[:app]",
+            help="Run these tasks in this process, without HTTP; no callback server then.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run only the platform side: worker, callback server and scheduler, configured by the environment."""
-    from jobfn.service import run_service  # noqa: PLC0415  - each verb loads what it runs
+    from jobfn.service import OpenDeliverer, run_service  # noqa: PLC0415  - each verb loads what it runs
 
     logs.configure()
     settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
+    deliverer: OpenDeliverer | None = None
+    if local is not None:
+        from jobfn.local import for_local, function_app_of, local_tasks  # noqa: PLC0415
+
+        app = function_app_of(local)
+        settings = for_local(settings, app)
+        deliverer = functools.partial(local_tasks, app)
+        only = only or [Part.WORKER, Part.SCHEDULER]
 
     async def work() -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop, only=only or ())
+            await run_service(settings, stop, only=only or (), deliverer=deliverer)
 
     in_loop(work())
 

@@ -13,7 +13,7 @@ from jobfn.database.connection import connect
 from jobfn.database.schedules import OWNED, NewSchedule, ScheduleRow, ScheduleTable
 from jobfn.errors import ConfigurationError, DatabaseError, LoadError, RequestError
 from jobfn.function.app import FunctionApp, tasks_of
-from jobfn.function.delivery import AnyTask
+from jobfn.function.execution import AnyTask
 from jobfn.function.loading import load_module
 from jobfn.function.task import Task
 

@@ -132,6 +132,10 @@ def readable_errors(dsn: str | None) -> Iterator[None]:
 
 async def until_connected(call: Callable[[], Awaitable[T]]) -> T:
     """Call until the database answers: after a lost connection again, with pauses that grow to five seconds."""
+    try:
+        return await call()
+    except CONNECTION_LOST:
+        pass  # what keeps count of the tries costs more than most calls: it is for those that need it
     async for attempt in stamina.retry_context(
         on=CONNECTION_LOST, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
     ):

@@ -18,7 +18,10 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from jobfn.errors import TaskDefinitionError
-from jobfn.function.delivery import PAGES, AnyTask, Deliveries, path_of
+from jobfn.function.context import JobContext
+from jobfn.function.delivery import PAGES, Deliveries, path_of
+from jobfn.function.execution import AnyTask
+from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
@@ -155,6 +158,19 @@ class FunctionApp(Starlette):
         """
         async with self.router.lifespan_context(self):
             yield
+
+    async def execute(self, identifier: str, body: bytes, context: JobContext) -> Outcome:
+        """Run a task in this process, as a delivery over HTTP would, and report to nobody.
+
+        Args:
+            identifier: The task's.
+            body: The payload, JSON.
+            context: What the handler is to know of the job.
+
+        Returns:
+            How it ended; an unknown task and a payload that does not fit are ends, too.
+        """
+        return await self._deliveries.execute(identifier, body, context)
 
     async def _index(self, _request: Request) -> Response:
         tasks = [

@@ -6,10 +6,8 @@ takes the CPU away. Whatever a handler does, its delivery ends here and not in t
 """
 
 import asyncio
-import contextlib
 import functools
 import hmac
-import random
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -20,9 +18,7 @@ from jobfn import logs
 from jobfn.errors import (
     BodyTooLarge,
     MalformedRequest,
-    PermanentError,
     RequestError,
-    RetryLater,
     Uninvited,
     UnknownTask,
     WrongContentType,
@@ -31,15 +27,13 @@ from jobfn.errors import (
 from jobfn.function import outcome
 from jobfn.function.background import Background
 from jobfn.function.context import JobContext
+from jobfn.function.execution import AnyTask, Executor, names_of, refused
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
-from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
+from jobfn.function.retries import FOR_GOOD
 from jobfn.function.settings import FunctionSettings
-from jobfn.function.task import Task
-from jobfn.function.threads import HandlerThreads, NeverStarted
+from jobfn.gone import whoever_is_gone
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
-
-AnyTask = Task[..., Any]
 
 _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
 #: Answers that are no end of a delivery: accepted, busy; and one that no stranger shall cause a report by.
@@ -63,7 +57,7 @@ class Deliveries:
         self._only = next(iter(tasks.values())) if len(tasks) == 1 else None
         self._settings = settings
         self._reporter = reporter
-        self._threads = HandlerThreads(settings.threads)
+        self._executor = Executor(threads=settings.threads)
         self._background = Background(reporter, limit=settings.background_jobs)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -97,7 +91,7 @@ class Deliveries:
         if allowed:
             problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_leniently(scope["headers"])
-        ended = _refused(problem, headers)
+        ended = refused(problem, job=headers.job_id)
         if self._is_invited(scope):
             await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
         await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
@@ -112,11 +106,27 @@ class Deliveries:
         if task is None:
             if self._only is not None and path in _ROOT:
                 return self._only
-            known = ", ".join(sorted(self._tasks))
             if path in _ROOT:
-                raise UnknownTask(f"More than one task is here: name one in the path. Known: {known}")
-            raise UnknownTask(f"No task {path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1]!r} here. Known: {known}")
+                raise UnknownTask(f"More than one task is here: name one in the path. Known: {names_of(self._tasks)}")
+            raise UnknownTask(
+                f"No task {path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1]!r} here. Known: {names_of(self._tasks)}"
+            )
         return task
+
+    async def execute(self, identifier: str, body: bytes, context: JobContext) -> Outcome:
+        """Run a task on a body, as a delivery would: see ``FunctionApp.execute``."""
+        token = logs.job_ids.set(context.ids)
+        try:
+            task = self._tasks.get(identifier)
+            if task is None:
+                unknown = UnknownTask(f"No task {identifier!r} here. Known: {names_of(self._tasks)}")
+                return refused(unknown, job=context.job_id)
+            payload = self._executor.decode(task, body, context)
+            if isinstance(payload, Outcome):
+                return payload
+            return await self._executor.handle(task, payload, context)
+        finally:
+            logs.job_ids.reset(token)
 
     async def drain(self, *, seconds: float) -> None:
         """Wait until no delivery runs, at most for so many seconds; jobs in the background have the shutdown's time."""
@@ -127,18 +137,19 @@ class Deliveries:
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.close()
+        self._executor.close()
 
     async def _deliver(self, scope: Scope, receive: Receive) -> tuple[JobHeaders, Outcome]:
         """The delivery's headers, and how it ended or, in the background, began."""
         if not self._is_invited(scope):
             headers = JobHeaders.parse_leniently(scope["headers"])
-            return headers, _refused(Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one"), headers)
+            uninvited = Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
+            return headers, refused(uninvited, job=headers.job_id)
         try:
             headers = JobHeaders.parse(scope["headers"])
         except MalformedRequest as error:
             headers = JobHeaders.parse_leniently(scope["headers"])
-            return headers, _refused(error, headers)
+            return headers, refused(error, job=headers.job_id)
         return headers, await self._run(scope, receive, headers)
 
     def _is_invited(self, scope: Scope) -> bool:
@@ -156,23 +167,19 @@ class Deliveries:
             _check_content_type(scope)
             body = await _read_body(scope, receive, self._settings.max_body_bytes)
         except BodyTooLarge as error:
-            return _refused(error, headers, FOR_GOOD)
+            return refused(error, FOR_GOOD, job=headers.job_id)
         except RequestError as error:
-            return _refused(error, headers)
+            return refused(error, job=headers.job_id)
         context = JobContext.of(task.identifier, headers)
         context.listen(functools.partial(self._reporter.tell, headers))
         token = logs.job_ids.set(context.ids)
         try:
-            payload = task.decode(body)
-        except RequestError as error:  # the same payload will never fit
-            return _refused(error, headers, FOR_GOOD)
-        except BaseException as error:
-            context.log.error("validation broke", exc_info=error)
-            return outcome.unvalidated(task.identifier, error)
-        else:
+            payload = self._executor.decode(task, body, context)
+            if isinstance(payload, Outcome):
+                return payload
             if task.background and not headers.settled_by_response:
                 return self._accept(task, payload, context, headers)
-            return await self._handle(task, payload, context)
+            return await self._executor.handle(task, payload, context)
         finally:
             logs.job_ids.reset(token)
 
@@ -182,48 +189,12 @@ class Deliveries:
             return outcome.busy(self._settings.background_jobs)
 
         async def work() -> None:
-            ended = await self._handle(task, payload, context)
+            ended = await self._executor.handle(task, payload, context)
             if not context.lost:
                 await self._reporter.report(headers, ended.report, wait_seconds=self._reporter.seconds_for(headers))
 
         self._background.start(work, context, headers)
         return outcome.accepted()
-
-    async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
-        arguments = (payload, context) if task.takes_context else (payload,)
-        limit = asyncio.timeout(task.timeout)
-        try:
-            async with limit:
-                if task.is_async:
-                    result = await task.handler(*arguments)
-                else:
-                    result = await self._threads.run(task.handler, *arguments)
-        except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
-            return self._failed(task, context, error, timed_out=limit.expired())
-        ended = outcome.succeeded(result)
-        if ended.problem is not None:
-            context.log.error(ended.problem)
-        return ended
-
-    def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
-        """What a handler's exception means: the time was over, the process stops, or the handler failed."""
-        verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
-        if timed_out:
-            seconds = task.timeout or 0.0
-            never_started = isinstance(error, NeverStarted)
-            context.log.error("task timed out", timeout=seconds, started=not never_started, sync=not task.is_async)
-            if never_started:
-                return outcome.never_started(task.identifier, seconds, self._threads.size)
-            return outcome.timed_out(task.identifier, seconds, verdict)
-        running = asyncio.current_task()
-        if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
-            context.log.error("task stopped: the process did not wait any longer")
-            return outcome.stopped(task.identifier)
-        if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
-            context.log.warning("task failed", reason=str(error), permanent=verdict.permanent)
-        else:
-            context.log.error("task failed", exc_info=error)
-        return outcome.raised(error, verdict)
 
 
 def path_of(scope: Scope) -> str:
@@ -249,16 +220,9 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
         raw.append((b"x-job-error", b"true"))
     if ended.status_code == BodyTooLarge.status_code:
         raw.append((b"connection", b"close"))  # the rest of the body is still on its way: do not read it
-    with contextlib.suppress(OSError):  # how servers say that nobody listens any more; the report is out
+    with whoever_is_gone():  # the report is out
         await send({"type": "http.response.start", "status": ended.status_code, "headers": raw})
         await send({"type": "http.response.body", "body": ended.body})
-
-
-def _refused(error: RequestError, headers: JobHeaders, verdict: Verdict = AS_EVER) -> Outcome:
-    logs.get_logger("jobfn.delivery").warning(
-        "refused", status=error.status_code, reason=error.message, job=headers.job_id
-    )
-    return outcome.refused(error, verdict)
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from jobfn.database.model import Job
 from jobfn.errors import TransportError
@@ -83,6 +84,13 @@ class Busy:
 
 
 Delivery = Succeeded | Failed | Accepted | Busy | Unreachable
+
+
+class Deliverer(Protocol):
+    """What takes a job to its task: over HTTP (``Dispatcher``), or in this process."""
+
+    async def deliver(self, job: Job) -> Delivery:
+        """Have a job run. Raises nothing: every end is a value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,13 +102,22 @@ class Throttle:
             if busy.limit >= self._share:
                 del self._busy[task]
 
-    def plan(self) -> list[Ask]:
-        """The claims that fill the free slots: one for all tasks in good order, one for each that is busy."""
+    def has_room(self, task: str) -> bool:
+        """Whether a job of this task may take a slot now."""
+        return self.running < self._concurrency and self._running[task] < self._share
+
+    def plan(self, *, ahead: int = 0) -> list[Ask]:
+        """The claims that fill the free slots: one for all tasks in good order, one for each that is busy.
+
+        Args:
+            ahead: So many more jobs are wanted than there are slots.
+        """
         free = self._concurrency - self.running
         excluded = {task for task, count in self._running.items() if count >= self._share} | set(self._busy)
         most = max((count for task, count in self._running.items() if task not in excluded), default=0)
         asks: list[Ask] = []
-        limit = min(free, self._share - most)  # were they all of one task, it would still be within its share
+        # were they all of one task, it would still be within its share
+        limit = min(free, self._share - most) + ahead
         if limit > 0:
             asks.append(Ask(limit, except_tasks=tuple(sorted(excluded))))
         now = self._clock()

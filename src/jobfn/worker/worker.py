@@ -1,6 +1,7 @@
 """The worker: takes jobs, delivers them, and sees that each one's end is written down.
 
-It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and wakes at notifications, at the
+It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and some ahead where jobs are quick
+(``pace.py``). It wakes at notifications, at the
 time of the next delayed job, and every ``poll_seconds`` in case a notification was lost. A slot is free again when the
 function has answered; the job itself is settled by the function's report or, if none comes within
 ``report_grace_seconds``, by the response.
@@ -8,13 +9,15 @@ function has answered; the job itself is settled by the function's report or, if
 
 import asyncio
 import functools
+from collections import deque
 from dataclasses import dataclass, replace
 
 from jobfn import logs
 from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
-from jobfn.worker.dispatch import Accepted, Busy, Dispatcher, Failed, Succeeded, Unreachable
+from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
 from jobfn.worker.leases import LeaseKeeper
+from jobfn.worker.pace import STALE_SECONDS, Pace
 from jobfn.worker.settings import ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.throttle import Ask, Throttle
@@ -46,7 +49,7 @@ class Worker:
     Args:
         store: Where jobs come from.
         settler: Where their ends go.
-        dispatcher: What delivers them.
+        deliverer: What takes them to their tasks.
         settings: Who this worker is and how much it takes.
         bell: Set by whoever knows that there may be work: a ``Listener``.
     """
@@ -56,24 +59,27 @@ class Worker:
         *,
         store: JobStore,
         settler: Settler,
-        dispatcher: Dispatcher,
+        deliverer: Deliverer,
         settings: ServiceSettings,
         bell: asyncio.Event,
     ) -> None:
         self._store = store
         self._settler = settler
-        self._dispatcher = dispatcher
+        self._deliverer = deliverer
         self._settings = settings
         self._bell = bell
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(settings.concurrency, self._clock)
+        self._pace = Pace(self._clock)
+        self._ahead: deque[_Delivery] = deque()
+        self._refill_below = 0
         self._leases = LeaseKeeper(
             store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._held
         )
         self._running: set[asyncio.Task[None]] = set()
         self._deliveries: dict[int, _Delivery] = {}
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Future[bool]] = set()
         self._more_waits = True
         self._stopping = False
 
@@ -119,15 +125,21 @@ class Worker:
     async def _fill(self) -> None:
         """Claim until the slots are full, or nothing more is ready for those that are free."""
         found_all = False
-        while not found_all and not self._stopping and (asks := self._throttle.plan()):
+        while not found_all and not self._stopping and (asks := self._throttle.plan(ahead=self._wanted_ahead())):
             found_all = True
             for ask in asks:
                 jobs = await until_connected(functools.partial(self._claim, ask))
                 found_all = found_all and len(jobs) < ask.limit
                 for job in jobs:
-                    self._start(job)
+                    self._take(job)
         # Where all slots are taken, or some task has all it may have, a slot that gets free is worth a look.
         self._more_waits = not found_all or any(ask.except_tasks for ask in asks)
+
+    def _wanted_ahead(self) -> int:
+        """How many more jobs to take ahead now. Few at a time are not worth a claim of their own."""
+        most = self._pace.ahead()
+        self._refill_below = most // 2
+        return most - len(self._ahead) if len(self._ahead) <= self._refill_below else 0
 
     async def _claim(self, ask: Ask) -> list[Job]:
         settings = self._settings
@@ -152,22 +164,50 @@ class Worker:
                 lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - looked_at)
             )
             waits += [following, self._throttle.seconds_to_resume()]
+        if self._ahead:
+            waits.append(STALE_SECONDS)
         try:
             async with asyncio.timeout(max(min(wait for wait in waits if wait is not None), 0.0)):
                 await self._bell.wait()
         except TimeoutError:
             pass
+        if self._pace.is_stale:
+            self._give_back_ahead()
 
     def _held(self) -> list[tuple[int, int]]:
         """The jobs whose locks are this worker's to keep, with their attempts."""
         return [(delivery.job.id, delivery.job.attempt) for delivery in self._deliveries.values()]
 
-    def _start(self, job: Job) -> None:
-        if self._stopping:  # claimed while the signal came: nothing was sent, so the attempt is given back
-            self._settle_soon(Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True))
-            return
+    def _take(self, job: Job) -> None:
+        """Start a claimed job, or keep it until a slot is free."""
         delivery = self._deliveries[job.id] = _Delivery(job)
-        self._throttle.started(job.task)
+        if self._stopping:  # claimed while the signal came
+            self._give_back(delivery)
+        elif self._throttle.has_room(job.task):
+            self._start(delivery)
+        else:
+            self._ahead.append(delivery)
+
+    def _start_next(self) -> None:
+        """Start the first of those taken ahead whose task may have a slot."""
+        for place, delivery in enumerate(self._ahead):
+            if self._throttle.has_room(delivery.job.task):
+                del self._ahead[place]
+                self._start(delivery)
+                return
+
+    def _give_back_ahead(self) -> None:
+        while self._ahead:
+            self._give_back(self._ahead.popleft())
+
+    def _give_back(self, delivery: _Delivery) -> None:
+        """Nothing of it was sent: as if it had not been claimed."""
+        job = delivery.job
+        given_back = Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True)
+        self._settle_soon(given_back).add_done_callback(functools.partial(self._settled, delivery))
+
+    def _start(self, delivery: _Delivery) -> None:
+        self._throttle.started(delivery.job.task)
         running = asyncio.create_task(self._deliver(delivery))
         self._running.add(running)
         running.add_done_callback(functools.partial(self._ended, delivery))
@@ -175,29 +215,32 @@ class Worker:
     def _ended(self, delivery: _Delivery, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
         self._throttle.ended(delivery.job.task)
+        self._pace.ended()
+        if not self._stopping:
+            self._start_next()
         if not running.cancelled() and (error := running.exception()) is not None:
             self._broke_off(delivery, error)
-        if self._more_waits:
+        if self._more_waits and len(self._ahead) <= self._refill_below:
             self._bell.set()
 
     async def _deliver(self, delivery: _Delivery) -> None:
         job = delivery.job
         settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
-        answer = await self._dispatcher.deliver(job)
+        answer = await self._deliverer.deliver(job)
         if not isinstance(answer, Busy | Unreachable):
             self._throttle.went_well(job.task)
         match answer:
             case Busy(error, retry_after_seconds):
                 seconds = self._throttle.said_busy(job.task, retry_after_seconds)
                 self._log.warning("busy, coming back later", job=job.id, task=job.task, seconds=seconds, said=error)
-                await self._settle(replace(settlement, given_back=True, delay_seconds=seconds))
+                await self._settle_soon(replace(settlement, given_back=True, delay_seconds=seconds))
                 self._forget(delivery)
             case Accepted():
                 self._forget(delivery)  # from now on its own signs of life keep its lock
             case _ if delivery.reported:
                 self._forget(delivery)
             case Unreachable(error):
-                await self._settle(replace(settlement, error=error))
+                await self._settle_soon(replace(settlement, error=error))
                 self._forget(delivery)
             case Failed(error, permanent, retry_after_seconds):
                 failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
@@ -230,7 +273,7 @@ class Worker:
         delivery.timer = None
         self._settle_soon(delivery.decision).add_done_callback(functools.partial(self._settled, delivery))
 
-    def _settled(self, delivery: _Delivery, settling: "asyncio.Task[None]") -> None:
+    def _settled(self, delivery: _Delivery, settling: "asyncio.Future[bool]") -> None:
         self._forget(delivery)
         if not settling.cancelled() and (error := settling.exception()) is not None:
             self._broke_off(delivery, error)
@@ -239,16 +282,18 @@ class Worker:
         if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
             del self._deliveries[delivery.job.id]
 
-    def _settle_soon(self, settlement: Settlement) -> "asyncio.Task[None]":
-        settling = asyncio.create_task(self._settle(settlement))
+    def _settle_soon(self, settlement: Settlement) -> "asyncio.Future[bool]":
+        settling = self._settler.submit(settlement, patient=True)
         self._settling.add(settling)
-        settling.add_done_callback(self._settling.discard)
+        settling.add_done_callback(functools.partial(self._written, settlement))
         return settling
 
-    async def _settle(self, settlement: Settlement) -> None:
-        if await until_connected(lambda: self._settler.settle(settlement)) and not settlement.given_back:
-            outcome = "job failed" if settlement.error else "job done"
-            self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
+    def _written(self, settlement: Settlement, settling: "asyncio.Future[bool]") -> None:
+        self._settling.discard(settling)
+        if settling.cancelled() or settling.exception() is not None or not settling.result() or settlement.given_back:
+            return
+        outcome = "job failed" if settlement.error else "job done"
+        self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
 
     def _cut_off(self, job: Job) -> None:
         """Free a job that outlasts the shutdown, to run again at once.
@@ -264,6 +309,7 @@ class Worker:
         deadline = self._clock() + settings.shutdown_seconds
         await asyncio.wait({loop}, timeout=1.0)
         loop.cancel()
+        self._give_back_ahead()
         if self._running:
             self._log.info("waiting for running jobs", jobs=len(self._running))
             await asyncio.wait(set(self._running), timeout=deadline - self._clock())

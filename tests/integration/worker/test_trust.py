@@ -105,7 +105,7 @@ async def test_leases_are_renewed_after_a_refusal(
         .replace("return old", "return new")
     )
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=3.0, poll_seconds=0.1)
+    await start_service(await serve(function.app), lease_seconds=3.0, poll_seconds=3600.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     first = (await jobs.until_held(job))["lease_expires_at"]

@@ -270,7 +270,7 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
             request_seconds=10.0,
         )
         worker = Worker(
-            store=store, settler=Settler(store), dispatcher=dispatcher, settings=settings, bell=asyncio.Event()
+            store=store, settler=Settler(store), deliverer=dispatcher, settings=settings, bell=asyncio.Event()
         )
         delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 milliseconds')).id"
         job = await jobs.connection.fetchval(delayed)

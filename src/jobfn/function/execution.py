@@ -1,0 +1,94 @@
+"""One job through one task: its payload validated, its handler run, its end as an ``Outcome``.
+
+Both ways to a task end here: a delivery over HTTP (``delivery.py``), and a worker that runs tasks in its own process.
+Whatever a handler does, it ends as a value.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from jobfn import logs
+from jobfn.errors import PermanentError, RequestError, RetryLater
+from jobfn.function import outcome
+from jobfn.function.context import JobContext
+from jobfn.function.outcome import Outcome
+from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
+from jobfn.function.task import Task
+from jobfn.function.threads import HandlerThreads, NeverStarted
+
+AnyTask = Task[..., Any]
+
+
+class Executor:
+    """Runs tasks.
+
+    Args:
+        threads: How many sync handlers run at once.
+    """
+
+    def __init__(self, *, threads: int) -> None:
+        self._threads = HandlerThreads(threads)
+
+    def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | Outcome":
+        """The payload that a body holds; an ``Outcome`` where it holds none that fits."""
+        try:
+            return task.decode(body)
+        except RequestError as error:  # the same payload will never fit
+            return refused(error, FOR_GOOD, job=context.job_id)
+        except BaseException as error:
+            context.log.error("validation broke", exc_info=error)
+            return outcome.unvalidated(task.identifier, error)
+
+    async def handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
+        """Run the task's handler on a payload."""
+        arguments = (payload, context) if task.takes_context else (payload,)
+        limit = asyncio.timeout(task.timeout)
+        try:
+            async with limit:
+                if task.is_async:
+                    result = await task.handler(*arguments)
+                else:
+                    result = await self._threads.run(task.handler, *arguments)
+        except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
+            return self._failed(task, context, error, timed_out=limit.expired())
+        ended = outcome.succeeded(result)
+        if ended.problem is not None:
+            context.log.error(ended.problem)
+        return ended
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.close()
+
+    def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
+        """What a handler's exception means: the time was over, the process stops, or the handler failed."""
+        verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
+        if timed_out:
+            seconds = task.timeout or 0.0
+            never_started = isinstance(error, NeverStarted)
+            context.log.error("task timed out", timeout=seconds, started=not never_started, sync=not task.is_async)
+            if never_started:
+                return outcome.never_started(task.identifier, seconds, self._threads.size)
+            return outcome.timed_out(task.identifier, seconds, verdict)
+        running = asyncio.current_task()
+        if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
+            context.log.error("task stopped: the process did not wait any longer")
+            return outcome.stopped(task.identifier)
+        if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
+            context.log.warning("task failed", reason=str(error), permanent=verdict.permanent)
+        else:
+            context.log.error("task failed", exc_info=error)
+        return outcome.raised(error, verdict)
+
+
+def refused(error: RequestError, verdict: Verdict = AS_EVER, *, job: int | None) -> Outcome:
+    """A job that could not be begun; the log has why."""
+    logs.get_logger("jobfn.delivery").warning("refused", status=error.status_code, reason=error.message, job=job)
+    return outcome.refused(error, verdict)
+
+
+def names_of(tasks: Mapping[str, AnyTask]) -> str:
+    """The tasks that there are, for whoever asked for another."""
+    return ", ".join(sorted(tasks))

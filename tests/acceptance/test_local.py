@@ -1,0 +1,42 @@
+"""``jobfn service --local``: the tasks in the worker's process, as a user runs it."""
+
+import signal
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from support import Command, Jobs, Spawn
+
+FUNCTIONS = dedent(
+    """
+    from jobfn import task
+
+    @task("hello")
+    async def hello(payload: dict) -> None:
+        print("hello", payload["name"], flush=True)
+    """
+)
+
+
+async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path) -> None:
+    """One process and the database; SIGTERM ends it with 0."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    service = await spawn("jobfn", "service", "--local", "functions.py", DATABASE_URL=database)
+    await jobs.until_gone(await jobs.add("hello", {"name": "ada"}), seconds=30)
+    await service.until("hello ada")
+    service.send(signal.SIGTERM)
+    assert await service.ended() == 0
+    assert not [line for line in service.lines if "hearing reports" in line]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is an ASGI app around its tasks")]
+)
+async def test_what_holds_no_tasks(target: str, said: str, database: str, command: Command, tmp_path: Path) -> None:
+    """One line that says what to do, and 2."""
+    (tmp_path / "other.py").write_text("from starlette.applications import Starlette\napp = Starlette()\n")
+    finished = await command("jobfn", "service", "--local", target, DATABASE_URL=database)
+    assert finished.code == 2
+    assert said in finished.output
+    assert "Traceback" not in finished.output
