@@ -24,6 +24,7 @@ WORKER_CALLS = frozenset(
         *("claim_jobs", "renew_leases", "note_progress", "bury_expired_jobs", "settle_held_jobs"),
         *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
+        *("set_history_days", "sweep_history", "note_worker", "forget_worker"),
     }
 )
 #: What else is in the schema, and nobody but its owner may call: parts of the above, and what people steer by.
@@ -39,8 +40,11 @@ OWNERS_CALLS = frozenset(
             "complete_jobs",
             "permanently_fail_jobs",
             "reschedule_jobs",
+            "cancel_jobs",
+            "retry_jobs",
+            "keeps_history",
         ),
-        *("tg_notify", "tg_write_queue", "tg_free_queue", "tg_schedule_changes"),
+        *("tg_notify", "tg_write_queue", "tg_free_queue", "tg_schedule_changes", "tg_note_lost_run"),
     }
 )
 SCHEDULE_COLUMNS = (

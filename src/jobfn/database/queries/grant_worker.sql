@@ -16,7 +16,11 @@ grant execute on function
     @schema@.get_scheduled_job,
     @schema@.run_scheduled_job,
     @schema@.release_scheduled_jobs,
-    @schema@.advance_schedule
+    @schema@.advance_schedule,
+    @schema@.set_history_days,
+    @schema@.sweep_history,
+    @schema@.note_worker,
+    @schema@.forget_worker
     to @role@;
 grant select (run_at, exhausted, locked_at) on @schema@.jobs to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_since, last_scheduled, locked_by, priority)
