@@ -1,0 +1,2 @@
+-- There may be work.
+select pg_notify('jobs:insert', '')
