@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import importlib.metadata
 import os
 import socket
 import sys
@@ -18,7 +19,8 @@ import asyncpg
 
 from jobfn import logs
 from jobfn.database.connection import pool
-from jobfn.database.jobs import Job, JobStore, open_store
+from jobfn.database.history import History, Process, Processes
+from jobfn.database.jobs import BatchStore, Job, JobStore, open_store
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
@@ -31,6 +33,7 @@ from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
 from jobfn.worker.dispatch import Deliverer, Dispatcher, Reporting, Routes
+from jobfn.worker.housekeeping import Presence, Sweeper
 from jobfn.worker.settings import Part, ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
@@ -84,12 +87,16 @@ async def run_service(
             pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
         roles: list[Role] = []
+        worker: Worker | None = None
         if parts & {Part.WORKER, Part.CALLBACKS}:
-            roles += await _worker_and_callbacks(
+            worker = await _worker_and_callbacks(
                 settings, connections, stack, parts, listener=listener, open_deliverer=deliverer
             )
+        if worker is not None:
+            roles.append(worker.run)
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
+        roles += await _housekeeping(settings, connections, parts, worker)
         if started is not None:
             started()
         await _run_all(roles, stop)
@@ -118,26 +125,29 @@ async def _worker_and_callbacks(
     *,
     listener: socket.socket | None,
     open_deliverer: OpenDeliverer | None,
-) -> list[Role]:
+) -> Worker | None:
     """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
     store = await open_store(connections, settings.schema_name)
     settler = Settler(store)
     tokens = tokens_of(settings)
-    roles: list[Role] = []
-    heard = None
+    worker: Worker | None = None
     if Part.WORKER in parts:
         bell = asyncio.Event()
         open_deliverer = open_deliverer or functools.partial(_over_http, tokens)
         deliverer = await stack.enter_async_context(open_deliverer(store, settings))
         worker = Worker(store=store, settler=settler, deliverer=deliverer, settings=settings, bell=bell)
-        roles.append(worker.run)
-        heard = worker.heard
         _listen(settings, bell, stack)
     stack.push_async_callback(settler.drain)
     if Part.CALLBACKS in parts and listener is not None:
         server = HttpServer(
             create_callback_app(
-                Callbacks(settler, store, lease_seconds=settings.lease_seconds, tokens=tokens, settled=heard)
+                Callbacks(
+                    settler,
+                    store,
+                    lease_seconds=settings.lease_seconds,
+                    tokens=tokens,
+                    settled=worker.heard if worker is not None else None,
+                )
             ),
             listener,
             shutdown_seconds=settings.shutdown_seconds,
@@ -148,6 +158,31 @@ async def _worker_and_callbacks(
         logs.get_logger("jobfn.service").info(
             "hearing reports", port=server.port, callback_url=shown_url(settings.callback_url)
         )
+    return worker
+
+
+async def _housekeeping(
+    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", parts: Collection[Part], worker: Worker | None
+) -> list[Role]:
+    """What runs beside jobs, on jobfn's own schema."""
+    if not isinstance(await open_store(connections, settings.schema_name), BatchStore):
+        logs.get_logger("jobfn.service").info(
+            "the schema is the platform's own: no history of attempts, no list of workers", schema=settings.schema_name
+        )
+        return []
+    process = Process(
+        worker_id=settings.scheduler_id if set(parts) == {Part.SCHEDULER} else settings.worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=importlib.metadata.version("jobfn"),
+        parts=[part.value for part in Part if part in parts],
+        concurrency=settings.concurrency if worker is not None else 0,
+    )
+    processes = Processes(connections, settings.schema_name)
+    presence = Presence(processes, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
+    roles: list[Role] = [presence.run]
+    if worker is not None:
+        roles.append(Sweeper(History(connections, settings.schema_name), days=settings.history_days).run)
     return roles
 
 

@@ -1,6 +1,7 @@
 """All verbs together, and how a command ends: one clear line for what went wrong, never a traceback.
 
 Exit codes: 0 done; 1 it could not be done (no database, a refused job); 2 wrong use, settings or files; 130 Ctrl-C.
+``exit_codes.py`` has those of single commands.
 """
 
 import importlib.metadata
@@ -10,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import db, enqueue, run_verbs, schedules, triggers
+from jobfn.cli import db, doctor, enqueue, jobs, run_verbs, schedules, triggers, workers
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
@@ -28,6 +29,9 @@ app = typer.Typer(
 )
 run_verbs.add_to(app)
 enqueue.add_to(app)
+workers.add_to(app)
+doctor.add_to(app)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(db.app, name="db")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(triggers.app, name="triggers")

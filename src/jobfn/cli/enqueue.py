@@ -1,4 +1,4 @@
-"""``jobfn enqueue``: add one job by hand."""
+"""``jobfn enqueue``: add one job by hand, and wait for its end if that is wanted."""
 
 import json
 import sys
@@ -8,12 +8,14 @@ from uuid import UUID
 
 import typer
 
+from jobfn.cli.following import followed
+from jobfn.cli.operating import complete_tasks
 from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
 from jobfn.database.connection import connect
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.errors import ConfigurationError
 
-EXAMPLE = """example: jobfn enqueue process_invoice '{"id": "42"}'"""
+EXAMPLE = """example: jobfn enqueue process_invoice '{"id": "42"}' --follow"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,7 +24,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def enqueue_command(
-    task: Annotated[str, typer.Argument(help="The task identifier.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(help="The task identifier.", autocompletion=complete_tasks, show_default=False)
+    ],
     payload: Annotated[str, typer.Argument(help="The payload, JSON; - reads it from standard input.")] = "{}",
     key: Annotated[str | None, typer.Option(help="Job key: at most one waiting job has it.")] = None,
     queue: Annotated[str | None, typer.Option(help="Named queue: its jobs run one at a time.")] = None,
@@ -32,9 +36,18 @@ def enqueue_command(
     priority: Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)] = 0,
     max_attempts: Annotated[int, typer.Option(help="How often it may be tried.", min=1, max=2**31 - 1)] = 25,
     database_id: Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for its end. Exits with 5 if it failed for good.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Of --follow: give up then, with 124.", show_default=False),
+    ] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Add one job and print its id."""
+    if timeout is not None and not follow:
+        raise ConfigurationError("--timeout goes with --follow")
     job = NewJob(
         task=task,
         payload=_payload(payload),
@@ -53,7 +66,10 @@ def enqueue_command(
         finally:
             await connection.close()
 
-    typer.echo(in_loop(work()))
+    added = in_loop(work())
+    typer.echo(added)
+    if follow:
+        raise typer.Exit(followed(added, database_url, timeout_seconds=timeout))
 
 
 def _payload(text: str) -> str:

@@ -78,8 +78,6 @@ _STATEMENTS = {
     Action.CANCEL: ("cancel_jobs", "cancel_jobs_platform"),
     Action.REMOVE: ("remove_jobs", "remove_jobs"),
 }
-#: Where the jobs stand that an action is about, when a filter does not say so.
-_USUAL_STATE = {Action.RETRY: JobState.FAILED, Action.RUN_NOW: JobState.DELAYED}
 _RUNS = "it runs: wait for its end, or cancel it first"
 #: Why an action leaves alone what stands so.
 _REASONS = {
@@ -116,24 +114,39 @@ async def act_on_matching(
     progress: Callable[[int], None] | None,
 ) -> ActionResult:
     """See ``Operations.act_on_matching``."""
-    if wanted.is_empty:
-        raise ConfigurationError(
-            f"{action.value} of all jobs there are: name a task, a queue, a state or another filter"
-        )
-    if wanted.state is JobState.COMPLETED:
-        raise ConfigurationError(f"completed jobs are gone: there is nothing to {action.value.replace('_', ' ')}")
-    if wanted.state is None:
-        wanted = replace(wanted, state=_USUAL_STATE.get(action))
     result = ActionResult(action)
+    parts = meant(action, wanted, running=running)
     highest = (await database.fetch("highest_job_id"))[0]["max"]
-    below = None if highest is None else highest + 1  # jobs that come later are none of this
-    while below is not None:
-        found = [row["id"] for row in await database.fetch("matching_ids", *conditions(wanted, below), BATCH)]
-        result += await _act_on_some(database, action, found, reason=reason, running=running)
-        below = found[-1] if len(found) == BATCH else None
-        if progress is not None:
-            progress(len(found))
+    for part in parts:
+        below = None if highest is None else highest + 1  # jobs that come later are none of this
+        while below is not None:
+            found = [row["id"] for row in await database.fetch("matching_ids", *conditions(part, below), BATCH)]
+            result += await _act_on_some(database, action, found, reason=reason, running=running)
+            below = found[-1] if len(found) == BATCH else None
+            if progress is not None:
+                progress(len(found))
     return result
+
+
+def meant(action: Action, wanted: JobFilter, *, running: bool) -> tuple[JobFilter, ...]:
+    """The filters that an action goes by: where none says so, it is about jobs that it can do something with.
+
+    Raises:
+        ConfigurationError: The filter is empty, or asks for completed jobs.
+    """
+    verb = action.value.replace("_", " ")
+    if wanted.is_empty:
+        raise ConfigurationError(f"{verb} all jobs there are? Name a task, a queue, a state or another filter")
+    if wanted.state is JobState.COMPLETED:
+        raise ConfigurationError(f"completed jobs are gone: there is nothing to {verb}")
+    if wanted.state is not None or action is Action.REMOVE:
+        return (wanted,)
+    states = {
+        Action.RETRY: (JobState.FAILED,),
+        Action.RUN_NOW: (JobState.DELAYED,),
+        Action.CANCEL: (JobState.READY, JobState.DELAYED, *((JobState.RUNNING,) if running else ())),
+    }
+    return tuple(replace(wanted, state=state) for state in states[action])
 
 
 async def _act_on_some(

@@ -86,6 +86,15 @@ class Operations:
         """
         return await reading.count_matching(self._database, wanted, at_most=at_most)
 
+    async def count_meant(self, action: Action, wanted: JobFilter, *, running: bool = False, at_most: int) -> int:
+        """How many jobs ``act_on_matching`` would look at, counted no further than about ``at_most``.
+
+        Raises:
+            ConfigurationError: As ``act_on_matching``.
+        """
+        parts = actions.meant(action, wanted, running=running)
+        return sum([await self.count_matching(part, at_most=at_most) for part in parts])
+
     async def show_job(self, job_id: int) -> JobDetail | None:
         """All that is known of a job; None: nothing, in the table or in history."""
         return await reading.show_job(self._database, job_id)
@@ -149,7 +158,8 @@ class Operations:
 
         Args:
             action: What.
-            wanted: With which. Without a state: ``RETRY`` takes failed ones, ``RUN_NOW`` delayed ones.
+            wanted: With which. Without a state: ``RETRY`` takes failed ones, ``RUN_NOW`` delayed ones, ``CANCEL`` ready
+                and delayed ones, and with ``running`` those that run.
             reason: See ``act``.
             running: See ``act``.
             progress: Called after each transaction with the number of jobs it looked at.

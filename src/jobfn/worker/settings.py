@@ -60,6 +60,8 @@ class ServiceSettings(EnvironmentSettings):
         shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
         takeover_seconds: ``JOBS_TAKEOVER_SECONDS``, default 60: how far past its due time a schedule is left to a
             scheduler that has locked it. jobfn's own lock none on jobfn's schema.
+        history_days: ``JOBS_HISTORY_DAYS``, default 7: for how long it is kept what became of each attempt; 0 writes
+            nothing down. The platform's own schema keeps no history.
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -89,6 +91,7 @@ class ServiceSettings(EnvironmentSettings):
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
+    history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")
     environment: str | None = Field(default=None, validation_alias="JOBFN_ENV")
 

@@ -99,6 +99,11 @@ class Worker:
         if loop.done() and not loop.cancelled():
             loop.result()  # a failure of ours ends the process rather than leaving it idle
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests to functions are under way."""
+        return len(self._running)
+
     def heard(self, settlement: Settlement) -> None:
         """A report was committed: the response of that delivery need not decide any more."""
         if settlement.worker_id != self._settings.worker_id:

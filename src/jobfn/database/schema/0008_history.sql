@@ -89,6 +89,9 @@ comment on function @schema@.sweep_history(int) is
 -- that a late report of that attempt is never taken for one of the new ones.
 alter table @schema@.jobs add column outlived_attempt int;
 
+-- Looking for an error among a million jobs. A job that goes well is never in here, and a claim changes nothing of it.
+create index jobs_error_idx on @schema@.jobs (id) where last_error is not null;
+
 create or replace function @schema@.settle_held_jobs(
     worker_ids text[],
     job_ids bigint[],

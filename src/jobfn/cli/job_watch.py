@@ -1,0 +1,77 @@
+"""``jobfn jobs watch``: the same picture again and again, in place where there is a terminal."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import typer
+
+from jobfn.cli import job_texts
+from jobfn.operations import JobFilter, Operations
+
+_NEWEST = 10
+_MINUTES = 5
+#: Lines that a terminal of 24 has room for beside the prompt.
+_SPARE_LINES = 2
+
+
+async def watch(
+    operations: Operations, wanted: JobFilter, *, every_seconds: float, times: int | None, as_json: bool
+) -> None:
+    """Look every so often, so many times or until interrupted, and show what there is."""
+    with _screen(in_place=sys.stdout.isatty() and not as_json) as show:
+        for number in itertools.count(1):
+            show(await (_as_line(operations, wanted) if as_json else _as_text(operations, wanted)))
+            if number == times:
+                return
+            await asyncio.sleep(every_seconds)
+
+
+async def _as_text(operations: Operations, wanted: JobFilter) -> str:
+    now = datetime.now(UTC)
+    counts = await operations.counts(max_age_seconds=0.5)
+    page = await operations.list_jobs(wanted, limit=_NEWEST)
+    minutes = await operations.throughput(minutes=_MINUTES)
+    return "\n".join(
+        [
+            f"{now:%H:%M:%S} UTC",
+            *job_texts.count_lines(counts),
+            "",
+            job_texts.throughput_line(minutes),
+            "",
+            *job_texts.job_table(page, now),
+        ]
+    )
+
+
+async def _as_line(operations: Operations, wanted: JobFilter) -> str:
+    counts = await operations.counts(max_age_seconds=0.5)
+    page = await operations.list_jobs(wanted, limit=_NEWEST)
+    return json.dumps({"counts": job_texts.plain(counts), "jobs": job_texts.plain(page.jobs)})
+
+
+@contextlib.contextmanager
+def _screen(*, in_place: bool) -> Iterator[Callable[[str], None]]:
+    if not in_place:
+
+        def say(text: str) -> None:
+            typer.echo(text)
+            sys.stdout.flush()
+
+        yield say
+        return
+    from rich.live import Live  # noqa: PLC0415  - only where it shows
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(auto_refresh=False, screen=False) as live:
+
+        def draw(text: str) -> None:
+            room = shutil.get_terminal_size().lines - _SPARE_LINES
+            live.update(Text("\n".join(text.splitlines()[:room]), no_wrap=True), refresh=True)
+
+        yield draw

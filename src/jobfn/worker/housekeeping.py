@@ -1,0 +1,126 @@
+"""What a service does beside jobs: it says that it is there, and sweeps history that is kept no longer.
+
+Neither is worth a job: what goes wrong here is logged once, and tried again at the next turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from jobfn import logs
+from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.history import History, Process, Processes
+
+#: How often a process says that it is there; one that has missed three times counts as gone.
+BEAT_SECONDS = 10.0
+#: How often history is looked through for what is to go.
+SWEEP_SECONDS = 60.0
+#: Attempts deleted in one transaction: a few milliseconds of work, and nobody waits for what it locks.
+SWEEP_ROWS = 1000
+#: Between two such transactions: sweeping a million attempts is to be noticed by nobody.
+_PAUSE_SECONDS = 0.02
+#: So long may one statement take: a database that says nothing is not to hold up a stop.
+_STATEMENT_SECONDS = 5.0
+
+
+class Presence:
+    """Says that a process is at work, and how much it has in hand.
+
+    Args:
+        processes: Where it says so.
+        process: Which.
+        in_flight: How many requests it has under way.
+        beat_seconds: How often it says so.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        process: Process,
+        *,
+        in_flight: Callable[[], int],
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
+        self._processes = processes
+        self._process = process
+        self._in_flight = in_flight
+        self._beat_seconds = beat_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set; then it says that it has ended."""
+        turns = _Turns("not said that this process is at work")
+        while not stop.is_set():
+            await turns.take(self._note)
+            await _rest(stop, self._beat_seconds)
+        await turns.take(self._forget)
+
+    async def _note(self) -> None:
+        async with asyncio.timeout(_STATEMENT_SECONDS):
+            await self._processes.note(self._process, in_flight=self._in_flight(), beat_seconds=self._beat_seconds)
+
+    async def _forget(self) -> None:
+        async with asyncio.timeout(_STATEMENT_SECONDS):
+            await self._processes.forget(self._process)
+
+
+class Sweeper:
+    """Deletes attempts that are kept no longer, a few at a time.
+
+    Args:
+        history: Where they are.
+        days: For how long they are kept; 0: none are written down, and those that are there go.
+        sweep_seconds: How often it looks.
+    """
+
+    def __init__(self, history: History, *, days: float, sweep_seconds: float = SWEEP_SECONDS) -> None:
+        self._history = history
+        self._days = days
+        self._sweep_seconds = sweep_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set."""
+        turns = _Turns("history not swept")
+        while not stop.is_set():
+            await turns.take(lambda: self._sweep(stop))
+            await _rest(stop, self._sweep_seconds)
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        async with asyncio.timeout(_STATEMENT_SECONDS):
+            await self._history.keep(self._days)
+        while not stop.is_set():
+            async with asyncio.timeout(_STATEMENT_SECONDS):
+                swept = await self._history.sweep(limit=SWEEP_ROWS)
+            if swept < SWEEP_ROWS:
+                return
+            await _rest(stop, _PAUSE_SECONDS)
+
+
+class _Turns:
+    """Takes turns whatever happens, and logs the first of a row of failures."""
+
+    def __init__(self, failure: str) -> None:
+        self._failure = failure
+        self._failed = False
+
+    async def take(self, turn: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await turn()
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            if not self._failed:
+                advice = "run `jobfn db migrate`, and grant this role its rights again (--grant-worker)"
+                is_schema = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
+                logs.get_logger("jobfn.service").warning(
+                    self._failure, reason=str(error), advice=advice if is_schema else "it is tried again"
+                )
+            self._failed = True
+        else:
+            self._failed = False
+
+
+async def _rest(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
