@@ -24,6 +24,7 @@ class BatchStore:
         self._settle = query("settle_jobs", schema)
         self._renew = query("renew_leases", schema)
         self._beat = query("note_progress", schema)
+        self._accepted = query("note_accepted", schema)
         self._bury = query("bury_expired_jobs", schema)
         self._take_back = query("take_back_jobs", schema)
         self._release = query("release_jobs", schema)
@@ -75,6 +76,10 @@ class BatchStore:
             note,
         )
         return held
+
+    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """See ``JobStore.accepted``."""
+        await self._pool.execute(self._accepted, worker_id, job_id, attempt)
 
     async def bury(self) -> set[int]:
         """See ``JobStore.bury``."""

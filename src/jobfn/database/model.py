@@ -179,11 +179,17 @@ class JobStore(Protocol):
     async def beat(self, beat: Beat, *, lease_seconds: float) -> bool:
         """Prolong one job's lock and note its progress. Returns whether it is held so."""
 
+    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """Note that a function runs this attempt by itself: ``take_back`` leaves it alone while its lease is good."""
+
     async def bury(self) -> set[int]:
         """Unlock jobs whose holder died in their last attempt: they have failed for good. Returns which."""
 
     async def take_back(self, worker_id: str) -> set[int]:
-        """Unlock all that this worker held when it died, the attempts counted: as when leases end. Returns which."""
+        """Unlock all that this worker held when it died, the attempts counted: as when leases end. Returns which.
+
+        Jobs that a function has accepted are left to their signs of life.
+        """
 
     async def release(self, worker_id: str) -> None:
         """Unlock all that this worker holds, giving the attempts back."""

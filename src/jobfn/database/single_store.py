@@ -115,6 +115,9 @@ class SingleStore:
         """See ``JobStore.beat``: there is nowhere to note the progress."""
         return bool(await self.renew(beat.worker_id, [(beat.job_id, beat.attempt)], lease_seconds=lease_seconds))
 
+    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """See ``JobStore.accepted``: there is nowhere to note it."""
+
     async def bury(self) -> set[int]:
         """See ``JobStore.bury``: every claim does it."""
         return set()

@@ -241,6 +241,8 @@ class Worker:
                 await self._settle_soon(replace(settlement, given_back=True, delay_seconds=seconds))
                 self._forget(delivery)
             case Accepted():
+                worker_id = self._settings.worker_id
+                await until_connected(lambda: self._store.accepted(worker_id, job.id, job.attempt))
                 self._forget(delivery)  # from now on its own signs of life keep its lock
             case _ if delivery.reported:
                 self._forget(delivery)

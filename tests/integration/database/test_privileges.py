@@ -21,7 +21,8 @@ from support import LOOPBACK, WORKER, Command, Jobs, RecordingFunction, eventual
 ENQUEUER_CALLS = frozenset({"add_job", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
     {
-        *("claim_jobs", "renew_leases", "note_progress", "bury_expired_jobs", "settle_held_jobs"),
+        *("claim_jobs", "renew_leases", "note_progress", "note_accepted"),
+        *("bury_expired_jobs", "settle_held_jobs"),
         *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_days", "sweep_history", "note_worker", "forget_worker"),

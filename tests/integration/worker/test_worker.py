@@ -189,6 +189,43 @@ async def test_stopping_leaves_accepted_jobs_to_their_signs_of_life(
     assert (await jobs.until_held(job))["locked_by"] == WORKER
 
 
+async def test_a_restarted_worker_leaves_accepted_jobs_alone(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    """A job that its function accepted is not begun again while its signs of life come; without them, it is."""
+    function.answer(202)
+    url = await serve(function.app)
+    service = await start_service(url, lease_seconds=3600.0)
+    job = await jobs.add("long", queue_name="q")
+    await function.arrived.wait()
+
+    async def noted() -> bool:
+        row = await jobs.row(job)
+        return row is not None and row["accepted_attempt"] == 1
+
+    await eventually(noted)
+    await service.stop()
+    service = await start_service(url)
+    await jobs.add("other")
+
+    async def other_arrived() -> bool:
+        return any(got.path == "/other" for got in function.received)
+
+    await eventually(other_arrived)
+    assert (await jobs.until_held(job))["attempts"] == 1
+    queue = await jobs.queue("q")
+    assert queue is not None
+    assert queue["locked_by"] == WORKER
+    await service.stop()
+    await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 second'")
+    await start_service(url)
+
+    async def again() -> bool:
+        return [got.headers["x-job-attempt"] for got in function.received if got.path == "/long"] == ["1", "2"]
+
+    await eventually(again)
+
+
 async def test_a_restarted_worker_takes_its_own_jobs_back(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:

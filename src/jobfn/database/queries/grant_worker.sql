@@ -6,6 +6,7 @@ grant execute on function
     @schema@.claim_jobs,
     @schema@.renew_leases,
     @schema@.note_progress,
+    @schema@.note_accepted,
     @schema@.bury_expired_jobs,
     @schema@.settle_held_jobs,
     @schema@.get_job,
