@@ -1,0 +1,47 @@
+"""Schedules with their next times, triggers with the tables they watch."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from jobfn.operations import Operations
+from jobfn.operations.statements import Database
+from jobfn.operations.views import schedules
+from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
+from support import Jobs
+
+
+async def test_schedules_with_their_next_times(operations: Operations, jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
+    """In words, in UTC, as many times as asked for; a broken one says why."""
+    add = "select app_jobs.add_scheduled_job($1, '{}'::json, $2::text::json)"
+    await jobs.connection.execute(add, "report", '{"rule": "0 9 * * *", "tz": "Europe/Paris"}')
+    await jobs.connection.execute(add, "broken", '{"rule": "0 99 * * *"}')
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    database = Database(pool, "app_jobs", operations.features)
+    broken, report = await schedules(database, times=2, now=now)
+    assert (report.row.task, report.rule, report.problem) == ("report", "0 9 * * *", None)
+    assert report.words
+    assert report.next_times == (datetime(2030, 1, 1, 8, tzinfo=UTC), datetime(2030, 1, 2, 8, tzinfo=UTC))
+    assert (broken.row.task, broken.next_times, broken.words) == ("broken", (), "")
+    assert broken.problem is not None
+    assert "99" in broken.problem
+    assert [len(view.next_times) for view in await operations.schedules()] == [0, 3]
+
+
+async def test_triggers_with_their_tables(operations: Operations, jobs: Jobs) -> None:
+    """Those that jobfn made: table, event, task, parameters, and whether somebody switched one off."""
+    assert await operations.triggers() == ()
+    await jobs.connection.execute("create table invoices (id int primary key, status text)")
+    node = DataJobTrigger(task_identifier="process_invoice", events=["INSERT", "UPDATE"], watch_fields=["status"])
+    await apply_triggers(jobs.connection, [TableTriggers("invoices", [node])])
+    await jobs.connection.execute("create function f() returns trigger language plpgsql as 'begin return null; end'")
+    await jobs.connection.execute("create trigger foreign_one after delete on invoices execute function f()")
+    found = await operations.triggers()
+    assert {(trigger.schema, trigger.table, trigger.event, trigger.task, trigger.state) for trigger in found} == {
+        ("public", "invoices", "INSERT", "process_invoice", None),
+        ("public", "invoices", "UPDATE", "process_invoice", None),
+    }
+    assert all(trigger.parameters.get("watch_fields") == ["status"] for trigger in found)
+    await jobs.connection.execute(f'alter table invoices disable trigger "{found[0].name}"')
+    assert [trigger.state for trigger in await operations.triggers()] == ["disable", None]
