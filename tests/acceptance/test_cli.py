@@ -70,6 +70,7 @@ async def test_wrong_use_is_one_clear_line(line: str, message: str, command: Com
         ({"KNATIVE_SERVICE_URL": "gateway:8080"}, "KNATIVE_SERVICE_URL='gateway:8080'"),
         ({"HOSTNAME": "w"}, "HOSTNAME='w'"),
         ({"JOBS_CONCURRENCY": "many"}, "JOBS_CONCURRENCY='many'"),
+        ({"JOBS_HISTORY_DAYS": "-1"}, "JOBS_HISTORY_DAYS='-1'"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud'"),
     ],
 )

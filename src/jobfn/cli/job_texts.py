@@ -206,7 +206,7 @@ def _moment(moment: datetime | None, now: datetime) -> str:
 def _payload(text: str | None) -> str:
     try:
         return json.dumps(json.loads(text or "null"), indent=2, ensure_ascii=False)
-    except ValueError:  # JSON of a depth or a size that Python does not read
+    except (ValueError, RecursionError):  # of a depth or a size that Python does not read
         return text or ""
 
 

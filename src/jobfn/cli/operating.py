@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 import typer
 
@@ -40,15 +40,25 @@ def with_operations(
     return in_loop(run())
 
 
-async def patiently(work: Coroutine[Any, Any, T], doing: str) -> T:
-    """Await, and after a second show in a terminal that it goes on."""
+async def patiently(
+    work: Coroutine[Any, Any, T], doing: str, *, stream: TextIO | None = None, after_seconds: float = PATIENCE_SECONDS
+) -> T:
+    """Await, and show in a terminal that it goes on.
+
+    Args:
+        work: What to await.
+        doing: What is shown.
+        stream: Where, if it is a terminal. Default: standard error.
+        after_seconds: When it takes longer than this.
+    """
+    stream = stream or sys.stderr
     task = asyncio.create_task(work)
     try:
-        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
-        if not task.done() and sys.stderr.isatty():
+        await asyncio.wait({task}, timeout=after_seconds)
+        if not task.done() and stream.isatty():
             from rich.console import Console  # noqa: PLC0415  - only where it shows
 
-            with Console(stderr=True).status(doing):
+            with Console(file=stream).status(doing):
                 return await task
         return await task
     finally:
@@ -56,15 +66,17 @@ async def patiently(work: Coroutine[Any, Any, T], doing: str) -> T:
 
 
 class Bar:
-    """A progress bar on standard error, shown when the work takes over a second and somebody watches.
+    """A progress bar, shown when the work takes over a second and somebody watches.
 
     Args:
         doing: What it says.
         total: How much there is to do.
         clock: Monotonic seconds.
+        stream: Where, if it is a terminal. Default: standard error.
     """
 
-    def __init__(self, doing: str, total: int, clock: Callable[[], float]) -> None:
+    def __init__(self, doing: str, total: int, clock: Callable[[], float], *, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
         self._doing = doing
         self._total = total
         self._clock = clock
@@ -75,8 +87,8 @@ class Bar:
     def advance(self, count: int) -> None:
         """So much more is done."""
         self._done += count
-        if self._shown is None and sys.stderr.isatty() and self._clock() - self._began > PATIENCE_SECONDS:
-            self._shown = _progress()
+        if self._shown is None and self._stream.isatty() and self._clock() - self._began > PATIENCE_SECONDS:
+            self._shown = _progress(self._stream)
             self._shown.start()
             self._shown.add_task(self._doing, total=self._total)
         if self._shown is not None:
@@ -90,7 +102,7 @@ class Bar:
             self._shown.stop()
 
 
-def _progress() -> Any:
+def _progress(stream: TextIO) -> Any:
     from rich.console import Console  # noqa: PLC0415  - only where it shows
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -99,7 +111,7 @@ def _progress() -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=stream),
     )
 
 

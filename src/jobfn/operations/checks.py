@@ -148,7 +148,9 @@ async def _listening(operations: Operations) -> list[Check]:
     else:
         checks.append(Check("worker", Verdict.BAD, "no worker takes jobs", start))
     schedules = len(await operations.schedules(times=1))
-    if schedules and not parts[Part.SCHEDULER]:
+    if schedules and parts[Part.SCHEDULER]:
+        checks.append(Check("scheduler", Verdict.GOOD, f"at work: {', '.join(parts[Part.SCHEDULER])}"))
+    elif schedules:
         found = f"{schedules} schedule{'' if schedules == 1 else 's'}, and no scheduler of jobfn's at work"
         checks.append(Check("scheduler", Verdict.BAD, found, f"{start}; with --only, add --only scheduler to one"))
     return checks

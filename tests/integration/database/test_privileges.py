@@ -274,6 +274,12 @@ async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) ->
             return any(received.path == "/by_schedule" for received in function.received)
 
         await eventually(scheduled)
+
+        async def says_that_it_works() -> bool:
+            return bool(await jobs.connection.fetchval("select count(*) from app_jobs.workers"))
+
+        await eventually(says_that_it_works)
+        assert await jobs.connection.fetchval("select count(*) from app_jobs.job_runs where worker = $1", WORKER) >= 3
     finally:
         stop.set()
         await asyncio.wait_for(running, 10)

@@ -69,7 +69,7 @@ async def test_all_in_order(doctor: Doctor, serve: Serve, start_service: StartSe
     ran.clear()
     checks = await doctor.look(gateway_url=url, own_callback_url=service.callback_url)
     assert {name: check.verdict for name, check in checks.items()} == dict.fromkeys(
-        ("schema", "clocks", "worker", "callback URL", "function greet", f"reports from {url}/"), "good"
+        ("schema", "clocks", "worker", "scheduler", "callback URL", "function greet", f"reports from {url}/"), "good"
     )
     assert ran == []
     assert await jobs.count() == 0
@@ -160,7 +160,7 @@ async def test_on_the_platform_s_schema(
     assert (await doctor.look())["worker"].found == f"jobs are held by {WORKER}"
 
 
-async def answering(status: int) -> Starlette:
+def answering(status: int) -> Starlette:
     """An app that answers everything so."""
 
     async def answer(_request: Request) -> Response:
@@ -172,7 +172,7 @@ async def answering(status: int) -> Starlette:
 @pytest.mark.parametrize("status", [502, 503, 504])
 async def test_a_gateway_with_nobody_behind(doctor: Doctor, serve: Serve, jobs: Jobs, status: int) -> None:
     """It answers, but not for the function, nor for the callback server."""
-    url = await serve(await answering(status))
+    url = await serve(answering(status))
     await jobs.add("greet")
     checks = await doctor.look(gateway_url=url, own_callback_url=f"{url}/callback")
     assert (checks["function greet"].verdict, checks["callback URL"].verdict) == ("bad", "bad")

@@ -33,7 +33,7 @@ async def test_triggers_with_their_tables(operations: Operations, jobs: Jobs) ->
     """Those that jobfn made: table, event, task, parameters, and whether somebody switched one off."""
     assert await operations.triggers() == ()
     await jobs.connection.execute("create table invoices (id int primary key, status text)")
-    node = DataJobTrigger(task_identifier="process_invoice", events=["INSERT", "UPDATE"], watch_fields=["status"])
+    node = DataJobTrigger(task_identifier="process_invoice", events=("INSERT", "UPDATE"), watch_fields=("status",))
     await apply_triggers(jobs.connection, [TableTriggers("invoices", [node])])
     await jobs.connection.execute("create function f() returns trigger language plpgsql as 'begin return null; end'")
     await jobs.connection.execute("create trigger foreign_one after delete on invoices execute function f()")
