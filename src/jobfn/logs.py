@@ -3,12 +3,13 @@
 structlog is imported when the first line is written or ``configure`` is called, not with jobfn.
 """
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -61,7 +62,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     if json_lines:
         named = {name: os.environ[variable] for variable, name in _PROCESS.items() if variable in os.environ}
         shared.append(lambda _logger, _method, event: {**named, **event})
-        last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last: list[Any] = [structlog.processors.format_exc_info, _render]
     else:
         last = [
             structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
@@ -84,6 +85,14 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     root.setLevel(number)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
+
+
+#: Kept, since json.dumps with a default of one's own makes one for each line.
+_ENCODER: Final = json.JSONEncoder(default=repr)
+
+
+def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _ENCODER.encode(event)
 
 
 def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

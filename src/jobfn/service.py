@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn import logs
+from jobfn import logs, tracing_setup
 from jobfn.database.connection import pool
 from jobfn.database.history import History, Process, Processes
 from jobfn.database.jobs import BatchStore, Job, JobStore, open_store
@@ -26,14 +26,19 @@ from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.loop import Scheduler
 from jobfn.scheduler.opening import open_agenda
+from jobfn.tracing import AMBIENT, Tracing
 from jobfn.transport import HttpTransport
 from jobfn.wire import BATCH_SEGMENT, report_target, shown_url, sibling
 from jobfn.worker.callback_app import create_callback_app
-from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
 from jobfn.worker.dispatch import Deliverer, Dispatcher, Reporting, Routes
+from jobfn.worker.endings import Endings
 from jobfn.worker.housekeeping import Presence, Sweeper
+from jobfn.worker.measures import WorkerMeasures
+from jobfn.worker.metrics_server import metrics_server
+from jobfn.worker.observed_callbacks import ObservedCallbacks
+from jobfn.worker.observed_deliveries import ObservedDeliveries
 from jobfn.worker.settings import Part, ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
@@ -58,6 +63,7 @@ async def run_service(
     listener: socket.socket | None = None,
     started: Callable[[], None] | None = None,
     deliverer: OpenDeliverer | None = None,
+    tracing: Tracing = AMBIENT,
 ) -> None:
     """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
 
@@ -69,6 +75,7 @@ async def run_service(
             address, at the settings' port.
         deliverer: Takes jobs to their tasks. Default: HTTP, as the settings say.
         started: Called when the callback server accepts reports, and worker and scheduler are at work.
+        tracing: Makes spans. Default: with the process's tracer provider, if it has one.
 
     Raises:
         DatabaseUnreachable: No connection at the start; later ones are waited for.
@@ -90,8 +97,10 @@ async def run_service(
         worker: Worker | None = None
         if parts & {Part.WORKER, Part.CALLBACKS}:
             worker = await _worker_and_callbacks(
-                settings, connections, stack, parts, listener=listener, open_deliverer=deliverer
+                settings, connections, stack, parts, listener=listener, open_deliverer=deliverer, tracing=tracing
             )
+        elif settings.metrics_port is not None:
+            await stack.enter_async_context(metrics_server(settings, WorkerMeasures()))
         if worker is not None:
             roles.append(worker.run)
         if Part.SCHEDULER in parts:
@@ -125,30 +134,40 @@ async def _worker_and_callbacks(
     *,
     listener: socket.socket | None,
     open_deliverer: OpenDeliverer | None,
+    tracing: Tracing,
 ) -> Worker | None:
     """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
-    store = await open_store(connections, settings.schema_name)
-    settler = Settler(store)
+    measures = WorkerMeasures(slots=settings.concurrency if Part.WORKER in parts else 0)
+    store = await open_store(connections, settings.schema_name, on_ending=Endings(measures))
+    settler = Settler(store, committed=measures.committed)
     tokens = tokens_of(settings)
     worker: Worker | None = None
     if Part.WORKER in parts:
         bell = asyncio.Event()
-        open_deliverer = open_deliverer or functools.partial(_over_http, tokens)
+        open_deliverer = open_deliverer or functools.partial(_over_http, tokens, tracing)
         deliverer = await stack.enter_async_context(open_deliverer(store, settings))
-        worker = Worker(store=store, settler=settler, deliverer=deliverer, settings=settings, bell=bell)
+        worker = Worker(
+            store=store,
+            settler=settler,
+            deliverer=ObservedDeliveries(deliverer, worker_id=settings.worker_id, measures=measures, tracing=tracing),
+            settings=settings,
+            bell=bell,
+            measures=measures,
+        )
         _listen(settings, bell, stack)
     stack.push_async_callback(settler.drain)
     if Part.CALLBACKS in parts and listener is not None:
+        callbacks = ObservedCallbacks(
+            settler,
+            store,
+            lease_seconds=settings.lease_seconds,
+            tokens=tokens,
+            settled=worker.heard if worker is not None else None,
+            measures=measures,
+            tracing=tracing,
+        )
         server = HttpServer(
-            create_callback_app(
-                Callbacks(
-                    settler,
-                    store,
-                    lease_seconds=settings.lease_seconds,
-                    tokens=tokens,
-                    settled=worker.heard if worker is not None else None,
-                )
-            ),
+            create_callback_app(callbacks),
             listener,
             shutdown_seconds=settings.shutdown_seconds,
             lifespan=False,
@@ -158,6 +177,8 @@ async def _worker_and_callbacks(
         logs.get_logger("jobfn.service").info(
             "hearing reports", port=server.port, callback_url=shown_url(settings.callback_url)
         )
+    if settings.metrics_port is not None:
+        await stack.enter_async_context(metrics_server(settings, measures, store, connections))
     return worker
 
 
@@ -188,7 +209,7 @@ async def _housekeeping(
 
 @contextlib.asynccontextmanager
 async def _over_http(
-    tokens: CallbackTokens | None, _store: JobStore, settings: ServiceSettings
+    tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[Deliverer]:
     transport = HttpTransport(limit=settings.concurrency)
     try:
@@ -198,6 +219,7 @@ async def _over_http(
             worker_id=settings.worker_id,
             reporting=functools.partial(reporting_on, settings, tokens),
             request_seconds=settings.request_seconds,
+            tracing=tracing,
         )
     finally:
         await transport.aclose()
@@ -272,6 +294,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         logs.configure()
+        tracing_setup.configure(os.environ, role="jobfn-service")
         run(until_stopped(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
         sys.stderr.write(f"jobfn: {error}\n")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
 from jobfn.errors import MalformedRequest
+from jobfn.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
 WORKER_ID: Final = "X-Worker-Id"
 JOB_ID: Final = "X-Job-Id"
@@ -51,8 +52,21 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 _NAMES: Final = {
     name.lower().encode("ascii"): name
-    for name in (*ECHOED, CALLBACK_URL, CALLBACK_BATCH, HEARTBEAT_URL, LEASE_SECONDS, INVOKE_SECRET, JOB_ERROR)
+    for name in (
+        *ECHOED,
+        CALLBACK_URL,
+        CALLBACK_BATCH,
+        HEARTBEAT_URL,
+        LEASE_SECONDS,
+        INVOKE_SECRET,
+        JOB_ERROR,
+        TRACEPARENT,
+        TRACESTATE,
+    )
 }
+
+#: What the ids are called in logs and spans; the task, beside them, stands in no header.
+_LOGGED: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,7 @@ class JobHeaders:
         heartbeat_url: Where signs of life are heard, where the worker offers that.
         lease_seconds: For how long each of them keeps the job's lock, in seconds.
         echo: The headers to send back, names and values as the contract spells them.
+        trace: Which trace it is a part of, where the worker says so.
     """
 
     job_id: int | None = None
@@ -84,6 +99,7 @@ class JobHeaders:
     heartbeat_url: str | None = None
     lease_seconds: float | None = None
     echo: tuple[tuple[str, str], ...] = ()
+    trace: TraceContext | None = None
 
     @classmethod
     def parse(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
@@ -109,6 +125,7 @@ class JobHeaders:
             heartbeat_url=found.get(HEARTBEAT_URL),
             lease_seconds=_seconds(found.get(LEASE_SECONDS)),
             echo=_echo(found),
+            trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
 
     @classmethod
@@ -125,6 +142,7 @@ class JobHeaders:
             attempt=_whole_number(found.get(JOB_ATTEMPT), _MAX_INT),
             callback_url=found.get(CALLBACK_URL),
             echo=_echo(found),
+            trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
 
     @property
@@ -229,6 +247,17 @@ def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
             if text not in _ABSENT:
                 found[name] = text
     return found
+
+
+def log_ids(found: Mapping[str, str]) -> dict[str, str | int]:
+    """The ids of a delivery as they go into logs and spans, of headers that ``collect`` has found."""
+    ids: dict[str, str | int] = {}
+    for name, header in _LOGGED.items():
+        text = found.get(header)
+        if text is not None:
+            number = _whole_number(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
+            ids[name] = text if number is None else number
+    return ids
 
 
 def report_target(callback_url: str) -> str:

@@ -1,6 +1,7 @@
 """``jobfn enqueue``: add one job by hand, and wait for its end if that is wanted."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from jobfn import logs, tracing_setup
 from jobfn.cli.following import followed
 from jobfn.cli.operating import complete_tasks
 from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
@@ -58,6 +60,9 @@ def enqueue_command(
         priority=priority,
         database_id=str(database_id) if database_id is not None else None,
     )
+
+    logs.configure(level=os.environ.get("LOG_LEVEL") or "warning")  # what it has to say is the id
+    tracing_setup.configure(os.environ, role="jobfn-enqueue")
 
     async def work() -> int:
         connection = await connect(database_of(database_url), application_name="jobfn-enqueue")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobfn import logs
+from jobfn import logs, tracing_setup
 from jobfn.cli.targets import in_loop
 from jobfn.database.connection import address_from, names_a_database
 from jobfn.function.loading import load_app
@@ -42,6 +42,7 @@ def serve_command(
 ) -> None:
     """Run only the function app, as a container does."""
     logs.configure()
+    tracing_setup.configure(os.environ, role="jobfn-function")
     serve(load_app(target), host=host, port=port if port is not None else port_from(os.environ))
 
 
@@ -63,6 +64,7 @@ def service_command(
     from jobfn.service import OpenDeliverer, run_service  # noqa: PLC0415  - each verb loads what it runs
 
     logs.configure()
+    tracing_setup.configure(os.environ, role="jobfn-service")
     settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
     deliverer: OpenDeliverer | None = None
     if local is not None:
@@ -104,6 +106,7 @@ def dev_command(
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
 
     logs.configure()
+    tracing_setup.configure(os.environ, role="jobfn-dev")
     named = names_a_database(os.environ)
     options = DevOptions(
         target=target,

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.model import JOB_EXPIRY, Beat, Job, Settlement, storable
+from jobfn.database.model import JOB_EXPIRY, Beat, Ending, Job, OnEnding, Settlement, storable, unheard
 from jobfn.database.statements import query
 
 
@@ -16,10 +16,12 @@ class BatchStore:
     Args:
         pool: Connections.
         schema: The jobs schema's name.
+        on_ending: Told of each settlement that changed its job.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnding = unheard) -> None:
         self._pool = pool
+        self._on_ending = on_ending
         self._claim = query("claim_jobs", schema)
         self._settle = query("settle_jobs", schema)
         self._renew = query("renew_leases", schema)
@@ -55,6 +57,9 @@ class BatchStore:
             [None if settlement.error is None else storable(settlement.error) for settlement in settlements],
             [settlement.delay for settlement in settlements],
         )
+        by_id = {settlement.job_id: settlement for settlement in settlements}
+        for row in rows:
+            self._on_ending(Ending.of(by_id[row["id"]], row))
         return {row["id"] for row in rows}
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:

@@ -13,10 +13,14 @@ import asyncpg
 import stamina
 
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
+from jobfn.metrics.numbers import Counts
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
+
+#: How often this process has lost its database and found it again. A number of the process's, for its metrics.
+RECONNECTS = Counts([()])
 
 #: Where a password can stand in an address: before the host, whatever characters it holds, in the query, or in libpq's
 #: own form of key=value, which a user may try.
@@ -140,5 +144,8 @@ async def until_connected(call: Callable[[], Awaitable[T]]) -> T:
         on=CONNECTION_LOST, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
     ):
         with attempt:
-            return await call()
+            found = await call()
+            if attempt.num > 1:
+                RECONNECTS.add()
+            return found
     raise AssertionError("unreachable: without a limit, the loop above ends by returning")

@@ -5,15 +5,19 @@ which calls the contract's functions job by job. Both do the same things under t
 module knows which it has.
 """
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 
 from jobfn.database.batch_store import BatchStore
-from jobfn.database.model import Beat, Job, JobStore, NewJob, Outcome, Settlement, storable
+from jobfn.database.model import Beat, Job, JobStore, NewJob, OnEnding, Outcome, Settlement, storable, unheard
 from jobfn.database.single_store import SingleStore
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
+from jobfn.trace_context import TraceContext
+from jobfn.tracing import AMBIENT, Tracing
 
 __all__ = [
     "BatchStore",
@@ -30,8 +34,13 @@ __all__ = [
 ]
 
 
-async def open_store(pool: "asyncpg.Pool[Any]", schema: str) -> JobStore:
+async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnding = unheard) -> JobStore:
     """The store for the schema that this database carries.
+
+    Args:
+        pool: Connections.
+        schema: Its name.
+        on_ending: Told of each settlement that changed its job.
 
     Raises:
         SchemaError: It carries none, an older one, or one that this role may not use; says what to do.
@@ -43,7 +52,7 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str) -> JobStore:
         raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
     features = await pool.fetchrow(query("features", schema), schema)
     if features is not None and features["batches"]:
-        return BatchStore(pool, schema)
+        return BatchStore(pool, schema, on_ending=on_ending)
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
     return SingleStore(
@@ -51,11 +60,20 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str) -> JobStore:
         schema,
         has_actor_id=features is not None and features["actor_id"],
         has_entity_id=features is not None and features["entity_id"],
+        on_ending=on_ending,
     )
 
 
-async def enqueue(connection: "asyncpg.Connection[Any]", schema: str, job: NewJob) -> int:
+async def enqueue(
+    connection: "asyncpg.Connection[Any]", schema: str, job: NewJob, *, tracing: Tracing = AMBIENT
+) -> int:
     """Add one job in the connection's transaction.
+
+    Args:
+        connection: Where.
+        schema: The jobs schema.
+        job: What.
+        tracing: Makes a span of it, a part of the current one's trace, which the job carries on.
 
     Returns:
         Its id.
@@ -64,6 +82,29 @@ async def enqueue(connection: "asyncpg.Connection[Any]", schema: str, job: NewJo
         SchemaError: There is no such schema, or a platform's, whose ``add_job`` wants a tenant.
         DatabaseError: PostgreSQL refused it: no JSON, too long a name; says which.
     """
+    if not tracing.is_on:
+        return await _add(connection, schema, job)
+    with tracing.open(f"enqueue {job.task}", kind="producer", ids={"task": job.task}) as span:
+        trace = tracing.onward(None)
+        if trace is None:  # a provider whose spans have no context
+            return await _add(connection, schema, job)
+        async with _handing_on(connection, trace):
+            added = await _add(connection, schema, job)
+        span.note({"job": added})
+        return added
+
+
+@contextlib.asynccontextmanager
+async def _handing_on(connection: "asyncpg.Connection[Any]", trace: TraceContext) -> AsyncIterator[None]:
+    """Give the jobs that are added within the block this trace, and leave the settings as they were."""
+    async with connection.transaction():  # a savepoint, where the caller has begun one
+        before = await connection.fetchrow(query("current_trace", ""))
+        await connection.execute(query("set_trace", ""), trace.parent, trace.state or "")
+        yield
+        await connection.execute(query("set_trace", ""), *(value or "" for value in before or ("", "")))
+
+
+async def _add(connection: "asyncpg.Connection[Any]", schema: str, job: NewJob) -> int:
     values = [job.task, job.payload, job.key, job.queue, job.run_at, job.max_attempts, job.priority]
     try:
         if job.database_id is not None:

@@ -3,13 +3,15 @@
 ``batch_store.py`` and ``single_store.py`` are the two stores; ``jobs.py`` opens the one that fits.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import asyncpg
+
+from jobfn.trace_context import TraceContext
 
 #: A lock older than this counts as forgotten (contract, section 3).
 JOB_EXPIRY = timedelta(hours=4)
@@ -32,6 +34,8 @@ class Job:
         database_id: The tenant, if any.
         actor_id: Who caused it, if known.
         entity_id: What it is about, if known.
+        trace: Which trace it is a part of, if any.
+        waited_seconds: How long it had been due when it was claimed.
     """
 
     id: int
@@ -42,6 +46,8 @@ class Job:
     database_id: str | None = None
     actor_id: str | None = None
     entity_id: str | None = None
+    trace: TraceContext | None = None
+    waited_seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def of(cls, row: "asyncpg.Record") -> "Job":
@@ -55,7 +61,16 @@ class Job:
             database_id=_text(row["database_id"]),
             actor_id=_text(row["actor_id"]),
             entity_id=_text(row["entity_id"]),
+            trace=TraceContext.of(row["traceparent"], row["tracestate"]),
+            waited_seconds=max(row["waited_seconds"] or 0.0, 0.0),
         )
+
+    def ids(self, worker_id: str) -> dict[str, str | int]:
+        """Its ids, as they go into logs and spans."""
+        ids: dict[str, str | int] = {"task": self.task, "job": self.id, "attempt": self.attempt, "worker": worker_id}
+        if self.database_id is not None:
+            ids["tenant"] = self.database_id
+        return ids
 
 
 class Outcome(StrEnum):
@@ -79,6 +94,7 @@ class Settlement:
         permanent: A failure that is not to be tried again.
         delay_seconds: When it is to run again, from now; None: after the contract's backoff.
         given_back: Not an end at all: unlocked as if it had not been claimed.
+        reported: Whether the function itself said so, and not its response.
     """
 
     worker_id: str
@@ -88,6 +104,7 @@ class Settlement:
     permanent: bool = False
     delay_seconds: float | None = None
     given_back: bool = False
+    reported: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -102,6 +119,48 @@ class Settlement:
     def delay(self) -> timedelta | None:
         """``delay_seconds`` as PostgreSQL takes it, at most a hundred years."""
         return None if self.delay_seconds is None else timedelta(seconds=min(self.delay_seconds, _CENTURY_SECONDS))
+
+
+class Ending(NamedTuple):
+    """A settlement that changed its job.
+
+    Attributes:
+        settlement: Which.
+        task: The job's task identifier.
+        attempt: The attempt that ended.
+        database_id: The job's tenant, if any.
+    """
+
+    settlement: Settlement
+    task: str
+    attempt: int
+    database_id: str | None
+
+    @classmethod
+    def of(cls, settlement: Settlement, row: "asyncpg.Record") -> "Ending":
+        """The ending in a row of ``settle_jobs.sql`` or ``is_held.sql``."""
+        return cls(settlement, row["task_identifier"], settlement.attempt or row["attempts"], _text(row["database_id"]))
+
+    def ids(self) -> dict[str, str | int]:
+        """The ids of what ended, as they go into logs."""
+        settlement = self.settlement
+        ids: dict[str, str | int] = {
+            "task": self.task,
+            "job": settlement.job_id,
+            "attempt": self.attempt,
+            "worker": settlement.worker_id,
+        }
+        if self.database_id is not None:
+            ids["tenant"] = self.database_id
+        return ids
+
+
+#: Told of each ending when it is committed; it must not raise.
+OnEnding = Callable[[Ending], None]
+
+
+def unheard(_ending: Ending) -> None:
+    """An ``OnEnding`` for who does not ask."""
 
 
 @dataclass(frozen=True, slots=True)

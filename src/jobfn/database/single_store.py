@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.model import JOB_EXPIRY, Beat, Job, Settlement, storable
+from jobfn.database.model import JOB_EXPIRY, Beat, Ending, Job, OnEnding, Settlement, storable, unheard
 from jobfn.database.statements import query
 
 #: How long a job of a task that is to be left out is set aside when ``get_job`` hands it out all the same.
@@ -27,10 +27,20 @@ class SingleStore:
         schema: The jobs schema's name.
         has_actor_id: Whether ``jobs`` has that column.
         has_entity_id: Whether ``jobs`` has that column.
+        on_ending: Told of each settlement that changed its job.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, has_actor_id: bool, has_entity_id: bool) -> None:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[Any]",
+        schema: str,
+        *,
+        has_actor_id: bool,
+        has_entity_id: bool,
+        on_ending: OnEnding = unheard,
+    ) -> None:
         self._pool = pool
+        self._on_ending = on_ending
         self._claim = (
             query("get_job", schema)
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")
@@ -89,7 +99,8 @@ class SingleStore:
             for settlement in settlements:
                 worker_id, job_id = settlement.worker_id, settlement.job_id
                 async with connection.transaction():
-                    if await connection.fetchval(self._is_held, worker_id, job_id, settlement.attempt) is None:
+                    held = await connection.fetchrow(self._is_held, worker_id, job_id, settlement.attempt)
+                    if held is None:
                         continue
                     await connection.execute(self._unlease, worker_id, job_id)
                     if settlement.given_back:
@@ -103,6 +114,7 @@ class SingleStore:
                                 self._after_failure, job_id, settlement.permanent, settlement.delay
                             )
                 changed.add(job_id)
+                self._on_ending(Ending.of(settlement, held))
         return changed
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from jobfn import logs
+from jobfn import logs, tracing_setup
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_app
 from jobfn.function.serve import port_from, serve
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         logs.configure()
+        tracing_setup.configure(os.environ, role="jobfn-function")
         port = options.port if options.port is not None else port_from(os.environ)
         serve(
             load_app(options.target),

@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,13 +19,20 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
-from jobfn.function.delivery import PAGES, Deliveries, path_of
+from jobfn.function.delivery import METRICS, Deliveries, path_of
 from jobfn.function.execution import AnyTask
+from jobfn.function.measures import FunctionMeasures
+from jobfn.function.observing import Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
+from jobfn.metrics.text import scrape
+from jobfn.tracing import Tracing
 from jobfn.transport import HttpTransport, Transport
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 #: When the app stops: so long are deliveries waited for that the server has cancelled, and then reports.
 STOPPING_SECONDS = 5.0
@@ -39,6 +46,7 @@ def create_app(
     lifespan: "Lifespan[FunctionApp] | None" = None,
     settings: FunctionSettings | None = None,
     transport: Transport | None = None,
+    tracer_provider: "TracerProvider | None" = None,
 ) -> "FunctionApp":
     """Make the ASGI app that delivers jobs to tasks.
 
@@ -49,10 +57,11 @@ def create_app(
         lifespan: A Starlette lifespan, run inside the app's own.
         settings: Default: from the environment.
         transport: What carries reports. Default: HTTP, opened with the first report.
+        tracer_provider: OpenTelemetry's, for traces. Default: the process's own, if it has one.
 
     Returns:
         A Starlette app with ``POST /{task}``, ``POST /`` where there is one task only, ``GET /healthz``,
-        ``GET /readyz`` and ``GET /``, the list of tasks. It can be mounted into a larger app: see
+        ``GET /readyz``, ``GET /metrics`` and ``GET /``, the list of tasks. It can be mounted into a larger app: see
         ``FunctionApp.running``.
 
     Raises:
@@ -66,6 +75,7 @@ def create_app(
         lifespan=lifespan,
         settings=settings or FunctionSettings.from_environ(os.environ),
         transport=transport or HttpTransport(),
+        tracing=Tracing(tracer_provider),
     )
 
 
@@ -108,19 +118,29 @@ class FunctionApp(Starlette):
         lifespan: "Lifespan[FunctionApp] | None",
         settings: FunctionSettings,
         transport: Transport,
+        tracing: Tracing,
     ) -> None:
         super().__init__(middleware=middleware)
         self.tasks = tasks
         self.settings = settings
         self._transport = transport
-        self._reporter = Reporter(transport, report_seconds=settings.report_seconds, allow=settings.callback_allow)
-        self._deliveries = Deliveries(tasks, settings=settings, reporter=self._reporter)
+        self._measures = FunctionMeasures(tasks)
+        self._reporter = Reporter(
+            transport,
+            report_seconds=settings.report_seconds,
+            allow=settings.callback_allow,
+            measures=self._measures,
+            tracing=tracing,
+        )
+        observer = Observer(self._measures, tracing)
+        self._deliveries = Deliveries(tasks, settings=settings, reporter=self._reporter, observer=observer)
         self._inner_lifespan = lifespan
         self.router = _DeliveryRouter(
             [
                 Route("/healthz", _alive, methods=["GET"]),
                 Route("/readyz", _alive, methods=["GET"]),
                 Route("/", self._index, methods=["GET"]),
+                *([Route(METRICS, self._metrics, methods=["GET"])] if settings.metrics else []),
             ],
             lifespan=self._lifespan,
             deliveries=self._deliveries,
@@ -170,7 +190,9 @@ class FunctionApp(Starlette):
         Returns:
             How it ended; an unknown task and a payload that does not fit are ends, too.
         """
-        return await self._deliveries.execute(identifier, body, context)
+        ended = await self._deliveries.execute(identifier, body, context)
+        self._measures.ended(identifier if identifier in self.tasks else None, ended)
+        return ended
 
     async def _index(self, _request: Request) -> Response:
         tasks = [
@@ -179,6 +201,9 @@ class FunctionApp(Starlette):
             for task in self.tasks.values()
         ]
         return JSONResponse({"tasks": tasks})
+
+    async def _metrics(self, _request: Request) -> Response:
+        return scrape(self._measures.families())
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[Any]:
@@ -205,7 +230,7 @@ class _DeliveryRouter(Router):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST":
             await self._deliveries(scope, receive, send)
-        elif scope["method"] not in {"GET", "HEAD"} and path_of(scope) in PAGES:
+        elif scope["method"] not in {"GET", "HEAD"} and path_of(scope) in self._deliveries.pages:
             await self._deliveries.refuse(scope, send)
         else:
             await super().__call__(scope, receive, send)

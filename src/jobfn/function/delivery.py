@@ -28,6 +28,7 @@ from jobfn.function import outcome
 from jobfn.function.background import Background
 from jobfn.function.context import JobContext
 from jobfn.function.execution import AnyTask, Executor, names_of, refused
+from jobfn.function.observing import Delivery, Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.retries import FOR_GOOD
@@ -41,6 +42,7 @@ _UNREPORTED: Final = frozenset({202, 401, 429})
 _ROOT: Final = frozenset({"", "/"})
 #: What GET is for.
 PAGES: Final = frozenset({"/", "/healthz", "/readyz"})
+METRICS: Final = "/metrics"
 
 
 class Deliveries:
@@ -50,14 +52,22 @@ class Deliveries:
         tasks: By identifier; at least one.
         settings: How.
         reporter: Tells how deliveries ended.
+        observer: Sees them, for logs, metrics and traces.
+
+    Attributes:
+        pages: The paths that GET answers.
     """
 
-    def __init__(self, tasks: Mapping[str, AnyTask], *, settings: FunctionSettings, reporter: Reporter) -> None:
+    def __init__(
+        self, tasks: Mapping[str, AnyTask], *, settings: FunctionSettings, reporter: Reporter, observer: Observer
+    ) -> None:
         self._tasks = tasks
+        self._observer = observer
+        self.pages = PAGES | {METRICS} if settings.metrics else PAGES
         self._only = next(iter(tasks.values())) if len(tasks) == 1 else None
         self._settings = settings
         self._reporter = reporter
-        self._executor = Executor(threads=settings.threads)
+        self._executor = Executor(threads=settings.threads, observer=observer)
         self._background = Background(reporter, limit=settings.background_jobs)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -67,10 +77,12 @@ class Deliveries:
         assert running is not None  # noqa: S101  - ASGI servers run apps in tasks
         self._running.add(running)
         try:
-            headers, ended = await self._deliver(scope, receive)
-            if ended.status_code not in _UNREPORTED:
-                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-            await respond(send, ended, headers)
+            with self._observed(scope) as observed:
+                headers, ended = await self._deliver(scope, receive)
+                observed.ended(ended)
+                if ended.status_code not in _UNREPORTED:
+                    await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+                await respond(send, ended, headers)
         except ClientDisconnect:
             return  # the body never came whole: nothing ran, and nobody is there to answer
         finally:
@@ -81,7 +93,7 @@ class Deliveries:
     async def refuse(self, scope: Scope, send: Send) -> None:
         """Answer what is no delivery: another method than POST, or a path that is nothing."""
         path = path_of(scope)
-        allowed = ["GET", "HEAD"] if path in PAGES else []
+        allowed = ["GET", "HEAD"] if path in self.pages else []
         problem: RequestError
         try:
             self.task_at(path)
@@ -91,10 +103,11 @@ class Deliveries:
         if allowed:
             problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_leniently(scope["headers"])
-        ended = refused(problem, job=headers.job_id)
-        if self._is_invited(scope):
-            await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-        await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
+        with self._observed(scope):
+            ended = refused(problem, job=headers.job_id)
+            if self._is_invited(scope):
+                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
+            await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
 
     def task_at(self, path: str) -> AnyTask:
         """The task of a path; at the root, the only one.
@@ -152,6 +165,11 @@ class Deliveries:
             return headers, refused(error, job=headers.job_id)
         return headers, await self._run(scope, receive, headers)
 
+    def _observed(self, scope: Scope) -> Delivery:
+        path = path_of(scope)
+        task = self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
+        return self._observer.delivery(scope, None if task is None else task.identifier, path)
+
     def _is_invited(self, scope: Scope) -> bool:
         """Whether the caller knows one of the secrets, if there are any. A near miss takes as long as any other."""
         secrets = self._settings.invoke_secrets
@@ -172,16 +190,12 @@ class Deliveries:
             return refused(error, job=headers.job_id)
         context = JobContext.of(task.identifier, headers)
         context.listen(functools.partial(self._reporter.tell, headers))
-        token = logs.job_ids.set(context.ids)
-        try:
-            payload = self._executor.decode(task, body, context)
-            if isinstance(payload, Outcome):
-                return payload
-            if task.background and not headers.settled_by_response:
-                return self._accept(task, payload, context, headers)
-            return await self._executor.handle(task, payload, context)
-        finally:
-            logs.job_ids.reset(token)
+        payload = self._executor.decode(task, body, context)
+        if isinstance(payload, Outcome):
+            return payload
+        if task.background and not headers.settled_by_response:
+            return self._accept(task, payload, context, headers)
+        return await self._executor.handle(task, payload, context)
 
     def _accept(self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders) -> Outcome:
         """Begin a job that is answered now and reported when it ends."""
@@ -190,6 +204,7 @@ class Deliveries:
 
         async def work() -> None:
             ended = await self._executor.handle(task, payload, context)
+            self._observer.measures.ended(task.identifier, ended)
             if not context.lost:
                 await self._reporter.report(headers, ended.report, wait_seconds=self._reporter.seconds_for(headers))
 

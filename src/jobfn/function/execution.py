@@ -13,6 +13,7 @@ from jobfn import logs
 from jobfn.errors import PermanentError, RequestError, RetryLater
 from jobfn.function import outcome
 from jobfn.function.context import JobContext
+from jobfn.function.observing import Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
 from jobfn.function.task import Task
@@ -26,9 +27,11 @@ class Executor:
 
     Args:
         threads: How many sync handlers run at once.
+        observer: Sees each run, for metrics and traces.
     """
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, observer: Observer) -> None:
+        self._observer = observer
         self._threads = HandlerThreads(threads)
 
     def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | Outcome":
@@ -43,6 +46,12 @@ class Executor:
 
     async def handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         """Run the task's handler on a payload."""
+        with self._observer.handler(task.identifier, context) as observed:
+            ended = await self._handle(task, payload, context)
+            observed.ended(ended)
+            return ended
+
+    async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         arguments = (payload, context) if task.takes_context else (payload,)
         limit = asyncio.timeout(task.timeout)
         try:

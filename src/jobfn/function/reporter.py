@@ -13,7 +13,9 @@ from jobfn import logs
 from jobfn.batches import BatchedReport
 from jobfn.errors import TransportError
 from jobfn.function.context import Progress
+from jobfn.function.measures import FunctionMeasures
 from jobfn.function.together import ReportsTogether
+from jobfn.tracing import AMBIENT, Tracing
 from jobfn.transport import Transport
 from jobfn.wire import JobHeaders, Report, report_target, shown_url
 
@@ -39,9 +41,21 @@ class Reporter:
         report_seconds: How long one report is tried, in seconds; None: as long as the delivery's lease, or 30 seconds
             where the worker told of none.
         allow: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any.
+        measures: What is counted. Default: nobody looks.
+        tracing: Makes spans.
     """
 
-    def __init__(self, transport: Transport, *, report_seconds: float | None, allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        report_seconds: float | None,
+        allow: Sequence[str] = (),
+        measures: FunctionMeasures | None = None,
+        tracing: Tracing = AMBIENT,
+    ) -> None:
+        self._measures = measures or FunctionMeasures()
+        self._tracing = tracing
         self._transport = transport
         self._allow = tuple(allow)
         self._report_seconds = report_seconds
@@ -69,6 +83,7 @@ class Reporter:
             target = self._target(headers.callback_url)
         except ValueError as error:
             logs.get_logger("jobfn.report").error("report not sent", job=headers.job_id, reason=str(error))
+            self._measures.reports.add("refused")
             return
         sending = asyncio.create_task(self._send(target, headers, report))
         self._under_way.add(sending)
@@ -131,8 +146,13 @@ class Reporter:
 
     async def _send(self, target: str, headers: JobHeaders, report: Report) -> None:
         log = logs.get_logger("jobfn.report")
+        result = "given_up"
         try:
-            status = await self._heard(target, headers, report)
+            if self._tracing.is_on:
+                with self._tracing.open("report", kind="client", ids={"job": headers.job_id or 0}):
+                    status = await self._heard(target, headers, report)
+            else:
+                status = await self._heard(target, headers, report)
         except TransportError as error:
             log.error(
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
@@ -140,15 +160,20 @@ class Reporter:
         except Exception as error:
             log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
         else:
+            result = "heard"
             if status == CONFLICT:
+                result = "too_late"
                 log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
             elif not 200 <= status < 300:
+                result = "refused"
                 log.error(
                     "report refused: check X-Callback-Url",
                     job=headers.job_id,
                     url=shown_url(target),
                     status=status,
                 )
+        finally:
+            self._measures.reports.add(result)
 
     async def _heard(self, target: str, headers: JobHeaders, report: Report) -> int:
         """The status that a callback server answers with which is not in trouble.
@@ -158,8 +183,10 @@ class Reporter:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.seconds_for(headers)
+        trace = self._tracing.onward(headers.trace)
+        sent = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
         batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
-        alone = BatchedReport(target, report.headers(headers.echo), report.body())
+        alone = BatchedReport(target, sent, report.body())
         try:
             return await self._post(alone, batch_url)
         except TransportError as error:
@@ -179,6 +206,7 @@ class Reporter:
             wait_max=_MAX_PAUSE_SECONDS,
         ):
             with attempt:
+                self._measures.report_retries.add()
                 return await self._post(alone, batch_url)
         raise AssertionError("stamina ends by returning or by raising")  # pragma: no cover
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp
 
-from jobfn import logs
+from jobfn import logs, tracing_setup
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp
 from jobfn.function.settings import FunctionSettings
@@ -79,6 +79,7 @@ def _leave_handlers_behind() -> None:
     left = handlers_still_running()
     if left:
         logs.get_logger("jobfn.serve").error("stopped without handlers that did not end in time", handlers=left)
+        tracing_setup.flush()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -21,6 +21,7 @@ class FunctionSettings(EnvironmentSettings):
             the lease that the worker told of (``X-Job-Lease-Seconds``); 30 where it told of none.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to
             be heard; the report is tried on after it.
+        metrics: ``JOBFN_METRICS``, default true: answer ``GET /metrics``.
         shutdown_seconds: ``JOBFN_SHUTDOWN_SECONDS``, default 25: how long running handlers may take after SIGTERM.
     """
 
@@ -31,4 +32,5 @@ class FunctionSettings(EnvironmentSettings):
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     report_seconds: float | None = Field(default=None, gt=0, validation_alias="JOBFN_REPORT_SECONDS")
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
+    metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_SECONDS")

@@ -101,7 +101,7 @@ class Callbacks:
         if JOB_ID not in found:
             return Reply(200, "OK")  # a health probe
         claim = self._claim(path, found)
-        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
+        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt, reported=True)
         if found.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.read(body)
             settlement = replace(

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from jobfn import logs
-from jobfn.database.connection import connect, until_connected
+from jobfn.database.connection import RECONNECTS, connect, until_connected
 
 CHANNEL = "jobs:insert"
 
@@ -39,6 +39,7 @@ class Listener:
             self._bell.set()
             try:
                 await lost.wait()
+                RECONNECTS.add()
                 logs.get_logger("jobfn.worker").warning("notifications lost, listening again", channel=self._channel)
             finally:
                 if not connection.is_closed():

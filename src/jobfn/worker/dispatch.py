@@ -9,6 +9,7 @@ from typing import Protocol
 
 from jobfn.database.model import Job
 from jobfn.errors import TransportError
+from jobfn.tracing import AMBIENT, Tracing
 from jobfn.transport import Answer, Transport
 from jobfn.wire import (
     ACTOR_ID,
@@ -160,6 +161,7 @@ class Dispatcher:
         worker_id: Goes into ``X-Worker-Id``.
         reporting: How a function is to report on a job.
         request_seconds: How long a function may take to answer, in seconds.
+        tracing: Says which trace to hand on.
     """
 
     def __init__(
@@ -170,7 +172,9 @@ class Dispatcher:
         worker_id: str,
         reporting: Callable[[Job], Reporting],
         request_seconds: float,
+        tracing: Tracing = AMBIENT,
     ) -> None:
+        self._tracing = tracing
         self._transport = transport
         self._routes = routes
         self._worker_id = worker_id
@@ -180,11 +184,15 @@ class Dispatcher:
     async def deliver(self, job: Job) -> Delivery:
         """POST a job to its function and read what came of it. Raises nothing: every end is a value."""
         url = self._routes.url_of(job.task)
+        headers = headers_of(job, worker_id=self._worker_id, reporting=self._reporting(job))
+        trace = self._tracing.onward(job.trace)
+        if trace is not None:
+            headers |= trace.headers()
         try:
             answer = await self._transport.post(
                 url,
                 body=job.payload.encode(),
-                headers=headers_of(job, worker_id=self._worker_id, reporting=self._reporting(job)),
+                headers=headers,
                 timeout_seconds=self._request_seconds,
             )
         except TransportError as error:

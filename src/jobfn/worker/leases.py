@@ -10,7 +10,7 @@ import asyncpg
 
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.model import JobStore
+from jobfn.database.model import Job, JobStore
 
 #: A lease is renewed so many times before it would end: two renewals may be missed.
 RENEWALS_PER_LEASE = 3
@@ -23,7 +23,7 @@ class LeaseKeeper:
         store: Where the locks are.
         worker_id: Whose they are.
         lease_seconds: How long a lock is good, in seconds.
-        held: What the worker holds now: jobs with their attempts.
+        held: What the worker holds now.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class LeaseKeeper:
         *,
         worker_id: str,
         lease_seconds: float,
-        held: Callable[[], Sequence[tuple[int, int]]],
+        held: Callable[[], Sequence[Job]],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -59,11 +59,13 @@ class LeaseKeeper:
         held = self._held()
         if not held:
             return
-        kept = await self._store.renew(self._worker_id, held, lease_seconds=self._lease_seconds)
-        still_held = set(self._held())
-        lost = [job for job, attempt in held if job not in kept and (job, attempt) in still_held]
-        if lost:
-            self._log.warning("no longer held: settled elsewhere, or taken over after a lost lease", jobs=lost)
+        jobs = [(job.id, job.attempt) for job in held]
+        kept = await self._store.renew(self._worker_id, jobs, lease_seconds=self._lease_seconds)
+        still_held = {(job.id, job.attempt) for job in self._held()}
+        for job in held:
+            if job.id not in kept and (job.id, job.attempt) in still_held:
+                ids = job.ids(self._worker_id)
+                self._log.warning("no longer held: settled elsewhere, or taken over after a lost lease", **ids)
 
     async def _bury(self) -> None:
         buried = await self._store.bury()

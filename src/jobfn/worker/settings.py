@@ -55,6 +55,8 @@ class ServiceSettings(EnvironmentSettings):
             long a function may take to answer.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
             report may still come before the response decides.
+        metrics_port: ``JOBS_METRICS_PORT``: where ``GET /metrics`` is answered. Default: nowhere.
+        metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: at which address of this machine's.
         knative_service: ``K_SERVICE``, set by Knative.
         environment: ``JOBFN_ENV``: ``production`` where people depend on it.
         shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
@@ -92,6 +94,8 @@ class ServiceSettings(EnvironmentSettings):
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_METRICS_PORT")
+    metrics_host: str = Field(default="0.0.0.0", validation_alias="JOBS_METRICS_HOST")  # noqa: S104  - Prometheus is elsewhere
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")
     environment: str | None = Field(default=None, validation_alias="JOBFN_ENV")
 

@@ -5,7 +5,8 @@ themselves.
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextvars
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobfn.database.connection import CONNECTION_LOST, until_connected
@@ -35,10 +36,12 @@ class Settler:
 
     Args:
         store: Where jobs are.
+        committed: Told how many shared a commit.
     """
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, *, committed: Callable[[int], None] | None = None) -> None:
         self._store = store
+        self._committed = committed
         self._waiting: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
         self._again: set[asyncio.Task[None]] = set()
@@ -57,7 +60,8 @@ class Settler:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(settlement, done, patient))
         if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
+            # in a context of its own: what it does is done for all of a batch, not for the job that came first
+            self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
         return done
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -100,12 +104,17 @@ class Settler:
         except Exception as error:  # noqa: BLE001  - each waiter gets it and decides
             _fail(batch, error)
         else:
+            if self._committed is not None:
+                self._committed(len(batch))
             _tell(batch, changed)
 
     async def _commit_again(self, batch: Sequence[_Waiting]) -> None:
         try:
             settlements = [waiting.settlement for waiting in batch]
-            _tell(batch, await until_connected(lambda: self._store.settle(settlements)))
+            changed = await until_connected(lambda: self._store.settle(settlements))
+            if self._committed is not None:
+                self._committed(len(batch))
+            _tell(batch, changed)
         except Exception as error:  # noqa: BLE001  - as above
             _fail(batch, error)
 

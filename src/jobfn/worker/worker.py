@@ -17,6 +17,7 @@ from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
 from jobfn.worker.leases import LeaseKeeper
+from jobfn.worker.measures import WorkerMeasures
 from jobfn.worker.pace import STALE_SECONDS, Pace
 from jobfn.worker.settings import ServiceSettings, Settles
 from jobfn.worker.settle import Settler
@@ -52,6 +53,7 @@ class Worker:
         deliverer: What takes them to their tasks.
         settings: Who this worker is and how much it takes.
         bell: Set by whoever knows that there may be work: a ``Listener``.
+        measures: What is counted. Default: nobody looks.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Worker:
         deliverer: Deliverer,
         settings: ServiceSettings,
         bell: asyncio.Event,
+        measures: WorkerMeasures | None = None,
     ) -> None:
         self._store = store
+        self._measures = measures or WorkerMeasures()
         self._settler = settler
         self._deliverer = deliverer
         self._settings = settings
@@ -108,7 +112,6 @@ class Worker:
         """A report was committed: the response of that delivery need not decide any more."""
         if settlement.worker_id != self._settings.worker_id:
             return
-        self._log.info("job failed" if settlement.error else "job done", job=settlement.job_id, error=settlement.error)
         delivery = self._deliveries.get(settlement.job_id)
         if delivery is not None and settlement.attempt in {None, delivery.job.attempt}:
             delivery.reported = True
@@ -149,13 +152,15 @@ class Worker:
     async def _claim(self, ask: Ask) -> list[Job]:
         settings = self._settings
         tasks = settings.tasks if ask.only is None else ask.only
-        return await self._store.claim(
+        jobs = await self._store.claim(
             settings.worker_id,
             tasks=tasks,
             limit=ask.limit,
             lease_seconds=settings.lease_seconds,
             except_tasks=ask.except_tasks,
         )
+        self._measures.claimed(jobs)
+        return jobs
 
     async def _rest(self, looked_at: float) -> None:
         """Sleep until the bell, the next delayed job, the end of a pause, or the next poll.
@@ -179,9 +184,9 @@ class Worker:
         if self._pace.is_stale:
             self._give_back_ahead()
 
-    def _held(self) -> list[tuple[int, int]]:
-        """The jobs whose locks are this worker's to keep, with their attempts."""
-        return [(delivery.job.id, delivery.job.attempt) for delivery in self._deliveries.values()]
+    def _held(self) -> list[Job]:
+        """The jobs whose locks are this worker's to keep."""
+        return [delivery.job for delivery in self._deliveries.values()]
 
     def _take(self, job: Job) -> None:
         """Start a claimed job, or keep it until a slot is free."""
@@ -230,6 +235,7 @@ class Worker:
 
     async def _deliver(self, delivery: _Delivery) -> None:
         job = delivery.job
+        logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # a delivery has a task of its own
         settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
         answer = await self._deliverer.deliver(job)
         if not isinstance(answer, Busy | Unreachable):
@@ -237,7 +243,7 @@ class Worker:
         match answer:
             case Busy(error, retry_after_seconds):
                 seconds = self._throttle.said_busy(job.task, retry_after_seconds)
-                self._log.warning("busy, coming back later", job=job.id, task=job.task, seconds=seconds, said=error)
+                self._log.warning("busy, coming back later", seconds=seconds, said=error)
                 await self._settle_soon(replace(settlement, given_back=True, delay_seconds=seconds))
                 self._forget(delivery)
             case Accepted():
@@ -258,7 +264,8 @@ class Worker:
     def _broke_off(self, delivery: _Delivery, error: BaseException) -> None:
         """An error that nobody foresaw: the lock is kept alive no longer, so that the job is free when it expires."""
         self._forget(delivery)
-        self._log.error("not settled; the job is free again when its lock expires", job=delivery.job.id, exc_info=error)
+        ids = delivery.job.ids(self._settings.worker_id)
+        self._log.error("not settled; the job is free again when its lock expires", **ids, exc_info=error)
 
     def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
         """The function has answered. Its report, on its way perhaps, goes before what the response said.
@@ -292,15 +299,13 @@ class Worker:
     def _settle_soon(self, settlement: Settlement) -> "asyncio.Future[bool]":
         settling = self._settler.submit(settlement, patient=True)
         self._settling.add(settling)
-        settling.add_done_callback(functools.partial(self._written, settlement))
+        settling.add_done_callback(self._written)
         return settling
 
-    def _written(self, settlement: Settlement, settling: "asyncio.Future[bool]") -> None:
+    def _written(self, settling: "asyncio.Future[bool]") -> None:
         self._settling.discard(settling)
-        if settling.cancelled() or settling.exception() is not None or not settling.result() or settlement.given_back:
-            return
-        outcome = "job failed" if settlement.error else "job done"
-        self._log.info(f"{outcome}, without a report", job=settlement.job_id, error=settlement.error)
+        if not settling.cancelled():
+            settling.exception()  # which its waiter has seen
 
     def _cut_off(self, job: Job) -> None:
         """Free a job that outlasts the shutdown, to run again at once.

@@ -1,0 +1,83 @@
+"""How deep the queue is, for metrics: counted in one statement, and not again for a while.
+
+The statement reads the whole table, which takes the longer the more jobs there are. Whoever scrapes, and however often:
+it is kept for ``REST`` times as long as it took, so that counting costs a twentieth of one connection at the most.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from jobfn import logs
+from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.statements import query
+
+#: For so long, at least, is a count good.
+FRESH_SECONDS: Final = 5.0
+#: And for so many times as long as it took.
+REST: Final = 20
+#: A count that takes longer is given up.
+LONGEST_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a schema's jobs are doing.
+
+    Attributes:
+        ready: Due and not held.
+        delayed: Not due yet.
+        running: Held.
+        failed: Out of attempts.
+        oldest_ready_seconds: For how long the oldest ready one has been due; 0 where there is none.
+    """
+
+    ready: int
+    delayed: int
+    running: int
+    failed: int
+    oldest_ready_seconds: float
+
+
+class DepthReader:
+    """Counts, and remembers.
+
+    Args:
+        pool: Connections.
+        schema: The jobs schema.
+        is_platform: Whether it is the platform's own.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", schema: str, *, is_platform: bool, clock: Callable[[], float]
+    ) -> None:
+        self._pool = pool
+        self._query = query("queue_depth_platform" if is_platform else "queue_depth", schema)
+        self._clock = clock
+        self._counting = asyncio.Lock()
+        self._depth: Depth | None = None
+        self._fresh_until = float("-inf")
+
+    async def read(self) -> Depth | None:
+        """The depth, at most ``FRESH_SECONDS`` old or as old as the module says; None: the database did not say."""
+        async with self._counting:
+            if self._clock() >= self._fresh_until:
+                began = self._clock()
+                self._depth = await self._count()
+                ended = self._clock()
+                self._fresh_until = ended + max(FRESH_SECONDS, REST * (ended - began))
+            return self._depth
+
+    async def _count(self) -> Depth | None:
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                row = await self._pool.fetchrow(self._query)
+        except (TimeoutError, asyncpg.PostgresError, *CONNECTION_LOST) as error:
+            reason = str(error) or f"it took over {LONGEST_SECONDS:g} seconds"
+            logs.get_logger("jobfn.metrics").warning("the queue's depth was not counted", reason=reason)
+            return None
+        return None if row is None else Depth(**row)

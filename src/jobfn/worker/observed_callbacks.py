@@ -1,0 +1,75 @@
+"""The callback server as logs, metrics and traces see it: around what it does with each report, alone or in a batch."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+from jobfn import logs
+from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.model import JobStore, Settlement
+from jobfn.tracing import AMBIENT, Tracing
+from jobfn.wire import JOB_ID, JobHeaders, log_ids
+from jobfn.worker.callbacks import BROKEN, Callbacks, Refused, Reply
+from jobfn.worker.measures import WorkerMeasures
+from jobfn.worker.settle import Settler
+from jobfn.worker.tokens import CallbackTokens
+
+NO_DATABASE_STATUS = 503
+
+
+class ObservedCallbacks(Callbacks):
+    """``Callbacks`` that count reports, make a span of each, and have its job's ids in every line.
+
+    Args:
+        settler: See ``Callbacks``, as the next four.
+        store: Where locks are prolonged.
+        lease_seconds: For how long, in seconds.
+        tokens: Reads tokens.
+        settled: Called after each report that settled its job.
+        measures: What is counted.
+        tracing: Makes spans.
+    """
+
+    def __init__(
+        self,
+        settler: Settler,
+        store: JobStore,
+        *,
+        lease_seconds: float,
+        measures: WorkerMeasures,
+        tokens: CallbackTokens | None = None,
+        settled: Callable[[Settlement], None] | None = None,
+        tracing: Tracing = AMBIENT,
+    ) -> None:
+        super().__init__(settler, store, lease_seconds=lease_seconds, tokens=tokens, settled=settled)
+        self._measures = measures
+        self._tracing = tracing
+
+    async def report(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+        """See ``Callbacks.report``. A health probe is none."""
+        if JOB_ID not in found:
+            return await super().report(path, found, body)
+        # not set back: a report has a task of its own, and who answers its errors belongs to it
+        logs.job_ids.set(functools.partial(log_ids, found))
+        if not self._tracing.is_on:
+            return await self._counted(path, found, body)
+        trace = JobHeaders.leniently(found).trace
+        with self._tracing.open("settle", kind="server", ids=log_ids(found), parent=trace) as span:
+            reply = await self._counted(path, found, body)
+            if reply.status != 200:
+                span.failed(f"answered {reply.status}")
+            return reply
+
+    async def _counted(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+        status = BROKEN.status
+        try:
+            reply = await super().report(path, found, body)
+            status = reply.status
+        except Refused as refused:
+            status = refused.reply.status
+            raise
+        except CONNECTION_LOST:
+            status = NO_DATABASE_STATUS
+            raise
+        finally:
+            self._measures.reported(status)
+        return reply
