@@ -39,6 +39,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._held = held
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
+        self._missed: dict[tuple[int, int], int] = {}
 
     async def run(self) -> None:
         """Renew until cancelled, whatever happens. A database that is away for less than two renewals costs nothing."""
@@ -61,9 +62,10 @@ class LeaseKeeper:
             return
         jobs = [(job.id, job.attempt) for job in held]
         kept = await self._store.renew(self._worker_id, jobs, lease_seconds=self._lease_seconds)
-        still_held = {(job.id, job.attempt) for job in self._held()}
+        self._missed = {job: self._missed.get(job, 0) + 1 for job in jobs if job[0] not in kept}
         for job in held:
-            if job.id not in kept and (job.id, job.attempt) in still_held:
+            # One that was settled at this very moment is missed once: the news of it is on its way.
+            if self._missed.get((job.id, job.attempt)) == 2:
                 ids = job.ids(self._worker_id)
                 self._log.warning("no longer held: settled elsewhere, or taken over after a lost lease", **ids)
 

@@ -186,7 +186,7 @@ class Worker:
 
     def _held(self) -> list[Job]:
         """The jobs whose locks are this worker's to keep."""
-        return [delivery.job for delivery in self._deliveries.values()]
+        return [delivery.job for delivery in self._deliveries.values() if not delivery.reported]
 
     def _take(self, job: Job) -> None:
         """Start a claimed job, or keep it until a slot is free."""

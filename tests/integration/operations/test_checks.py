@@ -181,7 +181,7 @@ async def test_a_gateway_with_nobody_behind(doctor: Doctor, serve: Serve, jobs: 
 
 async def test_a_function_of_another_make(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
     """It answers somehow, which is all that can be asked; it is not sent anything that it could take for a job."""
-    url = await serve(await answering(404))
+    url = await serve(answering(404))
     await jobs.add("greet")
     checks = await doctor.look(gateway_url=url)
     assert (checks["function greet"].verdict, checks["function greet"].found) == ("good", f"{url}/greet answers (404)")
