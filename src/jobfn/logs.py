@@ -56,6 +56,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_job,
+        _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -100,4 +101,14 @@ def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     if ids is not None:
         for name, value in ids().items():
             event.setdefault(name, value)
+    return event
+
+
+def _add_trace(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    opentelemetry = sys.modules.get("opentelemetry.trace")  # not there: nobody made a span
+    if opentelemetry is not None:
+        context = opentelemetry.get_current_span().get_span_context()
+        if context.is_valid:
+            event.setdefault("trace_id", f"{context.trace_id:032x}")
+            event.setdefault("span_id", f"{context.span_id:016x}")
     return event

@@ -10,7 +10,7 @@ import pytest
 from jobfn import JobContext, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.worker.settings import Part
-from observability_support import Lines, StartPath
+from observability_support import Lines, Spans, StartPath
 from support import TENANT, WORKER, Jobs, RecordingFunction, Serve, StartService
 
 LIBRARY = logging.getLogger("a.library")
@@ -148,6 +148,20 @@ async def test_by_hand_there_is_only_the_task(lines: Lines, serve: Serve) -> Non
     line = await lines.until("by a library")
     assert {field: line.get(field) for field in ids(0, "")} == dict.fromkeys(ids(0, "")) | {"task": "async"}
     assert set(await lines.until("afterwards")) == {"event", "level", "logger", "timestamp"}
+
+
+@pytest.mark.parametrize("name", ["async", "thread"])
+async def test_a_line_within_a_span_says_which(
+    name: str, jobs: Jobs, lines: Lines, spans: Spans, start_path: StartPath
+) -> None:
+    """Trace and span of the handler's run, so that one leads to the other."""
+    await start_path(asynchronous, in_a_thread)
+    await jobs.until_gone(await add(jobs, name))
+    context = (await spans.until(f"run {name}"))[f"run {name}"].context
+    assert context is not None
+    for event in ("by ctx.log", "by a library"):
+        line = await lines.until(event)
+        assert (line["trace_id"], line["span_id"]) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
 
 
 async def test_a_server_s_own_lines_have_the_same_form(lines: Lines, serve: Serve) -> None:
