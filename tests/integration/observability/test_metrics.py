@@ -1,6 +1,8 @@
 """Metrics: what a scrape says is what happened."""
 
 import asyncio
+import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -9,6 +11,9 @@ import pytest
 
 from jobfn import create_app, task
 from jobfn.database.depth import Depth, DepthReader
+from jobfn.database.migrate import migrate
+from jobfn.database.privileges import Grants
+from jobfn.database.statements import query
 from jobfn.function.settings import FunctionSettings
 from jobfn.hosting import bind
 from jobfn.worker.settings import Part
@@ -234,16 +239,23 @@ class Clock:
 
 
 @pytest.fixture
-async def reader(database: str) -> Any:
-    """A reader of the queue's depth, with its clock."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
-        clock = Clock()
-        yield DepthReader(pool, "app_jobs", is_platform=False, clock=clock), clock
+async def pool(database: str) -> AsyncIterator["asyncpg.Pool[Any]"]:
+    async with asyncpg.create_pool(database, min_size=1, max_size=1) as opened:
+        yield opened
 
 
-async def test_the_depth_of_the_queue(jobs: Jobs, reader: tuple[DepthReader, Clock]) -> None:
-    """Ready, delayed, running and failed jobs, each in its place, and the oldest ready one's age; then none."""
-    depth, clock = reader
+@pytest.mark.parametrize("is_platform", [False, True])
+async def test_the_depth_of_the_queue(
+    is_platform: bool,  # noqa: FBT001  - a column
+    jobs: Jobs,
+    pool: "asyncpg.Pool[Any]",
+) -> None:
+    """Ready, delayed, running and failed jobs, each in its place, and the oldest ready one's age; then none.
+
+    The platform's statement, which does without our columns, finds the same.
+    """
+    clock = Clock()
+    depth = DepthReader(pool, "app_jobs", is_platform=is_platform, clock=clock)
     await jobs.add("ready")
     await jobs.connection.execute("update app_jobs.jobs set run_at = now() - interval '1 minute'")
     await jobs.add("running", priority=-1)
@@ -260,9 +272,23 @@ async def test_the_depth_of_the_queue(jobs: Jobs, reader: tuple[DepthReader, Clo
     assert await depth.read() == Depth(0, 0, 0, 0, 0.0)
 
 
-async def test_a_count_that_takes_long_is_kept_for_long(reader: tuple[DepthReader, Clock], jobs: Jobs) -> None:
+async def test_a_worker_s_role_may_count(connection: "asyncpg.Connection[Any]") -> None:
+    """What --grant-worker gives is enough, and the statement reads no column beyond it."""
+    role = f"counter_{uuid.uuid4().hex[:12]}"
+    await connection.execute(f"create role {role}")
+    try:
+        await migrate(connection, "app_jobs", grants=Grants(work=(role,)))
+        await connection.execute(f"set role {role}")
+        row = await connection.fetchrow(query("queue_depth", "app_jobs"))
+        await connection.execute("reset role")
+        assert row is not None
+        assert Depth(**row) == Depth(0, 0, 0, 0, 0.0)
+    finally:
+        await connection.execute(f"reset role; drop owned by {role}; drop role {role}")
+
+
+async def test_a_count_that_takes_long_is_kept_for_long(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
     """Twenty times as long as it took: two seconds to count are good for forty."""
-    depth, clock = reader
 
     class Slow(Clock):
         """Two seconds go by with each look at it."""
@@ -272,7 +298,7 @@ async def test_a_count_that_takes_long_is_kept_for_long(reader: tuple[DepthReade
             return self.now
 
     slow = Slow()
-    depth._clock = slow  # noqa: SLF001  - the same reader, under another clock
+    depth = DepthReader(pool, "app_jobs", is_platform=False, clock=slow)
     first = await depth.read()
     assert first is not None
     await jobs.add("x")
@@ -282,7 +308,6 @@ async def test_a_count_that_takes_long_is_kept_for_long(reader: tuple[DepthReade
     again = await depth.read()
     assert again is not None
     assert again.ready == 1
-    del clock
 
 
 async def test_a_database_that_does_not_answer_is_down(start_path: StartPath, jobs: Jobs) -> None:
