@@ -13,13 +13,19 @@
 ``jobfn dev functions.py`` runs it. The way from a row to this handler is drawn in ``docs/architecture.md``.
 """
 
+from jobfn.client.adding import enqueue, enqueue_many
+from jobfn.client.waiting import JobResult
 from jobfn.errors import (
     ConfigurationError,
     DatabaseError,
+    EnqueueError,
+    InvalidPayload,
     JobfnError,
     LoadError,
+    NotEnded,
     PermanentError,
     RequestError,
+    ResultUnknown,
     RetryLater,
     TaskDefinitionError,
     TransportError,
@@ -34,17 +40,24 @@ __all__ = [
     "Backoff",
     "ConfigurationError",
     "DatabaseError",
+    "EnqueueError",
     "FunctionApp",
     "FunctionSettings",
+    "InvalidPayload",
     "JobContext",
+    "JobResult",
     "JobfnError",
     "LoadError",
+    "NotEnded",
     "PermanentError",
     "RequestError",
+    "ResultUnknown",
     "RetryLater",
     "Task",
     "TaskDefinitionError",
     "TransportError",
     "create_app",
+    "enqueue",
+    "enqueue_many",
     "task",
 ]

@@ -8,6 +8,9 @@
     │   ├── InvalidSchedule         a schedule that says no time, or an impossible one
     │   ├── LoadError               a functions file or module that cannot be loaded
     │   └── BlueprintError          a blueprint, or a trigger in it, that cannot work
+    ├── EnqueueError                a job that cannot be added as asked; nothing was sent
+    ├── ResultUnknown               how a job ended cannot be told
+    │   └── NotEnded                ... not yet: the time to wait for it is over
     ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
     ├── RetryLater                  a handler's word: not now, try this job again after so long
     ├── RequestError                a request's sender is at fault; carries the HTTP status
@@ -53,6 +56,18 @@ class LoadError(ConfigurationError):
 
 class BlueprintError(ConfigurationError):
     """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
+
+
+class EnqueueError(JobfnError):
+    """A job cannot be added as asked: an option, the payload or the connection is wrong. Nothing was sent."""
+
+
+class ResultUnknown(JobfnError):
+    """How a job ended, or what its handler returned, cannot be told. The text says why, and what would help."""
+
+
+class NotEnded(ResultUnknown, TimeoutError):
+    """The job had not ended within the time that was given. It is waited for no longer, and runs on."""
 
 
 class PermanentError(JobfnError):

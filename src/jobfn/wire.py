@@ -13,6 +13,8 @@ from typing import Final, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
+import pydantic_core
+
 from jobfn.errors import MalformedRequest
 from jobfn.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
@@ -39,6 +41,14 @@ ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMP
 
 #: ``app_jobs.jobs`` holds at most this many characters of a task identifier.
 MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126
+
+#: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
+MAX_RESULT_BYTES: Final = 64 * 1024
+TOO_LARGE: Final = (
+    f"its result is larger than the {MAX_RESULT_BYTES // 1024} KiB that are kept: store it, and return where"
+)
+#: Nothing is kept for longer: ten years.
+MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
 
 _ABSENT: Final = frozenset({"", "null", "undefined"})
 _MAX_BIGINT: Final = 2**63 - 1
@@ -200,6 +210,49 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptResult:
+    """What a handler returned, on its way to where it is kept: three more fields of a report, jobfn's own.
+
+    Attributes:
+        keep_seconds: For how long it is to be kept.
+        result: JSON text, at most ``MAX_RESULT_BYTES``; None where there is a problem.
+        problem: Why the result itself is not there.
+    """
+
+    keep_seconds: float
+    result: str | None = None
+    problem: str | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> "KeptResult | None":
+        """What a report's body says of it; None: nothing. A body that cannot be read says nothing."""
+        if b'"keepResultSeconds"' not in body:
+            return None
+        try:
+            content = pydantic_core.from_json(body, allow_inf_nan=False)
+        except ValueError:
+            return None
+        seconds = _seconds_to_wait(content.get("keepResultSeconds")) if isinstance(content, dict) else None
+        if not seconds:
+            return None
+        seconds = min(seconds, MAX_KEEP_SECONDS)
+        problem = content.get("resultProblem")
+        if isinstance(problem, str):
+            return cls(seconds, problem=problem.replace("\0", "")[:1000])
+        text = json.dumps(content.get("result"), ensure_ascii=True)
+        if len(text) > MAX_RESULT_BYTES:
+            return cls(seconds, problem=TOO_LARGE)
+        return cls(seconds, result=text)
+
+    def fields(self) -> bytes:
+        """The fields as they stand in a report's body, after others."""
+        said = f', "keepResultSeconds": {self.keep_seconds:g}'
+        if self.problem is not None:
+            return f'{said}, "resultProblem": {json.dumps(self.problem)}'.encode("ascii")
+        return f'{said}, "result": {self.result}'.encode()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One delivery's outcome as it is told to the callback server (contract, section 2).
 
@@ -208,12 +261,14 @@ class Report:
         error: Why it failed; None on success.
         permanent: See ``Failure``.
         retry_after_seconds: See ``Failure``.
+        kept: What the handler returned, where the task keeps it.
     """
 
     status: Literal["success", "error"]
     error: str | None = None
     permanent: bool = False
     retry_after_seconds: float | None = None
+    kept: KeptResult | None = None
 
     @classmethod
     def failure(cls, failure: Failure) -> "Report":
@@ -226,7 +281,8 @@ class Report:
         if self.error is not None:
             failure = Failure(self.error, self.permanent, self.retry_after_seconds)
             content |= {"error": self.error} | failure.fields()
-        return json.dumps(content).encode("ascii")
+        body = json.dumps(content).encode("ascii")
+        return body if self.kept is None else body[:-1] + self.kept.fields() + b"}"
 
     def headers(self, echo: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The request headers: the delivery's own, echoed, and ``X-Job-Error`` on failure only."""

@@ -17,13 +17,17 @@ class BatchStore:
         pool: Connections.
         schema: The jobs schema's name.
         on_ending: Told of each settlement that changed its job.
+        keeps_results: Whether the schema has what keeps results (migration 0012).
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnding = unheard) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnding = unheard, keeps_results: bool = True
+    ) -> None:
         self._pool = pool
         self._on_ending = on_ending
         self._claim = query("claim_jobs", schema)
         self._settle = query("settle_jobs", schema)
+        self._settle_and_keep = query("settle_and_keep", schema) if keeps_results else None
         self._renew = query("renew_leases", schema)
         self._beat = query("note_progress", schema)
         self._accepted = query("note_accepted", schema)
@@ -48,15 +52,24 @@ class BatchStore:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""
-        rows = await self._pool.fetch(
-            self._settle,
+        columns: list[list[Any]] = [
             [settlement.worker_id for settlement in settlements],
             [settlement.job_id for settlement in settlements],
             [settlement.attempt for settlement in settlements],
             [settlement.outcome.value for settlement in settlements],
             [None if settlement.error is None else storable(settlement.error) for settlement in settlements],
             [settlement.delay for settlement in settlements],
-        )
+        ]
+        kept = [settlement.kept for settlement in settlements]
+        if self._settle_and_keep is None or not any(kept):
+            rows = await self._pool.fetch(self._settle, *columns)
+        else:
+            columns += [
+                [each.result if each is not None else None for each in kept],
+                [each.problem if each is not None else None for each in kept],
+                [each.keep_seconds if each is not None else None for each in kept],
+            ]
+            rows = await self._pool.fetch(self._settle_and_keep, *columns)
         by_id = {settlement.job_id: settlement for settlement in settlements}
         for row in rows:
             self._on_ending(Ending.of(by_id[row["id"]], row))

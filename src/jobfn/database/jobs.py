@@ -52,7 +52,7 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnd
         raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
     features = await pool.fetchrow(query("features", schema), schema)
     if features is not None and features["batches"]:
-        return BatchStore(pool, schema, on_ending=on_ending)
+        return BatchStore(pool, schema, on_ending=on_ending, keeps_results=features["results"])
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
     return SingleStore(

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import asyncpg
 
 from jobfn.trace_context import TraceContext
+from jobfn.wire import KeptResult
 
 #: A lock older than this counts as forgotten (contract, section 3).
 JOB_EXPIRY = timedelta(hours=4)
@@ -95,6 +96,7 @@ class Settlement:
         delay_seconds: When it is to run again, from now; None: after the contract's backoff.
         given_back: Not an end at all: unlocked as if it had not been claimed.
         reported: Whether the function itself said so, and not its response.
+        kept: What its handler returned, where that is to be kept.
     """
 
     worker_id: str
@@ -105,6 +107,7 @@ class Settlement:
     delay_seconds: float | None = None
     given_back: bool = False
     reported: bool = False
+    kept: KeptResult | None = None
 
     @property
     def outcome(self) -> Outcome:

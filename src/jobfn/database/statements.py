@@ -8,27 +8,12 @@ import functools
 import re
 from importlib import resources
 
-from jobfn.errors import ConfigurationError
+from jobfn.identifiers import quote_identifier
+
+__all__ = ["migrations", "query", "quote_identifier", "render"]
 
 _PACKAGE = resources.files("jobfn.database")
 _MIGRATION = re.compile(r"(?P<version>\d{4})_(?P<name>\w+)\.sql")
-
-
-def quote_identifier(name: str, *, what: str = "schema") -> str:
-    """A name as SQL reads it, whatever characters it holds.
-
-    Args:
-        name: The name.
-        what: Of what, for the error: ``schema`` or ``role``.
-
-    Raises:
-        ConfigurationError: PostgreSQL has no such names: empty, over 63 bytes, holding a NUL, or no text.
-    """
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 63 or re.search("[\0\ud800-\udfff]", name):
-        if what == "schema":
-            raise ConfigurationError(f"JOBS_SCHEMA={name!r} is no schema name: use 1 to 63 bytes, such as app_jobs")
-        raise ConfigurationError(f"{name!r} is no {what}'s name: use 1 to 63 bytes")
-    return '"' + name.replace('"', '""') + '"'
 
 
 @functools.cache

@@ -62,7 +62,7 @@ class Executor:
                     result = await self._threads.run(task.handler, *arguments)
         except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
             return self._failed(task, context, error, timed_out=limit.expired())
-        ended = outcome.succeeded(result)
+        ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
         if ended.problem is not None:
             context.log.error(ended.problem)
         return ended

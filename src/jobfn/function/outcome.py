@@ -13,7 +13,7 @@ import pydantic_core
 from jobfn.errors import RequestError
 from jobfn.function.mismatch import summary
 from jobfn.function.retries import AS_EVER, Verdict
-from jobfn.wire import Failure, Report
+from jobfn.wire import MAX_RESULT_BYTES, TOO_LARGE, Failure, KeptResult, Report
 
 SUCCESS = Report("success")
 #: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
@@ -42,11 +42,17 @@ class Outcome:
     retry_after_seconds: int | None = None
 
 
-def succeeded(result: Any) -> Outcome:
+def succeeded(result: Any, *, keep_seconds: float | None = None) -> Outcome:
     """The handler returned. A result that JSON cannot hold is logged and answered as ``null``.
 
     It does not fail the job: the work is done, and a failed job would do it again.
+
+    Args:
+        result: What it returned.
+        keep_seconds: For how long the result is to be kept; None: not at all.
     """
+    if keep_seconds is not None:
+        return _kept(succeeded(result), keep_seconds)
     if result is None:
         return Outcome(200, _NULL, SUCCESS)
     try:
@@ -55,6 +61,16 @@ def succeeded(result: Any) -> Outcome:
         kind = type(result).__name__
         reason = f"the result, a {kind}, cannot be written as JSON; null was answered: {message_of(error)}"
         return Outcome(200, _NULL, SUCCESS, problem=reason)
+
+
+def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
+    if ended.problem is not None:
+        kept = KeptResult(keep_seconds, problem="its result cannot be written as JSON; the function's log has why")
+    elif len(ended.body) > MAX_RESULT_BYTES:
+        kept = KeptResult(keep_seconds, problem=TOO_LARGE)
+    else:
+        kept = KeptResult(keep_seconds, ended.body.decode())
+    return replace(ended, report=replace(SUCCESS, kept=kept))
 
 
 def accepted() -> Outcome:

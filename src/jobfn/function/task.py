@@ -8,6 +8,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -16,12 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from jobfn.errors import InvalidPayload, MalformedRequest, TaskDefinitionError
+from jobfn.function.enqueueing import Enqueueing
 from jobfn.function.mismatch import names_in, refusal
 from jobfn.function.retries import Backoff, Retries
 from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import location_of, read_signature, refuse
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
+#: For how long a result is kept, unless told otherwise.
+KEEP_RESULT = timedelta(days=1)
 #: No word of the task's own: the contract decides.
 CONTRACT = Retries()
 
@@ -29,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Task(Generic[P, R]):
+class Task(Enqueueing, Generic[P, R]):
     """A named handler. Calling it calls the plain function that it decorates.
 
     Args:
@@ -40,6 +44,7 @@ class Task(Generic[P, R]):
         retries: When a failed job is tried again.
         schedule: When a job of it is made again and again: see ``task``.
         tz: The schedule's time zone.
+        keep_result: Whether, or for how long, what it returns is kept: see ``task``.
         names: Names that the payload's annotation may use beside the handler's module.
 
     Attributes:
@@ -48,6 +53,7 @@ class Task(Generic[P, R]):
         timeout: As given.
         background: As given.
         retries: As given.
+        keep_seconds: For how long what it returns is kept; None: not at all.
         schedule_info: The schedule as ``scheduled_jobs.schedule_info`` holds it; None for no schedule.
         takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
         takes_context: Whether the handler wants a ``JobContext``.
@@ -70,6 +76,7 @@ class Task(Generic[P, R]):
         retries: Retries = CONTRACT,
         schedule: str | Mapping[str, Any] | None = None,
         tz: str | None = None,
+        keep_result: bool | timedelta = False,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(handler, Task):  # two identifiers for one handler
@@ -81,6 +88,7 @@ class Task(Generic[P, R]):
         self.background = background
         self.retries = retries
         self.location = location_of(handler)
+        self.keep_seconds = _keep_seconds(handler, keep_result)
         _check_identifier(handler, identifier)
         _check_timeout(handler, timeout)
         _check_retries(handler, retries)
@@ -140,6 +148,7 @@ def task(
     backoff: Backoff | None = None,
     schedule: str | Mapping[str, Any] | None = None,
     tz: str | None = None,
+    keep_result: bool | timedelta = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Register nothing, decorate a handler: ``@task("process_invoice")``.
 
@@ -165,6 +174,8 @@ def task(
             ``jobfn schedules sync`` brought it into the database; ``jobfn dev`` does that by itself. Default None:
             no schedule.
         tz: The time zone of ``schedule``, such as ``"Europe/Paris"``. Default None: UTC.
+        keep_result: Keep what the handler returns, for who waits (``await job.result()``): True for a day, or for how
+            long. At most 64 KiB of JSON; it travels with the report, and needs jobfn's own schema and callback server.
 
     Returns:
         A decorator that makes a ``Task``. The task can be called like the function it decorates.
@@ -188,6 +199,7 @@ def task(
             retries=retries,
             schedule=schedule,
             tz=tz,
+            keep_result=keep_result,
             names=names,
         )
 
@@ -229,6 +241,15 @@ def _check_timeout(handler: object, timeout: object) -> None:
     number = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else math.nan
     if not 0 < number < math.inf:
         refuse(handler, f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
+
+
+def _keep_seconds(handler: object, keep_result: object) -> float | None:
+    if isinstance(keep_result, bool):
+        return KEEP_RESULT.total_seconds() if keep_result else None
+    seconds = keep_result.total_seconds() if isinstance(keep_result, timedelta) else 0.0
+    if seconds <= 0:
+        refuse(handler, f"keep_result={keep_result!r} must be True, False, or a timedelta above 0")
+    return seconds
 
 
 def _check_retries(handler: object, retries: Retries) -> None:

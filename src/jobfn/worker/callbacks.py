@@ -23,6 +23,7 @@ from jobfn.wire import (
     WORKER_ID,
     Failure,
     JobHeaders,
+    KeptResult,
 )
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens
@@ -110,6 +111,8 @@ class Callbacks:
                 permanent=failure.permanent,
                 delay_seconds=failure.retry_after_seconds,
             )
+        else:
+            settlement = replace(settlement, kept=KeptResult.read(body))
         if not await self._settler.settle(settlement):
             return TOO_LATE
         if self._settled is not None:

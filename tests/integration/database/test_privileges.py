@@ -18,11 +18,12 @@ from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
 from support import LOOPBACK, WORKER, Command, Jobs, RecordingFunction, eventually
 
-ENQUEUER_CALLS = frozenset({"add_job", "add_scheduled_job"})
+ENQUEUER_CALLS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
     {
         *("claim_jobs", "renew_leases", "note_progress", "note_accepted"),
         *("bury_expired_jobs", "settle_held_jobs"),
+        "settle_and_keep",
         *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_days", "sweep_history", "note_worker", "forget_worker"),
@@ -32,6 +33,7 @@ WORKER_CALLS = frozenset(
 OWNERS_CALLS = frozenset(
     {
         *("insert_job", "insert_scheduled_job", "session_claim", "is_tenant", "lock_unheld_jobs"),
+        "job_result",
         *(
             "ready_jobs",
             "ready_queues",

@@ -9,6 +9,7 @@ grant execute on function
     @schema@.note_accepted,
     @schema@.bury_expired_jobs,
     @schema@.settle_held_jobs,
+    @schema@.settle_and_keep,
     @schema@.get_job,
     @schema@.complete_job,
     @schema@.fail_job,
