@@ -25,8 +25,8 @@ _MISSING = {
 #: What a role may not do.
 _FORBIDDEN = {
     "add_job": "this role may not add jobs in schema {schema}: `jobfn db migrate --grant-enqueue ROLE` lets it",
-    "job_result": "this role may not wait for jobs in schema {schema}: grant usage on the schema and execute on function "
-    "{schema}.job_result(bigint) to it; it can then read any job's result",
+    "job_result": "this role may not wait for jobs in schema {schema}: grant it usage on the schema and execute on "
+    "function {schema}.job_result(bigint); it can then read any job's result",
 }
 
 

@@ -194,6 +194,11 @@ class FunctionApp(Starlette):
         self._measures.ended(identifier if identifier in self.tasks else None, ended)
         return ended
 
+    def report_through(self, transport: Transport) -> None:
+        """Let another transport carry the reports, before any delivery: for tests of an app that is made already."""
+        self._transport = transport
+        self._reporter.through(transport)
+
     async def _index(self, _request: Request) -> Response:
         tasks = [
             {"identifier": task.identifier, "description": _first_line(task), "payload": task.payload_schema()}

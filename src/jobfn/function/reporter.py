@@ -68,6 +68,11 @@ class Reporter:
             return self._report_seconds
         return headers.lease_seconds or _USUAL_LEASE_SECONDS
 
+    def through(self, transport: Transport) -> None:
+        """Let another transport carry what is sent from now on."""
+        self._transport = transport
+        self._together = ReportsTogether(transport, try_seconds=_TRY_SECONDS)
+
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report, if it can be: without worker, job and callback URL there is none to send.
 

@@ -174,7 +174,7 @@ async def test_a_role_without_the_right_is_told_the_command(
         with pytest.raises(SchemaError, match="grant-enqueue ROLE"):
             await enqueue_many(stranger, "x", [{}])
         job = await enqueue(connection, "x")
-        with pytest.raises(SchemaError, match=r"app_jobs.job_result\(bigint\) to it"):
+        with pytest.raises(SchemaError, match=r"app_jobs.job_result\(bigint\)"):
             await job.result(timeout=1, on=stranger)
     finally:
         await stranger.execute("reset role")
