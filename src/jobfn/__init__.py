@@ -32,6 +32,7 @@ from jobfn.errors import (
 )
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.context import JobContext
+from jobfn.function.resources import Resource
 from jobfn.function.retries import Backoff
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task, task
@@ -51,6 +52,7 @@ __all__ = [
     "NotEnded",
     "PermanentError",
     "RequestError",
+    "Resource",
     "ResultUnknown",
     "RetryLater",
     "Task",

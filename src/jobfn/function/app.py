@@ -6,7 +6,7 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import METRICS, Deliveries, path_of
-from jobfn.function.execution import AnyTask
+from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
 from jobfn.function.measures import FunctionMeasures
 from jobfn.function.observing import Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
+from jobfn.function.resources import Resource, Resources
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
 from jobfn.metrics.text import scrape
@@ -42,6 +43,8 @@ def create_app(
     module: ModuleType | None = None,
     *,
     tasks: Iterable[AnyTask] = (),
+    resources: Mapping[str, Resource | Callable[..., Any]] | None = None,
+    task_middleware: Sequence[TaskMiddleware] = (),
     middleware: Sequence[Middleware] = (),
     lifespan: "Lifespan[FunctionApp] | None" = None,
     settings: FunctionSettings | None = None,
@@ -53,6 +56,10 @@ def create_app(
     Args:
         module: Every ``Task`` among its attributes is registered.
         tasks: Tasks to register, beside or instead of a module's.
+        resources: What handlers may ask for by a parameter's name, beside payload and context: a factory, or a
+            ``Resource``. Made when the app starts, closed when it stops.
+        task_middleware: ``async def around(ctx, call_next)``, wrapped around every handler, inside its timeout, the
+            first one outermost. It returns ``await call_next()``, the handler's result, or another one, or raises.
         middleware: Starlette middleware around everything the app answers.
         lifespan: A Starlette lifespan, run inside the app's own.
         settings: Default: from the environment.
@@ -65,12 +72,15 @@ def create_app(
         ``FunctionApp.running``.
 
     Raises:
-        TaskDefinitionError: Two tasks share one identifier, or there is no task; names file and line.
+        TaskDefinitionError: Two tasks share one identifier, there is no task, or one needs a resource that there is
+            not; names file and line.
         ConfigurationError: A setting in the environment is malformed.
     """
     registered = _register([*(tasks_of(module) if module is not None else ()), *tasks])
     return FunctionApp(
         registered,
+        resources=resources or {},
+        task_middleware=task_middleware,
         middleware=middleware,
         lifespan=lifespan,
         settings=settings or FunctionSettings.from_environ(os.environ),
@@ -114,6 +124,8 @@ class FunctionApp(Starlette):
         self,
         tasks: dict[str, AnyTask],
         *,
+        resources: Mapping[str, Resource | Callable[..., Any]],
+        task_middleware: Sequence[TaskMiddleware],
         middleware: Sequence[Middleware],
         lifespan: "Lifespan[FunctionApp] | None",
         settings: FunctionSettings,
@@ -133,7 +145,15 @@ class FunctionApp(Starlette):
             tracing=tracing,
         )
         observer = Observer(self._measures, tracing)
-        self._deliveries = Deliveries(tasks, settings=settings, reporter=self._reporter, observer=observer)
+        self._resources = Resources(resources)
+        for task in tasks.values():
+            self._resources.check(task.location, task.needs)
+        executor = Executor(
+            threads=settings.threads, observer=observer, resources=self._resources, middleware=task_middleware
+        )
+        self._deliveries = Deliveries(
+            tasks, settings=settings, reporter=self._reporter, observer=observer, executor=executor
+        )
         self._inner_lifespan = lifespan
         self.router = _DeliveryRouter(
             [
@@ -216,6 +236,8 @@ class FunctionApp(Starlette):
             stack.push_async_callback(self._transport.aclose)
             stack.callback(self._deliveries.close)
             stack.push_async_callback(self._reporter.drain, seconds=STOPPING_SECONDS)
+            stack.push_async_callback(self._resources.close)
+            await self._resources.open(need for task in self.tasks.values() for need in task.needs)
             state = None
             if self._inner_lifespan is not None:
                 state = await stack.enter_async_context(self._inner_lifespan(self))

@@ -53,13 +53,20 @@ class Deliveries:
         settings: How.
         reporter: Tells how deliveries ended.
         observer: Sees them, for logs, metrics and traces.
+        executor: Runs the handlers; closed with this.
 
     Attributes:
         pages: The paths that GET answers.
     """
 
     def __init__(
-        self, tasks: Mapping[str, AnyTask], *, settings: FunctionSettings, reporter: Reporter, observer: Observer
+        self,
+        tasks: Mapping[str, AnyTask],
+        *,
+        settings: FunctionSettings,
+        reporter: Reporter,
+        observer: Observer,
+        executor: Executor,
     ) -> None:
         self._tasks = tasks
         self._observer = observer
@@ -67,7 +74,7 @@ class Deliveries:
         self._only = next(iter(tasks.values())) if len(tasks) == 1 else None
         self._settings = settings
         self._reporter = reporter
-        self._executor = Executor(threads=settings.threads, observer=observer)
+        self._executor = executor
         self._background = Background(reporter, limit=settings.background_jobs)
         self._running: set[asyncio.Task[Any]] = set()
 

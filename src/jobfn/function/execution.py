@@ -5,8 +5,10 @@ Whatever a handler does, it ends as a value.
 """
 
 import asyncio
+import contextlib
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from jobfn import logs
@@ -15,11 +17,14 @@ from jobfn.function import outcome
 from jobfn.function.context import JobContext
 from jobfn.function.observing import Observer
 from jobfn.function.outcome import Outcome
+from jobfn.function.resources import Resources
 from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
 from jobfn.function.task import Task
 from jobfn.function.threads import HandlerThreads, NeverStarted
 
 AnyTask = Task[..., Any]
+#: ``async def middleware(ctx, call_next)``: awaits ``call_next()``, which gives the handler's result, and returns it.
+TaskMiddleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Executor:
@@ -28,11 +33,22 @@ class Executor:
     Args:
         threads: How many sync handlers run at once.
         observer: Sees each run, for metrics and traces.
+        resources: What handlers get beside payload and context. Default: none by name.
+        middleware: Wrapped around every handler, the first one outermost.
     """
 
-    def __init__(self, *, threads: int, observer: Observer) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        observer: Observer,
+        resources: Resources | None = None,
+        middleware: Sequence[TaskMiddleware] = (),
+    ) -> None:
         self._observer = observer
         self._threads = HandlerThreads(threads)
+        self._resources = resources or Resources({})
+        self._middleware = tuple(middleware)
 
     def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | Outcome":
         """The payload that a body holds; an ``Outcome`` where it holds none that fits."""
@@ -52,20 +68,41 @@ class Executor:
             return ended
 
     async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
-        arguments = (payload, context) if task.takes_context else (payload,)
         limit = asyncio.timeout(task.timeout)
         try:
             async with limit:
-                if task.is_async:
-                    result = await task.handler(*arguments)
+                if task.needs or self._middleware:
+                    result = await self._surrounded(task, payload, context)
                 else:
-                    result = await self._threads.run(task.handler, *arguments)
+                    result = await self._call(task, payload, context)
         except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
             return self._failed(task, context, error, timed_out=limit.expired())
         ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
         if ended.problem is not None:
             context.log.error(ended.problem)
         return ended
+
+    async def _surrounded(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
+        """Call the handler with its resources, inside the middleware."""
+
+        async def handle() -> Any:
+            async with contextlib.AsyncExitStack() as stack:
+                resources = await self._resources.provide(task.needs, context, stack)
+                return await self._call(task, payload, context, resources)
+
+        call: Callable[[], Awaitable[Any]] = handle
+        for middleware in reversed(self._middleware):
+            call = functools.partial(middleware, context, call)
+        return await call()
+
+    async def _call(
+        self, task: AnyTask, payload: Any, context: JobContext, resources: Mapping[str, Any] | None = None
+    ) -> Any:
+        arguments = (payload, context) if task.takes_context else (payload,)
+        handler = functools.partial(task.handler, **resources) if resources else task.handler
+        if task.is_async:
+            return await handler(*arguments)
+        return await self._threads.run(handler, *arguments)
 
     def close(self) -> None:
         """Let the threads go."""

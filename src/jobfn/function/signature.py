@@ -17,10 +17,13 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
+from jobfn.function.resources import Need, Resource
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CONTEXT_NAMES = frozenset({"ctx", "context"})
+#: What a parameter can be, beside a resource.
+_CONTEXT, _UNKNOWN = "context", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,13 @@ class Signature:
         payload: Validates the payload; None for a handler that takes none.
         takes_context: Whether the handler wants a ``JobContext``.
         is_async: Whether calling it makes a coroutine.
+        needs: The parameters after payload and context that are resources, given by name.
     """
 
     payload: "TypeAdapter[Any] | None"
     takes_context: bool
     is_async: bool
+    needs: tuple[Need, ...] = ()
 
 
 def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
@@ -54,11 +59,15 @@ def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Sig
     kinds = (handler, getattr(handler, "__call__", None))  # noqa: B004  - an object may have an async __call__
     if any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
         refuse(handler, "a handler returns its result; one that yields cannot be a task")
-    payload, takes_context = _parameters(handler)
+    payload, takes_context, needs = _parameters(handler, names)
+    annotation = _annotation(handler, payload, names)
+    if annotation is JobContext:
+        refuse(handler, f"the payload comes first, then the context: handler(payload, {payload.name})")
     return Signature(
-        payload=_adapter(handler, payload, _annotation(handler, payload, names)),
+        payload=_adapter(handler, payload, annotation),
         takes_context=takes_context,
         is_async=any(inspect.iscoroutinefunction(kind) for kind in kinds),
+        needs=needs,
     )
 
 
@@ -84,31 +93,66 @@ def _function_of(handler: object) -> object:
     return getattr(type(function), "__call__", function)  # noqa: B004  - the attribute itself is wanted
 
 
-def _parameters(handler: Callable[..., Any]) -> tuple[inspect.Parameter, bool]:
-    """The payload's parameter, and whether a context comes after it."""
+def _parameters(
+    handler: Callable[..., Any], names: Mapping[str, Any]
+) -> tuple[inspect.Parameter, bool, tuple[Need, ...]]:
+    """The payload's parameter, whether a context comes after it, and the resources that the handler needs."""
     try:
         parameters = list(_signature(handler).parameters.values())
     except (TypeError, ValueError):
         refuse(handler, f"@task decorates a function whose signature Python can read, not {handler!r}")
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-    needed = [
-        parameter
-        for parameter in parameters
-        if parameter not in positional[:2]
-        and parameter.kind not in _VARIADIC
-        and parameter.default is inspect.Parameter.empty
-    ]
-    if not positional or needed:
-        found = str(inspect.Signature(parameters))
+    payload = positional[0] if positional else None
+    others = [each for each in parameters if each is not payload and each.kind not in _VARIADIC]
+    found = {each.name: _need(handler, each, names, is_second=each in positional[1:2]) for each in others}
+    unknown = [each for each in others if found[each.name] is _UNKNOWN]
+    if payload is None or unknown:
         refuse(
             handler,
-            f"a handler is called as handler(payload) or handler(payload, ctx), this one takes {found}"
-            + ("" if parameters else "; without a payload write handler(payload: None)"),
+            "a handler is called as handler(payload) or handler(payload, ctx), this one takes "
+            f"{inspect.Signature(parameters)}"
+            + ("" if parameters else "; without a payload write handler(payload: None)")
+            + ("; what comes after them is a resource, which has an annotation" if payload is not None else ""),
         )
-    takes_context = len(positional) > 1 and (
-        positional[1].default is inspect.Parameter.empty or positional[1].name in _CONTEXT_NAMES
-    )
-    return positional[0], takes_context
+    needs = tuple(need for need in found.values() if isinstance(need, Need))
+    for each in others:
+        if isinstance(found[each.name], Need) and each.kind is inspect.Parameter.POSITIONAL_ONLY:
+            refuse(handler, f"{each.name!r} is a resource, and those are given by name: put it after the /")
+    return payload, _CONTEXT in found.values(), needs
+
+
+def _need(
+    handler: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any], *, is_second: bool
+) -> Need | str | None:
+    """What a parameter after the payload is: a resource, the context, left to its default (None), or unknown."""
+    is_annotated = parameter.annotation is not inspect.Parameter.empty
+    is_required = parameter.default is inspect.Parameter.empty
+    may_be_context = is_second and (is_required or parameter.name in _CONTEXT_NAMES)
+    if may_be_context and (not is_annotated or parameter.name in _CONTEXT_NAMES):
+        return _CONTEXT
+    otherwise = _UNKNOWN if is_required else None
+    if not is_annotated:
+        return otherwise
+    try:
+        annotation = _annotation(handler, parameter, names)
+    except TaskDefinitionError:  # imported for type checkers only, perhaps
+        if is_required and not may_be_context:
+            raise
+        return _CONTEXT if may_be_context else otherwise
+    marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Resource)]
+    if not marks and may_be_context and _may_be_context(annotation):
+        return _CONTEXT
+    return Need(parameter.name, marks[-1] if marks else None) if marks or is_required else None
+
+
+def _may_be_context(annotation: Any) -> bool:
+    """Whether a context fits an annotation, as far as can be told; where it cannot be told, it does."""
+    if not inspect.isclass(annotation):
+        return True
+    try:
+        return issubclass(annotation, JobContext) or issubclass(JobContext, annotation)
+    except TypeError:  # a protocol that cannot be asked
+        return True
 
 
 def _signature(handler: Callable[..., Any]) -> inspect.Signature:
@@ -139,8 +183,6 @@ def _annotation(handler: Callable[..., Any], payload: inspect.Parameter, names: 
             f"the annotation of {payload.name!r}, {payload.annotation!r}, cannot be read: "
             f"{type(error).__name__}: {_first_line(error)}",
         )
-    if found is JobContext:
-        refuse(handler, f"the payload comes first, then the context: handler(payload, {payload.name})")
     return found
 
 

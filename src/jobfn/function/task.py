@@ -58,6 +58,7 @@ class Task(Enqueueing, Generic[P, R]):
         takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
         takes_context: Whether the handler wants a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
+        needs: The resources that the handler is called with, by the parameters' names.
         location: ``file:line`` of the handler.
 
     Raises:
@@ -101,6 +102,7 @@ class Task(Enqueueing, Generic[P, R]):
         self.takes_payload = signature.payload is not None
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
+        self.needs = signature.needs
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the handler as the plain function it is: no validation, no report."""
@@ -152,7 +154,8 @@ def task(
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Register nothing, decorate a handler: ``@task("process_invoice")``.
 
-    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async. The payload's annotation
+    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async; parameters after these are
+    resources (``resources.py``). The payload's annotation
     decides the validation: a pydantic model, a dataclass, a TypedDict, ``dict``, ``list``, any type pydantic
     knows, or ``None`` for no payload; without one it is a ``dict``.
 
