@@ -9,6 +9,7 @@
     │   ├── LoadError               a functions file or module that cannot be loaded
     │   └── BlueprintError          a blueprint, or a trigger in it, that cannot work
     ├── EnqueueError                a job that cannot be added as asked; nothing was sent
+    ├── GraphQLError                a GraphQL endpoint answered with errors, or not at all
     ├── ResultUnknown               how a job ended cannot be told
     │   └── NotEnded                ... not yet: the time to wait for it is over
     ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
@@ -32,6 +33,7 @@ logged. Read next: ``wire.py``, the words these errors are about.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
 class JobfnError(Exception):
@@ -60,6 +62,19 @@ class BlueprintError(ConfigurationError):
 
 class EnqueueError(JobfnError):
     """A job cannot be added as asked: an option, the payload or the connection is wrong. Nothing was sent."""
+
+
+class GraphQLError(JobfnError):
+    """A GraphQL endpoint answered with errors, or not at all.
+
+    Args:
+        message: What happened, with the endpoint.
+        errors: The errors as the endpoint told them; empty where it did not answer.
+    """
+
+    def __init__(self, message: str, *, errors: Sequence[dict[str, Any]] | None = None) -> None:
+        super().__init__(message)
+        self.errors = list(errors or ())
 
 
 class ResultUnknown(JobfnError):

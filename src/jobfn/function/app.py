@@ -235,6 +235,7 @@ class FunctionApp(Starlette):
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._transport.aclose)
             stack.callback(self._deliveries.close)
+            stack.push_async_callback(self._deliveries.disconnect)
             stack.push_async_callback(self._reporter.drain, seconds=STOPPING_SECONDS)
             stack.push_async_callback(self._resources.close)
             await self._resources.open(need for task in self.tasks.values() for need in task.needs)

@@ -3,13 +3,16 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobfn.wire import JobHeaders
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+    from jobfn.function.database import DatabasePool, JobDatabase
+    from jobfn.function.graphql import GraphQL
 
 
 #: What a progress note may be long.
@@ -57,6 +60,8 @@ class JobContext:
     progress_told: "Progress | None" = field(default=None, init=False, repr=False, compare=False)
     lost: bool = field(default=False, init=False, repr=False, compare=False)
     _beat: "Callable[[Progress], Awaitable[object]] | None" = field(default=None, init=False, repr=False, compare=False)
+    _pool: "DatabasePool | None" = field(default=None, init=False, repr=False, compare=False)
+    _opened: "dict[str, Any]" = field(default_factory=dict, init=False, repr=False, compare=False)
     _log: "FilteringBoundLogger | None" = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -80,6 +85,63 @@ class JobContext:
 
             self._log = logs.get_logger("jobfn.task").bind(**self.ids())
         return self._log
+
+    @property
+    def graphql(self) -> "GraphQL":
+        """The tenant's GraphQL endpoint: ``await ctx.graphql.execute("query ...", {...})``. See ``graphql.py``.
+
+        Raises:
+            ConfigurationError: ``GRAPHQL_URL`` is not set.
+        """
+        from jobfn.function.graphql import graphql_of  # noqa: PLC0415  - only who asks pays for it
+
+        if "graphql" not in self._opened:
+            self._opened["graphql"] = graphql_of(self.env, self.database_id)
+        found: GraphQL = self._opened["graphql"]
+        return found
+
+    @property
+    def meta(self) -> "GraphQL":
+        """The GraphQL endpoint of the platform's own data. See ``graphql.py``.
+
+        Raises:
+            ConfigurationError: Neither ``META_GRAPHQL_URL`` nor ``GRAPHQL_URL`` is set.
+        """
+        from jobfn.function.graphql import meta_of  # noqa: PLC0415  - as above
+
+        if "meta" not in self._opened:
+            self._opened["meta"] = meta_of(self.env)
+        found: GraphQL = self._opened["meta"]
+        return found
+
+    @property
+    def db(self) -> "JobDatabase":
+        """PostgreSQL as the job's tenant and actor see it: ``await ctx.db.fetch("...")``. See ``database.py``."""
+        from jobfn.function.database import DatabasePool, JobDatabase  # noqa: PLC0415  - as above
+
+        if "db" not in self._opened:
+            pool = self._pool
+            if pool is None:  # built by hand: the connection is its own, and closed with it
+                pool = self._pool = DatabasePool()
+                self._opened["pool"] = pool
+            self._opened["db"] = JobDatabase(pool, self.env, database_id=self.database_id, actor_id=self.actor_id)
+        found: JobDatabase = self._opened["db"]
+        return found
+
+    async def aclose(self) -> None:
+        """Give back and close what the handler has opened by ``graphql``, ``meta`` and ``db``. The app does it."""
+        opened, self._opened = self._opened, {}
+        for each in reversed(opened.values()):
+            await each.aclose()
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether there is anything to close."""
+        return bool(self._opened)
+
+    def connect_through(self, pool: "DatabasePool") -> None:
+        """Where ``db`` takes its connections from. For the app."""
+        self._pool = pool
 
     @property
     def idempotency_key(self) -> str:

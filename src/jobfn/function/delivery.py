@@ -159,6 +159,10 @@ class Deliveries:
         """Let the threads go."""
         self._executor.close()
 
+    async def disconnect(self) -> None:
+        """Close the connections that handlers have used."""
+        await self._executor.disconnect()
+
     async def _deliver(self, scope: Scope, receive: Receive) -> tuple[JobHeaders, Outcome]:
         """The delivery's headers, and how it ended or, in the background, began."""
         if not self._is_invited(scope):

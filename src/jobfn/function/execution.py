@@ -15,6 +15,7 @@ from jobfn import logs
 from jobfn.errors import PermanentError, RequestError, RetryLater
 from jobfn.function import outcome
 from jobfn.function.context import JobContext
+from jobfn.function.database import DatabasePool
 from jobfn.function.observing import Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.resources import Resources
@@ -47,6 +48,7 @@ class Executor:
     ) -> None:
         self._observer = observer
         self._threads = HandlerThreads(threads)
+        self._databases = DatabasePool()
         self._resources = resources or Resources({})
         self._middleware = tuple(middleware)
 
@@ -68,6 +70,7 @@ class Executor:
             return ended
 
     async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
+        context.connect_through(self._databases)
         limit = asyncio.timeout(task.timeout)
         try:
             async with limit:
@@ -77,6 +80,9 @@ class Executor:
                     result = await self._call(task, payload, context)
         except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
             return self._failed(task, context, error, timed_out=limit.expired())
+        finally:
+            if context.has_opened:
+                await _close(context)
         ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
         if ended.problem is not None:
             context.log.error(ended.problem)
@@ -108,6 +114,10 @@ class Executor:
         """Let the threads go."""
         self._threads.close()
 
+    async def disconnect(self) -> None:
+        """Close the connections that handlers have used."""
+        await self._databases.aclose()
+
     def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
         """What a handler's exception means: the time was over, the process stops, or the handler failed."""
         verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
@@ -127,6 +137,14 @@ class Executor:
         else:
             context.log.error("task failed", exc_info=error)
         return outcome.raised(error, verdict)
+
+
+async def _close(context: JobContext) -> None:
+    """Close what the handler has opened. Its work is done: that this fails does not fail it."""
+    try:
+        await context.aclose()
+    except Exception as error:
+        context.log.warning("a connection of the handler's could not be closed well", exc_info=error)
 
 
 def refused(error: RequestError, verdict: Verdict = AS_EVER, *, job: int | None) -> Outcome:

@@ -1,0 +1,143 @@
+"""``ctx.graphql`` and ``ctx.meta``: the platform's GraphQL endpoints, with the headers that its own functions send.
+
+The variables are those of the platform's functions: ``GRAPHQL_URL``, ``META_GRAPHQL_URL``, ``GRAPHQL_AUTH_TOKEN``,
+``GRAPHQL_API_NAME``, ``GRAPHQL_SCHEMATA``, ``GRAPHQL_HOST_HEADER``, ``META_GRAPHQL_HOST_HEADER``. The work is done by
+the ``gql`` library on httpx (extra ``graphql``), which is imported by whoever asks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from jobfn.errors import ConfigurationError, GraphQLError
+from jobfn.wire import DATABASE_ID, shown_url
+
+API_NAME = "X-Api-Name"
+SCHEMATA = "X-Schemata"
+META_SCHEMA = "X-Meta-Schema"
+TIMEOUT_SECONDS = 30.0
+
+
+class GraphQL:
+    """A GraphQL endpoint, for one job. The connection is made with the first request, and closed with the job.
+
+    Attributes:
+        url: Where it is.
+        headers: What every request carries.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self.url = url
+        self.headers = dict(headers)
+        self._session: Any = None
+        self._client: Any = None
+
+    def __repr__(self) -> str:
+        return f"<GraphQL {shown_url(self.url)}>"
+
+    async def execute(
+        self, query: str, variables: Mapping[str, Any] | None = None, *, operation_name: str | None = None
+    ) -> dict[str, Any]:
+        """Run a query or a mutation.
+
+        Args:
+            query: The document.
+            variables: Its variables; what JSON can hold.
+            operation_name: Which operation of the document, where it has several.
+
+        Returns:
+            The answer's ``data``.
+
+        Raises:
+            GraphQLError: It is no GraphQL, the endpoint answered with errors, or not at all; says which.
+            ConfigurationError: The ``gql`` library is not installed.
+        """
+        gql, exceptions, syntax_error = _library()
+        session = self._session or await self._connect()
+        try:
+            request = gql.GraphQLRequest(query, variable_values=variables, operation_name=operation_name)
+            answer: dict[str, Any] = await session.execute(request)
+        except syntax_error as error:
+            raise GraphQLError(f"the query is no GraphQL: {error.message}") from error
+        except exceptions.TransportQueryError as error:
+            said = "; ".join(str(each.get("message", each)) for each in error.errors or [])
+            raise GraphQLError(f"{shown_url(self.url)} answered with errors: {said}", errors=error.errors) from error
+        except exceptions.TransportError as error:
+            raise GraphQLError(f"{shown_url(self.url)} gave no answer: {error or type(error).__name__}") from error
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the connection, if there is one."""
+        if self._client is not None:
+            client, self._client, self._session = self._client, None, None
+            await client.close_async()
+
+    async def _connect(self) -> Any:
+        from gql import Client  # noqa: PLC0415  - only who asks pays for it
+        from gql.transport.httpx import HTTPXAsyncTransport  # noqa: PLC0415  - as above
+
+        transport = HTTPXAsyncTransport(self.url, headers=self.headers, timeout=TIMEOUT_SECONDS)
+        self._client = Client(transport=transport, execute_timeout=TIMEOUT_SECONDS)
+        self._session = await self._client.connect_async()
+        return self._session
+
+
+def graphql_of(env: Mapping[str, str], database_id: UUID | None) -> GraphQL:
+    """The endpoint of the tenant's own data: ``ctx.graphql``.
+
+    Raises:
+        ConfigurationError: ``GRAPHQL_URL`` is not set.
+    """
+    return GraphQL(
+        _url(env, "GRAPHQL_URL"),
+        _headers(
+            env,
+            {
+                DATABASE_ID: str(database_id) if database_id is not None else None,
+                API_NAME: env.get("GRAPHQL_API_NAME"),
+                SCHEMATA: env.get("GRAPHQL_SCHEMATA"),
+                "Host": env.get("GRAPHQL_HOST_HEADER"),
+            },
+        ),
+    )
+
+
+def meta_of(env: Mapping[str, str]) -> GraphQL:
+    """The endpoint of the platform's own data: ``ctx.meta``. Where it has no URL of its own, it is the other's.
+
+    Raises:
+        ConfigurationError: Neither ``META_GRAPHQL_URL`` nor ``GRAPHQL_URL`` is set.
+    """
+    return GraphQL(
+        _url(env, "META_GRAPHQL_URL", "GRAPHQL_URL"),
+        _headers(env, {META_SCHEMA: "true", "Host": env.get("META_GRAPHQL_HOST_HEADER")}),
+    )
+
+
+def _url(env: Mapping[str, str], *names: str) -> str:
+    for name in names:
+        url = env.get(name)
+        if url:
+            if not url.startswith(("http://", "https://")):
+                raise ConfigurationError(f"{name} must be a URL that begins with http:// or https://")
+            return url
+    raise ConfigurationError(
+        f"no GraphQL endpoint: set {' or '.join(names)}, such as http://graphql-server:3000/graphql "
+        "(and GRAPHQL_AUTH_TOKEN, where it wants one)"
+    )
+
+
+def _headers(env: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
+    token = env.get("GRAPHQL_AUTH_TOKEN")
+    headers = {"Authorization": f"Bearer {token}" if token else None, **given}
+    return {name: value for name, value in headers.items() if value}
+
+
+def _library() -> tuple[Any, Any, Any]:
+    try:
+        import gql  # noqa: PLC0415  - an extra, and only who asks pays for it
+        from gql.transport import exceptions  # noqa: PLC0415  - as above
+        from graphql import GraphQLSyntaxError  # noqa: PLC0415  - as above
+    except ImportError:
+        raise ConfigurationError("ctx.graphql needs the gql library: pip install 'jobfn[graphql]'") from None
+    return gql, exceptions, GraphQLSyntaxError
