@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import db, doctor, enqueue, jobs, run_verbs, schedules, triggers, workers
+from jobfn.cli import db, doctor, enqueue, jobs, run_verbs, schedules, schema, triggers, workers
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 run_verbs.add_to(app)
 enqueue.add_to(app)
+schema.add_to(app)
 workers.add_to(app)
 doctor.add_to(app)
 app.add_typer(jobs.app, name="jobs")

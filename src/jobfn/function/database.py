@@ -53,10 +53,11 @@ class DatabasePool:
     async def release(self, connection: "asyncpg.Connection[Any]") -> None:
         """Take it back, with nothing of the job in its session."""
         try:
-            if not connection.is_closed():
-                await connection.execute(_RESET)
-        finally:
-            await self._pool.release(connection)
+            await connection.execute(_RESET)
+        except Exception:  # noqa: BLE001  - whatever is wrong with it, nobody shall get it next
+            with contextlib.suppress(Exception):  # it was lost, and has left the pool by itself
+                connection.terminate()
+        await self._pool.release(connection)
 
     async def aclose(self) -> None:
         """Close them all."""

@@ -126,6 +126,11 @@ class Task(Enqueueing, Generic[P, R]):
         except ValidationError as error:
             raise refusal(error, task=self.identifier, body=body, declared=_names(self._adapter)) from None
 
+    @property
+    def payload_adapter(self) -> "TypeAdapter[Any] | None":
+        """What validates the payload; None where there is none."""
+        return self._adapter
+
     def payload_schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload, as a caller must send it; ``{}`` where its type has none."""
         return {"type": "null"} if self._adapter is None else _schema(self._adapter, by_alias=True)

@@ -1,0 +1,130 @@
+"""What ``jobfn schema`` says of tasks."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field, PlainValidator
+
+from jobfn import JobContext, Task, task
+from jobfn.cli.app import run
+from jobfn.function.describe import json_schema, openapi
+from jobfn.payloads import RowChange
+
+
+class Address(BaseModel):
+    """Where somebody lives."""
+
+    city: str
+
+
+class Customer(BaseModel):
+    """A payload."""
+
+    id: int
+    address: Address
+    note: str | None = Field(default=None, alias="theNote")
+
+
+class Receipt(BaseModel):
+    """A result."""
+
+    number: int
+    address: Address
+
+
+@task("billing:charge")
+async def charge(payload: Customer, ctx: JobContext) -> Receipt:
+    """Charge a customer.
+
+    More about it.
+    """
+    raise NotImplementedError
+
+
+@task("moved", background=True)
+async def moved(payload: RowChange[Customer]) -> None:
+    raise NotImplementedError
+
+
+@task("nothing")
+def nothing(payload: None) -> "Unreadable":  # type: ignore[name-defined]  # noqa: F821
+    """Without a payload."""
+
+
+@task("odd")
+def odd(payload: Annotated[Any, PlainValidator(lambda value: value)]) -> Any:
+    """Of a type that no schema describes."""
+
+
+TASKS: list[Task[..., Any]] = [charge, moved, nothing, odd]
+
+
+def test_payloads_as_one_json_schema() -> None:
+    """A property for each task; models that several use stand in $defs once."""
+    document = json_schema(TASKS)
+    assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(document["properties"]) == ["billing:charge", "moved", "nothing", "odd"]
+    assert document["properties"]["billing:charge"]["$ref"] == "#/$defs/Customer"
+    assert set(document["$defs"]["Customer"]["properties"]) == {"id", "address", "theNote"}
+    assert document["properties"]["nothing"] == {"description": "Without a payload.", "type": "null"}
+    assert document["properties"]["odd"] == {"description": "Of a type that no schema describes."}
+    assert "Address" in document["$defs"]
+
+
+def test_tasks_as_an_openapi_document() -> None:
+    """A POST for each task at the path that delivers it, with payload, result and failure."""
+    document = openapi(TASKS, title="Shop", version="2.0")
+    assert (document["openapi"], document["info"]) == ("3.1.0", {"title": "Shop", "version": "2.0"})
+    post = document["paths"]["/billing:charge"]["post"]
+    assert (post["operationId"], post["summary"]) == ("billing:charge", "Charge a customer.")
+    assert post["requestBody"]["content"]["application/json"]["schema"]["$ref"] == "#/components/schemas/Customer"
+    result = post["responses"]["200"]["content"]["application/json"]["schema"]
+    assert result["$ref"] == "#/components/schemas/Receipt"
+    assert list(document["paths"]["/moved"]["post"]["responses"]) == ["202", "default"]
+    assert document["paths"]["/nothing"]["post"]["requestBody"]["required"] is False
+    references = set(_references(document))
+    defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references <= defined
+
+
+def _references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [found for value in part.values() for found in _references(value)]
+    return [found for value in part for found in _references(value)] if isinstance(part, list) else []
+
+
+FUNCTIONS = """
+from jobfn import task
+
+@task("greet")
+def greet(payload: dict[str, int]) -> str:
+    "Say hello."
+    return "hello"
+
+async def other(scope, receive, send): ...
+"""
+
+
+def test_the_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Either form, to standard output or into a file."""
+    file = tmp_path / "greetings.py"
+    file.write_text(FUNCTIONS)
+    assert run(["schema", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["greet"]["additionalProperties"] == {"type": "integer"}
+    out = tmp_path / "openapi.json"
+    assert run(["schema", str(file), "--format", "openapi", "--output", str(out)]) == 0
+    assert capsys.readouterr().out == f"wrote {out}: greet\n"
+    assert json.loads(out.read_text())["paths"]["/greet"]["post"]["summary"] == "Say hello."
+
+
+def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that cannot be written, an app without known tasks: one line each, exit code 2."""
+    file = tmp_path / "greetings2.py"
+    file.write_text(FUNCTIONS)
+    assert run(["schema", str(file), "--output", str(tmp_path / "no" / "where.json")]) == 2
+    assert "--output" in capsys.readouterr().err
+    assert run(["schema", f"{file}:other"]) == 2
+    assert "no app of jobfn's" in capsys.readouterr().err
