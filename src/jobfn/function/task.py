@@ -65,8 +65,6 @@ class Task(Enqueueing, Generic[P, R]):
         TaskDefinitionError: The identifier, the timeout or the signature cannot work.
     """
 
-    handler: Callable[P, R]
-
     def __init__(
         self,
         identifier: str,
@@ -84,7 +82,7 @@ class Task(Enqueueing, Generic[P, R]):
             handler = handler.handler
         functools.update_wrapper(self, handler)
         self.identifier = identifier
-        self.handler = handler
+        self._handler = handler
         self.timeout = timeout
         self.background = background
         self.retries = retries
@@ -104,9 +102,14 @@ class Task(Enqueueing, Generic[P, R]):
         self.is_async = signature.is_async
         self.needs = signature.needs
 
+    @property
+    def handler(self) -> Callable[P, R]:
+        """As given."""
+        return self._handler
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the handler as the plain function it is: no validation, no report."""
-        return self.handler(*args, **kwargs)
+        return self._handler(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.identifier!r} at {self.location}>"

@@ -196,8 +196,10 @@ async def test_a_database_that_cannot_be_had(database: str) -> None:
         await context().db.fetch("select 1")
     with pytest.raises(DatabaseUnreachable, match="cannot reach its database"):
         await context(DATABASE_URL="postgresql://127.0.0.1:9/x").db.fetch("select 1")
+    refused = context(DATABASE_URL=database, JOBFN_DB_ROLE="nobody_here")
     with pytest.raises(DatabaseError, match=r'JOBFN_DB_ROLE=nobody_here: role "nobody_here" does not exist'):
-        await context(DATABASE_URL=database, JOBFN_DB_ROLE="nobody_here").db.fetch("select 1")
+        await refused.db.fetch("select 1")
+    await refused.aclose()
 
 
 async def test_a_connection_that_breaks_does_not_fail_the_job(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

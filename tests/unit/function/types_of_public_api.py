@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """What type checkers make of the public API. Not run: mypy reads it, see test_typing.py."""
 
 from collections.abc import Coroutine
