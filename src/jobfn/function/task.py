@@ -31,9 +31,10 @@ CONTRACT = Retries()
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Task(Enqueueing, Generic[P, R]):
+class Task(Enqueueing, Generic[P, R_co]):
     """A named handler. Calling it calls the plain function that it decorates.
 
     Args:
@@ -68,7 +69,7 @@ class Task(Enqueueing, Generic[P, R]):
     def __init__(
         self,
         identifier: str,
-        handler: Callable[P, R],
+        handler: Callable[P, R_co],
         *,
         timeout: float | None = None,
         background: bool = False,
@@ -103,11 +104,11 @@ class Task(Enqueueing, Generic[P, R]):
         self.needs = signature.needs
 
     @property
-    def handler(self) -> Callable[P, R]:
+    def handler(self) -> Callable[P, R_co]:
         """As given."""
         return self._handler
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the handler as the plain function it is: no validation, no report."""
         return self._handler(*args, **kwargs)
 
