@@ -53,7 +53,7 @@ class LocalTasks:
         context.listen(tell)
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report
         if report.status == "success":
-            return _SUCCEEDED
+            return _SUCCEEDED if report.kept is None else Succeeded(report.kept)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)
 
 

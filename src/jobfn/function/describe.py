@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from jobfn.function.delivery import AnyTask
+from jobfn.function.execution import AnyTask
 from jobfn.wire import task_url
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

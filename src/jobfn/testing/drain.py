@@ -24,7 +24,8 @@ from jobfn.testing.inprocess import InProcess
 from jobfn.testing.watched import Ended, Noted, WatchedStore
 from jobfn.transport import Answer
 from jobfn.wire import JOB_ATTEMPT, JOB_ID
-from jobfn.worker.callbacks import Callbacks, create_callback_app
+from jobfn.worker.callback_app import create_callback_app
+from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.dispatch import Dispatcher, Routes
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
@@ -134,7 +135,7 @@ async def _working(
             reporting=functools.partial(reporting_on, settings, None),
             request_seconds=settings.request_seconds,
         )
-        worker = Worker(store=store, settler=settler, dispatcher=dispatcher, settings=settings, bell=store.wake)
+        worker = Worker(store=store, settler=settler, deliverer=dispatcher, settings=settings, bell=store.wake)
         callbacks = create_callback_app(
             Callbacks(settler, store, lease_seconds=settings.lease_seconds, settled=worker.heard)
         )

@@ -25,6 +25,7 @@ from jobfn.wire import (
     LEASE_SECONDS,
     WORKER_ID,
     Failure,
+    KeptResult,
     failed,
     shown_url,
     task_url,
@@ -37,7 +38,13 @@ _SHOWN_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The function's response says that the job is done."""
+    """The function's response says that the job is done.
+
+    Attributes:
+        kept: What the handler returned, where it is to be kept and this process knows it.
+    """
+
+    kept: KeptResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

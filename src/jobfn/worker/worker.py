@@ -258,8 +258,8 @@ class Worker:
             case Failed(error, permanent, retry_after_seconds):
                 failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
                 self._wait_for_report(delivery, failure)
-            case Succeeded():
-                self._wait_for_report(delivery, settlement)
+            case Succeeded(kept):
+                self._wait_for_report(delivery, settlement if kept is None else replace(settlement, kept=kept))
 
     def _broke_off(self, delivery: _Delivery, error: BaseException) -> None:
         """An error that nobody foresaw: the lock is kept alive no longer, so that the job is free when it expires."""
