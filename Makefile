@@ -5,6 +5,8 @@
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
+INSTALL_DOCS = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --group docs; \
+    else $(BIN)/python -m pip install --quiet --group docs; fi
 # What pytest gets beside its own: make test PYTEST_ARGS='-k backoff --no-cov -n 0'
 PYTEST_ARGS =
 # What jobfn dev gets beside its own: make demo DEMO_ARGS='--port 9090'
@@ -15,7 +17,7 @@ DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It 
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup demo test chaos fuzz interop audit test-lowest lint format clean
+.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -26,6 +28,10 @@ demo: setup     ## run the send_email example (dry run) with PostgreSQL and a wo
 	@unset DATABASE_URL PGHOST PGDATABASE PGSERVICE; \
 	exec env SEND_EMAIL_DRY_RUN=true $(BIN)/jobfn dev examples/send_email/functions.py \
 	    --enqueue send_email '$(DEMO_JOB)' $(DEMO_ARGS)
+
+docs: setup     ## build the site into site/, strictly: a broken link fails
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(INSTALL_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
@@ -65,7 +71,7 @@ clean:          ## remove .venv, caches, builds and the development database
 	@code=0; data=$$($(BIN)/python -c '$(DATA)' 2>/dev/null) || code=$$?; \
 	if [ $$code -eq 3 ]; then echo 'jobfn dev runs here: stop it first' >&2; exit 1; fi; \
 	rm -rf "$${data:-.jobfn}"
-	rm -rf $(VENV) .venv-audit .venv-lowest .jobfn .coverage .coverage.* htmlcov build dist \
+	rm -rf $(VENV) site .venv-audit .venv-lowest .jobfn .coverage .coverage.* htmlcov build dist \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -33,11 +33,28 @@ logged. Read next: ``wire.py``, the words these errors are about.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+DOCS = "https://constructive-io.github.io/jobfn/"
 
 
 class JobfnError(Exception):
-    """The base of every exception that jobfn raises. Its text tells the reader what to do next."""
+    """The base of every exception that jobfn raises. Its text tells the reader what to do next.
+
+    Attributes:
+        page: The page of the documentation that explains it; a traceback shows it, below the text.
+    """
+
+    page: ClassVar[str | None] = None
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self.add_note(f"docs: {self.docs_url()}")
+
+    @classmethod
+    def docs_url(cls) -> str:
+        """Where it is explained."""
+        return f"{DOCS}{cls.page}/" if cls.page is not None else f"{DOCS}reference/errors/#{cls.__name__.lower()}"
 
 
 class ConfigurationError(JobfnError):
@@ -51,6 +68,8 @@ class TaskDefinitionError(ConfigurationError):
 class InvalidSchedule(ConfigurationError):
     """A ``schedule_info`` that cannot be read. The text names the key or the field, and what it holds."""
 
+    page = "schedules"
+
 
 class LoadError(ConfigurationError):
     """A functions file or module cannot be imported, or holds no task."""
@@ -59,9 +78,13 @@ class LoadError(ConfigurationError):
 class BlueprintError(ConfigurationError):
     """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
 
+    page = "triggers"
+
 
 class EnqueueError(JobfnError):
     """A job cannot be added as asked: an option, the payload or the connection is wrong. Nothing was sent."""
+
+    page = "how-to/enqueue"
 
 
 class GraphQLError(JobfnError):
@@ -80,6 +103,8 @@ class GraphQLError(JobfnError):
 class ResultUnknown(JobfnError):
     """How a job ended, or what its handler returned, cannot be told. The text says why, and what would help."""
 
+    page = "how-to/results"
+
 
 class NotEnded(ResultUnknown, TimeoutError):
     """The job had not ended within the time that was given. It is waited for no longer, and runs on."""
@@ -87,6 +112,8 @@ class NotEnded(ResultUnknown, TimeoutError):
 
 class PermanentError(JobfnError):
     """Raise it in a handler: the job cannot succeed and is not tried again. Its row stays, with this reason."""
+
+    page = "how-to/retries"
 
 
 class RetryLater(JobfnError):
@@ -99,6 +126,8 @@ class RetryLater(JobfnError):
     Raises:
         ValueError: ``seconds`` is negative or no finite number.
     """
+
+    page = "how-to/retries"
 
     def __init__(self, message: str = "to be tried again later", *, seconds: float) -> None:
         if not 0 <= seconds < math.inf:

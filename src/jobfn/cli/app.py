@@ -60,17 +60,19 @@ def run(arguments: Sequence[str]) -> int:
     except _ClickError as error:
         sys.stderr.write(_one_line(error))
         return WRONG_USE
-    except ConfigurationError as error:
-        sys.stderr.write(f"jobfn: {error}\n")
-        return WRONG_USE
     except JobfnError as error:
-        sys.stderr.write(f"jobfn: {error}\n")
-        return FAILED
+        sys.stderr.write(_told(error, with_page=sys.stderr.isatty()))
+        return WRONG_USE if isinstance(error, ConfigurationError) else FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
         return DONE
     return code if isinstance(code, int) else DONE
+
+
+def _told(error: JobfnError, *, with_page: bool) -> str:
+    """What is wrong, in one line; for a person, in a second one, the page that explains it."""
+    return f"jobfn: {error}\n" + (f"       {error.docs_url()}\n" if with_page else "")
 
 
 def _one_line(error: Any) -> str:

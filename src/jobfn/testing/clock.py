@@ -15,10 +15,19 @@ class JobsClock:
         self._real = real
         self._frozen_at: datetime | None = None
         self._ahead = timedelta(0)
+        #: How it was set: from when on, stopped at, ahead by.
+        self._settings: list[tuple[datetime, datetime | None, timedelta]] = []
 
     def now(self) -> datetime:
         """The time: that outside, unless it was frozen or advanced."""
         return self._real() + self._ahead if self._frozen_at is None else self._frozen_at
+
+    def at(self, outside: datetime) -> datetime:
+        """What it showed at a time outside: when something happened, by this clock."""
+        for since, frozen_at, ahead in reversed(self._settings):
+            if since <= outside:
+                return outside + ahead if frozen_at is None else frozen_at
+        return outside
 
     def ahead(self) -> timedelta:
         """How far it is ahead of the time outside."""
@@ -38,6 +47,7 @@ class JobsClock:
         if at < self._real():
             raise ValueError(f"freeze({at!r}): that time is over, and new jobs are dated now: give one to come")
         self._frozen_at = at
+        self._note()
 
     def advance(self, **how_far: float) -> timedelta:
         """Set it on.
@@ -58,4 +68,8 @@ class JobsClock:
             self._ahead += step
         else:
             self._frozen_at += step
+        self._note()
         return step
+
+    def _note(self) -> None:
+        self._settings.append((self._real(), self._frozen_at, self._ahead))

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import asyncpg
+
 from jobfn.database.connection import pool
 from jobfn.database.jobs import open_store
 from jobfn.database.model import Outcome
@@ -19,7 +21,8 @@ from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
 from jobfn.scheduler.opening import open_agenda
 from jobfn.service import reporting_on
-from jobfn.testing.database import JobsDatabase
+from jobfn.testing.clock import JobsClock
+from jobfn.testing.database import SCHEMA, JobsDatabase
 from jobfn.testing.inprocess import InProcess
 from jobfn.testing.watched import Ended, Noted, WatchedStore
 from jobfn.transport import Answer
@@ -91,6 +94,7 @@ class RunJobs:
                 async with asyncio.timeout(timeout_seconds):
                     for _ in range(_MAX_ROUNDS):
                         before = len(store.noted)
+                        await _date_schedules(connections, clock)
                         await agenda.look()
                         await _until_idle(store)
                         if store.is_exhausted or len(store.noted) == before:
@@ -103,6 +107,17 @@ class RunJobs:
                 f"{max_jobs} deliveries, and there may be more: does a job enqueue itself? Else give a larger max_jobs="
             )
         return [_ended(noted, results.get((noted.job.id, noted.job.attempt))) for noted in store.noted]
+
+
+async def _date_schedules(connections: "asyncpg.Pool[Any]", clock: JobsClock) -> None:
+    """Schedules that are new, or changed, count from when that was by the test's clock."""
+    async with connections.acquire() as connection, connection.transaction():
+        for row in await connection.fetch(f"select id, rule_since from {SCHEMA}.scheduled_jobs where due_at is null"):  # noqa: S608  - a constant
+            await connection.execute(
+                f"update {SCHEMA}.scheduled_jobs set rule_since = $2 where id = $1",  # noqa: S608  - a constant
+                row["id"],
+                clock.at(row["rule_since"]),
+            )
 
 
 async def _until_idle(store: WatchedStore) -> None:

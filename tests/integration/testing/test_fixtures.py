@@ -232,8 +232,7 @@ async def test_schedules_make_their_jobs(jobs_db: JobsDatabase, run_jobs: Any, f
     """A schedule's due time makes a job by the test's clock."""
     freeze(NOON)
     jobs_db.execute("select app_jobs.add_scheduled_job('report', '0 9 * * *', '{}'::json)")
-    await run_jobs(functions)
-    advance(hours=20)
+    advance(hours=19)
     assert await run_jobs(functions) == []
     advance(hours=2)
     assert [(each.task, each.result) for each in await run_jobs(functions)] == [("report", "sent")]
@@ -293,8 +292,13 @@ def test_a_clock_goes_on_only() -> None:
         clock.freeze(NOON - timedelta(seconds=1))
     with pytest.raises(ValueError, match="not back"):
         clock.advance(hours=-1)
+    assert clock.at(NOON) == NOON
     clock.advance(days=1)
     assert (clock.now(), clock.ahead()) == (NOON + timedelta(days=1), timedelta(days=1))
+    assert clock.at(NOON + timedelta(hours=1)) == NOON + timedelta(days=1, hours=1)
+    assert clock.at(NOON - timedelta(hours=1)) == NOON - timedelta(hours=1)
+    clock.freeze(NOON + timedelta(days=3))
+    assert clock.at(NOON + timedelta(hours=1)) == NOON + timedelta(days=3)
 
 
 USERS_TESTS = """

@@ -1,0 +1,181 @@
+"""What the site's build adds to the pages: reference pages made from the code, and links out of the docs folder.
+
+mkdocs calls these functions by their names. Nothing generated is ever written into the repository.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import AliasChoices
+
+import jobfn
+from jobfn import errors
+from jobfn.cli.app import app
+from jobfn.settings import EnvironmentSettings
+
+_OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leave out of the navigation what is not there."""
+    generated = set(GENERATED)
+    pages = Path(config.docs_dir)
+    config.nav = _there(config.nav or [], lambda page: page in generated or (pages / page).is_file())
+    return config
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages that are made from the code."""
+    for name, make in GENERATED.items():
+        files.append(File.generated(config, name, content=make()))
+    return files
+
+
+def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> str:
+    """Let links to files outside the docs lead to the repository."""
+
+    def lead(match: re.Match[str]) -> str:
+        inside = Path(config.docs_dir, match[2]).exists()
+        return match[0] if inside else f"]({config.repo_url}blob/main/{match[2]}"
+
+    return _OUTSIDE.sub(lead, markdown)
+
+
+def settings_page() -> str:
+    """Every environment variable that a settings model reads."""
+    parts = ["# Settings", "", "All from the environment. An empty variable counts as unset.", ""]
+    for title, name in (
+        ("The function side", "jobfn.function.settings"),
+        ("The platform side", "jobfn.worker.settings"),
+    ):
+        for model in _classes(name, EnvironmentSettings):
+            said = dict(
+                re.findall(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |\Z)", model.__doc__ or "", re.MULTILINE | re.DOTALL)
+            )
+            parts += [f"## {title}", "", "| variable | default | |", "|---|---|---|"]
+            for field, info in model.model_fields.items():
+                alias = info.validation_alias or field
+                names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+                default = "" if info.default_factory is not None or info.is_required() else info.default
+                words = _cell(said.get(field, ""))
+                variables = " or ".join(f"`{each}`" for each in names)
+                parts.append(f"| {variables} | {_default(default)} | {words} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """Every command of the command line, with its arguments and options."""
+    parts = ["# Commands", "", "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 130 interrupted.", ""]
+    group = typer.main.get_command(app)
+    for path, command in _commands(group, ["jobfn"]):
+        parts += [f"## `{' '.join(path)}`", "", inspect.cleandoc(command.help or ""), ""]
+        epilog = getattr(command, "epilog", None)
+        rows = [_option(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        if rows:
+            parts += ["| | |", "|---|---|", *rows, ""]
+        if epilog:
+            parts += [f"`{epilog.removeprefix('example: ')}`", ""]
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """Every exception, with what it means; an error's note names its place here."""
+    parts = [
+        "# Errors",
+        "",
+        "Every exception of jobfn is a `jobfn.JobfnError`. Its text says what to do next; a note below it leads here.",
+        "",
+    ]
+    for _, error in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(error, errors.JobfnError):
+            status = getattr(error, "status_code", None)
+            base = error.__mro__[1].__name__
+            parts += [f"## {error.__name__}", "", f"A `{base}`." + (f" Answered with HTTP {status}." if status else "")]
+            parts += ["", inspect.cleandoc(error.__doc__ or "").split("\n\nArgs:")[0], ""]
+            if error.page is not None and not error.page.startswith("reference/errors"):
+                parts += [f"Read: [{error.page}](../{error.page}.md)", ""]
+    return "\n".join(parts)
+
+
+def python_page() -> str:
+    """The public API, from the docstrings."""
+    parts = ["# Python", ""]
+    for title, module, names in (
+        ("jobfn", "jobfn", sorted(jobfn.__all__, key=str.lower)),
+        ("jobfn.payloads", "jobfn.payloads", ["RowId", "Row", "RowChange", "Meta"]),
+        ("jobfn.testing", "jobfn.testing", importlib.import_module("jobfn.testing").__all__),
+    ):
+        parts += [f"## {title}", ""]
+        for name in names:
+            found = getattr(importlib.import_module(module), name)
+            if inspect.isclass(found) and issubclass(found, errors.JobfnError):
+                continue
+            parts += [f"::: {_home(found, module, name)}", ""]
+    return "\n".join(parts)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "reference/python.md": python_page,
+    "reference/settings.md": settings_page,
+    "reference/commands.md": commands_page,
+    "reference/errors.md": errors_page,
+}
+
+
+def _home(found: Any, module: str, name: str) -> str:
+    """Where something is written, rather than where it is exported."""
+    return f"{getattr(found, '__module__', module)}.{name}"
+
+
+def _there(nav: list[Any], is_there: Callable[[str], bool]) -> list[Any]:
+    kept: list[Any] = []
+    for entry in nav:
+        if isinstance(entry, str):
+            kept += [entry] if is_there(entry) else []
+            continue
+        for title, what in entry.items():
+            inner = _there(what, is_there) if isinstance(what, list) else (what if is_there(what) else None)
+            kept += [{title: inner}] if inner else []
+    return kept
+
+
+def _classes(module: str, base: type) -> list[Any]:
+    home = importlib.import_module(module)
+    return [
+        found
+        for _, found in inspect.getmembers(home, inspect.isclass)
+        if found.__module__ == module and issubclass(found, base)
+    ]
+
+
+def _commands(command: Any, path: list[str]) -> list[tuple[list[str], Any]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [(path, command)]
+    return [found for name, each in inner.items() if not each.hidden for found in _commands(each, [*path, name])]
+
+
+def _option(parameter: Any) -> str:
+    names = (
+        ", ".join(f"`{each}`" for each in parameter.opts)
+        if parameter.opts[0].startswith("-")
+        else f"`{(parameter.metavar or parameter.name).upper()}`"
+    )
+    return f"| {names} | {_cell(getattr(parameter, 'help', '') or '')} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
+
+
+def _default(value: object) -> str:
+    value = getattr(value, "value", value)
+    return "" if value is None or value == "" else f"`{str(value).lower() if isinstance(value, bool) else value}`"

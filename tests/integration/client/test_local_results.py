@@ -1,0 +1,37 @@
+"""Results of tasks that run in the worker's own process."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from jobfn import create_app, task
+from jobfn.database.connection import pool
+from jobfn.database.jobs import open_store
+from jobfn.local import for_local, local_tasks
+from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settle import Settler
+from jobfn.worker.worker import Worker
+from support import WORKER
+
+
+@task("add_up", keep_result=True)
+async def add_up(payload: list[int]) -> int:
+    """Kept."""
+    return sum(payload)
+
+
+async def test_a_result_without_a_report_is_kept(database: str, connection: "asyncpg.Connection[Any]") -> None:
+    """There is no callback server in between; what the handler returned is kept all the same."""
+    job = await add_up.enqueue(connection, [1, 2])
+    app = create_app(tasks=[add_up])
+    settings = for_local(ServiceSettings.from_environ({}, worker_id=WORKER, database_url=database), app)
+    async with pool(database, application_name="test", size=3) as connections:
+        store = await open_store(connections, "app_jobs")
+        async with local_tasks(app, store, settings) as deliverer:
+            bell, stop = asyncio.Event(), asyncio.Event()
+            worker = Worker(store=store, settler=Settler(store), deliverer=deliverer, settings=settings, bell=bell)
+            running = asyncio.create_task(worker.run(stop))
+            assert (await job.result(timeout=20)).value == 3
+            stop.set()
+            await running
