@@ -1,25 +1,24 @@
 """What the send_email function takes as a payload: asked through the real app, nothing is sent."""
 
+import functools
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from jobfn import create_app
 from jobfn.function.loading import load_module
+from jobfn.testing import Delivered, FunctionUnderTest
 
 functions = load_module(str(Path(__file__).with_name("functions.py")))
 
 HELLO = {"to": "ada@example.com", "subject": "Hello", "text": "It works."}
 
 
-async def post(payload: Any) -> httpx.Response:
-    """One delivery to the function app, without job headers."""
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(functions)), base_url="http://function"
-    ) as client:
-        return await client.post("/send_email", json=payload)
+@pytest.fixture
+def post(jobfn_app: Callable[..., FunctionUnderTest]) -> Callable[[Any], Awaitable[Delivered]]:
+    """One delivery to the function app, with the headers that a worker sends."""
+    return functools.partial(jobfn_app(functions).deliver, "send_email")
 
 
 @pytest.mark.parametrize(
@@ -44,25 +43,29 @@ async def post(payload: Any) -> httpx.Response:
         ({"text": 7}, "text", "valid string"),
     ],
 )
-async def test_a_wrong_payload_is_refused_by_field(change: dict[str, Any], field_name: str, problem: str) -> None:
+async def test_a_wrong_payload_is_refused_by_field(
+    post: Callable[[Any], Awaitable[Delivered]], change: dict[str, Any], field_name: str, problem: str
+) -> None:
     """The app answers 422 with the field and the problem, and repeats none of the payload."""
-    response = await post({**HELLO, **change})
+    delivered = await post({**HELLO, **change})
 
-    assert response.status_code == 422
-    assert response.headers["X-Job-Error"] == "true"
-    (detail,) = response.json()["details"]
+    assert delivered.status_code == 422
+    assert delivered.headers["X-Job-Error"] == "true"
+    (detail,) = delivered.result["details"]
     assert detail["field"] == field_name
     assert problem in detail["problem"]
-    assert "example" not in response.text.replace("such as ada@example.com or Ada Lovelace <ada@example.com>", "")
+    assert "example" not in str((delivered.result, delivered.report)).replace(
+        "such as ada@example.com or Ada Lovelace <ada@example.com>", ""
+    )
 
 
 @pytest.mark.parametrize("missing", ["to", "subject"])
-async def test_what_is_required(missing: str) -> None:
+async def test_what_is_required(post: Callable[[Any], Awaitable[Delivered]], missing: str) -> None:
     """Without a recipient or a subject there is no mail."""
-    response = await post({key: value for key, value in HELLO.items() if key != missing})
+    delivered = await post({key: value for key, value in HELLO.items() if key != missing})
 
-    assert response.status_code == 422
-    assert [detail["field"] for detail in response.json()["details"]] == [missing]
+    assert delivered.status_code == 422
+    assert [detail["field"] for detail in delivered.result["details"]] == [missing]
 
 
 async def test_the_schema_says_one_address_or_a_list() -> None:

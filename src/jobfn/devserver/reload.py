@@ -44,7 +44,7 @@ class FunctionProcess:
             *("-m", "jobfn.function", self._target, "--listener-fd", str(fd), "--until-stdin-closes"),
             stdin=PIPE,
             pass_fds=(fd,),
-            process_group=0,
+            start_new_session=True,  # not process_group, which uvloop does not know
         )
 
     async def stop(self) -> None:

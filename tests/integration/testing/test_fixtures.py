@@ -371,3 +371,14 @@ def test_unused_the_plugin_loads_nothing(tmp_path: Path) -> None:
     )
     done = run_pytest(tmp_path)
     assert "1 passed" in done.stdout, done.stdout
+
+
+def test_deliveries_need_no_database_driver() -> None:
+    """A function's project tests its deliveries with jobfn alone; the rest is there when it is asked for."""
+    code = (
+        "import sys, jobfn.testing, jobfn.testing.app\n"
+        "assert jobfn.testing.Delivered and not {'asyncpg', 'typer'} & sys.modules.keys()\n"
+        "assert all(hasattr(jobfn.testing, name) for name in jobfn.testing.__all__)\n"
+        "assert not hasattr(jobfn.testing, 'nothing')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
