@@ -160,6 +160,10 @@ class WatchedStore:
         """See ``JobStore.beat``."""
         return await self._store.beat(beat, lease_seconds=lease_seconds)
 
+    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """See ``JobStore.accepted``."""
+        await self._store.accepted(worker_id, job_id, attempt)
+
     async def bury(self) -> set[int]:
         """See ``JobStore.bury``."""
         return await self._store.bury()
