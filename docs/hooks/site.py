@@ -50,7 +50,17 @@ def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> 
 
 def settings_page() -> str:
     """Every environment variable that a settings model reads."""
-    parts = ["# Settings", "", "All from the environment. An empty variable counts as unset.", ""]
+    parts = [
+        "# Settings",
+        "",
+        "All from the environment. An empty variable counts as unset.",
+        "",
+        (
+            "Beside these: `PORT` (8080), where a function listens; `LOG_LEVEL` (`info`); the variables of `ctx.db` "
+            "and `ctx.graphql`, which stand in [tenants](../how-to/tenants.md)."
+        ),
+        "",
+    ]
     for title, name in (
         ("The function side", "jobfn.function.settings"),
         ("The platform side", "jobfn.worker.settings"),
@@ -64,7 +74,7 @@ def settings_page() -> str:
                 alias = info.validation_alias or field
                 names = alias.choices if isinstance(alias, AliasChoices) else [alias]
                 default = "" if info.default_factory is not None or info.is_required() else info.default
-                words = _cell(said.get(field, ""))
+                words = _cell(_meaning(said.get(field, "")))
                 variables = " or ".join(f"`{each}`" for each in names)
                 parts.append(f"| {variables} | {_default(default)} | {words} |")
             parts.append("")
@@ -99,7 +109,7 @@ def errors_page() -> str:
             status = getattr(error, "status_code", None)
             base = error.__mro__[1].__name__
             parts += [f"## {error.__name__}", "", f"A `{base}`." + (f" Answered with HTTP {status}." if status else "")]
-            parts += ["", inspect.cleandoc(error.__doc__ or "").split("\n\nArgs:")[0], ""]
+            parts += ["", inspect.cleandoc(error.__doc__ or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0], ""]
             if error.page is not None and not error.page.startswith("reference/errors"):
                 parts += [f"Read: [{error.page}](../{error.page}.md)", ""]
     return "\n".join(parts)
@@ -174,6 +184,12 @@ def _option(parameter: Any) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
+
+
+def _meaning(said: str) -> str:
+    """What a docstring says of a setting, without the variable and the default that stand in front of it."""
+    meaning = re.sub(r"^``\w+``(?:[^:]*?default [^:]*)?: ", "", said)
+    return meaning[:1].upper() + meaning[1:]
 
 
 def _default(value: object) -> str:
