@@ -18,6 +18,8 @@ from typing import Any
 import asyncpg
 
 from jobfn import logs, tracing_setup
+from jobfn import logs
+from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
 from jobfn.database.history import History, Process, Processes
 from jobfn.database.jobs import BatchStore, Job, JobStore, open_store
@@ -64,6 +66,7 @@ async def run_service(
     started: Callable[[], None] | None = None,
     deliverer: OpenDeliverer | None = None,
     tracing: Tracing = AMBIENT,
+    dashboard: DashboardSettings | None = None,
 ) -> None:
     """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
 
@@ -76,11 +79,12 @@ async def run_service(
         deliverer: Takes jobs to their tasks. Default: HTTP, as the settings say.
         started: Called when the callback server accepts reports, and worker and scheduler are at work.
         tracing: Makes spans. Default: with the process's tracer provider, if it has one.
+        dashboard: Serve the dashboard too, so. Default: none.
 
     Raises:
         DatabaseUnreachable: No connection at the start; later ones are waited for.
         SchemaError: The database has no jobs schema, or one that is out of date.
-        ConfigurationError: The callback port cannot be had.
+        ConfigurationError: The callback port, or the dashboard's, cannot be had.
     """
     parts = frozenset(only) or frozenset(Part)
     async with contextlib.AsyncExitStack() as stack:
@@ -106,6 +110,8 @@ async def run_service(
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
         roles += await _housekeeping(settings, connections, parts, worker)
+        if dashboard is not None:
+            await _dashboard(settings, dashboard, stack)
         if started is not None:
             started()
         await _run_all(roles, stop)
@@ -124,6 +130,22 @@ async def _scheduler(
     bell = asyncio.Event()
     _listen(settings, bell, stack, channel=SCHEDULES_CHANNEL)
     return Scheduler(agenda, bell=bell, poll_seconds=settings.poll_seconds).run
+
+
+async def _dashboard(
+    settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack
+) -> None:
+    from jobfn.dashboard.serving import serving  # noqa: PLC0415  - templates and schemas, which most services do without
+
+    url = await stack.enter_async_context(
+        serving(
+            dashboard,
+            database_url=settings.database_url,
+            schema=settings.schema_name,
+            routes=Routes(settings.gateway_url, settings.development_map),
+        )
+    )
+    logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
 
 
 async def _worker_and_callbacks(
@@ -286,11 +308,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--only", type=Part, choices=list(Part), action="append", default=[], help="Only this part; repeatable."
     )
-    only: list[Part] = parser.parse_args(arguments).only
+    parser.add_argument("--dashboard", action="store_true", help="Serve the dashboard too; see JOBFN_DASHBOARD_*.")
+    given = parser.parse_args(arguments)
 
     async def until_stopped(settings: ServiceSettings) -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop, only=only)
+            dashboard = DashboardSettings.from_environ(os.environ) if given.dashboard else None
+            await run_service(settings, stop, only=given.only, dashboard=dashboard)
 
     try:
         logs.configure()

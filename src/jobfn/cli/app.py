@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import db, doctor, enqueue, jobs, run_verbs, schedules, schema, triggers, workers
+from jobfn.cli import dashboard, db, doctor, enqueue, jobs, run_verbs, schedules, schema, triggers, workers
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 run_verbs.add_to(app)
+dashboard.add_to(app)
 enqueue.add_to(app)
 schema.add_to(app)
 workers.add_to(app)

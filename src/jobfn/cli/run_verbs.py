@@ -9,6 +9,7 @@ import typer
 
 from jobfn import logs, tracing_setup
 from jobfn.cli.targets import in_loop
+from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import address_from, names_a_database
 from jobfn.function.loading import load_app
 from jobfn.function.serve import port_from, serve
@@ -59,6 +60,9 @@ def service_command(
             show_default=False,
         ),
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the dashboard too; JOBFN_DASHBOARD_* say where, and to whom.")
+    ] = False,
 ) -> None:
     """Run only the platform side: worker, callback server and scheduler, configured by the environment."""
     from jobfn.service import OpenDeliverer, run_service  # noqa: PLC0415  - each verb loads what it runs
@@ -66,6 +70,7 @@ def service_command(
     logs.configure()
     tracing_setup.configure(os.environ, role="jobfn-service")
     settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
+    shown = DashboardSettings.from_environ(os.environ) if dashboard else None
     deliverer: OpenDeliverer | None = None
     if local is not None:
         from jobfn.local import for_local, function_app_of, local_tasks  # noqa: PLC0415
@@ -77,7 +82,7 @@ def service_command(
 
     async def work() -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop, only=only or (), deliverer=deliverer)
+            await run_service(settings, stop, only=only or (), deliverer=deliverer, dashboard=shown)
 
     in_loop(work())
 
@@ -101,6 +106,11 @@ def dev_command(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Apply its triggers now and on save. May be given several times."),
     ] = None,
+    dashboard: Annotated[bool, typer.Option(help="Serve the dashboard.")] = True,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of the dashboard. Default: 8081, or any free one where that is taken."),
+    ] = None,
 ) -> None:
     """Run everything: PostgreSQL, function app, worker, callback server, scheduler, with reload on save."""
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
@@ -119,5 +129,7 @@ def dev_command(
         reload=reload,
         enqueue=enqueue,
         blueprints=tuple(blueprint or ()),
+        dashboard=dashboard,
+        dashboard_port=dashboard_port,
     )
     in_loop(run_dev(options))

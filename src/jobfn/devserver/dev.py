@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jobfn import logs
+from jobfn.dashboard.serving import serving
+from jobfn.dashboard.settings import DEFAULT_PORT, DashboardSettings
 from jobfn.database.connection import connect, shown
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.database.migrate import SchemaKind, kind_of, migrate
@@ -23,6 +26,7 @@ from jobfn.errors import ConfigurationError
 from jobfn.hosting import bind, stop_signals
 from jobfn.service import run_service
 from jobfn.triggers.blueprint import load_blueprints
+from jobfn.worker.dispatch import Routes
 from jobfn.worker.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -44,6 +48,8 @@ class DevOptions:
         reload: Whether a saved file restarts the function app.
         enqueue: A task and its payload, JSON, to add once everything runs.
         blueprints: Files whose triggers are applied at the start and whenever a file is saved.
+        dashboard: Whether to serve the dashboard.
+        dashboard_port: Its port; None for 8081, or any free one where that is taken.
     """
 
     target: str
@@ -56,6 +62,8 @@ class DevOptions:
     reload: bool = True
     enqueue: tuple[str, str] | None = None
     blueprints: tuple[Path, ...] = ()
+    dashboard: bool = True
+    dashboard_port: int | None = None
 
 
 async def run_dev(options: DevOptions) -> None:
@@ -71,6 +79,9 @@ async def run_dev(options: DevOptions) -> None:
         stop = stack.enter_context(stop_signals())
         function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
         callback_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.callback_port)))
+        dashboard_listener = _dashboard_listener(options)
+        if dashboard_listener is not None:
+            stack.enter_context(contextlib.closing(dashboard_listener))
         database_url = await stack.enter_async_context(_database(options))
         function_url = f"http://{LOOPBACK}:{function_listener.getsockname()[1]}"
         callback_url = f"http://{LOOPBACK}:{callback_listener.getsockname()[1]}/callback"
@@ -101,8 +112,23 @@ async def run_dev(options: DevOptions) -> None:
         if options.blueprints and options.reload:
             following = asyncio.create_task(follow_blueprints(options.blueprints, folder, settings))
             stack.push_async_callback(_cancelled, following)
+        dashboard_url = None
+        if dashboard_listener is not None:
+            dashboard_url = await stack.enter_async_context(
+                serving(
+                    DashboardSettings(host=LOOPBACK),
+                    database_url=database_url,
+                    schema=settings.schema_name,
+                    routes=Routes(settings.gateway_url, settings.development_map),
+                    listener=dashboard_listener,
+                )
+            )
         state = DevState(
-            pid=os.getpid(), database_url=database_url, function_url=function_url, callback_url=callback_url
+            pid=os.getpid(),
+            database_url=database_url,
+            function_url=function_url,
+            callback_url=callback_url,
+            dashboard_url=dashboard_url,
         )
         stack.enter_context(state.shared(options.project))
 
@@ -112,6 +138,18 @@ async def run_dev(options: DevOptions) -> None:
         await run_service(settings, stop, listener=callback_listener, started=ready.set)
         if watching.done() and not watching.cancelled():
             watching.result()
+
+
+def _dashboard_listener(options: DevOptions) -> socket.socket | None:
+    """The dashboard's socket: on its own port where nobody said which, so that two projects can run side by side."""
+    if not options.dashboard:
+        return None
+    if options.dashboard_port is not None:
+        return bind(LOOPBACK, options.dashboard_port)
+    try:
+        return bind(LOOPBACK, DEFAULT_PORT)
+    except ConfigurationError:
+        return bind(LOOPBACK, 0)
 
 
 def _folder_of(options: DevOptions) -> Path:
@@ -183,6 +221,7 @@ async def _greet(ready: asyncio.Event, options: DevOptions, settings: ServiceSet
         "\n".join(
             (
                 "jobfn dev is running. Ctrl-C stops everything.",
+                *([f"  dashboard      {state.dashboard_url}/"] if state.dashboard_url else []),
                 f"  function app   {state.function_url}/   lists its tasks and what they take",
                 f"  callbacks      {state.callback_url}",
                 f"  database       {shown(state.database_url)}   (schema {settings.schema_name})",

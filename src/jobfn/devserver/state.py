@@ -18,12 +18,14 @@ class DevState(BaseModel):
         database_url: The database it works on; None where ``PG*`` name it.
         function_url: Where the function app answers.
         callback_url: Where reports are heard.
+        dashboard_url: Where the dashboard answers; None where it is off.
     """
 
     pid: int
     database_url: str | None
     function_url: str
     callback_url: str
+    dashboard_url: str | None = None
 
     @classmethod
     def find(cls, folder: Path) -> "DevState | None":
