@@ -115,6 +115,7 @@ class Acting:
                 "is_more": not wish.ids and number >= COUNTED_AT_MOST,
                 "name": NAMES[wish.action],
                 "meaning": MEANINGS[wish.action],
+                "running": Visit.of(request).form.one("running") == "yes",
             },
         )
 

@@ -116,7 +116,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     for size, unit, part, part_unit in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86_400, "d", 3600, "h")):
         if seconds < {60: 3600, 3600: 86_400}.get(size, float("inf")):
             whole, rest = divmod(int(seconds), size)

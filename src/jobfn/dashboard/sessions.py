@@ -4,6 +4,7 @@ A session is only ever an id and whether it has logged in. Its CSRF token is a s
 is kept on the server, and a restart forgets nobody while the dashboard's token stays the same.
 """
 
+import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Sessions:
         self._max_age_seconds = round(max_age_seconds)
         key = token or secrets.token_urlsafe(32)
         self._serializer = URLSafeTimedSerializer(key, salt="jobfn.dashboard.session")
-        self._signer = Signer(key, salt="jobfn.dashboard.csrf", digest_method="sha256")
+        self._signer = Signer(key, salt="jobfn.dashboard.csrf", digest_method=hashlib.sha256)
 
     @property
     def asks_for_login(self) -> bool:
