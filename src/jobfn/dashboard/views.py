@@ -38,7 +38,7 @@ class Views:
 
     async def overview(self, _request: Request) -> View:
         """``GET /``: how it goes."""
-        minutes = await self._operations.throughput()
+        minutes = await self._operations.throughput() if self._operations.features.history else ()
         failures = await self._operations.list_jobs(JobFilter(state=JobState.FAILED), limit=LATEST_FAILURES)
         return View(
             "overview.html",
@@ -64,7 +64,7 @@ class Views:
             problem = str(error)
             page = await self._operations.list_jobs(wanted.meant, limit=PAGE_SIZE)
         matching = None
-        if not wanted.is_empty:
+        if not wanted.is_empty and wanted.meant.state is not JobState.COMPLETED:  # of those, nobody keeps count
             matching = await self._operations.count_matching(wanted.meant, at_most=COUNTED_AT_MOST)
         return View(
             "jobs.html",
