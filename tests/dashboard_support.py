@@ -92,17 +92,20 @@ class OpenSite(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def site(database: str, *, functions: str | None = None, **settings: Any) -> AsyncIterator[Site]:
+async def site(
+    database: str, *, functions: str | None = None, at_port: int = 0, **settings: Any
+) -> AsyncIterator[Site]:
     """Serve the dashboard of a database for as long as the block runs.
 
     Args:
         database: Its DSN.
         functions: The URL of the function app whose tasks are known.
+        at_port: Where; 0 for any free port.
         settings: Of ``DashboardSettings``.
     """
     chosen = DashboardSettings(**{"port": 0, "refresh_seconds": 0.02, **settings})
     routes = Routes(functions, {}) if functions is not None else None
-    listener = bind(LOOPBACK, 0)  # whatever host the settings name, nobody else reaches a test
+    listener = bind(LOOPBACK, at_port)  # whatever host the settings name, nobody else reaches a test
     url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
     async with (
         serving(chosen, database_url=database, schema="app_jobs", routes=routes, listener=listener),

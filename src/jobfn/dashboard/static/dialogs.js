@@ -55,7 +55,8 @@ async function post(form, submitter) {
   const body = new URLSearchParams(new FormData(form, submitter));
   const token = document.querySelector("meta[name=csrf-token]").content;
   try {
-    const answer = await fetch(form.action, {
+    // not form.action: that is the buttons of that name
+    const answer = await fetch(form.getAttribute("action"), {
       method: "POST",
       body,
       headers: { "X-Fragment": "1", "X-CSRF-Token": token },

@@ -6,10 +6,10 @@ export function morph(old, next) {
   if (old.tagName === "TIME" && old.dataset.shown && old.getAttribute("datetime") === next.getAttribute("datetime")) {
     return; // times.js has written into it
   }
-  const kept = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  const kept = new Map([...old.children].filter(idOf).map((child) => [idOf(child), child]));
   let place = old.firstChild;
   for (const wanted of [...next.childNodes]) {
-    const match = wanted.id ? kept.get(wanted.id) : isAlike(place, wanted) ? place : null;
+    const match = idOf(wanted) ? kept.get(idOf(wanted)) : isAlike(place, wanted) ? place : null;
     if (!match) {
       old.insertBefore(wanted, place);
       continue;
@@ -31,8 +31,13 @@ export function morph(old, next) {
   }
 }
 
+// Not node.id: a form's is whatever field of it is called "id".
+function idOf(node) {
+  return node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null;
+}
+
 function isAlike(node, wanted) {
-  return Boolean(node) && node.nodeType === wanted.nodeType && node.nodeName === wanted.nodeName && !node.id;
+  return Boolean(node) && node.nodeType === wanted.nodeType && node.nodeName === wanted.nodeName && !idOf(node);
 }
 
 // What a script has put there begins with data-my-; whether a box is ticked or details are open is the reader's.
