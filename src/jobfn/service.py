@@ -132,9 +132,7 @@ async def _scheduler(
     return Scheduler(agenda, bell=bell, poll_seconds=settings.poll_seconds).run
 
 
-async def _dashboard(
-    settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack
-) -> None:
+async def _dashboard(settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack) -> None:
     from jobfn.dashboard.serving import serving  # noqa: PLC0415  - templates and schemas, which most services do without
 
     url = await stack.enter_async_context(

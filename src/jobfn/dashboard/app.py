@@ -72,14 +72,17 @@ def create_dashboard(
 
     async def refused(request: Request, error: Exception) -> Response:
         status_code = error.status_code if isinstance(error, HTTPException) else 500
-        texts = {404: ("Nothing here", "There is no such page."), 405: ("Not like this", "This page takes no such call.")}
+        texts = {
+            404: ("Nothing here", "There is no such page."),
+            405: ("Not like this", "This page takes no such call."),
+        }
         detail = error.detail if isinstance(error, HTTPException) else ""
         title, text = texts.get(status_code, ("That did not work", detail))
         return pages.answer(request, "error.html", {"title": title, "text": text}, status_code=status_code)
 
     async def no_database(request: Request, error: Exception) -> Response:
         logs.get_logger("jobfn.dashboard").warning("page not drawn", reason=str(error))
-        text = f"{error or type(error).__name__}. Reload the page to try again."
+        text = f"{str(error) or type(error).__name__}. Reload the page to try again."
         context = {"title": "The database does not answer", "text": text}
         return pages.answer(request, "error.html", context, status_code=503)
 

@@ -117,7 +117,7 @@ class Catalog:
                     return f"{shown_url(url)} lists no tasks: it answered {answer.status_code}"
             return _Index.model_validate_json(body)
         except httpx.HTTPError as error:
-            return f"{shown_url(url)} does not answer: {error or type(error).__name__}"
+            return f"{shown_url(url)} does not answer: {str(error) or type(error).__name__}"
         except (ValidationError, httpx.InvalidURL):
             return f"{shown_url(url)} lists no tasks as jobfn does"
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.routing import Route
 from jobfn import logs
 from jobfn.dashboard.catalog import Catalog, ListedTask
 from jobfn.dashboard.filling import Filled, fill, fill_json
+from jobfn.dashboard.filters import is_uuid
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.guard import Visit
 from jobfn.dashboard.render import Pages
@@ -28,6 +28,8 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _MAX_DELAY_SECONDS = 10 * 366 * 86_400.0
 _MAX_INT = 2**31 - 1
+#: What the jobs table takes.
+MAX_KEY_CHARACTERS, MAX_QUEUE_CHARACTERS = 512, 126
 
 
 @dataclass
@@ -142,9 +144,7 @@ class Enqueueing:
         logs.get_logger("jobfn.dashboard").info("added a job", job=added, task=job.task)
         return added
 
-    def _drawn(
-        self, request: Request, draft: Draft, asked: tuple[str, ...], *, status_code: int = 200
-    ) -> Response:
+    def _drawn(self, request: Request, draft: Draft, asked: tuple[str, ...], *, status_code: int = 200) -> Response:
         context = {"draft": draft, "asked": asked, "units": UNITS, "max_attempts": NewJob(draft.task).max_attempts}
         return self._pages.answer(request, "enqueue.html", context, status_code=status_code)
 
@@ -157,32 +157,30 @@ def _options(form: Form, problems: dict[str, str]) -> dict[str, Any]:
         "database_id": form.one("database_id") or None,
     }
     for name, lowest in (("priority", -_MAX_INT), ("max_attempts", 1)):
-        text = form.one(name)
-        if text:
-            number = _whole(text)
+        if form.one(name):
+            options[name] = number = _whole(form.one(name))
             if number is None or not lowest <= number <= _MAX_INT:
                 problems[name] = "must be a whole number" + (", 1 or more" if lowest == 1 else "")
-            else:
-                options[name] = number
-    delay = form.one("delay")
-    if delay:
-        try:
-            seconds = float(delay) * _UNIT_SECONDS[form.one("delay_unit") or "s"]
-        except (ValueError, KeyError):
-            seconds = -1.0
-        if 0 <= seconds <= _MAX_DELAY_SECONDS:
-            options["run_at"] = datetime.now(UTC) + timedelta(seconds=seconds)
-        else:
-            problems["delay"] = "must be a number, 0 or more, and at most ten years"
-    for name, most in (("key", 512), ("queue", 126)):
+    for name, most in (("key", MAX_KEY_CHARACTERS), ("queue", MAX_QUEUE_CHARACTERS)):
         if len(options[name] or "") > most:
             problems[name] = f"has at most {most} characters"
-    if options["database_id"] is not None:
-        try:
-            UUID(options["database_id"])
-        except ValueError:
-            problems["database_id"] = "must be a UUID"
+    if not is_uuid(options["database_id"]):
+        problems["database_id"] = "must be a UUID"
+    seconds = _delay_seconds(form)
+    if seconds is None:
+        problems["delay"] = "must be a number, 0 or more, and at most ten years"
+    elif seconds:
+        options["run_at"] = datetime.now(UTC) + timedelta(seconds=seconds)
     return options
+
+
+def _delay_seconds(form: Form) -> float | None:
+    """How long the job is to wait; None where that cannot be."""
+    try:
+        seconds = float(form.one("delay") or 0) * _UNIT_SECONDS[form.one("delay_unit") or "s"]
+    except (ValueError, KeyError):
+        return None
+    return seconds if 0 <= seconds <= _MAX_DELAY_SECONDS else None
 
 
 def _whole(text: str) -> int | None:

@@ -1,32 +1,18 @@
-"""From a filled-in form to a payload, and from what is wrong with it to the fields where it is wrong: pure.
+"""From a filled-in form to a payload: pure. ``findings.py`` says what is wrong with it.
 
-``jsonschema`` is what checks; here its findings become sentences at the right fields. A text that is no number is put
-into the payload as it is, so that one check finds everything.
+A text that is no number is put into the payload as it is, so that one check finds everything.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing.exceptions import Unresolvable
-
+from jobfn.dashboard.findings import findings
 from jobfn.dashboard.forms import Form
-from jobfn.dashboard.schema_fields import Field, Kind, Schema, flat, pointer_to
+from jobfn.dashboard.schema_fields import Field, Kind, Schema, flat
 
 _MISSING = object()
-_TYPES = {
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a text",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +32,7 @@ def fill(fields: Sequence[Field], form: Form, schema: Schema) -> Filled:
     """The payload that a form's fields make up, and what is wrong with it by the schema."""
     problems: dict[str, str] = {}
     payload = _whole(fields, form, problems)
-    for pointer, problem in _problems(payload, schema, {found.pointer for found in flat(fields)}):
+    for pointer, problem in findings(payload, schema, {found.pointer for found in flat(fields)}):
         problems.setdefault(pointer, problem)
     return Filled(payload, problems)
 
@@ -59,7 +45,7 @@ def fill_json(text: str, schema: Schema) -> Filled:
         return Filled(problems={"": f"That is no JSON: {error}"})
     said = [
         f"{pointer.lstrip('/') or 'payload'}: {problem}" if pointer else problem
-        for pointer, problem in _problems(payload, schema, None)
+        for pointer, problem in findings(payload, schema)
     ]
     return Filled(payload, {"": ". ".join(said)} if said else {})
 
@@ -76,12 +62,19 @@ def _whole(fields: Sequence[Field], form: Form, problems: dict[str, str]) -> Any
 def _members(fields: Iterable[Field], form: Form, problems: dict[str, str]) -> dict[str, Any]:
     found = {}
     for one in fields:
-        value = _members(one.children, form, problems) if one.kind is Kind.GROUP else _value(one, form, problems)
-        if one.kind is Kind.GROUP and not value and not one.is_required:
+        if one.kind is Kind.GROUP and not one.is_required and not _is_touched(one, form):
             continue  # an object that may be left out, and of which nothing is filled in
+        value = _members(one.children, form, problems) if one.kind is Kind.GROUP else _value(one, form, problems)
         if value is not _MISSING:
             found[one.label] = value
     return found
+
+
+def _is_touched(one: Field, form: Form) -> bool:
+    """Whether a person has filled in anything of a field, beside what stood there at first."""
+    if one.kind is Kind.GROUP:
+        return any(_is_touched(child, form) for child in one.children)
+    return form.one(f"payload{one.pointer}") not in {"", one.value}
 
 
 def _value(one: Field, form: Form, problems: dict[str, str]) -> Any:
@@ -91,20 +84,22 @@ def _value(one: Field, form: Form, problems: dict[str, str]) -> Any:
         return text == "true"
     if one.kind is Kind.LINES:
         lines = [line for line in text.split("\n") if line.strip()]
-        if not lines and not one.is_required:
-            return _MISSING
-        return [_number(line) for line in lines] if one.input_type == "number" else lines
+        if lines or one.is_required:
+            return [_number(line) for line in lines] if one.input_type == "number" else lines
+        return _MISSING
     if not text:
         return None if one.is_nullable and one.is_required else _MISSING
-    if one.kind in {Kind.INTEGER, Kind.NUMBER}:
-        return _number(text)
     if one.kind in {Kind.CHOICE, Kind.JSON}:
-        try:
-            return json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            problems[one.pointer] = f"is no JSON: {error}"
-            return _MISSING
-    return text
+        return _json(text, one.pointer, problems)
+    return _number(text) if one.kind in {Kind.INTEGER, Kind.NUMBER} else text
+
+
+def _json(text: str, pointer: str, problems: dict[str, str]) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        problems[pointer] = f"is no JSON: {error}"
+        return _MISSING
 
 
 def _number(text: str) -> Any:
@@ -118,79 +113,3 @@ def _number(text: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number that JSON knows")
-
-
-def _problems(payload: Any, schema: Schema, known: set[str] | None) -> Iterable[tuple[str, str]]:
-    """What is wrong, each at the nearest field that the form has (``known``; None: at the value itself)."""
-    try:
-        Draft202012Validator.check_schema(schema)
-        errors = list(
-            Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).iter_errors(payload)
-        )
-    except (SchemaError, Unresolvable, re.error, RecursionError):
-        return  # a schema that cannot be used: the function itself will check
-    for error in errors:
-        yield from _told(error, known)
-
-
-def _told(error: ValidationError, known: set[str] | None) -> Iterable[tuple[str, str]]:
-    pointer = ""
-    for part in error.absolute_path:
-        pointer = pointer_to(pointer, part)
-    if error.validator == "required" and isinstance(error.instance, Mapping):
-        for name in error.validator_value:
-            if name not in error.instance:
-                yield _nearest(pointer_to(pointer, name), known), "is required"
-        return
-    if error.validator in {"anyOf", "oneOf"} and error.context:
-        best = best_match(error.context)
-        if best is not None and best.absolute_path != error.absolute_path:
-            yield from _told(best, known)
-            return
-    nearest = _nearest(pointer, known)
-    inner = pointer.removeprefix(nearest).lstrip("/") if known is not None else ""
-    yield nearest, f"{inner}: {_sentence(error)}" if inner else _sentence(error)
-
-
-def _nearest(pointer: str, known: set[str] | None) -> str:
-    while known is not None and pointer and pointer not in known:
-        pointer = pointer.rpartition("/")[0]
-    return pointer
-
-
-def _sentence(error: ValidationError) -> str:
-    """What is wrong in words, without the value itself."""
-    limit = error.validator_value
-    match error.validator:
-        case "type":
-            kinds = [limit] if isinstance(limit, str) else list(limit)
-            return f"must be {' or '.join(_TYPES.get(kind, kind) for kind in kinds)}"
-        case "anyOf" | "oneOf":
-            best = best_match([one for one in error.context or () if one.validator_value != "null"])
-            return _sentence(best) if best is not None else "fits none of the shapes that are allowed"
-        case "enum":
-            return f"must be one of {', '.join(map(str, limit))}"
-        case "const":
-            return f"must be {limit}"
-        case "minLength":
-            return f"must have {limit} characters or more"
-        case "maxLength":
-            return f"must have {limit} characters or fewer"
-        case "minimum" | "exclusiveMinimum":
-            return f"must be {limit} or more" if error.validator == "minimum" else f"must be more than {limit}"
-        case "maximum" | "exclusiveMaximum":
-            return f"must be {limit} or less" if error.validator == "maximum" else f"must be less than {limit}"
-        case "multipleOf":
-            return f"must be a multiple of {limit}"
-        case "minItems":
-            return f"needs {limit} or more"
-        case "maxItems":
-            return f"takes {limit} at most"
-        case "pattern":
-            return f"must match {limit}"
-        case "format":
-            return f"must be a {limit}"
-        case "additionalProperties":
-            return "has a member that is not among those allowed"
-        case _:
-            return f"does not fit the schema ({error.validator})"

@@ -37,7 +37,7 @@ class Filter:
         for name in ("since", "before"):
             if given.get(name, "1h") not in AGES:
                 problems[name] = f"choose one of {', '.join(AGES)}"
-        if not _is_uuid(given.get("tenant")):
+        if not is_uuid(given.get("tenant")):
             problems["tenant"] = "a tenant is a UUID"
         return cls(given, problems)
 
@@ -74,11 +74,12 @@ class Filter:
 
     def having(self, **changes: str | None) -> str:
         """The link to the list with some fields changed; None takes one away."""
-        changed = {name: value for name, value in (self.given | changes).items() if value}
+        changed = {name: value for name, value in {**self.given, **changes}.items() if value}
         return f"/jobs?{urlencode(changed)}" if changed else "/jobs"
 
 
-def _is_uuid(text: str | None) -> bool:
+def is_uuid(text: str | None) -> bool:
+    """Whether a text is a UUID; none at all counts as one."""
     try:
         return text is None or UUID(text) is not None
     except ValueError:

@@ -17,17 +17,9 @@ from jobfn.dashboard.sessions import CSRF_FIELD, CSRF_HEADER, Session, Sessions
 from jobfn.dashboard.settings import DashboardSettings
 
 #: Scripts, styles and connections of our own and nothing else; nothing inline.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -103,13 +95,15 @@ class Guard:
                     headers.append("Set-Cookie", cookie.headers["Set-Cookie"])
             await send(message)
 
-        refusal = await self._refusal(request, session)
-        if refusal is None and not isinstance(form := await read_form(request), Response):
-            refusal = self._post_refusal(request, session, form)
-            scope["jobfn.visit"] = Visit(session, self._sessions.csrf_token(session), form, is_https)
-        elif refusal is None:
-            refusal = form
-        await (refusal or self._app)(scope, receive, send_guarded)
+        answer: ASGIApp | None = await self._refusal(request, session)
+        if answer is None:
+            form = await read_form(request)
+            if isinstance(form, Response):
+                answer = form
+            else:
+                answer = self._post_refusal(request, session, form) or self._app
+                scope["jobfn.visit"] = Visit(session, self._sessions.csrf_token(session), form, is_https)
+        await answer(scope, receive, send_guarded)
 
     async def _refusal(self, request: Request, session: Session) -> Response | None:
         if self._settings.is_loopback and not names_loopback(request.headers.get("Host", "")):

@@ -20,6 +20,8 @@ from jobfn.dashboard.settings import DashboardSettings
 FRAGMENT_HEADER = "X-Fragment"
 #: The macros of ``templates/parts.html``.
 PARTS = ("csrf", "state", "progress", "empty", "groups")
+#: A long time in two units, the largest first: their lengths in seconds, and their names.
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 class Pages:
@@ -92,7 +94,7 @@ def link(path: str, **parameters: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def moment(at: datetime | None, *, nothing: str = "–") -> str | Markup:
+def moment(at: datetime | None, *, nothing: str = "—") -> str | Markup:
     """A moment as a ``<time>``: absolute here, in UTC; the browser shows how long ago, in its own zone."""
     if at is None:
         return nothing
@@ -104,24 +106,22 @@ def moment(at: datetime | None, *, nothing: str = "–") -> str | Markup:
 
 def count(number: float | None) -> str:
     """A whole number with thousands apart: ``1,234``."""
-    return "–" if number is None else f"{number:,.0f}"
+    return "—" if number is None else f"{number:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
     """A length of time with the unit that fits: ``250 ms``, ``1.5 s``, ``3 min 5 s``, ``2 h 10 min``."""
     if seconds is None:
-        return "–"
+        return "—"
     if seconds < 0.0995:
         return f"{seconds * 1000:.2g} ms" if seconds >= 0.0005 else "0 ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
+    if seconds < 60:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
-    for size, unit, part, part_unit in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86_400, "d", 3600, "h")):
-        if seconds < {60: 3600, 3600: 86_400}.get(size, float("inf")):
-            whole, rest = divmod(int(seconds), size)
-            return f"{whole} {unit}" + (f" {rest // part} {part_unit}" if rest // part else "")
-    raise AssertionError("unreachable: a day has no upper limit")
+    length, unit, part_length, part_unit = next(units for units in _UNITS if seconds >= units[0])
+    whole, rest = divmod(int(seconds), length)
+    return f"{whole} {unit}" + (f" {rest // part_length} {part_unit}" if rest >= part_length else "")
 
 
 def pretty(value: object) -> str:

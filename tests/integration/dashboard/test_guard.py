@@ -26,7 +26,8 @@ def test_any_other_address_needs_a_token(host: str) -> None:
     """Without one it does not start, and says how to make one."""
     with pytest.raises(ConfigurationError, match="JOBFN_DASHBOARD_TOKEN to a long random text"):
         DashboardSettings.from_environ({"JOBFN_DASHBOARD_HOST": host})
-    assert DashboardSettings.from_environ({"JOBFN_DASHBOARD_HOST": host, "JOBFN_DASHBOARD_TOKEN": TOKEN})
+    allowed = DashboardSettings.from_environ({"JOBFN_DASHBOARD_HOST": host, "JOBFN_DASHBOARD_TOKEN": TOKEN})
+    assert not allowed.is_loopback
 
 
 def test_a_short_token_is_refused_and_not_quoted() -> None:

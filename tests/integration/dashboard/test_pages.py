@@ -74,7 +74,9 @@ async def test_the_list_is_filtered_and_paged(open_dashboard: Site) -> None:
         assert found in (await open_dashboard.get(f"/jobs?{query}")).text, query
 
 
-@pytest.mark.parametrize("query", ["state=odd", "tenant=none", "since=ever", "after=%21%21", "q=%00", "task=" + "x" * 900])
+@pytest.mark.parametrize(
+    "query", ["state=odd", "tenant=none", "since=ever", "after=%21%21", "q=%00", "task=" + "x" * 900]
+)
 async def test_a_filter_that_means_nothing_breaks_nothing(open_dashboard: Site, query: str) -> None:
     """A person who edits the address gets a page."""
     assert (await open_dashboard.get(f"/jobs?{query}")).status_code == 200
@@ -84,7 +86,9 @@ async def test_a_job_shows_all_that_is_known(open_dashboard: Site, jobs: Jobs) -
     """Payload, attempts, each error with its worker, progress, and its life in order."""
     number = await jobs.add("mail", {"to": "ada"}, job_key="k-1", queue_name="out", max_attempts=2)
     await jobs.claim()
-    await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", WORKER, number, "first: no route\n  at line 7")
+    await jobs.connection.execute(
+        "select app_jobs.fail_job($1, $2, $3)", WORKER, number, "first: no route\n  at line 7"
+    )
     await jobs.connection.execute("update app_jobs.jobs set run_at = now() where id = $1", number)
     await jobs.claim()
     await jobs.connection.execute(
@@ -125,7 +129,9 @@ async def test_schedules_triggers_and_workers(open_dashboard: Site) -> None:
     """Next times in order, the tables that are watched, who is alive and who is silent."""
     schedules = (await open_dashboard.get("/schedules")).text
     assert "Europe/Paris" in schedules
-    times = re.findall(r'datetime="([^"]+)"', schedules[schedules.index("close_month") : schedules.index("render_report")])
+    times = re.findall(
+        r'datetime="([^"]+)"', schedules[schedules.index("close_month") : schedules.index("render_report")]
+    )
     assert len(times) == 3
     assert times == sorted(times)
     triggers = (await open_dashboard.get("/triggers")).text
@@ -167,9 +173,8 @@ async def test_hostile_words_stay_words(open_site: OpenSite, jobs: Jobs, serve: 
     await jobs.connection.execute("update app_jobs.jobs set progress_note = $1", HOSTILE)
     pages = [(await site.get(path)).text for path in ("/", "/jobs", f"/jobs/{number}", "/workers", "/enqueue")]
     await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", HOSTILE[:60], number, HOSTILE)
-    for path in ("/", "/jobs", f"/jobs/{number}", f"/jobs?{_query()}", "/enqueue"):
-        pages.append((await site.get(path)).text)
-    pages.append((await site.get("/enqueue", params={"task": name})).text)
+    after = ("/", "/jobs", f"/jobs/{number}", f"/jobs?{_query()}", "/enqueue", f"/enqueue?{_query()}")
+    pages += [(await site.get(path)).text for path in after]
     pages.append((await site.post("/enqueue", {"task": name, "payload/words": HOSTILE, "queue": HOSTILE * 9})).text)
     pages.append((await site.post("/jobs/ask", {"action": "cancel", "scope": "matching", "filter": _query()})).text)
     for html in pages:
