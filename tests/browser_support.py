@@ -1,10 +1,29 @@
 """What tests in a browser speak of."""
 
+import os
+import shutil
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from playwright.async_api import Page
+
+#: Without the last ones Chromium looks for hosts of its maker at every start.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str | None:
+    """Where the browser is: what ``CHROMIUM`` names, else the system's."""
+    wanted = os.environ.get("CHROMIUM")
+    return shutil.which(wanted) if wanted else shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @dataclass

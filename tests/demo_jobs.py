@@ -95,6 +95,24 @@ JOBS = """
             run_at := now() + n * interval '3 hours', priority := 5)) from generate_series(1, 30) as n)
 """
 
+#: The failures as they would be: some minutes ago, each attempt some time after the one before.
+APART = """
+    with moved as (
+        select id, created_at - (4 + 2 * (max(id) over () - id)) * interval '1 minute' as began from app_jobs.jobs
+    ), runs as (
+        update app_jobs.job_runs r
+        set enqueued_at = m.began,
+            due_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds',
+            started_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds' + interval '310 milliseconds',
+            ended_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds' + interval '1870 milliseconds'
+        from moved m where m.id = r.job_id
+        returning r.job_id, r.ended_at
+    )
+    update app_jobs.jobs j
+    set created_at = m.began, updated_at = m.began + interval '2 seconds'
+    from moved m where m.id = j.id
+"""
+
 FAILURES = {
     "process_invoice": "KeyError: 'customer'\n  functions.py:41, in charge\n    name = invoice['customer']['name']",
     "send_receipt": "SMTPRecipientsRefused: 550 5.1.1 <ada@exmaple.com>: no such mailbox",
@@ -113,6 +131,7 @@ async def fill(dsn: str, folder: Path) -> None:
         await apply_triggers(connection, load_blueprints([blueprint]).tables, jobs_schema="app_jobs")
         await connection.execute(HISTORY)
         await _fail(connection)
+        await connection.execute(APART)
         await connection.execute(JOBS)
         await _hold(connection)
         await _schedules(connection)

@@ -5,7 +5,6 @@ What a page says in its console, what breaks in its scripts, and what it asks of
 
 import contextlib
 import os
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,29 +12,19 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 from starlette.types import ASGIApp
 
-from browser_support import Complaints, OpenPage
+from browser_support import ARGUMENTS, Complaints, OpenPage, chromium
 from dashboard_support import OpenSite, Site, site
 from jobfn.hosting import HttpServer, bind
 from support import LOOPBACK, Serve
 
-#: Without the last ones Chromium looks for hosts of its maker at every start.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    wanted = os.environ.get("CHROMIUM")  # CI names it, so that these tests are never left out there
-    path = shutil.which(wanted or "chromium") or shutil.which("chromium-browser")
-    if path is None:
-        (pytest.fail if wanted else pytest.skip)("no Chromium: apt-get install chromium, or name one in CHROMIUM")
+    path = chromium()
+    if path is None:  # CI names one, so that these tests are never left out there
+        (pytest.fail if "CHROMIUM" in os.environ else pytest.skip)(
+            "no Chromium: apt-get install chromium, or name one in CHROMIUM"
+        )
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield started

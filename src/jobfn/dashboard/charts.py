@@ -107,13 +107,13 @@ def durations(minutes: Sequence[Minute]) -> Durations:
 
 
 def nice_top(value: float, *, whole: bool = False) -> float:
-    """The next number at or above it that reads well, 1, 2 or 5 times a power of ten; 1 for nothing."""
+    """The next number at or above it that reads well, such as 1.5, 40 or 800; 1 for nothing, 2 or more for jobs."""
     if value <= 0:
         return 1.0
     if whole and value <= 2:
         return 2.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(round(step * power, 9) for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+    return next(round(step * power, 9) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
 def _height(number: float, highest: float) -> float:

@@ -8,7 +8,7 @@ from jobfn.dashboard import charts
 from jobfn.dashboard.filters import AGE_NAMES, Filter
 from jobfn.dashboard.live import View
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, JobDetail, JobFilter, JobState, Operations, TriggerView
+from jobfn.operations import Action, Counts, GroupCount, JobDetail, JobFilter, JobState, Operations, TriggerView
 
 #: How old the counts may be that a page shows.
 COUNTS_AGE_SECONDS = 0.5
@@ -75,13 +75,23 @@ class Views:
                 "is_first": not request.query_params.get("after"),
                 "matching": matching,
                 "counted_at_most": COUNTED_AT_MOST,
-                "counts": await self._operations.counts(max_age_seconds=COUNTS_AGE_SECONDS),
+                "tally": await self._tally(wanted),
                 "tasks": await self._operations.tasks(),
                 "ages": AGE_NAMES,
                 "states": [state for state in JobState if _is_listed(state, self._operations)],
                 "actions": tuple(Action),
             },
         )
+
+    async def _tally(self, wanted: Filter) -> Counts | GroupCount | None:
+        """How many jobs of each state the rest of the filter lets through, where the counts tell."""
+        counts = await self._operations.counts(max_age_seconds=COUNTS_AGE_SECONDS)
+        rest = wanted.given.keys() - {"state"}
+        if not rest:
+            return counts
+        groups = {frozenset({"task"}): counts.by_task, frozenset({"queue"}): counts.by_queue}.get(frozenset(rest), ())
+        name = wanted.get("task") or wanted.get("queue")
+        return next((group for group in groups if group.name == name), None)
 
     async def job(self, request: Request) -> View:
         """``GET /jobs/{id}``: one job."""

@@ -54,6 +54,8 @@ async def test_the_list_is_filtered_and_paged(open_dashboard: Site) -> None:
     html = (await open_dashboard.get("/jobs?task=index_article")).text
     assert html.count("data-row") == 50
     assert "85 match" in html
+    assert re.search(r'Delayed <span class="number">85<', html)
+    assert '<span class="number">' not in (await open_dashboard.get("/jobs?task=index_article&since=1h")).text
     following = re.search(r'rel="next" href="([^"]+)"', html)
     assert following is not None
     rest = (await open_dashboard.get(following.group(1).replace("&amp;", "&"))).text

@@ -1,0 +1,59 @@
+"""Takes the pictures of the dashboard that the documentation shows: ``python tests/browser/pictures.py``.
+
+On an embedded PostgreSQL with the jobs of ``demo_jobs.py``. Needs Chromium, as the tests beside it do.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import asyncpg
+from playwright.async_api import Page, ViewportSize, async_playwright
+
+HERE = Path(__file__).resolve()
+sys.path.insert(0, str(HERE.parents[1]))
+
+from browser_support import ARGUMENTS, chromium  # noqa: E402  - of the folder above
+from dashboard_support import site  # noqa: E402
+from demo_jobs import fill  # noqa: E402
+from jobfn.database.migrate import migrate  # noqa: E402
+from jobfn.devserver.postgres import EmbeddedPostgres  # noqa: E402
+
+IMAGES = HERE.parents[2] / "docs" / "images"
+SIZE = ViewportSize(width=1440, height=900)
+
+
+async def take(dsn: str) -> None:
+    """Fill a database and take both pictures."""
+    connection = await asyncpg.connect(dsn)
+    await migrate(connection, "app_jobs")
+    await connection.close()
+    with tempfile.TemporaryDirectory() as folder:
+        await fill(dsn, Path(folder))
+    async with site(dsn) as dashboard, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        light = await browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
+        await shoot(light, dashboard.url, "dashboard-overview.png")
+        dark = await browser.new_page(viewport=SIZE, color_scheme="dark", reduced_motion="reduce")
+        await dark.goto(f"{dashboard.url}/jobs?state=failed&task=process_invoice")
+        job = await dark.locator("[data-row] a").first.get_attribute("href")
+        await shoot(dark, f"{dashboard.url}{job}", "dashboard-job.png")
+        await browser.close()
+
+
+async def shoot(page: Page, url: str, name: str) -> None:
+    """One picture, once the page is live."""
+    await page.goto(url)
+    await page.locator('#pulse[data-state="live"]').wait_for()
+    IMAGES.mkdir(exist_ok=True)
+    await page.screenshot(path=IMAGES / name)
+
+
+if __name__ == "__main__":
+    postgres = EmbeddedPostgres()
+    postgres.start()
+    try:
+        asyncio.run(take(postgres.dsn()))
+    finally:
+        postgres.stop()
