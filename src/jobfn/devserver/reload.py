@@ -35,7 +35,7 @@ class FunctionProcess:
     async def start(self) -> None:
         """Start the child. It ends by itself when this process does, however that happens: its input closes.
 
-        It has a process group of its own: Ctrl-C in a terminal reaches the parent alone, which lets the jobs under
+        It has a session of its own: Ctrl-C in a terminal reaches the parent alone, which lets the jobs under
         way end first. A child that is still importing would die of it, with those jobs waiting in its socket.
         """
         fd = self._listener.fileno()
