@@ -53,7 +53,7 @@ def create_dashboard(
     """
     pages = Pages(settings, subject=subject)
     sessions = Sessions(settings.token, max_age_seconds=settings.session_seconds)
-    live = Live(pages, refresh_seconds=settings.refresh_seconds)
+    live = Live(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
     views = Views(operations)
     enqueueing = Enqueueing(pages, operations, catalog=catalog, connections=connections, schema=schema)
     routes: list[BaseRoute] = [

@@ -44,13 +44,11 @@ class Visit:
         session: Whose it is.
         csrf_token: What the forms of the answer carry.
         form: What was sent, if it is a POST.
-        is_https: Whether the browser's side of the connection is encrypted.
     """
 
     session: Session
     csrf_token: str
     form: Form
-    is_https: bool
 
     @classmethod
     def of(cls, request: HTTPConnection) -> "Visit":
@@ -82,7 +80,6 @@ class Guard:
         request = Request(scope, receive)
         found = self._sessions.read(request)
         session = found or self._sessions.new()
-        is_https = "https" in {request.url.scheme, request.headers.get("X-Forwarded-Proto")}
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -91,7 +88,7 @@ class Guard:
                     headers.setdefault(name, value)
                 if found is None and not _is_static(request) and "set-cookie" not in headers:
                     cookie = Response()
-                    self._sessions.remember(session, cookie, is_https=is_https)
+                    self._sessions.remember(session, cookie, request)
                     headers.append("Set-Cookie", cookie.headers["Set-Cookie"])
             await send(message)
 
@@ -102,7 +99,7 @@ class Guard:
                 answer = form
             else:
                 answer = self._post_refusal(request, session, form) or self._app
-                scope["jobfn.visit"] = Visit(session, self._sessions.csrf_token(session), form, is_https)
+                scope["jobfn.visit"] = Visit(session, self._sessions.csrf_token(session), form)
         await answer(scope, receive, send_guarded)
 
     async def _refusal(self, request: Request, session: Session) -> Response | None:

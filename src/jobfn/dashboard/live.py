@@ -57,11 +57,14 @@ class Live:
     Args:
         pages: What draws them.
         refresh_seconds: How often a page is drawn again, in seconds.
+        stream_seconds: How long a stream lasts, in seconds. The browser opens the next one by itself, and is asked
+            for its login again.
     """
 
-    def __init__(self, pages: Pages, *, refresh_seconds: float) -> None:
+    def __init__(self, pages: Pages, *, refresh_seconds: float, stream_seconds: float) -> None:
         self._pages = pages
         self._refresh_seconds = refresh_seconds
+        self._stream_seconds = stream_seconds
         self._closing = asyncio.Event()
         self._streams = 0
 
@@ -93,7 +96,8 @@ class Live:
         try:
             yield event("hello", {"csrf_token": Visit.of(request).csrf_token}, retry_ms=1000)
             shown, said_at = "", time.monotonic()
-            while not self._closing.is_set():
+            ends_at = said_at + self._stream_seconds
+            while not self._closing.is_set() and time.monotonic() < ends_at:
                 begun = time.monotonic()
                 html = await self._drawn(request, load)
                 if html is None:

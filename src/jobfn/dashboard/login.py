@@ -11,7 +11,7 @@ from starlette.routing import Route
 from jobfn import logs
 from jobfn.dashboard.guard import Visit
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.sessions import COOKIE, Sessions
+from jobfn.dashboard.sessions import Sessions
 
 #: So many wrong tokens in a minute, whoever types them, and nobody's is looked at for the rest of it.
 MAX_WRONG_A_MINUTE = 20
@@ -62,13 +62,13 @@ class Login:
             return self._pages.answer(request, "login.html", {"next": wanted, "problem": problem}, status_code=401)
         response = RedirectResponse(wanted, 303)
         # A new id: one that somebody else may have planted in this browser is worth nothing.
-        self._sessions.remember(self._sessions.new(is_logged_in=True), response, is_https=visit.is_https)
+        self._sessions.remember(self._sessions.new(is_logged_in=True), response, request)
         return response
 
-    async def log_out(self, _request: Request) -> Response:
+    async def log_out(self, request: Request) -> Response:
         """``POST /logout``."""
         response = RedirectResponse("/login", 303)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        self._sessions.forget(response, request)
         return response
 
 

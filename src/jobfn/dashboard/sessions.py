@@ -13,7 +13,8 @@ from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-COOKIE = "jobfn_session"
+#: Its name ends in the port: browsers keep cookies by host alone, and two projects' dashboards may run on one machine.
+_COOKIE = "jobfn_session_{}"
 #: The form field, and the header, that carry a CSRF token.
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
@@ -63,7 +64,7 @@ class Sessions:
 
     def read(self, connection: HTTPConnection) -> Session | None:
         """The session of a request's cookie; None without one, or with one that we did not sign or that is too old."""
-        cookie = connection.cookies.get(COOKIE)
+        cookie = connection.cookies.get(cookie_of(connection))
         if cookie is None:
             return None
         try:
@@ -72,16 +73,20 @@ class Sessions:
             return None
         return Session(str(content["id"]), bool(content["in"]))
 
-    def remember(self, session: Session, response: Response, *, is_https: bool) -> None:
-        """Give a session to the browser, out of reach of scripts and of other sites."""
+    def remember(self, session: Session, response: Response, connection: HTTPConnection) -> None:
+        """Give a session to the browser, out of reach of scripts and of other sites; over HTTPS, for HTTPS alone."""
         response.set_cookie(
-            COOKIE,
+            cookie_of(connection),
             str(self._serializer.dumps({"id": session.id, "in": session.is_logged_in})),
             max_age=self._max_age_seconds,
             httponly=True,
             samesite="strict",
-            secure=is_https,
+            secure="https" in {connection.url.scheme, connection.headers.get("X-Forwarded-Proto")},
         )
+
+    def forget(self, response: Response, connection: HTTPConnection) -> None:
+        """Take the session from the browser."""
+        response.delete_cookie(cookie_of(connection), httponly=True, samesite="strict")
 
     def csrf_token(self, session: Session) -> str:
         """What the forms of this session carry."""
@@ -90,3 +95,8 @@ class Sessions:
     def is_csrf_token(self, session: Session, sent: str) -> bool:
         """Whether a form came from a page of this session."""
         return hmac.compare_digest(self.csrf_token(session).encode(), sent.encode())
+
+
+def cookie_of(connection: HTTPConnection) -> str:
+    """The name of the cookie that holds a session."""
+    return _COOKIE.format((connection.scope.get("server") or ("", ""))[1])

@@ -78,6 +78,23 @@ async def test_without_a_login_nothing_is_shown(open_site: OpenSite, page: str) 
     assert (await site.client.post("/jobs/act", data={})).status_code == 401
 
 
+def cookie_of(site: Site) -> tuple[str, str]:
+    """The one cookie that a browser has, its name and its value."""
+    ((name, value),) = site.client.cookies.items()
+    return name, value
+
+
+async def test_two_dashboards_of_one_machine_leave_each_other_alone(open_site: OpenSite, jobs: Jobs) -> None:
+    """A browser keeps cookies by host, whatever the port: one visit does not end the other's."""
+    first, second = await open_site(), await open_site()
+    job = await jobs.add("x")
+    await first.get("/")
+    second.client.cookies = first.client.cookies
+    await second.get("/")
+    assert len(first.client.cookies) == 2
+    assert (await first.post("/jobs/act", {"action": "remove", "id": str(job)})).status_code == 200
+
+
 async def test_the_token_opens_and_the_cookie_is_out_of_reach(open_site: OpenSite) -> None:
     """The cookie is HttpOnly, of this site alone, and signed: a changed one is worth nothing."""
     site = await open_site(token=TOKEN)
@@ -89,9 +106,9 @@ async def test_the_token_opens_and_the_cookie_is_out_of_reach(open_site: OpenSit
     assert "secure" not in cookie
     assert (await site.get("/jobs")).status_code == 200
     assert (await site.get("/login")).status_code == 303
-    value = site.client.cookies["jobfn_session"]
+    name, value = cookie_of(site)
     async with httpx.AsyncClient(base_url=site.url, trust_env=False) as stranger:
-        tampered = await stranger.get("/jobs", headers={"Cookie": f"jobfn_session=x{value[1:]}"})
+        tampered = await stranger.get("/jobs", headers={"Cookie": f"{name}=x{value[1:]}"})
         assert tampered.status_code == 303
 
 
@@ -115,7 +132,7 @@ async def test_a_login_has_an_end(open_site: OpenSite) -> None:
     """A cookie that is too old is worth nothing, even to a browser that would still send it."""
     site = await open_site(token=TOKEN, session_seconds=1)
     await site.log_in()
-    cookie = f"jobfn_session={site.client.cookies['jobfn_session']}"
+    cookie = "=".join(cookie_of(site))
     site.client.cookies.clear()
     assert (await site.get("/", headers={"Cookie": cookie})).status_code == 200
 

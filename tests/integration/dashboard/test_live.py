@@ -73,6 +73,12 @@ async def test_streams_end_with_the_server(database: str) -> None:
                     pass
 
 
+async def test_a_stream_lasts_only_so_long(database: str) -> None:
+    """Then the browser asks again, and whoever has no login any more is refused."""
+    async with site(database, stream_seconds=0.1) as passing, passing.events("/") as events:
+        await events.to_end()
+
+
 async def test_there_are_not_endlessly_many(open_dashboard: Site) -> None:
     """One more than allowed is refused, until somebody leaves."""
     limits = httpx.Limits(max_connections=None)
