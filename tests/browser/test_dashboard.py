@@ -217,6 +217,25 @@ async def test_a_form_of_another_site_is_refused(
     assert await jobs.row(job) is not None
 
 
+async def test_hostile_words_make_no_element(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
+    """What jobs hold is text, on the page as it comes and in what is put into it later."""
+    hostile = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
+    site = await open_site()
+    page = await open_page(f"{site.url}/jobs")
+    await live(page)
+    job = await jobs.add(hostile, {"<b>": hostile}, max_attempts=1)
+    await expect(page.locator(f"#job-{job}")).to_contain_text(hostile)
+    await page.goto(f"{site.url}/jobs/{job}")
+    await live(page)
+    await jobs.claim()
+    await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", WORKER, job, hostile)
+    await expect(page.locator("#why")).to_contain_text(hostile)
+    await page.get_by_role("button", name="Remove").click()
+    await expect(page.locator("#ask")).to_contain_text(f"Remove job #{job}?")
+    assert await page.locator("main img, main script, main b").count() == 0
+    assert "taken" not in (await page.title()).partition("·")[2]
+
+
 async def test_read_only_shows_and_does_not_act(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
     """No boxes, no buttons; the page is as live."""
     site = await open_site(read_only=True)

@@ -143,6 +143,15 @@ async def test_schedules_triggers_and_workers(open_dashboard: Site) -> None:
     assert (workers.count(">alive<"), workers.count(">silent<")) == (2, 1)
 
 
+async def test_without_its_database_a_page_says_so(open_dashboard: Site, jobs: Jobs) -> None:
+    """503 and a page of ours; it is whole again when the database is."""
+    await jobs.connection.execute("alter schema app_jobs rename to away")
+    answer = await open_dashboard.get("/jobs")
+    assert (answer.status_code, "The database does not answer" in answer.text) == (503, True)
+    await jobs.connection.execute("alter schema away rename to app_jobs")
+    assert (await open_dashboard.get("/jobs")).status_code == 200
+
+
 async def test_empty_pages_say_what_to_do(open_dashboard: Site) -> None:
     """A first visit is not a blank page."""
     for page, text in (
