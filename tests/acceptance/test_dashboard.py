@@ -1,5 +1,6 @@
 """``jobfn dashboard`` and ``jobfn service --dashboard``, as a user runs them."""
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from jobfn.devserver.state import DevState
 from support import Command, Jobs, RunningCommand, Spawn, free_port
 
 TOKEN = "a-token-for-these-tests-only"
@@ -31,6 +33,17 @@ async def test_the_dashboard_alone(spawn: Spawn, database: str, jobs: Jobs) -> N
             assert stream.status_code == 200
             running.send(signal.SIGINT)
             assert await running.ended(seconds=10) == 0
+
+
+async def test_it_finds_the_development_server_of_its_folder(spawn: Spawn, database: str, tmp_path: Path) -> None:
+    """Database and function app are those that run here; nobody has to name them."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    state = DevState(pid=os.getpid(), database_url=database, function_url=nobody, callback_url=nobody)
+    with state.shared(tmp_path):
+        running = await spawn("jobfn", "dashboard", "--port", "0")
+        url = await url_of(running, "dashboard  http://")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert f"{nobody}/ does not answer" in (await client.get(f"{url}/enqueue")).text
 
 
 async def test_read_only_by_its_option(spawn: Spawn, database: str, jobs: Jobs) -> None:
