@@ -18,7 +18,6 @@ from typing import Any
 import asyncpg
 
 from jobfn import logs, tracing_setup
-from jobfn import logs
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
 from jobfn.database.history import History, Process, Processes
