@@ -83,7 +83,8 @@ def create_dashboard(
     async def no_database(request: Request, error: Exception) -> Response:
         logs.get_logger("jobfn.dashboard").warning("page not drawn", reason=str(error))
         text = f"{str(error) or type(error).__name__}. Reload the page to try again."
-        context = {"title": "The database does not answer", "text": text}
+        is_away = isinstance(error, CONNECTION_LOST)
+        context = {"title": "The database does not answer" if is_away else "The database refused", "text": text}
         return pages.answer(request, "error.html", context, status_code=503)
 
     app = Starlette(

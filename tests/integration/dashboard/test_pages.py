@@ -1,17 +1,20 @@
 """What the pages show, and that whatever jobs hold is shown as text."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 import demo_jobs
-from dashboard_support import OpenSite, Site
+from dashboard_support import OpenSite, Site, site
 from jobfn.function.app import create_app
 from jobfn.function.task import task
-from support import WORKER, Jobs, Serve
+from support import TENANT, WORKER, Jobs, Serve
 
+#: The platform's own schema, as it publishes it.
+PLATFORM = [Path(__file__).parents[1] / name for name in ("database/platform.sql", "operations/platform_tools.sql")]
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7777777}}</textarea>"
 
 
@@ -147,7 +150,7 @@ async def test_without_its_database_a_page_says_so(open_dashboard: Site, jobs: J
     """503 and a page of ours; it is whole again when the database is."""
     await jobs.connection.execute("alter schema app_jobs rename to away")
     answer = await open_dashboard.get("/jobs")
-    assert (answer.status_code, "The database does not answer" in answer.text) == (503, True)
+    assert (answer.status_code, "The database refused" in answer.text) == (503, True)
     await jobs.connection.execute("alter schema away rename to app_jobs")
     assert (await open_dashboard.get("/jobs")).status_code == 200
 
@@ -215,3 +218,32 @@ async def test_payloads_are_not_logged(open_dashboard: Site, jobs: Jobs, capfd: 
     await open_dashboard.post("/jobs/act", {"action": "remove", "id": str(number)})
     captured = capfd.readouterr()
     assert "hunter-2-hunter" not in captured.out + captured.err
+
+
+async def test_on_a_schema_of_the_platforms_own(empty_database: str) -> None:
+    """What there is to see is shown, what is not is said; a job is added for its tenant and acted on."""
+    connection = await asyncpg.connect(empty_database)
+    for part in PLATFORM:
+        await connection.execute(part.read_text("utf-8"))
+    async with site(empty_database) as dashboard:
+        for page, text in (
+            ("/", "not kept on a schema of the platform"),
+            ("/jobs", "No jobs"),
+            ("/schedules", "No schedules"),
+            ("/triggers", "No triggers"),
+            ("/workers", "do not register on this schema"),
+        ):
+            answer = await dashboard.get(page)
+            assert (answer.status_code, text in answer.text) == (200, True), page
+        form = {"task": "mail", "payload": "{}", "max_attempts": "1"}
+        refused = await dashboard.post("/enqueue", form)
+        assert (refused.status_code, "wants the tenant" in refused.text) == (422, True)
+        added = await dashboard.post("/enqueue", form | {"database_id": TENANT})
+        assert added.status_code == 303, added.text
+        job = added.headers["Location"].removeprefix("/jobs/")
+        await connection.execute("select app_jobs.get_job($1)", WORKER)
+        await connection.execute("select app_jobs.fail_job($1, $2, 'no route')", WORKER, int(job))
+        assert "no route" in (await dashboard.get(f"/jobs/{job}")).text
+        answer = await dashboard.post("/jobs/act", {"action": "retry", "id": job})
+        assert "Retried: 1 job." in answer.text
+    await connection.close()
