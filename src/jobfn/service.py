@@ -234,7 +234,7 @@ async def _over_http(
     try:
         yield Dispatcher(
             transport,
-            routes=Routes(settings.gateway_url, settings.development_map),
+            routes=Routes(settings.gateway_url, settings.urls_by_task),
             worker_id=settings.worker_id,
             reporting=functools.partial(reporting_on, settings, tokens),
             request_seconds=settings.request_seconds,

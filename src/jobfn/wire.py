@@ -15,6 +15,7 @@ from uuid import UUID
 
 import pydantic_core
 
+from jobfn.dns_names import dns_name
 from jobfn.errors import MalformedRequest
 from jobfn.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
@@ -56,6 +57,9 @@ _MAX_INT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 19
 #: What RFC 3986 allows in a path or query, "%" included: text that is already encoded is left alone.
 _URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
+#: Stands in a base URL for the task.
+TASK_PLACE: Final = "{task}"
+_AFTER_HOST: Final = re.compile("[/?#]")
 #: Host, port and user as a request line and a Host header can carry them.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 #: A path segment that opens a callback URL to whoever knows it (worker/tokens.py): payload, time and signature.
@@ -356,12 +360,25 @@ def shown_url(url: str) -> str:
 def task_url(base_url: str, task_identifier: str) -> str:
     """The URL that delivers a task: ``{base_url}/{task}``, or ``{task}`` filled in where the URL holds it.
 
-    The identifier is percent-encoded as one path segment; ``:`` stays readable, ``/`` becomes ``%2F``.
+    In the host it is the task's DNS name (``dns_names.py``); elsewhere the identifier, percent-encoded as one path
+    segment, in which ``:`` stays readable and ``/`` becomes ``%2F``.
     """
     encoded = quote(task_identifier, safe=":@!$&'()*+,;=-._~")
-    if "{task}" in base_url:
-        return base_url.replace("{task}", encoded)
-    return f"{base_url.rstrip('/')}/{encoded}"
+    if TASK_PLACE not in base_url:
+        return f"{base_url.rstrip('/')}/{encoded}"
+    host, rest = _host_and_rest(base_url)
+    return host.replace(TASK_PLACE, dns_name(task_identifier)) + rest.replace(TASK_PLACE, encoded)
+
+
+def has_a_host_per_task(base_url: str) -> bool:
+    """Whether the tasks of this base URL live on hosts of their own: ``http://{task}.jobs.svc.cluster.local``."""
+    return TASK_PLACE in _host_and_rest(base_url)[0]
+
+
+def _host_and_rest(url: str) -> tuple[str, str]:
+    """What stands before the path, and the path with all behind it; the URL may hold braces."""
+    end = _AFTER_HOST.search(url, url.index("://") + 3)
+    return (url, "") if end is None else (url[: end.start()], url[end.start() :])
 
 
 def failed(status_code: int, headers: Mapping[str, str]) -> bool:

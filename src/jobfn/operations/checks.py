@@ -185,8 +185,8 @@ async def _callback(http: httpx.AsyncClient, settings: ServiceSettings) -> Check
 async def _functions(
     http: httpx.AsyncClient, operations: Operations, settings: ServiceSettings, clock: Callable[[], float]
 ) -> AsyncIterator[Check]:
-    routes = Routes(settings.gateway_url, settings.development_map)
-    tasks = sorted({*await operations.tasks(), *settings.development_map, *settings.supported})
+    routes = Routes(settings.gateway_url, settings.urls_by_task)
+    tasks = sorted({*await operations.tasks(), *settings.urls_by_task, *settings.supported})
     if not tasks:
         yield Check(
             "functions",

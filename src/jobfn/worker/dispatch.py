@@ -125,7 +125,7 @@ class Routes:
     """Where each task lives.
 
     Attributes:
-        gateway_url: The base URL of the functions; ``{task}`` in it is filled in.
+        gateway_url: The base URL of the functions; ``{task}`` in it is filled in (``wire.task_url``).
         by_task: URLs of single tasks, used whole and as they are, before the gateway.
     """
 

@@ -2,9 +2,14 @@
 
 from enum import StrEnum
 
-from pydantic import AliasChoices, Field, Json, field_validator
+from typing import Self
 
+from pydantic import AliasChoices, Field, Json, field_validator, model_validator
+
+from jobfn.dns_names import dns_names
+from jobfn.errors import ConfigurationError
 from jobfn.settings import CommaSeparated, EnvironmentSettings
+from jobfn.wire import has_a_host_per_task
 
 MIN_WORKER_ID_CHARACTERS = 4
 
@@ -31,8 +36,9 @@ class ServiceSettings(EnvironmentSettings):
         database_url: ``DATABASE_URL``; None leaves it to ``PG*`` and the client's own defaults.
         schema_name: ``JOBS_SCHEMA``, default ``app_jobs``.
         gateway_url: ``KNATIVE_SERVICE_URL``, else ``INTERNAL_GATEWAY_URL``, default ``http://gateway:8080``. A
-            ``{task}`` in it is filled in; without one, the task becomes the path.
-        development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: JSON ``{"task": "url"}``, goes before the gateway.
+            ``{task}`` in it is filled in, in its host as a DNS name; without one, the task becomes the path.
+        function_urls: ``JOBS_FUNCTION_URLS``: JSON ``{"task": "url"}``, goes before the gateway.
+        development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: the same for a developer's machine, goes before both.
         support_any: ``JOBS_SUPPORT_ANY``, default true: take every task.
         supported: ``JOBS_SUPPORTED``: comma-separated tasks to take when ``support_any`` is false.
         own_callback_url: ``INTERNAL_JOBS_CALLBACK_URL``; see ``callback_url`` for the default.
@@ -70,6 +76,9 @@ class ServiceSettings(EnvironmentSettings):
     schema_name: str = Field(default="app_jobs", min_length=1, max_length=63, validation_alias="JOBS_SCHEMA")
     gateway_url: str = Field(
         default="http://gateway:8080", validation_alias=AliasChoices("KNATIVE_SERVICE_URL", "INTERNAL_GATEWAY_URL")
+    )
+    function_urls: dict[str, str] | Json[dict[str, str]] = Field(
+        default_factory=dict, union_mode="left_to_right", validation_alias="JOBS_FUNCTION_URLS"
     )
     development_map: dict[str, str] | Json[dict[str, str]] = Field(
         default_factory=dict, union_mode="left_to_right", validation_alias="INTERNAL_GATEWAY_DEVELOPMENT_MAP"
@@ -110,6 +119,11 @@ class ServiceSettings(EnvironmentSettings):
         return None if self.support_any else self.supported
 
     @property
+    def urls_by_task(self) -> dict[str, str]:
+        """Where single tasks live, whatever the gateway is."""
+        return self.function_urls | self.development_map
+
+    @property
     def callback_url(self) -> str:
         """What goes into ``X-Callback-Url``."""
         return self.own_callback_url or f"http://{self.callback_host}:{self.callback_port}/callback"
@@ -121,9 +135,27 @@ class ServiceSettings(EnvironmentSettings):
             raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
+    @field_validator("function_urls")
+    @classmethod
+    def _are_http(cls, value: dict[str, str]) -> dict[str, str]:
+        for task, url in value.items():
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"the URL of {task!r} must begin with http:// or https://")
+        return value
+
     @field_validator("worker_id", "scheduler_id")
     @classmethod
     def _is_long_enough(cls, value: str) -> str:
         if len(value) < MIN_WORKER_ID_CHARACTERS:
             raise ValueError(f"a worker id has {MIN_WORKER_ID_CHARACTERS} characters or more: set a longer HOSTNAME")
         return value
+
+    @model_validator(mode="after")
+    def _each_task_has_a_host(self) -> Self:
+        """Two tasks that would share a host: said at the start, not by jobs that go astray."""
+        if has_a_host_per_task(self.gateway_url):
+            try:
+                dns_names(task for task in self.supported if task not in self.urls_by_task)
+            except ConfigurationError as error:
+                raise ValueError(f"KNATIVE_SERVICE_URL={self.gateway_url!r}: {error}") from error
+        return self

@@ -28,6 +28,20 @@ def test_the_defaults_are_the_contract_s() -> None:
         ({"KNATIVE_SERVICE_URL": "http://a", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://a"),
         ({"KNATIVE_SERVICE_URL": "", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://b"),
         ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": "http://t"}'}, "development_map", {"t": "http://t"}),
+        ({"JOBS_FUNCTION_URLS": '{"t": "http://t"}'}, "urls_by_task", {"t": "http://t"}),
+        (
+            {"JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}', "K_SERVICE": "jobs", "JOBFN_ENV": "production"},
+            "urls_by_task",
+            {"t": "http://t", "u": "http://u"},
+        ),
+        (
+            {
+                "JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}',
+                "INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": "http://here"}',
+            },
+            "urls_by_task",
+            {"t": "http://here", "u": "http://u"},
+        ),
         ({"JOBS_SCHEMA": "work"}, "schema_name", "work"),
         ({}, "history_days", 7.0),
         ({"JOBS_HISTORY_DAYS": "0"}, "history_days", 0.0),
@@ -60,6 +74,12 @@ def test_each_variable_counts(environ: dict[str, str], field: str, value: object
         ({"INTERNAL_JOBS_CALLBACK_PORT": "70000"}, "INTERNAL_JOBS_CALLBACK_PORT='70000'"),
         ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": "{"}, "INTERNAL_GATEWAY_DEVELOPMENT_MAP='{'"),
         ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": 1}'}, "INTERNAL_GATEWAY_DEVELOPMENT_MAP"),
+        ({"JOBS_FUNCTION_URLS": "{"}, "JOBS_FUNCTION_URLS='{'"),
+        ({"JOBS_FUNCTION_URLS": '{"t": "t:80"}'}, "the URL of 't' must begin with http:// or https://"),
+        (
+            {"KNATIVE_SERVICE_URL": "http://{task}.jobs", "JOBS_SUPPORTED": "a:b,a.b"},
+            "KNATIVE_SERVICE_URL='http://{task}.jobs': the tasks 'a:b' and 'a.b' have the same DNS name",
+        ),
         ({"KNATIVE_SERVICE_URL": "gateway:8080"}, "KNATIVE_SERVICE_URL='gateway:8080': must be a URL"),
         ({"INTERNAL_GATEWAY_URL": "ftp://x"}, "='ftp://x': must be a URL"),
         ({"HOSTNAME": "w"}, "HOSTNAME='w': a worker id has 4 characters or more"),
@@ -80,3 +100,16 @@ def test_what_code_gives_goes_before_the_environment() -> None:
     environ = {"JOBS_CONCURRENCY": "3", "HOSTNAME": "pod-7"}
     settings = ServiceSettings.from_environ(environ, concurrency=5, worker_id=None)
     assert (settings.concurrency, settings.worker_id) == (5, "pod-7")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"KNATIVE_SERVICE_URL": "http://gateway/{task}"},
+        {"KNATIVE_SERVICE_URL": "http://{task}.jobs", "JOBS_FUNCTION_URLS": '{"a:b": "http://elsewhere/a:b"}'},
+    ],
+)
+def test_tasks_of_one_dns_name_may_live_apart(environ: dict[str, str]) -> None:
+    """They collide only where their hosts would be told by that name."""
+    settings = ServiceSettings.from_environ(environ | {"JOBS_SUPPORTED": "a:b,a.b"})
+    assert settings.supported == ["a:b", "a.b"]
