@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import dashboard, db, doctor, enqueue, jobs, run_verbs, schedules, schema, triggers, workers
+from jobfn.cli import build, dashboard, db, doctor, enqueue, init, jobs, manifests, run_verbs, schedules, schema, triggers, workers
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
@@ -34,6 +34,9 @@ schema.add_to(app)
 workers.add_to(app)
 doctor.add_to(app)
 app.add_typer(jobs.app, name="jobs")
+init.add_to(app)
+build.add_to(app)
+manifests.add_to(app)
 app.add_typer(db.app, name="db")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(triggers.app, name="triggers")

@@ -1,7 +1,6 @@
 """The platform side's settings: the variables of contract section 5, and jobfn's own beside them."""
 
 from enum import StrEnum
-
 from typing import Self
 
 from pydantic import AliasChoices, Field, Json, field_validator, model_validator
