@@ -35,7 +35,7 @@ COPY ${FUNCTION} /app
 RUN /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes \
         -r /app/requirements.lock \
     && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps --no-index /wheels/jobfn-*.whl \
-    && rm -rf /app/requirements.lock /app/wheels /app/knative /app/tests /app/Dockerfile \
+    && rm /app/requirements.lock \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib /app \
     && chmod -R a+rX,go-w /app /opt/venv
 

@@ -13,11 +13,14 @@ PYTEST_ARGS =
 DEMO_ARGS =
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
+# For all Pythons from 3.11 on and all systems; without a word about where that was looked up.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
 # Prints where the development database lies; ends with 3 while it is in use.
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean
+.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install lock
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -56,6 +59,26 @@ audit: setup    ## look for known vulnerabilities in what is installed; asks the
 interop: setup  ## run beside the platform's own packages, in all combinations; needs node and npm
 	cd tests/interop && npm install --no-audit --no-fund --no-package-lock --silent
 	$(BIN)/pytest -n 2 -m external tests/interop $(PYTEST_ARGS)
+
+image: setup    ## build the images, run them, and drive jobs through them; needs root, buildah and debootstrap
+	$(BIN)/pytest -s -n 0 --no-cov -m image tests/image $(PYTEST_ARGS)
+
+dist: setup     ## build sdist and wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+test-install: setup ## install the wheel into empty environments, and do what the READMEs say; asks the package index
+	$(BIN)/pytest -n 0 --no-cov -m install tests/install $(PYTEST_ARGS)
+
+lock: setup     ## look up the newest versions that images may have, and lock them; asks the package index
+	LOCK='$(LOCK)'; set -e; wheel=$$(mktemp -d); trap 'rm -rf "$$wheel"' EXIT; \
+	$(BIN)/python -m build --no-isolation --wheel --outdir "$$wheel" . >/dev/null; \
+	$$LOCK --upgrade --extra worker pyproject.toml -o locks/service.txt; \
+	printf 'hatchling>=1.25\n' | $$LOCK --upgrade - -o locks/build.txt; \
+	for project in templates/function examples/send_email; do \
+	    $$LOCK --upgrade --find-links "$$wheel" --no-emit-package jobfn $$project/pyproject.toml \
+	        -o $$project/requirements.lock; \
+	done
 
 lint: setup     ## check style, format, types and who imports whom
 	$(BIN)/ruff check .

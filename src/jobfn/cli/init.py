@@ -15,7 +15,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init_command(
-    folder: Annotated[Path, typer.Argument(help="The new folder; its name is the project's.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The new folder; its name is the project's.", show_default=False)
+    ],
     task: Annotated[
         str | None, typer.Option(help="The task's identifier. Default: the project's name.", show_default=False)
     ] = None,

@@ -30,7 +30,11 @@ def test_the_defaults_are_the_contract_s() -> None:
         ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": "http://t"}'}, "development_map", {"t": "http://t"}),
         ({"JOBS_FUNCTION_URLS": '{"t": "http://t"}'}, "urls_by_task", {"t": "http://t"}),
         (
-            {"JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}', "K_SERVICE": "jobs", "JOBFN_ENV": "production"},
+            {
+                "JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}',
+                "K_SERVICE": "jobs",
+                "JOBFN_ENV": "production",
+            },
             "urls_by_task",
             {"t": "http://t", "u": "http://u"},
         ),

@@ -1,0 +1,198 @@
+"""Images that are really built, and their commands run: nothing is pulled, no engine runs.
+
+A base is made by ``debootstrap``, once, and kept in ``build/image``; wheels come through pip into the same place.
+Buildah builds in a store of the test run's own. Skipped, with the reason, where that cannot be done.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from image_support import BASE, ROOT, Image, Store
+
+KEPT = ROOT / "build" / "image"
+SUITE = "trixie"
+#: What the wheels in the images are for: the base's Python.
+PYTHON_OF_BASE = "3.13"
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+LOCKS = (
+    "locks/build.txt",
+    "locks/service.txt",
+    "templates/function/requirements.lock",
+    "examples/send_email/requirements.lock",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder is `make image`'s."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("image")
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> str:
+    """Run a command to its end and return what it said; what it said is the failure where it fails."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
+    assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.fixture(scope="session")
+def _can_build() -> None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("building an image here wants root on Linux: buildah and debootstrap chroot")
+    if os.uname().machine != "x86_64":
+        pytest.skip("the wheels for the images are fetched for x86_64 alone")
+    missing = [name for name in ("buildah", "debootstrap", "unshare", "chroot") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; apt-get install buildah debootstrap has them")
+
+
+@pytest.fixture(scope="session")
+def base_archive(_can_build: None) -> Path:
+    """Debian with python3 and its venv module, as a tar file. A mirror of one's own: DEBIAN_MIRROR."""
+    archive = KEPT / f"{SUITE}.tar"
+    if not archive.is_file():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        root = KEPT / f"{SUITE}.new"
+        shutil.rmtree(root, ignore_errors=True)
+        mirror = [os.environ["DEBIAN_MIRROR"]] if "DEBIAN_MIRROR" in os.environ else []
+        packages = "--include=python3,python3-venv,ca-certificates"
+        command = ("debootstrap", "--variant=minbase", packages, SUITE, str(root), *mirror)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode != 0:
+            pytest.skip(f"debootstrap could not make the base: {ended.stdout.strip().splitlines()[-1:]}")
+        for left in (*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")):
+            left.unlink()
+        run("tar", "-C", str(root), "-cf", f"{archive}.new", ".")
+        Path(f"{archive}.new").rename(archive)
+        shutil.rmtree(root)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(_can_build: None) -> Path:
+    """All that the locks name, by their hashes."""
+    folder = KEPT / "wheels"
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    for lock in LOCKS:
+        run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"),
+            *("--python-version", PYTHON_OF_BASE, *platforms, "--require-hashes"),
+            *("--requirement", str(ROOT / lock), "--dest", str(folder)),
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(base_archive: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for images that holds the base, and what it takes to build in it."""
+    folder = tmp_path_factory.mktemp("images")
+    settings = folder / "storage.conf"
+    settings.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{folder / "graph"}"\nrunroot = "{folder / "run"}"\n')
+    env = {
+        "CONTAINERS_STORAGE_CONF": str(settings),
+        "STORAGE_DRIVER": "vfs",
+        "BUILDAH_ISOLATION": "chroot",
+    }
+    store = Store(folder, env, wheelhouse, run)
+    context = folder / "base"
+    context.mkdir()
+    shutil.copyfile(base_archive, context / "base.tar")
+    (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+    store.buildah("build", "--quiet", "--pull=never", "--format", "docker", "--tag", BASE, str(context))
+    try:
+        yield store
+    finally:
+        store.buildah("rm", "--all")
+        store.buildah("rmi", "--all", "--force")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def own_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """jobfn's own wheel, as `make dist` makes it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(ROOT))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def template_image(store: Store, own_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """`jobfn init`, and `jobfn build` in what it made."""
+    project = tmp_path_factory.mktemp("projects") / "my-function"
+    jobfn = str(Path(sys.executable).with_name("jobfn"))
+    run(jobfn, "init", str(project), "--task", "email:welcome")
+    shutil.copy(own_wheel, project / "wheels")
+    tag = "localhost/my-function"
+    said = run(
+        *(jobfn, "build", str(project), "--with", "buildah", "--tag", tag),
+        *("--", *store.options),
+        env=store.env,
+    )
+    return store.image(tag, said)
+
+
+@pytest.fixture(scope="session")
+def example_image(store: Store) -> Image:
+    """The repository's own Dockerfile, for the example."""
+    tag = "localhost/send-email"
+    return store.image(tag, store.build(ROOT, "--tag", tag, "--build-arg", "FUNCTION=examples/send_email"))
+
+
+@pytest.fixture(scope="session")
+def service_image(store: Store) -> Image:
+    """The repository's own Dockerfile, for the job service."""
+    tag = "localhost/jobs"
+    return store.image(tag, store.build(ROOT, "--tag", tag, "--target", "service"))
+
+
+@pytest.fixture
+async def database_on_tcp(database: str) -> AsyncIterator[str]:
+    """The test's database at a TCP address: a container does not see the socket's folder."""
+    async with at_tcp(database) as address:
+        yield address
+
+
+@pytest.fixture
+async def empty_database_on_tcp(empty_database: str) -> AsyncIterator[str]:
+    """The same for one without any schema of ours."""
+    async with at_tcp(empty_database) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def at_tcp(dsn: str) -> AsyncIterator[str]:
+    """A TCP address for the database of a socket; others have one."""
+    address = urlsplit(dsn)
+    folder = parse_qs(address.query).get("host", [None])[0]
+    if folder is None:
+        yield dsn
+        return
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(65536):
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_database, to_database = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+        await asyncio.gather(carry(reader, to_database), carry(from_database, writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"postgresql://postgres@127.0.0.1:{port}{address.path}?sslmode=disable"
+    finally:
+        server.close()
