@@ -36,7 +36,7 @@ RUN /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-d
         -r /app/requirements.lock \
     && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps --no-index /wheels/jobfn-*.whl \
     && rm /app/requirements.lock \
-    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib /app \
+    && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib /app \
     && chmod -R a+rX,go-w /app /opt/venv
 
 FROM build AS service-build
@@ -46,7 +46,7 @@ ARG PIP_FIND_LINKS=
 RUN /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes \
         -r locks/service.txt \
     && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps --no-index /wheels/jobfn-*.whl \
-    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib \
+    && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib \
     && chmod -R a+rX,go-w /opt/venv
 
 # What both images are.
