@@ -193,6 +193,6 @@ async def at_tcp(dsn: str) -> AsyncIterator[str]:
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield f"postgresql://postgres@127.0.0.1:{port}{address.path}?sslmode=disable"
+        yield f"postgresql://postgres@127.0.0.1:{port}{address.path}"
     finally:
         server.close()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobfn.shipping.scaffold import Project, add_own_wheel, create
+from jobfn.shipping.scaffold import Project, add_own_wheel, create, installed_from
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def init_command(
     project = Project.named_after(folder, task=task, description=description, image=image)
     for path in create(project, folder):
         typer.echo(f"made {folder / path}")
-    wheel = add_own_wheel(folder)
+    wheel = add_own_wheel(folder, installed_from())
     if wheel is not None:
         typer.echo(f"made {folder / wheel}")
     else:

@@ -102,13 +102,21 @@ def create(project: Project, folder: Path) -> list[Path]:
     return sorted(texts)
 
 
-def add_own_wheel(folder: Path) -> Path | None:
+def installed_from() -> str | None:
+    """What pip has noted of where this jobfn came from: ``direct_url.json`` (PEP 610). None: from an index."""
+    return importlib.metadata.distribution("jobfn").read_text("direct_url.json")
+
+
+def add_own_wheel(folder: Path, origin: str | None) -> Path | None:
     """Copy the wheel that this jobfn was installed from into the project's ``wheels``, where it can still be had.
+
+    Args:
+        folder: The project's.
+        origin: What ``installed_from`` says.
 
     Returns:
         The copy, relative to the folder; None where jobfn was installed in another way, or the file is not the same.
     """
-    origin = importlib.metadata.distribution("jobfn").read_text("direct_url.json")
     facts = json.loads(origin) if origin else {}
     url = urlsplit(facts.get("url", ""))
     hashes = facts.get("archive_info", {}).get("hashes", {})
