@@ -49,6 +49,7 @@ async def test_every_verb_has_help_with_an_example(verb: str, command: Command) 
         ("check other_app.py:app", "is an app, but none that create_app made"),
         ("check dies.py", "dies.py could not be imported: it ended with exit code 7"),
         ("build", "Missing option '--tag'"),
+        ("build own near --tag t", "'near' is one path too many"),
         ("build empty --tag t", "no Dockerfile in empty"),
         ("build no_lock --tag t", "no no_lock/requirements.lock"),
         ("build no_wheel --tag t", "no jobfn wheel in no_wheel/wheels"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfn.dns_names import dns_name
-from jobfn.errors import JobfnError
+from jobfn.errors import ConfigurationError, JobfnError
 from jobfn.shipping.images import Builder, check_context, commands, find_builder
 from jobfn.shipping.inspection import TaskFacts, target_in, tasks_in
 
@@ -57,6 +57,8 @@ def build_command(
     """Build a function's image with docker, podman or buildah, after a `jobfn check`."""
     words = list(extra or ())
     folder = Path(words.pop(0)) if words and not words[0].startswith("-") else Path()
+    if words and not words[0].startswith("-"):
+        raise ConfigurationError(f"{words[0]!r} is one path too many: give one folder; the builder's options follow --")
     check_context(folder)
     _show(tasks_in(target_in(folder)))
     found = commands(find_builder(builder), folder, tag=tag, extra=words)

@@ -47,7 +47,9 @@ def manifests_command(
     ] = None,
     ingress_namespace: Annotated[
         list[str] | None,
-        typer.Option(help=f"Whose pods carry requests to functions; repeatable. Default: {INGRESS_NAMESPACES}."),
+        typer.Option(
+            help=f"Whose pods carry requests to functions; repeatable. Default: {' and '.join(INGRESS_NAMESPACES)}."
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ import jsonschema
 import pydantic
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobfn.errors import ConfigurationError
@@ -141,6 +141,7 @@ IDENTIFIERS = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(IDENTIFIERS, min_size=1, max_size=4))
 def test_the_worker_finds_what_the_manifests_name(groups: list[list[str]]) -> None:
     """Whatever the tasks are called and however they are put together: no job is sent to a host that is no service."""
