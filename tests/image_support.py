@@ -47,11 +47,11 @@ class Store:
         """Build an image."""
         return self.buildah("build", "--format", "docker", *self.options, *arguments, str(context))
 
-    def image(self, tag: str, said: str) -> "Image":
+    def image(self, tag: str, said: str, *, service_name: str | None = None) -> "Image":
         """A built image, mounted."""
         container = self.buildah("from", "--pull=never", tag).strip()
         root = Path(self.buildah("mount", container).strip())
-        return Image(self, tag, root, said)
+        return Image(self, tag, root, said, service_name)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Image:
         tag: What it is called.
         root: Where its file system is mounted.
         said: What its build said.
+        service_name: What the manifest of its project calls the Knative service, where it has one.
     """
 
     store: Store
     tag: str
     root: Path
     said: str
+    service_name: str | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 
 from image_support import BASE, ROOT, Image, Store
 
@@ -139,7 +140,8 @@ def template_image(store: Store, own_wheel: Path, tmp_path_factory: pytest.TempP
         *("--", *store.options),
         env=store.env,
     )
-    return store.image(tag, said)
+    manifest = yaml.safe_load((project / "knative" / "service.yaml").read_text())
+    return store.image(tag, said, service_name=manifest["metadata"]["name"])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -105,16 +106,20 @@ async def test_nothing_can_be_written(image: Image, command: Command) -> None:
     assert (tried.code, "Read-only file system" in tried.output) == (1, True), tried.output
 
 
-async def test_a_job_goes_through_the_function(template_image: Image, jobs: Jobs, database: str, spawn: Spawn) -> None:
-    """Row, worker, the container's own command on a read-only file system, report: the job is gone."""
+async def test_a_job_goes_through_the_function(
+    template_image: Image, jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
+) -> None:
+    """Row, worker, the service's DNS name, the container's own command on a read-only file system, report: all done."""
     port = free_port()
     function = await spawn(*template_image.command(PORT=str(port)))
     await function.until("serving")
+    hosts = tmp_path / "hosts"  # what the cluster's DNS would say, for the worker alone
+    hosts.write_text(f"{LOOPBACK} localhost {template_image.service_name}.jobs.svc.cluster.local\n")
     service = await spawn(
-        *("python", "-m", "jobfn.service"),
+        *("unshare", "--mount", "/bin/sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$0" -m jobfn.service'),
+        sys.executable,
         DATABASE_URL=database,
-        KNATIVE_SERVICE_URL="http://{task}.jobs.svc.cluster.local",
-        JOBS_FUNCTION_URLS=f'{{"email:welcome": "http://{LOOPBACK}:{port}"}}',
+        KNATIVE_SERVICE_URL=f"http://{{task}}.jobs.svc.cluster.local:{port}",
         JOBS_CALLBACK_HOST=LOOPBACK,
         INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
     )
