@@ -73,7 +73,7 @@ test-install: setup ## install the wheel into empty environments, and do what th
 lock: setup     ## look up the newest versions that images may have, and lock them; asks the package index
 	LOCK='$(LOCK)'; set -e; wheel=$$(mktemp -d); trap 'rm -rf "$$wheel"' EXIT; \
 	$(BIN)/python -m build --no-isolation --wheel --outdir "$$wheel" . >/dev/null; \
-	$$LOCK --upgrade --extra worker pyproject.toml -o locks/service.txt; \
+	$$LOCK --upgrade --extra worker --extra otel pyproject.toml -o locks/service.txt; \
 	printf 'hatchling>=1.25\n' | $$LOCK --upgrade - -o locks/build.txt; \
 	for project in templates/function examples/send_email; do \
 	    $$LOCK --upgrade --find-links "$$wheel" --no-emit-package jobfn $$project/pyproject.toml \

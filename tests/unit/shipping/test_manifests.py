@@ -134,6 +134,11 @@ def test_the_service_is_reached_where_its_own_setting_says() -> None:
     port = callbacks["spec"]["ports"][0]["port"]
     assert settings.callback_url == f"http://{name}.{namespace}.svc.cluster.local:{port}/callback"
     assert (settings.callback_port, settings.is_production) == (port, True)
+    (deployment,) = of_kind(found, "Deployment")
+    template = deployment["spec"]["template"]
+    ports = {named["name"]: named["containerPort"] for named in template["spec"]["containers"][0]["ports"]}
+    assert ports == {"callbacks": settings.callback_port, "metrics": settings.metrics_port}
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == str(settings.metrics_port)
 
 
 IDENTIFIERS = st.lists(

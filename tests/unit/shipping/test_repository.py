@@ -116,6 +116,7 @@ def locked(path: str) -> dict[str, Version]:
     ("lock", "project", "extra"),
     [
         ("locks/service.txt", "pyproject.toml", "worker"),
+        ("locks/service.txt", "pyproject.toml", "otel"),
         ("templates/function/requirements.lock", "pyproject.toml", None),
         ("templates/function/requirements.lock", "templates/function/pyproject.toml", None),
         ("examples/send_email/requirements.lock", "pyproject.toml", None),
