@@ -1,0 +1,102 @@
+"""``python -m benchmarks``: measure jobfn beside its peers; print a table, write ``results/latest.json`` and plots."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType, ModuleType
+
+from rich.console import Console
+
+from benchmarks.bench import Bench, Options
+from benchmarks.cluster import running_cluster
+from benchmarks.errors import BenchError
+from benchmarks.families import local_functions, whole_path
+from benchmarks.figures import Family
+from benchmarks.results import Result, describe_machine
+from benchmarks.table import print_table
+
+FAMILIES: dict[int, ModuleType] = {2: whole_path, 4: local_functions}
+RESULTS = Path(__file__).parent / "results"
+
+
+def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer jobs: 90 seconds instead of 10 minutes")
+    parser.add_argument("--family", type=int, action="append", choices=sorted(FAMILIES), help="only this; repeatable")
+    parser.add_argument("--rounds", type=int, help="how often each subject runs (default: 3)")
+    parser.add_argument("--only", action="append", default=[], help="only subjects whose name holds this; repeatable")
+    parser.add_argument("--no-peers", action="store_true", help="only jobfn")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs jobfn")
+    parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
+    parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY of jobfn (default: 64)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of jobs")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for the result (default: %(default)s)")
+    parser.add_argument("--no-save", action="store_true", help="only print")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md too")
+    asked = parser.parse_args(arguments)
+    if asked.rounds is not None and asked.rounds < 1:
+        parser.error("--rounds: at least 1")
+    if asked.source is not None and not (asked.source / "src" / "jobfn").is_dir():
+        parser.error(f"--source: there is no src/jobfn in {asked.source}")
+    options = Options(
+        quick=asked.quick,
+        rounds=asked.rounds or 3,
+        python=asked.python,
+        source=asked.source.resolve() if asked.source is not None else None,
+        peers=not asked.no_peers,
+        concurrency=asked.concurrency,
+        scale=asked.scale,
+        only=asked.only,
+    )
+    return options, asked
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code: 0 measured, 2 not."""
+    options, asked = options_from(arguments)
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with running_cluster() as cluster:
+            bench = Bench(options, cluster, console)
+            found = asyncio.run(_measure(bench, asked.family or sorted(FAMILIES)))
+            server = asyncio.run(cluster.settings()) | {"origin": cluster.origin}
+    except BenchError as error:
+        console.print(f"benchmark: {error}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("benchmark: interrupted; nothing was written")
+        return 130
+    result = Result(families=found, machine=describe_machine(), server=server, quick=options.quick)
+    print_table(result, Console())
+    if not asked.no_save:
+        result.save(asked.output)
+        console.print(f"written: {asked.output}/latest.json")
+    return 0
+
+
+async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
+    found = []
+    for number in numbers:
+        bench.console.print(f"family {number}: {FAMILIES[number].__doc__.splitlines()[0]}", highlight=False)
+        began = time.monotonic()
+        family: Family = await FAMILIES[number].measure(bench)
+        family.seconds = time.monotonic() - began
+        found.append(family)
+    return found
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        code = main(sys.argv[1:])
+    os._exit(code) if False else sys.exit(code)

@@ -1,0 +1,121 @@
+"""What a run was asked for, and what every family gets of it: the server, the interpreters, how much, how often."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.cluster import Cluster
+from benchmarks.errors import NotMeasured
+from benchmarks.programs import ROOT, run
+
+#: Where `make bench` puts the Node packages.
+NODE_MODULES = ROOT / "benchmarks" / "peers" / "node_modules"
+PYTHON_PEERS = ("pgqueuer", "procrastinate", "oban", "chancy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A run.
+
+    Attributes:
+        quick: Fewer jobs, for `make bench-quick`.
+        rounds: How often each subject runs.
+        python: The interpreter that runs jobfn; its environment decides which jobfn that is.
+        source: A checkout whose ``src`` is measured instead of the one that the interpreter has.
+        peers: Whether others are measured beside jobfn.
+        concurrency: ``JOBS_CONCURRENCY`` of jobfn's worker.
+        scale: Multiplies the numbers of jobs.
+        only: Subjects whose name holds one of these; empty: all.
+    """
+
+    quick: bool = False
+    rounds: int = 3
+    python: str = sys.executable
+    source: Path | None = None
+    peers: bool = True
+    concurrency: int = 64
+    scale: float = 1.0
+    only: Sequence[str] = ()
+
+
+@dataclass
+class Bench:
+    """A run that is under way."""
+
+    options: Options
+    cluster: Cluster
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def amount(self, full: int, quick: int) -> int:
+        """So many jobs: in the whole form, or in the quick one."""
+        return max(1, round((quick if self.options.quick else full) * self.options.scale))
+
+    def wants(self, subject: str) -> bool:
+        """Whether this subject was asked for."""
+        return not self.options.only or any(text in subject for text in self.options.only)
+
+    def say(self, text: str) -> None:
+        """Progress."""
+        self.console.print(text, style="dim", highlight=False, markup=False)
+
+    def jobfn(self, *arguments: str) -> list[str]:
+        """The command of jobfn's interpreter."""
+        return [self.options.python, *arguments]
+
+    def jobfn_variables(self, **extra: str) -> dict[str, str]:
+        """The environment in which jobfn is measured."""
+        paths = [str(self.options.source / "src")] if self.options.source is not None else []
+        return {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), "LOG_LEVEL": "warning"} | extra
+
+    def node(self) -> str:
+        """Node, with the packages beside it.
+
+        Raises:
+            NotMeasured: One of them is not there.
+        """
+        self.peer_wanted()
+        node = shutil.which("node")
+        if node is None:
+            raise NotMeasured("node is not installed")
+        if not (NODE_MODULES / "graphile-worker").exists():
+            raise NotMeasured("its npm packages are not installed: make bench installs them where npm is")
+        return node
+
+    def peer(self, package: str) -> str:
+        """The interpreter for a Python peer.
+
+        Raises:
+            NotMeasured: It is not there.
+        """
+        self.peer_wanted()
+        if importlib.util.find_spec(package) is None:
+            lowest = " (it needs Python 3.12)" if package == "oban" and sys.version_info < (3, 12) else ""
+            raise NotMeasured(f"{package} is not installed{lowest}")
+        return sys.executable
+
+    def peer_wanted(self) -> None:
+        """Raise NotMeasured where only jobfn is to be measured."""
+        if not self.options.peers:
+            raise NotMeasured("--no-peers")
+
+    async def migrated(self, database: str) -> str:
+        """A database with jobfn's schema; returns its address."""
+        url = await self.cluster.create(database)
+        code = "import sys; from jobfn.cli import main; sys.argv[1:] = ['db', 'migrate']; sys.exit(main())"
+        await run("jobfn db migrate", self.jobfn("-c", code), self.jobfn_variables(DATABASE_URL=url))
+        return url
+
+
+@contextmanager
+def marks_file() -> Iterator[Path]:
+    """A file for one round's marks."""
+    with tempfile.TemporaryDirectory(prefix="jobfn-bench-") as folder:
+        yield Path(folder) / "marks"

@@ -1,0 +1,137 @@
+"""How fast a subject drains a queue: fill it, start the worker, read the marks that its handler leaves.
+
+The rate counts from the first handled job to the moment when nothing is left in the table. A slow subject is stopped
+when its time is up, and the rate is that of the jobs it had handled. So all have the same number of jobs waiting.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.bench import Bench, marks_file
+from benchmarks.cluster import connected
+from benchmarks.errors import BenchError, NotMeasured
+from benchmarks.figures import Family
+from benchmarks.marks import read_marks
+from benchmarks.programs import POLL_SECONDS, Program
+
+UNIT = "jobs/s"
+START_SECONDS = 30.0
+
+
+class Subject(Protocol):
+    """What drains.
+
+    Attributes:
+        name: In the table.
+        note: Its settings.
+        leaves_no_rows: Whether there is a table to look at, at the end.
+    """
+
+    name: str
+    note: str
+
+    async def prepare(self, bench: Bench) -> str:
+        """Make its database; returns the address. Raises NotMeasured."""
+
+    async def fill(self, url: str, jobs: int) -> None:
+        """Empty the queue, then fill it."""
+
+    def running(self, bench: Bench, url: str, marks: dict[str, str]) -> AbstractContextManager[Sequence[Program]]:
+        """Its processes, for as long as the block lasts."""
+
+    async def is_empty(self, url: str) -> bool:
+        """Whether every job's end is written down."""
+
+
+async def drain(bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float) -> float:
+    """One round. Returns jobs per second."""
+    await subject.fill(url, jobs)
+    with marks_file() as path:
+        marks = {"BENCH_MARKS": str(path), "BENCH_JOBS": str(jobs)}
+        with subject.running(bench, url, marks) as programs:
+            first = await _first(path, programs)
+            end = await _until_last(path, programs, jobs, first + seconds)
+            if end is None:
+                reached, when = read_marks(path)[-1]
+                if when == first:
+                    raise BenchError(f"{subject.name} handled fewer than 50 jobs in {seconds:g} s")
+                return reached / (when - first)
+            while not await subject.is_empty(url):
+                _check(programs)
+                await asyncio.sleep(POLL_SECONDS)
+            return jobs / (time.monotonic() - first)
+
+
+async def _first(path: Path, programs: Sequence[Program]) -> float:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        _check(programs)
+        if marks := read_marks(path):
+            return marks[0][1]
+        await asyncio.sleep(POLL_SECONDS)
+    said = "; ".join(f"{program.name}: {program.said()}" for program in programs)
+    raise BenchError(f"no job was handled within {START_SECONDS:g} s: {said}")
+
+
+async def _until_last(path: Path, programs: Sequence[Program], jobs: int, deadline: float) -> float | None:
+    """When the last job was handled; None where the time was up before."""
+    while time.monotonic() < deadline:
+        _check(programs)
+        number, when = read_marks(path)[-1]
+        if number >= jobs:
+            return when
+        await asyncio.sleep(POLL_SECONDS)
+    return None
+
+
+def _check(programs: Sequence[Program]) -> None:
+    for program in programs:
+        program.check()
+
+
+async def drain_all(bench: Bench, family: Family, subjects: Sequence[tuple[Subject, int, float]]) -> None:
+    """All rounds of all subjects, each with its number of jobs and its seconds, one after the other in every round."""
+    ready: list[tuple[Subject, str, int, float]] = []
+    for subject, jobs, seconds in subjects:
+        if not bench.wants(subject.name):
+            continue
+        family.figure(subject.name, UNIT).note = subject.note
+        try:
+            ready.append((subject, await subject.prepare(bench), jobs, seconds))
+        except NotMeasured as reason:
+            family.missing(subject.name, UNIT, str(reason))
+            bench.say(f"  {subject.name}: not measured: {reason}")
+    for number in range(1, bench.options.rounds + 1):
+        for subject, url, jobs, seconds in ready:
+            figure = family.figure(subject.name, UNIT)
+            if figure.missing is not None:
+                continue
+            try:
+                rate = await drain(bench, subject, url, jobs=jobs, seconds=seconds)
+            except BenchError as error:
+                figure.rounds.clear()
+                figure.missing = f"it failed: {str(error).strip().splitlines()[-1]}"
+                bench.say(f"  {subject.name}: {figure.missing}")
+                continue
+            figure.rounds.append(rate)
+            bench.say(f"  round {number}: {subject.name}: {rate:,.0f} {UNIT}")
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Statements of the benchmark's own."""
+    async with connected(url) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def ask(url: str, question: str) -> bool:
+    """A yes-or-no question to a database that may be busy."""
+    with contextlib.suppress(OSError):
+        async with connected(url) as connection:
+            return bool(await connection.fetchval(question))
+    return False

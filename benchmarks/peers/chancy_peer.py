@@ -1,0 +1,80 @@
+"""chancy: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its queue's concurrency."""
+
+import logging
+import os
+import sys
+import time
+
+import uvloop
+from chancy import Chancy, Job, Queue, Worker
+from psycopg.rows import dict_row
+
+from benchmarks.marks import Marks
+from benchmarks.peers.pings import ping_times
+
+URL = os.environ["DATABASE_URL"]
+marks = Marks()
+
+
+async def noop(*, n: int) -> None:
+    """Do nothing."""
+    marks.seen(n)
+
+
+def _job(number: int) -> Job:
+    return Job(func="benchmarks.peers.chancy_peer.noop", kwargs={"n": number})
+
+
+def _queue() -> Queue:
+    return Queue(
+        "default",
+        concurrency=int(os.environ.get("BENCH_CONCURRENCY", "100")),
+        executor=Chancy.Executor.Async,
+        eager_polling=True,
+    )
+
+
+async def install() -> None:
+    """Its own schema, and the queue."""
+    async with Chancy(URL) as chancy:
+        await chancy.migrate()
+
+
+async def enqueue(jobs: int) -> None:
+    """Its bulk enqueue; prints the seconds."""
+    async with Chancy(URL) as chancy:
+        began = time.perf_counter()
+        async for _ in chancy.push_many([_job(number) for number in range(jobs)]):
+            pass
+        print(time.perf_counter() - began)
+
+
+async def ping(jobs: int) -> None:
+    """One job at a time, each in a transaction; prints when each commit was sent."""
+    async with (
+        Chancy(URL) as chancy,
+        chancy.pool.connection() as connection,
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        async for number in ping_times(jobs):
+            await chancy.push_ex(cursor, _job(number))
+            print(number, time.monotonic_ns(), flush=True)
+            await connection.commit()
+
+
+async def work() -> None:
+    """Work until terminated."""
+    logging.getLogger("chancy").setLevel(logging.ERROR)
+    async with Chancy(URL, log=logging.getLogger("chancy")) as chancy:
+        await chancy.declare(_queue(), upsert=True)
+        async with Worker(chancy) as worker:
+            print("working", flush=True)
+            await worker.wait_for_shutdown()
+
+
+if __name__ == "__main__":
+    # as a module, because the worker imports the handler by its name, and there is to be one Marks
+    from benchmarks.peers import chancy_peer
+
+    verb, *numbers = sys.argv[1:]
+    uvloop.run(getattr(chancy_peer, verb)(*map(int, numbers)))

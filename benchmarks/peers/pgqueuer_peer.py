@@ -1,0 +1,74 @@
+"""pgqueuer: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_BATCH`` is its batch size."""
+
+import json
+import os
+import sys
+import time
+from datetime import timedelta
+
+import asyncpg
+import uvloop
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.models import Job
+from pgqueuer.queries import Queries
+
+from benchmarks.marks import Marks
+from benchmarks.peers.pings import ping_times
+
+URL = os.environ["DATABASE_URL"]
+#: One call of its bulk enqueue carries so many.
+CHUNK = 5000
+
+
+async def install() -> None:
+    """Its own schema, as its command line installs it: every table logged."""
+    connection = await asyncpg.connect(URL)
+    await Queries(AsyncpgDriver(connection)).install()
+    await connection.close()
+
+
+async def enqueue(jobs: int) -> None:
+    """Its bulk enqueue; prints the seconds."""
+    connection = await asyncpg.connect(URL)
+    queries = Queries(AsyncpgDriver(connection))
+    began = time.perf_counter()
+    for start in range(0, jobs, CHUNK):
+        numbers = range(start, min(start + CHUNK, jobs))
+        payloads: list[bytes | None] = [b'{"n": %d}' % number for number in numbers]
+        await queries.enqueue(["noop"] * len(numbers), payloads, [0] * len(numbers))
+    print(time.perf_counter() - began)
+    await connection.close()
+
+
+async def ping(jobs: int) -> None:
+    """One job at a time, each in a transaction; prints when each commit was sent."""
+    connection = await asyncpg.connect(URL)
+    queries = Queries(AsyncpgDriver(connection))
+    async for number in ping_times(jobs):
+        transaction = connection.transaction()
+        await transaction.start()
+        await queries.enqueue("noop", b'{"n": %d}' % number, 0)
+        print(number, time.monotonic_ns(), flush=True)
+        await transaction.commit()
+    await connection.close()
+
+
+async def work() -> None:
+    """Work until terminated."""
+    connection = await asyncpg.connect(URL)
+    manager = QueueManager(Queries(AsyncpgDriver(connection)))
+    marks = Marks()
+
+    @manager.entrypoint("noop")
+    async def noop(job: Job) -> None:
+        marks.seen(json.loads(job.payload or b"{}")["n"])
+
+    print("working", flush=True)
+    await manager.run(batch_size=int(os.environ.get("BENCH_BATCH", "10")), dequeue_timeout=timedelta(seconds=30))
+
+
+if __name__ == "__main__":
+    verb, *numbers = sys.argv[1:]
+    verbs = {"install": install, "enqueue": enqueue, "ping": ping, "work": work}
+    uvloop.run(verbs[verb](*map(int, numbers)))  # type: ignore[operator]

@@ -1,0 +1,65 @@
+"""procrastinate: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its worker's concurrency."""
+
+import os
+import sys
+import time
+
+import uvloop
+from procrastinate import App, PsycopgConnector
+
+from benchmarks.marks import Marks
+from benchmarks.peers.pings import ping_times
+
+URL = os.environ["DATABASE_URL"]
+CHUNK = 1000
+
+app = App(connector=PsycopgConnector(conninfo=URL, max_size=20))
+marks = Marks()
+
+
+@app.task(name="noop", pass_context=False)
+async def noop(n: int) -> None:
+    """Do nothing."""
+    marks.seen(n)
+
+
+async def install() -> None:
+    """Its own schema."""
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+
+
+async def enqueue(jobs: int) -> None:
+    """Its bulk enqueue; prints the seconds."""
+    async with app.open_async():
+        began = time.perf_counter()
+        for start in range(0, jobs, CHUNK):
+            await noop.batch_defer_async(*({"n": number} for number in range(start, min(start + CHUNK, jobs))))
+        print(time.perf_counter() - began)
+
+
+async def ping(jobs: int) -> None:
+    """One job at a time, each in a transaction; prints when each commit was sent."""
+    import psycopg  # noqa: PLC0415  - only here
+
+    async with app.open_async(), await psycopg.AsyncConnection.connect(URL) as connection:
+        async for number in ping_times(jobs):
+            await noop.configure(connection=connection).defer_async(n=number)
+            print(number, time.monotonic_ns(), flush=True)
+            await connection.commit()
+
+
+async def work() -> None:
+    """Work until terminated."""
+    async with app.open_async():
+        print("working", flush=True)
+        await app.run_worker_async(
+            concurrency=int(os.environ.get("BENCH_CONCURRENCY", "10")),
+            delete_jobs=os.environ.get("BENCH_DELETE", "never"),
+        )
+
+
+if __name__ == "__main__":
+    verb, *numbers = sys.argv[1:]
+    verbs = {"install": install, "enqueue": enqueue, "ping": ping, "work": work}
+    uvloop.run(verbs[verb](*map(int, numbers)))  # type: ignore[operator]
