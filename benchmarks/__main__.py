@@ -2,8 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
-import os
 import signal
 import sys
 import time
@@ -15,12 +13,30 @@ from rich.console import Console
 from benchmarks.bench import Bench, Options
 from benchmarks.cluster import running_cluster
 from benchmarks.errors import BenchError
-from benchmarks.families import local_functions, whole_path
+from benchmarks.families import (
+    backlog,
+    cold_start,
+    enqueueing,
+    fewer_exchanges,
+    function_app,
+    latency,
+    local_functions,
+    whole_path,
+)
 from benchmarks.figures import Family
 from benchmarks.results import Result, describe_machine
 from benchmarks.table import print_table
 
-FAMILIES: dict[int, ModuleType] = {2: whole_path, 4: local_functions}
+FAMILIES: dict[int, ModuleType] = {
+    1: function_app,
+    2: whole_path,
+    3: fewer_exchanges,
+    4: local_functions,
+    5: latency,
+    6: backlog,
+    7: enqueueing,
+    8: cold_start,
+}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -84,7 +100,7 @@ def main(arguments: list[str]) -> int:
 async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
     found = []
     for number in numbers:
-        bench.console.print(f"family {number}: {FAMILIES[number].__doc__.splitlines()[0]}", highlight=False)
+        bench.console.print((FAMILIES[number].__doc__ or "").splitlines()[0], highlight=False, markup=False)
         began = time.monotonic()
         family: Family = await FAMILIES[number].measure(bench)
         family.seconds = time.monotonic() - began
@@ -97,6 +113,4 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        code = main(sys.argv[1:])
-    os._exit(code) if False else sys.exit(code)
+    sys.exit(main(sys.argv[1:]))

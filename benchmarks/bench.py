@@ -72,8 +72,11 @@ class Bench:
 
     def jobfn_variables(self, **extra: str) -> dict[str, str]:
         """The environment in which jobfn is measured."""
-        paths = [str(self.options.source / "src")] if self.options.source is not None else []
-        return {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), "LOG_LEVEL": "warning"} | extra
+        common = {"PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning"}
+        if self.options.source is not None:
+            common["PYTHONPATH"] = os.pathsep.join([str(self.options.source / "src"), str(ROOT)])
+            common["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "jobfn-bench-pycache")  # not in there
+        return common | extra
 
     def node(self) -> str:
         """Node, with the packages beside it.

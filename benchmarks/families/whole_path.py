@@ -1,4 +1,4 @@
-"""Families 2 and 3: from row to report over HTTP, against the platform's Node stack and against HTTP alone.
+"""Family 2: from row to report over HTTP, against the platform's Node stack and against HTTP alone.
 
 One worker process, one function process; reports and responses are real. The HTTP limit is the same two processes
 exchanging the same requests, on a store that makes jobs out of nothing and forgets them: what is missing from it to
@@ -11,7 +11,7 @@ from benchmarks.figures import Family
 from benchmarks.subjects import JobfnOverHttp, NodeStack
 
 DEFAULT, LIMIT = "jobfn", "the HTTP limit: no database"
-RESPONSE, NO_HISTORY = "jobfn, JOBS_SETTLE=response", "jobfn, JOBS_HISTORY_DAYS=0"
+NO_HISTORY = "jobfn, JOBS_HISTORY_DAYS=0"
 NODE = NodeStack().name
 SECONDS = 20.0
 

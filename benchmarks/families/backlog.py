@@ -1,0 +1,119 @@
+"""Family 6: backlog. The rate of draining with much waiting, much failed or much delayed; the table's size over time."""
+
+import json
+from dataclasses import dataclass
+
+from benchmarks.bench import Bench
+from benchmarks.cluster import connected
+from benchmarks.drains import UNIT, drain_all
+from benchmarks.errors import NotMeasured
+from benchmarks.figures import Family
+from benchmarks.programs import run
+from benchmarks.subjects import JobfnLocal, JobfnOverHttp
+
+ADD = """
+    insert into app_jobs.jobs (task_identifier, payload, run_at, attempts, max_attempts, last_error)
+    select 'noop', json_build_object('n', n), now() + $1 * interval '1 second', $2::int, 25, $3
+    from generate_series(1, $4::int) n
+"""
+SETTLED = "select count(*) from app_jobs.jobs where not exhausted and run_at <= now()"
+TABLE = "megabytes, table and indexes"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What lies in the table: ready jobs, and others beside them."""
+
+    ready: int
+    failed: int = 0
+    delayed: int = 0
+
+
+class Backlog:
+    """jobfn's service over rows that stay from round to round; only what was drained is added again."""
+
+    note = ""
+
+    def __init__(self, name: str, inner: JobfnOverHttp | JobfnLocal, rows: Rows) -> None:
+        self.name = name
+        self.running = inner.running
+        self._inner = inner
+        self._rows = rows
+
+    async def prepare(self, bench: Bench) -> str:
+        """Make the rows."""
+        url = await self._inner.prepare(bench)
+        async with connected(url) as connection:
+            await connection.execute(ADD, 0, 25, "RuntimeError: boom", self._rows.failed)
+            await connection.execute(ADD, 86_400, 0, None, self._rows.delayed)
+            await connection.execute(ADD, 0, 0, None, self._rows.ready)
+            await connection.execute("vacuum analyze")
+            await connection.execute("checkpoint")
+        return url
+
+    async def fill(self, url: str, jobs: int) -> None:  # noqa: ARG002  - how many there are is in the rows
+        """Add again what was drained."""
+        async with connected(url) as connection:
+            left = await connection.fetchval(SETTLED)
+            await connection.execute(ADD, 0, 0, None, max(0, self._rows.ready - left))
+            await connection.execute("vacuum analyze app_jobs.jobs")
+
+    async def is_empty(self, url: str) -> bool:  # noqa: ARG002
+        """Never asked for more than the handled jobs."""
+        return True
+
+
+async def measure(bench: Bench) -> Family:
+    """Family 6."""
+    family = Family(6, "Backlog: the rate of draining, whatever else lies in the table")
+    few, many = bench.amount(10_000, 4000), bench.amount(1_000_000, 50_000)
+    failed, delayed = bench.amount(500_000, 25_000), bench.amount(100_000, 10_000)
+    cases = {
+        f"{few:,} waiting": Rows(few),
+        f"{many:,} waiting": Rows(many),
+        f"{few:,} waiting, {failed:,} failed for good": Rows(few, failed=failed),
+        f"{few:,} waiting, {delayed:,} delayed": Rows(few, delayed=delayed),
+    }
+    local = await _local(bench)
+    subjects = [
+        (Backlog(name, JobfnLocal(name) if local else JobfnOverHttp(name), rows), few, 2.0 if not local else 4.0)
+        for name, rows in cases.items()
+    ]
+    await drain_all(bench, family, subjects)
+    first, *others = cases
+    for name in others:
+        family.compare(f"{name}, against {first}", (name, UNIT), [(first, UNIT)], at_least=0.9)
+    family.notes.append("drained " + ("by local functions" if local else "over HTTP, for two seconds a round"))
+    await _churn(bench, family, bench.amount(1_000_000, 20_000))
+    return family
+
+
+async def _local(bench: Bench) -> bool:
+    """Whether the quicker way is there, which leaves the database more of the work."""
+    try:
+        await JobfnLocal().prepare(bench)
+    except NotMeasured:
+        return False
+    return True
+
+
+async def _churn(bench: Bench, family: Family, jobs: int) -> None:
+    """The table's size while many jobs come and go."""
+    name = f"{jobs:,} jobs run"
+    if not bench.wants(name):
+        return
+    url = await bench.migrated("jobfn_churn")
+    command = bench.jobfn("-m", "benchmarks.peers.churn", str(jobs), "60")
+    text = await run("churn", command, bench.jobfn_variables(DATABASE_URL=url), seconds=120)
+    stops = [json.loads(line) for line in text.splitlines()]
+    sizes = [(stop["table"] + stop["indexes"]) / 1e6 for stop in stops]
+    ran, seconds = stops[-1]["jobs"], stops[-1]["seconds"]
+    figure = family.figure(name, TABLE)
+    figure.rounds = sizes
+    figure.note = "one value at each tenth of the way"
+    family.figure("claim and settle alone, batches of 500", UNIT).rounds.append(ran / seconds)
+    family.notes.append(
+        f"{ran:,} jobs added, claimed and settled in batches of 500: {sizes[0]:.1f} MB after a tenth of them, "
+        f"{sizes[-1]:.1f} MB at the end"
+    )
+    bench.say(f"  {family.notes[-1]}")

@@ -1,0 +1,69 @@
+"""Family 7: enqueueing. From SQL, in bulk from Python against the peers' bulk, and by a trigger on a bulk INSERT."""
+
+from benchmarks.bench import Bench
+from benchmarks.drains import UNIT, execute
+from benchmarks.errors import BenchError, NotMeasured
+from benchmarks.figures import Family
+from benchmarks.programs import run
+from benchmarks.subjects import chancy, graphile, oban, pgqueuer, procrastinate
+
+SINGLE, SQL, MANY = "jobfn, add_job one by one", "jobfn, add_job in one statement", "jobfn, enqueue_many"
+VERBS = {SINGLE: "single", SQL: "sql", MANY: "many"}
+TRIGGER, BARE = "jobfn, INSERT with a DataJobTrigger", "the same INSERT without one"
+ROWS = "rows/s"
+
+
+async def measure(bench: Bench) -> Family:
+    """Family 7."""
+    family = Family(7, "Enqueueing: durable commits, jobs per second")
+    jobs, rows = bench.amount(20_000, 4000), bench.amount(100_000, 10_000)
+    url = await bench.migrated("jobfn_enqueue")
+    peers = [(peer, await _prepared(bench, family, peer)) for peer in (pgqueuer(), graphile(), procrastinate(), oban(), chancy())]
+    for number in range(1, bench.options.rounds + 1):
+        for name, verb in VERBS.items():
+            if bench.wants(name) and family.figure(name, UNIT).missing is None:
+                await _own(bench, family, name, verb, url, jobs)
+        for peer, peer_url in peers:
+            if peer_url is None or not bench.wants(peer.name):
+                continue
+            few = jobs if peer.package in {"pgqueuer", "graphile-worker"} else jobs // 4
+            await execute(peer_url, peer.clear)
+            family.figure(f"{peer.package}, bulk", UNIT).rounds.append(few / await peer.enqueue(peer_url, few))
+        if bench.wants(TRIGGER):
+            command = bench.jobfn("-m", "benchmarks.peers.jobfn_trigger", str(rows))
+            bare, fired = map(float, (await run(TRIGGER, command, bench.jobfn_variables(DATABASE_URL=url))).split())
+            family.figure(TRIGGER, ROWS).rounds.append(rows / fired)
+            family.figure(BARE, ROWS).rounds.append(rows / bare)
+        shown = (f"{figure.subject} {figure.rounds[-1]:,.0f}" for figure in family.figures if figure.rounds)
+        bench.say(f"  round {number}: " + "; ".join(shown))
+    family.compare("enqueue_many, against pgqueuer's bulk", (MANY, UNIT), [("pgqueuer, bulk", UNIT)], at_least=2)
+    family.compare("add_job in one statement, against pgqueuer's bulk", (SQL, UNIT), [("pgqueuer, bulk", UNIT)])
+    family.compare("enqueue_many, against graphile-worker's bulk", (MANY, UNIT), [("graphile-worker, bulk", UNIT)])
+    family.notes.append(f"{jobs:,} jobs a round (a quarter of them for the slower peers), an INSERT of {rows:,} rows")
+    return family
+
+
+async def _prepared(bench: Bench, family: Family, peer: object) -> str | None:
+    """The peer's database; None where it is not there."""
+    from benchmarks.subjects import Peer  # noqa: PLC0415
+
+    assert isinstance(peer, Peer)
+    if not bench.wants(peer.name):
+        return None
+    try:
+        return await peer.prepare(bench)
+    except NotMeasured as reason:
+        family.missing(f"{peer.package}, bulk", UNIT, str(reason))
+        return None
+
+
+async def _own(bench: Bench, family: Family, name: str, verb: str, url: str, jobs: int) -> None:
+    await execute(url, "truncate app_jobs.jobs cascade")
+    command = bench.jobfn("-m", "benchmarks.peers.jobfn_bulk", verb, str(jobs))
+    try:
+        seconds = float(await run(name, command, bench.jobfn_variables(DATABASE_URL=url)))
+    except BenchError as error:
+        family.missing(name, UNIT, "this jobfn has no enqueue_many" if verb == "many" else str(error))
+        bench.say(f"  {name}: not measured: {family.figure(name, UNIT).missing}")
+        return
+    family.figure(name, UNIT).rounds.append(jobs / seconds)
