@@ -37,6 +37,11 @@ FAMILIES: dict[int, ModuleType] = {
     7: enqueueing,
     8: cold_start,
 }
+#: Each family's share of the time.
+SHARES = {1: 6, 2: 16, 3: 10, 4: 22, 5: 18, 6: 18, 7: 6, 8: 4}
+FULL_SECONDS, QUICK_SECONDS = 600.0, 90.0
+#: Of the limit so much is kept for starting, finishing a round that has begun, and drawing.
+MARGIN = 0.8
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -52,6 +57,7 @@ def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
     parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY of jobfn (default: 64)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of jobs")
+    parser.add_argument("--limit", type=float, help="seconds for the whole run (default: 600, quick: 90)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for the result (default: %(default)s)")
     parser.add_argument("--no-save", action="store_true", help="only print")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md too")
@@ -69,6 +75,7 @@ def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
         concurrency=asked.concurrency,
         scale=asked.scale,
         only=asked.only,
+        limit_seconds=asked.limit or (QUICK_SECONDS if asked.quick else FULL_SECONDS),
     )
     return options, asked
 
@@ -99,7 +106,11 @@ def main(arguments: list[str]) -> int:
 
 async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
     found = []
+    seconds = bench.options.limit_seconds * MARGIN
+    bench.deadline = time.monotonic()
     for number in numbers:
+        bench.deadline = max(bench.deadline, time.monotonic())
+        bench.deadline += seconds * SHARES[number] / sum(SHARES[each] for each in numbers)
         bench.console.print((FAMILIES[number].__doc__ or "").splitlines()[0], highlight=False, markup=False)
         began = time.monotonic()
         family: Family = await FAMILIES[number].measure(bench)

@@ -1,20 +1,26 @@
 """What a run was asked for, and what every family gets of it: the server, the interpreters, how much, how often."""
 
 import importlib.util
+import math
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
 from benchmarks.cluster import Cluster
 from benchmarks.errors import NotMeasured
+from benchmarks.figures import Family
 from benchmarks.programs import ROOT, run
+
+T = TypeVar("T")
 
 #: Where `make bench` puts the Node packages.
 NODE_MODULES = ROOT / "benchmarks" / "peers" / "node_modules"
@@ -34,6 +40,7 @@ class Options:
         concurrency: ``JOBS_CONCURRENCY`` of jobfn's worker.
         scale: Multiplies the numbers of jobs.
         only: Subjects whose name holds one of these; empty: all.
+        limit_seconds: For the whole run. Each family has its share; what it cannot do in that is left out.
     """
 
     quick: bool = False
@@ -44,15 +51,38 @@ class Options:
     concurrency: int = 64
     scale: float = 1.0
     only: Sequence[str] = ()
+    limit_seconds: float = 600.0
 
 
 @dataclass
 class Bench:
-    """A run that is under way."""
+    """A run that is under way.
+
+    Attributes:
+        options: What it was asked for.
+        cluster: The server.
+        console: Where progress is told.
+        deadline: When the family that runs must start no further round, on the monotonic clock.
+    """
 
     options: Options
     cluster: Cluster
     console: Console = field(default_factory=lambda: Console(stderr=True))
+    deadline: float = math.inf
+
+    def rounds(self, family: Family, *, times: int = 1) -> Iterator[int]:
+        """1, 2, 3 ...: so many times the rounds that were asked for, or fewer when the family's time is up."""
+        asked = self.options.rounds * times
+        for number in range(1, asked + 1):
+            if number > 1 and time.monotonic() > self.deadline:
+                family.notes.append(f"{number - 1} of {asked} rounds: the time was up")
+                self.say(f"  {family.notes[-1]}")
+                return
+            yield number
+
+    def in_order(self, subjects: Sequence[T], number: int) -> Sequence[T]:
+        """There and back: what drifts over a round does not always meet the same one first."""
+        return subjects if number % 2 else subjects[::-1]
 
     def amount(self, full: int, quick: int) -> int:
         """So many jobs: in the whole form, or in the quick one."""

@@ -106,8 +106,8 @@ async def drain_all(bench: Bench, family: Family, subjects: Sequence[tuple[Subje
         except NotMeasured as reason:
             family.missing(subject.name, UNIT, str(reason))
             bench.say(f"  {subject.name}: not measured: {reason}")
-    for number in range(1, bench.options.rounds + 1):
-        for subject, url, jobs, seconds in ready:
+    for number in bench.rounds(family):
+        for subject, url, jobs, seconds in bench.in_order(ready, number):
             figure = family.figure(subject.name, UNIT)
             if figure.missing is not None:
                 continue

@@ -20,25 +20,26 @@ async def latencies(
     bench: Bench, subject: Subject, url: str, command: Sequence[str], variables: dict[str, str], *, jobs: int
 ) -> list[float]:
     """Milliseconds of so many jobs, enqueued one at a time by this command, each in a transaction of its own."""
-    await subject.fill(url, 0)
+    await subject.fill(url, 1)  # the one that shows that the worker is there
     with marks_file() as path:
         with subject.running(bench, url, {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}) as programs:
-            await asyncio.sleep(1.0)  # until it is idle
-            for program in programs:
-                program.check()
+            await until_marked(path, programs, 1)
+            await asyncio.sleep(0.3)  # until it is idle
             text = await run(f"{subject.name}: ping", command, variables)
             sent = {int(n): int(ns) / 1e9 for n, ns in (line.split() for line in text.splitlines())}
             if len(sent) != jobs:
                 raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
-            ran = await until_marked(path, programs, jobs)
+            ran = await until_marked(path, programs, jobs, after=1)
     return [(ran[number] - when) * 1e3 for number, when in sent.items() if number >= WARM_UP]
 
 
-async def until_marked(path: Path, programs: Sequence[Program], jobs: int, *, seconds: float = 20.0) -> dict[int, float]:
-    """When each job's handler ran, by its number, once all have."""
+async def until_marked(
+    path: Path, programs: Sequence[Program], jobs: int, *, after: int = 0, seconds: float = 30.0
+) -> dict[int, float]:
+    """When each job's handler ran, by its number, once all have; the first ``after`` marks do not count."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ran = dict(reversed(read_marks(path)))
+        ran = dict(reversed(read_marks(path)[after:]))
         if len(ran) >= jobs:
             return ran
         for program in programs:

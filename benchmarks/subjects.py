@@ -48,7 +48,7 @@ class JobfnOverHttp:
         """See ``Subject``."""
         if self.needs is not None:
             await needs_setting(bench, self.needs)
-        return await bench.migrated("jobfn_" + "".join(c if c.isalnum() else "_" for c in self.name.lower()))
+        return await bench.migrated(database_name("jobfn", self.name))
 
     async def fill(self, url: str, jobs: int) -> None:
         """See ``Subject``."""
@@ -101,7 +101,7 @@ class JobfnLocal:
         text = await run("jobfn service --help", bench.jobfn("-m", "jobfn.service", "--help"), bench.jobfn_variables())
         if "--local" not in text:
             raise NotMeasured("this jobfn has no `service --local`")
-        return await bench.migrated("jobfn_local")
+        return await bench.migrated(database_name("jobfn", self.name))
 
     async def fill(self, url: str, jobs: int) -> None:
         """See ``Subject``."""
@@ -211,7 +211,7 @@ class Peer:
             self._command = [bench.node(), str(PEERS / self.script)]
         else:
             self._command = [bench.peer(self.package), "-m", f"benchmarks.peers.{self.script}"]
-        url = await bench.cluster.create("peer_" + "".join(c if c.isalnum() else "_" for c in self.name.lower()))
+        url = await bench.cluster.create(database_name("peer", self.name))
         await run(f"{self.name}: install", [*self._command, "install"], self.variables(url))
         return url
 
@@ -333,6 +333,11 @@ async def fill_jobfn(url: str, jobs: int) -> None:
         await connection.execute("truncate app_jobs.jobs cascade")
         await connection.execute(FILL_JOBFN.format(jobs=jobs))
         await connection.execute("vacuum analyze")
+
+
+def database_name(kind: str, subject: str) -> str:
+    """A subject's name as that of a database, short enough for one."""
+    return f"{kind}_" + "".join(letter if letter.isalnum() else "_" for letter in subject.lower())[:50]
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ ADD = """
     from generate_series(1, $4::int) n
 """
 SETTLED = "select count(*) from app_jobs.jobs where not exhausted and run_at <= now()"
-TABLE = "megabytes, table and indexes"
+TABLE = "MB, table and indexes"
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,16 @@ async def measure(bench: Bench) -> Family:
         f"{few:,} waiting, {delayed:,} delayed": Rows(few, delayed=delayed),
     }
     local = await _local(bench)
+    seconds = 1.0 if bench.options.quick else 2.0
     subjects = [
-        (Backlog(name, JobfnLocal(name) if local else JobfnOverHttp(name), rows), few, 2.0 if not local else 4.0)
+        (Backlog(name, JobfnLocal(name) if local else JobfnOverHttp(name), rows), few, seconds)
         for name, rows in cases.items()
     ]
     await drain_all(bench, family, subjects)
     first, *others = cases
     for name in others:
         family.compare(f"{name}, against {first}", (name, UNIT), [(first, UNIT)], at_least=0.9)
-    family.notes.append("drained " + ("by local functions" if local else "over HTTP, for two seconds a round"))
+    family.notes.append("drained " + ("by local functions" if local else "over HTTP") + f", for at most {seconds:g} s a round")
     await _churn(bench, family, bench.amount(1_000_000, 20_000))
     return family
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 
 from benchmarks.bench import Bench
@@ -25,7 +26,8 @@ async def measure(bench: Bench) -> Family:
     """Family 8."""
     family = Family(8, "Cold start, and the memory of what is idle")
     servers = {name: started for name, started in commands(bench).items() if name in {JOBFN, STARLETTE}}
-    for number in range(bench.options.rounds * (1 if bench.options.quick else MORE_ROUNDS) + 1):
+    rounds = bench.rounds(family, times=1 if bench.options.quick else MORE_ROUNDS)
+    for number in itertools.chain([0], rounds):
         for name, (command, variables) in servers.items():
             port = free_port()
             began = time.monotonic()

@@ -19,11 +19,11 @@ async def measure(bench: Bench) -> Family:
     jobs, rows = bench.amount(20_000, 4000), bench.amount(100_000, 10_000)
     url = await bench.migrated("jobfn_enqueue")
     peers = [(peer, await _prepared(bench, family, peer)) for peer in (pgqueuer(), graphile(), procrastinate(), oban(), chancy())]
-    for number in range(1, bench.options.rounds + 1):
+    for number in bench.rounds(family):
         for name, verb in VERBS.items():
             if bench.wants(name) and family.figure(name, UNIT).missing is None:
                 await _own(bench, family, name, verb, url, jobs)
-        for peer, peer_url in peers:
+        for peer, peer_url in bench.in_order(peers, number):
             if peer_url is None or not bench.wants(peer.name):
                 continue
             few = jobs if peer.package in {"pgqueuer", "graphile-worker"} else jobs // 4

@@ -47,7 +47,7 @@ def commands(bench: Bench) -> dict[str, tuple[Sequence[str], dict[str, str]]]:
 async def measure(bench: Bench) -> Family:
     """Family 1."""
     family = Family(1, "Function app: POST /{task}, pydantic payload, no callback URL")
-    seconds = 1.0 if bench.options.quick else 2.0
+    seconds = 0.5 if bench.options.quick else 1.0
     with contextlib.ExitStack() as stack:
         servers = []
         for name, (command, variables) in commands(bench).items():
@@ -59,8 +59,8 @@ async def measure(bench: Bench) -> Family:
             servers.append(Server(name, started, f"http://127.0.0.1:{port}/process_invoice"))
         for server in servers:
             await post(server.program, server.url, BODY, seconds=0.3)  # warm: code paths, not caches of ours
-        for number in range(1, bench.options.rounds + 1):
-            for server in servers:
+        for number in bench.rounds(family, times=1 if bench.options.quick else 2):
+            for server in bench.in_order(servers, number):
                 await until_idle()
                 load = await post(server.program, server.url, BODY, seconds=seconds)
                 family.figure(server.name, UNIT).rounds.append(load.rate)

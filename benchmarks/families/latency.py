@@ -39,8 +39,8 @@ async def measure(bench: Bench) -> Family:
     if not bench.options.quick:
         subjects += [pgqueuer(10), oban(), graphile(0), chancy()]
     ready = [found for subject in subjects if (found := await _ready(bench, family, subject, jobs)) is not None]
-    for number in range(1, bench.options.rounds + 1):
-        for pinged in ready:
+    for number in bench.rounds(family):
+        for pinged in bench.in_order(ready, number):
             await _round(bench, family, pinged, number, jobs)
     await _delayed(bench, family, bench.amount(60, 25))
     family.compare("median, against procrastinate", (JOBFN, MEDIAN), [("procrastinate", MEDIAN)], at_most=1.3)
@@ -88,9 +88,10 @@ async def _delayed(bench: Bench, family: Family, jobs: int) -> None:
     if not bench.wants(subject.name):
         return
     url = await subject.prepare(bench)
-    for number in range(1, bench.options.rounds + 1):
-        await subject.fill(url, 0)
+    for number in bench.rounds(family):
+        await subject.fill(url, 1)
         with marks_file() as path, subject.running(bench, url, {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}) as programs:
+            await until_marked(path, programs, 1)
             due = time.time() + FIRST_AFTER_SECONDS
             monotonic = time.monotonic() - time.time()  # marks are on the monotonic clock
             add = (
@@ -99,7 +100,7 @@ async def _delayed(bench: Bench, family: Family, jobs: int) -> None:
             )
             async with connected(url) as connection:
                 await connection.execute(add, due, STEP_SECONDS, jobs)
-            ran = await until_marked(path, programs, jobs)
+            ran = await until_marked(path, programs, jobs, after=1)
         late = [(ran[n] - monotonic - (due + n * STEP_SECONDS)) * 1e3 for n in range(jobs)]
         family.figure(JOBFN, LATE).rounds.append(middle(late))
         family.figure(JOBFN, LATEST).rounds.append(max(late))

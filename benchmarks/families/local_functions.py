@@ -13,7 +13,8 @@ async def measure(bench: Bench) -> Family:
     seconds = 1.5 if bench.options.quick else 3.0
     pgqueuers = [pgqueuer(500), *([] if bench.options.quick else [pgqueuer(100), pgqueuer(1000)])]
     graphiles = [graphile(500), *([] if bench.options.quick else [graphile(0)])]
-    subjects: list[Subject] = [JobfnLocal(), *pgqueuers, *graphiles, procrastinate(), oban(), chancy()]
+    slower: list[Subject] = [] if bench.options.quick else [procrastinate(), oban(), chancy()]
+    subjects: list[Subject] = [JobfnLocal(), *pgqueuers, *graphiles, *slower]
     await drain_all(bench, family, [(subject, jobs, seconds) for subject in subjects])
     own = (JobfnLocal().name, UNIT)
     family.compare("against pgqueuer's best", own, [(peer.name, UNIT) for peer in pgqueuers], at_least=1)

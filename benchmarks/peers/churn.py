@@ -17,6 +17,10 @@ from jobfn.database.model import Settlement
 
 BATCH = 500
 WORKER = "churn-worker"
+ADD = """
+    insert into app_jobs.jobs (task_identifier, payload)
+    select 'noop', json_build_object('n', n) from generate_series(1, $1::int) n
+"""
 SIZES = "select pg_relation_size('app_jobs.jobs'), pg_indexes_size('app_jobs.jobs')"
 
 
@@ -27,9 +31,7 @@ async def main(jobs: int, seconds: float) -> None:
         began = time.monotonic()
         worked, done, stop = 0.0, 0, 1
         while done < jobs and time.monotonic() - began < seconds:
-            await pool.execute(
-                "select app_jobs.add_job('noop', json_build_object('n', n)) from generate_series(1, $1::int) n", BATCH
-            )
+            await pool.execute(ADD, BATCH)
             from_here = time.monotonic()
             claimed = await store.claim(WORKER, tasks=None, limit=BATCH, lease_seconds=30)
             done += len(await store.settle([Settlement(WORKER, job.id, job.attempt) for job in claimed]))
