@@ -24,7 +24,8 @@ from benchmarks.families import (
     whole_path,
 )
 from benchmarks.figures import Family
-from benchmarks.results import Result, describe_machine
+from benchmarks.report import write_readme
+from benchmarks.results import FILE, Result, describe_machine
 from benchmarks.table import print_table
 
 FAMILIES: dict[int, ModuleType] = {
@@ -100,7 +101,10 @@ def main(arguments: list[str]) -> int:
     print_table(result, Console())
     if not asked.no_save:
         result.save(asked.output)
-        console.print(f"written: {asked.output}/latest.json")
+        console.print(f"written: {asked.output / FILE} and {_draw(result, asked.output)}", highlight=False)
+    if asked.readme:
+        write_readme(result)
+        console.print("written: README.md")
     return 0
 
 
@@ -117,6 +121,15 @@ async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
         family.seconds = time.monotonic() - began
         found.append(family)
     return found
+
+
+def _draw(result: Result, folder: Path) -> str:
+    """Draw the plots; returns what to say of them."""
+    try:
+        from benchmarks.plots import draw_all  # noqa: PLC0415  - the smoke test runs without matplotlib
+    except ImportError:
+        return "no plots: matplotlib is not installed, make bench installs it"
+    return f"{len(draw_all(result, folder))} plots beside it"
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

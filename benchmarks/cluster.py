@@ -179,7 +179,8 @@ def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> It
         )
         try:
             url = f"postgresql://postgres:{password}@{LOOPBACK}:{port}/postgres"
-            asyncio.run(_until_it_answers(url, server, folder / "log"))
+            if not asyncio.run(_answers(url, server)):
+                raise BenchError(f"PostgreSQL ended at its start: {(folder / 'log').read_text()[-500:]}")
             yield Cluster(url, f"PostgreSQL of {programs}")
         finally:
             server.send_signal(2)  # SIGINT: fast shutdown
@@ -190,15 +191,16 @@ def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> It
                 server.wait()
 
 
-async def _until_it_answers(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+async def _answers(url: str, server: "subprocess.Popen[bytes]") -> bool:
+    """Wait until it does; False if it ends."""
     async with asyncio.timeout(START_SECONDS):
         while server.poll() is None:
             with contextlib.suppress(OSError, asyncpg.PostgresError):
                 connection = await asyncpg.connect(url, timeout=2)
                 await connection.close()
-                return
+                return True
             await asyncio.sleep(0.05)
-    raise BenchError(f"PostgreSQL ended at its start: {log.read_text()[-500:]}")
+    return False
 
 
 @contextlib.contextmanager

@@ -163,7 +163,7 @@ class Family:
 
 def suffix(unit: str) -> str:
     """A unit as it follows a number."""
-    return "x" if unit == "x" else f" {unit}"
+    return "x" if unit == "x" else f" {unit.partition(',')[0]}"
 
 
 def shown(value: float | None, unit: str = "") -> str:

@@ -21,16 +21,20 @@ async def latencies(
 ) -> list[float]:
     """Milliseconds of so many jobs, enqueued one at a time by this command, each in a transaction of its own."""
     await subject.fill(url, 1)  # the one that shows that the worker is there
-    with marks_file() as path:
-        with subject.running(bench, url, {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}) as programs:
-            await until_marked(path, programs, 1)
-            await asyncio.sleep(0.3)  # until it is idle
-            text = await run(f"{subject.name}: ping", command, variables)
-            sent = {int(n): int(ns) / 1e9 for n, ns in (line.split() for line in text.splitlines())}
-            if len(sent) != jobs:
-                raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
-            ran = await until_marked(path, programs, jobs, after=1)
+    with marks_file() as path, subject.running(bench, url, marking_each(path)) as programs:
+        await until_marked(path, programs, 1)
+        await asyncio.sleep(0.3)  # until it is idle
+        text = await run(f"{subject.name}: ping", command, variables)
+        sent = {int(n): int(ns) / 1e9 for n, ns in (line.split() for line in text.splitlines())}
+        if len(sent) != jobs:
+            raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
+        ran = await until_marked(path, programs, jobs, after=1)
     return [(ran[number] - when) * 1e3 for number, when in sent.items() if number >= WARM_UP]
+
+
+def marking_each(path: Path) -> dict[str, str]:
+    """Variables that have every job marked in this file."""
+    return {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}
 
 
 async def until_marked(

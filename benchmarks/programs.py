@@ -32,7 +32,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(OURS) and name not in {"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL"}
     }
-    return kept | {"PYTHONPATH": str(ROOT)} | extra
+    return kept | {"PYTHONPATH": str(ROOT)} | dict(extra)
 
 
 @dataclass

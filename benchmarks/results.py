@@ -1,6 +1,6 @@
 """A run's result: what was found, when, on what; written to ``latest.json`` and read again by the report."""
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import psutil
 
+from benchmarks.errors import BenchError
 from benchmarks.figures import Family, from_json, to_json
 from benchmarks.subjects import versions
 
@@ -33,7 +34,7 @@ class Result:
     machine: dict[str, Any]
     server: dict[str, str]
     quick: bool
-    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    date: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"))
     versions: dict[str, str] = field(default_factory=versions)
 
     def save(self, folder: Path) -> None:
@@ -51,7 +52,13 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What ``save`` wrote."""
+        """What ``save`` wrote.
+
+        Raises:
+            BenchError: There is none.
+        """
+        if not (folder / FILE).exists():
+            raise BenchError(f"there is no {folder / FILE}: run make bench first")
         data = json.loads((folder / FILE).read_text())
         return cls(
             families=[from_json(family) for family in data["families"]],

@@ -170,7 +170,9 @@ class NodeStack:
         own = shared | {"PORT": str(port)} | marks
         with (
             program("the Node function", [node, str(PEERS / "function.cjs")], own, grace=False) as function,
-            program("the Node server", [node, str(packages / "knative-job-server/run.js")], shared, grace=False) as hears,
+            program(
+                "the Node server", [node, str(packages / "knative-job-server/run.js")], shared, grace=False
+            ) as hears,
         ):
             while not (_is_listening(port) and _is_listening(callbacks)):
                 function.check()
@@ -343,7 +345,17 @@ def database_name(kind: str, subject: str) -> str:
 def versions() -> dict[str, str]:
     """Of the peers and of what jobfn is made of, where they are installed."""
     found = {}
-    for package in ("pgqueuer", "procrastinate", "oban", "chancy", "asyncpg", "aiohttp", "starlette", "uvicorn", "pydantic"):
+    for package in (
+        "pgqueuer",
+        "procrastinate",
+        "oban",
+        "chancy",
+        "asyncpg",
+        "aiohttp",
+        "starlette",
+        "uvicorn",
+        "pydantic",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     for package in ("graphile-worker", "@constructive-io/knative-job-worker", "@constructive-io/knative-job-fn"):

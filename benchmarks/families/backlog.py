@@ -1,4 +1,4 @@
-"""Family 6: backlog. The rate of draining with much waiting, much failed or much delayed; the table's size over time."""
+"""Family 6: backlog. Draining with much waiting, much failed or much delayed; the table's size over time."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ADD = """
     from generate_series(1, $4::int) n
 """
 SETTLED = "select count(*) from app_jobs.jobs where not exhausted and run_at <= now()"
-TABLE = "MB, table and indexes"
+ALONE, TABLE = "jobs/s, no HTTP and no handler", "MB, table and indexes"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ async def measure(bench: Bench) -> Family:
     first, *others = cases
     for name in others:
         family.compare(f"{name}, against {first}", (name, UNIT), [(first, UNIT)], at_least=0.9)
-    family.notes.append("drained " + ("by local functions" if local else "over HTTP") + f", for at most {seconds:g} s a round")
+    family.notes.append(
+        "drained " + ("by local functions" if local else "over HTTP") + f", for at most {seconds:g} s a round"
+    )
     await _churn(bench, family, bench.amount(1_000_000, 20_000))
     return family
 
@@ -111,8 +113,8 @@ async def _churn(bench: Bench, family: Family, jobs: int) -> None:
     ran, seconds = stops[-1]["jobs"], stops[-1]["seconds"]
     figure = family.figure(name, TABLE)
     figure.rounds = sizes
-    figure.note = "one value at each tenth of the way"
-    family.figure("claim and settle alone, batches of 500", UNIT).rounds.append(ran / seconds)
+    figure.note = "at each tenth, on the way"
+    family.figure("claim and settle alone, batches of 500", ALONE).rounds.append(ran / seconds)
     family.notes.append(
         f"{ran:,} jobs added, claimed and settled in batches of 500: {sizes[0]:.1f} MB after a tenth of them, "
         f"{sizes[-1]:.1f} MB at the end"

@@ -44,8 +44,12 @@ async def measure(bench: Bench) -> Family:
         bench.say(f"  {figure.subject}: {figure.median:.1f} {figure.unit}")
     await _service(bench, family)
     await _imports(bench, family)
-    family.compare("process start to first 200, against the bare app", (JOBFN, START), [(STARLETTE, START)], at_most=1.2)
-    family.compare("memory of an idle function, against the bare app", (JOBFN, MEMORY), [(STARLETTE, MEMORY)], at_most=1.2)
+    family.compare(
+        "process start to first 200, against the bare app", (JOBFN, START), [(STARLETTE, START)], at_most=1.2
+    )
+    family.compare(
+        "memory of an idle function, against the bare app", (JOBFN, MEMORY), [(STARLETTE, MEMORY)], at_most=1.2
+    )
     family.bound("memory of an idle service", (SERVICE, MEMORY), at_most=90)
     family.bound("heavy modules loaded by `import jobfn`", ("import jobfn", HEAVY), at_most=0)
     family.notes.append("memory: resident, of a process that has answered requests for half a second before")

@@ -5,12 +5,14 @@ from benchmarks.drains import UNIT, execute
 from benchmarks.errors import BenchError, NotMeasured
 from benchmarks.figures import Family
 from benchmarks.programs import run
-from benchmarks.subjects import chancy, graphile, oban, pgqueuer, procrastinate
+from benchmarks.subjects import Peer, chancy, graphile, oban, pgqueuer, procrastinate
 
 SINGLE, SQL, MANY = "jobfn, add_job one by one", "jobfn, add_job in one statement", "jobfn, enqueue_many"
 VERBS = {SINGLE: "single", SQL: "sql", MANY: "many"}
 TRIGGER, BARE = "jobfn, INSERT with a DataJobTrigger", "the same INSERT without one"
 ROWS = "rows/s"
+#: What the script says where there is none.
+NONE = "no enqueue_many"
 
 
 async def measure(bench: Bench) -> Family:
@@ -18,11 +20,14 @@ async def measure(bench: Bench) -> Family:
     family = Family(7, "Enqueueing: durable commits, jobs per second")
     jobs, rows = bench.amount(20_000, 4000), bench.amount(100_000, 10_000)
     url = await bench.migrated("jobfn_enqueue")
-    peers = [(peer, await _prepared(bench, family, peer)) for peer in (pgqueuer(), graphile(), procrastinate(), oban(), chancy())]
+    peers = [
+        (peer, await _prepared(bench, family, peer))
+        for peer in (pgqueuer(), graphile(), procrastinate(), oban(), chancy())
+    ]
     for number in bench.rounds(family):
-        for name, verb in VERBS.items():
+        for name in VERBS:
             if bench.wants(name) and family.figure(name, UNIT).missing is None:
-                await _own(bench, family, name, verb, url, jobs)
+                await _own(bench, family, name, url=url, jobs=jobs)
         for peer, peer_url in bench.in_order(peers, number):
             if peer_url is None or not bench.wants(peer.name):
                 continue
@@ -43,11 +48,8 @@ async def measure(bench: Bench) -> Family:
     return family
 
 
-async def _prepared(bench: Bench, family: Family, peer: object) -> str | None:
+async def _prepared(bench: Bench, family: Family, peer: Peer) -> str | None:
     """The peer's database; None where it is not there."""
-    from benchmarks.subjects import Peer  # noqa: PLC0415
-
-    assert isinstance(peer, Peer)
     if not bench.wants(peer.name):
         return None
     try:
@@ -57,13 +59,14 @@ async def _prepared(bench: Bench, family: Family, peer: object) -> str | None:
         return None
 
 
-async def _own(bench: Bench, family: Family, name: str, verb: str, url: str, jobs: int) -> None:
+async def _own(bench: Bench, family: Family, name: str, *, url: str, jobs: int) -> None:
     await execute(url, "truncate app_jobs.jobs cascade")
-    command = bench.jobfn("-m", "benchmarks.peers.jobfn_bulk", verb, str(jobs))
+    command = bench.jobfn("-m", "benchmarks.peers.jobfn_bulk", VERBS[name], str(jobs))
     try:
         seconds = float(await run(name, command, bench.jobfn_variables(DATABASE_URL=url)))
     except BenchError as error:
-        family.missing(name, UNIT, "this jobfn has no enqueue_many" if verb == "many" else str(error))
-        bench.say(f"  {name}: not measured: {family.figure(name, UNIT).missing}")
+        reason = "this jobfn has no enqueue_many" if NONE in str(error) else f"it failed: {error}"
+        family.missing(name, UNIT, reason)
+        bench.say(f"  {name}: not measured: {reason}")
         return
     family.figure(name, UNIT).rounds.append(jobs / seconds)

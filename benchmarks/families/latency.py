@@ -12,7 +12,7 @@ from benchmarks.cluster import connected
 from benchmarks.drains import Subject
 from benchmarks.errors import BenchError, NotMeasured
 from benchmarks.figures import Family
-from benchmarks.latencies import latencies, middle, percentile, until_marked
+from benchmarks.latencies import latencies, marking_each, middle, percentile, until_marked
 from benchmarks.subjects import JobfnLocal, JobfnOverHttp, Peer, chancy, graphile, oban, pgqueuer, procrastinate
 
 JOBFN = "jobfn, over HTTP"
@@ -46,7 +46,9 @@ async def measure(bench: Bench) -> Family:
     family.compare("median, against procrastinate", (JOBFN, MEDIAN), [("procrastinate", MEDIAN)], at_most=1.3)
     family.bound("p99 over HTTP", (JOBFN, P99), at_most=25)
     family.bound("a delayed job's start, the latest of a round", (JOBFN, LATEST), at_most=50)
-    family.notes.append(f"{jobs} jobs a round, one at a time, some 35 ms apart; the clock starts when the commit is sent")
+    family.notes.append(
+        f"{jobs} jobs a round, one at a time, some 35 ms apart; the clock starts when the commit is sent"
+    )
     return family
 
 
@@ -90,13 +92,16 @@ async def _delayed(bench: Bench, family: Family, jobs: int) -> None:
     url = await subject.prepare(bench)
     for number in bench.rounds(family):
         await subject.fill(url, 1)
-        with marks_file() as path, subject.running(bench, url, {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}) as programs:
+        with (
+            marks_file() as path,
+            subject.running(bench, url, marking_each(path)) as programs,
+        ):
             await until_marked(path, programs, 1)
             due = time.time() + FIRST_AFTER_SECONDS
             monotonic = time.monotonic() - time.time()  # marks are on the monotonic clock
             add = (
-                "select app_jobs.add_job('noop', json_build_object('n', n), run_at := to_timestamp($1 + n * $2::float8)) "
-                "from generate_series(0, $3::int - 1) n"
+                "select app_jobs.add_job('noop', json_build_object('n', n), "
+                "run_at := to_timestamp($1 + n * $2::float8)) from generate_series(0, $3::int - 1) n"
             )
             async with connected(url) as connection:
                 await connection.execute(add, due, STEP_SECONDS, jobs)

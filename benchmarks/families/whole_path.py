@@ -6,7 +6,7 @@ the whole path is what the database costs.
 """
 
 from benchmarks.bench import Bench
-from benchmarks.drains import UNIT, drain_all
+from benchmarks.drains import UNIT, Subject, drain_all
 from benchmarks.figures import Family
 from benchmarks.subjects import JobfnOverHttp, NodeStack
 
@@ -20,7 +20,7 @@ async def measure(bench: Bench) -> Family:
     """Family 2."""
     family = Family(2, "Whole path over HTTP: claim, POST, handler, report, settle")
     jobs = bench.amount(8000, 2000)
-    subjects = [
+    subjects: list[tuple[Subject, int, float]] = [
         (JobfnOverHttp(DEFAULT, f"concurrency {bench.options.concurrency}"), jobs, SECONDS),
         (JobfnOverHttp(LIMIT, no_database=True), jobs, SECONDS),
         (JobfnOverHttp(NO_HISTORY, service={"JOBS_HISTORY_DAYS": "0"}, needs="JOBS_HISTORY_DAYS"), jobs, SECONDS),

@@ -1,5 +1,6 @@
 """chancy: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its queue's concurrency."""
 
+import importlib
 import logging
 import os
 import sys
@@ -74,7 +75,6 @@ async def work() -> None:
 
 if __name__ == "__main__":
     # as a module, because the worker imports the handler by its name, and there is to be one Marks
-    from benchmarks.peers import chancy_peer
-
+    chancy_peer = importlib.import_module("benchmarks.peers.chancy_peer")
     verb, *numbers = sys.argv[1:]
     uvloop.run(getattr(chancy_peer, verb)(*map(int, numbers)))

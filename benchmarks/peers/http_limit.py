@@ -23,7 +23,7 @@ class MemoryStore:
     async def claim(self, worker_id: str, *, limit: int, **_: Any) -> list[Job]:  # noqa: ARG002
         """The next ones."""
         first, self._next = self._next, min(self._next + limit, self._end)
-        return [Job(number, "noop", '{"n": %d}' % number, 1) for number in range(first, self._next)]
+        return [Job(number, "noop", f'{{"n": {number}}}', 1) for number in range(first, self._next)]
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """All of them."""

@@ -59,6 +59,7 @@ class Client(asyncio.Protocol):
 async def main(url: str, body: str, connections: int, seconds: float) -> None:
     """Run it."""
     parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     request = (
         f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body.encode())}\r\n\r\n{body}"
@@ -67,7 +68,7 @@ async def main(url: str, body: str, connections: int, seconds: float) -> None:
     clients = []
     began = time.perf_counter()
     for _ in range(connections):
-        _, client = await loop.create_connection(lambda: Client(request), parts.hostname, parts.port)
+        _, client = await loop.create_connection(lambda: Client(request), host, port)
         clients.append(client)
     await asyncio.sleep(seconds)
     answered = sum(client.answered for client in clients)

@@ -1,4 +1,4 @@
-"""procrastinate: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its worker's concurrency."""
+"""procrastinate: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its worker's."""
 
 import os
 import sys
