@@ -11,6 +11,9 @@ INSTALL_DOCS = if command -v uv >/dev/null; then uv pip install --quiet --python
 PYTEST_ARGS =
 # What jobfn dev gets beside its own: make demo DEMO_ARGS='--port 9090'
 DEMO_ARGS =
+# What the benchmark gets beside its own: make bench BENCH_ARGS='--family 2 --rounds 5', or --readme
+BENCH_ARGS =
+BENCH = .venv-bench
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
 # For all Pythons from 3.11 on and all systems; without a word about where that was looked up.
@@ -20,7 +23,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install lock
+.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install lock bench bench-quick profile
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -80,6 +83,15 @@ lock: setup     ## look up the newest versions that images may have, and lock th
 	        -o $$project/requirements.lock; \
 	done
 
+bench: $(BENCH)/.installed ## measure jobfn beside its peers in at most 10 minutes: table, latest.json, plots
+	$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: $(BENCH)/.installed ## the same with fewer jobs, in 90 seconds
+	$(BENCH)/bin/python -m benchmarks --quick $(BENCH_ARGS)
+
+profile: $(BENCH)/.installed ## where worker and function spend their time over HTTP: flame graphs by py-spy
+	$(BENCH)/bin/python -m benchmarks.profile $(BENCH_ARGS)
+
 lint: setup     ## check style, format, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -94,7 +106,8 @@ clean:          ## remove .venv, caches, builds and the development database
 	@code=0; data=$$($(BIN)/python -c '$(DATA)' 2>/dev/null) || code=$$?; \
 	if [ $$code -eq 3 ]; then echo 'jobfn dev runs here: stop it first' >&2; exit 1; fi; \
 	rm -rf "$${data:-.jobfn}"
-	rm -rf $(VENV) site .venv-audit .venv-lowest .jobfn .coverage .coverage.* htmlcov build dist \
+	rm -rf $(VENV) site .venv-audit .venv-lowest $(BENCH) benchmarks/peers/node_modules .jobfn \
+	    .coverage .coverage.* htmlcov build dist \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -110,5 +123,22 @@ $(VENV)/.installed: pyproject.toml
 	    test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV); \
 	    $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
 	    $(BIN)/python -m pip install --quiet -e '.[dev]' --group test --group lint; \
+	fi
+	@touch $@
+
+# Python 3.12 or newer where there is one, because one of the peers wants it; the Node peers where npm is.
+$(BENCH)/.installed: pyproject.toml benchmarks/peers/package.json
+	@set -e; for python in python3.13 python3.12 '$(PYTHON)'; do \
+	    if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+	done; \
+	echo "installing the peers into $(BENCH) with $$python: a minute"; \
+	test -x $(BENCH)/bin/pip || $$python -m venv --clear $(BENCH); \
+	$(BENCH)/bin/python -m pip install --quiet 'pip>=25.1'; \
+	$(BENCH)/bin/python -m pip install --quiet -e '.[dev]' --group bench; \
+	if command -v npm >/dev/null; then \
+	    (cd benchmarks/peers && npm install --no-audit --no-fund --no-package-lock --silent) \
+	        || echo 'npm failed: the rows of the Node peers are left out' >&2; \
+	else \
+	    echo 'no npm here: the rows of the Node peers are left out' >&2; \
 	fi
 	@touch $@

@@ -13,11 +13,10 @@ from pathlib import Path
 from benchmarks.errors import BenchError
 from benchmarks.figures import Family, Ratio, shown, spread, suffix
 from benchmarks.programs import ROOT
-from benchmarks.results import Result
+from benchmarks.results import RESULTS, Result
 
 DOCS = ROOT / "docs" / "performance.md"
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def where(result: Result) -> str:

@@ -15,6 +15,7 @@ from benchmarks.figures import Family, from_json, to_json
 from benchmarks.subjects import versions
 
 FILE = "latest.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
