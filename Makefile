@@ -90,7 +90,7 @@ bench-quick: $(BENCH)/.installed ## the same with fewer jobs, in 90 seconds
 	$(BENCH)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
 profile: $(BENCH)/.installed ## where worker and function spend their time over HTTP: flame graphs by py-spy
-	$(BENCH)/bin/python -m benchmarks.profile $(BENCH_ARGS)
+	$(BENCH)/bin/python -m benchmarks.profiling $(BENCH_ARGS)
 
 lint: setup     ## check style, format, types and who imports whom
 	$(BIN)/ruff check .

@@ -96,11 +96,12 @@ def main(arguments: list[str]) -> int:
     """Returns the exit code: 0 written, 2 not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of latest.json")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="the page to write into")
     parser.add_argument("--readme", action="store_true", help="the table of README.md, too")
     asked = parser.parse_args(arguments)
     try:
         result = Result.load(asked.results)
-        write_docs(result)
+        write_docs(result, asked.docs)
         if asked.readme:
             write_readme(result)
     except BenchError as error:
