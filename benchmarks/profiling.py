@@ -31,7 +31,7 @@ JOBS = 200_000
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code: 0 written, 2 not."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profiling", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=int, default=8, help="how long (default: 8)")
     parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
     parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY (default: 64)")
@@ -54,7 +54,6 @@ async def _profile(bench: Bench, seconds: int, folder: Path, *, local: bool) -> 
     subject = JobfnLocal() if local else JobfnOverHttp("jobfn")
     url = await subject.prepare(bench)
     await subject.fill(url, JOBS)
-    folder.mkdir(parents=True, exist_ok=True)
     with marks_file() as path, subject.running(bench, url, {"BENCH_MARKS": str(path)}) as programs:
         await until_marked(path, programs, 1)
         with contextlib.ExitStack() as stack:
@@ -65,9 +64,7 @@ async def _profile(bench: Bench, seconds: int, folder: Path, *, local: bool) -> 
         names = ["worker", "function"]
         for program, name in zip(programs, names, strict=False):
             target = folder / f"profile-{name}.svg"
-            _py_spy(
-                program, ["--format", "flamegraph", "--output", str(target), "--duration", str(max(2, seconds // 2))]
-            )
+            _draw(program, target, seconds=max(2, seconds // 2))
             bench.console.print(f"written: {target}", highlight=False)
 
 
@@ -90,8 +87,11 @@ def _command(program: Program, options: list[str]) -> list[str]:
     return [py_spy, "record", "--pid", str(program.process.pid), "--rate", str(SAMPLES_A_SECOND), *options]
 
 
-def _py_spy(program: Program, options: list[str]) -> None:
-    done = subprocess.run(_command(program, options), capture_output=True, text=True, check=False)
+def _draw(program: Program, target: Path, *, seconds: int) -> None:
+    """A flame graph of these seconds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = _command(program, ["--format", "flamegraph", "--output", str(target), "--duration", str(seconds)])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchError(f"py-spy failed, it needs root or the right to trace: {done.stderr.strip()[-300:]}")
 
@@ -104,12 +104,12 @@ def _tell(program: Program, stacks: Path, console: Console) -> None:
     below: collections.Counter[str] = collections.Counter()
     samples = 0
     for line in stacks.read_text().splitlines():
-        frames, _, count = line.rpartition(" ")
+        frames, _, times = line.rpartition(" ")
         names = [frame.rpartition(":")[0] or frame for frame in frames.split(";")]
-        samples += int(count)
-        itself[names[-1]] += int(count)
+        samples += int(times)
+        itself[names[-1]] += int(times)
         for name in set(names):
-            below[name] += int(count)
+            below[name] += int(times)
     console.print(f"{program.name}: {samples} samples at work", style="bold")
     for name, count in itself.most_common(MOST):
         console.print(
