@@ -43,6 +43,8 @@ SHARES = {1: 6, 2: 16, 3: 10, 4: 22, 5: 18, 6: 18, 7: 6, 8: 4}
 FULL_SECONDS, QUICK_SECONDS = 600.0, 90.0
 #: Of the limit so much is kept for starting, finishing a round that has begun, and drawing.
 MARGIN = 0.8
+#: After the last figure: stopping the server, the plots.
+DRAWING_SECONDS = 5.0
 
 
 def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
@@ -85,6 +87,7 @@ def main(arguments: list[str]) -> int:
     options, asked = options_from(arguments)
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)
+    machine = describe_machine()  # before the benchmark's own load
     try:
         with running_cluster() as cluster:
             bench = Bench(options, cluster, console)
@@ -96,7 +99,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.print("benchmark: interrupted; nothing was written")
         return 130
-    result = Result(families=found, machine=describe_machine(), server=server, quick=options.quick)
+    result = Result(families=found, machine=machine, server=server, quick=options.quick)
     print_table(result, Console())
     if not asked.no_save:
         result.save(asked.output)
@@ -108,20 +111,26 @@ def main(arguments: list[str]) -> int:
 
 
 async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
-    found = []
-    seconds = bench.options.limit_seconds * MARGIN
+    """Each family in its share of the time; what is not done when all of the time is up is not done."""
+    limit = bench.options.limit_seconds
+    end = bench.began + limit - DRAWING_SECONDS
     bench.deadline = time.monotonic()
+    found = []
     for number in numbers:
-        bench.deadline = max(bench.deadline, time.monotonic())
-        bench.deadline += seconds * SHARES[number] / sum(SHARES[each] for each in numbers)
-        bench.console.print((FAMILIES[number].__doc__ or "").splitlines()[0], highlight=False, markup=False)
+        purpose, _, what = (FAMILIES[number].__doc__ or "").splitlines()[0].partition(": ")
+        bench.console.print(f"{purpose}: {what}", highlight=False, markup=False)
         began = time.monotonic()
+        share = SHARES[number] / sum(SHARES[each] for each in numbers)
+        bench.deadline = max(bench.deadline, began) + limit * MARGIN * share
         try:
-            family: Family = await FAMILIES[number].measure(bench)
+            async with asyncio.timeout(end - time.monotonic()):
+                family: Family = await FAMILIES[number].measure(bench)
+        except TimeoutError:
+            family = Family(number, what, notes=[f"not measured: the {limit:g} seconds were over"])
+            bench.say(f"  {family.notes[0]}")
         except BenchError as error:  # the others are worth having
-            family = Family(number, (FAMILIES[number].__doc__ or "").splitlines()[0].partition(": ")[2])
-            family.notes.append(f"not measured: {error}")
-            bench.say(f"  {family.notes[-1]}")
+            family = Family(number, what, notes=[f"not measured: {error}"])
+            bench.say(f"  {family.notes[0]}")
         family.seconds = time.monotonic() - began
         found.append(family)
     return found

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: Where `make bench` puts the Node packages.
 NODE_MODULES = ROOT / "benchmarks" / "peers" / "node_modules"
-PYTHON_PEERS = ("pgqueuer", "procrastinate", "oban", "chancy")
+TEMPLATE = "jobfn_template"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Bench:
         options: What it was asked for.
         cluster: The server.
         console: Where progress is told.
+        began: When the run began, on the monotonic clock.
         deadline: When the family that runs must start no further round, on the monotonic clock.
     """
 
@@ -69,6 +70,8 @@ class Bench:
     cluster: Cluster
     console: Console = field(default_factory=lambda: Console(stderr=True))
     deadline: float = math.inf
+    began: float = field(default_factory=time.monotonic)
+    _has_template: bool = False
 
     def rounds(self, family: Family, *, times: int = 1) -> Iterator[int]:
         """1, 2, 3 ...: so many times the rounds that were asked for, or fewer when the family's time is up."""
@@ -141,10 +144,12 @@ class Bench:
 
     async def migrated(self, database: str) -> str:
         """A database with jobfn's schema; returns its address."""
-        url = await self.cluster.create(database)
-        code = "import sys; from jobfn.cli import main; sys.argv[1:] = ['db', 'migrate']; sys.exit(main())"
-        await run("jobfn db migrate", self.jobfn("-c", code), self.jobfn_variables(DATABASE_URL=url))
-        return url
+        if not self._has_template:
+            url = await self.cluster.create(TEMPLATE)
+            code = "import sys; from jobfn.cli import main; sys.argv[1:] = ['db', 'migrate']; sys.exit(main())"
+            await run("jobfn db migrate", self.jobfn("-c", code), self.jobfn_variables(DATABASE_URL=url))
+            self._has_template = True
+        return await self.cluster.create(database, template=TEMPLATE)
 
 
 @contextmanager

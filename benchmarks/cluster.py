@@ -63,12 +63,12 @@ class Cluster:
         parts = urlsplit(self.admin_url)
         return parts._replace(path=f"/{database}").geturl()
 
-    async def create(self, database: str) -> str:
-        """Make an empty database, in place of one of that name; returns its address."""
+    async def create(self, database: str, *, template: str = "template1") -> str:
+        """Make a database, in place of one of that name, empty or as another one is; returns its address."""
         connection = await asyncpg.connect(self.admin_url)
         try:
             await connection.execute(f'drop database if exists "{database}" with (force)')
-            await connection.execute(f'create database "{database}"')
+            await connection.execute(f'create database "{database}" template "{template}"')
         finally:
             await connection.close()
         return self.url(database)

@@ -29,6 +29,11 @@ class Figure:
     note: str = ""
 
     @property
+    def label(self) -> str:
+        """Who, with which settings."""
+        return f"{self.subject} ({self.note})" if self.note else self.subject
+
+    @property
     def median(self) -> float | None:
         """Of the rounds."""
         return statistics.median(self.rounds) if self.rounds else None

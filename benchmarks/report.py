@@ -32,7 +32,7 @@ def family_tables(family: Family) -> str:
     lines = ["| subject | median | unit | rounds |", "| --- | ---: | --- | --- |"]
     for figure in family.figures:
         said = f"not measured: {figure.missing}" if figure.missing else spread(figure.rounds)
-        lines.append(f"| {figure.subject} | {shown(figure.median)} | {figure.unit} | {said} |")
+        lines.append(f"| {figure.label} | {shown(figure.median)} | {figure.unit} | {said} |")
     if family.ratios:
         lines += ["", *ratio_table(family.ratios)]
     lines += [f"\n{note[0].upper()}{note[1:]}." for note in family.notes]

@@ -275,8 +275,8 @@ def graphile(local_queue: int = 500) -> Peer:
     )
 
 
-def procrastinate(concurrency: int = 30) -> Peer:
-    """procrastinate; its finished jobs are deleted, which it does faster than keeping them."""
+def procrastinate(concurrency: int = 10) -> Peer:
+    """procrastinate; its finished jobs are kept, as it does by itself."""
     return Peer(
         name="procrastinate",
         package="procrastinate",
@@ -290,7 +290,7 @@ def procrastinate(concurrency: int = 30) -> Peer:
     )
 
 
-def oban(limit: int = 100) -> Peer:
+def oban(limit: int = 500) -> Peer:
     """oban, its queue limited to so many at a time."""
     return Peer(
         name="oban",
@@ -305,7 +305,7 @@ def oban(limit: int = 100) -> Peer:
     )
 
 
-def chancy(concurrency: int = 500) -> Peer:
+def chancy(concurrency: int = 1000) -> Peer:
     """chancy, on its asyncio executor, polling eagerly."""
     return Peer(
         name="chancy",

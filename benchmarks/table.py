@@ -17,7 +17,7 @@ def print_table(result: Result, console: Console) -> None:
             table.add_column(name, justify="right" if name == "median" else "left")
         for figure in family.figures:
             said = f"not measured: {figure.missing}" if figure.missing else spread(figure.rounds)
-            table.add_row(figure.subject, shown(figure.median), figure.unit, Text(said, overflow="fold"))
+            table.add_row(figure.label, shown(figure.median), figure.unit, Text(said, overflow="fold"))
         console.print(table)
         for ratio in family.ratios:
             console.print("  ", _verdict(ratio), highlight=False, sep="")
