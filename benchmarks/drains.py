@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from benchmarks.figures import Family
 from benchmarks.marks import read_marks
 from benchmarks.programs import POLL_SECONDS, Program
 
-UNIT = "jobs/s"
+UNIT, CPU_UNIT = "jobs/s", "us of CPU a job"
 START_SECONDS = 30.0
 
 
@@ -48,23 +49,38 @@ class Subject(Protocol):
         """Whether every job's end is written down."""
 
 
-async def drain(bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float) -> float:
-    """One round. Returns jobs per second."""
+@dataclass(frozen=True)
+class Drained:
+    """A round.
+
+    Attributes:
+        rate: Jobs a second.
+        cpu_microseconds: A job's, of all the subject's processes together; PostgreSQL's is not among it.
+    """
+
+    rate: float
+    cpu_microseconds: float
+
+
+async def drain(bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float) -> Drained:
+    """One round."""
     await subject.fill(url, jobs)
     with marks_file() as path:
         marks = {"BENCH_MARKS": str(path), "BENCH_JOBS": str(jobs)}
         with subject.running(bench, url, marks) as programs:
             first = await _first(path, programs)
+            before = _cpu_seconds(programs)
             end = await _until_last(path, programs, jobs, first + seconds)
             if end is None:
                 reached, when = read_marks(path)[-1]
                 if when == first:
                     raise BenchError(f"{subject.name} handled fewer than 50 jobs in {seconds:g} s")
-                return reached / (when - first)
+                return Drained(reached / (when - first), (_cpu_seconds(programs) - before) / reached * 1e6)
             while not await subject.is_empty(url):
                 _check(programs)
                 await asyncio.sleep(POLL_SECONDS)
-            return jobs / (time.monotonic() - first)
+            took = time.monotonic() - first
+            return Drained(jobs / took, (_cpu_seconds(programs) - before) / jobs * 1e6)
 
 
 async def _first(path: Path, programs: Sequence[Program]) -> float:
@@ -87,6 +103,10 @@ async def _until_last(path: Path, programs: Sequence[Program], jobs: int, deadli
             return when
         await asyncio.sleep(POLL_SECONDS)
     return None
+
+
+def _cpu_seconds(programs: Sequence[Program]) -> float:
+    return sum(program.cpu_seconds() for program in programs)
 
 
 def _check(programs: Sequence[Program]) -> None:
@@ -112,14 +132,18 @@ async def drain_all(bench: Bench, family: Family, subjects: Sequence[tuple[Subje
             if figure.missing is not None:
                 continue
             try:
-                rate = await drain(bench, subject, url, jobs=jobs, seconds=seconds)
+                drained = await drain(bench, subject, url, jobs=jobs, seconds=seconds)
             except BenchError as error:
                 figure.rounds.clear()
                 figure.missing = f"it failed: {str(error).strip().splitlines()[-1]}"
                 bench.say(f"  {subject.name}: {figure.missing}")
                 continue
-            figure.rounds.append(rate)
-            bench.say(f"  round {number}: {subject.name}: {rate:,.0f} {UNIT}")
+            figure.rounds.append(drained.rate)
+            family.figure(subject.name, CPU_UNIT).rounds.append(drained.cpu_microseconds)
+            bench.say(
+                f"  round {number}: {subject.name}: {drained.rate:,.0f} {UNIT}, "
+                f"{drained.cpu_microseconds:,.0f} {CPU_UNIT}"
+            )
 
 
 async def execute(url: str, *statements: str) -> None:
