@@ -17,19 +17,22 @@ class Marks:
 
     ``BENCH_MARKS`` names the file, ``BENCH_JOBS`` how many jobs there are. With ``BENCH_EACH`` every job is marked,
     with its own number: for latencies.
+
+    Attributes:
+        each: Whether numbers are asked for.
     """
 
     def __init__(self) -> None:
         path = os.environ.get("BENCH_MARKS")
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._jobs = int(os.environ.get("BENCH_JOBS", "0"))
-        self._each = "BENCH_EACH" in os.environ
+        self.each = "BENCH_EACH" in os.environ
         self._count = 0
 
     def seen(self, number: int = 0) -> None:
         """One job was handled."""
         self._count += 1
-        if self._each:
+        if self.each:
             self._write(number)
         elif self._count == 1 or self._count % EVERY == 0 or self._count == self._jobs:
             self._write(self._count)
