@@ -47,7 +47,7 @@ def _draw(family: Family, panels: Sequence[Sequence[Figure]], caption: str) -> C
     missing = {figure.subject: figure.missing for figure in family.figures if figure.missing}
     lines += [(f"not measured: {subject}: {reason}"[:130], FAINT) for subject, reason in missing.items()]
     heights = [len(panel) * BAR_INCHES + PANEL_INCHES if not _is_course(panel) else 2.4 for panel in panels]
-    foot = (len(lines) + 1.6) * LINE_INCHES
+    foot = (len(lines) + 2.0) * LINE_INCHES
     height = 0.7 + sum(heights) + foot
     canvas = Canvas(figsize=(WIDTH_INCHES, height))
     canvas.text(0.015, 1 - 0.3 / height, f"{family.number}. {family.title}", fontsize=12.5, weight="bold", va="center")
