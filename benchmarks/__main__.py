@@ -40,6 +40,8 @@ FAMILIES: dict[int, ModuleType] = {
 }
 #: Each family's share of the time.
 SHARES = {1: 6, 2: 16, 3: 10, 4: 22, 5: 18, 6: 18, 7: 6, 8: 4}
+#: The short ones first: if the time runs out, one family is missing and not three.
+ORDER = (1, 2, 3, 8, 7, 5, 4, 6)
 FULL_SECONDS, QUICK_SECONDS = 600.0, 90.0
 #: Of the limit so much is kept for starting, finishing a round that has begun, and drawing.
 MARGIN = 0.8
@@ -92,7 +94,7 @@ def main(arguments: list[str]) -> int:
     try:
         with running_cluster(embedded=asked.embedded) as cluster:
             bench = Bench(options, cluster, console)
-            found = asyncio.run(_measure(bench, asked.family or sorted(FAMILIES)))
+            found = asyncio.run(_measure(bench, [number for number in ORDER if number in (asked.family or ORDER)]))
             server = asyncio.run(cluster.settings()) | {"origin": cluster.origin}
     except BenchError as error:
         console.print(f"benchmark: {error}", style="red", markup=False)
@@ -134,7 +136,7 @@ async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
             bench.say(f"  {family.notes[0]}")
         family.seconds = time.monotonic() - began
         found.append(family)
-    return found
+    return sorted(found, key=lambda family: family.number)
 
 
 def _draw(result: Result, folder: Path) -> str:

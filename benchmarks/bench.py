@@ -83,6 +83,11 @@ class Bench:
                 return
             yield number
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the whole run's time is up."""
+        return self.began + self.options.limit_seconds - time.monotonic()
+
     def in_order(self, subjects: Sequence[T], number: int) -> Sequence[T]:
         """There and back: what drifts over a round does not always meet the same one first."""
         return subjects if number % 2 else subjects[::-1]
@@ -102,6 +107,10 @@ class Bench:
     def jobfn(self, *arguments: str) -> list[str]:
         """The command of jobfn's interpreter."""
         return [self.options.python, *arguments]
+
+    def jobfn_command(self, *arguments: str) -> list[str]:
+        """``jobfn ...`` of that interpreter, which need not have the script."""
+        return self.jobfn("-c", "import sys; from jobfn.cli import main; sys.exit(main())", *arguments)
 
     def jobfn_variables(self, **extra: str) -> dict[str, str]:
         """The environment in which jobfn is measured."""
@@ -146,8 +155,7 @@ class Bench:
         """A database with jobfn's schema; returns its address."""
         if not self._has_template:
             url = await self.cluster.create(TEMPLATE)
-            code = "import sys; from jobfn.cli import main; sys.argv[1:] = ['db', 'migrate']; sys.exit(main())"
-            await run("jobfn db migrate", self.jobfn("-c", code), self.jobfn_variables(DATABASE_URL=url))
+            await run("jobfn db migrate", self.jobfn_command("db", "migrate"), self.jobfn_variables(DATABASE_URL=url))
             self._has_template = True
         return await self.cluster.create(database, template=TEMPLATE)
 

@@ -23,6 +23,8 @@ SURROUNDINGS = """
     create function public.gen_random_uuid() returns uuid language sql as 'select pg_catalog.gen_random_uuid()';
 """
 TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
+#: Jobs at a time where they cost no request: what a peer's batch or local queue holds.
+LOCAL_CONCURRENCY = 500
 IS_EMPTY = "select not exists (select from app_jobs.jobs)"
 
 
@@ -94,11 +96,13 @@ class JobfnLocal:
     """``jobfn service --local functions.py``: the tasks inside the worker process, no HTTP."""
 
     name: str = "jobfn, local functions"
-    note: str = "jobfn service --local functions.py"
+    note: str = f"jobfn service --local, concurrency {LOCAL_CONCURRENCY}"
 
     async def prepare(self, bench: Bench) -> str:
         """See ``Subject``."""
-        text = await run("jobfn service --help", bench.jobfn("-m", "jobfn.service", "--help"), bench.jobfn_variables())
+        text = await run(
+            "jobfn service", bench.jobfn_command("service", "--help"), bench.jobfn_variables(COLUMNS="200")
+        )
         if "--local" not in text:
             raise NotMeasured("this jobfn has no `service --local`")
         return await bench.migrated(database_name("jobfn", self.name))
@@ -114,8 +118,9 @@ class JobfnLocal:
     @contextlib.contextmanager
     def running(self, bench: Bench, url: str, marks: dict[str, str]) -> Iterator[Sequence[Program]]:
         """See ``Subject``."""
-        variables = bench.jobfn_variables(DATABASE_URL=url, INTERNAL_JOBS_CALLBACK_PORT=str(free_port()), **marks)
-        command = bench.jobfn("-m", "jobfn.service", "--local", str(PEERS / "functions.py"))
+        concurrency = {"JOBS_CONCURRENCY": str(LOCAL_CONCURRENCY)}
+        variables = bench.jobfn_variables(DATABASE_URL=url, **concurrency, **marks)
+        command = bench.jobfn_command("service", "--local", str(PEERS / "functions.py"))
         with program(self.name, command, variables) as started:
             yield [started]
 
@@ -333,6 +338,8 @@ async def fill_jobfn(url: str, jobs: int) -> None:
     """Empty jobfn's queue, then add so many jobs through ``add_job``."""
     async with connected(url) as connection:
         await connection.execute("truncate app_jobs.jobs cascade")
+        if await connection.fetchval("select to_regclass('app_jobs.job_runs') is not null"):
+            await connection.execute("truncate app_jobs.job_runs")
         await connection.execute(FILL_JOBFN.format(jobs=jobs))
         await connection.execute("vacuum analyze")
 

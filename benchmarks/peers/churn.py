@@ -15,7 +15,7 @@ import uvloop
 from jobfn.database.jobs import open_store
 from jobfn.database.model import Settlement
 
-BATCH = 500
+BATCH, CHUNK = 500, 4000
 WORKER = "churn-worker"
 ADD = """
     insert into app_jobs.jobs (task_identifier, payload)
@@ -31,10 +31,10 @@ async def main(jobs: int, seconds: float) -> None:
         began = time.monotonic()
         worked, done, stop = 0.0, 0, 1
         while done < jobs and time.monotonic() - began < seconds:
-            await pool.execute(ADD, BATCH)
+            await pool.execute(ADD, CHUNK)
             from_here = time.monotonic()
-            claimed = await store.claim(WORKER, tasks=None, limit=BATCH, lease_seconds=30)
-            done += len(await store.settle([Settlement(WORKER, job.id, job.attempt) for job in claimed]))
+            while claimed := await store.claim(WORKER, tasks=None, limit=BATCH, lease_seconds=30):
+                done += len(await store.settle([Settlement(WORKER, job.id, job.attempt) for job in claimed]))
             worked += time.monotonic() - from_here
             while done >= jobs * stop / 10:
                 table, indexes = await pool.fetchrow(SIZES)
