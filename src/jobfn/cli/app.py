@@ -11,7 +11,21 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import build, dashboard, db, doctor, enqueue, init, jobs, manifests, run_verbs, schedules, schema, triggers, workers
+from jobfn.cli import (
+    build,
+    dashboard,
+    db,
+    doctor,
+    enqueue,
+    init,
+    jobs,
+    manifests,
+    run_verbs,
+    schedules,
+    schema,
+    triggers,
+    workers,
+)
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
