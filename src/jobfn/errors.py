@@ -28,7 +28,7 @@
         └── SchemaError             the jobs schema is missing, older, newer or the platform's own
 
 Whose fault an error is stands in its type: a ``RequestError`` is answered to the caller, anything else is
-logged. Read next: ``wire.py``, the words these errors are about.
+logged. Read next: ``wire``, the words these errors are about.
 """
 
 import math

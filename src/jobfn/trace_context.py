@@ -1,6 +1,6 @@
 """W3C Trace Context: which trace a job belongs to, as it stands in its row and in HTTP headers. Pure.
 
-``wire.py`` reads it, ``tracing.py`` makes spans of it.
+``wire`` reads it, ``tracing.py`` makes spans of it.
 """
 
 import re

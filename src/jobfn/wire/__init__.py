@@ -1,0 +1,81 @@
+"""The wire: what worker, function and callback server say to each other (contract, sections 1 and 2).
+
+Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` what goes back. The function side
+(``function/app.py``) and the platform side (``worker/dispatch.py``, ``worker/callbacks.py``) share only this.
+"""
+
+from jobfn.wire.headers import (
+    NO_HEADERS,
+    JobHeaders,
+    collect,
+    log_ids,
+)
+from jobfn.wire.names import (
+    ACTOR_ID,
+    BATCH_SEGMENT,
+    CALLBACK_BATCH,
+    CALLBACK_URL,
+    DATABASE_ID,
+    ECHOED,
+    ENTITY_ID,
+    HEARTBEAT_URL,
+    INVOKE_SECRET,
+    JOB_ATTEMPT,
+    JOB_ERROR,
+    JOB_ID,
+    LEASE_SECONDS,
+    MAX_TASK_IDENTIFIER_CHARACTERS,
+    WORKER_ID,
+)
+from jobfn.wire.reports import (
+    MAX_KEEP_SECONDS,
+    MAX_RESULT_BYTES,
+    TOO_LARGE,
+    Failure,
+    KeptResult,
+    Report,
+    failed,
+)
+from jobfn.wire.urls import (
+    TASK_PLACE,
+    has_a_host_per_task,
+    report_target,
+    shown_url,
+    sibling,
+    task_url,
+)
+
+__all__ = [
+    "ACTOR_ID",
+    "BATCH_SEGMENT",
+    "CALLBACK_BATCH",
+    "CALLBACK_URL",
+    "DATABASE_ID",
+    "ECHOED",
+    "ENTITY_ID",
+    "HEARTBEAT_URL",
+    "INVOKE_SECRET",
+    "JOB_ATTEMPT",
+    "JOB_ERROR",
+    "JOB_ID",
+    "LEASE_SECONDS",
+    "MAX_KEEP_SECONDS",
+    "MAX_RESULT_BYTES",
+    "MAX_TASK_IDENTIFIER_CHARACTERS",
+    "NO_HEADERS",
+    "TASK_PLACE",
+    "TOO_LARGE",
+    "WORKER_ID",
+    "Failure",
+    "JobHeaders",
+    "KeptResult",
+    "Report",
+    "collect",
+    "failed",
+    "has_a_host_per_task",
+    "log_ids",
+    "report_target",
+    "shown_url",
+    "sibling",
+    "task_url",
+]

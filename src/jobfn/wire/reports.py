@@ -1,0 +1,159 @@
+"""``Report``: what goes back, to the callback server and in a response (contract, section 2)."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pydantic_core
+
+from jobfn.wire.names import JOB_ERROR
+
+#: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
+MAX_RESULT_BYTES: Final = 64 * 1024
+TOO_LARGE: Final = (
+    f"its result is larger than the {MAX_RESULT_BYTES // 1024} KiB that are kept: store it, and return where"
+)
+#: Nothing is kept for longer: ten years.
+MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a failure says beside that it is one: in a report's body, and in a response's (contract, section 2).
+
+    ``permanent`` and ``retryAfterSeconds`` are jobfn's own; the Node server ignores what it does not know.
+
+    Attributes:
+        error: Why; None where nothing is said.
+        permanent: Whether the job is not to be tried again.
+        retry_after_seconds: When it is to be tried again, from now; None: after the contract's backoff.
+    """
+
+    error: str | None
+    permanent: bool = False
+    retry_after_seconds: float | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> "Failure":
+        """What a body says; anything that is no JSON object, or of another type, says nothing."""
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            return cls(None)
+        if not isinstance(content, dict):
+            return cls(None)
+        error = content.get("error") or content.get("message")
+        return cls(
+            error=error if isinstance(error, str) or error is None else json.dumps(error),
+            permanent=content.get("permanent") is True,
+            retry_after_seconds=_seconds_to_wait(content.get("retryAfterSeconds")),
+        )
+
+    def fields(self) -> dict[str, object]:
+        """Jobfn's own fields, for a body; those that say nothing are left out."""
+        fields: dict[str, object] = {"permanent": True} if self.permanent else {}
+        if self.retry_after_seconds is not None:
+            fields["retryAfterSeconds"] = self.retry_after_seconds
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResult:
+    """What a handler returned, on its way to where it is kept: three more fields of a report, jobfn's own.
+
+    Attributes:
+        keep_seconds: For how long it is to be kept.
+        result: JSON text, at most ``MAX_RESULT_BYTES``; None where there is a problem.
+        problem: Why the result itself is not there.
+    """
+
+    keep_seconds: float
+    result: str | None = None
+    problem: str | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> "KeptResult | None":
+        """What a report's body says of it; None: nothing. A body that cannot be read says nothing."""
+        if b'"keepResultSeconds"' not in body:
+            return None
+        try:
+            content = pydantic_core.from_json(body, allow_inf_nan=False)
+        except ValueError:
+            return None
+        seconds = _seconds_to_wait(content.get("keepResultSeconds")) if isinstance(content, dict) else None
+        if not seconds:
+            return None
+        seconds = min(seconds, MAX_KEEP_SECONDS)
+        problem = content.get("resultProblem")
+        if isinstance(problem, str):
+            return cls(seconds, problem=problem.replace("\0", "")[:1000])
+        text = json.dumps(content.get("result"), ensure_ascii=True)
+        if len(text) > MAX_RESULT_BYTES:
+            return cls(seconds, problem=TOO_LARGE)
+        return cls(seconds, result=text)
+
+    def fields(self) -> bytes:
+        """The fields as they stand in a report's body, after others."""
+        said = f', "keepResultSeconds": {self.keep_seconds:g}'
+        if self.problem is not None:
+            return f'{said}, "resultProblem": {json.dumps(self.problem)}'.encode("ascii")
+        return f'{said}, "result": {self.result}'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One delivery's outcome as it is told to the callback server (contract, section 2).
+
+    Attributes:
+        status: ``success`` or ``error``.
+        error: Why it failed; None on success.
+        permanent: See ``Failure``.
+        retry_after_seconds: See ``Failure``.
+        kept: What the handler returned, where the task keeps it.
+    """
+
+    status: Literal["success", "error"]
+    error: str | None = None
+    permanent: bool = False
+    retry_after_seconds: float | None = None
+    kept: KeptResult | None = None
+
+    @classmethod
+    def failure(cls, failure: Failure) -> "Report":
+        """The report of a failure."""
+        return cls("error", failure.error, failure.permanent, failure.retry_after_seconds)
+
+    def body(self) -> bytes:
+        """The request body, JSON."""
+        content: dict[str, object] = {"status": self.status}
+        if self.error is not None:
+            failure = Failure(self.error, self.permanent, self.retry_after_seconds)
+            content |= {"error": self.error} | failure.fields()
+        body = json.dumps(content).encode("ascii")
+        return body if self.kept is None else body[:-1] + self.kept.fields() + b"}"
+
+    def headers(self, echo: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The request headers: the delivery's own, echoed, and ``X-Job-Error`` on failure only."""
+        headers = dict(echo)
+        headers["Content-Type"] = "application/json"
+        if self.status == "error":
+            headers[JOB_ERROR] = "true"
+        return headers
+
+
+def failed(status_code: int, headers: Mapping[str, str]) -> bool:
+    """Whether a function's HTTP response says that the job failed: ``X-Job-Error``, or 400 and more."""
+    return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
+
+
+def _seconds_to_wait(said: object) -> float | None:
+    """A finite number of seconds, 0 or more, out of what a body says; what is no number says nothing."""
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return None
+    try:
+        seconds = float(said)
+    except OverflowError:  # JSON has whole numbers of any length
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
