@@ -220,9 +220,12 @@ async def _housekeeping(
     )
     processes = Processes(connections, settings.schema_name)
     presence = Presence(processes, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
+    await presence.begin()
     roles: list[Role] = [presence.run]
     if worker is not None:
-        roles.append(Sweeper(History(connections, settings.schema_name), days=settings.history_days).run)
+        sweeper = Sweeper(History(connections, settings.schema_name), days=settings.history_days)
+        await sweeper.begin()
+        roles.append(sweeper.run)
     return roles
 
 

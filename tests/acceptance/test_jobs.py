@@ -227,7 +227,7 @@ async def in_terminal(*arguments: str, answer: str, **env: str) -> tuple[int, st
             os.write(ours, answer.encode() + b"\n")
 
     loop.add_reader(ours, read)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         code = await process.wait()
         await ended.wait()
     os.close(ours)

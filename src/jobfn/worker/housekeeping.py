@@ -20,6 +20,8 @@ SWEEP_SECONDS = 60.0
 SWEEP_ROWS = 1000
 #: Between two such transactions: sweeping a million attempts is to be noticed by nobody.
 _PAUSE_SECONDS = 0.02
+#: So long after the start is the first sweep.
+_FIRST_SECONDS = 1.0
 #: So long may one statement take: a database that says nothing is not to hold up a stop.
 _STATEMENT_SECONDS = 5.0
 
@@ -47,13 +49,19 @@ class Presence:
         self._in_flight = in_flight
         self._beat_seconds = beat_seconds
 
+        self._turns = _Turns("not said that this process is at work")
+
+    async def begin(self) -> None:
+        """Say so for the first time, before the worker needs the connections."""
+        await self._turns.take(self._note)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set; then it says that it has ended."""
-        turns = _Turns("not said that this process is at work")
         while not stop.is_set():
-            await turns.take(self._note)
             await _rest(stop, self._beat_seconds)
-        await turns.take(self._forget)
+            if not stop.is_set():
+                await self._turns.take(self._note)
+        await self._turns.take(self._forget)
 
     async def _note(self) -> None:
         async with asyncio.timeout(_STATEMENT_SECONDS):
@@ -77,17 +85,25 @@ class Sweeper:
         self._history = history
         self._days = days
         self._sweep_seconds = sweep_seconds
+        self._turns = _Turns("history not swept")
+
+    async def begin(self) -> None:
+        """Say for how long attempts are kept, before the first of them ends."""
+        await self._turns.take(self._keep)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop`` is set."""
-        turns = _Turns("history not swept")
+        """Until ``stop`` is set. The worker has the first second and its connections to itself."""
+        await _rest(stop, min(self._sweep_seconds, _FIRST_SECONDS))
         while not stop.is_set():
-            await turns.take(lambda: self._sweep(stop))
+            await self._turns.take(lambda: self._sweep(stop))
             await _rest(stop, self._sweep_seconds)
 
-    async def _sweep(self, stop: asyncio.Event) -> None:
+    async def _keep(self) -> None:
         async with asyncio.timeout(_STATEMENT_SECONDS):
             await self._history.keep(self._days)
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        await self._keep()
         while not stop.is_set():
             async with asyncio.timeout(_STATEMENT_SECONDS):
                 swept = await self._history.sweep(limit=SWEEP_ROWS)
