@@ -1,5 +1,6 @@
 """Spans where somebody wants them, and nothing where nobody does."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -94,9 +95,10 @@ def test_when_the_environment_wants_traces(environ: Mapping[str, str], wanted: b
 
 
 def run(program: str, **environ: str) -> str:
-    """What a Python of its own prints and logs."""
+    """What a Python of its own prints and logs, with these of OpenTelemetry's variables and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "K_", "LOG_"))}
     done = subprocess.run(
-        [sys.executable, "-c", dedent(program)], env=environ, capture_output=True, text=True, check=True
+        [sys.executable, "-c", dedent(program)], env=kept | environ, capture_output=True, text=True, check=True
     )
     return done.stdout + done.stderr
 
@@ -127,6 +129,27 @@ def test_a_provider_that_is_there_already_is_kept() -> None:
         print(trace.get_tracer_provider() is theirs)
     """
     assert run(program) == "False\nTrue True\nTrue\n"
+
+
+def test_the_environment_names_the_service() -> None:
+    """OTEL_SERVICE_NAME, else Knative's name for it, else what the process is; the log says so, and spans have it."""
+    program = """
+        import os
+        from opentelemetry import trace
+        from jobfn import logs
+        from jobfn.tracing_setup import configure, flush
+        logs.configure()
+        flush()  # nothing to send yet
+        print(configure(os.environ, role="jobfn-service"))
+        print(trace.get_tracer_provider().resource.attributes["service.name"])
+        flush()
+    """
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    assert run(program, **endpoint).startswith("True\njobfn-service\n")
+    assert run(program, **endpoint, K_SERVICE="hello").startswith("True\nhello\n")
+    said = run(program, **endpoint, K_SERVICE="hello", OTEL_SERVICE_NAME="mine")
+    assert said.startswith("True\nmine\n")
+    assert "sending traces" in said
 
 
 def test_another_protocol_is_told_and_no_reason_not_to_start() -> None:
