@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 import typer
 
 from jobfn.cli import job_texts
-from jobfn.operations import JobFilter, Operations
+from jobfn.operations import Counts, JobFilter, Operations
 
 _NEWEST = 10
 _MINUTES = 5
+_FRESH_SECONDS = 2.0
 #: Lines that a terminal of 24 has room for beside the prompt.
 _SPARE_LINES = 2
 
@@ -39,7 +40,7 @@ async def _as_text(operations: Operations, wanted: JobFilter) -> str:
     minutes = await operations.throughput(minutes=_MINUTES)
     return "\n".join(
         [
-            f"{now:%H:%M:%S} UTC",
+            f"{now:%H:%M:%S} UTC" + counted(counts, now),
             *job_texts.count_lines(counts),
             "",
             job_texts.throughput_line(minutes),
@@ -47,6 +48,12 @@ async def _as_text(operations: Operations, wanted: JobFilter) -> str:
             *job_texts.job_table(page, now),
         ]
     )
+
+
+def counted(counts: Counts, now: datetime) -> str:
+    """Of a large table, the counts are not as fresh as the rest: each look at it is to rest the database."""
+    seconds = (now - counts.taken_at).total_seconds()
+    return f", counted {job_texts.ago(counts.taken_at, now)}" if seconds > _FRESH_SECONDS else ""
 
 
 async def _as_line(operations: Operations, wanted: JobFilter) -> str:

@@ -1,6 +1,7 @@
 """Bringing the schema up to date: once, whole or not at all, under any name, by any number of processes."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from jobfn.database.jobs import BatchStore, NewJob, enqueue, open_store
 from jobfn.database.migrate import LOWEST_SERVER_VERSION, SchemaKind, check_server, migrate, status
-from jobfn.database.statements import migrations, quote_identifier
+from jobfn.database.statements import migrations, query, quote_identifier, render
 from jobfn.errors import DatabaseError, SchemaError
 from support import ConnectTo, Spawn, eventually
 
@@ -232,3 +233,23 @@ async def test_a_lost_connection_is_a_readable_error(
     await other.execute("select pg_terminate_backend($1)", pid)
     with pytest.raises(DatabaseError, match="could not be brought up to date"):
         await migrating
+
+
+async def test_a_schema_from_before_history_is_brought_up_to_date_with_its_jobs(
+    empty: "asyncpg.Connection[Any]",
+) -> None:
+    """Seven migrations and a running job: what was there stays, and the job's end is the first that history has."""
+    await empty.execute(query("create_schema", "app_jobs"))
+    await empty.execute(query("create_record", "app_jobs"))
+    for version, name, text in migrations()[:7]:
+        await empty.execute(render(text, "app_jobs"))
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        await empty.execute(query("record_migration", "app_jobs"), version, name, checksum)
+    await empty.execute("select app_jobs.add_job('x')")
+    await empty.execute("select app_jobs.get_job('worker')")
+    assert [step.version for step in await migrate(empty, "app_jobs")] == ALL[7:]
+    await empty.execute("select app_jobs.complete_job('worker', 1)")
+    assert await empty.fetchval("select count(*) from app_jobs.jobs") == 0
+    kept = await empty.fetchrow("select job_id, attempt, worker, outcome from app_jobs.job_runs")
+    assert kept is not None
+    assert tuple(kept) == (1, 1, "worker", "completed")
