@@ -102,3 +102,19 @@ async def test_counting_an_attempt_moves_no_index_entry(busy: "asyncpg.Connectio
     assert before is not None
     assert after is not None
     assert [after[number] - before[number] for number in (0, 1)] == [8, 8]
+
+
+async def test_no_statement_of_a_busy_worker_is_compiled(connect: Connect) -> None:
+    """Where a scan of a table is forbidden, its cost is enormous: PostgreSQL would compile the plan at each call."""
+    connection = await connect()
+    unguarded = await connection.fetch(
+        """
+        select proname from pg_proc
+        where pronamespace = 'app_jobs'::regnamespace
+            and 'enable_seqscan=off' = any (proconfig) and not 'jit=off' = any (proconfig)
+        """
+    )
+    guarded = await connection.fetchval(
+        "select count(*) from pg_proc where pronamespace = 'app_jobs'::regnamespace and 'jit=off' = any (proconfig)"
+    )
+    assert (unguarded, guarded > 0) == ([], True)

@@ -90,6 +90,7 @@ create function @schema@.settle_held_jobs(
     language plpgsql
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off -- as claim_jobs: the plan outlives the time when the table was small
+    set jit = off -- a scan that is forbidden has an enormous cost, for which PostgreSQL would compile each call anew
 as $$
 declare
     v_settled record;

@@ -104,6 +104,7 @@ create or replace function @schema@.settle_held_jobs(
     security definer
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off -- as claim_jobs: the plan outlives the time when the table was small
+    set jit = off -- a scan that is forbidden has an enormous cost, for which PostgreSQL would compile each call anew
 as $$
 declare
     v_settled record;
