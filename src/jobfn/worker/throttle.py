@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+#: While tasks have their shares and nothing else was found, others are looked for again after so long, or at news.
+OTHERS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Throttle:
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._busy: dict[str, _Busy] = {}
+        self._no_others_until = clock()
 
     @property
     def running(self) -> int:
@@ -112,23 +115,43 @@ class Throttle:
         Args:
             ahead: So many more jobs are wanted than there are slots.
         """
-        free = self._concurrency - self.running
-        excluded = {task for task, count in self._running.items() if count >= self._share} | set(self._busy)
-        most = max((count for task, count in self._running.items() if task not in excluded), default=0)
-        asks: list[Ask] = []
-        # were they all of one task, it would still be within its share
-        limit = min(free, self._share - most) + ahead
-        if limit > 0:
-            asks.append(Ask(limit, except_tasks=tuple(sorted(excluded))))
         now = self._clock()
-        for task, busy in self._busy.items():
-            room = min(busy.limit - self._running[task], free)
-            if room > 0 and now >= busy.resumes_at:
+        free = self._concurrency - self.running
+        busy = tuple(sorted(self._busy))
+        full = tuple(sorted(task for task in self._full if task not in self._busy))
+        most = max((count for task, count in self._running.items() if task not in {*full, *busy}), default=0)
+        # were they all of one task, it would still be within its share
+        limit = min(free, self._share - most)
+        asks: list[Ask] = []
+        if full and limit > 0 and now >= self._no_others_until:
+            asks.append(Ask(limit, except_tasks=tuple(sorted({*full, *busy}))))
+        if full:
+            limit = 0
+        if limit + ahead > 0:
+            asks.append(Ask(limit + ahead, except_tasks=busy))
+        for task, state in self._busy.items():
+            room = min(state.limit - self._running[task], free)
+            if room > 0 and now >= state.resumes_at:
                 asks.append(Ask(room, only=(task,)))
         return asks
+
+    @property
+    def _full(self) -> list[str]:
+        """The tasks that have their share."""
+        return [task for task, count in self._running.items() if count >= self._share]
+
+    def found_no_others(self) -> None:
+        """Beside the tasks that have their share, nothing is ready: not to be asked at every job that ends."""
+        self._no_others_until = self._clock() + OTHERS_SECONDS
+
+    def heard_news(self) -> None:
+        """Jobs were added, perhaps of other tasks."""
+        self._no_others_until = self._clock()
 
     def seconds_to_resume(self) -> float | None:
         """Until the next pause is over; None where no task is paused."""
         now = self._clock()
-        pauses = [busy.resumes_at - now for busy in self._busy.values() if busy.resumes_at > now]
-        return min(pauses, default=None)
+        pauses = [busy.resumes_at - now for busy in self._busy.values()]
+        if self._full:
+            pauses.append(self._no_others_until - now)
+        return min((pause for pause in pauses if pause > 0), default=None)

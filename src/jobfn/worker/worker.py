@@ -85,6 +85,7 @@ class Worker:
         self._deliveries: dict[int, _Delivery] = {}
         self._settling: set[asyncio.Future[bool]] = set()
         self._more_waits = True
+        self._rang_itself = False
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -125,6 +126,9 @@ class Worker:
             self._log.warning("taking back what this worker held when it died", jobs=sorted(taken_back))
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
+            if self._bell.is_set() and not self._rang_itself:
+                self._throttle.heard_news()
+            self._rang_itself = False
             self._bell.clear()
             looked_at = self._clock()
             await self._fill()
@@ -138,6 +142,8 @@ class Worker:
             for ask in asks:
                 jobs = await until_connected(functools.partial(self._claim, ask))
                 found_all = found_all and len(jobs) < ask.limit
+                if not jobs and ask.except_tasks:
+                    self._throttle.found_no_others()
                 for job in jobs:
                     self._take(job)
         # Where all slots are taken, or some task has all it may have, a slot that gets free is worth a look.
@@ -230,7 +236,8 @@ class Worker:
             self._start_next()
         if not running.cancelled() and (error := running.exception()) is not None:
             self._broke_off(delivery, error)
-        if self._more_waits and len(self._ahead) <= self._refill_below:
+        if self._more_waits and len(self._ahead) <= self._refill_below and not self._bell.is_set():
+            self._rang_itself = True
             self._bell.set()
 
     async def _deliver(self, delivery: _Delivery) -> None:

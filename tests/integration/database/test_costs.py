@@ -118,3 +118,46 @@ async def test_no_statement_of_a_busy_worker_is_compiled(connect: Connect) -> No
         "select count(*) from pg_proc where pronamespace = 'app_jobs'::regnamespace and 'jit=off' = any (proconfig)"
     )
     assert (unguarded, guarded > 0) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("null, '4 hours', 16, null, '{other}'", {"rare", "rarer"}),
+        ("'{rare}', '4 hours', 16, null, '{}'", {"rare"}),
+        ("'{rare,rarer,none}', '4 hours', 16, null, '{rare}'", {"rarer"}),
+        ("null, '4 hours', 16, null, '{other,rare,rarer}'", set()),
+    ],
+)
+async def test_a_claim_for_some_tasks_does_not_read_the_others(
+    busy: "asyncpg.Connection[Any]", wanted: str, found: set[str]
+) -> None:
+    """Thousands of ready jobs of a task that is not wanted, before those of two that are."""
+    await busy.execute(
+        f"insert into app_jobs.jobs (task_identifier, priority) select 'other', -1 from generate_series(1, {NOT_READY})"
+    )
+    await busy.execute("insert into app_jobs.jobs (task_identifier) values ('rare'), ('rarer')")
+    claim = f"select * from app_jobs.claim_jobs('worker', {wanted})"
+    assert await pages(busy, claim) < 2 * FEW_PAGES
+    held = await busy.fetch("select task_identifier from app_jobs.jobs where locked_by is not null")
+    assert {row["task_identifier"] for row in held} == found
+
+
+async def test_a_claim_for_some_tasks_is_in_their_common_order(connect: Connect) -> None:
+    """Priority first, then time, then id, across tasks; and no more than were asked for."""
+    connection = await connect()
+    for name, priority in (("a", 2), ("b", 1), ("a", 1), ("c", 0), ("b", 0)):
+        await connection.execute("select app_jobs.add_job($1, priority := $2)", name, priority)
+    claim = "select id from app_jobs.claim_jobs('worker', '{a,b}', '4 hours', 2, null, '{}')"
+    claimed = [[row["id"] for row in await connection.fetch(claim)] for _ in range(3)]
+    assert claimed == [[5, 2], [3, 1], []]
+
+
+async def test_more_tasks_than_are_asked_one_by_one(connect: Connect) -> None:
+    """Then they are found on one walk past all of them."""
+    connection = await connect()
+    await connection.execute("select app_jobs.add_job('t' || n) from generate_series(1, 150) n")
+    claim = "select task_identifier from app_jobs.claim_jobs('worker', null, '4 hours', 500, null, '{t7}')"
+    rows = await connection.fetch(claim)
+    assert len(rows) == 149
+    assert "t7" not in {row["task_identifier"] for row in rows}

@@ -36,6 +36,9 @@ OWNERS_CALLS = frozenset(
         "job_result",
         *(
             "ready_jobs",
+            "ready_jobs_of_task",
+            "ready_jobs_of_any_task",
+            "tasks_waiting",
             "ready_queues",
             "ready_heads",
             "take_queue",

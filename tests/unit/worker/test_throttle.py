@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfn.worker.throttle import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Ask, Throttle
+from jobfn.worker.throttle import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, OTHERS_SECONDS, Ask, Throttle
 
 
 class Clock:
@@ -140,3 +140,29 @@ def test_slots_are_never_overdrawn(concurrency: int, events: list[tuple[str, str
                 throttle.ended(task)
             case "wait":
                 clock.now += 1
+
+
+def test_others_are_not_looked_for_at_every_end(clock: Clock) -> None:
+    """When there was nothing beside a task with its share: again after a second, or at news."""
+    throttle = Throttle(16, clock)
+    fill(throttle, "quick", 14)
+    others = [Ask(2, except_tasks=("quick",))]
+    assert throttle.plan() == others
+    throttle.found_no_others()
+    assert throttle.plan() == []
+    assert throttle.seconds_to_resume() == OTHERS_SECONDS
+    throttle.heard_news()
+    assert throttle.plan() == others
+    throttle.found_no_others()
+    clock.now += OTHERS_SECONDS
+    assert throttle.plan() == others
+
+
+def test_jobs_of_a_task_with_its_share_are_taken_ahead(clock: Clock) -> None:
+    """They wait for a slot of their own task; what is free of the others is asked for without it."""
+    throttle = Throttle(16, clock)
+    assert throttle.plan(ahead=100) == [Ask(114)]
+    fill(throttle, "quick", 14)
+    assert throttle.plan(ahead=100) == [Ask(2, except_tasks=("quick",)), Ask(100)]
+    assert not throttle.has_room("quick")
+    assert throttle.has_room("another")
