@@ -107,13 +107,7 @@ class Tracing:
         """What to hand on: the current span's context, else what came."""
         if self._current_tracer() is None:
             return otherwise
-        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415  - loaded with the tracer
-            TraceContextTextMapPropagator,
-        )
-
-        carrier: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(carrier)
-        return TraceContext.of(carrier.get(TRACEPARENT), carrier.get(TRACESTATE)) or otherwise
+        return current() or otherwise
 
     def _current_tracer(self) -> "Tracer | None":
         provider = self._given
@@ -131,6 +125,17 @@ class Tracing:
 
 #: For code that is handed no other: it follows the provider of the process.
 AMBIENT: Final = Tracing()
+
+
+def current() -> TraceContext | None:
+    """The current span's context, whoever made it; None where there is none."""
+    if "opentelemetry.trace" not in sys.modules:  # nobody here can have made one
+        return None
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return TraceContext.of(carrier.get(TRACEPARENT), carrier.get(TRACESTATE))
 
 
 def _attributes(ids: Ids) -> dict[str, str | int]:

@@ -17,6 +17,7 @@ from jobfn.client.drivers import driver_of
 from jobfn.client.statements import Statement, Value, schema_or_default
 from jobfn.client.waiting import EnqueuedJob, SyncEnqueuedJob
 from jobfn.errors import EnqueueError
+from jobfn.tracing import current
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: What the jobs table holds (contract, section 3).
@@ -62,8 +63,12 @@ class Common:
                 raise EnqueueError("database_id is no UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
 
     def statement(self, name: str, *values: Value) -> Statement:
-        """A statement on this schema."""
-        return Statement(name, schema_or_default(self.schema), values)
+        """A statement on this schema, whose jobs are a part of the current span's trace, where there is one."""
+        schema = schema_or_default(self.schema)
+        trace = current()
+        if trace is None:
+            return Statement(name, schema, values)
+        return Statement(name, schema, (trace.parent, trace.state or "", *values), is_traced=True)
 
     @property
     def tenant(self) -> str | None:

@@ -29,23 +29,27 @@ class Statement:
         name: Of the query.
         schema: The jobs schema.
         values: One for each place, in their order; each place stands in the text once.
+        is_traced: Whether it is ``traced.sql`` around that query, whose values come first.
     """
 
     name: str
     schema: str
     values: tuple[Value, ...]
+    is_traced: bool = False
 
     def numbered(self) -> str:
         """The text with ``$1``, as asyncpg reads it."""
-        return _text(self.name, self.schema)
+        return _text(self.name, self.schema, self.is_traced)
 
     def formatted(self) -> str:
         """The text with ``%s``, as psycopg and Django read it."""
-        return _formatted(self.name, self.schema)
+        return _formatted(self.name, self.schema, self.is_traced)
 
     def named(self) -> tuple[str, dict[str, Value]]:
         """The text with ``:p1`` and the values by name, as SQLAlchemy's ``text()`` reads it."""
-        return _named(self.name, self.schema), {f"p{place}": value for place, value in enumerate(self.values, 1)}
+        return _named(self.name, self.schema, self.is_traced), {
+            f"p{place}": value for place, value in enumerate(self.values, 1)
+        }
 
 
 def schema_or_default(schema: str | None) -> str:
@@ -54,24 +58,31 @@ def schema_or_default(schema: str | None) -> str:
 
 
 @functools.cache
-def _parts(name: str) -> list[str]:
+def _parts(name: str, is_traced: bool) -> list[str]:  # noqa: FBT001  - private, and a part of the cache's key
     """The text of a query, without its comments, between the places where the schema stands."""
+    text = _file(name)
+    if is_traced:
+        text = _file("traced").replace("@query@", _PLACE.sub(lambda place: f"${int(place[1]) + 2}", text))
+    return text.split("@schema@")
+
+
+def _file(name: str) -> str:
     lines = (_QUERIES / f"{name}.sql").read_text("utf-8").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("--")).split("@schema@")
+    return "\n".join(line for line in lines if not line.startswith("--"))
 
 
 @functools.cache
-def _text(name: str, schema: str) -> str:
-    return quote_identifier(schema).join(_parts(name))
+def _text(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
+    return quote_identifier(schema).join(_parts(name, is_traced))
 
 
 @functools.cache
-def _formatted(name: str, schema: str) -> str:
+def _formatted(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
     quoted = quote_identifier(schema).replace("%", "%%")
-    return quoted.join(_PLACE.sub("%s", part.replace("%", "%%")) for part in _parts(name))
+    return quoted.join(_PLACE.sub("%s", part.replace("%", "%%")) for part in _parts(name, is_traced))
 
 
 @functools.cache
-def _named(name: str, schema: str) -> str:
+def _named(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
     quoted = quote_identifier(schema).replace("\\", "\\\\").replace(":", "\\:")
-    return quoted.join(_PLACE.sub(r":p\1", part) for part in _parts(name))
+    return quoted.join(_PLACE.sub(r":p\1", part) for part in _parts(name, is_traced))
