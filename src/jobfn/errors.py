@@ -42,14 +42,16 @@ class JobfnError(Exception):
     """The base of every exception that jobfn raises. Its text tells the reader what to do next.
 
     Attributes:
-        page: The page of the documentation that explains it; a traceback shows it, below the text.
+        page: The page of the documentation that explains it; a traceback shows it, below the text. None: there is
+            nothing to explain beyond the text, or it is a handler's own word.
     """
 
     page: ClassVar[str | None] = None
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
-        self.add_note(f"docs: {self.docs_url()}")
+        if self.page is not None:
+            self.add_note(f"docs: {self.docs_url()}")
 
     @classmethod
     def docs_url(cls) -> str:
@@ -60,9 +62,13 @@ class JobfnError(Exception):
 class ConfigurationError(JobfnError):
     """Settings, a command's arguments or a user's file are wrong; nothing was started or changed."""
 
+    page = "reference/settings"
+
 
 class TaskDefinitionError(ConfigurationError):
     """A ``@task`` has an impossible name or signature. The text names the file and the line."""
+
+    page = "tutorial"
 
 
 class InvalidSchedule(ConfigurationError):
@@ -73,6 +79,8 @@ class InvalidSchedule(ConfigurationError):
 
 class LoadError(ConfigurationError):
     """A functions file or module cannot be imported, or holds no task."""
+
+    page = "tutorial"
 
 
 class BlueprintError(ConfigurationError):
@@ -95,6 +103,8 @@ class GraphQLError(JobfnError):
         errors: The errors as the endpoint told them; empty where it did not answer.
     """
 
+    page = "how-to/tenants"
+
     def __init__(self, message: str, *, errors: Sequence[dict[str, Any]] | None = None) -> None:
         super().__init__(message)
         self.errors = list(errors or ())
@@ -113,8 +123,6 @@ class NotEnded(ResultUnknown, TimeoutError):
 class PermanentError(JobfnError):
     """Raise it in a handler: the job cannot succeed and is not tried again. Its row stays, with this reason."""
 
-    page = "how-to/retries"
-
 
 class RetryLater(JobfnError):
     """Raise it in a handler: not now, again later. The attempt counts.
@@ -126,8 +134,6 @@ class RetryLater(JobfnError):
     Raises:
         ValueError: ``seconds`` is negative or no finite number.
     """
-
-    page = "how-to/retries"
 
     def __init__(self, message: str = "to be tried again later", *, seconds: float) -> None:
         if not 0 <= seconds < math.inf:
@@ -190,6 +196,8 @@ class WrongContentType(RequestError):
 class InvalidPayload(RequestError):
     """Valid JSON that does not fit the task's payload annotation (HTTP 422)."""
 
+    page = "how-to/enqueue"
+
     status_code = 422
 
 
@@ -199,6 +207,8 @@ class TransportError(JobfnError):
 
 class DatabaseError(JobfnError):
     """PostgreSQL refused a statement, or could not be asked. Raised ``from`` the driver's own error."""
+
+    page = "operations"
 
 
 class DatabaseUnreachable(DatabaseError):
