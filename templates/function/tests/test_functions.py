@@ -1,24 +1,14 @@
-"""The handler as the function it is, and the app as a worker sees it."""
+"""The handler as the function it is, the app as a worker sees it, and a job's whole way."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 
-import httpx
 import pytest
 
 import functions
-from jobfn import JobContext, PermanentError, create_app
-
-
-def deliver(payload: object) -> httpx.Response:
-    """Post a job to the app, as a worker does."""
-
-    async def post() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(functions))
-        async with httpx.AsyncClient(transport=transport, base_url="http://function") as client:
-            return await client.post("/template_task", json=payload)
-
-    return asyncio.run(post())
+from jobfn import JobContext, PermanentError
+from jobfn.testing import FunctionUnderTest, JobsDatabase, RunJobs
 
 
 def test_an_order_is_handled() -> None:
@@ -35,14 +25,21 @@ def test_an_order_for_nothing_fails_for_good() -> None:
         asyncio.run(functions.handle_order(order, JobContext(task="template_task")))
 
 
-def test_a_delivery_is_answered_with_the_result() -> None:
+def test_a_delivery_is_reported_as_done(jobfn_app: Callable[..., FunctionUnderTest]) -> None:
     """What a worker posts, and what it gets."""
-    response = deliver({"id": 1, "total": "9.90"})
-    assert (response.status_code, response.json()) == (200, {"order": 1, "total": "9.90"})
+    delivered = asyncio.run(jobfn_app(functions).deliver("template_task", {"id": 1, "total": "9.90"}))
+    assert (delivered.ok, delivered.result) == (True, {"order": 1, "total": "9.90"})
 
 
-def test_a_payload_that_does_not_fit_is_refused_by_its_field() -> None:
+def test_a_payload_that_does_not_fit_is_refused_by_its_field(jobfn_app: Callable[..., FunctionUnderTest]) -> None:
     """422, before the handler runs."""
-    response = deliver({"id": "first"})
-    assert response.status_code == 422
-    assert "total" in response.json()["message"]
+    delivered = asyncio.run(jobfn_app(functions).deliver("template_task", {"id": "first"}))
+    assert delivered.status_code == 422
+    assert "total" in (delivered.error or "")
+
+
+def test_a_job_of_the_queue_is_run(jobs_db: JobsDatabase, run_jobs: RunJobs) -> None:
+    """From SQL to the handler, with a real PostgreSQL and the real worker."""
+    jobs_db.execute("""select app_jobs.add_job('template_task', '{"id": 1, "total": "9.90"}'::json)""")
+    (ended,) = asyncio.run(run_jobs(functions))
+    assert ended.result == {"order": 1, "total": "9.90"}
