@@ -113,8 +113,7 @@ def store(base_archive: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPat
     try:
         yield store
     finally:
-        store.buildah("rm", "--all")
-        store.buildah("rmi", "--all", "--force")
+        store.buildah("umount", "--all")
         shutil.rmtree(folder, ignore_errors=True)
 
 

