@@ -58,7 +58,7 @@ def test_the_function_side_alone(new_environment: NewEnvironment, wheel: Path, t
     where = made.run("python", "-c", "import jobfn; print(jobfn.__file__)").strip()
     assert Path(where).is_relative_to(made.folder)  # the installed one, not this repository's
     (tmp_path / "functions.py").write_text(ONE_TASK)
-    described = json.loads(made.run("python", "-m", "jobfn.function.describe", "functions.py", cwd=tmp_path))
+    described = json.loads(made.run("python", "-m", "jobfn.function.listing", "functions.py", cwd=tmp_path))
     assert [task["identifier"] for task in described] == ["t"]
     asked = made.ended("jobfn", "--version")
     assert (asked.returncode, "needs pip install 'jobfn[worker]'" in asked.stderr) == (2, True)

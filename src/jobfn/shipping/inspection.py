@@ -1,6 +1,6 @@
 """What a function holds: its tasks, told by a Python process that imports it and ends.
 
-The answer of ``python -m jobfn.function.listing``, typed; ``cli/check.py`` shows it, ``manifests.py`` reckons with it.
+The answer of ``python -m jobfn.function.listing``, typed; ``cli/build.py`` shows it, ``manifests.py`` reckons with it.
 """
 
 import subprocess
