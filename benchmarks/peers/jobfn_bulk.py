@@ -7,11 +7,20 @@ import importlib
 import os
 import sys
 import time
+from typing import Any
 
 import asyncpg
 import uvloop
 
 CHUNK = 5000
+
+
+def client() -> Any:
+    """jobfn's module for enqueueing; ends the process where this jobfn has none."""
+    try:
+        return importlib.import_module("jobfn.client")
+    except ImportError:
+        sys.exit("no enqueue_many")
 
 
 async def single(connection: "asyncpg.Connection[asyncpg.Record]", jobs: int) -> None:
@@ -31,10 +40,7 @@ async def sql(connection: "asyncpg.Connection[asyncpg.Record]", jobs: int) -> No
 
 async def many(connection: "asyncpg.Connection[asyncpg.Record]", jobs: int) -> None:
     """``enqueue_many``, in calls of so many."""
-    try:
-        enqueue_many = importlib.import_module("jobfn.client").enqueue_many
-    except (ImportError, AttributeError):
-        sys.exit("no enqueue_many")
+    enqueue_many = client().enqueue_many
     for start in range(0, jobs, CHUNK):
         await enqueue_many(connection, "noop", [{"n": n} for n in range(start, min(start + CHUNK, jobs))])
 
@@ -42,6 +48,8 @@ async def many(connection: "asyncpg.Connection[asyncpg.Record]", jobs: int) -> N
 async def main(verb: str, jobs: int) -> None:
     """Run one of them."""
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    if verb == "many":
+        client()  # its imports are not what is timed
     began = time.perf_counter()
     await {"single": single, "sql": sql, "many": many}[verb](connection, jobs)
     print(time.perf_counter() - began)
