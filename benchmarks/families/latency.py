@@ -34,7 +34,7 @@ class Pinged:
 async def measure(bench: Bench) -> Family:
     """Family 5."""
     family = Family(5, "Latency: from commit to handler start, idle worker")
-    jobs = bench.amount(110, 50)
+    jobs = bench.amount(90, 40)
     subjects: list[Subject] = [JobfnOverHttp(JOBFN), procrastinate(), JobfnLocal()]
     if not bench.options.quick:
         subjects += [pgqueuer(10), oban(), graphile(0), chancy()]

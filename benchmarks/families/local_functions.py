@@ -10,7 +10,7 @@ async def measure(bench: Bench) -> Family:
     """Family 4."""
     family = Family(4, "Local functions: drained by one worker process, no HTTP")
     jobs = bench.amount(20_000, 5000)
-    seconds = 1.5 if bench.options.quick else 3.0
+    seconds = 1.0 if bench.options.quick else 2.0
     pgqueuers = [pgqueuer(500), *([] if bench.options.quick else [pgqueuer(100), pgqueuer(1000)])]
     graphiles = [graphile(500), *([] if bench.options.quick else [graphile(0)])]
     slower: list[Subject] = [] if bench.options.quick else [procrastinate(), oban(), chancy()]

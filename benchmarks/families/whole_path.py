@@ -19,12 +19,12 @@ SECONDS = 20.0
 async def measure(bench: Bench) -> Family:
     """Family 2."""
     family = Family(2, "Whole path over HTTP: claim, POST, handler, report, settle")
-    jobs = bench.amount(8000, 2000)
+    jobs = bench.amount(6000, 2000)
     subjects: list[tuple[Subject, int, float]] = [
         (JobfnOverHttp(DEFAULT, f"concurrency {bench.options.concurrency}"), jobs, SECONDS),
         (JobfnOverHttp(LIMIT, no_database=True), jobs, SECONDS),
         (JobfnOverHttp(NO_HISTORY, service={"JOBS_HISTORY_DAYS": "0"}, needs="JOBS_HISTORY_DAYS"), jobs, SECONDS),
-        (NodeStack(), jobs, 4.0 if not bench.options.quick else 2.0),
+        (NodeStack(), jobs, 3.0 if not bench.options.quick else 1.5),
     ]
     await drain_all(bench, family, subjects)
     family.compare("against the platform's Node stack", (DEFAULT, UNIT), [(NODE, UNIT)], at_least=8)

@@ -16,7 +16,7 @@ CHUNK = 5000
 
 
 def client() -> Any:
-    """jobfn's module for enqueueing; ends the process where this jobfn has none."""
+    """The module for enqueueing; ends the process where this jobfn has none."""
     try:
         return importlib.import_module("jobfn.client")
     except ImportError:
