@@ -13,30 +13,34 @@
 ``jobfn dev functions.py`` runs it. The way from a row to this handler is drawn in ``docs/architecture.md``.
 """
 
-from jobfn.client.adding import enqueue, enqueue_many
-from jobfn.client.waiting import JobResult
-from jobfn.errors import (
-    ConfigurationError,
-    DatabaseError,
-    EnqueueError,
-    GraphQLError,
-    InvalidPayload,
-    JobfnError,
-    LoadError,
-    NotEnded,
-    PermanentError,
-    RequestError,
-    ResultUnknown,
-    RetryLater,
-    TaskDefinitionError,
-    TransportError,
-)
-from jobfn.function.app import FunctionApp, create_app
-from jobfn.function.context import JobContext
-from jobfn.function.resources import Resource
-from jobfn.function.retries import Backoff
-from jobfn.function.settings import FunctionSettings
-from jobfn.function.task import Task, task
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobfn.client.adding import enqueue, enqueue_many
+    from jobfn.client.waiting import JobResult
+    from jobfn.errors import (
+        ConfigurationError,
+        DatabaseError,
+        EnqueueError,
+        GraphQLError,
+        InvalidPayload,
+        JobfnError,
+        LoadError,
+        NotEnded,
+        PermanentError,
+        RequestError,
+        ResultUnknown,
+        RetryLater,
+        TaskDefinitionError,
+        TransportError,
+    )
+    from jobfn.function.app import FunctionApp, create_app
+    from jobfn.function.context import JobContext
+    from jobfn.function.resources import Resource
+    from jobfn.function.retries import Backoff
+    from jobfn.function.settings import FunctionSettings
+    from jobfn.function.task import Task, task
 
 __all__ = [
     "Backoff",
@@ -65,3 +69,44 @@ __all__ = [
     "enqueue_many",
     "task",
 ]
+
+#: Where each of them is made. It is loaded when somebody asks for it: who only enqueues loads no server, and a function
+#: that enqueues nothing no client.
+_HOMES = {
+    "Backoff": "jobfn.function.retries",
+    "ConfigurationError": "jobfn.errors",
+    "DatabaseError": "jobfn.errors",
+    "EnqueueError": "jobfn.errors",
+    "FunctionApp": "jobfn.function.app",
+    "FunctionSettings": "jobfn.function.settings",
+    "GraphQLError": "jobfn.errors",
+    "InvalidPayload": "jobfn.errors",
+    "JobContext": "jobfn.function.context",
+    "JobResult": "jobfn.client.waiting",
+    "JobfnError": "jobfn.errors",
+    "LoadError": "jobfn.errors",
+    "NotEnded": "jobfn.errors",
+    "PermanentError": "jobfn.errors",
+    "RequestError": "jobfn.errors",
+    "Resource": "jobfn.function.resources",
+    "ResultUnknown": "jobfn.errors",
+    "RetryLater": "jobfn.errors",
+    "Task": "jobfn.function.task",
+    "TaskDefinitionError": "jobfn.errors",
+    "TransportError": "jobfn.errors",
+    "create_app": "jobfn.function.app",
+    "enqueue": "jobfn.client.adding",
+    "enqueue_many": "jobfn.client.adding",
+    "task": "jobfn.function.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """Logs: structlog, JSON lines where a machine reads them, coloured ones in a terminal.
 
-structlog is imported when the first line is written or ``configure`` is called, not with jobfn.
+structlog is imported when the first line is written, not with jobfn and not by ``configure``: the first request to a
+function that starts does not wait for it.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 if TYPE_CHECKING:
@@ -26,10 +28,24 @@ _PROCESS = {"K_SERVICE": "service", "K_REVISION": "revision"}
 job_ids: ContextVar[Callable[[], Mapping[str, str | int]] | None] = ContextVar("job_ids", default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What ``configure`` decided."""
+
+    number: int
+    json_lines: bool
+    stream: TextIO
+    handler: logging.Handler
+
+
+_planned: _Plan | None = None
+
+
 def get_logger(name: str) -> "FilteringBoundLogger":
     """A structured logger: ``log.info("what happened", key=value)``."""
     import structlog  # noqa: PLC0415  - kept off the import path of jobfn
 
+    carry_out()
     return cast("FilteringBoundLogger", structlog.get_logger().bind(logger=name))
 
 
@@ -44,7 +60,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     Raises:
         ConfigurationError: The level is none of ``LEVELS``.
     """
-    import structlog  # noqa: PLC0415  - kept off the import path of jobfn
+    global _planned  # noqa: PLW0603  - a process has one way to log
 
     stream = stream or sys.stderr
     chosen = (level or os.environ.get("LOG_LEVEL") or "info").lower()
@@ -53,6 +69,45 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     number = logging.getLevelNamesMapping()[chosen.upper()]
     if json_lines is None:
         json_lines = "K_SERVICE" in os.environ or not stream.isatty()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_LateFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
+    _planned = _Plan(number, json_lines, stream, handler)
+    if "structlog" in sys.modules:
+        carry_out()
+
+
+class _LateFormatter(logging.Formatter):
+    """Stands in until the first line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make way for the formatter that was decided on, and have it format the line."""
+        plan = carry_out()
+        formatter = plan.handler.formatter if plan is not None else None
+        return super().format(record) if formatter is None or formatter is self else formatter.format(record)
+
+
+def carry_out() -> _Plan | None:
+    """Do what ``configure`` decided, if that is not done yet. Returns what was to be done.
+
+    By hand for whoever lets others use structlog before a line of ours is written.
+    """
+    global _planned
+
+    plan, _planned = _planned, None
+    if plan is not None:
+        _set_up(plan)
+    return plan
+
+
+def _set_up(plan: _Plan) -> None:
+    import structlog  # noqa: PLC0415  - kept off the import path of jobfn
+
+    stream = plan.stream
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_job,
@@ -60,7 +115,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if json_lines:
+    if plan.json_lines:
         named = {name: os.environ[variable] for variable, name in _PROCESS.items() if variable in os.environ}
         shared.append(lambda _logger, _method, event: {**named, **event})
         last: list[Any] = [structlog.processors.format_exc_info, _render]
@@ -70,22 +125,16 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
         ]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(plan.number),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
+    plan.handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(number)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
 
 
 #: Kept, since json.dumps with a default of one's own makes one for each line.

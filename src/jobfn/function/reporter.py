@@ -7,6 +7,7 @@ without its worker. Any other answer ends it: the callback server understood and
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jobfn import logs
@@ -18,6 +19,9 @@ from jobfn.function.together import ReportsTogether
 from jobfn.tracing import AMBIENT, Tracing
 from jobfn.transport import Transport
 from jobfn.wire import JobHeaders, Report, report_target, shown_url
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 CONFLICT = 409
 #: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
@@ -87,7 +91,7 @@ class Reporter:
         try:
             target = self._target(headers.callback_url)
         except ValueError as error:
-            logs.get_logger("jobfn.report").error("report not sent", job=headers.job_id, reason=str(error))
+            self._log.error("report not sent", job=headers.job_id, reason=str(error))
             self._measures.reports.add("refused")
             return
         sending = asyncio.create_task(self._send(target, headers, report))
@@ -106,7 +110,7 @@ class Reporter:
         try:
             target = self._target(headers.heartbeat_url)
         except ValueError as error:
-            logs.get_logger("jobfn.report").error("sign of life not sent", job=headers.job_id, reason=str(error))
+            self._log.error("sign of life not sent", job=headers.job_id, reason=str(error))
             return None
         told = {"progress": progress.share, "note": progress.note} if progress is not None else {}
         body = json.dumps({name: value for name, value in told.items() if value is not None}).encode("ascii")
@@ -120,7 +124,7 @@ class Reporter:
         try:
             await self.beat(headers, progress)
         except TransportError as error:
-            logs.get_logger("jobfn.report").warning("progress not heard", job=headers.job_id, reason=str(error))
+            self._log.warning("progress not heard", job=headers.job_id, reason=str(error))
 
     def _target(self, url: str) -> str:
         """Where a report to this URL goes.
@@ -146,11 +150,15 @@ class Reporter:
         for sending in left:
             sending.cancel()
         if left:
-            logs.get_logger("jobfn.report").error("reports given up: the process stops", reports=len(left))
+            self._log.error("reports given up: the process stops", reports=len(left))
             await asyncio.wait(left)
 
+    @property
+    def _log(self) -> "FilteringBoundLogger":
+        """Only who has something to say loads what says it."""
+        return logs.get_logger("jobfn.report")
+
     async def _send(self, target: str, headers: JobHeaders, report: Report) -> None:
-        log = logs.get_logger("jobfn.report")
         result = "given_up"
         try:
             if self._tracing.is_on:
@@ -159,19 +167,19 @@ class Reporter:
             else:
                 status = await self._heard(target, headers, report)
         except TransportError as error:
-            log.error(
+            self._log.error(
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
             )
-        except Exception as error:
-            log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
+        except Exception as error:  # noqa: BLE001  - logged; the response, or the lease, decides
+            self._log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
         else:
             result = "heard"
             if status == CONFLICT:
                 result = "too_late"
-                log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
+                self._log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
             elif not 200 <= status < 300:
                 result = "refused"
-                log.error(
+                self._log.error(
                     "report refused: check X-Callback-Url",
                     job=headers.job_id,
                     url=shown_url(target),
@@ -198,9 +206,7 @@ class Reporter:
             left = deadline - clock()
             if left <= 0:
                 raise
-            logs.get_logger("jobfn.report").warning(
-                "report not heard, trying again", job=headers.job_id, reason=str(error)
-            )
+            self._log.warning("report not heard, trying again", job=headers.job_id, reason=str(error))
         import stamina  # noqa: PLC0415  - only who retries pays for it
 
         async for attempt in stamina.retry_context(

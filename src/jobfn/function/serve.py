@@ -20,6 +20,8 @@ from jobfn.function.threads import handlers_still_running
 from jobfn.hosting import HttpServer, bind, run, stop_signals
 
 DEFAULT_PORT = 8080
+#: That it serves is said so long after it does: whoever waited for a cold start does not wait for the first line, too.
+_SAY_SECONDS = 0.02
 
 
 def port_from(environ: Mapping[str, str]) -> int:
@@ -58,20 +60,26 @@ def serve(
 async def _serve(
     app: ASGIApp, listener: socket.socket, settings: FunctionSettings, *, until_stdin_closes: bool
 ) -> None:
-    log = logs.get_logger("jobfn.serve")
+    if "structlog" in sys.modules:  # the user's own, who may log before we do
+        logs.carry_out()
     with stop_signals() as stop:
         if until_stdin_closes:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it
         server = HttpServer(app, listener, shutdown_seconds=settings.shutdown_seconds)
         await server.start()
-        tasks = sorted(getattr(app, "tasks", ()))
-        log.info("serving", port=server.port, tasks=tasks)
+        saying = asyncio.get_running_loop().call_later(_SAY_SECONDS, _say, server.port, app)
         await stop.wait()
+        saying.cancel()
         if until_stdin_closes:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        log = logs.get_logger("jobfn.serve")
         log.info("stopping: finishing what runs")
         await server.stop()
     log.info("stopped")
+
+
+def _say(port: int, app: ASGIApp) -> None:
+    logs.get_logger("jobfn.serve").info("serving", port=port, tasks=sorted(getattr(app, "tasks", ())))
 
 
 def _leave_handlers_behind() -> None:
