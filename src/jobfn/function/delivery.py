@@ -33,7 +33,7 @@ from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.retries import FOR_GOOD
 from jobfn.function.settings import FunctionSettings
-from jobfn.gone import whoever_is_gone
+from jobfn.gone import answer
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
 
 _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
@@ -84,8 +84,10 @@ class Deliveries:
         assert running is not None  # noqa: S101  - ASGI servers run apps in tasks
         self._running.add(running)
         try:
-            with self._observed(scope) as observed:
-                headers, ended = await self._deliver(scope, receive)
+            path = path_of(scope)
+            task = self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
+            with self._observer.delivery(scope, None if task is None else task.identifier, path) as observed:
+                headers, ended = await self._deliver(scope, receive, task, path)
                 observed.ended(ended)
                 if ended.status_code not in _UNREPORTED:
                     await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
@@ -163,7 +165,9 @@ class Deliveries:
         """Close the connections that handlers have used."""
         await self._executor.disconnect()
 
-    async def _deliver(self, scope: Scope, receive: Receive) -> tuple[JobHeaders, Outcome]:
+    async def _deliver(
+        self, scope: Scope, receive: Receive, task: AnyTask | None, path: str
+    ) -> tuple[JobHeaders, Outcome]:
         """The delivery's headers, and how it ended or, in the background, began."""
         if not self._is_invited(scope):
             headers = JobHeaders.parse_leniently(scope["headers"])
@@ -174,7 +178,7 @@ class Deliveries:
         except MalformedRequest as error:
             headers = JobHeaders.parse_leniently(scope["headers"])
             return headers, refused(error, job=headers.job_id)
-        return headers, await self._run(scope, receive, headers)
+        return headers, await self._run(scope, receive, headers, task, path)
 
     def _observed(self, scope: Scope) -> Delivery:
         path = path_of(scope)
@@ -190,9 +194,11 @@ class Deliveries:
         known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
         return any(known)
 
-    async def _run(self, scope: Scope, receive: Receive, headers: JobHeaders) -> Outcome:
+    async def _run(
+        self, scope: Scope, receive: Receive, headers: JobHeaders, task: AnyTask | None, path: str
+    ) -> Outcome:
         try:
-            task = self.task_at(path_of(scope))
+            task = task or self.task_at(path)
             _check_content_type(scope)
             body = await _read_body(scope, receive, self._settings.max_body_bytes)
         except BodyTooLarge as error:
@@ -226,7 +232,10 @@ class Deliveries:
 def path_of(scope: Scope) -> str:
     """The path inside this app, percent-decoded: without the prefix that it is mounted under."""
     path: str = scope["path"]
-    prefix: str = scope.get("root_path", "").rstrip("/")
+    prefix: str = scope.get("root_path", "")
+    if not prefix:
+        return path
+    prefix = prefix.rstrip("/")
     if prefix and (path == prefix or path.startswith(f"{prefix}/")):
         return path[len(prefix) :]
     return path
@@ -246,9 +255,8 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
         raw.append((b"x-job-error", b"true"))
     if ended.status_code == BodyTooLarge.status_code:
         raw.append((b"connection", b"close"))  # the rest of the body is still on its way: do not read it
-    with whoever_is_gone():  # the report is out
-        await send({"type": "http.response.start", "status": ended.status_code, "headers": raw})
-        await send({"type": "http.response.body", "body": ended.body})
+    # the report is out: whether anybody reads this is nobody's loss
+    await answer(send, {"type": "http.response.start", "status": ended.status_code, "headers": raw}, ended.body)
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -258,10 +266,9 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         BodyTooLarge: It is larger.
         ClientDisconnect: The client was gone before its end.
     """
-    too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
-            raise BodyTooLarge(too_large)
+            raise _too_large(limit)
     chunks: list[bytes] = []
     length = 0
     while True:
@@ -271,16 +278,20 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         length += len(chunk)
         if length > limit:
-            raise BodyTooLarge(too_large)
+            raise _too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data")
+
+
 def _check_content_type(scope: Scope) -> None:
     """JSON, or not declared at all: a caller who names another type means something else."""
     for name, value in scope["headers"]:
-        if name == b"content-type":
+        if name == b"content-type" and value != b"application/json":
             media_type = value.split(b";", 1)[0].strip().lower()
             if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
                 shown = media_type.decode("latin-1")

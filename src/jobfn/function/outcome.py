@@ -42,6 +42,9 @@ class Outcome:
     retry_after_seconds: int | None = None
 
 
+_NOTHING = Outcome(200, _NULL, SUCCESS)
+
+
 def succeeded(result: Any, *, keep_seconds: float | None = None) -> Outcome:
     """The handler returned. A result that JSON cannot hold is logged and answered as ``null``.
 
@@ -54,7 +57,7 @@ def succeeded(result: Any, *, keep_seconds: float | None = None) -> Outcome:
     if keep_seconds is not None:
         return _kept(succeeded(result), keep_seconds)
     if result is None:
-        return Outcome(200, _NULL, SUCCESS)
+        return _NOTHING
     try:
         return Outcome(200, pydantic_core.to_json(result, inf_nan_mode="null"), SUCCESS)
     except Exception as error:  # noqa: BLE001  - a result's own serializers run here, and may raise anything

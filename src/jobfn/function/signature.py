@@ -147,7 +147,7 @@ def _need(
 
 def _may_be_context(annotation: Any) -> bool:
     """Whether a context fits an annotation, as far as can be told; where it cannot be told, it does."""
-    if not inspect.isclass(annotation):
+    if annotation is Any or not inspect.isclass(annotation):  # Any is a class, too
         return True
     try:
         return issubclass(annotation, JobContext) or issubclass(JobContext, annotation)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.gone import whoever_is_gone
+from jobfn.gone import answer
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, collect
 from jobfn.worker.callbacks import BROKEN, Callbacks, Refused, Reply, no_database
 
@@ -91,9 +91,8 @@ async def _body(receive: Receive) -> bytes:
 async def _respond(send: Send, reply: Reply) -> None:
     body = json.dumps(reply.content).encode("ascii")
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    with whoever_is_gone():  # what was said is settled; whoever did not hear that asks again
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    # what was said is settled; whoever does not hear that asks again
+    await answer(send, {"type": "http.response.start", "status": reply.status, "headers": headers}, body)
 
 
 def _pages() -> Starlette:
