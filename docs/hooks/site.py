@@ -17,7 +17,7 @@ from pydantic import AliasChoices
 
 import jobfn
 from jobfn import errors
-from jobfn.cli.app import app
+from jobfn.cli.app import command_line
 from jobfn.settings import EnvironmentSettings
 
 _OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
@@ -84,7 +84,7 @@ def settings_page() -> str:
 def commands_page() -> str:
     """Every command of the command line, with its arguments and options."""
     parts = ["# Commands", "", "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 130 interrupted.", ""]
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
     for path, command in _commands(group, ["jobfn"]):
         parts += [f"## `{' '.join(path)}`", "", inspect.cleandoc(command.help or ""), ""]
         epilog = getattr(command, "epilog", None)

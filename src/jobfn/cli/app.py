@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 it could not be done (no database, a refused job); 2 wrong
 ``exit_codes.py`` has those of single commands.
 """
 
+import importlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -11,49 +12,58 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from jobfn.cli import (
-    build,
-    dashboard,
-    db,
-    doctor,
-    enqueue,
-    init,
-    jobs,
-    manifests,
-    run_verbs,
-    schedules,
-    schema,
-    triggers,
-    workers,
-)
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
 _ClickError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 
+_HELP = "Put work behind a database row: run job functions, the platform side, and both together."
+
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
-app = typer.Typer(
-    name="jobfn",
-    help="Put work behind a database row: run job functions, the platform side, and both together.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-run_verbs.add_to(app)
-dashboard.add_to(app)
-enqueue.add_to(app)
-schema.add_to(app)
-workers.add_to(app)
-doctor.add_to(app)
-app.add_typer(jobs.app, name="jobs")
-init.add_to(app)
-build.add_to(app)
-manifests.add_to(app)
-app.add_typer(db.app, name="db")
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(triggers.app, name="triggers")
+#: Which file has which verb, in the order of the help.
+_FILES = {
+    "dev": "run_verbs",
+    "serve": "run_verbs",
+    "service": "run_verbs",
+    "dashboard": "dashboard",
+    "enqueue": "enqueue",
+    "schema": "schema",
+    "workers": "workers",
+    "doctor": "doctor",
+    "jobs": "jobs",
+    "init": "init",
+    "check": "build",
+    "build": "build",
+    "manifests": "manifests",
+    "db": "db",
+    "schedules": "schedules",
+    "triggers": "triggers",
+}
+
+
+def command_line(verb: str | None = None) -> typer.Typer:
+    """The verbs: the one that is wanted, for its file and what it needs is loaded alone; or all of them.
+
+    Args:
+        verb: What the command line begins with. None, or what is no verb: all, for the help, and for who mistypes one.
+    """
+    made = typer.Typer(
+        name="jobfn",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    made.callback()(_options)
+    for file in [_FILES[verb]] if verb in _FILES else dict.fromkeys(_FILES.values()):
+        verbs = importlib.import_module(f"jobfn.cli.{file}")
+        if hasattr(verbs, "add_to"):
+            verbs.add_to(made)
+        else:
+            made.add_typer(verbs.app, name=file)
+    return made
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,18 +72,18 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Put work behind a database row: run job functions, the platform side, and both together."""
+    pass
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line. Returns the exit code."""
     try:
+        app = command_line(arguments[0] if arguments else None)
         code = typer.main.get_command(app).main(list(arguments), prog_name="jobfn", standalone_mode=False)
     except _ClickError as error:
         sys.stderr.write(_one_line(error))
