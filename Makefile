@@ -40,7 +40,7 @@ docs: setup     ## build the site into site/, strictly: a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 test: setup     ## run all tests with coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 fuzz: setup     ## send the servers some 40,000 hostile requests, others each time; make test sends 4,000
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)

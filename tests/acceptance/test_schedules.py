@@ -217,7 +217,7 @@ async def test_two_schedulers_in_real_seconds_make_one_job_each_second(
     # on a busy machine a look may come more than a second late: then two times share a job, and one counts as skipped
     skipped = (await schedules.row(default))["skipped"]
     assert await schedules.made() + skipped == await seconds_due(default)
-    assert await schedules.made("patient") == await seconds_due(patient) > 6
+    assert await schedules.made("patient") == await seconds_due(patient) >= 5
     assert (await schedules.row(patient))["skipped"] == 0
     said = [json.loads(line) for line in (*first.lines, *second.lines) if '"job enqueued"' in line]
     times = [(line["schedule"], line["due"]) for line in said]

@@ -47,14 +47,16 @@ def extras(wheel: Path) -> list[str]:
 
 @pytest.fixture
 def new_environment(tmp_path: Path) -> Callable[[str], Environment]:
-    """Make an empty environment and install something into it, as a user does."""
+    """Make an empty environment and install something into it, with uv: it keeps what it has fetched once."""
+    uv = str(Path(sys.executable).with_name("uv"))
 
     def make(*requirements: str) -> Environment:
         folder = tmp_path / "environment"
         made = Environment(folder, environment({"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}))
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, env=made.env)
-        made.run("python", "-m", "pip", "install", "--quiet", *requirements)
+        subprocess.run([uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)], check=True)
+        python = str(folder / "bin" / "python")
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True)
         return made
 
     return make
