@@ -363,7 +363,12 @@ def test_a_setup_that_postgres_refuses(tmp_path: Path) -> None:
 
 def test_unused_the_plugin_loads_nothing(tmp_path: Path) -> None:
     """A test run without jobfn's fixtures imports none of jobfn."""
-    (tmp_path / "test_x.py").write_text("import sys\ndef test_x():\n    assert 'jobfn_pytest' in sys.modules\nX\n")
+    (tmp_path / "test_x.py").write_text(
+        "import sys\n"
+        "def test_x():\n"
+        "    assert 'jobfn_pytest' in sys.modules\n"
+        "    assert not [name for name in sys.modules if name.partition('.')[0] in {'jobfn', 'asyncpg', 'starlette'}]\n"
+    )
     done = run_pytest(tmp_path)
     assert "1 passed" in done.stdout, done.stdout
 
