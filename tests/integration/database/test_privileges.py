@@ -39,6 +39,7 @@ OWNERS_CALLS = frozenset(
             "ready_jobs_of_task",
             "ready_jobs_of_any_task",
             "tasks_waiting",
+            "settle_one_by_one",
             "ready_queues",
             "ready_heads",
             "take_queue",
