@@ -52,7 +52,7 @@ test-lowest:    ## run all tests on the lowest versions that pyproject.toml allo
 	@command -v uv >/dev/null || { echo 'make test-lowest needs uv, which resolves to the lowest versions' >&2; exit 1; }
 	uv venv --quiet --clear --python '$(PYTHON)' .venv-lowest
 	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
-	.venv-lowest/bin/pytest -n 2 $(PYTEST_ARGS)
+	.venv-lowest/bin/pytest -n 3 $(PYTEST_ARGS)
 
 audit: setup    ## look for known vulnerabilities in what is installed; asks the package index
 	@test -x .venv-audit/bin/pip-audit || { \
