@@ -221,7 +221,7 @@ class FunctionApp(Starlette):
 
     async def _index(self, _request: Request) -> Response:
         tasks = [
-            {"identifier": task.identifier, "description": _first_line(task), "payload": task.payload_schema()}
+            {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
             | ({"schedule": task.schedule_info} if task.schedule_info is not None else {})
             for task in self.tasks.values()
         ]
@@ -273,7 +273,3 @@ class _DeliveryRouter(Router):
 
 async def _alive(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
-
-
-def _first_line(task: AnyTask) -> str:
-    return (task.__doc__ or "").strip().partition("\n")[0]

@@ -85,8 +85,8 @@ class Deliveries:
         self._running.add(running)
         try:
             path = path_of(scope)
-            task = self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
-            with self._observer.delivery(scope, None if task is None else task.identifier, path) as observed:
+            task = self._find(path)
+            with self._observed(scope, task, path) as observed:
                 headers, ended = await self._deliver(scope, receive, task, path)
                 observed.ended(ended)
                 if ended.status_code not in _UNREPORTED:
@@ -112,7 +112,7 @@ class Deliveries:
         if allowed:
             problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_leniently(scope["headers"])
-        with self._observed(scope):
+        with self._observed(scope, self._find(path), path):
             ended = refused(problem, job=headers.job_id)
             if self._is_invited(scope):
                 await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
@@ -124,10 +124,8 @@ class Deliveries:
         Raises:
             UnknownTask: There is none of that name; names those that there are.
         """
-        task = self._tasks.get(path[1:])
+        task = self._find(path)
         if task is None:
-            if self._only is not None and path in _ROOT:
-                return self._only
             if path in _ROOT:
                 raise UnknownTask(f"More than one task is here: name one in the path. Known: {names_of(self._tasks)}")
             raise UnknownTask(
@@ -180,9 +178,10 @@ class Deliveries:
             return headers, refused(error, job=headers.job_id)
         return headers, await self._run(scope, receive, headers, task, path)
 
-    def _observed(self, scope: Scope) -> Delivery:
-        path = path_of(scope)
-        task = self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
+    def _find(self, path: str) -> AnyTask | None:
+        return self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
+
+    def _observed(self, scope: Scope, task: AnyTask | None, path: str) -> Delivery:
         return self._observer.delivery(scope, None if task is None else task.identifier, path)
 
     def _is_invited(self, scope: Scope) -> bool:

@@ -53,7 +53,7 @@ def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, 
             task_url("", task.identifier): {
                 "post": {
                     "operationId": task.identifier,
-                    "summary": _first_line(task),
+                    "summary": task.summary,
                     "requestBody": {
                         "required": task.takes_payload,
                         "content": _json(schemas[task.identifier, "payload"]),
@@ -136,13 +136,8 @@ def _result_adapter(task: AnyTask) -> TypeAdapter[Any] | None:
 
 
 def _described(task: AnyTask, schema: dict[str, Any]) -> dict[str, Any]:
-    line = _first_line(task)
-    return {"description": line, **schema} if line and "description" not in schema else schema
+    return {"description": task.summary, **schema} if task.summary and "description" not in schema else schema
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
-
-
-def _first_line(task: AnyTask) -> str:
-    return (task.__doc__ or "").strip().partition("\n")[0]

@@ -27,7 +27,7 @@ def describe(target: str) -> list[dict[str, Any]]:
     return [
         {
             "identifier": task.identifier,
-            "description": (task.__doc__ or "").strip().partition("\n")[0],
+            "description": task.summary,
             "payload": task.payload_schema(),
             "location": task.location,
             "timeout_seconds": task.timeout,

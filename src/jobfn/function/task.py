@@ -115,6 +115,11 @@ class Task(Enqueueing, Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"<Task {self.identifier!r} at {self.location}>"
 
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring; empty without one."""
+        return (self.__doc__ or "").strip().partition("\n")[0]
+
     def decode(self, body: bytes) -> Any:
         """The payload that a request body holds, validated by the handler's annotation.
 

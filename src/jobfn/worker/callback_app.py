@@ -14,11 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobfn import logs
-from jobfn.database.connection import CONNECTION_LOST
 from jobfn.gone import answer
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, collect
-from jobfn.worker.callbacks import BROKEN, Callbacks, Refused, Reply, no_database
+from jobfn.worker.callbacks import Callbacks, Refused, Reply, answered
 
 MAX_REPORT_BYTES = 1024 * 1024
 
@@ -56,17 +54,15 @@ def create_callback_app(callbacks: Callbacks) -> ASGIApp:
 
 async def _reply(hear: _Hear, scope: Scope, receive: Receive) -> Reply:
     """What comes of a POST; whatever it is, the sender gets an answer that says what to do."""
-    try:
-        return await hear(scope["path"], collect(scope["headers"]), await _body(receive))
-    except Refused as refused:
-        return refused.reply
-    except ClientDisconnect:
-        return Reply(400, {"error": "the report never came whole"})
-    except CONNECTION_LOST as error:
-        return no_database(error)
-    except Exception as error:  # noqa: BLE001  - logged, and the sender is told to come again
-        logs.get_logger("jobfn.callbacks").error("a report broke", exc_info=error)
-        return BROKEN
+
+    async def hearing() -> Reply:
+        try:
+            body = await _body(receive)
+        except ClientDisconnect:
+            raise Refused(400, "the report never came whole") from None
+        return await hear(scope["path"], collect(scope["headers"]), body)
+
+    return await answered(hearing())
 
 
 async def _body(receive: Receive) -> bytes:

@@ -5,14 +5,14 @@ more) changes nothing and is told so (409). ``callback_app.py`` brings them here
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
 from jobfn import logs
-from jobfn.batches import BatchedReport, read_batch
+from jobfn.batches import read_batch
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.model import Beat, JobStore, Settlement
 from jobfn.wire import (
@@ -132,19 +132,13 @@ class Callbacks:
             batch = read_batch(body)
         except ValueError as error:
             raise Refused(400, f"no batch of reports: {error}") from None
-        replies = await asyncio.gather(*map(self._one_of_many, batch))
+        replies = await asyncio.gather(
+            *(
+                answered(self.report(unquote(urlsplit(report.url).path), report.headers, report.body))
+                for report in batch
+            )
+        )
         return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
-
-    async def _one_of_many(self, report: BatchedReport) -> Reply:
-        try:
-            return await self.report(unquote(urlsplit(report.url).path), report.headers, report.body)
-        except Refused as refused:
-            return refused.reply
-        except CONNECTION_LOST as error:
-            return no_database(error)
-        except Exception as error:  # noqa: BLE001  - the others of its batch are not to suffer
-            logs.get_logger("jobfn.callbacks").error("a report broke", exc_info=error)
-            return BROKEN
 
     async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
         """Keep a job's lock, and note how far it is. Arguments and errors as ``report``."""
@@ -188,10 +182,18 @@ class Callbacks:
 BROKEN = Reply(500, {"error": "this report broke the callback server, whose log has why: send it again"})
 
 
-def no_database(error: BaseException) -> Reply:
-    """The database cannot be asked now: nothing is known of the report."""
-    logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))
-    return Reply(503, {"error": "the database cannot be reached now: send the report again"})
+async def answered(hearing: Awaitable[Reply]) -> Reply:
+    """What a sender is told, whatever comes of hearing it: of one report in a batch, the others are not to suffer."""
+    try:
+        return await hearing
+    except Refused as refused:
+        return refused.reply
+    except CONNECTION_LOST as error:
+        logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))
+        return Reply(503, {"error": "the database cannot be reached now: send the report again"})
+    except Exception as error:  # noqa: BLE001  - logged, and the sender is told to come again
+        logs.get_logger("jobfn.callbacks").error("a report broke", exc_info=error)
+        return BROKEN
 
 
 @dataclass(frozen=True, slots=True)
