@@ -7,9 +7,12 @@ is kept on the server, and a restart forgets nobody while the dashboard's token 
 import hashlib
 import hmac
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
+from itsdangerous import BadSignature, Signer, TimestampSigner, URLSafeTimedSerializer
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -40,13 +43,16 @@ class Sessions:
         token: The dashboard's token, which is the key too: change it, and everybody is logged out. None: no login is
             asked for, and the key lasts as long as the process.
         max_age_seconds: How long a session is good, in seconds.
+        now: Tells the time, in seconds since 1970.
     """
 
-    def __init__(self, token: str | None, *, max_age_seconds: float) -> None:
+    def __init__(self, token: str | None, *, max_age_seconds: float, now: Callable[[], float] = time.time) -> None:
         self._token = token
         self._max_age_seconds = round(max_age_seconds)
         key = token or secrets.token_urlsafe(32)
-        self._serializer = URLSafeTimedSerializer(key, salt="jobfn.dashboard.session")
+        self._serializer = URLSafeTimedSerializer(
+            key, salt="jobfn.dashboard.session", signer=_Clocked, signer_kwargs={"now": now}
+        )
         self._signer = Signer(key, salt="jobfn.dashboard.csrf", digest_method=hashlib.sha256)
 
     @property
@@ -100,3 +106,14 @@ class Sessions:
 def cookie_of(connection: HTTPConnection) -> str:
     """The name of the cookie that holds a session."""
     return _COOKIE.format((connection.scope.get("server") or ("", ""))[1])
+
+
+class _Clocked(TimestampSigner):
+    """Signs with the time of the clock that it is given."""
+
+    def __init__(self, *args: Any, now: Callable[[], float], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._now = now
+
+    def get_timestamp(self) -> int:
+        return int(self._now())
