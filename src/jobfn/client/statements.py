@@ -84,5 +84,8 @@ def _formatted(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001 
 
 @functools.cache
 def _named(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
-    quoted = quote_identifier(schema).replace("\\", "\\\\").replace(":", "\\:")
+    quoted = quote_identifier(schema)
+    if "%" in schema:  # SQLAlchemy 2.0 reads %(x)s as a place of its own, even here: say it without the sign
+        quoted = "U&" + quoted.replace("\\", "\\\\").replace("%", "\\0025")
+    quoted = quoted.replace("\\", "\\\\").replace(":", "\\:")
     return quoted.join(_PLACE.sub(r":p\1", part) for part in _parts(name, is_traced))

@@ -153,7 +153,7 @@ async def test_a_missing_schema_is_told_with_what_to_do(user: User) -> None:
         await settled(enqueue(user.connection, "x", schema="elsewhere"))
 
 
-@pytest.mark.parametrize("schema", ['we:ird %s "s"', "a%(b)s:c", "$1"])
+@pytest.mark.parametrize("schema", ['we:ird %s "s"', "a%(b)s:c", "a\\0025%(b)s", "$1"])
 async def test_schemas_of_any_name(user: User, schema: str) -> None:
     """The schema's name is quoted for every driver, whatever their placeholders look like."""
     with pytest.raises(SchemaError) as told:
