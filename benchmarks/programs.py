@@ -20,6 +20,8 @@ from benchmarks.errors import BenchError
 
 #: Variables that jobfn and the platform's packages read: only the benchmark's own values count.
 OURS = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "BENCH_", "OBAN_", "PROCRASTINATE_")
+#: Of this process alone. The last: what pip installs is compiled, so what lies in this folder is to be kept so, too.
+ITS_OWN = frozenset({"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL", "PYTHONDONTWRITEBYTECODE"})
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.005
 ROOT = Path(__file__).parent.parent
@@ -27,11 +29,7 @@ ROOT = Path(__file__).parent.parent
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This process's variables without those that would change a subject, and these on top."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(OURS) and name not in {"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL"}
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS) and name not in ITS_OWN}
     return kept | {"PYTHONPATH": str(ROOT)} | dict(extra)
 
 
