@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
+_TRACE: Final = "opentelemetry.trace"
 #: Whom a span speaks to: who enqueues, who calls, who is called, or nobody.
 Kind = Literal["producer", "client", "server", "internal"]
 #: What a span is about; in OpenTelemetry's attributes they begin with ``jobfn.``.
@@ -77,6 +78,8 @@ class Tracing:
     @property
     def is_on(self) -> bool:
         """Whether spans are made now."""
+        if self._given is None and _TRACE not in sys.modules:  # as below, for who asks at each job
+            return False
         return self._current_tracer() is not None
 
     def open(self, name: str, *, kind: Kind, ids: Ids, parent: TraceContext | None = None) -> OpenSpan:
@@ -112,7 +115,7 @@ class Tracing:
     def _current_tracer(self) -> "Tracer | None":
         provider = self._given
         if provider is None:
-            module = sys.modules.get("opentelemetry.trace")
+            module = sys.modules.get(_TRACE)
             if module is None:  # nobody here can have set one
                 return None
             provider = module.get_tracer_provider()
@@ -129,7 +132,7 @@ AMBIENT: Final = Tracing()
 
 def current() -> TraceContext | None:
     """The current span's context, whoever made it; None where there is none."""
-    if "opentelemetry.trace" not in sys.modules:  # nobody here can have made one
+    if _TRACE not in sys.modules:  # nobody here can have made one
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 

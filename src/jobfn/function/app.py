@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
@@ -166,20 +166,12 @@ class FunctionApp(Starlette):
             deliveries=self._deliveries,
         )
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Starlette's own layers; deliveries skip them where no middleware of the user's is among them."""
-        stack = super().build_middleware_stack()
-        if self.user_middleware:
-            return stack
-        deliveries = self._deliveries
-
-        async def deliveries_first(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and scope["method"] == "POST":
-                await deliveries(scope, receive, send)
-            else:
-                await stack(scope, receive, send)
-
-        return deliveries_first
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ASGI has it: deliveries skip Starlette's layers where no middleware of the user's is among them."""
+        if scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware:
+            await self._deliveries(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

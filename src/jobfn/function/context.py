@@ -3,10 +3,10 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from jobfn.wire import JobHeaders
+from jobfn.wire import NO_HEADERS, JobHeaders
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 MAX_NOTE_CHARACTERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a job is.
 
     Attributes:
@@ -32,7 +31,7 @@ class Progress:
     note: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class JobContext:
     """One delivery, as its handler sees it. Built by the app; in a unit test, build one by hand.
 
@@ -50,31 +49,56 @@ class JobContext:
     """
 
     task: str
-    job_id: int | None = None
-    worker_id: str | None = None
-    database_id: UUID | None = None
-    actor_id: UUID | None = None
-    entity_id: UUID | None = None
-    attempt: int | None = None
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    progress_told: "Progress | None" = field(default=None, init=False, repr=False, compare=False)
-    lost: bool = field(default=False, init=False, repr=False, compare=False)
-    _beat: "Callable[[Progress], Awaitable[object]] | None" = field(default=None, init=False, repr=False, compare=False)
-    _pool: "DatabasePool | None" = field(default=None, init=False, repr=False, compare=False)
-    _opened: "dict[str, Any]" = field(default_factory=dict, init=False, repr=False, compare=False)
-    _log: "FilteringBoundLogger | None" = field(default=None, init=False, repr=False, compare=False)
+    job_id: int | None
+    worker_id: str | None
+    database_id: UUID | None
+    actor_id: UUID | None
+    entity_id: UUID | None
+    attempt: int | None
+    env: Mapping[str, str] = field(repr=False)
+    progress_told: "Progress | None" = field(repr=False, compare=False)
+    lost: bool = field(repr=False, compare=False)
+    _beat: "Callable[[Progress], Awaitable[object]] | None" = field(repr=False, compare=False)
+    _pool: "DatabasePool | None" = field(repr=False, compare=False)
+    _opened: "dict[str, Any] | None" = field(repr=False, compare=False)
+    _log: "FilteringBoundLogger | None" = field(repr=False, compare=False)
+
+    # By hand: one is made for each delivery, and what most handlers never touch is made when asked for.
+    def __init__(  # noqa: PLR0917  - of a dataclass, as users build it in their tests
+        self,
+        task: str,
+        job_id: int | None = None,
+        worker_id: str | None = None,
+        database_id: UUID | None = None,
+        actor_id: UUID | None = None,
+        entity_id: UUID | None = None,
+        attempt: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.task = task
+        self.job_id = job_id
+        self.worker_id = worker_id
+        self.database_id = database_id
+        self.actor_id = actor_id
+        self.entity_id = entity_id
+        self.attempt = attempt
+        self.env = os.environ if env is None else env
+        self.progress_told = self._beat = self._pool = self._opened = self._log = None
+        self.lost = False
 
     @classmethod
     def of(cls, task: str, headers: JobHeaders) -> "JobContext":
         """The context of a delivery of ``task`` with these headers (contract, section 1)."""
+        if headers is NO_HEADERS:
+            return cls(task)
         return cls(
-            task=task,
-            job_id=headers.job_id,
-            worker_id=headers.worker_id,
-            database_id=headers.database_id,
-            actor_id=headers.actor_id,
-            entity_id=headers.entity_id,
-            attempt=headers.attempt,
+            task,
+            headers.job_id,
+            headers.worker_id,
+            headers.database_id,
+            headers.actor_id,
+            headers.entity_id,
+            headers.attempt,
         )
 
     @property
@@ -95,9 +119,7 @@ class JobContext:
         """
         from jobfn.function.graphql import graphql_of  # noqa: PLC0415  - only who asks pays for it
 
-        if "graphql" not in self._opened:
-            self._opened["graphql"] = graphql_of(self.env, self.database_id)
-        found: GraphQL = self._opened["graphql"]
+        found: GraphQL = self._once("graphql", lambda: graphql_of(self.env, self.database_id))
         return found
 
     @property
@@ -109,9 +131,7 @@ class JobContext:
         """
         from jobfn.function.graphql import meta_of  # noqa: PLC0415  - as above
 
-        if "meta" not in self._opened:
-            self._opened["meta"] = meta_of(self.env)
-        found: GraphQL = self._opened["meta"]
+        found: GraphQL = self._once("meta", lambda: meta_of(self.env))
         return found
 
     @property
@@ -119,20 +139,25 @@ class JobContext:
         """PostgreSQL as the job's tenant and actor see it: ``await ctx.db.fetch("...")``. See ``database.py``."""
         from jobfn.function.database import DatabasePool, JobDatabase  # noqa: PLC0415  - as above
 
-        if "db" not in self._opened:
-            pool = self._pool
-            if pool is None:  # built by hand: the connection is its own, and closed with it
-                pool = self._pool = DatabasePool()
-                self._opened["pool"] = pool
-            self._opened["db"] = JobDatabase(pool, self.env, database_id=self.database_id, actor_id=self.actor_id)
-        found: JobDatabase = self._opened["db"]
+        pool = self._pool or self._once("pool", DatabasePool)  # built by hand: its own, and closed with it
+        found: JobDatabase = self._once(
+            "db", lambda: JobDatabase(pool, self.env, database_id=self.database_id, actor_id=self.actor_id)
+        )
         return found
 
     async def aclose(self) -> None:
         """Give back and close what the handler has opened by ``graphql``, ``meta`` and ``db``. The app does it."""
-        opened, self._opened = self._opened, {}
-        for each in reversed(opened.values()):
+        opened, self._opened = self._opened, None
+        for each in reversed((opened or {}).values()):
             await each.aclose()
+
+    def _once(self, name: str, make: "Callable[[], Any]") -> Any:
+        """What was opened under this name; made at the first time."""
+        if self._opened is None:
+            self._opened = {}
+        if name not in self._opened:
+            self._opened[name] = make()
+        return self._opened[name]
 
     @property
     def has_opened(self) -> bool:

@@ -8,7 +8,7 @@ takes the CPU away. Whatever a handler does, its delivery ends here and not in t
 import asyncio
 import functools
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from jobfn import logs
 from jobfn.errors import (
     BodyTooLarge,
-    MalformedRequest,
     RequestError,
     Uninvited,
     UnknownTask,
@@ -31,7 +30,7 @@ from jobfn.function.execution import AnyTask, Executor, names_of, refused
 from jobfn.function.observing import Delivery, Observer
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
-from jobfn.function.retries import FOR_GOOD
+from jobfn.function.retries import AS_EVER, FOR_GOOD
 from jobfn.function.settings import FunctionSettings
 from jobfn.gone import answer
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
@@ -40,6 +39,7 @@ _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
 #: Answers that are no end of a delivery: accepted, busy; and one that no stranger shall cause a report by.
 _UNREPORTED: Final = frozenset({202, 401, 429})
 _ROOT: Final = frozenset({"", "/"})
+_JSON: Final = (b"content-type", b"application/json")
 #: What GET is for.
 PAGES: Final = frozenset({"/", "/healthz", "/readyz"})
 METRICS: Final = "/metrics"
@@ -89,7 +89,7 @@ class Deliveries:
             with self._observed(scope, task, path) as observed:
                 headers, ended = await self._deliver(scope, receive, task, path)
                 observed.ended(ended)
-                if ended.status_code not in _UNREPORTED:
+                if headers.callback_url is not None and ended.status_code not in _UNREPORTED:
                     await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
                 await respond(send, ended, headers)
         except ClientDisconnect:
@@ -167,16 +167,27 @@ class Deliveries:
         self, scope: Scope, receive: Receive, task: AnyTask | None, path: str
     ) -> tuple[JobHeaders, Outcome]:
         """The delivery's headers, and how it ended or, in the background, began."""
-        if not self._is_invited(scope):
-            headers = JobHeaders.parse_leniently(scope["headers"])
-            uninvited = Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
-            return headers, refused(uninvited, job=headers.job_id)
+        raw = scope["headers"]
         try:
-            headers = JobHeaders.parse(scope["headers"])
-        except MalformedRequest as error:
-            headers = JobHeaders.parse_leniently(scope["headers"])
-            return headers, refused(error, job=headers.job_id)
-        return headers, await self._run(scope, receive, headers, task, path)
+            if self._settings.invoke_secrets and not self._is_invited(scope):
+                raise Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
+            headers = JobHeaders.parse(raw)
+            task = task or self.task_at(path)
+            _check(raw, self._settings.max_body_bytes)
+            body = await _read_body(receive, self._settings.max_body_bytes)
+        except RequestError as error:
+            headers = JobHeaders.parse_leniently(raw)
+            verdict = FOR_GOOD if isinstance(error, BodyTooLarge) else AS_EVER
+            return headers, refused(error, verdict, job=headers.job_id)
+        context = JobContext.of(task.identifier, headers)
+        if headers.heartbeat_url is not None:
+            context.listen(functools.partial(self._reporter.tell, headers))
+        payload = self._executor.decode(task, body, context)
+        if isinstance(payload, Outcome):
+            return headers, payload
+        if task.background and not headers.settled_by_response:
+            return headers, self._accept(task, payload, context, headers)
+        return headers, await self._executor.handle(task, payload, context)
 
     def _find(self, path: str) -> AnyTask | None:
         return self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
@@ -192,26 +203,6 @@ class Deliveries:
         given = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
         known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
         return any(known)
-
-    async def _run(
-        self, scope: Scope, receive: Receive, headers: JobHeaders, task: AnyTask | None, path: str
-    ) -> Outcome:
-        try:
-            task = task or self.task_at(path)
-            _check_content_type(scope)
-            body = await _read_body(scope, receive, self._settings.max_body_bytes)
-        except BodyTooLarge as error:
-            return refused(error, FOR_GOOD, job=headers.job_id)
-        except RequestError as error:
-            return refused(error, job=headers.job_id)
-        context = JobContext.of(task.identifier, headers)
-        context.listen(functools.partial(self._reporter.tell, headers))
-        payload = self._executor.decode(task, body, context)
-        if isinstance(payload, Outcome):
-            return payload
-        if task.background and not headers.settled_by_response:
-            return self._accept(task, payload, context, headers)
-        return await self._executor.handle(task, payload, context)
 
     def _accept(self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders) -> Outcome:
         """Begin a job that is answered now and reported when it ends."""
@@ -242,56 +233,66 @@ def path_of(scope: Scope) -> str:
 
 async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer a delivery: its outcome, and its job headers echoed (contract, section 2)."""
-    raw = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(ended.body)),
-        *((name.lower().encode("ascii"), value.encode()) for name, value in headers.echo),
-        *extra,
-    ]
-    if ended.retry_after_seconds is not None:
-        raw.append((b"retry-after", b"%d" % ended.retry_after_seconds))
-    if ended.report.status == "error" and ended.status_code != outcome.BUSY_STATUS:
-        raw.append((b"x-job-error", b"true"))
-    if ended.status_code == BodyTooLarge.status_code:
-        raw.append((b"connection", b"close"))  # the rest of the body is still on its way: do not read it
+    body = ended.body
+    raw = [_JSON, (b"content-length", b"%d" % len(body))]
+    if headers.echo:
+        raw += [(name.lower().encode("ascii"), value.encode()) for name, value in headers.echo]
+    if ended.status_code >= 400:
+        raw += [*extra, *_of_failure(ended)]
     # the report is out: whether anybody reads this is nobody's loss
-    await answer(send, {"type": "http.response.start", "status": ended.status_code, "headers": raw}, ended.body)
+    await answer(send, {"type": "http.response.start", "status": ended.status_code, "headers": raw}, body)
 
 
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+def _of_failure(ended: Outcome) -> Iterator[tuple[bytes, bytes]]:
+    """The headers that only failures and refusals have."""
+    if ended.retry_after_seconds is not None:
+        yield b"retry-after", b"%d" % ended.retry_after_seconds
+    if ended.report.status == "error" and ended.status_code != outcome.BUSY_STATUS:
+        yield b"x-job-error", b"true"
+    if ended.status_code == BodyTooLarge.status_code:
+        yield b"connection", b"close"  # the rest of the body is still on its way: do not read it
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
     """The request body, at most ``limit`` bytes of it: a larger one is refused without reading it all.
 
     Raises:
         BodyTooLarge: It is larger.
         ClientDisconnect: The client was gone before its end.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
-            raise _too_large(limit)
     chunks: list[bytes] = []
     length = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk = message.get("body", b"")
+        chunk: bytes = message.get("body", b"")
         length += len(chunk)
         if length > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data")
 
 
-def _check_content_type(scope: Scope) -> None:
-    """JSON, or not declared at all: a caller who names another type means something else."""
-    for name, value in scope["headers"]:
+def _check(raw: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+    """Look at what a request declares of its body, before that is read.
+
+    It is JSON, or nothing is said: a caller who names another type means something else.
+
+    Raises:
+        WrongContentType: It is something else.
+        BodyTooLarge: It has more than ``limit`` bytes.
+    """
+    for name, value in raw:
         if name == b"content-type" and value != b"application/json":
             media_type = value.split(b";", 1)[0].strip().lower()
             if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
                 shown = media_type.decode("latin-1")
                 raise WrongContentType(f"Content-Type {shown} is not read here: send application/json")
+        elif name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
+            raise _too_large(limit)

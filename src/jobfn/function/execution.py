@@ -64,35 +64,32 @@ class Executor:
 
     async def handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         """Run the task's handler on a payload."""
-        with self._observer.handler(task.identifier, context) as observed:
-            ended = await self._handle(task, payload, context)
-            observed.ended(ended)
-            return ended
-
-    async def _handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         context.connect_through(self._databases)
         limit: asyncio.Timeout | None = None
-        try:
-            if task.timeout is None:
-                result = await self._run(task, payload, context)
-            else:
-                async with asyncio.timeout(task.timeout) as limit:
+        with self._observer.handler(task.identifier, context) as observed:
+            try:
+                if task.is_async and task.timeout is None and not task.needs and not self._middleware:
+                    # what most tasks are: the ways below would come to the same
+                    result = await (task.handler(payload, context) if task.takes_context else task.handler(payload))
+                elif task.timeout is None:
                     result = await self._run(task, payload, context)
-        except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
-            return self._failed(task, context, error, timed_out=limit is not None and limit.expired())
-        finally:
+                else:
+                    async with asyncio.timeout(task.timeout) as limit:
+                        result = await self._run(task, payload, context)
+            except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
+                ended = self._failed(task, context, error, timed_out=limit is not None and limit.expired())
+            else:
+                ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
+                if ended.problem is not None:
+                    context.log.error(ended.problem)
             if context.has_opened:
                 await _close(context)
-        ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
-        if ended.problem is not None:
-            context.log.error(ended.problem)
-        return ended
+            observed.ended(ended)
+            return ended
 
     async def _run(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
         if task.needs or self._middleware:
             return await self._surrounded(task, payload, context)
-        if task.is_async:  # as _call, without the way there
-            return await (task.handler(payload, context) if task.takes_context else task.handler(payload))
         return await self._call(task, payload, context)
 
     async def _surrounded(self, task: AnyTask, payload: Any, context: JobContext) -> Any:

@@ -19,12 +19,13 @@ _OUTCOMES = {
     503: "stopped",
     504: "timed_out",
 }
+_REFUSED = "refused"
 _ACCEPTED = 202
 
 
 def outcome_label(outcome: Outcome) -> str:
     """What an outcome is called in metrics and traces."""
-    return _OUTCOMES.get(outcome.status_code, "refused")
+    return _OUTCOMES.get(outcome.status_code, _REFUSED)
 
 
 class FunctionMeasures:
@@ -47,8 +48,9 @@ class FunctionMeasures:
 
     def ended(self, task: str | None, outcome: Outcome) -> None:
         """A delivery ended so; None: of a task that is not here. One that is accepted has not ended."""
-        if outcome.status_code != _ACCEPTED:
-            self._jobs.add(UNKNOWN if task is None else task, outcome_label(outcome))
+        status_code = outcome.status_code
+        if status_code != _ACCEPTED:
+            self._jobs.add(UNKNOWN if task is None else task, _OUTCOMES.get(status_code, _REFUSED))
 
     def began(self, task: str) -> None:
         """A handler is at work."""

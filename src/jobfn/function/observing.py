@@ -4,7 +4,6 @@ Every line that is written meanwhile, by whoever writes it, carries the ids of t
 tracer provider a delivery costs some additions and nothing else.
 """
 
-import functools
 from collections.abc import Mapping
 from contextvars import Token
 from time import perf_counter
@@ -65,7 +64,7 @@ class Delivery:
         self._span = self._open() if observer.tracing.is_on else None
 
     def __enter__(self) -> Self:
-        self._token = logs.job_ids.set(functools.partial(_ids, self._scope, self._wanted))
+        self._token = logs.job_ids.set(self._ids)
         if self._span is not None:
             self._span.__enter__()
         return self
@@ -80,13 +79,17 @@ class Delivery:
     def ended(self, outcome: Outcome) -> None:
         """So it ended or, in the background, began."""
         self._observer.measures.ended(self._task, outcome)
-        _tell(self._span, outcome)
+        if self._span is not None:
+            _tell(self._span, outcome)
 
     def _open(self) -> OpenSpan:
         headers = JobHeaders.parse_leniently(self._scope["headers"])
         name = "receive" if self._task is None else f"receive {self._task}"
-        ids = _ids(self._scope, self._wanted)
-        return self._observer.tracing.open(name, kind="server", ids=ids, parent=headers.trace)
+        return self._observer.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
+
+    def _ids(self) -> Mapping[str, str | int]:
+        """The ids of the delivery that this request is, as far as it says any; read only when somebody needs them."""
+        return {"task": self._wanted} | log_ids(collect(self._scope["headers"]))
 
 
 class Handler:
@@ -118,14 +121,10 @@ class Handler:
 
     def ended(self, outcome: Outcome) -> None:
         """So it ended."""
-        _tell(self._span, outcome)
+        if self._span is not None:
+            _tell(self._span, outcome)
 
 
-def _tell(span: OpenSpan | None, outcome: Outcome) -> None:
-    if span is not None and outcome.status_code not in _WELL:
+def _tell(span: OpenSpan, outcome: Outcome) -> None:
+    if outcome.status_code not in _WELL:
         span.failed(outcome_label(outcome))
-
-
-def _ids(scope: Scope, task: str) -> Mapping[str, str | int]:
-    """The ids of the delivery that this request is, as far as it says any; read only when somebody needs them."""
-    return {"task": task} | log_ids(collect(scope["headers"]))

@@ -5,8 +5,7 @@ same (contract, section 2).
 """
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic_core
 
@@ -23,8 +22,7 @@ _NULL = b"null"
 _ACCEPTED = b'{"accepted": true}'
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A delivery's end.
 
     Attributes:
@@ -73,7 +71,7 @@ def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
         kept = KeptResult(keep_seconds, problem=TOO_LARGE)
     else:
         kept = KeptResult(keep_seconds, ended.body.decode())
-    return replace(ended, report=replace(SUCCESS, kept=kept))
+    return ended._replace(report=SUCCESS._replace(kept=kept))
 
 
 def accepted() -> Outcome:
@@ -84,7 +82,7 @@ def accepted() -> Outcome:
 def busy(jobs: int) -> Outcome:
     """As many jobs run in the background as may: 429. The worker comes back, and no attempt is lost."""
     message = f"{jobs} jobs run in the background already (JOBFN_BACKGROUND_JOBS): come back later"
-    return replace(_failure(BUSY_STATUS, message), retry_after_seconds=1)
+    return _failure(BUSY_STATUS, message)._replace(retry_after_seconds=1)
 
 
 def refused(error: RequestError, verdict: Verdict = AS_EVER) -> Outcome:

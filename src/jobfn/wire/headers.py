@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from jobfn.errors import MalformedRequest
@@ -47,8 +46,7 @@ _NAMES: Final = {
 _LOGGED: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
 
 
-@dataclass(frozen=True, slots=True)
-class JobHeaders:
+class JobHeaders(NamedTuple):
     """The job headers of one delivery, typed. Every one may be absent: a person calls with none.
 
     Attributes:

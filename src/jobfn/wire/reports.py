@@ -3,8 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import pydantic_core
 
@@ -19,8 +18,7 @@ TOO_LARGE: Final = (
 MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """What a failure says beside that it is one: in a report's body, and in a response's (contract, section 2).
 
     ``permanent`` and ``retryAfterSeconds`` are jobfn's own; the Node server ignores what it does not know.
@@ -59,8 +57,7 @@ class Failure:
         return fields
 
 
-@dataclass(frozen=True, slots=True)
-class KeptResult:
+class KeptResult(NamedTuple):
     """What a handler returned, on its way to where it is kept: three more fields of a report, jobfn's own.
 
     Attributes:
@@ -102,8 +99,7 @@ class KeptResult:
         return f'{said}, "result": {self.result}'.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One delivery's outcome as it is told to the callback server (contract, section 2).
 
     Attributes:

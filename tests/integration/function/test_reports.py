@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -286,7 +285,7 @@ def test_a_report_is_tried_for_as_long_as_the_lease_holds(
 ) -> None:
     """That is what the worker told of, 30 seconds where it told of none; the setting goes first."""
     reporter = Reporter(Scripted(200), report_seconds=said)
-    assert reporter.seconds_for(replace(HEADERS, lease_seconds=lease)) == seconds
+    assert reporter.seconds_for(HEADERS._replace(lease_seconds=lease)) == seconds
 
 
 async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: CallbackServer) -> None:
