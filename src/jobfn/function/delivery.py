@@ -237,6 +237,8 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
     raw = [_JSON, (b"content-length", b"%d" % len(body))]
     if headers.echo:
         raw += [(name.lower().encode("ascii"), value.encode()) for name, value in headers.echo]
+    if ended.report.kept is not None:
+        raw += ((name.lower().encode("ascii"), value.encode()) for name, value in ended.report.kept.headers().items())
     if ended.status_code >= 400:
         raw += [*extra, *_of_failure(ended)]
     # the report is out: whether anybody reads this is nobody's loss

@@ -105,7 +105,7 @@ class Reporter:
         Raises:
             TransportError: No answer came.
         """
-        if headers.heartbeat_url is None or not headers.reportable:
+        if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None
         try:
             target = self._target(headers.heartbeat_url)

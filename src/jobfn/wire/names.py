@@ -20,6 +20,10 @@ BATCH_SEGMENT: Final = "callbacks"
 #: jobfn's own: what a function with ``JOBFN_INVOKE_SECRET`` wants to hear from its worker. Never sent on.
 INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
 
+#: jobfn's own, on a response: its body is to be kept as the job's result, for so many seconds; or why it cannot be.
+KEEP_RESULT_SECONDS: Final = "X-Keep-Result-Seconds"
+RESULT_PROBLEM: Final = "X-Result-Problem"
+
 #: Echoed on every response and report, in this order (contract, section 2).
 ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import pydantic_core
 
-from jobfn.wire.names import JOB_ERROR
+from jobfn.wire.names import JOB_ERROR, KEEP_RESULT_SECONDS, RESULT_PROBLEM
 
 #: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
 MAX_RESULT_BYTES: Final = 64 * 1024
@@ -58,7 +58,9 @@ class Failure(NamedTuple):
 
 
 class KeptResult(NamedTuple):
-    """What a handler returned, on its way to where it is kept: three more fields of a report, jobfn's own.
+    """What a handler returned, on its way to where it is kept.
+
+    A report has three more fields for it, a response two more headers, as its body is the result: all jobfn's own.
 
     Attributes:
         keep_seconds: For how long it is to be kept.
@@ -82,14 +84,38 @@ class KeptResult(NamedTuple):
         seconds = _seconds_to_wait(content.get("keepResultSeconds")) if isinstance(content, dict) else None
         if not seconds:
             return None
+        return cls._bounded(seconds, content.get("result"), content.get("resultProblem"))
+
+    @classmethod
+    def answered(cls, headers: Mapping[str, str], body: bytes) -> "KeptResult | None":
+        """What a response says of it: its headers for how long, its body what. None: nothing is to be kept."""
+        said = headers.get(KEEP_RESULT_SECONDS)
+        seconds = _seconds_to_wait(_number(said)) if said is not None else None
+        if not seconds:
+            return None
+        problem = headers.get(RESULT_PROBLEM)
+        if problem is not None:
+            return cls._bounded(seconds, None, problem)
+        try:
+            return cls._bounded(seconds, pydantic_core.from_json(body, allow_inf_nan=False), None)
+        except ValueError:
+            return cls._bounded(seconds, None, "the function answered with what is no JSON")
+
+    @classmethod
+    def _bounded(cls, seconds: float, result: object, problem: object) -> "KeptResult":
+        """As much of it as is kept, for as long as anything is, whoever sent it."""
         seconds = min(seconds, MAX_KEEP_SECONDS)
-        problem = content.get("resultProblem")
         if isinstance(problem, str):
             return cls(seconds, problem=problem.replace("\0", "")[:1000])
-        text = json.dumps(content.get("result"), ensure_ascii=True)
+        text = json.dumps(result, ensure_ascii=True)
         if len(text) > MAX_RESULT_BYTES:
             return cls(seconds, problem=TOO_LARGE)
         return cls(seconds, result=text)
+
+    def headers(self) -> dict[str, str]:
+        """What a response says beside its body, which is the result."""
+        headers = {KEEP_RESULT_SECONDS: f"{self.keep_seconds:g}"}
+        return headers if self.problem is None else headers | {RESULT_PROBLEM: self.problem}
 
     def fields(self) -> bytes:
         """The fields as they stand in a report's body, after others."""
@@ -142,6 +168,13 @@ class Report(NamedTuple):
 def failed(status_code: int, headers: Mapping[str, str]) -> bool:
     """Whether a function's HTTP response says that the job failed: ``X-Job-Error``, or 400 and more."""
     return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _seconds_to_wait(said: object) -> float | None:

@@ -221,7 +221,7 @@ def read_answer(answer: Answer, url: str) -> Delivery:
         )
     if answer.status == ACCEPTED_STATUS:
         return Accepted()
-    return Succeeded()
+    return Succeeded(KeptResult.answered(answer.headers, answer.body))
 
 
 def _seconds(retry_after: str | None) -> float | None:
