@@ -40,6 +40,8 @@ async def test_every_verb_has_help_with_an_example(verb: str, command: Command) 
         ("enqueue", "Missing argument"),
         ("enqueue t", "no database"),
         ("enqueue t {", "the payload is no JSON"),
+        ("enqueue t NaN", "the payload holds NaN, which JSON has no number for: send null or a text instead"),
+        ("enqueue t [1,-Infinity]", "the payload holds -Infinity"),
         ("enqueue t {} --run-at soon", "--run-at 'soon' is no ISO 8601 time"),
         ("enqueue t {} --database-id 7", "Invalid value for '--database-id'"),
         ("enqueue t {} --max-attempts 0", "Invalid value for '--max-attempts'"),
@@ -59,6 +61,20 @@ async def test_wrong_use_is_one_clear_line(line: str, message: str, command: Com
     assert ended.output.startswith("jobfn: ")
     assert ended.output.count("\n") == 0
     assert ended.code == 2
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        pytest.param("[" * 100_000, "jobfn: the payload is nested too deeply: nothing could read it", id="deep"),
+        pytest.param(b'"\xff"'.decode("utf-8", "surrogateescape"), "jobfn: the payload is not in UTF-8", id="latin-1"),
+    ],
+)
+async def test_a_payload_that_nothing_could_read_is_refused(payload: str, message: str, command: Command) -> None:
+    """As every other wrong payload: one line, exit code 2."""
+    ended = await command("jobfn", "enqueue", "t", payload)
+    assert ended.output.startswith(message)
+    assert (ended.output.count("\n"), ended.code) == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -78,13 +78,22 @@ def enqueue_command(
 
 
 def _payload(text: str) -> str:
-    if text == "-":
-        text = sys.stdin.read()
     try:
-        json.loads(text)
+        if text == "-":
+            text = sys.stdin.read()
+        text.encode()  # what is no UTF-8 came through in disguise
+        json.loads(text, parse_constant=_refuse_constant, parse_int=str)  # PostgreSQL takes numbers of any length
+    except RecursionError:
+        raise ConfigurationError("the payload is nested too deeply: nothing could read it") from None
+    except UnicodeError:
+        raise ConfigurationError("the payload is not in UTF-8, which JSON is written in: convert it first") from None
     except ValueError as error:
         raise ConfigurationError(f"the payload is no JSON ({error}): quote it for the shell, '{{\"id\": 1}}'") from None
     return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ConfigurationError(f"the payload holds {name}, which JSON has no number for: send null or a text instead")
 
 
 def _time(text: str | None) -> datetime | None:
