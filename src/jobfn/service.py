@@ -96,19 +96,29 @@ async def run_service(
         connections = await stack.enter_async_context(
             pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
+        measures = WorkerMeasures(slots=settings.concurrency if Part.WORKER in parts else 0)
+        store = await open_store(connections, settings.schema_name, on_ending=Endings(measures))
         roles: list[Role] = []
         worker: Worker | None = None
         if parts & {Part.WORKER, Part.CALLBACKS}:
             worker = await _worker_and_callbacks(
-                settings, connections, stack, parts, listener=listener, open_deliverer=deliverer, tracing=tracing
+                settings,
+                connections,
+                stack,
+                parts,
+                store=store,
+                measures=measures,
+                listener=listener,
+                open_deliverer=deliverer,
+                tracing=tracing,
             )
         elif settings.metrics_port is not None:
-            await stack.enter_async_context(metrics_server(settings, WorkerMeasures()))
+            await stack.enter_async_context(metrics_server(settings, measures))
         if worker is not None:
             roles.append(worker.run)
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
-        roles += await _housekeeping(settings, connections, parts, worker)
+        roles += await _housekeeping(settings, connections, parts, store, worker)
         if dashboard is not None:
             await _dashboard(settings, dashboard, stack)
         if started is not None:
@@ -151,13 +161,13 @@ async def _worker_and_callbacks(
     stack: contextlib.AsyncExitStack,
     parts: Collection[Part],
     *,
+    store: JobStore,
+    measures: WorkerMeasures,
     listener: socket.socket | None,
     open_deliverer: OpenDeliverer | None,
     tracing: Tracing,
 ) -> Worker | None:
     """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
-    measures = WorkerMeasures(slots=settings.concurrency if Part.WORKER in parts else 0)
-    store = await open_store(connections, settings.schema_name, on_ending=Endings(measures))
     settler = Settler(store, committed=measures.committed)
     tokens = tokens_of(settings)
     worker: Worker | None = None
@@ -202,10 +212,14 @@ async def _worker_and_callbacks(
 
 
 async def _housekeeping(
-    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", parts: Collection[Part], worker: Worker | None
+    settings: ServiceSettings,
+    connections: "asyncpg.Pool[Any]",
+    parts: Collection[Part],
+    store: JobStore,
+    worker: Worker | None,
 ) -> list[Role]:
     """What runs beside jobs, on jobfn's own schema."""
-    if not isinstance(await open_store(connections, settings.schema_name), BatchStore):
+    if not isinstance(store, BatchStore):
         logs.get_logger("jobfn.service").info(
             "the schema is the platform's own: no history of attempts, no list of workers", schema=settings.schema_name
         )
