@@ -9,10 +9,8 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from jobfn.database.model import Beat, Job, JobStore
-from jobfn.errors import LoadError
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
-from jobfn.function.loading import load_app
 from jobfn.worker.dispatch import Delivery, Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings, Settles
 
@@ -55,18 +53,6 @@ class LocalTasks:
         if report.status == "success":
             return _SUCCEEDED if report.kept is None else Succeeded(report.kept)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)
-
-
-def function_app_of(target: str) -> FunctionApp:
-    """The function app of ``FILE_OR_MODULE[:app]``.
-
-    Raises:
-        LoadError: It cannot be loaded, or is another ASGI app.
-    """
-    app = load_app(target)
-    if not isinstance(app, FunctionApp):
-        raise LoadError(f"{target} is an ASGI app around its tasks: name the create_app(...) itself, or the module")
-    return app
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from jobfn import logs, tracing_setup
 from jobfn.cli.targets import in_loop
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import address_from, names_a_database
-from jobfn.function.loading import load_app
+from jobfn.function.loading import load_app, load_function_app
 from jobfn.function.serve import port_from, serve
 from jobfn.hosting import stop_signals
 from jobfn.worker.settings import Part, ServiceSettings
@@ -73,9 +73,9 @@ def service_command(
     shown = DashboardSettings.from_environ(os.environ) if dashboard else None
     deliverer: OpenDeliverer | None = None
     if local is not None:
-        from jobfn.local import for_local, function_app_of, local_tasks  # noqa: PLC0415
+        from jobfn.local import for_local, local_tasks  # noqa: PLC0415
 
-        app = function_app_of(local)
+        app = load_function_app(local)
         settings = for_local(settings, app)
         deliverer = functools.partial(local_tasks, app)
         only = only or [Part.WORKER, Part.SCHEDULER]

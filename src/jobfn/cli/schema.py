@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from jobfn.errors import ConfigurationError, LoadError
-from jobfn.function.app import FunctionApp
+from jobfn.errors import ConfigurationError
 from jobfn.function.describe import json_schema, openapi
-from jobfn.function.loading import load_app
+from jobfn.function.loading import load_function_app
 
 EXAMPLE = "example: jobfn schema functions.py --format openapi --output openapi.json"
 
@@ -39,9 +38,7 @@ def schema_command(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there instead of printing it.")] = None,
 ) -> None:
     """Print what the tasks take as JSON Schema, or as an OpenAPI 3.1 document: for generators of types."""
-    app = load_app(target)
-    if not isinstance(app, FunctionApp):
-        raise LoadError(f"{target} is no app of jobfn's, and its tasks are not known: name the file that holds them")
+    app = load_function_app(target)
     tasks = app.tasks.values()
     document = json_schema(tasks) if form is Format.JSON_SCHEMA else openapi(tasks, title=title, version=version)
     text = json.dumps(document, indent=2, ensure_ascii=False)

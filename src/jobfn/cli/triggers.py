@@ -11,8 +11,8 @@ import typer
 from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
 from jobfn.cli.trigger_plans import as_json, print_plan
 from jobfn.database.connection import connect
-from jobfn.errors import ConfigurationError, LoadError
-from jobfn.function.loading import load_app
+from jobfn.errors import ConfigurationError
+from jobfn.function.loading import load_function_app
 from jobfn.triggers.blueprint import Blueprint, load_blueprints
 from jobfn.triggers.check import Mismatch
 from jobfn.triggers.plan import (
@@ -128,10 +128,7 @@ def check_command(
     What is sent follows from the columns and their types as the database has them. Changes nothing. Exits with 0 when
     all fit, with 1 when one does not.
     """
-    tasks = getattr(load_app(target), "tasks", None)
-    if not isinstance(tasks, dict):
-        raise LoadError(f"{target} is no app of jobfn's: name the file that holds the tasks")
-    schemas = {identifier: task.payload_schema() for identifier, task in tasks.items()}
+    schemas = {identifier: task.payload_schema() for identifier, task in load_function_app(target).tasks.items()}
     blueprint = _load(blueprints)
     mismatches, notices = _ask(
         database_url,

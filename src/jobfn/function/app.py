@@ -20,6 +20,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import METRICS, Deliveries, path_of
+from jobfn.function.describe import public_facts
 from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
 from jobfn.function.measures import FunctionMeasures
 from jobfn.function.observing import Observer
@@ -212,12 +213,7 @@ class FunctionApp(Starlette):
         self._reporter.through(transport)
 
     async def _index(self, _request: Request) -> Response:
-        tasks = [
-            {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
-            | ({"schedule": task.schedule_info} if task.schedule_info is not None else {})
-            for task in self.tasks.values()
-        ]
-        return JSONResponse({"tasks": tasks})
+        return JSONResponse({"tasks": [public_facts(task) for task in self.tasks.values()]})
 
     async def _metrics(self, _request: Request) -> Response:
         return scrape(self._measures.families())

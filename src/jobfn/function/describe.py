@@ -1,6 +1,7 @@
-"""What tasks take and give, for callers in other languages: JSON Schema, or an OpenAPI 3.1 document. Pure.
+"""What tasks are, take and give, as plain data. Pure.
 
-``jobfn schema functions.py`` prints it; generators of TypeScript types read either form.
+Single tasks for a function's own page and for ``listing.py``; all of them, for callers in other languages, as JSON
+Schema or an OpenAPI 3.1 document: ``jobfn schema functions.py`` prints it, generators of TypeScript types read it.
 """
 
 import typing
@@ -15,6 +16,23 @@ from jobfn.wire import task_url
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ANYTHING: dict[str, Any] = {}
+
+
+def public_facts(task: AnyTask) -> dict[str, Any]:
+    """What a function's page tells everybody of a task."""
+    told = {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
+    return told if task.schedule_info is None else told | {"schedule": task.schedule_info}
+
+
+def facts(task: AnyTask) -> dict[str, Any]:
+    """That, and what its own project wants to know: where the task stands, and what limits it."""
+    return {
+        **public_facts(task),
+        "location": task.location,
+        "timeout_seconds": task.timeout,
+        "background": task.background,
+        "schedule": task.schedule_info,
+    }
 
 
 def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:

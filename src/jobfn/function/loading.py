@@ -12,7 +12,7 @@ from typing import cast
 from starlette.types import ASGIApp
 
 from jobfn.errors import JobfnError, LoadError
-from jobfn.function.app import create_app, tasks_of
+from jobfn.function.app import FunctionApp, create_app, tasks_of
 from jobfn.function.task import Task
 
 
@@ -40,6 +40,25 @@ def load_app(target: str) -> ASGIApp:
         known = ", ".join(key for key, value in vars(module).items() if isinstance(value, Task) or _is_app(value))
         raise LoadError(f"{name} has no app {attribute!r}; apps and tasks in it: {known or 'none'}")
     return cast("ASGIApp", found)
+
+
+def load_function_app(target: str) -> FunctionApp:
+    """The function app of ``FILE_OR_MODULE[:attribute]``, for who asks it for its tasks.
+
+    Args:
+        target: As for ``load_app``.
+
+    Raises:
+        LoadError: As ``load_app``; or it is an ASGI app that ``create_app`` has not made.
+        TaskDefinitionError: A task in it cannot work.
+    """
+    app = load_app(target)
+    if not isinstance(app, FunctionApp):
+        raise LoadError(
+            f"{target} is an app that create_app did not make, and does not tell its tasks: "
+            "name what create_app(...) returned, or the file or module that holds the tasks"
+        )
+    return app
 
 
 def load_module(name: str) -> ModuleType:

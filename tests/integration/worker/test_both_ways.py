@@ -1,7 +1,7 @@
 """What a function says of a job means the same, whether its report says it or its response (``JOBS_SETTLE``)."""
 
 import asyncio
-import datetime
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import pytest
 from jobfn import Backoff, JobContext, PermanentError, ResultUnknown, RetryLater, Task, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.wire import MAX_RESULT_BYTES, KeptResult
-from support import Jobs, Serve, StartService, eventually
+from support import Jobs, Serve, StartService
 
 HOUR = 3600.0
 
@@ -21,7 +21,7 @@ async def add_up(payload: list[int]) -> dict[str, Any]:
     return {"sum": sum(payload), "ü": None}
 
 
-@task("nothing", keep_result=datetime.timedelta(minutes=1))
+@task("nothing", keep_result=timedelta(minutes=1))
 async def nothing(payload: None) -> None:
     """Returns None, which is a result too."""
 
