@@ -12,12 +12,14 @@ from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from pydantic import AliasChoices
 
 import jobfn
 from jobfn import errors
 from jobfn.cli.app import command_line
+from jobfn.function import database, graphql
 from jobfn.settings import EnvironmentSettings
 
 _OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
@@ -48,6 +50,20 @@ def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> 
     return _OUTSIDE.sub(lead, markdown)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Look whether the page that an error names is there, with the place in it that is named.
+
+    Raises:
+        PluginError: It is not.
+    """
+    for _, error in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(error, errors.JobfnError):
+            page, _, anchor = error.docs_url().removeprefix(errors.DOCS).partition("#")
+            file = Path(config.site_dir, page, "index.html")
+            if not file.is_file() or (anchor and f'id="{anchor}"' not in file.read_text("utf-8")):
+                raise PluginError(f"{error.__name__} names {error.docs_url()}, which the site does not have")
+
+
 def settings_page() -> str:
     """Every environment variable that a settings model reads."""
     parts = [
@@ -56,14 +72,15 @@ def settings_page() -> str:
         "All from the environment. An empty variable counts as unset.",
         "",
         (
-            "Beside these: `PORT` (8080), where a function listens; `LOG_LEVEL` (`info`); the variables of `ctx.db` "
-            "and `ctx.graphql`, which stand in [tenants](../how-to/tenants.md)."
+            "Beside these: `PORT` (8080), where a function listens; `LOG_LEVEL` (`info`); `OTEL_*`, for "
+            "[traces](../observability.md)."
         ),
         "",
     ]
     for title, name in (
         ("The function side", "jobfn.function.settings"),
         ("The platform side", "jobfn.worker.settings"),
+        ("The dashboard", "jobfn.dashboard.settings"),
     ):
         for model in _classes(name, EnvironmentSettings):
             said = dict(
@@ -71,19 +88,37 @@ def settings_page() -> str:
             )
             parts += [f"## {title}", "", "| variable | default | |", "|---|---|---|"]
             for field, info in model.model_fields.items():
-                alias = info.validation_alias or field
+                alias = info.validation_alias
+                if alias is None:
+                    continue  # given in code, never by the environment
                 names = alias.choices if isinstance(alias, AliasChoices) else [alias]
                 default = "" if info.default_factory is not None or info.is_required() else info.default
                 words = _cell(_meaning(said.get(field, "")))
                 variables = " or ".join(f"`{each}`" for each in names)
                 parts.append(f"| {variables} | {_default(default)} | {words} |")
             parts.append("")
+    parts += [
+        "## Connections of handlers",
+        "",
+        "What `ctx.graphql`, `ctx.meta` and `ctx.db` read: [tenants](../how-to/tenants.md) shows them at work.",
+        "",
+        *("| variable | |", "|---|---|"),
+        *(f"| `{name}` | {_cell(said)} |" for name, said in (graphql.VARIABLES | database.VARIABLES).items()),
+    ]
     return "\n".join(parts)
 
 
 def commands_page() -> str:
     """Every command of the command line, with its arguments and options."""
-    parts = ["# Commands", "", "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 130 interrupted.", ""]
+    parts = [
+        "# Commands",
+        "",
+        (
+            "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 3 `doctor` found something; 4 some jobs "
+            "were left as they are; 5 the job that was followed failed for good; 124 it had not ended in time; 130 interrupted."
+        ),
+        "",
+    ]
     group = typer.main.get_command(command_line())
     for path, command in _commands(group, ["jobfn"]):
         parts += [f"## `{' '.join(path)}`", "", inspect.cleandoc(command.help or ""), ""]

@@ -8,7 +8,7 @@ level security says what the handler may see. The driver (extra ``db``) is impor
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 POOL_SIZE = 10
 _CONNECT_SECONDS = 10.0
+
+#: What is read from the environment, and what for. The reference of settings shows it.
+VARIABLES: Final[Mapping[str, str]] = {
+    "DATABASE_URL": "The database of ``ctx.db``. Default: the one that ``PGHOST``, ``PGDATABASE`` and their like name.",
+    "JOBFN_DB_ROLE": "The role that ``ctx.db`` takes on for a handler's time. Default: none, the login role stays.",
+}
+
 #: The role last: from then on, it is its rights that count.
 _BECOME = """
     select set_config('jwt.claims.database_id', $1, false), set_config('jwt.claims.user_id', $2, false),

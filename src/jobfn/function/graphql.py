@@ -1,12 +1,11 @@
 """``ctx.graphql`` and ``ctx.meta``: the platform's GraphQL endpoints, with the headers that its own functions send.
 
-The variables are those of the platform's functions: ``GRAPHQL_URL``, ``META_GRAPHQL_URL``, ``GRAPHQL_AUTH_TOKEN``,
-``GRAPHQL_API_NAME``, ``GRAPHQL_SCHEMATA``, ``GRAPHQL_HOST_HEADER``, ``META_GRAPHQL_HOST_HEADER``. The work is done by
-the ``gql`` library on httpx (extra ``graphql``), which is imported by whoever asks.
+The variables (``VARIABLES``) are those of the platform's functions. The work is done by the ``gql`` library on httpx
+(extra ``graphql``), which is imported by whoever asks.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from jobfn.errors import ConfigurationError, GraphQLError
@@ -16,6 +15,17 @@ API_NAME = "X-Api-Name"
 SCHEMATA = "X-Schemata"
 META_SCHEMA = "X-Meta-Schema"
 TIMEOUT_SECONDS = 30.0
+
+#: What is read from the environment, and what for. The reference of settings shows it.
+VARIABLES: Final[Mapping[str, str]] = {
+    "GRAPHQL_URL": "Where ``ctx.graphql`` goes.",
+    "META_GRAPHQL_URL": "Where ``ctx.meta`` goes. Default: to ``GRAPHQL_URL``.",
+    "GRAPHQL_AUTH_TOKEN": "Sent to both as ``Authorization: Bearer ...``. Default: none.",
+    "GRAPHQL_API_NAME": "``X-Api-Name`` of ``ctx.graphql``. Default: none is sent.",
+    "GRAPHQL_SCHEMATA": "``X-Schemata`` of ``ctx.graphql``. Default: none is sent.",
+    "GRAPHQL_HOST_HEADER": "``Host`` of ``ctx.graphql``. Default: that of the URL.",
+    "META_GRAPHQL_HOST_HEADER": "``Host`` of ``ctx.meta``. Default: that of the URL.",
+}
 
 
 class GraphQL:

@@ -18,7 +18,7 @@ class FunctionSettings(EnvironmentSettings):
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets, one of which a worker must send. Default:
             none, anybody may call.
         report_seconds: ``JOBFN_REPORT_SECONDS``: how long a report is tried before it is given up. Default: as long as
-            the lease that the worker told of (``X-Job-Lease-Seconds``); 30 where it told of none.
+            the lease that the worker told of (``X-Lease-Seconds``); 30 where it told of none.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to
             be heard; the report is tried on after it.
         metrics: ``JOBFN_METRICS``, default true: answer ``GET /metrics``.

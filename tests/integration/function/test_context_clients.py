@@ -1,6 +1,8 @@
 """``ctx.graphql``, ``ctx.meta`` and ``ctx.db``, against a real endpoint and a real database."""
 
+import inspect
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +19,7 @@ from starlette.routing import Route
 from function_support import ACTOR, SECRET, TENANT
 from jobfn import ConfigurationError, GraphQLError, JobContext, create_app, task
 from jobfn.errors import DatabaseError, DatabaseUnreachable
+from jobfn.function import database, graphql
 from jobfn.testing import function_under_test
 from support import Serve
 
@@ -102,6 +105,32 @@ async def test_what_is_not_set_is_not_sent(endpoint: Endpoint, url: str) -> None
     names = {"authorization", "x-database-id", "x-api-name", "x-schemata"}
     assert all(not names & headers.keys() for headers in endpoint.headers)
     assert [headers.get("x-meta-schema") for headers in endpoint.headers] == [None, None, "true"]
+
+
+@pytest.mark.parametrize(("is_set", "asked"), [(False, [2, 0]), (True, [1, 1])])
+async def test_meta_goes_where_it_is_told_or_where_the_other_goes(
+    is_set: bool,  # noqa: FBT001
+    asked: list[int],
+    serve: Serve,
+) -> None:
+    """META_GRAPHQL_URL where it is set; empty counts as unset, and GRAPHQL_URL is asked instead."""
+    own, other = Endpoint(), Endpoint()
+    meta_url = f"{await serve(other.app)}/graphql"
+    ctx = context(GRAPHQL_URL=f"{await serve(own.app)}/graphql", META_GRAPHQL_URL=meta_url if is_set else "")
+    await ctx.graphql.execute('{ hello(name: "") }')
+    await ctx.meta.execute('{ hello(name: "") }')
+    await ctx.aclose()
+    assert [len(endpoint.headers) for endpoint in (own, other)] == asked
+    assert (other if is_set else own).headers[-1]["x-meta-schema"] == "true"
+
+
+def test_every_variable_stands_in_the_reference() -> None:
+    """What the two modules read is what they say that they read, and the reference is made of that."""
+    for module in (graphql, database):
+        read = set(re.findall(r'(?:env\.get\(|_url\(env, )"(\w+)"', inspect.getsource(module)))
+        assert read
+        assert read <= module.VARIABLES.keys()
+    assert "GRAPHQL_URL" in graphql.VARIABLES["META_GRAPHQL_URL"]
 
 
 def test_without_an_endpoint_it_says_what_to_set() -> None:
