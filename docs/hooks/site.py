@@ -114,8 +114,9 @@ def commands_page() -> str:
         "# Commands",
         "",
         (
-            "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 3 `doctor` found something; 4 some jobs "
-            "were left as they are; 5 the job that was followed failed for good; 124 it had not ended in time; 130 interrupted."
+            "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 3 `doctor` found something; 4 some jobs were "
+            "left as they are; 5 the job that was followed failed for good; 124 it had not ended in time; "
+            "130 interrupted."
         ),
         "",
     ]
