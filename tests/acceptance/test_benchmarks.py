@@ -49,6 +49,16 @@ async def test_the_whole_path_is_measured_and_written_down(benchmark: Command, t
     assert text.endswith("after\n")
 
 
+async def test_what_a_test_s_database_costs_is_measured(benchmark: Command) -> None:
+    """Each step by itself, and the fixture as tests have it. How long they take is no test's business."""
+    ran = await benchmark("benchmarks.kit", "--clones", "2")
+    assert ran.code == 0, ran.output
+    for step in ("create", "connect and query", "drop", "jobs_db, and a query on it", "a database for a test: "):
+        assert step in ran.output
+    wrong = await benchmark("benchmarks.kit", "--clones", "0")
+    assert (wrong.code, wrong.output) == (2, "benchmark: --clones 0: give 1 or more")
+
+
 async def test_a_report_without_a_run_says_what_to_do(benchmark: Command, tmp_path: Path) -> None:
     """There is nothing to tell before the first run."""
     ended = await benchmark("benchmarks.report", "--results", str(tmp_path))

@@ -105,12 +105,17 @@ class JobsDatabase:
 
 
 class JobsServer:
-    """The server of a test run, and its template."""
+    """The server of a test run, and its template.
+
+    Attributes:
+        admin_dsn: The address of a database of its own, for making and dropping others.
+        template: The database that those of tests are copies of.
+    """
 
     def __init__(self, admin_dsn: str, loop: LoopThread) -> None:
-        self._admin_dsn = admin_dsn
+        self.admin_dsn = admin_dsn
         self._loop = loop
-        self._template = ""
+        self.template = ""
         self._admin: Any = None
         self._spare: Future[str] | None = None
 
@@ -145,21 +150,21 @@ class JobsServer:
     @contextlib.contextmanager
     def database(self) -> Iterator[JobsDatabase]:
         """A database of its own, gone after the block."""
-        name = (self._spare or self._loop.start(self._create(self._template))).result()
-        self._spare = self._loop.start(self._create(self._template))  # while this test runs, for the next one
+        name = (self._spare or self._loop.start(self._create(self.template))).result()
+        self._spare = self._loop.start(self._create(self.template))  # while this test runs, for the next one
         try:
-            yield JobsDatabase(self._dsn(name), self._loop)
+            yield JobsDatabase(self.dsn(name), self._loop)
         finally:
             # not waited for: the next test need not
             self._loop.start(self._drop(name))
 
     async def _prepare(self, setup: str | None, *, is_ours: bool) -> None:
-        self._admin = await asyncpg.create_pool(self._admin_dsn, min_size=1, max_size=2)
+        self._admin = await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
         if is_ours:
             for statement in _UNSAFE_AND_FAST:
                 await self._admin.execute(statement)
-        self._template = await self._create(None)
-        connection = await asyncpg.connect(self._dsn(self._template))
+        self.template = await self._create(None)
+        connection = await asyncpg.connect(self.dsn(self.template))
         try:
             await migrate(connection, SCHEMA)
             if setup is not None:
@@ -180,10 +185,11 @@ class JobsServer:
     async def _clear(self) -> None:
         if self._spare is not None:
             await self._drop(await asyncio.wrap_future(self._spare))
-        await self._drop(self._template)
+        await self._drop(self.template)
         await self._admin.close()
 
-    def _dsn(self, database: str) -> str:
-        parts = urlsplit(self._admin_dsn)
+    def dsn(self, database: str) -> str:
+        """The address of one of its databases."""
+        parts = urlsplit(self.admin_dsn)
         # put together here, since urlunsplit drops the empty host of postgresql:///name?host=/socket
         return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
