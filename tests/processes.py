@@ -75,14 +75,14 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
-    """Start a command in ``tmp_path``; what still runs at the end of the test is ended."""
+    """Start a command in ``tmp_path``, or in its ``PWD``; what still runs at the end of the test is ended."""
     started: list[Running] = []
 
     async def start(*command: str, **env: str) -> Running:
         process = await asyncio.create_subprocess_exec(
             *(JOBFN if part == "jobfn" else sys.executable if part == "python" else part for part in command),
             env=environment(env),
-            cwd=tmp_path,
+            cwd=env.get("PWD", tmp_path),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,

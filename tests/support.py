@@ -281,7 +281,10 @@ class RunningCommand(Protocol):
 
 
 class Spawn(Protocol):
-    """The fixture ``spawn``: starts a command (``jobfn`` and ``python`` are this environment's)."""
+    """The fixture ``spawn``: starts a command, in ``tmp_path`` or its ``PWD``.
+
+    ``jobfn`` and ``python`` are this environment's.
+    """
 
     def __call__(self, *command: str, **env: str) -> Awaitable[RunningCommand]: ...
 
