@@ -10,21 +10,28 @@ from datetime import datetime
 from typing import Any, Optional, TypeAlias, TypeVar, Union, overload
 from uuid import UUID
 
-import pydantic_core
-
+from jobfn.client.checks import (
+    MAX_INT,
+    check_int,
+    check_key_function,
+    check_tenant,
+    check_text,
+    checked_key,
+    checked_queue,
+    checked_time,
+    columns,
+    each_of,
+    json_of,
+)
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
 from jobfn.client.drivers import driver_of
 from jobfn.client.statements import Statement, Value, schema_or_default
 from jobfn.client.waiting import EnqueuedJob, SyncEnqueuedJob
-from jobfn.errors import EnqueueError
 from jobfn.tracing import current
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
-#: What the jobs table holds (contract, section 3).
+#: As ``add_job`` has it (contract, section 3).
 DEFAULT_MAX_ATTEMPTS = 25
-MAX_KEY_CHARACTERS = 512
-MAX_QUEUE_CHARACTERS = 126
-_MAX_INT = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -53,14 +60,10 @@ class Common:
     keep_result: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_text("task", self.task, MAX_TASK_IDENTIFIER_CHARACTERS)
-        _check_int("priority", self.priority, -_MAX_INT - 1)
-        _check_int("max_attempts", self.max_attempts, 1)
-        if isinstance(self.database_id, str):
-            try:
-                UUID(self.database_id)
-            except ValueError:
-                raise EnqueueError("database_id is no UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
+        check_text("task", self.task, MAX_TASK_IDENTIFIER_CHARACTERS)
+        check_int("priority", self.priority, -MAX_INT - 1)
+        check_int("max_attempts", self.max_attempts, 1)
+        check_tenant(self.database_id)
 
     def statement(self, name: str, *values: Value) -> Statement:
         """A statement on this schema, whose jobs are a part of the current span's trace, where there is one."""
@@ -222,9 +225,9 @@ def add_one(
     values: list[Value] = [
         common.task,
         payload,
-        _checked_key(key),
-        _checked_queue(queue),
-        _checked_time(run_at),
+        checked_key(key),
+        checked_queue(queue),
+        checked_time(run_at),
         str(common.max_attempts),
         str(common.priority),
     ]
@@ -248,7 +251,8 @@ def add_many(
     queue: Each[str],
 ) -> Any:
     """Add many jobs. As ``enqueue_many``; ``json_of_each`` checks a payload and makes it JSON text."""
-    given = list(payloads)
+    check_key_function(key)
+    given = each_of(payloads)
     texts = []
     for place, payload in enumerate(given):
         try:
@@ -260,31 +264,14 @@ def add_many(
         "add_jobs",
         common.task,
         texts,
-        _column(given, key, _checked_key),
-        _column(given, queue, _checked_queue),
-        _column(given, run_at, _checked_time),
+        columns(given, key, checked_key),
+        columns(given, queue, checked_queue),
+        columns(given, run_at, checked_time),
         str(common.max_attempts),
         str(common.priority),
         common.tenant,
     )
     return driver_of(connection).value(connection, statement)
-
-
-def json_of(payload: Any) -> str:
-    """A payload as JSON text; None is ``{}``, as no payload at all.
-
-    Raises:
-        EnqueueError: It holds what JSON cannot.
-    """
-    if payload is None:
-        return "{}"
-    try:
-        return pydantic_core.to_json(payload, by_alias=True).decode()
-    except Exception as error:
-        raise EnqueueError(
-            f"the payload, a {type(payload).__name__}, cannot be written as JSON: {type(error).__name__}. "
-            "Give a pydantic model, a dataclass, or what JSON can hold"
-        ) from error
 
 
 def _handle(connection: Any, common: Common, found: Any) -> SyncEnqueuedJob[Any]:
@@ -293,39 +280,3 @@ def _handle(connection: Any, common: Common, found: Any) -> SyncEnqueuedJob[Any]
 
 async def _handle_async(connection: Any, common: Common, found: Coroutine[Any, Any, Any]) -> EnqueuedJob[Any]:
     return EnqueuedJob.of(int(await found), connection, schema_or_default(common.schema), common.keep_result)
-
-
-def _column(given: list[Any], option: Any, check: Callable[[Any], str | None]) -> list[str | None] | None:
-    """One checked value for each payload; None where the option says nothing."""
-    if option is None:
-        return None
-    if callable(option):
-        return [check(option(payload)) for payload in given]
-    return [check(option)] * len(given)
-
-
-def _checked_key(key: object) -> str | None:
-    return None if key is None else _check_text("key", key, MAX_KEY_CHARACTERS)
-
-
-def _checked_queue(queue: object) -> str | None:
-    return None if queue is None else _check_text("queue", queue, MAX_QUEUE_CHARACTERS)
-
-
-def _checked_time(run_at: object) -> str | None:
-    if run_at is None:
-        return None
-    if not isinstance(run_at, datetime) or run_at.tzinfo is None:
-        raise EnqueueError(f"run_at={run_at!r}: give a datetime with a time zone, such as datetime.now(UTC)")
-    return run_at.isoformat()
-
-
-def _check_text(name: str, value: object, characters: int) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= characters or "\0" in value:
-        raise EnqueueError(f"{name}={value!r}: give a text of 1 to {characters} characters")
-    return value
-
-
-def _check_int(name: str, value: object, lowest: int) -> None:
-    if type(value) is not int or not lowest <= value <= _MAX_INT:
-        raise EnqueueError(f"{name}={value!r}: give a whole number from {lowest} to {_MAX_INT}")

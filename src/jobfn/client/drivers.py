@@ -4,6 +4,8 @@ A connection is known by the module that its class comes from, so no driver is i
 lines: rewrite, run, take the first value. Nothing here commits, rolls back or opens a transaction.
 """
 
+import contextlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +32,10 @@ _FORBIDDEN = {
 }
 
 
+def _postgresql(_connection: object) -> str:
+    return "postgresql"
+
+
 @dataclass(frozen=True, slots=True)
 class Driver:
     """How one kind of connection is asked.
@@ -41,6 +47,7 @@ class Driver:
         in_transaction: Whether the connection is inside a transaction now, as far as it says.
         end: Ends a transaction that a statement has begun by itself; None where none does.
         listens: Whether it can hear notifications.
+        dialect: Which database a connection speaks to, where the driver knows several.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Driver:
     in_transaction: Callable[[Any], bool]
     end: Callable[[Any], Any] | None = None
     listens: bool = False
+    dialect: Callable[[Any], str] = _postgresql
 
     def value(self, connection: Any, statement: Statement) -> Any:
         """The first value of the statement's only row; a coroutine of it where the driver is async.
@@ -62,15 +70,24 @@ class Driver:
         try:
             return self.fetch(connection, statement)
         except Exception as error:
-            _explain(error, statement)
+            self._explain(error, connection, statement)
             raise
 
     async def _awaited(self, connection: Any, statement: Statement) -> Any:
         try:
             return await self.fetch(connection, statement)
         except Exception as error:
-            _explain(error, statement)
+            self._explain(error, connection, statement)
             raise
+
+    def _explain(self, error: Exception, connection: Any, statement: Statement) -> None:
+        """Raise what tells the reader what to do, where that is known."""
+        dialect = "postgresql"
+        with contextlib.suppress(Exception):  # a session without an engine cannot say
+            dialect = self.dialect(connection)
+        if dialect != "postgresql":
+            raise EnqueueError(f"this connection speaks to {dialect}: jobs live in PostgreSQL") from error
+        _explain(error, statement)
 
 
 def driver_of(connection: object) -> Driver:
@@ -83,6 +100,8 @@ def driver_of(connection: object) -> Driver:
         driver = _DRIVERS.get((kind.__module__.partition(".")[0], kind.__name__))
         if driver is not None:
             return driver
+    if inspect.iscoroutine(connection):
+        raise EnqueueError(f"{connection.__qualname__}(...) was not awaited: await it, and give the connection")
     raise EnqueueError(
         f"{type(connection).__module__}.{type(connection).__qualname__} is no connection that jobs can be added on: "
         "give an asyncpg connection or pool, a psycopg 3 connection, a SQLAlchemy Connection or Session (sync or "
@@ -149,15 +168,29 @@ def _django_in_transaction(connection: Any) -> bool:
     return bool(connection.in_atomic_block) or not connection.get_autocommit()
 
 
+def _sqlalchemy_dialect(connection: Any) -> str:
+    bind = connection.get_bind() if hasattr(connection, "get_bind") else connection
+    return str(bind.dialect.name)
+
+
+def _django_vendor(connection: Any) -> str:
+    return str(connection.vendor)
+
+
 _ASYNCPG = Driver("asyncpg", is_async=True, fetch=_asyncpg, in_transaction=_says("is_in_transaction"), listens=True)
 _ASYNCPG_POOL = replace(_ASYNCPG, name="asyncpg's pool", in_transaction=lambda _pool: False)
 _PSYCOPG = Driver("psycopg", is_async=False, fetch=_psycopg, in_transaction=_psycopg_in_transaction, end=_ROLLBACK)
 _PSYCOPG_ASYNC = replace(_PSYCOPG, is_async=True, fetch=_psycopg_async)
 _SQLALCHEMY = Driver(
-    "SQLAlchemy", is_async=False, fetch=_sqlalchemy, in_transaction=_says("in_transaction"), end=_ROLLBACK
+    "SQLAlchemy",
+    is_async=False,
+    fetch=_sqlalchemy,
+    in_transaction=_says("in_transaction"),
+    end=_ROLLBACK,
+    dialect=_sqlalchemy_dialect,
 )
 _SQLALCHEMY_ASYNC = replace(_SQLALCHEMY, is_async=True, fetch=_sqlalchemy_async)
-_DJANGO = Driver("Django", is_async=False, fetch=_django, in_transaction=_django_in_transaction)
+_DJANGO = Driver("Django", is_async=False, fetch=_django, in_transaction=_django_in_transaction, dialect=_django_vendor)
 
 #: By the package and the name of a class among the connection's.
 _DRIVERS = {

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Self, TypeVar
 
+from jobfn.client.checks import check_timeout
 from jobfn.client.drivers import Driver, driver_of
 from jobfn.client.statements import Statement
-from jobfn.errors import NotEnded, ResultUnknown
+from jobfn.errors import EnqueueError, NotEnded, ResultUnknown
 
 CHANNEL = "jobs:result"
 #: The first pause between two looks, how it grows, and how long it gets.
@@ -70,9 +71,13 @@ class _Job(int, Generic[V]):
         job._connection, job._schema, job._keep_result = connection, schema, keep_result
         return job
 
-    def _waiter(self, connection: Any, seconds: float | None) -> "_Waiter":
+    def _waiter(self, connection: Any, seconds: float | None, *, is_async: bool) -> "_Waiter":
+        check_timeout(seconds)
         connection = self._connection if connection is None else connection
         driver = driver_of(connection)
+        if driver.is_async is not is_async:
+            kind = "an async" if is_async else "a sync"
+            raise EnqueueError(f"{driver.name} cannot wait here: give {kind} connection, as the job was added on")
         if driver.in_transaction(connection):
             raise ResultUnknown(
                 f"job {int(self)}: this connection is in a transaction, and no worker sees a job before its commit: "
@@ -98,9 +103,11 @@ class EnqueuedJob(_Job[V]):
         Raises:
             NotEnded: The time is over; the job runs on.
             ResultUnknown: The connection is in a transaction, or there is no trace of the job.
+            EnqueueError: ``on`` is no connection that can be waited on here.
+            ValueError: The timeout is no number of seconds, 0 or more.
             SchemaError: The schema is older than this jobfn, or the platform's own, and cannot tell.
         """
-        waiter = self._waiter(on, timeout)
+        waiter = self._waiter(on, timeout, is_async=True)
         async with waiter.notifications() as changed:
             for pause in waiter.pauses():
                 changed.clear()
@@ -122,7 +129,7 @@ class SyncEnqueuedJob(_Job[V]):
 
         Arguments, result and errors as ``EnqueuedJob.result``.
         """
-        waiter = self._waiter(on, timeout)
+        waiter = self._waiter(on, timeout, is_async=False)
         for pause in waiter.pauses():
             result = waiter.look(waiter.driver.value(waiter.connection, waiter.statement))
             waiter.let_go()
@@ -197,7 +204,7 @@ class _Waiter:
                 f"transaction was rolled back{help_}"
             )
         problem = (
-            "its result did not come with a report"
+            "neither a report nor a response has brought its result"
             if self._keep_result
             else "its result was not kept: @task(..., keep_result=True) keeps it"
         )

@@ -261,7 +261,7 @@ def _checked(task: "Task[..., Any]", payload: Any) -> str:
     Raises:
         InvalidPayload: It does not fit.
     """
-    from jobfn.client.adding import json_of  # noqa: PLC0415  - as above
+    from jobfn.client.checks import json_of  # noqa: PLC0415  - as above
 
     text = json_of(payload) if task.takes_payload or payload is not None else "{}"
     try:

@@ -140,8 +140,10 @@ class JobsServer:
             server = cls(given or (embedded.dsn() if embedded is not None else ""), loop)
             sql = setup.read_text("utf-8") if isinstance(setup, Path) else setup
             loop.run(server._prepare(sql, is_ours=embedded is not None))
-            yield server
-            loop.run(server._clear())
+            try:
+                yield server
+            finally:
+                loop.run(server._clear())
         finally:
             loop.close()
             if embedded is not None:
