@@ -91,7 +91,15 @@ def create_app(
 
 
 def tasks_of(module: ModuleType) -> list[AnyTask]:
-    """The tasks among a module's attributes, each once, in the order of the file."""
+    """The tasks among a module's attributes, each once, in the order of the file.
+
+    Raises:
+        TaskDefinitionError: It is no module; says what to give.
+    """
+    if not isinstance(module, ModuleType):
+        raise TaskDefinitionError(
+            f"{module!r} is no module: import the one that holds the tasks and give that, or give tasks=[...]"
+        )
     return list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Task)))
 
 

@@ -40,9 +40,9 @@ class JobsClock:
             at: A time to come, with a time zone: PostgreSQL's clock, which dates new jobs, cannot be set back.
 
         Raises:
-            ValueError: The time has no zone, or is over.
+            ValueError: It is no time with a zone, or is over.
         """
-        if at.tzinfo is None:
+        if getattr(at, "tzinfo", None) is None:
             raise ValueError(f"freeze({at!r}): give a time with a time zone, such as datetime(2040, 1, 31, tzinfo=UTC)")
         if at < self._real():
             raise ValueError(f"freeze({at!r}): that time is over, and new jobs are dated now: give one to come")

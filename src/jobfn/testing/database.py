@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from jobfn.database.connection import readable_errors
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
-from jobfn.errors import DatabaseError
+from jobfn.errors import DatabaseError, JobfnError
 from jobfn.testing.clock import JobsClock
 
 SCHEMA = "app_jobs"
@@ -129,7 +130,7 @@ class JobsServer:
 
         Raises:
             ConfigurationError: There is neither; says what to install.
-            DatabaseError: The setup's SQL was refused.
+            DatabaseError: The setup's SQL was refused, or the server cannot be reached.
         """
         given = os.environ.get("JOBFN_TEST_DATABASE_URL")
         embedded = None if given else EmbeddedPostgres()
@@ -161,7 +162,12 @@ class JobsServer:
             self._loop.start(self._drop(name))
 
     async def _prepare(self, setup: str | None, *, is_ours: bool) -> None:
-        self._admin = await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
+        try:
+            with readable_errors(self.admin_dsn):
+                self._admin = await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
+        except JobfnError as error:
+            error.add_note("JOBFN_TEST_DATABASE_URL names it; without that, an embedded PostgreSQL is started")
+            raise
         if is_ours:
             for statement in _UNSAFE_AND_FAST:
                 await self._admin.execute(statement)

@@ -22,11 +22,13 @@ from jobfn import (
     JobContext,
     PermanentError,
     RetryLater,
+    TaskDefinitionError,
     create_app,
     enqueue,
     task,
 )
-from jobfn.testing import JobsClock, JobsDatabase
+from jobfn.errors import DatabaseUnreachable
+from jobfn.testing import JobsClock, JobsDatabase, JobsServer
 
 NOON = datetime(2040, 1, 31, 12, tzinfo=UTC)
 
@@ -288,6 +290,8 @@ def test_a_clock_goes_on_only() -> None:
     assert clock.now() == NOON
     with pytest.raises(ValueError, match="time zone"):
         clock.freeze(datetime(2041, 1, 1))  # noqa: DTZ001  - that is the mistake
+    with pytest.raises(ValueError, match="time zone"):
+        clock.freeze("2041-01-01")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is over"):
         clock.freeze(NOON - timedelta(seconds=1))
     with pytest.raises(ValueError, match="not back"):
@@ -299,6 +303,35 @@ def test_a_clock_goes_on_only() -> None:
     assert clock.at(NOON - timedelta(hours=1)) == NOON - timedelta(hours=1)
     clock.freeze(NOON + timedelta(days=3))
     assert clock.at(NOON + timedelta(hours=1)) == NOON + timedelta(days=3)
+
+
+@pytest.mark.parametrize("wrong", ["functions.py", charge.handler, charge])
+def test_what_holds_no_tasks_is_told(wrong: Any, jobfn_app: Any) -> None:
+    """A file's name, a handler, a task by itself: what to give instead."""
+    if wrong is charge:
+        assert set(jobfn_app(wrong).app.tasks) == {"charge"}
+    else:
+        with pytest.raises(TaskDefinitionError, match=r"is no module: import the one that holds the tasks"):
+            jobfn_app(wrong)
+    with pytest.raises(TaskDefinitionError, match=r"is no module"):
+        create_app(wrong)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "told"),
+    [
+        ("postgresql://nobody@127.0.0.1:9/x", DatabaseUnreachable, "127.0.0.1:9/x cannot be reached"),
+        ("nonsense", ConfigurationError, "nonsense is no database address"),
+    ],
+)
+def test_a_server_that_is_not_there_is_named(
+    address: str, error: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the variable that names it."""
+    monkeypatch.setenv("JOBFN_TEST_DATABASE_URL", address)
+    with pytest.raises(error, match=told) as raised, JobsServer.started():
+        pass
+    assert any("JOBFN_TEST_DATABASE_URL names it" in note for note in raised.value.__notes__)
 
 
 USERS_TESTS = """
