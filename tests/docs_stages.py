@@ -87,7 +87,7 @@ async def _operations(stage: Stage) -> None:
     }
     here = {"DATABASE_URL": stage.dsn, "JOBS_SETTLE": "response", **stage.variables}
     serve = ("python", "-m", "jobfn.function", "functions.py", "--port", str(port))
-    function = await stage.spawn(*serve, JOBFN_SHUTDOWN_SECONDS="1")
+    function = await stage.spawn(*serve, JOBFN_REPORT_SECONDS="3")
     worker = await stage.spawn("jobfn", "service", "--only", "worker", **here)
     await function.until("serving")
     await worker.until("looking for jobs")

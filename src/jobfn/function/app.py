@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from jobfn.errors import TaskDefinitionError
+from jobfn.errors import ConfigurationError, TaskDefinitionError
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import METRICS, Deliveries, path_of
 from jobfn.function.describe import public_facts
@@ -77,6 +77,8 @@ def create_app(
             not; names file and line.
         ConfigurationError: A setting in the environment is malformed.
     """
+    if settings is not None and not isinstance(settings, FunctionSettings):
+        raise ConfigurationError(f"settings={settings!r}: give FunctionSettings(...), or nothing for the environment's")
     registered = _register([*(tasks_of(module) if module is not None else ()), *tasks])
     return FunctionApp(
         registered,

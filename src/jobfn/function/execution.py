@@ -7,12 +7,13 @@ Whatever a handler does, it ends as a value.
 import asyncio
 import contextlib
 import functools
+import inspect
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobfn import logs
-from jobfn.errors import PermanentError, RequestError, RetryLater
+from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError
 from jobfn.function import outcome
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
@@ -36,6 +37,9 @@ class Executor:
         observer: Sees each run, for metrics and traces.
         resources: What handlers get beside payload and context. Default: none by name.
         middleware: Wrapped around every handler, the first one outermost.
+
+    Raises:
+        TaskDefinitionError: One of these is no middleware.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Executor:
         self._threads = HandlerThreads(threads)
         self._databases = DatabasePool()
         self._resources = resources or Resources({})
-        self._middleware = tuple(middleware)
+        self._middleware = _checked(middleware)
 
     def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | Outcome":
         """The payload that a body holds; an ``Outcome`` where it holds none that fits."""
@@ -141,6 +145,23 @@ class Executor:
         else:
             context.log.error("task failed", exc_info=error)
         return outcome.raised(error, verdict)
+
+
+def _checked(middleware: Iterable[TaskMiddleware]) -> tuple[TaskMiddleware, ...]:
+    """A list of what can be called with a context and what comes next."""
+    try:
+        given = tuple(middleware)
+    except TypeError:
+        raise TaskDefinitionError(f"task_middleware={middleware!r}: give a list, such as [around]") from None
+    for each in given:
+        try:
+            inspect.signature(each).bind(None, None)
+        except (TypeError, ValueError):
+            raise TaskDefinitionError(
+                f"{each!r} is no middleware around tasks: give async def around(ctx, call_next), "
+                "which returns await call_next()"
+            ) from None
+    return given
 
 
 async def _close(context: JobContext) -> None:

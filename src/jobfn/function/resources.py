@@ -10,7 +10,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
@@ -28,10 +28,25 @@ class Resource:
             that yields it once is taken as a context manager. It runs on the event loop, so a sync one must be quick.
         per: ``process``: made once, when the app starts or, without a lifespan, when first needed, and closed when
             the app stops. ``job``: made for each delivery and closed when its handler has ended.
+
+    Raises:
+        TaskDefinitionError: The factory cannot be called so, or ``per`` is something else.
     """
 
     factory: Callable[..., Any]
     per: Scope = "process"
+
+    def __post_init__(self) -> None:
+        if not callable(self.factory):
+            raise TaskDefinitionError(
+                f"Resource({self.factory!r}): give a function that makes it, such as lambda: {self.factory!r}"
+            )
+        if self.per not in get_args(Scope):
+            raise TaskDefinitionError(f"Resource(..., per={self.per!r}): give 'process' or 'job'")
+        wanted = len(_required(self.factory))
+        if wanted > (self.per == "job"):
+            context = "at most the JobContext" if self.per == "job" else "nothing (the JobContext with per='job')"
+            raise TaskDefinitionError(f"{self.factory!r} wants {wanted} arguments: a resource's factory gets {context}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +67,14 @@ class Resources:
 
     Args:
         named: As given to ``create_app``: a ``Resource``, or a factory of one per process, by name.
+
+    Raises:
+        TaskDefinitionError: One of them is neither; or they have no names.
     """
 
     def __init__(self, named: Mapping[str, Resource | Callable[..., Any]]) -> None:
+        if not isinstance(named, Mapping):
+            raise TaskDefinitionError(f"resources={named!r}: give them by name, such as {{'http': make_client}}")
         self._named = {name: given if isinstance(given, Resource) else Resource(given) for name, given in named.items()}
         self._made: dict[Resource, Any] = {}
         self._lock = asyncio.Lock()
@@ -126,11 +146,14 @@ async def _entered(resource: Resource, stack: contextlib.AsyncExitStack, context
 
 
 def _takes_context(factory: Callable[..., Any]) -> bool:
+    return bool(_required(factory))
+
+
+def _required(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The positional parameters that a factory must get; none where it cannot be asked."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
-        return False
-    return any(
-        each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD} and each.default is each.empty
-        for each in parameters
-    )
+        return []
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return [each for each in parameters if each.kind in positional and each.default is each.empty]

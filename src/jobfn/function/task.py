@@ -273,3 +273,5 @@ def _check_retries(handler: object, retries: Retries) -> None:
     number = retries.max_attempts
     if number is not None and (type(number) is not int or number < 1):
         refuse(handler, f"max_attempts={number!r} must be a whole number, 1 or more, or None for the job's own")
+    if retries.backoff is not None and not isinstance(retries.backoff, Backoff):
+        refuse(handler, f"backoff={retries.backoff!r} must be such as Backoff(seconds=5), or None for the contract's")

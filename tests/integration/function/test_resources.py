@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 import pytest
 
-from jobfn import JobContext, Resource, TaskDefinitionError, create_app, task
+from jobfn import ConfigurationError, JobContext, Resource, TaskDefinitionError, create_app, task
 from jobfn.testing import function_under_test
 
 Events = list[str]
@@ -139,7 +139,54 @@ def test_a_parameter_that_is_no_resource() -> None:
     async def x(payload: None, ctx: JobContext, http: Pool) -> None: ...
 
     with pytest.raises(TaskDefinitionError, match=r"test_resources.py:\d+: the handler takes 'http'.*known: pool"):
-        create_app(tasks=[x], resources={"pool": Pool})
+        create_app(tasks=[x], resources={"pool": list})
+
+
+@task("plain")
+async def plain(payload: None) -> None:
+    """It needs nothing."""
+
+
+async def _around(ctx: JobContext) -> None:
+    """It does not take what comes next."""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"resources": {"pool": 5}}, r"Resource\(5\): give a function that makes it"),
+        ({"resources": {"pool": lambda one, two: (one, two)}}, "wants 2 arguments: a resource's factory gets nothing"),
+        ({"resources": [list]}, "give them by name"),
+        ({"task_middleware": [5]}, "5 is no middleware around tasks: give async def around"),
+        ({"task_middleware": [_around]}, "is no middleware around tasks"),
+        ({"task_middleware": _around}, r"give a list, such as \[around\]"),
+    ],
+)
+def test_what_is_neither_is_refused_where_the_app_is_made(options: Any, told: str) -> None:
+    """Not by the first job."""
+    with pytest.raises(TaskDefinitionError, match=told):
+        create_app(tasks=[plain], **options)
+
+
+def test_settings_are_settings() -> None:
+    """Not a dictionary of them."""
+    with pytest.raises(ConfigurationError, match=r"give FunctionSettings\(...\)"):
+        create_app(tasks=[plain], settings={"threads": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Resource(None), r"Resource\(None\): give a function"),  # type: ignore[arg-type]
+        (lambda: Resource(list, per="hour"), "per='hour'.: give 'process' or 'job'"),  # type: ignore[arg-type]
+        (lambda: Resource(lambda ctx: ctx), r"gets nothing \(the JobContext with per='job'\)"),
+        (lambda: Resource(lambda ctx, more: (ctx, more), per="job"), "gets at most the JobContext"),
+    ],
+)
+def test_a_resource_that_could_not_be_made_is_refused_where_it_is_written(make: Callable[[], Any], told: str) -> None:
+    """With what its factory may ask for."""
+    with pytest.raises(TaskDefinitionError, match=told):
+        make()
 
 
 def test_a_positional_only_resource_is_refused() -> None:

@@ -89,3 +89,9 @@ def test_max_attempts_is_a_whole_number_from_one(number: int) -> None:
 
         @task("t", max_attempts=number)
         def handler(payload: dict[str, int]) -> None: ...
+
+
+def test_backoff_is_a_backoff() -> None:
+    """A number of seconds by itself does not say how it grows."""
+    with pytest.raises(TaskDefinitionError, match=r"backoff=5 must be such as Backoff\(seconds=5\)"):
+        task("t", backoff=5)(lambda payload: payload)  # type: ignore[arg-type]
