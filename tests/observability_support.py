@@ -16,6 +16,9 @@ from jobfn.function.task import Task
 from jobfn.worker.settings import Part
 from support import eventually
 
+#: What each line about a job carries; None where there is none.
+JOB_IDS = frozenset({"task", "job", "attempt", "worker", "tenant"})
+
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 

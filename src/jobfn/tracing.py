@@ -24,7 +24,8 @@ _TRACE: Final = "opentelemetry.trace"
 #: Whom a span speaks to: who enqueues, who calls, who is called, or nobody.
 Kind = Literal["producer", "client", "server", "internal"]
 #: What a span is about; in OpenTelemetry's attributes they begin with ``jobfn.``.
-Ids = Mapping[str, str | int]
+#: None: it has none of that kind.
+Ids = Mapping[str, str | int | None]
 
 
 class OpenSpan:
@@ -142,7 +143,7 @@ def current() -> TraceContext | None:
 
 
 def _attributes(ids: Ids) -> dict[str, str | int]:
-    return {f"jobfn.{name}": value for name, value in ids.items()}
+    return {f"jobfn.{name}": value for name, value in ids.items() if value is not None}
 
 
 def _remote(parent: TraceContext) -> "Context":

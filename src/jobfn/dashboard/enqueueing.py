@@ -141,7 +141,9 @@ class Enqueueing:
     async def _added(self, job: NewJob) -> int:
         async with self._connections.acquire() as connection:
             added = await enqueue(connection, self._schema, job)
-        logs.get_logger("jobfn.dashboard").info("added a job", job=added, task=job.task)
+        logs.get_logger("jobfn.dashboard").info(
+            "added a job", task=job.task, job=added, attempt=0, worker=None, tenant=job.database_id
+        )
         return added
 
     def _drawn(self, request: Request, draft: Draft, asked: tuple[str, ...], *, status_code: int = 200) -> Response:

@@ -6,7 +6,17 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.model import JOB_EXPIRY, Beat, Ending, Job, OnEnding, Settlement, storable, unheard
+from jobfn.database.model import (
+    JOB_EXPIRY,
+    Beat,
+    Ending,
+    Job,
+    OnEnding,
+    Settlement,
+    Unlocked,
+    storable,
+    unheard,
+)
 from jobfn.database.statements import query
 
 
@@ -99,13 +109,13 @@ class BatchStore:
         """See ``JobStore.accepted``."""
         await self._pool.execute(self._accepted, worker_id, job_id, attempt)
 
-    async def bury(self) -> set[int]:
+    async def bury(self) -> list[Unlocked]:
         """See ``JobStore.bury``."""
-        return {row["id"] for row in await self._pool.fetch(self._bury, JOB_EXPIRY)}
+        return [Unlocked.of(row) for row in await self._pool.fetch(self._bury, JOB_EXPIRY)]
 
-    async def take_back(self, worker_id: str) -> set[int]:
+    async def take_back(self, worker_id: str) -> list[Unlocked]:
         """See ``JobStore.take_back``."""
-        return {row["id"] for row in await self._pool.fetch(self._take_back, worker_id)}
+        return [Unlocked.of(row) for row in await self._pool.fetch(self._take_back, worker_id)]
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""

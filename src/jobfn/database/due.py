@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.database.model import as_text
 from jobfn.database.statements import query
 from jobfn.errors import SchemaError
 
@@ -87,6 +88,7 @@ class Taken:
         outcome: What became of it.
         job_id: The job that it made.
         error: Why it failed, or is broken.
+        database_id: The tenant, if any.
     """
 
     schedule: DueSchedule
@@ -94,6 +96,7 @@ class Taken:
     outcome: Outcome
     job_id: int | None = None
     error: str | None = None
+    database_id: str | None = None
 
 
 Decide = Callable[[DueSchedule], Step]
@@ -147,7 +150,14 @@ class DueSchedules:
                 return []
             done = await connection.fetch(self._query("advance_schedules"), *_columns(list(steps.values())))
         return [
-            Taken(*steps[row["id"]], Outcome(row["outcome"]), job_id=row["job_id"], error=row["error"]) for row in done
+            Taken(
+                *steps[row["id"]],
+                Outcome(row["outcome"]),
+                job_id=row["job_id"],
+                error=row["error"],
+                database_id=as_text(row.get("database_id")),
+            )
+            for row in done
         ]
 
     async def seconds_to_next(self, *, passed_over: Sequence[int]) -> float | None:

@@ -59,19 +59,22 @@ class Job:
             payload=row["payload"],
             attempt=row["attempts"],
             queue=row["queue_name"],
-            database_id=_text(row["database_id"]),
-            actor_id=_text(row["actor_id"]),
-            entity_id=_text(row["entity_id"]),
+            database_id=as_text(row["database_id"]),
+            actor_id=as_text(row["actor_id"]),
+            entity_id=as_text(row["entity_id"]),
             trace=TraceContext.of(row["traceparent"], row["tracestate"]),
             waited_seconds=max(row["waited_seconds"] or 0.0, 0.0),
         )
 
-    def ids(self, worker_id: str) -> dict[str, str | int]:
-        """Its ids, as they go into logs and spans."""
-        ids: dict[str, str | int] = {"task": self.task, "job": self.id, "attempt": self.attempt, "worker": worker_id}
-        if self.database_id is not None:
-            ids["tenant"] = self.database_id
-        return ids
+    def ids(self, worker_id: str) -> dict[str, str | int | None]:
+        """Its ids, as they go into logs and spans; all five, also where it has no tenant."""
+        return {
+            "task": self.task,
+            "job": self.id,
+            "attempt": self.attempt,
+            "worker": worker_id,
+            "tenant": self.database_id,
+        }
 
 
 class Outcome(StrEnum):
@@ -142,20 +145,61 @@ class Ending(NamedTuple):
     @classmethod
     def of(cls, settlement: Settlement, row: "asyncpg.Record") -> "Ending":
         """The ending in a row of ``settle_jobs.sql`` or ``is_held.sql``."""
-        return cls(settlement, row["task_identifier"], settlement.attempt or row["attempts"], _text(row["database_id"]))
+        return cls(
+            settlement, row["task_identifier"], settlement.attempt or row["attempts"], as_text(row["database_id"])
+        )
 
-    def ids(self) -> dict[str, str | int]:
+    def ids(self) -> dict[str, str | int | None]:
         """The ids of what ended, as they go into logs."""
         settlement = self.settlement
-        ids: dict[str, str | int] = {
+        return {
             "task": self.task,
             "job": settlement.job_id,
             "attempt": self.attempt,
             "worker": settlement.worker_id,
+            "tenant": self.database_id,
         }
-        if self.database_id is not None:
-            ids["tenant"] = self.database_id
-        return ids
+
+
+class Unlocked(NamedTuple):
+    """A job whose lock was taken from a worker that died, as it was held.
+
+    Attributes:
+        id: ``jobs.id``.
+        task: Its task identifier.
+        attempt: The attempt that nobody will end.
+        worker: Who held it.
+        database_id: Its tenant, if any.
+
+    On a schema from before migration 0015 only the id is known.
+    """
+
+    id: int
+    task: str | None = None
+    attempt: int | None = None
+    worker: str | None = None
+    database_id: str | None = None
+
+    @classmethod
+    def of(cls, row: "asyncpg.Record") -> "Unlocked":
+        """The job in a row of ``take_back_jobs.sql``, ``take_back_platform.sql`` or ``bury_expired_jobs.sql``."""
+        return cls(
+            row["id"],
+            row.get("task_identifier"),
+            row.get("attempts"),
+            row.get("locked_by"),
+            as_text(row.get("database_id")),
+        )
+
+    def ids(self) -> dict[str, str | int | None]:
+        """Its ids, as they go into logs."""
+        return {
+            "task": self.task,
+            "job": self.id,
+            "attempt": self.attempt,
+            "worker": self.worker,
+            "tenant": self.database_id,
+        }
 
 
 #: Told of each ending when it is committed; it must not raise.
@@ -244,10 +288,10 @@ class JobStore(Protocol):
     async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """Note that a function runs this attempt by itself: ``take_back`` leaves it alone while its lease is good."""
 
-    async def bury(self) -> set[int]:
+    async def bury(self) -> list[Unlocked]:
         """Unlock jobs whose holder died in their last attempt: they have failed for good. Returns which."""
 
-    async def take_back(self, worker_id: str) -> set[int]:
+    async def take_back(self, worker_id: str) -> list[Unlocked]:
         """Unlock all that this worker held when it died, the attempts counted: as when leases end. Returns which.
 
         Jobs that a function has accepted are left to their signs of life.
@@ -270,5 +314,6 @@ def storable(message: str) -> str:
     return message.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:MAX_ERROR_CHARACTERS]
 
 
-def _text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
+    """A UUID as the driver gives it, as logs and headers have it."""
     return None if value is None else str(value)

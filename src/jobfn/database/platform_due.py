@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.due import Outcome
+from jobfn.database.model import as_text
 from jobfn.database.schedules import ALREADY_SCHEDULED
 from jobfn.database.statements import query
 
@@ -61,12 +62,14 @@ class Made:
         job_id: The job.
         error: Why there is none.
         held: The schedule as it is now.
+        database_id: The job's tenant, if any.
     """
 
     outcome: Outcome
     job_id: int | None = None
     error: str | None = None
     held: HeldSchedule | None = None
+    database_id: str | None = None
 
 
 class PlatformSchedules:
@@ -139,11 +142,11 @@ class PlatformSchedules:
                 await connection.execute(self._query("touch_scheduled_job"), held.id, now)
             return replace(made, held=await self._lock(connection, held.id))
 
-    async def take_over(self, held: HeldSchedule) -> int | None:
+    async def take_over(self, held: HeldSchedule) -> Made | None:
         """Make the job that a schedule's holder left out, and take the schedule from it, both or neither.
 
         Returns:
-            The job; None where the holder did something after all, or the last job is not done yet.
+            With its job; None where the holder did something after all, or the last job is not done yet.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             if await self._lock(connection, held.id) != held:
@@ -151,7 +154,7 @@ class PlatformSchedules:
             made = await self._run(connection, held.id)
             if made.outcome is Outcome.ENQUEUED:
                 await connection.execute(self._query("release_scheduled_jobs"), held.holder, [held.id])
-            return made.job_id
+            return made if made.outcome is Outcome.ENQUEUED else None
 
     async def _lock(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> HeldSchedule | None:
         await connection.execute(self._query("bound_schedule_locks"))
@@ -161,7 +164,7 @@ class PlatformSchedules:
     async def _run(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> Made:
         try:
             async with connection.transaction():
-                job_id = await connection.fetchval(self._query("run_scheduled_job"), schedule_id)
+                job = await connection.fetchrow(self._query("run_scheduled_job"), schedule_id)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             return Made(Outcome.WAITING, error=error.args[0])
         except asyncpg.PostgresError as error:
@@ -170,4 +173,4 @@ class PlatformSchedules:
             if str(error.sqlstate).startswith(("53", "57", "58", "XX")):
                 raise
             return Made(Outcome.FAILED, error=error.args[0])
-        return Made(Outcome.ENQUEUED, job_id=job_id)
+        return Made(Outcome.ENQUEUED, job_id=job["id"], database_id=as_text(job["database_id"]))

@@ -12,7 +12,17 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.model import JOB_EXPIRY, Beat, Ending, Job, OnEnding, Settlement, storable, unheard
+from jobfn.database.model import (
+    JOB_EXPIRY,
+    Beat,
+    Ending,
+    Job,
+    OnEnding,
+    Settlement,
+    Unlocked,
+    storable,
+    unheard,
+)
 from jobfn.database.statements import query
 
 #: How long a job of a task that is to be left out is set aside when ``get_job`` hands it out all the same.
@@ -130,13 +140,13 @@ class SingleStore:
     async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """See ``JobStore.accepted``: there is nowhere to note it."""
 
-    async def bury(self) -> set[int]:
+    async def bury(self) -> list[Unlocked]:
         """See ``JobStore.bury``: every claim does it."""
-        return set()
+        return []
 
-    async def take_back(self, worker_id: str) -> set[int]:
+    async def take_back(self, worker_id: str) -> list[Unlocked]:
         """See ``JobStore.take_back``."""
-        return {row["id"] for row in await self._pool.fetch(self._take_back, worker_id)}
+        return [Unlocked.of(row) for row in await self._pool.fetch(self._take_back, worker_id)]
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""

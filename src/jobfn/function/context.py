@@ -200,15 +200,15 @@ class JobContext:
         """Where progress goes from now on. For the app; a test may listen too."""
         self._beat = beat
 
-    def ids(self) -> dict[str, str | int]:
-        """The ids that are known, as they go into logs."""
-        known: dict[str, str | int | UUID | None] = {
+    def ids(self) -> dict[str, str | int | None]:
+        """The ids as they go into logs: of a job all five, None where it has none; called by hand, those there are."""
+        ids: dict[str, str | int | None] = {
             "task": self.task,
             "job": self.job_id,
             "attempt": self.attempt,
             "worker": self.worker_id,
-            "tenant": self.database_id,
+            "tenant": None if self.database_id is None else str(self.database_id),
         }
-        return {
-            name: str(value) if isinstance(value, UUID) else value for name, value in known.items() if value is not None
-        }
+        if self.job_id is None:
+            return {name: value for name, value in ids.items() if value is not None}
+        return ids

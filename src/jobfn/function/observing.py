@@ -87,9 +87,9 @@ class Delivery:
         name = "receive" if self._task is None else f"receive {self._task}"
         return self._observer.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
 
-    def _ids(self) -> Mapping[str, str | int]:
+    def _ids(self) -> Mapping[str, str | int | None]:
         """The ids of the delivery that this request is, as far as it says any; read only when somebody needs them."""
-        return {"task": self._wanted} | log_ids(collect(self._scope["headers"]))
+        return log_ids(collect(self._scope["headers"]), self._wanted)
 
 
 class Handler:

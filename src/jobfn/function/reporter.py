@@ -150,7 +150,6 @@ class Reporter:
         for sending in left:
             sending.cancel()
         if left:
-            self._log.error("reports given up: the process stops", reports=len(left))
             await asyncio.wait(left)
 
     @property
@@ -170,6 +169,9 @@ class Reporter:
             self._log.error(
                 "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
             )
+        except asyncio.CancelledError:
+            self._log.error("report given up: the process stops", job=headers.job_id)
+            raise
         except Exception as error:  # noqa: BLE001  - logged; the response, or the lease, decides
             self._log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
         else:

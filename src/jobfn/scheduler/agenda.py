@@ -66,6 +66,11 @@ class OwnAgenda:
         """See ``Agenda.stop``: nothing."""
 
 
+def new_job(task: str, job_id: int | None, database_id: str | None) -> dict[str, str | int | None]:
+    """What a line says of a job that was just made: no attempt of it has begun, and no worker has it."""
+    return {"task": task, "job": job_id, "attempt": 0, "worker": None, "tenant": database_id}
+
+
 class TakenLog:
     """Writes the log line of each step.
 
@@ -83,7 +88,7 @@ class TakenLog:
         due = step.due.isoformat() if step.due is not None else None
         match taken.outcome:
             case Outcome.ENQUEUED:
-                log.info("job enqueued", job=taken.job_id, due=due)
+                log.info("job enqueued", due=due, **new_job(schedule.task, taken.job_id, taken.database_id))
             case Outcome.SKIPPED:
                 log.warning("time skipped: the last job is still waiting or running", due=due)
             case Outcome.FAILED:

@@ -14,7 +14,7 @@ from jobfn import logs
 from jobfn.database.due import DueSchedule, Outcome, Taken
 from jobfn.database.platform_due import HeldSchedule, Made, PlatformSchedules
 from jobfn.errors import InvalidSchedule
-from jobfn.scheduler.agenda import LOCKED_SECONDS, WAITING_SECONDS, TakenLog
+from jobfn.scheduler.agenda import LOCKED_SECONDS, WAITING_SECONDS, TakenLog, new_job
 from jobfn.scheduler.decide import decide, read
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -94,7 +94,7 @@ class PlatformAgenda:
                 if made.held is None:
                     return 0.0  # it was changed or removed this moment: the next look sees how
                 plan.held = made.held
-            self._log.write(Taken(found, step, made.outcome, made.job_id, made.error))
+            self._log.write(Taken(found, step, made.outcome, made.job_id, made.error, made.database_id))
             if made.outcome is Outcome.WAITING:
                 return WAITING_SECONDS
             plan.due_at = step.next_due or NEVER
@@ -111,17 +111,16 @@ class PlatformAgenda:
         seconds = (due + self._takeover - now).total_seconds()
         if seconds > 0:
             return seconds
-        job_id = await self._schedules.take_over(held)
-        if job_id is None:
+        made = await self._schedules.take_over(held)
+        if made is None:
             return math.inf  # its last job waits or runs, or it moved after all: the next poll looks again
         logs.get_logger("jobfn.scheduler").warning(
             "schedule taken over: its scheduler let the time pass",
             scheduler=self._scheduler_id,
             holder=held.holder,
             schedule=held.id,
-            task=held.task,
-            job=job_id,
             due=due.isoformat(),
+            **new_job(held.task, made.job_id, made.database_id),
         )
         return 0.0
 

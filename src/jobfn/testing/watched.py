@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from jobfn.database.model import Beat, Job, JobStore, Settlement
+from jobfn.database.model import Beat, Job, JobStore, Settlement, Unlocked
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA
 
@@ -164,11 +164,11 @@ class WatchedStore:
         """See ``JobStore.accepted``."""
         await self._store.accepted(worker_id, job_id, attempt)
 
-    async def bury(self) -> set[int]:
+    async def bury(self) -> list[Unlocked]:
         """See ``JobStore.bury``."""
         return await self._store.bury()
 
-    async def take_back(self, worker_id: str) -> set[int]:
+    async def take_back(self, worker_id: str) -> list[Unlocked]:
         """See ``JobStore.take_back``."""
         return await self._store.take_back(worker_id)
 

@@ -147,14 +147,23 @@ def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
-def log_ids(found: Mapping[str, str]) -> dict[str, str | int]:
-    """The ids of a delivery as they go into logs and spans, of headers that ``collect`` has found."""
-    ids: dict[str, str | int] = {}
+def log_ids(found: Mapping[str, str], task: str | None = None) -> dict[str, str | int | None]:
+    """The ids of a delivery as they go into logs and spans.
+
+    Args:
+        found: Headers that ``collect`` has found.
+        task: The task, which stands in no header; None: not known.
+
+    Returns:
+        Of a job all five, None where the headers do not say; without a job, those that are known.
+    """
+    ids: dict[str, str | int | None] = {"task": task}
     for name, header in _LOGGED.items():
         text = found.get(header)
-        if text is not None:
-            number = _whole_number(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
-            ids[name] = text if number is None else number
+        number = _whole_number(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
+        ids[name] = text if number is None else number
+    if ids["job"] is None:
+        return {name: value for name, value in ids.items() if value is not None}
     return ids
 
 

@@ -3,9 +3,16 @@
 The stores call it when a settlement is committed, whoever brought it: a function's report, or its response.
 """
 
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from jobfn import logs
-from jobfn.database.model import Ending
+from jobfn.database.model import Ending, Unlocked
 from jobfn.worker.measures import WorkerMeasures
+
+#: After so many lines in a row (some 5 ms of work) others have their turn: a pool of workers may die with thousands.
+_LINES_IN_A_ROW = 100
 
 
 class Endings:
@@ -29,3 +36,17 @@ class Endings:
         if not settlement.reported:
             event += ", without a report"
         self._log.info(event, **ending.ids(), error=settlement.error)
+
+
+async def tell_unlocked(write: Callable[..., Any], event: str, jobs: Sequence[Unlocked]) -> None:
+    """Write a line for each job that was unlocked because its worker died.
+
+    Args:
+        write: A logger's ``warning`` or ``error``.
+        event: What happened to it.
+        jobs: Which.
+    """
+    for number, job in enumerate(jobs, start=1):
+        write(event, **job.ids())
+        if number % _LINES_IN_A_ROW == 0:
+            await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import asyncpg
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.model import Job, JobStore
+from jobfn.worker.endings import tell_unlocked
 
 #: A lease is renewed so many times before it would end: two renewals may be missed.
 RENEWALS_PER_LEASE = 3
@@ -71,5 +72,4 @@ class LeaseKeeper:
 
     async def _bury(self) -> None:
         buried = await self._store.bury()
-        if buried:
-            self._log.error("failed for good: their worker died in the last attempt", jobs=sorted(buried))
+        await tell_unlocked(self._log.error, "failed for good: its worker died in the last attempt", buried)

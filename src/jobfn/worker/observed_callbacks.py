@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.model import JobStore, Settlement
+from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.tracing import AMBIENT, Tracing
 from jobfn.wire import JOB_ID, JobHeaders, log_ids
 from jobfn.worker.callbacks import BROKEN, Callbacks, Refused, Reply
@@ -27,6 +27,8 @@ class ObservedCallbacks(Callbacks):
         settled: Called after each report that settled its job.
         measures: What is counted.
         tracing: Makes spans.
+        known: The job of an id, where the worker in the same process has it in hand: it knows the task, and perhaps a
+            tenant and an attempt that a function does not send back. Default: no worker is here.
     """
 
     def __init__(
@@ -39,25 +41,44 @@ class ObservedCallbacks(Callbacks):
         tokens: CallbackTokens | None = None,
         settled: Callable[[Settlement], None] | None = None,
         tracing: Tracing = AMBIENT,
+        known: Callable[[int], Job | None] | None = None,
     ) -> None:
         super().__init__(settler, store, lease_seconds=lease_seconds, tokens=tokens, settled=settled)
         self._measures = measures
         self._tracing = tracing
+        self._known = known
 
     async def report(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.report``. A health probe is none."""
         if JOB_ID not in found:
             return await super().report(path, found, body)
-        # not set back: a report has a task of its own, and who answers its errors belongs to it
-        logs.job_ids.set(functools.partial(log_ids, found))
+        self._speak_of(found)
         if not self._tracing.is_on:
             return await self._counted(path, found, body)
         trace = JobHeaders.leniently(found).trace
-        with self._tracing.open("settle", kind="server", ids=log_ids(found), parent=trace) as span:
+        with self._tracing.open("settle", kind="server", ids=self._ids(found), parent=trace) as span:
             reply = await self._counted(path, found, body)
             if reply.status != 200:
                 span.failed(f"answered {reply.status}")
             return reply
+
+    async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+        """See ``Callbacks.heartbeat``."""
+        self._speak_of(found)
+        return await super().heartbeat(path, found, body)
+
+    def _speak_of(self, found: Mapping[str, str]) -> None:
+        # not set back: each report has a task of its own, and who answers its errors belongs to it
+        logs.job_ids.set(functools.partial(self._ids, found))
+
+    def _ids(self, found: Mapping[str, str]) -> Mapping[str, str | int | None]:
+        """What a report says of its job, and what the worker beside knows of the same delivery."""
+        ids = log_ids(found)
+        number = ids.get("job")
+        job = self._known(number) if self._known is not None and isinstance(number, int) else None
+        if job is None or ids["attempt"] not in {None, job.attempt}:
+            return ids
+        return job.ids(str(ids["worker"])) | {name: value for name, value in ids.items() if value is not None}
 
     async def _counted(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
         status = BROKEN.status

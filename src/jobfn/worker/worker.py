@@ -16,6 +16,7 @@ from jobfn import logs
 from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
+from jobfn.worker.endings import tell_unlocked
 from jobfn.worker.leases import LeaseKeeper
 from jobfn.worker.measures import WorkerMeasures
 from jobfn.worker.pace import STALE_SECONDS, Pace
@@ -83,7 +84,7 @@ class Worker:
         )
         self._running: set[asyncio.Task[None]] = set()
         self._deliveries: dict[int, _Delivery] = {}
-        self._settling: set[asyncio.Future[bool]] = set()
+        self._settling: dict[asyncio.Future[bool], Job] = {}
         self._more_waits = True
         self._rang_itself = False
         self._stopping = False
@@ -109,6 +110,11 @@ class Worker:
         """How many requests to functions are under way."""
         return len(self._running)
 
+    def known(self, job_id: int) -> Job | None:
+        """The job of this id, while this worker has it in hand."""
+        delivery = self._deliveries.get(job_id)
+        return None if delivery is None else delivery.job
+
     def heard(self, settlement: Settlement) -> None:
         """A report was committed: the response of that delivery need not decide any more."""
         if settlement.worker_id != self._settings.worker_id:
@@ -122,8 +128,7 @@ class Worker:
 
     async def _claim_forever(self) -> None:
         taken_back = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
-        if taken_back:
-            self._log.warning("taking back what this worker held when it died", jobs=sorted(taken_back))
+        await tell_unlocked(self._log.warning, "taken back: this worker held it when it died", taken_back)
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
             if self._bell.is_set() and not self._rang_itself:
@@ -220,7 +225,7 @@ class Worker:
         """Nothing of it was sent: as if it had not been claimed."""
         job = delivery.job
         given_back = Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True)
-        self._settle_soon(given_back).add_done_callback(functools.partial(self._settled, delivery))
+        self._settle_soon(job, given_back).add_done_callback(functools.partial(self._settled, delivery))
 
     def _start(self, delivery: _Delivery) -> None:
         self._throttle.started(delivery.job.task)
@@ -251,7 +256,7 @@ class Worker:
             case Busy(error, retry_after_seconds):
                 seconds = self._throttle.said_busy(job.task, retry_after_seconds)
                 self._log.warning("busy, coming back later", seconds=seconds, said=error)
-                await self._settle_soon(replace(settlement, given_back=True, delay_seconds=seconds))
+                await self._settle_soon(job, replace(settlement, given_back=True, delay_seconds=seconds))
                 self._forget(delivery)
             case Accepted():
                 worker_id = self._settings.worker_id
@@ -260,7 +265,7 @@ class Worker:
             case _ if delivery.reported:
                 self._forget(delivery)
             case Unreachable(error):
-                await self._settle_soon(replace(settlement, error=error))
+                await self._settle_soon(job, replace(settlement, error=error))
                 self._forget(delivery)
             case Failed(error, permanent, retry_after_seconds):
                 failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
@@ -281,7 +286,8 @@ class Worker:
         """
         delivery.decision = decision
         if self._settings.settles is Settles.RESPONSE:
-            self._settle_soon(decision).add_done_callback(functools.partial(self._settled, delivery))
+            settling = self._settle_soon(delivery.job, decision)
+            settling.add_done_callback(functools.partial(self._settled, delivery))
             return
         seconds = self._settings.report_grace_seconds
         delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
@@ -292,7 +298,8 @@ class Worker:
             return  # it is being written down
         delivery.timer.cancel()
         delivery.timer = None
-        self._settle_soon(delivery.decision).add_done_callback(functools.partial(self._settled, delivery))
+        settling = self._settle_soon(delivery.job, delivery.decision)
+        settling.add_done_callback(functools.partial(self._settled, delivery))
 
     def _settled(self, delivery: _Delivery, settling: "asyncio.Future[bool]") -> None:
         self._forget(delivery)
@@ -303,14 +310,14 @@ class Worker:
         if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
             del self._deliveries[delivery.job.id]
 
-    def _settle_soon(self, settlement: Settlement) -> "asyncio.Future[bool]":
+    def _settle_soon(self, job: Job, settlement: Settlement) -> "asyncio.Future[bool]":
         settling = self._settler.submit(settlement, patient=True)
-        self._settling.add(settling)
+        self._settling[settling] = job
         settling.add_done_callback(self._written)
         return settling
 
     def _written(self, settling: "asyncio.Future[bool]") -> None:
-        self._settling.discard(settling)
+        self._settling.pop(settling, None)
         if not settling.cancelled():
             settling.exception()  # which its waiter has seen
 
@@ -321,7 +328,7 @@ class Worker:
         of the next one by the attempt. A job that was accepted (202) is left alone: its own signs of life keep it.
         """
         error = "the worker was stopped before the function answered"
-        self._settle_soon(Settlement(self._settings.worker_id, job.id, job.attempt, error, delay_seconds=0.0))
+        self._settle_soon(job, Settlement(self._settings.worker_id, job.id, job.attempt, error, delay_seconds=0.0))
 
     async def _wind_down(self, loop: asyncio.Task[None]) -> None:
         settings = self._settings
@@ -341,8 +348,8 @@ class Worker:
                 self._decide(delivery)
         if self._settling:
             _, left = await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), _SETTLE_SECONDS))
-            if left:
-                self._log.error("not settled: no database; these jobs are free when their leases end", jobs=len(left))
             for settling in left:
+                ids = self._settling[settling].ids(settings.worker_id)
+                self._log.error("not settled: no database; the job is free when its lease ends", **ids)
                 settling.cancel()
         self._log.info("worker stopped")

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from jobfn.database.jobs import Beat, Settlement
-from support import WORKER, Stage
+from support import TENANT, WORKER, Stage
 
 LEASE = 30.0
 
@@ -38,13 +38,18 @@ async def test_a_renewed_lease_holds_on(stage: Stage) -> None:
 
 
 async def test_a_worker_that_died_is_told_apart_from_itself(stage: Stage) -> None:
-    """Back under its id it frees what it held, queues too; those attempts count, and their reports come too late."""
+    """Back under its id it frees what it held, queues too, and is told of each job which attempt is lost.
+
+    Those attempts count, and their reports come too late.
+    """
     queued, free, last = await stage.add(queue="q"), await stage.add(), await stage.add(max_attempts=1)
     theirs = await stage.add("theirs")
     await stage.claim("another", tasks=["theirs"], lease_seconds=LEASE)
     assert len(await stage.claim(limit=5, lease_seconds=LEASE)) == 3
-    assert await stage.store.take_back(WORKER) == {queued, free, last}
-    assert await stage.store.take_back(WORKER) == set()
+    taken = await stage.store.take_back(WORKER)
+    assert {job.id for job in taken} == {queued, free, last}
+    assert {job[1:] for job in taken} == {("x", 1, WORKER, TENANT)}
+    assert await stage.store.take_back(WORKER) == []
     again = await stage.claim(limit=5, lease_seconds=LEASE)
     assert {(job.id, job.attempt) for job in again} == {(queued, 2), (free, 2)}
     assert await stage.store.settle([Settlement(WORKER, job, 1) for job in (queued, free, last)]) == set()
@@ -82,7 +87,7 @@ async def test_who_dies_in_the_last_attempt_leaves_a_failed_job(stage: Stage) ->
     """Nobody gets the job again, its queue goes on, and last_error says what happened."""
     job, following = await stage.add(queue="q", max_attempts=1), await stage.add(queue="q")
     await stage.claim(lease_seconds=LEASE)
-    assert await stage.store.bury() == set()
+    assert await stage.store.bury() == []
     await stage.pass_time(LEASE + 1)
     await stage.store.bury()
     assert [claimed.id for claimed in await stage.claim("another", limit=5)] == [following]

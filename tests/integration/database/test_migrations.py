@@ -11,6 +11,7 @@ import pytest
 
 from jobfn.database.jobs import BatchStore, NewJob, enqueue, open_store
 from jobfn.database.migrate import LOWEST_SERVER_VERSION, SchemaKind, check_server, migrate, status
+from jobfn.database.model import Unlocked
 from jobfn.database.statements import migrations, query, quote_identifier, render
 from jobfn.errors import DatabaseError, SchemaError
 from support import ConnectTo, Spawn, eventually
@@ -235,16 +236,38 @@ async def test_a_lost_connection_is_a_readable_error(
         await migrating
 
 
+async def apply_first(connection: "asyncpg.Connection[Any]", count: int) -> None:
+    """A schema as a jobfn of that time left it."""
+    await connection.execute(query("create_schema", "app_jobs"))
+    await connection.execute(query("create_record", "app_jobs"))
+    for version, name, text in migrations()[:count]:
+        await connection.execute(render(text, "app_jobs"))
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        await connection.execute(query("record_migration", "app_jobs"), version, name, checksum)
+
+
+async def test_workers_and_schema_may_be_a_step_apart(empty: "asyncpg.Connection[Any]", empty_database: str) -> None:
+    """Of what died with its worker, this jobfn knows the ids on the schema before; and that jobfn on this schema."""
+    held = "select app_jobs.claim_jobs('worker', null, '4 hours', 9, '-1 s')"
+    await apply_first(empty, 14)
+    await empty.execute("select app_jobs.add_job('x', max_attempts := 1), app_jobs.add_job('y')")
+    await empty.execute(held)
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
+        store = await open_store(pool, "app_jobs")
+        assert await store.bury() == [Unlocked(1)]
+        assert await store.take_back("worker") == [Unlocked(2)]
+    await migrate(empty, "app_jobs")
+    await empty.execute("select app_jobs.add_job('z', max_attempts := 1)")
+    await empty.execute(held)
+    assert await empty.fetch("select b.id from app_jobs.bury_expired_jobs('4 hours') as b (id)") == [(3,)]
+    assert await empty.fetch("select t.id from app_jobs.take_back_jobs('worker') as t (id)") == [(2,)]
+
+
 async def test_a_schema_from_before_history_is_brought_up_to_date_with_its_jobs(
     empty: "asyncpg.Connection[Any]",
 ) -> None:
     """Seven migrations and a running job: what was there stays, and the job's end is the first that history has."""
-    await empty.execute(query("create_schema", "app_jobs"))
-    await empty.execute(query("create_record", "app_jobs"))
-    for version, name, text in migrations()[:7]:
-        await empty.execute(render(text, "app_jobs"))
-        checksum = hashlib.sha256(text.encode()).hexdigest()
-        await empty.execute(query("record_migration", "app_jobs"), version, name, checksum)
+    await apply_first(empty, 7)
     await empty.execute("select app_jobs.add_job('x')")
     await empty.execute("select app_jobs.get_job('worker')")
     assert [step.version for step in await migrate(empty, "app_jobs")] == ALL[7:]

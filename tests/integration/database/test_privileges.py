@@ -40,6 +40,7 @@ OWNERS_CALLS = frozenset(
             "ready_jobs_of_any_task",
             "tasks_waiting",
             "settle_one_by_one",
+            "take_schedule_step",
             "ready_queues",
             "ready_heads",
             "take_queue",

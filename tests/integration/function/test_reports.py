@@ -289,7 +289,7 @@ def test_a_report_is_tried_for_as_long_as_the_lease_holds(
 
 
 async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: CallbackServer) -> None:
-    """Within the seconds it is given reports are heard; after them they are cancelled, and counted in the log."""
+    """Within the seconds it is given reports are heard; after them they are cancelled, and the log says whose."""
     transport = HttpTransport()
     reporter = Reporter(transport, report_seconds=20)
     headers = JobHeaders(job_id=42, worker_id="w", callback_url=callbacks.url)
@@ -302,7 +302,7 @@ async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: Callb
     await callbacks.until(3)
     with capture_logs() as lines:
         await reporter.drain(seconds=0.05)
-    assert [(line["event"], line["reports"]) for line in lines] == [("reports given up: the process stops", 1)]
+    assert [(line["event"], line["job"]) for line in lines] == [("report given up: the process stops", 42)]
     await reporter.drain(seconds=0)
     await transport.aclose()
 

@@ -16,7 +16,7 @@ from jobfn.hosting import bind
 from jobfn.service import run_service
 from jobfn.tracing import Tracing
 from jobfn.worker.settings import Part, ServiceSettings
-from observability_support import Lines, Path, Spans, StartPath
+from observability_support import JOB_IDS, Lines, Path, Spans, StartPath
 from support import LOOPBACK, WORKER, RecordingFunction, Serve, free_port
 
 
@@ -32,7 +32,7 @@ def spans() -> Spans:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """Logging as a process of ours has it, into the test's hands."""
+    """Logging as a process of ours has it, into the test's hands. No line about a job may lack one of its five ids."""
     for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
         monkeypatch.delenv(variable, raising=False)
     root = logging.getLogger()
@@ -43,6 +43,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    assert [line for line in kept.all() if "job" in line and not line.keys() >= JOB_IDS] == []
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
--- $1-$8: one element for each schedule, in advance_schedule's order.
-select step.id, done.outcome, done.job_id, done.error
+-- $1-$8: one element for each schedule, in advance_schedule's order. The tenant is told since migration 0015.
+select step.id, done.*
 from unnest(
     $1::bigint[], $2::boolean[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::bigint[],
     $7::timestamptz[], $8::text[]
