@@ -19,76 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.types import Receive, Scope, Send
 
 from jobfn.hosting import HttpServer, bind
-from observability_support import Samples, scrape
-from support import LOOPBACK, Command, Jobs, RunningCommand, Spawn, eventually, free_port
-
-DEPLOY = Path(__file__).parents[2] / "deploy" / "observability"
-DASHBOARD, ALERTS = DEPLOY / "grafana-dashboard.json", DEPLOY / "alerts.yaml"
-FUNCTIONS = dedent(
-    """
-    import sys
-    from jobfn import JobContext, task
-
-    @task("loaded")
-    async def loaded(payload: dict) -> list[str]:
-        return sorted({name.partition(".")[0] for name in sys.modules} & {"opentelemetry", "prometheus_client"})
-
-    @task("hello")
-    async def hello(payload: dict, ctx: JobContext) -> None:
-        ctx.log.info("hello")
-
-    @task("boom")
-    def boom(payload: dict) -> None:
-        raise RuntimeError("boom")
-    """
-)
-
-
-@dataclass(frozen=True)
-class Processes:
-    """A function and a service, and where they show their numbers."""
-
-    function: RunningCommand
-    service: RunningCommand
-    function_url: str
-    metrics_url: str
-
-    async def samples(self) -> Samples:
-        """All that both expose now."""
-        return await scrape(f"{self.function_url}/metrics") | await scrape(self.metrics_url)
-
-
-async def start(spawn: Spawn, database: str, folder: Path, **env: str) -> Processes:
-    """Start both, with these variables."""
-    (folder / "functions.py").write_text(FUNCTIONS)
-    port, metrics = free_port(), free_port()
-    function = await spawn(
-        "python",
-        "-m",
-        "jobfn.function",
-        "functions.py",
-        "--host",
-        LOOPBACK,
-        **env,
-        PORT=str(port),
-        HOSTNAME="function-1",
-    )
-    await function.until('"serving"')
-    service = await spawn(
-        "python",
-        "-m",
-        "jobfn.service",
-        **env,
-        DATABASE_URL=database,
-        KNATIVE_SERVICE_URL=f"http://{LOOPBACK}:{port}",
-        JOBS_CALLBACK_HOST=LOOPBACK,
-        INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
-        JOBS_METRICS_HOST=LOOPBACK,
-        JOBS_METRICS_PORT=str(metrics),
-        HOSTNAME="worker-1",
-    )
-    await service.until("looking for jobs")
-    return Processes(function, service, f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{metrics}/metrics")
+from monitoring_support import ALERTS, DASHBOARD, FUNCTIONS, expressions, start
+from observability_support import scrape
+from support import LOOPBACK, Command, Jobs, Spawn, eventually
 
 
 @dataclass
@@ -184,14 +117,6 @@ async def test_dashboard_and_alerts_speak_of_what_there_is(
             assert {label.strip() for label in used.split(",")} <= labels
     outcomes = {dict(found)["outcome"] for name, found in samples if name == "jobfn_jobs_total"}
     assert outcomes == {"completed", "failed"}
-
-
-def expressions() -> list[str]:
-    """All queries of the dashboard and the alerts."""
-    dashboard = json.loads(DASHBOARD.read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
-    return queries + [rule["expr"] for rule in rules]
 
 
 def test_the_dashboard_is_whole() -> None:
