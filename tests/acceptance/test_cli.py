@@ -37,6 +37,10 @@ async def test_every_verb_has_help_with_an_example(verb: str, command: Command) 
         ("dev nowhere.py", "no file nowhere.py"),
         ("dev", "Missing argument"),
         ("service --concurrency 0", "Invalid value for '--concurrency'"),
+        (
+            "service --only odd",
+            "jobfn: Invalid value for '--only': 'odd' is not one of 'worker', 'callbacks', 'scheduler' (see: jobfn",
+        ),
         ("enqueue", "Missing argument"),
         ("enqueue t", "no database"),
         ("enqueue t {", "the payload is no JSON"),

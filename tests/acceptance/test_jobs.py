@@ -85,7 +85,7 @@ async def test_every_verb_has_help_with_an_example(verb: str, command: Command) 
     [
         ("jobs", "Usage: jobfn jobs", 2),
         ("jobs no-such-verb", "No such command 'no-such-verb'", 2),
-        ("jobs list --state odd", "Invalid value for '--state'", 2),
+        ("jobs list --state odd", "Invalid value for '--state' / '-s': 'odd' is not one of 'ready', 'delayed'", 2),
         ("jobs list --limit 0", "Invalid value for '--limit'", 2),
         ("jobs list --after x", "is no place to go on from", 2),
         ("jobs list --older-than soon", "--older-than 'soon' is no age: write 30s, 15m, 2h or 7d", 2),
@@ -115,6 +115,7 @@ async def test_wrong_use_is_one_clear_line(jobfn: Jobfn, jobs: Jobs, line: str, 
     assert message in ended.output
     assert ended.code == code
     assert "Traceback" not in ended.output
+    assert "Value error" not in ended.output
     assert await jobs.row(job) == before
 
 

@@ -110,4 +110,5 @@ def _one_line(error: Any) -> str:
         return f"{message}\n"
     context = getattr(error, "ctx", None)
     read_on = f" (see: {context.command_path} --help)" if context is not None else ""
-    return f"jobfn: {message}{read_on}\n"
+    # pydantic, which checks the values for typer, says of a word among others that it is an error of a value
+    return f"jobfn: {message.replace(': Value error, ', ': ').removesuffix('.')}{read_on}\n"
