@@ -26,7 +26,14 @@ NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help="Enqueued at 
 ErrorText = Annotated[
     str | None, typer.Option("--error", "-e", metavar="TEXT", help="Whose last error holds this.", show_default=False)
 ]
-Search = Annotated[str | None, typer.Option(help="With this id or this key, whole.", show_default=False)]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="A number: this id. Any text: what a key or a task begins with, or a part of the last error.",
+        show_default=False,
+    ),
+]
 Tenant = Annotated[
     UUID | None, typer.Option("--database-id", metavar="UUID", help="Of this tenant.", show_default=False)
 ]

@@ -34,16 +34,20 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
     """
     with readable(schema):
         is_platform = not isinstance(await open_store(pool, schema), BatchStore)
+        in_order = bool(await pool.fetchval(query("keys_in_byte_order", schema), schema))
         if is_platform:
             found = await pool.fetchrow(query("features", schema), schema)
-            return Operations(
-                pool, schema, Features(True, has_actor_id=found["actor_id"], has_entity_id=found["entity_id"])
+            features = Features(
+                True,
+                has_actor_id=found["actor_id"],
+                has_entity_id=found["entity_id"],
+                keys_in_byte_order=in_order,
             )
+            return Operations(pool, schema, features)
         if not await pool.fetchval(query("has_history", schema), schema):
             raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
-        return Operations(
-            pool, schema, Features(False, history_days=await pool.fetchval(query("history_kept", schema)))
-        )
+        days = await pool.fetchval(query("history_kept", schema))
+        return Operations(pool, schema, Features(False, history_days=days, keys_in_byte_order=in_order))
 
 
 class Operations:

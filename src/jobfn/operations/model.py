@@ -52,7 +52,8 @@ class JobFilter:
         queue: The named queue.
         state: Where they stand.
         error: A part of the last error, in whatever case.
-        search: A whole id or a whole key.
+        search: A number: this id, or the beginning of a key. Any other text: the beginning of a key or of a task, or a
+            part of the last error, that in whatever case. Of completed jobs: the id, or the beginning of the task.
         tenant: ``database_id``, a UUID.
         worker: Who holds them now; of completed ones: who ran them.
         older_than_seconds: Enqueued at least so long ago.

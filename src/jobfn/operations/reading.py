@@ -3,6 +3,7 @@
 A page goes on below the last id of the page before it, by the primary key, so that no page costs more than the first.
 """
 
+import sys
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
@@ -39,7 +40,8 @@ async def list_jobs(database: Database, wanted: JobFilter, *, limit: int, after:
     if wanted.state is JobState.COMPLETED:
         jobs = await _completed(database, wanted, below, limit + 1)
     else:
-        rows = await database.fetch("list_jobs", *conditions(wanted, below), limit + 1)
+        values = conditions(database, wanted, below)
+        rows = await database.fetch("list_jobs", *values, limit + 1, newest_first=True)
         jobs = [JobRow.of(row) for row in rows]
     more = len(jobs) > limit
     return JobPage(tuple(jobs[:limit]), str(jobs[limit - 1].id) if more else None)
@@ -49,7 +51,7 @@ async def count_matching(database: Database, wanted: JobFilter, *, at_most: int)
     """See ``Operations.count_matching``."""
     if wanted.state is JobState.COMPLETED:
         raise ConfigurationError("completed jobs are not counted: see the throughput")
-    rows = await database.fetch("count_jobs", *conditions(wanted, None), at_most)
+    rows = await database.fetch("count_jobs", *conditions(database, wanted, None), at_most)
     return int(rows[0]["count"])
 
 
@@ -74,25 +76,26 @@ async def states_of(database: Database, ids: Sequence[int]) -> dict[int, JobStat
     return {row["id"]: JobState.of(row) for row in await database.fetch("job_states", list(ids))}
 
 
-def conditions(wanted: JobFilter, below: int | None) -> list[Any]:
-    """The parameters $1 to $11 of ``jobs_matching.sql``.
+def conditions(database: Database, wanted: JobFilter, below: int | None) -> list[Any]:
+    """The parameters $1 to $13 of ``jobs_matching.sql``.
 
     Raises:
-        ConfigurationError: The tenant is no UUID, or an age is negative.
+        ConfigurationError: The tenant is no UUID, an age is negative, or the search is empty.
     """
-    key, number = _searched(wanted.search)
+    text, number = _searched(wanted.search)
     return [
         below,
         _clean(wanted.task),
         _clean(wanted.queue),
         None if wanted.state is None else wanted.state.value,
         _clean(wanted.error),
-        key,
+        text,
         number,
         _tenant(wanted.tenant),
         _clean(wanted.worker),
         _age(wanted.older_than_seconds),
         _age(wanted.newer_than_seconds),
+        *_keys_between(text or "", in_byte_order=database.features.keys_in_byte_order),
     ]
 
 
@@ -101,9 +104,9 @@ async def _completed(database: Database, wanted: JobFilter, below: int | None, l
         raise ConfigurationError(
             f"schema {database.schema} is the platform's own and keeps no history: completed jobs are gone"
         )
-    key, number = _searched(wanted.search)
-    if wanted.error is not None or (key is not None and number is None):
-        return []  # what was completed has no error; and its key is free again
+    text, number = _searched(wanted.search)
+    if wanted.error is not None:
+        return []  # what was completed has none
     rows = await database.fetch(
         "list_completed",
         below,
@@ -114,6 +117,7 @@ async def _completed(database: Database, wanted: JobFilter, below: int | None, l
         _clean(wanted.worker),
         _age(wanted.older_than_seconds),
         _age(wanted.newer_than_seconds),
+        text if number is None else None,
         limit,
     )
     return [JobRow.of_run(Run.of(row)) for row in rows]
@@ -130,8 +134,21 @@ def _below(after: str | None) -> int | None:
 def _searched(text: str | None) -> tuple[str | None, int | None]:
     if text is None:
         return None, None
+    if not text:  # every key begins with nothing
+        raise ConfigurationError("a search for nothing: give an id, or what a key, a task or an error has")
     is_id = text.isascii() and text.isdigit() and int(text) <= _MAX_ID
     return _clean(text), int(text) if is_id else None
+
+
+def _keys_between(text: str, *, in_byte_order: bool) -> tuple[str, str | None]:
+    """The lowest key that may begin with a text, and one that all such keys lie below; None: there is none for certain.
+
+    In every language's order a text comes before what it is the beginning of, but for some letters beyond ASCII.
+    """
+    lowest = text if in_byte_order or text.isascii() else ""
+    last = ord(text[-1]) if text and in_byte_order else sys.maxunicode
+    following = 0xE000 if last == 0xD7FF else last + 1  # what lies between is no character
+    return lowest, text[:-1] + chr(following) if last < sys.maxunicode else None
 
 
 def _clean(text: str | None) -> str | None:

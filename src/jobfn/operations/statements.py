@@ -15,6 +15,9 @@ from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError
 
+_FOR_THESE_VALUES = "set local plan_cache_mode = force_custom_plan"
+_NEWEST_FIRST = f"{_FOR_THESE_VALUES}; set local enable_seqscan = off"
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -26,12 +29,14 @@ class Features:
         has_actor_id: Whether jobs say who caused them.
         has_entity_id: Whether jobs say what they are about.
         history_days: For how long attempts are kept; 0: history is turned off; None: this schema has none.
+        keys_in_byte_order: Whether the index of keys has them in the order of their bytes.
     """
 
     is_platform: bool
     has_actor_id: bool = True
     has_entity_id: bool = True
     history_days: float | None = None
+    keys_in_byte_order: bool = False
 
     @property
     def history(self) -> bool:
@@ -76,16 +81,21 @@ class Database:
         )
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> "AsyncIterator[asyncpg.Connection[Any]]":
-        """A connection in a transaction. Plans are made for the values at hand: each filter has its own best one."""
+    async def transaction(self, *, newest_first: bool = False) -> "AsyncIterator[asyncpg.Connection[Any]]":
+        """A connection in a transaction. Plans are made for the values at hand: each filter has its own best one.
+
+        Args:
+            newest_first: For a page of jobs: never read the whole table to sort it. From the newest job on, by the
+                primary key, there is an end where the page is full.
+        """
         with readable(self.schema):
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute("set local plan_cache_mode = force_custom_plan")
+                await connection.execute(_NEWEST_FIRST if newest_first else _FOR_THESE_VALUES)
                 yield connection
 
-    async def fetch(self, name: str, *values: Any) -> "list[asyncpg.Record]":
-        """The rows of one statement."""
-        async with self.transaction() as connection:
+    async def fetch(self, name: str, *values: Any, newest_first: bool = False) -> "list[asyncpg.Record]":
+        """The rows of one statement. Arguments as ``transaction``."""
+        async with self.transaction(newest_first=newest_first) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(self.statement(name), *values)
             return rows
 

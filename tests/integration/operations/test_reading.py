@@ -1,6 +1,7 @@
 """Lists and single jobs: every filter, pages without end, and statements that read no more than they show."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -59,6 +60,9 @@ LIVE = {"failed", "running", "retrying", "ready", "delayed", "tenant"}
         (JobFilter(state=JobState.COMPLETED, task="report"), set()),
         (JobFilter(state=JobState.COMPLETED, error="x"), set()),
         (JobFilter(state=JobState.COMPLETED, search="order-7"), set()),
+        (JobFilter(state=JobState.COMPLETED, search="sen"), {"completed"}),
+        (JobFilter(state=JobState.COMPLETED, search="end"), set()),
+        (JobFilter(state=JobState.COMPLETED, search="9" * 18), set()),
         (JobFilter(task="send"), {"failed", "running", "ready"}),
         (JobFilter(task="send", state=JobState.FAILED), {"failed"}),
         (JobFilter(queue="mail"), {"running"}),
@@ -67,7 +71,16 @@ LIVE = {"failed", "running", "retrying", "ready", "delayed", "tenant"}
         (JobFilter(error="%"), {"retrying"}),
         (JobFilter(error="_"), set()),
         (JobFilter(search="order-7"), {"ready"}),
-        (JobFilter(search="order"), set()),
+        (JobFilter(search="order"), {"ready"}),
+        (JobFilter(search="rder-7"), set()),
+        (JobFilter(search="Order-7"), set()),
+        (JobFilter(search="order_7"), set()),
+        (JobFilter(search="sen"), {"failed", "running", "ready"}),
+        (JobFilter(search="refused BY"), {"failed"}),
+        (JobFilter(search="%"), {"retrying"}),
+        (JobFilter(search="se", state=JobState.FAILED), {"failed"}),
+        (JobFilter(search="no\0such"), set()),
+        (JobFilter(search="\ud800"), set()),
         (JobFilter(search="9" * 30), set()),
         (JobFilter(tenant=TENANT), {"tenant"}),
         (JobFilter(worker=WORKER), {"running"}),
@@ -130,6 +143,7 @@ async def test_pages_follow_each_other(operations: Operations, jobs: Jobs) -> No
         ({"after": "-1"}, "no place to go on from"),
         ({"after": "x"}, "no place to go on from"),
         ({"after": "9" * 30}, "no place to go on from"),
+        ({"wanted": JobFilter(search="")}, "a search for nothing"),
         ({"wanted": JobFilter(tenant="7")}, "the tenant '7' is no UUID"),
         ({"wanted": JobFilter(older_than_seconds=-1)}, "give 0 or more"),
         ({"wanted": JobFilter(newer_than_seconds=float("nan"))}, "give 0 or more"),
@@ -220,12 +234,34 @@ async def test_no_such_job(operations: Operations, job: int) -> None:
     assert await operations.show_job(job) is None
 
 
+@pytest.mark.parametrize("by_bytes", [True, False])
+async def test_a_search_finds_all_keys_that_begin_so(
+    *, by_bytes: bool, operations: Operations, jobs: Jobs, pool: "asyncpg.Pool[Any]"
+) -> None:
+    """Whatever follows, and whether or not the order of the index can be relied on; and no others."""
+    found = {"42", "420", "42-x", "42!", "42é", "42\U0010ffff", "42Z", "42 "}
+    for key in (*found, "4", "41", "43", "4-2", " 42", "142", "\ud7ff", "\U0010ffffz"):
+        await jobs.add("x42", job_key=key)
+    looking = Operations(pool, "app_jobs", replace(operations.features, keys_in_byte_order=by_bytes))
+    listed = await looking.list_jobs(JobFilter(search="42"))
+    assert {job.key for job in listed.jobs} == found
+    for odd in ("42é", "42\U0010ffff", "\ud7ff", "\U0010ffffz"):
+        assert [job.key for job in (await looking.list_jobs(JobFilter(search=odd))).jobs] == [odd]
+
+
+@pytest.mark.parametrize(("collation", "by_bytes"), [("C", True), ("ucs_basic", False)])
+async def test_the_order_of_keys_is_looked_up(*, collation: str, by_bytes: bool, pool: "asyncpg.Pool[Any]") -> None:
+    """Of what is not known to be the order of bytes, it is not believed."""
+    await pool.execute(f'alter table app_jobs.jobs alter key type text collate "{collation}"')
+    assert (await open_operations(pool, "app_jobs")).features.keys_in_byte_order is by_bytes
+
+
 async def plan(operations: Operations, wanted: JobFilter, pool: "asyncpg.Pool[Any]") -> str:
     """How PostgreSQL finds the first page."""
     database = Database(pool, "app_jobs", operations.features)
-    async with database.transaction() as connection:
+    async with database.transaction(newest_first=True) as connection:
         statement = f"explain (analyze, buffers) {database.statement('list_jobs')}"
-        return "\n".join(row[0] for row in await connection.fetch(statement, *conditions(wanted, None), 51))
+        return "\n".join(row[0] for row in await connection.fetch(statement, *conditions(database, wanted, None), 51))
 
 
 @pytest.fixture
@@ -249,8 +285,11 @@ async def many(jobs: Jobs) -> None:
         (JobFilter(state=JobState.FAILED), "jobs_exhausted_idx"),
         (JobFilter(error="boom7"), "jobs_error_idx"),
         (JobFilter(search="77"), "jobs_pkey"),
+        (JobFilter(search="77"), "jobs_key_unique"),
+        (JobFilter(search="boom"), "jobs_pkey"),
+        (JobFilter(search="no such text"), "jobs_pkey"),
     ],
-    ids=["default", "usual", "failed", "error", "id"],
+    ids=["default", "usual", "failed", "error", "id", "key", "text", "nothing"],
 )
 @pytest.mark.usefixtures("many")
 async def test_the_usual_pages_read_what_they_show(
@@ -260,7 +299,7 @@ async def test_the_usual_pages_read_what_they_show(
     found = await plan(operations, wanted, pool)
     assert index in found
     assert "Seq Scan" not in found
-    if wanted.search is None:
+    if wanted.search != "77":
         assert "Sort" not in found
 
 
@@ -274,8 +313,9 @@ async def test_plans_fit_the_values_also_after_many_calls(operations: Operations
 
 async def test_on_the_platform_s_schema(on_platform: Operations, platform_pool: "asyncpg.Pool[Any]") -> None:
     """Lists, filters and single jobs work without jobfn's columns; completed ones are not known, and it says so."""
+    in_order = on_platform.features.keys_in_byte_order  # which is the server's affair
     assert on_platform.features == Features(
-        is_platform=True, has_actor_id=False, has_entity_id=False, history_days=None
+        is_platform=True, has_actor_id=False, has_entity_id=False, history_days=None, keys_in_byte_order=in_order
     )
     assert (on_platform.features.history, on_platform.features.workers, on_platform.features.leases) == (False,) * 3
     add = "select (app_jobs.add_job($1, 'x', '{}', run_at := now() + $2::interval)).id"

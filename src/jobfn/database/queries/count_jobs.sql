@@ -1,9 +1,9 @@
--- $1-$11 as in jobs_matching.sql, $12 how far to count.
+-- $1-$13 as in jobs_matching.sql, $14 how far to count.
 select count(*)
 from (
     select
     from @jobs@ j
     where
 @matching@
-    limit $12
+    limit $14
 ) matching

@@ -1,5 +1,5 @@
 -- Jobs that are done, newest first, from history. $1 ids below this, $2 task, $3 queue, $4 id, $5 tenant, $6 worker,
--- $7 at least so old, $8 at most so old, each null for any; $9 how many.
+-- $7 at least so old, $8 at most so old, $9 the beginning of the task, each null for any; $10 how many.
 select r.*
 from @schema@.job_runs r
 where r.outcome = 'completed'
@@ -11,5 +11,6 @@ where r.outcome = 'completed'
     and ($6::text is null or r.worker = $6)
     and ($7::interval is null or r.enqueued_at <= now() - $7)
     and ($8::interval is null or r.enqueued_at > now() - $8)
+    and ($9::text is null or starts_with(r.task_identifier, $9))
 order by r.job_id desc
-limit $9
+limit $10
