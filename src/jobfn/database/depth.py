@@ -1,7 +1,6 @@
-"""How deep the queue is, for metrics: counted in one statement, and not again for a while.
+"""How deep the queue is, for metrics: counted in one statement, and not again for a while (``remembered.py``).
 
-The statement reads the whole table, which takes the longer the more jobs there are. Whoever scrapes, and however often:
-it is kept for ``REST`` times as long as it took, so that counting costs a twentieth of one connection at the most.
+The statement reads the whole table, which takes the longer the more jobs there are.
 """
 
 import asyncio
@@ -14,11 +13,10 @@ import asyncpg
 from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.statements import query
+from jobfn.remembered import Remembered
 
 #: For so long, at least, is a count good.
 FRESH_SECONDS: Final = 5.0
-#: And for so many times as long as it took.
-REST: Final = 20
 #: A count that takes longer is given up.
 LONGEST_SECONDS: Final = 5.0
 
@@ -57,20 +55,14 @@ class DepthReader:
     ) -> None:
         self._pool = pool
         self._query = query("queue_depth_platform" if is_platform else "queue_depth", schema)
-        self._clock = clock
-        self._counting = asyncio.Lock()
-        self._depth: Depth | None = None
-        self._fresh_until = float("-inf")
+        self._depth: Remembered[Depth | None] = Remembered(self._count, clock)
 
     async def read(self) -> Depth | None:
-        """The depth, at most ``FRESH_SECONDS`` old or as old as the module says; None: the database did not say."""
-        async with self._counting:
-            if self._clock() >= self._fresh_until:
-                began = self._clock()
-                self._depth = await self._count()
-                ended = self._clock()
-                self._fresh_until = ended + max(FRESH_SECONDS, REST * (ended - began))
-            return self._depth
+        """The depth, at most ``FRESH_SECONDS`` old, or older where counting costs much; None: the database did not say.
+
+        That it did not is remembered, too.
+        """
+        return await self._depth.get(max_age_seconds=FRESH_SECONDS)
 
     async def _count(self) -> Depth | None:
         try:

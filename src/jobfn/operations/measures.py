@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from jobfn.operations.figures import Counts, GroupCount, Minute, WorkerRow
-from jobfn.operations.remembered import Remembered
 from jobfn.operations.statements import Database
+from jobfn.remembered import Remembered
 
 MAX_QUEUES = 100
 MAX_MINUTES = 24 * 60

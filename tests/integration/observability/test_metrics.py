@@ -288,7 +288,7 @@ async def test_a_worker_s_role_may_count(connection: "asyncpg.Connection[Any]") 
 
 
 async def test_a_count_that_takes_long_is_kept_for_long(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
-    """Twenty times as long as it took: two seconds to count are good for forty."""
+    """Nineteen times as long as it took: two seconds to count are good for thirty-eight."""
 
     class Slow(Clock):
         """Two seconds go by with each look at it."""

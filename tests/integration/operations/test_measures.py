@@ -11,8 +11,8 @@ import pytest
 
 from jobfn.operations import GroupCount, Operations
 from jobfn.operations.measures import Measures
-from jobfn.operations.remembered import Remembered
 from jobfn.operations.statements import Database
+from jobfn.remembered import Remembered
 from support import WORKER, Jobs
 
 
@@ -82,6 +82,21 @@ async def test_who_comes_meanwhile_shares_the_answer() -> None:
     await asyncio.sleep(0)
     gate.set()
     assert await asyncio.gather(*waiting) == [1] * 10
+
+
+async def test_none_is_an_answer_too() -> None:
+    """A database that did not say is not asked again at once."""
+    clock, asked = HandClock(), []
+
+    async def ask() -> int | None:
+        asked.append(clock())
+        return None
+
+    remembered = Remembered(ask, clock)
+    for _ in range(3):
+        assert await remembered.get(max_age_seconds=5) is None
+        clock.seconds += 2
+    assert asked == [100.0]
 
 
 async def test_a_failure_is_not_remembered() -> None:

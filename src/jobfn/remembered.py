@@ -1,4 +1,7 @@
-"""An answer that is not asked for more often than it is worth: what keeps live pages from loading the database."""
+"""An answer that is not asked for more often than it is worth.
+
+What keeps live pages and scrapes, whoever makes them and however often, from loading the database.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,8 +25,7 @@ class Remembered(Generic[T]):
         self._ask = ask
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._answer: T | None = None
-        self._asked_at = 0.0
+        self._answer: tuple[T, float] | None = None
         self._good_until = 0.0
 
     async def get(self, *, max_age_seconds: float) -> T:
@@ -37,15 +39,14 @@ class Remembered(Generic[T]):
         """
         wanted_at = self._clock()
         async with self._lock:
-            if self._answer is not None and (
-                self._asked_at >= wanted_at
-                or wanted_at - self._asked_at < max_age_seconds
-                or wanted_at < self._good_until
-            ):
-                return self._answer
+            if self._answer is not None:
+                answer, asked_at = self._answer
+                # also where it was asked for while this one waited
+                if wanted_at - asked_at < max_age_seconds or asked_at >= wanted_at or wanted_at < self._good_until:
+                    return answer
             began = self._clock()
             answer = await self._ask()
             ended = self._clock()
-            self._answer, self._asked_at = answer, began
+            self._answer = answer, began
             self._good_until = ended + REST * (ended - began)
             return answer
