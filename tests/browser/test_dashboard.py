@@ -284,6 +284,7 @@ async def test_it_fits_a_screen_and_can_be_read(
     for path in ("/", "/jobs", f"/jobs/{job}", "/enqueue", "/enqueue?task=mail", "/schedules", "/triggers", "/workers"):
         await page.goto(f"{site.url}{path}")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert await page.locator(".side nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), path
         assert await page.evaluate(LOW_CONTRAST) == [], path
 
 

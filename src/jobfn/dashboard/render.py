@@ -73,6 +73,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "breakable": breakable,
         "moment": moment,
         "count": count,
         "duration": duration,
@@ -92,6 +93,11 @@ def link(path: str, **parameters: object) -> str:
     """A URL of ours; parameters that are None or empty are left out."""
     given = [(name, str(value)) for name, value in parameters.items() if value not in {None, ""}]
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line after its underscores, where it has no room."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def moment(at: datetime | None, *, nothing: str = "—") -> str | Markup:

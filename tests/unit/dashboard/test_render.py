@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from jobfn.dashboard.filters import Filter
-from jobfn.dashboard.render import count, duration, first_line, link, moment, pretty
+from jobfn.dashboard.render import breakable, count, duration, first_line, link, moment, pretty
 from jobfn.operations import JobState
 
 
@@ -32,6 +32,11 @@ from jobfn.operations import JobState
 def test_a_length_of_time_has_the_unit_that_fits(seconds: float | None, text: str) -> None:
     """Two units at most."""
     assert duration(seconds) == text
+
+
+def test_a_name_breaks_after_its_underscores() -> None:
+    """On a phone; and it is escaped all the same."""
+    assert str(breakable("a_<b>_c")) == "a_<wbr>&lt;b&gt;_<wbr>c"
 
 
 def test_a_moment_is_absolute_in_utc() -> None:
