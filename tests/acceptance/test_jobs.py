@@ -119,6 +119,16 @@ async def test_wrong_use_is_one_clear_line(jobfn: Jobfn, jobs: Jobs, line: str, 
     assert await jobs.row(job) == before
 
 
+@pytest.mark.parametrize("verb", ["jobs list --json", "jobs watch --json --every 0.1"])
+async def test_a_reader_that_has_read_enough_is_no_failure(
+    verb: str, command: Command, database: str, jobs: Jobs
+) -> None:
+    """``| head -1`` in a script that minds its pipes."""
+    await jobs.add("x")
+    ended = await command("bash", "-o", "pipefail", "-c", f"{JOBFN} {verb} | head -1", DATABASE_URL=database)
+    assert (ended.code, ended.output.startswith("{")) == (0, True), ended.output
+
+
 @pytest.mark.parametrize("verb", ["jobs list", "jobs stats", "workers", "jobs retry 1", "jobs watch"])
 async def test_without_a_database(command: Command, verb: str) -> None:
     """One line with what to do."""

@@ -95,6 +95,10 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return DONE
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # which typer makes a failure of
+            return DONE
+        raise
     return code if isinstance(code, int) else DONE
 
 

@@ -113,7 +113,7 @@ class Deliveries:
             problem = WrongMethod(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_leniently(scope["headers"])
         with self._observed(scope, self._find(path), path):
-            ended = refused(problem, job=headers.job_id)
+            ended = refused(problem)
             if self._is_invited(scope):
                 await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
             await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
@@ -140,7 +140,7 @@ class Deliveries:
             task = self._tasks.get(identifier)
             if task is None:
                 unknown = UnknownTask(f"No task {identifier!r} here. Known: {names_of(self._tasks)}")
-                return refused(unknown, job=context.job_id)
+                return refused(unknown)
             payload = self._executor.decode(task, body, context)
             if isinstance(payload, Outcome):
                 return payload
@@ -178,7 +178,7 @@ class Deliveries:
         except RequestError as error:
             headers = JobHeaders.parse_leniently(raw)
             verdict = FOR_GOOD if isinstance(error, BodyTooLarge) else AS_EVER
-            return headers, refused(error, verdict, job=headers.job_id)
+            return headers, refused(error, verdict)
         context = JobContext.of(task.identifier, headers)
         if headers.heartbeat_url is not None:
             context.listen(functools.partial(self._reporter.tell, headers))

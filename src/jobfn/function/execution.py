@@ -28,6 +28,9 @@ AnyTask = Task[..., Any]
 #: ``async def middleware(ctx, call_next)``: awaits ``call_next()``, which gives the handler's result, and returns it.
 TaskMiddleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
+_STOPPED = "task stopped: the process did not wait any longer"
+_LOST = "task stopped: the job was given to somebody else"
+
 
 class Executor:
     """Runs tasks.
@@ -61,7 +64,7 @@ class Executor:
         try:
             return task.decode(body)
         except RequestError as error:  # the same payload will never fit
-            return refused(error, FOR_GOOD, job=context.job_id)
+            return refused(error, FOR_GOOD)
         except BaseException as error:
             context.log.error("validation broke", exc_info=error)
             return outcome.unvalidated(task.identifier, error)
@@ -138,7 +141,7 @@ class Executor:
             return outcome.timed_out(task.identifier, seconds, verdict)
         running = asyncio.current_task()
         if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
-            context.log.error("task stopped: the process did not wait any longer")
+            context.log.error(_LOST if context.lost else _STOPPED)
             return outcome.stopped(task.identifier)
         if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
             context.log.warning("task failed", reason=str(error), permanent=verdict.permanent)
@@ -172,9 +175,9 @@ async def _close(context: JobContext) -> None:
         context.log.warning("a connection of the handler's could not be closed well", exc_info=error)
 
 
-def refused(error: RequestError, verdict: Verdict = AS_EVER, *, job: int | None) -> Outcome:
+def refused(error: RequestError, verdict: Verdict = AS_EVER) -> Outcome:
     """A job that could not be begun; the log has why."""
-    logs.get_logger("jobfn.delivery").warning("refused", status=error.status_code, reason=error.message, job=job)
+    logs.get_logger("jobfn.delivery").warning("refused", status=error.status_code, reason=error.message)
     return outcome.refused(error, verdict)
 
 

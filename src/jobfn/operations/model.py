@@ -147,7 +147,7 @@ class JobRow:
             locked_at=row["locked_at"] if is_running else None,
             locked_by=row["locked_by"] if is_running else None,
             lease_expires_at=row["lease_expires_at"] if is_running else None,
-            progress=row["progress"],
+            progress=None if row["progress"] is None else round(row["progress"], 6),  # 0.52 as told, not as a real is
             progress_note=row["progress_note"],
             database_id=_text(row["database_id"]),
             actor_id=_text(row["actor_id"]),

@@ -115,7 +115,7 @@ async def test_every_line_of_a_delivery_carries_its_job(serve: Serve, http: http
     url = await serve(create_app(tasks=[sync, asynchronous], settings=PATIENT))
     for name in ("sync", "async"):
         response = await http.post(f"{url}/{name}", json=1, headers=job_headers(None, 9))
-        assert response.json() == {"task": name, "job": 9, "worker": "worker-7"}
+        assert response.json() == {"task": name, "job": 9, "attempt": None, "worker": "worker-7", "tenant": None}
     assert logs.job_ids.get() is None
 
 

@@ -105,7 +105,11 @@ async def test_a_handler_whose_job_was_given_to_another(jobs: Jobs, lines: Lines
     job = await add(jobs, "lost")
     await lines.until("lost begins")
     await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")
-    assert said(await lines.until("the job is no longer ours: stopping its handler")) == ids(job, "lost")
+    for event in (
+        "the job is no longer ours: stopping its handler",
+        "task stopped: the job was given to somebody else",
+    ):
+        assert said(await lines.until(event)) == ids(job, "lost")
 
 
 async def test_what_a_dead_worker_held_is_taken_back_job_by_job(
@@ -206,6 +210,15 @@ async def test_by_a_worker_that_says_less(lines: Lines, serve: Serve) -> None:
         assert (await client.post(f"{url}/fails", headers=headers, json={})).status_code == 500
     line = await lines.until("task failed")
     assert said(line) == {"job": 7, "task": "fails", "attempt": None, "worker": "node-worker", "tenant": None}
+
+
+async def test_called_by_hand_there_is_no_job(lines: Lines, serve: Serve) -> None:
+    """A call that is refused is a line about a task, not about a job that is null."""
+    url = await serve(create_app(tasks=[picky], settings=FunctionSettings()))
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(f"{url}/picky", json={})).status_code == 422
+    line = await lines.until("refused")
+    assert (line["task"], "job" in line) == ("picky", False)
 
 
 async def test_a_schedule_s_job_is_named(jobs: Jobs, lines: Lines, start_path: StartPath) -> None:

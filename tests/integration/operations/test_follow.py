@@ -22,8 +22,8 @@ async def test_a_job_that_completes(operations: Operations, jobs: Jobs) -> None:
     await jobs.claim()
     running = await seen.get()
     assert (running.state, running.attempts) == (JobState.RUNNING, 1)
-    await jobs.connection.execute("select app_jobs.note_progress($1, $2, 1, '1 minute', 0.5, 'half')", WORKER, job)
-    assert (await seen.get()).progress == 0.5
+    await jobs.connection.execute("select app_jobs.note_progress($1, $2, 1, '1 minute', 0.52, 'half')", WORKER, job)
+    assert (await seen.get()).progress == 0.52
     await jobs.connection.execute("select app_jobs.complete_job($1, $2)", WORKER, job)
     assert await following == JobEnd(job, JobState.COMPLETED, RunOutcome.COMPLETED, 1)
     assert seen.empty()
