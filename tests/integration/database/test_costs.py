@@ -104,6 +104,25 @@ async def test_counting_an_attempt_moves_no_index_entry(busy: "asyncpg.Connectio
     assert [after[number] - before[number] for number in (0, 1)] == [8, 8]
 
 
+async def test_a_page_has_room_for_the_claims_of_all_its_jobs(connect: Connect) -> None:
+    """Jobs that were added together and are claimed together: nearly all is HOT, with a pod's name and a payload."""
+    connection = await connect()
+    await connection.execute(
+        "insert into app_jobs.jobs (task_identifier, payload)"
+        " select 'send_invoice', json_build_object('id', gen_random_uuid()) from generate_series(1, 2000)"
+    )
+    async with connection.transaction():
+        await connection.execute(
+            "select from app_jobs.claim_jobs('jobs-worker-7c9d8f6b5-x2k4q', null, '4 h', 2000, '30 s')"
+        )
+        row = await connection.fetchrow(
+            "select n_tup_upd, n_tup_hot_upd from pg_stat_xact_user_tables where relid = 'app_jobs.jobs'::regclass"
+        )
+    assert row is not None
+    assert row["n_tup_upd"] >= 2000
+    assert row["n_tup_hot_upd"] > 0.9 * row["n_tup_upd"], dict(row)
+
+
 async def test_no_statement_of_a_busy_worker_is_compiled(connect: Connect) -> None:
     """Where a scan of a table is forbidden, its cost is enormous: PostgreSQL would compile the plan at each call."""
     connection = await connect()
