@@ -85,6 +85,26 @@ async def test_a_settlement_reads_the_jobs_that_it_is_about(busy: "asyncpg.Conne
     assert await pages(busy, f"select app_jobs.complete_job('worker', {job})") < FEW_PAGES
 
 
+async def test_a_batch_is_settled_by_key_where_statistics_call_the_table_empty(connect: Connect) -> None:
+    """A vacuum found no job, and then thousands came: the end of sixteen is no look at all of them."""
+    connection = await connect()
+    await connection.execute("insert into app_jobs.jobs (task_identifier) select 'x' from generate_series(1, 1000)")
+    await connection.execute("delete from app_jobs.jobs")
+    await connection.execute("vacuum (truncate false) app_jobs.jobs")
+    await connection.execute("alter table app_jobs.jobs set (autovacuum_enabled = false)")
+    assert await connection.fetchval("select reltuples from pg_class where oid = 'app_jobs.jobs'::regclass") == 0
+    await connection.execute(
+        f"insert into app_jobs.jobs (task_identifier) select 'x' from generate_series(1, {NOT_READY})"
+    )
+    ids = [row["id"] for row in await connection.fetch(CLAIM)]
+    settle_all = (
+        f"select app_jobs.settle_held_jobs(array_fill('worker'::text, '{{16}}'), array{ids}, array_fill(1, '{{16}}'),"
+        " array_fill('completed'::text, '{16}'), array_fill(null::text, '{16}'), array_fill(null::interval, '{16}'))"
+    )
+    assert await pages(connection, settle_all) < 4 * FEW_PAGES
+    assert await connection.fetchval("select count(*) from app_jobs.jobs") == NOT_READY - 16
+
+
 async def test_the_next_delayed_job_is_found_at_once(busy: "asyncpg.Connection[Any]") -> None:
     """When to wake is one look at the front of an index."""
     statement = "select min(run_at) from app_jobs.jobs where not exhausted and run_at > now()"
