@@ -22,6 +22,7 @@ from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
 from jobfn.database.history import History, Process, Processes
 from jobfn.database.jobs import BatchStore, Job, JobStore, open_store
+from jobfn.database.vacuum import JobsTable
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
@@ -43,6 +44,7 @@ from jobfn.worker.observed_deliveries import ObservedDeliveries
 from jobfn.worker.settings import Part, ServiceSettings, Settles
 from jobfn.worker.settle import Settler
 from jobfn.worker.tokens import CallbackTokens, Claim
+from jobfn.worker.vacuuming import Vacuumer
 from jobfn.worker.worker import Worker
 
 #: Claims, settlements, the look at the next delayed job, the scheduler's transaction, and one to spare.
@@ -118,7 +120,7 @@ async def run_service(
             roles.append(worker.run)
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
-        roles += await _housekeeping(settings, connections, parts, store, worker)
+        roles += await _housekeeping(settings, connections, parts, store, measures, worker)
         if dashboard is not None:
             await _dashboard(settings, dashboard, stack)
         if started is not None:
@@ -215,8 +217,9 @@ async def _worker_and_callbacks(
 async def _housekeeping(
     settings: ServiceSettings,
     connections: "asyncpg.Pool[Any]",
-    parts: Collection[Part],
+    parts: frozenset[Part],
     store: JobStore,
+    measures: WorkerMeasures,
     worker: Worker | None,
 ) -> list[Role]:
     """What runs beside jobs, on jobfn's own schema."""
@@ -241,6 +244,9 @@ async def _housekeeping(
         sweeper = Sweeper(History(connections, settings.schema_name), days=settings.history_days)
         await sweeper.begin()
         roles.append(sweeper.run)
+    if settings.vacuum and parts & {Part.WORKER, Part.CALLBACKS}:
+        table = JobsTable(connections, settings.schema_name, dsn=settings.database_url)
+        roles.append(Vacuumer(table, settled=lambda: measures.settled).run)
     return roles
 
 

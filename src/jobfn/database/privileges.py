@@ -1,7 +1,7 @@
 """Least privilege: which roles may enqueue, and which may work.
 
-What each gets stands in ``queries/grant_enqueue.sql`` and ``grant_worker.sql``; that nobody else gets anything, in
-``schema/0007_privileges.sql``. ``migrate.py`` calls this under its lock.
+What each gets stands in ``queries/grant_enqueue.sql``, ``grant_worker.sql`` and ``grant_vacuum.sql``; that nobody else
+gets anything, in ``schema/0007_privileges.sql``. ``migrate.py`` calls this under its lock.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,9 @@ class Grants:
 
 
 NOBODY = Grants()
+
+#: The first PostgreSQL on which a role can be allowed to vacuum a table that is not its own.
+MAINTAIN_SERVER_VERSION = 17
 
 
 async def check_roles(connection: "asyncpg.Connection[Any]", schema: str, grants: Grants) -> None:
@@ -60,3 +63,5 @@ async def grant(connection: "asyncpg.Connection[Any]", schema: str, grants: Gran
             await connection.execute(query("grant_enqueue", schema, role=role))
         for role in grants.work:
             await connection.execute(query("grant_worker", schema, role=role))
+            if connection.get_server_version().major >= MAINTAIN_SERVER_VERSION:
+                await connection.execute(query("grant_vacuum", schema, role=role))

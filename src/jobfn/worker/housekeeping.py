@@ -1,6 +1,7 @@
 """What a service does beside jobs: it says that it is there, and sweeps history that is kept no longer.
 
-Neither is worth a job: what goes wrong here is logged once, and tried again at the next turn.
+Neither is worth a job: what goes wrong here is logged once, and tried again at the next turn. ``vacuuming.py`` is about
+the third such thing.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ _PAUSE_SECONDS = 0.02
 #: So long after the start is the first sweep.
 _FIRST_SECONDS = 1.0
 #: So long may one statement take: a database that says nothing is not to hold up a stop.
-_STATEMENT_SECONDS = 5.0
+STATEMENT_SECONDS = 5.0
 
 
 class Presence:
@@ -49,7 +50,7 @@ class Presence:
         self._in_flight = in_flight
         self._beat_seconds = beat_seconds
 
-        self._turns = _Turns("not said that this process is at work")
+        self._turns = Turns("not said that this process is at work")
 
     async def begin(self) -> None:
         """Say so for the first time, before the worker needs the connections."""
@@ -58,17 +59,17 @@ class Presence:
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set; then it says that it has ended."""
         while not stop.is_set():
-            await _rest(stop, self._beat_seconds)
+            await rest(stop, self._beat_seconds)
             if not stop.is_set():
                 await self._turns.take(self._note)
         await self._turns.take(self._forget)
 
     async def _note(self) -> None:
-        async with asyncio.timeout(_STATEMENT_SECONDS):
+        async with asyncio.timeout(STATEMENT_SECONDS):
             await self._processes.note(self._process, in_flight=self._in_flight(), beat_seconds=self._beat_seconds)
 
     async def _forget(self) -> None:
-        async with asyncio.timeout(_STATEMENT_SECONDS):
+        async with asyncio.timeout(STATEMENT_SECONDS):
             await self._processes.forget(self._process)
 
 
@@ -85,7 +86,7 @@ class Sweeper:
         self._history = history
         self._days = days
         self._sweep_seconds = sweep_seconds
-        self._turns = _Turns("history not swept")
+        self._turns = Turns("history not swept")
 
     async def begin(self) -> None:
         """Say for how long attempts are kept, before the first of them ends."""
@@ -93,33 +94,38 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set. The worker has the first second and its connections to itself."""
-        await _rest(stop, min(self._sweep_seconds, _FIRST_SECONDS))
+        await rest(stop, min(self._sweep_seconds, _FIRST_SECONDS))
         while not stop.is_set():
             await self._turns.take(lambda: self._sweep(stop))
-            await _rest(stop, self._sweep_seconds)
+            await rest(stop, self._sweep_seconds)
 
     async def _keep(self) -> None:
-        async with asyncio.timeout(_STATEMENT_SECONDS):
+        async with asyncio.timeout(STATEMENT_SECONDS):
             await self._history.keep(self._days)
 
     async def _sweep(self, stop: asyncio.Event) -> None:
         await self._keep()
         while not stop.is_set():
-            async with asyncio.timeout(_STATEMENT_SECONDS):
+            async with asyncio.timeout(STATEMENT_SECONDS):
                 swept = await self._history.sweep(limit=SWEEP_ROWS)
             if swept < SWEEP_ROWS:
                 return
-            await _rest(stop, _PAUSE_SECONDS)
+            await rest(stop, _PAUSE_SECONDS)
 
 
-class _Turns:
-    """Takes turns whatever happens, and logs the first of a row of failures."""
+class Turns:
+    """Takes turns whatever happens, and logs the first of a row of failures.
+
+    Args:
+        failure: What the line says.
+    """
 
     def __init__(self, failure: str) -> None:
         self._failure = failure
         self._failed = False
 
-    async def take(self, turn: Callable[[], Awaitable[None]]) -> None:
+    async def take(self, turn: Callable[[], Awaitable[None]]) -> bool:
+        """Returns whether it went well."""
         try:
             await turn()
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
@@ -132,9 +138,11 @@ class _Turns:
             self._failed = True
         else:
             self._failed = False
+        return not self._failed
 
 
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Until ``stop`` is set, or for so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

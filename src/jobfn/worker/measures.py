@@ -34,6 +34,8 @@ class WorkerMeasures:
         self._claims = Counts((result,) for result in ("jobs", "nothing"))
         self._reports = Counts((result,) for result in (*_RESULTS.values(), "refused"))
         self._batches = Histogram(BATCHES)
+        #: How many settlements this process has committed.
+        self.settled = 0
 
     def claimed(self, jobs: Sequence[Job]) -> None:
         """A claim brought these."""
@@ -59,6 +61,7 @@ class WorkerMeasures:
     def committed(self, settlements: int) -> None:
         """So many settlements shared a commit."""
         self._batches.observe(settlements)
+        self.settled += settlements
 
     def reported(self, status: int) -> None:
         """A report was answered with this status."""

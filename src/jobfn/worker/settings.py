@@ -69,6 +69,8 @@ class ServiceSettings(EnvironmentSettings):
             scheduler that has locked it. jobfn's own lock none on jobfn's schema.
         history_days: ``JOBS_HISTORY_DAYS``, default 7: for how long it is kept what became of each attempt; 0 writes
             nothing down. The platform's own schema keeps no history.
+        vacuum: ``JOBS_VACUUM``, default true: vacuum the jobs table when many jobs have run, where the role may. Never
+            the platform's own schema.
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -102,6 +104,7 @@ class ServiceSettings(EnvironmentSettings):
     shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
+    vacuum: bool = Field(default=True, validation_alias="JOBS_VACUUM")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_METRICS_PORT")
     metrics_host: str = Field(default="0.0.0.0", validation_alias="JOBS_METRICS_HOST")  # noqa: S104  - Prometheus is elsewhere
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")

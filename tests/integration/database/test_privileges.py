@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
-from jobfn.database.privileges import Grants
+from jobfn.database.privileges import MAINTAIN_SERVER_VERSION, Grants
+from jobfn.database.vacuum import JobsTable
 from jobfn.hosting import HttpServer, bind
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
@@ -130,6 +131,12 @@ async def rights_on_tables(connection: "asyncpg.Connection[Any]", role: str) -> 
     return {tuple(row) for row in rows}
 
 
+def can_be_granted_vacuum(connection: "asyncpg.Connection[Any]") -> bool:
+    """Whether this server lets a role vacuum a table that is not its own."""
+    major: int = connection.get_server_version().major
+    return major >= MAINTAIN_SERVER_VERSION
+
+
 async def test_every_function_is_known_to_be_somebodys(connection: "asyncpg.Connection[Any]") -> None:
     """A new function of the schema is for enqueuers, for workers or for the owner: these tests say which."""
     rows = await connection.fetch("select proname from pg_proc where pronamespace = 'app_jobs'::regnamespace")
@@ -148,9 +155,13 @@ async def test_an_enqueuer_may_call_the_ways_in(connection: "asyncpg.Connection[
 
 
 async def test_a_worker_may_call_what_works(connection: "asyncpg.Connection[Any]", worker: Role) -> None:
-    """The functions of worker, callback server and scheduler; of the tables, when what is due, and no payload."""
+    """The functions of worker, callback server and scheduler; of the tables, when what is due, and no payload.
+
+    And to vacuum the jobs table, where that is a right of its own.
+    """
     assert await callable_by(connection, worker.name) == WORKER_CALLS
     assert await rights_on_tables(connection, worker.name) == {
+        *([("jobs", None, "MAINTAIN")] if can_be_granted_vacuum(connection) else []),
         *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at")),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
@@ -237,28 +248,47 @@ async def test_what_each_role_cannot_do(kind: str, enqueuer: Role, worker: Role,
     assert await jobs.count() == 1
 
 
-async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) -> None:
-    """run_service as that role claims, renews, buries, settles, releases and makes scheduled jobs."""
-    function = RecordingFunction()
+@contextlib.asynccontextmanager
+async def serving(function: RecordingFunction) -> AsyncIterator[str]:
+    """Serve a function meanwhile; gives its URL."""
     server = HttpServer(function.app, bind(LOOPBACK, 0), shutdown_seconds=1)
     await server.start()
+    try:
+        yield f"http://{LOOPBACK}:{server.port}"
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def at_work(role: Role, gateway_url: str) -> AsyncIterator[None]:
+    """Run a service as this role meanwhile."""
     listener = bind(LOOPBACK, 0)
     stop = asyncio.Event()
     settings = ServiceSettings.from_environ(
         {},
-        database_url=worker.dsn,
-        gateway_url=f"http://{LOOPBACK}:{server.port}",
+        database_url=role.dsn,
+        gateway_url=gateway_url,
         own_callback_url=f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback",
         worker_id=WORKER,
         lease_seconds=1.0,  # so that renewing and burying run, too
         report_grace_seconds=0.0,
     )
+    running = asyncio.create_task(run_service(settings, stop, listener=listener))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+
+async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) -> None:
+    """run_service as that role claims, renews, buries, settles, releases and makes scheduled jobs."""
+    function = RecordingFunction()
     done, later = await jobs.add("t"), await jobs.add("t", queue_name="q")
     await jobs.connection.execute(
         "update app_jobs.jobs set run_at = now() + interval '300 milliseconds' where id = $1", later
     )
-    running = asyncio.create_task(run_service(settings, stop, listener=listener))
-    try:
+    async with serving(function) as url, at_work(worker, url):
         await jobs.until_gone(done, later)
         function.answer(500, {"message": "boom"})
         failed = await jobs.add("t")
@@ -287,10 +317,55 @@ async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) ->
 
         await eventually(says_that_it_works)
         assert await jobs.connection.fetchval("select count(*) from app_jobs.job_runs where worker = $1", WORKER) >= 3
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 10)
-        await server.stop()
+
+
+async def test_who_may_vacuum_is_told_beforehand(worker: Role, enqueuer: Role, database: str, jobs: Jobs) -> None:
+    """The owner, and the worker where the server has that right; the others are told so, and try nothing."""
+    granted = can_be_granted_vacuum(jobs.connection)
+    for dsn, allowed in ((database, True), (worker.dsn, granted), (enqueuer.dsn, False)):
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+            table = JobsTable(pool, "app_jobs", dsn=dsn)
+            assert (await table.state(worth=0)).is_allowed is allowed
+            before = await vacuum_count(jobs)
+            await table.vacuum()  # the server refuses it by a warning, and does nothing
+            assert await vacuum_count(jobs) == before + allowed
+
+
+async def vacuum_count(jobs: Jobs) -> int:
+    """How often the jobs table was vacuumed, by others than autovacuum."""
+    count: int = await jobs.connection.fetchval(
+        "select vacuum_count from pg_stat_user_tables where relid = 'app_jobs.jobs'::regclass"
+    )
+    return count
+
+
+async def test_a_service_that_may_not_vacuum_says_so_and_works(
+    worker: Role, database: str, jobs: Jobs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with what to do, when there is something to vacuum; jobs run on."""
+    if can_be_granted_vacuum(jobs.connection):
+        await jobs.connection.execute(f"revoke maintain on app_jobs.jobs from {worker.name}")
+    await jobs.connection.execute("alter table app_jobs.jobs set (autovacuum_enabled = false)")
+    filling = await asyncpg.connect(database)
+    await filling.execute(
+        "insert into app_jobs.jobs (task_identifier, run_at) select 'dead', 'infinity' from generate_series(1, 60000)"
+    )
+    await filling.execute("delete from app_jobs.jobs")
+    await filling.close()
+    async with serving(RecordingFunction()) as url, at_work(worker, url):
+        said = ""
+
+        async def told() -> bool:
+            nonlocal said
+            await jobs.until_gone(await jobs.add("t"))
+            captured = capsys.readouterr()
+            said += captured.out + captured.err
+            return "may not vacuum" in said
+
+        await eventually(told)
+        assert "--grant-worker" in said
+        await jobs.until_gone(await jobs.add("t"))
+    assert await vacuum_count(jobs) == 0
 
 
 async def test_a_worker_role_calls_all_of_the_contracts_functions(worker: Role, jobs: Jobs) -> None:

@@ -50,6 +50,8 @@ def test_the_defaults_are_the_contract_s() -> None:
         ({}, "history_days", 7.0),
         ({"JOBS_HISTORY_DAYS": "0"}, "history_days", 0.0),
         ({"JOBS_HISTORY_DAYS": "0.5"}, "history_days", 0.5),
+        ({}, "vacuum", True),
+        ({"JOBS_VACUUM": "false"}, "vacuum", False),
         ({"JOBS_SUPPORT_ANY": "false"}, "tasks", []),
         ({"JOBS_SUPPORT_ANY": "false", "JOBS_SUPPORTED": "a, b:c,,d"}, "tasks", ["a", "b:c", "d"]),
         ({"JOBS_SUPPORTED": "a"}, "tasks", None),
