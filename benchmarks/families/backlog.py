@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.cluster import connected
 from benchmarks.drains import UNIT, drain_all
 from benchmarks.errors import NotMeasured
-from benchmarks.figures import Family
+from benchmarks.figures import Family, Ratio
 from benchmarks.programs import run
 from benchmarks.subjects import JobfnLocal, JobfnOverHttp
 
@@ -17,8 +18,13 @@ ADD = """
     from generate_series(1, $4::int) n
 """
 SETTLED = "select count(*) from app_jobs.jobs where not exhausted and run_at <= now()"
-CHURN_SECONDS = 50.0
+CHURN_SECONDS, BARE_SECONDS = 75.0, 15.0
 ALONE, TABLE = "jobs/s, no HTTP and no handler", "MB, table and indexes"
+VACUUMED, BARE = "claim and settle alone, batches of 500", "the same, with nobody vacuuming"
+#: So many times its size at the beginning may the table have, and so much of the rate may that cost.
+TWICE, CHEAP = 2.0, 0.97
+#: With fewer jobs, nothing is worth a vacuum in their first tenth.
+MANY = 500_000
 
 
 @dataclass(frozen=True)
@@ -102,29 +108,46 @@ async def _local(bench: Bench) -> bool:
 
 
 async def _churn(bench: Bench, family: Family, jobs: int) -> None:
-    """The table's size while many jobs come and go."""
+    """The table's size while many jobs come and go, and what it costs to keep it."""
     name = f"{jobs:,} jobs run"
     if not bench.wants(name):
         return
-    seconds = min(CHURN_SECONDS, bench.seconds_left - 15)
-    if seconds < 1:
-        family.missing(name, TABLE, "the time was up")
-        return
-    url = await bench.migrated("jobfn_churn")
-    command = bench.jobfn("-m", "benchmarks.peers.churn", str(jobs), str(seconds))
-    text = await run("churn", command, bench.jobfn_variables(DATABASE_URL=url), seconds=120)
-    stops = [json.loads(line) for line in text.splitlines()]
+    bare = await _churned(bench, "jobfn_churn_bare", jobs // 5, BARE_SECONDS, "bare")
+    stops = await _churned(bench, "jobfn_churn", jobs, CHURN_SECONDS)
     if not stops:
-        family.missing(name, TABLE, f"not a tenth of them ran in {seconds:.0f} s")
+        family.missing(name, TABLE, "the time was up before a tenth of them had run")
         return
-    sizes = [(stop["table"] + stop["indexes"]) / 1e6 for stop in stops]
-    ran, seconds = stops[-1]["jobs"], stops[-1]["seconds"]
+    sizes, last = [stop["size"] / 1e6 for stop in stops], stops[-1]
     figure = family.figure(name, TABLE)
     figure.rounds = sizes
+    ran, largest = last["jobs"], last["largest"] / 1e6
     figure.note = "at each tenth, on the way" if ran >= jobs else f"on the way to {ran:,}, when the time was up"
-    family.figure("claim and settle alone, batches of 500", ALONE).rounds.append(ran / seconds)
+    if jobs >= MANY:
+        kept = f"the table after {ran:,} jobs, against after the first tenth of {jobs:,}"
+        family.ratios.append(Ratio(kept, [sizes[-1] / sizes[0]], at_most=TWICE))
+        most = "the largest it was on the way, against the same"
+        family.ratios.append(Ratio(most, [largest / sizes[0]], at_most=TWICE))
+    family.figure(VACUUMED, ALONE).rounds.append(ran / last["seconds"])
+    # as many jobs of each: what lies about slows the other one down the longer it runs
+    upto = [stop for stop in stops if bare and stop["jobs"] <= bare[-1]["jobs"]]
+    if upto and jobs >= MANY:
+        family.figure(BARE, ALONE).rounds.append(bare[-1]["jobs"] / bare[-1]["seconds"])
+        share = [upto[-1]["jobs"] / upto[-1]["seconds"] / family.figure(BARE, ALONE).rounds[0]]
+        family.ratios.append(Ratio(f"with vacuuming over without, {upto[-1]['jobs']:,} jobs", share, at_least=CHEAP))
     family.notes.append(
-        f"{ran:,} jobs added, claimed and settled in batches of 500: {sizes[0]:.1f} MB after a tenth of them, "
-        f"{sizes[-1]:.1f} MB at the end"
+        f"{ran:,} jobs added, claimed and settled in batches of 500: {sizes[0]:.1f} MB after a tenth of {jobs:,}, "
+        f"{sizes[-1]:.1f} MB at the end, {largest:.1f} MB at most, {last['vacuums']} vacuums"
+        + (f"; without vacuuming {bare[-1]['size'] / 1e6:.1f} MB after {bare[-1]['jobs']:,}" if bare else "")
     )
     bench.say(f"  {family.notes[-1]}")
+
+
+async def _churned(bench: Bench, database: str, jobs: int, most: float, *arguments: str) -> list[dict[str, Any]]:
+    """The stops of one run; none where the time is up."""
+    seconds = min(most, bench.seconds_left - 15)
+    if seconds < 1:
+        return []
+    url = await bench.migrated(database)
+    command = bench.jobfn("-m", "benchmarks.peers.churn", str(jobs), str(seconds), *arguments)
+    text = await run("churn", command, bench.jobfn_variables(DATABASE_URL=url), seconds=seconds + 60)
+    return [json.loads(line) for line in text.splitlines()]
