@@ -36,7 +36,7 @@ def test_by_hand_only_the_task_is_needed() -> None:
 
 
 def test_its_log_carries_the_ids_that_are_known() -> None:
-    """Bound once; absent ones are left out."""
+    """Bound once: of a job all five, and by hand those that there are."""
     context = JobContext("charge", job_id=7, worker_id="worker-0", database_id=TENANT)
     with capture_logs() as lines:
         context.log.info("charging", invoice=1)
@@ -46,6 +46,7 @@ def test_its_log_carries_the_ids_that_are_known() -> None:
             "logger": "jobfn.task",
             "task": "charge",
             "job": 7,
+            "attempt": None,
             "worker": "worker-0",
             "tenant": str(TENANT),
             "event": "charging",
