@@ -51,6 +51,7 @@ class SingleStore:
     ) -> None:
         self._pool = pool
         self._on_ending = on_ending
+        self._buried: list[Unlocked] = []
         self._claim = (
             query("get_job", schema)
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")
@@ -81,7 +82,7 @@ class SingleStore:
         jobs: list[Job] = []
         try:
             async with self._pool.acquire() as connection:
-                await connection.execute(self._free_expired)
+                self._buried += [Unlocked.of(row) for row in await connection.fetch(self._free_expired)]
                 while len(jobs) < limit:
                     row = await connection.fetchrow(self._claim, worker_id, tasks, JOB_EXPIRY)
                     if row is None:
@@ -141,8 +142,9 @@ class SingleStore:
         """See ``JobStore.accepted``: there is nowhere to note it."""
 
     async def bury(self) -> list[Unlocked]:
-        """See ``JobStore.bury``: every claim does it."""
-        return []
+        """See ``JobStore.bury``: every claim does it, and this tells of it."""
+        buried, self._buried = self._buried, []
+        return buried
 
     async def take_back(self, worker_id: str) -> list[Unlocked]:
         """See ``JobStore.take_back``."""

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from jobfn.database.jobs import Beat, Settlement
+from jobfn.database.model import Unlocked
 from support import TENANT, WORKER, Stage
 
 LEASE = 30.0
@@ -84,13 +85,15 @@ async def test_a_worker_without_leases_keeps_its_four_hours(stage: Stage) -> Non
 
 
 async def test_who_dies_in_the_last_attempt_leaves_a_failed_job(stage: Stage) -> None:
-    """Nobody gets the job again, its queue goes on, and last_error says what happened."""
+    """Nobody gets the job again, its queue goes on, last_error says what happened, and the worker is told, once."""
     job, following = await stage.add(queue="q", max_attempts=1), await stage.add(queue="q")
     await stage.claim(lease_seconds=LEASE)
     assert await stage.store.bury() == []
     await stage.pass_time(LEASE + 1)
-    await stage.store.bury()
+    buried = await stage.store.bury()
     assert [claimed.id for claimed in await stage.claim("another", limit=5)] == [following]
+    assert [*buried, *await stage.store.bury()] == [Unlocked(job, "x", 1, WORKER, TENANT)]
+    assert await stage.store.bury() == []
     row = await stage.row(job)
     assert row is not None
     assert (row["attempts"], row["locked_at"], row["locked_by"]) == (1, None, None)
