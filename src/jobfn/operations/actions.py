@@ -121,7 +121,7 @@ async def act_on_matching(
         below = None if highest is None else highest + 1  # jobs that come later are none of this
         while below is not None:
             values = conditions(database, part, below)
-            rows = await database.fetch("matching_ids", *values, BATCH, newest_first=True)
+            rows = await database.fetch("matching_ids", *values, BATCH, newest_first=part.search is not None)
             found = [row["id"] for row in rows]
             result += await _act_on_some(database, action, found, reason=reason, running=running)
             below = found[-1] if len(found) == BATCH else None

@@ -41,7 +41,7 @@ async def list_jobs(database: Database, wanted: JobFilter, *, limit: int, after:
         jobs = await _completed(database, wanted, below, limit + 1)
     else:
         values = conditions(database, wanted, below)
-        rows = await database.fetch("list_jobs", *values, limit + 1, newest_first=True)
+        rows = await database.fetch("list_jobs", *values, limit + 1, newest_first=wanted.search is not None)
         jobs = [JobRow.of(row) for row in rows]
     more = len(jobs) > limit
     return JobPage(tuple(jobs[:limit]), str(jobs[limit - 1].id) if more else None)

@@ -85,8 +85,8 @@ class Database:
         """A connection in a transaction. Plans are made for the values at hand: each filter has its own best one.
 
         Args:
-            newest_first: For a page of jobs: never read the whole table to sort it. From the newest job on, by the
-                primary key, there is an end where the page is full.
+            newest_first: For what is searched: never read the whole table to sort it. From the newest job on, by the
+                primary key, there is an end where the page is full; PostgreSQL cannot tell how soon.
         """
         with readable(self.schema):
             async with self._pool.acquire() as connection, connection.transaction():

@@ -11,7 +11,7 @@ from jobfn import logs
 from jobfn.database.model import Ending, Unlocked
 from jobfn.worker.measures import WorkerMeasures
 
-#: After so many lines in a row (some 5 ms of work) others have their turn: a pool of workers may die with thousands.
+#: After so many lines in a row (some 2 ms of work) others have their turn: a pool of workers may die with thousands.
 _LINES_IN_A_ROW = 100
 
 

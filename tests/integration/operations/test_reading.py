@@ -259,7 +259,7 @@ async def test_the_order_of_keys_is_looked_up(*, collation: str, by_bytes: bool,
 async def plan(operations: Operations, wanted: JobFilter, pool: "asyncpg.Pool[Any]") -> str:
     """How PostgreSQL finds the first page."""
     database = Database(pool, "app_jobs", operations.features)
-    async with database.transaction(newest_first=True) as connection:
+    async with database.transaction(newest_first=wanted.search is not None) as connection:
         statement = f"explain (analyze, buffers) {database.statement('list_jobs')}"
         return "\n".join(row[0] for row in await connection.fetch(statement, *conditions(database, wanted, None), 51))
 
