@@ -8,11 +8,10 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import importlib.metadata
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import asyncpg
@@ -20,31 +19,27 @@ import asyncpg
 from jobfn import logs, tracing_setup
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
-from jobfn.database.history import History, Process, Processes
-from jobfn.database.jobs import BatchStore, Job, JobStore, open_store
-from jobfn.database.vacuum import JobsTable
+from jobfn.database.jobs import JobStore, open_store
 from jobfn.errors import JobfnError
 from jobfn.hosting import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.loop import Scheduler
 from jobfn.scheduler.opening import open_agenda
 from jobfn.tracing import AMBIENT, Tracing
-from jobfn.transport import HttpTransport
-from jobfn.wire import BATCH_SEGMENT, report_target, shown_url, sibling
+from jobfn.wire import shown_url
+from jobfn.worker.beside import Role, beside_jobs
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.claim import Listener
-from jobfn.worker.dispatch import Deliverer, Dispatcher, Reporting, Routes
+from jobfn.worker.delivering import over_http, tokens_of
+from jobfn.worker.dispatch import Deliverer, Routes
 from jobfn.worker.endings import Endings
-from jobfn.worker.housekeeping import Presence, Sweeper
 from jobfn.worker.measures import WorkerMeasures
 from jobfn.worker.metrics_server import metrics_server
 from jobfn.worker.observed_callbacks import ObservedCallbacks
 from jobfn.worker.observed_deliveries import ObservedDeliveries
-from jobfn.worker.settings import Part, ServiceSettings, Settles
+from jobfn.worker.settings import Part, ServiceSettings
 from jobfn.worker.settle import Settler
-from jobfn.worker.tokens import CallbackTokens, Claim
-from jobfn.worker.vacuuming import Vacuumer
 from jobfn.worker.worker import Worker
 
 #: Claims, settlements, the look at the next delayed job, the scheduler's transaction, and one to spare.
@@ -52,8 +47,6 @@ POOL_SIZE = 5
 #: Functions on other machines report here.
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
 
-#: A part that runs until the event is set, and then winds down.
-Role = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 #: Opens what takes jobs to their tasks, instead of HTTP.
 OpenDeliverer = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
 
@@ -120,7 +113,9 @@ async def run_service(
             roles.append(worker.run)
         if Part.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
-        roles += await _housekeeping(settings, connections, parts, store, measures, worker)
+        roles += await beside_jobs(
+            settings, parts, connections=connections, store=store, measures=measures, worker=worker
+        )
         if dashboard is not None:
             await _dashboard(settings, dashboard, stack)
         if started is not None:
@@ -175,7 +170,7 @@ async def _worker_and_callbacks(
     worker: Worker | None = None
     if Part.WORKER in parts:
         bell = asyncio.Event()
-        open_deliverer = open_deliverer or functools.partial(_over_http, tokens, tracing)
+        open_deliverer = open_deliverer or functools.partial(over_http, tokens, tracing)
         deliverer = await stack.enter_async_context(open_deliverer(store, settings))
         worker = Worker(
             store=store,
@@ -214,60 +209,6 @@ async def _worker_and_callbacks(
     return worker
 
 
-async def _housekeeping(
-    settings: ServiceSettings,
-    connections: "asyncpg.Pool[Any]",
-    parts: frozenset[Part],
-    store: JobStore,
-    measures: WorkerMeasures,
-    worker: Worker | None,
-) -> list[Role]:
-    """What runs beside jobs, on jobfn's own schema."""
-    if not isinstance(store, BatchStore):
-        logs.get_logger("jobfn.service").info(
-            "the schema is the platform's own: no history of attempts, no list of workers", schema=settings.schema_name
-        )
-        return []
-    process = Process(
-        worker_id=settings.scheduler_id if set(parts) == {Part.SCHEDULER} else settings.worker_id,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        version=importlib.metadata.version("jobfn"),
-        parts=[part.value for part in Part if part in parts],
-        concurrency=settings.concurrency if worker is not None else 0,
-    )
-    processes = Processes(connections, settings.schema_name)
-    presence = Presence(processes, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
-    await presence.begin()
-    roles: list[Role] = [presence.run]
-    if worker is not None:
-        sweeper = Sweeper(History(connections, settings.schema_name), days=settings.history_days)
-        await sweeper.begin()
-        roles.append(sweeper.run)
-    if settings.vacuum and parts & {Part.WORKER, Part.CALLBACKS}:
-        table = JobsTable(connections, settings.schema_name, dsn=settings.database_url)
-        roles.append(Vacuumer(table, settled=lambda: measures.settled).run)
-    return roles
-
-
-@contextlib.asynccontextmanager
-async def _over_http(
-    tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
-) -> AsyncIterator[Deliverer]:
-    transport = HttpTransport(limit=settings.concurrency)
-    try:
-        yield Dispatcher(
-            transport,
-            routes=Routes(settings.gateway_url, settings.urls_by_task),
-            worker_id=settings.worker_id,
-            reporting=functools.partial(reporting_on, settings, tokens),
-            request_seconds=settings.request_seconds,
-            tracing=tracing,
-        )
-    finally:
-        await transport.aclose()
-
-
 def _listen(
     settings: ServiceSettings, bell: asyncio.Event, stack: contextlib.AsyncExitStack, *, channel: str = JOBS_CHANNEL
 ) -> None:
@@ -294,33 +235,6 @@ async def _run_all(roles: Sequence[Role], stop: asyncio.Event) -> None:
     for end in ends:
         if isinstance(end, BaseException):
             raise end
-
-
-def tokens_of(settings: ServiceSettings) -> CallbackTokens | None:
-    """What signs and reads callback URLs; None without ``JOBS_CALLBACK_SECRET``, which production is told of."""
-    if settings.callback_secrets:
-        return CallbackTokens(settings.callback_secrets, max_age_seconds=settings.token_seconds)
-    if settings.is_production:
-        logs.get_logger("jobfn.service").warning(
-            "callback URLs are not signed: whoever reaches the callback server can settle jobs. "
-            "Set JOBS_CALLBACK_SECRET on every worker and callback server"
-        )
-    return None
-
-
-def reporting_on(settings: ServiceSettings, tokens: CallbackTokens | None, job: Job) -> Reporting:
-    """How a function is to report on this job."""
-    plain_url = callback_url = report_target(settings.callback_url)
-    if tokens is not None:
-        callback_url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
-    reports = settings.settles is Settles.REPORT
-    return Reporting(
-        callback_url=callback_url if reports else None,
-        batch_url=sibling(plain_url, BATCH_SEGMENT) if reports and settings.callback_batch else None,
-        heartbeat_url=sibling(callback_url, "heartbeat"),
-        lease_seconds=settings.lease_seconds,
-        invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
-    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,7 +20,6 @@ from jobfn.database.model import Outcome
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
 from jobfn.scheduler.opening import open_agenda
-from jobfn.service import reporting_on
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
 from jobfn.testing.inprocess import InProcess
@@ -29,6 +28,7 @@ from jobfn.transport import Answer
 from jobfn.wire import JOB_ATTEMPT, JOB_ID
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
+from jobfn.worker.delivering import reporting_on
 from jobfn.worker.dispatch import Dispatcher, Routes
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
