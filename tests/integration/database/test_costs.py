@@ -106,9 +106,9 @@ async def test_a_batch_is_settled_by_key_where_statistics_call_the_table_empty(c
 
 
 async def test_the_next_delayed_job_is_found_at_once(busy: "asyncpg.Connection[Any]") -> None:
-    """When to wake is one look at the front of an index."""
-    statement = "select min(run_at) from app_jobs.jobs where not exhausted and run_at > now()"
-    assert await pages(busy, statement) < FEW_PAGES
+    """When to wake is a look at the front of an index for each priority, with queues and without."""
+    assert await pages(busy, "select app_jobs.next_due('2 seconds')") < FEW_PAGES
+    assert await busy.fetchval("select app_jobs.next_due('2 seconds') between now() and now() + interval '1 day'")
 
 
 async def test_counting_an_attempt_moves_no_index_entry(busy: "asyncpg.Connection[Any]") -> None:

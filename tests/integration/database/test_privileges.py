@@ -22,7 +22,7 @@ from support import LOOPBACK, WORKER, Command, Jobs, RecordingFunction, eventual
 ENQUEUER_CALLS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
     {
-        *("claim_jobs", "renew_leases", "note_progress", "note_accepted"),
+        *("claim_jobs", "next_due", "renew_leases", "note_progress", "note_accepted"),
         *("bury_expired_jobs", "settle_held_jobs"),
         "settle_and_keep",
         *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
@@ -162,7 +162,6 @@ async def test_a_worker_may_call_what_works(connection: "asyncpg.Connection[Any]
     assert await callable_by(connection, worker.name) == WORKER_CALLS
     assert await rights_on_tables(connection, worker.name) == {
         *([("jobs", None, "MAINTAIN")] if can_be_granted_vacuum(connection) else []),
-        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at")),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
     }
@@ -194,6 +193,7 @@ async def test_an_enqueuer_enqueues(enqueuer: Role, call: str) -> None:
 
 FORBIDDEN_TO_BOTH = [
     "select payload from app_jobs.jobs",
+    "select run_at from app_jobs.jobs",
     "select payload from app_jobs.scheduled_jobs",
     "update app_jobs.scheduled_jobs set schedule_info = '{}'",
     "delete from app_jobs.scheduled_jobs",

@@ -184,6 +184,19 @@ async def test_when_the_next_delayed_job_is_due(stage: Stage) -> None:
     assert await stage.store.seconds_to_next() == pytest.approx(600, abs=10)
 
 
+@pytest.mark.parametrize(("queue", "priority"), [(None, -5), (None, 7), ("mail", 0), ("mail", 9)])
+async def test_the_next_delayed_job_may_be_of_any_priority_and_queue(
+    stage: Stage, queue: str | None, priority: int
+) -> None:
+    """The nearest of all, whatever comes before it otherwise."""
+    for other in range(-3, 3):
+        await stage.add(
+            run_at=datetime.now(UTC) + timedelta(minutes=30), priority=other, queue="a" if other % 2 else None
+        )
+    await stage.add(run_at=datetime.now(UTC) + timedelta(minutes=5), priority=priority, queue=queue)
+    assert await stage.store.seconds_to_next() == pytest.approx(300, abs=10)
+
+
 async def test_a_tenant_is_wanted_on_the_platforms_schema(stage: Stage) -> None:
     """enqueue without one works on ours and says on the platform's what is missing."""
     job = NewJob("x")
