@@ -54,9 +54,11 @@ test-lowest:    ## run all tests on the lowest versions that pyproject.toml allo
 	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
 	.venv-lowest/bin/pytest -n 3 $(PYTEST_ARGS)
 
-audit: setup    ## look for known vulnerabilities in what is installed; asks the package index
+audit: setup    ## look for known vulnerabilities in what images and this environment hold; an index that cannot tell fails
 	@test -x .venv-audit/bin/pip-audit || { \
 	    $(PYTHON) -m venv --clear .venv-audit; .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --strict --disable-pip -r locks/service.txt -r locks/build.txt \
+	    -r templates/function/requirements.lock -r examples/send_email/requirements.lock
 	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
 
 interop: setup  ## run beside the platform's own packages, in all combinations; needs node and npm
