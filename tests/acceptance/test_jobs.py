@@ -57,7 +57,10 @@ async def running(spawn: Spawn, database: str, tmp_path: Path) -> dict[str, str]
         "HOSTNAME": WORKER,
         "JOBS_SHUTDOWN_SECONDS": "1",
     }
-    function = await spawn("jobfn", "serve", "functions.py", "--host", "127.0.0.1", "--port", str(function_port))
+    function = await spawn(
+        *("jobfn", "serve", "functions.py", "--host", "127.0.0.1", "--port", str(function_port)),
+        JOBFN_SHUTDOWN_SECONDS="1",
+    )
     await function.until('"serving"')
     service: RunningCommand = await spawn("jobfn", "service", **variables)
     await service.until("looking for jobs")

@@ -196,5 +196,6 @@ async def test_a_database_restarted_in_the_middle_loses_nothing(spawn: Spawn, fu
         await connection.close()
         service.send(signal.SIGTERM)
         assert await service.ended() == 0
+        assert not [line for line in service.lines if "Traceback" in line]
     finally:
         await asyncio.to_thread(postgres.stop)

@@ -89,7 +89,8 @@ async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIt
     with readable_errors(dsn):
         created = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # or asyncpg would log a traceback a second for it while the database is away
+            init_size=1,
             max_size=size,
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": application_name},
