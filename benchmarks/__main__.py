@@ -59,7 +59,7 @@ def options_from(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--no-peers", action="store_true", help="only jobfn")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs jobfn")
     parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
-    parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY of jobfn (default: 64)")
+    parser.add_argument("--concurrency", type=int, default=256, help="JOBS_CONCURRENCY of jobfn (default: 256)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of jobs")
     parser.add_argument("--embedded", action="store_true", help="the embedded PostgreSQL, not the system's")
     parser.add_argument("--limit", type=float, help="seconds for the whole run (default: 600, quick: 90)")

@@ -48,7 +48,7 @@ class Options:
     python: str = sys.executable
     source: Path | None = None
     peers: bool = True
-    concurrency: int = 64
+    concurrency: int = 256
     scale: float = 1.0
     only: Sequence[str] = ()
     limit_seconds: float = 600.0
