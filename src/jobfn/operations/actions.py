@@ -87,7 +87,7 @@ _REASONS = {
     (Action.RUN_NOW, JobState.READY): "it is ready already",
     (Action.RUN_NOW, JobState.RUNNING): _RUNS,
     (Action.RUN_NOW, JobState.FAILED): "it has failed for good: retry it",
-    (Action.CANCEL, JobState.RUNNING): "it runs: say so to cancel what runs too",
+    (Action.CANCEL, JobState.RUNNING): 'it runs: cancel it with --running ("running ones too" in the dashboard)',
     (Action.CANCEL, JobState.FAILED): "it has failed for good already",
     (Action.REMOVE, JobState.RUNNING): _RUNS,
 }

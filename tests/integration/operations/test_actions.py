@@ -46,7 +46,7 @@ OUTCOMES = {
     (Action.RUN_NOW, "failed"): "'it has failed for good: retry it'",
     (Action.CANCEL, "ready"): "failed",
     (Action.CANCEL, "delayed"): "failed",
-    (Action.CANCEL, "running"): "'it runs: say so to cancel what runs too'",
+    (Action.CANCEL, "running"): "'it runs: cancel it with --running (\"running ones too\" in the dashboard)'",
     (Action.CANCEL, "failed"): "'it has failed for good already'",
     (Action.REMOVE, "ready"): "gone",
     (Action.REMOVE, "delayed"): "gone",
