@@ -92,6 +92,7 @@ def _course(axes: Axes, figure: Figure) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title(figure.subject, fontsize=9, loc="left")
     axes.set_ylabel(figure.unit, fontsize=8, color=FAINT)
+    axes.tick_params(axis="y", labelsize=7.5, labelcolor=FAINT)
     _plain(axes, "% of the way")
 
 
