@@ -119,7 +119,7 @@ async def run_service(
         if dashboard is not None:
             await _dashboard(settings, dashboard, stack)
         if started is not None:
-            started()
+            roles.append(functools.partial(_say_started, started, None if worker is None else worker.at_work))
         await _run_all(roles, stop)
 
 
@@ -219,6 +219,18 @@ def _listen(
         await asyncio.wait({listening})
 
     stack.push_async_callback(end)
+
+
+async def _say_started(started: Callable[[], None], at_work: asyncio.Event | None, ending: asyncio.Event) -> None:
+    """Call ``started`` once the worker is at work, if there is one. It may wait for its database before that."""
+    ended = asyncio.create_task(ending.wait())
+    if at_work is not None:
+        working = asyncio.create_task(at_work.wait())
+        await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+    if not ending.is_set():
+        started()
+    await ended
 
 
 async def _run_all(roles: Sequence[Role], stop: asyncio.Event) -> None:

@@ -3,46 +3,26 @@
 It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and some ahead where jobs are quick
 (``pace.py``). It wakes at notifications, at the
 time of the next delayed job, and every ``poll_seconds`` in case a notification was lost. A slot is free again when the
-function has answered; the job itself is settled by the function's report or, if none comes within
-``report_grace_seconds``, by the response.
+function has answered; how the job itself ends is ``in_hand.py``.
 """
 
 import asyncio
 import functools
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from jobfn import logs
 from jobfn.database.connection import until_connected
 from jobfn.database.model import Job, JobStore, Settlement
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
 from jobfn.worker.endings import tell_unlocked
+from jobfn.worker.in_hand import InHand, JobInHand
 from jobfn.worker.leases import LeaseKeeper
 from jobfn.worker.measures import WorkerMeasures
 from jobfn.worker.pace import STALE_SECONDS, Pace
-from jobfn.worker.settings import ServiceSettings, Settles
+from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settle import Settler
 from jobfn.worker.throttle import Ask, Throttle
-
-#: So long, at least, may the last settlements take.
-_SETTLE_SECONDS = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Delivery:
-    """A job on its way: from its claim until its end is written down or left to a report.
-
-    Attributes:
-        job: The job.
-        reported: Whether its report was committed.
-        decision: What the response said, to be settled by ``timer`` unless a report comes.
-        timer: Runs out when a report has had its time.
-    """
-
-    job: Job
-    reported: bool = False
-    decision: Settlement | None = None
-    timer: asyncio.TimerHandle | None = None
 
 
 class Worker:
@@ -55,6 +35,9 @@ class Worker:
         settings: Who this worker is and how much it takes.
         bell: Set by whoever knows that there may be work: a ``Listener``.
         measures: What is counted. Default: nobody looks.
+
+    Attributes:
+        at_work: Set when it has taken back what it held when it died, and looks for jobs.
     """
 
     def __init__(
@@ -69,7 +52,6 @@ class Worker:
     ) -> None:
         self._store = store
         self._measures = measures or WorkerMeasures()
-        self._settler = settler
         self._deliverer = deliverer
         self._settings = settings
         self._bell = bell
@@ -77,17 +59,17 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(settings.concurrency, self._clock)
         self._pace = Pace(self._clock)
-        self._ahead: deque[_Delivery] = deque()
+        self._ahead: deque[JobInHand] = deque()
+        self._in_hand = InHand(settler, settings)
         self._refill_below = 0
         self._leases = LeaseKeeper(
-            store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._held
+            store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._in_hand.held
         )
         self._running: set[asyncio.Task[None]] = set()
-        self._deliveries: dict[int, _Delivery] = {}
-        self._settling: dict[asyncio.Future[bool], Job] = {}
         self._more_waits = True
         self._rang_itself = False
         self._stopping = False
+        self.at_work = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then take nothing new, wait for what runs, free the rest."""
@@ -112,23 +94,16 @@ class Worker:
 
     def known(self, job_id: int) -> Job | None:
         """The job of this id, while this worker has it in hand."""
-        delivery = self._deliveries.get(job_id)
-        return None if delivery is None else delivery.job
+        return self._in_hand.known(job_id)
 
     def heard(self, settlement: Settlement) -> None:
         """A report was committed: the response of that delivery need not decide any more."""
-        if settlement.worker_id != self._settings.worker_id:
-            return
-        delivery = self._deliveries.get(settlement.job_id)
-        if delivery is not None and settlement.attempt in {None, delivery.job.attempt}:
-            delivery.reported = True
-            if delivery.timer is not None:
-                delivery.timer.cancel()
-                del self._deliveries[settlement.job_id]
+        self._in_hand.heard(settlement)
 
     async def _claim_forever(self) -> None:
         taken_back = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
         await tell_unlocked(self._log.warning, "taken back: this worker held it when it died", taken_back)
+        self.at_work.set()
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
             if self._bell.is_set() and not self._rang_itself:
@@ -195,15 +170,11 @@ class Worker:
         if self._pace.is_stale:
             self._give_back_ahead()
 
-    def _held(self) -> list[Job]:
-        """The jobs whose locks are this worker's to keep."""
-        return [delivery.job for delivery in self._deliveries.values() if not delivery.reported]
-
     def _take(self, job: Job) -> None:
         """Start a claimed job, or keep it until a slot is free."""
-        delivery = self._deliveries[job.id] = _Delivery(job)
+        delivery = self._in_hand.take(job)
         if self._stopping:  # claimed while the signal came
-            self._give_back(delivery)
+            self._in_hand.give_back(delivery)
         elif self._throttle.has_room(job.task):
             self._start(delivery)
         else:
@@ -219,33 +190,27 @@ class Worker:
 
     def _give_back_ahead(self) -> None:
         while self._ahead:
-            self._give_back(self._ahead.popleft())
+            self._in_hand.give_back(self._ahead.popleft())
 
-    def _give_back(self, delivery: _Delivery) -> None:
-        """Nothing of it was sent: as if it had not been claimed."""
-        job = delivery.job
-        given_back = Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True)
-        self._settle_soon(job, given_back).add_done_callback(functools.partial(self._settled, delivery))
-
-    def _start(self, delivery: _Delivery) -> None:
+    def _start(self, delivery: JobInHand) -> None:
         self._throttle.started(delivery.job.task)
         running = asyncio.create_task(self._deliver(delivery))
         self._running.add(running)
         running.add_done_callback(functools.partial(self._ended, delivery))
 
-    def _ended(self, delivery: _Delivery, running: "asyncio.Task[None]") -> None:
+    def _ended(self, delivery: JobInHand, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
         self._throttle.ended(delivery.job.task)
         self._pace.ended()
         if not self._stopping:
             self._start_next()
         if not running.cancelled() and (error := running.exception()) is not None:
-            self._broke_off(delivery, error)
+            self._in_hand.broke_off(delivery, error)
         if self._more_waits and len(self._ahead) <= self._refill_below and not self._bell.is_set():
             self._rang_itself = True
             self._bell.set()
 
-    async def _deliver(self, delivery: _Delivery) -> None:
+    async def _deliver(self, delivery: JobInHand) -> None:
         job = delivery.job
         logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # a delivery has a task of its own
         settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
@@ -256,83 +221,24 @@ class Worker:
             case Busy(error, retry_after_seconds):
                 seconds = self._throttle.said_busy(job.task, retry_after_seconds)
                 self._log.warning("busy, coming back later", seconds=seconds, said=error)
-                await self._settle_soon(job, replace(settlement, given_back=True, delay_seconds=seconds))
-                self._forget(delivery)
+                given_back = replace(settlement, given_back=True, delay_seconds=seconds)
+                await self._in_hand.settle(delivery, given_back)
             case Accepted():
                 worker_id = self._settings.worker_id
                 await until_connected(lambda: self._store.accepted(worker_id, job.id, job.attempt))
-                self._forget(delivery)  # from now on its own signs of life keep its lock
+                self._in_hand.forget(delivery)  # from now on its own signs of life keep its lock
             case _ if delivery.reported:
-                self._forget(delivery)
+                self._in_hand.forget(delivery)
             case Unreachable(error):
-                await self._settle_soon(job, replace(settlement, error=error))
-                self._forget(delivery)
+                await self._in_hand.settle(delivery, replace(settlement, error=error))
             case Failed(error, permanent, retry_after_seconds):
                 failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
-                self._wait_for_report(delivery, failure)
+                self._in_hand.answered(delivery, failure)
             case Succeeded(kept):
-                self._wait_for_report(delivery, settlement if kept is None else replace(settlement, kept=kept))
-
-    def _broke_off(self, delivery: _Delivery, error: BaseException) -> None:
-        """An error that nobody foresaw: the lock is kept alive no longer, so that the job is free when it expires."""
-        self._forget(delivery)
-        ids = delivery.job.ids(self._settings.worker_id)
-        self._log.error("not settled; the job is free again when its lock expires", **ids, exc_info=error)
-
-    def _wait_for_report(self, delivery: _Delivery, decision: Settlement) -> None:
-        """The function has answered. Its report, on its way perhaps, goes before what the response said.
-
-        Where none was asked for, the response decides at once.
-        """
-        delivery.decision = decision
-        if self._settings.settles is Settles.RESPONSE:
-            settling = self._settle_soon(delivery.job, decision)
-            settling.add_done_callback(functools.partial(self._settled, delivery))
-            return
-        seconds = self._settings.report_grace_seconds
-        delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
-
-    def _decide(self, delivery: _Delivery) -> None:
-        """No report came in time: the response decides. Until that is written down, the lock is kept."""
-        if delivery.timer is None or delivery.decision is None:
-            return  # it is being written down
-        delivery.timer.cancel()
-        delivery.timer = None
-        settling = self._settle_soon(delivery.job, delivery.decision)
-        settling.add_done_callback(functools.partial(self._settled, delivery))
-
-    def _settled(self, delivery: _Delivery, settling: "asyncio.Future[bool]") -> None:
-        self._forget(delivery)
-        if not settling.cancelled() and (error := settling.exception()) is not None:
-            self._broke_off(delivery, error)
-
-    def _forget(self, delivery: _Delivery) -> None:
-        if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
-            del self._deliveries[delivery.job.id]
-
-    def _settle_soon(self, job: Job, settlement: Settlement) -> "asyncio.Future[bool]":
-        settling = self._settler.submit(settlement, patient=True)
-        self._settling[settling] = job
-        settling.add_done_callback(self._written)
-        return settling
-
-    def _written(self, settling: "asyncio.Future[bool]") -> None:
-        self._settling.pop(settling, None)
-        if not settling.cancelled():
-            settling.exception()  # which its waiter has seen
-
-    def _cut_off(self, job: Job) -> None:
-        """Free a job that outlasts the shutdown, to run again at once.
-
-        Its attempt counts: the function may still be at work on it, and the report of this delivery is told from that
-        of the next one by the attempt. A job that was accepted (202) is left alone: its own signs of life keep it.
-        """
-        error = "the worker was stopped before the function answered"
-        self._settle_soon(job, Settlement(self._settings.worker_id, job.id, job.attempt, error, delay_seconds=0.0))
+                self._in_hand.answered(delivery, settlement if kept is None else replace(settlement, kept=kept))
 
     async def _wind_down(self, loop: asyncio.Task[None]) -> None:
-        settings = self._settings
-        deadline = self._clock() + settings.shutdown_seconds
+        deadline = self._clock() + self._settings.shutdown_seconds
         await asyncio.wait({loop}, timeout=1.0)
         loop.cancel()
         self._give_back_ahead()
@@ -341,15 +247,5 @@ class Worker:
             await asyncio.wait(set(self._running), timeout=deadline - self._clock())
         for running in set(self._running):
             running.cancel()
-        for delivery in list(self._deliveries.values()):
-            if delivery.decision is None:
-                self._cut_off(delivery.job)
-            else:
-                self._decide(delivery)
-        if self._settling:
-            _, left = await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), _SETTLE_SECONDS))
-            for settling in left:
-                ids = self._settling[settling].ids(settings.worker_id)
-                self._log.error("not settled: no database; the job is free when its lease ends", **ids)
-                settling.cancel()
+        await self._in_hand.let_go(deadline=deadline)
         self._log.info("worker stopped")
