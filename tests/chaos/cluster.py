@@ -44,7 +44,7 @@ class Database:
         """Kill -9 the whole of it, and start it again after that long."""
         postmaster = psutil.Process(int((self._folder / "postmaster.pid").read_text().split("\n", 1)[0]))
         self._ledger.killed("postgres")
-        postmaster.suspend()  # or it may fork one that is in no list, lives on, and keeps the next start from the memory
+        postmaster.suspend()  # else one that it forks now is in no list, lives on, and keeps the memory
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:  # the postmaster first: it would mend what happens to the others
             with contextlib.suppress(psutil.NoSuchProcess):
