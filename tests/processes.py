@@ -63,8 +63,8 @@ class Running:
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """The test's environment without the variables that jobfn reads, and these on top."""
-    ours = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_")
+    """The test's environment without the variables that jobfn reads, or the make that runs the tests, and these on top."""
+    ours = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "MAKE", "MFLAGS")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -98,7 +99,7 @@ def test_what_gives_connections_is_none(kind: str, database: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["connection", "session", "django"])
-def test_another_database_is_named(kind: str) -> None:
+def test_another_database_is_named(kind: str, tmp_path: Path) -> None:
     """A layer that speaks to several databases says which one this is, instead of that one's syntax error."""
     if kind == "django":
         options: dict[str, Any] = {
@@ -108,7 +109,9 @@ def test_another_database_is_named(kind: str) -> None:
             "CONN_MAX_AGE": 0,
             "CONN_HEALTH_CHECKS": False,
         }
-        given: Any = DatabaseWrapper({"NAME": ":memory:", **options}, "default")
+        given: Any = DatabaseWrapper(
+            {"NAME": tmp_path / "a.sqlite3", **options}, "default"
+        )  # Django closes no :memory:
     else:
         engine = create_engine("sqlite://")
         given = engine.connect() if kind == "connection" else Session(engine)
