@@ -63,7 +63,7 @@ class Running:
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """The test's environment without the variables that jobfn reads, or the make that runs the tests, and these on top."""
+    """The test's environment without what jobfn, or the make around the tests, has in it; and these on top."""
     ours = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "MAKE", "MFLAGS")
     kept = {
         name: value

@@ -111,7 +111,7 @@ def test_another_database_is_named(kind: str, tmp_path: Path) -> None:
         }
         given: Any = DatabaseWrapper(
             {"NAME": tmp_path / "a.sqlite3", **options}, "default"
-        )  # Django closes no :memory:
+        )
     else:
         engine = create_engine("sqlite://")
         given = engine.connect() if kind == "connection" else Session(engine)
