@@ -109,9 +109,8 @@ def test_another_database_is_named(kind: str, tmp_path: Path) -> None:
             "CONN_MAX_AGE": 0,
             "CONN_HEALTH_CHECKS": False,
         }
-        given: Any = DatabaseWrapper(
-            {"NAME": tmp_path / "a.sqlite3", **options}, "default"
-        )
+        # in a file, since Django closes no database in memory
+        given: Any = DatabaseWrapper({"NAME": tmp_path / "a.sqlite3", **options}, "default")
     else:
         engine = create_engine("sqlite://")
         given = engine.connect() if kind == "connection" else Session(engine)
