@@ -115,7 +115,11 @@ class _Reader:
 
 
 def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> bytes:
-    """A request as it goes onto the wire, whatever it holds."""
+    """A request as it goes onto the wire, whatever it holds.
+
+    CONNECT has no content (RFC 9110, 9.3.6): what follows its head would be another request, and have its own answer.
+    """
+    body = b"" if method == b"CONNECT" else body
     lines = [b"%s %s HTTP/1.1" % (method, target), *(b"%s: %s" % header for header in headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
