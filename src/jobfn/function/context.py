@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from jobfn.wire import NO_HEADERS, JobHeaders
+from jobfn.wire import JobHeaders
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -89,8 +89,6 @@ class JobContext:
     @classmethod
     def of(cls, task: str, headers: JobHeaders) -> "JobContext":
         """The context of a delivery of ``task`` with these headers (contract, section 1)."""
-        if headers is NO_HEADERS:
-            return cls(task)
         return cls(
             task,
             headers.job_id,

@@ -89,7 +89,7 @@ class Deliveries:
             with self._observed(scope, task, path) as observed:
                 headers, ended = await self._deliver(scope, receive, task, path)
                 observed.ended(ended)
-                if headers.callback_url is not None and ended.status_code not in _UNREPORTED:
+                if ended.status_code not in _UNREPORTED:
                     await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
                 await respond(send, ended, headers)
         except ClientDisconnect:
@@ -169,7 +169,7 @@ class Deliveries:
         """The delivery's headers, and how it ended or, in the background, began."""
         raw = scope["headers"]
         try:
-            if self._settings.invoke_secrets and not self._is_invited(scope):
+            if not self._is_invited(scope):
                 raise Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
             headers = JobHeaders.parse(raw)
             task = task or self.task_at(path)
@@ -236,13 +236,18 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
     body = ended.body
     raw = [_JSON, (b"content-length", b"%d" % len(body))]
     if headers.echo:
-        raw += [(name.lower().encode("ascii"), value.encode()) for name, value in headers.echo]
+        raw += _raw(headers.echo)
     if ended.report.kept is not None:
-        raw += ((name.lower().encode("ascii"), value.encode()) for name, value in ended.report.kept.headers().items())
+        raw += _raw(ended.report.kept.headers().items())
     if ended.status_code >= 400:
         raw += [*extra, *_of_failure(ended)]
     # the report is out: whether anybody reads this is nobody's loss
     await answer(send, {"type": "http.response.start", "status": ended.status_code, "headers": raw}, body)
+
+
+def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them."""
+    return [(name.lower().encode("ascii"), value.encode()) for name, value in headers]
 
 
 def _of_failure(ended: Outcome) -> Iterator[tuple[bytes, bytes]]:

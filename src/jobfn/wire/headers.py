@@ -99,7 +99,7 @@ class JobHeaders(NamedTuple):
             callback_url=found.get(CALLBACK_URL),
             callback_batch=found.get(CALLBACK_BATCH),
             heartbeat_url=found.get(HEARTBEAT_URL),
-            lease_seconds=_seconds(found.get(LEASE_SECONDS)),
+            lease_seconds=seconds_said(found.get(LEASE_SECONDS)),
             echo=_echo(found),
             trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
@@ -197,7 +197,7 @@ def _whole_number(text: str | None, highest: int) -> int | None:
     return number if 0 < number <= highest else None
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds_said(text: str | None) -> float | None:
     """A number of seconds above 0; what is none counts as not said."""
     try:
         number = float(text or "")

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import pydantic_core
 
+from jobfn.wire.headers import seconds_said
 from jobfn.wire.names import JOB_ERROR, KEEP_RESULT_SECONDS, RESULT_PROBLEM
 
 #: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
@@ -89,9 +90,8 @@ class KeptResult(NamedTuple):
     @classmethod
     def answered(cls, headers: Mapping[str, str], body: bytes) -> "KeptResult | None":
         """What a response says of it: its headers for how long, its body what. None: nothing is to be kept."""
-        said = headers.get(KEEP_RESULT_SECONDS)
-        seconds = _seconds_to_wait(_number(said)) if said is not None else None
-        if not seconds:
+        seconds = seconds_said(headers.get(KEEP_RESULT_SECONDS))
+        if seconds is None:
             return None
         problem = headers.get(RESULT_PROBLEM)
         if problem is not None:
@@ -168,13 +168,6 @@ class Report(NamedTuple):
 def failed(status_code: int, headers: Mapping[str, str]) -> bool:
     """Whether a function's HTTP response says that the job failed: ``X-Job-Error``, or 400 and more."""
     return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _seconds_to_wait(said: object) -> float | None:
