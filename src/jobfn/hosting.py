@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jobfn.errors import ConfigurationError
-from jobfn.lingering import LingeringProtocol
+from jobfn.http_server import ServerConnection
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class HttpServer:
         self._server = _QuietServer(
             uvicorn.Config(
                 app,
-                http=LingeringProtocol,
+                http=ServerConnection,
                 log_config=None,
                 access_log=False,
                 server_header=False,

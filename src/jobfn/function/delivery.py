@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from jobfn import logs
+from jobfn.asgi import BodyTooLong, answer, body_at_hand, body_of
 from jobfn.errors import (
     BodyTooLarge,
     RequestError,
@@ -32,7 +33,6 @@ from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.retries import AS_EVER, FOR_GOOD
 from jobfn.function.settings import FunctionSettings
-from jobfn.gone import answer
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
 
 _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
@@ -173,8 +173,13 @@ class Deliveries:
                 raise Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
             headers = JobHeaders.parse(raw)
             task = task or self.task_at(path)
-            _check(raw, self._settings.max_body_bytes)
-            body = await _read_body(receive, self._settings.max_body_bytes)
+            limit = self._settings.max_body_bytes
+            _check(raw, limit)
+            body = body_at_hand(receive)
+            if body is None:
+                body = await _read_body(receive, limit)
+            elif len(body) > limit:
+                raise _too_large(limit)
         except RequestError as error:
             headers = JobHeaders.parse_leniently(raw)
             verdict = FOR_GOOD if isinstance(error, BodyTooLarge) else AS_EVER
@@ -242,7 +247,7 @@ async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterab
     if ended.status_code >= 400:
         raw += [*extra, *_of_failure(ended)]
     # the report is out: whether anybody reads this is nobody's loss
-    await answer(send, {"type": "http.response.start", "status": ended.status_code, "headers": raw}, body)
+    await answer(send, ended.status_code, raw, body)
 
 
 def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -267,19 +272,10 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
         BodyTooLarge: It is larger.
         ClientDisconnect: The client was gone before its end.
     """
-    chunks: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        length += len(chunk)
-        if length > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return b"".join([*chunks, chunk]) if chunks else chunk
-        chunks.append(chunk)
+    try:
+        return await body_of(receive, limit=limit)
+    except BodyTooLong:
+        raise _too_large(limit) from None
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobfn.gone import answer
+from jobfn.asgi import BodyTooLong, answer, body_of
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, collect
 from jobfn.worker.callbacks import Callbacks, Refused, Reply, answered
 
@@ -57,38 +57,21 @@ async def _reply(hear: _Hear, scope: Scope, receive: Receive) -> Reply:
 
     async def hearing() -> Reply:
         try:
-            body = await _body(receive)
+            body = await body_of(receive, limit=MAX_REPORT_BYTES)
         except ClientDisconnect:
             raise Refused(400, "the report never came whole") from None
+        except BodyTooLong:
+            raise Refused(400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message") from None
         return await hear(scope["path"], collect(scope["headers"]), body)
 
     return await answered(hearing())
-
-
-async def _body(receive: Receive) -> bytes:
-    """The request's body.
-
-    Raises:
-        ClientDisconnect: The client was gone before its end.
-        Refused: It is too long.
-    """
-    body: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        if len(body) > MAX_REPORT_BYTES:
-            raise Refused(400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message")
-        if not message.get("more_body", False):
-            return body
 
 
 async def _respond(send: Send, reply: Reply) -> None:
     body = json.dumps(reply.content).encode("ascii")
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     # what was said is settled; whoever does not hear that asks again
-    await answer(send, {"type": "http.response.start", "status": reply.status, "headers": headers}, body)
+    await answer(send, reply.status, headers, body)
 
 
 def _pages() -> Starlette:

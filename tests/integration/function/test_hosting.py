@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from function_support import exchange
 from jobfn import ConfigurationError
 from jobfn.hosting import HttpServer, bind, stop_signals
-from jobfn.lingering import LINGER_SECONDS
+from jobfn.http_server import LINGER_SECONDS
 from support import LOOPBACK
 
 

@@ -1,0 +1,70 @@
+"""A request's body and its answer, each whole, as both sides' apps read and send them.
+
+ASGI hands them over in messages, which suits what streams. Behind our own server (``http_exchange.py``), with nobody
+between it and the app, what has come is taken and the answer is given without messages.
+"""
+
+from collections.abc import Iterable
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Send
+
+from jobfn.http_exchange import Exchange
+
+
+class BodyTooLong(Exception):
+    """A body has more bytes than are taken."""
+
+
+def body_at_hand(receive: Receive) -> bytes | None:
+    """The request's body, where it has come whole already; None: ``body_of`` has to be waited for."""
+    exchange = getattr(receive, "__self__", None)
+    return exchange.take_all() if type(exchange) is Exchange else None
+
+
+async def body_of(receive: Receive, *, limit: int) -> bytes:
+    """The request's body.
+
+    Args:
+        receive: ASGI's.
+        limit: So many bytes it may have; a longer one is not read to its end.
+
+    Raises:
+        BodyTooLong: It is longer.
+        ClientDisconnect: The client was gone before its end.
+    """
+    chunks: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        length += len(chunk)
+        if length > limit:
+            raise BodyTooLong
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    """Answer with all of a body. Where nobody is there to read it, that is the end of it, and no error.
+
+    Args:
+        send: ASGI's.
+        status: HTTP's.
+        headers: As ASGI has them, ``content-length`` among them.
+        body: All of it.
+    """
+    exchange = getattr(send, "__self__", None)
+    if type(exchange) is Exchange and exchange.answer(status, headers, body):
+        return
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+        await send({"type": "http.response.body", "body": body})
+    except OSError:
+        pass
+    except RuntimeError as error:  # uvloop, of a connection that it has closed and not told of yet
+        if "closed" not in str(error):
+            raise
