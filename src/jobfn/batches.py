@@ -43,7 +43,10 @@ class BatchedReport:
         """
         match entry:
             case {"url": str(url), "headers": dict(headers), "body": str(body)}:
-                raw = ((str(name).encode(), str(value).encode("utf-8", "replace")) for name, value in headers.items())
+                raw = (
+                    (str(name).lower().encode(), str(value).encode("utf-8", "replace"))
+                    for name, value in headers.items()
+                )
                 return cls(url, collect(raw), body.encode("utf-8", "replace"))
         raise ValueError("a report has url, headers and body")
 

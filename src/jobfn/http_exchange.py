@@ -88,17 +88,20 @@ class Exchange:
         if not self.has_ended:
             self._chunks.append(chunk)
             self.unread_bytes += len(chunk)
-            self._tell()
+            if self._news is not None:
+                self._news.set()
 
     def complete(self) -> None:
         """The body is whole."""
         self._is_whole = True
-        self._tell()
+        if self._news is not None:
+            self._news.set()
 
     def disconnect(self) -> None:
         """The client is gone, or what it sends can be no body: nobody will read an answer."""
         self.is_gone = True
-        self._tell()
+        if self._news is not None:
+            self._news.set()
 
     async def run(self, app: ASGIApp) -> None:
         """Let an app answer, in a task of its own. Whatever it does, that is logged here and goes no further."""
@@ -224,7 +227,8 @@ class Exchange:
             self.has_ended = True
             self._chunks.clear()
             self.unread_bytes = 0
-            self._tell()
+            if self._news is not None:
+                self._news.set()
             self._connection.answered(self)
 
     async def _break(self) -> None:
@@ -241,10 +245,6 @@ class Exchange:
         ]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": text})
-
-    def _tell(self) -> None:
-        if self._news is not None:
-            self._news.set()
 
     def _invite(self) -> None:
         """The body has not come: some clients wait until they are asked for it."""

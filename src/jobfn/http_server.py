@@ -124,7 +124,8 @@ class ServerConnection(asyncio.Protocol):
         if not exchange.keep_alive:
             self._is_last = True
             self._waiting.clear()
-        self._go_on()
+        if self._is_last or self._waiting or not self._reading:
+            self._go_on()
 
     def done(self, task: "asyncio.Task[None] | None") -> None:
         """The task of an exchange is at its end."""

@@ -89,9 +89,10 @@ class Deliveries:
             with self._observed(scope, task, path) as observed:
                 headers, ended = await self._deliver(scope, receive, task, path)
                 observed.ended(ended)
-                if ended.status_code not in _UNREPORTED:
+                if headers.callback_url is not None and ended.status_code not in _UNREPORTED:
                     await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-                await respond(send, ended, headers)
+                # the report is out: whether anybody reads this is nobody's loss
+                await answer(send, ended.status_code, _headers(ended, headers), ended.body)
         except ClientDisconnect:
             return  # the body never came whole: nothing ran, and nobody is there to answer
         finally:
@@ -116,7 +117,10 @@ class Deliveries:
             ended = refused(problem)
             if self._is_invited(scope):
                 await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-            await respond(send, ended, headers, [(b"allow", ", ".join(allowed).encode())] if allowed else [])
+            raw = _headers(ended, headers)
+            if allowed:
+                raw.append((b"allow", ", ".join(allowed).encode()))
+            await answer(send, ended.status_code, raw, ended.body)
 
     def task_at(self, path: str) -> AnyTask:
         """The task of a path; at the root, the only one.
@@ -236,18 +240,16 @@ def path_of(scope: Scope) -> str:
     return path
 
 
-async def respond(send: Send, ended: Outcome, headers: JobHeaders, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Answer a delivery: its outcome, and its job headers echoed (contract, section 2)."""
-    body = ended.body
-    raw = [_JSON, (b"content-length", b"%d" % len(body))]
+def _headers(ended: Outcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
+    """Of a delivery's answer: its outcome's, and its job headers echoed (contract, section 2)."""
+    raw = [_JSON, (b"content-length", b"%d" % len(ended.body))]
     if headers.echo:
         raw += _raw(headers.echo)
     if ended.report.kept is not None:
         raw += _raw(ended.report.kept.headers().items())
     if ended.status_code >= 400:
-        raw += [*extra, *_of_failure(ended)]
-    # the report is out: whether anybody reads this is nobody's loss
-    await answer(send, ended.status_code, raw, body)
+        raw += _of_failure(ended)
+    return raw
 
 
 def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

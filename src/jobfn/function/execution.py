@@ -73,26 +73,28 @@ class Executor:
         """Run the task's handler on a payload."""
         context.connect_through(self._databases)
         limit: asyncio.Timeout | None = None
-        with self._observer.handler(task.identifier, context) as observed:
-            try:
-                if task.is_async and task.timeout is None and not task.needs and not self._middleware:
-                    # what most tasks are: the ways below would come to the same
-                    result = await (task.handler(payload, context) if task.takes_context else task.handler(payload))
-                elif task.timeout is None:
-                    result = await self._run(task, payload, context)
-                else:
-                    async with asyncio.timeout(task.timeout) as limit:
-                        result = await self._run(task, payload, context)
-            except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
-                ended = self._failed(task, context, error, timed_out=limit is not None and limit.expired())
+        observed = self._observer.handler(task.identifier, context)
+        try:
+            if task.is_async and task.timeout is None and not task.needs and not self._middleware:
+                # what most tasks are: the ways below would come to the same
+                result = await (task.handler(payload, context) if task.takes_context else task.handler(payload))
+            elif task.timeout is None:
+                result = await self._run(task, payload, context)
             else:
-                ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
-                if ended.problem is not None:
-                    context.log.error(ended.problem)
+                async with asyncio.timeout(task.timeout) as limit:
+                    result = await self._run(task, payload, context)
+        except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
+            ended = self._failed(task, context, error, timed_out=limit is not None and limit.expired())
+        else:
+            ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
+            if ended.problem is not None:
+                context.log.error(ended.problem)
+        try:
             if context.has_opened:
                 await _close(context)
+        finally:
             observed.ended(ended)
-            return ended
+        return ended
 
     async def _run(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
         if task.needs or self._middleware:

@@ -45,7 +45,7 @@ class Observer:
         return Delivery(self, scope, task, path)
 
     def handler(self, task: str, context: JobContext) -> "Handler":
-        """Around a handler's run."""
+        """A handler's run, which begins now."""
         return Handler(self, task, context)
 
 
@@ -93,36 +93,26 @@ class Delivery:
 
 
 class Handler:
-    """The block of ``Observer.handler``. Tell it ``ended``."""
+    """What ``Observer.handler`` gives. It must be told that it ``ended``."""
 
     __slots__ = ("_began", "_measures", "_span", "_task")
-
-    _began: float
 
     def __init__(self, observer: Observer, task: str, context: JobContext) -> None:
         self._measures = observer.measures
         self._task = task
-        tracing = observer.tracing
-        self._span = tracing.open(f"run {task}", kind="internal", ids=context.ids()) if tracing.is_on else None
-
-    def __enter__(self) -> Self:
-        self._measures.began(self._task)
-        if self._span is not None:
+        self._span: OpenSpan | None = None
+        if observer.tracing.is_on:
+            self._span = observer.tracing.open(f"run {task}", kind="internal", ids=context.ids())
             self._span.__enter__()
+        self._measures.began(task)
         self._began = perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._measures.took(self._task, perf_counter() - self._began)
-        if self._span is not None:
-            self._span.__exit__(kind, error, traceback)
 
     def ended(self, outcome: Outcome) -> None:
-        """So it ended."""
+        """So it ended; a handler that raised has an outcome, too."""
+        self._measures.took(self._task, perf_counter() - self._began)
         if self._span is not None:
             _tell(self._span, outcome)
+            self._span.__exit__(None, None, None)
 
 
 def _tell(span: OpenSpan, outcome: Outcome) -> None:

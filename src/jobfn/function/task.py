@@ -98,6 +98,7 @@ class Task(Enqueueing, Generic[P, R_co]):
             refuse(handler, str(error))
         signature = read_signature(handler, names or {})
         self._adapter = signature.payload
+        self._validator = None if self._adapter is None else self._adapter.validator
         self.takes_payload = signature.payload is not None
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
@@ -128,10 +129,10 @@ class Task(Enqueueing, Generic[P, R_co]):
             InvalidPayload: It is JSON of another shape; ``details`` name each field.
             Exception: A validator of the payload's own raised what validators should not raise.
         """
-        if self._adapter is None:
+        if self._adapter is None or self._validator is None:
             return self._decode_nothing(body)
         try:
-            return self._adapter.validate_json(body)
+            return self._validator.validate_json(body)
         except ValidationError as error:
             raise refusal(error, task=self.identifier, body=body, declared=_names(self._adapter)) from None
 

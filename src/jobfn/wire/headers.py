@@ -139,7 +139,7 @@ def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The job headers that are present, by their contract names; absent in any spelling is absent."""
     found: dict[str, str] = {}
     for key, value in raw:
-        name = _NAMES.get(key.lower())
+        name = _NAMES.get(key)
         if name is not None:
             text = _decoded(value).strip()
             if text not in _ABSENT:
