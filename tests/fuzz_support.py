@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def is_refusal_of_http(self) -> bool:
-        """Whether it is uvicorn's answer to what is no HTTP: no request has reached us then."""
+        """Whether it is the server's answer to what is no HTTP: no request has reached us then."""
         return self.status == 400 and (b"content-type", b"text/plain; charset=utf-8") in self.headers
 
     @property
@@ -122,6 +122,11 @@ def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, b
     body = b"" if method == b"CONNECT" else body
     lines = [b"%s %s HTTP/1.1" % (method, target), *(b"%s: %s" % header for header in headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def ends_early(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether one of these values ends the head that it stands in: what follows is another request then."""
+    return any(b"\r\n\r\n" in value for _, value in headers)
 
 
 def exchange(port: int, *parts: bytes, answers: int = 1, method: bytes = b"") -> list[Answer]:

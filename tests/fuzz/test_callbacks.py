@@ -11,7 +11,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, paths, written
-from fuzz_support import CANARY, Answer, Headers, Watched, fuzz, request_bytes
+from fuzz_support import CANARY, Answer, Headers, Watched, ends_early, fuzz, request_bytes
 from jobfn.worker.tokens import CallbackTokens, Claim
 
 #: Some requests are huge, on purpose.
@@ -112,7 +112,7 @@ def test_any_request(
     before = held.snapshot()
     sent = [*headers, (b"Content-Length", b"%d" % len(body))]
     answers = either.ask(request_bytes(method, target, sent, body), method=method)
-    assert len(answers) == 1
+    assert len(answers) == 1 or ends_early(sent)
     check(answers[0], bodiless=method == b"HEAD")
     assert held.snapshot() == before
 

@@ -142,7 +142,7 @@ def test_lengths_that_lie(lies: list[tuple[bytes, bytes]], rest: bytes, target: 
     )
 )
 def test_bytes_that_are_no_request(sent: bytes, target: tuple[Watched, bytes]) -> None:
-    """TLS, HTTP/2 and noise end the connection, with uvicorn's 400 or without a word."""
+    """TLS, HTTP/2 and noise end the connection, with a 400 or without a word."""
     watched, _ = target
     with socket.create_connection((LOOPBACK, watched.port), timeout=ANSWER_SECONDS) as connection:
         connection.sendall(sent + b"\r\n\r\n")

@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_headers, mutated, paths, written
-from fuzz_support import CANARY, Answer, Headers, ReportSink, Watched, fuzz, request_bytes
+from fuzz_support import CANARY, Answer, Headers, ReportSink, Watched, ends_early, fuzz, request_bytes
 from support import LOOPBACK
 
 #: Some requests are huge, on purpose.
@@ -83,7 +83,7 @@ def test_any_request(method: bytes, target: bytes, headers: Headers, body: bytes
     """Whatever comes is answered, in time, in JSON, and without a word of the payload."""
     sent = [*headers, (b"Content-Length", b"%d" % len(body))]
     answers = function.ask(request_bytes(method, target, sent, body), method=method)
-    assert len(answers) == 1
+    assert len(answers) == 1 or ends_early(sent)
     check(answers[0], bodiless=method == b"HEAD")
 
 
@@ -125,7 +125,7 @@ def test_payloads_that_nearly_fit(
     is_hostile = data.draw(st.booleans())
     sent = data.draw(st.permutations([*job, *headers])) if is_hostile else job
     answers = deliver(function, task, sent, written(payload, ascii_only=data.draw(st.booleans())))
-    assert len(answers) == 1
+    assert len(answers) == 1 or ends_early(sent)
     check(answers[0])
     if not is_hostile:
         assert answers[0].status in {200, 202, 400, 422, 500}

@@ -2,7 +2,8 @@
 
 A job leaves two dead rows behind, and an entry in each index. autovacuum looks once a minute (``autovacuum_naptime``),
 which at thousands of jobs a second is late, and no setting of the table changes that. So whoever settles jobs looks at
-the statistics as it goes, and vacuums where its role may; elsewhere autovacuum does what it did.
+the statistics as it goes, and vacuums where its role may; elsewhere autovacuum does what it did. The statistics are a
+second late, in which many more rows can die: those that this process has settled itself it counts itself.
 """
 
 import asyncio
@@ -15,6 +16,10 @@ from jobfn.database.vacuum import JobsTable, TableState
 from jobfn.worker.housekeeping import STATEMENT_SECONDS, Turns, rest
 
 
+#: The claim leaves one, its end another.
+_DEAD_ROWS_A_JOB = 2
+
+
 @dataclass(frozen=True, slots=True)
 class VacuumPlan:
     """When it is worth it.
@@ -22,7 +27,8 @@ class VacuumPlan:
     Attributes:
         least: With so many new dead rows. A vacuum of as many takes some 60 ms.
         share: And with so many as this share of all rows: it reads the indexes whole, whatever is dead in them.
-        look_seconds: So often it looks, if jobs were settled meanwhile. The statistics are no fresher.
+        look_seconds: So often it looks at the statistics, if jobs were settled meanwhile. They are no fresher.
+        count_seconds: So often it looks at its own count, which costs nothing.
         apart: After a vacuum it rests for so many times what that took: it takes a tenth of one processor at most.
         trouble_seconds: So long it rests where it may not, or could not.
     """
@@ -30,6 +36,7 @@ class VacuumPlan:
     least: int = 50_000
     share: float = 0.2
     look_seconds: float = 1.0
+    count_seconds: float = 0.05
     apart: float = 10.0
     trouble_seconds: float = 60.0
 
@@ -50,6 +57,9 @@ class Vacuumer:
         self._turns = Turns("jobs table not vacuumed")
         self._log = logs.get_logger("jobfn.service")
         self._vacuums = -1
+        #: How many jobs were settled when that was seen, and how many new dead rows were then worth a vacuum.
+        self._settled_then = 0
+        self._worth = self._plan.least
         #: Dead rows that the last vacuum, whoever did it, had to leave: some transaction might still look at them.
         self._left = 0
         self._pause = self._plan.look_seconds
@@ -57,15 +67,21 @@ class Vacuumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set, which also ends a vacuum that is under way."""
-        settled = 0
+        looked, settled = time.monotonic(), 0
         while not stop.is_set():
             await rest(stop, self._pause)
-            self._pause = self._plan.look_seconds
+            self._pause = self._plan.count_seconds
             if stop.is_set() or self._settled() == settled:
                 continue
-            settled = self._settled()
+            if self._own() < self._worth and time.monotonic() - looked < self._plan.look_seconds:
+                continue
+            looked, settled = time.monotonic(), self._settled()
             if not await self._turns.take(lambda: self._turn(stop)):
                 self._pause = self._plan.trouble_seconds
+
+    def _own(self) -> int:
+        """Dead rows that this process knows of, since the last vacuum."""
+        return _DEAD_ROWS_A_JOB * (self._settled() - self._settled_then)
 
     async def _turn(self, stop: asyncio.Event) -> None:
         state = await self._look()
@@ -74,26 +90,28 @@ class Vacuumer:
         if not state.is_allowed:
             self._tell()
             return
-        began = time.monotonic()
+        began, settled = time.monotonic(), self._settled()
         if not await self._vacuum(stop):
             return
         took = time.monotonic() - began
-        self._pause = max(self._plan.look_seconds, self._plan.apart * took)
+        self._pause = max(self._plan.count_seconds, self._plan.apart * took)
         after = await self._look()
+        self._settled_then = settled  # those since then it may not have seen
         self._log.debug("jobs table vacuumed", seconds=round(took, 3), dead=state.dead, left=after.dead)
 
     async def _look(self) -> TableState:
         async with asyncio.timeout(STATEMENT_SECONDS):
-            state = await self._table.state(worth=self._plan.least)
+            state = await self._table.state(worth=min(self._plan.least, self._own()))
         if self._vacuums not in (-1, state.vacuums):
             self._left = state.dead
+            self._settled_then = self._settled()
         self._vacuums = state.vacuums
         self._left = min(self._left, state.dead)
+        self._worth = max(self._plan.least, round(self._plan.share * (state.live + self._left)))
         return state
 
     def _is_worth_it(self, state: TableState) -> bool:
-        rows = state.live + self._left
-        return state.dead - self._left >= max(self._plan.least, self._plan.share * rows)
+        return max(state.dead - self._left, self._own()) >= self._worth
 
     async def _vacuum(self, stop: asyncio.Event) -> bool:
         """Returns whether it came to its end before ``stop``."""

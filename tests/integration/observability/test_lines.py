@@ -165,7 +165,7 @@ async def test_a_line_within_a_span_says_which(
 
 
 async def test_a_server_s_own_lines_have_the_same_form(lines: Lines, serve: Serve) -> None:
-    """uvicorn tells of an app that broke, in JSON as everybody else."""
+    """The server tells of an app that broke, in JSON as everybody else."""
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -174,6 +174,6 @@ async def test_a_server_s_own_lines_have_the_same_form(lines: Lines, serve: Serv
     url = await serve(broken)
     async with httpx.AsyncClient() as client:
         assert (await client.get(url)).status_code == 500
-    line = await lines.until("Exception in ASGI application\n")
-    assert (line["logger"], line["level"]) == ("uvicorn.error", "error")
+    line = await lines.until("the app broke")
+    assert (line["logger"], line["level"]) == ("jobfn.http", "error")
     assert "RuntimeError: broken" in line["exception"]
