@@ -15,7 +15,6 @@ from jobfn import logs
 from jobfn.database.vacuum import JobsTable, TableState
 from jobfn.worker.housekeeping import STATEMENT_SECONDS, Turns, rest
 
-
 #: The claim leaves one, its end another.
 _DEAD_ROWS_A_JOB = 2
 
@@ -62,7 +61,7 @@ class Vacuumer:
         self._worth = self._plan.least
         #: Dead rows that the last vacuum, whoever did it, had to leave: some transaction might still look at them.
         self._left = 0
-        self._pause = self._plan.look_seconds
+        self._pause = self._plan.count_seconds
         self._told = False
 
     async def run(self, stop: asyncio.Event) -> None:
