@@ -50,7 +50,7 @@ def test_a_malformed_state_leaves_the_parent(state: str) -> None:
 @pytest.mark.parametrize("parse", [JobHeaders.parse, JobHeaders.parse_leniently])
 def test_a_delivery_carries_it(parse: Callable[[list[tuple[bytes, bytes]]], JobHeaders]) -> None:
     """With a job's headers, or by hand; malformed it is no reason to refuse the job."""
-    assert parse([(b"Traceparent", PARENT.encode()), (b"tracestate", b"a=1")]).trace == TraceContext(PARENT, "a=1")
+    assert parse([(b"traceparent", PARENT.encode()), (b"tracestate", b"a=1")]).trace == TraceContext(PARENT, "a=1")
     assert parse([(b"traceparent", b"nonsense"), (b"x-job-id", b"7")]) == JobHeaders(
         job_id=7, echo=(("X-Job-Id", "7"),)
     )

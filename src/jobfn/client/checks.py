@@ -27,17 +27,17 @@ def json_of(payload: Any) -> str:
     if payload is None:
         return "{}"
     try:
-        text = pydantic_core.to_json(payload, by_alias=True)
+        text = pydantic_core.to_json(payload, by_alias=True).decode()
     except Exception as error:
         raise EnqueueError(
             f"the payload, a {type(payload).__name__}, cannot be written as JSON: {type(error).__name__}. "
             "Give a pydantic model, a dataclass, or what JSON can hold"
         ) from error
-    if (b"NaN" in text or b"Infinity" in text) and not _is_json(text):
+    if ("NaN" in text or "Infinity" in text) and not _is_json(text):
         raise EnqueueError(
             "the payload holds NaN or an infinity, which JSON has no number for: send None or a text instead"
         )
-    return text.decode()
+    return text
 
 
 def each_of(payloads: object) -> list[Any]:
@@ -142,7 +142,7 @@ def columns(given: list[Any], option: Any, check: Callable[[Any], str | None]) -
     return [check(option)] * len(given)
 
 
-def _is_json(text: bytes) -> bool:
+def _is_json(text: str) -> bool:
     try:
         pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError:

@@ -79,7 +79,7 @@ class JobHeaders(NamedTuple):
 
     @classmethod
     def parse(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
-        """Read the job headers out of raw ASGI headers.
+        """Read the job headers out of raw ASGI headers, whose names are in lower case.
 
         Empty, ``null`` and ``undefined`` count as absent: the Node worker sends all three.
 
@@ -136,7 +136,11 @@ NO_HEADERS: Final = JobHeaders()
 
 
 def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The job headers that are present, by their contract names; absent in any spelling is absent."""
+    """The job headers that are present, by their contract names; absent in any spelling is absent.
+
+    Args:
+        raw: As ASGI has them: names in lower case.
+    """
     found: dict[str, str] = {}
     for key, value in raw:
         name = _NAMES.get(key)
