@@ -114,7 +114,9 @@ def _check(programs: Sequence[Program]) -> None:
         program.check()
 
 
-async def drain_all(bench: Bench, family: Family, subjects: Sequence[tuple[Subject, int, float]]) -> None:
+async def drain_all(
+    bench: Bench, family: Family, subjects: Sequence[tuple[Subject, int, float]], *, times: int = 1
+) -> None:
     """All rounds of all subjects, each with its number of jobs and its seconds, one after the other in every round."""
     ready: list[tuple[Subject, str, int, float]] = []
     for subject, jobs, seconds in subjects:
@@ -126,7 +128,7 @@ async def drain_all(bench: Bench, family: Family, subjects: Sequence[tuple[Subje
         except NotMeasured as reason:
             family.missing(subject.name, UNIT, str(reason))
             bench.say(f"  {subject.name}: not measured: {reason}")
-    for number in bench.rounds(family):
+    for number in bench.rounds(family, times=times):
         for subject, url, jobs, seconds in bench.in_order(ready, number):
             figure = family.figure(subject.name, UNIT)
             if figure.missing is not None:

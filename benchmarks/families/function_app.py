@@ -1,4 +1,4 @@
-"""Family 1: the function app by itself, against what one writes without jobfn on the same server.
+"""Family 1: the function app by itself, against what one writes without jobfn.
 
 ``POST /process_invoice`` without a callback URL, the same pydantic model everywhere, one process each. All servers
 run from the first round to the last; one at a time is under load.
@@ -18,6 +18,7 @@ from benchmarks.programs import Program, program
 from benchmarks.subjects import PEERS
 
 JOBFN, STARLETTE, ASGI = "jobfn's function app", "a bare Starlette route", "a bare ASGI app"
+ON_UVICORN = "jobfn's function app on uvicorn alone"
 NODE = "the platform's function SDK (Express)"
 
 
@@ -35,6 +36,7 @@ def commands(bench: Bench) -> dict[str, tuple[Sequence[str], dict[str, str]]]:
     function = bench.jobfn("-m", "jobfn.function", str(PEERS / "invoice_function.py"), "--host", "127.0.0.1")
     found: dict[str, tuple[Sequence[str], dict[str, str]]] = {
         JOBFN: (function, bench.jobfn_variables()),
+        ON_UVICORN: (bench.jobfn("-m", "benchmarks.peers.uvicorn_function"), bench.jobfn_variables()),
         STARLETTE: (bench.jobfn("-m", "benchmarks.peers.starlette_app"), bench.jobfn_variables()),
         ASGI: (bench.jobfn("-m", "benchmarks.peers.asgi_app"), bench.jobfn_variables()),
     }
@@ -72,6 +74,9 @@ async def measure(bench: Bench) -> Family:
         family.missing(NODE, UNIT, "node or its packages are not there")
     family.compare("against a bare Starlette route", (JOBFN, UNIT), [(STARLETTE, UNIT)], at_least=1.3)
     family.compare("against a bare ASGI app", (JOBFN, UNIT), [(ASGI, UNIT)], at_least=0.75)
+    alone = ON_UVICORN, UNIT
+    family.compare("on uvicorn alone, against a bare Starlette route", alone, [(STARLETTE, UNIT)], at_least=1.3)
+    family.compare("on uvicorn alone, against a bare ASGI app", alone, [(ASGI, UNIT)])
     family.compare("CPU a request, against a bare Starlette route", (JOBFN, CPU_UNIT), [(STARLETTE, CPU_UNIT)])
     family.notes.append(f"load: {generator()}, {CONNECTIONS} connections, {seconds:g} s a round")
     return family

@@ -96,7 +96,7 @@ class ServerConnection(asyncio.Protocol):
         headers = self._server_state.default_headers
         if headers is not self._default_headers:  # made anew each second
             self._default_headers = headers
-            self._default_lines = b"".join(b"\r\n%b: %b" % header for header in headers) + b"\r\n\r\n"
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n"
         return self._default_lines
 
     def write(self, data: bytes) -> None:

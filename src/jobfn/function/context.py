@@ -31,7 +31,7 @@ class Progress(NamedTuple):
     note: str | None = None
 
 
-@dataclass(slots=True, init=False)
+@dataclass(init=False)
 class JobContext:
     """One delivery, as its handler sees it. Built by the app; in a unit test, build one by hand.
 

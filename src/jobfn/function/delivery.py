@@ -178,9 +178,10 @@ class Deliveries:
             headers = JobHeaders.parse(raw)
             task = task or self.task_at(path)
             limit = self._settings.max_body_bytes
-            _check(raw, limit)
+            _check_type(raw)
             body = body_at_hand(receive)
             if body is None:
+                _check_length(raw, limit)
                 body = await _read_body(receive, limit)
             elif len(body) > limit:
                 raise _too_large(limit)
@@ -284,14 +285,11 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data")
 
 
-def _check(raw: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Look at what a request declares of its body, before that is read.
-
-    It is JSON, or nothing is said: a caller who names another type means something else.
+def _check_type(raw: Iterable[tuple[bytes, bytes]]) -> None:
+    """A body is JSON, or nothing is said of it: a caller who names another type means something else.
 
     Raises:
         WrongContentType: It is something else.
-        BodyTooLarge: It has more than ``limit`` bytes.
     """
     for name, value in raw:
         if name == b"content-type" and value != b"application/json":
@@ -299,5 +297,14 @@ def _check(raw: Iterable[tuple[bytes, bytes]], limit: int) -> None:
             if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
                 shown = media_type.decode("latin-1")
                 raise WrongContentType(f"Content-Type {shown} is not read here: send application/json")
-        elif name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
+
+
+def _check_length(raw: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+    """Look at how long a body is said to be, before it is read.
+
+    Raises:
+        BodyTooLarge: It has more than ``limit`` bytes.
+    """
+    for name, value in raw:
+        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
             raise _too_large(limit)

@@ -41,16 +41,16 @@ class FunctionMeasures:
 
     def __init__(self, tasks: Iterable[str] = ()) -> None:
         self._running = dict.fromkeys(tasks, 0)
-        self._jobs = Counts((task, outcome) for task in self._running for outcome in ("succeeded", "failed"))
+        # By status: what that is called is asked when somebody scrapes, and not at each job.
+        self._jobs = dict.fromkeys(((task, status) for task in self._running for status in (200, 500)), 0)
         self._seconds = Histogram()
         self.reports = Counts((result,) for result in ("heard", "too_late", "refused", "given_up"))
         self.report_retries = Counts([()])
 
     def ended(self, task: str | None, outcome: Outcome) -> None:
         """A delivery ended so; None: of a task that is not here. One that is accepted has not ended."""
-        status_code = outcome.status_code
-        if status_code != _ACCEPTED:
-            self._jobs.add(UNKNOWN if task is None else task, _OUTCOMES.get(status_code, _REFUSED))
+        key = task or UNKNOWN, outcome.status_code
+        self._jobs[key] = self._jobs.get(key, 0) + 1
 
     def began(self, task: str) -> None:
         """A handler is at work."""
@@ -63,13 +63,17 @@ class FunctionMeasures:
 
     def families(self) -> list[Family]:
         """All of it, for a scrape."""
+        jobs = Counts()
+        for (task, status_code), count in list(self._jobs.items()):
+            if status_code != _ACCEPTED:
+                jobs.add(task, _OUTCOMES.get(status_code, _REFUSED), times=count)
         in_flight: dict[tuple[str, ...], float] = {(task,): running for task, running in self._running.items()}
         return [
             counter(
                 "jobfn_function_jobs_total",
                 "Deliveries that ended, by task and outcome.",
                 ("task", "outcome"),
-                self._jobs,
+                jobs,
             ),
             histogram(
                 "jobfn_function_duration_seconds", "How long handlers ran, in seconds.", ("task",), self._seconds
