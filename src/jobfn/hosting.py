@@ -31,10 +31,17 @@ class HttpServer:
         listener: A bound socket, from ``bind`` or inherited; it is closed with the server.
         shutdown_seconds: How long running requests may take to end when it stops, in seconds.
         lifespan: Whether the app is told of start and stop; one that does not understand that is served all the same.
+        keep_alive_seconds: How long a connection may be idle, in seconds.
     """
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, *, shutdown_seconds: float, lifespan: bool = True
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        shutdown_seconds: float,
+        lifespan: bool = True,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         self._listener = listener
         self._server = _QuietServer(
@@ -45,7 +52,7 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # nothing here asks who the client is
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # read by our protocol alone
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
                 lifespan="auto" if lifespan else "off",
             )

@@ -68,10 +68,11 @@ class Exchange:
     _was_told_any = False
     _was_told_whole = False
     _news: asyncio.Event | None = None
-    # Of the answer: whether it has no body, whether that goes in chunks, and how much of one with a length is missing.
+    # Of the answer: whether it has no body, whether that goes in chunks, and how much of one with a length is missing;
+    # None: it has none.
     _is_bodiless = False
     _is_chunked = False
-    _left = 0
+    _left: int | None = None
     #: A head that the body is to follow at once.
     _head = b""
 
@@ -117,11 +118,11 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Some of the body; then, when there is any news, that the client is gone or needs nothing more."""
-        if not self._chunks and not self._is_whole:
-            self._invite()
         while not (self._chunks or self.is_gone or self.has_ended or (self._is_whole and not self._was_told_whole)):
             if self._news is None:
                 self._news = asyncio.Event()
+                self._invite()
+            self._connection.read_on()  # it had stopped if this one came behind another
             self._news.clear()
             await self._news.wait()
         if self.is_gone or self.has_ended:
@@ -195,14 +196,14 @@ class Exchange:
         if not self.keep_alive and not closes:
             lines.append(b"connection: close")
         bodiless = status in _WITHOUT_A_BODY or self._scope["method"] == "HEAD"
-        if length is None and not chunked and not bodiless:
+        if length is None and not chunked and not bodiless and self._scope["http_version"] == "1.1":
             chunked = True
             lines.append(b"transfer-encoding: chunked")
         lines.append(self._connection.default_lines)
         head = b"\r\n".join(lines)
         if closes:
             self.keep_alive = False
-        self._left = length or 0
+        self._left = length
         self._is_chunked = chunked
         self._is_bodiless = bodiless
         self.has_begun = True
@@ -216,7 +217,7 @@ class Exchange:
             body = b""
         elif self._is_chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else _LAST_CHUNK)
-        else:
+        elif self._left is not None:  # else it ends with the connection
             self._left -= len(body)
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the answer's body is not as long as its Content-Length says")
@@ -246,8 +247,10 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": text})
 
     def _invite(self) -> None:
-        """The body has not come: some clients wait until they are asked for it."""
-        if not self.has_begun and (b"expect", b"100-continue") in self._scope["headers"]:
+        """More is waited for: if nothing of a body has come, some clients wait until they are asked for it."""
+        if self.has_begun or self._was_told_any:
+            return
+        if any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._scope["headers"]):
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 

@@ -161,10 +161,12 @@ class ServerConnection(asyncio.Protocol):
         headers = self._headers
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
+        except httptools.HttpParserUpgrade:
             if self._upgrades:
-                self._hand_over(data[upgrade.args[0] :])
-                return
+                if self._answering is None and not self._waiting:
+                    self._hand_over()
+                    return
+                self._refuse(NO_REQUEST)  # nobody asks for that behind another request
         except httptools.HttpParserError:
             self._refuse(NO_REQUEST)
         if self._head_bytes and self._headers is headers:  # one head, and this was more of it
@@ -215,7 +217,7 @@ class ServerConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers; or, after its body, one that nobody reads."""
+        """One of its headers; or one of its trailer, which nobody reads."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -236,7 +238,6 @@ class ServerConnection(asyncio.Protocol):
         scope["method"] = parser.get_method().decode("ascii")
         scope["headers"] = self._headers
         scope["state"] = self._app_state.copy()
-        self._headers = []  # a trailer's, if there are more
         try:
             _set_target(scope, self._url)
         except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
@@ -246,8 +247,14 @@ class ServerConnection(asyncio.Protocol):
         self._arriving = Exchange(self, scope, keep_alive=keep_alive)
         self._waiting.append(self._arriving)
 
+    def on_chunk_header(self) -> None:
+        """A chunk of its body begins; or its trailer, of which no more is taken than of a head."""
+        self._headers = []
+        self._head_bytes = 1
+
     def on_body(self, body: bytes) -> None:
         """Some of its body."""
+        self._head_bytes = 0
         if self._arriving is not None:
             self._arriving.take(body)
 
@@ -272,8 +279,8 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, complaint: bytes) -> None:
         """What came is no request that can be served: say so when those before it are answered, and read no more."""
-        if self._complaint is not None:
-            return
+        if self._complaint is not None or (self._is_last and self._arriving is None):
+            return  # what follows the last request is nobody's
         self._is_last = True
         self._head_bytes = 0
         self._complaint = complaint
@@ -289,22 +296,20 @@ class ServerConnection(asyncio.Protocol):
             self._waiting.pop()
 
     def _wants_websocket(self) -> bool:
-        return self._config.ws_protocol_class is not None and any(
-            name == b"upgrade" and value.lower() == b"websocket" for name, value in self._headers
-        )
+        headers = dict(self._headers)
+        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        is_one = headers.get(b"upgrade", b"").lower() == b"websocket" and not has_body
+        return is_one and self._config.ws_protocol_class is not None
 
-    def _hand_over(self, rest: bytes) -> None:
+    def _hand_over(self) -> None:
         """Let uvicorn's own protocol have the connection, from the head of this request on."""
-        transport, self._transport = self._transport, None
-        if transport is None or self._answering is not None or self._waiting:
-            self._refuse(NO_REQUEST)  # nobody asks for that behind another request
-            return
+        transport = cast("asyncio.Transport", self._transport)
         lines = [b"%s %s HTTP/1.1" % (self._parser.get_method(), self._url), *map(b": ".join, self._headers)]
         self.connection_lost(None)
         theirs = HttpToolsProtocol(self._config, self._server_state, self._app_state, self._loop)
         theirs.connection_made(transport)
         transport.set_protocol(theirs)
-        theirs.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        theirs.data_received(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def _stop_reading(self) -> None:
         if self._reading and self._transport is not None:
@@ -312,10 +317,10 @@ class ServerConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _end(self) -> None:
-        """Close; or, on a client that was answered while it still sends, linger."""
+        """Close; or, on a client that was answered while it still sends, or may do so, linger."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._arriving is None:
+        if self._arriving is None and self._complaint is None:
             self._transport.close()
         elif not self._lingering:
             self._lingering = True
