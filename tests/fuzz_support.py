@@ -126,7 +126,7 @@ def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, b
 
 def ends_early(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether one of these values ends the head that it stands in: what follows is another request then."""
-    return any(b"\r\n\r\n" in value for _, value in headers)
+    return any(b"\r\n\r\n" in value + b"\r\n" for _, value in headers)
 
 
 def exchange(port: int, *parts: bytes, answers: int = 1, method: bytes = b"") -> list[Answer]:

@@ -48,6 +48,7 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 http=ServerConnection,
+                ws="none",  # jobs have no use for them
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -14,7 +14,6 @@ from urllib.parse import unquote
 import httptools
 from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from jobfn.http_exchange import NO_REQUEST, TOO_LONG_A_HEAD, Exchange
@@ -73,7 +72,6 @@ class ServerConnection(asyncio.Protocol):
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._is_last = False  # no further request is taken
-        self._upgrades = False  # the last one asks for what uvicorn has a protocol of its own for
         self._complaint: bytes | None = None  # what to answer to what was no request, when it is its turn
         self._lingering = False
         self._idle_since = self._loop.time()
@@ -162,11 +160,7 @@ class ServerConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if self._upgrades:
-                if self._answering is None and not self._waiting:
-                    self._hand_over()
-                    return
-                self._refuse(NO_REQUEST)  # nobody asks for that behind another request
+            pass  # to what is not spoken here: it is answered as any request, the last one
         except httptools.HttpParserError:
             self._refuse(NO_REQUEST)
         if self._head_bytes and self._headers is headers:  # one head, and this was more of it
@@ -203,6 +197,7 @@ class ServerConnection(asyncio.Protocol):
                 exchange.disconnect()
         self._arriving = None
         self.resume_writing()
+        del self._parser  # each holds the other
 
     # What the parser calls.
 
@@ -227,12 +222,7 @@ class ServerConnection(asyncio.Protocol):
             return
         parser = self._parser
         version = parser.get_http_version()
-        keep_alive = version == "1.1" and parser.should_keep_alive()
-        if parser.should_upgrade():
-            keep_alive = False  # what follows is something else
-            self._upgrades = self._wants_websocket()
-            if self._upgrades:
-                return
+        keep_alive = version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
         scope: Scope = self._scope.copy()
         scope["http_version"] = version
         scope["method"] = parser.get_method().decode("ascii")
@@ -294,22 +284,6 @@ class ServerConnection(asyncio.Protocol):
                 self.abort()
         elif self._waiting and self._waiting[-1] is cut:
             self._waiting.pop()
-
-    def _wants_websocket(self) -> bool:
-        headers = dict(self._headers)
-        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        is_one = headers.get(b"upgrade", b"").lower() == b"websocket" and not has_body
-        return is_one and self._config.ws_protocol_class is not None
-
-    def _hand_over(self) -> None:
-        """Let uvicorn's own protocol have the connection, from the head of this request on."""
-        transport = cast("asyncio.Transport", self._transport)
-        lines = [b"%s %s HTTP/1.1" % (self._parser.get_method(), self._url), *map(b": ".join, self._headers)]
-        self.connection_lost(None)
-        theirs = HttpToolsProtocol(self._config, self._server_state, self._app_state, self._loop)
-        theirs.connection_made(transport)
-        transport.set_protocol(theirs)
-        theirs.data_received(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def _stop_reading(self) -> None:
         if self._reading and self._transport is not None:
