@@ -122,7 +122,7 @@ class Exchange:
             if self._news is None:
                 self._news = asyncio.Event()
                 self._invite()
-            self._connection.read_on()  # it had stopped if this one came behind another
+            self._connection.read_on()  # that had stopped if much had come, or behind another
             self._news.clear()
             await self._news.wait()
         if self.is_gone or self.has_ended:
@@ -131,8 +131,6 @@ class Exchange:
         self.unread_bytes = 0
         self._was_told_any = True
         self._was_told_whole = self._is_whole
-        if not self._is_whole:
-            self._connection.read_on()
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return {"type": "http.request", "body": body, "more_body": not self._is_whole}
 

@@ -109,7 +109,7 @@ class ServerConnection(asyncio.Protocol):
             await self.writable.wait()
 
     def read_on(self) -> None:
-        """The app has taken what had come of a body: more may come."""
+        """All that came was taken: more may come."""
         if not self._reading and not self._waiting and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
