@@ -12,7 +12,7 @@ SECONDS = 20.0
 async def measure(bench: Bench) -> Family:
     """Family 3."""
     family = Family(3, "Fewer exchanges: reports together, or none")
-    jobs = bench.amount(6000, 2000)
+    jobs = bench.amount(20000, 2000)
     subjects = [
         (JobfnOverHttp(DEFAULT, f"concurrency {bench.options.concurrency}"), jobs, SECONDS),
         (JobfnOverHttp(RESPONSE, service={"JOBS_SETTLE": "response"}, needs="JOBS_SETTLE"), jobs, SECONDS),

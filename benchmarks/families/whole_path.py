@@ -19,7 +19,7 @@ SECONDS = 20.0
 async def measure(bench: Bench) -> Family:
     """Family 2."""
     family = Family(2, "Whole path over HTTP: claim, POST, handler, report, settle")
-    jobs = bench.amount(6000, 2000)
+    jobs = bench.amount(20000, 2000)
     subjects: list[tuple[Subject, int, float]] = [
         (JobfnOverHttp(DEFAULT, f"concurrency {bench.options.concurrency}"), jobs, SECONDS),
         (JobfnOverHttp(LIMIT, no_database=True), jobs, SECONDS),
