@@ -5,34 +5,52 @@ between it and the app, what has come is taken and the answer is given without m
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Send
 
 from jobfn.http_exchange import Exchange
 
+#: Of a length that a number of 64 bits holds; Python reads no number of thousands.
+_MAX_DIGITS: Final = 19
+
 
 class BodyTooLong(Exception):
     """A body has more bytes than are taken."""
 
 
-def body_at_hand(receive: Receive) -> bytes | None:
-    """The request's body, where it has come whole already; None: ``body_of`` has to be waited for."""
+def body_at_hand(receive: Receive, *, limit: int) -> bytes | None:
+    """The request's body, where it has come whole already; None: ``body_of`` has to be waited for.
+
+    Args:
+        receive: ASGI's.
+        limit: So many bytes it may have.
+
+    Raises:
+        BodyTooLong: It is longer.
+    """
     exchange = getattr(receive, "__self__", None)
-    return exchange.take_all() if type(exchange) is Exchange else None
+    body = exchange.take_all() if type(exchange) is Exchange else None
+    if body is not None and len(body) > limit:
+        raise BodyTooLong
+    return body
 
 
-async def body_of(receive: Receive, *, limit: int) -> bytes:
+async def body_of(receive: Receive, *, limit: int, said: bytes | None = None) -> bytes:
     """The request's body.
 
     Args:
         receive: ASGI's.
         limit: So many bytes it may have; a longer one is not read to its end.
+        said: How long it says it is, its ``content-length``: one that says too much is not read at all.
 
     Raises:
         BodyTooLong: It is longer.
         ClientDisconnect: The client was gone before its end.
     """
+    if said is not None and said.isdigit() and (len(said) > _MAX_DIGITS or int(said) > limit):
+        raise BodyTooLong
     chunks: list[bytes] = []
     length = 0
     while True:

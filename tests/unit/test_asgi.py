@@ -65,7 +65,7 @@ async def test_a_body_comes_in_parts() -> None:
             {"type": "http.request", "body": b"b"},
         ]
     )
-    assert body_at_hand(client.receive) is None
+    assert body_at_hand(client.receive, limit=2) is None
     assert await body_of(client.receive, limit=2) == b"ab"
 
 
@@ -74,6 +74,15 @@ async def test_a_body_that_is_too_long_is_not_read_on() -> None:
     client = Client([{"type": "http.request", "body": b"ab", "more_body": True}])
     with pytest.raises(BodyTooLong):
         await body_of(client.receive, limit=1)
+
+
+@pytest.mark.parametrize("said", [b"2", b"1" * 5000])
+async def test_a_body_that_says_that_it_is_too_long_is_not_read(said: bytes) -> None:
+    """None of it; what is no number says nothing."""
+    with pytest.raises(BodyTooLong):
+        await body_of(Client([]).receive, limit=1, said=said)
+    client = Client([{"type": "http.request", "body": b"a"}])
+    assert await body_of(client.receive, limit=1, said=b"-2") == b"a"
 
 
 async def test_a_client_that_goes_in_the_middle() -> None:

@@ -177,18 +177,17 @@ class Deliveries:
                 raise Uninvited(f"{INVOKE_SECRET} is missing or wrong: this function has one")
             headers = JobHeaders.parse(raw)
             task = task or self.task_at(path)
+            said = dict(raw)
+            _check_type(said.get(b"content-type"))
             limit = self._settings.max_body_bytes
-            _check_type(raw)
-            body = body_at_hand(receive)
+            body = body_at_hand(receive, limit=limit)
             if body is None:
-                _check_length(raw, limit)
-                body = await _read_body(receive, limit)
-            elif len(body) > limit:
-                raise _too_large(limit)
+                body = await body_of(receive, limit=limit, said=said.get(b"content-length"))
+        except BodyTooLong:
+            too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
+            return headers, refused(BodyTooLarge(too_large), FOR_GOOD)
         except RequestError as error:
-            headers = JobHeaders.parse_leniently(raw)
-            verdict = FOR_GOOD if isinstance(error, BodyTooLarge) else AS_EVER
-            return headers, refused(error, verdict)
+            return JobHeaders.parse_leniently(raw), refused(error, AS_EVER)
         context = JobContext.of(task.identifier, headers)
         if headers.heartbeat_url is not None:
             context.listen(functools.partial(self._reporter.tell, headers))
@@ -268,43 +267,15 @@ def _of_failure(ended: Outcome) -> Iterator[tuple[bytes, bytes]]:
         yield b"connection", b"close"  # the rest of the body is still on its way: do not read it
 
 
-async def _read_body(receive: Receive, limit: int) -> bytes:
-    """The request body, at most ``limit`` bytes of it: a larger one is refused without reading it all.
-
-    Raises:
-        BodyTooLarge: It is larger.
-        ClientDisconnect: The client was gone before its end.
-    """
-    try:
-        return await body_of(receive, limit=limit)
-    except BodyTooLong:
-        raise _too_large(limit) from None
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data")
-
-
-def _check_type(raw: Iterable[tuple[bytes, bytes]]) -> None:
+def _check_type(content_type: bytes | None) -> None:
     """A body is JSON, or nothing is said of it: a caller who names another type means something else.
 
     Raises:
         WrongContentType: It is something else.
     """
-    for name, value in raw:
-        if name == b"content-type" and value != b"application/json":
-            media_type = value.split(b";", 1)[0].strip().lower()
-            if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
-                shown = media_type.decode("latin-1")
-                raise WrongContentType(f"Content-Type {shown} is not read here: send application/json")
-
-
-def _check_length(raw: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Look at how long a body is said to be, before it is read.
-
-    Raises:
-        BodyTooLarge: It has more than ``limit`` bytes.
-    """
-    for name, value in raw:
-        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
-            raise _too_large(limit)
+    if content_type is None or content_type == b"application/json":
+        return
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
+        shown = media_type.decode("latin-1")
+        raise WrongContentType(f"Content-Type {shown} is not read here: send application/json")

@@ -84,7 +84,10 @@ class Vacuumer:
 
     async def _turn(self, stop: asyncio.Event) -> None:
         state = await self._look()
-        if not self._is_worth_it(state) or state.is_taken:
+        if not self._is_worth_it(state):
+            return
+        if state.is_taken:
+            self._pause = self._plan.look_seconds
             return
         if not state.is_allowed:
             self._tell()

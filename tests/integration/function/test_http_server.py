@@ -144,10 +144,11 @@ async def test_a_body_that_is_left_alone_is_passed_over() -> None:
 @pytest.mark.parametrize("rest", [b"", request(b"/a")])
 async def test_a_last_request(sent: bytes, rest: bytes) -> None:
     """HTTP/1.0, Connection: close, an upgrade that nobody knows: answered, and closed; nothing behind it is served."""
-    app = Gates("/a")
+    app = Gates()
     async with serving(app) as served:
         client = await served.connect()
         await client.send(sent + rest, rest)
+        app.opened("/a").set()
         answer = await client.answer()
         assert (answer.status, answer.headers[b"connection"], answer.body) == (200, b"close", b"/a 0")
         assert await client.rest() == b""
