@@ -1,5 +1,6 @@
 """Where deliveries and reports go, and how an address may be shown."""
 
+import functools
 import re
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -18,6 +19,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 
 
+@functools.lru_cache(maxsize=128)  # a worker names the same one with each of its jobs
 def report_target(callback_url: str) -> str:
     """Where a report goes: a callback URL without a path means ``/callback``, any other is kept as it is.
 
