@@ -83,7 +83,7 @@ async def test_a_document_without_its_markers_is_left_alone(benchmark: Command, 
     ("arguments", "said"),
     [
         (("--rounds", "0"), "--rounds: at least 1"),
-        (("--family", "9"), "invalid choice: 9"),
+        (("--family", "9"), "argument --family: invalid choice"),
         (("--source", "/nowhere"), "there is no src/jobfn in /nowhere"),
     ],
 )
