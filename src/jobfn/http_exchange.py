@@ -1,6 +1,6 @@
 """One request on a connection and its answer, as ASGI has them: ``receive`` gives the body, ``send`` writes the answer.
 
-``http_server.py`` parses requests into these. An answer's framing is checked: its body is as long as it says, and no
+``http_requests.py`` parses requests into these. An answer's framing is checked: its body is as long as it says, and no
 header holds what would end a line.
 """
 
@@ -8,19 +8,17 @@ import asyncio
 import http
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
 from jobfn import logs
 
-if TYPE_CHECKING:
-    from jobfn.http_server import ServerConnection
-
 Headers = Iterable[tuple[bytes, bytes]]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS_LINES: Final = {
+#: How answers begin, by status.
+STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
 _WITHOUT_A_BODY: Final = frozenset({204, 304})
@@ -32,17 +30,36 @@ _FIELDS: Final[dict[bytes, bytes]] = {}
 _MAX_FIELDS: Final = 1000
 
 
-def _complaint(status: int, text: bytes) -> bytes:
-    return b"%b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-        _STATUS_LINES[status],
-        len(text),
-        text,
-    )
+class Connection(Protocol):
+    """What an exchange needs of the connection that it is from.
 
+    Attributes:
+        writable: Set when the client has read enough of what was written; None: it has.
+    """
 
-#: Whole answers to what no app sees.
-NO_REQUEST: Final = _complaint(400, b"Invalid HTTP request received.")
-TOO_LONG_A_HEAD: Final = _complaint(431, b"The request's line and headers are too long.")
+    writable: asyncio.Event | None
+
+    @property
+    def default_lines(self) -> bytes:
+        """The end of every answer's head."""
+
+    def write(self, data: bytes) -> None:
+        """Send; to a client that is gone, nothing."""
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough of what was written."""
+
+    def read_on(self) -> None:
+        """All that came was taken: more may come."""
+
+    def answered(self, exchange: "Exchange") -> None:
+        """An exchange has ended."""
+
+    def done(self, task: "asyncio.Task[None] | None") -> None:
+        """The task of an exchange is at its end."""
+
+    def abort(self) -> None:
+        """End at once."""
 
 
 class Exchange:
@@ -76,7 +93,7 @@ class Exchange:
     #: A head that the body is to follow at once.
     _head = b""
 
-    def __init__(self, connection: "ServerConnection", scope: Scope, *, keep_alive: bool) -> None:
+    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self._connection = connection
         self._scope = scope
@@ -178,7 +195,7 @@ class Exchange:
     def _begin(self, status: int, headers: Headers) -> None:
         length: int | None = None
         chunked = closes = False
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         for name, value in headers:
             field = _FIELDS.get(name) or _field(name)
             if 10 in value or 13 in value or 0 in value:  # as numbers they are found quicker than as bytes

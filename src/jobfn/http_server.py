@@ -1,27 +1,24 @@
-"""One HTTP/1.1 connection in: requests are parsed, handed to the ASGI app one after the other, answered in their order.
+"""One HTTP/1.1 connection in: its requests are handed to the ASGI app one after the other, and answered in their order.
 
-What both sides serve goes through here, so a request costs little beside what the app does with it. httptools parses;
-here is what a server must know beside that: when the next request's turn is, when to stop reading, when a connection
-ends. ``http_exchange.py`` is one request and its answer; ``hosting.py`` gives this protocol to uvicorn, whose server
-keeps the rest: listening, the app's lifespan, stopping.
+What both sides serve goes through here, so a request costs little beside what the app does with it. Here is what a
+server must know of a connection: when the next request's turn is, when to stop reading, when to close.
+``http_requests.py`` reads the requests, ``http_exchange.py`` is one with its answer; ``hosting.py`` gives this protocol
+to uvicorn, whose server keeps the rest: listening, the app's lifespan, stopping.
 """
 
 import asyncio
 from collections import deque
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
-import httptools
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from jobfn.http_exchange import NO_REQUEST, TOO_LONG_A_HEAD, Exchange
+from jobfn.http_exchange import Exchange
+from jobfn.http_requests import RequestParser
 
 #: How long a client that was answered before its request was whole may go on sending: see ``ServerConnection``.
 LINGER_SECONDS: Final = 5.0
-#: A request's line and headers are at most about so long; a packet's rest may come on top.
-MAX_HEAD_BYTES: Final = 64 * 1024
 #: Of a body so much is kept for an app that does not read it yet; then reading stops.
 MAX_UNREAD_BYTES: Final = 64 * 1024
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -56,19 +53,12 @@ class ServerConnection(asyncio.Protocol):
         self._server_state = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._scope: dict[str, Any] = {}  # what is the same for all requests of this connection
         self._default_headers: object = None
         self._default_lines = b""
         self._reading = True
         self.writable: asyncio.Event | None = None
-        # The request whose head arrives.
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        # Those that follow it: whose body arrives, whose turn it is, and those that wait for their turn.
-        self._arriving: Exchange | None = None
+        # The requests of which the head is there: whose turn it is, and those that wait for their turn.
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._is_last = False  # no further request is taken
@@ -140,7 +130,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         self._transport = cast("asyncio.Transport", transport)
-        self._scope = {
+        scope = {
             "type": "http",
             "asgi": _ASGI,
             "server": _address(transport.get_extra_info("sockname")),
@@ -148,28 +138,23 @@ class ServerConnection(asyncio.Protocol):
             "scheme": "http",
             "root_path": "",
         }
+        self._requests = RequestParser(self, self._take, scope, self._app_state)
         connections: set[Any] = self._server_state.connections  # uvicorn asks them for nothing but shutdown()
         connections.add(self)
         self._watch(self._keep_alive_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Some of a request, or several."""
-        if self._is_last and self._arriving is None:
+        requests = self._requests
+        if self._is_last and requests.arriving is None:
             return  # what follows the last request is nobody's
-        headers = self._headers
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # to what is not spoken here: it is answered as any request, the last one
-        except httptools.HttpParserError:
-            self._refuse(NO_REQUEST)
-        if self._head_bytes and self._headers is headers:  # one head, and this was more of it
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(TOO_LONG_A_HEAD)
+        complaint = requests.feed(data)
+        if complaint is not None:
+            self._refuse(complaint)
         if self._answering is None:
             self._go_on()
-        if self._waiting or (self._arriving is not None and self._arriving.unread_bytes > MAX_UNREAD_BYTES):
+        arriving = requests.arriving
+        if self._waiting or (arriving is not None and arriving.unread_bytes > MAX_UNREAD_BYTES):
             self._stop_reading()
 
     def pause_writing(self) -> None:
@@ -192,67 +177,18 @@ class ServerConnection(asyncio.Protocol):
         self._transport = None
         self._is_last = True
         self._waiting.clear()
-        for exchange in (self._answering, self._arriving):
-            if exchange is not None:
-                exchange.disconnect()
-        self._arriving = None
+        if self._answering is not None:
+            self._answering.disconnect()
+        self._requests.close()
         self.resume_writing()
-        del self._parser  # each holds the other
 
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._url = b""
-        self._headers = []
-        self._head_bytes = 1
-
-    def on_url(self, url: bytes) -> None:
-        """Some of its target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers; or one of its trailer, which nobody reads."""
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Its head is there."""
-        self._head_bytes = 0
+    def _take(self, exchange: Exchange) -> bool:
+        """A request's head is there. Returns whether it will be answered."""
         if self._is_last:
-            return
-        parser = self._parser
-        version = parser.get_http_version()
-        keep_alive = version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
-        scope: Scope = self._scope.copy()
-        scope["http_version"] = version
-        scope["method"] = parser.get_method().decode("ascii")
-        scope["headers"] = self._headers
-        scope["state"] = self._app_state.copy()
-        try:
-            _set_target(scope, self._url)
-        except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
-            self._refuse(NO_REQUEST)
-            return
-        self._is_last = not keep_alive
-        self._arriving = Exchange(self, scope, keep_alive=keep_alive)
-        self._waiting.append(self._arriving)
-
-    def on_chunk_header(self) -> None:
-        """A chunk of its body begins; or its trailer, of which no more is taken than of a head."""
-        self._headers = []
-        self._head_bytes = 1
-
-    def on_body(self, body: bytes) -> None:
-        """Some of its body."""
-        self._head_bytes = 0
-        if self._arriving is not None:
-            self._arriving.take(body)
-
-    def on_message_complete(self) -> None:
-        """It is whole."""
-        arriving, self._arriving = self._arriving, None
-        if arriving is not None:
-            arriving.complete()
+            return False
+        self._is_last = not exchange.keep_alive
+        self._waiting.append(exchange)
+        return True
 
     def _go_on(self) -> None:
         """Nothing is being answered: see what is next."""
@@ -269,15 +205,13 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, complaint: bytes) -> None:
         """What came is no request that can be served: say so when those before it are answered, and read no more."""
-        if self._complaint is not None or (self._is_last and self._arriving is None):
+        if self._is_last and self._requests.arriving is None:
             return  # what follows the last request is nobody's
         self._is_last = True
-        self._head_bytes = 0
         self._complaint = complaint
-        cut, self._arriving = self._arriving, None
+        cut = self._requests.cut()
         if cut is None:
             return
-        cut.disconnect()
         if cut is self._answering:  # it will answer nobody any more
             self._answering = None
             if cut.has_begun:
@@ -294,7 +228,7 @@ class ServerConnection(asyncio.Protocol):
         """Close; or, on a client that was answered while it still sends, or may do so, linger."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._arriving is None and self._complaint is None:
+        if self._requests.arriving is None and self._complaint is None:
             self._transport.close()
         elif not self._lingering:
             self._lingering = True
@@ -325,20 +259,3 @@ class ServerConnection(asyncio.Protocol):
 def _address(known: object) -> tuple[str, int] | None:
     """As ASGI has it; None of a client that was gone at once."""
     return (known[0], known[1]) if isinstance(known, tuple) else None
-
-
-def _set_target(scope: Scope, url: bytes) -> None:
-    """What a request asks for.
-
-    Raises:
-        UnicodeDecodeError, httptools.HttpParserInvalidURLError: That is no URL.
-    """
-    if url.startswith(b"/") and b"#" not in url:
-        raw_path, _, query = url.partition(b"?")
-    else:
-        parsed = httptools.parse_url(url)
-        raw_path, query = parsed.path or b"/", parsed.query or b""
-    path = raw_path.decode("ascii")
-    scope["path"] = unquote(path) if "%" in path else path
-    scope["raw_path"] = raw_path
-    scope["query_string"] = query

@@ -14,7 +14,7 @@ from http_support import (
     say,
     serving,
 )
-from jobfn.http_server import MAX_HEAD_BYTES
+from jobfn.http_requests import MAX_HEAD_BYTES
 
 pytestmark = BOTH_LOOPS
 

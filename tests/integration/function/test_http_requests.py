@@ -25,7 +25,7 @@ from http_support import (
 )
 from jobfn.asgi import body_at_hand
 from jobfn.hosting import HttpServer
-from jobfn.http_server import MAX_HEAD_BYTES
+from jobfn.http_requests import MAX_HEAD_BYTES
 from support import LOOPBACK
 
 pytestmark = BOTH_LOOPS
