@@ -111,6 +111,14 @@ async def test_the_next_delayed_job_is_found_at_once(busy: "asyncpg.Connection[A
     assert await busy.fetchval("select app_jobs.next_due('2 seconds') between now() and now() + interval '1 day'")
 
 
+async def test_who_died_in_a_last_attempt_is_found_at_once(busy: "asyncpg.Connection[Any]") -> None:
+    """Among those that have failed for good, of which none is held; all of them are read nowhere."""
+    await busy.execute("insert into app_jobs.jobs (task_identifier, max_attempts) values ('x', 1)")
+    await busy.execute("select from app_jobs.claim_jobs('worker', null, '4 hours', 1, '-1 second')")
+    assert await pages(busy, "select app_jobs.bury_expired_jobs('4 hours')") < FEW_PAGES
+    assert await busy.fetchval("select last_error from app_jobs.jobs where task_identifier = 'x'") is not None
+
+
 async def test_counting_an_attempt_moves_no_index_entry(busy: "asyncpg.Connection[Any]") -> None:
     """A claim changes no indexed value, so its new row version stays on the page of the old one (HOT)."""
     await busy.execute("insert into app_jobs.jobs (task_identifier) select 'x' from generate_series(1, 8)")

@@ -233,7 +233,7 @@ async def test_adding_while_it_runs_leaves_the_running_job_alone(jobs: Jobs) -> 
     assert row is not None
     assert new is not None
     changed = {name for name, value in before.items() if row[name] != value}
-    assert changed <= {"key", "max_attempts", "exhausted", "updated_at"}
+    assert changed <= {"key", "max_attempts", "exhausted", "in_last_attempt", "updated_at"}
     assert (row["key"], new["key"], json.loads(new["payload"])) == (None, "k", {"v": 3})
     assert await jobs.claim() is None, "its queue is held"
 
