@@ -88,7 +88,7 @@ async def measure(bench: Bench) -> Family:
         for name, rows in cases.items()
     ]
     # a drain takes a third of a second, in which a machine may hesitate: more of them, for the median
-    await drain_all(bench, family, subjects, times=1 if bench.options.quick else 3)
+    await drain_all(bench, family, subjects, times=1 if bench.options.quick else 5)
     first, *others = cases
     for name in others:
         family.compare(f"{name}, against {first}", (name, UNIT), [(first, UNIT)], at_least=0.9)
