@@ -113,7 +113,7 @@ async def _churn(bench: Bench, family: Family, jobs: int) -> None:
     name = f"{jobs:,} jobs run"
     if not bench.wants(name):
         return
-    bare = await _churned(bench, "jobfn_churn_bare", jobs // 5, BARE_SECONDS, "bare")
+    bare = await _cost(bench, family, jobs // 5)
     stops = await _churned(bench, "jobfn_churn", jobs, CHURN_SECONDS)
     if not stops:
         family.missing(name, TABLE, "the time was up before a tenth of them had run")
@@ -128,19 +128,28 @@ async def _churn(bench: Bench, family: Family, jobs: int) -> None:
         family.ratios.append(Ratio(kept, [sizes[-1] / sizes[0]], at_most=TWICE))
         most = "the largest it was on the way, against the same"
         family.ratios.append(Ratio(most, [largest / sizes[0]], at_most=TWICE))
-    family.figure(VACUUMED, ALONE).rounds.append(ran / last["seconds"])
-    # as many jobs of each: what lies about slows the other one down the longer it runs
-    upto = [stop for stop in stops if bare and stop["jobs"] <= bare[-1]["jobs"]]
-    if upto and jobs >= MANY:
-        family.figure(BARE, ALONE).rounds.append(bare[-1]["jobs"] / bare[-1]["seconds"])
-        share = [upto[-1]["jobs"] / upto[-1]["seconds"] / family.figure(BARE, ALONE).rounds[0]]
-        family.ratios.append(Ratio(f"with vacuuming over without, {upto[-1]['jobs']:,} jobs", share, at_least=CHEAP))
     family.notes.append(
         f"{ran:,} jobs added, claimed and settled in batches of 500: {sizes[0]:.1f} MB after a tenth of {jobs:,}, "
         f"{sizes[-1]:.1f} MB at the end, {largest:.1f} MB at most, {last['vacuums']} vacuums"
-        + (f"; without vacuuming {bare[-1]['size'] / 1e6:.1f} MB after {bare[-1]['jobs']:,}" if bare else "")
+        + (f"; without vacuuming {bare['size'] / 1e6:.1f} MB after {bare['jobs']:,}" if bare else "")
     )
     bench.say(f"  {family.notes[-1]}")
+
+
+async def _cost(bench: Bench, family: Family, jobs: int) -> dict[str, Any] | None:
+    """The rate with somebody vacuuming and with nobody, in turn. Returns how a run without ended."""
+    bare = None
+    for number in range(1 if bench.options.quick else bench.options.rounds):
+        for name, arguments in bench.in_order([(BARE, ["bare"]), (VACUUMED, [])], number):
+            stops = await _churned(bench, "jobfn_churn_cost", jobs, BARE_SECONDS, *arguments)
+            if not stops or stops[-1]["jobs"] < jobs:
+                return bare
+            family.figure(name, ALONE).rounds.append(jobs / stops[-1]["seconds"])
+            bare = stops[-1] if name == BARE else bare
+    if jobs >= MANY // 5:
+        name = f"with vacuuming over without, {jobs:,} jobs"
+        family.compare(name, (VACUUMED, ALONE), [(BARE, ALONE)], at_least=CHEAP)
+    return bare
 
 
 async def _churned(bench: Bench, database: str, jobs: int, most: float, *arguments: str) -> list[dict[str, Any]]:
