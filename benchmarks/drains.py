@@ -7,7 +7,7 @@ when its time is up, and the rate is that of the jobs it had handled. So all hav
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from benchmarks.programs import POLL_SECONDS, Program
 
 UNIT, CPU_UNIT = "jobs/s", "us of CPU a job"
 START_SECONDS = 30.0
+#: Where a queue is refilled while it is drained.
+REFILLED_AT_ONCE = 1000
 
 
 class Subject(Protocol):
@@ -62,15 +64,27 @@ class Drained:
     cpu_microseconds: float
 
 
-async def drain(bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float) -> Drained:
-    """One round."""
+async def drain(
+    bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float, refill: str | None = None
+) -> Drained:
+    """One round.
+
+    Args:
+        bench: Where it runs.
+        subject: What drains.
+        url: Its database.
+        jobs: How many are to be handled.
+        seconds: For so long at most.
+        refill: A statement that adds ``$1`` jobs, so that as many wait all the time; None: ``fill`` adds them all.
+    """
     await subject.fill(url, jobs)
     with marks_file() as path:
         marks = {"BENCH_MARKS": str(path), "BENCH_JOBS": str(jobs)}
         with subject.running(bench, url, marks) as programs:
             first = await _first(path, programs)
             before = _cpu_seconds(programs)
-            end = await _until_last(path, programs, jobs, first + seconds)
+            async with _refilling(url, refill) as tell:
+                end = await _until_last(path, programs, jobs, first + seconds, tell)
             if end is None:
                 reached, when = read_marks(path)[-1]
                 if when == first:
@@ -94,13 +108,38 @@ async def _first(path: Path, programs: Sequence[Program]) -> float:
     raise BenchError(f"no job was handled within {START_SECONDS:g} s: {said}")
 
 
-async def _until_last(path: Path, programs: Sequence[Program], jobs: int, deadline: float) -> float | None:
+@contextlib.asynccontextmanager
+async def _refilling(url: str, statement: str | None) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """What is to be told how many were handled, while they are: it adds as many."""
+    if statement is None:
+        yield _nothing
+        return
+    added = 0
+    async with connected(url) as connection:
+
+        async def reached(number: int) -> None:
+            nonlocal added
+            if number - added >= REFILLED_AT_ONCE:
+                await connection.execute(statement, number - added)
+                added = number
+
+        yield reached
+
+
+async def _nothing(_number: int) -> None:
+    pass
+
+
+async def _until_last(
+    path: Path, programs: Sequence[Program], jobs: int, deadline: float, tell: Callable[[int], Awaitable[None]]
+) -> float | None:
     """When the last job was handled; None where the time was up before."""
     while time.monotonic() < deadline:
         _check(programs)
         number, when = read_marks(path)[-1]
         if number >= jobs:
             return when
+        await tell(number)
         await asyncio.sleep(POLL_SECONDS)
     return None
 
@@ -115,7 +154,12 @@ def _check(programs: Sequence[Program]) -> None:
 
 
 async def drain_all(
-    bench: Bench, family: Family, subjects: Sequence[tuple[Subject, int, float]], *, times: int = 1
+    bench: Bench,
+    family: Family,
+    subjects: Sequence[tuple[Subject, int, float]],
+    *,
+    times: int = 1,
+    refill: str | None = None,
 ) -> None:
     """All rounds of all subjects, each with its number of jobs and its seconds, one after the other in every round."""
     ready: list[tuple[Subject, str, int, float]] = []
@@ -134,7 +178,7 @@ async def drain_all(
             if figure.missing is not None:
                 continue
             try:
-                drained = await drain(bench, subject, url, jobs=jobs, seconds=seconds)
+                drained = await drain(bench, subject, url, jobs=jobs, seconds=seconds, refill=refill)
             except BenchError as error:
                 figure.rounds.clear()
                 figure.missing = f"it failed: {str(error).strip().splitlines()[-1]}"
