@@ -89,7 +89,7 @@ def _bars(axes: Axes, panel: Sequence[Figure]) -> None:
 def _course(axes: Axes, figure: Figure) -> None:
     """What a value did on the way, at each tenth of it."""
     axes.plot([10 * (number + 1) for number in range(len(figure.rounds))], figure.rounds, color=OWN, marker="o", ms=4)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(figure.rounds))
     axes.set_title(figure.subject, fontsize=9, loc="left")
     axes.set_ylabel(figure.unit, fontsize=8, color=FAINT)
     axes.tick_params(axis="y", labelsize=7.5, labelcolor=FAINT)
