@@ -200,10 +200,11 @@ async def test_jobs_of_one_batch_keep_their_own_traces(jobs: Jobs, spans: Spans,
     go.set()
     await jobs.until_gone(*added)
 
-    async def settled() -> int:
-        return sum(span.name == "settle" for span in spans.exporter.get_finished_spans()) >= 8
+    async def ended_all() -> bool:  # a report's span ends after its settlement's, with the answer
+        names = [span.name for span in spans.exporter.get_finished_spans()]
+        return min(names.count("settle"), names.count("report")) >= 8
 
-    await eventually(settled)
+    await eventually(ended_all)
     ended = spans.exporter.get_finished_spans()
     reports = {span.context.span_id: span for span in ended if span.name == "report" and span.context is not None}
     settles = [span for span in ended if span.name == "settle"]
