@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import asyncpg
 
 from benchmarks.bench import Bench, marks_file
 from benchmarks.cluster import connected
@@ -22,8 +24,11 @@ from benchmarks.programs import POLL_SECONDS, Program
 
 UNIT, CPU_UNIT = "jobs/s", "us of CPU a job"
 START_SECONDS = 30.0
-#: Where a queue is refilled while it is drained.
+#: So many jobs are added at a time, where a queue is refilled while it is drained.
 REFILLED_AT_ONCE = 1000
+
+#: Adds so many jobs.
+Refill = Callable[["asyncpg.Connection[Any]", int], Awaitable[None]]
 
 
 class Subject(Protocol):
@@ -65,7 +70,7 @@ class Drained:
 
 
 async def drain(
-    bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float, refill: str | None = None
+    bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float, refill: Refill | None = None
 ) -> Drained:
     """One round.
 
@@ -75,7 +80,7 @@ async def drain(
         url: Its database.
         jobs: How many are to be handled.
         seconds: For so long at most.
-        refill: A statement that adds ``$1`` jobs, so that as many wait all the time; None: ``fill`` adds them all.
+        refill: Adds what was handled, so that as many wait all the time; None: ``fill`` adds them all.
     """
     await subject.fill(url, jobs)
     with marks_file() as path:
@@ -109,9 +114,9 @@ async def _first(path: Path, programs: Sequence[Program]) -> float:
 
 
 @contextlib.asynccontextmanager
-async def _refilling(url: str, statement: str | None) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+async def _refilling(url: str, refill: Refill | None) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """What is to be told how many were handled, while they are: it adds as many."""
-    if statement is None:
+    if refill is None:
         yield _nothing
         return
     added = 0
@@ -120,7 +125,7 @@ async def _refilling(url: str, statement: str | None) -> AsyncIterator[Callable[
         async def reached(number: int) -> None:
             nonlocal added
             if number - added >= REFILLED_AT_ONCE:
-                await connection.execute(statement, number - added)
+                await refill(connection, number - added)
                 added = number
 
         yield reached
@@ -159,7 +164,7 @@ async def drain_all(
     subjects: Sequence[tuple[Subject, int, float]],
     *,
     times: int = 1,
-    refill: str | None = None,
+    refill: Refill | None = None,
 ) -> None:
     """All rounds of all subjects, each with its number of jobs and its seconds, one after the other in every round."""
     ready: list[tuple[Subject, str, int, float]] = []

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from benchmarks.bench import Bench
 from benchmarks.cluster import connected
 from benchmarks.drains import UNIT, drain_all
@@ -16,10 +18,6 @@ ADD = """
     insert into app_jobs.jobs (task_identifier, payload, run_at, attempts, max_attempts, last_error)
     select 'noop', json_build_object('n', n), now() + $1 * interval '1 second', $2::int, 25, $3
     from generate_series(1, $4::int) n
-"""
-REFILL = """
-    insert into app_jobs.jobs (task_identifier, payload)
-    select 'noop', json_build_object('n', n) from generate_series(1, $1::int) n
 """
 SETTLED = "select count(*) from app_jobs.jobs where not exhausted and run_at <= now()"
 CHURN_SECONDS, BARE_SECONDS = 75.0, 15.0
@@ -59,7 +57,7 @@ class Backlog:
         async with connected(url) as connection:
             await connection.execute(ADD, 0, 25, "RuntimeError: boom", self._rows.failed)
             await connection.execute(ADD, 86_400, 0, None, self._rows.delayed)
-            await connection.execute(ADD, 0, 0, None, self._rows.ready)
+            await _add_ready(connection, self._rows.ready)
             await connection.execute("vacuum analyze")
             await connection.execute("checkpoint")
         return url
@@ -68,7 +66,7 @@ class Backlog:
         """Add again what was drained."""
         async with connected(url) as connection:
             left = await connection.fetchval(SETTLED)
-            await connection.execute(ADD, 0, 0, None, max(0, self._rows.ready - left))
+            await _add_ready(connection, max(0, self._rows.ready - left))
             await connection.execute("vacuum analyze app_jobs.jobs")
 
     async def is_empty(self, url: str) -> bool:  # noqa: ARG002
@@ -95,7 +93,7 @@ async def measure(bench: Bench) -> Family:
         (Backlog(name, JobfnLocal(name) if local else JobfnOverHttp(name), rows), drained, seconds)
         for name, rows in cases.items()
     ]
-    await drain_all(bench, family, subjects, times=1 if bench.options.quick else 3, refill=REFILL)
+    await drain_all(bench, family, subjects, times=1 if bench.options.quick else 3, refill=_add_ready)
     first, *others = cases
     for name in others:
         family.compare(f"{name}, against {first}", (name, UNIT), [(first, UNIT)], at_least=0.9)
@@ -105,6 +103,10 @@ async def measure(bench: Bench) -> Family:
     )
     await _churn(bench, family, bench.amount(1_000_000, 20_000))
     return family
+
+
+async def _add_ready(connection: "asyncpg.Connection[Any]", jobs: int) -> None:
+    await connection.execute(ADD, 0, 0, None, jobs)
 
 
 async def _local(bench: Bench) -> bool:

@@ -43,11 +43,11 @@ class RequestParser:
     """
 
     def __init__(
-        self, connection: Connection, take: Callable[[Exchange], bool], scope: Scope, app_state: dict[str, Any]
+        self, connection: Connection, take: Callable[[Exchange], bool], scope: dict[str, Any], app_state: dict[str, Any]
     ) -> None:
         self._connection = connection
         self._take = take
-        self._scope = {**scope}
+        self._scope = scope
         self._app_state = app_state
         self._parser = httptools.HttpRequestParser(self)
         self.arriving: Exchange | None = None

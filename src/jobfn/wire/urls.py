@@ -19,7 +19,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 
 
-@functools.lru_cache(maxsize=128)  # a worker names the same one with each of its jobs
+@functools.lru_cache(maxsize=128)  # the same one with each job of a worker, where it is not signed
 def report_target(callback_url: str) -> str:
     """Where a report goes: a callback URL without a path means ``/callback``, any other is kept as it is.
 
