@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, marks_file
-from benchmarks.drains import Subject
+from benchmarks.drain import Subject
 from benchmarks.errors import BenchError
-from benchmarks.marks import read_marks
 from benchmarks.programs import Program, run
+from benchmarks.timestamps import read_marks
 
 #: The first jobs find cold caches and unprepared statements.
 WARM_UP = 8

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from benchmarks.bench import NODE_MODULES, Bench
 from benchmarks.cluster import connected, free_port, pg_variables
-from benchmarks.drains import ask, execute
+from benchmarks.drain import ask, execute
 from benchmarks.errors import NotMeasured
 from benchmarks.programs import Program, program, run
+from support.jobs import TENANT
 
 PEERS = Path(__file__).parent / "peers"
 FILL_JOBFN = "select app_jobs.add_job('noop', json_build_object('n', n)) from generate_series(1, {jobs}) n"
@@ -22,7 +23,6 @@ SURROUNDINGS = """
     end $$;
     create function public.gen_random_uuid() returns uuid language sql as 'select pg_catalog.gen_random_uuid()';
 """
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 #: Jobs at a time where they cost no request: what a peer's batch or local queue holds.
 LOCAL_CONCURRENCY = 500
 IS_EMPTY = "select not exists (select from app_jobs.jobs)"

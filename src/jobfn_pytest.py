@@ -1,4 +1,4 @@
-"""The pytest plugin that comes with jobfn: ``jobfn_app``, ``jobs_db``, ``run_jobs``, ``assert_enqueued`` and the clock.
+"""The pytest plugin that comes with jobfn: ``jobfn_app``, ``jobs_db``, ``drain_jobs``, ``assert_enqueued`` and the clock.
 
 It stands beside the package and not in it, so that a test run that uses none of it imports none of jobfn. Each fixture
 is a few lines; what it gives is in ``jobfn/testing``.
@@ -53,10 +53,10 @@ def jobs_db(jobs_server: "JobsServer") -> "Iterator[JobsDatabase]":
 
 
 @pytest.fixture
-def run_jobs(jobs_db: "JobsDatabase") -> "RunJobs":
+def drain_jobs(jobs_db: "JobsDatabase") -> "RunJobs":
     """Work until nothing is due.
 
-    ``outcomes = await run_jobs(functions)``.
+    ``outcomes = await drain_jobs(functions)``.
     """
     from jobfn.testing.drain import RunJobs  # noqa: PLC0415  - as above
 

@@ -16,9 +16,9 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
-from support import Jobs
+from support.jobs import Jobs
 
-pytest_plugins = ["processes"]
+pytest_plugins = ["support.processes"]
 
 #: Durability is what these databases do not need: each lives for one test.
 UNSAFE_AND_FAST = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")

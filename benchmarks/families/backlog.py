@@ -8,7 +8,7 @@ import asyncpg
 
 from benchmarks.bench import Bench
 from benchmarks.cluster import connected
-from benchmarks.drains import UNIT, drain_all
+from benchmarks.drain import UNIT, drain_all
 from benchmarks.errors import NotMeasured
 from benchmarks.figures import Family, Ratio
 from benchmarks.programs import run

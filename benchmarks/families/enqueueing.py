@@ -1,7 +1,7 @@
 """Family 7: enqueueing. From SQL, in bulk from Python against the peers' bulk, and by a trigger on a bulk INSERT."""
 
 from benchmarks.bench import Bench
-from benchmarks.drains import UNIT, execute
+from benchmarks.drain import UNIT, execute
 from benchmarks.errors import BenchError, NotMeasured
 from benchmarks.figures import Family
 from benchmarks.programs import run

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.bench import Bench, marks_file
 from benchmarks.cluster import connected
-from benchmarks.drains import Subject
+from benchmarks.drain import Subject
 from benchmarks.errors import BenchError, NotMeasured
 from benchmarks.figures import Family
 from benchmarks.latencies import latencies, marking_each, middle, percentile, until_marked

@@ -1,7 +1,7 @@
 """Family 4: functions inside the worker process, against the libraries that always run them so."""
 
 from benchmarks.bench import Bench
-from benchmarks.drains import UNIT, Subject, drain_all
+from benchmarks.drain import UNIT, Subject, drain_all
 from benchmarks.figures import Family
 from benchmarks.subjects import JobfnLocal, chancy, graphile, oban, pgqueuer, procrastinate
 

@@ -6,7 +6,7 @@ the whole path is what the database costs.
 """
 
 from benchmarks.bench import Bench
-from benchmarks.drains import UNIT, Subject, drain_all
+from benchmarks.drain import UNIT, Subject, drain_all
 from benchmarks.figures import Family
 from benchmarks.subjects import JobfnOverHttp, NodeStack
 

@@ -10,8 +10,8 @@ import uvloop
 from chancy import Chancy, Job, Queue, Worker
 from psycopg.rows import dict_row
 
-from benchmarks.marks import Marks
 from benchmarks.peers.pings import ping_times
+from benchmarks.timestamps import Marks
 
 URL = os.environ["DATABASE_URL"]
 marks = Marks()

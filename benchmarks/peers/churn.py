@@ -16,9 +16,9 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from jobfn import logs
 from jobfn.database.jobs import open_store
-from jobfn.database.model import Settlement
+from jobfn.database.records import Settlement
+from jobfn.telemetry import logs
 
 BATCH, CHUNK = 500, 4000
 WORKER = "churn-worker"
@@ -60,10 +60,10 @@ class Churn:
 
     async def vacuum(self, stop: asyncio.Event) -> None:
         """What a service does meanwhile; nothing in a checkout from before it did."""
-        if importlib.util.find_spec("jobfn.worker.vacuuming") is None:
+        if importlib.util.find_spec("jobfn.worker.maintenance.vacuum") is None:
             return
-        from jobfn.database.vacuum import JobsTable  # noqa: PLC0415  - not in every checkout
-        from jobfn.worker.vacuuming import Vacuumer  # noqa: PLC0415
+        from jobfn.database.vacuum_table import JobsTable  # noqa: PLC0415  - not in every checkout
+        from jobfn.worker.maintenance.vacuum import Vacuumer  # noqa: PLC0415
 
         table = JobsTable(self._pool, "app_jobs", dsn=os.environ["DATABASE_URL"])
         await Vacuumer(table, settled=lambda: self.done).run(stop)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.marks import Marks
+from benchmarks.timestamps import Marks
 from jobfn import task
 
 marks = Marks()

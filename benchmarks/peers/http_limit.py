@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jobfn.service
-from jobfn.database.model import Job, Settlement
+from jobfn.database.records import Job, Settlement
 
 
 class MemoryStore:

@@ -11,8 +11,8 @@ import uvloop
 from oban import Oban, worker
 from oban.schema import install as install_schema
 
-from benchmarks.marks import Marks
 from benchmarks.peers.pings import ping_times
+from benchmarks.timestamps import Marks
 
 URL = os.environ["DATABASE_URL"]
 CHUNK = 1000

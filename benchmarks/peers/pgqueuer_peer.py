@@ -13,8 +13,8 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from pgqueuer.queries import Queries
 
-from benchmarks.marks import Marks
 from benchmarks.peers.pings import ping_times
+from benchmarks.timestamps import Marks
 
 URL = os.environ["DATABASE_URL"]
 #: One call of its bulk enqueue carries so many.

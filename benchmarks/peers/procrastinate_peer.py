@@ -7,8 +7,8 @@ import time
 import uvloop
 from procrastinate import App, PsycopgConnector
 
-from benchmarks.marks import Marks
 from benchmarks.peers.pings import ping_times
+from benchmarks.timestamps import Marks
 
 URL = os.environ["DATABASE_URL"]
 CHUNK = 1000

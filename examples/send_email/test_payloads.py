@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobfn.function.loading import load_module
-from jobfn.testing import Delivered, FunctionUnderTest
+from jobfn.testing import DeliveryResult, FunctionUnderTest
 
 functions = load_module(str(Path(__file__).with_name("functions.py")))
 
@@ -16,7 +16,7 @@ HELLO = {"to": "ada@example.com", "subject": "Hello", "text": "It works."}
 
 
 @pytest.fixture
-def post(jobfn_app: Callable[..., FunctionUnderTest]) -> Callable[[Any], Awaitable[Delivered]]:
+def post(jobfn_app: Callable[..., FunctionUnderTest]) -> Callable[[Any], Awaitable[DeliveryResult]]:
     """One delivery to the function app, with the headers that a worker sends."""
     return functools.partial(jobfn_app(functions).deliver, "send_email")
 
@@ -44,7 +44,7 @@ def post(jobfn_app: Callable[..., FunctionUnderTest]) -> Callable[[Any], Awaitab
     ],
 )
 async def test_a_wrong_payload_is_refused_by_field(
-    post: Callable[[Any], Awaitable[Delivered]], change: dict[str, Any], field_name: str, problem: str
+    post: Callable[[Any], Awaitable[DeliveryResult]], change: dict[str, Any], field_name: str, problem: str
 ) -> None:
     """The app answers 422 with the field and the problem, and repeats none of the payload."""
     delivered = await post({**HELLO, **change})
@@ -60,7 +60,7 @@ async def test_a_wrong_payload_is_refused_by_field(
 
 
 @pytest.mark.parametrize("missing", ["to", "subject"])
-async def test_what_is_required(post: Callable[[Any], Awaitable[Delivered]], missing: str) -> None:
+async def test_what_is_required(post: Callable[[Any], Awaitable[DeliveryResult]], missing: str) -> None:
     """Without a recipient or a subject there is no mail."""
     delivered = await post({key: value for key, value in HELLO.items() if key != missing})
 

@@ -17,8 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobfn.client.adding import enqueue, enqueue_many
-    from jobfn.client.waiting import JobResult
+    from jobfn.client.enqueue import enqueue, enqueue_many
+    from jobfn.client.result import JobResult
     from jobfn.errors import (
         ConfigurationError,
         DatabaseError,
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
         InvalidPayload,
         JobfnError,
         LoadError,
-        NotEnded,
         PermanentError,
         RequestError,
-        ResultUnknown,
+        ResultTimeout,
+        ResultUnavailable,
         RetryLater,
         TaskDefinitionError,
         TransportError,
     )
     from jobfn.function.app import FunctionApp, create_app
     from jobfn.function.context import JobContext
-    from jobfn.function.resources import Resource
-    from jobfn.function.retries import Backoff
+    from jobfn.function.dependencies import Resource
+    from jobfn.function.retry_policy import Backoff
     from jobfn.function.settings import FunctionSettings
     from jobfn.function.task import Task, task
 
@@ -55,11 +55,11 @@ __all__ = [
     "JobResult",
     "JobfnError",
     "LoadError",
-    "NotEnded",
     "PermanentError",
     "RequestError",
     "Resource",
-    "ResultUnknown",
+    "ResultTimeout",
+    "ResultUnavailable",
     "RetryLater",
     "Task",
     "TaskDefinitionError",
@@ -72,8 +72,8 @@ __all__ = [
 
 #: Where each of them is made. It is loaded when somebody asks for it: who only enqueues loads no server, and a function
 #: that enqueues nothing no client.
-_HOMES = {
-    "Backoff": "jobfn.function.retries",
+_LAZY_EXPORTS = {
+    "Backoff": "jobfn.function.retry_policy",
     "ConfigurationError": "jobfn.errors",
     "DatabaseError": "jobfn.errors",
     "EnqueueError": "jobfn.errors",
@@ -82,29 +82,29 @@ _HOMES = {
     "GraphQLError": "jobfn.errors",
     "InvalidPayload": "jobfn.errors",
     "JobContext": "jobfn.function.context",
-    "JobResult": "jobfn.client.waiting",
+    "JobResult": "jobfn.client.result",
     "JobfnError": "jobfn.errors",
     "LoadError": "jobfn.errors",
-    "NotEnded": "jobfn.errors",
+    "ResultTimeout": "jobfn.errors",
     "PermanentError": "jobfn.errors",
     "RequestError": "jobfn.errors",
-    "Resource": "jobfn.function.resources",
-    "ResultUnknown": "jobfn.errors",
+    "Resource": "jobfn.function.dependencies",
+    "ResultUnavailable": "jobfn.errors",
     "RetryLater": "jobfn.errors",
     "Task": "jobfn.function.task",
     "TaskDefinitionError": "jobfn.errors",
     "TransportError": "jobfn.errors",
     "create_app": "jobfn.function.app",
-    "enqueue": "jobfn.client.adding",
-    "enqueue_many": "jobfn.client.adding",
+    "enqueue": "jobfn.client.enqueue",
+    "enqueue_many": "jobfn.client.enqueue",
     "task": "jobfn.function.task",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
     return value
 
 

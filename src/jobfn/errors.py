@@ -10,17 +10,17 @@
     │   └── BlueprintError          a blueprint, or a trigger in it, that cannot work
     ├── EnqueueError                a job that cannot be added as asked; nothing was sent
     ├── GraphQLError                a GraphQL endpoint answered with errors, or not at all
-    ├── ResultUnknown               how a job ended cannot be told
-    │   └── NotEnded                ... not yet: the time to wait for it is over
+    ├── ResultUnavailable               how a job ended cannot be told
+    │   └── ResultTimeout                ... not yet: the time to wait for it is over
     ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
     ├── RetryLater                  a handler's word: not now, try this job again after so long
     ├── RequestError                a request's sender is at fault; carries the HTTP status
-    │   ├── MalformedRequest        400  headers or JSON that cannot be read
-    │   ├── Uninvited               401  not the worker that this function listens to
+    │   ├── BadRequest        400  headers or JSON that cannot be read
+    │   ├── Unauthorized               401  not the worker that this function listens to
     │   ├── UnknownTask             404  no task of that name here
-    │   ├── WrongMethod             405
-    │   ├── BodyTooLarge            413
-    │   ├── WrongContentType        415
+    │   ├── MethodNotAllowed             405
+    │   ├── PayloadTooLarge            413
+    │   ├── UnsupportedMediaType        415
     │   └── InvalidPayload          422  JSON of the wrong shape
     ├── TransportError              an HTTP exchange of ours that got no answer
     └── DatabaseError               what PostgreSQL, or the lack of it, told us
@@ -110,13 +110,13 @@ class GraphQLError(JobfnError):
         self.errors = list(errors or ())
 
 
-class ResultUnknown(JobfnError):
+class ResultUnavailable(JobfnError):
     """How a job ended, or what its handler returned, cannot be told. The text says why, and what would help."""
 
     page = "how-to/results"
 
 
-class NotEnded(ResultUnknown, TimeoutError):
+class ResultTimeout(ResultUnavailable, TimeoutError):
     """The job had not ended within the time that was given. It is waited for no longer, and runs on."""
 
 
@@ -159,11 +159,11 @@ class RequestError(JobfnError):
         self.details = list(details)
 
 
-class MalformedRequest(RequestError):
+class BadRequest(RequestError):
     """Job headers or JSON that cannot be read (HTTP 400)."""
 
 
-class Uninvited(RequestError):
+class Unauthorized(RequestError):
     """The caller does not know ``JOBFN_INVOKE_SECRET`` (HTTP 401). Nothing is run and nothing reported."""
 
     status_code = 401
@@ -175,19 +175,19 @@ class UnknownTask(RequestError):
     status_code = 404
 
 
-class WrongMethod(RequestError):
+class MethodNotAllowed(RequestError):
     """A task is asked for by something else than POST (HTTP 405)."""
 
     status_code = 405
 
 
-class BodyTooLarge(RequestError):
+class PayloadTooLarge(RequestError):
     """The body is over ``JOBFN_MAX_BODY_BYTES`` (HTTP 413)."""
 
     status_code = 413
 
 
-class WrongContentType(RequestError):
+class UnsupportedMediaType(RequestError):
     """The body is not declared as JSON (HTTP 415)."""
 
     status_code = 415

@@ -16,50 +16,50 @@ from typing import Any
 
 import asyncpg
 
-from jobfn import logs, tracing_setup
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
 from jobfn.database.jobs import JobStore, open_store
 from jobfn.errors import JobfnError
-from jobfn.hosting import HttpServer, bind, run, stop_signals
-from jobfn.scheduler.loop import CHANNEL as SCHEDULES_CHANNEL
-from jobfn.scheduler.loop import Scheduler
-from jobfn.scheduler.opening import open_agenda
-from jobfn.tracing import AMBIENT, Tracing
-from jobfn.wire import shown_url
-from jobfn.worker.beside import Role, beside_jobs
+from jobfn.http.server import HttpServer, bind, run, stop_signals
+from jobfn.scheduler.factory import open_poller
+from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
+from jobfn.scheduler.scheduler import Scheduler
+from jobfn.telemetry import logs, otel
+from jobfn.telemetry.tracing import GLOBAL, Tracing
+from jobfn.wire import redact_url
 from jobfn.worker.callback_app import create_callback_app
-from jobfn.worker.claim import CHANNEL as JOBS_CHANNEL
-from jobfn.worker.claim import Listener
-from jobfn.worker.delivering import over_http, tokens_of
 from jobfn.worker.dispatch import Deliverer, Routes
-from jobfn.worker.endings import Endings
-from jobfn.worker.measures import WorkerMeasures
-from jobfn.worker.metrics_server import metrics_server
-from jobfn.worker.observed_callbacks import ObservedCallbacks
-from jobfn.worker.observed_deliveries import ObservedDeliveries
-from jobfn.worker.settings import Part, ServiceSettings
-from jobfn.worker.settle import Settler
+from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
+from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
+from jobfn.worker.listener import Listener
+from jobfn.worker.maintenance.tasks import Role, maintenance_tasks
+from jobfn.worker.settings import ServiceRole, ServiceSettings
+from jobfn.worker.settlement import SettlementBatcher
+from jobfn.worker.telemetry.instrumented_callbacks import ObservedCallbacks
+from jobfn.worker.telemetry.instrumented_deliveries import ObservedDeliveries
+from jobfn.worker.telemetry.metrics import WorkerMetrics
+from jobfn.worker.telemetry.metrics_server import metrics_server
+from jobfn.worker.telemetry.settlement_log import SettlementObserver
 from jobfn.worker.worker import Worker
 
 #: Claims, settlements, the look at the next delayed job, the scheduler's transaction, and one to spare.
 POOL_SIZE = 5
 #: Functions on other machines report here.
-EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 
 #: Opens what takes jobs to their tasks, instead of HTTP.
-OpenDeliverer = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
+DelivererFactory = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
 
 
 async def run_service(
     settings: ServiceSettings,
     stop: asyncio.Event,
     *,
-    only: Collection[Part] = (),
+    only: Collection[ServiceRole] = (),
     listener: socket.socket | None = None,
     started: Callable[[], None] | None = None,
-    deliverer: OpenDeliverer | None = None,
-    tracing: Tracing = AMBIENT,
+    deliverer: DelivererFactory | None = None,
+    tracing: Tracing = GLOBAL,
     dashboard: DashboardSettings | None = None,
 ) -> None:
     """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
@@ -80,10 +80,10 @@ async def run_service(
         SchemaError: The database has no jobs schema, or one that is out of date.
         ConfigurationError: The callback port, or the dashboard's, cannot be had.
     """
-    parts = frozenset(only) or frozenset(Part)
+    parts = frozenset(only) or frozenset(ServiceRole)
     async with contextlib.AsyncExitStack() as stack:
-        if Part.CALLBACKS in parts:
-            listener = listener or bind(EVERY_ADDRESS, settings.callback_port)
+        if ServiceRole.CALLBACKS in parts:
+            listener = listener or bind(ANY_ADDRESS, settings.callback_port)
             # port 0 took any free one, and that is where functions are to report
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
         if listener is not None:
@@ -91,11 +91,11 @@ async def run_service(
         connections = await stack.enter_async_context(
             pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
-        measures = WorkerMeasures(slots=settings.concurrency if Part.WORKER in parts else 0)
-        store = await open_store(connections, settings.schema_name, on_ending=Endings(measures))
+        measures = WorkerMetrics(slots=settings.concurrency if ServiceRole.WORKER in parts else 0)
+        store = await open_store(connections, settings.schema_name, on_ending=SettlementObserver(measures))
         roles: list[Role] = []
         worker: Worker | None = None
-        if parts & {Part.WORKER, Part.CALLBACKS}:
+        if parts & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
             worker = await _worker_and_callbacks(
                 settings,
                 connections,
@@ -111,22 +111,22 @@ async def run_service(
             await stack.enter_async_context(metrics_server(settings, measures))
         if worker is not None:
             roles.append(worker.run)
-        if Part.SCHEDULER in parts:
+        if ServiceRole.SCHEDULER in parts:
             roles.append(await _scheduler(settings, connections, stack))
-        roles += await beside_jobs(
+        roles += await maintenance_tasks(
             settings, parts, connections=connections, store=store, measures=measures, worker=worker
         )
         if dashboard is not None:
             await _dashboard(settings, dashboard, stack)
         if started is not None:
-            roles.append(functools.partial(_say_started, started, None if worker is None else worker.at_work))
+            roles.append(functools.partial(_notify_ready, started, None if worker is None else worker.at_work))
         await _run_all(roles, stop)
 
 
 async def _scheduler(
     settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
 ) -> Role:
-    agenda = await open_agenda(
+    poller = await open_poller(
         connections,
         settings.schema_name,
         scheduler_id=settings.scheduler_id,
@@ -135,11 +135,11 @@ async def _scheduler(
     )
     bell = asyncio.Event()
     _listen(settings, bell, stack, channel=SCHEDULES_CHANNEL)
-    return Scheduler(agenda, bell=bell, poll_seconds=settings.poll_seconds).run
+    return Scheduler(poller, bell=bell, poll_interval_seconds=settings.poll_interval_seconds).run
 
 
 async def _dashboard(settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack) -> None:
-    from jobfn.dashboard.serving import serving  # noqa: PLC0415  - templates and schemas, which most services do without
+    from jobfn.dashboard.server import serving  # noqa: PLC0415  - templates and schemas, which most services do without
 
     url = await stack.enter_async_context(
         serving(
@@ -156,21 +156,21 @@ async def _worker_and_callbacks(
     settings: ServiceSettings,
     connections: "asyncpg.Pool[Any]",
     stack: contextlib.AsyncExitStack,
-    parts: Collection[Part],
+    parts: Collection[ServiceRole],
     *,
     store: JobStore,
-    measures: WorkerMeasures,
+    measures: WorkerMetrics,
     listener: socket.socket | None,
-    open_deliverer: OpenDeliverer | None,
+    open_deliverer: DelivererFactory | None,
     tracing: Tracing,
 ) -> Worker | None:
     """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
-    settler = Settler(store, committed=measures.committed)
-    tokens = tokens_of(settings)
+    settler = SettlementBatcher(store, committed=measures.committed)
+    tokens = callback_tokens(settings)
     worker: Worker | None = None
-    if Part.WORKER in parts:
+    if ServiceRole.WORKER in parts:
         bell = asyncio.Event()
-        open_deliverer = open_deliverer or functools.partial(over_http, tokens, tracing)
+        open_deliverer = open_deliverer or functools.partial(http_dispatcher, tokens, tracing)
         deliverer = await stack.enter_async_context(open_deliverer(store, settings))
         worker = Worker(
             store=store,
@@ -182,7 +182,7 @@ async def _worker_and_callbacks(
         )
         _listen(settings, bell, stack)
     stack.push_async_callback(settler.drain)
-    if Part.CALLBACKS in parts and listener is not None:
+    if ServiceRole.CALLBACKS in parts and listener is not None:
         callbacks = ObservedCallbacks(
             settler,
             store,
@@ -196,13 +196,13 @@ async def _worker_and_callbacks(
         server = HttpServer(
             create_callback_app(callbacks),
             listener,
-            shutdown_seconds=settings.shutdown_seconds,
+            shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
             lifespan=False,
         )
         await server.start()
         stack.push_async_callback(server.stop)
         logs.get_logger("jobfn.service").info(
-            "hearing reports", port=server.port, callback_url=shown_url(settings.callback_url)
+            "hearing reports", port=server.port, callback_url=redact_url(settings.callback_url)
         )
     if settings.metrics_port is not None:
         await stack.enter_async_context(metrics_server(settings, measures, store, connections))
@@ -221,7 +221,7 @@ def _listen(
     stack.push_async_callback(end)
 
 
-async def _say_started(started: Callable[[], None], at_work: asyncio.Event | None, ending: asyncio.Event) -> None:
+async def _notify_ready(started: Callable[[], None], at_work: asyncio.Event | None, ending: asyncio.Event) -> None:
     """Call ``started`` once the worker is at work, if there is one. It may wait for its database before that."""
     ended = asyncio.create_task(ending.wait())
     if at_work is not None:
@@ -253,7 +253,12 @@ def main(arguments: Sequence[str]) -> int:
     """``python -m jobfn.service``: run until SIGTERM or SIGINT. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobfn.service", description="Run the platform side.")
     parser.add_argument(
-        "--only", type=Part, choices=list(Part), action="append", default=[], help="Only this part; repeatable."
+        "--only",
+        type=ServiceRole,
+        choices=list(ServiceRole),
+        action="append",
+        default=[],
+        help="Only this part; repeatable.",
     )
     parser.add_argument("--dashboard", action="store_true", help="Serve the dashboard too; see JOBFN_DASHBOARD_*.")
     given = parser.parse_args(arguments)
@@ -265,7 +270,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         logs.configure()
-        tracing_setup.configure(os.environ, role="jobfn-service")
+        otel.configure(os.environ, role="jobfn-service")
         run(until_stopped(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
         sys.stderr.write(f"jobfn: {error}\n")

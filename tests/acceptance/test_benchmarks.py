@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Command, Finished
+from support.commands import Command, Finished
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = "before\n<!-- bench:where -->\nold\n<!-- /bench:where -->\n<!-- bench:2 -->\nold\n<!-- /bench:2 -->\nafter\n"
@@ -51,11 +51,11 @@ async def test_the_whole_path_is_measured_and_written_down(benchmark: Command, t
 
 async def test_what_a_test_s_database_costs_is_measured(benchmark: Command) -> None:
     """Each step by itself, and the fixture as tests have it. How long they take is no test's business."""
-    ran = await benchmark("benchmarks.kit", "--clones", "2")
+    ran = await benchmark("benchmarks.fixture_cost", "--clones", "2")
     assert ran.code == 0, ran.output
     for step in ("create", "connect and query", "drop", "jobs_db, and a query on it", "a database for a test: "):
         assert step in ran.output
-    wrong = await benchmark("benchmarks.kit", "--clones", "0")
+    wrong = await benchmark("benchmarks.fixture_cost", "--clones", "0")
     assert (wrong.code, wrong.output) == (2, "benchmark: --clones 0: give 1 or more")
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support import Command, Jobs, Spawn
-
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
+from support.commands import Command, Spawn
+from support.jobs import TENANT, Jobs
 
 
 @pytest.mark.parametrize(

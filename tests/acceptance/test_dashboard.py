@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from jobfn.devserver.state import DevState
-from support import Command, Jobs, RunningCommand, Spawn, free_port
+from support.commands import Command, RunningCommand, Spawn
+from support.jobs import Jobs
+from support.network import free_port
 
 TOKEN = "a-token-for-these-tests-only"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")

@@ -15,7 +15,8 @@ import pytest
 
 from jobfn.devserver.postgres import folder_for
 from jobfn.devserver.state import DevState
-from support import Command, Jobs, RunningCommand, Spawn
+from support.commands import Command, RunningCommand, Spawn
+from support.jobs import Jobs
 
 FUNCTIONS = dedent(
     """

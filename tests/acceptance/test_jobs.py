@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from processes import JOBFN, environment
-from support import WORKER, Command, Finished, Jobs, RunningCommand, Spawn, eventually, free_port
+from support.commands import Command, Finished, RunningCommand, Spawn
+from support.jobs import WORKER, Jobs
+from support.network import eventually, free_port
+from support.processes import JOBFN, environment
 
 FUNCTIONS = dedent(
     """
@@ -55,11 +57,11 @@ async def running(spawn: Spawn, database: str, tmp_path: Path) -> dict[str, str]
         "INTERNAL_JOBS_CALLBACK_URL": f"http://127.0.0.1:{callback_port}/callback",
         "INTERNAL_JOBS_CALLBACK_PORT": str(callback_port),
         "HOSTNAME": WORKER,
-        "JOBS_SHUTDOWN_SECONDS": "1",
+        "JOBS_SHUTDOWN_TIMEOUT_SECONDS": "1",
     }
     function = await spawn(
         *("jobfn", "serve", "functions.py", "--host", "127.0.0.1", "--port", str(function_port)),
-        JOBFN_SHUTDOWN_SECONDS="1",
+        JOBFN_SHUTDOWN_TIMEOUT_SECONDS="1",
     )
     await function.until('"serving"')
     service: RunningCommand = await spawn("jobfn", "service", **variables)
@@ -379,6 +381,6 @@ async def test_completion_knows_the_tasks(jobfn: Jobfn, command: Command, jobs: 
 
 async def test_commands_start_without_what_they_do_not_need(command: Command) -> None:
     """The list of verbs loads neither httpx nor what only doctor needs: completion is to be quick."""
-    code = "import jobfn.cli.app, sys; print([n for n in ('httpx', 'jobfn.operations.checks') if n in sys.modules])"
+    code = "import jobfn.cli.app, sys; print([n for n in ('httpx', 'jobfn.operations.doctor') if n in sys.modules])"
     ended = await command("python", "-c", code)
     assert (ended.code, ended.output) == (0, "[]")

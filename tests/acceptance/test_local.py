@@ -6,7 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from support import Command, Jobs, Spawn
+from support.commands import Command, Spawn
+from support.jobs import Jobs
 
 FUNCTIONS = dedent(
     """

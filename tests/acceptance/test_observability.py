@@ -18,10 +18,12 @@ import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.types import Receive, Scope, Send
 
-from jobfn.hosting import HttpServer, bind
-from monitoring_support import ALERTS, DASHBOARD, FUNCTIONS, expressions, start
-from observability_support import scrape
-from support import LOOPBACK, Command, Jobs, Spawn, eventually
+from jobfn.http.server import HttpServer, bind
+from support.commands import Command, Spawn
+from support.jobs import Jobs
+from support.monitoring import ALERTS, DASHBOARD, FUNCTIONS, expressions, start
+from support.network import LOOPBACK, eventually
+from support.observability import scrape
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Collector:
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
     recorder = Collector()
-    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_seconds=1, lifespan=False)
+    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     recorder.url = f"http://{LOOPBACK}:{server.port}"
     yield recorder

@@ -5,7 +5,9 @@ import signal
 from pathlib import Path
 from textwrap import dedent
 
-from support import Jobs, Spawn, eventually, free_port
+from support.commands import Spawn
+from support.jobs import Jobs
+from support.network import eventually, free_port
 
 FUNCTIONS = dedent(
     """

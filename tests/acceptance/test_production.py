@@ -2,7 +2,9 @@
 
 import pytest
 
-from support import Jobs, Spawn, free_port
+from support.commands import Spawn
+from support.jobs import Jobs
+from support.network import free_port
 
 
 @pytest.mark.parametrize(

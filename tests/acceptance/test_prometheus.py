@@ -17,8 +17,10 @@ import httpx
 import pytest
 import yaml
 
-from monitoring_support import ALERTS, DASHBOARD, Processes, start
-from support import LOOPBACK, Jobs, Spawn, eventually, free_port
+from support.commands import Spawn
+from support.jobs import Jobs
+from support.monitoring import ALERTS, DASHBOARD, Processes, start
+from support.network import LOOPBACK, eventually, free_port
 
 #: Grafana puts four times the interval of scrapes there; here it is a window that several of them fall in.
 RATE_INTERVAL = "5s"

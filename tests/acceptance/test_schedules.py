@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from schedule_support import Schedules
-from support import Command, Finished, Jobs, Spawn, eventually
+from support.commands import Command, Finished, Spawn
+from support.jobs import Jobs
+from support.network import eventually
+from support.schedules import Schedules
 
 FUNCTIONS = dedent(
     """

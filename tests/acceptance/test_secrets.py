@@ -12,7 +12,9 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
-from support import LOOPBACK, Command, Jobs, RunningCommand, Spawn, free_port
+from support.commands import Command, RunningCommand, Spawn
+from support.jobs import Jobs
+from support.network import LOOPBACK, free_port
 
 PAYLOAD, KEY = "p4yl0ad-value", "p4yl0ad_key"
 CALLBACK_SECRET, INVOKE_SECRET = "c4llb4ck-secret", "1nv0ke-secret"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from manifest_support import validate
-from support import Command
+from support.commands import Command
+from support.manifests import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_TASK = 'from jobfn import task\n@task("{}")\ndef handle(payload: dict) -> None:\n    """Do it."""\n'

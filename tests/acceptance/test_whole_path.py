@@ -11,7 +11,9 @@ import asyncpg
 import pytest
 
 from jobfn.devserver.postgres import EmbeddedPostgres
-from support import Jobs, RunningCommand, Spawn, eventually, free_port
+from support.commands import RunningCommand, Spawn
+from support.jobs import Jobs
+from support.network import eventually, free_port
 
 #: A function whose effects are rows: which job ran, in which attempt, from when to when.
 FUNCTIONS = dedent(

@@ -12,10 +12,11 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 from starlette.types import ASGIApp
 
-from browser_support import ARGUMENTS, Complaints, OpenPage, chromium
-from dashboard_support import OpenSite, Site, site
-from jobfn.hosting import HttpServer, bind
-from support import LOOPBACK, Serve
+from jobfn.http.server import HttpServer, bind
+from support.browser import ARGUMENTS, Complaints, OpenPage, chromium
+from support.dashboard import OpenSite, Site, site
+from support.fixtures import Serve
+from support.network import LOOPBACK
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ async def serve() -> AsyncIterator[Serve]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: ASGIApp) -> str:
-            server = HttpServer(app, bind(LOOPBACK, 0), shutdown_seconds=1)
+            server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
             await server.start()
             stack.push_async_callback(server.stop)
             return f"http://{LOOPBACK}:{server.port}"

@@ -14,11 +14,11 @@ from playwright.async_api import Page, ViewportSize, async_playwright
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1]))
 
-from browser_support import ARGUMENTS, chromium  # noqa: E402  - of the folder above
-from dashboard_support import site  # noqa: E402
-from demo_jobs import fill  # noqa: E402
 from jobfn.database.migrate import migrate  # noqa: E402
 from jobfn.devserver.postgres import EmbeddedPostgres  # noqa: E402
+from support.browser import ARGUMENTS, chromium  # noqa: E402  - of the folder above
+from support.dashboard import site  # noqa: E402
+from support.demo_jobs import fill  # noqa: E402
 
 IMAGES = HERE.parents[2] / "docs" / "images"
 SIZE = ViewportSize(width=1440, height=900)

@@ -4,11 +4,13 @@ import pytest
 from playwright.async_api import Page, expect
 from pydantic import BaseModel
 
-from browser_support import Complaints, OpenPage
-from dashboard_support import TOKEN, OpenSite, site
 from jobfn.function.app import create_app
 from jobfn.function.task import task
-from support import WORKER, Jobs, Serve, free_port
+from support.browser import Complaints, OpenPage
+from support.dashboard import TOKEN, OpenSite, site
+from support.fixtures import Serve
+from support.jobs import WORKER, Jobs
+from support.network import free_port
 
 
 async def failed(jobs: Jobs, number: int = 1, task_name: str = "mail") -> list[int]:

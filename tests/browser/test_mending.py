@@ -8,9 +8,10 @@ from textwrap import dedent
 
 from playwright.async_api import expect
 
-from browser_support import OpenPage
 from jobfn.devserver.state import DevState
-from support import Jobs, Spawn
+from support.browser import OpenPage
+from support.commands import Spawn
+from support.jobs import Jobs
 
 BROKEN = dedent(
     """

@@ -15,7 +15,7 @@ import psutil
 from chaos.exchange import LOOPBACK
 from chaos.ledger import Ledger
 from jobfn.devserver.postgres import EmbeddedPostgres
-from processes import environment
+from support.processes import environment
 
 #: A process that ended by itself is started again after so long, as an orchestrator would.
 RESTART_SECONDS = 0.2

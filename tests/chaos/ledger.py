@@ -102,7 +102,7 @@ class Ledger:
         """This is being done to it now."""
         delivery.hurt.append((self._clock(), what))
 
-    def broke_off(self, delivery: Delivery) -> None:
+    def abandon(self, delivery: Delivery) -> None:
         """Its function ended the connection: one that was killed a moment ago may still have accepted it."""
         if delivery.function in self._down:
             self.hurt(delivery, f"{delivery.function} was dead")

@@ -122,7 +122,7 @@ class FunctionGateway:
         try:
             await self._to_either(request, client, delivery, self._ports[which], hurt)
         except BROKEN:
-            self._ledger.broke_off(delivery)
+            self._ledger.abandon(delivery)
             raise
 
     async def _to_either(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:

@@ -140,7 +140,7 @@ def _members(
                 "JOBS_CALLBACK_SECRET": "of-one-run",
                 "JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
                 "JOBS_REPORT_GRACE_SECONDS": "1",
-                "JOBS_POLL_SECONDS": "1",
+                "JOBS_POLL_INTERVAL_SECONDS": "1",
                 "JOBS_CONCURRENCY": "12",
             },
             port,
@@ -153,7 +153,7 @@ def _members(
         Member(
             name,
             ["-m", "jobfn.function", f"{HANDLERS}:app", "--host", LOOPBACK],
-            {"DATABASE_URL": dsn, "PORT": str(port), "JOBFN_REPORT_SECONDS": "20"},
+            {"DATABASE_URL": dsn, "PORT": str(port), "JOBFN_REPORT_TIMEOUT_SECONDS": "20"},
             port,
             folder / f"{name}.log",
             ledger,
@@ -190,7 +190,7 @@ async def _add_all(dsn: str, jobs: Sequence[PlannedJob], seconds: float) -> None
     began_at = clock()
     for first in range(0, len(jobs), CHUNK):
         await asyncio.sleep(began_at + seconds * first / len(jobs) - clock())
-        await patiently(functools.partial(_add, dsn, jobs[first : first + CHUNK]))
+        await with_spinner(functools.partial(_add, dsn, jobs[first : first + CHUNK]))
 
 
 async def _add(dsn: str, jobs: Sequence[PlannedJob]) -> None:
@@ -239,7 +239,7 @@ async def _until_done(dsn: str, *, seconds: float) -> None:
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while await patiently(left):  # noqa: ASYNC110  - what is asked lies in another process
+            while await with_spinner(left):  # noqa: ASYNC110  - what is asked lies in another process
                 await asyncio.sleep(0.5)
 
 
@@ -262,7 +262,7 @@ async def _connected(dsn: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
         connection.terminate()
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def with_spinner(call: Callable[[], Awaitable[T]]) -> T:
     """Call until the database answers."""
     while True:
         try:

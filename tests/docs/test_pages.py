@@ -1,7 +1,7 @@
 """Every code block of the documentation, run in its page's order: Python, SQL, blueprints, and what is typed.
 
 A block whose first line is a comment with a file's name (``# functions.py``) is that file. ``dsn`` and ``connection``
-are the page's own database. ``docs_stages.py`` makes what a page takes for granted, and ``docs_elsewhere.py`` is the
+are the page's own database. ``fixtures.py`` makes what a page takes for granted, and ``skips.py`` is the
 one list of what is looked at instead of run, each with the reason.
 """
 
@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from docs_blocks import ROOT, blocks, pages, session
-from docs_elsewhere import ELSEWHERE
-from docs_page import PROGRAMS, Page, Stage
-from docs_stages import STAGES, prepare
-from support import Spawn
+from support.commands import Spawn
+from support.docs.blocks import ROOT, blocks, pages, session
+from support.docs.fixtures import STAGES, prepare
+from support.docs.page import PROGRAMS, Page, Stage
+from support.docs.skips import ELSEWHERE
 
 PAGES = [page for page in pages() if "```" in page.read_text()]
 

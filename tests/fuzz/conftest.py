@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pytest
 
-from fuzz_support import CANARY, ReportSink, ServerProcess, Watched, lines_with
-from processes import environment
-from support import LOOPBACK, free_port
+from support.fuzz import CANARY, ReportSink, ServerProcess, Watched, lines_with
+from support.network import LOOPBACK, free_port
+from support.processes import environment
 
 #: Of the signed callback server: the first signs, both are accepted.
 CALLBACK_SECRETS = ("new-secret", "old-secret")
@@ -49,9 +49,9 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     env = {
         "PORT": str(port),
         "LOG_LEVEL": "debug",
-        "JOBFN_CALLBACK_ALLOW": LOOPBACK,  # whatever is made up here as a URL, nobody else hears of it
+        "JOBFN_CALLBACK_ALLOWED_HOSTS": LOOPBACK,  # whatever is made up here as a URL, nobody else hears of it
         "JOBFN_MAX_BODY_BYTES": str(256 * 1024),
-        "JOBFN_REPORT_SECONDS": "1",
+        "JOBFN_REPORT_TIMEOUT_SECONDS": "1",
         "JOBFN_REPORT_WAIT_SECONDS": "1",
     }
     yield from _watched("function", command, env, tmp_path_factory, said="serving", port=port)
@@ -108,7 +108,7 @@ def _callback_server(name: str, dsn: str, folders: pytest.TempPathFactory, **mor
         "INTERNAL_JOBS_CALLBACK_PORT": str(port),
         "LOG_LEVEL": "debug",
         "JOBS_SUPPORT_ANY": "false",
-        "JOBS_POLL_SECONDS": "3600",
+        "JOBS_POLL_INTERVAL_SECONDS": "3600",
     }
     command = [sys.executable, "-m", "jobfn.service", "--only", "callbacks"]
     yield from _watched(name.replace(" ", "-"), command, env | more, folders, said="hearing reports", port=port)

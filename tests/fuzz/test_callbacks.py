@@ -10,9 +10,9 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, paths, written
-from fuzz_support import CANARY, Answer, Headers, Watched, ends_early, fuzz, request_bytes
 from jobfn.worker.tokens import CallbackTokens, Claim
+from support.fuzz import CANARY, Answer, Headers, Watched, ends_early, fuzz, request_bytes
+from support.fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, paths, written
 
 #: Some requests are huge, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

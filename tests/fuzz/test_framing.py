@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz_strategies import hostile_bodies
-from fuzz_support import ANSWER_SECONDS, Watched, fuzz, request_bytes
-from support import LOOPBACK
+from support.fuzz import ANSWER_SECONDS, Watched, fuzz, request_bytes
+from support.fuzz_strategies import hostile_bodies
+from support.network import LOOPBACK
 
 #: Some requests are huge, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_headers, mutated, paths, written
-from fuzz_support import CANARY, Answer, Headers, ReportSink, Watched, ends_early, fuzz, request_bytes
-from support import LOOPBACK
+from support.fuzz import CANARY, Answer, Headers, ReportSink, Watched, ends_early, fuzz, request_bytes
+from support.fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_headers, mutated, paths, written
+from support.network import LOOPBACK
 
 #: Some requests are huge, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from image_support import BASE, ROOT, Image, Store
+from support.images import BASE, ROOT, Image, Store
 
 KEPT = ROOT / "build" / "image"
 SUITE = "trixie"

@@ -9,8 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from image_support import ROOT, Image
-from support import Command, Jobs, Spawn, free_port
+from support.commands import Command, Spawn
+from support.images import ROOT, Image
+from support.jobs import Jobs
+from support.network import free_port
 
 MEGABYTE = 1_000_000
 LOOPBACK = "127.0.0.1"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from install_support import ROOT, Environment
-from processes import environment
+from support.installs import ROOT, Environment
+from support.processes import environment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from install_support import ROOT, Environment, commands_in
-from support import Spawn
+from support.commands import Spawn
+from support.installs import ROOT, Environment, commands_in
 
 NewEnvironment = Callable[..., Environment]
 #: What each extra is for: what can be imported with it and cannot without any.
@@ -58,7 +58,7 @@ def test_the_function_side_alone(new_environment: NewEnvironment, wheel: Path, t
     where = made.run("python", "-c", "import jobfn; print(jobfn.__file__)").strip()
     assert Path(where).is_relative_to(made.folder)  # the installed one, not this repository's
     (tmp_path / "functions.py").write_text(ONE_TASK)
-    described = json.loads(made.run("python", "-m", "jobfn.function.listing", "functions.py", cwd=tmp_path))
+    described = json.loads(made.run("python", "-m", "jobfn.function.dump_tasks", "functions.py", cwd=tmp_path))
     assert [task["identifier"] for task in described] == ["t"]
     asked = made.ended("jobfn", "--version")
     assert (asked.returncode, "needs pip install 'jobfn[worker]'" in asked.stderr) == (2, True)
@@ -118,13 +118,13 @@ async def test_what_the_project_s_readme_says(
     assert build.startswith(".venv/bin/jobfn build --tag ")
     before = (project / "requirements.lock").read_text()
     follow(lock)
-    assert names_in(project / "requirements.lock") == names_in_text(before)
+    assert declared_names(project / "requirements.lock") == names_in_text(before)
     assert ".venv/bin/jobfn build" in commands_in(readme, "Deploy")[0]
     manifest = follow(".venv/bin/jobfn manifests . --image registry.example.com/my-function:latest")
     assert (project / "knative" / "service.yaml").read_text().partition("\n")[2] == manifest.partition("---\n")[0]
 
 
-def names_in(lock: Path) -> set[str]:
+def declared_names(lock: Path) -> set[str]:
     return names_in_text(lock.read_text())
 
 

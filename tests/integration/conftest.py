@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp
 
-from jobfn.hosting import HttpServer, bind
+from jobfn.http.server import HttpServer, bind
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
-from support import LOOPBACK, WORKER, Serve, Service, StartService
+from support.fixtures import Serve, Service, StartService
+from support.jobs import WORKER
+from support.network import LOOPBACK
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ async def serve() -> AsyncIterator[Serve]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: ASGIApp) -> str:
-            server = HttpServer(app, bind(LOOPBACK, 0), shutdown_seconds=1)
+            server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
             await server.start()
             stack.push_async_callback(server.stop)
             return f"http://{LOOPBACK}:{server.port}"
@@ -41,7 +43,7 @@ async def start_service(database: str) -> AsyncIterator[StartService]:
                 "own_callback_url": callback_url,
                 "worker_id": WORKER,
                 "report_grace_seconds": 0.0,
-                "shutdown_seconds": 5.0,
+                "shutdown_timeout_seconds": 5.0,
             }
             stop, started = asyncio.Event(), asyncio.Event()
             running = asyncio.create_task(

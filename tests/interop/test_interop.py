@@ -13,13 +13,14 @@ import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
-from support import Jobs, Spawn, free_port
+from support.commands import Spawn
+from support.jobs import TENANT, Jobs
+from support.network import free_port
 
 pytestmark = pytest.mark.external
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 
 #: What the platform's schema takes for granted around it.
 SURROUNDINGS = """

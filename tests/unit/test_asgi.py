@@ -6,7 +6,8 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from jobfn.asgi import BodyTooLong, answer, body_at_hand, body_of
+from jobfn.errors import PayloadTooLarge
+from jobfn.http.messages import answer, body_of, buffered_body
 
 
 async def send_raises(error: Exception) -> None:
@@ -65,21 +66,21 @@ async def test_a_body_comes_in_parts() -> None:
             {"type": "http.request", "body": b"b"},
         ]
     )
-    assert body_at_hand(client.receive, limit=2) is None
+    assert buffered_body(client.receive, limit=2) is None
     assert await body_of(client.receive, limit=2) == b"ab"
 
 
 async def test_a_body_that_is_too_long_is_not_read_on() -> None:
     """Its rest stays where it is."""
     client = Client([{"type": "http.request", "body": b"ab", "more_body": True}])
-    with pytest.raises(BodyTooLong):
+    with pytest.raises(PayloadTooLarge):
         await body_of(client.receive, limit=1)
 
 
 @pytest.mark.parametrize("said", [b"2", b"1" * 5000])
 async def test_a_body_that_says_that_it_is_too_long_is_not_read(said: bytes) -> None:
     """None of it; what is no number says nothing."""
-    with pytest.raises(BodyTooLong):
+    with pytest.raises(PayloadTooLarge):
         await body_of(Client([]).receive, limit=1, said=said)
     client = Client([{"type": "http.request", "body": b"a"}])
     assert await body_of(client.receive, limit=1, said=b"-2") == b"a"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobfn.batches import BatchedReport, read_batch, read_replies, write_batch
+from jobfn.wire.report_batch import BatchedReport, read_batch, read_replies, write_batch
 
 
 def test_what_is_written_is_read_again() -> None:

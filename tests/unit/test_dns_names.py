@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobfn.dns_names import MAX_CHARACTERS, dns_name, dns_names
 from jobfn.errors import ConfigurationError
-from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, has_a_host_per_task, task_url
+from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, has_host_per_task, task_url
+from jobfn.wire.dns_names import MAX_CHARACTERS, dns_name, dns_names
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
@@ -78,4 +78,4 @@ def test_a_task_in_a_url(base: str, task: str, url: str) -> None:
 )
 def test_whether_a_gateway_has_a_host_per_task(base: str, found: bool) -> None:  # noqa: FBT001  - a column of the table
     """Only a place in the host counts."""
-    assert has_a_host_per_task(base) is found
+    assert has_host_per_task(base) is found

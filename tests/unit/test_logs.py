@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
-from jobfn import ConfigurationError, logs
+from jobfn import ConfigurationError
 from jobfn.function.context import JobContext
+from jobfn.telemetry import logs
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobfn.metrics.numbers import OTHER, Counts, Family, Histogram, Names, counter, gauge, histogram
-from jobfn.metrics.text import scrape
+from jobfn.telemetry.metrics import OTHER, Counts, Family, Histogram, Names, counter, gauge, histogram
+from jobfn.telemetry.prometheus import scrape
 
 
 def exposed(*families: Family) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -14,7 +14,11 @@ def test_defaults() -> None:
     """What a function does without any variable."""
     settings = FunctionSettings.from_environ({})
     assert settings == FunctionSettings(
-        max_body_bytes=10 * 1024 * 1024, threads=16, report_seconds=None, report_wait_seconds=2, shutdown_seconds=25
+        max_body_bytes=10 * 1024 * 1024,
+        max_threads=16,
+        report_timeout_seconds=None,
+        report_wait_seconds=2,
+        shutdown_timeout_seconds=25,
     )
 
 
@@ -22,14 +26,14 @@ def test_every_field_has_its_variable() -> None:
     """Each variable lands in its field; what is given by name goes first; empty means unset."""
     environ = {
         "JOBFN_MAX_BODY_BYTES": "100",
-        "JOBFN_THREADS": "3",
-        "JOBFN_REPORT_SECONDS": "1.5",
+        "JOBFN_MAX_THREADS": "3",
+        "JOBFN_REPORT_TIMEOUT_SECONDS": "1.5",
         "JOBFN_REPORT_WAIT_SECONDS": "0",
-        "JOBFN_SHUTDOWN_SECONDS": "",
+        "JOBFN_SHUTDOWN_TIMEOUT_SECONDS": "",
         "OTHER": "x",
     }
-    assert FunctionSettings.from_environ(environ, threads=4, report_seconds=None) == FunctionSettings(
-        max_body_bytes=100, threads=4, report_seconds=1.5, report_wait_seconds=0
+    assert FunctionSettings.from_environ(environ, max_threads=4, report_timeout_seconds=None) == FunctionSettings(
+        max_body_bytes=100, max_threads=4, report_timeout_seconds=1.5, report_wait_seconds=0
     )
 
 
@@ -49,12 +53,12 @@ class Platform(EnvironmentSettings):
     [
         (
             FunctionSettings,
-            {"JOBFN_THREADS": "many"},
+            {"JOBFN_MAX_THREADS": "many"},
             {},
-            "JOBFN_THREADS='many': Input should be a valid integer, unable to parse string as an integer",
+            "JOBFN_MAX_THREADS='many': Input should be a valid integer, unable to parse string as an integer",
         ),
-        (FunctionSettings, {"JOBFN_THREADS": "0"}, {}, "JOBFN_THREADS='0': Input should be greater than 0"),
-        (FunctionSettings, {}, {"threads": -1}, "JOBFN_THREADS=-1: Input should be greater than 0"),
+        (FunctionSettings, {"JOBFN_MAX_THREADS": "0"}, {}, "JOBFN_MAX_THREADS='0': Input should be greater than 0"),
+        (FunctionSettings, {}, {"threads": -1}, "JOBFN_MAX_THREADS=-1: Input should be greater than 0"),
         (
             Platform,
             {"SECOND_URL": "http://ada:hunter2@db.example.com/a"},

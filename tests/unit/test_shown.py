@@ -5,7 +5,7 @@ import pytest
 from jobfn.database.connection import shown
 from jobfn.errors import ConfigurationError
 from jobfn.settings import EnvironmentSettings
-from jobfn.wire import shown_url
+from jobfn.wire import redact_url
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.tokens import CallbackTokens, Claim
 
@@ -43,7 +43,7 @@ def test_a_database_address(dsn: str, text: str) -> None:
 )
 def test_a_url(url: str, text: str) -> None:
     """No user, no password, no query, no token of a signed callback URL."""
-    assert shown_url(url) == text
+    assert redact_url(url) == text
 
 
 @pytest.mark.parametrize("password", ["s3cret", "s3/cret", "s3@cret"])

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jobfn.trace_context import TraceContext
 from jobfn.wire import JobHeaders
+from jobfn.wire.trace_context import TraceContext
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"

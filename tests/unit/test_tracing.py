@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from jobfn.trace_context import TraceContext
-from jobfn.tracing import Tracing
-from jobfn.tracing_setup import wants_traces
+from jobfn.telemetry.otel import wants_traces
+from jobfn.telemetry.tracing import Tracing
+from jobfn.wire.trace_context import TraceContext
 
 CAME = TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1")
 
@@ -107,9 +107,9 @@ def test_nothing_of_opentelemetry_or_prometheus_is_loaded_unasked() -> None:
     """An app, its settings and its worker's modules load neither."""
     program = """
         import sys
-        import jobfn, jobfn.service, jobfn.function.serve, jobfn.tracing_setup
+        import jobfn, jobfn.service, jobfn.function.serve, jobfn.telemetry.otel
         jobfn.create_app(tasks=[jobfn.task("x")(lambda payload: None)])
-        assert jobfn.tracing_setup.configure({}, role="x") is False
+        assert jobfn.telemetry.otel.configure({}, role="x") is False
         print(sorted({name.partition(".")[0] for name in sys.modules} & {"opentelemetry", "prometheus_client"}))
     """
     assert run(program) == "[]\n"
@@ -120,12 +120,12 @@ def test_a_provider_that_is_there_already_is_kept() -> None:
     program = """
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
-        from jobfn.tracing import AMBIENT
-        from jobfn.tracing_setup import configure
-        print(AMBIENT.is_on)
+        from jobfn.telemetry.tracing import GLOBAL
+        from jobfn.telemetry.otel import configure
+        print(GLOBAL.is_on)
         theirs = TracerProvider()
         trace.set_tracer_provider(theirs)
-        print(configure({"OTEL_TRACES_EXPORTER": "otlp"}, role="x"), AMBIENT.is_on)
+        print(configure({"OTEL_TRACES_EXPORTER": "otlp"}, role="x"), GLOBAL.is_on)
         print(trace.get_tracer_provider() is theirs)
     """
     assert run(program) == "False\nTrue True\nTrue\n"
@@ -136,8 +136,8 @@ def test_the_environment_names_the_service() -> None:
     program = """
         import os
         from opentelemetry import trace
-        from jobfn import logs
-        from jobfn.tracing_setup import configure, flush
+        from jobfn.telemetry import logs
+        from jobfn.telemetry.otel import configure, flush
         logs.configure()
         flush()  # nothing to send yet
         print(configure(os.environ, role="jobfn-service"))
@@ -155,8 +155,8 @@ def test_the_environment_names_the_service() -> None:
 def test_another_protocol_is_told_and_no_reason_not_to_start() -> None:
     """Whoever sets the variables for a whole cluster need not know what each image speaks."""
     program = """
-        from jobfn import logs
-        from jobfn.tracing_setup import configure
+        from jobfn.telemetry import logs
+        from jobfn.telemetry.otel import configure
         logs.configure()
         environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
         print(configure(environ, role="x"))
@@ -171,8 +171,8 @@ def test_without_the_extra_the_log_says_what_to_install() -> None:
     program = """
         import sys
         sys.modules["opentelemetry"] = None  # as if it were not installed
-        from jobfn import logs
-        from jobfn.tracing_setup import configure
+        from jobfn.telemetry import logs
+        from jobfn.telemetry.otel import configure
         logs.configure()
         print(configure({"OTEL_TRACES_EXPORTER": "otlp"}, role="x"))
     """

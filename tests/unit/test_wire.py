@@ -5,10 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from jobfn.errors import MalformedRequest
+from jobfn.errors import BadRequest
 from jobfn.wire import NO_HEADERS, JobHeaders, Report, failed, report_target, task_url
-
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
+from support.jobs import TENANT
 
 
 def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
@@ -74,9 +73,9 @@ def test_a_report_needs_worker_job_and_url(missing: str) -> None:
     ],
 )
 def test_a_malformed_header_is_named(name: str, value: str, reason: str) -> None:
-    """Strictly read it is an error that says what would be right; leniently read, it still lets the rest through."""
+    """Strictly read it is an error that says what would be right; parse_lenient_mapping read, it still lets the rest through."""
     headers = raw({"X-Worker-Id": "worker-0", "X-Job-Id": "7", "X-Callback-Url": "http://h", name: value})
-    with pytest.raises(MalformedRequest) as caught:
+    with pytest.raises(BadRequest) as caught:
         JobHeaders.parse(headers)
     assert caught.value.message.startswith(reason)
     assert value not in caught.value.message.replace(reason, "")

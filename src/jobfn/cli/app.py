@@ -23,18 +23,18 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 #: Which file has which verb, in the order of the help.
 _FILES = {
-    "dev": "run_verbs",
-    "serve": "run_verbs",
-    "service": "run_verbs",
+    "dev": "run",
+    "serve": "run",
+    "service": "run",
     "dashboard": "dashboard",
     "enqueue": "enqueue",
-    "schema": "schema",
+    "export-schema": "export_schema",
     "workers": "workers",
     "doctor": "doctor",
     "jobs": "jobs",
     "init": "init",
-    "check": "build",
-    "build": "build",
+    "inspect": "images",
+    "build": "images",
     "manifests": "manifests",
     "db": "db",
     "schedules": "schedules",
@@ -59,8 +59,8 @@ def command_line(verb: str | None = None) -> typer.Typer:
     made.callback()(_options)
     for file in [_FILES[verb]] if verb in _FILES else dict.fromkeys(_FILES.values()):
         verbs = importlib.import_module(f"jobfn.cli.{file}")
-        if hasattr(verbs, "add_to"):
-            verbs.add_to(made)
+        if hasattr(verbs, "register_commands"):
+            verbs.register_commands(made)
         else:
             made.add_typer(verbs.app, name=file)
     return made

@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from jobfn import logs
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.devserver.state import DevState
-from jobfn.hosting import stop_signals
+from jobfn.http.server import stop_signals
+from jobfn.telemetry import logs
 from jobfn.worker.settings import ServiceSettings
 
 EXAMPLE = "example: DATABASE_URL=postgresql://localhost/shop jobfn dashboard --read-only"
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("dashboard", epilog=EXAMPLE)(dashboard_command)
 
@@ -36,7 +36,7 @@ def dashboard_command(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Serve the dashboard alone: what waits, what fails and why, in a browser."""
-    from jobfn.dashboard.serving import serving  # noqa: PLC0415  - each verb loads what it runs
+    from jobfn.dashboard.server import serving  # noqa: PLC0415  - each verb loads what it runs
     from jobfn.worker.dispatch import Routes  # noqa: PLC0415
 
     logs.configure()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
 from jobfn.database.connection import connect
 from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, status
 from jobfn.database.privileges import Grants

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfn.cli import job_texts
-from jobfn.cli.exit_codes import NOT_IN_ORDER
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop
-from jobfn.database.connection import names_a_database, pool, shown
+from jobfn.cli import render_jobs
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop
+from jobfn.cli.exit_codes import CHECK_FAILED
+from jobfn.database.connection import has_database, pool, shown
 from jobfn.devserver.state import DevState
 from jobfn.errors import DatabaseUnreachable, SchemaError
 from jobfn.operations import open_operations
 from jobfn.worker.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from jobfn.operations.checks import Check
+    from jobfn.operations.doctor import Check
 
 #: So long may a function or the callback server take to answer.
 _ANSWER_SECONDS = 5.0
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         "doctor", epilog="example: jobfn doctor; with the environment of the service: set -a; . ./.env; jobfn doctor"
@@ -40,15 +40,15 @@ def doctor_command(
     """
     checks = in_loop(_examine(database_url, shows=not as_json))
     if as_json:
-        typer.echo(job_texts.as_json(checks))
+        typer.echo(render_jobs.as_json(checks))
     if any(check.verdict == "bad" for check in checks):
-        raise typer.Exit(NOT_IN_ORDER)
+        raise typer.Exit(CHECK_FAILED)
 
 
 async def _examine(database_url: str | None, *, shows: bool) -> "list[Check]":
     import httpx  # noqa: PLC0415  - each verb loads what it runs
 
-    from jobfn.operations.checks import Check, Verdict, examine  # noqa: PLC0415
+    from jobfn.operations.doctor import Check, Verdict, examine  # noqa: PLC0415
 
     checks: list[Check] = []
 
@@ -79,7 +79,7 @@ async def _examine(database_url: str | None, *, shows: bool) -> "list[Check]":
 def _settings(database_url: str | None) -> ServiceSettings:
     """The service's settings; where a ``jobfn dev`` runs here and is meant, its addresses."""
     given: dict[str, Any] = {}
-    if database_url is None and not names_a_database(os.environ):
+    if database_url is None and not has_database(os.environ):
         state = DevState.find(Path.cwd())
         if state is not None:
             given = {"gateway_url": state.function_url, "own_callback_url": state.callback_url}

@@ -9,18 +9,18 @@ from uuid import UUID
 
 import typer
 
-from jobfn import logs, tracing_setup
-from jobfn.cli.following import followed
-from jobfn.cli.operating import complete_tasks
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.follow import followed
+from jobfn.cli.session import complete_tasks
 from jobfn.database.connection import connect
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.errors import ConfigurationError
+from jobfn.telemetry import logs, otel
 
 EXAMPLE = """example: jobfn enqueue process_invoice '{"id": "42"}' --follow"""
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("enqueue", epilog=EXAMPLE)(enqueue_command)
 
@@ -62,7 +62,7 @@ def enqueue_command(
     )
 
     logs.configure(level=os.environ.get("LOG_LEVEL") or "warning")  # what it has to say is the id
-    tracing_setup.configure(os.environ, role="jobfn-enqueue")
+    otel.configure(os.environ, role="jobfn-enqueue")
 
     async def work() -> int:
         connection = await connect(database_of(database_url), application_name="jobfn-enqueue")

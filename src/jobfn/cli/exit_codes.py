@@ -4,7 +4,7 @@ DONE = 0
 #: It could not be done: no database, a refused job, no such job, a no to a question.
 FAILED = 1
 #: Something is not as it should be: what ``doctor`` found.
-NOT_IN_ORDER = 3
+CHECK_FAILED = 3
 #: Some of the jobs that were named were left as they are.
 LEFT = 4
 #: The job that was followed failed for good, or somebody cancelled or removed it.

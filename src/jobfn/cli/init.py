@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from jobfn.shipping.scaffold import Project, add_own_wheel, create, installed_from
+from jobfn.deploy.scaffold import Project, add_own_wheel, create, installed_from
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("init", epilog="example: jobfn init my-function --task process_invoice")(init_command)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from jobfn.cli.operating import complete_tasks
+from jobfn.cli.session import complete_tasks
 from jobfn.errors import ConfigurationError
 from jobfn.operations import JobFilter, JobState
 

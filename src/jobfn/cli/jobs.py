@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli import job_texts, job_watch
+from jobfn.cli import render_jobs, watch
+from jobfn.cli.database import DatabaseUrl
 from jobfn.cli.exit_codes import LEFT
 from jobfn.cli.job_filters import (
     ErrorText,
@@ -22,8 +23,7 @@ from jobfn.cli.job_filters import (
     Worker,
     filter_of,
 )
-from jobfn.cli.operating import Bar, confirm, with_operations
-from jobfn.cli.targets import DatabaseUrl
+from jobfn.cli.session import Bar, confirm, with_operations
 from jobfn.errors import ConfigurationError, DatabaseError
 from jobfn.operations import Action, ActionResult, Counts, JobDetail, JobFilter, JobPage, Minute, Operations
 
@@ -76,7 +76,7 @@ def list_command(
         return await operations.list_jobs(wanted, limit=limit, after=after)
 
     page = with_operations(work, database_url, doing="looking")
-    typer.echo(job_texts.as_json(page) if as_json else "\n".join(job_texts.job_table(page, datetime.now(UTC))))
+    typer.echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
@@ -95,7 +95,9 @@ def show_command(
         return found
 
     detail = with_operations(work, database_url, doing="looking")
-    typer.echo(job_texts.as_json(detail) if as_json else "\n".join(job_texts.detail_lines(detail, datetime.now(UTC))))
+    typer.echo(
+        render_jobs.as_json(detail) if as_json else "\n".join(render_jobs.detail_lines(detail, datetime.now(UTC)))
+    )
 
 
 @app.command("stats", epilog="example: jobfn jobs stats --json")
@@ -107,9 +109,9 @@ def stats_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> 
 
     counts, minutes = with_operations(work, database_url, doing="counting")
     if as_json:
-        typer.echo(job_texts.as_json({"counts": job_texts.plain(counts), "minutes": job_texts.plain(minutes)}))
+        typer.echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(minutes)}))
     else:
-        typer.echo("\n".join([*job_texts.count_lines(counts), "", job_texts.throughput_line(minutes)]))
+        typer.echo("\n".join([*render_jobs.count_lines(counts), "", render_jobs.throughput_line(minutes)]))
 
 
 @app.command("watch", epilog="example: jobfn jobs watch --task send_email; Ctrl-C ends it")
@@ -129,7 +131,7 @@ def watch_command(
     wanted = filter_of(task=task, queue=queue, state=state, older_than=older_than, newer_than=newer_than, error=error)
 
     async def work(operations: Operations) -> None:
-        await job_watch.watch(operations, wanted, every_seconds=every, times=times, as_json=as_json)
+        await watch.watch(operations, wanted, every_seconds=every, times=times, as_json=as_json)
 
     with_operations(work, database_url)
 
@@ -212,7 +214,7 @@ def _add(verb: _Verb) -> None:
             return await _in_bulk(operations, verb, wanted, reason=reason, running=running, yes=yes)
 
         result = with_operations(work, database_url)
-        typer.echo(job_texts.as_json(result) if as_json else "\n".join(job_texts.result_lines(result, verb.past)))
+        typer.echo(render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, verb.past)))
         if result.skipped_count:
             raise typer.Exit(LEFT)
 
@@ -231,12 +233,12 @@ async def _in_bulk(
     clock: Callable[[], float] = time.monotonic,
 ) -> ActionResult:
     """Ask, and act with a bar on what fits."""
-    count = await operations.count_meant(verb.action, wanted, running=running, at_most=_COUNTED)
+    count = await operations.count_targets(verb.action, wanted, running=running, at_most=_COUNTED)
     if not count:
         return ActionResult(verb.action)
     confirm(f"{verb.name} {'more than ' if count >= _COUNTED else ''}{_jobs(count)}?", yes=yes)
     with Bar(f"{verb.name} jobs", count, clock) as bar:
-        return await operations.act_on_matching(
+        return await operations.apply_to_matching(
             verb.action, wanted, reason=reason, running=running, progress=bar.advance
         )
 

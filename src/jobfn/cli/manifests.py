@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from jobfn.deploy.inspection import target_in, tasks_in
+from jobfn.deploy.knative import Function, Limits, name_of
+from jobfn.deploy.manifests import INGRESS_NAMESPACES, ManifestOptions, files, stream, write
 from jobfn.errors import ConfigurationError
-from jobfn.shipping.inspection import target_in, tasks_in
-from jobfn.shipping.knative import Function, Limits, name_of
-from jobfn.shipping.manifests import INGRESS_NAMESPACES, Wanted, files, stream, write
 
 EXAMPLE = (
     "example: jobfn manifests orders/ emails/ --image 'registry.example.com/{function}:1.0' "
@@ -16,7 +16,7 @@ EXAMPLE = (
 )
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("manifests", epilog=EXAMPLE)(manifests_command)
 
@@ -60,7 +60,7 @@ def manifests_command(
     """Write Kubernetes manifests: a Knative service for each function, and the job service."""
     if min_scale > max_scale:
         raise ConfigurationError(f"--min-scale {min_scale} is more than --max-scale {max_scale}")
-    wanted = Wanted(
+    wanted = ManifestOptions(
         namespace=namespace,
         functions=[_function(path, image) for path in paths or ()],
         limits=Limits(

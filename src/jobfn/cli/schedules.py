@@ -7,10 +7,10 @@ from uuid import UUID
 
 import typer
 
-from jobfn.cli.schedule_texts import as_json, as_text
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.render_schedules import as_json, str_or_none
 from jobfn.database.connection import connect
-from jobfn.database.schedules import OWNED, NewSchedule, ScheduleRow, ScheduleTable
+from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, ScheduleTable
 from jobfn.errors import ConfigurationError, DatabaseError, LoadError, RequestError
 from jobfn.function.app import FunctionApp, tasks_of
 from jobfn.function.execution import AnyTask
@@ -38,7 +38,7 @@ def list_command(database_url: DatabaseUrl = None, as_json_too: AsJson = False) 
         return await table.all()
 
     rows = _with_table(work, database_url)
-    typer.echo(as_json(rows) if as_json_too else as_text(rows))
+    typer.echo(as_json(rows) if as_json_too else str_or_none(rows))
 
 
 @app.command(
@@ -75,8 +75,8 @@ def add_command(
     given = {"tz": tz, "start": start, "end": end, "catch_up": catch_up}
     info = _schedule_info(rule) | {name: value for name, value in given.items() if value is not None}
     parse(info, strict=True)
-    if key is not None and key.startswith(OWNED):
-        raise ConfigurationError(f"--key {key}: keys that begin with {OWNED} belong to `jobfn schedules sync`")
+    if key is not None and key.startswith(KEY_PREFIX):
+        raise ConfigurationError(f"--key {key}: keys that begin with {KEY_PREFIX} belong to `jobfn schedules sync`")
     new = NewSchedule(
         task,
         info,

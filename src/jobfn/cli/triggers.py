@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from jobfn.cli.targets import DatabaseUrl, database_of, in_loop, schema_of
-from jobfn.cli.trigger_plans import as_json, print_plan
+from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.render_triggers import as_json, print_plan
 from jobfn.database.connection import connect
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_function_app
 from jobfn.triggers.blueprint import Blueprint, load_blueprints
-from jobfn.triggers.check import Mismatch
+from jobfn.triggers.compatibility import Mismatch
 from jobfn.triggers.plan import (
     Plan,
     apply_triggers,

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli import job_texts
-from jobfn.cli.operating import with_operations
-from jobfn.cli.targets import DatabaseUrl
+from jobfn.cli import render_jobs
+from jobfn.cli.database import DatabaseUrl
+from jobfn.cli.session import with_operations
 from jobfn.operations import Operations, WorkerRow
 
 
-def add_to(app: typer.Typer) -> None:
+def register_commands(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("workers", epilog="example: jobfn workers --json")(workers_command)
 
@@ -26,4 +26,6 @@ def workers_command(
         return await operations.workers()
 
     workers = with_operations(work, database_url, doing="looking")
-    typer.echo(job_texts.as_json(workers) if as_json else "\n".join(job_texts.worker_lines(workers, datetime.now(UTC))))
+    typer.echo(
+        render_jobs.as_json(workers) if as_json else "\n".join(render_jobs.worker_lines(workers, datetime.now(UTC)))
+    )

@@ -4,9 +4,9 @@
 waits. ``Task.enqueue`` (``function/enqueueing.py``) is the way in where the function is in reach.
 """
 
-from jobfn.client.adding import enqueue, enqueue_many
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
-from jobfn.client.waiting import EnqueuedJob, JobResult, SyncEnqueuedJob
+from jobfn.client.enqueue import enqueue, enqueue_many
+from jobfn.client.result import EnqueuedJob, JobResult, SyncEnqueuedJob
 
 __all__ = [
     "AnyAsyncConnection",

@@ -13,20 +13,20 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from jobfn import logs
-from jobfn.dashboard.acting import Acting
-from jobfn.dashboard.catalog import Catalog
-from jobfn.dashboard.enqueueing import Enqueueing
-from jobfn.dashboard.guard import Guard
+from jobfn.dashboard.actions import Acting
+from jobfn.dashboard.enqueue import Enqueueing
 from jobfn.dashboard.live import Live
 from jobfn.dashboard.login import Login
 from jobfn.dashboard.render import Pages
+from jobfn.dashboard.security import Guard
 from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
+from jobfn.dashboard.task_discovery import Catalog
 from jobfn.dashboard.views import Views
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
+from jobfn.telemetry import logs
 
 
 def create_dashboard(
@@ -52,7 +52,7 @@ def create_dashboard(
         The app, and its streams, which are to be closed before its server is stopped.
     """
     pages = Pages(settings, subject=subject)
-    sessions = Sessions(settings.token, max_age_seconds=settings.session_seconds)
+    sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
     live = Live(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
     views = Views(operations)
     enqueueing = Enqueueing(pages, operations, catalog=catalog, connections=connections, schema=schema)

@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from jobfn import logs
-from jobfn.dashboard.guard import Visit
 from jobfn.dashboard.render import Pages
+from jobfn.dashboard.security import RequestContext
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.errors import DatabaseError
+from jobfn.telemetry import logs
 
 #: A comment goes out when nothing else has for so long, so that nobody between takes the line for dead.
 KEEP_ALIVE_SECONDS = 15.0
@@ -94,7 +94,7 @@ class Live:
     async def _events(self, request: Request, load: Load) -> AsyncIterator[str]:
         self._streams += 1
         try:
-            yield event("hello", {"csrf_token": Visit.of(request).csrf_token}, retry_ms=1000)
+            yield event("hello", {"csrf_token": RequestContext.of(request).csrf_token}, retry_ms=1000)
             shown, said_at = "", time.monotonic()
             ends_at = said_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:

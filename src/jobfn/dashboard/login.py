@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from jobfn import logs
-from jobfn.dashboard.guard import Visit
 from jobfn.dashboard.render import Pages
+from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.sessions import Sessions
+from jobfn.telemetry import logs
 
 #: So many wrong tokens in a minute, whoever types them, and nobody's is looked at for the rest of it.
-MAX_WRONG_A_MINUTE = 20
+MAX_LOGIN_FAILURES_PER_MINUTE = 20
 
 
 class Login:
@@ -30,7 +30,7 @@ class Login:
         self._pages = pages
         self._sessions = sessions
         self._now = now
-        self._wrong: deque[float] = deque(maxlen=MAX_WRONG_A_MINUTE)
+        self._wrong: deque[float] = deque(maxlen=MAX_LOGIN_FAILURES_PER_MINUTE)
 
     @property
     def routes(self) -> list[Route]:
@@ -43,16 +43,16 @@ class Login:
 
     async def show(self, request: Request) -> Response:
         """``GET /login``."""
-        wanted = local_path(request.query_params.get("next", ""))
-        if Visit.of(request).session.is_logged_in:
+        wanted = safe_redirect(request.query_params.get("next", ""))
+        if RequestContext.of(request).session.is_logged_in:
             return RedirectResponse(wanted, 303)
         return self._pages.answer(request, "login.html", {"next": wanted, "problem": None})
 
     async def log_in(self, request: Request) -> Response:
         """``POST /login``: a new session for whoever knows the token."""
-        visit = Visit.of(request)
-        wanted = local_path(visit.form.one("next"))
-        if len(self._wrong) == MAX_WRONG_A_MINUTE and self._now() - self._wrong[0] < 60:
+        visit = RequestContext.of(request)
+        wanted = safe_redirect(visit.form.one("next"))
+        if len(self._wrong) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._wrong[0] < 60:
             problem = "Too many wrong tokens. Wait a minute and try again."
             return self._pages.answer(request, "login.html", {"next": wanted, "problem": problem}, status_code=429)
         if not self._sessions.is_token(visit.form.one("token")):
@@ -72,7 +72,7 @@ class Login:
         return response
 
 
-def local_path(wanted: str) -> str:
+def safe_redirect(wanted: str) -> str:
     """Where to go after the login: a path of ours, and the start page for anything else."""
     is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
     return wanted if is_ours else "/"

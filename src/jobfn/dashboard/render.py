@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from jobfn.dashboard.guard import Visit
+from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.settings import DashboardSettings
 
 #: A script that asks for a part of a page names the template's block in this header.
@@ -45,7 +45,7 @@ class Pages:
 
     def html(self, request: Request, template: str, context: Mapping[str, Any], *, block: str | None = None) -> str:
         """The HTML of a page, or of one block of it."""
-        visit = Visit.of(request)
+        visit = RequestContext.of(request)
         found = environment().get_template(template)
         values = {
             **context,

@@ -31,7 +31,7 @@ class DashboardSettings(EnvironmentSettings):
         read_only: ``JOBFN_DASHBOARD_READ_ONLY``, default false: show everything, change nothing.
         refresh_seconds: How often a page that somebody looks at is compared with the database, in seconds; default 1.
         stream_seconds: How long a page is followed before its login is looked at again, in seconds; default 10 minutes.
-        session_seconds: How long a login is good, in seconds; default 12 hours.
+        session_ttl_seconds: How long a login is good, in seconds; default 12 hours.
     """
 
     host: str = Field(default=LOOPBACK, validation_alias="JOBFN_DASHBOARD_HOST")
@@ -40,7 +40,7 @@ class DashboardSettings(EnvironmentSettings):
     read_only: bool = Field(default=False, validation_alias="JOBFN_DASHBOARD_READ_ONLY")
     refresh_seconds: float = Field(default=1.0, gt=0)
     stream_seconds: float = Field(default=600.0, gt=0)
-    session_seconds: float = Field(default=SESSION_SECONDS, gt=0)
+    session_ttl_seconds: float = Field(default=SESSION_SECONDS, gt=0)
 
     @property
     def is_loopback(self) -> bool:

@@ -11,11 +11,11 @@ from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, Counts, GroupCount, JobDetail, JobFilter, JobState, Operations, TriggerView
 
 #: How old the counts may be that a page shows.
-COUNTS_AGE_SECONDS = 0.5
+COUNTS_TTL_SECONDS = 0.5
 PAGE_SIZE = 50
 LATEST_FAILURES = 5
 #: The list says "10,000+" rather than count on.
-COUNTED_AT_MOST = 10_000
+MAX_COUNTED = 10_000
 #: What can be done with a job in each state.
 ACTIONS = {
     JobState.READY: (Action.CANCEL, Action.REMOVE),
@@ -43,7 +43,7 @@ class Views:
         return View(
             "overview.html",
             {
-                "counts": await self._operations.counts(max_age_seconds=COUNTS_AGE_SECONDS),
+                "counts": await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS),
                 "throughput": charts.throughput(minutes) if minutes else None,
                 "durations": charts.durations(minutes) if minutes else None,
                 "failures": failures.jobs,
@@ -65,7 +65,7 @@ class Views:
             page = await self._operations.list_jobs(wanted.meant, limit=PAGE_SIZE)
         matching = None
         if not wanted.is_empty and wanted.meant.state is not JobState.COMPLETED:  # of those, nobody keeps count
-            matching = await self._operations.count_matching(wanted.meant, at_most=COUNTED_AT_MOST)
+            matching = await self._operations.count_matching(wanted.meant, at_most=MAX_COUNTED)
         return View(
             "jobs.html",
             {
@@ -74,7 +74,7 @@ class Views:
                 "page": page,
                 "is_first": not request.query_params.get("after"),
                 "matching": matching,
-                "counted_at_most": COUNTED_AT_MOST,
+                "counted_at_most": MAX_COUNTED,
                 "tally": await self._tally(wanted),
                 "tasks": await self._operations.tasks(),
                 "ages": AGE_NAMES,
@@ -85,7 +85,7 @@ class Views:
 
     async def _tally(self, wanted: Filter) -> Counts | GroupCount | None:
         """How many jobs of each state the rest of the filter lets through, where the counts tell."""
-        counts = await self._operations.counts(max_age_seconds=COUNTS_AGE_SECONDS)
+        counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
         rest = wanted.given.keys() - {"state"}
         if not rest:
             return counts

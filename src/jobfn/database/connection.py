@@ -13,7 +13,7 @@ import asyncpg
 import stamina
 
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
-from jobfn.metrics.numbers import Counts
+from jobfn.telemetry.metrics import Counts
 
 T = TypeVar("T")
 
@@ -47,12 +47,12 @@ CONNECTION_LOST = (
 )
 
 
-def address_from(environ: Mapping[str, str]) -> str | None:
+def dsn_from_env(environ: Mapping[str, str]) -> str | None:
     """The database that the environment names: ``DATABASE_URL``, else None, and the driver reads ``PG*`` itself."""
     return environ.get("DATABASE_URL") or None
 
 
-def names_a_database(environ: Mapping[str, str]) -> bool:
+def has_database(environ: Mapping[str, str]) -> bool:
     """Whether the environment names a database at all: ``DATABASE_URL``, or ``PG*`` with a host or a database."""
     return any(environ.get(name) for name in ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGSERVICE"))
 
@@ -77,7 +77,7 @@ async def connect(dsn: str | None, *, application_name: str) -> "asyncpg.Connect
         DatabaseUnreachable: No connection can be made; names the address and the reason.
         ConfigurationError: The address is no address.
     """
-    with readable_errors(dsn):
+    with translate_errors(dsn):
         return await asyncpg.connect(
             dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": application_name}
         )
@@ -86,7 +86,7 @@ async def connect(dsn: str | None, *, application_name: str) -> "asyncpg.Connect
 @contextlib.asynccontextmanager
 async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIterator[asyncpg.Pool[Any]]":
     """A pool of at most ``size`` connections, closed with the block. Arguments and errors as ``connect``."""
-    with readable_errors(dsn):
+    with translate_errors(dsn):
         created = await asyncpg.create_pool(
             dsn,
             min_size=0,  # or asyncpg would log a traceback a second for it while the database is away
@@ -94,7 +94,7 @@ async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIt
             max_size=size,
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": application_name},
-            reset=_as_it_is,
+            reset=_no_reset,
         )
     try:
         yield created
@@ -106,7 +106,7 @@ async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIt
             created.terminate()
 
 
-async def _as_it_is(_connection: object) -> None:
+async def _no_reset(_connection: object) -> None:
     """What the pool does when a connection comes back: nothing.
 
     No statement of ours leaves anything in its session, and to reset it would be one more round trip for each. A
@@ -115,7 +115,7 @@ async def _as_it_is(_connection: object) -> None:
 
 
 @contextlib.contextmanager
-def readable_errors(dsn: str | None) -> Iterator[None]:
+def translate_errors(dsn: str | None) -> Iterator[None]:
     """Turn what the driver raises while connecting into errors that say what to do."""
     try:
         yield

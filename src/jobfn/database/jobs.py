@@ -1,6 +1,6 @@
 """Opening the store that fits a database's schema, and enqueueing: the door to jobs.
 
-jobfn's own schema gets ``BatchStore``, one statement for many jobs; a schema of the platform's gets ``SingleStore``,
+jobfn's own schema gets ``NativeJobStore``, one statement for many jobs; a schema of the platform's gets ``PlatformJobStore``,
 which calls the contract's functions job by job. Both do the same things under the same names, and nothing above this
 module knows which it has.
 """
@@ -11,30 +11,29 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.batch_store import BatchStore
-from jobfn.database.model import Beat, Job, JobStore, NewJob, OnEnding, Outcome, Settlement, storable, unheard
-from jobfn.database.single_store import SingleStore
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.platform_store import PlatformJobStore
+from jobfn.database.records import Beat, Job, JobStore, NewJob, OnSettled, Outcome, Settlement, unheard
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
-from jobfn.trace_context import TraceContext
-from jobfn.tracing import AMBIENT, Tracing
+from jobfn.telemetry.tracing import GLOBAL, Tracing
+from jobfn.wire.trace_context import TraceContext
 
 __all__ = [
-    "BatchStore",
     "Beat",
     "Job",
     "JobStore",
+    "NativeJobStore",
     "NewJob",
     "Outcome",
+    "PlatformJobStore",
     "Settlement",
-    "SingleStore",
     "enqueue",
     "open_store",
-    "storable",
 ]
 
 
-async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnding = unheard) -> JobStore:
+async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnSettled = unheard) -> JobStore:
     """The store for the schema that this database carries.
 
     Args:
@@ -52,10 +51,10 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnd
         raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
     features = await pool.fetchrow(query("features", schema), schema)
     if features is not None and features["batches"]:
-        return BatchStore(pool, schema, on_ending=on_ending, keeps_results=features["results"])
+        return NativeJobStore(pool, schema, on_ending=on_ending, keeps_results=features["results"])
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
-    return SingleStore(
+    return PlatformJobStore(
         pool,
         schema,
         has_actor_id=features is not None and features["actor_id"],
@@ -64,9 +63,7 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnEnd
     )
 
 
-async def enqueue(
-    connection: "asyncpg.Connection[Any]", schema: str, job: NewJob, *, tracing: Tracing = AMBIENT
-) -> int:
+async def enqueue(connection: "asyncpg.Connection[Any]", schema: str, job: NewJob, *, tracing: Tracing = GLOBAL) -> int:
     """Add one job in the connection's transaction.
 
     Args:
@@ -88,14 +85,14 @@ async def enqueue(
         trace = tracing.onward(None)
         if trace is None:  # a provider whose spans have no context
             return await _add(connection, schema, job)
-        async with _handing_on(connection, trace):
+        async with _propagate_trace(connection, trace):
             added = await _add(connection, schema, job)
         span.note({"job": added})
         return added
 
 
 @contextlib.asynccontextmanager
-async def _handing_on(connection: "asyncpg.Connection[Any]", trace: TraceContext) -> AsyncIterator[None]:
+async def _propagate_trace(connection: "asyncpg.Connection[Any]", trace: TraceContext) -> AsyncIterator[None]:
     """Give the jobs that are added within the block this trace, and leave the settings as they were."""
     async with connection.transaction():  # a savepoint, where the caller has begun one
         before = await connection.fetchrow(query("current_trace", ""))

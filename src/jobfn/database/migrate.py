@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.privileges import NOBODY, Grants, check_roles, grant
+from jobfn.database.privileges import NO_GRANTS, Grants, check_roles, grant
 from jobfn.database.statements import migrations, query, render
 from jobfn.errors import DatabaseError, SchemaError
 
@@ -101,7 +101,7 @@ async def kind_of(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaK
 
 
 async def migrate(
-    connection: "asyncpg.Connection[Any]", schema: str, *, grants: Grants = NOBODY
+    connection: "asyncpg.Connection[Any]", schema: str, *, grants: Grants = NO_GRANTS
 ) -> tuple[Migration, ...]:
     """Apply what is missing. Any number of processes may call it at once; each step is applied once.
 

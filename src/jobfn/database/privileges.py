@@ -26,7 +26,7 @@ class Grants:
     work: tuple[str, ...] = ()
 
 
-NOBODY = Grants()
+NO_GRANTS = Grants()
 
 #: The first PostgreSQL on which a role can be allowed to vacuum a table that is not its own.
 MAINTAIN_SERVER_VERSION = 17

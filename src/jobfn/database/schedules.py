@@ -15,7 +15,7 @@ from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError, DatabaseError, SchemaError
 
 #: The keys of schedules that come from code begin so.
-OWNED = "jobfn:"
+KEY_PREFIX = "jobfn:"
 #: What run_scheduled_job says while a schedule's last job waits or runs (contract, section 3).
 ALREADY_SCHEDULED = "ALREADY_SCHEDULED"
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from jobfn import logs
 from jobfn.database.connection import connect
 from jobfn.devserver.reload import files_saved, saved
 from jobfn.errors import JobfnError
+from jobfn.telemetry import logs
 from jobfn.triggers.blueprint import load_blueprints
-from jobfn.triggers.changes import Action
+from jobfn.triggers.diff import Action
 from jobfn.triggers.plan import Plan, apply_triggers
 from jobfn.worker.settings import ServiceSettings
 

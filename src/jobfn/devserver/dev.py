@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobfn import logs
-from jobfn.dashboard.serving import serving
+from jobfn.dashboard.server import serving
 from jobfn.dashboard.settings import DEFAULT_PORT, DashboardSettings
 from jobfn.database.connection import connect, shown
 from jobfn.database.jobs import NewJob, enqueue
@@ -23,8 +22,9 @@ from jobfn.devserver.reload import FunctionProcess, saved
 from jobfn.devserver.schedules import sync_schedules
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
-from jobfn.hosting import bind, stop_signals
+from jobfn.http.server import bind, stop_signals
 from jobfn.service import run_service
+from jobfn.telemetry import logs
 from jobfn.triggers.blueprint import load_blueprints
 from jobfn.worker.dispatch import Routes
 from jobfn.worker.settings import ServiceSettings
@@ -107,7 +107,7 @@ async def run_dev(options: DevOptions) -> None:
             schema=settings.schema_name,
             prune=options.embedded,
         )
-        watching = asyncio.create_task(_keep_running(function, folder if options.reload else None, sync, stop))
+        watching = asyncio.create_task(_supervise(function, folder if options.reload else None, sync, stop))
         stack.push_async_callback(_cancelled, watching)
         if options.blueprints and options.reload:
             following = asyncio.create_task(follow_blueprints(options.blueprints, folder, settings))
@@ -185,7 +185,7 @@ async def _prepare(settings: ServiceSettings) -> None:
         await connection.close()
 
 
-async def _keep_running(
+async def _supervise(
     function: FunctionProcess, folder: Path | None, sync: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event
 ) -> None:
     """Restart the function app on save, and bring its schedules into the database; say so when it ends by itself."""
@@ -198,17 +198,17 @@ async def _keep_running(
                 stop.set()
                 raise ConfigurationError(f"the function app ended with exit code {code}; what it said stands above")
             return
-        beside.add(asyncio.create_task(_say_when_ended(function, stop)))
+        beside.add(asyncio.create_task(_log_exit(function, stop)))
         async for files in saved(folder):
             log.info("saved, reloading", files=sorted(file.name for file in files))
             await _cancelled(*beside)
             await function.restart()
-            beside = {asyncio.create_task(sync()), asyncio.create_task(_say_when_ended(function, stop))}
+            beside = {asyncio.create_task(sync()), asyncio.create_task(_log_exit(function, stop))}
     finally:
         await _cancelled(*beside)
 
 
-async def _say_when_ended(function: FunctionProcess, stop: asyncio.Event) -> None:
+async def _log_exit(function: FunctionProcess, stop: asyncio.Event) -> None:
     code = await function.wait()
     if not stop.is_set():
         logs.get_logger("jobfn.dev").error("the function app ended; jobs wait until you save a file", exit_code=code)

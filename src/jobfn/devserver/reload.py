@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
-from jobfn import logs
+from jobfn.telemetry import logs
 
 STOP_SECONDS = 10.0
 

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from jobfn import logs
 from jobfn.database.connection import CONNECTION_LOST, connect
 from jobfn.errors import JobfnError
 from jobfn.scheduler.sync import Change, CodeTask, sync
+from jobfn.telemetry import logs
 
 
 class _Listed(BaseModel):

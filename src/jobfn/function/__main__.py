@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from jobfn import logs, tracing_setup
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_app
 from jobfn.function.serve import port_from, serve
+from jobfn.telemetry import logs, otel
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         logs.configure()
-        tracing_setup.configure(os.environ, role="jobfn-function")
+        otel.configure(os.environ, role="jobfn-function")
         port = options.port if options.port is not None else port_from(os.environ)
         serve(
             load_app(options.target),

@@ -18,20 +18,20 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from jobfn.errors import ConfigurationError, TaskDefinitionError
+from jobfn.function.asgi_app import METRICS, Deliveries, app_path
 from jobfn.function.context import JobContext
-from jobfn.function.delivery import METRICS, Deliveries, path_of
-from jobfn.function.describe import public_facts
+from jobfn.function.dependencies import Resource, Resources
+from jobfn.function.describe import describe_public
 from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
-from jobfn.function.measures import FunctionMeasures
-from jobfn.function.observing import Observer
+from jobfn.function.instrumentation import Observer
+from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
-from jobfn.function.resources import Resource, Resources
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
-from jobfn.metrics.text import scrape
-from jobfn.tracing import Tracing
-from jobfn.transport import HttpTransport, Transport
+from jobfn.http.client import HttpTransport, Transport
+from jobfn.telemetry.prometheus import scrape
+from jobfn.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -147,11 +147,11 @@ class FunctionApp(Starlette):
         self.tasks = tasks
         self.settings = settings
         self._transport = transport
-        self._measures = FunctionMeasures(tasks)
+        self._measures = FunctionMetrics(tasks)
         self._reporter = Reporter(
             transport,
-            report_seconds=settings.report_seconds,
-            allow=settings.callback_allow,
+            report_timeout_seconds=settings.report_timeout_seconds,
+            allow=settings.callback_allowed_hosts,
             measures=self._measures,
             tracing=tracing,
         )
@@ -160,7 +160,7 @@ class FunctionApp(Starlette):
         for task in tasks.values():
             self._resources.check(task.location, task.needs)
         executor = Executor(
-            threads=settings.threads, observer=observer, resources=self._resources, middleware=task_middleware
+            threads=settings.max_threads, observer=observer, resources=self._resources, middleware=task_middleware
         )
         self._deliveries = Deliveries(
             tasks, settings=settings, reporter=self._reporter, observer=observer, executor=executor
@@ -217,13 +217,13 @@ class FunctionApp(Starlette):
         self._measures.ended(identifier if identifier in self.tasks else None, ended)
         return ended
 
-    def report_through(self, transport: Transport) -> None:
+    def use_report_transport(self, transport: Transport) -> None:
         """Let another transport carry the reports, before any delivery: for tests of an app that is made already."""
         self._transport = transport
         self._reporter.through(transport)
 
     async def _index(self, _request: Request) -> Response:
-        return JSONResponse({"tasks": [public_facts(task) for task in self.tasks.values()]})
+        return JSONResponse({"tasks": [describe_public(task) for task in self.tasks.values()]})
 
     async def _metrics(self, _request: Request) -> Response:
         return scrape(self._measures.families())
@@ -248,7 +248,7 @@ class _DeliveryRouter(Router):
     """Starlette's router, with deliveries taken out before any route is tried."""
 
     def __init__(self, routes: Sequence[BaseRoute], *, lifespan: "Lifespan[Any]", deliveries: Deliveries) -> None:
-        super().__init__(routes, redirect_slashes=False, lifespan=lifespan, default=self._unserved)
+        super().__init__(routes, redirect_slashes=False, lifespan=lifespan, default=self._not_found)
         self._deliveries = deliveries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -256,12 +256,12 @@ class _DeliveryRouter(Router):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST":
             await self._deliveries(scope, receive, send)
-        elif scope["method"] not in {"GET", "HEAD"} and path_of(scope) in self._deliveries.pages:
+        elif scope["method"] not in {"GET", "HEAD"} and app_path(scope) in self._deliveries.pages:
             await self._deliveries.refuse(scope, send)
         else:
             await super().__call__(scope, receive, send)
 
-    async def _unserved(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What no route answers."""
         if scope["type"] == "http":
             await self._deliveries.refuse(scope, send)

@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jobfn import logs
 from jobfn.errors import TransportError
 from jobfn.function.context import JobContext
-from jobfn.function.reporter import BEATS_PER_LEASE, CONFLICT, Reporter
+from jobfn.function.reporter import CONFLICT, HEARTBEATS_PER_LEASE, Reporter
+from jobfn.telemetry import logs
 from jobfn.wire import JobHeaders
 
 
-class Background:
+class BackgroundRunner:
     """Runs accepted jobs.
 
     Args:
@@ -68,10 +68,10 @@ class Background:
         due = clock()
         while True:
             # from the time when the last one was due: one that hung must not delay the next
-            due = max(due + headers.lease_seconds / BEATS_PER_LEASE, clock())
+            due = max(due + headers.lease_seconds / HEARTBEATS_PER_LEASE, clock())
             await asyncio.sleep(due - clock())
             try:
-                status = await self._reporter.beat(headers, context.progress_told)
+                status = await self._reporter.beat(headers, context.last_progress)
             except TransportError as error:
                 context.log.warning("sign of life not heard", reason=str(error))
                 continue

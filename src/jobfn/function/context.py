@@ -44,7 +44,7 @@ class JobContext:
         entity_id: What the job is about, where known.
         attempt: Which attempt this is, 1 for the first, where the worker says so (jobfn's does).
         env: The process's environment variables.
-        progress_told: What ``progress`` was told last.
+        last_progress: What ``progress`` was told last.
         lost: Whether the job was given to somebody else while this delivery ran.
     """
 
@@ -56,7 +56,7 @@ class JobContext:
     entity_id: UUID | None
     attempt: int | None
     env: Mapping[str, str] = field(repr=False)
-    progress_told: "Progress | None" = field(repr=False, compare=False)
+    last_progress: "Progress | None" = field(repr=False, compare=False)
     lost: bool = field(repr=False, compare=False)
     _beat: "Callable[[Progress], Awaitable[object]] | None" = field(repr=False, compare=False)
     _pool: "DatabasePool | None" = field(repr=False, compare=False)
@@ -83,7 +83,7 @@ class JobContext:
         self.entity_id = entity_id
         self.attempt = attempt
         self.env = os.environ if env is None else env
-        self.progress_told = self._beat = self._pool = self._opened = self._log = None
+        self.last_progress = self._beat = self._pool = self._opened = self._log = None
         self.lost = False
 
     @classmethod
@@ -103,7 +103,7 @@ class JobContext:
     def log(self) -> "FilteringBoundLogger":
         """A structured logger that already carries the job's ids: ``ctx.log.info("charging", invoice=1)``."""
         if self._log is None:
-            from jobfn import logs  # noqa: PLC0415  - structlog is loaded by who logs
+            from jobfn.telemetry import logs  # noqa: PLC0415  - structlog is loaded by who logs
 
             self._log = logs.get_logger("jobfn.task").bind(**self.ids())
         return self._log
@@ -162,7 +162,7 @@ class JobContext:
         """Whether there is anything to close."""
         return bool(self._opened)
 
-    def connect_through(self, pool: "DatabasePool") -> None:
+    def bind_pool(self, pool: "DatabasePool") -> None:
         """Where ``db`` takes its connections from. For the app."""
         self._pool = pool
 
@@ -190,9 +190,9 @@ class JobContext:
             raise ValueError(f"progress({share!r}): a share is from 0 to 1")
         if note is not None and len(note) > MAX_NOTE_CHARACTERS:
             raise ValueError(f"a progress note has at most {MAX_NOTE_CHARACTERS} characters")
-        self.progress_told = Progress(share, note)
+        self.last_progress = Progress(share, note)
         if self._beat is not None:
-            await self._beat(self.progress_told)
+            await self._beat(self.last_progress)
 
     def listen(self, beat: "Callable[[Progress], Awaitable[object]]") -> None:
         """Where progress goes from now on. For the app; a test may listen too."""

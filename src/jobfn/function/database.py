@@ -26,7 +26,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 }
 
 #: The role last: from then on, it is its rights that count.
-_BECOME = """
+_SET_SESSION = """
     select set_config('jwt.claims.database_id', $1, false), set_config('jwt.claims.user_id', $2, false),
         set_config('role', $3, false)
 """
@@ -103,7 +103,7 @@ class JobDatabase:
             connection = await self._pool.acquire(self._env)
             role = self._env.get("JOBFN_DB_ROLE") or "none"
             try:
-                await connection.execute(_BECOME, *self._claims, role)
+                await connection.execute(_SET_SESSION, *self._claims, role)
             except BaseException as error:
                 await self._pool.release(connection)
                 if not hasattr(error, "sqlstate"):

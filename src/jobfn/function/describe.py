@@ -18,7 +18,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ANYTHING: dict[str, Any] = {}
 
 
-def public_facts(task: AnyTask) -> dict[str, Any]:
+def describe_public(task: AnyTask) -> dict[str, Any]:
     """What a function's page tells everybody of a task."""
     told = {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
     return told if task.schedule_info is None else told | {"schedule": task.schedule_info}
@@ -27,7 +27,7 @@ def public_facts(task: AnyTask) -> dict[str, Any]:
 def facts(task: AnyTask) -> dict[str, Any]:
     """That, and what its own project wants to know: where the task stands, and what limits it."""
     return {
-        **public_facts(task),
+        **describe_public(task),
         "location": task.location,
         "timeout_seconds": task.timeout,
         "background": task.background,

@@ -12,17 +12,17 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jobfn import logs
 from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError
 from jobfn.function import outcome
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
-from jobfn.function.observing import Observer
+from jobfn.function.dependencies import Resources
+from jobfn.function.instrumentation import Observer
 from jobfn.function.outcome import Outcome
-from jobfn.function.resources import Resources
-from jobfn.function.retries import AS_EVER, FOR_GOOD, Verdict
+from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY, Verdict
 from jobfn.function.task import Task
-from jobfn.function.threads import HandlerThreads, NeverStarted
+from jobfn.function.threads import HandlerThreads, ThreadPoolTimeout
+from jobfn.telemetry import logs
 
 AnyTask = Task[..., Any]
 #: ``async def middleware(ctx, call_next)``: awaits ``call_next()``, which gives the handler's result, and returns it.
@@ -64,14 +64,14 @@ class Executor:
         try:
             return task.decode(body)
         except RequestError as error:  # the same payload will never fit
-            return refused(error, FOR_GOOD)
+            return refused(error, NO_RETRY)
         except BaseException as error:
             context.log.error("validation broke", exc_info=error)
-            return outcome.unvalidated(task.identifier, error)
+            return outcome.validator_error(task.identifier, error)
 
     async def handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
         """Run the task's handler on a payload."""
-        context.connect_through(self._databases)
+        context.bind_pool(self._databases)
         limit: asyncio.Timeout | None = None
         observed = self._observer.handler(task.identifier, context)
         try:
@@ -98,10 +98,10 @@ class Executor:
 
     async def _run(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
         if task.needs or self._middleware:
-            return await self._surrounded(task, payload, context)
+            return await self._call_with_middleware(task, payload, context)
         return await self._call(task, payload, context)
 
-    async def _surrounded(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
+    async def _call_with_middleware(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
         """Call the handler with its resources, inside the middleware."""
 
         async def handle() -> Any:
@@ -136,13 +136,15 @@ class Executor:
         verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
         if timed_out:
             seconds = task.timeout or 0.0
-            never_started = isinstance(error, NeverStarted)
-            context.log.error("task timed out", timeout=seconds, started=not never_started, sync=not task.is_async)
-            if never_started:
-                return outcome.never_started(task.identifier, seconds, self._threads.size)
+            thread_pool_timeout = isinstance(error, ThreadPoolTimeout)
+            context.log.error(
+                "task timed out", timeout=seconds, started=not thread_pool_timeout, sync=not task.is_async
+            )
+            if thread_pool_timeout:
+                return outcome.thread_pool_timeout(task.identifier, seconds, self._threads.size)
             return outcome.timed_out(task.identifier, seconds, verdict)
         running = asyncio.current_task()
-        if isinstance(error, NeverStarted) or (running is not None and running.cancelling()):
+        if isinstance(error, ThreadPoolTimeout) or (running is not None and running.cancelling()):
             context.log.error(_LOST if context.lost else _STOPPED)
             return outcome.stopped(task.identifier)
         if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
@@ -177,7 +179,7 @@ async def _close(context: JobContext) -> None:
         context.log.warning("a connection of the handler's could not be closed well", exc_info=error)
 
 
-def refused(error: RequestError, verdict: Verdict = AS_EVER) -> Outcome:
+def refused(error: RequestError, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
     """A job that could not be begun; the log has why."""
     logs.get_logger("jobfn.delivery").warning("refused", status=error.status_code, reason=error.message)
     return outcome.refused(error, verdict)

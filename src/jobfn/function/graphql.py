@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobfn.errors import ConfigurationError, GraphQLError
-from jobfn.wire import DATABASE_ID, shown_url
+from jobfn.wire import DATABASE_ID, redact_url
 
 API_NAME = "X-Api-Name"
 SCHEMATA = "X-Schemata"
@@ -43,7 +43,7 @@ class GraphQL:
         self._client: Any = None
 
     def __repr__(self) -> str:
-        return f"<GraphQL {shown_url(self.url)}>"
+        return f"<GraphQL {redact_url(self.url)}>"
 
     async def execute(
         self, query: str, variables: Mapping[str, Any] | None = None, *, operation_name: str | None = None
@@ -71,9 +71,9 @@ class GraphQL:
             raise GraphQLError(f"the query is no GraphQL: {error.message}") from error
         except exceptions.TransportQueryError as error:
             said = "; ".join(str(each.get("message", each)) for each in error.errors or [])
-            raise GraphQLError(f"{shown_url(self.url)} answered with errors: {said}", errors=error.errors) from error
+            raise GraphQLError(f"{redact_url(self.url)} answered with errors: {said}", errors=error.errors) from error
         except exceptions.TransportError as error:
-            raise GraphQLError(f"{shown_url(self.url)} gave no answer: {error or type(error).__name__}") from error
+            raise GraphQLError(f"{redact_url(self.url)} gave no answer: {error or type(error).__name__}") from error
         return answer
 
     async def aclose(self) -> None:

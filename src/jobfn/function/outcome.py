@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from jobfn.errors import RequestError
-from jobfn.function.mismatch import summary
-from jobfn.function.retries import AS_EVER, Verdict
-from jobfn.wire import MAX_RESULT_BYTES, TOO_LARGE, Failure, KeptResult, Report
+from jobfn.function.retry_policy import DEFAULT_RETRY, Verdict
+from jobfn.function.validation_errors import summary
+from jobfn.wire import MAX_RESULT_BYTES, TOO_LARGE, Failure, Report, StoredResult
 
 SUCCESS = Report("success")
 #: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
@@ -66,11 +66,11 @@ def succeeded(result: Any, *, keep_seconds: float | None = None) -> Outcome:
 
 def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
     if ended.problem is not None:
-        kept = KeptResult(keep_seconds, problem="its result cannot be written as JSON; the function's log has why")
+        kept = StoredResult(keep_seconds, problem="its result cannot be written as JSON; the function's log has why")
     elif len(ended.body) > MAX_RESULT_BYTES:
-        kept = KeptResult(keep_seconds, problem=TOO_LARGE)
+        kept = StoredResult(keep_seconds, problem=TOO_LARGE)
     else:
-        kept = KeptResult(keep_seconds, ended.body.decode())
+        kept = StoredResult(keep_seconds, ended.body.decode())
     return ended._replace(report=SUCCESS._replace(kept=kept))
 
 
@@ -81,36 +81,36 @@ def accepted() -> Outcome:
 
 def busy(jobs: int) -> Outcome:
     """As many jobs run in the background as may: 429. The worker comes back, and no attempt is lost."""
-    message = f"{jobs} jobs run in the background already (JOBFN_BACKGROUND_JOBS): come back later"
+    message = f"{jobs} jobs run in the background already (JOBFN_MAX_BACKGROUND_JOBS): come back later"
     return _failure(BUSY_STATUS, message)._replace(retry_after_seconds=1)
 
 
-def refused(error: RequestError, verdict: Verdict = AS_EVER) -> Outcome:
+def refused(error: RequestError, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
     """The request was wrong: its own status, a message that says how, and the fields it is about."""
     return _failure(error.status_code, error.message, verdict, error.details)
 
 
-def raised(error: BaseException, verdict: Verdict = AS_EVER) -> Outcome:
+def raised(error: BaseException, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
     """The handler raised: 500 and the exception's message. The traceback stays in the log."""
     return _failure(500, message_of(error), verdict)
 
 
-def unvalidated(task: str, error: BaseException) -> Outcome:
+def validator_error(task: str, error: BaseException) -> Outcome:
     """A validator of the task's own broke: 500. What it says may hold the payload's values, so its kind is told."""
     return _failure(500, f"the validation of {task}'s payload raised {type(error).__name__}; the function's log has it")
 
 
-def timed_out(task: str, seconds: float, verdict: Verdict = AS_EVER) -> Outcome:
+def timed_out(task: str, seconds: float, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
     """The handler did not end within the task's ``timeout``: 504."""
     return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds", verdict)
 
 
-def never_started(task: str, seconds: float, threads: int) -> Outcome:
+def thread_pool_timeout(task: str, seconds: float, threads: int) -> Outcome:
     """A sync handler found no free thread within the task's ``timeout``: 504."""
     return _failure(
         504,
         f"{task} did not start within its timeout of {seconds:g} seconds: "
-        f"all {threads} threads were busy (JOBFN_THREADS)",
+        f"all {threads} threads were busy (JOBFN_MAX_THREADS)",
     )
 
 
@@ -134,7 +134,7 @@ def message_of(error: BaseException) -> str:
     return said or type(error).__name__
 
 
-def presentable(text: str) -> str:
+def sanitize_message(text: str) -> str:
     """A text that every party can hold: encodable, without the NUL that PostgreSQL refuses, of bounded length."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     if len(text) <= MAX_MESSAGE_CHARACTERS:
@@ -149,9 +149,9 @@ def _named(error: BaseException) -> str:
 
 
 def _failure(
-    status_code: int, message: str, verdict: Verdict = AS_EVER, details: list[dict[str, str]] | None = None
+    status_code: int, message: str, verdict: Verdict = DEFAULT_RETRY, details: list[dict[str, str]] | None = None
 ) -> Outcome:
-    message = presentable(message)
+    message = sanitize_message(message)
     failure = Failure(message, verdict.permanent, verdict.retry_after_seconds)
     content: dict[str, Any] = {"message": message, **failure.fields()}
     if details:

@@ -10,30 +10,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from jobfn import logs
-from jobfn.batches import BatchedReport
 from jobfn.errors import TransportError
 from jobfn.function.context import Progress
-from jobfn.function.measures import FunctionMeasures
-from jobfn.function.together import ReportsTogether
-from jobfn.tracing import AMBIENT, Tracing
-from jobfn.transport import Transport
-from jobfn.wire import JobHeaders, Report, report_target, shown_url
+from jobfn.function.metrics import FunctionMetrics
+from jobfn.function.report_batcher import ReportBatcher
+from jobfn.http.client import Transport
+from jobfn.telemetry import logs
+from jobfn.telemetry.tracing import GLOBAL, Tracing
+from jobfn.wire import JobHeaders, Report, redact_url, report_target
+from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 CONFLICT = 409
 #: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
-BEATS_PER_LEASE = 3
-_TRY_SECONDS = 10.0
+HEARTBEATS_PER_LEASE = 3
+_ATTEMPT_TIMEOUT_SECONDS = 10.0
 #: What a worker that tells of no lease is taken to have.
-_USUAL_LEASE_SECONDS = 30.0
+_DEFAULT_LEASE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 
 
-class NotHeard(TransportError):
+class CallbackServerError(TransportError):
     """The callback server answered 5xx: it is there, and in trouble."""
 
 
@@ -42,7 +42,7 @@ class Reporter:
 
     Args:
         transport: What carries them.
-        report_seconds: How long one report is tried, in seconds; None: as long as the delivery's lease, or 30 seconds
+        report_timeout_seconds: How long one report is tried, in seconds; None: as long as the delivery's lease, or 30 seconds
             where the worker told of none.
         allow: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any.
         measures: What is counted. Default: nobody looks.
@@ -53,29 +53,29 @@ class Reporter:
         self,
         transport: Transport,
         *,
-        report_seconds: float | None,
+        report_timeout_seconds: float | None,
         allow: Sequence[str] = (),
-        measures: FunctionMeasures | None = None,
-        tracing: Tracing = AMBIENT,
+        measures: FunctionMetrics | None = None,
+        tracing: Tracing = GLOBAL,
     ) -> None:
-        self._measures = measures or FunctionMeasures()
+        self._measures = measures or FunctionMetrics()
         self._tracing = tracing
         self._transport = transport
         self._allow = tuple(allow)
-        self._report_seconds = report_seconds
-        self._together = ReportsTogether(transport, try_seconds=_TRY_SECONDS)
+        self._report_seconds = report_timeout_seconds
+        self._together = ReportBatcher(transport, try_seconds=_ATTEMPT_TIMEOUT_SECONDS)
         self._under_way: set[asyncio.Task[None]] = set()
 
     def seconds_for(self, headers: JobHeaders) -> float:
         """How long a report of this delivery is tried, in seconds."""
         if self._report_seconds is not None:
             return self._report_seconds
-        return headers.lease_seconds or _USUAL_LEASE_SECONDS
+        return headers.lease_seconds or _DEFAULT_LEASE_SECONDS
 
     def through(self, transport: Transport) -> None:
         """Let another transport carry what is sent from now on."""
         self._transport = transport
-        self._together = ReportsTogether(transport, try_seconds=_TRY_SECONDS)
+        self._together = ReportBatcher(transport, try_seconds=_ATTEMPT_TIMEOUT_SECONDS)
 
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report, if it can be: without worker, job and callback URL there is none to send.
@@ -115,7 +115,9 @@ class Reporter:
         told = {"progress": progress.share, "note": progress.note} if progress is not None else {}
         body = json.dumps({name: value for name, value in told.items() if value is not None}).encode("ascii")
         sent = dict(headers.echo) | {"Content-Type": "application/json"}
-        seconds = min(_TRY_SECONDS, (headers.lease_seconds or _TRY_SECONDS) / BEATS_PER_LEASE)
+        seconds = min(
+            _ATTEMPT_TIMEOUT_SECONDS, (headers.lease_seconds or _ATTEMPT_TIMEOUT_SECONDS) / HEARTBEATS_PER_LEASE
+        )
         answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=seconds)
         return answer.status
 
@@ -130,7 +132,7 @@ class Reporter:
         """Where a report to this URL goes.
 
         Raises:
-            ValueError: It is no URL, or its host is none of those that ``JOBFN_CALLBACK_ALLOW`` names.
+            ValueError: It is no URL, or its host is none of those that ``JOBFN_CALLBACK_ALLOWED_HOSTS`` names.
         """
         target = report_target(url)
         parts = urlsplit(target)
@@ -139,7 +141,7 @@ class Reporter:
         if self._allow and not any(
             pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:])) for pattern in self._allow
         ):
-            raise ValueError(f"{host} is none of the hosts that JOBFN_CALLBACK_ALLOW names")
+            raise ValueError(f"{host} is none of the hosts that JOBFN_CALLBACK_ALLOWED_HOSTS names")
         return target
 
     async def drain(self, *, seconds: float) -> None:
@@ -173,7 +175,7 @@ class Reporter:
             self._log.error("report given up: the process stops", job=headers.job_id)
             raise
         except Exception as error:  # noqa: BLE001  - logged; the response, or the lease, decides
-            self._log.error("report broke", job=headers.job_id, url=shown_url(target), exc_info=error)
+            self._log.error("report broke", job=headers.job_id, url=redact_url(target), exc_info=error)
         else:
             result = "heard"
             if status == CONFLICT:
@@ -184,7 +186,7 @@ class Reporter:
                 self._log.error(
                     "report refused: check X-Callback-Url",
                     job=headers.job_id,
-                    url=shown_url(target),
+                    url=redact_url(target),
                     status=status,
                 )
         finally:
@@ -227,11 +229,11 @@ class Reporter:
         status = await self._together.post(batch_url, report) if batch_url is not None else None
         if status is None:
             answer = await self._transport.post(
-                report.url, body=report.body, headers=report.headers, timeout_seconds=_TRY_SECONDS
+                report.url, body=report.body, headers=report.headers, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS
             )
             status = answer.status
         if status >= 500:
-            raise NotHeard(f"POST {shown_url(report.url)} was answered with {status}")
+            raise CallbackServerError(f"POST {redact_url(report.url)} was answered with {status}")
         return status
 
 

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp
 
-from jobfn import logs, tracing_setup
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.threads import handlers_still_running
-from jobfn.hosting import HttpServer, bind, run, stop_signals
+from jobfn.http.server import HttpServer, bind, run, stop_signals
+from jobfn.telemetry import logs, otel
 
 DEFAULT_PORT = 8080
 #: That it serves is said so long after it does: whoever waited for a cold start does not wait for the first line, too.
-_SAY_SECONDS = 0.02
+_LOG_DELAY_SECONDS = 0.02
 
 
 def port_from(environ: Mapping[str, str]) -> int:
@@ -54,7 +54,7 @@ def serve(
     settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
     listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
     run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
-    _leave_handlers_behind()
+    _exit_without_joining()
 
 
 async def _serve(
@@ -65,9 +65,9 @@ async def _serve(
     with stop_signals() as stop:
         if until_stdin_closes:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it
-        server = HttpServer(app, listener, shutdown_seconds=settings.shutdown_seconds)
+        server = HttpServer(app, listener, shutdown_timeout_seconds=settings.shutdown_timeout_seconds)
         await server.start()
-        saying = asyncio.get_running_loop().call_later(_SAY_SECONDS, _say, server.port, app)
+        saying = asyncio.get_running_loop().call_later(_LOG_DELAY_SECONDS, _say, server.port, app)
         await stop.wait()
         saying.cancel()
         if until_stdin_closes:
@@ -82,12 +82,12 @@ def _say(port: int, app: ASGIApp) -> None:
     logs.get_logger("jobfn.serve").info("serving", port=port, tasks=sorted(getattr(app, "tasks", ())))
 
 
-def _leave_handlers_behind() -> None:
+def _exit_without_joining() -> None:
     """Python would wait for a sync handler that nobody waits for any more, perhaps for ever."""
     left = handlers_still_running()
     if left:
         logs.get_logger("jobfn.serve").error("stopped without handlers that did not end in time", handlers=left)
-        tracing_setup.flush()
+        otel.flush()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

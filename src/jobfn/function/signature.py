@@ -17,7 +17,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
-from jobfn.function.resources import Need, Resource
+from jobfn.function.dependencies import Need, Resource
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -16,18 +16,18 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from jobfn.errors import InvalidPayload, MalformedRequest, TaskDefinitionError
-from jobfn.function.enqueueing import Enqueueing
-from jobfn.function.mismatch import names_in, refusal
-from jobfn.function.retries import Backoff, Retries
+from jobfn.errors import BadRequest, InvalidPayload, TaskDefinitionError
+from jobfn.function.retry_policy import Backoff, RetryPolicy
 from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import location_of, read_signature, refuse
+from jobfn.function.task_enqueue import Enqueueing
+from jobfn.function.validation_errors import declared_names, refusal
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: For how long a result is kept, unless told otherwise.
 KEEP_RESULT = timedelta(days=1)
 #: No word of the task's own: the contract decides.
-CONTRACT = Retries()
+CONTRACT = RetryPolicy()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,7 +73,7 @@ class Task(Enqueueing, Generic[P, R_co]):
         *,
         timeout: float | None = None,
         background: bool = False,
-        retries: Retries = CONTRACT,
+        retries: RetryPolicy = CONTRACT,
         schedule: str | Mapping[str, Any] | None = None,
         tz: str | None = None,
         keep_result: bool | timedelta = False,
@@ -125,7 +125,7 @@ class Task(Enqueueing, Generic[P, R_co]):
         """The payload that a request body holds, validated by the handler's annotation.
 
         Raises:
-            MalformedRequest: The body is no JSON.
+            BadRequest: The body is no JSON.
             InvalidPayload: It is JSON of another shape; ``details`` name each field.
             Exception: A validator of the payload's own raised what validators should not raise.
         """
@@ -151,7 +151,7 @@ class Task(Enqueueing, Generic[P, R_co]):
         try:
             value = pydantic_core.from_json(body)
         except ValueError as error:
-            raise MalformedRequest(f"The body is not valid JSON in UTF-8: {error}") from None
+            raise BadRequest(f"The body is not valid JSON in UTF-8: {error}") from None
         if value is not None and value != {}:
             raise InvalidPayload(f"{self.identifier} takes no payload: send an empty body, null or {{}}")
 
@@ -205,7 +205,7 @@ def task(
         raise TaskDefinitionError(
             f'{location_of(identifier)}: write @task("an_identifier"), with the identifier in brackets'
         )
-    retries = Retries(max_attempts=max_attempts, backoff=backoff)
+    retries = RetryPolicy(max_attempts=max_attempts, backoff=backoff)
     names = _names_where_called(sys._getframe(1))  # noqa: SLF001  - what pydantic does to see local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
@@ -233,7 +233,7 @@ def _schema(adapter: "TypeAdapter[Any]", *, by_alias: bool) -> dict[str, Any]:
 
 def _names(adapter: "TypeAdapter[Any]") -> frozenset[str]:
     """What a payload's fields may be called: a model may take them by alias, by name, or by either."""
-    return names_in([_schema(adapter, by_alias=by_alias) for by_alias in (True, False)])
+    return declared_names([_schema(adapter, by_alias=by_alias) for by_alias in (True, False)])
 
 
 def _names_where_called(frame: FrameType) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _keep_seconds(handler: object, keep_result: object) -> float | None:
     return seconds
 
 
-def _check_retries(handler: object, retries: Retries) -> None:
+def _check_retries(handler: object, retries: RetryPolicy) -> None:
     number = retries.max_attempts
     if number is not None and (type(number) is not int or number < 1):
         refuse(handler, f"max_attempts={number!r} must be a whole number, 1 or more, or None for the job's own")

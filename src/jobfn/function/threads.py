@@ -16,7 +16,7 @@ from typing import Any
 THREAD_NAME = "jobfn-handler"
 
 
-class NeverStarted(Exception):
+class ThreadPoolTimeout(Exception):
     """The wait ended before a thread was free."""
 
 
@@ -37,7 +37,7 @@ class HandlerThreads:
         """Call a handler in a thread, in a copy of the caller's context variables.
 
         Raises:
-            NeverStarted: The wait was cancelled before a thread was free.
+            ThreadPoolTimeout: The wait was cancelled before a thread was free.
             BaseException: What the handler raised, whatever it is.
         """
         if self._executor is None:
@@ -50,7 +50,7 @@ class HandlerThreads:
             result, error = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if future.cancel():
-                raise NeverStarted from None
+                raise ThreadPoolTimeout from None
             raise
         if error is not None:
             try:

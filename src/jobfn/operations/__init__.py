@@ -13,12 +13,12 @@
 """
 
 from jobfn.operations.actions import Action, ActionResult, Skipped
-from jobfn.operations.facade import Operations, open_operations
 from jobfn.operations.figures import Counts, GroupCount, Minute, WorkerRow
-from jobfn.operations.follow import JobEnd
-from jobfn.operations.model import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
+from jobfn.operations.follow import FinalState
+from jobfn.operations.operations import Operations, open_operations
+from jobfn.operations.read_models import ScheduleView, TriggerView
+from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Features
-from jobfn.operations.views import ScheduleView, TriggerView
 
 __all__ = [
     "Action",
@@ -26,9 +26,9 @@ __all__ = [
     "Counts",
     "Event",
     "Features",
+    "FinalState",
     "GroupCount",
     "JobDetail",
-    "JobEnd",
     "JobFilter",
     "JobPage",
     "JobRow",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from jobfn.database.model import storable
+from jobfn.database.records import sanitize_text
 from jobfn.errors import ConfigurationError
-from jobfn.operations.model import JobFilter, JobState
-from jobfn.operations.reading import conditions, states_of
+from jobfn.operations.queries import conditions, states_of
+from jobfn.operations.records import JobFilter, JobState
 from jobfn.operations.statements import Database
 
 #: Jobs in one transaction: enough to be quick, few enough to hold nobody up.
@@ -104,7 +104,7 @@ async def act(
     return result
 
 
-async def act_on_matching(
+async def apply_to_matching(
     database: Database,
     action: Action,
     wanted: JobFilter,
@@ -113,7 +113,7 @@ async def act_on_matching(
     running: bool,
     progress: Callable[[int], None] | None,
 ) -> ActionResult:
-    """See ``Operations.act_on_matching``."""
+    """See ``Operations.apply_to_matching``."""
     result = ActionResult(action)
     parts = meant(action, wanted, running=running)
     highest = (await database.fetch("highest_job_id"))[0]["max"]
@@ -158,7 +158,7 @@ async def _act_on_some(
     is_platform = database.features.is_platform
     values: list[object] = [possible]
     if action is Action.CANCEL:
-        values.append(storable(reason or DEFAULT_REASON))
+        values.append(sanitize_text(reason or DEFAULT_REASON))
         if not is_platform:
             values.append(running)
     async with database.transaction() as connection:

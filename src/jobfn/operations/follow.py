@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations.model import JobDetail, JobRow, JobState, RunOutcome
-from jobfn.operations.reading import show_job
+from jobfn.operations.queries import show_job
+from jobfn.operations.records import JobDetail, JobRow, JobState, RunOutcome
 from jobfn.operations.statements import Database
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnd:
+class FinalState:
     """How a job ended.
 
     Attributes:
@@ -31,30 +31,30 @@ class JobEnd:
 
 
 async def follow(
-    database: Database, job_id: int, *, poll_seconds: float, changed: Callable[[JobRow], None] | None
-) -> JobEnd:
+    database: Database, job_id: int, *, poll_interval_seconds: float, changed: Callable[[JobRow], None] | None
+) -> FinalState:
     """See ``Operations.follow``."""
     seen: JobRow | None = None
     while (detail := await show_job(database, job_id)) is not None and detail.job is not None:
         if detail.state is JobState.FAILED:
             last = detail.runs[-1].outcome if detail.runs else RunOutcome.FAILED_FOR_GOOD
-            return JobEnd(job_id, JobState.FAILED, last, detail.job.attempts, detail.job.last_error)
+            return FinalState(job_id, JobState.FAILED, last, detail.job.attempts, detail.job.last_error)
         if changed is not None and _news(seen, detail.job):
             changed(detail.job)
         seen = detail.job
-        await asyncio.sleep(poll_seconds)
+        await asyncio.sleep(poll_interval_seconds)
     if detail is None and seen is None and database.features.history:
         raise ConfigurationError(f"there is no job {job_id}, nor has history one: see `jobfn jobs list`")
     return _gone(job_id, detail)
 
 
-def _gone(job_id: int, detail: JobDetail | None) -> JobEnd:
+def _gone(job_id: int, detail: JobDetail | None) -> FinalState:
     if detail is None:
-        return JobEnd(job_id, JobState.COMPLETED, None, None)
+        return FinalState(job_id, JobState.COMPLETED, None, None)
     last = detail.runs[-1]
     if last.outcome is RunOutcome.COMPLETED:
-        return JobEnd(job_id, JobState.COMPLETED, last.outcome, last.attempt)
-    return JobEnd(job_id, JobState.FAILED, last.outcome, last.attempt, last.error)
+        return FinalState(job_id, JobState.COMPLETED, last.outcome, last.attempt)
+    return FinalState(job_id, JobState.FAILED, last.outcome, last.attempt, last.error)
 
 
 def _news(before: JobRow | None, now: JobRow) -> bool:

@@ -67,7 +67,7 @@ class Calendar:
     years: tuple[int, ...] | None = None
 
     @property
-    def names_its_hours(self) -> bool:
+    def has_fixed_time(self) -> bool:
         """Whether minute and hour are named rather than starred: cron runs such a rule once per time it names."""
         return not self.fields[1].startswith("*") and not self.fields[2].startswith("*")
 
@@ -143,17 +143,17 @@ def _check(fields: Sequence[str], *, rule: str, given: int) -> None:
     """Refuse what cronsim refuses, and say where: it names a field at most, so each term is tried alone."""
     for place, ((name, values), field) in enumerate(zip(FIELDS, fields, strict=True)):
         for term in field.split(","):
-            if not term or not _reads(["*"] * place + [term] + ["*"] * (5 - place)):
+            if not term or not _is_parsable(["*"] * place + [term] + ["*"] * (5 - place)):
                 within = f" in {field!r}" if term != field else ""
                 raise InvalidSchedule(
                     f"{_shown(rule)}: {name} (field {place - 6 + given + 1} of {given}) cannot be {term!r}{within}. "
                     f"Use {values}; *; a list 1,2; a range 1-5; a step */2"
                 )
-    if not _reads(fields) or Calendar(tuple(fields)).next_after(_ANY_DAY) is None:
+    if not _is_parsable(fields) or Calendar(tuple(fields)).next_after(_ANY_DAY) is None:
         raise InvalidSchedule(f"{_shown(rule)}: such a day never comes")
 
 
-def _reads(fields: Sequence[str]) -> bool:
+def _is_parsable(fields: Sequence[str]) -> bool:
     try:
         CronSim(" ".join(fields), _ANY_DAY)
     except (CronSimError, ValueError):  # the latter from numbers too long to be any

@@ -1,22 +1,22 @@
 """What to do with a schedule now: pure, a value in and a value out.
 
-The clock's time comes with the schedule. ``agenda.py`` has the step taken, under the row's lock.
+The clock's time comes with the schedule. ``poller.py`` has the step taken, under the row's lock.
 """
 
 import functools
 import json
 from datetime import datetime, timedelta
 
-from jobfn.database.due import DueSchedule, Step
+from jobfn.database.due_schedules import DueSchedule, Step
 from jobfn.errors import InvalidSchedule
 from jobfn.scheduler.rule import CatchUp, Schedule, parse
 
 #: As many missed times are caught up at most, the latest ones. Of those let go, no more are counted than this.
-MOST_CAUGHT_UP = 100
+MAX_CATCH_UP = 100
 #: With ``catch_up: none``, a time is missed when it is later than this.
 LATE = timedelta(minutes=1)
 
-_INSTANT = timedelta(microseconds=1)
+_EPSILON = timedelta(microseconds=1)
 
 
 def decide(found: DueSchedule, *, takeover: timedelta) -> Step:
@@ -43,9 +43,9 @@ def decide(found: DueSchedule, *, takeover: timedelta) -> Step:
 
 def _serve(schedule: Schedule, due: datetime, now: datetime) -> Step:
     """Its time has come, and with it perhaps other times that passed while no scheduler ran."""
-    times = schedule.latest(due, now, limit=MOST_CAUGHT_UP)
+    times = schedule.latest(due, now, limit=MAX_CATCH_UP)
     if schedule.catch_up is CatchUp.ALL:
-        return _one_after_the_other(schedule, due, times[0])
+        return _catch_up(schedule, due, times[0])
     following = schedule.next_after(now)
     if schedule.catch_up is CatchUp.NONE and times[-1] < now - LATE:
         return Step(next_due=following, let_go=len(times), last_let_go=times[-1])
@@ -57,9 +57,9 @@ def _serve(schedule: Schedule, due: datetime, now: datetime) -> Step:
     )
 
 
-def _one_after_the_other(schedule: Schedule, due: datetime, first: datetime) -> Step:
+def _catch_up(schedule: Schedule, due: datetime, first: datetime) -> Step:
     """Every time gets its job, each when the one before is done; but of a long backlog only the latest times."""
-    older = schedule.latest(due, first - _INSTANT, limit=MOST_CAUGHT_UP) if due < first else []
+    older = schedule.latest(due, first - _EPSILON, limit=MAX_CATCH_UP) if due < first else []
     return Step(
         next_due=schedule.next_after(first),
         due=first,

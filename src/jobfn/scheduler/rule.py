@@ -20,7 +20,7 @@ from jobfn.scheduler.cron import PARTS, Calendar, calendar_of_parts, calendar_of
 from jobfn.scheduler.wallclock import next_due
 
 _UTC_NAMES = {"utc", "z", "etc/utc"}
-_INSTANT = timedelta(microseconds=1)
+_EPSILON = timedelta(microseconds=1)
 
 
 class CatchUp(StrEnum):
@@ -57,7 +57,7 @@ class Schedule:
     def next_after(self, after: datetime) -> datetime | None:
         """The first due time strictly after ``after``, in UTC; None when there is no more."""
         if self.start is not None and self.start > after:
-            after = self.start - _INSTANT
+            after = self.start - _EPSILON
         due = next_due(self.calendar, self.zone, after)
         return None if due is None or (self.end is not None and due > self.end) else due
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.schedules import OWNED, NewSchedule, ScheduleRow, ScheduleTable
+from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, ScheduleTable
 from jobfn.database.statements import query
 from jobfn.errors import InvalidSchedule
 from jobfn.scheduler.rule import parse
@@ -74,9 +74,9 @@ async def sync(
     changes: list[tuple[Change, str]] = []
     async with connection.transaction():
         await connection.execute(query("lock_schedule_sync", schema))
-        rows = {row.key: row for row in await table.all() if row.key is not None and row.key.startswith(OWNED)}
+        rows = {row.key: row for row in await table.all() if row.key is not None and row.key.startswith(KEY_PREFIX)}
         for task in tasks:
-            row = rows.pop(f"{OWNED}{task.task}", None)
+            row = rows.pop(f"{KEY_PREFIX}{task.task}", None)
             changes += await _bring(table, task, row, database_id)
         for row in rows.values():
             if prune:
@@ -103,7 +103,7 @@ async def _bring(
         NewSchedule(
             task.task,
             task.schedule_info,
-            key=f"{OWNED}{task.task}",
+            key=f"{KEY_PREFIX}{task.task}",
             database_id=database_id or (row.database_id if row is not None else None),
         )
     )

@@ -18,14 +18,14 @@ from jobfn.scheduler.cron import Calendar
 #: No zone changes its offset twice within this.
 _STRIDE = timedelta(days=1)
 _ONE_SECOND = timedelta(seconds=1)
-_INSTANT = timedelta(microseconds=1)
+_EPSILON = timedelta(microseconds=1)
 
 
 def next_due(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
     """The first due time strictly after ``after``, in UTC; None when there is none."""
     after = after.astimezone(UTC)
     try:
-        if calendar.names_its_hours:
+        if calendar.has_fixed_time:
             return _next_named(calendar, zone, after)
         return _next_shown(calendar, zone, after)
     except OverflowError:  # beyond the year 9999
@@ -51,7 +51,7 @@ def _next_shown(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime
         if change is None:
             return due
         since, offset = change, _offset(change, zone)
-        start = (change + offset - _INSTANT).replace(tzinfo=None)
+        start = (change + offset - _EPSILON).replace(tzinfo=None)
     return None
 
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobfn.testing.app import Delivered, FunctionUnderTest, function_under_test
+    from jobfn.testing.app import DeliveryResult, FunctionUnderTest, function_under_test
     from jobfn.testing.asserts import AssertEnqueued
     from jobfn.testing.clock import JobsClock
     from jobfn.testing.database import JobsDatabase, JobsServer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AssertEnqueued",
-    "Delivered",
+    "DeliveryResult",
     "Ended",
     "FunctionUnderTest",
     "JobsClock",
@@ -27,8 +27,8 @@ __all__ = [
     "function_under_test",
 ]
 
-_HOMES = {
-    "app": ("Delivered", "FunctionUnderTest", "function_under_test"),
+_LAZY_EXPORTS = {
+    "app": ("DeliveryResult", "FunctionUnderTest", "function_under_test"),
     "asserts": ("AssertEnqueued",),
     "clock": ("JobsClock",),
     "database": ("JobsDatabase", "JobsServer"),
@@ -37,7 +37,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
+    for module, names in _LAZY_EXPORTS.items():
         if name in names:
             return getattr(importlib.import_module(f"jobfn.testing.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

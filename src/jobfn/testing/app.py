@@ -15,7 +15,7 @@ import pydantic_core
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
-from jobfn.transport import Answer
+from jobfn.http.client import Answer
 from jobfn.wire import (
     ACTOR_ID,
     CALLBACK_URL,
@@ -36,7 +36,7 @@ _UNREPORTED = frozenset({401, 429})
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveryResult:
     """One delivery, as the worker and the callback server saw it.
 
     Attributes:
@@ -130,7 +130,7 @@ class FunctionUnderTest:
         entity_id: UUID | str | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float = 30.0,
-    ) -> Delivered:
+    ) -> DeliveryResult:
         """Deliver one job and wait for its report.
 
         Args:
@@ -172,7 +172,7 @@ class FunctionUnderTest:
                         self._callbacks.reported.clear()
                         await self._callbacks.reported.wait()
         report, told = self._callbacks.reports.pop(job, (None, dict(response.headers)))
-        return Delivered(
+        return DeliveryResult(
             response.status_code,
             json.loads(response.content) if response.content else None,
             report,
@@ -212,7 +212,7 @@ def function_under_test(
     if isinstance(functions, FunctionApp):
         if options or more:
             raise ConfigurationError("this app is made already: give the options to its create_app")
-        functions.report_through(callbacks)
+        functions.use_report_transport(callbacks)
         return FunctionUnderTest(functions, callbacks)
     if isinstance(functions, Task):
         return FunctionUnderTest(create_app(tasks=[functions, *more], transport=callbacks, **options), callbacks)

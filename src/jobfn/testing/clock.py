@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class JobsClock:
-    """What time it is for ``run_at`` and for schedules, as ``run_jobs`` sees it.
+    """What time it is for ``run_at`` and for schedules, as ``drain_jobs`` sees it.
 
     Args:
         real: The time outside.

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from jobfn.database.connection import readable_errors
+from jobfn.database.connection import translate_errors
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.errors import DatabaseError, JobfnError
@@ -25,7 +25,7 @@ from jobfn.testing.clock import JobsClock
 
 SCHEMA = "app_jobs"
 #: Durability is what these databases do not need: each lives for one test.
-_UNSAFE_AND_FAST = (
+_NO_DURABILITY = (
     "alter system set fsync = off",
     "alter system set full_page_writes = off",
     "alter system set synchronous_commit = off",
@@ -163,13 +163,13 @@ class JobsServer:
 
     async def _prepare(self, setup: str | None, *, is_ours: bool) -> None:
         try:
-            with readable_errors(self.admin_dsn):
+            with translate_errors(self.admin_dsn):
                 self._admin = await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
         except JobfnError as error:
             error.add_note("JOBFN_TEST_DATABASE_URL names it; without that, an embedded PostgreSQL is started")
             raise
         if is_ours:
-            for statement in _UNSAFE_AND_FAST:
+            for statement in _NO_DURABILITY:
                 await self._admin.execute(statement)
         self.template = await self._create(None)
         connection = await asyncpg.connect(self.dsn(self.template))

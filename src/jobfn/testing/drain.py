@@ -1,4 +1,4 @@
-"""``run_jobs``: works a queue off in this process, with the real worker, until nothing is due.
+"""``drain_jobs``: works a queue off in this process, with the real worker, until nothing is due.
 
 Worker, callback server, scheduler and function app are those of production, joined without a network
 (``inprocess.py``). A store between worker and database (``watched.py``) writes down what happens.
@@ -16,22 +16,22 @@ import asyncpg
 
 from jobfn.database.connection import pool
 from jobfn.database.jobs import open_store
-from jobfn.database.model import Outcome
+from jobfn.database.records import Outcome
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
-from jobfn.scheduler.opening import open_agenda
+from jobfn.http.client import Answer
+from jobfn.scheduler.factory import open_poller
+from jobfn.testing.asgi_transport import InProcess
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
-from jobfn.testing.inprocess import InProcess
-from jobfn.testing.watched import Ended, Noted, WatchedStore
-from jobfn.transport import Answer
+from jobfn.testing.recording_store import Ended, Noted, WatchedStore
 from jobfn.wire import JOB_ATTEMPT, JOB_ID
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
-from jobfn.worker.delivering import reporting_on
 from jobfn.worker.dispatch import Dispatcher, Routes
+from jobfn.worker.http_dispatch import callback_config
 from jobfn.worker.settings import ServiceSettings
-from jobfn.worker.settle import Settler
+from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
 
 __all__ = ["Ended", "RunJobs"]
@@ -46,7 +46,7 @@ _MAX_ROUNDS = 1000
 
 
 class RunJobs:
-    """The fixture ``run_jobs``.
+    """The fixture ``drain_jobs``.
 
     Args:
         database: Whose jobs.
@@ -87,7 +87,7 @@ class RunJobs:
             )
             schema, clock = self._database.schema, self._database.clock
             store = WatchedStore(await open_store(connections, schema), connections, clock, limit=max_jobs)
-            agenda = await open_agenda(connections, schema, scheduler_id=WORKER_ID, clock=clock.now)
+            poller = await open_poller(connections, schema, scheduler_id=WORKER_ID, clock=clock.now)
             working = _working(store, _app_of(functions, *more, **options), concurrency)
             results = await stack.enter_async_context(working)
             try:
@@ -95,7 +95,7 @@ class RunJobs:
                     for _ in range(_MAX_ROUNDS):
                         before = len(store.noted)
                         await _date_schedules(connections, clock)
-                        await agenda.look()
+                        await poller.look()
                         await _until_idle(store)
                         if store.is_exhausted or len(store.noted) == before:
                             break
@@ -136,9 +136,9 @@ async def _working(
         own_callback_url="http://callbacks/callback",
         worker_id=WORKER_ID,
         concurrency=concurrency,
-        shutdown_seconds=_SHUTDOWN_SECONDS,
+        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
     )
-    settler = Settler(store)
+    settler = SettlementBatcher(store)
     results: dict[tuple[int, int], Any] = {}
     to_functions = _NotingAnswers(InProcess({"functions": app}), results)
     async with contextlib.AsyncExitStack() as stack:
@@ -147,14 +147,14 @@ async def _working(
             to_functions,
             routes=Routes(settings.gateway_url, {}),
             worker_id=WORKER_ID,
-            reporting=functools.partial(reporting_on, settings, None),
-            request_seconds=settings.request_seconds,
+            reporting=functools.partial(callback_config, settings, None),
+            request_timeout_seconds=settings.request_timeout_seconds,
         )
         worker = Worker(store=store, settler=settler, deliverer=dispatcher, settings=settings, bell=store.wake)
         callbacks = create_callback_app(
             Callbacks(settler, store, lease_seconds=settings.lease_seconds, settled=worker.heard)
         )
-        app.report_through(InProcess({"callbacks": callbacks}))
+        app.use_report_transport(InProcess({"callbacks": callbacks}))
         await stack.enter_async_context(app.running())
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))

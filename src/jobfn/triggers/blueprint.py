@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from jobfn.errors import BlueprintError
 from jobfn.triggers.conditions import CONDITION_KINDS, Comparison
-from jobfn.triggers.documents import read_document
+from jobfn.triggers.file_formats import read_document
 from jobfn.triggers.node import NODE_TYPES, DataJobTrigger
 from jobfn.triggers.quoting import name_problem
 from jobfn.triggers.table import label_of, nearest, shown

@@ -16,14 +16,14 @@ import asyncpg
 from jobfn.errors import BlueprintError, DatabaseError
 from jobfn.triggers.blueprint import TableTriggers
 from jobfn.triggers.catalog import read_jobs_schema, read_tables
-from jobfn.triggers.changes import NodeChange, compare, dropping
-from jobfn.triggers.check import Mismatch, Schema, check
-from jobfn.triggers.existing import read_existing
+from jobfn.triggers.compatibility import Mismatch, Schema, check
+from jobfn.triggers.diff import NodeChange, compare, dropping
+from jobfn.triggers.introspect import read_existing
 from jobfn.triggers.node import DataJobTrigger
-from jobfn.triggers.resolve import place, resolve
 from jobfn.triggers.sql import NodeSql, generate
 from jobfn.triggers.table import JobsSchema, Table, label_of
-from jobfn.triggers.verify import message_of, verify
+from jobfn.triggers.validate_columns import place, resolve
+from jobfn.triggers.validate_in_database import message_of, verify
 
 #: How long to wait for a table that somebody works on.
 LOCK_SECONDS: Final = 10
@@ -104,7 +104,7 @@ async def apply_triggers(
     """
     async with _session(connection, lock_seconds=lock_seconds, exclusive=True):
         plan = await _plan(connection, tables, jobs_schema)
-        await _make_sure_it_may_add(connection, plan, jobs_schema)
+        await _check_enqueue_privilege(connection, plan, jobs_schema)
         await _run(connection, plan)
     return plan
 
@@ -168,7 +168,7 @@ async def check_triggers(
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitting:
+class _ValidatedBlueprint:
     """Nodes that fit their tables."""
 
     tables: dict[int, Table]
@@ -185,7 +185,9 @@ class _Fitting:
         return found
 
 
-async def _fit(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> _Fitting:
+async def _fit(
+    connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str
+) -> _ValidatedBlueprint:
     """Look at every node beside its table; the first that does not fit is an error."""
     names = [(table.schema, table.table) for table in tables]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -197,7 +199,7 @@ async def _fit(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTrig
     for node, table in nodes:
         notices += [f"{place(table.label, node)}: {notice}" for notice in resolve(node, table)]
         await verify(connection, node, table)
-    return _Fitting(found, tuple(nodes), tuple(notices))
+    return _ValidatedBlueprint(found, tuple(nodes), tuple(notices))
 
 
 async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> Plan:
@@ -208,7 +210,7 @@ async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTri
     return Plan(tuple(compare(wanted, existing)), (*fitting.notices, *existing.notices()))
 
 
-async def _make_sure_it_may_add(connection: "asyncpg.Connection[Any]", plan: Plan, jobs_schema: str) -> None:
+async def _check_enqueue_privilege(connection: "asyncpg.Connection[Any]", plan: Plan, jobs_schema: str) -> None:
     """A trigger of a role that may not add jobs would fail every write to its table."""
     is_needed = any(change.after is not None for change in plan.pending)
     if is_needed and not (await read_jobs_schema(connection, jobs_schema)).may_add:

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from jobfn.triggers.bodies import NEW_ROWS, OLD_ROWS, function_body
 from jobfn.triggers.expressions import INDENT, TRIGGER_ROWS, firing_condition, needs_both_rows
-from jobfn.triggers.mark import Mark, fingerprint
 from jobfn.triggers.node import DataJobTrigger, Event
+from jobfn.triggers.ownership import Mark, fingerprint
+from jobfn.triggers.plpgsql import NEW_ROWS, OLD_ROWS, function_body
 from jobfn.triggers.quoting import quote_body, quote_identifier, quote_literal
 from jobfn.triggers.table import AddJob, JobsSchema, Table
 
@@ -79,7 +79,7 @@ def generate(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, position: 
     """
     base = base_name(node.task_identifier, table, position)
     function_name = f"{jobs.sql}.{quote_identifier(base)}"
-    each_statement = jobs.add_job is AddJob.TABLE and table.stands_alone
+    each_statement = jobs.add_job is AddJob.TABLE and table.is_plain_table
     body = function_body(node, table, jobs, each_statement=each_statement)
     pairs_rows = each_statement and any(needs_both_rows(node, event) for event in node.events)
     function = _function(function_name, base, body, node, pairs_rows=pairs_rows)

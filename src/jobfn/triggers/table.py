@@ -104,7 +104,7 @@ class Table:
         name: Its name.
         columns: In their order.
         primary_key: The names of its columns; empty without one.
-        stands_alone: Whether it is an ordinary table without parents, children and partitions: only then does a
+        is_plain_table: Whether it is an ordinary table without parents, children and partitions: only then does a
             statement-level trigger see every change of its rows.
     """
 
@@ -112,7 +112,7 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
-    stands_alone: bool = True
+    is_plain_table: bool = True
 
     @property
     def sql(self) -> str:

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from jobfn.errors import MalformedRequest
-from jobfn.trace_context import TRACEPARENT, TRACESTATE, TraceContext
+from jobfn.errors import BadRequest
 from jobfn.wire.names import (
     ACTOR_ID,
     CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
-    ECHOED,
+    ECHO_HEADERS,
     ENTITY_ID,
     HEARTBEAT_URL,
     INVOKE_SECRET,
@@ -22,6 +21,7 @@ from jobfn.wire.names import (
     LEASE_SECONDS,
     WORKER_ID,
 )
+from jobfn.wire.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
 _ABSENT: Final = frozenset({"", "null", "undefined"})
 _MAX_BIGINT: Final = 2**63 - 1
@@ -30,7 +30,7 @@ _MAX_DIGITS: Final = 19
 _NAMES: Final = {
     name.lower().encode("ascii"): name
     for name in (
-        *ECHOED,
+        *ECHO_HEADERS,
         CALLBACK_URL,
         CALLBACK_BATCH,
         HEARTBEAT_URL,
@@ -84,7 +84,7 @@ class JobHeaders(NamedTuple):
         Empty, ``null`` and ``undefined`` count as absent: the Node worker sends all three.
 
         Raises:
-            MalformedRequest: A header is there and cannot be what the contract says; names the header.
+            BadRequest: A header is there and cannot be what the contract says; names the header.
         """
         found = collect(raw)
         if not found:
@@ -99,7 +99,7 @@ class JobHeaders(NamedTuple):
             callback_url=found.get(CALLBACK_URL),
             callback_batch=found.get(CALLBACK_BATCH),
             heartbeat_url=found.get(HEARTBEAT_URL),
-            lease_seconds=seconds_said(found.get(LEASE_SECONDS)),
+            lease_seconds=parse_seconds(found.get(LEASE_SECONDS)),
             echo=_echo(found),
             trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
@@ -107,10 +107,10 @@ class JobHeaders(NamedTuple):
     @classmethod
     def parse_leniently(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
         """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
-        return cls.leniently(collect(raw))
+        return cls.parse_lenient_mapping(collect(raw))
 
     @classmethod
-    def leniently(cls, found: Mapping[str, str]) -> "JobHeaders":
+    def parse_lenient_mapping(cls, found: Mapping[str, str]) -> "JobHeaders":
         """As ``parse_leniently``, of headers that ``collect`` has found."""
         return cls(
             job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
@@ -180,14 +180,14 @@ def _decoded(value: bytes) -> str:
 
 
 def _echo(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, found[name]) for name in ECHOED if name in found)
+    return tuple((name, found[name]) for name in ECHO_HEADERS if name in found)
 
 
 def _integer(found: Mapping[str, str], name: str, highest: int) -> int | None:
     text = found.get(name)
     number = _whole_number(text, highest)
     if text is not None and number is None:
-        raise MalformedRequest(
+        raise BadRequest(
             f"{name} must be a whole number from 1 to {highest}, in decimal digits; leave it out when there is none"
         )
     return number
@@ -201,7 +201,7 @@ def _whole_number(text: str | None, highest: int) -> int | None:
     return number if 0 < number <= highest else None
 
 
-def seconds_said(text: str | None) -> float | None:
+def parse_seconds(text: str | None) -> float | None:
     """A number of seconds above 0; what is none counts as not said."""
     try:
         number = float(text or "")
@@ -217,6 +217,6 @@ def _uuid(found: Mapping[str, str], name: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:
-        raise MalformedRequest(
+        raise BadRequest(
             f"{name} must be a UUID such as 5b720132-17d5-424d-9bcb-ee7b17c13d43; leave it out when there is none"
         ) from None

@@ -25,7 +25,7 @@ KEEP_RESULT_SECONDS: Final = "X-Keep-Result-Seconds"
 RESULT_PROBLEM: Final = "X-Result-Problem"
 
 #: Echoed on every response and report, in this order (contract, section 2).
-ECHOED: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
+ECHO_HEADERS: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
 
 #: ``app_jobs.jobs`` holds at most this many characters of a task identifier.
 MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126

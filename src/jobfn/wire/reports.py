@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import pydantic_core
 
-from jobfn.wire.headers import seconds_said
+from jobfn.wire.headers import parse_seconds
 from jobfn.wire.names import JOB_ERROR, KEEP_RESULT_SECONDS, RESULT_PROBLEM
 
 #: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
@@ -58,7 +58,7 @@ class Failure(NamedTuple):
         return fields
 
 
-class KeptResult(NamedTuple):
+class StoredResult(NamedTuple):
     """What a handler returned, on its way to where it is kept.
 
     A report has three more fields for it, a response two more headers, as its body is the result: all jobfn's own.
@@ -74,7 +74,7 @@ class KeptResult(NamedTuple):
     problem: str | None = None
 
     @classmethod
-    def read(cls, body: bytes) -> "KeptResult | None":
+    def read(cls, body: bytes) -> "StoredResult | None":
         """What a report's body says of it; None: nothing. A body that cannot be read says nothing."""
         if b'"keepResultSeconds"' not in body:
             return None
@@ -88,9 +88,9 @@ class KeptResult(NamedTuple):
         return cls._bounded(seconds, content.get("result"), content.get("resultProblem"))
 
     @classmethod
-    def answered(cls, headers: Mapping[str, str], body: bytes) -> "KeptResult | None":
+    def answered(cls, headers: Mapping[str, str], body: bytes) -> "StoredResult | None":
         """What a response says of it: its headers for how long, its body what. None: nothing is to be kept."""
-        seconds = seconds_said(headers.get(KEEP_RESULT_SECONDS))
+        seconds = parse_seconds(headers.get(KEEP_RESULT_SECONDS))
         if seconds is None:
             return None
         problem = headers.get(RESULT_PROBLEM)
@@ -102,7 +102,7 @@ class KeptResult(NamedTuple):
             return cls._bounded(seconds, None, "the function answered with what is no JSON")
 
     @classmethod
-    def _bounded(cls, seconds: float, result: object, problem: object) -> "KeptResult":
+    def _bounded(cls, seconds: float, result: object, problem: object) -> "StoredResult":
         """As much of it as is kept, for as long as anything is, whoever sent it."""
         seconds = min(seconds, MAX_KEEP_SECONDS)
         if isinstance(problem, str):
@@ -140,7 +140,7 @@ class Report(NamedTuple):
     error: str | None = None
     permanent: bool = False
     retry_after_seconds: float | None = None
-    kept: KeptResult | None = None
+    kept: StoredResult | None = None
 
     @classmethod
     def failure(cls, failure: Failure) -> "Report":

@@ -5,13 +5,13 @@ import re
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from jobfn.dns_names import dns_name
+from jobfn.wire.dns_names import dns_name
 from jobfn.wire.names import CALLBACK_URL
 
 #: What RFC 3986 allows in a path or query, "%" included: text that is already encoded is left alone.
 _URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
 #: Stands in a base URL for the task.
-TASK_PLACE: Final = "{task}"
+TASK_PLACEHOLDER: Final = "{task}"
 _AFTER_HOST: Final = re.compile("[/?#]")
 #: Host, port and user as a request line and a Host header can carry them.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
@@ -46,7 +46,7 @@ def sibling(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}"))
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL as it may stand in a log and in ``jobs.last_error``: without a user and password, a token, or a query."""
     try:
         parts = urlsplit(url)
@@ -64,15 +64,15 @@ def task_url(base_url: str, task_identifier: str) -> str:
     segment, in which ``:`` stays readable and ``/`` becomes ``%2F``.
     """
     encoded = quote(task_identifier, safe=":@!$&'()*+,;=-._~")
-    if TASK_PLACE not in base_url:
+    if TASK_PLACEHOLDER not in base_url:
         return f"{base_url.rstrip('/')}/{encoded}"
     host, rest = _host_and_rest(base_url)
-    return host.replace(TASK_PLACE, dns_name(task_identifier)) + rest.replace(TASK_PLACE, encoded)
+    return host.replace(TASK_PLACEHOLDER, dns_name(task_identifier)) + rest.replace(TASK_PLACEHOLDER, encoded)
 
 
-def has_a_host_per_task(base_url: str) -> bool:
+def has_host_per_task(base_url: str) -> bool:
     """Whether the tasks of this base URL live on hosts of their own: ``http://{task}.jobs.svc.cluster.local``."""
-    return TASK_PLACE in _host_and_rest(base_url)[0]
+    return TASK_PLACEHOLDER in _host_and_rest(base_url)[0]
 
 
 def _host_and_rest(url: str) -> tuple[str, str]:

@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobfn.asgi import BodyTooLong, answer, body_of
+from jobfn.errors import PayloadTooLarge
+from jobfn.http.messages import answer, body_of
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, collect
-from jobfn.worker.callbacks import Callbacks, Refused, Reply, answered
+from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, answered
 
 MAX_REPORT_BYTES = 1024 * 1024
 
@@ -59,9 +60,11 @@ async def _reply(hear: _Hear, scope: Scope, receive: Receive) -> Reply:
         try:
             body = await body_of(receive, limit=MAX_REPORT_BYTES)
         except ClientDisconnect:
-            raise Refused(400, "the report never came whole") from None
-        except BodyTooLong:
-            raise Refused(400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message") from None
+            raise CallbackError(400, "the report never came whole") from None
+        except PayloadTooLarge:
+            raise CallbackError(
+                400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message"
+            ) from None
         return await hear(scope["path"], collect(scope["headers"]), body)
 
     return await answered(hearing())
@@ -77,7 +80,7 @@ async def _respond(send: Send, reply: Reply) -> None:
 def _pages() -> Starlette:
     app = Starlette(
         routes=[Route("/healthz", _alive, methods=["GET"]), Route("/readyz", _alive, methods=["GET"])],
-        exception_handlers={HTTPException: _unserved},
+        exception_handlers={HTTPException: _not_found},
     )
     app.router.redirect_slashes = False  # a report is sent on to nowhere, least of all to where its Host header says
     return app
@@ -87,7 +90,7 @@ async def _alive(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _unserved(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     """Another path or method than those above. Those that hear POST say so."""
     status_code = error.status_code if isinstance(error, HTTPException) else 404
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}

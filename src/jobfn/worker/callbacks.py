@@ -11,10 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from jobfn import logs
-from jobfn.batches import read_batch
 from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.model import Beat, JobStore, Settlement
+from jobfn.database.records import Beat, JobStore, Settlement
+from jobfn.telemetry import logs
 from jobfn.wire import (
     CALLBACK_URL,
     JOB_ATTEMPT,
@@ -23,9 +22,10 @@ from jobfn.wire import (
     WORKER_ID,
     Failure,
     JobHeaders,
-    KeptResult,
+    StoredResult,
 )
-from jobfn.worker.settle import Settler
+from jobfn.wire.report_batch import read_batch
+from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.tokens import CallbackTokens
 
 UNKNOWN_ERROR = "UNKNOWN_ERROR"
@@ -48,7 +48,7 @@ class Reply:
 TOO_LATE = Reply(409, {"error": "this worker does not hold this job in this attempt (any more): nothing was changed"})
 
 
-class Refused(Exception):
+class CallbackError(Exception):
     """A report that cannot be heard.
 
     Args:
@@ -74,7 +74,7 @@ class Callbacks:
 
     def __init__(
         self,
-        settler: Settler,
+        settler: SettlementBatcher,
         store: JobStore,
         *,
         lease_seconds: float,
@@ -112,7 +112,7 @@ class Callbacks:
                 delay_seconds=failure.retry_after_seconds,
             )
         else:
-            settlement = replace(settlement, kept=KeptResult.read(body))
+            settlement = replace(settlement, kept=StoredResult.read(body))
         if not await self._settler.settle(settlement):
             return TOO_LATE
         if self._settled is not None:
@@ -131,7 +131,7 @@ class Callbacks:
         try:
             batch = read_batch(body)
         except ValueError as error:
-            raise Refused(400, f"no batch of reports: {error}") from None
+            raise CallbackError(400, f"no batch of reports: {error}") from None
         replies = await asyncio.gather(
             *(
                 answered(self.report(unquote(urlsplit(report.url).path), report.headers, report.body))
@@ -144,12 +144,12 @@ class Callbacks:
         """Keep a job's lock, and note how far it is. Arguments and errors as ``report``."""
         claim = self._claim(path, found)
         if claim.attempt is None:
-            raise Refused(400, f"{JOB_ATTEMPT} is missing: send it back as it came with the job")
+            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: send it back as it came with the job")
         try:
             progress = Progress.model_validate_json(body or b"{}")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise Refused(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+            raise CallbackError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
         beat = Beat(claim.worker_id, claim.job_id, claim.attempt, progress.progress, progress.note)
         if not await self._store.beat(beat, lease_seconds=self._lease_seconds):
             return TOO_LATE
@@ -158,23 +158,23 @@ class Callbacks:
     def _claim(self, path: str, found: Mapping[str, str]) -> "_Claim":
         """Who reports on what: by the token where URLs are signed, by the headers in any case."""
         if WORKER_ID not in found:
-            raise Refused(400, f"{WORKER_ID} is missing: send it back as it came with the job")
+            raise CallbackError(400, f"{WORKER_ID} is missing: send it back as it came with the job")
         # Only what names the delivery: a function that was refused for a malformed tenant echoes that tenant.
-        headers = JobHeaders.leniently(found)
+        headers = JobHeaders.parse_lenient_mapping(found)
         if headers.job_id is None:
-            raise Refused(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
+            raise CallbackError(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
         if headers.attempt is None and JOB_ATTEMPT in found:
-            raise Refused(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
+            raise CallbackError(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
         claim = _Claim(found[WORKER_ID], headers.job_id, headers.attempt)
         if self._tokens is None:
             return claim
         signed = self._tokens.read(path)
         if signed is None or (signed.worker_id, signed.job_id) != (claim.worker_id, claim.job_id):
-            raise Refused(
+            raise CallbackError(
                 401, f"no good token for this job in the URL: report to {CALLBACK_URL} as it came with the job"
             )
         if claim.attempt not in {None, signed.attempt}:
-            raise Refused(401, "the token in the URL is that of another attempt: report to the URL of this one")
+            raise CallbackError(401, "the token in the URL is that of another attempt: report to the URL of this one")
         return _Claim(claim.worker_id, claim.job_id, signed.attempt)
 
 
@@ -186,7 +186,7 @@ async def answered(hearing: Awaitable[Reply]) -> Reply:
     """What a sender is told, whatever comes of hearing it: of one report in a batch, the others are not to suffer."""
     try:
         return await hearing
-    except Refused as refused:
+    except CallbackError as refused:
         return refused.reply
     except CONNECTION_LOST as error:
         logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))

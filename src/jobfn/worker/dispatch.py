@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobfn.database.model import Job
+from jobfn.database.records import Job
 from jobfn.errors import TransportError
-from jobfn.tracing import AMBIENT, Tracing
-from jobfn.transport import Answer, Transport
+from jobfn.http.client import Answer, Transport
+from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import (
     ACTOR_ID,
     CALLBACK_BATCH,
@@ -25,9 +25,9 @@ from jobfn.wire import (
     LEASE_SECONDS,
     WORKER_ID,
     Failure,
-    KeptResult,
+    StoredResult,
     failed,
-    shown_url,
+    redact_url,
     task_url,
 )
 
@@ -44,7 +44,7 @@ class Succeeded:
         kept: What the handler returned, where it is to be kept and this process knows it.
     """
 
-    kept: KeptResult | None = None
+    kept: StoredResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Deliverer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reporting:
+class CallbackConfig:
     """How a function is to report on one delivery.
 
     Attributes:
@@ -138,7 +138,7 @@ class Routes:
         return mapped or task_url(self.gateway_url, task)
 
 
-def headers_of(job: Job, *, worker_id: str, reporting: Reporting) -> dict[str, str]:
+def headers_of(job: Job, *, worker_id: str, reporting: CallbackConfig) -> dict[str, str]:
     """What a delivery carries; a header whose value is absent is left out."""
     headers = {
         "Content-Type": "application/json",
@@ -167,7 +167,7 @@ class Dispatcher:
         routes: Where each task lives.
         worker_id: Goes into ``X-Worker-Id``.
         reporting: How a function is to report on a job.
-        request_seconds: How long a function may take to answer, in seconds.
+        request_timeout_seconds: How long a function may take to answer, in seconds.
         tracing: Says which trace to hand on.
     """
 
@@ -177,16 +177,16 @@ class Dispatcher:
         *,
         routes: Routes,
         worker_id: str,
-        reporting: Callable[[Job], Reporting],
-        request_seconds: float,
-        tracing: Tracing = AMBIENT,
+        reporting: Callable[[Job], CallbackConfig],
+        request_timeout_seconds: float,
+        tracing: Tracing = GLOBAL,
     ) -> None:
         self._tracing = tracing
         self._transport = transport
         self._routes = routes
         self._worker_id = worker_id
         self._reporting = reporting
-        self._request_seconds = request_seconds
+        self._request_seconds = request_timeout_seconds
 
     async def deliver(self, job: Job) -> Delivery:
         """POST a job to its function and read what came of it. Raises nothing: every end is a value."""
@@ -204,24 +204,24 @@ class Dispatcher:
             )
         except TransportError as error:
             return Unreachable(str(error))
-        return read_answer(answer, url)
+        return parse_response(answer, url)
 
 
-def read_answer(answer: Answer, url: str) -> Delivery:
+def parse_response(answer: Answer, url: str) -> Delivery:
     """What a function's response says of the job (contract, section 2)."""
     if answer.status in BUSY_STATUSES and JOB_ERROR not in answer.headers:
-        said = f"{shown_url(url)} answered {answer.status}{_excerpt(answer.body)}"
+        said = f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}"
         return Busy(said, _seconds(answer.headers.get("Retry-After")))
     if failed(answer.status, answer.headers):
         failure = Failure.read(answer.body)
         return Failed(
-            failure.error or f"{shown_url(url)} answered {answer.status}{_excerpt(answer.body)}",
+            failure.error or f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}",
             permanent=failure.permanent,
             retry_after_seconds=failure.retry_after_seconds,
         )
     if answer.status == ACCEPTED_STATUS:
         return Accepted()
-    return Succeeded(KeptResult.answered(answer.headers, answer.body))
+    return Succeeded(StoredResult.answered(answer.headers, answer.body))
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -5,15 +5,15 @@ from typing import Self
 
 from pydantic import AliasChoices, Field, Json, field_validator, model_validator
 
-from jobfn.dns_names import dns_names
 from jobfn.errors import ConfigurationError
 from jobfn.settings import CommaSeparated, EnvironmentSettings
-from jobfn.wire import has_a_host_per_task
+from jobfn.wire import has_host_per_task
+from jobfn.wire.dns_names import dns_names
 
 MIN_WORKER_ID_CHARACTERS = 4
 
 
-class Part(StrEnum):
+class ServiceRole(StrEnum):
     """What a service consists of; each can run in a process of its own."""
 
     WORKER = "worker"
@@ -21,7 +21,7 @@ class Part(StrEnum):
     SCHEDULER = "scheduler"
 
 
-class Settles(StrEnum):
+class SettlementMode(StrEnum):
     """What says how a delivery ended."""
 
     REPORT = "report"
@@ -46,17 +46,17 @@ class ServiceSettings(EnvironmentSettings):
         worker_id: ``HOSTNAME``, default ``worker-0``; 4 characters or more.
         scheduler_id: ``HOSTNAME``, default ``scheduler-0``; 4 characters or more.
         concurrency: ``JOBS_CONCURRENCY``, default 16: requests to functions at a time.
-        poll_seconds: ``JOBS_POLL_SECONDS``, default 5: how often to look without having been notified.
+        poll_interval_seconds: ``JOBS_POLL_INTERVAL_SECONDS``, default 5: how often to look without having been notified.
         lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: how long a running job's lock is good without being renewed;
             after that long, a dead worker's jobs are free again.
-        settles: ``JOBS_SETTLE``, default ``report``: a function reports to the callback server, and its response counts
+        settle_on: ``JOBS_SETTLE_ON``, default ``report``: a function reports to the callback server, and its response counts
             only if no report comes. ``response``: no callback URL is sent, and the response settles the job at once.
         callback_batch: ``JOBS_CALLBACK_BATCH``, default true: tell functions where reports may travel together.
         callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs, the first for new
             ones, all accepted; with one, a report without a good token is refused. Default: none.
-        token_seconds: ``JOBS_TOKEN_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
+        callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first is sent to the functions. Default: none.
-        request_seconds: ``JOBS_REQUEST_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
+        request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
             long a function may take to answer.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
             report may still come before the response decides.
@@ -64,7 +64,7 @@ class ServiceSettings(EnvironmentSettings):
         metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: at which address of this machine's.
         knative_service: ``K_SERVICE``, set by Knative.
         environment: ``JOBFN_ENV``: ``production`` where people depend on it.
-        shutdown_seconds: ``JOBS_SHUTDOWN_SECONDS``, default 25: how long running jobs may take after SIGTERM.
+        shutdown_timeout_seconds: ``JOBS_SHUTDOWN_TIMEOUT_SECONDS``, default 25: how long running jobs may take after SIGTERM.
         takeover_seconds: ``JOBS_TAKEOVER_SECONDS``, default 60: how far past its due time a schedule is left to a
             scheduler that has locked it. jobfn's own lock none on jobfn's schema.
         history_days: ``JOBS_HISTORY_DAYS``, default 7: for how long it is kept what became of each attempt; 0 writes
@@ -92,16 +92,18 @@ class ServiceSettings(EnvironmentSettings):
     worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
     scheduler_id: str = Field(default="scheduler-0", validation_alias="HOSTNAME")
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
-    poll_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_SECONDS")
+    poll_interval_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_INTERVAL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
-    settles: Settles = Field(default=Settles.REPORT, validation_alias="JOBS_SETTLE")
+    settle_on: SettlementMode = Field(default=SettlementMode.REPORT, validation_alias="JOBS_SETTLE_ON")
     callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
     callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
-    token_seconds: float = Field(default=86_400.0, gt=0, validation_alias="JOBS_TOKEN_SECONDS")
-    request_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_SECONDS")
+    callback_token_ttl_seconds: float = Field(
+        default=86_400.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS"
+    )
+    request_timeout_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_TIMEOUT_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
-    shutdown_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_SECONDS")
+    shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_TIMEOUT_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
     vacuum: bool = Field(default=True, validation_alias="JOBS_VACUUM")
@@ -155,7 +157,7 @@ class ServiceSettings(EnvironmentSettings):
     @model_validator(mode="after")
     def _each_task_has_a_host(self) -> Self:
         """Two tasks that would share a host: said at the start, not by jobs that go astray."""
-        if has_a_host_per_task(self.gateway_url):
+        if has_host_per_task(self.gateway_url):
             try:
                 dns_names(task for task in self.supported if task not in self.urls_by_task)
             except ConfigurationError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 #: While tasks have their shares and nothing else was found, others are looked for again after so long, or at news.
-OTHERS_SECONDS = 1.0
+EMPTY_CLAIM_COOLDOWN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Ask:
 
     Attributes:
         limit: How many jobs at most, 1 or more.
-        only: Of these tasks; None: of any but ``except_tasks``.
-        except_tasks: Not of these.
+        only: Of these tasks; None: of any but ``exclude_tasks``.
+        exclude_tasks: Not of these.
     """
 
     limit: int
     only: tuple[str, ...] | None = None
-    except_tasks: tuple[str, ...] = ()
+    exclude_tasks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Throttle:
         if not self._running[task]:
             del self._running[task]
 
-    def said_busy(self, task: str, retry_after_seconds: float | None) -> float:
+    def on_busy(self, task: str, retry_after_seconds: float | None) -> float:
         """The task's function refused a job, and may have said when to come back.
 
         Returns:
@@ -96,7 +96,7 @@ class Throttle:
         busy.resumes_at = max(busy.resumes_at, now + pause)
         return busy.resumes_at - now
 
-    def went_well(self, task: str) -> None:
+    def on_success(self, task: str) -> None:
         """A job of this task was taken and answered."""
         busy = self._busy.get(task)
         if busy is not None:
@@ -105,7 +105,7 @@ class Throttle:
             if busy.limit >= self._share:
                 del self._busy[task]
 
-    def has_room(self, task: str) -> bool:
+    def has_capacity(self, task: str) -> bool:
         """Whether a job of this task may take a slot now."""
         return self.running < self._concurrency and self._running[task] < self._share
 
@@ -124,11 +124,11 @@ class Throttle:
         limit = min(free, self._share - most)
         asks: list[Ask] = []
         if full and limit > 0 and now >= self._no_others_until:
-            asks.append(Ask(limit, except_tasks=tuple(sorted({*full, *busy}))))
+            asks.append(Ask(limit, exclude_tasks=tuple(sorted({*full, *busy}))))
         if full:
             limit = 0
         if limit + ahead > 0:
-            asks.append(Ask(limit + ahead, except_tasks=busy))
+            asks.append(Ask(limit + ahead, exclude_tasks=busy))
         for task, state in self._busy.items():
             room = min(state.limit - self._running[task], free)
             if room > 0 and now >= state.resumes_at:
@@ -140,11 +140,11 @@ class Throttle:
         """The tasks that have their share."""
         return [task for task, count in self._running.items() if count >= self._share]
 
-    def found_no_others(self) -> None:
+    def on_empty_claim(self) -> None:
         """Beside the tasks that have their share, nothing is ready: not to be asked at every job that ends."""
-        self._no_others_until = self._clock() + OTHERS_SECONDS
+        self._no_others_until = self._clock() + EMPTY_CLAIM_COOLDOWN_SECONDS
 
-    def heard_news(self) -> None:
+    def on_notification(self) -> None:
         """Jobs were added, perhaps of other tasks."""
         self._no_others_until = self._clock()
 

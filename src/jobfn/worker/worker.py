@@ -2,8 +2,8 @@
 
 It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and some ahead where jobs are quick
 (``pace.py``). It wakes at notifications, at the
-time of the next delayed job, and every ``poll_seconds`` in case a notification was lost. A slot is free again when the
-function has answered; how the job itself ends is ``in_hand.py``.
+time of the next delayed job, and every ``poll_interval_seconds`` in case a notification was lost. A slot is free again when the
+function has answered; how the job itself ends is ``in_flight.py``.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ import functools
 from collections import deque
 from dataclasses import replace
 
-from jobfn import logs
 from jobfn.database.connection import until_connected
-from jobfn.database.model import Job, JobStore, Settlement
+from jobfn.database.records import Job, JobStore, Settlement
+from jobfn.telemetry import logs
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
-from jobfn.worker.endings import tell_unlocked
-from jobfn.worker.in_hand import InHand, JobInHand
-from jobfn.worker.leases import LeaseKeeper
-from jobfn.worker.measures import WorkerMeasures
-from jobfn.worker.pace import STALE_SECONDS, Pace
+from jobfn.worker.in_flight import InFlightJob, InFlightJobs
+from jobfn.worker.lease_renewer import LeaseRenewer
+from jobfn.worker.prefetch import PREFETCH_TTL_SECONDS, Pace
 from jobfn.worker.settings import ServiceSettings
-from jobfn.worker.settle import Settler
+from jobfn.worker.settlement import SettlementBatcher
+from jobfn.worker.telemetry.metrics import WorkerMetrics
+from jobfn.worker.telemetry.settlement_log import log_unlocked
 from jobfn.worker.throttle import Ask, Throttle
 
 
@@ -44,14 +44,14 @@ class Worker:
         self,
         *,
         store: JobStore,
-        settler: Settler,
+        settler: SettlementBatcher,
         deliverer: Deliverer,
         settings: ServiceSettings,
         bell: asyncio.Event,
-        measures: WorkerMeasures | None = None,
+        measures: WorkerMetrics | None = None,
     ) -> None:
         self._store = store
-        self._measures = measures or WorkerMeasures()
+        self._measures = measures or WorkerMetrics()
         self._deliverer = deliverer
         self._settings = settings
         self._bell = bell
@@ -59,15 +59,15 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(settings.concurrency, self._clock)
         self._pace = Pace(self._clock)
-        self._ahead: deque[JobInHand] = deque()
-        self._in_hand = InHand(settler, settings)
-        self._refill_below = 0
-        self._leases = LeaseKeeper(
+        self._ahead: deque[InFlightJob] = deque()
+        self._in_hand = InFlightJobs(settler, settings)
+        self._low_watermark = 0
+        self._leases = LeaseRenewer(
             store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._in_hand.held
         )
         self._running: set[asyncio.Task[None]] = set()
-        self._more_waits = True
-        self._rang_itself = False
+        self._has_backlog = True
+        self._self_woken = False
         self._stopping = False
         self.at_work = asyncio.Event()
 
@@ -82,7 +82,7 @@ class Worker:
             stopped.cancel()
             self._stopping = True
             self._bell.set()
-            await self._wind_down(loop)
+            await self._drain(loop)
             keeping.cancel()
         if loop.done() and not loop.cancelled():
             loop.result()  # a failure of ours ends the process rather than leaving it idle
@@ -102,13 +102,13 @@ class Worker:
 
     async def _claim_forever(self) -> None:
         taken_back = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
-        await tell_unlocked(self._log.warning, "taken back: this worker held it when it died", taken_back)
+        await log_unlocked(self._log.warning, "taken back: this worker held it when it died", taken_back)
         self.at_work.set()
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
-            if self._bell.is_set() and not self._rang_itself:
-                self._throttle.heard_news()
-            self._rang_itself = False
+            if self._bell.is_set() and not self._self_woken:
+                self._throttle.on_notification()
+            self._self_woken = False
             self._bell.clear()
             looked_at = self._clock()
             await self._fill()
@@ -117,23 +117,23 @@ class Worker:
     async def _fill(self) -> None:
         """Claim until the slots are full, or nothing more is ready for those that are free."""
         found_all = False
-        while not found_all and not self._stopping and (asks := self._throttle.plan(ahead=self._wanted_ahead())):
+        while not found_all and not self._stopping and (asks := self._throttle.plan(ahead=self._prefetch_budget())):
             found_all = True
             for ask in asks:
                 jobs = await until_connected(functools.partial(self._claim, ask))
                 found_all = found_all and len(jobs) < ask.limit
-                if not jobs and ask.except_tasks:
-                    self._throttle.found_no_others()
+                if not jobs and ask.exclude_tasks:
+                    self._throttle.on_empty_claim()
                 for job in jobs:
                     self._take(job)
         # Where all slots are taken, or some task has all it may have, a slot that gets free is worth a look.
-        self._more_waits = not found_all or any(ask.except_tasks for ask in asks)
+        self._has_backlog = not found_all or any(ask.exclude_tasks for ask in asks)
 
-    def _wanted_ahead(self) -> int:
+    def _prefetch_budget(self) -> int:
         """How many more jobs to take ahead now. Few at a time are not worth a claim of their own."""
         most = self._pace.ahead()
-        self._refill_below = most // 2
-        return most - len(self._ahead) if len(self._ahead) <= self._refill_below else 0
+        self._low_watermark = most // 2
+        return most - len(self._ahead) if len(self._ahead) <= self._low_watermark else 0
 
     async def _claim(self, ask: Ask) -> list[Job]:
         settings = self._settings
@@ -143,7 +143,7 @@ class Worker:
             tasks=tasks,
             limit=ask.limit,
             lease_seconds=settings.lease_seconds,
-            except_tasks=ask.except_tasks,
+            exclude_tasks=ask.exclude_tasks,
         )
         self._measures.claimed(jobs)
         return jobs
@@ -154,72 +154,72 @@ class Worker:
         Args:
             looked_at: When the look for ready jobs began: what became due since then was not seen.
         """
-        waits: list[float | None] = [self._settings.poll_seconds]
+        waits: list[float | None] = [self._settings.poll_interval_seconds]
         if len(self._running) < self._settings.concurrency:
             following = await until_connected(
                 lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - looked_at)
             )
             waits += [following, self._throttle.seconds_to_resume()]
         if self._ahead:
-            waits.append(STALE_SECONDS)
+            waits.append(PREFETCH_TTL_SECONDS)
         try:
             async with asyncio.timeout(max(min(wait for wait in waits if wait is not None), 0.0)):
                 await self._bell.wait()
         except TimeoutError:
             pass
         if self._pace.is_stale:
-            self._give_back_ahead()
+            self._release_prefetched()
 
     def _take(self, job: Job) -> None:
         """Start a claimed job, or keep it until a slot is free."""
         delivery = self._in_hand.take(job)
         if self._stopping:  # claimed while the signal came
             self._in_hand.give_back(delivery)
-        elif self._throttle.has_room(job.task):
+        elif self._throttle.has_capacity(job.task):
             self._start(delivery)
         else:
             self._ahead.append(delivery)
 
-    def _start_next(self) -> None:
+    def _start_prefetched(self) -> None:
         """Start the first of those taken ahead whose task may have a slot."""
         for place, delivery in enumerate(self._ahead):
-            if self._throttle.has_room(delivery.job.task):
+            if self._throttle.has_capacity(delivery.job.task):
                 del self._ahead[place]
                 self._start(delivery)
                 return
 
-    def _give_back_ahead(self) -> None:
+    def _release_prefetched(self) -> None:
         while self._ahead:
             self._in_hand.give_back(self._ahead.popleft())
 
-    def _start(self, delivery: JobInHand) -> None:
+    def _start(self, delivery: InFlightJob) -> None:
         self._throttle.started(delivery.job.task)
         running = asyncio.create_task(self._deliver(delivery))
         self._running.add(running)
         running.add_done_callback(functools.partial(self._ended, delivery))
 
-    def _ended(self, delivery: JobInHand, running: "asyncio.Task[None]") -> None:
+    def _ended(self, delivery: InFlightJob, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
         self._throttle.ended(delivery.job.task)
         self._pace.ended()
         if not self._stopping:
-            self._start_next()
+            self._start_prefetched()
         if not running.cancelled() and (error := running.exception()) is not None:
-            self._in_hand.broke_off(delivery, error)
-        if self._more_waits and len(self._ahead) <= self._refill_below and not self._bell.is_set():
-            self._rang_itself = True
+            self._in_hand.abandon(delivery, error)
+        if self._has_backlog and len(self._ahead) <= self._low_watermark and not self._bell.is_set():
+            self._self_woken = True
             self._bell.set()
 
-    async def _deliver(self, delivery: JobInHand) -> None:
+    async def _deliver(self, delivery: InFlightJob) -> None:
         job = delivery.job
         logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # a delivery has a task of its own
         settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
         answer = await self._deliverer.deliver(job)
         if not isinstance(answer, Busy | Unreachable):
-            self._throttle.went_well(job.task)
+            self._throttle.on_success(job.task)
         match answer:
             case Busy(error, retry_after_seconds):
-                seconds = self._throttle.said_busy(job.task, retry_after_seconds)
+                seconds = self._throttle.on_busy(job.task, retry_after_seconds)
                 self._log.warning("busy, coming back later", seconds=seconds, said=error)
                 given_back = replace(settlement, given_back=True, delay_seconds=seconds)
                 await self._in_hand.settle(delivery, given_back)
@@ -237,11 +237,11 @@ class Worker:
             case Succeeded(kept):
                 self._in_hand.answered(delivery, settlement if kept is None else replace(settlement, kept=kept))
 
-    async def _wind_down(self, loop: asyncio.Task[None]) -> None:
-        deadline = self._clock() + self._settings.shutdown_seconds
+    async def _drain(self, loop: asyncio.Task[None]) -> None:
+        deadline = self._clock() + self._settings.shutdown_timeout_seconds
         await asyncio.wait({loop}, timeout=1.0)
         loop.cancel()
-        self._give_back_ahead()
+        self._release_prefetched()
         if self._running:
             self._log.info("waiting for running jobs", jobs=len(self._running))
             await asyncio.wait(set(self._running), timeout=deadline - self._clock())

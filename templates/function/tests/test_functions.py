@@ -38,8 +38,8 @@ def test_a_payload_that_does_not_fit_is_refused_by_its_field(jobfn_app: Callable
     assert "total" in (delivered.error or "")
 
 
-def test_a_job_of_the_queue_is_run(jobs_db: JobsDatabase, run_jobs: RunJobs) -> None:
+def test_a_job_of_the_queue_is_run(jobs_db: JobsDatabase, drain_jobs: RunJobs) -> None:
     """From SQL to the handler, with a real PostgreSQL and the real worker."""
     jobs_db.execute("""select app_jobs.add_job('template_task', '{"id": 1, "total": "9.90"}'::json)""")
-    (ended,) = asyncio.run(run_jobs(functions))
+    (ended,) = asyncio.run(drain_jobs(functions))
     assert ended.result == {"order": 1, "total": "9.90"}

@@ -15,8 +15,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from client_support import User
-from support import ConnectTo
+from support.client import User
+from support.fixtures import ConnectTo
 
 
 def _sqlalchemy_url(dsn: str, driver: str) -> str:

@@ -11,13 +11,14 @@ import asyncpg
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from client_support import User, settled
 from jobfn import EnqueueError, InvalidPayload, JobContext, enqueue, enqueue_many, task
 from jobfn.client.statements import schema_or_default
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
 from jobfn.errors import SchemaError
-from support import TENANT, ConnectTo, Jobs
+from support.client import User, settled
+from support.fixtures import ConnectTo
+from support.jobs import TENANT, Jobs
 
 PLATFORM = (Path(__file__).parents[1] / "database" / "platform.sql").read_text("utf-8")
 ACTOR = "c2d29867-3d0b-d497-9191-18a9d8ee7830"

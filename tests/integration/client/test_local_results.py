@@ -8,11 +8,11 @@ import asyncpg
 from jobfn import create_app, task
 from jobfn.database.connection import pool
 from jobfn.database.jobs import open_store
-from jobfn.local import for_local, local_tasks
+from jobfn.in_process import local_settings, local_tasks
 from jobfn.worker.settings import ServiceSettings
-from jobfn.worker.settle import Settler
+from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
-from support import WORKER
+from support.jobs import WORKER
 
 
 @task("add_up", keep_result=True)
@@ -25,12 +25,14 @@ async def test_a_result_without_a_report_is_kept(database: str, connection: "asy
     """There is no callback server in between; what the handler returned is kept all the same."""
     job = await add_up.enqueue(connection, [1, 2])
     app = create_app(tasks=[add_up])
-    settings = for_local(ServiceSettings.from_environ({}, worker_id=WORKER, database_url=database), app)
+    settings = local_settings(ServiceSettings.from_environ({}, worker_id=WORKER, database_url=database), app)
     async with pool(database, application_name="test", size=3) as connections:
         store = await open_store(connections, "app_jobs")
         async with local_tasks(app, store, settings) as deliverer:
             bell, stop = asyncio.Event(), asyncio.Event()
-            worker = Worker(store=store, settler=Settler(store), deliverer=deliverer, settings=settings, bell=bell)
+            worker = Worker(
+                store=store, settler=SettlementBatcher(store), deliverer=deliverer, settings=settings, bell=bell
+            )
             running = asyncio.create_task(worker.run(stop))
             assert (await job.result(timeout=20)).value == 3
             stop.set()

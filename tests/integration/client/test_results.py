@@ -9,11 +9,13 @@ import asyncpg
 import psycopg
 import pytest
 
-from client_support import User, settled
-from jobfn import NotEnded, PermanentError, ResultUnknown, Task, TaskDefinitionError, create_app, enqueue, task
+from jobfn import PermanentError, ResultTimeout, ResultUnavailable, Task, TaskDefinitionError, create_app, enqueue, task
 from jobfn.function.outcome import succeeded
-from jobfn.wire import MAX_RESULT_BYTES, KeptResult, Report
-from support import ConnectTo, Jobs, Serve, StartService, eventually
+from jobfn.wire import MAX_RESULT_BYTES, Report, StoredResult
+from support.client import User, settled
+from support.fixtures import ConnectTo, Serve, StartService
+from support.jobs import Jobs
+from support.network import eventually
 
 
 @task("add_up", keep_result=True)
@@ -66,7 +68,7 @@ async def test_a_result_arrives_on_every_async_driver_and_by_polling(
 ) -> None:
     """After the commit, each kind of connection can wait on itself and gets what the handler returned."""
     job = await settled(add_up.enqueue(user.connection, [1, 2, 39]))
-    with pytest.raises(ResultUnknown, match="commit first"):
+    with pytest.raises(ResultUnavailable, match="commit first"):
         await settled(job.result(timeout=1))
     await settled(user.commit())
     if not asyncio.iscoroutinefunction(job.result):  # this loop also runs the worker, which a sync wait would stop
@@ -93,7 +95,7 @@ async def test_a_sync_wait_blocks_only_its_own_thread(running: None, database: s
             job = add_up.enqueue(connection, [2, 3])
             connection.commit()
             found.append(job.result(timeout=20).value)
-            with pytest.raises(NotEnded, match=r"is still waiting after 0\.01 s"):
+            with pytest.raises(ResultTimeout, match=r"is still waiting after 0\.01 s"):
                 _never_run(connection).result(timeout=0.01)
 
     def _never_run(connection: "psycopg.Connection[Any]") -> Any:
@@ -121,7 +123,7 @@ async def test_a_failure_is_an_outcome(running: None, connection: "asyncpg.Conne
     """Failed for good: the reason is told, and asking for the value repeats it."""
     result = await (await never.enqueue(connection, None)).result(timeout=20)
     assert (result.outcome, result.error, result.attempts) == ("failed", "no such invoice", 25)
-    with pytest.raises(ResultUnknown, match="it failed: no such invoice"):
+    with pytest.raises(ResultUnavailable, match="it failed: no such invoice"):
         _ = result.value
 
 
@@ -134,7 +136,7 @@ async def test_a_result_that_cannot_be_kept_is_told(
     """The job has completed all the same; its value says why it is not there."""
     result = await (await chosen.enqueue(connection, None)).result(timeout=20)
     assert result.outcome == "completed"
-    with pytest.raises(ResultUnknown, match=told):
+    with pytest.raises(ResultUnavailable, match=told):
         _ = result.value
 
 
@@ -148,7 +150,7 @@ async def test_without_keep_result_the_outcome_is_seen_while_waiting(
     await start_service(await serve(create_app(tasks=TASKS)))
     result = await waiting
     assert result.outcome == "completed"
-    with pytest.raises(ResultUnknown, match="keep_result=True"):
+    with pytest.raises(ResultUnavailable, match="keep_result=True"):
         _ = result.value
 
 
@@ -159,7 +161,7 @@ async def test_a_job_that_left_no_trace(database: str, connect_to: ConnectTo) ->
     await transaction.start()
     job = await not_kept.enqueue(connection, None)
     await transaction.rollback()
-    with pytest.raises(ResultUnknown, match=f"no trace of job {int(job)}.*rolled back; @task"):
+    with pytest.raises(ResultUnavailable, match=f"no trace of job {int(job)}.*rolled back; @task"):
         await job.result(timeout=1)
 
 
@@ -210,7 +212,7 @@ def test_a_report_carries_the_result_beside_what_node_reads() -> None:
     """The body says success as ever, and three fields more; what is read back is what was returned."""
     body = succeeded({"a": ["é", None]}, keep_seconds=60).report.body()
     assert json.loads(body) == {"status": "success", "keepResultSeconds": 60, "result": {"a": ["é", None]}}
-    kept = KeptResult.read(body)
+    kept = StoredResult.read(body)
     assert kept is not None
     assert (kept.keep_seconds, json.loads(kept.result or "")) == (60, {"a": ["é", None]})
     assert Report("success").body() == b'{"status": "success"}'
@@ -231,17 +233,17 @@ def test_a_report_carries_the_result_beside_what_node_reads() -> None:
 )
 def test_a_report_that_says_nothing_to_keep(body: bytes) -> None:
     """What cannot be read, or kept, is not kept; the report counts all the same."""
-    assert KeptResult.read(body) is None
+    assert StoredResult.read(body) is None
 
 
 def test_what_a_report_says_is_bounded() -> None:
     """However long it asks for, and however much it sends."""
-    large = KeptResult.read(b'{"keepResultSeconds": 1e300, "result": "' + b"x" * MAX_RESULT_BYTES + b'"}')
+    large = StoredResult.read(b'{"keepResultSeconds": 1e300, "result": "' + b"x" * MAX_RESULT_BYTES + b'"}')
     assert large is not None
     assert large.keep_seconds < 1e9
     assert large.problem is not None
-    told = KeptResult.read(b'{"keepResultSeconds": 1, "resultProblem": "a\\u0000b"}')
-    assert told == KeptResult(1, problem="ab")
+    told = StoredResult.read(b'{"keepResultSeconds": 1, "resultProblem": "a\\u0000b"}')
+    assert told == StoredResult(1, problem="ab")
 
 
 @pytest.mark.parametrize("wrong", [timedelta(0), -1, "yes"])

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from client_support import User, settled
 from jobfn import EnqueueError, enqueue, enqueue_many
-from support import TENANT, Jobs
+from support.client import User, settled
+from support.jobs import TENANT, Jobs
 
 BEFORE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -14,9 +14,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from client_support import User, settled
 from jobfn import EnqueueError, enqueue, enqueue_many, task
-from support import Jobs
+from support.client import User, settled
+from support.jobs import Jobs
 
 
 class Invoice(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboard_support import OpenSite, Site, site
+from support.dashboard import OpenSite, Site, site
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard_support import Site
-from support import WORKER, Jobs
+from support.dashboard import Site
+from support.jobs import WORKER, Jobs
 
 FRAGMENT = {"X-Fragment": "1"}
 

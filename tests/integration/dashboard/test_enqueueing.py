@@ -12,10 +12,11 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dashboard_support import OpenSite, Site
 from jobfn.function.app import create_app
 from jobfn.function.task import task
-from support import TENANT, Jobs, Serve
+from support.dashboard import OpenSite, Site
+from support.fixtures import Serve
+from support.jobs import TENANT, Jobs
 
 
 class Address(BaseModel):

@@ -8,13 +8,13 @@ import pytest
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from dashboard_support import TOKEN, OpenSite, Site
 from jobfn.dashboard.forms import MAX_FORM_BYTES
-from jobfn.dashboard.login import MAX_WRONG_A_MINUTE, local_path
+from jobfn.dashboard.login import MAX_LOGIN_FAILURES_PER_MINUTE, safe_redirect
 from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.errors import ConfigurationError
-from support import Jobs
+from support.dashboard import TOKEN, OpenSite, Site
+from support.jobs import Jobs
 
 PAGES = ("/", "/jobs", "/jobs/1", "/enqueue", "/schedules", "/triggers", "/workers", "/nowhere")
 
@@ -134,7 +134,7 @@ async def test_logging_out_ends_the_visit(open_site: OpenSite) -> None:
 @pytest.mark.parametrize(("age_seconds", "status"), [(0, 200), (3700, 303)])
 async def test_a_login_has_an_end(open_site: OpenSite, age_seconds: float, status: int) -> None:
     """A cookie that is too old is worth nothing, even to a browser that would still send it."""
-    site = await open_site(token=TOKEN, session_seconds=3600)
+    site = await open_site(token=TOKEN, session_ttl_seconds=3600)
     sessions = Sessions(TOKEN, max_age_seconds=3600, now=lambda: time.time() - age_seconds)
     answer = Response()
     address = site.client.base_url
@@ -148,7 +148,7 @@ async def test_a_login_has_an_end(open_site: OpenSite, age_seconds: float, statu
 async def test_a_wrong_token_is_told_and_many_are_stopped(open_site: OpenSite) -> None:
     """Guessing is slow; the right one has to wait too."""
     site = await open_site(token=TOKEN)
-    for _ in range(MAX_WRONG_A_MINUTE):
+    for _ in range(MAX_LOGIN_FAILURES_PER_MINUTE):
         answer = await site.log_in("not-the-token")
         assert answer.status_code == 401
     assert "That is not the token" in answer.text
@@ -169,7 +169,7 @@ async def test_a_wrong_token_is_told_and_many_are_stopped(open_site: OpenSite) -
 )
 def test_a_login_leads_to_a_page_of_ours(wanted: str, path: str) -> None:
     """An address of somebody else's in the link is not followed."""
-    assert local_path(wanted) == path
+    assert safe_redirect(wanted) == path
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "é"])

@@ -6,9 +6,9 @@ import contextlib
 import httpx
 import pytest
 
-from dashboard_support import Site, site
 from jobfn.dashboard.live import MAX_STREAMS
-from support import WORKER, Jobs
+from support.dashboard import Site, site
+from support.jobs import WORKER, Jobs
 
 
 async def test_a_change_is_sent_when_it_happens(open_dashboard: Site, jobs: Jobs) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-import demo_jobs
-from dashboard_support import OpenSite, Site, site
 from jobfn.function.app import create_app
 from jobfn.function.task import task
-from support import TENANT, WORKER, Jobs, Serve
+from support import demo_jobs
+from support.dashboard import OpenSite, Site, site
+from support.fixtures import Serve
+from support.jobs import TENANT, WORKER, Jobs
 
 #: The platform's own schema, as it publishes it.
 PLATFORM = [Path(__file__).parents[1] / name for name in ("database/platform.sql", "operations/platform_tools.sql")]

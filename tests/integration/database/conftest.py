@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import BatchStore, SingleStore, open_store
-from support import Connect, ConnectTo, Heard, Stage
+from jobfn.database.jobs import NativeJobStore, PlatformJobStore, open_store
+from support.fixtures import Connect, ConnectTo, Heard
+from support.jobs import Stage
 
 PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
 IDS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
@@ -91,7 +92,7 @@ async def stage(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[Sta
         await connection.execute(IDS)
     async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
         store = await open_store(pool, "app_jobs")
-        assert isinstance(store, SingleStore if is_platform else BatchStore)
+        assert isinstance(store, PlatformJobStore if is_platform else NativeJobStore)
         if kind == "one by one":
-            store = SingleStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
+            store = PlatformJobStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
         yield Stage(store, connection, is_platform=is_platform, has_ids=kind != "platform")

@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import WORKER, Connect, Jobs
+from support.fixtures import Connect
+from support.jobs import WORKER, Jobs
 
 FOUR_HOURS = timedelta(hours=4)
 

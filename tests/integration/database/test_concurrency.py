@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from support import Connect, Jobs, settle
+from support.fixtures import Connect
+from support.jobs import Jobs, settle
 
 EXPIRY = timedelta(hours=4)
 #: Long enough for any claim or settlement, far too short for waiting until another's transaction ends.

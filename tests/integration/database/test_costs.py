@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import Connect, settle
+from support.fixtures import Connect
+from support.jobs import settle
 
 #: Each kind of job that is not ready, of which a claim must not read more than a few.
 NOT_READY = 40_000

@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import WORKER, Heard, Jobs
+from support.fixtures import Heard
+from support.jobs import TENANT, WORKER, Jobs
 
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 ACTOR = "c0ffee00-17d5-424d-9bcb-ee7b17c13d43"
 MORNING = datetime(2030, 1, 1, 9, tzinfo=UTC)
 CALLS: list[tuple[str, dict[str, object]]] = [

@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from jobfn.database.jobs import Beat, Settlement
-from jobfn.database.model import Unlocked
-from support import TENANT, WORKER, Stage
+from jobfn.database.records import ExpiredJob
+from support.jobs import TENANT, WORKER, Stage
 
 LEASE = 30.0
 
@@ -92,7 +92,7 @@ async def test_who_dies_in_the_last_attempt_leaves_a_failed_job(stage: Stage) ->
     await stage.pass_time(LEASE + 1)
     buried = await stage.store.bury()
     assert [claimed.id for claimed in await stage.claim("another", limit=5)] == [following]
-    assert [*buried, *await stage.store.bury()] == [Unlocked(job, "x", 1, WORKER, TENANT)]
+    assert [*buried, *await stage.store.bury()] == [ExpiredJob(job, "x", 1, WORKER, TENANT)]
     assert await stage.store.bury() == []
     row = await stage.row(job)
     assert row is not None
@@ -166,7 +166,7 @@ async def test_given_back_a_job_is_as_before_the_claim(stage: Stage, lease_secon
 async def test_some_tasks_can_be_left_out(stage: Stage) -> None:
     """What a worker cannot take just now stays for others, and costs no attempt."""
     left, taken = await stage.add("full"), await stage.add("free")
-    assert [job.id for job in await stage.claim(limit=5, except_tasks=["full", "other"])] == [taken]
+    assert [job.id for job in await stage.claim(limit=5, exclude_tasks=["full", "other"])] == [taken]
     row = await stage.row(left)
     assert row is not None
     assert (row["attempts"], row["locked_by"]) == (0, None)

@@ -9,12 +9,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import BatchStore, NewJob, enqueue, open_store
+from jobfn.database.jobs import NativeJobStore, NewJob, enqueue, open_store
 from jobfn.database.migrate import LOWEST_SERVER_VERSION, SchemaKind, check_server, migrate, status
-from jobfn.database.model import Unlocked
+from jobfn.database.records import ExpiredJob
 from jobfn.database.statements import migrations, query, quote_identifier, render
 from jobfn.errors import DatabaseError, SchemaError
-from support import ConnectTo, Spawn, eventually
+from support.commands import Spawn
+from support.fixtures import ConnectTo
+from support.network import eventually
 
 ALL = [version for version, _, _ in migrations()]
 NAMES = [
@@ -70,7 +72,7 @@ async def test_any_name_will_do(empty_database: str, connect_to: ConnectTo, sche
     assert (found.kind, found.pending, found.unknown, found.changed) == (SchemaKind.JOBFN, (), (), ())
     async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
         store = await open_store(pool, schema)
-        assert isinstance(store, BatchStore)
+        assert isinstance(store, NativeJobStore)
         job = await enqueue(empty, schema, NewJob("x", queue="q", key="k"))
         await enqueue(empty, schema, NewJob("y", database_id=str(uuid.uuid4())))
         assert [claimed.id for claimed in await store.claim("worker", tasks=["x"], limit=5)] == [job]
@@ -254,8 +256,8 @@ async def test_workers_and_schema_may_be_a_step_apart(empty: "asyncpg.Connection
     await empty.execute(held)
     async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
         store = await open_store(pool, "app_jobs")
-        assert await store.bury() == [Unlocked(1)]
-        assert await store.take_back("worker") == [Unlocked(2)]
+        assert await store.bury() == [ExpiredJob(1)]
+        assert await store.take_back("worker") == [ExpiredJob(2)]
     await migrate(empty, "app_jobs")
     await empty.execute("select app_jobs.add_job('z', max_attempts := 1)")
     await empty.execute(held)

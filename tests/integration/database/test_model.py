@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from support import settle
+from support.jobs import settle
 
 WORKERS = st.sampled_from(["worker-1", "worker-2"])
 QUEUES = st.sampled_from([None, None, "a", "b"])

@@ -13,11 +13,14 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import MAINTAIN_SERVER_VERSION, Grants
-from jobfn.database.vacuum import JobsTable
-from jobfn.hosting import HttpServer, bind
+from jobfn.database.vacuum_table import JobsTable
+from jobfn.http.server import HttpServer, bind
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
-from support import LOOPBACK, WORKER, Command, Jobs, RecordingFunction, eventually
+from support.commands import Command
+from support.functions import RecordingFunction
+from support.jobs import WORKER, Jobs
+from support.network import LOOPBACK, eventually
 
 ENQUEUER_CALLS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
@@ -251,7 +254,7 @@ async def test_what_each_role_cannot_do(kind: str, enqueuer: Role, worker: Role,
 @contextlib.asynccontextmanager
 async def serving(function: RecordingFunction) -> AsyncIterator[str]:
     """Serve a function meanwhile; gives its URL."""
-    server = HttpServer(function.app, bind(LOOPBACK, 0), shutdown_seconds=1)
+    server = HttpServer(function.app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
     await server.start()
     try:
         yield f"http://{LOOPBACK}:{server.port}"

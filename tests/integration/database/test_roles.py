@@ -9,7 +9,7 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
-from support import Jobs
+from support.jobs import Jobs
 
 ENQUEUES = {"add_job", "add_scheduled_job"}
 

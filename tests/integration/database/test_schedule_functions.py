@@ -6,9 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import WORKER, Jobs
+from support.jobs import TENANT, WORKER, Jobs
 
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 SCHEDULER = "scheduler-under-test"
 CRON = {"rule": "0 9 * * *"}
 PARTS = {"hour": 9, "minute": 0}

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import WORKER, Jobs, settle
+from support.jobs import WORKER, Jobs, settle
 
 
 async def everything(jobs: Jobs) -> list[tuple[object, ...]]:

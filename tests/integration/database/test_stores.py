@@ -11,7 +11,8 @@ import pytest
 
 from jobfn.database.jobs import Job, NewJob, Settlement, enqueue, open_store
 from jobfn.errors import DatabaseError, SchemaError
-from support import TENANT, WORKER, ConnectTo, Stage
+from support.fixtures import ConnectTo
+from support.jobs import TENANT, WORKER, Stage
 
 PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
 ACTOR = "c0ffee00-17d5-424d-9bcb-ee7b17c13d43"

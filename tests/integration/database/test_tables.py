@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support import Jobs
+from support.jobs import Jobs
 
 TIME = "timestamp with time zone"
 SHARED = {

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from function_support import CallbackServer
-from jobfn.hosting import HttpServer, bind
-from support import LOOPBACK
+from jobfn.http.server import HttpServer, bind
+from support.function_app import CallbackServer
+from support.network import LOOPBACK
 
 
 @pytest.fixture
 async def callbacks() -> AsyncIterator[CallbackServer]:
     """A callback server; ``url`` is what goes into X-Callback-Url."""
     recorder = CallbackServer()
-    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_seconds=1, lifespan=False)
+    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     recorder.url = f"http://{LOOPBACK}:{server.port}/callback"
     yield recorder

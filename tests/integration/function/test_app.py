@@ -15,10 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from function_support import PATIENT, CallbackServer, HandMade, job_headers
 from jobfn import ConfigurationError, FunctionApp, JobContext, create_app, task
-from jobfn.hosting import HttpServer, bind
-from support import LOOPBACK, Serve
+from jobfn.http.server import HttpServer, bind
+from support.fixtures import Serve
+from support.function_app import PATIENT, CallbackServer, HandMade, job_headers
+from support.network import LOOPBACK
 
 
 @task("email:send/now")
@@ -167,7 +168,7 @@ async def test_the_lifespan_is_around_the_app_s_life(serve: Serve, http: httpx.A
 
     app = create_app(tasks=[other], settings=PATIENT, lifespan=lifespan)
     app.add_route("/state", state)
-    server = HttpServer(app, bind(LOOPBACK, 0), shutdown_seconds=1)
+    server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
     await server.start()
     assert (await http.get(f"http://{LOOPBACK}:{server.port}/state")).json() == "open"
     assert events == [["other"]]
@@ -186,7 +187,9 @@ async def test_a_lifespan_that_fails_is_a_start_that_fails(capsys: pytest.Captur
 
     listener = bind(LOOPBACK, 0)
     port = listener.getsockname()[1]
-    server = HttpServer(create_app(tasks=[other], settings=PATIENT, lifespan=lifespan), listener, shutdown_seconds=1)
+    server = HttpServer(
+        create_app(tasks=[other], settings=PATIENT, lifespan=lifespan), listener, shutdown_timeout_seconds=1
+    )
     with pytest.raises(ConfigurationError, match="the app did not start: its lifespan failed, see the log above"):
         await server.start()
     bind(LOOPBACK, port).close()

@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from function_support import PATIENT, Behaviour, CallbackServer, job_headers
 from jobfn import FunctionApp, FunctionSettings, JobContext, create_app, task
 from jobfn.function.context import Progress
-from support import Serve, eventually
+from support.fixtures import Serve
+from support.function_app import PATIENT, Behaviour, CallbackServer, job_headers
+from support.network import eventually
 
 LEASE_SECONDS = 0.3
 
@@ -160,13 +161,13 @@ async def test_a_sign_of_life_that_hangs_does_not_delay_the_next(
 async def test_at_its_limit_the_function_says_busy(
     long: Long, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """JOBFN_BACKGROUND_JOBS: one more is answered with 429 and Retry-After, no job error, and not reported."""
-    url = await serve(long.app(PATIENT.model_copy(update={"background_jobs": 1})))
+    """JOBFN_MAX_BACKGROUND_JOBS: one more is answered with 429 and Retry-After, no job error, and not reported."""
+    url = await serve(long.app(PATIENT.model_copy(update={"max_background_jobs": 1})))
     assert (await http.post(f"{url}/long", json={}, headers=headers(callbacks))).status_code == 202
     busy = await http.post(f"{url}/long", json={}, headers=headers(callbacks, 43))
     assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
     assert "x-job-error" not in busy.headers
-    assert "JOBFN_BACKGROUND_JOBS" in busy.json()["message"]
+    assert "JOBFN_MAX_BACKGROUND_JOBS" in busy.json()["message"]
     assert heard(callbacks, "/callback") == []
     long.go.set()
 
@@ -175,7 +176,7 @@ async def test_a_job_that_outlasts_the_shutdown_is_reported_as_stopped(
     long: Long, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
     """When the app stops, jobs in the background have the shutdown's time, then they end and say so."""
-    app = long.app(PATIENT.model_copy(update={"shutdown_seconds": 0.1}))
+    app = long.app(PATIENT.model_copy(update={"shutdown_timeout_seconds": 0.1}))
     async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         assert (await client.post("/long", json={}, headers=headers(callbacks))).status_code == 202
         await long.started.wait()

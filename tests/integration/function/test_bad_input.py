@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, field_validator
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from function_support import PATIENT, SECRET, CallbackServer, HandMade, exchange, job_headers
 from jobfn import FunctionApp, Task, create_app, task
 from jobfn.payloads import RowId
 from jobfn.wire import INVOKE_SECRET
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import PATIENT, SECRET, CallbackServer, HandMade, exchange, job_headers
 
 
 class Small(BaseModel):

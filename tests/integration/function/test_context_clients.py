@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from function_support import ACTOR, SECRET, TENANT
 from jobfn import ConfigurationError, GraphQLError, JobContext, create_app, task
 from jobfn.errors import DatabaseError, DatabaseUnreachable
 from jobfn.function import database, graphql
 from jobfn.testing import function_under_test
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import ACTOR, SECRET
+from support.jobs import TENANT
 
 SCHEMA = build_schema("type Query { hello(name: String!): String, broken: String }")
 HELLO = "query Hello($name: String!) { hello(name: $name) }"

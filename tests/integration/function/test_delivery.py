@@ -7,9 +7,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from function_support import ACTOR, ENTITY, PATIENT, TENANT, CallbackServer, exchange, job_headers
 from jobfn import FunctionApp, JobContext, create_app, task
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import ACTOR, ENTITY, PATIENT, CallbackServer, exchange, job_headers
+from support.jobs import TENANT
 
 ALL = {
     "X-Database-Id": TENANT,

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from function_support import PATIENT, CallbackServer, HandMade, job_headers
 from jobfn import FunctionApp, create_app, task
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import PATIENT, CallbackServer, HandMade, job_headers
 
 
 class PassingOn(BaseHTTPMiddleware):

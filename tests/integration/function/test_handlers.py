@@ -13,9 +13,10 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from function_support import PATIENT, SECRET, CallbackServer, HandMade, job_headers
 from jobfn import FunctionSettings, JobContext, Task, create_app, task
-from support import Serve, eventually
+from support.fixtures import Serve
+from support.function_app import PATIENT, SECRET, CallbackServer, HandMade, job_headers
+from support.network import eventually
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
@@ -47,7 +48,7 @@ async def test_sync_handlers_run_in_threads_of_a_set_number(
         gate.wait()
         return payload
 
-    url = await serve(create_app(tasks=[block], settings=settings(threads=3)))
+    url = await serve(create_app(tasks=[block], settings=settings(max_threads=3)))
     posts = [asyncio.create_task(http.post(f"{url}/block", json=number)) for number in range(5)]
     for _ in range(3):
         await asyncio.to_thread(running.acquire)
@@ -68,7 +69,7 @@ async def test_async_handlers_run_on_the_loop_side_by_side(serve: Serve, http: h
         await barrier.wait()
         return threading.current_thread() is threading.main_thread()
 
-    url = await serve(create_app(tasks=[meet], settings=settings(threads=1)))
+    url = await serve(create_app(tasks=[meet], settings=settings(max_threads=1)))
     found = await asyncio.gather(*(http.post(f"{url}/meet", json=number) for number in range(10)))
     assert [response.json() for response in found] == [True] * 10
 
@@ -100,7 +101,7 @@ async def test_context_variables_reach_a_sync_handler(serve: Serve, http: httpx.
 
 async def test_every_line_of_a_delivery_carries_its_job(serve: Serve, http: httpx.AsyncClient) -> None:
     """What the ids are is known to any logger while the handler runs, sync or async, and not after."""
-    from jobfn import logs  # noqa: PLC0415  - for its context variable
+    from jobfn.telemetry import logs  # noqa: PLC0415  - for its context variable
 
     @task("sync")
     def sync(payload: int) -> Any:
@@ -121,7 +122,7 @@ async def test_every_line_of_a_delivery_carries_its_job(serve: Serve, http: http
 
 async def test_the_job_is_forgotten_when_its_delivery_ends() -> None:
     """A server that runs several deliveries in one task, as one may, tells none of them of another's job."""
-    from jobfn import logs  # noqa: PLC0415  - for its context variable
+    from jobfn.telemetry import logs  # noqa: PLC0415  - for its context variable
 
     by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
     app = create_app(tasks=[raising("async", ValueError)], settings=PATIENT)
@@ -207,13 +208,13 @@ async def test_a_sync_handler_that_finds_no_thread_says_so(
     def hasty(payload: int) -> None:
         ran.append(payload)
 
-    url = await serve(create_app(tasks=[hold, hasty], settings=settings(threads=1)))
+    url = await serve(create_app(tasks=[hold, hasty], settings=settings(max_threads=1)))
     holding = asyncio.create_task(http.post(f"{url}/hold", json=1))
     await asyncio.to_thread(started.wait)
     response = await http.post(f"{url}/hasty", json=2)
     assert response.status_code == 504
     assert response.json()["message"] == (
-        "hasty did not start within its timeout of 0.05 seconds: all 1 threads were busy (JOBFN_THREADS)"
+        "hasty did not start within its timeout of 0.05 seconds: all 1 threads were busy (JOBFN_MAX_THREADS)"
     )
     gate.set()
     assert (await holding).status_code == 200

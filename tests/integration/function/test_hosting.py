@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from function_support import exchange
 from jobfn import ConfigurationError
-from jobfn.hosting import HttpServer, bind, stop_signals
-from jobfn.http_server import LINGER_SECONDS
-from support import LOOPBACK
+from jobfn.http.protocol import LINGER_SECONDS
+from jobfn.http.server import HttpServer, bind, stop_signals
+from support.function_app import exchange
+from support.network import LOOPBACK
 
 
 class Gate:
@@ -36,16 +36,16 @@ class Gate:
         await JSONResponse("done")(scope, receive, send)
 
 
-def served(app: Any, *, shutdown_seconds: float = 5) -> HttpServer:
+def served(app: Any, *, shutdown_timeout_seconds: float = 5) -> HttpServer:
     """A server on a free port."""
-    return HttpServer(app, bind(LOOPBACK, 0), shutdown_seconds=shutdown_seconds)
+    return HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=shutdown_timeout_seconds)
 
 
 async def test_a_stop_waits_for_what_runs(http: httpx.AsyncClient) -> None:
     """Nothing new is accepted, what runs is answered; an app without a lifespan is served all the same."""
     gate = Gate()
     listener = bind(LOOPBACK, 0)
-    server = HttpServer(gate, listener, shutdown_seconds=5)
+    server = HttpServer(gate, listener, shutdown_timeout_seconds=5)
     await server.start()
     port = server.port
     running = asyncio.create_task(http.get(f"http://{LOOPBACK}:{port}"))
@@ -63,9 +63,9 @@ async def test_a_stop_waits_for_what_runs(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_stop_waits_only_so_long(http: httpx.AsyncClient) -> None:
-    """After shutdown_seconds what runs is cancelled."""
+    """After shutdown_timeout_seconds what runs is cancelled."""
     gate = Gate()
-    server = served(gate, shutdown_seconds=0.1)
+    server = served(gate, shutdown_timeout_seconds=0.1)
     await server.start()
     running = asyncio.create_task(http.get(f"http://{LOOPBACK}:{server.port}"))
     await gate.arrived.wait()

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from http_support import (
+from jobfn.http.messages import answer
+from support.http import (
     BOTH_LOOPS,
     Watched,
     part,
@@ -16,7 +17,6 @@ from http_support import (
     standstill,
     start,
 )
-from jobfn.asgi import answer
 
 pytestmark = BOTH_LOOPS
 

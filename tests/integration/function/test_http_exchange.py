@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from http_support import (
+from jobfn.http.messages import answer
+from support.http import (
     BOTH_LOOPS,
     Watched,
     part,
@@ -16,7 +17,6 @@ from http_support import (
     serving,
     start,
 )
-from jobfn.asgi import answer
 
 pytestmark = BOTH_LOOPS
 

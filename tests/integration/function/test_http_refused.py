@@ -6,7 +6,8 @@ import contextlib
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from http_support import (
+from jobfn.http.request_parser import MAX_HEAD_BYTES
+from support.http import (
     BOTH_LOOPS,
     Client,
     Gates,
@@ -14,7 +15,6 @@ from http_support import (
     say,
     serving,
 )
-from jobfn.http_requests import MAX_HEAD_BYTES
 
 pytestmark = BOTH_LOOPS
 

@@ -13,7 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from http_support import (
+from jobfn.http.messages import buffered_body
+from jobfn.http.request_parser import MAX_HEAD_BYTES
+from jobfn.http.server import HttpServer
+from support.http import (
     BOTH_LOOPS,
     Client,
     part,
@@ -23,10 +26,7 @@ from http_support import (
     start,
     whole,
 )
-from jobfn.asgi import body_at_hand
-from jobfn.hosting import HttpServer
-from jobfn.http_requests import MAX_HEAD_BYTES
-from support import LOOPBACK
+from support.network import LOOPBACK
 
 pytestmark = BOTH_LOOPS
 
@@ -116,7 +116,7 @@ async def test_a_client_on_a_unix_socket_has_no_address(tmp_path: Path) -> None:
     listener.bind(str(tmp_path / "socket"))
     listener.listen()
     listener.setblocking(False)
-    server = HttpServer(app, listener, shutdown_seconds=5, lifespan=False)
+    server = HttpServer(app, listener, shutdown_timeout_seconds=5, lifespan=False)
     await server.start()
     async with asyncio.timeout(5):
         client = Client(*await asyncio.open_unix_connection(tmp_path / "socket"))
@@ -170,11 +170,11 @@ async def test_a_body_at_hand() -> None:
     arrived = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        found.append(body_at_hand(receive, limit=5))
+        found.append(buffered_body(receive, limit=5))
         arrived.set()
         if found[-1] is None:
             found.append(await whole(receive))
-        found.append(body_at_hand(receive, limit=5))
+        found.append(buffered_body(receive, limit=5))
         await say(send, b"")
         assert (await receive())["type"] == "http.disconnect"
 

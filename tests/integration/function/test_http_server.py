@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from http_support import (
+from support.http import (
     BOTH_LOOPS,
     HUGE,
     Gates,

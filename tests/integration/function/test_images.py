@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 import jobfn
-from function_support import CallbackServer, job_headers
-from support import LOOPBACK, eventually, free_port
+from support.function_app import CallbackServer, job_headers
+from support.network import LOOPBACK, eventually, free_port
 
 #: Of the platform side, of the command line, or wanted only once a line is logged or a report is sent.
 HEAVY = [

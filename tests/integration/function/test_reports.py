@@ -9,14 +9,16 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from function_support import ACTOR, ENTITY, PATIENT, TENANT, Behaviour, CallbackServer, job_headers
 from jobfn import FunctionSettings, create_app, task
 from jobfn.errors import TransportError
 from jobfn.function.reporter import Reporter
-from jobfn.hosting import HttpServer, bind
-from jobfn.transport import Answer, HttpTransport
+from jobfn.http.client import Answer, HttpTransport
+from jobfn.http.server import HttpServer, bind
 from jobfn.wire import JobHeaders, Report
-from support import LOOPBACK, Serve, eventually, free_port
+from support.fixtures import Serve
+from support.function_app import ACTOR, ENTITY, PATIENT, Behaviour, CallbackServer, job_headers
+from support.jobs import TENANT
+from support.network import LOOPBACK, eventually, free_port
 
 
 @task("run")
@@ -184,7 +186,7 @@ async def test_the_response_does_not_wait_for_a_callback_server_in_trouble(
     behaviour: Behaviour, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
     """It comes after report_wait_seconds with the handler's result; the report is tried on."""
-    settings = FunctionSettings(report_wait_seconds=0.1, report_seconds=20)
+    settings = FunctionSettings(report_wait_seconds=0.1, report_timeout_seconds=20)
     url = await serve(create_app(tasks=[run], settings=settings))
     callbacks.behave(*[behaviour] * 2, 200)
     started = time.monotonic()
@@ -197,8 +199,8 @@ async def test_the_response_does_not_wait_for_a_callback_server_in_trouble(
 
 
 async def test_a_callback_server_that_is_not_there(serve: Serve, http: httpx.AsyncClient) -> None:
-    """The response comes; the report is tried for report_seconds and then given up, which the log says."""
-    settings = FunctionSettings(report_wait_seconds=30, report_seconds=0.5)
+    """The response comes; the report is tried for report_timeout_seconds and then given up, which the log says."""
+    settings = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=0.5)
     url = await serve(create_app(tasks=[run], settings=settings))
     nowhere = f"http://{LOOPBACK}:{free_port()}/callback"
     with capture_logs() as lines:
@@ -214,12 +216,12 @@ async def test_a_callback_server_that_is_not_there(serve: Serve, http: httpx.Asy
 
 async def test_a_callback_server_that_comes_back_is_told(serve: Serve, http: httpx.AsyncClient) -> None:
     """A report survives the callback server's restart."""
-    settings = FunctionSettings(report_wait_seconds=0, report_seconds=20)
+    settings = FunctionSettings(report_wait_seconds=0, report_timeout_seconds=20)
     url = await serve(create_app(tasks=[run], settings=settings))
     port = free_port()
     await http.post(f"{url}/run", json={}, headers=job_headers(f"http://{LOOPBACK}:{port}/callback"))
     recorder = CallbackServer()
-    server = HttpServer(recorder, bind(LOOPBACK, port), shutdown_seconds=1, lifespan=False)
+    server = HttpServer(recorder, bind(LOOPBACK, port), shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     await recorder.until(1)
     await server.stop()
@@ -250,7 +252,7 @@ HEADERS = JobHeaders(job_id=42, worker_id="w", callback_url="http://h/callback")
 async def test_a_transport_that_breaks_takes_nothing_down() -> None:
     """Whatever it raises is logged with the job, and the delivery goes on."""
     transport = Scripted(RuntimeError("not a transport's error"))
-    reporter = Reporter(transport, report_seconds=1)
+    reporter = Reporter(transport, report_timeout_seconds=1)
     with capture_logs() as lines:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
@@ -260,19 +262,19 @@ async def test_a_transport_that_breaks_takes_nothing_down() -> None:
 async def test_a_sign_of_life_goes_where_reports_may_go_and_nowhere_else() -> None:
     """A host that is not allowed hears nothing, and the log says which it is."""
     transport = Scripted(200)
-    reporter = Reporter(transport, report_seconds=1, allow=["jobs-callback"])
+    reporter = Reporter(transport, report_timeout_seconds=1, allow=["jobs-callback"])
     elsewhere = JobHeaders(job_id=42, worker_id="w", callback_url="http://h", heartbeat_url="http://h/heartbeat")
     with capture_logs() as lines:
         assert await reporter.beat(elsewhere, None) is None
     assert transport.posts == 0
     assert [(line["event"], line["job"]) for line in lines] == [("sign of life not sent", 42)]
-    assert "JOBFN_CALLBACK_ALLOW" in lines[0]["reason"]
+    assert "JOBFN_CALLBACK_ALLOWED_HOSTS" in lines[0]["reason"]
 
 
 async def test_a_report_whose_time_is_over_is_not_tried_again() -> None:
     """The first try took it all."""
     transport = Scripted(TransportError("down"))
-    reporter = Reporter(transport, report_seconds=-1)
+    reporter = Reporter(transport, report_timeout_seconds=-1)
     with capture_logs() as lines:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
@@ -284,14 +286,14 @@ def test_a_report_is_tried_for_as_long_as_the_lease_holds(
     said: float | None, lease: float | None, seconds: float
 ) -> None:
     """That is what the worker told of, 30 seconds where it told of none; the setting goes first."""
-    reporter = Reporter(Scripted(200), report_seconds=said)
+    reporter = Reporter(Scripted(200), report_timeout_seconds=said)
     assert reporter.seconds_for(HEADERS._replace(lease_seconds=lease)) == seconds
 
 
 async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: CallbackServer) -> None:
     """Within the seconds it is given reports are heard; after them they are cancelled, and the log says whose."""
     transport = HttpTransport()
-    reporter = Reporter(transport, report_seconds=20)
+    reporter = Reporter(transport, report_timeout_seconds=20)
     headers = JobHeaders(job_id=42, worker_id="w", callback_url=callbacks.url)
     callbacks.behave(503, 200)
     await reporter.report(headers, Report("success"), wait_seconds=0)
@@ -310,7 +312,7 @@ async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: Callb
 async def test_a_cancelled_caller_leaves_its_report_under_way(callbacks: CallbackServer) -> None:
     """Who waits for the report may be cancelled; the report is not."""
     transport = HttpTransport()
-    reporter = Reporter(transport, report_seconds=20)
+    reporter = Reporter(transport, report_timeout_seconds=20)
     callbacks.behave(503, 503, 200)
     headers = JobHeaders(job_id=42, worker_id="w", callback_url=callbacks.url)
     waiting = asyncio.create_task(reporter.report(headers, Report("success"), wait_seconds=30))

@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from function_support import PATIENT, CallbackServer, job_headers
 from jobfn import Backoff, PermanentError, RetryLater, create_app, task
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import PATIENT, CallbackServer, job_headers
 
 
 @task("never")

@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from function_support import SECRET, CallbackServer, job_headers
-from jobfn.hosting import bind
-from support import LOOPBACK, Command, Finished, Spawn, free_port
+from jobfn.http.server import bind
+from support.commands import Command, Finished, Spawn
+from support.function_app import SECRET, CallbackServer, job_headers
+from support.network import LOOPBACK, free_port
 
 FUNCTIONS = """\
 import asyncio, logging, os, time
@@ -123,8 +124,10 @@ async def test_what_runs_when_it_is_told_to_stop_is_finished_and_reported(
 async def test_what_does_not_end_in_time_is_reported_as_failed(
     task: str, port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """After JOBFN_SHUTDOWN_SECONDS the job is told, the caller answered, and the process is gone, thread or not."""
-    process = await spawn("python", "-m", "jobfn.function", "functions.py", PORT=str(port), JOBFN_SHUTDOWN_SECONDS="1")
+    """After JOBFN_SHUTDOWN_TIMEOUT_SECONDS the job is told, the caller answered, and the process is gone, thread or not."""
+    process = await spawn(
+        "python", "-m", "jobfn.function", "functions.py", PORT=str(port), JOBFN_SHUTDOWN_TIMEOUT_SECONDS="1"
+    )
     await process.until("serving")
     answering = asyncio.create_task(
         http.post(f"http://{LOOPBACK}:{port}/{task}", json=60, headers=job_headers(callbacks.url))
@@ -254,7 +257,7 @@ async def test_what_cannot_be_served_is_one_line(target: str, folder: Path, port
     ("variables", "message"),
     [
         ({"PORT": "http"}, "PORT='http' is no port: use a number from 1 to 65535"),
-        ({"JOBFN_THREADS": "many"}, "JOBFN_THREADS='many': Input should be a valid integer"),
+        ({"JOBFN_MAX_THREADS": "many"}, "JOBFN_MAX_THREADS='many': Input should be a valid integer"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud': choose one of debug, info"),
     ],
 )

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from function_support import PATIENT, CallbackServer, job_headers
 from jobfn import FunctionSettings, create_app, task
-from support import Serve
+from support.fixtures import Serve
+from support.function_app import PATIENT, CallbackServer, job_headers
 
 ran: list[object] = []
 
@@ -63,9 +63,9 @@ async def test_reports_go_to_allowed_hosts_only(
     http: httpx.AsyncClient,
     callbacks: CallbackServer,
 ) -> None:
-    """JOBFN_CALLBACK_ALLOW: names, names with a port, domains; without it, any host."""
+    """JOBFN_CALLBACK_ALLOWED_HOSTS: names, names with a port, domains; without it, any host."""
     port = callbacks.url.rpartition(":")[2].partition("/")[0]
-    settings = FunctionSettings.from_environ({"JOBFN_CALLBACK_ALLOW": allowed.format(port=port)})
+    settings = FunctionSettings.from_environ({"JOBFN_CALLBACK_ALLOWED_HOSTS": allowed.format(port=port)})
     url = await serve(create_app(tasks=[t], settings=settings.model_copy(update={"report_wait_seconds": 30.0})))
     response = await http.post(f"{url}/t", json={}, headers=job_headers(callbacks.url))
     assert response.status_code == 200

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 import pytest
 from structlog.testing import capture_logs
 
-from jobfn.batches import BatchedReport, read_batch
 from jobfn.errors import TransportError
+from jobfn.function.report_batcher import MAX_CHARACTERS, MAX_IN_FLIGHT_BATCHES, MAX_REPORTS
 from jobfn.function.reporter import Reporter
-from jobfn.function.together import MAX_CHARACTERS, MAX_REPORTS, UNDER_WAY
-from jobfn.transport import Answer
+from jobfn.http.client import Answer
 from jobfn.wire import JobHeaders, Report
+from jobfn.wire.report_batch import BatchedReport, read_batch
 
 BATCH = "http://h/callbacks"
 
@@ -83,16 +83,16 @@ async def report_all(reporter: Reporter, jobs: int, report: Report | None = None
 async def test_what_is_ready_while_others_are_under_way_goes_together() -> None:
     """The first goes by itself; what gathers behind it goes at once, each with its own URL, headers and body."""
     transport = Callbacks()
-    reporter = Reporter(transport, report_seconds=5)
+    reporter = Reporter(transport, report_timeout_seconds=5)
     first = asyncio.create_task(reporter.report(headers(99), Report("success"), wait_seconds=30))
     await transport.until_posted(1)
     others = asyncio.create_task(report_all(reporter, 20))
-    await transport.until_posted(UNDER_WAY)
+    await transport.until_posted(MAX_IN_FLIGHT_BATCHES)
     transport.gate.set()
     await asyncio.gather(first, others)
     assert transport.posts[0] == ("http://h/99/callback", b'{"status": "success"}')
     assert sum(transport.batches) == 20
-    assert len(transport.batches) <= UNDER_WAY
+    assert len(transport.batches) <= MAX_IN_FLIGHT_BATCHES
     report = read_batch(transport.posts[1][1])[0]
     sent = {"X-Job-Id": "1"}  # what else is sent alone, such as Content-Type, is no job header
     assert report == BatchedReport("http://h/1/callback", sent, b'{"status": "success"}')
@@ -101,7 +101,7 @@ async def test_what_is_ready_while_others_are_under_way_goes_together() -> None:
 async def test_a_batch_has_its_bounds() -> None:
     """So many reports, and so much text; nothing is left behind."""
     transport = Callbacks()
-    reporter = Reporter(transport, report_seconds=5)
+    reporter = Reporter(transport, report_timeout_seconds=5)
     transport.gate.set()
     await report_all(reporter, 3 * MAX_REPORTS)
     await report_all(reporter, 150, Report("error", "x" * 10_000))
@@ -119,7 +119,7 @@ async def test_each_report_has_its_own_answer(status: int, said: str) -> None:
         return heard(body, status) if url == BATCH else Answer(status, {}, b"")
 
     with capture_logs() as lines:
-        await report_all(Reporter(Callbacks(behave), report_seconds=5), 5)
+        await report_all(Reporter(Callbacks(behave), report_timeout_seconds=5), 5)
     assert {line["job"] for line in lines if line["event"].startswith(said)} == {1, 2, 3, 4, 5}
 
 
@@ -142,7 +142,7 @@ async def test_reports_of_a_batch_in_trouble_are_tried_again(trouble: str) -> No
 
     transport = Callbacks(behave)
     with capture_logs() as lines:
-        await report_all(Reporter(transport, report_seconds=5), 10)
+        await report_all(Reporter(transport, report_timeout_seconds=5), 10)
     again = [line["job"] for line in lines if line["event"] == "report not heard, trying again"]
     assert again
     assert not [line for line in lines if line["log_level"] == "error"]
@@ -168,12 +168,12 @@ async def test_where_batches_are_not_heard_each_goes_alone(answer: Answer) -> No
         return answer if url == BATCH else Answer(200, {}, b"")
 
     transport = Callbacks(behave)
-    reporter = Reporter(transport, report_seconds=5)
+    reporter = Reporter(transport, report_timeout_seconds=5)
     with capture_logs() as lines:
         await report_all(reporter, 10)
         tried = len(transport.batches)
         await report_all(reporter, 10)
-    assert len(transport.batches) == tried <= UNDER_WAY
+    assert len(transport.batches) == tried <= MAX_IN_FLIGHT_BATCHES
     assert sorted(url for url, _ in transport.posts if url != BATCH) == sorted(
         f"http://h/{job}/callback" for job in range(1, 11) for _ in range(2)
     )
@@ -184,5 +184,5 @@ async def test_a_batch_goes_nowhere_else_than_its_reports_would() -> None:
     """A batch URL on another host is not used."""
     transport = Callbacks()
     transport.gate.set()
-    await report_all(Reporter(transport, report_seconds=5), 5, batch="http://stranger/callbacks")
+    await report_all(Reporter(transport, report_timeout_seconds=5), 5, batch="http://stranger/callbacks")
     assert {url for url, _ in transport.posts} == {f"http://h/{job}/callback" for job in range(1, 6)}

@@ -11,10 +11,10 @@ import trustme
 from starlette.responses import JSONResponse
 
 from jobfn.errors import TransportError
-from jobfn.hosting import HttpServer, bind
-from jobfn.http_connection import MAX_ANSWER_BYTES
-from jobfn.transport import KEEP_ALIVE_SECONDS, HttpTransport
-from support import LOOPBACK, free_port
+from jobfn.http.client import KEEP_ALIVE_SECONDS, HttpTransport
+from jobfn.http.client_connection import MAX_ANSWER_BYTES
+from jobfn.http.server import HttpServer, bind
+from support.network import LOOPBACK, free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -358,7 +358,7 @@ def test_it_opens_again_in_another_loop() -> None:
     transport = HttpTransport()
 
     async def use() -> int:
-        server = HttpServer(JSONResponse("ok"), bind(LOOPBACK, 0), shutdown_seconds=1, lifespan=False)
+        server = HttpServer(JSONResponse("ok"), bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
         await server.start()
         answer = await transport.post(f"http://{LOOPBACK}:{server.port}", body=b"", headers={"Connection": "close"})
         await server.stop()

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 import structlog
 
-from jobfn import FunctionApp, create_app, logs
+from jobfn import FunctionApp, create_app
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
-from jobfn.hosting import bind
+from jobfn.http.server import bind
 from jobfn.service import run_service
-from jobfn.tracing import Tracing
-from jobfn.worker.settings import Part, ServiceSettings
-from observability_support import JOB_IDS, Lines, Path, Spans, StartPath
-from support import LOOPBACK, WORKER, RecordingFunction, Serve, free_port
+from jobfn.telemetry import logs
+from jobfn.telemetry.tracing import Tracing
+from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.fixtures import Serve
+from support.functions import RecordingFunction
+from support.jobs import WORKER
+from support.network import LOOPBACK, free_port
+from support.observability import JOB_IDS, Lines, Path, Spans, StartPath
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
 async def start_path(database: str, serve: Serve, spans: Spans) -> AsyncIterator[StartPath]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*tasks: "Task[..., Any]", only: tuple[Part, ...] = (), **settings: object) -> Path:
+        async def start(*tasks: "Task[..., Any]", only: tuple[ServiceRole, ...] = (), **settings: object) -> Path:
             app: FunctionApp = create_app(tasks=tasks, settings=FunctionSettings(), tracer_provider=spans.provider)
             function_url = await serve(app)
             listener = bind(LOOPBACK, 0)

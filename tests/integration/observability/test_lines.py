@@ -9,9 +9,11 @@ import pytest
 
 from jobfn import JobContext, create_app, task
 from jobfn.function.settings import FunctionSettings
-from jobfn.worker.settings import Part
-from observability_support import Lines, Spans, StartPath
-from support import TENANT, WORKER, Jobs, RecordingFunction, Serve, StartService
+from jobfn.worker.settings import ServiceRole
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import TENANT, WORKER, Jobs
+from support.observability import Lines, Spans, StartPath
 
 LIBRARY = logging.getLogger("a.library")
 
@@ -65,7 +67,7 @@ async def test_every_line_of_a_job_says_which(name: str, jobs: Jobs, lines: Line
 
 async def test_a_callback_server_alone_says_how_jobs_end(jobs: Jobs, lines: Lines, start_path: StartPath) -> None:
     """It knows neither task nor tenant from a report; the row that it settles does."""
-    path = await start_path(asynchronous, only=(Part.CALLBACKS,))
+    path = await start_path(asynchronous, only=(ServiceRole.CALLBACKS,))
     job = await add(jobs, "theirs")
     await jobs.claim()
     async with httpx.AsyncClient() as client:
@@ -124,7 +126,9 @@ async def test_a_refused_delivery_is_named(
     path: str, method: str, headers: dict[str, str], lines: Lines, serve: Serve
 ) -> None:
     """Its ids are in the line that says why it was refused, and in that of a report that cannot be sent."""
-    url = await serve(create_app(tasks=[asynchronous, in_a_thread], settings=FunctionSettings(report_seconds=0.1)))
+    url = await serve(
+        create_app(tasks=[asynchronous, in_a_thread], settings=FunctionSettings(report_timeout_seconds=0.1))
+    )
     sent = {
         "X-Worker-Id": WORKER,
         "X-Job-Id": "7",

@@ -10,15 +10,18 @@ import httpx
 import pytest
 
 from jobfn import create_app, task
-from jobfn.database.depth import Depth, DepthReader
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
+from jobfn.database.queue_depth import Depth, DepthReader
 from jobfn.database.statements import query
 from jobfn.function.settings import FunctionSettings
-from jobfn.hosting import bind
-from jobfn.worker.settings import Part
-from observability_support import Samples, StartPath, scrape
-from support import LOOPBACK, Jobs, Serve, Spawn, eventually
+from jobfn.http.server import bind
+from jobfn.worker.settings import ServiceRole
+from support.commands import Spawn
+from support.fixtures import Serve
+from support.jobs import Jobs
+from support.network import LOOPBACK, eventually
+from support.observability import Samples, StartPath, scrape
 
 
 @task("well")
@@ -69,7 +72,7 @@ async def test_what_happened_is_counted_on_both_sides(jobs: Jobs, start_path: St
     assert total(service, "jobfn_claims_total", result="jobs") >= 2
     assert total(service, "jobfn_settlement_batch_size_sum") == 5
     assert total(service, "jobfn_reports_total", result="settled") == 5
-    assert total(service, "jobfn_slots") == 16
+    assert total(service, "jobfn_worker_concurrency") == 16
     assert total(function, "jobfn_function_jobs_total", task="well", outcome="succeeded") == 3
     assert total(function, "jobfn_function_jobs_total", task="breaks", outcome="failed") == 1
     assert total(function, "jobfn_function_jobs_total", task="long", outcome="succeeded") == 1
@@ -191,14 +194,14 @@ async def test_reports_are_counted_by_what_they_came_to(jobs: Jobs, start_path: 
         assert total(samples, "jobfn_reports_total", result=result) == count
 
 
-@pytest.mark.parametrize("only", [(Part.SCHEDULER,), (Part.WORKER,), (Part.CALLBACKS,)])
-async def test_each_part_alone_has_metrics(only: tuple[Part, ...], start_path: StartPath) -> None:
+@pytest.mark.parametrize("only", [(ServiceRole.SCHEDULER,), (ServiceRole.WORKER,), (ServiceRole.CALLBACKS,)])
+async def test_each_part_alone_has_metrics(only: tuple[ServiceRole, ...], start_path: StartPath) -> None:
     """A scheduler asks nobody for the queue's depth; the others do. Slots are the worker's."""
     path = await start_path(well, only=only)
     samples = await path.service_metrics()
     assert total(samples, "jobfn_database_reconnects_total") >= 0
-    assert (("jobfn_database_up", ()) in samples) is (Part.SCHEDULER not in only)
-    assert total(samples, "jobfn_slots") == (16 if Part.WORKER in only else 0)
+    assert (("jobfn_database_up", ()) in samples) is (ServiceRole.SCHEDULER not in only)
+    assert total(samples, "jobfn_worker_concurrency") == (16 if ServiceRole.WORKER in only else 0)
 
 
 async def test_a_taken_port_is_one_clear_error(spawn: Spawn, database: str) -> None:
@@ -312,7 +315,7 @@ async def test_a_count_that_takes_long_is_kept_for_long(pool: "asyncpg.Pool[Any]
 
 async def test_a_database_that_does_not_answer_is_down(start_path: StartPath, jobs: Jobs) -> None:
     """The scrape is answered all the same, without the queue's depth."""
-    path = await start_path(well, only=(Part.CALLBACKS,))
+    path = await start_path(well, only=(ServiceRole.CALLBACKS,))
     await jobs.connection.execute("alter table app_jobs.jobs rename to gone")
     samples = await scrape(path.metrics_url)
     await jobs.connection.execute("alter table app_jobs.gone rename to jobs")

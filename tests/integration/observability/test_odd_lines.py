@@ -13,9 +13,12 @@ import pytest
 from jobfn import JobContext, PermanentError, RetryLater, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
-from jobfn.worker.settings import Part
-from observability_support import Lines, StartPath
-from support import TENANT, WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
+from jobfn.worker.settings import ServiceRole
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import TENANT, WORKER, Jobs
+from support.network import eventually
+from support.observability import Lines, StartPath
 
 #: What the driver makes of a server that shuts down, for whoever ends a job.
 AWAY = """
@@ -148,9 +151,14 @@ async def test_what_failed_with_its_worker_is_named_job_by_job(
     assert len({line["job"] for line in buried}) == 251
 
 
-@pytest.mark.parametrize("parts", [(), (Part.CALLBACKS,)], ids=["beside its worker", "alone"])
+@pytest.mark.parametrize("parts", [(), (ServiceRole.CALLBACKS,)], ids=["beside its worker", "alone"])
 async def test_a_report_that_finds_no_database(
-    parts: tuple[Part, ...], jobs: Jobs, lines: Lines, start_path: StartPath, function: RecordingFunction, serve: Serve
+    parts: tuple[ServiceRole, ...],
+    jobs: Jobs,
+    lines: Lines,
+    start_path: StartPath,
+    function: RecordingFunction,
+    serve: Serve,
 ) -> None:
     """Beside the worker that has the job in hand, the callback server knows its task; alone, what the report says."""
     gate = function.hold()
@@ -194,7 +202,7 @@ async def test_a_worker_that_stops_without_its_database(
 ) -> None:
     """It names each job whose end it could not write down."""
     await jobs.connection.execute(AWAY)
-    service = await start_service(await serve(function.app), settles="response", shutdown_seconds=0.1)
+    service = await start_service(await serve(function.app), settle_on="response", shutdown_timeout_seconds=0.1)
     job = await add(jobs, "unsettled")
     await function.arrived.wait()
     await service.stop()
@@ -225,6 +233,6 @@ async def test_a_schedule_s_job_is_named(jobs: Jobs, lines: Lines, start_path: S
     """No attempt of it has begun, and no worker has it."""
     await jobs.connection.execute("select set_config('jwt.claims.database_id', $1, false)", TENANT)
     await jobs.connection.execute("select app_jobs.add_scheduled_job('tick', '* * * * * *')")
-    await start_path(fails, only=(Part.SCHEDULER,))
+    await start_path(fails, only=(ServiceRole.SCHEDULER,))
     line = await lines.until("job enqueued")
     assert said(line) == ids(line["job"], "tick", attempt=0) | {"worker": None}

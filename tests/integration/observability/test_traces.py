@@ -11,9 +11,12 @@ import pytest
 from jobfn import JobContext, task
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.errors import DatabaseError
-from jobfn.tracing import Tracing
-from observability_support import Spans, StartPath
-from support import TENANT, Jobs, RecordingFunction, Serve, StartService, eventually
+from jobfn.telemetry.tracing import Tracing
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import TENANT, Jobs
+from support.network import eventually
+from support.observability import Spans, StartPath
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -207,9 +210,9 @@ async def test_jobs_of_one_batch_keep_their_own_traces(jobs: Jobs, spans: Spans,
     await eventually(ended_all)
     ended = spans.exporter.get_finished_spans()
     reports = {span.context.span_id: span for span in ended if span.name == "report" and span.context is not None}
-    settles = [span for span in ended if span.name == "settle"]
-    assert len({span.context.trace_id for span in settles if span.context is not None}) == 8
-    for span in settles:
+    settlements = [span for span in ended if span.name == "settle"]
+    assert len({span.context.trace_id for span in settlements if span.context is not None}) == 8
+    for span in settlements:
         assert span.parent is not None
         report = reports[span.parent.span_id]
         assert (report.attributes or {})["jobfn.job"] == (span.attributes or {})["jobfn.job"]

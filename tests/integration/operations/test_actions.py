@@ -11,7 +11,8 @@ import pytest
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, JobFilter, JobState, Operations
 from jobfn.operations.actions import BATCH
-from support import TENANT, WORKER, Jobs, eventually, settle
+from support.jobs import TENANT, WORKER, Jobs, settle
+from support.network import eventually
 
 
 async def make(jobs: Jobs, state: str) -> int:
@@ -186,8 +187,8 @@ async def test_by_filter_all_that_were_there(operations: Operations, jobs: Jobs)
             adding.append(asyncio.create_task(jobs.add("x")))
 
     wanted = JobFilter(task="x")
-    assert await operations.count_meant(Action.CANCEL, wanted, at_most=10_000) == 2 * BATCH + 1
-    result = await operations.act_on_matching(Action.CANCEL, wanted, reason="closed", progress=progress)
+    assert await operations.count_targets(Action.CANCEL, wanted, at_most=10_000) == 2 * BATCH + 1
+    result = await operations.apply_to_matching(Action.CANCEL, wanted, reason="closed", progress=progress)
     added = await adding[0]
     assert (result.done, sum(told), result.skipped_count) == (2 * BATCH + 1, 2 * BATCH + 1, 0)
     left = {job.id for job in (await operations.list_jobs(JobFilter(state=JobState.READY))).jobs}
@@ -213,7 +214,7 @@ async def test_by_filter_an_action_means_what_it_can_do(
 ) -> None:
     """Without a state in the filter; only removal meets what runs, and leaves it."""
     ids = {state: await make(jobs, state) for state in ("failed", "running", "delayed", "ready")}
-    result = await operations.act_on_matching(action, JobFilter(task="x"), running=running)
+    result = await operations.apply_to_matching(action, JobFilter(task="x"), running=running)
     assert set(result.ids) == {ids[state] for state in touched}
     assert [left.id for left in result.skipped] == ([ids["running"]] if action is Action.REMOVE else [])
 
@@ -222,13 +223,13 @@ async def test_by_filter_with_a_state(operations: Operations, jobs: Jobs) -> Non
     """The state narrows; where nothing can be done there, each is named with its reason."""
     await make(jobs, "failed")
     ready = await make(jobs, "ready")
-    result = await operations.act_on_matching(Action.RETRY, JobFilter(state=JobState.READY))
+    result = await operations.apply_to_matching(Action.RETRY, JobFilter(state=JobState.READY))
     assert [(left.id, left.reason) for left in result.skipped] == [(ready, "it has not failed for good: it is ready")]
 
 
 async def test_by_filter_in_an_empty_table(operations: Operations) -> None:
     """Nothing to do is no error."""
-    result = await operations.act_on_matching(Action.REMOVE, JobFilter(task="x"))
+    result = await operations.apply_to_matching(Action.REMOVE, JobFilter(task="x"))
     assert (result.done, result.skipped_count) == (0, 0)
 
 
@@ -237,9 +238,9 @@ async def test_all_jobs_there_are_is_no_filter(operations: Operations, jobs: Job
     """An empty filter is a slip; completed jobs cannot be helped."""
     await make(jobs, "failed")
     with pytest.raises(ConfigurationError, match="Name a task, a queue, a state or another filter"):
-        await operations.act_on_matching(action, JobFilter())
+        await operations.apply_to_matching(action, JobFilter())
     with pytest.raises(ConfigurationError, match="completed jobs are gone"):
-        await operations.act_on_matching(action, JobFilter(state=JobState.COMPLETED))
+        await operations.apply_to_matching(action, JobFilter(state=JobState.COMPLETED))
     assert await jobs.count() == 1
 
 
@@ -281,6 +282,6 @@ async def test_on_the_platform_s_schema(on_platform: Operations, platform_pool: 
     assert set((await on_platform.act(Action.RETRY, ids)).ids) == {ready, delayed}
     states = {job.id: job.state for job in (await on_platform.list_jobs()).jobs}
     assert states == {running: "running", ready: "ready", delayed: "ready"}
-    removed = await on_platform.act_on_matching(Action.REMOVE, JobFilter(task="x"))
+    removed = await on_platform.apply_to_matching(Action.REMOVE, JobFilter(task="x"))
     assert set(removed.ids) == {ready, delayed}
     assert (await on_platform.act(Action.REMOVE, [running])).done == 0

@@ -14,9 +14,11 @@ from starlette.routing import Route
 
 from jobfn import FunctionSettings, create_app, task
 from jobfn.operations import Operations
-from jobfn.operations.checks import NO_JOB, Check, examine
+from jobfn.operations.doctor import NO_JOB, Check, examine
 from jobfn.worker.settings import ServiceSettings
-from support import LOOPBACK, WORKER, Jobs, Serve, StartService, eventually, free_port
+from support.fixtures import Serve, StartService
+from support.jobs import WORKER, Jobs
+from support.network import LOOPBACK, eventually, free_port
 
 ran: list[object] = []
 
@@ -202,7 +204,9 @@ async def test_a_task_that_lives_elsewhere(doctor: Doctor, serve: Serve, jobs: J
 
 async def test_a_function_that_cannot_report(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
     """It answers, but its reports reach nobody: the address is named, with a line to try there."""
-    url = await serve(create_app(tasks=[greet], settings=FunctionSettings(report_seconds=3, shutdown_seconds=5)))
+    url = await serve(
+        create_app(tasks=[greet], settings=FunctionSettings(report_timeout_seconds=3, shutdown_timeout_seconds=5))
+    )
     await jobs.add("greet")
     checks = await doctor.look(gateway_url=url)
     reports = checks[f"reports from {url}/"]

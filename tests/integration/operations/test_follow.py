@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, JobEnd, JobRow, JobState, Operations, RunOutcome
-from support import WORKER, Jobs
+from jobfn.operations import Action, FinalState, JobRow, JobState, Operations, RunOutcome
+from support.jobs import WORKER, Jobs
 
 POLL = 0.01
 
@@ -17,7 +17,7 @@ async def test_a_job_that_completes(operations: Operations, jobs: Jobs) -> None:
     """Its states on the way are told, each once, and its end says in which attempt."""
     job = await jobs.add("x")
     seen: asyncio.Queue[JobRow] = asyncio.Queue()
-    following = asyncio.create_task(operations.follow(job, poll_seconds=POLL, changed=seen.put_nowait))
+    following = asyncio.create_task(operations.follow(job, poll_interval_seconds=POLL, changed=seen.put_nowait))
     assert (await seen.get()).state is JobState.READY
     await jobs.claim()
     running = await seen.get()
@@ -25,7 +25,7 @@ async def test_a_job_that_completes(operations: Operations, jobs: Jobs) -> None:
     await jobs.connection.execute("select app_jobs.note_progress($1, $2, 1, '1 minute', 0.52, 'half')", WORKER, job)
     assert (await seen.get()).progress == 0.52
     await jobs.connection.execute("select app_jobs.complete_job($1, $2)", WORKER, job)
-    assert await following == JobEnd(job, JobState.COMPLETED, RunOutcome.COMPLETED, 1)
+    assert await following == FinalState(job, JobState.COMPLETED, RunOutcome.COMPLETED, 1)
     assert seen.empty()
 
 
@@ -34,8 +34,8 @@ async def test_a_job_that_fails_for_good(operations: Operations, jobs: Jobs) -> 
     job = await jobs.add("x", max_attempts=1)
     await jobs.claim()
     await jobs.connection.execute("select app_jobs.fail_job($1, $2, 'boom')", WORKER, job)
-    end = await operations.follow(job, poll_seconds=POLL)
-    assert end == JobEnd(job, JobState.FAILED, RunOutcome.FAILED_FOR_GOOD, 1, "boom")
+    end = await operations.follow(job, poll_interval_seconds=POLL)
+    assert end == FinalState(job, JobState.FAILED, RunOutcome.FAILED_FOR_GOOD, 1, "boom")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_a_job_that_somebody_ends(
     """Cancelled and removed are no success."""
     job = await jobs.add("x")
     await operations.act(action, [job])
-    end = await operations.follow(job, poll_seconds=POLL)
+    end = await operations.follow(job, poll_interval_seconds=POLL)
     assert (end.state, end.outcome) == (JobState.FAILED, outcome)
 
 
@@ -62,11 +62,11 @@ async def test_without_history_it_is_gone(on_platform: Operations, platform_pool
     add = "select (app_jobs.add_job(gen_random_uuid(), 'x', max_attempts := 1)).id"
     job = await platform_pool.fetchval(add)
     await platform_pool.execute("select app_jobs.get_job($1)", WORKER)
-    following = asyncio.create_task(on_platform.follow(job, poll_seconds=POLL))
+    following = asyncio.create_task(on_platform.follow(job, poll_interval_seconds=POLL))
     await platform_pool.execute("select app_jobs.complete_job($1, $2)", WORKER, job)
-    assert await following == JobEnd(job, JobState.COMPLETED, None, None)
+    assert await following == FinalState(job, JobState.COMPLETED, None, None)
     job = await platform_pool.fetchval(add)
     await platform_pool.execute("select app_jobs.get_job($1)", WORKER)
     await platform_pool.execute("select app_jobs.fail_job($1, $2, 'boom')", WORKER, job)
-    end = await on_platform.follow(job, poll_seconds=POLL)
+    end = await on_platform.follow(job, poll_interval_seconds=POLL)
     assert (end.state, end.error) == (JobState.FAILED, "boom")

@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import BatchStore, Settlement
+from jobfn.database.jobs import NativeJobStore, Settlement
 from jobfn.operations import Operations, RunOutcome
-from support import WORKER, Jobs, settle
+from support.jobs import WORKER, Jobs, settle
 
 OTHER = "another-worker"
 
@@ -202,7 +202,7 @@ async def test_turned_off_nothing_is_written(jobs: Jobs, pool: "asyncpg.Pool[Any
     await jobs.connection.execute("select app_jobs.permanently_fail_jobs(array(select id from app_jobs.jobs))")
     await jobs.connection.execute("select app_jobs.complete_jobs(array(select id from app_jobs.jobs))")
     assert await runs(jobs) == []
-    store = BatchStore(pool, "app_jobs")
+    store = NativeJobStore(pool, "app_jobs")
     job = await jobs.add("x")
     await store.claim(WORKER, tasks=None, limit=1)
     assert await store.settle([Settlement(WORKER, job, 1)]) == {job}

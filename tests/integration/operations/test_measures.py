@@ -9,11 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from jobfn.cache import AsyncTTLCache
 from jobfn.operations import GroupCount, Operations
-from jobfn.operations.measures import Measures
 from jobfn.operations.statements import Database
-from jobfn.remembered import Remembered
-from support import WORKER, Jobs
+from jobfn.operations.stats import Measures
+from support.jobs import WORKER, Jobs
 
 
 class HandClock:
@@ -26,7 +26,7 @@ class HandClock:
         return self.seconds
 
 
-def answers(clock: HandClock, *, cost: float = 0.0) -> "tuple[Remembered[int], list[int]]":
+def answers(clock: HandClock, *, cost: float = 0.0) -> "tuple[AsyncTTLCache[int], list[int]]":
     """Something that gives 1, 2, 3, each at that cost; and what it has given."""
     given: list[int] = []
 
@@ -35,7 +35,7 @@ def answers(clock: HandClock, *, cost: float = 0.0) -> "tuple[Remembered[int], l
         given.append(len(given) + 1)
         return given[-1]
 
-    return Remembered(ask, clock), given
+    return AsyncTTLCache(ask, clock), given
 
 
 async def test_an_answer_serves_while_it_is_young() -> None:
@@ -77,7 +77,7 @@ async def test_who_comes_meanwhile_shares_the_answer() -> None:
         await gate.wait()
         return asked
 
-    remembered = Remembered(ask, clock)
+    remembered = AsyncTTLCache(ask, clock)
     waiting = [asyncio.create_task(remembered.get(max_age_seconds=0)) for _ in range(10)]
     await asyncio.sleep(0)
     gate.set()
@@ -92,7 +92,7 @@ async def test_none_is_an_answer_too() -> None:
         asked.append(clock())
         return None
 
-    remembered = Remembered(ask, clock)
+    remembered = AsyncTTLCache(ask, clock)
     for _ in range(3):
         assert await remembered.get(max_age_seconds=5) is None
         clock.seconds += 2
@@ -106,7 +106,7 @@ async def test_a_failure_is_not_remembered() -> None:
     async def ask() -> int:
         return results.pop(0)()
 
-    remembered = Remembered(ask, HandClock())
+    remembered = AsyncTTLCache(ask, HandClock())
     with pytest.raises(ZeroDivisionError):
         await remembered.get(max_age_seconds=0)
     assert await remembered.get(max_age_seconds=0) == 7

@@ -10,9 +10,9 @@ import pytest
 
 from jobfn.errors import ConfigurationError, DatabaseError, SchemaError
 from jobfn.operations import JobFilter, JobState, Operations, open_operations
-from jobfn.operations.reading import conditions
+from jobfn.operations.queries import conditions
 from jobfn.operations.statements import Database, Features
-from support import TENANT, WORKER, Jobs
+from support.jobs import TENANT, WORKER, Jobs
 
 #: Enough that a scan is told from a look at an index.
 MANY = 20_000

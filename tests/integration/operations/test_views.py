@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 
 from jobfn.operations import Operations
+from jobfn.operations.read_models import schedules
 from jobfn.operations.statements import Database
-from jobfn.operations.views import schedules
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
-from support import Jobs
+from support.jobs import Jobs
 
 
 async def test_schedules_with_their_next_times(operations: Operations, jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from jobfn.database.connection import pool
-from jobfn.scheduler.agenda import Agenda
-from jobfn.scheduler.opening import open_agenda
-from schedule_support import Clock, OpenAgenda, Schedules
+from jobfn.scheduler.factory import open_poller
+from jobfn.scheduler.poller import SchedulePoller
+from support.schedules import Clock, OpenPoller, Schedules
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def schedules(connection: "asyncpg.Connection[Any]") -> Schedules:
 
 
 @pytest.fixture
-async def agenda(database: str, clock: Clock) -> AsyncIterator[OpenAgenda]:
+async def poller(database: str, clock: Clock) -> AsyncIterator[OpenPoller]:
     """Open the agenda of one more scheduler; its connections are its own."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(scheduler_id: str = "scheduler-a", *, tasks: list[str] | None = None) -> Agenda:
+        async def start(scheduler_id: str = "scheduler-a", *, tasks: list[str] | None = None) -> SchedulePoller:
             connections = await stack.enter_async_context(pool(database, application_name=scheduler_id, size=1))
-            opened = await open_agenda(
+            opened = await open_poller(
                 connections, "app_jobs", scheduler_id=scheduler_id, tasks=tasks, takeover_seconds=60, clock=clock
             )
             await opened.start()

@@ -7,15 +7,16 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from jobfn.scheduler.agenda import LOCKED_SECONDS, WAITING_SECONDS
-from schedule_support import EVERY_HOUR, Clock, OpenAgenda, Schedules, at
-from support import Jobs, eventually
+from jobfn.scheduler.poller import BLOCKED_RETRY_SECONDS, LOCKED_RETRY_SECONDS
+from support.jobs import Jobs
+from support.network import eventually
+from support.schedules import EVERY_HOUR, Clock, OpenPoller, Schedules, at
 
 
-async def test_a_due_time_makes_one_job(schedules: Schedules, jobs: Jobs, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_due_time_makes_one_job(schedules: Schedules, jobs: Jobs, poller: OpenPoller, clock: Clock) -> None:
     """Planned when it is first seen, made when its time comes, planned again; and says when to look next."""
     schedule = await schedules.add(payload='{"report": "daily"}', queue_name="reports", priority=3, max_attempts=5)
-    scheduler = await agenda()
+    scheduler = await poller()
     assert await scheduler.look() == 1800.0
     assert await jobs.count() == 0
 
@@ -46,23 +47,23 @@ async def test_a_due_time_makes_one_job(schedules: Schedules, jobs: Jobs, agenda
     ],
 )
 async def test_every_form_of_add_scheduled_job_is_served(
-    call: str, schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    call: str, schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Whichever way people write it, the job is made."""
     await schedules.finish_jobs_at_once()
     await schedules.connection.execute(f"select app_jobs.{call}")
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     await scheduler.look()
     assert await schedules.made() == 1
 
 
-async def test_a_changed_rule_counts_from_its_change(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_changed_rule_counts_from_its_change(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """Times before the change make no job, times after it do; the rule before it is forgotten."""
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add({"rule": "0 12 * * *"})
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
 
     clock.set("09:30")
@@ -75,10 +76,10 @@ async def test_a_changed_rule_counts_from_its_change(schedules: Schedules, agend
     assert await schedules.made() == 2
 
 
-async def test_a_plain_update_marks_the_time_of_the_change(schedules: Schedules, agenda: OpenAgenda) -> None:
+async def test_a_plain_update_marks_the_time_of_the_change(schedules: Schedules, poller: OpenPoller) -> None:
     """The table itself notes since when a rule holds, and has it planned anew; not where the rule stays the same."""
     schedule = await schedules.add()
-    await (await agenda()).look()
+    await (await poller()).look()
     planned = await schedules.row(schedule)
     await schedules.change(schedule, schedule_info=planned["schedule_info"], priority=2)
     unchanged = await schedules.row(schedule)
@@ -90,14 +91,14 @@ async def test_a_plain_update_marks_the_time_of_the_change(schedules: Schedules,
 
 
 async def test_adding_the_same_schedule_again_loses_no_time(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """A deployment that adds its keyed schedule anew, while its time passes, leaves the due time as it is."""
     add = "select app_jobs.add_scheduled_job('sweep', '0 * * * *', job_key := 'k')"
     await schedules.finish_jobs_at_once()
     await schedules.connection.execute(add)
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     clock.set("09:00:01")
     await schedules.connection.execute(add)
@@ -106,7 +107,7 @@ async def test_adding_the_same_schedule_again_loses_no_time(
 
 
 async def test_adding_a_schedule_again_whose_job_could_not_be_made_makes_none_at_once(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """The time that failed is over; the next one counts. A broken rule added again is looked at again."""
     add = "select (app_jobs.add_scheduled_job($1, $2, job_key := $1)).id"
@@ -115,7 +116,7 @@ async def test_adding_a_schedule_again_whose_job_could_not_be_made_makes_none_at
     bad = await schedules.connection.fetchval(add, "bad", "0 * * * *")
     broken = await schedules.connection.fetchval(add, "broken", "0 25 * * *")
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     await scheduler.look()
     await schedules.connection.execute("alter table app_jobs.jobs drop constraint none")
@@ -128,11 +129,11 @@ async def test_adding_a_schedule_again_whose_job_could_not_be_made_makes_none_at
     assert [line["schedule"] for line in logged if line["event"].startswith("broken")] == [broken]
 
 
-async def test_a_removed_schedule_makes_no_job(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_removed_schedule_makes_no_job(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """It is gone with its row; nothing is left to look at."""
     await schedules.finish_jobs_at_once()
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     await schedules.connection.execute("delete from app_jobs.scheduled_jobs")
     clock.set("09:00")
@@ -150,15 +151,15 @@ async def test_after_a_downtime_missed_times_are_caught_up_as_asked(
     skipped: int,
     last_skipped: str | None,
     schedules: Schedules,
-    agenda: OpenAgenda,
+    poller: OpenPoller,
     clock: Clock,
 ) -> None:
     """From 08:30 to 12:30 nobody looked at an hourly schedule: four times were missed."""
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add(EVERY_HOUR | {"catch_up": catch_up})
-    await (await agenda()).look()
+    await (await poller()).look()
     clock.set("12:30")
-    await (await agenda("scheduler-b")).look()
+    await (await poller("scheduler-b")).look()
     row = await schedules.row(schedule)
     assert (await schedules.made(), row["skipped"], row["due_at"]) == (made, skipped, at("13:00"))
     assert row["last_skipped"] == (at(last_skipped) if last_skipped else None)
@@ -167,22 +168,22 @@ async def test_after_a_downtime_missed_times_are_caught_up_as_asked(
 
 
 async def test_a_schedule_added_in_a_downtime_is_caught_up_too(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Its time counts from when it was added, not from when a scheduler first saw it."""
     await schedules.finish_jobs_at_once()
     await schedules.add()
     clock.set("09:10")
-    await (await agenda()).look()
+    await (await poller()).look()
     assert await schedules.made() == 1
 
 
 async def test_a_time_is_skipped_while_the_last_job_waits(
-    schedules: Schedules, jobs: Jobs, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, jobs: Jobs, poller: OpenPoller, clock: Clock
 ) -> None:
     """No second job; the skip is in the log and in the row; once the job is done the next time makes one again."""
     schedule = await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     await scheduler.look()
     clock.set("10:00")
@@ -211,11 +212,11 @@ async def test_a_time_is_skipped_while_the_last_job_waits(
     ],
 )
 async def test_a_job_of_hours_counts_as_running(
-    held: str, jobs_then: int, schedules: Schedules, jobs: Jobs, agenda: OpenAgenda, clock: Clock
+    held: str, jobs_then: int, schedules: Schedules, jobs: Jobs, poller: OpenPoller, clock: Clock
 ) -> None:
     """As long as its worker's lock holds: by its lease, or without one for four hours."""
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     await scheduler.look()
     await schedules.connection.execute(f"update app_jobs.jobs set locked_by = 'worker-1', {held}")
@@ -225,13 +226,13 @@ async def test_a_job_of_hours_counts_as_running(
 
 
 async def test_with_catch_up_all_a_time_waits_for_the_last_job(
-    schedules: Schedules, jobs: Jobs, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, jobs: Jobs, poller: OpenPoller, clock: Clock
 ) -> None:
     """Nothing is skipped: the time gets its job, one second's look after the last one is done."""
     schedule = await schedules.add(EVERY_HOUR | {"catch_up": "all"})
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("10:30")
-    assert await scheduler.look() == WAITING_SECONDS
+    assert await scheduler.look() == BLOCKED_RETRY_SECONDS
     assert (await jobs.count(), (await schedules.row(schedule))["due_at"]) == (1, at("10:00"))
     await schedules.connection.execute("delete from app_jobs.jobs")
     assert await scheduler.look() == 1800.0
@@ -239,14 +240,14 @@ async def test_with_catch_up_all_a_time_waits_for_the_last_job(
 
 
 async def test_a_broken_schedule_is_logged_once_and_the_others_go_on(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Its row says why; mended, it is served."""
     await schedules.finish_jobs_at_once()
     broken = await schedules.add({"rule": "0 25 * * *"}, task_identifier="broken")
     await schedules.add({"timezone": "Europe/Paris"}, task_identifier="empty")
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     with capture_logs() as logged:
         for time in ("08:45", "09:00", "10:00"):
             clock.set(time)
@@ -265,7 +266,7 @@ async def test_a_broken_schedule_is_logged_once_and_the_others_go_on(
 
 
 async def test_a_job_that_cannot_be_made_holds_up_no_other(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """What PostgreSQL said stands in the row; the next due time tries again."""
     await schedules.finish_jobs_at_once()
@@ -274,7 +275,7 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
     )
     bad = await schedules.add(task_identifier="bad")
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     await scheduler.look()
     row = await schedules.row(bad)
@@ -288,7 +289,7 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
 
 
 async def test_many_schedules_of_one_moment_are_served_in_one_look(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """More than one batch of them."""
     await schedules.finish_jobs_at_once()
@@ -300,18 +301,18 @@ async def test_many_schedules_of_one_moment_are_served_in_one_look(
         at("08:30"),
     )
     clock.set("09:00")
-    assert await (await agenda()).look() == 3600.0
+    assert await (await poller()).look() == 3600.0
     assert await schedules.made() == 250
 
 
 async def test_any_number_of_schedulers_make_one_job_for_each_time(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Three look at the same moments at the same time, at twenty schedules."""
     await schedules.finish_jobs_at_once()
     for _ in range(20):
         await schedules.add({"rule": "* * * * *"})
-    schedulers = [await agenda(f"scheduler-{number}") for number in range(3)]
+    schedulers = [await poller(f"scheduler-{number}") for number in range(3)]
     for minute in range(31, 41):
         clock.set(f"08:{minute}")
         await asyncio.gather(*(scheduler.look() for scheduler in schedulers))
@@ -320,31 +321,31 @@ async def test_any_number_of_schedulers_make_one_job_for_each_time(
 
 
 async def test_only_schedules_of_supported_tasks_are_served(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """JOBS_SUPPORTED holds for the scheduler as for the worker."""
     await schedules.finish_jobs_at_once()
     await schedules.add()
     await schedules.add(task_identifier="other")
-    scheduler = await agenda(tasks=["sweep"])
+    scheduler = await poller(tasks=["sweep"])
     clock.set("09:00")
     assert await scheduler.look() == 3600.0
     assert (await schedules.made(), await schedules.made("other")) == (1, 0)
 
 
 async def test_a_schedule_under_another_schedulers_hands_is_passed_over(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock, database: str
+    schedules: Schedules, poller: OpenPoller, clock: Clock, database: str
 ) -> None:
     """The others are served without waiting for it, and it is looked at again at once; let go, it is served."""
     await schedules.finish_jobs_at_once()
     held = await schedules.add(task_identifier="held")
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("select from app_jobs.scheduled_jobs where id = $1 for update", held)
-        assert await scheduler.look() == LOCKED_SECONDS
+        assert await scheduler.look() == LOCKED_RETRY_SECONDS
         assert (await schedules.made(), await schedules.made("held")) == (1, 0)
     await other.close()
     assert await scheduler.look() == 3600.0
@@ -352,17 +353,17 @@ async def test_a_schedule_under_another_schedulers_hands_is_passed_over(
 
 
 async def test_a_lock_on_one_job_holds_up_no_other_schedule(
-    schedules: Schedules, jobs: Jobs, agenda: OpenAgenda, clock: Clock, database: str
+    schedules: Schedules, jobs: Jobs, poller: OpenPoller, clock: Clock, database: str
 ) -> None:
     """Somebody's open transaction has added a job of the schedule's key: its time comes after that, nothing is lost."""
     keyed = await schedules.add(task_identifier="keyed", key="k")
     await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     clock.set("09:00")
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("select app_jobs.add_job('keyed', '{}'::json, job_key := 'k')")
-        assert await scheduler.look() == WAITING_SECONDS
+        assert await scheduler.look() == BLOCKED_RETRY_SECONDS
         assert [row["task_identifier"] for row in await every_job(jobs)] == ["sweep"]
     await other.close()
     await scheduler.look()
@@ -371,13 +372,13 @@ async def test_a_lock_on_one_job_holds_up_no_other_schedule(
 
 
 async def test_what_the_platforms_scheduler_holds_is_left_to_it_until_it_lets_a_time_pass(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Locked by get_scheduled_job, as the platform's scheduler does: taken over a minute past its due time."""
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add()
     await schedules.connection.execute("select app_jobs.get_scheduled_job('node-scheduler')")
-    scheduler = await agenda()
+    scheduler = await poller()
     assert await scheduler.look() == 1800.0 + 60.0
     clock.set("09:00:59")
     await scheduler.look()
@@ -389,12 +390,12 @@ async def test_what_the_platforms_scheduler_holds_is_left_to_it_until_it_lets_a_
 
 
 async def test_a_look_that_fails_leaves_nothing_behind(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock, database: str
+    schedules: Schedules, poller: OpenPoller, clock: Clock, database: str
 ) -> None:
     """The server ends the transaction in the middle: no job, no step; the next look does both."""
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add()
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     gate = await asyncpg.connect(database)
     await gate.execute("select pg_advisory_lock(1)")

@@ -6,8 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from schedule_support import Schedules
-from support import Jobs, RunningCommand, Spawn, eventually
+from support.commands import RunningCommand, Spawn
+from support.jobs import Jobs
+from support.network import eventually
+from support.schedules import Schedules
 
 #: Where the first scheduler is held up for a while: triggers that sleep, once.
 POINTS = {
@@ -39,7 +41,13 @@ HELD_UP = """
 
 async def start_scheduler(spawn: Spawn, database: str, name: str) -> RunningCommand:
     running = await spawn(
-        "jobfn", "service", "--only", "scheduler", DATABASE_URL=database, HOSTNAME=name, JOBS_POLL_SECONDS="3600"
+        "jobfn",
+        "service",
+        "--only",
+        "scheduler",
+        DATABASE_URL=database,
+        HOSTNAME=name,
+        JOBS_POLL_INTERVAL_SECONDS="3600",
     )
     await running.until('"looking at schedules"')
     return running

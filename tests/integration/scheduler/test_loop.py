@@ -13,19 +13,20 @@ from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.errors import SchemaError
 from jobfn.service import run_service
-from jobfn.worker.settings import Part, ServiceSettings
-from schedule_support import Schedules
-from support import Jobs, eventually
+from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.jobs import Jobs
+from support.network import eventually
+from support.schedules import Schedules
 
 #: So that only a notification, or a due time, can have woken it.
 NEVER_POLLS = 3600.0
 
 
 @contextlib.asynccontextmanager
-async def running(dsn: str, *only: Part, **settings: object) -> AsyncIterator["asyncio.Task[None]"]:
+async def running(dsn: str, *only: ServiceRole, **settings: object) -> AsyncIterator["asyncio.Task[None]"]:
     """A service that runs for as long as the block, and then ends cleanly."""
     stop, started = asyncio.Event(), asyncio.Event()
-    values = {"database_url": dsn, "scheduler_id": "scheduler-a", "poll_seconds": NEVER_POLLS} | settings
+    values = {"database_url": dsn, "scheduler_id": "scheduler-a", "poll_interval_seconds": NEVER_POLLS} | settings
     service = asyncio.create_task(
         run_service(ServiceSettings.from_environ({}, **values), stop, only=only, started=started.set)
     )
@@ -51,7 +52,7 @@ async def listening(connection: "asyncpg.Connection[Any]") -> None:
 async def test_changes_take_effect_at_once(schedules: Schedules, jobs: Jobs, database: str) -> None:
     """Added, changed and removed while it runs, without a poll and without a restart."""
     await schedules.finish_jobs_at_once()
-    async with running(database, Part.SCHEDULER):
+    async with running(database, ServiceRole.SCHEDULER):
         await listening(schedules.connection)
         schedule = await schedules.add({"rule": "* * * * * *"}, rule_since=await now(schedules))
         await eventually(schedules.made)
@@ -72,7 +73,7 @@ async def test_changes_take_effect_at_once(schedules: Schedules, jobs: Jobs, dat
 async def test_a_job_is_made_when_it_is_due_and_not_sooner(schedules: Schedules, database: str) -> None:
     """Within a quarter of a second after each full second, on an idle machine far less."""
     await schedules.finish_jobs_at_once()
-    async with running(database, Part.SCHEDULER):
+    async with running(database, ServiceRole.SCHEDULER):
         await schedules.add({"rule": "* * * * * *"}, rule_since=await now(schedules))
 
         async def three() -> bool:
@@ -94,7 +95,7 @@ async def test_a_database_restart_is_survived() -> None:
         schedules = Schedules(connection)
         await schedules.finish_jobs_at_once()
         await schedules.add({"rule": "* * * * * *", "catch_up": "all"}, rule_since=await now(schedules))
-        async with running(postgres.dsn(), Part.SCHEDULER):
+        async with running(postgres.dsn(), ServiceRole.SCHEDULER):
             await eventually(schedules.made)
             await connection.close()
             await asyncio.to_thread(postgres.restart)
@@ -123,14 +124,14 @@ async def test_a_database_restart_is_survived() -> None:
 async def test_a_scheduler_on_an_outdated_schema_says_what_to_do(empty_database: str) -> None:
     """No schedules at all, or jobfn's schema without what the scheduler needs: run `jobfn db migrate`."""
     with pytest.raises(SchemaError, match="jobfn db migrate"):
-        async with running(empty_database, Part.SCHEDULER):
+        async with running(empty_database, ServiceRole.SCHEDULER):
             pass
     connection = await asyncpg.connect(empty_database)
     await migrate(connection, "app_jobs")
     await connection.execute("alter function app_jobs.advance_schedule rename to before_there_was_one")
     await connection.close()
     with pytest.raises(SchemaError, match="jobfn db migrate"):
-        async with running(empty_database, Part.SCHEDULER):
+        async with running(empty_database, ServiceRole.SCHEDULER):
             pass
 
 
@@ -150,7 +151,7 @@ async def test_trouble_of_the_servers_is_waited_out(schedules: Schedules, databa
     )
     await schedules.add({"rule": "0 0 1 1 *", "catch_up": "one"})
     await schedules.connection.execute("update app_jobs.scheduled_jobs set due_at = now()")
-    async with running(database, Part.SCHEDULER, poll_seconds=0.2):
+    async with running(database, ServiceRole.SCHEDULER, poll_interval_seconds=0.2):
         await eventually(schedules.made)
     assert await schedules.made() == 1
 
@@ -159,7 +160,7 @@ async def test_a_failure_that_is_ours_ends_the_process(schedules: Schedules, dat
     """A schema that no longer fits is no trouble that passes: the service ends with the error."""
 
     async def run_until_it_fails() -> None:
-        async with running(database, Part.SCHEDULER, poll_seconds=0.1) as service:
+        async with running(database, ServiceRole.SCHEDULER, poll_interval_seconds=0.1) as service:
             await schedules.connection.execute("alter table app_jobs.scheduled_jobs rename to elsewhere")
             async with asyncio.timeout(10):
                 await service
@@ -169,15 +170,23 @@ async def test_a_failure_that_is_ours_ends_the_process(schedules: Schedules, dat
 
 
 @pytest.mark.parametrize(
-    "only", [[Part.WORKER], [Part.CALLBACKS], [Part.SCHEDULER], [Part.WORKER, Part.SCHEDULER], list(Part), []]
+    "only",
+    [
+        [ServiceRole.WORKER],
+        [ServiceRole.CALLBACKS],
+        [ServiceRole.SCHEDULER],
+        [ServiceRole.WORKER, ServiceRole.SCHEDULER],
+        list(ServiceRole),
+        [],
+    ],
 )
-async def test_any_parts_start_and_stop_cleanly(only: list[Part], database: str, jobs: Jobs) -> None:
+async def test_any_parts_start_and_stop_cleanly(only: list[ServiceRole], database: str, jobs: Jobs) -> None:
     """Each part alone, two, all of them: at work, and then gone without a lock or a connection."""
     urls = {"gateway_url": "http://127.0.0.1:9", "own_callback_url": "http://127.0.0.1:9/callback"}
     async with running(database, *only, callback_port=0, **urls) as service:
         assert not service.done()
         job = await jobs.add("nobody_there")
-        if not only or Part.WORKER in only:
+        if not only or ServiceRole.WORKER in only:
             await jobs.until_failed(job)
     row = await jobs.row(job)
     assert row is not None

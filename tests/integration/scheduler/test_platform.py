@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from schedule_support import Clock, OpenAgenda, Schedules, at
-from support import Spawn, eventually
+from support.commands import Spawn
+from support.network import eventually
+from support.schedules import Clock, OpenPoller, Schedules, at
 
 
 @pytest.fixture
@@ -43,11 +44,11 @@ async def add(schedules: Schedules, rule: str = "0 * * * *", **columns: object) 
     return found
 
 
-async def test_a_due_time_makes_one_job(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_due_time_makes_one_job(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """Locked when it is first seen, its job made when its time comes, let go at the end."""
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules)
-    scheduler = await agenda()
+    scheduler = await poller()
     assert await scheduler.look() == 1800.0
     assert (await schedules.row(schedule))["locked_by"] == "scheduler-a"
     await set_time("09:00", clock, schedules)
@@ -59,13 +60,13 @@ async def test_a_due_time_makes_one_job(schedules: Schedules, agenda: OpenAgenda
 
 
 async def test_two_schedulers_make_one_job_for_each_time(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Whoever holds a schedule makes its jobs; when it ends the other one takes it up."""
     await schedules.finish_jobs_at_once()
     for _ in range(5):
         await add(schedules, "* * * * *")
-    first, second = await agenda("scheduler-a"), await agenda("scheduler-b")
+    first, second = await poller("scheduler-a"), await poller("scheduler-b")
     for minute in range(30, 36):
         await set_time(f"08:{minute}", clock, schedules)
         await asyncio.gather(first.look(), second.look())
@@ -76,11 +77,11 @@ async def test_two_schedulers_make_one_job_for_each_time(
     assert await schedules.made() == 5 * 6
 
 
-async def test_schedulers_of_one_name_make_one_job(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_schedulers_of_one_name_make_one_job(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """Both believe that they hold the schedule; the row tells the second that its time was seen to."""
     await schedules.finish_jobs_at_once()
     await add(schedules)
-    first, second = await agenda(), await agenda()
+    first, second = await poller(), await poller()
     await first.look()
     await second.look()
     await set_time("09:00", clock, schedules)
@@ -89,13 +90,13 @@ async def test_schedulers_of_one_name_make_one_job(schedules: Schedules, agenda:
 
 
 async def test_changed_and_removed_schedules_are_seen_by_the_next_look(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """A changed rule counts from when it was seen; a removed one makes no job."""
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules)
     removed = await add(schedules, task_identifier="removed")
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     await set_time("08:50", clock, schedules)
     await schedules.change(schedule, schedule_info='{"rule": "45 * * * *"}')
@@ -107,11 +108,11 @@ async def test_changed_and_removed_schedules_are_seen_by_the_next_look(
 
 
 async def test_a_time_is_skipped_while_the_last_job_waits(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """ALREADY_SCHEDULED is no error: it is logged, and the other schedulers see that somebody is there."""
     schedule = await add(schedules)
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     await set_time("09:00", clock, schedules)
     await scheduler.look()
@@ -124,19 +125,19 @@ async def test_a_time_is_skipped_while_the_last_job_waits(
     assert await schedules.connection.fetchval("select count(*) from app_jobs.jobs") == 1
 
 
-async def test_a_downtime_is_caught_up_once(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_downtime_is_caught_up_once(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """Counted from the last job that the row knows of."""
     await schedules.finish_jobs_at_once()
     await add(schedules, last_scheduled=at("05:00"))
-    assert await (await agenda()).look() == 1800.0
+    assert await (await poller()).look() == 1800.0
     assert await schedules.made() == 1
 
 
-async def test_missed_times_are_all_made_when_asked_for(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_missed_times_are_all_made_when_asked_for(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """catch_up: all, each when the job before it is done."""
     schedule = await add(schedules, last_scheduled=at("05:00"))
     await schedules.change(schedule, schedule_info='{"rule": "0 * * * *", "catch_up": "all"}')
-    scheduler = await agenda()
+    scheduler = await poller()
     for _ in range(3):
         while await scheduler.look() != 1.0 and not await schedules.connection.fetchval(
             "select count(*) from app_jobs.jobs"
@@ -147,12 +148,12 @@ async def test_missed_times_are_all_made_when_asked_for(schedules: Schedules, ag
     assert await scheduler.look() == 1800.0
 
 
-async def test_a_broken_schedule_is_logged_once(schedules: Schedules, agenda: OpenAgenda, clock: Clock) -> None:
+async def test_a_broken_schedule_is_logged_once(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
     """The others go on; mended, it is served."""
     await schedules.finish_jobs_at_once()
     broken = await add(schedules, "0 25 * * *", task_identifier="broken")
     await add(schedules)
-    scheduler = await agenda()
+    scheduler = await poller()
     with capture_logs() as logged:
         for time in ("08:30", "09:00", "09:10"):
             await set_time(time, clock, schedules)
@@ -167,7 +168,7 @@ async def test_a_broken_schedule_is_logged_once(schedules: Schedules, agenda: Op
 
 
 async def test_a_job_that_cannot_be_made_holds_up_no_other(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """What PostgreSQL said is in the log; the next due time tries again."""
     await schedules.finish_jobs_at_once()
@@ -176,7 +177,7 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
     await schedules.connection.execute(
         "alter table app_jobs.jobs add constraint no_bad_tasks check (task_identifier <> 'bad')"
     )
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     await set_time("09:00", clock, schedules)
     with capture_logs() as logged:
@@ -190,12 +191,12 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
 
 
 async def test_a_schedule_of_a_dead_scheduler_is_taken_over(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """A minute past the time that it let pass: its job is made, the lock is ours, and the next time is too."""
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules, locked_by="dead-scheduler", locked_at=at("07:30"), last_scheduled=at("08:00"))
-    scheduler = await agenda()
+    scheduler = await poller()
     assert await scheduler.look() == 1860.0
     await set_time("09:00:59", clock, schedules)
     assert await scheduler.look() == 1.0
@@ -211,19 +212,19 @@ async def test_a_schedule_of_a_dead_scheduler_is_taken_over(
 
 
 async def test_two_schedulers_that_take_over_make_one_job(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """Both see that the holder is dead, at the same moment."""
     await schedules.finish_jobs_at_once()
     await add(schedules, locked_by="dead-scheduler", locked_at=at("07:30"))
-    first, second = await agenda("scheduler-a"), await agenda("scheduler-b")
+    first, second = await poller("scheduler-a"), await poller("scheduler-b")
     await set_time("09:30", clock, schedules)
     await asyncio.gather(first.look(), second.look())
     assert await schedules.made() == 1
 
 
 async def test_a_schedule_is_not_taken_from_a_scheduler_that_waits_for_its_last_job(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """A time that passed without a job may have been skipped for good reason."""
     job = await schedules.connection.fetchval(
@@ -233,7 +234,7 @@ async def test_a_schedule_is_not_taken_from_a_scheduler_that_waits_for_its_last_
     schedule = await add(
         schedules, locked_by="other-scheduler", locked_at=at("07:30"), last_scheduled=at("08:00"), last_scheduled_id=job
     )
-    scheduler = await agenda()
+    scheduler = await poller()
     await set_time("09:30", clock, schedules)
     assert await scheduler.look() is None
     assert (await schedules.row(schedule))["locked_by"] == "other-scheduler"
@@ -241,12 +242,12 @@ async def test_a_schedule_is_not_taken_from_a_scheduler_that_waits_for_its_last_
 
 
 async def test_a_job_made_by_hand_takes_no_due_time_away(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """run_scheduled_job between two due times, as `jobfn schedules run` calls it."""
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules)
-    scheduler = await agenda()
+    scheduler = await poller()
     await scheduler.look()
     await schedules.connection.execute("select app_jobs.run_scheduled_job($1)", schedule)
     await set_time("09:00", clock, schedules)
@@ -255,12 +256,12 @@ async def test_a_job_made_by_hand_takes_no_due_time_away(
 
 
 async def test_only_schedules_of_supported_tasks_are_locked(
-    schedules: Schedules, agenda: OpenAgenda, clock: Clock
+    schedules: Schedules, poller: OpenPoller, clock: Clock
 ) -> None:
     """What another scheduler is to see to stays free."""
     await add(schedules)
     other = await add(schedules, task_identifier="other")
-    await (await agenda(tasks=["sweep"])).look()
+    await (await poller(tasks=["sweep"])).look()
     assert (await schedules.row(other))["locked_by"] is None
 
 

@@ -11,8 +11,8 @@ from jobfn.database.migrate import migrate
 from jobfn.database.schedules import NewSchedule, ScheduleTable
 from jobfn.errors import ConfigurationError, DatabaseError, InvalidSchedule, SchemaError
 from jobfn.scheduler.sync import Change, CodeTask, sync
+from support.jobs import TENANT
 
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 NINE = {"rule": "0 9 * * *", "tz": "Europe/Paris"}
 TEN = {"rule": "0 10 * * *"}
 

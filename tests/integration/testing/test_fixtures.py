@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from function_support import ACTOR, TENANT
 from jobfn import (
     ConfigurationError,
     FunctionApp,
@@ -29,6 +28,8 @@ from jobfn import (
 )
 from jobfn.errors import DatabaseUnreachable
 from jobfn.testing import JobsClock, JobsDatabase, JobsServer
+from support.function_app import ACTOR
+from support.jobs import TENANT
 
 NOON = datetime(2040, 1, 31, 12, tzinfo=UTC)
 
@@ -148,7 +149,7 @@ async def test_an_app_that_is_made_already(jobfn_app: Any) -> None:
         jobfn_app(app, settings=FunctionSettings())
 
 
-async def test_jobs_run_until_the_queue_is_empty(jobs_db: JobsDatabase, run_jobs: Any) -> None:
+async def test_jobs_run_until_the_queue_is_empty(jobs_db: JobsDatabase, drain_jobs: Any) -> None:
     """Each delivery's end is told in order, with what the handler returned, or why it failed."""
     connection = await jobs_db.connect()
     first = await charge.enqueue(connection, Invoice(id=1), database_id=TENANT)
@@ -157,7 +158,7 @@ async def test_jobs_run_until_the_queue_is_empty(jobs_db: JobsDatabase, run_jobs
     fourth = await accepted.enqueue(connection, None)
     await connection.close()
 
-    ended = {each.job_id: each for each in await run_jobs(functions)}
+    ended = {each.job_id: each for each in await drain_jobs(functions)}
     assert {job: each.outcome for job, each in ended.items()} == {
         first: "completed",
         second: "failed_for_good",
@@ -174,12 +175,12 @@ async def test_jobs_run_until_the_queue_is_empty(jobs_db: JobsDatabase, run_jobs
     ]
 
 
-async def test_an_empty_queue(run_jobs: Any) -> None:
+async def test_an_empty_queue(drain_jobs: Any) -> None:
     """Nothing is due: nothing is told."""
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
 
 
-async def test_jobs_that_handlers_add_run_too(jobs_db: JobsDatabase, run_jobs: Any) -> None:
+async def test_jobs_that_handlers_add_run_too(jobs_db: JobsDatabase, drain_jobs: Any) -> None:
     """A chain is followed to its end; one without an end is stopped."""
 
     @task("countdown")
@@ -191,57 +192,57 @@ async def test_jobs_that_handlers_add_run_too(jobs_db: JobsDatabase, run_jobs: A
 
     connection = await jobs_db.connect()
     await countdown.enqueue(connection, 3)
-    assert [each.payload for each in await run_jobs(countdown)] == [3, 2, 1, 0]
+    assert [each.payload for each in await drain_jobs(countdown)] == [3, 2, 1, 0]
     await countdown.enqueue(connection, 50)
     with pytest.raises(AssertionError, match="does a job enqueue itself"):
-        await run_jobs(countdown, max_jobs=5)
+        await drain_jobs(countdown, max_jobs=5)
     await connection.close()
 
 
-async def test_time_passes_for_retries(jobs_db: JobsDatabase, run_jobs: Any, advance: Any, freeze: Any) -> None:
+async def test_time_passes_for_retries(jobs_db: JobsDatabase, drain_jobs: Any, advance: Any, freeze: Any) -> None:
     """A failed job is tried again when its time has come by the test's clock, and not before."""
     freeze(NOON)
     connection = await jobs_db.connect()
     await flaky.enqueue(connection, None)
     await connection.close()
 
-    (first,) = await run_jobs(functions)
+    (first,) = await drain_jobs(functions)
     assert (first.outcome, first.attempt) == ("failed", 1)
     assert abs(first.retry_at - NOON - timedelta(seconds=60)) < timedelta(seconds=5)
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
     assert advance(seconds=50) == timedelta(seconds=50)
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
     advance(seconds=20)
-    assert [each.attempt for each in await run_jobs(functions)] == [2]
+    assert [each.attempt for each in await drain_jobs(functions)] == [2]
     advance(minutes=2)
-    assert [(each.attempt, each.result) for each in await run_jobs(functions)] == [(3, "now")]
+    assert [(each.attempt, each.result) for each in await drain_jobs(functions)] == [(3, "now")]
 
 
-async def test_time_passes_for_run_at(jobs_db: JobsDatabase, run_jobs: Any, advance: Any) -> None:
+async def test_time_passes_for_run_at(jobs_db: JobsDatabase, drain_jobs: Any, advance: Any) -> None:
     """Without a frozen clock, too, a delayed job runs when time was set on to it."""
     connection = await jobs_db.connect()
     await charge.enqueue(connection, Invoice(id=2), run_at=datetime.now(UTC) + timedelta(hours=3))
     await charge.enqueue(connection, Invoice(id=1), run_at=datetime.now(UTC) + timedelta(hours=2))
     await connection.close()
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
     advance(hours=1)
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
     advance(hours=3)
-    assert [each.payload["id"] for each in await run_jobs(functions)] == [1, 2]
+    assert [each.payload["id"] for each in await drain_jobs(functions)] == [1, 2]
 
 
-async def test_schedules_make_their_jobs(jobs_db: JobsDatabase, run_jobs: Any, freeze: Any, advance: Any) -> None:
+async def test_schedules_make_their_jobs(jobs_db: JobsDatabase, drain_jobs: Any, freeze: Any, advance: Any) -> None:
     """A schedule's due time makes a job by the test's clock."""
     freeze(NOON)
     jobs_db.execute("select app_jobs.add_scheduled_job('report', '0 9 * * *', '{}'::json)")
     advance(hours=19)
-    assert await run_jobs(functions) == []
+    assert await drain_jobs(functions) == []
     advance(hours=2)
-    assert [(each.task, each.result) for each in await run_jobs(functions)] == [("report", "sent")]
-    assert await run_jobs(functions) == []
+    assert [(each.task, each.result) for each in await drain_jobs(functions)] == [("report", "sent")]
+    assert await drain_jobs(functions) == []
 
 
-async def test_a_handler_that_never_ends(jobs_db: JobsDatabase, run_jobs: Any) -> None:
+async def test_a_handler_that_never_ends(jobs_db: JobsDatabase, drain_jobs: Any) -> None:
     """The time limit says what was still running."""
 
     @task("stuck")
@@ -252,7 +253,7 @@ async def test_a_handler_that_never_ends(jobs_db: JobsDatabase, run_jobs: Any) -
     job = await stuck.enqueue(connection, None)
     await connection.close()
     with pytest.raises(TimeoutError, match=rf"still running: {int(job)} \(stuck\)"):
-        await run_jobs(stuck, timeout_seconds=0.5)
+        await drain_jobs(stuck, timeout_seconds=0.5)
 
 
 def test_what_is_enqueued(jobs_db: JobsDatabase, assert_enqueued: Any) -> None:
@@ -355,10 +356,10 @@ async def noted(payload: dict) -> str:
     return payload["text"]
 
 
-async def test_a_row_makes_a_job(jobs_db, run_jobs, assert_enqueued):
+async def test_a_row_makes_a_job(jobs_db, drain_jobs, assert_enqueued):
     jobs_db.execute("insert into notes (text) values ('hello')")
     assert_enqueued(noted, payload={"text": "hello"}, count=1)
-    assert [ended.result for ended in await run_jobs(noted)] == ["hello"]
+    assert [ended.result for ended in await drain_jobs(noted)] == ["hello"]
 """
 USERS_SCHEMA = """
 create table notes (text text);

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from trigger_support import BLUEPRINTS, PLATFORM_SCHEMAS, Shop
+from support.triggers import BLUEPRINTS, PLATFORM_SCHEMAS, Shop
 
 
 @pytest.fixture

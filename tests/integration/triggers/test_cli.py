@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support import Command, Spawn
-from trigger_support import Shop
+from support.commands import Command, Spawn
+from support.triggers import Shop
 
 BLUEPRINT = """
 ref: orders

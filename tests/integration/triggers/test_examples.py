@@ -13,11 +13,11 @@ from jobfn import FunctionApp, JobContext, Task, create_app, task
 from jobfn.function.loading import load_app
 from jobfn.triggers import Blueprint, apply_triggers, load_blueprints, plan_triggers
 from jobfn.triggers.plan import check_triggers
-from support import Jobs, Serve, StartService
-from trigger_support import BLUEPRINTS, Enqueued, Shop
+from support.fixtures import Serve, StartService
+from support.jobs import TENANT, Jobs
+from support.triggers import BLUEPRINTS, Enqueued, Shop
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 
 ARTICLE = {"id": 7, "title": "On rows", "status": "draft", "views": 0}
 DOCUMENT = {

@@ -98,7 +98,7 @@ async def connection(empty_database: str) -> AsyncIterator["asyncpg.Connection[A
 
 
 @pytest.mark.parametrize("settings_of_session", ["on", "off"], ids=["standard strings", "escaping strings"])
-@pytest.mark.parametrize("stands_alone", [True, False], ids=["each statement", "each row"])
+@pytest.mark.parametrize("is_plain_table", [True, False], ids=["each statement", "each row"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     schema=NAMES.filter(lambda name: not name.startswith("pg_")),
@@ -122,7 +122,7 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
     queue: str,
     json_key: str,
     *,
-    stands_alone: bool,
+    is_plain_table: bool,
 ) -> None:
     """Every name and value means itself and nothing else, in plan, apply, the trigger itself, and drop."""
     name, other, third = columns
@@ -134,7 +134,7 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
         await connection.execute(
             f"create table {place} ({quoted(name)} text primary key, {quoted(other)} text, {quoted(third)} int)"
         )
-        if not stands_alone:
+        if not is_plain_table:
             await connection.execute(f"create table public.child_{uuid.uuid4().hex} () inherits ({place})")
         node = DataJobTrigger(
             task_identifier=task,

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from jobfn.triggers import DataJobTrigger
-from trigger_support import Shop
+from support.jobs import TENANT
+from support.triggers import Shop
 
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 ACTOR = "0d1b1a0e-9c1c-4a7e-8a36-0c3f3f1b2a11"
 ORDERS = "insert into orders (id, customer_id, total) select n, gen_random_uuid(), n from generate_series({}, {}) n"
 WHOLE = DataJobTrigger(task_identifier="t", payload_strategy="row", events=("INSERT", "UPDATE", "DELETE"))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
-from trigger_support import Shop
+from support.triggers import Shop
 
 #: Two tables that are alike, but that one has a child: its triggers fire for each row.
 TABLES = """

@@ -11,7 +11,7 @@ from jobfn.database.migrate import migrate
 from jobfn.errors import BlueprintError, DatabaseError, SchemaError
 from jobfn.triggers import DataJobTrigger, Plan, TableTriggers, apply_triggers, drop_triggers, plan_triggers
 from jobfn.triggers.plan import generate_sql
-from trigger_support import PLATFORM_SCHEMAS, Shop
+from support.triggers import PLATFORM_SCHEMAS, Shop
 
 ORDER = "insert into orders (id, customer_id, total) values ({}, gen_random_uuid(), 1)"
 ONE = DataJobTrigger(task_identifier="one")

@@ -6,7 +6,7 @@ import pytest
 
 from jobfn.errors import BlueprintError
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers, drop_triggers, plan_triggers
-from trigger_support import Shop
+from support.triggers import Shop
 
 TABLES = """
     create table no_key (name text, amount numeric);

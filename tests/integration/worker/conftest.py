@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import RecordingFunction
+from support.functions import RecordingFunction
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a function says of a job means the same, whether its report says it or its response (``JOBS_SETTLE``)."""
+"""What a function says of a job means the same, whether its report says it or its response (``JOBS_SETTLE_ON``)."""
 
 import asyncio
 from datetime import timedelta
@@ -8,10 +8,11 @@ import asyncpg
 import httpx
 import pytest
 
-from jobfn import Backoff, JobContext, PermanentError, ResultUnknown, RetryLater, Task, create_app, task
+from jobfn import Backoff, JobContext, PermanentError, ResultUnavailable, RetryLater, Task, create_app, task
 from jobfn.function.settings import FunctionSettings
-from jobfn.wire import MAX_RESULT_BYTES, KeptResult
-from support import Jobs, Serve, StartService
+from jobfn.wire import MAX_RESULT_BYTES, StoredResult
+from support.fixtures import Serve, StartService
+from support.jobs import Jobs
 
 HOUR = 3600.0
 
@@ -91,7 +92,7 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def running(way: str, serve: Serve, start_service: StartService) -> None:
     """The tasks, and a platform side that settles in this way; the other one would come an hour later."""
-    await start_service(await serve(create_app(tasks=TASKS)), settles=way, report_grace_seconds=HOUR)
+    await start_service(await serve(create_app(tasks=TASKS)), settle_on=way, report_grace_seconds=HOUR)
 
 
 async def test_results_are_kept(running: None, connection: "asyncpg.Connection[Any]") -> None:
@@ -119,7 +120,7 @@ async def test_a_result_that_cannot_be_kept_is_told(
     """The job has completed all the same; its value says why it is not there."""
     result = await (await chosen.enqueue(connection, payload)).result(timeout=20)
     assert result.outcome == "completed"
-    with pytest.raises(ResultUnknown, match=told):
+    with pytest.raises(ResultUnavailable, match=told):
         _ = result.value
 
 
@@ -179,7 +180,7 @@ async def test_progress_is_heard(
         told.set()
         await go_on.wait()
 
-    await start_service(await serve(create_app(tasks=[long])), settles=way, callback_secrets="signs-the-urls")
+    await start_service(await serve(create_app(tasks=[long])), settle_on=way, callback_secrets="signs-the-urls")
     job = await long.enqueue(connection, None)
     await asyncio.wait_for(told.wait(), 20)
     row = await jobs.row(job)
@@ -193,8 +194,10 @@ async def test_a_result_survives_a_report_that_never_came(
     serve: Serve, start_service: StartService, connection: "asyncpg.Connection[Any]"
 ) -> None:
     """Where the response has to settle in a report's stead, what it says is kept as well."""
-    gateway = await serve(create_app(tasks=TASKS, settings=FunctionSettings(callback_allow=["nowhere.example"])))
-    await start_service(gateway, settles="report", report_grace_seconds=0.05)
+    gateway = await serve(
+        create_app(tasks=TASKS, settings=FunctionSettings(callback_allowed_hosts=["nowhere.example"]))
+    )
+    await start_service(gateway, settle_on="report", report_grace_seconds=0.05)
     assert (await (await add_up.enqueue(connection, [1])).result(timeout=20)).value == {"sum": 1, "ü": None}
 
 
@@ -216,11 +219,15 @@ async def test_a_response_is_the_result_and_its_headers_say_for_how_long(serve: 
         ({"X-Keep-Result-Seconds": "no"}, b"1", None),
         ({"X-Keep-Result-Seconds": "0"}, b"1", None),
         ({"X-Keep-Result-Seconds": "nan"}, b"1", None),
-        ({"X-Keep-Result-Seconds": "5"}, b"[1]", KeptResult(5.0, result="[1]")),
-        ({"X-Keep-Result-Seconds": "5"}, b"<p>", KeptResult(5.0, problem="the function answered with what is no JSON")),
-        ({"X-Keep-Result-Seconds": "5", "X-Result-Problem": "why"}, b"nul", KeptResult(5.0, problem="why")),
+        ({"X-Keep-Result-Seconds": "5"}, b"[1]", StoredResult(5.0, result="[1]")),
+        (
+            {"X-Keep-Result-Seconds": "5"},
+            b"<p>",
+            StoredResult(5.0, problem="the function answered with what is no JSON"),
+        ),
+        ({"X-Keep-Result-Seconds": "5", "X-Result-Problem": "why"}, b"nul", StoredResult(5.0, problem="why")),
     ],
 )
-def test_what_a_response_says_to_keep(headers: dict[str, str], body: bytes, kept: KeptResult | None) -> None:
+def test_what_a_response_says_to_keep(headers: dict[str, str], body: bytes, kept: StoredResult | None) -> None:
     """A header that cannot be read says nothing; a body that is no JSON is told, and harms nothing."""
-    assert KeptResult.answered(headers, body) == kept
+    assert StoredResult.answered(headers, body) == kept

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from support import WORKER, Jobs, RecordingFunction, Serve, StartService
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import WORKER, Jobs
 
 
 @pytest.fixture

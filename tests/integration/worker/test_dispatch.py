@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from support import WORKER, Jobs, RecordingFunction, Serve, StartService
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import TENANT, WORKER, Jobs
 
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 ACTOR = "8c1d6a3e-0b1f-4c6e-9d3c-2f6f0a1b2c3d"
 ENTITY = "0f0e0d0c-0b0a-4909-8807-060504030201"
 
@@ -37,9 +38,9 @@ async def test_a_delivery_carries_the_payload_and_the_job_s_headers(
 async def test_with_responses_that_settle_no_report_is_asked_for(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """JOBS_SETTLE=response: no callback URL goes out; success and failure are written down as the response comes."""
+    """JOBS_SETTLE_ON=response: no callback URL goes out; success and failure are written down as the response comes."""
     service = await start_service(
-        await serve(function.app), settles="response", report_grace_seconds=3600.0, callback_secrets="one"
+        await serve(function.app), settle_on="response", report_grace_seconds=3600.0, callback_secrets="one"
     )
     await jobs.until_gone(await jobs.add("t"))
     function.answer(500, {"message": "no", "retryAfterSeconds": 3600})
@@ -172,10 +173,10 @@ async def test_a_connection_error_fails_the_job_and_names_the_url(jobs: Jobs, st
 async def test_a_function_that_does_not_answer_in_time_fails_the_job(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """JOBS_REQUEST_SECONDS bounds how long a function may take to answer."""
+    """JOBS_REQUEST_TIMEOUT_SECONDS bounds how long a function may take to answer."""
     function.hold()
     url = await serve(function.app)
-    await start_service(url, request_seconds=0.2)
+    await start_service(url, request_timeout_seconds=0.2)
     job = await jobs.add("t")
     row = await jobs.until_failed(job)
     assert row["last_error"] == f"POST {url}/t got no answer within 0.2 s"

@@ -9,9 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.history import History, Process, Processes
-from jobfn.worker.housekeeping import SWEEP_ROWS, Presence, Sweeper
-from support import WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
+from jobfn.database.worker_registry import History, Process, Processes
+from jobfn.worker.maintenance.heartbeat import PRUNE_BATCH_SIZE, HistoryPruner, WorkerHeartbeat
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import WORKER, Jobs
+from support.network import eventually
 
 PROCESS = Process(WORKER, "here", 7, "1.0", ("worker", "callbacks"), 16)
 OLD = """
@@ -79,7 +82,7 @@ async def test_presence_says_how_much_is_in_hand(pool: "asyncpg.Pool[Any]", jobs
     await jobs.connection.execute("select app_jobs.note_worker('gone', 'x', 1, '1', '{}', 1, 1, '10 s')")
     await jobs.connection.execute("update app_jobs.workers set seen_at = now() - interval '25 hours'")
     hands, stop = 3, asyncio.Event()
-    presence = Presence(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: hands, beat_seconds=0.01)
+    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: hands, beat_seconds=0.01)
     running = asyncio.create_task(presence.run(stop))
 
     async def says(count: int) -> bool:
@@ -97,9 +100,9 @@ async def test_presence_says_how_much_is_in_hand(pool: "asyncpg.Pool[Any]", jobs
 
 async def test_more_than_one_turn_is_swept_at_once(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
     """Small transactions follow each other until nothing old is left."""
-    await jobs.connection.execute(OLD, SWEEP_ROWS + 5)
+    await jobs.connection.execute(OLD, PRUNE_BATCH_SIZE + 5)
     stop = asyncio.Event()
-    running = asyncio.create_task(Sweeper(History(pool, "app_jobs"), days=7).run(stop))
+    running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7).run(stop))
     await eventually(lambda: jobs.connection.fetchval("select not exists (select from app_jobs.job_runs)"))
     stop.set()
     await running
@@ -112,7 +115,7 @@ async def test_trouble_is_told_once_and_tried_again(
     await jobs.connection.execute("alter function app_jobs.sweep_history rename to elsewhere")
     await jobs.connection.execute(OLD, 1)
     stop = asyncio.Event()
-    running = asyncio.create_task(Sweeper(History(pool, "app_jobs"), days=7, sweep_seconds=0.01).run(stop))
+    running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7, sweep_seconds=0.01).run(stop))
     said = ""
 
     async def told() -> bool:
@@ -136,7 +139,7 @@ async def test_a_database_that_is_away_stops_nothing(
 ) -> None:
     """The sessions are ended by the server: the next turn has a new one."""
     stop = asyncio.Event()
-    presence = Presence(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, beat_seconds=0.01)
+    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, beat_seconds=0.01)
     running = asyncio.create_task(presence.run(stop))
     await eventually(lambda: workers(jobs))
     await jobs.connection.execute(

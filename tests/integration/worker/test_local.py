@@ -10,13 +10,13 @@ import pytest
 from pydantic import BaseModel
 
 from jobfn import FunctionApp, JobContext, PermanentError, RetryLater, create_app, task
-from jobfn.local import for_local, local_tasks
+from jobfn.in_process import local_settings, local_tasks
 from jobfn.service import run_service
-from jobfn.worker.settings import Part, ServiceSettings
-from support import WORKER, Jobs, eventually
+from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.jobs import TENANT, WORKER, Jobs
+from support.network import eventually
 
 StartLocal = Callable[..., Awaitable[Callable[[], Awaitable[None]]]]
-TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 
 
 class Invoice(BaseModel):
@@ -29,13 +29,13 @@ async def start_local(database: str) -> AsyncIterator[StartLocal]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: FunctionApp, **settings: object) -> Callable[[], Awaitable[None]]:
-            values: dict[str, object] = {"database_url": database, "worker_id": WORKER, "shutdown_seconds": 5.0}
+            values: dict[str, object] = {"database_url": database, "worker_id": WORKER, "shutdown_timeout_seconds": 5.0}
             stop = asyncio.Event()
             running = asyncio.create_task(
                 run_service(
-                    for_local(ServiceSettings.from_environ({}, **(values | settings)), app),
+                    local_settings(ServiceSettings.from_environ({}, **(values | settings)), app),
                     stop,
-                    only=[Part.WORKER],
+                    only=[ServiceRole.WORKER],
                     deliverer=functools.partial(local_tasks, app),
                 )
             )
@@ -134,7 +134,7 @@ async def test_what_was_taken_ahead_and_not_begun_goes_back(how: str, jobs: Jobs
             hanging.set()
             await go.wait()
 
-    stop = await start_local(create_app(tasks=[t]), concurrency=8, poll_seconds=0.1)
+    stop = await start_local(create_app(tasks=[t]), concurrency=8, poll_interval_seconds=0.1)
     await jobs.connection.execute(
         "select app_jobs.add_job('t', json_build_object('id', i)) from generate_series(1, 5000) i"
     )

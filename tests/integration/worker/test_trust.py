@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from jobfn.worker.tokens import CallbackTokens, Claim
-from support import WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import WORKER, Jobs
+from support.network import eventually
 
 DEAD = "worker-that-died"
 
@@ -25,7 +28,7 @@ async def test_a_dead_worker_s_job_is_free_when_its_lease_ends(
     """Nobody renews the lock: another worker takes the job over, as the next attempt, and its queue with it."""
     job = await jobs.add("t", queue_name="q")
     await claim_as(jobs, DEAD, lease="600 milliseconds")
-    await start_service(await serve(function.app), poll_seconds=0.1)
+    await start_service(await serve(function.app), poll_interval_seconds=0.1)
     await jobs.until_gone(job)
     assert function.received[0].headers["x-job-attempt"] == "2"
 
@@ -35,7 +38,7 @@ async def test_a_running_job_s_lock_is_renewed(
 ) -> None:
     """A job that takes longer than its lease stays its worker's, and is delivered once."""
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=1.0, poll_seconds=0.1)
+    await start_service(await serve(function.app), lease_seconds=1.0, poll_interval_seconds=0.1)
     job = await jobs.add("t", queue_name="q")
     await function.arrived.wait()
     first = (await jobs.until_held(job))["lease_expires_at"]
@@ -78,7 +81,7 @@ async def test_a_settlement_that_the_database_refuses_leaves_no_job_locked(
 ) -> None:
     """The job is done in the end, and nobody keeps its lock alive for ever."""
     await jobs.connection.execute(FAILS_ONCE.format(code=code))
-    await start_service(await serve(function.app), lease_seconds=1.0, poll_seconds=0.1)
+    await start_service(await serve(function.app), lease_seconds=1.0, poll_interval_seconds=0.1)
     await jobs.until_gone(await jobs.add("t"))
     assert len(function.received) == deliveries
 
@@ -105,7 +108,7 @@ async def test_leases_are_renewed_after_a_refusal(
         .replace("return old", "return new")
     )
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=3.0, poll_seconds=3600.0)
+    await start_service(await serve(function.app), lease_seconds=3.0, poll_interval_seconds=3600.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     first = (await jobs.until_held(job))["lease_expires_at"]
@@ -127,7 +130,7 @@ async def test_a_lock_without_a_lease_keeps_the_contract_s_four_hours(
     held = await jobs.add("held")
     await jobs.connection.execute("select app_jobs.get_job('node-worker')")
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '3 hours 59 minutes'")
-    await start_service(await serve(function.app), poll_seconds=0.05)
+    await start_service(await serve(function.app), poll_interval_seconds=0.05)
     await jobs.until_gone(await jobs.add("free"))
     assert (await jobs.until_held(held))["locked_by"] == "node-worker"
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '4 hours 1 second'")
@@ -277,7 +280,7 @@ async def test_a_busy_function_costs_no_attempt(
 ) -> None:
     """429 and 503 with Retry-After: the job is given back and comes again after that; other tasks go on meanwhile."""
     function.answer(status, "no room", {"Retry-After": "1"})
-    await start_service(await serve(function.app), poll_seconds=3600.0)
+    await start_service(await serve(function.app), poll_interval_seconds=3600.0)
     job = await jobs.add("busy")
     await function.arrived.wait()
     refused = time.monotonic()

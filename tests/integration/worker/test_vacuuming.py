@@ -9,13 +9,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.vacuum import JobsTable
-from jobfn.worker.vacuuming import Vacuumer, VacuumPlan
-from support import Jobs, RecordingFunction, Serve, StartService, eventually
+from jobfn.database.vacuum_table import JobsTable
+from jobfn.worker.maintenance.vacuum import Vacuumer, VacuumPlan
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import Jobs
+from support.network import eventually
 
 #: More than the service's own plan wants.
 MANY = 60_000
-QUICK = VacuumPlan(least=50, look_seconds=0.01, count_seconds=0.01, apart=0.0, trouble_seconds=0.01)
+QUICK = VacuumPlan(
+    least=50, stats_interval_seconds=0.01, poll_interval_seconds=0.01, apart=0.0, error_backoff_seconds=0.01
+)
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +152,7 @@ async def test_what_it_has_settled_itself_it_does_not_read_of(jobs: Jobs, table:
         asked()
         return settled
 
-    plan = dataclasses.replace(QUICK, look_seconds=3600)
+    plan = dataclasses.replace(QUICK, stats_interval_seconds=3600)
     async with at_work(Vacuumer(table, settled=count, plan=plan)):
         for times in (0, 1, 2):
             await asked.look_again()
@@ -209,7 +214,7 @@ async def test_nobody_waits_for_a_vacuum_of_another(
     settled = Settled()
 
     async def taken() -> bool:
-        return (await table.state(worth=1000)).is_taken
+        return (await table.state(worth=1000)).is_locked
 
     await eventually(taken)
     async with at_work(Vacuumer(table, settled=settled, plan=QUICK)):

@@ -7,16 +7,19 @@ from typing import Any
 import httpx
 import pytest
 
-from jobfn.database.batch_store import BatchStore
 from jobfn.database.connection import pool
-from jobfn.database.model import Job
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import Job
 from jobfn.errors import SchemaError
-from jobfn.transport import HttpTransport
-from jobfn.worker.dispatch import Dispatcher, Reporting, Routes
+from jobfn.http.client import HttpTransport
+from jobfn.worker.dispatch import CallbackConfig, Dispatcher, Routes
 from jobfn.worker.settings import ServiceSettings
-from jobfn.worker.settle import Settler
+from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
-from support import WORKER, Jobs, RecordingFunction, Serve, StartService, eventually
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import WORKER, Jobs
+from support.network import eventually
 
 NEVER_POLLS = 3600.0
 
@@ -73,7 +76,7 @@ async def test_a_notification_wakes_the_worker(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
     """A worker that would poll in an hour runs a job as soon as its transaction commits."""
-    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
     await jobs.until_gone(await jobs.add("first"))
     async with jobs.connection.transaction():
         job = await jobs.add("in a transaction")
@@ -85,7 +88,7 @@ async def test_a_poll_finds_what_no_notification_told_of(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
     """A job that came in silently is found within the poll interval."""
-    await start_service(await serve(function.app), poll_seconds=0.2)
+    await start_service(await serve(function.app), poll_interval_seconds=0.2)
     await jobs.until_gone(await jobs.add("first"))
     await jobs.connection.execute("alter table app_jobs.jobs disable trigger _900_notify_worker")
     await jobs.until_gone(await jobs.add("silent"), seconds=3)
@@ -95,7 +98,7 @@ async def test_a_delayed_job_starts_when_it_is_due(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
     """A worker that would poll in an hour wakes at run_at: not before it, and soon after."""
-    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
     await jobs.connection.execute("select app_jobs.add_job('t', '{}', run_at := now() + interval '700 milliseconds')")
     started = time.monotonic()
     await function.arrived.wait()
@@ -107,7 +110,7 @@ async def test_a_failed_job_is_tried_again_after_the_backoff(
 ) -> None:
     """After the first failure e seconds pass, then the second attempt is delivered as such."""
     function.answer(500, {"message": "not yet"})
-    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
     job = await jobs.add("t")
     row = await jobs.until_failed(job)
     failed = time.monotonic()
@@ -128,7 +131,7 @@ async def test_a_named_queue_runs_one_job_at_a_time_in_order(
     second = await jobs.add("second", queue_name="q")
     free = await jobs.add("free")
     gate = function.hold()
-    await start_service(await serve(function.app), poll_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
     await jobs.until_held(first)
     await jobs.until_held(free)
     row = await jobs.row(second)
@@ -164,7 +167,7 @@ async def test_stopping_frees_what_does_not_end_in_time(
 ) -> None:
     """A job that outlasts the shutdown is unlocked, with its queue, to run again at once; that attempt counts."""
     gate = function.hold()
-    service = await start_service(await serve(function.app), shutdown_seconds=0.2)
+    service = await start_service(await serve(function.app), shutdown_timeout_seconds=0.2)
     job = await jobs.add("slow", queue_name="q")
     await function.arrived.wait()
     await service.stop()
@@ -276,7 +279,7 @@ async def test_a_service_works_on_any_schema_name(
         await connection.close()
 
 
-class StoreThatIsSlow(BatchStore):
+class StoreThatIsSlow(NativeJobStore):
     """After a claim of nothing it lets time pass: the delayed job becomes due before the worker asks when it will."""
 
     due: asyncio.Event
@@ -294,7 +297,9 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
 ) -> None:
     """Not ready when ready ones were looked for, not delayed any more when the next delayed one was asked for."""
     url = await serve(function.app)
-    settings = ServiceSettings.from_environ({}, worker_id=WORKER, poll_seconds=NEVER_POLLS, report_grace_seconds=0.0)
+    settings = ServiceSettings.from_environ(
+        {}, worker_id=WORKER, poll_interval_seconds=NEVER_POLLS, report_grace_seconds=0.0
+    )
     async with pool(database, application_name="test", size=4) as connections:
         store = StoreThatIsSlow(connections, "app_jobs")
         store.due = asyncio.Event()
@@ -303,11 +308,11 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
             transport,
             routes=Routes(url, {}),
             worker_id=WORKER,
-            reporting=lambda _job: Reporting(url, url, 30.0),
-            request_seconds=10.0,
+            reporting=lambda _job: CallbackConfig(url, url, 30.0),
+            request_timeout_seconds=10.0,
         )
         worker = Worker(
-            store=store, settler=Settler(store), deliverer=dispatcher, settings=settings, bell=asyncio.Event()
+            store=store, settler=SettlementBatcher(store), deliverer=dispatcher, settings=settings, bell=asyncio.Event()
         )
         delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 milliseconds')).id"
         job = await jobs.connection.fetchval(delayed)

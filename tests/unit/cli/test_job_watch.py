@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobfn.cli.job_watch import counted
+from jobfn.cli.watch import counted
 from jobfn.operations import Counts
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)

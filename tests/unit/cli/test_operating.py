@@ -6,7 +6,7 @@ import io
 import pytest
 
 from jobfn.cli.job_filters import filter_of
-from jobfn.cli.operating import Bar, confirm, patiently
+from jobfn.cli.session import Bar, confirm, with_spinner
 from jobfn.errors import ConfigurationError
 
 
@@ -57,7 +57,7 @@ async def test_what_takes_long_says_so(stream: io.StringIO, shows: bool) -> None
         await gate.wait()
         return 7
 
-    waiting = asyncio.create_task(patiently(work(), "counting", stream=stream, after_seconds=0.0))
+    waiting = asyncio.create_task(with_spinner(work(), "counting", stream=stream, after_seconds=0.0))
     if shows:
         async with asyncio.timeout(10):
             while "counting" not in stream.getvalue():  # noqa: ASYNC110  - a stream announces nothing
@@ -74,7 +74,7 @@ async def test_what_is_quick_says_nothing() -> None:
     async def work() -> int:
         return 7
 
-    assert await patiently(work(), "counting", stream=terminal) == 7
+    assert await with_spinner(work(), "counting", stream=terminal) == 7
     assert terminal.getvalue() == ""
 
 

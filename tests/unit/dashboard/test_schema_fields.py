@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from jobfn.dashboard.filling import fill, fill_json
+from jobfn.dashboard.form_payload import fill, fill_json
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.schema_fields import Kind, fields_of, flat
 
@@ -20,7 +20,7 @@ class Size(IntEnum):
     LARGE = 2
 
 
-class Part(BaseModel):
+class ServiceRole(BaseModel):
     name: str
     weight: float | None
 
@@ -38,9 +38,9 @@ class Everything(BaseModel):
     tenant: UUID | None = None
     words: list[str] = []
     counts: list[int] = []
-    parts: list[Part] = []
-    part: Part
-    spare: Part | None = None
+    parts: list[ServiceRole] = []
+    part: ServiceRole
+    spare: ServiceRole | None = None
     anything: dict[str, Any] = {}
     either: int | str = 1
     long: Annotated[str, Field(max_length=1000)] = ""

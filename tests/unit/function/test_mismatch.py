@@ -31,10 +31,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 from typing_extensions import TypedDict
 
-from function_support import SECRET
-from jobfn.errors import InvalidPayload, MalformedRequest
-from jobfn.function.mismatch import MAX_LISTED, names_in
+from jobfn.errors import BadRequest, InvalidPayload
 from jobfn.function.task import Task
+from jobfn.function.validation_errors import MAX_LISTED, declared_names
+from support.function_app import SECRET
 
 
 class Colour(enum.Enum):
@@ -340,7 +340,7 @@ def test_what_is_no_json_is_malformed(annotation: Any, body: bytes, reason: str)
     if annotation is None and not body.strip():
         assert task(body) is None
         return
-    with pytest.raises(MalformedRequest) as caught:
+    with pytest.raises(BadRequest) as caught:
         task(body)
     assert caught.value.message.startswith(reason)
     assert caught.value.status_code == 400
@@ -417,4 +417,4 @@ def test_names_are_found_anywhere_in_a_schema() -> None:
         "anyOf": [{"properties": {"a": {"items": {"properties": {"b": {}}}}}}, {"$ref": "#/$defs/Cat"}],
         "properties": "not a mapping",
     }
-    assert names_in(schema) == {"Cat", "lives", "a", "b"}
+    assert declared_names(schema) == {"Cat", "lives", "a", "b"}

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, TypeAdapter, model_serializer
 
-from function_support import SECRET
 from jobfn.errors import InvalidPayload, RequestError, UnknownTask
 from jobfn.function import outcome
-from jobfn.function.outcome import MAX_MESSAGE_CHARACTERS, Outcome, message_of, presentable
+from jobfn.function.outcome import MAX_MESSAGE_CHARACTERS, Outcome, message_of, sanitize_message
 from jobfn.wire import Report
+from support.function_app import SECRET
 
 INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 
@@ -139,13 +139,13 @@ def test_a_long_validation_error_of_a_handler_is_cut() -> None:
     [
         (outcome.timed_out("charge", 1.5), 504, "charge did not finish within its timeout of 1.5 seconds"),
         (
-            outcome.never_started("charge", 2, 16),
+            outcome.thread_pool_timeout("charge", 2, 16),
             504,
-            "charge did not start within its timeout of 2 seconds: all 16 threads were busy (JOBFN_THREADS)",
+            "charge did not start within its timeout of 2 seconds: all 16 threads were busy (JOBFN_MAX_THREADS)",
         ),
         (outcome.stopped("charge"), 503, "the function was stopped before charge finished"),
         (
-            outcome.unvalidated("charge", KeyError(SECRET)),
+            outcome.validator_error("charge", KeyError(SECRET)),
             500,
             "the validation of charge's payload raised KeyError; the function's log has it",
         ),
@@ -168,7 +168,7 @@ def test_the_other_ends(found: Outcome, status: int, message: str) -> None:
 )
 def test_a_message_is_made_presentable(text: str, shown: str) -> None:
     """What PostgreSQL and UTF-8 cannot hold is replaced."""
-    assert presentable(text) == shown
+    assert sanitize_message(text) == shown
 
 
 def test_an_endless_message_is_cut() -> None:

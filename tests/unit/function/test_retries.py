@@ -5,7 +5,7 @@ import math
 import pytest
 
 from jobfn import Backoff, PermanentError, RetryLater, TaskDefinitionError, task
-from jobfn.function.retries import Retries, Verdict
+from jobfn.function.retry_policy import RetryPolicy, Verdict
 
 MIDDLE = 0.5
 
@@ -55,21 +55,21 @@ def test_a_backoff_out_of_range_is_refused(options: dict[str, float], said: str)
 @pytest.mark.parametrize(
     ("retries", "error", "attempt", "verdict"),
     [
-        (Retries(), ValueError("x"), 1, Verdict()),
-        (Retries(), None, 1, Verdict()),
-        (Retries(), PermanentError("never"), 1, Verdict(permanent=True)),
-        (Retries(), RetryLater(seconds=90), 1, Verdict(retry_after_seconds=90.0)),
-        (Retries(max_attempts=3), ValueError("x"), 2, Verdict()),
-        (Retries(max_attempts=3), ValueError("x"), 3, Verdict(permanent=True)),
-        (Retries(max_attempts=3), RetryLater(seconds=9), 3, Verdict(permanent=True)),
-        (Retries(max_attempts=3), ValueError("x"), None, Verdict()),
-        (Retries(backoff=Backoff(jitter=0)), ValueError("x"), 3, Verdict(retry_after_seconds=8.0)),
-        (Retries(backoff=Backoff(jitter=0)), ValueError("x"), None, Verdict()),
-        (Retries(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, Verdict(retry_after_seconds=1.0)),
+        (RetryPolicy(), ValueError("x"), 1, Verdict()),
+        (RetryPolicy(), None, 1, Verdict()),
+        (RetryPolicy(), PermanentError("never"), 1, Verdict(permanent=True)),
+        (RetryPolicy(), RetryLater(seconds=90), 1, Verdict(retry_after_seconds=90.0)),
+        (RetryPolicy(max_attempts=3), ValueError("x"), 2, Verdict()),
+        (RetryPolicy(max_attempts=3), ValueError("x"), 3, Verdict(permanent=True)),
+        (RetryPolicy(max_attempts=3), RetryLater(seconds=9), 3, Verdict(permanent=True)),
+        (RetryPolicy(max_attempts=3), ValueError("x"), None, Verdict()),
+        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), 3, Verdict(retry_after_seconds=8.0)),
+        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), None, Verdict()),
+        (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, Verdict(retry_after_seconds=1.0)),
     ],
 )
 def test_the_handler_s_word_goes_before_the_task_s_and_that_before_the_contract(
-    retries: Retries, error: BaseException | None, attempt: int | None, verdict: Verdict
+    retries: RetryPolicy, error: BaseException | None, attempt: int | None, verdict: Verdict
 ) -> None:
     """Permanent, then the last attempt, then RetryLater, then the backoff; else nothing is said."""
     assert retries.after(error, attempt, MIDDLE) == verdict

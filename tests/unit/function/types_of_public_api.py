@@ -35,7 +35,7 @@ assert_type(synchronous(RowChange(new=2, old=1)), int)
 assert_type(synchronous.identifier, str)
 assert_type(synchronous.timeout, float | None)
 assert_type(create_app(tasks=[asynchronous, synchronous]), FunctionApp)
-assert_type(create_app(tasks=(synchronous,), settings=FunctionSettings(threads=2)), FunctionApp)
+assert_type(create_app(tasks=(synchronous,), settings=FunctionSettings(max_threads=2)), FunctionApp)
 
 
 async def called() -> None:

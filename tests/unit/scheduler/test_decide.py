@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfn.database.due import DueSchedule, Step
+from jobfn.database.due_schedules import DueSchedule, Step
 from jobfn.scheduler.decide import decide
 from jobfn.scheduler.rule import next_time
 

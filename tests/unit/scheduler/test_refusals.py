@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfn.errors import InvalidSchedule
+from jobfn.scheduler.humanize import in_words
 from jobfn.scheduler.rule import parse
-from jobfn.scheduler.words import in_words
 
 RULES: list[tuple[str, list[str]]] = [
     ("0 25 * * *", ["hour (field 2 of 5)", "'25'", "0-23"]),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from jobfn.scheduler.humanize import in_words
 from jobfn.scheduler.rule import parse
-from jobfn.scheduler.words import in_words
 
 WORDS: list[tuple[Any, str]] = [
     ({"rule": "0 9 * * *", "tz": "Europe/Paris"}, "at 09:00 every day, Europe/Paris"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobfn.payloads import Row, RowChange, RowId
 from jobfn.triggers import DataJobTrigger
-from jobfn.triggers.check import Mismatch, check
+from jobfn.triggers.compatibility import Mismatch, check
 from jobfn.triggers.table import Column, PgType, Table, TypeKind
 
 

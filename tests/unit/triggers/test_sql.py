@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfn.triggers import DataJobTrigger
-from jobfn.triggers.mark import Mark
+from jobfn.triggers.ownership import Mark
 from jobfn.triggers.sql import NodeSql, base_name, generate
 from jobfn.triggers.table import AddJob, Column, JobsSchema, PgType, Table
 
@@ -56,7 +56,7 @@ def test_it_is_the_same_text_every_time() -> None:
     ("jobs", "table", "each_statement"),
     [
         (OURS, TABLE, True),
-        (OURS, Table("public", "t", COLUMNS, ("id",), stands_alone=False), False),
+        (OURS, Table("public", "t", COLUMNS, ("id",), is_plain_table=False), False),
         (JobsSchema("app_jobs", AddJob.IDENTIFIER), TABLE, False),
         (JobsSchema("app_jobs", AddJob.TENANT), TABLE, False),
     ],

@@ -5,10 +5,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from jobfn.database.model import Settlement
-from jobfn.tracing import Tracing
-from jobfn.worker.measures import WorkerMeasures
-from jobfn.worker.observed_callbacks import ObservedCallbacks
+from jobfn.database.records import Settlement
+from jobfn.telemetry.tracing import Tracing
+from jobfn.worker.telemetry.instrumented_callbacks import ObservedCallbacks
+from jobfn.worker.telemetry.metrics import WorkerMetrics
 
 
 class Gone:
@@ -22,7 +22,7 @@ class Gone:
 @pytest.mark.parametrize("traced", [False, True])
 async def test_a_report_without_a_database_is_counted_as_such(traced: bool) -> None:  # noqa: FBT001  - a column
     """The error goes on to whoever answers it; the span says that there was one."""
-    measures, spans, provider = WorkerMeasures(), InMemorySpanExporter(), TracerProvider()
+    measures, spans, provider = WorkerMetrics(), InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     gone = Gone()
     callbacks = ObservedCallbacks(

@@ -1,6 +1,6 @@
 """How far ahead a worker takes jobs."""
 
-from jobfn.worker.pace import AHEAD_SECONDS, MOST, STALE_SECONDS, WINDOW_SECONDS, Pace
+from jobfn.worker.prefetch import MOST, PREFETCH_TTL_SECONDS, PREFETCH_WINDOW_SECONDS, WINDOW_SECONDS, Pace
 
 
 class Clock:
@@ -25,7 +25,7 @@ def test_quick_jobs_are_taken_ahead() -> None:
     for _ in range(200):
         pace.ended()
     clock.now += WINDOW_SECONDS * 2
-    expected = int(100 / WINDOW_SECONDS * AHEAD_SECONDS)
+    expected = int(100 / WINDOW_SECONDS * PREFETCH_WINDOW_SECONDS)
     assert pace.ahead() == expected
     clock.now += WINDOW_SECONDS / 2
     assert pace.ahead() == expected
@@ -58,7 +58,7 @@ def test_what_is_ahead_gets_stale() -> None:
     clock = Clock()
     pace = Pace(clock)
     found = [pace.is_stale]
-    clock.now += 2 * STALE_SECONDS
+    clock.now += 2 * PREFETCH_TTL_SECONDS
     found.append(pace.is_stale)
     pace.ended()
     assert [*found, pace.is_stale] == [False, True, False]

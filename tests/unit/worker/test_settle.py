@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobfn.database.model import Settlement
-from jobfn.worker.settle import MAX_BATCH, Settler
+from jobfn.database.records import Settlement
+from jobfn.worker.settlement import MAX_BATCH, SettlementBatcher
 
 
 class Store:
@@ -28,14 +28,14 @@ class Store:
         return {settlement.job_id for settlement in settlements if settlement.job_id % 2 == 0}
 
 
-async def settled(settler: Settler, job: int) -> bool:
+async def settled(settler: SettlementBatcher, job: int) -> bool:
     return await settler.settle(Settlement("worker-0", job))
 
 
 async def test_while_one_batch_commits_the_next_gathers() -> None:
     """The first goes alone and at once; the other forty-nine, ready meanwhile, go together; each hears of its own."""
     store = Store()
-    settler = Settler(store)  # type: ignore[arg-type]  # it settles, and is asked for nothing else
+    settler = SettlementBatcher(store)  # type: ignore[arg-type]  # it settles, and is asked for nothing else
     first = asyncio.create_task(settled(settler, 0))
     await store.began.wait()
     others = [asyncio.create_task(settled(settler, job)) for job in range(1, 50)]
@@ -49,7 +49,7 @@ async def test_a_batch_has_a_limit() -> None:
     """More than MAX_BATCH that are ready go in several statements, in their order."""
     store = Store()
     store.go.set()
-    settler = Settler(store)  # type: ignore[arg-type]  # as above
+    settler = SettlementBatcher(store)  # type: ignore[arg-type]  # as above
     await asyncio.gather(*(settled(settler, job) for job in range(MAX_BATCH + 1)))
     assert [len(batch) for batch in store.batches] == [MAX_BATCH, 1]
 
@@ -57,7 +57,7 @@ async def test_a_batch_has_a_limit() -> None:
 async def test_what_the_store_raises_reaches_everyone_in_the_batch_and_nobody_else() -> None:
     """A batch that fails fails for those in it; the next one is tried as ever."""
     store = Store()
-    settler = Settler(store)  # type: ignore[arg-type]  # as above
+    settler = SettlementBatcher(store)  # type: ignore[arg-type]  # as above
     store.error = OSError("no database")
     store.go.set()
     failed = await asyncio.gather(settled(settler, 0), settled(settler, 2), return_exceptions=True)
@@ -69,7 +69,7 @@ async def test_what_the_store_raises_reaches_everyone_in_the_batch_and_nobody_el
 async def test_who_gave_up_waiting_does_not_disturb_the_others() -> None:
     """A cancelled waiter's settlement is committed all the same, and the others hear of theirs."""
     store = Store()
-    settler = Settler(store)  # type: ignore[arg-type]  # as above
+    settler = SettlementBatcher(store)  # type: ignore[arg-type]  # as above
     impatient = asyncio.create_task(settled(settler, 0))
     patient = asyncio.create_task(settled(settler, 2))
     await store.began.wait()

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from jobfn.database.batch_store import BatchStore
-from jobfn.database.model import Settlement
-from jobfn.worker.settle import Settler
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import Settlement
+from jobfn.worker.settlement import SettlementBatcher
 
 
-class HeldJobs(BatchStore):
+class HeldJobs(NativeJobStore):
     """A store of jobs 1 to 9, each held until it is settled once; a commit waits until it may go on."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class HeldJobs(BatchStore):
 async def test_of_two_reports_that_come_together_one_is_too_late() -> None:
     """Both wait for the same commit; the second is kept for the next, and hears that nothing was left to settle."""
     store = HeldJobs()
-    settler = Settler(store)
+    settler = SettlementBatcher(store)
     settling = [asyncio.create_task(settler.settle(Settlement("worker", job, 1))) for job in (1, 2, 3, 2, 2)]
     store.go.set()
     assert await asyncio.gather(*settling) == [True, True, True, False, False]

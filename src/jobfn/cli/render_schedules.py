@@ -1,0 +1,91 @@
+"""How ``jobfn schedules list`` shows schedules: a few lines for each, or JSON."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jobfn.database.schedules import ScheduleRow
+from jobfn.errors import InvalidSchedule
+from jobfn.scheduler.humanize import in_words, shown
+from jobfn.scheduler.rule import Schedule, parse
+
+TIMES_SHOWN = 3
+
+
+def str_or_none(rows: Sequence[ScheduleRow]) -> str:
+    """All schedules for people."""
+    if not rows:
+        return "no schedules: add one with `jobfn schedules add TASK '0 9 * * *'`"
+    return "\n\n".join("\n".join(_lines(row)) for row in rows)
+
+
+def as_json(rows: Sequence[ScheduleRow]) -> str:
+    """All schedules for programs; times in UTC."""
+    return json.dumps([_object(row) for row in rows], indent=2)
+
+
+def _lines(row: ScheduleRow) -> list[str]:
+    schedule, broken = _read(row)
+    named = f"{row.id}  {row.task}" + (f"  (key {row.key})" if row.key is not None else "")
+    fields: list[tuple[str, str]] = [("rule", schedule.rule if schedule is not None else json.dumps(row.schedule_info))]
+    if schedule is None:
+        fields.append(("BROKEN", broken or "it makes no jobs until it is changed"))
+        zone = parse("* * * * *")
+    else:
+        zone = schedule
+        fields.append(("words", in_words(schedule)))
+        times = [shown(time, schedule) for time in _next_times(schedule)]
+        fields.append(("next", ", ".join(times) or "never again"))
+        if row.problem is not None:
+            fields.append(("problem", row.problem))
+    if row.last_scheduled is not None:
+        fields.append(("last run", f"{shown(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
+    else:
+        fields.append(("last run", "never"))
+    if row.last_skipped is not None:
+        fields.append(
+            ("skipped", f"{row.skipped} in all, last {shown(row.last_skipped, zone)}: {row.skip_reason}"),
+        )
+    return [named, *(f"    {name:<9} {text}" for name, text in fields)]
+
+
+def _object(row: ScheduleRow) -> dict[str, Any]:
+    schedule, broken = _read(row)
+    return {
+        "id": row.id,
+        "task": row.task,
+        "key": row.key,
+        "schedule_info": row.schedule_info,
+        "words": in_words(schedule) if schedule is not None else None,
+        "next": [time.isoformat() for time in _next_times(schedule)] if schedule is not None else [],
+        "broken": broken,
+        "problem": row.problem if broken is None else None,
+        "last_run": _iso(row.last_scheduled),
+        "last_job": row.last_job,
+        "last_outcome": row.outcome,
+        "skipped": row.skipped,
+        "last_skipped": _iso(row.last_skipped),
+        "skip_reason": row.skip_reason,
+        "payload": row.payload,
+        "queue": row.queue,
+        "priority": row.priority,
+        "max_attempts": row.max_attempts,
+        "database_id": row.database_id,
+    }
+
+
+def _read(row: ScheduleRow) -> tuple[Schedule | None, str | None]:
+    try:
+        return parse(row.schedule_info), None
+    except InvalidSchedule as error:
+        return None, str(error)
+
+
+def _next_times(schedule: Schedule) -> list[datetime]:
+    return list(itertools.islice(schedule.upcoming(datetime.now(UTC)), TIMES_SHOWN))
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat() if moment is not None else None

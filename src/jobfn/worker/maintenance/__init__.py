@@ -1,0 +1,1 @@
+"""Maintenance tasks that a service runs beside its jobs: heartbeat, pruning, vacuum."""

@@ -1,0 +1,1 @@
+"""What a worker logs, counts and traces."""

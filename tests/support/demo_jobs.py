@@ -1,0 +1,193 @@
+"""A shop's jobs in every state, with an hour of history: for pictures of the dashboard and for tests of it.
+
+``python tests/support/demo_jobs.py postgresql://...`` fills a database that ``jobfn db migrate`` has prepared.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from jobfn.triggers.blueprint import load_blueprints
+from jobfn.triggers.plan import apply_triggers
+
+BLUEPRINT = {
+    "tables": [
+        {
+            "table_name": "invoices",
+            "nodes": [
+                {
+                    "$type": "DataJobTrigger",
+                    "data": {"task_identifier": "process_invoice", "events": ["INSERT"]},
+                },
+                {
+                    "$type": "DataJobTrigger",
+                    "data": {
+                        "task_identifier": "send_receipt",
+                        "events": ["UPDATE"],
+                        "condition_field": "status",
+                        "condition_value": "paid",
+                        "job_key": "receipt",
+                    },
+                },
+            ],
+        },
+        {
+            "table_name": "articles",
+            "nodes": [
+                {
+                    "$type": "DataJobTrigger",
+                    "data": {
+                        "task_identifier": "index_article",
+                        "payload_strategy": "row",
+                        "events": ["INSERT", "UPDATE"],
+                        "watch_fields": ["title", "body"],
+                        "run_at_delay": "30 seconds",
+                    },
+                }
+            ],
+        },
+    ]
+}
+
+TABLES = """
+    create table invoices (id uuid primary key default gen_random_uuid(), status text, total numeric);
+    create table articles (id bigserial primary key, title text, body text);
+"""
+
+#: Attempts of the last hour: more of them at some minutes than at others, and a bad quarter of an hour.
+HISTORY = """
+    insert into app_jobs.job_runs (job_id, attempt, task_identifier, queue_name, worker,
+        enqueued_at, due_at, started_at, ended_at, outcome, error)
+    select nextval('app_jobs.jobs_id_seq'), 1, task, case when task = 'sync_stock' then 'warehouse' end,
+        'worker-' || (1 + n % 3), ended - took - waited, ended - took - waited, ended - took, ended,
+        case when is_bad then 'failed' else 'completed' end,
+        case when is_bad then 'ReadTimeout: https://stock.example.com/levels did not answer within 5 s' end
+    from (
+        select n, minute, task, now() - minute * interval '1 minute' - random() * interval '59 seconds' as ended,
+            (0.04 + random() * random() * (case task when 'render_report' then 9 when 'sync_stock' then 3 else 0.8 end)
+                + case when minute between 18 and 30 then random() * 2.2 else 0 end) * interval '1 second' as took,
+            random() * random() * interval '900 milliseconds' as waited,
+            random() < case when minute between 18 and 30 then 0.22 else 0.012 end as is_bad
+        from generate_series(0, 59) as minute,
+            generate_series(1, 8 + (14 + 9 * sin(minute / 7.0) + random() * 9)::int) as n,
+            lateral (select (array['process_invoice', 'send_receipt', 'index_article', 'sync_stock',
+                'render_report'])[1 + (random() * 4.3)::int % 5] as task) as named
+    ) as made
+"""
+
+JOBS = """
+    select
+        (select count(app_jobs.add_job('process_invoice', json_build_object('id', gen_random_uuid())))
+            from generate_series(1, 46)),
+        (select count(app_jobs.add_job('send_receipt', json_build_object('invoice', 7000 + n, 'to', 'ada@example.com'),
+            job_key := 'receipt-' || n)) from generate_series(1, 23) as n),
+        (select count(app_jobs.add_job('sync_stock', json_build_object('warehouse', n), queue_name := 'warehouse'))
+            from generate_series(1, 64) as n),
+        (select count(app_jobs.add_job('render_report', json_build_object('month', n), queue_name := 'reports'))
+            from generate_series(1, 12) as n),
+        (select count(app_jobs.add_job('index_article', json_build_object('id', n),
+            run_at := now() + n * interval '7 minutes')) from generate_series(1, 85) as n),
+        (select count(app_jobs.add_job('email:send_email', json_build_object('to', 'grace@example.com'),
+            run_at := now() + n * interval '3 hours', priority := 5)) from generate_series(1, 30) as n)
+"""
+
+#: The failures as they would be: some minutes ago, each attempt some time after the one before.
+APART = """
+    with moved as (
+        select id, created_at - (4 + 2 * (max(id) over () - id)) * interval '1 minute' as began from app_jobs.jobs
+    ), runs as (
+        update app_jobs.job_runs r
+        set enqueued_at = m.began,
+            due_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds',
+            started_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds' + interval '310 milliseconds',
+            ended_at = m.began + (r.attempt ^ 2 - 1) * interval '9 seconds' + interval '1870 milliseconds'
+        from moved m where m.id = r.job_id
+        returning r.job_id, r.ended_at
+    )
+    update app_jobs.jobs j
+    set created_at = m.began, updated_at = m.began + interval '2 seconds'
+    from moved m where m.id = j.id
+"""
+
+FAILURES = {
+    "process_invoice": "KeyError: 'customer'\n  functions.py:41, in charge\n    name = invoice['customer']['name']",
+    "send_receipt": "SMTPRecipientsRefused: 550 5.1.1 <ada@exmaple.com>: no such mailbox",
+    "sync_stock": "ReadTimeout: https://stock.example.com/levels did not answer within 5 s",
+}
+
+
+async def fill(dsn: str, folder: Path) -> None:
+    """Fill a database; the blueprint of its triggers is written into the folder."""
+    blueprint = folder / "demo_blueprint.json"
+    blueprint.write_text(json.dumps(BLUEPRINT))
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("select setseed(0.42)")
+        await connection.execute(TABLES)
+        await apply_triggers(connection, load_blueprints([blueprint]).tables, jobs_schema="app_jobs")
+        await connection.execute(HISTORY)
+        await _fail(connection)
+        await connection.execute(APART)
+        await connection.execute(JOBS)
+        await _hold(connection)
+        await _schedules(connection)
+    finally:
+        await connection.close()
+
+
+async def _fail(connection: "asyncpg.Connection[Any]") -> None:
+    """Jobs that a worker took and could not do: some are out of attempts, some are tried again later."""
+    for task, error in FAILURES.items():
+        for number in range(6):
+            job = await connection.fetchval(
+                "select id from app_jobs.add_job($1, $2::text::json, max_attempts := $3)",
+                task,
+                json.dumps({"id": f"{task}-{number}", "total": 12.5 * number}),
+                (1, 3, 25)[number % 3],
+            )
+            for _ in range((1, 3, 6)[number % 3]):
+                await connection.execute("update app_jobs.jobs set run_at = now() where id = $1", job)
+                held = await connection.fetchval("select (app_jobs.get_job('worker-1')).id")
+                if held is not None:
+                    await connection.execute("select app_jobs.fail_job('worker-1', $1, $2)", held, error)
+
+
+async def _hold(connection: "asyncpg.Connection[Any]") -> None:
+    """Three workers, one of them silent, and what they run."""
+    for worker, host, in_flight in (("worker-1", "node-a", 5), ("worker-2", "node-b", 4), ("worker-3", "node-c", 0)):
+        await connection.execute(
+            "select app_jobs.note_worker($1, $2, 4711, '0.1.0', array['worker', 'callbacks', 'scheduler'], 16, $3, "
+            "interval '1 hour')",
+            worker,
+            host,
+            in_flight,
+        )
+        for _ in range(in_flight):
+            await connection.fetchrow("select * from app_jobs.get_job($1)", worker)
+    await connection.execute(
+        "update app_jobs.workers set seen_at = now() - interval '4 hours', started_at = now() - interval '9 hours' "
+        "where worker_id = 'worker-3'"
+    )
+    await connection.execute(
+        "update app_jobs.jobs set progress = 0.64, progress_note = 'page 16 of 25' where id = "
+        "(select id from app_jobs.jobs where locked_by is not null order by id limit 1)"
+    )
+
+
+async def _schedules(connection: "asyncpg.Connection[Any]") -> None:
+    await connection.execute(
+        "select app_jobs.add_scheduled_job('render_report', '0 9 * * 1', '{\"kind\": \"weekly\"}'::json)"
+    )
+    await connection.execute("select app_jobs.add_scheduled_job('sync_stock', '*/15 * * * *', '{}'::json)")
+    await connection.execute(
+        "select app_jobs.add_scheduled_job('close_month', '{}'::json, "
+        '\'{"rule": "30 2 1 * *", "tz": "Europe/Paris"}\'::json)'
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(fill(sys.argv[1], Path.cwd()))

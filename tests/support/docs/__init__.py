@@ -1,0 +1,1 @@
+"""Runs the code blocks of the pages."""

@@ -1,0 +1,50 @@
+"""An environment that has nothing but what a test installed, and the commands of a README."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment.
+
+    Attributes:
+        folder: Where it is.
+        env: The variables that its commands get.
+    """
+
+    folder: Path
+    env: dict[str, str]
+
+    def ended(self, *command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run one of its commands to its end."""
+        program = str(self.folder / "bin" / command[0])
+        return subprocess.run(
+            [program, *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.env,
+            cwd=cwd or self.folder,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        """Run one of its commands, which has to succeed; returns what it said on standard output."""
+        ended = self.ended(*command, cwd=cwd)
+        assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+
+def commands_in(readme: Path, section: str) -> list[str]:
+    """The commands that a section of a README shows, in its order."""
+    text = readme.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{readme} has no section {section!r}"
+    blocks = re.findall(r"```console\n(.*?)```", found[1], re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ ")]
