@@ -110,7 +110,7 @@ async def mail_server(open_mail_server: OPEN_MAIL_SERVER) -> AsyncIterator[MailS
         yield running
 
 
-def body_of(part: Any) -> str:
+def read_body(part: Any) -> str:
     """A part's text with the line ends of Python; on the wire they are CRLF."""
     text: str = part.get_content()
     return text.replace("\r\n", "\n").removesuffix("\n")
@@ -145,7 +145,7 @@ async def test_the_whole_message_arrives(mail_server: MailServer) -> None:
     assert message["Reply-To"] == "Hilfe <help@example.com>"
     assert message["Date"].datetime is not None
     assert message.get_content_type() == "multipart/alternative"
-    bodies = [(part.get_content_type(), body_of(part)) for part in message.iter_parts()]
+    bodies = [(part.get_content_type(), read_body(part)) for part in message.iter_parts()]
     assert bodies == [
         ("text/plain", "Grüße,\nzwei Zeilen\n.\neine mit Punkt"),
         ("text/html", "<p>Grüße — 日本語</p>"),
@@ -163,7 +163,7 @@ async def test_one_body_needs_no_multipart(mail_server: MailServer, key: str, co
 
     message = mail_server.only_message()
     assert message.get_content_type() == content_type
-    assert body_of(message) == "<b>It works.</b>"
+    assert read_body(message) == "<b>It works.</b>"
     assert message["From"] == "Jobs <jobs@example.com>"
     assert message["Reply-To"] is None
 
@@ -197,7 +197,7 @@ def test_any_line_survives_as_subject_name_and_body(subject: str, name: str, bod
     message = email.message_from_bytes(sent, policy=email.policy.default)
     assert message["Subject"] == subject
     assert message["From"].addresses[0].display_name == functions.parsed(mail.sender).display_name
-    assert body_of(message) == body
+    assert read_body(message) == body
     assert sorted(message.keys()) == sorted(HEADERS)
     assert max(map(len, sent.split(b"\r\n"))) <= 998
 

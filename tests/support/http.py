@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobfn.http.messages import body_of
+from jobfn.http.messages import read_body
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK
 
@@ -139,7 +139,7 @@ async def say(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: in
 
 async def whole(receive: Receive) -> bytes:
     """A request's body, however long."""
-    return await body_of(receive, limit=2 * HUGE)
+    return await read_body(receive, limit=2 * HUGE)
 
 
 async def standstill(count: Callable[[], int]) -> int:

@@ -7,14 +7,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from jobfn.errors import PayloadTooLarge
-from jobfn.http.messages import answer, body_of, buffered_body
+from jobfn.http.messages import buffered_body, read_body, send_response
 
 
 async def send_raises(error: Exception) -> None:
     async def send(_message: Message) -> None:
         raise error
 
-    await answer(send, 200, [], b"ok")
+    await send_response(send, 200, [], b"ok")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_an_answer_is_sent_whole() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await answer(send, 200, [(b"content-length", b"2")], b"ok")
+    await send_response(send, 200, [(b"content-length", b"2")], b"ok")
     assert sent == [
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]},
         {"type": "http.response.body", "body": b"ok"},
@@ -67,27 +67,27 @@ async def test_a_body_comes_in_parts() -> None:
         ]
     )
     assert buffered_body(client.receive, limit=2) is None
-    assert await body_of(client.receive, limit=2) == b"ab"
+    assert await read_body(client.receive, limit=2) == b"ab"
 
 
 async def test_a_body_that_is_too_long_is_not_read_on() -> None:
     """Its rest stays where it is."""
     client = Client([{"type": "http.request", "body": b"ab", "more_body": True}])
     with pytest.raises(PayloadTooLarge):
-        await body_of(client.receive, limit=1)
+        await read_body(client.receive, limit=1)
 
 
 @pytest.mark.parametrize("said", [b"2", b"1" * 5000])
 async def test_a_body_that_says_that_it_is_too_long_is_not_read(said: bytes) -> None:
     """None of it; what is no number says nothing."""
     with pytest.raises(PayloadTooLarge):
-        await body_of(Client([]).receive, limit=1, said=said)
+        await read_body(Client([]).receive, limit=1, content_length=said)
     client = Client([{"type": "http.request", "body": b"a"}])
-    assert await body_of(client.receive, limit=1, said=b"-2") == b"a"
+    assert await read_body(client.receive, limit=1, content_length=b"-2") == b"a"
 
 
 async def test_a_client_that_goes_in_the_middle() -> None:
     """There is no half of a body."""
     client = Client([{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}])
     with pytest.raises(ClientDisconnect):
-        await body_of(client.receive, limit=9)
+        await read_body(client.receive, limit=9)

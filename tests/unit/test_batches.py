@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobfn.wire.report_batch import BatchedReport, read_batch, read_replies, write_batch
+from jobfn.wire.report_batch import BatchedReport, decode_batch, decode_statuses, encode_batch
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -13,8 +13,8 @@ def test_what_is_written_is_read_again() -> None:
         BatchedReport("http://h/1/callback", {"X-Worker-Id": "wörker", "X-Job-Id": "1"}, b'{"status": "success"}'),
         BatchedReport("http://h/2/callback", {"X-Job-Id": "2", "X-Job-Error": "true"}, '{"error": "ü"}'.encode()),
     ]
-    assert read_batch(write_batch(report.text() for report in reports)) == reports
-    assert read_batch(write_batch([])) == []
+    assert decode_batch(encode_batch(report.to_json() for report in reports)) == reports
+    assert decode_batch(encode_batch([])) == []
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_what_is_written_is_read_again() -> None:
 def test_what_is_no_batch(body: bytes, reason: str) -> None:
     """Each is refused."""
     with pytest.raises(ValueError, match=reason):
-        read_batch(body)
+        decode_batch(body)
 
 
 def test_strange_headers_are_no_job_headers() -> None:
     """Names that mean nothing are left out, other types are their text, half a pair of surrogates is mended."""
     entry = {"url": "u", "headers": {"Cookie": "a", "x-job-id": 7, "X-Worker-Id": "\ud800"}, "body": "\ud800"}
-    (report,) = read_batch(json.dumps({"reports": [entry]}).encode())
+    (report,) = decode_batch(json.dumps({"reports": [entry]}).encode())
     assert report == BatchedReport("u", {"X-Job-Id": "7", "X-Worker-Id": "?"}, b"?")
 
 
@@ -48,9 +48,12 @@ def test_strange_headers_are_no_job_headers() -> None:
 def test_replies_that_are_not_those_to_the_batch(body: bytes) -> None:
     """Another number of them, or of another shape."""
     with pytest.raises(ValueError, match=r"no list of replies|reports were sent"):
-        read_replies(body, count=2)
+        decode_statuses(body, count=2)
 
 
 def test_replies() -> None:
     """Their statuses in order."""
-    assert list(read_replies(b'{"replies": [{"status": 200}, {"status": 409, "content": 1}]}', count=2)) == [200, 409]
+    assert list(decode_statuses(b'{"replies": [{"status": 200}, {"status": 409, "content": 1}]}', count=2)) == [
+        200,
+        409,
+    ]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobfn.errors import ConfigurationError
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, has_host_per_task, task_url
-from jobfn.wire.dns_names import MAX_CHARACTERS, dns_name, dns_names
+from jobfn.wire.dns_names import MAX_DNS_NAME_CHARACTERS, dns_name, dns_names
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
@@ -43,7 +43,7 @@ def test_every_task_has_a_label_of_dns(task: str) -> None:
     """Whatever the identifier: a Kubernetes service can have that name, with room for a revision's number."""
     name = dns_name(task)
     assert LABEL.fullmatch(name)
-    assert len(name) <= MAX_CHARACTERS
+    assert len(name) <= MAX_DNS_NAME_CHARACTERS
 
 
 def test_two_tasks_of_one_name_are_refused() -> None:

@@ -26,11 +26,11 @@ from jobfn.wire import Failure
 )
 def test_seconds_to_wait(said: str, seconds: float | None) -> None:
     """A finite number, 0 at least; whatever else stands there says nothing, numbers beyond every float included."""
-    assert Failure.read(b'{"retryAfterSeconds": %s}' % said.encode()).retry_after_seconds == seconds
+    assert Failure.from_json(b'{"retryAfterSeconds": %s}' % said.encode()).retry_after_seconds == seconds
 
 
 @pytest.mark.parametrize("depth", [1, 100, 900, 990, 995, 999, 100_000])
 def test_an_error_of_any_depth(depth: int) -> None:
     """A nested error becomes text, or, where it is too deep to read, says nothing."""
     text = "[" * depth + "]" * depth
-    assert Failure.read(b'{"error": %s}' % text.encode()).error in {text, None}
+    assert Failure.from_json(b'{"error": %s}' % text.encode()).error in {text, None}

@@ -3,11 +3,11 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobfn.telemetry.metrics import OTHER, Counts, Family, Histogram, Names, counter, gauge, histogram
+from jobfn.telemetry.metrics import OVERFLOW_LABEL, Counter, Histogram, LabelLimiter, Metric
 from jobfn.telemetry.prometheus import scrape
 
 
-def exposed(*families: Family) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def exposed(*families: Metric) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The samples that a scrape of these holds, by name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -18,9 +18,9 @@ def exposed(*families: Family) -> dict[tuple[str, tuple[tuple[str, str], ...]], 
 
 def test_a_counter_counts_by_its_labels() -> None:
     """What is known from the start is there at 0; several at once count as several."""
-    counts = Counts([("done",), ("never",)])
+    counts = Counter([("done",), ("never",)])
     counts.add("done")
-    counts.add("done", times=2)
+    counts.add("done", amount=2)
     counts.add("else")
     assert dict(counts.samples()) == {("done",): 3, ("never",): 0, ("else",): 1}
 
@@ -35,20 +35,27 @@ def test_a_histogram_keeps_bounds_sum_and_count() -> None:
 
 def test_names_are_bounded() -> None:
     """Known ones are always labels; of others as many as fit, and those stay; the rest is one label."""
-    names = Names(["known"], limit=2)
-    assert [names.label(name) for name in ("a", "b", "c", "a", "known", "d")] == ["a", "b", OTHER, "a", "known", OTHER]
+    names = LabelLimiter(["known"], limit=2)
+    assert [names.label(name) for name in ("a", "b", "c", "a", "known", "d")] == [
+        "a",
+        "b",
+        OVERFLOW_LABEL,
+        "a",
+        "known",
+        OVERFLOW_LABEL,
+    ]
 
 
 def test_a_scrape_has_every_kind() -> None:
     """Counters, gauges and histograms, each with labels and without, read by Prometheus' own parser."""
-    counts, spread = Counts([()]), Histogram((1.0,))
+    counts, spread = Counter([()]), Histogram((1.0,))
     counts.add()
     spread.observe(0.5, "x")
     samples = exposed(
-        counter("things_total", "Things.", (), counts),
-        histogram("wait_seconds", "Waits.", ("task",), spread),
-        gauge("now", "Now.", {("x",): 2.0}, ("state",)),
-        gauge("alone", "Alone.", {(): 7.0}),
+        Metric("things_total", "Things.", (), counts),
+        Metric("wait_seconds", "Waits.", ("task",), spread),
+        Metric("now", "Now.", ("state",), {("x",): 2.0}),
+        Metric("alone", "Alone.", (), {(): 7.0}),
     )
     assert samples["things_total", ()] == 1
     assert samples["wait_seconds_bucket", (("le", "1.0"), ("task", "x"))] == 1
@@ -61,9 +68,9 @@ def test_a_scrape_has_every_kind() -> None:
 @pytest.mark.parametrize("name", ['say "hello"', "back\\slash", "a\nb", "работа", "{}", "\U0001f600"])
 def test_any_task_name_is_a_label(name: str) -> None:
     """Quotes, line ends and whatever else a name holds come back as they were."""
-    counts = Counts()
+    counts = Counter()
     counts.add(name)
-    assert exposed(counter("jobs_total", "Jobs.", ("task",), counts))["jobs_total", (("task", name),)] == 1
+    assert exposed(Metric("jobs_total", "Jobs.", ("task",), counts))["jobs_total", (("task", name),)] == 1
 
 
 def test_a_scrape_also_says_how_the_process_is() -> None:

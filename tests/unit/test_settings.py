@@ -58,7 +58,7 @@ class Platform(EnvironmentSettings):
             "JOBFN_MAX_THREADS='many': Input should be a valid integer, unable to parse string as an integer",
         ),
         (FunctionSettings, {"JOBFN_MAX_THREADS": "0"}, {}, "JOBFN_MAX_THREADS='0': Input should be greater than 0"),
-        (FunctionSettings, {}, {"threads": -1}, "JOBFN_MAX_THREADS=-1: Input should be greater than 0"),
+        (FunctionSettings, {}, {"max_threads": -1}, "JOBFN_MAX_THREADS=-1: Input should be greater than 0"),
         (
             Platform,
             {"SECOND_URL": "http://ada:hunter2@db.example.com/a"},

@@ -14,10 +14,10 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
 def test_what_is_well_formed_is_handed_on_as_it_came() -> None:
     """Both headers, or the first alone; a later version of the standard too."""
     assert TraceContext(PARENT).headers() == {"traceparent": PARENT}
-    found = TraceContext.of(PARENT, "vendor=1,other=2")
+    found = TraceContext.parse(PARENT, "vendor=1,other=2")
     assert found is not None
     assert found.headers() == {"traceparent": PARENT, "tracestate": "vendor=1,other=2"}
-    assert TraceContext.of(f"01-{TRACE}-{SPAN}-00") == TraceContext(f"01-{TRACE}-{SPAN}-00")
+    assert TraceContext.parse(f"01-{TRACE}-{SPAN}-00") == TraceContext(f"01-{TRACE}-{SPAN}-00")
 
 
 @pytest.mark.parametrize(
@@ -38,16 +38,16 @@ def test_what_is_well_formed_is_handed_on_as_it_came() -> None:
 )
 def test_what_is_malformed_is_none(parent: str | None) -> None:
     """Nothing is made of it, and nothing of it is handed on."""
-    assert TraceContext.of(parent, "vendor=1") is None
+    assert TraceContext.parse(parent, "vendor=1") is None
 
 
 @pytest.mark.parametrize("state", ["", "x" * 513, "a=\n", "a=é"])
 def test_a_malformed_state_leaves_the_parent(state: str) -> None:
     """The trace goes on without it."""
-    assert TraceContext.of(PARENT, state) == TraceContext(PARENT)
+    assert TraceContext.parse(PARENT, state) == TraceContext(PARENT)
 
 
-@pytest.mark.parametrize("parse", [JobHeaders.parse, JobHeaders.parse_leniently])
+@pytest.mark.parametrize("parse", [JobHeaders.parse, JobHeaders.parse_lenient])
 def test_a_delivery_carries_it(parse: Callable[[list[tuple[bytes, bytes]]], JobHeaders]) -> None:
     """With a job's headers, or by hand; malformed it is no reason to refuse the job."""
     assert parse([(b"traceparent", PARENT.encode()), (b"tracestate", b"a=1")]).trace == TraceContext(PARENT, "a=1")

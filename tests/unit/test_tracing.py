@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from jobfn.telemetry.otel import wants_traces
+from jobfn.telemetry.otel import is_tracing_requested
 from jobfn.telemetry.tracing import Tracing
 from jobfn.wire.trace_context import TraceContext
 
@@ -36,7 +36,7 @@ def tracing(spans: InMemorySpanExporter) -> Tracing:
 def test_a_span_is_a_part_of_what_it_came_with(tracing: Tracing, spans: InMemorySpanExporter) -> None:
     """Same trace, the sender's span as parent, its state kept; and within it, it is what is handed on."""
     with tracing.open("deliver x", kind="client", ids={"job": 7, "task": "x"}, parent=CAME):
-        onward = tracing.onward(CAME)
+        propagate = tracing.propagate(CAME)
     (span,) = spans.get_finished_spans()
     assert span.context is not None
     assert span.parent is not None
@@ -44,15 +44,15 @@ def test_a_span_is_a_part_of_what_it_came_with(tracing: Tracing, spans: InMemory
     assert f"{span.parent.span_id:016x}" in CAME.parent
     assert span.kind is SpanKind.CLIENT
     assert span.attributes == {"jobfn.job": 7, "jobfn.task": "x"}
-    assert onward is not None
-    assert onward.parent.startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-")
-    assert onward.state == "vendor=1"
+    assert propagate is not None
+    assert propagate.parent.startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-")
+    assert propagate.state == "vendor=1"
 
 
 def test_spans_nest(tracing: Tracing, spans: InMemorySpanExporter) -> None:
     """One without a parent of its own is a part of the current one, else the first of a trace."""
     with tracing.open("outer", kind="server", ids={}), tracing.open("inner", kind="internal", ids={}) as inner:
-        inner.note({"job": 7})
+        inner.set_attributes({"job": 7})
     found = {span.name: span for span in spans.get_finished_spans()}
     assert found["outer"].parent is None
     assert found["inner"].parent == found["outer"].context
@@ -72,8 +72,8 @@ def test_without_a_provider_what_came_is_handed_on() -> None:
     """No span, and the trace of others goes through unbroken."""
     tracing = Tracing()
     assert not tracing.is_on
-    assert tracing.onward(CAME) == CAME
-    assert tracing.onward(None) is None
+    assert tracing.propagate(CAME) == CAME
+    assert tracing.propagate(None) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_without_a_provider_what_came_is_handed_on() -> None:
 )
 def test_when_the_environment_wants_traces(environ: Mapping[str, str], wanted: bool) -> None:  # noqa: FBT001  - a column
     """An endpoint, or the exporter by name; OpenTelemetry's own switches go before."""
-    assert wants_traces(environ) is wanted
+    assert is_tracing_requested(environ) is wanted
 
 
 def run(program: str, **environ: str) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from jobfn.errors import BadRequest
-from jobfn.wire import NO_HEADERS, JobHeaders, Report, failed, report_target, task_url
+from jobfn.wire import NO_HEADERS, JobHeaders, Report, is_failure, report_url, task_url
 from support.jobs import TENANT
 
 
@@ -55,7 +55,7 @@ def test_a_report_needs_worker_job_and_url(missing: str) -> None:
     assert JobHeaders.parse(raw(headers)).reportable
     del headers[missing]
     assert not JobHeaders.parse(raw(headers)).reportable
-    assert not JobHeaders.parse_leniently(raw(headers)).reportable
+    assert not JobHeaders.parse_lenient(raw(headers)).reportable
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_malformed_header_is_named(name: str, value: str, reason: str) -> None
         JobHeaders.parse(headers)
     assert caught.value.message.startswith(reason)
     assert value not in caught.value.message.replace(reason, "")
-    lenient = JobHeaders.parse_leniently(headers)
+    lenient = JobHeaders.parse_lenient(headers)
     assert lenient.reportable == (name != "X-Job-Id")
     assert dict(lenient.echo)[name] == value
 
@@ -131,7 +131,7 @@ def test_a_report_in_full(report: Report, body: dict[str, str], extra: dict[str,
 )
 def test_where_a_report_goes(callback_url: str, target: str) -> None:
     """No path or / means /callback; any other path and every query stay as they are."""
-    assert report_target(callback_url) == target
+    assert report_url(callback_url) == target
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_where_a_report_goes(callback_url: str, target: str) -> None:
 def test_what_is_no_callback_url(callback_url: str) -> None:
     """Nothing but an absolute http or https URL."""
     with pytest.raises(ValueError, match=r"X-Callback-Url must be an absolute http\(s\) URL"):
-        report_target(callback_url)
+        report_url(callback_url)
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_where_a_task_is_delivered(base: str, task: str, url: str) -> None:
 )
 def test_which_responses_mean_failure(status: int, headers: dict[str, str], outcome: bool) -> None:  # noqa: FBT001  - a column
     """A status of 400 or more, or the Node SDK's 200 with X-Job-Error."""
-    assert failed(status, headers) is outcome
+    assert is_failure(status, headers) is outcome

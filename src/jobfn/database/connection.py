@@ -13,14 +13,14 @@ import asyncpg
 import stamina
 
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
-from jobfn.telemetry.metrics import Counts
+from jobfn.telemetry.metrics import Counter
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
 
 #: How often this process has lost its database and found it again. A number of the process's, for its metrics.
-RECONNECTS = Counts([()])
+RECONNECTS = Counter([()])
 
 #: Where a password can stand in an address: before the host, whatever characters it holds, in the query, or in libpq's
 #: own form of key=value, which a user may try.

@@ -82,12 +82,12 @@ async def enqueue(connection: "asyncpg.Connection[Any]", schema: str, job: NewJo
     if not tracing.is_on:
         return await _add(connection, schema, job)
     with tracing.open(f"enqueue {job.task}", kind="producer", ids={"task": job.task}) as span:
-        trace = tracing.onward(None)
+        trace = tracing.propagate(None)
         if trace is None:  # a provider whose spans have no context
             return await _add(connection, schema, job)
         async with _propagate_trace(connection, trace):
             added = await _add(connection, schema, job)
-        span.note({"job": added})
+        span.set_attributes({"job": added})
         return added
 
 

@@ -62,7 +62,7 @@ class Job:
             database_id=str_or_none(row["database_id"]),
             actor_id=str_or_none(row["actor_id"]),
             entity_id=str_or_none(row["entity_id"]),
-            trace=TraceContext.of(row["traceparent"], row["tracestate"]),
+            trace=TraceContext.parse(row["traceparent"], row["tracestate"]),
             waited_seconds=max(row["waited_seconds"] or 0.0, 0.0),
         )
 

@@ -31,7 +31,7 @@ from jobfn.function.outcome import Outcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY
 from jobfn.function.settings import FunctionSettings
-from jobfn.http.messages import answer, body_of, buffered_body
+from jobfn.http.messages import buffered_body, read_body, send_response
 from jobfn.telemetry import logs
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
 
@@ -92,7 +92,7 @@ class Deliveries:
                 if headers.callback_url is not None and ended.status_code not in _UNREPORTED:
                     await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
                 # the report is out: whether anybody reads this is nobody's loss
-                await answer(send, ended.status_code, _headers(ended, headers), ended.body)
+                await send_response(send, ended.status_code, _headers(ended, headers), ended.body)
         except ClientDisconnect:
             return  # the body never came whole: nothing ran, and nobody is there to answer
         finally:
@@ -112,7 +112,7 @@ class Deliveries:
             problem = unknown
         if allowed:
             problem = MethodNotAllowed(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
-        headers = JobHeaders.parse_leniently(scope["headers"])
+        headers = JobHeaders.parse_lenient(scope["headers"])
         with self._observed(scope, self._find(path), path):
             ended = refused(problem)
             if self._is_authorized(scope):
@@ -120,7 +120,7 @@ class Deliveries:
             raw = _headers(ended, headers)
             if allowed:
                 raw.append((b"allow", ", ".join(allowed).encode()))
-            await answer(send, ended.status_code, raw, ended.body)
+            await send_response(send, ended.status_code, raw, ended.body)
 
     def resolve_task(self, path: str) -> AnyTask:
         """The task of a path; at the root, the only one.
@@ -182,12 +182,12 @@ class Deliveries:
             limit = self._settings.max_body_bytes
             body = buffered_body(receive, limit=limit)
             if body is None:
-                body = await body_of(receive, limit=limit, said=said.get(b"content-length"))
+                body = await read_body(receive, limit=limit, content_length=said.get(b"content-length"))
         except PayloadTooLarge:
             too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
             return headers, refused(PayloadTooLarge(too_large), NO_RETRY)
         except RequestError as error:
-            return JobHeaders.parse_leniently(raw), refused(error, DEFAULT_RETRY)
+            return JobHeaders.parse_lenient(raw), refused(error, DEFAULT_RETRY)
         context = JobContext.of(task.identifier, headers)
         if headers.heartbeat_url is not None:
             context.listen(functools.partial(self._reporter.tell, headers))

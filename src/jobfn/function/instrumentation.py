@@ -17,7 +17,7 @@ from jobfn.function.metrics import FunctionMetrics, outcome_label
 from jobfn.function.outcome import Outcome
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import OpenSpan, Tracing
-from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, collect, log_ids
+from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers, log_ids
 
 _WELL: Final = frozenset({200, 202})
 
@@ -83,13 +83,13 @@ class Delivery:
             _tell(self._span, outcome)
 
     def _open(self) -> OpenSpan:
-        headers = JobHeaders.parse_leniently(self._scope["headers"])
+        headers = JobHeaders.parse_lenient(self._scope["headers"])
         name = "receive" if self._task is None else f"receive {self._task}"
         return self._observer.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
 
     def _ids(self) -> Mapping[str, str | int | None]:
         """The ids of the delivery that this request is, as far as it says any; read only when somebody needs them."""
-        return log_ids(collect(self._scope["headers"]), self._wanted)
+        return log_ids(extract_job_headers(self._scope["headers"]), self._wanted)
 
 
 class Handler:
@@ -117,4 +117,4 @@ class Handler:
 
 def _tell(span: OpenSpan, outcome: Outcome) -> None:
     if outcome.status_code not in _WELL:
-        span.failed(outcome_label(outcome))
+        span.set_error(outcome_label(outcome))

@@ -6,7 +6,7 @@ Labels are the tasks that the function has; what strangers ask for does not beco
 from collections.abc import Iterable
 
 from jobfn.function.outcome import Outcome
-from jobfn.telemetry.metrics import Counts, Family, Histogram, counter, gauge, histogram
+from jobfn.telemetry.metrics import Counter, Histogram, Metric
 
 #: What a request for a task that is not here is counted under.
 UNKNOWN = "(unknown)"
@@ -44,8 +44,8 @@ class FunctionMetrics:
         # By status: what that is called is asked when somebody scrapes, and not at each job.
         self._jobs = dict.fromkeys(((task, status) for task in self._running for status in (200, 500)), 0)
         self._seconds = Histogram()
-        self.reports = Counts((result,) for result in ("heard", "too_late", "refused", "given_up"))
-        self.report_retries = Counts([()])
+        self.reports = Counter((result,) for result in ("heard", "too_late", "refused", "given_up"))
+        self.report_retries = Counter([()])
 
     def ended(self, task: str | None, outcome: Outcome) -> None:
         """A delivery ended so; None: of a task that is not here. One that is accepted has not ended."""
@@ -61,31 +61,26 @@ class FunctionMetrics:
         self._running[task] -= 1
         self._seconds.observe(seconds, task)
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[Metric]:
         """All of it, for a scrape."""
-        jobs = Counts()
+        jobs = Counter()
         for (task, status_code), count in list(self._jobs.items()):
             if status_code != _ACCEPTED:
-                jobs.add(task, _OUTCOMES.get(status_code, _REFUSED), times=count)
+                jobs.add(task, _OUTCOMES.get(status_code, _REFUSED), amount=count)
         in_flight: dict[tuple[str, ...], float] = {(task,): running for task, running in self._running.items()}
         return [
-            counter(
-                "jobfn_function_jobs_total",
-                "Deliveries that ended, by task and outcome.",
-                ("task", "outcome"),
-                jobs,
+            Metric(
+                "jobfn_function_jobs_total", "Deliveries that ended, by task and outcome.", ("task", "outcome"), jobs
             ),
-            histogram(
-                "jobfn_function_duration_seconds", "How long handlers ran, in seconds.", ("task",), self._seconds
-            ),
-            gauge("jobfn_function_in_flight", "Handlers at work now, background jobs too.", in_flight, ("task",)),
-            counter(
+            Metric("jobfn_function_duration_seconds", "How long handlers ran, in seconds.", ("task",), self._seconds),
+            Metric("jobfn_function_in_flight", "Handlers at work now, background jobs too.", ("task",), in_flight),
+            Metric(
                 "jobfn_function_reports_total",
                 "Reports to the callback server, by what became of them.",
                 ("result",),
                 self.reports,
             ),
-            counter(
+            Metric(
                 "jobfn_function_report_retries_total",
                 "How often a report was sent again: the callback server was not there, or in trouble.",
                 (),

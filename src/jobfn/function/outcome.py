@@ -12,7 +12,7 @@ import pydantic_core
 from jobfn.errors import RequestError
 from jobfn.function.retry_policy import DEFAULT_RETRY, Verdict
 from jobfn.function.validation_errors import summary
-from jobfn.wire import MAX_RESULT_BYTES, TOO_LARGE, Failure, Report, StoredResult
+from jobfn.wire import MAX_RESULT_BYTES, RESULT_TOO_LARGE, Failure, Report, StoredResult
 
 SUCCESS = Report("success")
 #: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
@@ -68,7 +68,7 @@ def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
     if ended.problem is not None:
         kept = StoredResult(keep_seconds, problem="its result cannot be written as JSON; the function's log has why")
     elif len(ended.body) > MAX_RESULT_BYTES:
-        kept = StoredResult(keep_seconds, problem=TOO_LARGE)
+        kept = StoredResult(keep_seconds, problem=RESULT_TOO_LARGE)
     else:
         kept = StoredResult(keep_seconds, ended.body.decode())
     return ended._replace(report=SUCCESS._replace(kept=kept))
@@ -156,4 +156,4 @@ def _failure(
     content: dict[str, Any] = {"message": message, **failure.fields()}
     if details:
         content["details"] = details
-    return Outcome(status_code, json.dumps(content).encode("ascii"), Report.failure(failure))
+    return Outcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.wire import redact_url
-from jobfn.wire.report_batch import BatchedReport, read_replies, write_batch
+from jobfn.wire.report_batch import BatchedReport, decode_statuses, encode_batch
 
 #: So many exchanges with one callback server at a time: while one batch is settled, the next one is on its way.
 MAX_IN_FLIGHT_BATCHES = 2
@@ -61,7 +61,7 @@ class ReportBatcher:
             return None
         line = self._lines.setdefault(url, _Line())
         answered: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        line.waiting.append((report, report.text(), answered))
+        line.waiting.append((report, report.to_json(), answered))
         if len(line.under_way) < MAX_IN_FLIGHT_BATCHES:
             sending = asyncio.create_task(self._send_all(url, line))
             line.under_way.add(sending)
@@ -91,7 +91,7 @@ class ReportBatcher:
             return [answer.status]
         answer = await self._transport.post(
             url,
-            body=write_batch(text for _, text, _ in batch),
+            body=encode_batch(text for _, text, _ in batch),
             headers={"Content-Type": "application/json"},
             timeout_seconds=self._try_seconds,
         )
@@ -100,7 +100,7 @@ class ReportBatcher:
         problem = f"it was answered with {answer.status}"
         if answer.status == 200:
             try:
-                return read_replies(answer.body, count=len(batch))
+                return decode_statuses(answer.body, count=len(batch))
             except ValueError as error:
                 problem = str(error)
         self._deaf.add(url)

@@ -17,7 +17,7 @@ from jobfn.function.report_batcher import ReportBatcher
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
-from jobfn.wire import JobHeaders, Report, redact_url, report_target
+from jobfn.wire import JobHeaders, Report, redact_url, report_url
 from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Reporter:
         Raises:
             ValueError: It is no URL, or its host is none of those that ``JOBFN_CALLBACK_ALLOWED_HOSTS`` names.
         """
-        target = report_target(url)
+        target = report_url(url)
         parts = urlsplit(target)
         host = parts.hostname or ""
         names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
@@ -200,7 +200,7 @@ class Reporter:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.seconds_for(headers)
-        trace = self._tracing.onward(headers.trace)
+        trace = self._tracing.propagate(headers.trace)
         sent = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
         batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
         alone = BatchedReport(target, sent, report.body())

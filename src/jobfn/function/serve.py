@@ -61,7 +61,7 @@ async def _serve(
     app: ASGIApp, listener: socket.socket, settings: FunctionSettings, *, until_stdin_closes: bool
 ) -> None:
     if "structlog" in sys.modules:  # the user's own, who may log before we do
-        logs.carry_out()
+        logs.apply_config()
     with stop_signals() as stop:
         if until_stdin_closes:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it

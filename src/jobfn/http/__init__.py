@@ -1,1 +1,6 @@
-"""HTTP in and out: the embedded server and its protocol, the pooled client, message helpers."""
+"""HTTP server and client: the embedded server with its protocol, the pooled client, and ASGI message helpers."""
+
+from typing import Final
+
+#: Final statuses whose responses never have a body.
+NO_BODY_STATUSES: Final = frozenset({204, 304})

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection out: a request is written, its answer read, and then the next one.
+"""One HTTP/1.1 client connection. ``client.py`` keeps a pool of them.
 
-``transport.py`` keeps these in a pool. What is parsed is parsed by httptools; here is what a client must know beside
-that: where an answer ends, when a connection can be used again, and what it means that it broke.
+httptools parses. This module adds what it leaves to a client: where a response ends, whether the connection can be
+reused, and which error a broken connection means.
 """
 
 import asyncio
@@ -10,22 +10,21 @@ from typing import Final, cast
 import httptools
 from starlette.datastructures import Headers
 
-#: Of an answer's body only this much is read; it is kept for error messages.
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-#: Statuses below this one announce the answer; they are none.
-_FIRST_FINAL_STATUS: Final = 200
-_WITHOUT_A_BODY: Final = frozenset({204, 304})
+from jobfn.http import NO_BODY_STATUSES
+
+#: Maximum size of a response body; the rest is not read. Bodies are only needed for results and error messages.
+MAX_RESPONSE_BYTES: Final = 1024 * 1024
 
 
-class Broken(Exception):
-    """The connection ended before the answer did, or what came is no answer."""
+class RemoteProtocolError(Exception):
+    """The server closed the connection before the end of its response, or sent something that is not a response."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """See the module. One exchange at a time.
+    """A client connection that sends one request at a time.
 
     Attributes:
-        idle_since: When its last exchange ended, by the loop's clock; the pool writes it.
+        idle_since: When the last response ended, in the event loop's time. Set by the pool.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -33,123 +32,123 @@ class HttpConnection(asyncio.Protocol):
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._answered: asyncio.Future[tuple[int, Headers, bytes]] | None = None
+        self._response: asyncio.Future[tuple[int, Headers, bytes]] | None = None
         self._received_any = False
-        self._begin_answer()
+        self._reset_response()
 
-    def _begin_answer(self) -> None:
+    def _reset_response(self) -> None:
         self._headers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._size = 0
-        self._has_headers = False
+        self._head_complete = False
 
     @property
     def is_open(self) -> bool:
-        """Whether another request can be written into it."""
+        """Whether a request can be written."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def exchange(self, request: bytes) -> "asyncio.Future[tuple[int, Headers, bytes]]":
-        """Write a whole request. The future gives the answer: status, headers and body.
+    def send(self, request: bytes) -> "asyncio.Future[tuple[int, Headers, bytes]]":
+        """Write a whole request and return the future of its response: status, headers and body.
 
-        The future raises ``Broken``, or an ``OSError`` where the operating system says why. Whoever gives up
-        waiting calls ``abort``: an answer that comes later must not be taken for the next one's.
+        The future raises ``RemoteProtocolError`` or ``OSError``. A caller that stops waiting must call ``abort``, so
+        that a late response is not taken for the response to the next request.
         """
-        answered = self._answered = self._loop.create_future()
+        response = self._response = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
-            answered.set_exception(Broken("Server disconnected"))
+            response.set_exception(RemoteProtocolError("Server disconnected"))
         else:
             self._received_any = False
             self._transport.write(request)
-        return answered
+        return response
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection without sending pending data."""
         if self._transport is not None:
             self._transport.abort()
 
-    # What the event loop calls.
+    # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Some of an answer; or, between two exchanges, what nobody asked for: then the server is confused."""
-        if self._answered is None:
+        """Parse a part of the response. Data without a request means that the server is out of step."""
+        if self._response is None:
             self.abort()
             return
         self._received_any = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(Broken("the server wants to switch protocols"))
+            self._fail(RemoteProtocolError("the server wants to switch protocols"))
         except httptools.HttpParserError as error:
-            self._fail(Broken(f"no HTTP answer: {error}"))
+            self._fail(RemoteProtocolError(f"invalid HTTP response: {error}"))
 
     def eof_received(self) -> bool:
-        """The server says no more. An answer without a length ends so."""
-        if self._has_headers and not self._is_bounded():
+        """Complete a response that has no length."""
+        if self._head_complete and not self._has_length():
             self._complete()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Fail the current request."""
         self._transport = None
         if exc is not None:
             self._fail(exc)
         elif self._received_any:
-            self._fail(Broken("the connection ended in the middle of the answer"))
+            self._fail(RemoteProtocolError("the connection was closed in the middle of the response"))
         else:
-            self._fail(Broken("Server disconnected"))
+            self._fail(RemoteProtocolError("Server disconnected"))
 
-    # What the parser calls.
+    # httptools callbacks.
 
     def on_message_begin(self) -> None:
-        """An answer begins, or the announcement of one. A second one to the same request is nobody's."""
-        if self._answered is None:
+        """Start a response, final or informational. A second response to one request closes the connection."""
+        if self._response is None:
             self.abort()
-        self._begin_answer()
+        self._reset_response()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Add a header."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The body begins."""
-        self._has_headers = True
+        """Start the body."""
+        self._head_complete = True
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body. More of it than is kept is not waited for."""
-        self._body.append(body)
+        """Add a part of the body. A body beyond the maximum completes the response and closes the connection."""
+        self._chunks.append(body)
         self._size += len(body)
-        if self._size > MAX_ANSWER_BYTES:
+        if self._size > MAX_RESPONSE_BYTES:
             self._complete()
             self.abort()
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
-        if self._parser.get_status_code() < _FIRST_FINAL_STATUS:
+        """Complete a final response; informational ones (1xx) are skipped."""
+        if self._parser.get_status_code() < 200:
             return
-        keep = self._parser.should_keep_alive()
+        keep_alive = self._parser.should_keep_alive()
         self._complete()
-        if not keep:
+        if not keep_alive:
             self.abort()
 
-    def _is_bounded(self) -> bool:
-        """Whether the answer says where it ends."""
+    def _has_length(self) -> bool:
         names = {name for name, _ in self._headers}
         return (
-            bool(names & {b"content-length", b"transfer-encoding"}) or self._parser.get_status_code() in _WITHOUT_A_BODY
+            bool(names & {b"content-length", b"transfer-encoding"})
+            or self._parser.get_status_code() in NO_BODY_STATUSES
         )
 
     def _complete(self) -> None:
-        answered, self._answered = self._answered, None
-        if answered is not None and not answered.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            answered.set_result((self._parser.get_status_code(), Headers(raw=self._headers), body[:MAX_ANSWER_BYTES]))
+        response, self._response = self._response, None
+        if response is not None and not response.done():
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            response.set_result((self._parser.get_status_code(), Headers(raw=self._headers), body[:MAX_RESPONSE_BYTES]))
 
     def _fail(self, error: Exception) -> None:
         self.abort()
-        answered, self._answered = self._answered, None
-        if answered is not None and not answered.done():
-            answered.set_exception(error)
+        response, self._response = self._response, None
+        if response is not None and not response.done():
+            response.set_exception(error)

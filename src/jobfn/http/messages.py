@@ -1,7 +1,7 @@
-"""A request's body and its answer, each whole, as both sides' apps read and send them.
+"""Read a whole request body and send a whole response, for the ASGI apps of both sides.
 
-ASGI hands them over in messages, which suits what streams. Behind our own server (``http_exchange.py``), with nobody
-between it and the app, what has come is taken and the answer is given without messages.
+Behind jobfn's own server, without middleware in between, both skip the ASGI messages: the body is taken from the
+request cycle if it has arrived, and the response is written in one call.
 """
 
 from collections.abc import Iterable
@@ -13,73 +13,81 @@ from starlette.types import Receive, Send
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.request_cycle import RequestCycle
 
-#: Of a length that a number of 64 bits holds; Python reads no number of thousands.
+#: Digits of the largest 64-bit integer. Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS: Final = 19
 
 
 def buffered_body(receive: Receive, *, limit: int) -> bytes | None:
-    """The request's body, where it has come whole already; None: ``body_of`` has to be waited for.
+    """Return the request body if it has arrived completely.
 
     Args:
-        receive: ASGI's.
-        limit: So many bytes it may have.
+        receive: ASGI receive callable.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The body, or None if ``read_body`` has to wait for it.
 
     Raises:
-        PayloadTooLarge: It is longer.
+        PayloadTooLarge: The body is larger than ``limit``.
     """
-    exchange = getattr(receive, "__self__", None)
-    body = exchange.take_all() if type(exchange) is RequestCycle else None
+    cycle = getattr(receive, "__self__", None)
+    body = cycle.buffered_body() if type(cycle) is RequestCycle else None
     if body is not None and len(body) > limit:
-        raise PayloadTooLarge(f"the body is over {limit} bytes")
+        raise _too_large(limit)
     return body
 
 
-async def body_of(receive: Receive, *, limit: int, said: bytes | None = None) -> bytes:
-    """The request's body.
+async def read_body(receive: Receive, *, limit: int, content_length: bytes | None = None) -> bytes:
+    """Read the request body.
 
     Args:
-        receive: ASGI's.
-        limit: So many bytes it may have; a longer one is not read to its end.
-        said: How long it says it is, its ``content-length``: one that says too much is not read at all.
+        receive: ASGI receive callable.
+        limit: Maximum size in bytes. Reading stops there.
+        content_length: Value of the header, if present. A body that declares too large a size is not read at all.
 
     Raises:
-        PayloadTooLarge: It is longer.
-        ClientDisconnect: The client was gone before its end.
+        PayloadTooLarge: The body is larger than ``limit``.
+        ClientDisconnect: The client disconnected before the end of the body.
     """
-    if said is not None and said.isdigit() and (len(said) > _MAX_DIGITS or int(said) > limit):
-        raise PayloadTooLarge(f"the body is over {limit} bytes")
+    if content_length is not None and content_length.isdigit():
+        if len(content_length) > _MAX_DIGITS or int(content_length) > limit:
+            raise _too_large(limit)
     chunks: list[bytes] = []
-    length = 0
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
-        length += len(chunk)
-        if length > limit:
-            raise PayloadTooLarge(f"the body is over {limit} bytes")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
 
 
-async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    """Answer with all of a body. Where nobody is there to read it, that is the end of it, and no error.
+async def send_response(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send a whole response. A client that has disconnected is not an error.
 
     Args:
-        send: ASGI's.
-        status: HTTP's.
-        headers: As ASGI has them, ``content-length`` among them.
-        body: All of it.
+        send: ASGI send callable.
+        status: HTTP status.
+        headers: Raw headers, including ``content-length``.
+        body: The whole body.
     """
-    exchange = getattr(send, "__self__", None)
-    if type(exchange) is RequestCycle and exchange.answer(status, headers, body):
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is RequestCycle and cycle.send_response(status, headers, body):
         return
     try:
         await send({"type": "http.response.start", "status": status, "headers": [*headers]})
         await send({"type": "http.response.body", "body": body})
     except OSError:
         pass
-    except RuntimeError as error:  # uvloop, of a connection that it has closed and not told of yet
+    except RuntimeError as error:  # uvloop raises this on a closed connection before it calls connection_lost
         if "closed" not in str(error):
             raise
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {limit} bytes")

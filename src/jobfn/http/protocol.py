@@ -1,9 +1,8 @@
-"""One HTTP/1.1 connection in: its requests are handed to the ASGI app one after the other, and answered in their order.
+"""HTTP/1.1 protocol of the embedded server: one instance per connection. uvicorn's server creates them.
 
-What both sides serve goes through here, so a request costs little beside what the app does with it. Here is what a
-server must know of a connection: when the next request's turn is, when to stop reading, when to close.
-``http_requests.py`` reads the requests, ``http_exchange.py`` is one with its answer; ``hosting.py`` gives this protocol
-to uvicorn, whose server keeps the rest: listening, the app's lifespan, stopping.
+A connection serves its requests one after the other and in order. This module decides which request is served next,
+when reading pauses and when the connection closes. ``request_parser.py`` parses requests, ``request_cycle.py`` runs
+one of them; uvicorn does the rest: listening, the app's lifespan, shutdown.
 """
 
 import asyncio
@@ -17,28 +16,30 @@ from uvicorn.server import ServerState
 from jobfn.http.request_cycle import RequestCycle
 from jobfn.http.request_parser import RequestParser
 
-#: How long a client that was answered before its request was whole may go on sending: see ``ServerConnection``.
-LINGER_SECONDS: Final = 5.0
-#: Of a body so much is kept for an app that does not read it yet; then reading stops.
+#: Timeout of a lingering close: see ``HttpProtocol``.
+LINGER_TIMEOUT_SECONDS: Final = 5.0
+#: Maximum size of a request body that the app has not read; beyond it, reading pauses.
 MAX_UNREAD_BYTES: Final = 64 * 1024
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
-class ServerConnection(asyncio.Protocol):
-    """See the module.
+class HttpProtocol(asyncio.Protocol):
+    """One connection of the embedded server.
 
-    A client that is answered while it still sends its body, such as one that is too large, would be sent a reset if
-    the connection were closed at that moment, and many clients then drop the very answer that says why. So its
-    connection lingers: the server ends its own half, takes what still comes and throws it away, for a bounded time.
+    Closing lingers if the response was sent before the request was complete, for example a 413. A close at that moment
+    would send a reset, and many clients then discard the response that tells them why. The server shuts down its own
+    half of the connection instead, and discards what it still receives, for at most ``LINGER_TIMEOUT_SECONDS``.
 
     Args:
-        config: uvicorn's: the app, and for how long an idle connection is kept.
-        server_state: uvicorn's: open connections, running tasks, the headers of every answer.
-        app_state: What the app's lifespan has yielded.
+        config: uvicorn's configuration: the app and the keep-alive timeout.
+        server_state: uvicorn's state: open connections, running tasks, default headers.
+        app_state: State that the app's lifespan yielded.
 
     Attributes:
-        writable: Set when the client has read enough of what was written; None: it has.
+        writable: Event that ends a write pause, or None while writing is not paused.
     """
+
+    _parser: RequestParser
 
     def __init__(
         self,
@@ -47,88 +48,86 @@ class ServerConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._config = config
         self._app: ASGIApp = config.loaded_app
-        self._keep_alive_seconds = config.timeout_keep_alive
+        self._keep_alive_seconds: float = config.timeout_keep_alive
         self._server_state = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._default_headers: object = None
-        self._default_lines = b""
-        self._reading = True
+        self._default_header_lines = b""
+        self._is_reading = True
         self.writable: asyncio.Event | None = None
-        # The requests of which the head is there: whose turn it is, and those that wait for their turn.
-        self._answering: RequestCycle | None = None
-        self._waiting: deque[RequestCycle] = deque()
-        self._is_last = False  # no further request is taken
-        self._complaint: bytes | None = None  # what to answer to what was no request, when it is its turn
+        self._cycle: RequestCycle | None = None  # the request that is being served
+        self._pipelined: deque[RequestCycle] = deque()  # requests that wait behind it
+        self._closing = False  # no further request is accepted
+        self._error_response: bytes | None = None  # sent after the pipelined requests are served
         self._lingering = False
         self._idle_since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
-    # What uvicorn's server and the exchanges call.
+    # Called by uvicorn's server and by the cycles.
 
     def shutdown(self) -> None:
-        """The server stops: end now, or with the answer that is under way."""
-        self._is_last = True
-        self._waiting.clear()
-        if self._answering is not None:
-            self._answering.keep_alive = False
+        """Close the connection now, or after the current response."""
+        self._closing = True
+        self._pipelined.clear()
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
         elif self._transport is not None:
             self._transport.close()
 
     @property
-    def default_lines(self) -> bytes:
-        """The end of every answer's head: the date."""
+    def default_header_lines(self) -> bytes:
+        """Last lines of every response head: the date."""
         headers = self._server_state.default_headers
-        if headers is not self._default_headers:  # made anew each second
+        if headers is not self._default_headers:  # uvicorn replaces the list once a second
             self._default_headers = headers
-            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n"
-        return self._default_lines
+            self._default_header_lines = b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n"
+        return self._default_header_lines
 
     def write(self, data: bytes) -> None:
-        """Send; to a client that is gone, nothing."""
+        """Write to the client; does nothing after a disconnect."""
         transport = self._transport
         if transport is not None and not self._lingering and not transport.is_closing():
             transport.write(data)
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """Wait until the client has read enough of what was written."""
         while self.writable is not None:
             await self.writable.wait()
 
-    def read_on(self) -> None:
-        """All that came was taken: more may come."""
-        if not self._reading and not self._waiting and self._transport is not None:
-            self._reading = True
+    def resume_reading(self) -> None:
+        """Continue to read, unless pipelined requests wait."""
+        if not self._is_reading and not self._pipelined and self._transport is not None:
+            self._is_reading = True
             self._transport.resume_reading()
 
-    def answered(self, exchange: RequestCycle) -> None:
-        """An exchange has ended."""
+    def on_response_complete(self, cycle: RequestCycle) -> None:
+        """Serve the next request, or close."""
         self._server_state.total_requests += 1
         self._idle_since = self._loop.time()
-        self._answering = None
-        if not exchange.keep_alive:
-            self._is_last = True
-            self._waiting.clear()
-        if self._is_last or self._waiting or not self._reading:
-            self._go_on()
+        self._cycle = None
+        if not cycle.keep_alive:
+            self._closing = True
+            self._pipelined.clear()
+        if self._closing or self._pipelined or not self._is_reading:
+            self._process_next()
 
-    def done(self, task: "asyncio.Task[None] | None") -> None:
-        """The task of an exchange is at its end."""
+    def on_task_done(self, task: "asyncio.Task[None] | None") -> None:
+        """Forget the task of a cycle."""
         tasks: set[Any] = self._server_state.tasks
         tasks.discard(task)
 
     def abort(self) -> None:
-        """End at once."""
+        """Close the connection without sending pending data."""
         if self._transport is not None:
             self._transport.abort()
 
-    # What the event loop calls.
+    # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Register the connection."""
         self._transport = cast("asyncio.Transport", transport)
         scope = {
             "type": "http",
@@ -138,124 +137,125 @@ class ServerConnection(asyncio.Protocol):
             "scheme": "http",
             "root_path": "",
         }
-        self._requests = RequestParser(self, self._take, scope, self._app_state)
-        connections: set[Any] = self._server_state.connections  # uvicorn asks them for nothing but shutdown()
+        self._parser = RequestParser(self, self._on_request, scope, self._app_state)
+        connections: set[Any] = self._server_state.connections  # uvicorn only calls shutdown() on them
         connections.add(self)
-        self._watch(self._keep_alive_seconds)
+        self._schedule_timeout(self._keep_alive_seconds)
 
     def data_received(self, data: bytes) -> None:
-        """Some of a request, or several."""
-        requests = self._requests
-        if self._is_last and requests.arriving is None:
-            return  # what follows the last request is nobody's
-        complaint = requests.feed(data)
-        if complaint is not None:
-            self._refuse(complaint)
-        if self._answering is None:
-            self._go_on()
-        arriving = requests.arriving
-        if self._waiting or (arriving is not None and arriving.unread_bytes > MAX_UNREAD_BYTES):
-            self._stop_reading()
+        """Parse requests and serve the first one."""
+        parser = self._parser
+        if self._closing and parser.current is None:
+            return  # data after the last request is ignored
+        error_response = parser.feed(data)
+        if error_response is not None:
+            self._reject(error_response)
+        if self._cycle is None:
+            self._process_next()
+        current = parser.current
+        if self._pipelined or (current is not None and current.unread_bytes > MAX_UNREAD_BYTES):
+            self._pause_reading()
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
+        """Pause: the client reads too slowly."""
         self.writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """End the pause."""
         writable, self.writable = self.writable, None
         if writable is not None:
             writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
-        del exc  # whose fault that was is nothing to us
+        """Disconnect the current request."""
+        del exc  # the cause does not matter
         connections: set[Any] = self._server_state.connections
         connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        self._is_last = True
-        self._waiting.clear()
-        if self._answering is not None:
-            self._answering.disconnect()
-        self._requests.close()
+        self._closing = True
+        self._pipelined.clear()
+        if self._cycle is not None:
+            self._cycle.disconnect()
+        self._parser.close()
         self.resume_writing()
 
-    def _take(self, exchange: RequestCycle) -> bool:
-        """A request's head is there. Returns whether it will be answered."""
-        if self._is_last:
+    def _on_request(self, cycle: RequestCycle) -> bool:
+        """Queue a request. Returns False if it comes after the last one that is served."""
+        if self._closing:
             return False
-        self._is_last = not exchange.keep_alive
-        self._waiting.append(exchange)
+        self._closing = not cycle.keep_alive
+        self._pipelined.append(cycle)
         return True
 
-    def _go_on(self) -> None:
-        """Nothing is being answered: see what is next."""
-        if self._waiting:
-            exchange = self._answering = self._waiting.popleft()
-            self._server_state.tasks.add(self._loop.create_task(exchange.run(self._app)))
-        elif self._complaint is not None:
-            self.write(self._complaint)
-            self._end()
-        elif self._is_last:
-            self._end()
+    def _process_next(self) -> None:
+        """Serve the next request, send the error response, close, or read on."""
+        if self._pipelined:
+            cycle = self._cycle = self._pipelined.popleft()
+            self._server_state.tasks.add(self._loop.create_task(cycle.run(self._app)))
+        elif self._error_response is not None:
+            self.write(self._error_response)
+            self._close()
+        elif self._closing:
+            self._close()
         else:
-            self.read_on()
+            self.resume_reading()
 
-    def _refuse(self, complaint: bytes) -> None:
-        """What came is no request that can be served: say so when those before it are answered, and read no more."""
-        if self._is_last and self._requests.arriving is None:
-            return  # what follows the last request is nobody's
-        self._is_last = True
-        self._complaint = complaint
-        cut = self._requests.cut()
-        if cut is None:
+    def _reject(self, error_response: bytes) -> None:
+        """Stop parsing, and send the error response after the responses to earlier requests."""
+        if self._closing and self._parser.current is None:
+            return  # data after the last request is ignored
+        self._closing = True
+        self._error_response = error_response
+        incomplete = self._parser.abort()
+        if incomplete is None:
             return
-        if cut is self._answering:  # it will answer nobody any more
-            self._answering = None
-            if cut.has_begun:
+        if incomplete is self._cycle:
+            self._cycle = None
+            if incomplete.response_started:
                 self.abort()
-        elif self._waiting and self._waiting[-1] is cut:
-            self._waiting.pop()
+        elif self._pipelined and self._pipelined[-1] is incomplete:
+            self._pipelined.pop()
 
-    def _stop_reading(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
+    def _pause_reading(self) -> None:
+        if self._is_reading and self._transport is not None:
+            self._is_reading = False
             self._transport.pause_reading()
 
-    def _end(self) -> None:
-        """Close; or, on a client that was answered while it still sends, or may do so, linger."""
+    def _close(self) -> None:
+        """Close, lingering if the client may still be sending."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._requests.arriving is None and self._complaint is None:
+        if self._parser.current is None and self._error_response is None:
             self._transport.close()
         elif not self._lingering:
             self._lingering = True
             self._transport.write_eof()
-            self.read_on()
-            self._watch(LINGER_SECONDS)
+            self.resume_reading()
+            self._schedule_timeout(LINGER_TIMEOUT_SECONDS)
 
-    def _watch(self, seconds: float) -> None:
+    def _schedule_timeout(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._look)
+        self._timer = self._loop.call_later(seconds, self._check_idle)
 
-    def _look(self) -> None:
-        """Whether it has been idle for too long: one timer a connection, and not one a request."""
+    def _check_idle(self) -> None:
+        """Close an idle connection. One timer per connection is cheaper than one per request."""
         if self._transport is None:
             return
         if self._lingering:
             self._transport.abort()
             return
-        busy = self._answering is not None
-        left = self._keep_alive_seconds if busy else self._idle_since + self._keep_alive_seconds - self._loop.time()
-        if left > 0:
-            self._watch(left)
+        remaining = self._keep_alive_seconds
+        if self._cycle is None:
+            remaining += self._idle_since - self._loop.time()
+        if remaining > 0:
+            self._schedule_timeout(remaining)
         else:
             self._transport.close()
 
 
-def _address(known: object) -> tuple[str, int] | None:
-    """As ASGI has it; None of a client that was gone at once."""
-    return (known[0], known[1]) if isinstance(known, tuple) else None
+def _address(info: object) -> tuple[str, int] | None:
+    """Return an address as ASGI expects it, None for a client that is already gone or a Unix socket."""
+    return (info[0], info[1]) if isinstance(info, tuple) else None

@@ -1,7 +1,7 @@
-"""One request on a connection and its answer, as ASGI has them: ``receive`` gives the body, ``send`` writes the answer.
+"""One HTTP request and its response as an ASGI exchange: ``receive`` returns the body, ``send`` writes the response.
 
-``http_requests.py`` parses requests into these. An answer's framing is checked: its body is as long as it says, and no
-header holds what would end a line.
+``request_parser.py`` creates the cycles. The framing of a response is checked: the body has the length that its
+headers declare, and no header can break out of its line.
 """
 
 import asyncio
@@ -12,86 +12,78 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from jobfn.http import NO_BODY_STATUSES
 from jobfn.telemetry import logs
 
 Headers = Iterable[tuple[bytes, bytes]]
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-#: How answers begin, by status.
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
-_WITHOUT_A_BODY: Final = frozenset({204, 304})
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION = b"content-length: ", b"transfer-encoding: ", b"connection: "
-_FRAMING: Final = frozenset({_CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION})
-#: Names of headers as they stand in their lines.
-_FIELDS: Final[dict[bytes, bytes]] = {}
-_MAX_FIELDS: Final = 1000
+_FRAMING_PREFIXES: Final = frozenset({_CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION})
+#: Cache of header names as written on the wire, with colon and space.
+_HEADER_PREFIXES: Final[dict[bytes, bytes]] = {}
+_MAX_HEADER_PREFIXES: Final = 1000
 
 
 class Connection(Protocol):
-    """What an exchange needs of the connection that it is from.
+    """The connection as the cycle sees it: see ``protocol.py``.
 
     Attributes:
-        writable: Set when the client has read enough of what was written; None: it has.
+        writable: Event that ends a write pause, or None while writing is not paused.
     """
 
     writable: asyncio.Event | None
 
     @property
-    def default_lines(self) -> bytes:
-        """The end of every answer's head."""
+    def default_header_lines(self) -> bytes:
+        """Last lines of every response head."""
 
-    def write(self, data: bytes) -> None:
-        """Send; to a client that is gone, nothing."""
+    def write(self, data: bytes) -> None: ...
 
-    async def drained(self) -> None:
-        """Wait until the client has read enough of what was written."""
+    async def drain(self) -> None: ...
 
-    def read_on(self) -> None:
-        """All that came was taken: more may come."""
+    def resume_reading(self) -> None: ...
 
-    def answered(self, exchange: "RequestCycle") -> None:
-        """An exchange has ended."""
+    def on_response_complete(self, cycle: "RequestCycle") -> None: ...
 
-    def done(self, task: "asyncio.Task[None] | None") -> None:
-        """The task of an exchange is at its end."""
+    def on_task_done(self, task: "asyncio.Task[None] | None") -> None: ...
 
-    def abort(self) -> None:
-        """End at once."""
+    def abort(self) -> None: ...
 
 
 class RequestCycle:
-    """See the module.
+    """One request and its response.
 
     Args:
-        connection: Where it is from.
-        scope: ASGI's.
-        keep_alive: Whether another request may follow.
+        connection: The connection that the request came on.
+        scope: ASGI scope.
+        keep_alive: Whether another request may follow on this connection.
 
     Attributes:
-        keep_alive: As given; the answer may say otherwise.
-        has_begun: Whether some of the answer is written.
-        unread_bytes: How much of the body has come that the app has not taken.
+        keep_alive: As passed, or False if the response closes the connection.
+        response_started: Whether the head of the response is written.
+        response_complete: Whether the whole response is written.
+        disconnected: Whether nobody will read the response.
+        unread_bytes: Size of the received body that the app has not read yet.
     """
 
-    # Defaults stand here and not in __init__: one is made for each request, and most of these never change.
-    has_begun = False
-    has_ended = False
-    is_gone = False
+    # Class attributes as defaults: one cycle is made for each request, and most of these never change.
+    response_started = False
+    response_complete = False
+    disconnected = False
     unread_bytes = 0
-    _is_whole = False
-    _was_told_any = False
-    _was_told_whole = False
-    _news: asyncio.Event | None = None
-    # Of the answer: whether it has no body, whether that goes in chunks, and how much of one with a length is missing;
-    # None: it has none.
-    _is_bodiless = False
+    _request_complete = False
+    _body_started = False
+    _body_delivered = False
+    _message_event: asyncio.Event | None = None
+    _has_no_body = False
     _is_chunked = False
-    _left: int | None = None
-    #: A head that the body is to follow at once.
-    _head = b""
+    _remaining: int | None = None  # bytes of the response body still expected; None without a Content-Length
+    _pending_head = b""  # a head that is written together with the first bytes of the body
 
     def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
@@ -99,157 +91,168 @@ class RequestCycle:
         self._scope = scope
         self._chunks: list[bytes] = []
 
-    # What the connection calls.
+    # Called by the parser and the connection.
 
-    def take(self, chunk: bytes) -> None:
-        """Some of the body; once it is answered, that is nobody's."""
-        if not self.has_ended:
+    def feed(self, chunk: bytes) -> None:
+        """Add a part of the request body. It is discarded once the response is complete."""
+        if not self.response_complete:
             self._chunks.append(chunk)
             self.unread_bytes += len(chunk)
-            if self._news is not None:
-                self._news.set()
+            self._wake_receive()
 
     def complete(self) -> None:
-        """The body is whole."""
-        self._is_whole = True
-        if self._news is not None:
-            self._news.set()
+        """Mark the request body as complete."""
+        self._request_complete = True
+        self._wake_receive()
 
     def disconnect(self) -> None:
-        """The client is gone, or what it sends can be no body: nobody will read an answer."""
-        self.is_gone = True
-        if self._news is not None:
-            self._news.set()
+        """Mark the client as gone, or its request as broken."""
+        self.disconnected = True
+        self._wake_receive()
 
     async def run(self, app: ASGIApp) -> None:
-        """Let an app answer, in a task of its own. Whatever it does, that is logged here and goes no further."""
+        """Run the app in a task of its own. Exceptions are logged, never raised."""
         try:
             await app(self._scope, self.receive, self.send)
-        except BaseException as error:  # noqa: BLE001  - an app may raise anything; a stop cancels it, too
-            logs.get_logger("jobfn.http").error("the app broke", path=self._scope["path"], exc_info=error)
-        if not self.has_ended and not self.is_gone:
-            await self._break()
-        self._connection.done(asyncio.current_task())
+        except BaseException as error:  # noqa: BLE001  - an app may raise anything; shutdown cancels it
+            logs.get_logger("jobfn.http").error("ASGI app raised", path=self._scope["path"], exc_info=error)
+        if not self.response_complete and not self.disconnected:
+            await self._send_error()
+        self._connection.on_task_done(asyncio.current_task())
 
-    # What the app calls.
+    # ASGI.
 
     async def receive(self) -> Message:
-        """Some of the body; then, when there is any news, that the client is gone or needs nothing more."""
-        while not (self._chunks or self.is_gone or self.has_ended or (self._is_whole and not self._was_told_whole)):
-            if self._news is None:
-                self._news = asyncio.Event()
-                self._invite()
-            self._connection.read_on()  # that had stopped if much had come, or behind another
-            self._news.clear()
-            await self._news.wait()
-        if self.is_gone or self.has_ended:
+        """Return the next part of the body, later ``http.disconnect`` once client or response have finished."""
+        while not (
+            self._chunks
+            or self.disconnected
+            or self.response_complete
+            or (self._request_complete and not self._body_delivered)
+        ):
+            if self._message_event is None:
+                self._message_event = asyncio.Event()
+                self._send_continue()
+            self._connection.resume_reading()  # paused by a large unread body or by pipelined requests
+            self._message_event.clear()
+            await self._message_event.wait()
+        if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        chunks, self._chunks = self._chunks, []
-        self.unread_bytes = 0
-        self._was_told_any = True
-        self._was_told_whole = self._is_whole
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return {"type": "http.request", "body": body, "more_body": not self._is_whole}
+        self._body_delivered = self._request_complete
+        return {"type": "http.request", "body": self._take_chunks(), "more_body": not self._request_complete}
 
     async def send(self, message: Message) -> None:
-        """Write some of the answer; to a client that is gone, nothing.
+        """Write a part of the response, or nothing if the client has disconnected.
 
         Raises:
-            RuntimeError: It is no message for now, or no answer that HTTP has.
+            RuntimeError: The message is out of order, or is not a valid response.
         """
         if self._connection.writable is not None:
-            await self._connection.drained()
-        if self.is_gone:
+            await self._connection.drain()
+        if self.disconnected:
             return
         kind = message["type"]
-        if kind == "http.response.start" and not self.has_begun:
-            self._begin(message["status"], message.get("headers", ()))
-        elif kind == "http.response.body" and self.has_begun and not self.has_ended:
-            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+        if kind == "http.response.start" and not self.response_started:
+            self._write_head(message["status"], message.get("headers", ()))
+        elif kind == "http.response.body" and self.response_started and not self.response_complete:
+            self._write_body(message.get("body", b""), more=message.get("more_body", False))
         else:
-            raise RuntimeError(f"{kind} is no message that can be sent now")
+            raise RuntimeError(
+                f"unexpected ASGI message {kind!r}: send one start, then bodies until more_body is false"
+            )
 
-    # The same without messages, for an app that nobody stands before: ``asgi.py``.
+    # The same without messages: see messages.py.
 
-    def take_all(self) -> bytes | None:
-        """The body, if it has come whole and nobody has taken any of it; else None."""
-        if not self._is_whole or self._was_told_any:
+    def buffered_body(self) -> bytes | None:
+        """Return the whole body if it has arrived and no part of it was read yet, else None."""
+        if not self._request_complete or self._body_started:
             return None
-        self._was_told_any = self._was_told_whole = True
-        chunks, self._chunks = self._chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._body_delivered = True
+        return self._take_chunks()
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Write all of the answer; False: it is to be sent, as it was begun already or the client reads too slowly.
+    def send_response(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Write a whole response.
+
+        Returns:
+            False if it has to be sent in messages: another response was started, or writing is paused.
 
         Raises:
-            RuntimeError: It is no answer that HTTP has.
+            RuntimeError: This is not a valid response.
         """
-        if self._connection.writable is not None or self.has_begun:
+        if self._connection.writable is not None or self.response_started:
             return False
-        if not self.is_gone:
-            self._begin(status, headers)
-            self._go_on(body, more=False)
+        if not self.disconnected:
+            self._write_head(status, headers)
+            self._write_body(body, more=False)
         return True
 
-    def _begin(self, status: int, headers: Headers) -> None:
+    def _wake_receive(self) -> None:
+        if self._message_event is not None:
+            self._message_event.set()
+
+    def _take_chunks(self) -> bytes:
+        chunks, self._chunks = self._chunks, []
+        self.unread_bytes = 0
+        self._body_started = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _write_head(self, status: int, headers: Headers) -> None:
         length: int | None = None
-        chunked = closes = False
+        is_chunked = closes = False
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         for name, value in headers:
-            field = _FIELDS.get(name) or _field(name)
-            if 10 in value or 13 in value or 0 in value:  # as numbers they are found quicker than as bytes
-                raise RuntimeError(f"the value of {name!r} holds the end of a line, or a NUL")
-            if field in _FRAMING:
-                if field == _CONTENT_LENGTH:
+            prefix = _HEADER_PREFIXES.get(name) or _header_prefix(name)
+            if 10 in value or 13 in value or 0 in value:  # integers are found faster than bytes
+                raise RuntimeError(f"header {name!r} must not contain a line break or a NUL")
+            if prefix in _FRAMING_PREFIXES:
+                if prefix == _CONTENT_LENGTH:
                     length = int(value)
-                elif field == _TRANSFER_ENCODING:
-                    chunked = value.lower() == b"chunked"
+                elif prefix == _TRANSFER_ENCODING:
+                    is_chunked = value.lower() == b"chunked"
                 else:
                     closes = b"close" in value.lower()
-            lines.append(field + value)
+            lines.append(prefix + value)
         if not self.keep_alive and not closes:
             lines.append(b"connection: close")
-        bodiless = status in _WITHOUT_A_BODY or self._scope["method"] == "HEAD"
-        if length is None and not chunked and not bodiless and self._scope["http_version"] == "1.1":
-            chunked = True
+        has_no_body = status in NO_BODY_STATUSES or self._scope["method"] == "HEAD"
+        if length is None and not is_chunked and not has_no_body and self._scope["http_version"] == "1.1":
+            is_chunked = True
             lines.append(b"transfer-encoding: chunked")
-        lines.append(self._connection.default_lines)
+        lines.append(self._connection.default_header_lines)
         head = b"\r\n".join(lines)
         if closes:
             self.keep_alive = False
-        self._left = length
-        self._is_chunked = chunked
-        self._is_bodiless = bodiless
-        self.has_begun = True
+        self._remaining = length
+        self._is_chunked = is_chunked
+        self._has_no_body = has_no_body
+        self.response_started = True
         if length is None:
             self._connection.write(head)
         else:
-            self._head = head  # who knows the length has the body: both go in one write
+            self._pending_head = head  # with a known length the body follows at once: one write for both
 
-    def _go_on(self, body: bytes, *, more: bool) -> None:
-        if self._is_bodiless:
+    def _write_body(self, body: bytes, *, more: bool) -> None:
+        if self._has_no_body:
             body = b""
         elif self._is_chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else _LAST_CHUNK)
-        elif self._left is not None:  # else it ends with the connection
-            self._left -= len(body)
-            if self._left < 0 or (self._left and not more):
-                raise RuntimeError("the answer's body is not as long as its Content-Length says")
-        self._connection.write(self._head + body)
-        self._head = b""
+        elif self._remaining is not None:  # without either, the body ends with the connection
+            self._remaining -= len(body)
+            if self._remaining < 0 or (self._remaining and not more):
+                raise RuntimeError("the response body must be as long as its Content-Length")
+        self._connection.write(self._pending_head + body)
+        self._pending_head = b""
         if not more:
-            self.has_ended = True
+            self.response_complete = True
             self._chunks.clear()
             self.unread_bytes = 0
-            if self._news is not None:
-                self._news.set()
-            self._connection.answered(self)
+            self._wake_receive()
+            self._connection.on_response_complete(self)
 
-    async def _break(self) -> None:
-        """The app has left its answer unfinished: the client must see that."""
-        if self.has_begun:
-            logs.get_logger("jobfn.http").error("an answer was not finished", path=self._scope["path"])
+    async def _send_error(self) -> None:
+        """Send a 500, or cut the connection if the response was started, so that the client notices."""
+        if self.response_started:
+            logs.get_logger("jobfn.http").error("ASGI app left its response incomplete", path=self._scope["path"])
             self._connection.abort()
             return
         text = b"Internal Server Error"
@@ -261,23 +264,23 @@ class RequestCycle:
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": text})
 
-    def _invite(self) -> None:
-        """More is waited for: if nothing of a body has come, some clients wait until they are asked for it."""
-        if self.has_begun or self._was_told_any:
+    def _send_continue(self) -> None:
+        """Send ``100 Continue`` to a client that waits for it before it sends its body."""
+        if self.response_started or self._body_started:
             return
         if any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._scope["headers"]):
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _field(name: bytes) -> bytes:
-    """A header's name as it stands in its line; so many are kept.
+def _header_prefix(name: bytes) -> bytes:
+    """Return a header name as written on the wire, and cache it.
 
     Raises:
-        RuntimeError: It is none.
+        RuntimeError: This is not a valid header name.
     """
     if _TOKEN.fullmatch(name) is None:
-        raise RuntimeError(f"{name!r} is no header's name")
-    field = name.lower() + b": "
-    if len(_FIELDS) < _MAX_FIELDS:
-        _FIELDS[name] = field
-    return field
+        raise RuntimeError(f"{name!r} is not a header name")
+    prefix = name.lower() + b": "
+    if len(_HEADER_PREFIXES) < _MAX_HEADER_PREFIXES:
+        _HEADER_PREFIXES[name] = prefix
+    return prefix

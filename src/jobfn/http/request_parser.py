@@ -1,7 +1,7 @@
-"""What comes on a connection, read as requests; ``http_exchange.py`` is one of them, with its answer.
+"""Parse the bytes of a connection into request cycles (``request_cycle.py``).
 
-httptools parses. Here is what it leaves open: what ASGI calls the parts of a head, how long one may be, and what is
-said to what is no request.
+httptools parses. This module adds the ASGI scope, the limit on the size of a request head, and the responses to bytes
+that are not a request.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from starlette.types import Scope
 
 from jobfn.http.request_cycle import STATUS_LINES, Connection, RequestCycle
 
-#: A request's line and headers are at most about so long; a packet's rest may come on top.
+#: Maximum size of the request line and headers. The rest of the packet that exceeds it is read too.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 
-def _complaint(status: int, text: bytes) -> bytes:
+def _error_response(status: int, text: bytes) -> bytes:
     return b"%b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
         STATUS_LINES[status],
         len(text),
@@ -25,90 +25,89 @@ def _complaint(status: int, text: bytes) -> bytes:
     )
 
 
-BAD_REQUEST: Final = _complaint(400, b"Invalid HTTP request received.")
-HEADERS_TOO_LARGE: Final = _complaint(431, b"The request's line and headers are too long.")
+BAD_REQUEST: Final = _error_response(400, b"Invalid HTTP request received.")
+HEADERS_TOO_LARGE: Final = _error_response(431, b"The request's line and headers are too long.")
 
 
 class RequestParser:
-    """See the module.
+    """Parser of one connection.
 
     Args:
-        connection: Where it comes.
-        take: Is given each request when its head is there; returns whether that will be answered.
-        scope: What is the same for all requests of the connection.
-        app_state: What the app's lifespan has yielded.
+        connection: The connection.
+        on_request: Called with each request when its head is complete; returns whether it will be served.
+        scope: Part of the ASGI scope that all requests of the connection share.
+        app_state: State that the app's lifespan yielded.
 
     Attributes:
-        arriving: The request whose body arrives.
+        current: The request whose body is being received.
     """
 
     def __init__(
         self,
         connection: Connection,
-        take: Callable[[RequestCycle], bool],
+        on_request: Callable[[RequestCycle], bool],
         scope: dict[str, Any],
         app_state: dict[str, Any],
     ) -> None:
         self._connection = connection
-        self._take = take
+        self._on_request = on_request
         self._scope = scope
         self._app_state = app_state
         self._parser = httptools.HttpRequestParser(self)
-        self.arriving: RequestCycle | None = None
-        # The request whose head arrives.
+        self.current: RequestCycle | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._head_bytes = 0  # size of the head that is being received; 0 outside a head
 
     def feed(self, data: bytes) -> bytes | None:
-        """Take what came: some of a request, or several.
+        """Parse received bytes.
 
         Returns:
-            None; or, where something came that is no request, what to answer to that. Nothing can follow it.
+            None, or the response to bytes that are not a request; nothing can follow them.
         """
         headers = self._headers
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # to what is not spoken here: it is answered as any request, the last one
+            pass  # the upgrade is ignored: the request is served as the last one of the connection
         except httptools.HttpParserError:
             return BAD_REQUEST
-        if self._head_bytes and self._headers is headers:  # one head, and this was more of it
+        if self._head_bytes and self._headers is headers:  # all of the data belongs to the same head
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 return HEADERS_TOO_LARGE
         return None
 
-    def cut(self) -> RequestCycle | None:
-        """The request whose body has not come whole, which it never will."""
-        arriving, self.arriving = self.arriving, None
-        if arriving is not None:
-            arriving.disconnect()
-        return arriving
+    def abort(self) -> RequestCycle | None:
+        """Disconnect and return the request whose body will not be completed."""
+        current, self.current = self.current, None
+        if current is not None:
+            current.disconnect()
+        return current
 
     def close(self) -> None:
-        """The connection is gone: let go of what holds this one."""
-        self.cut()
-        del self._parser, self._connection, self._take
+        """Release the references that form a cycle, after the connection was lost."""
+        self.abort()
+        del self._parser, self._connection, self._on_request
 
-    # What httptools calls.
+    # httptools callbacks. An exception in one of them surfaces in ``feed`` as a parser error.
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self._url = b""
         self._headers = []
         self._head_bytes = 1
 
     def on_url(self, url: bytes) -> None:
-        """Some of its target."""
+        """Add a part of the request target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers; or one of its trailer, which nobody reads."""
+        """Add a header, or a trailer field, which is ignored."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Its head is there. What is raised here, ``feed`` is told of as of what is no request."""
+        """Create the request cycle."""
         self._head_bytes = 0
         parser = self._parser
         version = parser.get_http_version()
@@ -119,33 +118,33 @@ class RequestParser:
         scope["state"] = self._app_state.copy()
         _set_target(scope, self._url)
         keep_alive = version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
-        exchange = RequestCycle(self._connection, scope, keep_alive=keep_alive)
-        if self._take(exchange):
-            self.arriving = exchange
+        cycle = RequestCycle(self._connection, scope, keep_alive=keep_alive)
+        if self._on_request(cycle):
+            self.current = cycle
 
     def on_chunk_header(self) -> None:
-        """A chunk of its body begins; or its trailer, of which no more is taken than of a head."""
+        """Start a chunk, or the trailer, which has the same size limit as a head."""
         self._headers = []
         self._head_bytes = 1
 
     def on_body(self, body: bytes) -> None:
-        """Some of its body."""
+        """Add a part of the body."""
         self._head_bytes = 0
-        if self.arriving is not None:
-            self.arriving.take(body)
+        if self.current is not None:
+            self.current.feed(body)
 
     def on_message_complete(self) -> None:
-        """It is whole."""
-        arriving, self.arriving = self.arriving, None
-        if arriving is not None:
-            arriving.complete()
+        """Complete the request."""
+        current, self.current = self.current, None
+        if current is not None:
+            current.complete()
 
 
 def _set_target(scope: Scope, url: bytes) -> None:
-    """What a request asks for.
+    """Set path and query of a scope.
 
     Raises:
-        UnicodeDecodeError, httptools.HttpParserInvalidURLError: That is no URL.
+        UnicodeDecodeError, httptools.HttpParserInvalidURLError: This is not a valid request target.
     """
     if url.startswith(b"/") and b"#" not in url:
         raw_path, _, query = url.partition(b"?")

@@ -1,7 +1,7 @@
-"""Running an ASGI app inside an event loop of ours: both sides do it, under their own signals.
+"""Run an ASGI app inside an existing event loop, with its own signal handling.
 
-uvicorn's ``Server`` wants to own the process: its signals, its exits. ``HttpServer`` wants none of that: it binds
-first, so that a taken port is one clear error, and it stops when it is told to.
+uvicorn's ``Server`` expects to own the process, its signals and its exit. ``HttpServer`` binds first, so that a port in
+use is one clear error, and stops when its owner calls ``stop``.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jobfn.errors import ConfigurationError
-from jobfn.http.protocol import ServerConnection
+from jobfn.http.protocol import HttpProtocol
 
 T = TypeVar("T")
 
-#: Longer than clients keep idle connections, so that it is the client who closes them.
+#: Default timeout of idle connections. Longer than clients', so that the client closes them.
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -28,10 +28,10 @@ class HttpServer:
 
     Args:
         app: The app.
-        listener: A bound socket, from ``bind`` or inherited; it is closed with the server.
-        shutdown_timeout_seconds: How long running requests may take to end when it stops, in seconds.
-        lifespan: Whether the app is told of start and stop; one that does not understand that is served all the same.
-        keep_alive_seconds: How long a connection may be idle, in seconds.
+        listener: A bound socket, from ``bind`` or inherited. It is closed with the server.
+        shutdown_timeout_seconds: How long requests in flight may take on shutdown.
+        lifespan: Whether to send lifespan events. An app that does not support them is served all the same.
+        keep_alive_seconds: Timeout of idle connections.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class HttpServer:
         self._server = _EmbeddedServer(
             uvicorn.Config(
                 app,
-                http=ServerConnection,
-                ws="none",  # jobs have no use for them
+                http=HttpProtocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # nothing here asks who the client is
-                timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # read by our protocol alone
+                proxy_headers=False,  # the client's address is not used
+                timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # only HttpProtocol reads it
                 timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
                 lifespan="auto" if lifespan else "off",
             )
@@ -62,14 +62,14 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The TCP port it listens on."""
+        """TCP port of the listener."""
         return int(self._listener.getsockname()[1])
 
     async def start(self) -> None:
-        """Serve in the background; returns when connections are accepted.
+        """Serve in the background. Returns when connections are accepted.
 
         Raises:
-            ConfigurationError: The app's own start-up failed; the log holds why.
+            ConfigurationError: The app's lifespan failed; the cause is logged.
         """
         self._serving = asyncio.create_task(self._serve())
         ready = asyncio.create_task(self._server.ready.wait())
@@ -79,8 +79,8 @@ class HttpServer:
             await self._serving
 
     async def stop(self) -> None:
-        """Accept nothing new, let running requests end, tell the app, close."""
-        self._server.leave()
+        """Stop accepting, finish requests in flight, end the lifespan, close the socket."""
+        self._server.request_shutdown()
         if self._serving is not None:
             await self._serving
         self._listener.close()
@@ -94,72 +94,72 @@ class HttpServer:
 
 
 class _EmbeddedServer(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and leaves the process alone."""
+    """uvicorn's server without signal handlers, with events instead of flags."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
-        self._leaving = asyncio.Event()
+        self._shutdown_requested = asyncio.Event()
 
-    def leave(self) -> None:
+    def request_shutdown(self) -> None:
         """End the main loop."""
         self.should_exit = True
-        self._leaving.set()
+        self._shutdown_requested.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and set ``ready``."""
         await super().startup(sockets)
         self.ready.set()
 
     async def main_loop(self) -> None:
-        """Uvicorn looks ten times a second whether to stop; this is told. The Date header needs one look a second."""
+        """Tick once a second for the Date header, instead of ten times a second to poll ``should_exit``."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._leaving.wait()
+                    await self._shutdown_requested.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the process's signals to whoever runs the loop."""
+        """Install no signal handlers."""
         yield
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
+    """Return a listening TCP socket.
 
     Args:
-        host: The address to listen on, such as ``127.0.0.1`` or ``0.0.0.0``.
-        port: 0 takes any free one.
+        host: Address to listen on, for example ``127.0.0.1`` or ``0.0.0.0``.
+        port: Port to listen on; 0 chooses a free one.
 
     Raises:
-        ConfigurationError: The port is taken, or the address is none of this machine's.
+        ConfigurationError: The port is in use, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named: asyncio switches Nagle off, 40 ms a response, only where it knows that this is TCP.
+    # asyncio disables Nagle's algorithm (40 ms per response) only if the socket's protocol is explicitly TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         listener.listen(2048)
-    except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port or a host name that cannot be
+    except (OSError, OverflowError, UnicodeError) as error:  # the last two: an invalid port or host name
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}. Stop what listens there, or choose another port"
+            f"cannot listen on {host}:{port}: {reason}. Stop the process that uses it, or choose another port"
         ) from error
     listener.setblocking(False)
     return listener
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a process's work in an event loop of its own: uvloop's where that is there, which costs half the CPU."""
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a new event loop: uvloop's if installed, which halves the CPU time."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(work)
+        return runner.run(main)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     try:
-        import uvloop  # noqa: PLC0415  - not there on Windows
+        import uvloop  # noqa: PLC0415  - not available on Windows
     except ImportError:  # pragma: no cover
         return None
     return uvloop.Loop
@@ -167,15 +167,15 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set, for as long as the block runs; then they do what they did before."""
+    """Yield an event that SIGTERM and SIGINT set. The previous handlers are restored afterwards."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
         loop.add_signal_handler(number, stop.set)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)

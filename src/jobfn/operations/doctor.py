@@ -19,7 +19,7 @@ from jobfn.database.migrate import SchemaKind, status
 from jobfn.database.statements import query
 from jobfn.errors import JobfnError
 from jobfn.operations.operations import Operations
-from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_target
+from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.worker.dispatch import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
@@ -159,7 +159,7 @@ async def _listening(operations: Operations) -> list[Check]:
 async def _callback(http: httpx.AsyncClient, settings: ServiceSettings) -> Check:
     """Is somebody there who hears reports? A POST without a job's id is a probe (contract, section 2)."""
     try:
-        url = report_target(settings.callback_url)
+        url = report_url(settings.callback_url)
     except ValueError as error:
         return Check("callback URL", Verdict.BAD, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
     try:
@@ -239,7 +239,7 @@ async def _reports(http: httpx.AsyncClient, url: str, settings: ServiceSettings,
     """Whether a function of jobfn's reaches the callback server: it reports a refusal before it answers."""
     name = f"reports from {redact_url(_root(url))}"
     try:
-        target = report_target(settings.callback_url)
+        target = report_url(settings.callback_url)
     except ValueError as error:
         return Check(name, Verdict.BAD, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
     headers = {WORKER_ID: "jobfn-doctor", JOB_ID: str(NO_JOB), CALLBACK_URL: target}

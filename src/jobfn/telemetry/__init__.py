@@ -1,6 +1,5 @@
-"""Metrics: plain numbers while jobs run, Prometheus' text when somebody asks.
+"""Logs, metrics and traces.
 
-``numbers.py`` counts, and costs a dictionary look-up. What is counted stands in ``function/measures.py`` and
-``worker/measures.py``, one for each side. ``text.py`` turns it into an answer to a scrape; only that loads
-prometheus-client.
+Metrics are plain numbers while jobs run (``metrics.py``); ``prometheus.py`` renders them for a scrape. The two sides
+define theirs in ``function/metrics.py`` and ``worker/telemetry/metrics.py``.
 """

@@ -45,7 +45,7 @@ def get_logger(name: str) -> "FilteringBoundLogger":
     """A structured logger: ``log.info("what happened", key=value)``."""
     import structlog  # noqa: PLC0415  - kept off the import path of jobfn
 
-    carry_out()
+    apply_config()
     return cast("FilteringBoundLogger", structlog.get_logger().bind(logger=name))
 
 
@@ -78,7 +78,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
         logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
     _planned = _Plan(number, json_lines, stream, handler)
     if "structlog" in sys.modules:
-        carry_out()
+        apply_config()
 
 
 class _LazyFormatter(logging.Formatter):
@@ -86,12 +86,12 @@ class _LazyFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Make way for the formatter that was decided on, and have it format the line."""
-        plan = carry_out()
+        plan = apply_config()
         formatter = plan.handler.formatter if plan is not None else None
         return super().format(record) if formatter is None or formatter is self else formatter.format(record)
 
 
-def carry_out() -> _Plan | None:
+def apply_config() -> _Plan | None:
     """Do what ``configure`` decided, if that is not done yet. Returns what was to be done.
 
     By hand for whoever lets others use structlog before a line of ours is written.

@@ -1,141 +1,139 @@
-"""Counters and histograms as plain numbers: what the hot paths touch. Pure.
+"""Counters and histograms for the hot paths, as plain numbers. Pure.
 
-They are read when somebody scrapes (``text.py``), in the same thread or another: a number that is a job behind does no
-harm, so there is no lock.
+``prometheus.py`` reads them for a scrape, possibly in another thread. There is no lock: a value that is one job behind
+does no harm.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 Labels = tuple[str, ...]
 
-#: What a job may take, and what it may wait, in seconds: from five milliseconds to half an hour.
-SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-#: Of one kind of name so many become labels. Each is a row in every scrape, and in Prometheus' memory.
-MAX_NAMES: Final = 100
-#: What all further ones are called. No task is called so by accident.
-OTHER: Final = "(other)"
+#: Default histogram buckets for run and wait times: five milliseconds to half an hour.
+DURATION_BUCKETS_SECONDS: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    1800.0,
+)
+#: Maximum number of distinct values of one label. Each value is a line in every scrape and a series in Prometheus.
+MAX_LABEL_VALUES: Final = 100
+#: Label of all values beyond the limit. Parentheses keep it apart from real task identifiers.
+OVERFLOW_LABEL: Final = "(other)"
 
 
-class Counts:
-    """A counter for each set of labels.
+class Counter:
+    """A count for each set of labels.
 
     Args:
-        known: Labels that are there from the start, at 0: a rate needs a number to begin with.
+        initial: Label sets that exist from the start at 0, because ``rate()`` needs a first sample.
     """
 
     __slots__ = ("_counts",)
 
-    def __init__(self, known: Iterable[Labels] = ()) -> None:
-        self._counts: dict[Labels, int] = dict.fromkeys(known, 0)
+    def __init__(self, initial: Iterable[Labels] = ()) -> None:
+        self._counts: dict[Labels, int] = dict.fromkeys(initial, 0)
 
-    def add(self, *labels: str, times: int = 1) -> None:
-        """Count something, or several at once."""
-        self._counts[labels] = self._counts.get(labels, 0) + times
+    def add(self, *labels: str, amount: int = 1) -> None:
+        """Increase the count of one label set."""
+        self._counts[labels] = self._counts.get(labels, 0) + amount
 
     def samples(self) -> list[tuple[Labels, float]]:
-        """All labels, each with its count."""
+        """Return every label set with its count."""
         return list(self._counts.items())
 
 
 class Histogram:
-    """How values are spread, for each set of labels.
+    """A distribution of values for each set of labels.
 
     Args:
-        bounds: The upper bounds of the buckets, ascending; a value at a bound is within it. A last one, without
-            bound, is always there.
+        bounds: Inclusive upper bounds of the buckets, ascending. A ``+Inf`` bucket is added.
     """
 
-    __slots__ = ("_bounds", "_spreads")
+    __slots__ = ("_bounds", "_buckets")
 
-    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+    def __init__(self, bounds: Sequence[float] = DURATION_BUCKETS_SECONDS) -> None:
         self._bounds = tuple(bounds)
-        self._spreads: dict[Labels, _Spread] = {}
+        self._buckets: dict[Labels, _Buckets] = {}
 
     def observe(self, value: float, *labels: str) -> None:
-        """Take a value in."""
-        spread = self._spreads.get(labels)
-        if spread is None:
-            spread = self._spreads[labels] = _Spread([0] * (len(self._bounds) + 1))
-        spread.counts[bisect_left(self._bounds, value)] += 1
-        spread.total += value
+        """Record a value."""
+        buckets = self._buckets.get(labels)
+        if buckets is None:
+            buckets = self._buckets[labels] = _Buckets([0] * (len(self._bounds) + 1))
+        buckets.counts[bisect_left(self._bounds, value)] += 1
+        buckets.total += value
 
     def samples(self) -> Iterator[tuple[Labels, list[tuple[str, float]], float]]:
-        """All labels, each with its buckets (upper bound as text, and how many values up to there) and the sum."""
-        for labels, spread in list(self._spreads.items()):
-            counted = 0
-            buckets: list[tuple[str, float]] = []
-            for bound, count in zip((*self._bounds, None), spread.counts, strict=True):
-                counted += count
-                buckets.append(("+Inf" if bound is None else repr(bound), float(counted)))
-            yield labels, buckets, spread.total
+        """Yield every label set with its cumulative buckets (upper bound as text, count) and the sum of its values."""
+        for labels, buckets in list(self._buckets.items()):
+            cumulative = 0
+            samples: list[tuple[str, float]] = []
+            for bound, count in zip((*self._bounds, None), buckets.counts, strict=True):
+                cumulative += count
+                samples.append(("+Inf" if bound is None else repr(bound), float(cumulative)))
+            yield labels, samples, buckets.total
 
 
 @dataclass(slots=True)
-class _Spread:
-    """How many values fell into each bucket, and their sum."""
+class _Buckets:
+    """Counts per bucket, not cumulative, and the sum of all values."""
 
     counts: list[int]
     total: float = 0.0
 
 
-class Names:
-    """Bounds how many names become labels: whoever may enqueue chooses the names of tasks.
+class LabelLimiter:
+    """Limit on the number of label values, because anyone who may enqueue can invent task names.
 
     Args:
-        known: Names that are labels in any case.
-        limit: How many others may become some.
+        known: Values that never count against the limit.
+        limit: Maximum number of other values.
     """
 
-    __slots__ = ("_known", "_room")
+    __slots__ = ("_labels", "_remaining")
 
-    def __init__(self, known: Iterable[str] = (), *, limit: int = MAX_NAMES) -> None:
-        self._known = {name: name for name in known}
-        self._room = limit
+    def __init__(self, known: Iterable[str] = (), *, limit: int = MAX_LABEL_VALUES) -> None:
+        self._labels = {name: name for name in known}
+        self._remaining = limit
 
     def label(self, name: str) -> str:
-        """The name itself, or ``OTHER`` when there are too many already."""
-        label = self._known.get(name)
+        """Return the name, or ``OVERFLOW_LABEL`` once the limit is reached."""
+        label = self._labels.get(name)
         if label is not None:
             return label
-        if self._room <= 0:
-            return OTHER
-        self._room -= 1
-        self._known[name] = name
+        if self._remaining <= 0:
+            return OVERFLOW_LABEL
+        self._remaining -= 1
+        self._labels[name] = name
         return name
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One metric, as it is exposed.
+class Metric:
+    """One metric as it is exposed. The type of ``values`` decides its kind.
 
     Attributes:
-        name: With its unit, and ``_total`` where it is a counter.
-        help: What it says, in one line.
-        labels: The labels' names.
-        kind: A counter, a gauge or a histogram.
-        values: The numbers: of a gauge, by its labels' values.
+        name: Name with its unit; counters end in ``_total``.
+        help: Description in one line.
+        labels: Names of the labels.
+        values: A counter, a histogram, or the values of a gauge by its labels.
     """
 
     name: str
     help: str
     labels: Labels
-    kind: Literal["counter", "gauge", "histogram"]
-    values: Counts | Histogram | Mapping[Labels, float]
-
-
-def counter(name: str, text: str, labels: Labels, values: Counts) -> Family:
-    """A counter."""
-    return Family(name, text, labels, "counter", values)
-
-
-def gauge(name: str, text: str, values: Mapping[Labels, float], labels: Labels = ()) -> Family:
-    """A gauge."""
-    return Family(name, text, labels, "gauge", values)
-
-
-def histogram(name: str, text: str, labels: Labels, values: Histogram) -> Family:
-    """A histogram."""
-    return Family(name, text, labels, "histogram", values)
+    values: Counter | Histogram | Mapping[Labels, float]

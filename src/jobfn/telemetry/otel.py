@@ -15,7 +15,7 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _SUPPORTED_PROTOCOL = "http/protobuf"
 
 
-def wants_traces(environ: Mapping[str, str]) -> bool:
+def is_tracing_requested(environ: Mapping[str, str]) -> bool:
     """Whether the environment asks for traces."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -38,7 +38,7 @@ def configure(environ: Mapping[str, str], *, role: str) -> bool:
         Whether there will be traces. Where they are asked for and cannot be sent, the log says what to do: whoever sets
         these variables for a whole cluster need not know which of its images can.
     """
-    if not wants_traces(environ):
+    if not is_tracing_requested(environ):
         return False
     log = logs.get_logger("jobfn.telemetry.tracing")
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _SUPPORTED_PROTOCOL)

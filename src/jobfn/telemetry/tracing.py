@@ -50,14 +50,14 @@ class OpenSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            self.failed(kind.__name__)
+            self.set_error(kind.__name__)
         self._manager.__exit__(kind, error, traceback)
 
-    def note(self, ids: Ids) -> None:
+    def set_attributes(self, ids: Ids) -> None:
         """More about it."""
         self._span.set_attributes(_attributes(ids))
 
-    def failed(self, what: str) -> None:
+    def set_error(self, what: str) -> None:
         """It went wrong, in one or two words: not the words of an exception, which may hold anything."""
         from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415  - a span is there, so is this
 
@@ -107,7 +107,7 @@ class Tracing:
             )
         )
 
-    def onward(self, otherwise: TraceContext | None) -> TraceContext | None:
+    def propagate(self, otherwise: TraceContext | None) -> TraceContext | None:
         """What to hand on: the current span's context, else what came."""
         if self._current_tracer() is None:
             return otherwise
@@ -139,7 +139,7 @@ def current() -> TraceContext | None:
 
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
-    return TraceContext.of(carrier.get(TRACEPARENT), carrier.get(TRACESTATE))
+    return TraceContext.parse(carrier.get(TRACEPARENT), carrier.get(TRACESTATE))
 
 
 def _attributes(ids: Ids) -> dict[str, str | int]:

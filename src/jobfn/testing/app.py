@@ -15,7 +15,7 @@ import pydantic_core
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
-from jobfn.http.client import Answer
+from jobfn.http.client import Response
 from jobfn.wire import (
     ACTOR_ID,
     CALLBACK_URL,
@@ -80,7 +80,7 @@ class _Callbacks:
         body: bytes,
         headers: Mapping[str, str],
         timeout_seconds: float | None = None,  # noqa: ARG002  - nothing takes time here
-    ) -> Answer:
+    ) -> Response:
         """Keep it."""
         job, content = headers[JOB_ID], json.loads(body)
         if url == _HEARTBEATS:
@@ -89,7 +89,7 @@ class _Callbacks:
         else:
             self.reports[job] = (content, dict(headers))
             self.reported.set()
-        return Answer(200, {}, b"{}")
+        return Response(200, {}, b"{}")
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -7,7 +7,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from jobfn.errors import TransportError
-from jobfn.http.client import Answer
+from jobfn.http.client import Response
 
 
 class InProcess:
@@ -31,13 +31,13 @@ class InProcess:
         body: bytes,
         headers: Mapping[str, str],
         timeout_seconds: float | None = None,  # noqa: ARG002
-    ) -> Answer:
+    ) -> Response:
         """See ``Transport.post``; an app in this process has no need of a timeout."""
         host = urlsplit(url).hostname or ""
         if host not in self._clients:
             raise TransportError(f"POST {url}: no app of this test's answers there")
         response = await self._clients[host].post(url, content=body, headers=headers)
-        return Answer(response.status_code, response.headers, response.content)
+        return Response(response.status_code, response.headers, response.content)
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""

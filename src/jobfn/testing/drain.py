@@ -19,7 +19,7 @@ from jobfn.database.jobs import open_store
 from jobfn.database.records import Outcome
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
-from jobfn.http.client import Answer
+from jobfn.http.client import Response
 from jobfn.scheduler.factory import open_poller
 from jobfn.testing.asgi_transport import InProcess
 from jobfn.testing.clock import JobsClock
@@ -175,7 +175,7 @@ class _NotingAnswers:
 
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
-    ) -> Answer:
+    ) -> Response:
         """See ``Transport.post``."""
         answer = await self._inner.post(url, body=body, headers=headers, timeout_seconds=timeout_seconds)
         if answer.status == 200:

@@ -7,7 +7,7 @@ Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` wh
 from jobfn.wire.headers import (
     NO_HEADERS,
     JobHeaders,
-    collect,
+    extract_job_headers,
     log_ids,
 )
 from jobfn.wire.names import (
@@ -30,18 +30,18 @@ from jobfn.wire.names import (
 from jobfn.wire.reports import (
     MAX_KEEP_SECONDS,
     MAX_RESULT_BYTES,
-    TOO_LARGE,
+    RESULT_TOO_LARGE,
     Failure,
     Report,
     StoredResult,
-    failed,
+    is_failure,
 )
 from jobfn.wire.urls import (
     TASK_PLACEHOLDER,
     has_host_per_task,
     redact_url,
-    report_target,
-    sibling,
+    report_url,
+    sibling_url,
     task_url,
 )
 
@@ -63,19 +63,19 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MAX_TASK_IDENTIFIER_CHARACTERS",
     "NO_HEADERS",
+    "RESULT_TOO_LARGE",
     "TASK_PLACEHOLDER",
-    "TOO_LARGE",
     "WORKER_ID",
     "Failure",
     "JobHeaders",
     "Report",
     "StoredResult",
-    "collect",
-    "failed",
+    "extract_job_headers",
     "has_host_per_task",
+    "is_failure",
     "log_ids",
     "redact_url",
-    "report_target",
-    "sibling",
+    "report_url",
+    "sibling_url",
     "task_url",
 ]

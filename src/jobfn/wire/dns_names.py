@@ -5,7 +5,7 @@ job would be sent where no function is.
 
 The rule: lower case; each run of other characters than ``a-z`` and ``0-9`` is one hyphen, and none stands at an end; a
 name that begins with a digit gets ``t-`` before it, since a Kubernetes service begins with a letter. A name over
-``MAX_CHARACTERS`` keeps its beginning and ends in eight hexadecimal digits of the identifier's SHA-256, and so does one
+``MAX_DNS_NAME_CHARACTERS`` keeps its beginning and ends in eight hexadecimal digits of the identifier's SHA-256, and so does one
 of which nothing is left. Two identifiers can still meet (``a:b`` and ``a.b``): ``dns_names`` refuses them.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from jobfn.errors import ConfigurationError
 
 #: A label of DNS has 63; Knative needs some for the names of revisions: ``-00001``.
-MAX_CHARACTERS = 50
+MAX_DNS_NAME_CHARACTERS = 50
 _OTHER = re.compile("[^a-z0-9]+")
 _DIGEST_CHARACTERS = 8
 
@@ -26,10 +26,10 @@ def dns_name(task: str) -> str:
     name = _OTHER.sub("-", task.lower()).strip("-")
     if name[:1].isdigit():
         name = f"t-{name}"
-    if name and len(name) <= MAX_CHARACTERS:
+    if name and len(name) <= MAX_DNS_NAME_CHARACTERS:
         return name
     digest = hashlib.sha256(task.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return f"{(name or 'task')[: MAX_CHARACTERS - len(digest) - 1].rstrip('-')}-{digest}"
+    return f"{(name or 'task')[: MAX_DNS_NAME_CHARACTERS - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def dns_names(tasks: Iterable[str]) -> dict[str, str]:

@@ -86,7 +86,7 @@ class JobHeaders(NamedTuple):
         Raises:
             BadRequest: A header is there and cannot be what the contract says; names the header.
         """
-        found = collect(raw)
+        found = extract_job_headers(raw)
         if not found:
             return NO_HEADERS
         return cls(
@@ -101,24 +101,24 @@ class JobHeaders(NamedTuple):
             heartbeat_url=found.get(HEARTBEAT_URL),
             lease_seconds=parse_seconds(found.get(LEASE_SECONDS)),
             echo=_echo(found),
-            trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
+            trace=TraceContext.parse(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
 
     @classmethod
-    def parse_leniently(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
+    def parse_lenient(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
         """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
-        return cls.parse_lenient_mapping(collect(raw))
+        return cls.parse_lenient_mapping(extract_job_headers(raw))
 
     @classmethod
     def parse_lenient_mapping(cls, found: Mapping[str, str]) -> "JobHeaders":
-        """As ``parse_leniently``, of headers that ``collect`` has found."""
+        """As ``parse_lenient``, of headers that ``extract_job_headers`` has found."""
         return cls(
             job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
             worker_id=found.get(WORKER_ID),
             attempt=_whole_number(found.get(JOB_ATTEMPT), _MAX_INT),
             callback_url=found.get(CALLBACK_URL),
             echo=_echo(found),
-            trace=TraceContext.of(found.get(TRACEPARENT), found.get(TRACESTATE)),
+            trace=TraceContext.parse(found.get(TRACEPARENT), found.get(TRACESTATE)),
         )
 
     @property
@@ -135,7 +135,7 @@ class JobHeaders(NamedTuple):
 NO_HEADERS: Final = JobHeaders()
 
 
-def collect(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The job headers that are present, by their contract names; absent in any spelling is absent.
 
     Args:
@@ -155,7 +155,7 @@ def log_ids(found: Mapping[str, str], task: str | None = None) -> dict[str, str 
     """The ids of a delivery as they go into logs and spans.
 
     Args:
-        found: Headers that ``collect`` has found.
+        found: Headers that ``extract_job_headers`` has found.
         task: The task, which stands in no header; None: not known.
 
     Returns:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobfn.wire import collect
+from jobfn.wire import extract_job_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class BatchedReport:
     headers: dict[str, str]
     body: bytes
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         """It as a member of a batch, JSON."""
         return json.dumps({"url": self.url, "headers": self.headers, "body": self.body.decode()})
 
     @classmethod
-    def of(cls, entry: object) -> "BatchedReport":
+    def from_json(cls, entry: object) -> "BatchedReport":
         """What one member of a batch says.
 
         Raises:
@@ -47,29 +47,29 @@ class BatchedReport:
                     (str(name).lower().encode(), str(value).encode("utf-8", "replace"))
                     for name, value in headers.items()
                 )
-                return cls(url, collect(raw), body.encode("utf-8", "replace"))
+                return cls(url, extract_job_headers(raw), body.encode("utf-8", "replace"))
         raise ValueError("a report has url, headers and body")
 
 
-def write_batch(reports: Iterable[str]) -> bytes:
+def encode_batch(reports: Iterable[str]) -> bytes:
     """The body of a batch.
 
     Args:
-        reports: Each as ``BatchedReport.text`` gives it.
+        reports: Each as ``BatchedReport.to_json`` gives it.
     """
     return f'{{"reports": [{", ".join(reports)}]}}'.encode("ascii")
 
 
-def read_batch(body: bytes) -> Sequence[BatchedReport]:
+def decode_batch(body: bytes) -> Sequence[BatchedReport]:
     """The reports in a batch.
 
     Raises:
         ValueError: It is none; says why.
     """
-    return [BatchedReport.of(entry) for entry in _members(body, "reports")]
+    return [BatchedReport.from_json(entry) for entry in _members(body, "reports")]
 
 
-def read_replies(body: bytes, *, count: int) -> Sequence[int]:
+def decode_statuses(body: bytes, *, count: int) -> Sequence[int]:
     """The statuses in the answer to a batch, in its order.
 
     Args:

@@ -12,7 +12,7 @@ from jobfn.wire.names import JOB_ERROR, KEEP_RESULT_SECONDS, RESULT_PROBLEM
 
 #: A result that is larger is not kept. The Node callback server reads at most 100 kB of a report.
 MAX_RESULT_BYTES: Final = 64 * 1024
-TOO_LARGE: Final = (
+RESULT_TOO_LARGE: Final = (
     f"its result is larger than the {MAX_RESULT_BYTES // 1024} KiB that are kept: store it, and return where"
 )
 #: Nothing is kept for longer: ten years.
@@ -35,7 +35,7 @@ class Failure(NamedTuple):
     retry_after_seconds: float | None = None
 
     @classmethod
-    def read(cls, body: bytes) -> "Failure":
+    def from_json(cls, body: bytes) -> "Failure":
         """What a body says; anything that is no JSON object, or of another type, says nothing."""
         try:
             content = json.loads(body)
@@ -74,7 +74,7 @@ class StoredResult(NamedTuple):
     problem: str | None = None
 
     @classmethod
-    def read(cls, body: bytes) -> "StoredResult | None":
+    def from_report(cls, body: bytes) -> "StoredResult | None":
         """What a report's body says of it; None: nothing. A body that cannot be read says nothing."""
         if b'"keepResultSeconds"' not in body:
             return None
@@ -88,7 +88,7 @@ class StoredResult(NamedTuple):
         return cls._bounded(seconds, content.get("result"), content.get("resultProblem"))
 
     @classmethod
-    def answered(cls, headers: Mapping[str, str], body: bytes) -> "StoredResult | None":
+    def from_response(cls, headers: Mapping[str, str], body: bytes) -> "StoredResult | None":
         """What a response says of it: its headers for how long, its body what. None: nothing is to be kept."""
         seconds = parse_seconds(headers.get(KEEP_RESULT_SECONDS))
         if seconds is None:
@@ -109,7 +109,7 @@ class StoredResult(NamedTuple):
             return cls(seconds, problem=problem.replace("\0", "")[:1000])
         text = json.dumps(result, ensure_ascii=True)
         if len(text) > MAX_RESULT_BYTES:
-            return cls(seconds, problem=TOO_LARGE)
+            return cls(seconds, problem=RESULT_TOO_LARGE)
         return cls(seconds, result=text)
 
     def headers(self) -> dict[str, str]:
@@ -143,7 +143,7 @@ class Report(NamedTuple):
     kept: StoredResult | None = None
 
     @classmethod
-    def failure(cls, failure: Failure) -> "Report":
+    def from_failure(cls, failure: Failure) -> "Report":
         """The report of a failure."""
         return cls("error", failure.error, failure.permanent, failure.retry_after_seconds)
 
@@ -165,7 +165,7 @@ class Report(NamedTuple):
         return headers
 
 
-def failed(status_code: int, headers: Mapping[str, str]) -> bool:
+def is_failure(status_code: int, headers: Mapping[str, str]) -> bool:
     """Whether a function's HTTP response says that the job failed: ``X-Job-Error``, or 400 and more."""
     return status_code >= 400 or headers.get(JOB_ERROR, "").lower() == "true"
 

@@ -29,7 +29,7 @@ class TraceContext:
     state: str | None = None
 
     @classmethod
-    def of(cls, parent: str | None, state: str | None = None) -> "TraceContext | None":
+    def parse(cls, parent: str | None, state: str | None = None) -> "TraceContext | None":
         """What these two say; None where the first is absent or malformed, as the standard wants it."""
         if parent is None or not _PARENT.fullmatch(parent):
             return None

@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 
 
 @functools.lru_cache(maxsize=128)  # the same one with each job of a worker, where it is not signed
-def report_target(callback_url: str) -> str:
+def report_url(callback_url: str) -> str:
     """Where a report goes: a callback URL without a path means ``/callback``, any other is kept as it is.
 
     What is already percent-encoded stays; characters that no request line can hold are encoded.
@@ -40,7 +40,7 @@ def report_target(callback_url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, quote(parts.query, safe=_URL_SAFE), ""))
 
 
-def sibling(url: str, name: str) -> str:
+def sibling_url(url: str, name: str) -> str:
     """The URL beside another one: its last path segment replaced."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}"))

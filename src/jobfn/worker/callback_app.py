@@ -15,8 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn.errors import PayloadTooLarge
-from jobfn.http.messages import answer, body_of
-from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, collect
+from jobfn.http.messages import read_body, send_response
+from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, extract_job_headers
 from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, answered
 
 MAX_REPORT_BYTES = 1024 * 1024
@@ -58,14 +58,14 @@ async def _reply(hear: _Hear, scope: Scope, receive: Receive) -> Reply:
 
     async def hearing() -> Reply:
         try:
-            body = await body_of(receive, limit=MAX_REPORT_BYTES)
+            body = await read_body(receive, limit=MAX_REPORT_BYTES)
         except ClientDisconnect:
             raise CallbackError(400, "the report never came whole") from None
         except PayloadTooLarge:
             raise CallbackError(
                 400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message"
             ) from None
-        return await hear(scope["path"], collect(scope["headers"]), body)
+        return await hear(scope["path"], extract_job_headers(scope["headers"]), body)
 
     return await answered(hearing())
 
@@ -74,7 +74,7 @@ async def _respond(send: Send, reply: Reply) -> None:
     body = json.dumps(reply.content).encode("ascii")
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     # what was said is settled; whoever does not hear that asks again
-    await answer(send, reply.status, headers, body)
+    await send_response(send, reply.status, headers, body)
 
 
 def _pages() -> Starlette:

@@ -24,7 +24,7 @@ from jobfn.wire import (
     JobHeaders,
     StoredResult,
 )
-from jobfn.wire.report_batch import read_batch
+from jobfn.wire.report_batch import decode_batch
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.tokens import CallbackTokens
 
@@ -92,7 +92,7 @@ class Callbacks:
 
         Args:
             path: Of the callback URL; holds the token where URLs are signed.
-            found: The job headers, by their contract names (``wire.collect``).
+            found: The job headers, by their contract names (``wire.extract_job_headers``).
             body: Of the request.
 
         Raises:
@@ -104,7 +104,7 @@ class Callbacks:
         claim = self._claim(path, found)
         settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt, reported=True)
         if found.get(JOB_ERROR, "").lower() == "true":
-            failure = Failure.read(body)
+            failure = Failure.from_json(body)
             settlement = replace(
                 settlement,
                 error=failure.error or UNKNOWN_ERROR,
@@ -112,7 +112,7 @@ class Callbacks:
                 delay_seconds=failure.retry_after_seconds,
             )
         else:
-            settlement = replace(settlement, kept=StoredResult.read(body))
+            settlement = replace(settlement, kept=StoredResult.from_report(body))
         if not await self._settler.settle(settlement):
             return TOO_LATE
         if self._settled is not None:
@@ -123,13 +123,13 @@ class Callbacks:
         """Settle jobs as the reports of one batch say; each is answered by itself, with its own status.
 
         Args:
-            body: As ``batches.write_batch`` makes it.
+            body: As ``batches.encode_batch`` makes it.
 
         Raises:
             Refused: It is no batch of reports.
         """
         try:
-            batch = read_batch(body)
+            batch = decode_batch(body)
         except ValueError as error:
             raise CallbackError(400, f"no batch of reports: {error}") from None
         replies = await asyncio.gather(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from jobfn.database.records import Job
 from jobfn.errors import TransportError
-from jobfn.http.client import Answer, Transport
+from jobfn.http.client import Response, Transport
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import (
     ACTOR_ID,
@@ -26,7 +26,7 @@ from jobfn.wire import (
     WORKER_ID,
     Failure,
     StoredResult,
-    failed,
+    is_failure,
     redact_url,
     task_url,
 )
@@ -192,7 +192,7 @@ class Dispatcher:
         """POST a job to its function and read what came of it. Raises nothing: every end is a value."""
         url = self._routes.url_of(job.task)
         headers = headers_of(job, worker_id=self._worker_id, reporting=self._reporting(job))
-        trace = self._tracing.onward(job.trace)
+        trace = self._tracing.propagate(job.trace)
         if trace is not None:
             headers |= trace.headers()
         try:
@@ -207,13 +207,13 @@ class Dispatcher:
         return parse_response(answer, url)
 
 
-def parse_response(answer: Answer, url: str) -> Delivery:
+def parse_response(answer: Response, url: str) -> Delivery:
     """What a function's response says of the job (contract, section 2)."""
     if answer.status in BUSY_STATUSES and JOB_ERROR not in answer.headers:
         said = f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}"
         return Busy(said, _seconds(answer.headers.get("Retry-After")))
-    if failed(answer.status, answer.headers):
-        failure = Failure.read(answer.body)
+    if is_failure(answer.status, answer.headers):
+        failure = Failure.from_json(answer.body)
         return Failed(
             failure.error or f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}",
             permanent=failure.permanent,
@@ -221,7 +221,7 @@ def parse_response(answer: Answer, url: str) -> Delivery:
         )
     if answer.status == ACCEPTED_STATUS:
         return Accepted()
-    return Succeeded(StoredResult.answered(answer.headers, answer.body))
+    return Succeeded(StoredResult.from_response(answer.headers, answer.body))
 
 
 def _seconds(retry_after: str | None) -> float | None:

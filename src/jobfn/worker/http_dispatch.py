@@ -8,7 +8,7 @@ from jobfn.database.jobs import Job, JobStore
 from jobfn.http.client import HttpTransport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
-from jobfn.wire import BATCH_SEGMENT, report_target, sibling
+from jobfn.wire import BATCH_SEGMENT, report_url, sibling_url
 from jobfn.worker.dispatch import CallbackConfig, Deliverer, Dispatcher, Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.tokens import CallbackTokens, Claim
@@ -19,7 +19,7 @@ async def http_dispatcher(
     tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[Deliverer]:
     """What takes jobs to functions by HTTP, for as long as the block runs."""
-    transport = HttpTransport(limit=settings.concurrency)
+    transport = HttpTransport(max_connections=settings.concurrency)
     try:
         yield Dispatcher(
             transport,
@@ -47,14 +47,14 @@ def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
 
 def callback_config(settings: ServiceSettings, tokens: CallbackTokens | None, job: Job) -> CallbackConfig:
     """How a function is to report on this job."""
-    plain_url = callback_url = report_target(settings.callback_url)
+    plain_url = callback_url = report_url(settings.callback_url)
     if tokens is not None:
         callback_url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
     reports = settings.settle_on is SettlementMode.REPORT
     return CallbackConfig(
         callback_url=callback_url if reports else None,
-        batch_url=sibling(plain_url, BATCH_SEGMENT) if reports and settings.callback_batch else None,
-        heartbeat_url=sibling(callback_url, "heartbeat"),
+        batch_url=sibling_url(plain_url, BATCH_SEGMENT) if reports and settings.callback_batch else None,
+        heartbeat_url=sibling_url(callback_url, "heartbeat"),
         lease_seconds=settings.lease_seconds,
         invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
     )

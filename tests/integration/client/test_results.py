@@ -212,7 +212,7 @@ def test_a_report_carries_the_result_beside_what_node_reads() -> None:
     """The body says success as ever, and three fields more; what is read back is what was returned."""
     body = succeeded({"a": ["é", None]}, keep_seconds=60).report.body()
     assert json.loads(body) == {"status": "success", "keepResultSeconds": 60, "result": {"a": ["é", None]}}
-    kept = StoredResult.read(body)
+    kept = StoredResult.from_report(body)
     assert kept is not None
     assert (kept.keep_seconds, json.loads(kept.result or "")) == (60, {"a": ["é", None]})
     assert Report("success").body() == b'{"status": "success"}'
@@ -233,16 +233,16 @@ def test_a_report_carries_the_result_beside_what_node_reads() -> None:
 )
 def test_a_report_that_says_nothing_to_keep(body: bytes) -> None:
     """What cannot be read, or kept, is not kept; the report counts all the same."""
-    assert StoredResult.read(body) is None
+    assert StoredResult.from_report(body) is None
 
 
 def test_what_a_report_says_is_bounded() -> None:
     """However long it asks for, and however much it sends."""
-    large = StoredResult.read(b'{"keepResultSeconds": 1e300, "result": "' + b"x" * MAX_RESULT_BYTES + b'"}')
+    large = StoredResult.from_report(b'{"keepResultSeconds": 1e300, "result": "' + b"x" * MAX_RESULT_BYTES + b'"}')
     assert large is not None
     assert large.keep_seconds < 1e9
     assert large.problem is not None
-    told = StoredResult.read(b'{"keepResultSeconds": 1, "resultProblem": "a\\u0000b"}')
+    told = StoredResult.from_report(b'{"keepResultSeconds": 1, "resultProblem": "a\\u0000b"}')
     assert told == StoredResult(1, problem="ab")
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from jobfn import ConfigurationError
-from jobfn.http.protocol import LINGER_SECONDS
+from jobfn.http.protocol import LINGER_TIMEOUT_SECONDS
 from jobfn.http.server import HttpServer, bind, stop_signals
 from support.function_app import exchange
 from support.network import LOOPBACK
@@ -136,7 +136,7 @@ async def test_a_port_that_is_taken() -> None:
         with pytest.raises(ConfigurationError) as caught:
             bind(LOOPBACK, port)
     assert str(caught.value) == (
-        f"cannot listen on {LOOPBACK}:{port}: Address already in use. Stop what listens there, or choose another port"
+        f"cannot listen on {LOOPBACK}:{port}: Address already in use. Stop the process that uses it, or choose another port"
     )
 
 
@@ -180,17 +180,19 @@ async def test_a_client_that_never_stops_sending_is_cut_off() -> None:
     await server.start()
     reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
-    async with asyncio.timeout(2):  # sooner than LINGER_SECONDS: the server has nothing more to say, and ends its half
+    async with asyncio.timeout(
+        2
+    ):  # sooner than LINGER_TIMEOUT_SECONDS: the server has nothing more to say, and ends its half
         assert (await reader.read()).endswith(b'"no"')
     writer.write(b"x" * 1000)
     await writer.drain()
-    async with asyncio.timeout(4):  # sooner than LINGER_SECONDS
+    async with asyncio.timeout(4):  # sooner than LINGER_TIMEOUT_SECONDS
         await server.stop()
     writer.close()
 
 
 async def test_a_refused_client_that_goes_silent_is_forgotten() -> None:
-    """After LINGER_SECONDS the connection is cut."""
+    """After LINGER_TIMEOUT_SECONDS the connection is cut."""
     server = served(Starlette(routes=[Route("/", refuse, methods=["POST"])]))
     await server.start()
     reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
@@ -204,7 +206,7 @@ async def test_a_refused_client_that_goes_silent_is_forgotten() -> None:
             await asyncio.sleep(0.1)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(send_until_cut(), LINGER_SECONDS + 2)
+        await asyncio.wait_for(send_until_cut(), LINGER_TIMEOUT_SECONDS + 2)
     writer.close()
     await server.stop()
 
@@ -232,7 +234,7 @@ async def test_what_a_refused_client_sends_next_is_not_served() -> None:
             await asyncio.sleep(0.01)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(send_until_cut(), LINGER_SECONDS - 2)
+        await asyncio.wait_for(send_until_cut(), LINGER_TIMEOUT_SECONDS - 2)
     assert served_requests == ["POST"]
     writer.close()
     await server.stop()

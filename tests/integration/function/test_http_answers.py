@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from jobfn.http.messages import answer
+from jobfn.http.messages import send_response
 from support.http import (
     BOTH_LOOPS,
     Watched,
@@ -176,7 +176,7 @@ async def test_a_client_that_reads_whole_answers_too_slowly() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal given
         body = scope["raw_path"] * 5_000_000
-        await answer(send, 200, [(b"content-length", b"%d" % len(body))], body)
+        await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
         given += 1
 
     async with serving(app) as served:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobfn.http.messages import answer
+from jobfn.http.messages import send_response
 from support.http import (
     BOTH_LOOPS,
     Watched,
@@ -28,7 +28,7 @@ async def by_messages(send: Send) -> None:
 
 
 async def at_once(send: Send) -> None:
-    await answer(send, 200, [(b"content-length", b"5")], b"hello")
+    await send_response(send, 200, [(b"content-length", b"5")], b"hello")
 
 
 @pytest.mark.parametrize("give", [by_messages, at_once])
@@ -167,7 +167,7 @@ async def test_headers_that_are_none(headers: list[tuple[bytes, bytes]], *, at_o
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if at_once:
-            await answer(send, 200, headers, b"evil")
+            await send_response(send, 200, headers, b"evil")
         else:
             await send(start(*headers))
 
@@ -199,7 +199,10 @@ async def test_messages_out_of_their_order(messages: list[Message], said: bytes)
         assert found.startswith(said)
         assert b"evil" not in found
         assert [type(error) for error in app.raised] == [RuntimeError]
-        assert str(app.raised[0]) == f"{messages[-1]['type']} is no message that can be sent now"
+        assert (
+            str(app.raised[0])
+            == f"unexpected ASGI message '{messages[-1]['type']}': send one start, then bodies until more_body is false"
+        )
 
 
 async def test_an_answer_at_once_behind_one_that_has_begun() -> None:
@@ -207,7 +210,7 @@ async def test_an_answer_at_once_behind_one_that_has_begun() -> None:
 
     async def answer_twice(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
-        await answer(send, 200, [LENGTH_5], b"hello")
+        await send_response(send, 200, [LENGTH_5], b"hello")
 
     app = Watched(answer_twice)
     async with serving(app) as served:
@@ -215,4 +218,6 @@ async def test_an_answer_at_once_behind_one_that_has_begun() -> None:
         await client.send(request())
         assert (await client.head()).status == 200
         assert await client.rest() == b""
-        assert [str(error) for error in app.raised] == ["http.response.start is no message that can be sent now"]
+        assert [str(error) for error in app.raised] == [
+            "unexpected ASGI message 'http.response.start': send one start, then bodies until more_body is false"
+        ]

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from jobfn import FunctionSettings, create_app, task
 from jobfn.errors import TransportError
 from jobfn.function.reporter import Reporter
-from jobfn.http.client import Answer, HttpTransport
+from jobfn.http.client import HttpTransport, Response
 from jobfn.http.server import HttpServer, bind
 from jobfn.wire import JobHeaders, Report
 from support.fixtures import Serve
@@ -236,12 +236,12 @@ class Scripted:
 
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
-    ) -> Answer:
+    ) -> Response:
         self.posts += 1
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(step, Exception):
             raise step
-        return Answer(step, {}, b"")
+        return Response(step, {}, b"")
 
     async def aclose(self) -> None: ...
 

@@ -277,7 +277,7 @@ async def test_a_port_that_is_taken_is_one_line(command: Command) -> None:
         2,
         (
             f"jobfn: cannot listen on 0.0.0.0:{port}: Address already in use. "
-            "Stop what listens there, or choose another port"
+            "Stop the process that uses it, or choose another port"
         ),
     )
 

@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 from jobfn.errors import TransportError
 from jobfn.function.report_batcher import MAX_CHARACTERS, MAX_IN_FLIGHT_BATCHES, MAX_REPORTS
 from jobfn.function.reporter import Reporter
-from jobfn.http.client import Answer
+from jobfn.http.client import Response
 from jobfn.wire import JobHeaders, Report
-from jobfn.wire.report_batch import BatchedReport, read_batch
+from jobfn.wire.report_batch import BatchedReport, decode_batch
 
 BATCH = "http://h/callbacks"
 
-Behave = Callable[[str, bytes], Awaitable[Answer]]
+Behave = Callable[[str, bytes], Awaitable[Response]]
 
 
 class Callbacks:
@@ -34,15 +34,15 @@ class Callbacks:
 
     async def post(
         self, url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float | None = None
-    ) -> Answer:
+    ) -> Response:
         async with self._changed:
             self.posts.append((url, body))
             self._changed.notify_all()
         return await self._behave(url, body)
 
-    async def _hear(self, url: str, body: bytes) -> Answer:
+    async def _hear(self, url: str, body: bytes) -> Response:
         await self.gate.wait()
-        return heard(body) if url == BATCH else Answer(200, {}, b"")
+        return heard(body) if url == BATCH else Response(200, {}, b"")
 
     async def until_posted(self, count: int) -> None:
         """Wait until so much was posted."""
@@ -52,15 +52,15 @@ class Callbacks:
     @property
     def batches(self) -> list[int]:
         """How many reports each batch held."""
-        return [len(read_batch(body)) for url, body in self.posts if url == BATCH]
+        return [len(decode_batch(body)) for url, body in self.posts if url == BATCH]
 
     async def aclose(self) -> None: ...
 
 
-def heard(body: bytes, status: int = 200) -> Answer:
+def heard(body: bytes, status: int = 200) -> Response:
     """The answer to a batch."""
-    return Answer(
-        200, {}, json.dumps({"replies": [{"status": status, "content": {}} for _ in read_batch(body)]}).encode()
+    return Response(
+        200, {}, json.dumps({"replies": [{"status": status, "content": {}} for _ in decode_batch(body)]}).encode()
     )
 
 
@@ -93,7 +93,7 @@ async def test_what_is_ready_while_others_are_under_way_goes_together() -> None:
     assert transport.posts[0] == ("http://h/99/callback", b'{"status": "success"}')
     assert sum(transport.batches) == 20
     assert len(transport.batches) <= MAX_IN_FLIGHT_BATCHES
-    report = read_batch(transport.posts[1][1])[0]
+    report = decode_batch(transport.posts[1][1])[0]
     sent = {"X-Job-Id": "1"}  # what else is sent alone, such as Content-Type, is no job header
     assert report == BatchedReport("http://h/1/callback", sent, b'{"status": "success"}')
 
@@ -114,9 +114,9 @@ async def test_a_batch_has_its_bounds() -> None:
 async def test_each_report_has_its_own_answer(status: int, said: str) -> None:
     """A status in a reply means what it means alone."""
 
-    async def behave(url: str, body: bytes) -> Answer:
+    async def behave(url: str, body: bytes) -> Response:
         await asyncio.sleep(0)
-        return heard(body, status) if url == BATCH else Answer(status, {}, b"")
+        return heard(body, status) if url == BATCH else Response(status, {}, b"")
 
     with capture_logs() as lines:
         await report_all(Reporter(Callbacks(behave), report_timeout_seconds=5), 5)
@@ -128,17 +128,17 @@ async def test_reports_of_a_batch_in_trouble_are_tried_again(trouble: str) -> No
     """5xx of the whole, or of a member, or no answer: each of its reports is told again until it is heard."""
     troubles = 1
 
-    async def behave(url: str, body: bytes) -> Answer:
+    async def behave(url: str, body: bytes) -> Response:
         nonlocal troubles
         await asyncio.sleep(0)
         if url != BATCH:
-            return Answer(200, {}, b"")
+            return Response(200, {}, b"")
         if not troubles:
             return heard(body)
         troubles -= 1
         if trouble == "a cut":
             raise TransportError("cut")
-        return heard(body, 503) if trouble == "a reply" else Answer(503, {}, b"")
+        return heard(body, 503) if trouble == "a reply" else Response(503, {}, b"")
 
     transport = Callbacks(behave)
     with capture_logs() as lines:
@@ -146,7 +146,7 @@ async def test_reports_of_a_batch_in_trouble_are_tried_again(trouble: str) -> No
     again = [line["job"] for line in lines if line["event"] == "report not heard, trying again"]
     assert again
     assert not [line for line in lines if line["log_level"] == "error"]
-    told = [read for url, body in transport.posts if url == BATCH for read in read_batch(body)]
+    told = [read for url, body in transport.posts if url == BATCH for read in decode_batch(body)]
     alone = [url for url, _ in transport.posts if url != BATCH]
     assert len(told) + len(alone) == 10 + len(again)
 
@@ -154,18 +154,18 @@ async def test_reports_of_a_batch_in_trouble_are_tried_again(trouble: str) -> No
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(404, {}, b"what?"),
-        Answer(200, {}, b"OK"),
-        Answer(200, {}, b'{"replies": [{"status": 200}]}'),
-        Answer(200, {}, b'{"replies": 7}'),
+        Response(404, {}, b"what?"),
+        Response(200, {}, b"OK"),
+        Response(200, {}, b'{"replies": [{"status": 200}]}'),
+        Response(200, {}, b'{"replies": 7}'),
     ],
 )
-async def test_where_batches_are_not_heard_each_goes_alone(answer: Answer) -> None:
+async def test_where_batches_are_not_heard_each_goes_alone(answer: Response) -> None:
     """A gateway that does not pass them on, or another server: said once, and from then on not tried again."""
 
-    async def behave(url: str, body: bytes) -> Answer:
+    async def behave(url: str, body: bytes) -> Response:
         await asyncio.sleep(0)
-        return answer if url == BATCH else Answer(200, {}, b"")
+        return answer if url == BATCH else Response(200, {}, b"")
 
     transport = Callbacks(behave)
     reporter = Reporter(transport, report_timeout_seconds=5)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from jobfn.errors import TransportError
 from jobfn.http.client import KEEP_ALIVE_SECONDS, HttpTransport
-from jobfn.http.client_connection import MAX_ANSWER_BYTES
+from jobfn.http.client_connection import MAX_RESPONSE_BYTES
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK, free_port
 
@@ -169,7 +169,7 @@ async def test_a_request_that_would_say_something_else(
 ) -> None:
     """Nothing of it is sent."""
     peer = Peer(OK)
-    with pytest.raises(TransportError, match=r"failed: (a header|the URL) holds"):
+    with pytest.raises(TransportError, match=r"failed: (a header|the URL) contains"):
         await transport.post(url.format(await serving(peer)), body=b"", headers=headers)
     assert peer.connections == 0
 
@@ -187,7 +187,7 @@ async def test_a_user_in_the_url_is_sent_as_basic_authorization(transport: HttpT
 
 async def test_idle_connections_are_dropped(serving: Serving) -> None:
     """To make room for another host's, and when the transport is closed; a limit of one holds all the while."""
-    transport = HttpTransport(limit=1)
+    transport = HttpTransport(max_connections=1)
     peers = [Peer(OK), Peer(OK)]
     urls = [await serving(peer) for peer in peers]
     for url in [*urls, *urls]:
@@ -199,7 +199,7 @@ async def test_idle_connections_are_dropped(serving: Serving) -> None:
 
 async def test_a_given_up_exchange_leaves_its_place(serving: Serving) -> None:
     """Whoever waited for it has it; a wait that was given up takes nobody's turn."""
-    transport = HttpTransport(limit=1)
+    transport = HttpTransport(max_connections=1)
     peer = Peer(b"hang", OK)
     url = await serving(peer)
     first, second, third = (asyncio.create_task(transport.post(url, body=b"", headers={})) for _ in range(3))
@@ -220,7 +220,7 @@ async def test_no_cookie_is_kept(transport: HttpTransport, serving: Serving) -> 
     assert b"cookie" not in peer.requests[1].lower()
 
 
-@pytest.mark.parametrize("size", [MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 5 * MAX_ANSWER_BYTES])
+@pytest.mark.parametrize("size", [MAX_RESPONSE_BYTES - 1, MAX_RESPONSE_BYTES, MAX_RESPONSE_BYTES + 1, 5 * MAX_RESPONSE_BYTES])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_big_answer_is_cut(
     size: int,
@@ -236,7 +236,7 @@ async def test_a_big_answer_is_cut(
     peer = Peer(b"HTTP/1.1 200 OK\r\n" + sent, OK)
     url = await serving(peer)
     answer = await transport.post(url, body=b"", headers={})
-    assert len(answer.body) == min(size, MAX_ANSWER_BYTES)
+    assert len(answer.body) == min(size, MAX_RESPONSE_BYTES)
     assert (await transport.post(url, body=b"", headers={})).body == b"ok"
 
 
@@ -244,8 +244,8 @@ async def test_a_big_answer_is_cut(
     ("answer", "reason"),
     [
         (None, "Server disconnected"),
-        (b"garbage\r\n\r\n", "no HTTP answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "the connection ended in the middle of the answer"),
+        (b"garbage\r\n\r\n", "invalid HTTP response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "the connection was closed in the middle of the response"),
     ],
 )
 async def test_no_answer_is_an_error_that_names_the_url(
@@ -306,13 +306,13 @@ async def test_a_reset_connection(transport: HttpTransport) -> None:
 async def test_an_answer_that_does_not_come_in_time(transport: HttpTransport, serving: Serving) -> None:
     """The whole exchange has so many seconds."""
     url = await serving(Peer(b"hang"))
-    with pytest.raises(TransportError, match=rf"^POST {url} got no answer within 0.05 s$"):
+    with pytest.raises(TransportError, match=rf"^POST {url} got no response within 0.05 s$"):
         await transport.post(url, body=b"", headers={}, timeout_seconds=0.05)
 
 
 async def test_a_connection_that_is_not_made_in_time() -> None:
     """A peer whose queue is full lets nobody in; the request itself would have had longer."""
-    transport = HttpTransport(connect_seconds=0.1)
+    transport = HttpTransport(connect_timeout_seconds=0.1)
     with socket.socket() as listener, contextlib.ExitStack() as queue:
         listener.bind((LOOPBACK, 0))
         listener.listen(0)
@@ -321,20 +321,20 @@ async def test_a_connection_that_is_not_made_in_time() -> None:
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-        with pytest.raises(TransportError, match=rf"^POST {url} could not connect in 0.1 s$"):
+        with pytest.raises(TransportError, match=rf"^POST {url} could not connect within 0.1 s$"):
             await transport.post(url, body=b"", headers={}, timeout_seconds=30)
     await transport.aclose()
 
 
 async def test_a_wait_for_a_free_connection_is_part_of_the_exchange(serving: Serving) -> None:
     """With every connection in use, a request waits its turn, and no longer than its time."""
-    transport = HttpTransport(limit=1)
+    transport = HttpTransport(max_connections=1)
     peer = Peer(b"hang", OK)
     url = await serving(peer)
     first = asyncio.create_task(transport.post(url, body=b"", headers={}))
     while not peer.requests:  # noqa: ASYNC110  - what is awaited lies behind a socket
         await asyncio.sleep(0.005)
-    with pytest.raises(TransportError, match="got no answer within"):
+    with pytest.raises(TransportError, match="got no response within"):
         await transport.post(url, body=b"", headers={}, timeout_seconds=0.05)
     second = asyncio.create_task(transport.post(url, body=b"", headers={}, timeout_seconds=10))
     peer.hold.set()

@@ -178,6 +178,6 @@ async def test_a_server_s_own_lines_have_the_same_form(lines: Lines, serve: Serv
     url = await serve(broken)
     async with httpx.AsyncClient() as client:
         assert (await client.get(url)).status_code == 500
-    line = await lines.until("the app broke")
+    line = await lines.until("ASGI app raised")
     assert (line["logger"], line["level"]) == ("jobfn.http", "error")
     assert "RuntimeError: broken" in line["exception"]

@@ -230,4 +230,4 @@ async def test_a_response_is_the_result_and_its_headers_say_for_how_long(serve: 
 )
 def test_what_a_response_says_to_keep(headers: dict[str, str], body: bytes, kept: StoredResult | None) -> None:
     """A header that cannot be read says nothing; a body that is no JSON is told, and harms nothing."""
-    assert StoredResult.answered(headers, body) == kept
+    assert StoredResult.from_response(headers, body) == kept

@@ -179,4 +179,4 @@ async def test_a_function_that_does_not_answer_in_time_fails_the_job(
     await start_service(url, request_timeout_seconds=0.2)
     job = await jobs.add("t")
     row = await jobs.until_failed(job)
-    assert row["last_error"] == f"POST {url}/t got no answer within 0.2 s"
+    assert row["last_error"] == f"POST {url}/t got no response within 0.2 s"

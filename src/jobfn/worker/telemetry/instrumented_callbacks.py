@@ -59,7 +59,7 @@ class ObservedCallbacks(Callbacks):
         with self._tracing.open("settle", kind="server", ids=self._ids(found), parent=trace) as span:
             reply = await self._counted(path, found, body)
             if reply.status != 200:
-                span.failed(f"answered {reply.status}")
+                span.set_error(f"answered {reply.status}")
             return reply
 
     async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:

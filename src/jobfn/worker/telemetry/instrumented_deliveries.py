@@ -53,5 +53,5 @@ class ObservedDeliveries:
         with self._tracing.open(f"deliver {job.task}", kind="client", ids=ids, parent=job.trace) as span:
             delivery = await self._deliverer.deliver(job)
             if not isinstance(delivery, Succeeded | Accepted):
-                span.failed(_RESULTS[type(delivery)])
+                span.set_error(_RESULTS[type(delivery)])
             return delivery

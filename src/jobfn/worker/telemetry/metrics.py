@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from jobfn.database.records import Job, SettledJob
-from jobfn.telemetry.metrics import Counts, Family, Histogram, Names, counter, gauge, histogram
+from jobfn.telemetry.metrics import Counter, Histogram, LabelLimiter, Metric
 
 #: How many settlements share a commit.
 BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -24,15 +24,15 @@ class WorkerMetrics:
     """
 
     def __init__(self, *, slots: int = 0) -> None:
-        self._names = Names()
+        self._names = LabelLimiter()
         self._slots = slots
         self._in_flight = 0
-        self._endings = Counts()
-        self._deliveries = Counts()
+        self._endings = Counter()
+        self._deliveries = Counter()
         self._seconds = Histogram()
         self._waited = Histogram()
-        self._claims = Counts((result,) for result in ("jobs", "nothing"))
-        self._reports = Counts((result,) for result in (*_RESULTS.values(), "refused"))
+        self._claims = Counter((result,) for result in ("jobs", "nothing"))
+        self._reports = Counter((result,) for result in (*_RESULTS.values(), "refused"))
         self._batches = Histogram(BATCHES)
         #: How many settlements this process has committed.
         self.settled = 0
@@ -67,36 +67,36 @@ class WorkerMetrics:
         """A report was answered with this status."""
         self._reports.add(_RESULTS.get(status, "refused"))
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[Metric]:
         """All of it, for a scrape."""
         return [
-            counter(
+            Metric(
                 "jobfn_jobs_total",
                 "Attempts whose end was written down by this process, by task and outcome.",
                 ("task", "outcome"),
                 self._endings,
             ),
-            counter(
+            Metric(
                 "jobfn_deliveries_total",
                 "Requests to functions, by task and what they came to.",
                 ("task", "result"),
                 self._deliveries,
             ),
-            histogram(
+            Metric(
                 "jobfn_delivery_duration_seconds",
                 "How long functions took to answer, in seconds.",
                 ("task",),
                 self._seconds,
             ),
-            histogram(
+            Metric(
                 "jobfn_job_queue_latency_seconds",
                 "How long jobs had been due when they were claimed, in seconds.",
                 ("task",),
                 self._waited,
             ),
-            counter("jobfn_claims_total", "Looks for ready jobs, by what they found.", ("result",), self._claims),
-            counter("jobfn_reports_total", "Reports from functions, by what they came to.", ("result",), self._reports),
-            histogram("jobfn_settlement_batch_size", "How many settlements shared a commit.", (), self._batches),
-            gauge("jobfn_in_flight", "Requests to functions under way.", {(): self._in_flight}),
-            gauge("jobfn_worker_concurrency", "How many there may be at a time.", {(): self._slots}),
+            Metric("jobfn_claims_total", "Looks for ready jobs, by what they found.", ("result",), self._claims),
+            Metric("jobfn_reports_total", "Reports from functions, by what they came to.", ("result",), self._reports),
+            Metric("jobfn_settlement_batch_size", "How many settlements shared a commit.", (), self._batches),
+            Metric("jobfn_in_flight", "Requests to functions under way.", (), {(): self._in_flight}),
+            Metric("jobfn_worker_concurrency", "How many there may be at a time.", (), {(): self._slots}),
         ]

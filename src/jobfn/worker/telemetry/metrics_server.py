@@ -19,7 +19,7 @@ from jobfn.database.jobs import JobStore, PlatformJobStore
 from jobfn.database.queue_depth import Depth, DepthReader
 from jobfn.http.server import HttpServer, bind
 from jobfn.telemetry import logs
-from jobfn.telemetry.metrics import Family, counter, gauge
+from jobfn.telemetry.metrics import Metric
 from jobfn.telemetry.prometheus import scrape
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.telemetry.metrics import WorkerMetrics
@@ -79,31 +79,31 @@ def create_metrics_app(measures: WorkerMetrics, depth: DepthReader | None) -> St
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
 
 
-_RECONNECTS = counter(
-    "jobfn_database_reconnects_total",
-    "Calls and listeners that lost the database and found it again.",
-    (),
-    RECONNECTS,
+_RECONNECTS = Metric(
+    "jobfn_database_reconnects_total", "Calls and listeners that lost the database and found it again.", (), RECONNECTS
 )
 
 
-def _families(depth: Depth | None) -> list[Family]:
+def _families(depth: Depth | None) -> list[Metric]:
     """What the database says. All processes on one schema say the same: take the maximum, not the sum."""
-    found = [gauge("jobfn_database_up", "Whether the database was asked and answered.", {(): float(depth is not None)})]
+    found = [
+        Metric("jobfn_database_up", "Whether the database was asked and answered.", (), {(): float(depth is not None)})
+    ]
     if depth is None:
         return found
     states = {"ready": depth.ready, "delayed": depth.delayed, "running": depth.running, "failed": depth.failed}
     return [
         *found,
-        gauge(
+        Metric(
             "jobfn_queue_jobs",
             "Jobs of this schema, by what they are doing; failed: out of attempts.",
-            {(state,): float(jobs) for state, jobs in states.items()},
             ("state",),
+            {(state,): float(jobs) for state, jobs in states.items()},
         ),
-        gauge(
+        Metric(
             "jobfn_queue_oldest_ready_seconds",
             "For how long the oldest ready job has been due, in seconds.",
+            (),
             {(): depth.oldest_ready_seconds},
         ),
     ]
