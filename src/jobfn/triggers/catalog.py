@@ -80,7 +80,7 @@ async def read_tables(
             name=name,
             columns=tuple(columns.get(row["oid"], ())),
             primary_key=tuple(row["primary_key"]),
-            is_plain_table=row["is_plain_table"],
+            is_plain_table=row["stands_alone"],
         )
         for schema, name in names
         for row in [found[schema, name]]
