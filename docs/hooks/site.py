@@ -1,6 +1,6 @@
-"""What the site's build adds to the pages: reference pages made from the code, and links out of the docs folder.
+"""mkdocs hooks: generate the reference pages from the code and rewrite links to files outside the docs folder.
 
-mkdocs calls these functions by their names. Nothing generated is ever written into the repository.
+mkdocs calls the ``on_*`` functions by name. Generated pages are not written to the repository.
 """
 
 import importlib
@@ -26,7 +26,7 @@ _OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is not there."""
+    """Remove missing pages from the navigation."""
     generated = set(GENERATED)
     pages = Path(config.docs_dir)
     config.nav = _there(config.nav or [], lambda page: page in generated or (pages / page).is_file())
@@ -34,14 +34,14 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from the code."""
+    """Add the generated pages."""
     for name, make in GENERATED.items():
         files.append(File.generated(config, name, content=make()))
     return files
 
 
 def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> str:
-    """Let links to files outside the docs lead to the repository."""
+    """Point links to files outside the docs folder at the repository."""
 
     def lead(match: re.Match[str]) -> str:
         inside = Path(config.docs_dir, match[2]).exists()
@@ -51,10 +51,10 @@ def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> 
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Look whether the page that an error names is there, with the place in it that is named.
+    """Check that the page and the anchor that each error names exist.
 
     Raises:
-        PluginError: It is not.
+        PluginError: A page or an anchor is missing.
     """
     for _, error in inspect.getmembers(errors, inspect.isclass):
         if issubclass(error, errors.JobfnError):
@@ -65,58 +65,56 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def settings_page() -> str:
-    """Every environment variable that a settings model reads."""
+    """Return the page of the settings models: every environment variable that one of them reads."""
     parts = [
-        "# Settings",
-        "",
-        "All from the environment. An empty variable counts as unset.",
+        "# Settings models",
         "",
         (
-            "Beside these: `PORT` (8080), where a function listens; `LOG_LEVEL` (`info`); `OTEL_*`, for "
-            "[traces](../observability.md)."
+            "The variables that the settings models read, with their defaults, generated from the code. "
+            "[Settings](../settings.md) lists all variables by topic, with units."
         ),
         "",
     ]
     for title, name in (
-        ("The function side", "jobfn.function.settings"),
-        ("The platform side", "jobfn.worker.settings"),
-        ("The dashboard", "jobfn.dashboard.settings"),
+        ("Function", "jobfn.function.settings"),
+        ("Worker, callback server and scheduler", "jobfn.worker.settings"),
+        ("Dashboard", "jobfn.dashboard.settings"),
     ):
         for model in _classes(name, EnvironmentSettings):
-            said = dict(
+            described = dict(
                 re.findall(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |\Z)", model.__doc__ or "", re.MULTILINE | re.DOTALL)
             )
-            parts += [f"## {title}", "", "| variable | default | |", "|---|---|---|"]
+            parts += [f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
             for field, info in model.model_fields.items():
                 alias = info.validation_alias
                 if alias is None:
-                    continue  # given in code, never by the environment
+                    continue  # set in code only
                 names = alias.choices if isinstance(alias, AliasChoices) else [alias]
                 default = "" if info.default_factory is not None or info.is_required() else info.default
-                words = _cell(_meaning(said.get(field, "")))
+                words = _cell(_meaning(described.get(field, "")))
                 variables = " or ".join(f"`{each}`" for each in names)
                 parts.append(f"| {variables} | {_default(default)} | {words} |")
             parts.append("")
     parts += [
         "## Connections of handlers",
         "",
-        "What `ctx.graphql`, `ctx.meta` and `ctx.db` read: [tenants](../how-to/tenants.md) shows them at work.",
+        "`ctx.graphql`, `ctx.meta` and `ctx.db` read these: see [tenants](../how-to/tenants.md).",
         "",
-        *("| variable | |", "|---|---|"),
-        *(f"| `{name}` | {_cell(said)} |" for name, said in (graphql.VARIABLES | database.VARIABLES).items()),
+        *("| variable | meaning |", "|---|---|"),
+        *(f"| `{name}` | {_cell(text)} |" for name, text in (graphql.VARIABLES | database.VARIABLES).items()),
     ]
     return "\n".join(parts)
 
 
 def commands_page() -> str:
-    """Every command of the command line, with its arguments and options."""
+    """Return the page of commands with their arguments and options."""
     parts = [
         "# Commands",
         "",
         (
-            "Exit codes: 0 done; 1 it could not be done; 2 wrong use; 3 `doctor` found something; 4 some jobs were "
-            "left as they are; 5 the job that was followed failed for good; 124 it had not ended in time; "
-            "130 interrupted."
+            "Exit codes: 0 done; 1 failed; 2 wrong use; 3 a check failed; 4 some jobs were skipped; 5 the followed job "
+            "permanently failed; 124 it has not ended in time; 130 interrupted. "
+            "[Operations](../operations.md#exit-codes) explains them."
         ),
         "",
     ]
@@ -133,11 +131,11 @@ def commands_page() -> str:
 
 
 def errors_page() -> str:
-    """Every exception, with what it means; an error's note names its place here."""
+    """Return the page of exceptions; the note of an error links to its section."""
     parts = [
         "# Errors",
         "",
-        "Every exception of jobfn is a `jobfn.JobfnError`. Its text says what to do next; a note below it leads here.",
+        "Every exception of jobfn is a `jobfn.JobfnError`. Its message says what to do; a note links to this page.",
         "",
     ]
     for _, error in inspect.getmembers(errors, inspect.isclass):
@@ -152,7 +150,7 @@ def errors_page() -> str:
 
 
 def python_page() -> str:
-    """The public API, from the docstrings."""
+    """Return the page of the public API, from the docstrings."""
     parts = ["# Python", ""]
     for title, module, names in (
         ("jobfn", "jobfn", sorted(jobfn.__all__, key=str.lower)),
@@ -177,7 +175,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 
 def _home(found: Any, module: str, name: str) -> str:
-    """Where something is written, rather than where it is exported."""
+    """Return the name of an object in the module that defines it."""
     return f"{getattr(found, '__module__', module)}.{name}"
 
 
@@ -222,9 +220,9 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
 
 
-def _meaning(said: str) -> str:
-    """What a docstring says of a setting, without the variable and the default that stand in front of it."""
-    meaning = re.sub(r"^``\w+``(?:[^:]*?default [^:]*)?: ", "", said)
+def _meaning(text: str) -> str:
+    """Return the meaning of a setting from its docstring, without the leading variable and default."""
+    meaning = re.sub(r"^``\w+``(?:[^:]*?default [^:]*)?: ", "", text)
     return meaning[:1].upper() + meaning[1:]
 
 
