@@ -1,100 +1,73 @@
-"""jobfn as its users run it: commands in processes of their own. A plugin of tests/conftest.py."""
+"""Fixtures that run commands as users do. A plugin of ``tests/conftest.py``."""
 
 import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from support.commands import Command, Finished, Spawn
+from support.commands import Command, Finished, RunningCommand, Spawn
+from support.prefork import fork_command
 
 JOBFN = str(Path(sys.executable).with_name("jobfn"))
-
-
-@dataclass
-class Running:
-    """A command that runs, and what it has said so far."""
-
-    process: Process
-    lines: list[str] = field(default_factory=list)
-    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    def __post_init__(self) -> None:
-        self.reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        """Collect its output until it ends."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            async with self._changed:
-                self.lines.append(line.decode().rstrip())
-                self._changed.notify_all()
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def until(self, text: str, *, times: int = 1, seconds: float = 30.0) -> str:
-        """Wait until so many lines hold this text; returns the last of them."""
-
-        def found() -> list[str]:
-            return [line for line in self.lines if text in line]
-
-        try:
-            async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait_for(lambda: len(found()) >= times)
-        except TimeoutError:
-            raise AssertionError(f"{text!r} was not said {times} times in:\n" + "\n".join(self.lines)) from None
-        return found()[times - 1]
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    async def ended(self, *, seconds: float = 30.0) -> int:
-        """Wait for its end, and until all it said is read; returns the exit code."""
-        async with asyncio.timeout(seconds):
-            await asyncio.shield(self.reading)
-            return await self.process.wait()
+_SUPPORT = str(Path(__file__).parents[1])
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """The test's environment without what jobfn, or the make around the tests, has in it; and these on top."""
-    ours = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "MAKE", "MFLAGS")
+    """Return the test's environment without variables of jobfn or make, and with ``extra``."""
+    prefixes = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "MAKE", "MFLAGS")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(ours) and name not in {"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL"}
+        if not name.startswith(prefixes) and name not in {"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL"}
     }
     return kept | extra
 
 
-@pytest.fixture
-async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
-    """Start a command in ``tmp_path``, or in its ``PWD``; what still runs at the end of the test is ended."""
-    started: list[Running] = []
+@pytest.fixture(scope="session")
+def prefork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the socket of a process that forks ``jobfn`` commands."""
+    address = tmp_path_factory.mktemp("prefork") / "socket"
+    command = [sys.executable, "-m", "support.prefork", str(address)]
+    with subprocess.Popen(command, env=environment({"PYTHONPATH": _SUPPORT}), stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield address
+        server.terminate()
 
-    async def start(*command: str, **env: str) -> Running:
-        process = await asyncio.create_subprocess_exec(
-            *(JOBFN if part == "jobfn" else sys.executable if part == "python" else part for part in command),
-            env=environment(env),
-            cwd=env.get("PWD", tmp_path),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-        )
-        running = Running(process)
-        started.append(running)
+
+@pytest.fixture
+async def spawn(tmp_path: Path, prefork: Path) -> AsyncIterator[Spawn]:
+    """Start a command in ``tmp_path`` or in ``PWD``; end it after the test."""
+    commands: list[RunningCommand] = []
+
+    async def start(*command: str, **env: str) -> RunningCommand:
+        folder = Path(env.get("PWD", tmp_path))
+        if command[0] == "jobfn" and command[1:2] != ("serve",):
+            running = RunningCommand(await fork_command(prefork, list(command[1:]), environment(env), folder))
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(JOBFN if part == "jobfn" else sys.executable if part == "python" else part for part in command),
+                env=environment(env),
+                cwd=folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+            )
+            running = RunningCommand(process)
+        commands.append(running)
         return running
 
     yield start
-    for running in reversed(started):
+    for running in reversed(commands):
         with contextlib.suppress(ProcessLookupError):
-            running.process.send_signal(signal.SIGTERM)
+            running.send(signal.SIGTERM)
         try:
             await running.ended(seconds=15)
         except TimeoutError:
