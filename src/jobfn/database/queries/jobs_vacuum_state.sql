@@ -17,7 +17,7 @@ select
             and l.mode in (
                 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'
             )
-    ) else false end as is_taken
+    ) else false end as is_locked
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = $1
 join pg_catalog.pg_database d on d.datname = current_database()
