@@ -21,9 +21,8 @@ from jobfn.database.connection import pool
 from jobfn.database.jobs import JobStore, open_store
 from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
-from jobfn.scheduler.factory import open_poller
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
-from jobfn.scheduler.scheduler import Scheduler
+from jobfn.scheduler.scheduler import Scheduler, open_poller
 from jobfn.telemetry import logs, otel
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import redact_url
@@ -135,7 +134,7 @@ async def _scheduler(
     )
     bell = asyncio.Event()
     _listen(settings, bell, stack, channel=SCHEDULES_CHANNEL)
-    return Scheduler(poller, bell=bell, poll_interval_seconds=settings.poll_interval_seconds).run
+    return Scheduler(poller, wake_event=bell, poll_interval_seconds=settings.poll_interval_seconds).run
 
 
 async def _dashboard(settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack) -> None:

@@ -122,7 +122,7 @@ async def test_every_option_of_add_reaches_the_table(command: Command, database:
         (["sync", "nowhere.py"], "no file nowhere.py"),
         (["sync", "empty.py"], "empty.py holds no task"),
         (["sync", "good.py:nothing"], "good.py has no app 'nothing'"),
-        (["sync", "broken.py"], "broken.py:3: @task('t'): the rule '0 25 * * *' is broken"),
+        (["sync", "broken.py"], "broken.py:3: @task('t'): the rule '0 25 * * *' is not valid"),
         (["sync", "shape.py"], "has 4 fields"),
         (["sync", "payload.py"], "jobs of its schedule have the payload {}"),
         (["sync", "good.py", "twice.py"], "a second task 't'"),
@@ -160,7 +160,7 @@ async def test_a_broken_schedule_in_the_table_is_shown(command: Command, databas
     await schedules.add({"rule": "0 25 * * *"}, task_identifier="broken")
     await schedules.add({"rule": "0 9 * * *"}, task_identifier="good")
     text = (await command("jobfn", "schedules", "list", DATABASE_URL=database)).output
-    assert "BROKEN    the rule '0 25 * * *' is broken: hour (field 2 of 5) cannot be '25'" in text
+    assert "BROKEN    the rule '0 25 * * *' is not valid: hour (field 2 of 5) cannot be '25'" in text
     broken, good = await listed(command, database)
     assert ("hour (field 2 of 5)" in broken["broken"], broken["next"], broken["words"]) == (True, [], None)
     assert (good["broken"], len(good["next"])) == (None, 3)
@@ -179,7 +179,7 @@ async def test_schedules_of_the_code_are_synced(command: Command, database: str,
 
     assert await sync("functions.py:app") == "added daily_report"
     assert await sync("functions.py:tick") == (
-        "left daily_report (its task is in none of these files; --prune removes it)\nadded tick"
+        "kept daily_report (its task is in none of these files; --prune removes it)\nadded tick"
     )
     assert json.loads(await sync("functions.py", "--json")) == [
         {"change": "unchanged", "task": "daily_report"},

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobfn.database.schedules import ScheduleRow
 from jobfn.errors import InvalidSchedule
-from jobfn.scheduler.humanize import in_words, shown
+from jobfn.scheduler.humanize import format_time, humanize
 from jobfn.scheduler.rule import Schedule, parse
 
 TIMES_SHOWN = 3
@@ -35,18 +35,18 @@ def _lines(row: ScheduleRow) -> list[str]:
         zone = parse("* * * * *")
     else:
         zone = schedule
-        fields.append(("words", in_words(schedule)))
-        times = [shown(time, schedule) for time in _next_times(schedule)]
+        fields.append(("words", humanize(schedule)))
+        times = [format_time(time, schedule) for time in _next_times(schedule)]
         fields.append(("next", ", ".join(times) or "never again"))
         if row.problem is not None:
             fields.append(("problem", row.problem))
     if row.last_scheduled is not None:
-        fields.append(("last run", f"{shown(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
+        fields.append(("last run", f"{format_time(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
     else:
         fields.append(("last run", "never"))
     if row.last_skipped is not None:
         fields.append(
-            ("skipped", f"{row.skipped} in all, last {shown(row.last_skipped, zone)}: {row.skip_reason}"),
+            ("skipped", f"{row.skipped} in all, last {format_time(row.last_skipped, zone)}: {row.skip_reason}"),
         )
     return [named, *(f"    {name:<9} {text}" for name, text in fields)]
 
@@ -58,7 +58,7 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
         "task": row.task,
         "key": row.key,
         "schedule_info": row.schedule_info,
-        "words": in_words(schedule) if schedule is not None else None,
+        "words": humanize(schedule) if schedule is not None else None,
         "next": [time.isoformat() for time in _next_times(schedule)] if schedule is not None else [],
         "broken": broken,
         "problem": row.problem if broken is None else None,

@@ -170,7 +170,7 @@ def sync_command(
     if not changes:
         typer.echo("no schedules in the code")
     for change, identifier in changes:
-        left = " (its task is in none of these files; --prune removes it)" if change.value == "left" else ""
+        left = " (its task is in none of these files; --prune removes it)" if change.value == "kept" else ""
         typer.echo(f"{change.value} {identifier}{left}")
 
 

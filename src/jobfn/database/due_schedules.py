@@ -18,11 +18,11 @@ from jobfn.database.statements import query
 from jobfn.errors import SchemaError
 
 #: Schedules in one transaction: enough to be quick at midnight, few enough to be no burden while they are locked.
-BATCH = 100
+BATCH_SIZE = 100
 
 
-class Outcome(StrEnum):
-    """What became of a step."""
+class ScheduleOutcome(StrEnum):
+    """What the database did with a decision."""
 
     PLANNED = "planned"
     ENQUEUED = "enqueued"
@@ -34,72 +34,72 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DueSchedule:
-    """A schedule that a scheduler looks at.
+    """A schedule to decide on.
 
     Attributes:
         id: ``scheduled_jobs.id``.
         task: The task identifier.
         schedule_info: JSON text, as stored.
-        now: The time at which it is looked at.
-        since: Times up to this one are none of its own.
-        due_at: The next due time; None: yet to be reckoned.
-        last_scheduled: When it last made a job, if ever.
-        holder: Another scheduler that has locked it for itself, as the platform's does.
+        now: The current time.
+        after: Only due times after this one count.
+        due_at: The next due time; None: not computed yet.
+        last_scheduled: When its last job was enqueued, if ever.
+        locked_by: The other scheduler that holds it, as the platform's scheduler does; None: it is free.
     """
 
     id: int
     task: str
     schedule_info: str
     now: datetime
-    since: datetime
+    after: datetime
     due_at: datetime | None = None
     last_scheduled: datetime | None = None
-    holder: str | None = None
+    locked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScheduleDecision:
     """What to do with a schedule now.
 
     Attributes:
-        next_due: Its next due time after this step; None: never again.
-        due: The time that it makes a job for; None: it makes none now.
-        waits: What if its last job still waits or runs: True tries again, False skips this time.
-        let_go: How many due times pass without a job.
-        last_let_go: The latest of them.
-        problem: Why the schedule is broken; None: it is not.
+        next_due_at: The next due time after this decision; None: never again.
+        due_at: The due time to enqueue a job for; None: enqueue none now.
+        wait_for_previous: If the previous job still waits or runs: True tries again later, False skips this due time.
+        missed_count: Number of due times that pass without a job.
+        last_missed_at: The latest of them.
+        error: Why the schedule is invalid; None: it is valid.
     """
 
-    next_due: datetime | None = None
-    due: datetime | None = None
-    waits: bool = False
-    let_go: int = 0
-    last_let_go: datetime | None = None
-    problem: str | None = None
+    next_due_at: datetime | None = None
+    due_at: datetime | None = None
+    wait_for_previous: bool = False
+    missed_count: int = 0
+    last_missed_at: datetime | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A step that was taken.
+class ScheduleResult:
+    """A decision and its outcome.
 
     Attributes:
-        schedule: With which schedule.
-        step: Which.
-        outcome: What became of it.
-        job_id: The job that it made.
-        error: Why it failed, or is broken.
+        schedule: The schedule.
+        decision: The decision.
+        outcome: What the database did with it.
+        job_id: The enqueued job.
+        error: Why no job was enqueued.
         database_id: The tenant, if any.
     """
 
     schedule: DueSchedule
-    step: Step
-    outcome: Outcome
+    decision: ScheduleDecision
+    outcome: ScheduleOutcome
     job_id: int | None = None
     error: str | None = None
     database_id: str | None = None
 
 
-Decide = Callable[[DueSchedule], Step]
+Decide = Callable[[DueSchedule], ScheduleDecision]
 
 
 class DueSchedules:
@@ -109,7 +109,7 @@ class DueSchedules:
         pool: Connections.
         schema: The jobs schema.
         tasks: Only schedules of these; None for all.
-        takeover: For how long past its due time a schedule is left to a scheduler of the platform's that holds it.
+        takeover_delay: How long after its due time a schedule is left to a scheduler of the platform that holds it.
         clock: What time it is; None for the database's own clock, which all schedulers and workers share.
     """
 
@@ -119,17 +119,17 @@ class DueSchedules:
         schema: str,
         *,
         tasks: Sequence[str] | None,
-        takeover: timedelta,
+        takeover_delay: timedelta,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._pool = pool
         self._query = functools.partial(query, schema=schema)
         self._tasks = tasks
-        self._takeover = takeover
+        self._takeover_delay = takeover_delay
         self._clock = clock
 
-    async def advance_schedules(self, decide: Decide, *, exclude_ids: Sequence[int]) -> list[Taken]:
-        """Lock up to ``BATCH`` schedules that are due, decide, and commit all steps together.
+    async def advance(self, decide: Decide, *, exclude_ids: Sequence[int]) -> list[ScheduleResult]:
+        """Lock up to ``BATCH_SIZE`` schedules that are due, decide, and commit all decisions together.
 
         A schedule that another scheduler has under its hands is passed over: it sees to it.
 
@@ -143,27 +143,32 @@ class DueSchedules:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(self._query("bound_schedule_locks"))
             rows = await connection.fetch(
-                self._query("due_schedules"), self._now(), self._tasks, list(exclude_ids), self._takeover, BATCH
+                self._query("due_schedules"),
+                self._now(),
+                self._tasks,
+                list(exclude_ids),
+                self._takeover_delay,
+                BATCH_SIZE,
             )
-            steps = {row["id"]: (found := _due_schedule(row), decide(found)) for row in rows}
-            if not steps:
+            decisions = {row["id"]: (schedule := _due_schedule(row), decide(schedule)) for row in rows}
+            if not decisions:
                 return []
-            done = await connection.fetch(self._query("advance_schedules"), *_columns(list(steps.values())))
+            results = await connection.fetch(self._query("advance_schedules"), *_columns(list(decisions.values())))
         return [
-            Taken(
-                *steps[row["id"]],
-                Outcome(row["outcome"]),
+            ScheduleResult(
+                *decisions[row["id"]],
+                ScheduleOutcome(row["outcome"]),
                 job_id=row["job_id"],
                 error=row["error"],
                 database_id=str_or_none(row.get("database_id")),
             )
-            for row in done
+            for row in results
         ]
 
-    async def seconds_to_next(self, *, exclude_ids: Sequence[int]) -> float | None:
+    async def seconds_until_next(self, *, exclude_ids: Sequence[int]) -> float | None:
         """Seconds until something is due, zero or less if it is already; None when nothing ever is."""
         seconds: float | None = await self._pool.fetchval(
-            self._query("next_due"), self._now(), self._tasks, list(exclude_ids), self._takeover
+            self._query("next_due"), self._now(), self._tasks, list(exclude_ids), self._takeover_delay
         )
         return seconds
 
@@ -171,7 +176,7 @@ class DueSchedules:
         return self._clock() if self._clock is not None else None
 
 
-async def has_due_times(pool: "asyncpg.Pool[Any]", schema: str) -> bool:
+async def is_native_schema(pool: "asyncpg.Pool[Any]", schema: str) -> bool:
     """Whether this schema has what ``DueSchedules`` needs; False: it is the platform's own.
 
     Raises:
@@ -189,21 +194,21 @@ def _due_schedule(row: "asyncpg.Record") -> DueSchedule:
         task=row["task_identifier"],
         schedule_info=row["schedule_info"],
         now=row["now"],
-        since=row["rule_since"],
+        after=row["rule_since"],
         due_at=row["due_at"],
         last_scheduled=row["last_scheduled"],
-        holder=row["locked_by"],
+        locked_by=row["locked_by"],
     )
 
 
-def _columns(steps: Sequence[tuple[DueSchedule, Step]]) -> list[list[Any]]:
+def _columns(decisions: Sequence[tuple[DueSchedule, ScheduleDecision]]) -> list[list[Any]]:
     return [
-        [schedule.id for schedule, _ in steps],
-        [step.due is not None for _, step in steps],
-        [step.waits for _, step in steps],
-        [step.due for _, step in steps],
-        [step.next_due for _, step in steps],
-        [step.let_go for _, step in steps],
-        [step.last_let_go for _, step in steps],
-        [step.problem for _, step in steps],
+        [schedule.id for schedule, _ in decisions],
+        [decision.due_at is not None for _, decision in decisions],
+        [decision.wait_for_previous for _, decision in decisions],
+        [decision.due_at for _, decision in decisions],
+        [decision.next_due_at for _, decision in decisions],
+        [decision.missed_count for _, decision in decisions],
+        [decision.last_missed_at for _, decision in decisions],
+        [decision.error for _, decision in decisions],
     ]

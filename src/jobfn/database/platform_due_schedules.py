@@ -1,4 +1,4 @@
-"""As ``due.py``, on the platform's own schema, by its functions (contract, section 3).
+"""As ``due_schedules.py``, on the platform's own schema, by its functions (contract, section 3).
 
 ``get_scheduled_job`` locks a schedule for good, ``run_scheduled_job`` makes its job, ``release_scheduled_jobs`` lets
 go. There is no column for the next due time: a scheduler remembers it for as long as it holds the schedule. What
@@ -13,21 +13,21 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.due_schedules import Outcome
+from jobfn.database.due_schedules import ScheduleOutcome
 from jobfn.database.records import str_or_none
 from jobfn.database.schedules import ALREADY_SCHEDULED
 from jobfn.database.statements import query
 
 
 @dataclass(frozen=True, slots=True)
-class HeldSchedule:
+class LockedSchedule:
     """A schedule that some scheduler has locked.
 
     Attributes:
         id: ``scheduled_jobs.id``.
         task: The task identifier.
         schedule_info: JSON text, as stored.
-        holder: Who locked it.
+        locked_by: Who locked it.
         locked_at: When.
         last_scheduled: When it last made a job, if ever.
     """
@@ -35,44 +35,44 @@ class HeldSchedule:
     id: int
     task: str
     schedule_info: str
-    holder: str
+    locked_by: str
     locked_at: datetime
     last_scheduled: datetime | None
 
     @classmethod
-    def of(cls, row: "asyncpg.Record") -> "HeldSchedule":
+    def from_row(cls, row: "asyncpg.Record") -> "LockedSchedule":
         """The schedule in a row of ``held_schedules.sql`` and its like."""
         return cls(
             id=row["id"],
             task=row["task_identifier"],
             schedule_info=row["schedule_info"],
-            holder=row["locked_by"],
+            locked_by=row["locked_by"],
             locked_at=row["locked_at"],
             last_scheduled=row["last_scheduled"],
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What became of making a job.
+class EnqueueResult:
+    """The result of enqueueing a schedule's job.
 
     Attributes:
-        outcome: ``ENQUEUED``, ``SKIPPED``, ``WAITING`` or ``FAILED``; ``PLANNED``: the schedule was not as we knew it,
-            and was left alone.
+        outcome: ``ENQUEUED``, ``SKIPPED``, ``WAITING`` or ``FAILED``; ``PLANNED``: the row has changed, so nothing was
+            done.
         job_id: The job.
         error: Why there is none.
-        held: The schedule as it is now.
+        schedule: The schedule as it is now.
         database_id: The job's tenant, if any.
     """
 
-    outcome: Outcome
+    outcome: ScheduleOutcome
     job_id: int | None = None
     error: str | None = None
-    held: HeldSchedule | None = None
+    schedule: LockedSchedule | None = None
     database_id: str | None = None
 
 
-class PlatformSchedules:
+class PlatformDueSchedules:
     """The schedules of a schema that has only the contract's columns and functions.
 
     Args:
@@ -105,72 +105,74 @@ class PlatformSchedules:
         now: datetime = await self._pool.fetchval("select clock_timestamp()")
         return now
 
-    async def acquire_all(self) -> list[HeldSchedule]:
+    async def lock_free_schedules(self) -> list[LockedSchedule]:
         """Lock every schedule that nobody holds."""
         acquired = []
         async with self._pool.acquire() as connection:
             while (
                 row := await connection.fetchrow(self._query("get_scheduled_job"), self._scheduler_id, self._tasks)
             ) is not None:
-                acquired.append(HeldSchedule.of(row))
+                acquired.append(LockedSchedule.from_row(row))
         return acquired
 
-    async def locked_schedules(self) -> list[HeldSchedule]:
+    async def locked_schedules(self) -> list[LockedSchedule]:
         """All schedules that are locked, by us or by others."""
-        return [HeldSchedule.of(row) for row in await self._pool.fetch(self._query("held_schedules"), self._tasks)]
+        return [
+            LockedSchedule.from_row(row) for row in await self._pool.fetch(self._query("held_schedules"), self._tasks)
+        ]
 
     async def release(self) -> None:
         """Let go of all that is locked under our id."""
         await self._pool.execute(self._query("release_scheduled_jobs"), self._scheduler_id, None)
 
-    async def make_job(self, held: HeldSchedule, *, waits: bool) -> Made:
-        """Make a job of a schedule that we hold, if it still is as we know it.
+    async def enqueue_job(self, schedule: LockedSchedule, *, wait_for_previous: bool) -> EnqueueResult:
+        """Enqueue the job of a schedule that this scheduler holds, unless the row has changed.
 
         Args:
-            held: As it was read.
-            waits: What if its last job still waits or runs: ``WAITING`` or ``SKIPPED``.
+            schedule: The schedule as it was read.
+            wait_for_previous: The outcome while its previous job waits or runs: ``WAITING`` if True, else ``SKIPPED``.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            if await self._lock(connection, held.id) != held:
-                return Made(Outcome.PLANNED)
-            made = await self._run(connection, held.id)
-            if made.outcome is Outcome.SKIPPED and waits:
-                made = replace(made, outcome=Outcome.WAITING)
-            if made.outcome is not Outcome.ENQUEUED:
+            if await self._lock_schedule(connection, schedule.id) != schedule:
+                return EnqueueResult(ScheduleOutcome.PLANNED)
+            result = await self._run_scheduled_job(connection, schedule.id)
+            if result.outcome is ScheduleOutcome.SKIPPED and wait_for_previous:
+                result = replace(result, outcome=ScheduleOutcome.WAITING)
+            if result.outcome is not ScheduleOutcome.ENQUEUED:
                 # others see by the lock's age that we live and saw to this time
                 now = self._clock() if self._clock is not None else None
-                await connection.execute(self._query("touch_scheduled_job"), held.id, now)
-            return replace(made, held=await self._lock(connection, held.id))
+                await connection.execute(self._query("touch_scheduled_job"), schedule.id, now)
+            return replace(result, schedule=await self._lock_schedule(connection, schedule.id))
 
-    async def take_over(self, held: HeldSchedule) -> Made | None:
+    async def take_over(self, schedule: LockedSchedule) -> EnqueueResult | None:
         """Make the job that a schedule's holder left out, and take the schedule from it, both or neither.
 
         Returns:
             With its job; None where the holder did something after all, or the last job is not done yet.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            if await self._lock(connection, held.id) != held:
+            if await self._lock_schedule(connection, schedule.id) != schedule:
                 return None
-            made = await self._run(connection, held.id)
-            if made.outcome is Outcome.ENQUEUED:
-                await connection.execute(self._query("release_scheduled_jobs"), held.holder, [held.id])
-            return made if made.outcome is Outcome.ENQUEUED else None
+            result = await self._run_scheduled_job(connection, schedule.id)
+            if result.outcome is ScheduleOutcome.ENQUEUED:
+                await connection.execute(self._query("release_scheduled_jobs"), schedule.locked_by, [schedule.id])
+            return result if result.outcome is ScheduleOutcome.ENQUEUED else None
 
-    async def _lock(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> HeldSchedule | None:
+    async def _lock_schedule(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> LockedSchedule | None:
         await connection.execute(self._query("bound_schedule_locks"))
         row = await connection.fetchrow(self._query("held_schedule"), schedule_id)
-        return None if row is None else HeldSchedule.of(row)
+        return None if row is None else LockedSchedule.from_row(row)
 
-    async def _run(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> Made:
+    async def _run_scheduled_job(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> EnqueueResult:
         try:
             async with connection.transaction():
                 job = await connection.fetchrow(self._query("run_scheduled_job"), schedule_id)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-            return Made(Outcome.WAITING, error=error.args[0])
+            return EnqueueResult(ScheduleOutcome.WAITING, error=error.args[0])
         except asyncpg.PostgresError as error:
             if error.args[0] == ALREADY_SCHEDULED:
-                return Made(Outcome.SKIPPED, error=ALREADY_SCHEDULED)
+                return EnqueueResult(ScheduleOutcome.SKIPPED, error=ALREADY_SCHEDULED)
             if str(error.sqlstate).startswith(("53", "57", "58", "XX")):
                 raise
-            return Made(Outcome.FAILED, error=error.args[0])
-        return Made(Outcome.ENQUEUED, job_id=job["id"], database_id=str_or_none(job["database_id"]))
+            return EnqueueResult(ScheduleOutcome.FAILED, error=error.args[0])
+        return EnqueueResult(ScheduleOutcome.ENQUEUED, job_id=job["id"], database_id=str_or_none(job["database_id"]))

@@ -9,7 +9,7 @@ from typing import Any
 from jobfn.database.schedules import ScheduleRow, ScheduleTable
 from jobfn.errors import InvalidSchedule, SchemaError
 from jobfn.operations.statements import Database
-from jobfn.scheduler.humanize import in_words
+from jobfn.scheduler.humanize import humanize
 from jobfn.scheduler.rule import parse
 from jobfn.triggers.catalog import read_jobs_schema
 from jobfn.triggers.introspect import read_existing
@@ -95,4 +95,4 @@ def _schedule(row: ScheduleRow, times: int, now: datetime) -> ScheduleView:
     except InvalidSchedule as error:
         return ScheduleView(row, json.dumps(row.schedule_info), "", (), str(error))
     upcoming = tuple(itertools.islice(schedule.upcoming(now), times))
-    return ScheduleView(row, schedule.rule, in_words(schedule), upcoming, row.problem)
+    return ScheduleView(row, schedule.rule, humanize(schedule), upcoming, row.problem)

@@ -1,7 +1,9 @@
-"""The scheduler: turns cron rules into jobs.
+"""The scheduler: enqueue jobs by cron rules.
 
-Pure: ``cron.py`` and ``wallclock.py`` -> ``rule.py`` (schedule_info -> due times) -> ``decide.py`` (what is to be
-done with a schedule now), and ``words.py``. With the database: ``poller.py`` and ``platform.py`` (one look at all
-schedules, on our schema and on the platform's) -> ``loop.py`` (look, sleep until the next due time, look again).
-``sync.py`` brings what ``@task(..., schedule=...)`` says into the table.
+Pure modules, in the order of the data: ``cron.py`` and ``wallclock.py`` -> ``rule.py`` (``schedule_info`` to due times)
+-> ``decide.py`` (what to do with a schedule now). ``humanize.py`` describes a schedule in English.
+
+With the database: ``poller.py`` and ``platform_poller.py`` (poll all schedules once, on jobfn's schema and on the
+platform's) -> ``scheduler.py`` (poll, sleep until the next due time, repeat). ``sync.py`` writes the schedules of
+``@task(..., schedule=...)`` to the database.
 """

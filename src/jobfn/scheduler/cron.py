@@ -1,7 +1,7 @@
-"""The calendar: from a cron rule, or its parts, to the next wall-clock time that fits, in no zone at all.
+"""Find the next wall-clock time that matches a cron rule or its parts, without a time zone.
 
-The fields are read by cronsim; what stands here is which words we take, what we say of a rule that it refuses, and
-the parts form of contract section 3. ``wallclock.py`` puts the times into a zone.
+cronsim parses the fields. This module adds the ``@`` aliases, error messages that name the field, and the parts form of
+the contract (section 3). ``wallclock.py`` places the times in a zone.
 """
 
 import re
@@ -23,7 +23,7 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 
-#: Name and values of each field, seconds first.
+#: Name and valid values of each field, seconds first.
 FIELDS = (
     ("second", "0-59"),
     ("minute", "0-59"),
@@ -34,8 +34,8 @@ FIELDS = (
 )
 _DAY_OF_MONTH, _MONTH, _DAY_OF_WEEK = 3, 4, 5
 
-#: The parts form: each part's lowest and highest number.
-PARTS = {
+#: Lowest and highest number of each part in the parts form.
+PART_RANGES = {
     "second": (0, 59),
     "minute": (0, 59),
     "hour": (0, 23),
@@ -45,21 +45,21 @@ PARTS = {
     "year": (1970, 9998),
 }
 
-#: A rule is tried from here: one that finds no day in fifty years is a mistake.
-_ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001  - wall-clock time, in no zone
+#: Start of the search that validates a rule. A rule without a match within 50 years is invalid.
+_VALIDATION_START = datetime(2000, 1, 1)  # noqa: DTZ001  - wall-clock time, without a zone
 _ONE_SECOND = timedelta(seconds=1)
 _MAX_RULE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Which wall-clock times count.
+    """The wall-clock times that match a rule.
 
     Attributes:
         fields: Six cron fields, seconds first.
-        weekdays: Only these, 0 for Sunday, beside what the fields say; None for any. The parts form wants ``date``
-            and ``dayOfWeek`` both, where cron's two day fields mean either.
-        years: Only these; None for any.
+        weekdays: Only these weekdays, 0 for Sunday, in addition to ``fields``. None: any. With ``date`` and
+            ``dayOfWeek``, the parts form requires both to match, while cron requires either of its two day fields.
+        years: Only these years. None: any.
     """
 
     fields: tuple[str, ...]
@@ -68,113 +68,111 @@ class Calendar:
 
     @property
     def has_fixed_time(self) -> bool:
-        """Whether minute and hour are named rather than starred: cron runs such a rule once per time it names."""
+        """Whether minute and hour are both given without a wildcard; cron runs such a rule once per time it names."""
         return not self.fields[1].startswith("*") and not self.fields[2].startswith("*")
 
     def next_after(self, wall: datetime) -> datetime | None:
-        """The first fitting time after this one, both naive; None when there is none within fifty years."""
-        while (found := next(CronSim(" ".join(self.fields), wall), None)) is not None:
-            if self.years is not None and found.year not in self.years:
-                later = [year for year in self.years if year > found.year]
-                if not later:
+        """Return the first matching time after this one, both naive; None if there is none within 50 years."""
+        while (match := next(CronSim(" ".join(self.fields), wall), None)) is not None:
+            if self.years is not None and match.year not in self.years:
+                later_years = [year for year in self.years if year > match.year]
+                if not later_years:
                     return None
-                wall = datetime(min(later), 1, 1) - _ONE_SECOND  # noqa: DTZ001  - wall-clock time, in no zone
-            elif self.weekdays is not None and found.isoweekday() % 7 not in self.weekdays:
-                wall = datetime.combine(found, time(23, 59, 59))
+                wall = datetime(min(later_years), 1, 1) - _ONE_SECOND  # noqa: DTZ001  - wall-clock time, without a zone
+            elif self.weekdays is not None and match.isoweekday() % 7 not in self.weekdays:
+                wall = datetime.combine(match, time(23, 59, 59))
             else:
-                return found
+                return match
         return None
 
 
-def calendar_of_rule(rule: str) -> Calendar:
-    """Read a cron rule: five fields, six with seconds first, or ``@daily`` and its like.
+def parse_rule(rule: str) -> Calendar:
+    """Parse a cron rule: five fields, six fields with seconds first, or an alias such as ``@daily``.
 
     Raises:
-        InvalidSchedule: Names the field and what it holds.
+        InvalidSchedule: It is not valid; names the field and its value.
     """
     text = ALIASES.get(rule.strip().lower(), rule)
     if text.lstrip().startswith("@"):
-        raise InvalidSchedule(f"{_shown(rule)}: no such name; there are {', '.join(ALIASES)}")
+        raise _invalid(rule, f"there is no such alias, use one of {', '.join(ALIASES)}")
     if len(text) > _MAX_RULE_CHARACTERS:
-        raise InvalidSchedule(f"{_shown(rule)}: it is longer than {_MAX_RULE_CHARACTERS} characters")
+        raise _invalid(rule, f"it must not be longer than {_MAX_RULE_CHARACTERS} characters")
     fields = text.upper().split()
     if len(fields) not in (5, 6):
-        raise InvalidSchedule(
-            f"{_shown(rule)}: it has {len(fields)} fields. Write 5 (minute, hour, day of month, month, day of week), "
-            "or 6 with seconds first"
+        raise _invalid(
+            rule,
+            f"it has {len(fields)} fields, write 5 (minute, hour, day of month, month, day of week), "
+            "or 6 with seconds first",
         )
     six = ["0", *fields] if len(fields) == 5 else fields
-    for place in (_DAY_OF_MONTH, _DAY_OF_WEEK):
-        six[place] = "*" if six[place] == "?" else six[place]
+    for index in (_DAY_OF_MONTH, _DAY_OF_WEEK):
+        six[index] = "*" if six[index] == "?" else six[index]
     six[_DAY_OF_WEEK] = re.sub(r"-SUN\b", "-7", six[_DAY_OF_WEEK])
-    _check(six, rule=rule, given=len(fields))
+    _check_fields(six, rule=rule, field_count=len(fields))
     return Calendar(tuple(six))
 
 
-def calendar_of_parts(parts: Mapping[str, object]) -> Calendar:
-    """Read the parts form: each part a number or a list of numbers (contract section 3); null counts as missing.
+def parse_parts(parts: Mapping[str, object]) -> Calendar:
+    """Parse the parts form: each part is a number or a list of numbers (contract, section 3); null counts as missing.
 
     Raises:
-        InvalidSchedule: Names the part and what it holds.
+        InvalidSchedule: It is not valid; names the part and its value.
     """
-    numbers = {name: _numbers(name, parts[name]) for name in PARTS if parts.get(name) is not None}
+    numbers = {name: _parse_part(name, parts[name]) for name in PART_RANGES if parts.get(name) is not None}
     weekdays = frozenset(number % 7 for number in numbers["dayOfWeek"]) if "dayOfWeek" in numbers else None
     months = [number + 1 for number in numbers["month"]] if "month" in numbers else None
     fields = [
-        _listed(numbers.get("second", [0])),
-        _listed(numbers.get("minute")),
-        _listed(numbers.get("hour")),
-        _listed(numbers.get("date")),
-        _listed(months),
-        # with a date as well, cron would mean either of the two
-        _listed(sorted(weekdays)) if weekdays is not None and "date" not in numbers else "*",
+        _format_field(numbers.get("second", [0])),
+        _format_field(numbers.get("minute")),
+        _format_field(numbers.get("hour")),
+        _format_field(numbers.get("date")),
+        _format_field(months),
+        # together with a date, cron would match either of the two
+        _format_field(sorted(weekdays)) if weekdays is not None and "date" not in numbers else "*",
     ]
-    try:
-        CronSim(" ".join(fields), _ANY_DAY)
-    except CronSimError:
-        raise InvalidSchedule(
-            f"date {fields[_DAY_OF_MONTH]} never comes in month {parts['month']} (0 is January)"
-        ) from None
+    if not _is_parsable(fields):
+        raise InvalidSchedule(f"date {fields[_DAY_OF_MONTH]} does not exist in month {parts['month']} (0 is January)")
     years = tuple(sorted(numbers["year"])) if "year" in numbers else None
     return Calendar(tuple(fields), weekdays if "date" in numbers else None, years)
 
 
-def _check(fields: Sequence[str], *, rule: str, given: int) -> None:
-    """Refuse what cronsim refuses, and say where: it names a field at most, so each term is tried alone."""
-    for place, ((name, values), field) in enumerate(zip(FIELDS, fields, strict=True)):
+def _check_fields(fields: Sequence[str], *, rule: str, field_count: int) -> None:
+    """Parse each term of each field on its own, so that the error can name it; cronsim names the field at most."""
+    for index, ((name, values), field) in enumerate(zip(FIELDS, fields, strict=True)):
         for term in field.split(","):
-            if not term or not _is_parsable(["*"] * place + [term] + ["*"] * (5 - place)):
+            if not term or not _is_parsable(["*"] * index + [term] + ["*"] * (5 - index)):
                 within = f" in {field!r}" if term != field else ""
-                raise InvalidSchedule(
-                    f"{_shown(rule)}: {name} (field {place - 6 + given + 1} of {given}) cannot be {term!r}{within}. "
-                    f"Use {values}; *; a list 1,2; a range 1-5; a step */2"
+                raise _invalid(
+                    rule,
+                    f"{name} (field {index - 6 + field_count + 1} of {field_count}) cannot be {term!r}{within}, "
+                    f"use {values}; *; a list 1,2; a range 1-5; a step */2",
                 )
-    if not _is_parsable(fields) or Calendar(tuple(fields)).next_after(_ANY_DAY) is None:
-        raise InvalidSchedule(f"{_shown(rule)}: such a day never comes")
+    if not _is_parsable(fields) or Calendar(tuple(fields)).next_after(_VALIDATION_START) is None:
+        raise _invalid(rule, "it matches no date")
 
 
 def _is_parsable(fields: Sequence[str]) -> bool:
     try:
-        CronSim(" ".join(fields), _ANY_DAY)
-    except (CronSimError, ValueError):  # the latter from numbers too long to be any
+        CronSim(" ".join(fields), _VALIDATION_START)
+    except (CronSimError, ValueError):  # ValueError: a number with too many digits
         return False
     return True
 
 
-def _numbers(name: str, value: object) -> list[int]:
-    lowest, highest = PARTS[name]
+def _parse_part(name: str, value: object) -> list[int]:
+    lowest, highest = PART_RANGES[name]
     values = value if isinstance(value, list | tuple) else [value]
-    numbers = [_number(single) for single in values]
-    if not numbers or not all(number is not None and lowest <= number <= highest for number in numbers):
-        of = " (0 is January)" if name == "month" else " (0 is Sunday)" if name == "dayOfWeek" else ""
+    numbers = [number for number in map(_parse_number, values) if number is not None and lowest <= number <= highest]
+    if not numbers or len(numbers) < len(values):
+        hint = " (0 is January)" if name == "month" else " (0 is Sunday)" if name == "dayOfWeek" else ""
         raise InvalidSchedule(
-            f"{name} cannot be {value!r}: use a number from {lowest} to {highest}{of}, or a list of them"
+            f"{name} cannot be {value!r}: use a number from {lowest} to {highest}{hint}, or a list of them"
         )
-    return [number for number in numbers if number is not None]
+    return numbers
 
 
-def _number(value: object) -> int | None:
-    """A whole number, also as JSON's 9.0 or the text "9", which the platform's scheduler takes too."""
+def _parse_number(value: object) -> int | None:
+    """Parse a whole number, also written as 9.0 or "9", which the platform's scheduler accepts too."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -186,9 +184,9 @@ def _number(value: object) -> int | None:
     return None
 
 
-def _listed(numbers: Sequence[int] | None) -> str:
+def _format_field(numbers: Sequence[int] | None) -> str:
     return "*" if numbers is None else ",".join(str(number) for number in numbers)
 
 
-def _shown(rule: str) -> str:
-    return f"the rule {rule[:100]!r} is broken"
+def _invalid(rule: str, reason: str) -> InvalidSchedule:
+    return InvalidSchedule(f"the rule {rule[:100]!r} is not valid: {reason}")

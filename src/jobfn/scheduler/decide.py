@@ -1,79 +1,79 @@
-"""What to do with a schedule now: pure, a value in and a value out.
+"""Decide what to do with a schedule now.
 
-The clock's time comes with the schedule. ``poller.py`` has the step taken, under the row's lock.
+Pure: the current time comes with the schedule. ``poller.py`` carries the decision out while the row is locked.
 """
 
 import functools
 import json
 from datetime import datetime, timedelta
 
-from jobfn.database.due_schedules import DueSchedule, Step
+from jobfn.database.due_schedules import DueSchedule, ScheduleDecision
 from jobfn.errors import InvalidSchedule
 from jobfn.scheduler.rule import CatchUp, Schedule, parse
 
-#: As many missed times are caught up at most, the latest ones. Of those let go, no more are counted than this.
+#: Maximum number of missed runs to catch up, the latest ones; also the maximum that is counted as skipped at once.
 MAX_CATCH_UP = 100
-#: With ``catch_up: none``, a time is missed when it is later than this.
-LATE = timedelta(minutes=1)
+#: With ``catch_up: none``, a run later than this is missed.
+MISFIRE_GRACE = timedelta(minutes=1)
 
 _EPSILON = timedelta(microseconds=1)
 
 
-def decide(found: DueSchedule, *, takeover: timedelta) -> Step:
-    """The step for a schedule at ``found.now``.
+def decide(schedule: DueSchedule, *, takeover_delay: timedelta) -> ScheduleDecision:
+    """Return what to do with a schedule at ``schedule.now``.
 
     Args:
-        found: The schedule.
-        takeover: How far past its due time a schedule is left to a scheduler that holds it.
+        schedule: The schedule.
+        takeover_delay: How long after its due time a schedule is left to the scheduler that holds it.
     """
     try:
-        schedule = read(found.schedule_info)
+        rule = parse_cached(schedule.schedule_info)
     except InvalidSchedule as error:
-        return Step(problem=str(error))
-    due = found.due_at or schedule.next_after(found.since)
-    if due is None or due > found.now:
-        return Step(next_due=due)
-    if found.holder is not None:
-        if found.last_scheduled is not None and found.last_scheduled >= due:
-            return Step(next_due=schedule.next_after(found.last_scheduled))  # its holder lives, and saw to it
-        if due > found.now - takeover:
-            return Step(next_due=due)
-    return _serve(schedule, due, found.now)
+        return ScheduleDecision(error=str(error))
+    due_at = schedule.due_at or rule.next_after(schedule.after)
+    if due_at is None or due_at > schedule.now:
+        return ScheduleDecision(next_due_at=due_at)
+    if schedule.locked_by is not None:
+        if schedule.last_scheduled is not None and schedule.last_scheduled >= due_at:
+            return ScheduleDecision(next_due_at=rule.next_after(schedule.last_scheduled))  # the holder enqueued the job
+        if due_at > schedule.now - takeover_delay:
+            return ScheduleDecision(next_due_at=due_at)
+    return _run_due(rule, due_at, schedule.now)
 
 
-def _serve(schedule: Schedule, due: datetime, now: datetime) -> Step:
-    """Its time has come, and with it perhaps other times that passed while no scheduler ran."""
-    times = schedule.latest(due, now, limit=MAX_CATCH_UP)
-    if schedule.catch_up is CatchUp.ALL:
-        return _catch_up(schedule, due, times[0])
-    following = schedule.next_after(now)
-    if schedule.catch_up is CatchUp.NONE and times[-1] < now - LATE:
-        return Step(next_due=following, let_go=len(times), last_let_go=times[-1])
-    return Step(
-        next_due=following,
-        due=times[-1],
-        let_go=len(times) - 1,
-        last_let_go=times[-2] if len(times) > 1 else None,
+def _run_due(rule: Schedule, due_at: datetime, now: datetime) -> ScheduleDecision:
+    """Decide on a due time, and on those between it and now that passed while no scheduler ran."""
+    due_times = rule.latest(due_at, now, limit=MAX_CATCH_UP)
+    if rule.catch_up is CatchUp.ALL:
+        return _catch_up(rule, due_at, due_times[0])
+    next_due_at = rule.next_after(now)
+    if rule.catch_up is CatchUp.NONE and due_times[-1] < now - MISFIRE_GRACE:
+        return ScheduleDecision(next_due_at, missed_count=len(due_times), last_missed_at=due_times[-1])
+    return ScheduleDecision(
+        next_due_at,
+        due_at=due_times[-1],
+        missed_count=len(due_times) - 1,
+        last_missed_at=due_times[-2] if len(due_times) > 1 else None,
     )
 
 
-def _catch_up(schedule: Schedule, due: datetime, first: datetime) -> Step:
-    """Every time gets its job, each when the one before is done; but of a long backlog only the latest times."""
-    older = schedule.latest(due, first - _EPSILON, limit=MAX_CATCH_UP) if due < first else []
-    return Step(
-        next_due=schedule.next_after(first),
-        due=first,
-        waits=True,
-        let_go=len(older),
-        last_let_go=older[-1] if older else None,
+def _catch_up(rule: Schedule, due_at: datetime, first: datetime) -> ScheduleDecision:
+    """Enqueue one job per due time, each when the previous job is done, from ``first`` on; skip the times before it."""
+    missed = rule.latest(due_at, first - _EPSILON, limit=MAX_CATCH_UP) if due_at < first else []
+    return ScheduleDecision(
+        rule.next_after(first),
+        due_at=first,
+        wait_for_previous=True,
+        missed_count=len(missed),
+        last_missed_at=missed[-1] if missed else None,
     )
 
 
 @functools.lru_cache(maxsize=4096)
-def read(schedule_info: str) -> Schedule:
-    """The schedule in a row's JSON; read once for as long as it stays the same.
+def parse_cached(schedule_info: str) -> Schedule:
+    """Parse the ``schedule_info`` of a row, given as JSON text.
 
     Raises:
-        InvalidSchedule: It is broken.
+        InvalidSchedule: It is not valid.
     """
     return parse(json.loads(schedule_info))

@@ -1,6 +1,6 @@
-"""A schedule in words, for people who check whether it says what they mean: pure.
+"""Describe a schedule in English, so that people can check that it means what they intended.
 
-``at 09:00 every day, Europe/Paris``. What a cron rule means is cronsim's wording; the rest is ours.
+Example: ``at 09:00 every day, Europe/Paris``. cronsim describes the cron fields; zone, limits and catch-up follow.
 """
 
 from datetime import datetime
@@ -10,37 +10,36 @@ from cronsim import CronSim
 from jobfn.scheduler.rule import CatchUp, Schedule
 
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-#: Which one does not matter: the words are about the rule.
-_ANY_TIME = datetime(2000, 1, 1)  # noqa: DTZ001  - wall-clock time, in no zone
+#: CronSim needs a start time, which the description does not depend on.
+_ANY_TIME = datetime(2000, 1, 1)  # noqa: DTZ001  - wall-clock time, without a zone
 
 
-def in_words(schedule: Schedule) -> str:
-    """The schedule as a phrase that begins in lower case."""
+def humanize(schedule: Schedule) -> str:
+    """Return the schedule as a phrase that begins in lower case."""
     calendar = schedule.calendar
-    said = CronSim(" ".join(calendar.fields), _ANY_TIME).explain()
-    phrases = [said[:1].lower() + said[1:]]
+    rule = CronSim(" ".join(calendar.fields), _ANY_TIME).explain()
+    phrases = [rule[:1].lower() + rule[1:]]
     if calendar.weekdays is not None:
-        phrases.append(f"if it is a {_joined([_WEEKDAYS[day] for day in sorted(calendar.weekdays)], last='or')}")
+        phrases.append(f"if it is a {_join([_WEEKDAYS[day] for day in sorted(calendar.weekdays)], last='or')}")
     if calendar.years is not None:
-        phrases.append(f"in {_joined([str(year) for year in calendar.years], last='and')}")
+        phrases.append(f"in {_join([str(year) for year in calendar.years], last='and')}")
     phrases.append(schedule.zone.key)
     if schedule.start is not None:
-        phrases.append(f"from {shown(schedule.start, schedule)}")
+        phrases.append(f"from {format_time(schedule.start, schedule)}")
     if schedule.end is not None:
-        phrases.append(f"until {shown(schedule.end, schedule)}")
+        phrases.append(f"until {format_time(schedule.end, schedule)}")
     if schedule.catch_up is CatchUp.ALL:
-        phrases.append("every missed time is caught up")
+        phrases.append("every missed run is caught up")
     if schedule.catch_up is CatchUp.NONE:
-        phrases.append("missed times are let go")
+        phrases.append("missed runs are skipped")
     return ", ".join(phrases)
 
 
-def shown(moment: datetime, schedule: Schedule) -> str:
-    """A moment as the schedule's own clock shows it, with the offset from UTC: ``2026-03-29 09:00:00+02:00``."""
-    local = moment.astimezone(schedule.zone)
-    exact = local.replace(microsecond=0) if local.microsecond else local
-    return exact.isoformat(sep=" ", timespec="seconds" if exact.second else "minutes")
+def format_time(time: datetime, schedule: Schedule) -> str:
+    """Return a time in the schedule's zone, with the offset from UTC: ``2026-03-29 09:00:00+02:00``."""
+    local = time.astimezone(schedule.zone).replace(microsecond=0)
+    return local.isoformat(sep=" ", timespec="seconds" if local.second else "minutes")
 
 
-def _joined(words: list[str], *, last: str) -> str:
+def _join(words: list[str], *, last: str) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

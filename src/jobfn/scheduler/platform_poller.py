@@ -1,8 +1,9 @@
-"""The agenda on the platform's own schema: as ``poller.py``, by the contract's functions alone.
+"""Poll all schedules once on the platform's own schema, by the contract's functions alone.
 
-A scheduler locks each free schedule, keeps it, and remembers its next due time; the platform's own scheduler does
-the same, so both may run side by side. A schedule whose time passed by more than ``takeover`` without a job, and
-whose last job is done, has a holder that died: its job is made and the lock taken away, in one transaction.
+A scheduler locks each free schedule, keeps the lock, and keeps the next due time in memory. The platform's own
+scheduler does the same, so both can run side by side. If a schedule's due time passed more than the takeover delay ago
+without a job, and its previous job is done, its scheduler has died: the job is enqueued and the lock removed in one
+transaction.
 """
 
 import functools
@@ -10,11 +11,11 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from jobfn.database.due_schedules import DueSchedule, Outcome, Taken
-from jobfn.database.platform_due_schedules import HeldSchedule, Made, PlatformSchedules
+from jobfn.database.due_schedules import DueSchedule, ScheduleOutcome, ScheduleResult
+from jobfn.database.platform_due_schedules import EnqueueResult, LockedSchedule, PlatformDueSchedules
 from jobfn.errors import InvalidSchedule
-from jobfn.scheduler.decide import decide, read
-from jobfn.scheduler.poller import BLOCKED_RETRY_SECONDS, LOCKED_RETRY_SECONDS, ScheduleLog, new_job
+from jobfn.scheduler.decide import decide, parse_cached
+from jobfn.scheduler.poller import BLOCKED_RETRY_SECONDS, LOCKED_RETRY_SECONDS, ScheduleLog, job_fields
 from jobfn.telemetry import logs
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -22,10 +23,10 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Plan:
-    """What is remembered of a schedule that we hold: as it was read, and when it is due next."""
+    """The next due time of a schedule that this scheduler holds, and the row it was computed from."""
 
-    held: HeldSchedule
-    since: datetime
+    schedule: LockedSchedule
+    after: datetime
     due_at: datetime | None = None
 
 
@@ -33,16 +34,16 @@ class PlatformSchedulePoller:
     """``SchedulePoller`` on the platform's schema.
 
     Args:
-        schedules: The table.
-        takeover: For how long past its due time a schedule is left to its holder.
-        scheduler_id: Under which schedules are locked.
+        schedules: The schedules.
+        takeover_delay: How long after its due time a schedule is left to the scheduler that holds it.
+        scheduler_id: The id under which schedules are locked.
     """
 
-    def __init__(self, schedules: PlatformSchedules, *, takeover: timedelta, scheduler_id: str) -> None:
+    def __init__(self, schedules: PlatformDueSchedules, *, takeover_delay: timedelta, scheduler_id: str) -> None:
         self._schedules = schedules
-        self._takeover = takeover
+        self._takeover_delay = takeover_delay
         self._scheduler_id = scheduler_id
-        self._decide = functools.partial(decide, takeover=takeover)
+        self._decide = functools.partial(decide, takeover_delay=takeover_delay)
         self._plans: dict[int, _Plan] = {}
         self._log = ScheduleLog(scheduler_id)
 
@@ -50,14 +51,15 @@ class PlatformSchedulePoller:
         """See ``SchedulePoller.start``."""
         await self._schedules.release()
 
-    async def look(self) -> float | None:
-        """See ``SchedulePoller.look``."""
+    async def poll(self) -> float | None:
+        """See ``SchedulePoller.poll``."""
         now = await self._schedules.now()
-        await self._schedules.acquire_all()
-        everything = await self._schedules.locked_schedules()
-        self._remember([held for held in everything if held.holder == self._scheduler_id], now)
-        seconds = [await self._see_to(plan, now) for plan in self._plans.values()]
-        seconds += [await self._watch(held, now) for held in everything if held.holder != self._scheduler_id]
+        await self._schedules.lock_free_schedules()
+        locked = await self._schedules.locked_schedules()
+        self._update_plans([schedule for schedule in locked if schedule.locked_by == self._scheduler_id], now)
+        seconds = [await self._advance(plan, now) for plan in self._plans.values()]
+        others = [schedule for schedule in locked if schedule.locked_by != self._scheduler_id]
+        seconds += [await self._maybe_take_over(schedule, now) for schedule in others]
         soonest = min(seconds, default=math.inf)
         return None if soonest == math.inf else max(soonest, LOCKED_RETRY_SECONDS if soonest <= 0 else 0.0)
 
@@ -65,62 +67,70 @@ class PlatformSchedulePoller:
         """See ``SchedulePoller.stop``."""
         await self._schedules.release()
 
-    def _remember(self, ours: list[HeldSchedule], now: datetime) -> None:
-        """Take up what we newly hold, forget what we hold no more, plan anew what was changed."""
+    def _update_plans(self, held: list[LockedSchedule], now: datetime) -> None:
+        """Add new schedules, drop those no longer held, and replan those that have changed."""
         plans: dict[int, _Plan] = {}
-        for held in ours:
-            plan = self._plans.get(held.id)
+        for schedule in held:
+            plan = self._plans.get(schedule.id)
             if plan is None:
-                plan = _Plan(held, since=held.last_scheduled or now)
-            elif plan.held.schedule_info != held.schedule_info:
-                plan = _Plan(held, since=now)
-            elif held.last_scheduled != plan.held.last_scheduled and _is_past(plan.due_at, held.last_scheduled):
-                # by hand, or by a scheduler of our own name: that was our next time's job
-                plan = _Plan(held, since=held.last_scheduled or now)
-            plan.held = held
-            plans[held.id] = plan
+                plan = _Plan(schedule, after=schedule.last_scheduled or now)
+            elif plan.schedule.schedule_info != schedule.schedule_info:
+                plan = _Plan(schedule, after=now)
+            elif schedule.last_scheduled != plan.schedule.last_scheduled and _is_past(
+                plan.due_at, schedule.last_scheduled
+            ):
+                # another process with the same id, or a manual run, has enqueued the planned job
+                plan = _Plan(schedule, after=schedule.last_scheduled or now)
+            plan.schedule = schedule
+            plans[schedule.id] = plan
         self._plans = plans
 
-    async def _see_to(self, plan: _Plan, now: datetime) -> float:
-        """Do what is due. Returns the seconds until the next time, infinite where there is none."""
+    async def _advance(self, plan: _Plan, now: datetime) -> float:
+        """Enqueue the job if it is due. Return the seconds until the next due time, infinite if there is none."""
         if plan.due_at is None or plan.due_at <= now:
-            held = plan.held
-            found = DueSchedule(held.id, held.task, held.schedule_info, now=now, since=plan.since, due_at=plan.due_at)
-            step = self._decide(found)
-            if step.due is None:
-                made = Made(Outcome.PLANNED if step.problem is None else Outcome.BROKEN, error=step.problem)
+            locked = plan.schedule
+            schedule = DueSchedule(
+                locked.id, locked.task, locked.schedule_info, now=now, after=plan.after, due_at=plan.due_at
+            )
+            decision = self._decide(schedule)
+            if decision.due_at is None:
+                outcome = ScheduleOutcome.PLANNED if decision.error is None else ScheduleOutcome.BROKEN
+                result = EnqueueResult(outcome, error=decision.error)
             else:
-                made = await self._schedules.make_job(held, waits=step.waits)
-                if made.held is None:
-                    return 0.0  # it was changed or removed this moment: the next look sees how
-                plan.held = made.held
-            self._log.write(Taken(found, step, made.outcome, made.job_id, made.error, made.database_id))
-            if made.outcome is Outcome.WAITING:
+                result = await self._schedules.enqueue_job(locked, wait_for_previous=decision.wait_for_previous)
+                if result.schedule is None:
+                    return 0.0  # changed or removed at this moment: the next poll reads it again
+                plan.schedule = result.schedule
+            self._log.record(
+                ScheduleResult(schedule, decision, result.outcome, result.job_id, result.error, result.database_id)
+            )
+            if result.outcome is ScheduleOutcome.WAITING:
                 return BLOCKED_RETRY_SECONDS
-            plan.due_at = step.next_due or NEVER
+            plan.due_at = decision.next_due_at or NEVER
         return math.inf if plan.due_at == NEVER else (plan.due_at - now).total_seconds()
 
-    async def _watch(self, held: HeldSchedule, now: datetime) -> float:
-        """Take over what another scheduler let pass. Returns the seconds until that could be so."""
+    async def _maybe_take_over(self, schedule: LockedSchedule, now: datetime) -> float:
+        """Take over a schedule whose scheduler missed its due time. Return the seconds until that may be necessary."""
         try:
-            due = read(held.schedule_info).next_after(max(held.locked_at, held.last_scheduled or held.locked_at))
+            rule = parse_cached(schedule.schedule_info)
         except InvalidSchedule:
             return math.inf
-        if due is None:
+        due_at = rule.next_after(max(schedule.locked_at, schedule.last_scheduled or schedule.locked_at))
+        if due_at is None:
             return math.inf
-        seconds = (due + self._takeover - now).total_seconds()
+        seconds = (due_at + self._takeover_delay - now).total_seconds()
         if seconds > 0:
             return seconds
-        made = await self._schedules.take_over(held)
-        if made is None:
-            return math.inf  # its last job waits or runs, or it moved after all: the next poll looks again
+        result = await self._schedules.take_over(schedule)
+        if result is None:
+            return math.inf  # its previous job waits or runs, or its scheduler is alive after all
         logs.get_logger("jobfn.scheduler").warning(
-            "schedule taken over: its scheduler let the time pass",
+            "schedule taken over: its scheduler missed the due time",
             scheduler=self._scheduler_id,
-            holder=held.holder,
-            schedule=held.id,
-            due=due.isoformat(),
-            **new_job(held.task, made.job_id, made.database_id),
+            holder=schedule.locked_by,
+            schedule=schedule.id,
+            due=due_at.isoformat(),
+            **job_fields(schedule.task, result.job_id, result.database_id),
         )
         return 0.0
 

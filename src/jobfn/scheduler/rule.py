@@ -1,7 +1,7 @@
-"""From ``schedule_info`` to due times: pure, reads no clock (contract section 3, "Schedules").
+"""Compute due times from ``schedule_info`` (contract, section 3, "Schedules").
 
-``cron.py`` reads the rule or its parts, ``wallclock.py`` places it in a zone; here are zone, start, end and what is
-to happen with times that nobody served. ``words.py`` says the same in English; ``decide.py`` goes on from here.
+Pure: reads no clock. ``cron.py`` parses the rule or its parts and ``wallclock.py`` places it in a zone; this module
+adds zone, start, end and the handling of missed runs. ``humanize.py`` and ``decide.py`` use the result.
 """
 
 import difflib
@@ -16,35 +16,35 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jobfn.errors import InvalidSchedule
-from jobfn.scheduler.cron import PARTS, Calendar, calendar_of_parts, calendar_of_rule
-from jobfn.scheduler.wallclock import next_due
+from jobfn.scheduler.cron import PART_RANGES, Calendar, parse_parts, parse_rule
+from jobfn.scheduler.wallclock import next_due_time
 
 _UTC_NAMES = {"utc", "z", "etc/utc"}
 _EPSILON = timedelta(microseconds=1)
 
 
 class CatchUp(StrEnum):
-    """What becomes of due times that passed while no scheduler ran."""
+    """What to do with due times that passed while no scheduler ran."""
 
     ONE = "one"
     ALL = "all"
     NONE = "none"
 
 
-KEYS = ("rule", "start", "end", "tz", "catch_up", *PARTS)
+KEYS = ("rule", "start", "end", "tz", "catch_up", *PART_RANGES)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A ``schedule_info`` that was read and found good.
+    """A valid ``schedule_info``.
 
     Attributes:
-        rule: As written: the cron rule, or the parts as JSON.
-        calendar: Which wall-clock times count.
-        zone: Where the wall clock hangs.
-        start: Not before; due at ``start`` itself too. None: no limit.
-        end: Not after; due at ``end`` itself too. None: no limit.
-        catch_up: What becomes of missed times.
+        rule: The cron rule as given, or the parts as JSON.
+        calendar: The matching wall-clock times.
+        zone: The time zone of the wall clock.
+        start: Earliest due time, inclusive. None: no limit.
+        end: Latest due time, inclusive. None: no limit.
+        catch_up: What to do with missed runs.
     """
 
     rule: str
@@ -55,88 +55,77 @@ class Schedule:
     catch_up: CatchUp = CatchUp.ONE
 
     def next_after(self, after: datetime) -> datetime | None:
-        """The first due time strictly after ``after``, in UTC; None when there is no more."""
+        """Return the first due time strictly after ``after``, in UTC; None if there is none."""
         if self.start is not None and self.start > after:
             after = self.start - _EPSILON
-        due = next_due(self.calendar, self.zone, after)
-        return None if due is None or (self.end is not None and due > self.end) else due
+        due_at = next_due_time(self.calendar, self.zone, after)
+        return None if due_at is None or (self.end is not None and due_at > self.end) else due_at
 
     def upcoming(self, after: datetime) -> Iterator[datetime]:
-        """All due times after ``after``, in order."""
-        while (due := self.next_after(after)) is not None:
-            yield due
-            after = due
+        """Yield all due times after ``after``, in order."""
+        while (due_at := self.next_after(after)) is not None:
+            yield due_at
+            after = due_at
 
     def latest(self, first: datetime, until: datetime, *, limit: int) -> list[datetime]:
-        """The due times in [first, until], at most the latest ``limit`` of them, without walking through all.
+        """Return the latest due times in [first, until], without iterating over all of them.
 
         Args:
             first: A due time.
             until: The end, inclusive.
-            limit: How many at most.
+            limit: Maximum number of due times.
         """
-        times = [first, *self._some(first, until, at_most=limit)]
+        times = [first, *self._between(first, until, limit=limit)]
         if len(times) <= limit:
             return times
-        # look back further and further until enough are in sight, but not too many to walk through; a second more
-        # or less brings one time more or less at most, so there is such a point
-        few, many = timedelta(), until - first
-        reach = min(timedelta(seconds=limit), many)
-        while not limit <= len(times := self._some(until - reach, until, at_most=4 * limit)) < 4 * limit:
-            few, many = (reach, many) if len(times) < limit else (few, reach)
-            reach = min(few * 2, (few + many) / 2) if few else many / 2
+        # Search for a span before `until` that holds at least `limit` times, but few enough to iterate over. A span
+        # that is a second longer holds at most one more, so there is one.
+        too_short, long_enough = timedelta(), until - first
+        span = min(timedelta(seconds=limit), long_enough)
+        while not limit <= len(times := self._between(until - span, until, limit=4 * limit)) < 4 * limit:
+            too_short, long_enough = (span, long_enough) if len(times) < limit else (too_short, span)
+            span = min(too_short * 2, (too_short + long_enough) / 2) if too_short else long_enough / 2
         return times[-limit:]
 
-    def _some(self, after: datetime, until: datetime, *, at_most: int) -> list[datetime]:
-        return list(itertools.islice(self._until(after, until), at_most))
-
-    def _until(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        return itertools.takewhile(lambda due: due <= until, self.upcoming(after))
-
-
-def next_time(schedule_info: object, after: datetime) -> datetime | None:
-    """The first due time of a ``schedule_info`` strictly after ``after``, in UTC; None when there is no more.
-
-    Raises:
-        InvalidSchedule: It is broken; says what and where.
-    """
-    return parse(schedule_info).next_after(after)
+    def _between(self, after: datetime, until: datetime, *, limit: int) -> list[datetime]:
+        due_times = itertools.takewhile(lambda due_at: due_at <= until, self.upcoming(after))
+        return list(itertools.islice(due_times, limit))
 
 
 def parse(schedule_info: object, *, strict: bool = False) -> Schedule:
-    """Read a ``schedule_info``: ``{"rule", "start", "end", "tz"}``, or parts, either with ``catch_up``.
+    """Parse a ``schedule_info``: ``{"rule", "start", "end", "tz"}`` or parts, either with ``catch_up``.
 
     Args:
-        schedule_info: What the column holds, as Python values. A bare text counts as the rule.
-        strict: Refuse keys that nobody reads, as for what somebody writes now. What stands in a table is read as
-            the platform's scheduler reads it, which passes over them.
+        schedule_info: The value of the column. A plain string counts as the rule.
+        strict: Reject unknown keys, for new schedules. Schedules in the database may have unknown keys, because the
+            platform's scheduler ignores them.
 
     Raises:
-        InvalidSchedule: Names the key or the field, and what it holds.
+        InvalidSchedule: It is not valid; names the key or the field, and its value.
     """
-    info: Mapping[str, Any] = _mapping(schedule_info)
+    info = _as_mapping(schedule_info)
     if strict:
-        _refuse_unknown(info)
-    zone = _zone(info.get("tz"))
+        _check_keys(info)
+    zone = _parse_zone(info.get("tz"))
     rule = info.get("rule")
     if rule is None:
-        given = {name: info[name] for name in PARTS if info.get(name) is not None}
-        if not given:
+        parts = {name: info[name] for name in PART_RANGES if info.get(name) is not None}
+        if not parts:
             raise InvalidSchedule(
-                'schedule_info says no time: give {"rule": "0 9 * * *"}, or parts such as {"hour": 9, "minute": 0}'
+                'schedule_info has no rule: give {"rule": "0 9 * * *"}, or parts such as {"hour": 9, "minute": 0}'
             )
-        calendar, text = calendar_of_parts(given), json.dumps(given)
+        calendar, text = parse_parts(parts), json.dumps(parts)
     elif isinstance(rule, str):
-        calendar, text = calendar_of_rule(rule), rule
+        calendar, text = parse_rule(rule), rule
     else:
         raise InvalidSchedule(f"rule cannot be {rule!r}: give a cron rule as text, such as '0 9 * * *'")
-    start, end = _moment("start", info.get("start"), zone), _moment("end", info.get("end"), zone)
+    start, end = _parse_time("start", info.get("start"), zone), _parse_time("end", info.get("end"), zone)
     if start is not None and end is not None and end < start:
-        raise InvalidSchedule(f"end {end.isoformat()} lies before start {start.isoformat()}")
-    return Schedule(text, calendar, zone, start, end, _catch_up(info.get("catch_up")))
+        raise InvalidSchedule(f"end {end.isoformat()} must not be before start {start.isoformat()}")
+    return Schedule(text, calendar, zone, start, end, _parse_catch_up(info.get("catch_up")))
 
 
-def _mapping(schedule_info: object) -> Mapping[str, Any]:
+def _as_mapping(schedule_info: object) -> Mapping[str, Any]:
     if isinstance(schedule_info, str):
         return {"rule": schedule_info}
     if isinstance(schedule_info, Mapping):
@@ -144,38 +133,38 @@ def _mapping(schedule_info: object) -> Mapping[str, Any]:
     raise InvalidSchedule(f'schedule_info cannot be {schedule_info!r}: give an object such as {{"rule": "0 9 * * *"}}')
 
 
-def _refuse_unknown(info: Mapping[str, Any]) -> None:
+def _check_keys(info: Mapping[str, Any]) -> None:
     for key in info:
         if key not in KEYS:
-            close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KEYS)}"
-            raise InvalidSchedule(f"schedule_info has no key {key!r}: {hint}")
-    parts = [name for name in PARTS if info.get(name) is not None]
+            similar = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
+            hint = f"did you mean {similar[0]}?" if similar else f"use {', '.join(KEYS)}"
+            raise InvalidSchedule(f"schedule_info has an unknown key {key!r}: {hint}")
+    parts = [name for name in PART_RANGES if info.get(name) is not None]
     if info.get("rule") is not None and parts:
-        raise InvalidSchedule(f"rule and {parts[0]} exclude each other: write the one or the other")
+        raise InvalidSchedule(f"rule and {parts[0]} exclude each other: give only one of them")
 
 
-def _zone(name: object) -> ZoneInfo:
+def _parse_zone(name: object) -> ZoneInfo:
     if name is None or name == "":
         return ZoneInfo("UTC")
     if not isinstance(name, str):
         raise InvalidSchedule(f"tz cannot be {name!r}: give a name such as Europe/Paris")
     try:
         return ZoneInfo("UTC" if name.lower() in _UTC_NAMES else name)
-    except (KeyError, ValueError, OSError):  # no such file, no such path, a folder of zones
-        close = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "give a name such as Europe/Paris"
-        raise InvalidSchedule(f"tz: there is no time zone {name!r}: {hint}") from None
+    except (KeyError, ValueError, OSError):  # no such file, an invalid path, a directory of zones
+        similar = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1)
+        hint = f"did you mean {similar[0]}?" if similar else "give a name such as Europe/Paris"
+        raise InvalidSchedule(f"tz {name!r} is not a time zone: {hint}") from None
 
 
-def _moment(key: str, value: object, zone: ZoneInfo) -> datetime | None:
-    """A moment as ISO 8601 text (in the schedule's zone where it names none) or as JavaScript's milliseconds."""
+def _parse_time(key: str, value: object, zone: ZoneInfo) -> datetime | None:
+    """Parse ISO 8601 text, in the schedule's zone if it has no offset, or JavaScript's milliseconds."""
     if value is None:
         return None
     try:
         if isinstance(value, str):
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)).astimezone(UTC)
+            time = datetime.fromisoformat(value)
+            return (time if time.tzinfo is not None else time.replace(tzinfo=zone)).astimezone(UTC)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -183,7 +172,7 @@ def _moment(key: str, value: object, zone: ZoneInfo) -> datetime | None:
     raise InvalidSchedule(f"{key} cannot be {value!r}: give an ISO 8601 time, such as 2030-01-31T09:00+01:00")
 
 
-def _catch_up(value: object) -> CatchUp:
+def _parse_catch_up(value: object) -> CatchUp:
     if value is None:
         return CatchUp.ONE
     try:

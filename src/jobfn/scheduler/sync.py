@@ -1,7 +1,7 @@
-"""Schedules from code: what ``@task(..., schedule=...)`` says, brought into the table.
+"""Write the schedules of ``@task(..., schedule=...)`` to the database.
 
-A schedule from code has the key ``jobfn:{task}``; no other is ever touched. It is replaced when the code says
-something else, left alone when it says the same, and removed when its task has no schedule any more.
+A schedule from code has the key ``jobfn:{task}``; other schedules are never touched. It is replaced when the code
+changes, and removed when its task has no schedule any more.
 """
 
 import enum
@@ -19,7 +19,7 @@ from jobfn.scheduler.rule import parse
 
 @dataclass(frozen=True, slots=True)
 class CodeTask:
-    """A task, as its code has it.
+    """A task as defined in code.
 
     Attributes:
         task: The task identifier.
@@ -33,14 +33,14 @@ class CodeTask:
 
 
 class Change(enum.StrEnum):
-    """What a sync did with one schedule."""
+    """What ``sync`` did with a schedule."""
 
     ADDED = "added"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     REMOVED = "removed"
-    #: From code once, but its task is in none of the files that were given.
-    LEFT = "left"
+    #: It comes from code, but its task is not among the given ones.
+    KEPT = "kept"
 
 
 async def sync(
@@ -51,66 +51,59 @@ async def sync(
     prune: bool = False,
     database_id: str | None = None,
 ) -> list[tuple[Change, str]]:
-    """Make the table say what the code says, in one transaction.
+    """Make the schedules in the database match those in code, in one transaction.
 
     Args:
         connection: A connection.
         schema: The jobs schema.
-        tasks: All tasks of the files at hand, with and without a schedule.
-        prune: Remove also what came from code and whose task is not among ``tasks``: right when they are all there
-            are, wrong when another image's functions have schedules too.
-        database_id: The tenant of what is added.
+        tasks: All tasks of the given files, with and without a schedule.
+        prune: Also remove schedules from code whose task is not among ``tasks``. Set it only if ``tasks`` are all tasks
+            of this database: another image's functions may have schedules too.
+        database_id: The tenant of added schedules.
 
     Returns:
         What was done with each schedule that comes from code, by task.
 
     Raises:
-        InvalidSchedule: A schedule in the code is broken; names file and line. Nothing was changed.
-        DatabaseError: PostgreSQL refused. Nothing was changed.
+        InvalidSchedule: A schedule in code is not valid; names file and line. Nothing was changed.
+        DatabaseError: PostgreSQL rejected a change. Nothing was changed.
     """
     for task in tasks:
-        _check(task)
+        _validate(task)
     table = ScheduleTable(connection, schema)
     changes: list[tuple[Change, str]] = []
     async with connection.transaction():
         await connection.execute(query("lock_schedule_sync", schema))
         rows = {row.key: row for row in await table.all() if row.key is not None and row.key.startswith(KEY_PREFIX)}
         for task in tasks:
-            row = rows.pop(f"{KEY_PREFIX}{task.task}", None)
-            changes += await _bring(table, task, row, database_id)
+            change = await _upsert(table, task, rows.pop(f"{KEY_PREFIX}{task.task}", None), database_id)
+            if change is not None:
+                changes.append((change, task.task))
         for row in rows.values():
             if prune:
                 await table.remove(row.id)
-            changes.append((Change.REMOVED if prune else Change.LEFT, row.task))
+            changes.append((Change.REMOVED if prune else Change.KEPT, row.task))
     return sorted(changes, key=lambda change: change[1])
 
 
-async def _bring(
+async def _upsert(
     table: ScheduleTable, task: CodeTask, row: ScheduleRow | None, database_id: str | None
-) -> list[tuple[Change, str]]:
+) -> Change | None:
     if task.schedule_info is None:
         if row is None:
-            return []
+            return None
         await table.remove(row.id)
-        return [(Change.REMOVED, task.task)]
-    if (
-        row is not None
-        and row.schedule_info == task.schedule_info
-        and row.database_id == (database_id or row.database_id)
-    ):
-        return [(Change.UNCHANGED, task.task)]
-    await table.add(
-        NewSchedule(
-            task.task,
-            task.schedule_info,
-            key=f"{KEY_PREFIX}{task.task}",
-            database_id=database_id or (row.database_id if row is not None else None),
-        )
-    )
-    return [(Change.ADDED if row is None else Change.CHANGED, task.task)]
+        return Change.REMOVED
+    if row is not None:
+        database_id = database_id or row.database_id
+        if (row.schedule_info, row.database_id) == (task.schedule_info, database_id):
+            return Change.UNCHANGED
+    key = f"{KEY_PREFIX}{task.task}"
+    await table.add(NewSchedule(task.task, task.schedule_info, key=key, database_id=database_id))
+    return Change.ADDED if row is None else Change.CHANGED
 
 
-def _check(task: CodeTask) -> None:
+def _validate(task: CodeTask) -> None:
     if task.schedule_info is None:
         return
     try:

@@ -1,13 +1,14 @@
-"""Wall-clock times in a zone, on the two days a year when a clock shows some times twice and others never.
+"""Place wall-clock times in a time zone, including the two days a year when the clock changes.
 
-What cron does then (as Debian's does) is the rule here:
+The rules are those of Debian's cron:
 
-* A rule that names its minutes and hours (``30 2 * * *``) runs once for each time that it names: a time that the
-  clock skips runs at the moment of the jump, one that it shows twice runs the first time only.
-* A rule with a star there (``*/15 * * * *``) follows the clock: skipped times do not run, repeated ones run again.
+* A rule with fixed minutes and hours (``30 2 * * *``) runs once for each time that it names. A time that the clock
+  skips runs at the moment of the change; a time that the clock shows twice runs the first time only.
+* A rule with a wildcard in either field (``*/15 * * * *``) follows the clock: skipped times do not run, repeated times
+  run again.
 
-cronsim knows this too, but not for six fields, not after the first of two equal times and not where midnight itself
-is skipped; so it reckons in naive times only (``cron.py``) and the zone is ours.
+cronsim also implements this, but not for six fields, not for the second of two equal times, and not where midnight is
+skipped. Therefore ``cron.py`` uses it for times without a zone, and this module adds the zone.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,62 +16,62 @@ from zoneinfo import ZoneInfo
 
 from jobfn.scheduler.cron import Calendar
 
-#: No zone changes its offset twice within this.
-_STRIDE = timedelta(days=1)
+#: No zone changes its offset twice within this time.
+_STEP = timedelta(days=1)
 _ONE_SECOND = timedelta(seconds=1)
 _EPSILON = timedelta(microseconds=1)
 
 
-def next_due(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """The first due time strictly after ``after``, in UTC; None when there is none."""
+def next_due_time(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the first due time strictly after ``after``, in UTC; None if there is none."""
     after = after.astimezone(UTC)
     try:
         if calendar.has_fixed_time:
-            return _next_named(calendar, zone, after)
-        return _next_shown(calendar, zone, after)
+            return _next_fixed_time(calendar, zone, after)
+        return _next_wildcard_time(calendar, zone, after)
     except OverflowError:  # beyond the year 9999
         return None
 
 
-def _next_named(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
+def _next_fixed_time(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
     wall: datetime | None = after.astimezone(zone).replace(tzinfo=None, fold=0)
     while wall is not None and (wall := calendar.next_after(wall)) is not None:
-        instant = _first_instant(wall, zone)
-        if instant > after:  # in the second of two equal hours, the first one's times are past
-            return instant
+        due_at = _first_occurrence(wall, zone)
+        if due_at > after:  # in a repeated hour, this time has already occurred
+            return due_at
     return None
 
 
-def _next_shown(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """Reckon with one offset up to the next change of it, and from there with the new one."""
+def _next_wildcard_time(calendar: Calendar, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Search with one offset up to the next clock change, then from there with the new offset."""
     since, offset = after, _offset(after, zone)
     start = (after + offset).replace(tzinfo=None)
     while (wall := calendar.next_after(start)) is not None:
-        due = wall.replace(tzinfo=UTC) - offset
-        change = _first_change(zone, since, due)
+        due_at = wall.replace(tzinfo=UTC) - offset
+        change = _next_clock_change(zone, since, due_at)
         if change is None:
-            return due
+            return due_at
         since, offset = change, _offset(change, zone)
         start = (change + offset - _EPSILON).replace(tzinfo=None)
     return None
 
 
-def _first_instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """When a clock in this zone first shows this time; for a time that it skips, the moment of the jump."""
+def _first_occurrence(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return when a clock in this zone first shows this time; for a skipped time, the moment of the clock change."""
     instant = wall.replace(tzinfo=zone).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None, fold=0) == wall:
         return instant
-    # a skipped time: read with the offset after the jump it lies before the jump, with the one before it after
-    jump = _first_change(zone, wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant)
-    return jump or instant
+    # read with the later offset (fold=1), a skipped time lies before the clock change; with the earlier one, after it
+    change = _next_clock_change(zone, wall.replace(tzinfo=zone, fold=1).astimezone(UTC), instant)
+    return change or instant
 
 
-def _first_change(zone: ZoneInfo, after: datetime, until: datetime) -> datetime | None:
-    """The first moment in (after, until] with another offset than ``after`` has; None when it stays."""
+def _next_clock_change(zone: ZoneInfo, after: datetime, until: datetime) -> datetime | None:
+    """Return the first time in (after, until] with another offset than ``after``; None if the offset stays."""
     low = after.replace(microsecond=0)
     offset = _offset(low, zone)
     while low < until:
-        high = min(low + _STRIDE, until)
+        high = min(low + _STEP, until)
         if _offset(high, zone) == offset:
             low = high
             continue

@@ -20,7 +20,7 @@ from jobfn.database.records import Outcome
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
 from jobfn.http.client import Response
-from jobfn.scheduler.factory import open_poller
+from jobfn.scheduler.scheduler import open_poller
 from jobfn.testing.asgi_transport import InProcess
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
@@ -95,7 +95,7 @@ class RunJobs:
                     for _ in range(_MAX_ROUNDS):
                         before = len(store.noted)
                         await _date_schedules(connections, clock)
-                        await poller.look()
+                        await poller.poll()
                         await _until_idle(store)
                         if store.is_exhausted or len(store.noted) == before:
                             break

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from jobfn.database.connection import pool
-from jobfn.scheduler.factory import open_poller
 from jobfn.scheduler.poller import SchedulePoller
+from jobfn.scheduler.scheduler import open_poller
 from support.schedules import Clock, OpenPoller, Schedules
 
 

@@ -49,7 +49,7 @@ async def start_scheduler(spawn: Spawn, database: str, name: str) -> RunningComm
         HOSTNAME=name,
         JOBS_POLL_INTERVAL_SECONDS="3600",
     )
-    await running.until('"looking at schedules"')
+    await running.until('"scheduler started"')
     return running
 
 

@@ -1,5 +1,6 @@
-"""The days on which clocks change: four zones, both ways; every expected time is worked out by hand, in UTC."""
+"""Due times on the days when clocks change, in four zones. The expected times are computed by hand, in UTC."""
 
+import functools
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +14,8 @@ from jobfn.scheduler.rule import parse
 
 NEW_YORK, PARIS, LORD_HOWE, CAIRO = "America/New_York", "Europe/Paris", "Australia/Lord_Howe", "Africa/Cairo"
 
-NAMED: list[tuple[str, Any, str, list[str]]] = [
-    # New York, 8 March 2026: at 07:00 UTC the clock goes from 02:00 to 03:00
+FIXED_TIMES: list[tuple[str, Any, str, list[str]]] = [
+    # New York, 8 March 2026: at 07:00 UTC clocks go from 02:00 to 03:00
     (NEW_YORK, "30 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
     (NEW_YORK, "0 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:00Z"]),
     (NEW_YORK, "30 3 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:30Z", "2026-03-09T07:30Z"]),
@@ -22,7 +23,7 @@ NAMED: list[tuple[str, Any, str, list[str]]] = [
     (NEW_YORK, "0 30 2 * * *", "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
     (NEW_YORK, {"hour": 2, "minute": 30}, "2026-03-07T12:00Z", ["2026-03-08T07:00Z", "2026-03-09T06:30Z"]),
     (NEW_YORK, "0 0 * * *", "2026-03-08T05:00Z", ["2026-03-09T04:00Z"]),
-    # New York, 1 November 2026: at 06:00 UTC the clock goes from 02:00 back to 01:00
+    # New York, 1 November 2026: at 06:00 UTC clocks go from 02:00 back to 01:00
     (NEW_YORK, "30 1 * * *", "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
     (NEW_YORK, "0 30 1 * * *", "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
     (NEW_YORK, {"hour": 1, "minute": 30}, "2026-11-01T04:00Z", ["2026-11-01T05:30Z", "2026-11-02T06:30Z"]),
@@ -44,7 +45,7 @@ NAMED: list[tuple[str, Any, str, list[str]]] = [
     (CAIRO, "@daily", "2026-10-29T12:00Z", ["2026-10-29T22:00Z", "2026-10-30T22:00Z"]),
 ]
 
-SHOWN: list[tuple[str, Any, str, list[str]]] = [
+WILDCARDS: list[tuple[str, Any, str, list[str]]] = [
     (NEW_YORK, "*/30 * * * *", "2026-03-08T06:15Z", ["2026-03-08T06:30Z", "2026-03-08T07:00Z", "2026-03-08T07:30Z"]),
     (NEW_YORK, "*/10 2 * * *", "2026-03-08T00:00Z", ["2026-03-09T06:00Z"]),
     (NEW_YORK, {"hour": 2}, "2026-03-08T00:00Z", ["2026-03-09T06:00Z", "2026-03-09T06:01Z"]),
@@ -64,46 +65,45 @@ SHOWN: list[tuple[str, Any, str, list[str]]] = [
     (LORD_HOWE, "* 5 * * *", "2026-04-04T15:10Z", ["2026-04-04T18:30Z", "2026-04-04T18:31Z"]),
     (LORD_HOWE, "*/15 * * * *", "2026-10-03T15:15Z", ["2026-10-03T15:30Z", "2026-10-03T15:45Z"]),
     (CAIRO, "0 */2 * * 5", "2026-04-23T20:00Z", ["2026-04-23T23:00Z", "2026-04-24T01:00Z"]),
-    # a rule that waits for years, over many changes
+    # a rule without a match for years
     (NEW_YORK, "* * 29 2 *", "2026-03-01T00:00Z", ["2028-02-29T05:00Z", "2028-02-29T05:01Z"]),
 ]
 
 
-@pytest.mark.parametrize(("zone", "rule", "after", "expected"), NAMED)
-def test_a_rule_that_names_its_hours_runs_once_for_each(zone: str, rule: Any, after: str, expected: list[str]) -> None:
-    """A skipped time runs at the jump, a repeated one the first time only."""
-    assert due_times(zone, rule, at(after), len(expected)) == [at(time) for time in expected]
+@pytest.mark.parametrize(("zone", "rule", "after", "expected"), FIXED_TIMES)
+def test_fixed_time_runs_once_on_each_day(zone: str, rule: Any, after: str, expected: list[str]) -> None:
+    assert due_times(zone, rule, utc(after), len(expected)) == [utc(time) for time in expected]
 
 
-@pytest.mark.parametrize(("zone", "rule", "after", "expected"), SHOWN)
-def test_a_rule_with_a_star_follows_the_clock(zone: str, rule: Any, after: str, expected: list[str]) -> None:
-    """A skipped time does not run, a repeated one runs again."""
-    assert due_times(zone, rule, at(after), len(expected)) == [at(time) for time in expected]
+@pytest.mark.parametrize(("zone", "rule", "after", "expected"), WILDCARDS)
+def test_wildcard_follows_the_clock(zone: str, rule: Any, after: str, expected: list[str]) -> None:
+    assert due_times(zone, rule, utc(after), len(expected)) == [utc(time) for time in expected]
 
 
 @settings(deadline=None)
 @given(
     zone=st.sampled_from([NEW_YORK, PARIS, LORD_HOWE, CAIRO, "Asia/Kolkata", "America/St_Johns"]),
     minutes=st.sets(st.integers(0, 59), min_size=1, max_size=4),
-    hours_before_a_change=st.integers(-2, 6),
+    hours_before_change=st.integers(-2, 6),
 )
-def test_with_a_star_every_minute_that_the_clock_shows_counts_and_no_other(
-    zone: str, minutes: set[int], hours_before_a_change: int
+def test_wildcard_hour_matches_every_minute_that_the_clock_shows(
+    zone: str, minutes: set[int], hours_before_change: int
 ) -> None:
-    """Against a walk through every minute of half a day around each change of the year, asking the clock itself."""
-    for change in changes_of_2026(ZoneInfo(zone)):
-        after = change - timedelta(hours=hours_before_a_change)
-        walk = (after + timedelta(minutes=count) for count in range(1, 720))
-        expected = [time for time in walk if time.astimezone(ZoneInfo(zone)).minute in minutes]
+    """Compare with the clock in this zone at each minute of the 12 hours around each change."""
+    for change in clock_changes_of_2026(ZoneInfo(zone)):
+        after = change - timedelta(hours=hours_before_change)
+        times = (after + timedelta(minutes=count) for count in range(1, 720))
+        expected = [time for time in times if time.astimezone(ZoneInfo(zone)).minute in minutes]
         rule = f"{','.join(map(str, sorted(minutes)))} * * * *"
         assert due_times(zone, rule, after, len(expected)) == expected
 
 
-def changes_of_2026(zone: ZoneInfo) -> list[datetime]:
-    """The half hours at which this zone's clock changes; for a zone without any, New Year."""
-    halves = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * count) for count in range(365 * 48)]
-    offsets = [half.astimezone(zone).utcoffset() for half in halves]
-    return [halves[place] for place in range(1, len(halves)) if offsets[place] != offsets[place - 1]] or halves[:1]
+@functools.cache
+def clock_changes_of_2026(zone: ZoneInfo) -> list[datetime]:
+    """The half hours at which this zone's clock changes; New Year if it never does."""
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * count) for count in range(365 * 48)]
+    offsets = [time.astimezone(zone).utcoffset() for time in times]
+    return [times[index] for index in range(1, len(times)) if offsets[index] != offsets[index - 1]] or times[:1]
 
 
 def due_times(zone: str, rule: Any, after: datetime, count: int) -> list[datetime]:
@@ -111,5 +111,5 @@ def due_times(zone: str, rule: Any, after: datetime, count: int) -> list[datetim
     return list(itertools.islice(parse(info | {"tz": zone}).upcoming(after), count))
 
 
-def at(text: str) -> datetime:
+def utc(text: str) -> datetime:
     return datetime.fromisoformat(text)

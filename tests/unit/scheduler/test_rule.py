@@ -1,4 +1,4 @@
-"""From schedule_info to due times: every expected time is worked out by hand."""
+"""Due times of every form of ``schedule_info``. The expected times are computed by hand."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobfn.scheduler.rule import next_time, parse
+from jobfn.scheduler.rule import parse
 
-#: The first due times after a moment; 1 January 2026 is a Thursday.
+#: Rule, time, and the first due times after it. 1 January 2026 is a Thursday.
 UTC_RULES: list[tuple[str, str, list[str]]] = [
     # a time of day: strictly after, to the microsecond
     ("0 9 * * *", "2026-01-01T08:59:59Z", ["2026-01-01T09:00Z"]),
@@ -16,7 +16,7 @@ UTC_RULES: list[tuple[str, str, list[str]]] = [
     ("0 9 * * *", "2026-01-01T09:00Z", ["2026-01-02T09:00Z"]),
     ("0 9 * * *", "2026-01-01T09:00:00.000001Z", ["2026-01-02T09:00Z"]),
     ("  0\t9  * * *  ", "2026-01-01T00:00Z", ["2026-01-01T09:00Z"]),
-    # stars, steps, ranges, lists
+    # wildcards, steps, ranges, lists
     ("* * * * *", "2026-01-01T00:00:30Z", ["2026-01-01T00:01Z", "2026-01-01T00:02Z"]),
     ("*/7 * * * *", "2026-01-01T00:50Z", ["2026-01-01T00:56Z", "2026-01-01T01:00Z", "2026-01-01T01:07Z"]),
     ("5-59/20 * * * *", "2026-01-01T00:00Z", ["2026-01-01T00:05Z", "2026-01-01T00:25Z", "2026-01-01T00:45Z"]),
@@ -43,7 +43,7 @@ UTC_RULES: list[tuple[str, str, list[str]]] = [
     ("0 0 * * MON#1", "2026-01-01T00:00Z", ["2026-01-05T00:00Z", "2026-02-02T00:00Z", "2026-03-02T00:00Z"]),
     ("0 0 * * MON#5", "2026-01-01T00:00Z", ["2026-03-30T00:00Z", "2026-06-29T00:00Z"]),
     ("0 0 * * 5L", "2026-01-01T00:00Z", ["2026-01-30T00:00Z", "2026-02-27T00:00Z", "2026-03-27T00:00Z"]),
-    # both days set: either of them; with a star on one: both
+    # both day fields: either matches; with a wildcard in one: both must match
     ("0 0 13 * 5", "2026-01-03T00:00Z", ["2026-01-09T00:00Z", "2026-01-13T00:00Z", "2026-01-16T00:00Z"]),
     ("0 0 1 * MON", "2026-01-27T00:00Z", ["2026-02-01T00:00Z", "2026-02-02T00:00Z", "2026-02-09T00:00Z"]),
     ("0 0 */2 * MON", "2026-01-01T00:00Z", ["2026-01-05T00:00Z", "2026-01-19T00:00Z", "2026-02-09T00:00Z"]),
@@ -59,7 +59,7 @@ UTC_RULES: list[tuple[str, str, list[str]]] = [
     ("30 0 9 * * *", "2026-01-01T09:00:30Z", ["2026-01-02T09:00:30Z"]),
     ("0 0 9 * * *", "2026-01-01T00:00Z", ["2026-01-01T09:00Z"]),
     ("5,10 30 12 * * 3", "2026-01-01T00:00Z", ["2026-01-07T12:30:05Z", "2026-01-07T12:30:10Z"]),
-    # names for whole rules
+    # aliases
     ("@yearly", "2026-01-01T00:00Z", ["2027-01-01T00:00Z"]),
     ("@annually", "2026-01-01T00:00Z", ["2027-01-01T00:00Z"]),
     ("@monthly", "2026-01-15T00:00Z", ["2026-02-01T00:00Z"]),
@@ -69,7 +69,7 @@ UTC_RULES: list[tuple[str, str, list[str]]] = [
     (" @Hourly", "2026-01-01T00:30Z", ["2026-01-01T01:00Z", "2026-01-01T02:00Z"]),
 ]
 
-#: As above, with the whole schedule_info; "never" ends the list.
+#: The same for a whole schedule_info; "never" means that there are no more.
 INFOS: list[tuple[dict[str, Any], str, list[str]]] = [
     # parts
     ({"hour": 9, "minute": 0}, "2026-01-01T09:00Z", ["2026-01-02T09:00Z"]),
@@ -80,7 +80,7 @@ INFOS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"hour": 0, "minute": 0, "dayOfWeek": 7}, "2026-01-01T00:00Z", ["2026-01-04T00:00Z"]),
     ({"hour": 0, "minute": 0, "month": 0, "date": 1}, "2026-01-01T00:00Z", ["2027-01-01T00:00Z"]),
     ({"hour": 0, "minute": 0, "month": 11, "date": 31}, "2026-01-01T00:00Z", ["2026-12-31T00:00Z"]),
-    # date and dayOfWeek together mean both, unlike cron's two day fields: Fridays the 13th
+    # date and dayOfWeek must both match, unlike cron's two day fields: Fridays the 13th
     (
         {"hour": 0, "minute": 0, "date": 13, "dayOfWeek": 5},
         "2026-01-01T00:00Z",
@@ -122,57 +122,48 @@ INFOS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"rule": "0 0 * * 1", "tz": "America/Los_Angeles"}, "2026-01-01T00:00Z", ["2026-01-05T08:00Z"]),
     ({"rule": "0 9 * * *", "tz": "utc"}, "2026-01-01T00:00Z", ["2026-01-01T09:00Z"]),
     ({"rule": "0 9 * * *", "tz": ""}, "2026-01-01T00:00Z", ["2026-01-01T09:00Z"]),
-    # what others wrote into the table and nobody reads
+    # unknown keys in the database are ignored
     ({"rule": "0 9 * * *", "note": "before the markets open"}, "2026-01-01T00:00Z", ["2026-01-01T09:00Z"]),
 ]
 
 
 @pytest.mark.parametrize(("rule", "after", "expected"), UTC_RULES)
-def test_a_cron_rule_is_due_when_cron_says(rule: str, after: str, expected: list[str]) -> None:
-    """The first due times after a moment, in UTC."""
-    assert due_times({"rule": rule}, after, len(expected)) == [at(time) for time in expected]
+def test_cron_rule_due_times(rule: str, after: str, expected: list[str]) -> None:
+    assert due_times({"rule": rule}, after, len(expected)) == [utc(time) for time in expected]
 
 
 @pytest.mark.parametrize(("info", "after", "expected"), INFOS)
-def test_a_schedule_info_is_due_in_all_its_forms(info: dict[str, Any], after: str, expected: list[str]) -> None:
-    """Parts, start, end and zones: the first due times after a moment, and where they end."""
-    found = due_times(info, after, len(expected))
-    ends = expected[-1] == "never"
-    assert found == [at(time) for time in (expected[:-1] if ends else expected)]
+def test_schedule_info_due_times(info: dict[str, Any], after: str, expected: list[str]) -> None:
+    times = [utc(time) for time in expected if time != "never"]
+    assert due_times(info, after, len(expected)) == times
 
 
-def test_the_next_time_alone_can_be_asked_for() -> None:
-    """next_time is the rule as a function of two values; a bare text is a rule too."""
-    assert next_time({"rule": "0 9 * * *"}, at("2026-01-01T00:00Z")) == at("2026-01-01T09:00Z")
-    assert next_time("0 9 * * *", at("2026-01-01T00:00Z")) == at("2026-01-01T09:00Z")
-    assert next_time({"year": 2020, "date": 1}, at("2026-01-01T00:00Z")) is None
+def test_plain_string_is_a_rule() -> None:
+    assert parse("0 9 * * *") == parse({"rule": "0 9 * * *"})
 
 
 @pytest.mark.parametrize(
     "rule", ["* * * * * *", "*/7 * * * *", "0 0 1 * *", "* 3 1 2 *", "30-40 0 0 1 1 *", "0 9 * * 1"]
 )
 @pytest.mark.parametrize("span", [timedelta(hours=1), timedelta(days=3), timedelta(days=800)])
-def test_the_latest_times_of_a_span_are_found_without_walking_through_it(rule: str, span: timedelta) -> None:
-    """As many as are asked for, up to the end of the span; all where there are fewer."""
+def test_latest_returns_the_last_due_times_of_a_span(rule: str, span: timedelta) -> None:
     schedule = parse({"rule": rule, "tz": "America/New_York"})
-    first = schedule.next_after(at("2026-01-01T00:00Z"))
+    first = schedule.next_after(utc("2026-01-01T00:00Z"))
     assert first is not None
     until = first + span
-    found = schedule.latest(first, until, limit=10)
-    start = first if len(found) < 10 else found[0]
-    walked = itertools.takewhile(lambda due: due <= until, schedule.upcoming(start))
-    assert found == [start, *walked]
-    assert len(found) == 10 or first in found
+    latest = schedule.latest(first, until, limit=10)
+    start = first if len(latest) < 10 else latest[0]
+    assert latest == [start, *itertools.takewhile(lambda due_at: due_at <= until, schedule.upcoming(start))]
+    assert len(latest) == 10 or first in latest
 
 
-def test_a_year_beyond_the_calendar_is_no_time() -> None:
-    """At the end of Python's calendar there is no next time, and no crash."""
-    assert next_time({"rule": "0 9 * * *"}, datetime(9999, 12, 31, 23, tzinfo=UTC)) is None
+def test_no_due_time_after_the_year_9999() -> None:
+    assert parse({"rule": "0 9 * * *"}).next_after(datetime(9999, 12, 31, 23, tzinfo=UTC)) is None
 
 
 def due_times(info: dict[str, Any], after: str, count: int) -> list[datetime]:
-    return list(itertools.islice(parse(info).upcoming(at(after)), count))
+    return list(itertools.islice(parse(info).upcoming(utc(after)), count))
 
 
-def at(text: str) -> datetime:
+def utc(text: str) -> datetime:
     return datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""``@task(..., schedule=, tz=)``: what a function image can judge is refused when the module is imported."""
+"""``@task(..., schedule=, tz=)``: stored as ``schedule_info``, and checked when the module is imported."""
 
 import subprocess
 import sys
@@ -21,8 +21,7 @@ from jobfn import TaskDefinitionError, create_app, task
         ({"schedule": {"rule": "@daily", "catch_up": "all"}}, {"rule": "@daily", "catch_up": "all"}),
     ],
 )
-def test_a_schedule_in_code_is_a_schedule_info(options: dict[str, Any], info: dict[str, Any] | None) -> None:
-    """What stands at the decorator is what the table will hold."""
+def test_schedule_option_becomes_schedule_info(options: dict[str, Any], info: dict[str, Any] | None) -> None:
 
     @task("report", **options)
     def report(payload: dict[str, Any]) -> None: ...
@@ -31,7 +30,7 @@ def test_a_schedule_in_code_is_a_schedule_info(options: dict[str, Any], info: di
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tz": "Europe/Paris"}, 'give schedule="0 9 * * *" too'),
         ({"schedule": "0 9 * *"}, "has 4 fields"),
@@ -40,19 +39,17 @@ def test_a_schedule_in_code_is_a_schedule_info(options: dict[str, Any], info: di
         ({"schedule": {"rule": "@daily", "tz": "UTC"}, "tz": "Europe/Paris"}, "disagree"),
     ],
 )
-def test_a_schedule_of_an_impossible_shape_is_refused_at_its_line(options: dict[str, Any], said: str) -> None:
-    """The error names the file and the line of the handler."""
-    with pytest.raises(TaskDefinitionError) as refusal:
+def test_invalid_schedule_option_error_names_file_and_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskDefinitionError) as raised:
 
         @task("report", **options)
         def report(payload: dict[str, Any]) -> None: ...
 
-    assert said in str(refusal.value)
-    assert f"{__file__}:" in str(refusal.value)
+    assert message in str(raised.value)
+    assert f"{__file__}:" in str(raised.value)
 
 
-def test_a_function_image_loads_no_cron_library() -> None:
-    """Defining a task with a schedule imports nothing of the platform side."""
+def test_task_with_schedule_does_not_import_the_platform_side() -> None:
     code = (
         "import sys, jobfn\n"
         "@jobfn.task('report', schedule='0 9 * * *', tz='Europe/Paris')\n"
@@ -63,8 +60,8 @@ def test_a_function_image_loads_no_cron_library() -> None:
     assert loaded.strip() == "[]"
 
 
-async def test_the_app_lists_the_schedules_of_its_tasks() -> None:
-    """For ``jobfn dev``, which brings them into the database without importing the file."""
+async def test_app_index_lists_the_schedules_of_its_tasks() -> None:
+    """``jobfn dev`` reads them from there, without importing the file."""
 
     @task("report", schedule="@daily", tz="Europe/Paris")
     def report(payload: dict[str, Any]) -> None: ...

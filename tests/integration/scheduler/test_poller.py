@@ -17,12 +17,12 @@ async def test_a_due_time_makes_one_job(schedules: Schedules, jobs: Jobs, poller
     """Planned when it is first seen, made when its time comes, planned again; and says when to look next."""
     schedule = await schedules.add(payload='{"report": "daily"}', queue_name="reports", priority=3, max_attempts=5)
     scheduler = await poller()
-    assert await scheduler.look() == 1800.0
+    assert await scheduler.poll() == 1800.0
     assert await jobs.count() == 0
 
     clock.set("09:00")
-    assert await scheduler.look() == 3600.0
-    assert await scheduler.look() == 3600.0
+    assert await scheduler.poll() == 3600.0
+    assert await scheduler.poll() == 3600.0
     row = await schedules.row(schedule)
     job = await jobs.row(row["last_scheduled_id"])
     assert job is not None
@@ -55,7 +55,7 @@ async def test_every_form_of_add_scheduled_job_is_served(
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
     scheduler = await poller()
     clock.set("09:00")
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 1
 
 
@@ -64,22 +64,22 @@ async def test_a_changed_rule_counts_from_its_change(schedules: Schedules, polle
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add({"rule": "0 12 * * *"})
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
 
     clock.set("09:30")
     await schedules.change(schedule, schedule_info='{"rule": "15 * * * *"}', rule_since=at("09:30"))
-    assert await scheduler.look() == 2700.0
+    assert await scheduler.poll() == 2700.0
     clock.set("10:15")
-    await scheduler.look()
+    await scheduler.poll()
     clock.set("12:00")
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 2
 
 
 async def test_a_plain_update_marks_the_time_of_the_change(schedules: Schedules, poller: OpenPoller) -> None:
     """The table itself notes since when a rule holds, and has it planned anew; not where the rule stays the same."""
     schedule = await schedules.add()
-    await (await poller()).look()
+    await (await poller()).poll()
     planned = await schedules.row(schedule)
     await schedules.change(schedule, schedule_info=planned["schedule_info"], priority=2)
     unchanged = await schedules.row(schedule)
@@ -99,10 +99,10 @@ async def test_adding_the_same_schedule_again_loses_no_time(
     await schedules.connection.execute(add)
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     clock.set("09:00:01")
     await schedules.connection.execute(add)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 1
 
 
@@ -118,15 +118,15 @@ async def test_adding_a_schedule_again_whose_job_could_not_be_made_makes_none_at
     await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
     scheduler = await poller()
     clock.set("09:00")
-    await scheduler.look()
+    await scheduler.poll()
     await schedules.connection.execute("alter table app_jobs.jobs drop constraint none")
     await schedules.connection.fetch(add, "bad", "0 * * * *")
     await schedules.connection.fetch(add, "broken", "0 25 * * *")
     clock.set("09:10")
     with capture_logs() as logged:
-        await scheduler.look()
+        await scheduler.poll()
     assert (await schedules.made("bad"), (await schedules.row(bad))["due_at"]) == (0, at("10:00"))
-    assert [line["schedule"] for line in logged if line["event"].startswith("broken")] == [broken]
+    assert [line["schedule"] for line in logged if line["event"].startswith("invalid schedule")] == [broken]
 
 
 async def test_a_removed_schedule_makes_no_job(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
@@ -134,10 +134,10 @@ async def test_a_removed_schedule_makes_no_job(schedules: Schedules, poller: Ope
     await schedules.finish_jobs_at_once()
     await schedules.add()
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     await schedules.connection.execute("delete from app_jobs.scheduled_jobs")
     clock.set("09:00")
-    assert await scheduler.look() is None
+    assert await scheduler.poll() is None
     assert await schedules.made() == 0
 
 
@@ -157,9 +157,9 @@ async def test_after_a_downtime_missed_times_are_caught_up_as_asked(
     """From 08:30 to 12:30 nobody looked at an hourly schedule: four times were missed."""
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add(EVERY_HOUR | {"catch_up": catch_up})
-    await (await poller()).look()
+    await (await poller()).poll()
     clock.set("12:30")
-    await (await poller("scheduler-b")).look()
+    await (await poller("scheduler-b")).poll()
     row = await schedules.row(schedule)
     assert (await schedules.made(), row["skipped"], row["due_at"]) == (made, skipped, at("13:00"))
     assert row["last_skipped"] == (at(last_skipped) if last_skipped else None)
@@ -174,7 +174,7 @@ async def test_a_schedule_added_in_a_downtime_is_caught_up_too(
     await schedules.finish_jobs_at_once()
     await schedules.add()
     clock.set("09:10")
-    await (await poller()).look()
+    await (await poller()).poll()
     assert await schedules.made() == 1
 
 
@@ -185,18 +185,18 @@ async def test_a_time_is_skipped_while_the_last_job_waits(
     schedule = await schedules.add()
     scheduler = await poller()
     clock.set("09:00")
-    await scheduler.look()
+    await scheduler.poll()
     clock.set("10:00")
     with capture_logs() as logged:
-        await scheduler.look()
+        await scheduler.poll()
     row = await schedules.row(schedule)
     assert (await jobs.count(), row["skipped"], row["last_skipped"]) == (1, 1, at("10:00"))
     assert row["skip_reason"] == "its last job was still waiting or running"
-    assert [line["due"] for line in logged if line["event"].startswith("time skipped")] == ["2026-03-02T10:00:00+00:00"]
+    assert [line["due"] for line in logged if line["event"].startswith("run skipped")] == ["2026-03-02T10:00:00+00:00"]
 
     await schedules.connection.execute("delete from app_jobs.jobs")
     clock.set("11:00")
-    await scheduler.look()
+    await scheduler.poll()
     assert await jobs.count() == 1
 
 
@@ -218,10 +218,10 @@ async def test_a_job_of_hours_counts_as_running(
     await schedules.add()
     scheduler = await poller()
     clock.set("09:00")
-    await scheduler.look()
+    await scheduler.poll()
     await schedules.connection.execute(f"update app_jobs.jobs set locked_by = 'worker-1', {held}")
     clock.set("10:00")
-    await scheduler.look()
+    await scheduler.poll()
     assert await jobs.count() == jobs_then
 
 
@@ -232,10 +232,10 @@ async def test_with_catch_up_all_a_time_waits_for_the_last_job(
     schedule = await schedules.add(EVERY_HOUR | {"catch_up": "all"})
     scheduler = await poller()
     clock.set("10:30")
-    assert await scheduler.look() == BLOCKED_RETRY_SECONDS
+    assert await scheduler.poll() == BLOCKED_RETRY_SECONDS
     assert (await jobs.count(), (await schedules.row(schedule))["due_at"]) == (1, at("10:00"))
     await schedules.connection.execute("delete from app_jobs.jobs")
-    assert await scheduler.look() == 1800.0
+    assert await scheduler.poll() == 1800.0
     assert (await jobs.count(), (await schedules.row(schedule))["skipped"]) == (1, 0)
 
 
@@ -251,16 +251,16 @@ async def test_a_broken_schedule_is_logged_once_and_the_others_go_on(
     with capture_logs() as logged:
         for time in ("08:45", "09:00", "10:00"):
             clock.set(time)
-            await scheduler.look()
+            await scheduler.poll()
     assert await schedules.made() == 2
-    complaints = [line for line in logged if line["event"].startswith("broken schedule")]
+    complaints = [line for line in logged if line["event"].startswith("invalid schedule")]
     assert sorted(line["task"] for line in complaints) == ["broken", "empty"]
     assert "hour (field 2 of 5) cannot be '25'" in (await schedules.row(broken))["last_error"]
 
     await schedules.change(broken, schedule_info='{"rule": "30 * * * *"}', rule_since=at("10:00"))
-    await scheduler.look()
+    await scheduler.poll()
     clock.set("10:30")
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made("broken") == 1
     assert (await schedules.row(broken))["last_error"] is None
 
@@ -277,14 +277,14 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
     await schedules.add()
     scheduler = await poller()
     clock.set("09:00")
-    await scheduler.look()
+    await scheduler.poll()
     row = await schedules.row(bad)
     assert (await schedules.made(), row["due_at"]) == (1, at("10:00"))
     assert "no_bad_tasks" in row["last_error"]
 
     await schedules.connection.execute("alter table app_jobs.jobs drop constraint no_bad_tasks")
     clock.set("10:00")
-    await scheduler.look()
+    await scheduler.poll()
     assert (await schedules.made("bad"), (await schedules.row(bad))["last_error"]) == (1, None)
 
 
@@ -301,7 +301,7 @@ async def test_many_schedules_of_one_moment_are_served_in_one_look(
         at("08:30"),
     )
     clock.set("09:00")
-    assert await (await poller()).look() == 3600.0
+    assert await (await poller()).poll() == 3600.0
     assert await schedules.made() == 250
 
 
@@ -315,7 +315,7 @@ async def test_any_number_of_schedulers_make_one_job_for_each_time(
     schedulers = [await poller(f"scheduler-{number}") for number in range(3)]
     for minute in range(31, 41):
         clock.set(f"08:{minute}")
-        await asyncio.gather(*(scheduler.look() for scheduler in schedulers))
+        await asyncio.gather(*(scheduler.poll() for scheduler in schedulers))
     assert await schedules.made() == 20 * 10
     assert await schedules.connection.fetchval("select sum(skipped) from app_jobs.scheduled_jobs") == 0
 
@@ -329,7 +329,7 @@ async def test_only_schedules_of_supported_tasks_are_served(
     await schedules.add(task_identifier="other")
     scheduler = await poller(tasks=["sweep"])
     clock.set("09:00")
-    assert await scheduler.look() == 3600.0
+    assert await scheduler.poll() == 3600.0
     assert (await schedules.made(), await schedules.made("other")) == (1, 0)
 
 
@@ -345,10 +345,10 @@ async def test_a_schedule_under_another_schedulers_hands_is_passed_over(
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("select from app_jobs.scheduled_jobs where id = $1 for update", held)
-        assert await scheduler.look() == LOCKED_RETRY_SECONDS
+        assert await scheduler.poll() == LOCKED_RETRY_SECONDS
         assert (await schedules.made(), await schedules.made("held")) == (1, 0)
     await other.close()
-    assert await scheduler.look() == 3600.0
+    assert await scheduler.poll() == 3600.0
     assert await schedules.made("held") == 1
 
 
@@ -363,10 +363,10 @@ async def test_a_lock_on_one_job_holds_up_no_other_schedule(
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("select app_jobs.add_job('keyed', '{}'::json, job_key := 'k')")
-        assert await scheduler.look() == BLOCKED_RETRY_SECONDS
+        assert await scheduler.poll() == BLOCKED_RETRY_SECONDS
         assert [row["task_identifier"] for row in await every_job(jobs)] == ["sweep"]
     await other.close()
-    await scheduler.look()
+    await scheduler.poll()
     assert (await schedules.row(keyed))["due_at"] == at("10:00")
     assert sorted(row["task_identifier"] for row in await every_job(jobs)) == ["keyed", "sweep"]
 
@@ -379,12 +379,12 @@ async def test_what_the_platforms_scheduler_holds_is_left_to_it_until_it_lets_a_
     schedule = await schedules.add()
     await schedules.connection.execute("select app_jobs.get_scheduled_job('node-scheduler')")
     scheduler = await poller()
-    assert await scheduler.look() == 1800.0 + 60.0
+    assert await scheduler.poll() == 1800.0 + 60.0
     clock.set("09:00:59")
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 0
     clock.set("09:01:00")
-    await scheduler.look()
+    await scheduler.poll()
     row = await schedules.row(schedule)
     assert (await schedules.made(), row["locked_by"], row["due_at"]) == (1, None, at("10:00"))
 
@@ -396,7 +396,7 @@ async def test_a_look_that_fails_leaves_nothing_behind(
     await schedules.finish_jobs_at_once()
     schedule = await schedules.add()
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     gate = await asyncpg.connect(database)
     await gate.execute("select pg_advisory_lock(1)")
     await schedules.connection.execute(
@@ -407,7 +407,7 @@ async def test_a_look_that_fails_leaves_nothing_behind(
         """
     )
     clock.set("09:00")
-    looking = asyncio.create_task(scheduler.look())
+    looking = asyncio.create_task(scheduler.poll())
     waits = "select pid from pg_stat_activity where application_name = 'scheduler-a' and wait_event = 'advisory'"
     backend = await eventually(lambda: gate.fetchval(waits))
     await gate.execute("select pg_terminate_backend($1)", backend)
@@ -415,7 +415,7 @@ async def test_a_look_that_fails_leaves_nothing_behind(
         await looking
     await gate.close()
     assert (await schedules.made(), (await schedules.row(schedule))["due_at"]) == (0, at("09:00"))
-    await scheduler.look()
+    await scheduler.poll()
     assert (await schedules.made(), (await schedules.row(schedule))["due_at"]) == (1, at("10:00"))
 
 

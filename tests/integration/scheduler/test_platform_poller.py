@@ -49,11 +49,11 @@ async def test_a_due_time_makes_one_job(schedules: Schedules, poller: OpenPoller
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules)
     scheduler = await poller()
-    assert await scheduler.look() == 1800.0
+    assert await scheduler.poll() == 1800.0
     assert (await schedules.row(schedule))["locked_by"] == "scheduler-a"
     await set_time("09:00", clock, schedules)
-    assert await scheduler.look() == 3600.0
-    assert await scheduler.look() == 3600.0
+    assert await scheduler.poll() == 3600.0
+    assert await scheduler.poll() == 3600.0
     assert await schedules.made() == 1
     await scheduler.stop()
     assert (await schedules.row(schedule))["locked_by"] is None
@@ -69,11 +69,11 @@ async def test_two_schedulers_make_one_job_for_each_time(
     first, second = await poller("scheduler-a"), await poller("scheduler-b")
     for minute in range(30, 36):
         await set_time(f"08:{minute}", clock, schedules)
-        await asyncio.gather(first.look(), second.look())
+        await asyncio.gather(first.poll(), second.poll())
     await first.stop()
-    await second.look()
+    await second.poll()
     await set_time("08:36", clock, schedules)
-    await asyncio.gather(second.look())
+    await asyncio.gather(second.poll())
     assert await schedules.made() == 5 * 6
 
 
@@ -82,10 +82,10 @@ async def test_schedulers_of_one_name_make_one_job(schedules: Schedules, poller:
     await schedules.finish_jobs_at_once()
     await add(schedules)
     first, second = await poller(), await poller()
-    await first.look()
-    await second.look()
+    await first.poll()
+    await second.poll()
     await set_time("09:00", clock, schedules)
-    await asyncio.gather(first.look(), second.look())
+    await asyncio.gather(first.poll(), second.poll())
     assert await schedules.made() == 1
 
 
@@ -97,13 +97,13 @@ async def test_changed_and_removed_schedules_are_seen_by_the_next_look(
     schedule = await add(schedules)
     removed = await add(schedules, task_identifier="removed")
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     await set_time("08:50", clock, schedules)
     await schedules.change(schedule, schedule_info='{"rule": "45 * * * *"}')
     await schedules.connection.execute("delete from app_jobs.scheduled_jobs where id = $1", removed)
-    assert await scheduler.look() == 3300.0
+    assert await scheduler.poll() == 3300.0
     await set_time("09:45", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert (await schedules.made(), await schedules.made("removed")) == (1, 0)
 
 
@@ -113,14 +113,14 @@ async def test_a_time_is_skipped_while_the_last_job_waits(
     """ALREADY_SCHEDULED is no error: it is logged, and the other schedulers see that somebody is there."""
     schedule = await add(schedules)
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     await set_time("09:00", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     locked_at = (await schedules.row(schedule))["locked_at"]
     await set_time("10:00", clock, schedules)
     with capture_logs() as logged:
-        assert await scheduler.look() == 3600.0
-    assert [line["event"] for line in logged] == ["time skipped: the last job is still waiting or running"]
+        assert await scheduler.poll() == 3600.0
+    assert [line["event"] for line in logged] == ["run skipped: previous job still waiting or running"]
     assert (await schedules.row(schedule))["locked_at"] > locked_at
     assert await schedules.connection.fetchval("select count(*) from app_jobs.jobs") == 1
 
@@ -129,7 +129,7 @@ async def test_a_downtime_is_caught_up_once(schedules: Schedules, poller: OpenPo
     """Counted from the last job that the row knows of."""
     await schedules.finish_jobs_at_once()
     await add(schedules, last_scheduled=at("05:00"))
-    assert await (await poller()).look() == 1800.0
+    assert await (await poller()).poll() == 1800.0
     assert await schedules.made() == 1
 
 
@@ -139,13 +139,13 @@ async def test_missed_times_are_all_made_when_asked_for(schedules: Schedules, po
     await schedules.change(schedule, schedule_info='{"rule": "0 * * * *", "catch_up": "all"}')
     scheduler = await poller()
     for _ in range(3):
-        while await scheduler.look() != 1.0 and not await schedules.connection.fetchval(
+        while await scheduler.poll() != 1.0 and not await schedules.connection.fetchval(
             "select count(*) from app_jobs.jobs"
         ):
             pass
         assert await schedules.connection.fetchval("select count(*) from app_jobs.jobs") == 1
         await schedules.connection.execute("delete from app_jobs.jobs")
-    assert await scheduler.look() == 1800.0
+    assert await scheduler.poll() == 1800.0
 
 
 async def test_a_broken_schedule_is_logged_once(schedules: Schedules, poller: OpenPoller, clock: Clock) -> None:
@@ -157,13 +157,13 @@ async def test_a_broken_schedule_is_logged_once(schedules: Schedules, poller: Op
     with capture_logs() as logged:
         for time in ("08:30", "09:00", "09:10"):
             await set_time(time, clock, schedules)
-            await scheduler.look()
-    assert len([line for line in logged if line["event"].startswith("broken schedule")]) == 1
+            await scheduler.poll()
+    assert len([line for line in logged if line["event"].startswith("invalid schedule")]) == 1
     assert await schedules.made() == 1
     await schedules.change(broken, schedule_info='{"rule": "30 * * * *"}')
-    await scheduler.look()
+    await scheduler.poll()
     await set_time("09:30", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made("broken") == 1
 
 
@@ -178,15 +178,15 @@ async def test_a_job_that_cannot_be_made_holds_up_no_other(
         "alter table app_jobs.jobs add constraint no_bad_tasks check (task_identifier <> 'bad')"
     )
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     await set_time("09:00", clock, schedules)
     with capture_logs() as logged:
-        await scheduler.look()
+        await scheduler.poll()
     assert any("no_bad_tasks" in line.get("error", "") for line in logged)
     assert (await schedules.made(), await schedules.made("bad")) == (1, 0)
     await schedules.connection.execute("alter table app_jobs.jobs drop constraint no_bad_tasks")
     await set_time("10:00", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made("bad") == 1
 
 
@@ -197,17 +197,17 @@ async def test_a_schedule_of_a_dead_scheduler_is_taken_over(
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules, locked_by="dead-scheduler", locked_at=at("07:30"), last_scheduled=at("08:00"))
     scheduler = await poller()
-    assert await scheduler.look() == 1860.0
+    assert await scheduler.poll() == 1860.0
     await set_time("09:00:59", clock, schedules)
-    assert await scheduler.look() == 1.0
+    assert await scheduler.poll() == 1.0
     assert await schedules.made() == 0
     await set_time("09:01", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 1
-    await scheduler.look()
+    await scheduler.poll()
     assert (await schedules.row(schedule))["locked_by"] == "scheduler-a"
     await set_time("10:00", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 2
 
 
@@ -219,7 +219,7 @@ async def test_two_schedulers_that_take_over_make_one_job(
     await add(schedules, locked_by="dead-scheduler", locked_at=at("07:30"))
     first, second = await poller("scheduler-a"), await poller("scheduler-b")
     await set_time("09:30", clock, schedules)
-    await asyncio.gather(first.look(), second.look())
+    await asyncio.gather(first.poll(), second.poll())
     assert await schedules.made() == 1
 
 
@@ -236,7 +236,7 @@ async def test_a_schedule_is_not_taken_from_a_scheduler_that_waits_for_its_last_
     )
     scheduler = await poller()
     await set_time("09:30", clock, schedules)
-    assert await scheduler.look() is None
+    assert await scheduler.poll() is None
     assert (await schedules.row(schedule))["locked_by"] == "other-scheduler"
     assert await schedules.connection.fetchval("select count(*) from app_jobs.jobs") == 1
 
@@ -248,10 +248,10 @@ async def test_a_job_made_by_hand_takes_no_due_time_away(
     await schedules.finish_jobs_at_once()
     schedule = await add(schedules)
     scheduler = await poller()
-    await scheduler.look()
+    await scheduler.poll()
     await schedules.connection.execute("select app_jobs.run_scheduled_job($1)", schedule)
     await set_time("09:00", clock, schedules)
-    await scheduler.look()
+    await scheduler.poll()
     assert await schedules.made() == 2
 
 
@@ -261,7 +261,7 @@ async def test_only_schedules_of_supported_tasks_are_locked(
     """What another scheduler is to see to stays free."""
     await add(schedules)
     other = await add(schedules, task_identifier="other")
-    await (await poller(tasks=["sweep"])).look()
+    await (await poller(tasks=["sweep"])).poll()
     assert (await schedules.row(other))["locked_by"] is None
 
 
@@ -274,7 +274,7 @@ async def test_processes_hand_over_when_one_is_killed(schedules: Schedules, spaw
     first = await spawn("jobfn", "service", "--only", "scheduler", HOSTNAME="scheduler-1", **variables)
     await first.until('"job enqueued"', times=2)
     second = await spawn("jobfn", "service", "--only", "scheduler", HOSTNAME="scheduler-2", **variables)
-    await second.until('"looking at schedules"')
+    await second.until('"scheduler started"')
     first.send(signal.SIGKILL)
     await first.ended()
     await second.until("schedule taken over")

@@ -1,13 +1,13 @@
-"""A schedule in words: enough for a person to see that it says something else than was meant."""
+"""Schedules described in English."""
 
 from typing import Any
 
 import pytest
 
-from jobfn.scheduler.humanize import in_words
+from jobfn.scheduler.humanize import humanize
 from jobfn.scheduler.rule import parse
 
-WORDS: list[tuple[Any, str]] = [
+DESCRIPTIONS: list[tuple[Any, str]] = [
     ({"rule": "0 9 * * *", "tz": "Europe/Paris"}, "at 09:00 every day, Europe/Paris"),
     ("0 0 9 * * *", "at 09:00 every day, UTC"),
     ("@daily", "at 00:00 every day, UTC"),
@@ -25,12 +25,11 @@ WORDS: list[tuple[Any, str]] = [
         {"rule": "0 9 * * *", "tz": "Europe/Paris", "start": "2026-07-01", "end": "2026-12-31T09:00:30"},
         "at 09:00 every day, Europe/Paris, from 2026-07-01 00:00+02:00, until 2026-12-31 09:00:30+01:00",
     ),
-    ({"rule": "@hourly", "catch_up": "all"}, "at the start of every hour, UTC, every missed time is caught up"),
-    ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed times are let go"),
+    ({"rule": "@hourly", "catch_up": "all"}, "at the start of every hour, UTC, every missed run is caught up"),
+    ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed runs are skipped"),
 ]
 
 
-@pytest.mark.parametrize(("info", "words"), WORDS, ids=[words for _, words in WORDS])
-def test_a_schedule_reads_as_a_phrase(info: Any, words: str) -> None:
-    """Rule, zone, limits and what becomes of missed times."""
-    assert in_words(parse(info)) == words
+@pytest.mark.parametrize(("info", "description"), DESCRIPTIONS, ids=[description for _, description in DESCRIPTIONS])
+def test_schedule_description(info: Any, description: str) -> None:
+    assert humanize(parse(info)) == description
