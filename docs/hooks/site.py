@@ -58,7 +58,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     """
     for _, error in inspect.getmembers(errors, inspect.isclass):
         if issubclass(error, errors.JobfnError):
-            page, _, anchor = error.docs_url().removeprefix(errors.DOCS).partition("#")
+            page, _, anchor = error.docs_url().removeprefix(errors.DOCS_URL).partition("#")
             file = Path(config.site_dir, page, "index.html")
             if not file.is_file() or (anchor and f'id="{anchor}"' not in file.read_text("utf-8")):
                 raise PluginError(f"{error.__name__} names {error.docs_url()}, which the site does not have")

@@ -1,4 +1,4 @@
-"""jobfn: put work behind a database row.
+"""jobfn: Python functions as background jobs, queued in PostgreSQL.
 
 ::
 
@@ -10,7 +10,7 @@
         ctx.log.info("charging", invoice=payload.id)
         return {"charged": True}
 
-``jobfn dev functions.py`` runs it. The way from a row to this handler is drawn in ``docs/architecture.md``.
+``jobfn dev functions.py`` runs it. ``docs/architecture.md`` shows how a job travels from its row to the handler.
 """
 
 import importlib
@@ -70,8 +70,8 @@ __all__ = [
     "task",
 ]
 
-#: Where each of them is made. It is loaded when somebody asks for it: who only enqueues loads no server, and a function
-#: that enqueues nothing no client.
+#: Modules of the exports, imported on first use: a program that only enqueues does not load the server, and a function
+#: that never enqueues does not load the client.
 _LAZY_EXPORTS = {
     "Backoff": "jobfn.function.retry_policy",
     "ConfigurationError": "jobfn.errors",

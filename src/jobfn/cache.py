@@ -1,7 +1,4 @@
-"""An answer that is not asked for more often than it is worth.
-
-What keeps live pages and scrapes, whoever makes them and however often, from loading the database.
-"""
+"""Cache for expensive database reads, so that live pages and scrapes cannot overload the database."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,44 +6,45 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: After a look that took so long, the next one is this many times as far off: 5 % of one connection's time.
-REST = 19
+#: After a load, the value is kept for at least this many times the load's duration: at most 5 % of one connection.
+COOLDOWN_FACTOR = 19
 
 
 class AsyncTTLCache(Generic[T]):
-    """Asks, and gives the same answer again for a while. Whoever comes while somebody asks waits for that answer.
+    """One cached value. Concurrent callers share one load.
 
     Args:
-        ask: Gets a new answer.
-        clock: Monotonic seconds.
+        load: Loads a new value.
+        clock: Monotonic time in seconds.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[T]], clock: Callable[[], float]) -> None:
-        self._ask = ask
+    def __init__(self, load: Callable[[], Awaitable[T]], clock: Callable[[], float]) -> None:
+        self._load = load
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._answer: tuple[T, float] | None = None
-        self._good_until = 0.0
+        self._entry: tuple[T, float] | None = None  # value, and when its load began
+        self._cooldown_ends_at = 0.0
 
     async def get(self, *, max_age_seconds: float) -> T:
-        """The answer.
+        """Return the cached value, or load it.
 
         Args:
-            max_age_seconds: Not older than this, unless the last look cost so much that it is to serve longer.
+            max_age_seconds: Maximum age of the value. A value may be older during the cooldown after a slow load.
 
         Raises:
-            Exception: What ``ask`` raised; nothing is remembered then.
+            Exception: ``load`` failed; nothing is cached.
         """
-        wanted_at = self._clock()
+        requested_at = self._clock()
         async with self._lock:
-            if self._answer is not None:
-                answer, asked_at = self._answer
-                # also where it was asked for while this one waited
-                if wanted_at - asked_at < max_age_seconds or asked_at >= wanted_at or wanted_at < self._good_until:
-                    return answer
-            began = self._clock()
-            answer = await self._ask()
-            ended = self._clock()
-            self._answer = answer, began
-            self._good_until = ended + REST * (ended - began)
-            return answer
+            if self._entry is not None:
+                value, loaded_at = self._entry
+                # a load that began while this caller waited for the lock is fresh enough for any age
+                is_fresh = requested_at - loaded_at < max_age_seconds or loaded_at >= requested_at
+                if is_fresh or requested_at < self._cooldown_ends_at:
+                    return value
+            started_at = self._clock()
+            value = await self._load()
+            ended_at = self._clock()
+            self._entry = value, started_at
+            self._cooldown_ends_at = ended_at + COOLDOWN_FACTOR * (ended_at - started_at)
+            return value

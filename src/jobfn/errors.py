@@ -3,47 +3,46 @@
 ::
 
     JobfnError
-    ├── ConfigurationError          the user's settings or files are wrong: exit code 2, one line
-    │   ├── TaskDefinitionError     a @task that cannot work, named by file and line
-    │   ├── InvalidSchedule         a schedule that says no time, or an impossible one
-    │   ├── LoadError               a functions file or module that cannot be loaded
-    │   └── BlueprintError          a blueprint, or a trigger in it, that cannot work
-    ├── EnqueueError                a job that cannot be added as asked; nothing was sent
-    ├── GraphQLError                a GraphQL endpoint answered with errors, or not at all
-    ├── ResultUnavailable               how a job ended cannot be told
-    │   └── ResultTimeout                ... not yet: the time to wait for it is over
-    ├── PermanentError              a handler's word: this job cannot succeed, do not try it again
-    ├── RetryLater                  a handler's word: not now, try this job again after so long
-    ├── RequestError                a request's sender is at fault; carries the HTTP status
-    │   ├── BadRequest        400  headers or JSON that cannot be read
-    │   ├── Unauthorized               401  not the worker that this function listens to
-    │   ├── UnknownTask             404  no task of that name here
-    │   ├── MethodNotAllowed             405
-    │   ├── PayloadTooLarge            413
-    │   ├── UnsupportedMediaType        415
-    │   └── InvalidPayload          422  JSON of the wrong shape
-    ├── TransportError              an HTTP exchange of ours that got no answer
-    └── DatabaseError               what PostgreSQL, or the lack of it, told us
+    ├── ConfigurationError          invalid settings, arguments or files; exit code 2
+    │   ├── TaskDefinitionError     invalid @task name or signature
+    │   ├── InvalidSchedule         schedule that cannot be parsed or never runs
+    │   ├── LoadError               functions file or module that cannot be imported
+    │   └── BlueprintError          blueprint that cannot be parsed or applied
+    ├── EnqueueError                job that was not enqueued
+    ├── GraphQLError                GraphQL endpoint returned errors or did not respond
+    ├── ResultUnavailable           result of a job is not stored
+    │   └── ResultTimeout           job did not finish in time
+    ├── PermanentError              raised by a handler: fail the job, do not retry
+    ├── RetryLater                  raised by a handler: retry after a delay
+    ├── RequestError           400  invalid request to a function
+    │   ├── BadRequest         400  malformed job headers or JSON
+    │   ├── Unauthorized       401  missing or wrong invoke secret
+    │   ├── UnknownTask        404  no such task in this function
+    │   ├── MethodNotAllowed   405  method other than POST
+    │   ├── PayloadTooLarge    413  body over the size limit
+    │   ├── UnsupportedMediaType 415  body not declared as JSON
+    │   └── InvalidPayload     422  payload does not match its annotation
+    ├── TransportError              HTTP request without a response
+    └── DatabaseError               PostgreSQL returned an error
         ├── DatabaseUnreachable     no connection
-        └── SchemaError             the jobs schema is missing, older, newer or the platform's own
+        └── SchemaError             jobs schema missing or incompatible
 
-Whose fault an error is stands in its type: a ``RequestError`` is answered to the caller, anything else is
-logged. Read next: ``wire``, the words these errors are about.
+A ``RequestError`` is the caller's fault and is sent to the caller. Every other exception is logged.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-DOCS = "https://constructive-io.github.io/jobfn/"
+DOCS_URL = "https://constructive-io.github.io/jobfn/"
 
 
 class JobfnError(Exception):
-    """The base of every exception that jobfn raises. Its text tells the reader what to do next.
+    """Base of every exception that jobfn raises. The message says what to do next.
 
     Attributes:
-        page: The page of the documentation that explains it; a traceback shows it, below the text. None: there is
-            nothing to explain beyond the text, or it is a handler's own word.
+        page: Documentation page about this error, shown below the message in a traceback. None for errors that need no
+            more explanation than their message.
     """
 
     page: ClassVar[str | None] = None
@@ -55,52 +54,63 @@ class JobfnError(Exception):
 
     @classmethod
     def docs_url(cls) -> str:
-        """Where it is explained."""
-        return f"{DOCS}{cls.page}/" if cls.page is not None else f"{DOCS}reference/errors/#{cls.__name__.lower()}"
+        """Return the URL of the documentation about this error."""
+        return (
+            f"{DOCS_URL}{cls.page}/" if cls.page is not None else f"{DOCS_URL}reference/errors/#{cls.__name__.lower()}"
+        )
 
 
 class ConfigurationError(JobfnError):
-    """Settings, a command's arguments or a user's file are wrong; nothing was started or changed."""
+    """Settings, command arguments or a user's file are invalid. Nothing was started or changed.
+
+    Correct the setting or file that the message names. Commands exit with code 2.
+    """
 
     page = "reference/settings"
 
 
 class TaskDefinitionError(ConfigurationError):
-    """A ``@task`` has an impossible name or signature. The text names the file and the line."""
+    """A ``@task`` has an invalid name or signature. Correct it at the file and line in the message."""
 
     page = "tutorial"
 
 
 class InvalidSchedule(ConfigurationError):
-    """A ``schedule_info`` that cannot be read. The text names the key or the field, and what it holds."""
+    """A schedule cannot be parsed, or never runs. Correct the key or field that the message quotes."""
 
     page = "schedules"
 
 
 class LoadError(ConfigurationError):
-    """A functions file or module cannot be imported, or holds no task."""
+    """A functions file or module cannot be imported, or defines no task. Correct the import error or the path."""
 
     page = "tutorial"
 
 
 class BlueprintError(ConfigurationError):
-    """A blueprint cannot be read, or a trigger in it cannot work on its table. Names table, node and parameter."""
+    """A blueprint cannot be parsed, or a trigger in it cannot work on its table.
+
+    Correct the table, node or parameter that the message names.
+    """
 
     page = "triggers"
 
 
 class EnqueueError(JobfnError):
-    """A job cannot be added as asked: an option, the payload or the connection is wrong. Nothing was sent."""
+    """A job was not enqueued: an option, the payload or the connection is invalid. Nothing was sent.
+
+    Correct the argument that the message names.
+    """
 
     page = "how-to/enqueue"
 
 
 class GraphQLError(JobfnError):
-    """A GraphQL endpoint answered with errors, or not at all.
+    """A GraphQL endpoint returned errors, or did not respond. Check the query, or retry the job.
 
     Args:
         message: What happened, with the endpoint.
-        errors: The errors as the endpoint told them; empty where it did not answer.
+        errors: The ``errors`` of the response; empty if there was no response.
     """
 
     page = "how-to/tenants"
@@ -111,44 +121,43 @@ class GraphQLError(JobfnError):
 
 
 class ResultUnavailable(JobfnError):
-    """How a job ended, or what its handler returned, cannot be told. The text says why, and what would help."""
+    """The state or result of a job is not stored. The message says why, and which option stores it."""
 
     page = "how-to/results"
 
 
 class ResultTimeout(ResultUnavailable, TimeoutError):
-    """The job had not ended within the time that was given. It is waited for no longer, and runs on."""
+    """The job did not finish within the timeout. It continues to run; wait again or use a longer timeout."""
 
 
 class PermanentError(JobfnError):
-    """Raise it in a handler: the job cannot succeed and is not tried again. Its row stays, with this reason."""
+    """Raise it in a handler to fail the job without a retry. The job keeps the message as its last error."""
 
 
 class RetryLater(JobfnError):
-    """Raise it in a handler: not now, again later. The attempt counts.
+    """Raise it in a handler to retry the job after a delay. The attempt counts.
 
     Args:
-        message: Why; kept as the job's last error.
-        seconds: After how long, in seconds, 0 or more.
+        message: Reason; kept as the job's last error.
+        seconds: Delay in seconds, 0 or more.
 
     Raises:
-        ValueError: ``seconds`` is negative or no finite number.
+        ValueError: ``seconds`` is negative or not finite.
     """
 
-    def __init__(self, message: str = "to be tried again later", *, seconds: float) -> None:
+    def __init__(self, message: str = "retry later", *, seconds: float) -> None:
         if not 0 <= seconds < math.inf:
-            raise ValueError(f"RetryLater(seconds={seconds!r}): give a finite number of seconds, 0 or more")
+            raise ValueError(f"RetryLater(seconds={seconds!r}) is not valid: use a finite number of seconds, 0 or more")
         super().__init__(message)
         self.seconds = float(seconds)
 
 
 class RequestError(JobfnError):
-    """The sender of a request is at fault.
+    """A request to a function is invalid (HTTP 400). Correct the request; sending it again does not help.
 
     Args:
-        message: What is wrong and what would be right. It is sent to the caller, so it never holds a
-            payload's values.
-        details: Where in the payload, one ``{"field": ..., "problem": ...}`` per mismatch.
+        message: What is wrong and what is expected. It is sent to the caller, so it must not contain payload values.
+        details: One ``{"field": ..., "problem": ...}`` for each invalid field of the payload.
     """
 
     status_code = 400
@@ -160,41 +169,44 @@ class RequestError(JobfnError):
 
 
 class BadRequest(RequestError):
-    """Job headers or JSON that cannot be read (HTTP 400)."""
+    """Job headers or JSON are malformed (HTTP 400). Correct the header or the body that the message names."""
 
 
 class Unauthorized(RequestError):
-    """The caller does not know ``JOBFN_INVOKE_SECRET`` (HTTP 401). Nothing is run and nothing reported."""
+    """The invoke secret is missing or wrong (HTTP 401). No handler runs and nothing is reported.
+
+    Set ``JOBFN_INVOKE_SECRET`` to the same value on the worker and on the function.
+    """
 
     status_code = 401
 
 
 class UnknownTask(RequestError):
-    """No task of that identifier is here (HTTP 404)."""
+    """The function has no task of that identifier (HTTP 404). Correct the path or the worker's function URL."""
 
     status_code = 404
 
 
 class MethodNotAllowed(RequestError):
-    """A task is asked for by something else than POST (HTTP 405)."""
+    """A task was called with another method than POST (HTTP 405). Use POST."""
 
     status_code = 405
 
 
 class PayloadTooLarge(RequestError):
-    """The body is over ``JOBFN_MAX_BODY_BYTES`` (HTTP 413)."""
+    """The body is larger than ``JOBFN_MAX_BODY_BYTES`` (HTTP 413). Send a reference to the data instead."""
 
     status_code = 413
 
 
 class UnsupportedMediaType(RequestError):
-    """The body is not declared as JSON (HTTP 415)."""
+    """The body is not declared as JSON (HTTP 415). Send ``Content-Type: application/json``."""
 
     status_code = 415
 
 
 class InvalidPayload(RequestError):
-    """Valid JSON that does not fit the task's payload annotation (HTTP 422)."""
+    """The payload does not match the task's annotation (HTTP 422). Correct the fields in ``details``."""
 
     page = "how-to/enqueue"
 
@@ -202,18 +214,21 @@ class InvalidPayload(RequestError):
 
 
 class TransportError(JobfnError):
-    """An HTTP request of ours got no answer: refused, reset, cut short or timed out. Names the URL."""
+    """An HTTP request got no response: refused, reset, cut short or timed out. Check the URL in the message."""
 
 
 class DatabaseError(JobfnError):
-    """PostgreSQL refused a statement, or could not be asked. Raised ``from`` the driver's own error."""
+    """PostgreSQL returned an error or did not respond. The driver's error is the ``__cause__``."""
 
     page = "operations"
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection could be made with the address that the text names."""
+    """No connection could be opened. Check the address in the message and whether PostgreSQL is running."""
 
 
 class SchemaError(DatabaseError):
-    """The jobs schema is missing, out of date, newer than this jobfn, or not jobfn's to change."""
+    """The jobs schema is missing, outdated, newer than this jobfn, or owned by the platform.
+
+    Run ``jobfn db migrate``, or upgrade jobfn, as the message says.
+    """

@@ -51,7 +51,7 @@ class InProcessDispatcher:
         context.listen(tell)
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report
         if report.status == "success":
-            return _SUCCEEDED if report.kept is None else Succeeded(report.kept)
+            return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)
 
 

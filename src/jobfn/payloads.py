@@ -1,9 +1,9 @@
-"""The shapes that database triggers send, for use as payload annotations (contract, section 4).
+"""Payloads that database triggers send, for use as annotations (contract, section 4).
 
 ::
 
     @task("process_invoice")
-    async def process_invoice(payload: RowId) -> None: ...             # the default strategy, row_id
+    async def process_invoice(payload: RowId) -> None: ...             # row_id, the default strategy
 
     @task("audit_invoice")
     async def audit_invoice(payload: Row[Invoice]) -> None: ...        # row: payload.row is the Invoice
@@ -11,8 +11,8 @@
     @task("sync_contact")
     async def sync_contact(payload: RowChange[Contact]) -> None: ...   # row with include_old, on UPDATE
 
-``fields`` and ``custom`` send what a model of your own describes. ``jobfn triggers check`` says whether a
-trigger and an annotation fit.
+Define your own model for the strategies ``fields`` and ``custom``. ``jobfn triggers check`` compares triggers with the
+annotations of their tasks.
 """
 
 import functools
@@ -34,38 +34,38 @@ from pydantic import (
 T = TypeVar("T")
 
 _KEY = "_meta"
-_META = "With include_meta: where it happened"
+_META = "Table and event; only with include_meta"
 
 
 class Meta(BaseModel):
-    """Where a change happened: what ``include_meta`` adds as ``_meta``."""
+    """Table and event of a change, which ``include_meta`` adds as ``_meta``."""
 
     table_schema: str = Field(
-        validation_alias="schema", serialization_alias="schema", description="The schema of the table, such as public"
+        validation_alias="schema", serialization_alias="schema", description="Schema of the table, for example public"
     )
-    table: str = Field(description="The table's name")
-    event: Literal["INSERT", "UPDATE", "DELETE"] = Field(description="What happened to the row")
+    table: str = Field(description="Name of the table")
+    event: Literal["INSERT", "UPDATE", "DELETE"] = Field(description="Event that fired the trigger")
 
     model_config = ConfigDict(populate_by_name=True)
 
 
 class RowId(BaseModel):
-    """The ``row_id`` strategy, a trigger's default: ``{"id": ...}``. The function fetches the row itself."""
+    """Payload of the default strategy ``row_id``: ``{"id": ...}``. The function fetches the row itself."""
 
-    id: str | int = Field(description="The row's primary key: a UUID or text as str, a number as int")
-    # two aliases instead of one, so that type checkers see the field's own name
+    id: str | int = Field(description="Primary key of the row: str for UUID and text, int for numbers")
+    # two aliases instead of one, so that type checkers accept the field's name as a keyword
     meta: Meta | None = Field(default=None, validation_alias="_meta", serialization_alias="_meta", description=_META)
 
     model_config = ConfigDict(populate_by_name=True, coerce_numbers_to_str=False)
 
 
 class Row(BaseModel, Generic[T]):
-    """The ``row`` strategy: the whole row, and with ``include_meta`` a ``_meta`` among its columns.
+    """Payload of the strategy ``row``: the whole row, and ``_meta`` with ``include_meta``.
 
-    The columns arrive side by side with ``_meta``; ``T`` sees the columns alone, so it may forbid other fields.
+    ``_meta`` is a key next to the columns. It is removed before ``T`` is validated, so ``T`` may forbid extra fields.
     """
 
-    row: T = Field(description="The row: after the change, or as it was before a DELETE")
+    row: T = Field(description="The row after the change, or before a DELETE")
     meta: Meta | None = Field(default=None, validation_alias="_meta", serialization_alias="_meta", description=_META)
 
     model_config = ConfigDict(populate_by_name=True)
@@ -73,12 +73,12 @@ class Row(BaseModel, Generic[T]):
     @model_validator(mode="wrap")
     @classmethod
     def _split(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """Take ``_meta`` out of the columns. ``Row(row=..., meta=...)`` is taken as it is."""
-        if not isinstance(value, dict) or (info.mode == "python" and _names_fields(value)):
+        """Separate ``_meta`` from the columns. ``Row(row=..., meta=...)`` is left unchanged."""
+        if not isinstance(value, dict) or (info.mode == "python" and _has_field_names(value)):
             return handler(value)
         columns: Any = {name: column for name, column in value.items() if name != _KEY}
         if info.mode == "json":
-            # What a validator is handed is no JSON any more, and a strict T takes a date from JSON only.
+            # A strict T accepts a date only from JSON, and value is already parsed.
             columns = _columns_of(cls).validate_json(pydantic_core.to_json(columns))
         return handler({"row": columns, _KEY: value.get(_KEY)})
 
@@ -86,7 +86,7 @@ class Row(BaseModel, Generic[T]):
     def __get_pydantic_json_schema__(
         cls, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """What a caller sends: the properties of ``T``, and ``_meta``."""
+        """Return the schema of the wire format: the properties of ``T``, and ``_meta``."""
         reference = handler(core_schema)
         own = handler.resolve_ref_schema(reference)
         fields = own["properties"]
@@ -98,7 +98,7 @@ class Row(BaseModel, Generic[T]):
 
 
 class RowChange(BaseModel, Generic[T]):
-    """The ``row`` strategy with ``include_old``, on UPDATE: ``{"new": {...}, "old": {...}}``."""
+    """Payload of the strategy ``row`` with ``include_old``, on UPDATE: ``{"new": {...}, "old": {...}}``."""
 
     new: T = Field(description="The row after the change")
     old: T = Field(description="The row before the change")
@@ -113,5 +113,5 @@ def _columns_of(model: type[Row[Any]]) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def _names_fields(value: Mapping[str, Any]) -> bool:
+def _has_field_names(value: Mapping[str, Any]) -> bool:
     return "row" in value and value.keys() <= {"row", "meta", _KEY}

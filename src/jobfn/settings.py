@@ -1,6 +1,6 @@
-"""Settings from the environment: a pydantic model whose fields are aliased to variables.
+"""Base of the settings models: pydantic models whose fields are read from environment variables.
 
-``function/settings.py`` and ``worker/settings.py`` are the two sides' settings.
+The two sides define theirs in ``function/settings.py`` and ``worker/settings.py``.
 """
 
 import re
@@ -8,60 +8,66 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from jobfn.errors import ConfigurationError
 
-_PASSWORD = re.compile(r"//\S*@")
+_URL_CREDENTIALS = re.compile(r"//\S*@")
 
 
-def _comma_separated(value: object) -> object:
+def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-#: A list of words, given as one text with commas between them.
-CommaSeparated = Annotated[list[str], BeforeValidator(_comma_separated)]
+#: A list of strings, given as one comma-separated string.
+CommaSeparated = Annotated[list[str], BeforeValidator(_split_commas)]
 
 
 class EnvironmentSettings(BaseModel):
-    """A settings model. In code, fields are given by name; from the environment, by their aliases."""
+    """Base of a settings model. Code passes fields by name; the environment by their aliases."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
-        """Read the variables that the fields name; an empty one counts as unset.
+        """Read the settings from environment variables. An empty variable counts as unset.
 
         Args:
-            environ: Such as ``os.environ``.
-            overrides: Fields by name, which go before the environment; None counts as not given.
+            environ: Environment, for example ``os.environ``.
+            overrides: Fields by name that take precedence over the environment. None counts as not given.
 
         Raises:
-            ConfigurationError: A variable holds what it cannot mean; names the variable.
+            ConfigurationError: A value is invalid. The message names the variable.
         """
         values: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
-            alias = field.validation_alias or name
-            choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-            given = next((environ[choice] for choice in choices if environ.get(choice)), None)
-            if overrides.get(name) is not None:
-                values[name] = overrides[name]
-            elif given is not None:
-                values[name] = given
+            override = overrides.get(name)
+            value = override if override is not None else _first_set(environ, _variables(name, field))
+            if value is not None:
+                values[name] = value
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigurationError(_first_problem(cls, error)) from None
 
 
+def _variables(name: str, field: FieldInfo) -> list[str]:
+    alias = field.validation_alias or name
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+
+
+def _first_set(environ: Mapping[str, str], variables: list[str]) -> str | None:
+    return next((environ[variable] for variable in variables if environ.get(variable)), None)
+
+
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """The first mismatch in one line, by the variable's name; what it held is shown, but no URL's password."""
+    """Return the first validation error in one line, with the variable and its value but without URL credentials."""
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
         return message
     name = str(first["loc"][0])
     field = model.model_fields.get(name)
-    alias = field.validation_alias if field is not None else None
-    variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias or name)
-    shown = _PASSWORD.sub("//***@", repr(first["input"]))
-    return f"{variable}={shown}: {message}"
+    variable = _variables(name, field)[0] if field is not None else name
+    value = _URL_CREDENTIALS.sub("//***@", repr(first["input"]))
+    return f"{variable}={value}: {message}"

@@ -1,5 +1,3 @@
-"""Settings from the environment: names, defaults, and one line for what is wrong."""
-
 from typing import Any
 
 import pytest
@@ -10,10 +8,8 @@ from jobfn.function.serve import port_from
 from jobfn.settings import EnvironmentSettings
 
 
-def test_defaults() -> None:
-    """What a function does without any variable."""
-    settings = FunctionSettings.from_environ({})
-    assert settings == FunctionSettings(
+def test_function_settings_have_defaults() -> None:
+    assert FunctionSettings.from_environ({}) == FunctionSettings(
         max_body_bytes=10 * 1024 * 1024,
         max_threads=16,
         report_timeout_seconds=None,
@@ -22,8 +18,7 @@ def test_defaults() -> None:
     )
 
 
-def test_every_field_has_its_variable() -> None:
-    """Each variable lands in its field; what is given by name goes first; empty means unset."""
+def test_overrides_take_precedence_and_empty_variables_count_as_unset() -> None:
     environ = {
         "JOBFN_MAX_BODY_BYTES": "100",
         "JOBFN_MAX_THREADS": "3",
@@ -37,19 +32,19 @@ def test_every_field_has_its_variable() -> None:
     )
 
 
-class Platform(EnvironmentSettings):
+class Example(EnvironmentSettings):
     url: str = Field(default="", validation_alias=AliasChoices("FIRST_URL", "SECOND_URL"), max_length=30)
     own: int = 0
 
     @model_validator(mode="after")
-    def _goes_together(self) -> "Platform":
+    def _check(self) -> "Example":
         if self.own > 1:
-            raise ValueError("own and url do not go together: leave one out")
+            raise ValueError("own and url exclude each other: leave one out")
         return self
 
 
 @pytest.mark.parametrize(
-    ("kind", "environ", "overrides", "line"),
+    ("model", "environ", "overrides", "message"),
     [
         (
             FunctionSettings,
@@ -60,38 +55,36 @@ class Platform(EnvironmentSettings):
         (FunctionSettings, {"JOBFN_MAX_THREADS": "0"}, {}, "JOBFN_MAX_THREADS='0': Input should be greater than 0"),
         (FunctionSettings, {}, {"max_threads": -1}, "JOBFN_MAX_THREADS=-1: Input should be greater than 0"),
         (
-            Platform,
+            Example,
             {"SECOND_URL": "http://ada:hunter2@db.example.com/a"},
             {},
             "FIRST_URL='http://***@db.example.com/a': String should have at most 30 characters",
         ),
-        (Platform, {"own": "2"}, {}, "own and url do not go together: leave one out"),
-        (Platform, {"own": "x"}, {}, "own='x': Input should be a valid integer, unable to parse string as an integer"),
+        (Example, {"own": "2"}, {}, "own and url exclude each other: leave one out"),
+        (Example, {"own": "x"}, {}, "own='x': Input should be a valid integer, unable to parse string as an integer"),
     ],
 )
-def test_a_wrong_variable_is_one_line(
-    kind: type[EnvironmentSettings], environ: dict[str, str], overrides: dict[str, Any], line: str
+def test_invalid_value_is_one_line_with_the_variable_and_no_password(
+    model: type[EnvironmentSettings], environ: dict[str, str], overrides: dict[str, Any], message: str
 ) -> None:
-    """The variable, what it holds (no password), and why that cannot be."""
     with pytest.raises(ConfigurationError) as caught:
-        kind.from_environ(environ, **overrides)
-    assert str(caught.value) == line
+        model.from_environ(environ, **overrides)
+    assert str(caught.value) == message
 
 
-def test_the_first_of_two_variables_goes_before_the_second() -> None:
-    """An alias choice is an order; an empty first one is passed over."""
-    assert Platform.from_environ({"FIRST_URL": "a", "SECOND_URL": "b"}).url == "a"
-    assert Platform.from_environ({"FIRST_URL": "", "SECOND_URL": "b"}).url == "b"
+@pytest.mark.parametrize(
+    ("environ", "url"), [({"FIRST_URL": "a", "SECOND_URL": "b"}, "a"), ({"FIRST_URL": "", "SECOND_URL": "b"}, "b")]
+)
+def test_first_variable_of_an_alias_that_is_set_wins(environ: dict[str, str], url: str) -> None:
+    assert Example.from_environ(environ).url == url
 
 
 @pytest.mark.parametrize(("environ", "port"), [({}, 8080), ({"PORT": ""}, 8080), ({"PORT": "80"}, 80)])
-def test_the_port(environ: dict[str, str], port: int) -> None:
-    """PORT, or 8080."""
+def test_port_is_8080_by_default(environ: dict[str, str], port: int) -> None:
     assert port_from(environ) == port
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "65536", "80.0", "9" * 20])
-def test_a_port_that_is_none(text: str) -> None:
-    """The variable is named."""
-    with pytest.raises(ConfigurationError, match=r"PORT='.*' is no port: use a number from 1 to 65535"):
+def test_invalid_port_is_rejected(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^PORT='.*use a number from 1 to 65535"):
         port_from({"PORT": text})

@@ -245,8 +245,8 @@ def _headers(ended: Outcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
     raw = [_JSON, (b"content-length", b"%d" % len(ended.body))]
     if headers.echo:
         raw += _raw(headers.echo)
-    if ended.report.kept is not None:
-        raw += _raw(ended.report.kept.headers().items())
+    if ended.report.stored_result is not None:
+        raw += _raw(ended.report.stored_result.headers().items())
     if ended.status_code >= 400:
         raw += _of_failure(ended)
     return raw

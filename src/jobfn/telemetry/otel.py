@@ -1,8 +1,8 @@
-"""Traces of our own processes: the environment's OpenTelemetry variables, and the ``otel`` extra.
+"""Set up OpenTelemetry tracing from the environment, for the processes that jobfn starts. Needs the ``otel`` extra.
 
-``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``) turns them on; every other variable of
-OpenTelemetry's means what its documentation says. A process that somebody else starts, such as an app under a server
-of one's own, sets its tracer provider itself, and ``tracing.py`` finds it.
+``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``) enables it; OpenTelemetry's other variables
+work as documented there. An app that runs under the user's own server sets its tracer provider itself, and
+``tracing.py`` uses that.
 """
 
 import sys
@@ -16,7 +16,7 @@ _SUPPORTED_PROTOCOL = "http/protobuf"
 
 
 def is_tracing_requested(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for traces."""
+    """Return whether the environment enables traces."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -26,17 +26,17 @@ def is_tracing_requested(environ: Mapping[str, str]) -> bool:
 
 
 def configure(environ: Mapping[str, str], *, role: str) -> bool:
-    """Set this process's tracer provider up, if the environment asks for traces. Once, at the start.
+    """Set this process's tracer provider if the environment enables traces. Call it once, at the start.
 
-    Spans leave in batches, from a thread of their own, and what is left when the process ends: see ``flush``.
+    Spans are sent in batches by a background thread; ``flush`` sends the rest.
 
     Args:
-        environ: Such as ``os.environ``.
-        role: What the process is called where neither ``OTEL_SERVICE_NAME`` nor ``K_SERVICE`` names it.
+        environ: Environment, for example ``os.environ``.
+        role: Service name if neither ``OTEL_SERVICE_NAME`` nor ``K_SERVICE`` is set.
 
     Returns:
-        Whether there will be traces. Where they are asked for and cannot be sent, the log says what to do: whoever sets
-        these variables for a whole cluster need not know which of its images can.
+        Whether traces are sent. If they are enabled but cannot be sent, a warning says what to do and the process
+        starts: these variables are often set for a whole cluster, including images without the extra.
     """
     if not is_tracing_requested(environ):
         return False
@@ -44,37 +44,37 @@ def configure(environ: Mapping[str, str], *, role: str) -> bool:
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _SUPPORTED_PROTOCOL)
     if protocol != _SUPPORTED_PROTOCOL:
         log.warning(
-            "no traces: set OTEL_EXPORTER_OTLP_PROTOCOL to what jobfn speaks, and the endpoint to where that is heard, "
-            "usually port 4318",
+            "traces disabled: set OTEL_EXPORTER_OTLP_PROTOCOL to the supported protocol and the endpoint to a port "
+            "that accepts it, usually 4318",
             protocol=protocol,
-            spoken=_SUPPORTED_PROTOCOL,
+            supported=_SUPPORTED_PROTOCOL,
         )
         return False
-    try:  # 130 ms and 6 MB, for those who want traces
+    try:  # 130 ms and 6 MB, only if traces are enabled
         from opentelemetry import trace  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
-        log.warning("no traces: install the extra, pip install 'jobfn[otel]', or unset OTEL_*", reason=str(error))
+        log.warning("traces disabled: run pip install 'jobfn[otel]', or unset OTEL_*", reason=str(error))
         return False
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return True  # somebody was here before: opentelemetry-instrument, or a sitecustomize of the user's
+        return True  # already set, for example by opentelemetry-instrument or a sitecustomize module
     name = environ.get("OTEL_SERVICE_NAME") or environ.get("K_SERVICE") or role
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    log.info("sending traces", service=name)
+    log.info("traces enabled", service=name)
     return True
 
 
 def flush() -> None:
-    """Send what has not been sent, and stop; for a process that ends without Python's own end. Does it once."""
+    """Send pending spans and shut the provider down, for a process that exits without Python's atexit handlers."""
     sdk = sys.modules.get("opentelemetry.sdk.trace")
     if sdk is None:
         return
-    from opentelemetry import trace  # noqa: PLC0415  - loaded already
+    from opentelemetry import trace  # noqa: PLC0415  - already loaded
 
     provider = trace.get_tracer_provider()
     if isinstance(provider, sdk.TracerProvider):

@@ -1,11 +1,11 @@
-"""Traces: OpenTelemetry spans from enqueue through worker and function to report, where somebody wants them.
+"""OpenTelemetry spans from enqueue through worker and function to report.
 
-A job carries its W3C trace context, first in its row and then in HTTP headers, so that its whole way is one trace.
-Nothing of OpenTelemetry is loaded unless a tracer provider is handed in, the environment asks for traces
-(``tracing_setup.py``), or somebody in this process loaded it. Without a provider no span is made, and what a job
-carries is handed on as it came.
+A job carries its W3C trace context, first in its row and then in HTTP headers, so that its whole path is one trace.
+OpenTelemetry is only loaded if a tracer provider is passed, if the environment enables traces (``otel.py``) or if other
+code in the process has loaded it. Without a provider no spans are created, and the job's trace context is passed on
+unchanged.
 
-Spans tell of ids, tasks and outcomes, never of a payload, nor of what an exception says.
+Spans contain ids, tasks and outcomes, never payloads or exception messages.
 """
 
 import sys
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-_TRACE: Final = "opentelemetry.trace"
-#: Whom a span speaks to: who enqueues, who calls, who is called, or nobody.
+_TRACE_MODULE: Final = "opentelemetry.trace"
+#: Span kinds, in OpenTelemetry's terms.
 Kind = Literal["producer", "client", "server", "internal"]
-#: What a span is about; in OpenTelemetry's attributes they begin with ``jobfn.``.
-#: None: it has none of that kind.
+#: Ids of a span, which become attributes with the prefix ``jobfn.``. None values are left out.
 Ids = Mapping[str, str | int | None]
 
 
 class OpenSpan:
-    """A span for as long as a block runs, and the current one within it.
+    """Context manager of a span, which is the current span inside the block.
 
     Args:
-        manager: OpenTelemetry's.
+        manager: OpenTelemetry's context manager.
     """
 
     __slots__ = ("_manager", "_span")
@@ -54,86 +53,86 @@ class OpenSpan:
         self._manager.__exit__(kind, error, traceback)
 
     def set_attributes(self, ids: Ids) -> None:
-        """More about it."""
+        """Add ids to the span."""
         self._span.set_attributes(_attributes(ids))
 
-    def set_error(self, what: str) -> None:
-        """It went wrong, in one or two words: not the words of an exception, which may hold anything."""
-        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415  - a span is there, so is this
+    def set_error(self, description: str) -> None:
+        """Set the status to error. The description must not be an exception message, which may contain payload data."""
+        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415  - already loaded
 
-        self._span.set_status(Status(StatusCode.ERROR, what))
+        self._span.set_status(Status(StatusCode.ERROR, description))
 
 
 class Tracing:
-    """Makes spans.
+    """Factory of spans.
 
     Args:
-        provider: Makes the tracer. Default: whatever provider this process has set, at the time of the span.
+        provider: Tracer provider. Default: the process's provider at the time of each span.
     """
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
-        self._given = provider
-        self._seen: TracerProvider | None = None
+        self._provider = provider
+        self._tracer_provider: TracerProvider | None = None  # the provider that created the cached tracer
         self._tracer: Tracer | None = None
 
     @property
     def is_on(self) -> bool:
-        """Whether spans are made now."""
-        if self._given is None and _TRACE not in sys.modules:  # as below, for who asks at each job
+        """Whether spans are created."""
+        if self._provider is None and _TRACE_MODULE not in sys.modules:  # shortcut for the hot path
             return False
         return self._current_tracer() is not None
 
     def open(self, name: str, *, kind: Kind, ids: Ids, parent: TraceContext | None = None) -> OpenSpan:
-        """A span. Only where ``is_on``: who is in a hurry asks that first, and need not put the arguments together.
+        """Return a new span. Check ``is_on`` first.
 
         Args:
-            name: Such as ``deliver process_invoice``.
-            kind: Whom it speaks to.
-            ids: What it is about.
-            parent: What it is a part of, elsewhere. Default: the current span, if there is one.
+            name: Name of the span, for example ``deliver process_invoice``.
+            kind: Kind of the span.
+            ids: Attributes of the span.
+            parent: Remote parent. Default: the current span, if there is one.
         """
         from opentelemetry.trace import SpanKind  # noqa: PLC0415  - loaded with the tracer
 
         tracer = self._current_tracer()
-        assert tracer is not None, "ask is_on first"  # noqa: S101
+        assert tracer is not None, "check is_on first"  # noqa: S101
         return OpenSpan(
             tracer.start_as_current_span(
                 name,
-                context=None if parent is None else _remote(parent),
+                context=None if parent is None else _remote_context(parent),
                 kind=SpanKind[kind.upper()],
                 attributes=_attributes(ids),
-                record_exception=False,  # its message and its traceback may hold anything
+                record_exception=False,  # message and traceback may contain payload data
                 set_status_on_exception=False,
             )
         )
 
-    def propagate(self, otherwise: TraceContext | None) -> TraceContext | None:
-        """What to hand on: the current span's context, else what came."""
+    def propagate(self, incoming: TraceContext | None) -> TraceContext | None:
+        """Return the trace context to pass on: the current span's, or the incoming one."""
         if self._current_tracer() is None:
-            return otherwise
-        return current() or otherwise
+            return incoming
+        return current() or incoming
 
     def _current_tracer(self) -> "Tracer | None":
-        provider = self._given
+        provider = self._provider
         if provider is None:
-            module = sys.modules.get(_TRACE)
-            if module is None:  # nobody here can have set one
+            module = sys.modules.get(_TRACE_MODULE)
+            if module is None:
                 return None
             provider = module.get_tracer_provider()
-            if isinstance(provider, module.ProxyTracerProvider):  # nobody has
+            if isinstance(provider, module.ProxyTracerProvider):  # no provider was set
                 return None
-        if provider is not self._seen:
-            self._seen, self._tracer = provider, provider.get_tracer("jobfn")
+        if provider is not self._tracer_provider:
+            self._tracer_provider, self._tracer = provider, provider.get_tracer("jobfn")
         return self._tracer
 
 
-#: For code that is handed no other: it follows the provider of the process.
+#: Default ``Tracing``, which follows the provider of the process.
 GLOBAL: Final = Tracing()
 
 
 def current() -> TraceContext | None:
-    """The current span's context, whoever made it; None where there is none."""
-    if _TRACE not in sys.modules:  # nobody here can have made one
+    """Return the trace context of the current span, or None."""
+    if _TRACE_MODULE not in sys.modules:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
@@ -146,7 +145,7 @@ def _attributes(ids: Ids) -> dict[str, str | int]:
     return {f"jobfn.{name}": value for name, value in ids.items() if value is not None}
 
 
-def _remote(parent: TraceContext) -> "Context":
+def _remote_context(parent: TraceContext) -> "Context":
     from opentelemetry.context import Context  # noqa: PLC0415  - as above
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""The wire: what worker, function and callback server say to each other (contract, sections 1 and 2).
+"""Wire format: headers, reports and URLs that worker, function and callback server exchange (contract, 1 and 2).
 
-Pure: no I/O, no clock. ``JobHeaders`` is what a delivery carries, ``Report`` what goes back. The function side
-(``function/app.py``) and the platform side (``worker/dispatch.py``, ``worker/callbacks.py``) share only this.
+Pure: no I/O, no clock. A delivery carries ``JobHeaders``; a ``Report`` goes back. This is the only code that the
+function side (``function/app.py``) and the platform side (``worker/dispatch.py``, ``worker/callbacks.py``) share.
 """
 
 from jobfn.wire.headers import (

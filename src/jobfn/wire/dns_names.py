@@ -1,12 +1,11 @@
-"""From a task identifier to the DNS name of the Knative service that runs it: pure.
+"""DNS name of the Knative service that runs a task. Pure.
 
-``jobfn manifests`` names services so, and the worker finds them so (``wire.task_url``): both call ``dns_name``, or a
-job would be sent where no function is.
+``jobfn manifests`` names services with it, and the worker finds them with it (``wire.task_url``).
 
-The rule: lower case; each run of other characters than ``a-z`` and ``0-9`` is one hyphen, and none stands at an end; a
-name that begins with a digit gets ``t-`` before it, since a Kubernetes service begins with a letter. A name over
-``MAX_DNS_NAME_CHARACTERS`` keeps its beginning and ends in eight hexadecimal digits of the identifier's SHA-256, and so does one
-of which nothing is left. Two identifiers can still meet (``a:b`` and ``a.b``): ``dns_names`` refuses them.
+The rule: lower case; each run of characters other than ``a-z`` and ``0-9`` becomes one hyphen; leading and trailing
+hyphens are removed; a name that begins with a digit gets the prefix ``t-``, because a Kubernetes service name begins
+with a letter. A name that is empty or longer than ``MAX_DNS_NAME_CHARACTERS`` ends in eight hexadecimal digits of the
+identifier's SHA-256. Different identifiers may still collide (``a:b`` and ``a.b``); ``dns_names`` rejects that.
 """
 
 import hashlib
@@ -15,14 +14,14 @@ from collections.abc import Iterable
 
 from jobfn.errors import ConfigurationError
 
-#: A label of DNS has 63; Knative needs some for the names of revisions: ``-00001``.
+#: Maximum length. A DNS label may have 63 characters; Knative appends revision numbers such as ``-00001``.
 MAX_DNS_NAME_CHARACTERS = 50
 _OTHER = re.compile("[^a-z0-9]+")
 _DIGEST_CHARACTERS = 8
 
 
 def dns_name(task: str) -> str:
-    """The DNS label of a task: ``email:send_email`` is ``email-send-email``. The same for ever, for one identifier."""
+    """Return the DNS label of a task: ``email:send_email`` becomes ``email-send-email``. It must never change."""
     name = _OTHER.sub("-", task.lower()).strip("-")
     if name[:1].isdigit():
         name = f"t-{name}"
@@ -33,18 +32,18 @@ def dns_name(task: str) -> str:
 
 
 def dns_names(tasks: Iterable[str]) -> dict[str, str]:
-    """The DNS label of each task.
+    """Return the DNS label of each task.
 
     Raises:
-        ConfigurationError: Two tasks would be one service; names both.
+        ConfigurationError: Two tasks have the same label.
     """
-    owners: dict[str, str] = {}
+    tasks_by_name: dict[str, str] = {}
     for task in tasks:
         name = dns_name(task)
-        other = owners.setdefault(name, task)
+        other = tasks_by_name.setdefault(name, task)
         if other != task:
             raise ConfigurationError(
                 f"the tasks {other!r} and {task!r} have the same DNS name, {name!r}: rename one of them, "
-                "or say in JOBS_FUNCTION_URLS where each of them lives"
+                "or set their URLs in JOBS_FUNCTION_URLS"
             )
-    return {task: name for name, task in owners.items()}
+    return {task: name for name, task in tasks_by_name.items()}

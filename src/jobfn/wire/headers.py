@@ -1,4 +1,4 @@
-"""``JobHeaders``: what a delivery says of itself, read out of its request."""
+"""``JobHeaders``: the job headers of a delivery, parsed."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -23,6 +23,7 @@ from jobfn.wire.names import (
 )
 from jobfn.wire.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
+#: The Node worker sends all three for an absent value.
 _ABSENT: Final = frozenset({"", "null", "undefined"})
 _MAX_BIGINT: Final = 2**63 - 1
 _MAX_INT: Final = 2**31 - 1
@@ -41,27 +42,26 @@ _NAMES: Final = {
         TRACESTATE,
     )
 }
-
-#: What the ids are called in logs and spans; the task, beside them, stands in no header.
-_LOGGED: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
+#: Keys of the ids in logs and spans. The task identifier is not in a header.
+_LOG_KEYS: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
 
 
 class JobHeaders(NamedTuple):
-    """The job headers of one delivery, typed. Every one may be absent: a person calls with none.
+    """The job headers of one delivery. All may be absent, for example in a manual call.
 
     Attributes:
         job_id: ``jobs.id``.
-        worker_id: The id that holds the job's lock.
-        database_id: The tenant.
-        actor_id: Who caused the job.
-        entity_id: What the job is about.
-        attempt: Which attempt this is, 1 for the first; None where the worker does not say.
-        callback_url: Where the outcome is to be reported, as it came.
-        callback_batch: Where it may be reported together with others, where the worker offers that.
-        heartbeat_url: Where signs of life are heard, where the worker offers that.
-        lease_seconds: For how long each of them keeps the job's lock, in seconds.
-        echo: The headers to send back, names and values as the contract spells them.
-        trace: Which trace it is a part of, where the worker says so.
+        worker_id: Worker that holds the job's lock.
+        database_id: Tenant.
+        actor_id: User who caused the job.
+        entity_id: Row or object that the job is about.
+        attempt: Number of this attempt, 1 for the first. Older workers do not send it.
+        callback_url: URL of the report, not normalized: see ``report_url``.
+        callback_batch: URL of report batches, if the worker accepts them.
+        heartbeat_url: URL of job heartbeats, if the worker accepts them.
+        lease_seconds: How long each heartbeat extends the job's lock.
+        echo: Headers to echo, with the contract's spelling of the names.
+        trace: Trace context.
     """
 
     job_id: int | None = None
@@ -79,56 +79,54 @@ class JobHeaders(NamedTuple):
 
     @classmethod
     def parse(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
-        """Read the job headers out of raw ASGI headers, whose names are in lower case.
-
-        Empty, ``null`` and ``undefined`` count as absent: the Node worker sends all three.
+        """Parse raw ASGI headers, whose names are in lower case.
 
         Raises:
-            BadRequest: A header is there and cannot be what the contract says; names the header.
+            BadRequest: A header is malformed. The message names it.
         """
-        found = extract_job_headers(raw)
-        if not found:
+        headers = extract_job_headers(raw)
+        if not headers:
             return NO_HEADERS
         return cls(
-            job_id=_integer(found, JOB_ID, _MAX_BIGINT),
-            worker_id=found.get(WORKER_ID),
-            database_id=_uuid(found, DATABASE_ID),
-            actor_id=_uuid(found, ACTOR_ID),
-            entity_id=_uuid(found, ENTITY_ID),
-            attempt=_integer(found, JOB_ATTEMPT, _MAX_INT),
-            callback_url=found.get(CALLBACK_URL),
-            callback_batch=found.get(CALLBACK_BATCH),
-            heartbeat_url=found.get(HEARTBEAT_URL),
-            lease_seconds=parse_seconds(found.get(LEASE_SECONDS)),
-            echo=_echo(found),
-            trace=TraceContext.parse(found.get(TRACEPARENT), found.get(TRACESTATE)),
+            job_id=_integer(headers, JOB_ID, _MAX_BIGINT),
+            worker_id=headers.get(WORKER_ID),
+            database_id=_uuid(headers, DATABASE_ID),
+            actor_id=_uuid(headers, ACTOR_ID),
+            entity_id=_uuid(headers, ENTITY_ID),
+            attempt=_integer(headers, JOB_ATTEMPT, _MAX_INT),
+            callback_url=headers.get(CALLBACK_URL),
+            callback_batch=headers.get(CALLBACK_BATCH),
+            heartbeat_url=headers.get(HEARTBEAT_URL),
+            lease_seconds=parse_seconds(headers.get(LEASE_SECONDS)),
+            echo=_echo(headers),
+            trace=_trace(headers),
         )
 
     @classmethod
     def parse_lenient(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
-        """Read what a report needs and nothing else, for a delivery whose other headers are malformed."""
+        """Parse only the headers that a report needs, and treat malformed ones as absent."""
         return cls.parse_lenient_mapping(extract_job_headers(raw))
 
     @classmethod
-    def parse_lenient_mapping(cls, found: Mapping[str, str]) -> "JobHeaders":
-        """As ``parse_lenient``, of headers that ``extract_job_headers`` has found."""
+    def parse_lenient_mapping(cls, headers: Mapping[str, str]) -> "JobHeaders":
+        """Do the same with the result of ``extract_job_headers``."""
         return cls(
-            job_id=_whole_number(found.get(JOB_ID), _MAX_BIGINT),
-            worker_id=found.get(WORKER_ID),
-            attempt=_whole_number(found.get(JOB_ATTEMPT), _MAX_INT),
-            callback_url=found.get(CALLBACK_URL),
-            echo=_echo(found),
-            trace=TraceContext.parse(found.get(TRACEPARENT), found.get(TRACESTATE)),
+            job_id=_parse_integer(headers.get(JOB_ID), _MAX_BIGINT),
+            worker_id=headers.get(WORKER_ID),
+            attempt=_parse_integer(headers.get(JOB_ATTEMPT), _MAX_INT),
+            callback_url=headers.get(CALLBACK_URL),
+            echo=_echo(headers),
+            trace=_trace(headers),
         )
 
     @property
     def reportable(self) -> bool:
-        """Whether an outcome can be reported: worker, job and callback URL are all known."""
+        """Whether worker, job and callback URL are known, so that the outcome can be reported."""
         return self.job_id is not None and self.worker_id is not None and self.callback_url is not None
 
     @property
     def settled_by_response(self) -> bool:
-        """Whether a worker waits for the response and wants no report: nobody else would hear of the end."""
+        """Whether the worker settles the job from the response and expects no report."""
         return self.worker_id is not None and self.callback_url is None
 
 
@@ -136,87 +134,91 @@ NO_HEADERS: Final = JobHeaders()
 
 
 def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The job headers that are present, by their contract names; absent in any spelling is absent.
+    """Return the job headers that are present, with the contract's spelling of the names.
 
     Args:
-        raw: As ASGI has them: names in lower case.
+        raw: Raw ASGI headers, whose names are in lower case.
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for key, value in raw:
         name = _NAMES.get(key)
         if name is not None:
-            text = _decoded(value).strip()
+            text = _decode(value).strip()
             if text not in _ABSENT:
-                found[name] = text
-    return found
+                headers[name] = text
+    return headers
 
 
-def log_ids(found: Mapping[str, str], task: str | None = None) -> dict[str, str | int | None]:
-    """The ids of a delivery as they go into logs and spans.
+def log_ids(headers: Mapping[str, str], task: str | None = None) -> dict[str, str | int | None]:
+    """Return the ids of a delivery for logs and spans.
 
     Args:
-        found: Headers that ``extract_job_headers`` has found.
-        task: The task, which stands in no header; None: not known.
+        headers: Result of ``extract_job_headers``.
+        task: Task identifier, if known.
 
     Returns:
-        Of a job all five, None where the headers do not say; without a job, those that are known.
+        All five ids of a job, None for those that are unknown. Without a job id, only the known ones.
     """
     ids: dict[str, str | int | None] = {"task": task}
-    for name, header in _LOGGED.items():
-        text = found.get(header)
-        number = _whole_number(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
-        ids[name] = text if number is None else number
+    for key, header in _LOG_KEYS.items():
+        text = headers.get(header)
+        number = _parse_integer(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
+        ids[key] = text if number is None else number
     if ids["job"] is None:
-        return {name: value for name, value in ids.items() if value is not None}
+        return {key: value for key, value in ids.items() if value is not None}
     return ids
 
 
-def _decoded(value: bytes) -> str:
-    """A header's text. UTF-8 where it is, as HTTP clients write it; else latin-1, which anything is."""
+def parse_seconds(text: str | None) -> float | None:
+    """Return a finite number of seconds above 0, or None if the text is anything else."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _decode(value: bytes) -> str:
+    """Decode UTF-8, which HTTP clients send, or latin-1, which decodes any bytes."""
     try:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
 
 
-def _echo(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, found[name]) for name in ECHO_HEADERS if name in found)
+def _echo(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, headers[name]) for name in ECHO_HEADERS if name in headers)
 
 
-def _integer(found: Mapping[str, str], name: str, highest: int) -> int | None:
-    text = found.get(name)
-    number = _whole_number(text, highest)
+def _trace(headers: Mapping[str, str]) -> TraceContext | None:
+    return TraceContext.parse(headers.get(TRACEPARENT), headers.get(TRACESTATE))
+
+
+def _integer(headers: Mapping[str, str], name: str, maximum: int) -> int | None:
+    text = headers.get(name)
+    number = _parse_integer(text, maximum)
     if text is not None and number is None:
         raise BadRequest(
-            f"{name} must be a whole number from 1 to {highest}, in decimal digits; leave it out when there is none"
+            f"{name} must be a whole number from 1 to {maximum}, in decimal digits: leave it out if there is none"
         )
     return number
 
 
-def _whole_number(text: str | None, highest: int) -> int | None:
-    """The number from 1 to ``highest`` that a text spells, else None."""
+def _parse_integer(text: str | None, maximum: int) -> int | None:
+    """Return the number from 1 to ``maximum`` in decimal digits, or None."""
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > _MAX_DIGITS:
         return None
     number = int(text)
-    return number if 0 < number <= highest else None
+    return number if 0 < number <= maximum else None
 
 
-def parse_seconds(text: str | None) -> float | None:
-    """A number of seconds above 0; what is none counts as not said."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 < number < math.inf else None
-
-
-def _uuid(found: Mapping[str, str], name: str) -> UUID | None:
-    text = found.get(name)
+def _uuid(headers: Mapping[str, str], name: str) -> UUID | None:
+    text = headers.get(name)
     if text is None:
         return None
     try:
         return UUID(text)
     except ValueError:
         raise BadRequest(
-            f"{name} must be a UUID such as 5b720132-17d5-424d-9bcb-ee7b17c13d43; leave it out when there is none"
+            f"{name} must be a UUID such as 5b720132-17d5-424d-9bcb-ee7b17c13d43: leave it out if there is none"
         ) from None

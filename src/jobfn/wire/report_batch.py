@@ -1,8 +1,8 @@
-r"""Reports that travel together: jobfn's own way between a jobfn function and a jobfn callback server. Pure.
+r"""Batches of reports: an optional protocol between jobfn functions and jobfn callback servers. Pure.
 
-A worker that hears batches says where, in ``X-Callback-Batch``; everybody else ignores that and gets one POST for each
-report. A batch is the single reports put together, each with the URL, headers and body that it would have had alone,
-and each is answered by itself::
+A worker that accepts batches sends their URL in ``X-Callback-Batch``. Other functions ignore that header and send one
+POST for each report. Each report in a batch has the URL, headers and body that it would have alone, and a reply of its
+own::
 
     {"reports": [{"url": "http://…/callback", "headers": {"X-Worker-Id": …}, "body": "{\"status\": …}"}, …]}
     {"replies": [{"status": 200, "content": …}, {"status": 409, "content": {"error": …}}, …]}
@@ -18,12 +18,12 @@ from jobfn.wire import extract_job_headers
 
 @dataclass(frozen=True, slots=True)
 class BatchedReport:
-    """One report among others.
+    """One report in a batch.
 
     Attributes:
-        url: Where it would go alone.
-        headers: The job headers that it carries, ``X-Job-Error`` among them.
-        body: Its body.
+        url: URL that the report would be sent to alone.
+        headers: Job headers, including ``X-Job-Error``.
+        body: Request body.
     """
 
     url: str
@@ -31,61 +31,61 @@ class BatchedReport:
     body: bytes
 
     def to_json(self) -> str:
-        """It as a member of a batch, JSON."""
+        """Return the report as a member of a batch."""
         return json.dumps({"url": self.url, "headers": self.headers, "body": self.body.decode()})
 
     @classmethod
-    def from_json(cls, entry: object) -> "BatchedReport":
-        """What one member of a batch says.
+    def from_json(cls, member: object) -> "BatchedReport":
+        """Return the report of a batch member.
 
         Raises:
-            ValueError: It is no report.
+            ValueError: This is not a report.
         """
-        match entry:
+        match member:
             case {"url": str(url), "headers": dict(headers), "body": str(body)}:
                 raw = (
                     (str(name).lower().encode(), str(value).encode("utf-8", "replace"))
                     for name, value in headers.items()
                 )
                 return cls(url, extract_job_headers(raw), body.encode("utf-8", "replace"))
-        raise ValueError("a report has url, headers and body")
+        raise ValueError("a report must have url, headers and body")
 
 
 def encode_batch(reports: Iterable[str]) -> bytes:
-    """The body of a batch.
+    """Return the request body of a batch.
 
     Args:
-        reports: Each as ``BatchedReport.to_json`` gives it.
+        reports: Results of ``BatchedReport.to_json``.
     """
     return f'{{"reports": [{", ".join(reports)}]}}'.encode("ascii")
 
 
 def decode_batch(body: bytes) -> Sequence[BatchedReport]:
-    """The reports in a batch.
+    """Return the reports of a batch.
 
     Raises:
-        ValueError: It is none; says why.
+        ValueError: This is not a batch. The message says why.
     """
-    return [BatchedReport.from_json(entry) for entry in _members(body, "reports")]
+    return [BatchedReport.from_json(member) for member in _members(body, "reports")]
 
 
 def decode_statuses(body: bytes, *, count: int) -> Sequence[int]:
-    """The statuses in the answer to a batch, in its order.
+    """Return the statuses in the response to a batch, in its order.
 
     Args:
-        body: Of the answer.
-        count: How many reports there were.
+        body: Response body.
+        count: Number of reports in the batch.
 
     Raises:
-        ValueError: It answers something else.
+        ValueError: The response does not have one status for each report.
     """
     statuses = [
-        entry["status"]
-        for entry in _members(body, "replies")
-        if isinstance(entry, dict) and type(entry.get("status")) is int
+        member["status"]
+        for member in _members(body, "replies")
+        if isinstance(member, dict) and type(member.get("status")) is int
     ]
     if len(statuses) != count:
-        raise ValueError(f"{count} reports were sent, and {len(statuses)} answered")
+        raise ValueError(f"a batch of {count} reports got {len(statuses)} replies")
     return statuses
 
 
@@ -93,8 +93,8 @@ def _members(body: bytes, name: str) -> list[Any]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("the body is not valid JSON") from None
     members = content.get(name) if isinstance(content, dict) else None
     if not isinstance(members, list):
-        raise ValueError(f"it has no list of {name}")  # noqa: TRY004  - the value came from elsewhere, not from a caller
+        raise ValueError(f"the body has no list of {name}")  # noqa: TRY004  - the value came over the network
     return members

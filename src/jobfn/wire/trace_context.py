@@ -1,6 +1,6 @@
-"""W3C Trace Context: which trace a job belongs to, as it stands in its row and in HTTP headers. Pure.
+"""W3C Trace Context: the trace a job belongs to, as stored in its row and sent in HTTP headers. Pure.
 
-``wire`` reads it, ``tracing.py`` makes spans of it.
+``telemetry/tracing.py`` creates the spans.
 """
 
 import re
@@ -10,19 +10,19 @@ from typing import Final
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
-#: As W3C's Trace Context has it; version ff and ids of zeros are none.
+#: Version ff and ids of zeros are invalid in the standard.
 _PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-#: What a header can carry, and its length in the standard.
+#: Characters that a header can carry, and the standard's maximum length.
 _STATE: Final = re.compile(r"[ -~]{1,512}")
 
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """Where in which trace something happens, in the form of W3C's headers.
+    """A position in a trace, in the format of W3C's headers.
 
     Attributes:
         parent: ``traceparent``.
-        state: ``tracestate``, if there is one.
+        state: ``tracestate``, or None.
     """
 
     parent: str
@@ -30,13 +30,13 @@ class TraceContext:
 
     @classmethod
     def parse(cls, parent: str | None, state: str | None = None) -> "TraceContext | None":
-        """What these two say; None where the first is absent or malformed, as the standard wants it."""
+        """Validate the two values. Return None if the parent is absent or malformed, as the standard requires."""
         if parent is None or not _PARENT.fullmatch(parent):
             return None
         return cls(parent, state if state is not None and _STATE.fullmatch(state) else None)
 
     def headers(self) -> dict[str, str]:
-        """The headers that hand it on."""
+        """Return the headers that propagate the trace."""
         headers = {TRACEPARENT: self.parent}
         if self.state is not None:
             headers[TRACESTATE] = self.state

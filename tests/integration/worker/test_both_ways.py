@@ -223,7 +223,7 @@ async def test_a_response_is_the_result_and_its_headers_say_for_how_long(serve: 
         (
             {"X-Keep-Result-Seconds": "5"},
             b"<p>",
-            StoredResult(5.0, problem="the function answered with what is no JSON"),
+            StoredResult(5.0, problem="the function's response is not valid JSON"),
         ),
         ({"X-Keep-Result-Seconds": "5", "X-Result-Problem": "why"}, b"nul", StoredResult(5.0, problem="why")),
     ],

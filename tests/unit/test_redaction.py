@@ -1,4 +1,4 @@
-"""Addresses as they may stand in logs, messages and ``jobs.last_error``: without what opens a door."""
+"""Addresses in logs, messages and ``jobs.last_error`` contain no credentials."""
 
 import pytest
 
@@ -13,7 +13,7 @@ SIGNED = CallbackTokens(["a-secret"], max_age_seconds=60).url_for("http://h/call
 
 
 @pytest.mark.parametrize(
-    ("dsn", "text"),
+    ("dsn", "redacted"),
     [
         ("postgresql://me@h:5432/shop", "postgresql://me@h:5432/shop"),
         ("postgresql://me:s3cret@h/shop", "postgresql://me:***@h/shop"),
@@ -25,30 +25,27 @@ SIGNED = CallbackTokens(["a-secret"], max_age_seconds=60).url_for("http://h/call
         ("password = 's3 \\' cret' host=h", "password = *** host=h"),
     ],
 )
-def test_a_database_address(dsn: str, text: str) -> None:
-    """The password is blanked wherever an address can hold one."""
-    assert shown(dsn) == text
+def test_dsn_is_redacted(dsn: str, redacted: str) -> None:
+    assert shown(dsn) == redacted
 
 
 @pytest.mark.parametrize(
-    ("url", "text"),
+    ("url", "redacted"),
     [
         ("http://h:8080/a/callback", "http://h:8080/a/callback"),
         ("http://me:s3cret@h/callback", "http://h/callback"),
         ("http://h/callback?key=s3cret", "http://h/callback?…"),
-        pytest.param(SIGNED, "http://h/…/callback", id="signed"),  # a name that does not change with the time
+        pytest.param(SIGNED, "http://h/…/callback", id="signed"),  # its default id would change with the time
         ("http://h/v1.2.3/not.a.token/callback", "http://h/v1.2.3/not.a.token/callback"),
-        ("http://[", "a URL that is none"),
+        ("http://[", "an invalid URL"),
     ],
 )
-def test_a_url(url: str, text: str) -> None:
-    """No user, no password, no query, no token of a signed callback URL."""
-    assert redact_url(url) == text
+def test_url_is_redacted(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted
 
 
 @pytest.mark.parametrize("password", ["s3cret", "s3/cret", "s3@cret"])
-def test_a_malformed_setting(password: str) -> None:
-    """A setting that cannot be is shown without its password."""
+def test_invalid_setting_is_shown_without_its_password(password: str) -> None:
     environ = {"KNATIVE_SERVICE_URL": f"ftp://me:{password}@h"}
     settings: type[EnvironmentSettings] = ServiceSettings
     with pytest.raises(ConfigurationError) as caught:

@@ -1,5 +1,3 @@
-"""Task identifiers as DNS names: the same in manifests and in the worker."""
-
 import re
 
 import pytest
@@ -15,7 +13,7 @@ LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    [
+    [  # never change an expected name: services of that name are deployed
         ("invoice", "invoice"),
         ("process_invoice", "process-invoice"),
         ("email:send_email", "email-send-email"),
@@ -28,8 +26,7 @@ LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
         ("x" * 51, "x" * 41 + "-" + "3ecd502a"),
     ],
 )
-def test_a_task_s_dns_name(task: str, name: str) -> None:
-    """Names in the table are for ever: services of that name are out there."""
+def test_dns_name_of_a_task_is_stable(task: str, name: str) -> None:
     assert dns_name(task) == name
 
 
@@ -39,22 +36,19 @@ def test_a_task_s_dns_name(task: str, name: str) -> None:
 @example("0" * 126)
 @example("İ" * 60)
 @example(("x" * 40) + ("-" * 60))
-def test_every_task_has_a_label_of_dns(task: str) -> None:
-    """Whatever the identifier: a Kubernetes service can have that name, with room for a revision's number."""
+def test_dns_name_of_any_task_is_a_valid_label(task: str) -> None:
     name = dns_name(task)
     assert LABEL.fullmatch(name)
     assert len(name) <= MAX_DNS_NAME_CHARACTERS
 
 
-def test_two_tasks_of_one_name_are_refused() -> None:
-    """Both are named, and what to do."""
+def test_dns_names_rejects_two_tasks_with_the_same_name() -> None:
     with pytest.raises(ConfigurationError) as caught:
         dns_names(["other", "a:b", "a.b"])
     assert str(caught.value).startswith("the tasks 'a:b' and 'a.b' have the same DNS name, 'a-b': rename one")
 
 
-def test_the_same_task_twice_is_no_collision() -> None:
-    """Each task has its name."""
+def test_dns_names_accepts_the_same_task_twice() -> None:
     assert dns_names(["a:b", "c", "a:b"]) == {"a:b": "a-b", "c": "c"}
 
 
@@ -68,14 +62,12 @@ def test_the_same_task_twice_is_no_collision() -> None:
         ("http://{task}.jobs", "x@evil.example/", "http://x-evil-example.jobs"),
     ],
 )
-def test_a_task_in_a_url(base: str, task: str, url: str) -> None:
-    """In the host it is the DNS name, so that no identifier names another host; elsewhere it is percent-encoded."""
+def test_task_url_has_the_dns_name_in_the_host_and_the_identifier_elsewhere(base: str, task: str, url: str) -> None:
     assert task_url(base, task) == url
 
 
 @pytest.mark.parametrize(
-    ("base", "found"), [("http://{task}.jobs/x", True), ("http://g/{task}", False), ("http://g", False)]
+    ("base", "expected"), [("http://{task}.jobs/x", True), ("http://g/{task}", False), ("http://g", False)]
 )
-def test_whether_a_gateway_has_a_host_per_task(base: str, found: bool) -> None:  # noqa: FBT001  - a column of the table
-    """Only a place in the host counts."""
-    assert has_host_per_task(base) is found
+def test_only_a_placeholder_in_the_host_means_a_host_per_task(base: str, *, expected: bool) -> None:
+    assert has_host_per_task(base) is expected
