@@ -4,10 +4,11 @@ The server is embedded, or the one of ``DATABASE_URL``. ``JOBFN_TEST_POSTGRES`` 
 """
 
 import asyncio
+import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,44 +17,62 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
+from jobfn.testing.database import LoopThread
 from support.jobs import Jobs
 
 pytest_plugins = ["support.processes"]
 
-#: Durability is what these databases do not need: each lives for one test.
-UNSAFE_AND_FAST = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
+#: Tests need no durability: each database lives for one test.
+NO_DURABILITY = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
 
 
-@dataclass(frozen=True)
 class Server:
-    """A PostgreSQL server that tests may create databases on."""
+    """A PostgreSQL server on which tests create databases.
 
-    admin_dsn: str
+    The next clone of the template is made, and used ones are dropped, while a test runs.
+    """
+
+    def __init__(self, admin_dsn: str) -> None:
+        self.admin_dsn = admin_dsn
+        self._loop = LoopThread()
+        self._admin: asyncpg.Pool[Any] = self._loop.run(self._connect())
+        self._spares: dict[str | None, Future[str]] = {}
+
+    async def _connect(self) -> "asyncpg.Pool[Any]":
+        return await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
 
     def dsn(self, database: str) -> str:
+        """Return the address of one of its databases."""
         parts = urlsplit(self.admin_dsn)
         # put together here, since urlunsplit drops the empty host of postgresql:///name?host=/socket
         return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
 
     def execute(self, *statements: str) -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(self.admin_dsn)
-            try:
-                for statement in statements:
-                    await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(run())
+        """Run statements one by one."""
+        for statement in statements:
+            self._loop.run(self._admin.execute(statement))
 
     def create(self, template: str | None = None) -> str:
-        name = f"jobfn_{uuid.uuid4().hex[:16]}"
-        # file_copy is the quicker strategy for a small template; older servers know no other
-        self.execute(f"create database {name}" + (f" template {template}" if template else ""))
+        """Create a database, empty or as a clone of the template; return its name."""
+        name = (self._spares.pop(template, None) or self._loop.start(self._create(template))).result()
+        self._spares[template] = self._loop.start(self._create(template))
         return name
 
-    def drop(self, name: str) -> None:
-        self.execute(f"drop database if exists {name} with (force)")
+    async def _create(self, template: str | None) -> str:
+        name = f"jobfn_{uuid.uuid4().hex[:16]}"
+        await self._admin.execute(f"create database {name}" + (f" template {template}" if template else ""))
+        return name
+
+    def drop(self, name: str) -> "Future[str]":
+        """Begin to drop a database."""
+        return self._loop.start(self._admin.execute(f"drop database if exists {name} with (force)"))
+
+    def close(self) -> None:
+        """Drop what is left and disconnect."""
+        for dropped in [self.drop(spare.result()) for spare in self._spares.values()]:
+            dropped.result()
+        self._loop.run(self._admin.close())
+        self._loop.close()
 
 
 @pytest.fixture(scope="session")
@@ -63,23 +82,26 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield Server(given)
-        return
-    major = os.environ.get("JOBFN_TEST_POSTGRES")
-    embedded = EmbeddedPostgres(major=int(major) if major else None)
-    embedded.start()
-    try:
-        found = Server(embedded.dsn())
-        found.execute(*UNSAFE_AND_FAST)
-        yield found
-    finally:
-        embedded.stop()
+    """Start the embedded server, or use the one of ``DATABASE_URL``."""
+    with contextlib.ExitStack() as stack:
+        dsn = os.environ.get("DATABASE_URL")
+        embedded = None
+        if not dsn:
+            major = os.environ.get("JOBFN_TEST_POSTGRES")
+            embedded = EmbeddedPostgres(major=int(major) if major else None)
+            embedded.start()
+            stack.callback(embedded.stop)
+            dsn = embedded.dsn()
+        server = Server(dsn)
+        stack.callback(server.close)
+        if embedded is not None:
+            server.execute(*NO_DURABILITY)
+        yield server
 
 
 @pytest.fixture(scope="session")
 def template(server: Server) -> Iterator[str]:
+    """Return the name of a database with an up-to-date ``app_jobs``."""
     name = server.create()
 
     async def prepare() -> None:
@@ -91,7 +113,7 @@ def template(server: Server) -> Iterator[str]:
 
     asyncio.run(prepare())
     yield name
-    server.drop(name)
+    server.drop(name).result()
 
 
 @pytest.fixture
