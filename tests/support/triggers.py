@@ -1,4 +1,4 @@
-"""What the triggers' tests speak of: a shop's database, the jobs in it, and schemas of the platform's shape."""
+"""A shop's database for trigger tests, and jobs schemas of the platform's shape."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jobfn.triggers import DataJobTrigger, Plan, TableTriggers, apply_triggers
 
 BLUEPRINTS = Path(__file__).parents[2] / "examples" / "blueprints"
 
-#: The least that the contract asks of a jobs schema, for enqueuing: one that finds out the tenant, one that is told.
+#: The minimal schemas that can enqueue: ``add_job`` determines the tenant, or takes it as an argument.
 _PLATFORM_TABLE = """
     create schema app_jobs;
     create table app_jobs.jobs (
@@ -46,9 +46,11 @@ PLATFORM_SCHEMAS = {
 
 @dataclass(frozen=True)
 class Enqueued:
-    """A job as a trigger made it.
+    """A job that a trigger enqueued.
 
-    ``payload`` is the parsed JSON; ``delay`` is the time from its making to its ``run_at``.
+    Attributes:
+        payload: Parsed JSON.
+        delay: Time from enqueue to ``run_at``.
     """
 
     task: str
@@ -62,21 +64,20 @@ class Enqueued:
 
 @dataclass(frozen=True)
 class Shop:
-    """A database, and what a test asks of it."""
+    """A database with the tables of the example blueprints."""
 
     connection: "asyncpg.Connection[Any]"
 
-    async def run(self, *statements: str) -> None:
-        """Run statements, each by itself."""
+    async def execute(self, *statements: str) -> None:
+        """Execute statements one by one."""
         for statement in statements:
             await self.connection.execute(statement)
 
-    async def give(self, table: str, *triggers: DataJobTrigger, schema: str = "public") -> Plan:
-        """Give a table these triggers."""
+    async def apply(self, table: str, *triggers: DataJobTrigger, schema: str = "public") -> Plan:
         return await apply_triggers(self.connection, [TableTriggers(table, triggers, schema)])
 
     async def jobs(self) -> list[Enqueued]:
-        """The jobs that there are, in the order of their ids."""
+        """Return all jobs, ordered by id."""
         rows = await self.connection.fetch("select *, run_at - updated_at as delay from app_jobs.jobs order by id")
         return [
             Enqueued(
@@ -92,15 +93,13 @@ class Shop:
         ]
 
     async def payloads(self) -> list[Any]:
-        """Their payloads."""
         return [job.payload for job in await self.jobs()]
 
-    async def forget_jobs(self) -> None:
-        """Remove all jobs."""
+    async def delete_jobs(self) -> None:
         await self.connection.execute("delete from app_jobs.jobs")
 
-    async def marked(self) -> Sequence[str]:
-        """The triggers and functions whose comments say that they are jobfn's, by name."""
+    async def owned_objects(self) -> Sequence[str]:
+        """Return the names of the triggers and functions with jobfn's ownership tag."""
         return [
             row["name"]
             for row in await self.connection.fetch(

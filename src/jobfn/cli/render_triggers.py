@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobfn.triggers.diff import Action, NodeChange
 from jobfn.triggers.plan import Plan
-from jobfn.triggers.table import shown
+from jobfn.triggers.table import printable
 
 _SIGNS: Final = {Action.CREATE: "+", Action.CHANGE: "~", Action.DROP: "-", Action.KEEP: "="}
 _COLOURS: Final = {Action.CREATE: "green", Action.CHANGE: "yellow", Action.DROP: "red", Action.KEEP: "dim"}
@@ -32,7 +32,7 @@ def print_plan(plan: Plan, *, done: bool) -> None:
         done: Whether it was carried out, which the last line says.
     """
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    task_width = max((len(shown(change.task)) for change in plan.changes), default=0)
+    task_width = max((len(printable(change.task)) for change in plan.changes), default=0)
     for table, changes in groupby(plan.changes, key=lambda change: change.table):
         console.print(Text(table or "(functions that no table uses)"))
         for change in changes:
@@ -66,7 +66,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def _headline(change: NodeChange, task_width: int) -> Text:
-    text = f"  {_SIGNS[change.action]} {change.action.value:<6}  {shown(change.task):<{task_width}}"
+    text = f"  {_SIGNS[change.action]} {change.action.value:<6}  {printable(change.task):<{task_width}}"
     text += f"  {', '.join(change.events)}"
     return Text(text.rstrip(), style=_COLOURS[change.action])
 
@@ -81,7 +81,7 @@ def _parameter_lines(change: NodeChange) -> Iterator[Text]:
     for name in differing:
         for sign, values, colour in (("-", before, "red"), ("+", after, "green")):
             if name in values:
-                value = shown(json.dumps(values[name], ensure_ascii=False))
+                value = printable(json.dumps(values[name], ensure_ascii=False))
                 yield Text(f"      {sign} {name:<{width}}  {value}", style=colour)
     if not differing:
         yield Text(

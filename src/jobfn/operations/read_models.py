@@ -12,7 +12,7 @@ from jobfn.operations.statements import Database
 from jobfn.scheduler.humanize import humanize
 from jobfn.scheduler.rule import parse
 from jobfn.triggers.catalog import read_jobs_schema
-from jobfn.triggers.introspect import read_existing
+from jobfn.triggers.introspect import read_existing_objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +72,20 @@ async def triggers(database: Database) -> tuple[TriggerView, ...]:
     """See ``Operations.triggers``."""
     async with database.transaction() as connection:
         jobs = await read_jobs_schema(connection, database.schema)
-        existing = await read_existing(connection, jobs, None)
-    parameters = {found.oid: found.mark.parameters for found in existing.functions if found.mark is not None}
+        existing = await read_existing_objects(connection, jobs, None)
+    parameters = {found.oid: found.tag.parameters for found in existing.functions if found.tag is not None}
     return tuple(
         TriggerView(
             schema=trigger.schema,
             table=trigger.table,
             name=trigger.name,
-            event=trigger.mark.event,
-            task=trigger.mark.task,
+            event=trigger.tag.event,
+            task=trigger.tag.task,
             state=trigger.state,
             parameters=parameters.get(trigger.function_oid, {}),
         )
         for trigger in existing.triggers
-        if trigger.mark is not None
+        if trigger.tag is not None
     )
 
 

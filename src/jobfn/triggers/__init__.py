@@ -1,8 +1,19 @@
-"""``DataJobTrigger``: a table's changes enqueue jobs, by triggers made from a blueprint (contract, section 4).
+"""``DataJobTrigger``: database triggers, generated from blueprints, that enqueue a job for each changed row.
 
-``blueprint.py`` (a file) -> ``node.py`` (what it says) -> ``resolve.py`` (does it fit the table?) -> ``sql.py`` (the
-statements) -> ``plan.py`` (compare with the database, apply). ``check.py`` compares what is sent with what a task
-takes.
+Blueprints become triggers in seven steps; ``plan.py`` runs them:
+
+1. parse: ``file_formats.py`` reads a file, ``blueprint.py`` its tables, ``node.py`` and ``conditions.py`` one trigger.
+2. introspect: ``catalog.py`` reads tables, types and the jobs schema into the values of ``table.py``;
+   ``introspect.py`` reads the existing triggers and functions, which ``ownership.py`` recognises as jobfn's.
+3. validate: ``validate_columns.py`` checks each trigger against the columns of its table.
+4. generate: ``sql.py`` writes the statements, from ``expressions.py`` (payloads, conditions) and ``plpgsql.py``
+   (function bodies). ``quoting.py`` quotes every name and value.
+5. verify: ``validate_in_database.py`` lets PostgreSQL parse the generated comparisons and the intervals.
+6. diff: ``diff.py`` compares the generated triggers with the existing ones.
+7. apply: ``plan.py`` executes the difference in one transaction.
+
+``jobfn triggers check`` compares the payload that a trigger sends (``payload_shape.py``) with the payload that a task
+accepts (``compatibility.py``). See the contract, section 4.
 
 ::
 

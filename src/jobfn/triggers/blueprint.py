@@ -1,7 +1,7 @@
-"""Blueprints: which tables have which triggers, from files that hold much else (contract, section 4).
+"""Parse blueprint files into the triggers of each table (contract, section 4).
 
-A file holds one table, a list of tables, or ``{"tables": [...]}``. Nodes of other types are left alone and named in a
-notice. The flow goes on in ``plan.py``.
+A file holds one table, a list of tables, or ``{"tables": [...]}``. Nodes of other types are ignored and listed in a
+notice. Next step: ``plan.py``.
 """
 
 from collections import Counter
@@ -13,25 +13,25 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobfn.errors import BlueprintError
-from jobfn.triggers.conditions import CONDITION_KINDS, Comparison
+from jobfn.triggers.conditions import CONDITION_TAGS, Comparison
 from jobfn.triggers.file_formats import read_document
 from jobfn.triggers.node import NODE_TYPES, DataJobTrigger
 from jobfn.triggers.quoting import name_problem
-from jobfn.triggers.table import label_of, nearest, shown
+from jobfn.triggers.table import printable, qualified_label, suggest
 
 DEFAULT_SCHEMA: Final = "public"
 
-_EXPECTED: Final = 'one table ({"table_name": ..., "nodes": [...]}), a list of tables, or {"tables": [...]}'
+_DOCUMENT_SHAPES: Final = 'one table ({"table_name": ..., "nodes": [...]}), a list of tables, or {"tables": [...]}'
 
 
 @dataclass(frozen=True, slots=True)
 class TableTriggers:
-    """A table and the triggers it is to have: all of them, so that none means that ours go.
+    """The complete list of triggers of one table; jobfn drops its other triggers on this table.
 
     Attributes:
-        table: Its name.
-        triggers: Its nodes, in their order.
-        schema: Its schema. Default: public.
+        table: Table name.
+        triggers: Trigger nodes, in blueprint order.
+        schema: Schema of the table. Default: public.
     """
 
     table: str
@@ -40,17 +40,17 @@ class TableTriggers:
 
     @property
     def label(self) -> str:
-        """Its name as a message has it."""
-        return label_of(self.schema, self.table)
+        """Qualified name for messages."""
+        return qualified_label(self.schema, self.table)
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What one or more blueprint files say about triggers.
+    """The triggers of one or more blueprint files.
 
     Attributes:
-        tables: The tables they name, each once.
-        notices: What was left alone.
+        tables: Tables, each once.
+        notices: Warnings about ignored nodes and tables.
     """
 
     tables: tuple[TableTriggers, ...]
@@ -64,131 +64,131 @@ def load_blueprints(paths: Iterable[Path]) -> Blueprint:
         paths: Files that end in .json, .yaml, .yml or .toml.
 
     Raises:
-        BlueprintError: A file cannot be read, a node in it is wrong, or two entries are about one table; names the
+        BlueprintError: A file cannot be read, a node is invalid, or a table occurs twice. The message names the
             file, the table, the node and the parameter.
     """
     tables: dict[str, TableTriggers] = {}
     notices: list[str] = []
     for path in paths:
-        for entry in _entries(read_document(path), path):
-            found = _table(entry, str(path), notices)
-            if found is None:
+        for entry in _table_entries(read_document(path), path):
+            table = _parse_table(entry, str(path), notices)
+            if table is None:
                 continue
-            if found.label in tables:
-                raise BlueprintError(f"{path}: table {found.label} is named a second time: put its nodes together")
-            tables[found.label] = found
+            if table.label in tables:
+                raise BlueprintError(f"{path}: table {table.label} occurs twice: merge its nodes into one entry")
+            tables[table.label] = table
     return Blueprint(tuple(tables.values()), tuple(notices))
 
 
-def parse_node(data: object, place: str) -> DataJobTrigger:
-    """A node's ``data``.
+def parse_node(data: object, location: str) -> DataJobTrigger:
+    """Parse the ``data`` of a node.
 
     Args:
-        data: Its parameters.
-        place: Where it stands, for the error.
+        data: Parameters of the trigger.
+        location: Prefix of error messages.
 
     Raises:
-        BlueprintError: A parameter is missing, unknown or impossible; names it.
+        BlueprintError: A parameter is missing, unknown or invalid.
     """
     task = data.get("task_identifier") if isinstance(data, dict) else None
-    named = f"{place} {shown(task)}" if isinstance(task, str) and task else place
+    prefix = f"{location} {printable(task)}" if isinstance(task, str) and task else location
     try:
         return DataJobTrigger.model_validate(data)
     except ValidationError as error:
-        raise BlueprintError(f"{named}: {_problem(error)}") from None
+        raise BlueprintError(f"{prefix}: {_first_error(error)}") from None
 
 
-def _entries(document: object, path: Path) -> list[Any]:
-    if isinstance(document, dict) and "tables" in document:
-        document = document["tables"]
-    elif isinstance(document, dict):
-        document = [document]
+def _table_entries(document: object, path: Path) -> list[Any]:
+    if isinstance(document, dict):
+        document = document.get("tables", [document])
     if not isinstance(document, list):
-        raise BlueprintError(f"{path}: a blueprint is {_EXPECTED}, not {type(document).__name__}")
+        raise BlueprintError(f"{path}: a blueprint must be {_DOCUMENT_SHAPES}, not {type(document).__name__}")
     return document
 
 
-def _table(entry: object, path: str, notices: list[str]) -> TableTriggers | None:
+def _parse_table(entry: object, path: str, notices: list[str]) -> TableTriggers | None:
     if not isinstance(entry, dict):
-        raise BlueprintError(f"{path}: a table is an object with table_name and nodes, not {entry!r:.40}")
+        raise BlueprintError(f"{path}: a table must be an object with table_name and nodes, not {entry!r:.40}")
     if "table_name" not in entry and "module" in entry:
-        notices.append(f"{path}: a table of a platform module is left alone: name it by table_name")
+        notices.append(f"{path}: ignored a table of a platform module: name it by table_name")
         return None
-    name = _name(entry, "table_name", path)
-    schema = _schema(entry, path)
-    label = label_of(schema, name)
+    name = _parse_name(entry, "table_name", path)
+    schema = _parse_schema(entry, path)
+    label = qualified_label(schema, name)
     nodes = entry.get("nodes")
     if not isinstance(nodes, list):
         raise BlueprintError(f"{path}: table {label}: nodes must be a list; [] removes the table's triggers")
     triggers: list[DataJobTrigger] = []
-    others: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
     for index, node in enumerate(nodes):
-        place = f"{path}: table {label}, nodes[{index}]"
-        kind = _kind(node, place)
-        if kind in NODE_TYPES:
-            triggers.append(parse_node(_data(node, place), f"{place} {kind}"))
+        location = f"{path}: table {label}, nodes[{index}]"
+        node_type = _node_type(node, location)
+        if node_type in NODE_TYPES:
+            triggers.append(parse_node(_node_data(node, location), f"{location} {node_type}"))
         else:
-            others[kind] += 1
-    if others:
-        listed = ", ".join(shown(kind) + (f" (x{count})" if count > 1 else "") for kind, count in others.items())
-        notices.append(f"{path}: table {label}: nodes of other types are left alone: {listed}")
+            ignored[node_type] += 1
+    if ignored:
+        names = ", ".join(printable(name) + (f" (x{count})" if count > 1 else "") for name, count in ignored.items())
+        notices.append(f"{path}: table {label}: ignored nodes of other types: {names}")
     return TableTriggers(name, tuple(triggers), schema)
 
 
-def _schema(entry: dict[str, Any], path: str) -> str:
-    """``schema``, or ``schema_name`` as the platform's blueprints have it."""
-    found = {key: _name(entry, key, path) for key in ("schema", "schema_name") if entry.get(key) is not None}
-    if len(set(found.values())) > 1:
-        raise BlueprintError(f"{path}: table {entry['table_name']}: schema and schema_name differ; leave one out")
-    return next(iter(found.values()), DEFAULT_SCHEMA)
+def _parse_schema(entry: dict[str, Any], path: str) -> str:
+    """Return ``schema``, or ``schema_name`` as the platform's blueprints call it."""
+    names = {_parse_name(entry, key, path) for key in ("schema", "schema_name") if entry.get(key) is not None}
+    if len(names) > 1:
+        raise BlueprintError(f"{path}: table {entry['table_name']}: schema and schema_name differ: remove one")
+    return next(iter(names), DEFAULT_SCHEMA)
 
 
-def _name(entry: dict[str, Any], key: str, path: str) -> str:
+def _parse_name(entry: dict[str, Any], key: str, path: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str):
-        raise BlueprintError(f"{path}: {key} must be a name in text, not {value!r:.40}")
+        raise BlueprintError(f"{path}: {key} must be a string, not {value!r:.40}")
     problem = name_problem(value)
     if problem is not None:
-        raise BlueprintError(f"{path}: {key} {shown(value)!r}: {problem}")
+        raise BlueprintError(f"{path}: {key} {printable(value)!r}: {problem}")
     return value
 
 
-def _kind(node: object, place: str) -> str:
-    kind = node.get("$type") if isinstance(node, dict) else node
-    if not isinstance(kind, str):
-        raise BlueprintError(f'{place}: a node is {{"$type": "DataJobTrigger", "data": {{...}}}}, not {node!r:.40}')
-    return kind
+def _node_type(node: object, location: str) -> str:
+    node_type = node.get("$type") if isinstance(node, dict) else node
+    if not isinstance(node_type, str):
+        raise BlueprintError(
+            f'{location}: a node must be {{"$type": "DataJobTrigger", "data": {{...}}}}, not {node!r:.40}'
+        )
+    return node_type
 
 
-def _data(node: object, place: str) -> object:
+def _node_data(node: object, location: str) -> object:
     if not isinstance(node, dict):
         return {}
-    stray = [key for key in node if key not in {"$type", "data"}]
-    if stray:
-        raise BlueprintError(f"{place}: {shown(stray[0])}: parameters go into data, beside $type there is nothing else")
+    unexpected = [key for key in node if key not in {"$type", "data"}]
+    if unexpected:
+        raise BlueprintError(f"{location}: {printable(unexpected[0])} is not allowed beside $type: move it into data")
     data = node.get("data")
     if data is not None and not isinstance(data, dict):
-        raise BlueprintError(f"{place}: data must be an object of parameters, not {data!r:.40}")
+        raise BlueprintError(f"{location}: data must be an object of parameters, not {data!r:.40}")
     return data or {}
 
 
-def _problem(error: ValidationError) -> str:
-    """The first mismatch in one line: the parameter, and what is wrong with it."""
+def _first_error(error: ValidationError) -> str:
+    """Format the first validation error in one line: the parameter and the problem."""
     first = error.errors(include_url=False, include_context=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
-    where = [str(part) for part in first["loc"]]
-    if not where:
+    path = [str(part) for part in first["loc"]]
+    if not path:
         return message
-    parameter = where[0]
+    parameter = path[0]
+    prefix = "" if len(path) == 1 else f"{parameter}: "
     if first["type"] == "extra_forbidden":
-        known = DataJobTrigger.model_fields if len(where) == 1 else Comparison.model_fields
-        prefix = "" if len(where) == 1 else f"{parameter}: "
-        return f"{prefix}unknown parameter {shown(where[-1])}{nearest(where[-1], known)}"
+        known = DataJobTrigger.model_fields if len(path) == 1 else Comparison.model_fields
+        return f"{prefix}unknown parameter {printable(path[-1])}{suggest(path[-1], known)}"
     if first["type"] == "missing":
-        return f"{'' if len(where) == 1 else f'{parameter}: '}{where[-1]} is missing"
-    if first["type"] != "value_error":  # pydantic's own, which begin with a capital
+        return f"{prefix}{path[-1]} is missing"
+    if first["type"] != "value_error":  # pydantic's own messages start with a capital letter
         message = message[0].lower() + message[1:]
-    given = first["input"]
-    shown_input = f", not {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
-    inner = [part for part in where[1:] if not part.isdecimal() and part not in CONDITION_KINDS]
-    return f"{': '.join([parameter, *inner[-1:]])}: {message}{shown_input if 'should' in message else ''}"
+    value = first["input"]
+    actual = f", not {value!r:.60}" if "should" in message and isinstance(value, (str, int, float, bool)) else ""
+    inner = [part for part in path[1:] if not part.isdecimal() and part not in CONDITION_TAGS]
+    return f"{': '.join([parameter, *inner[-1:]])}: {message}{actual}"

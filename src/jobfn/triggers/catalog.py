@@ -1,7 +1,4 @@
-"""Tables, columns and types as the database has them, and the jobs schema that triggers enqueue into.
-
-What is read here becomes ``table.py``'s values, which everything after it works on.
-"""
+"""Read tables, columns, types and the jobs schema from PostgreSQL's catalog, as the values of ``table.py``."""
 
 import functools
 import json
@@ -12,10 +9,10 @@ from typing import Any, Final
 import asyncpg
 
 from jobfn.errors import BlueprintError, SchemaError
-from jobfn.triggers.table import AddJob, Column, JobsSchema, PgType, Table, TypeKind, label_of, nearest
+from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Table, TypeKind, qualified_label, suggest
 
 _QUERIES: Final = resources.files("jobfn.triggers") / "queries"
-#: ``pg_class.relkind`` of what a trigger can be on: ordinary, partitioned and foreign tables.
+#: ``pg_class.relkind`` of relations that can have triggers: ordinary, partitioned and foreign tables.
 _TABLE_KINDS: Final = frozenset({"r", "p", "f"})
 _TYPE_KINDS: Final = {
     "a": TypeKind.ARRAY,
@@ -35,44 +32,51 @@ def query(name: str) -> str:
 
 
 async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> JobsSchema:
-    """How jobs get into the jobs schema.
+    """Read how triggers enqueue into the jobs schema.
 
     Raises:
-        SchemaError: There is none of that name, or it has no ``add_job``.
+        SchemaError: The schema does not exist, or it has no ``add_job`` function.
     """
-    found = await connection.fetchrow(query("jobs_schema"), name)
-    if found is None or not found["has_jobs"]:
+    row = await connection.fetchrow(query("jobs_schema"), name)
+    if row is None or not row["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {name}: run `jobfn db migrate`, or set JOBS_SCHEMA")
-    if found["is_ours"]:
-        return JobsSchema(name, AddJob.TABLE, may_add=bool(found["may_insert"]))
-    if found["by_identifier"]:
-        return JobsSchema(name, AddJob.IDENTIFIER, may_add=found["may_call"])
-    if found["by_tenant"]:
-        return JobsSchema(name, AddJob.TENANT, needs_tenant=found["needs_tenant"], may_add=found["may_call"])
+    if row["is_ours"]:
+        return JobsSchema(name, EnqueueMethod.INSERT, can_enqueue=bool(row["may_insert"]))
+    if row["by_identifier"]:
+        return JobsSchema(name, EnqueueMethod.ADD_JOB, can_enqueue=row["may_call"])
+    if row["by_tenant"]:
+        return JobsSchema(
+            name,
+            EnqueueMethod.ADD_JOB_WITH_TENANT,
+            requires_tenant=row["needs_tenant"],
+            can_enqueue=row["may_call"],
+        )
     raise SchemaError(
-        f"schema {name} has no add_job as the contract has it: run `jobfn db migrate`, or set JOBS_SCHEMA"
+        f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"
     )
 
 
 async def read_tables(
     connection: "asyncpg.Connection[Any]", names: Sequence[tuple[str, str]], jobs_schema: str
 ) -> dict[int, Table]:
-    """The tables of these schemas and names, by oid and in this order.
+    """Read tables by schema and name.
+
+    Returns:
+        The tables by oid, in the order of ``names``.
 
     Raises:
-        BlueprintError: One is not there, or is nothing that a trigger can be on; names it.
+        BlueprintError: A table does not exist or cannot have triggers.
     """
     rows = await connection.fetch(query("tables"), [schema for schema, _ in names], [name for _, name in names])
-    found = {(row["schema"], row["name"]): row for row in rows}
+    rows_by_name = {(row["schema"], row["name"]): row for row in rows}
     for schema, name in names:
-        if (schema, name) not in found:
-            raise BlueprintError(await _not_there(connection, schema, name))
-        if found[schema, name]["kind"] not in _TABLE_KINDS:
-            raise BlueprintError(f"{label_of(schema, name)} is no table, so its rows have no triggers")
+        label = qualified_label(schema, name)
+        if (schema, name) not in rows_by_name:
+            raise BlueprintError(await _missing_table_message(connection, schema, name))
+        if rows_by_name[schema, name]["kind"] not in _TABLE_KINDS:
+            raise BlueprintError(f"{label} is not a table: only tables have row triggers")
         if schema == jobs_schema:
-            raise BlueprintError(
-                f"table {label_of(schema, name)} belongs to the jobs themselves: its jobs would never end"
-            )
+            raise BlueprintError(f"table {label} is in the jobs schema: each job would enqueue another one")
     columns = await _read_columns(connection, [row["oid"] for row in rows])
     return {
         row["oid"]: Table(
@@ -83,18 +87,18 @@ async def read_tables(
             is_plain_table=row["stands_alone"],
         )
         for schema, name in names
-        for row in [found[schema, name]]
+        for row in [rows_by_name[schema, name]]
     }
 
 
-async def _not_there(connection: "asyncpg.Connection[Any]", schema: str, name: str) -> str:
-    known = await connection.fetch(
+async def _missing_table_message(connection: "asyncpg.Connection[Any]", schema: str, name: str) -> str:
+    rows = await connection.fetch(
         "select relname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace "
         "where n.nspname = $1 and c.relkind = any ($2::text[])",
         schema,
         sorted(_TABLE_KINDS),
     )
-    return f"table {label_of(schema, name)} does not exist{nearest(name, (row['name'] for row in known))}"
+    return f"table {qualified_label(schema, name)} does not exist{suggest(name, (row['name'] for row in rows))}"
 
 
 async def _read_columns(connection: "asyncpg.Connection[Any]", oids: Sequence[int]) -> dict[int, list[Column]]:
@@ -108,7 +112,7 @@ async def _read_columns(connection: "asyncpg.Connection[Any]", oids: Sequence[in
                 name=row["name"],
                 type=column_type,
                 nullable=row["nullable"] and not column_type.not_null,
-                whole_numbers=row["whole_numbers"],
+                is_integral=row["whole_numbers"],
                 is_virtual=row["is_virtual"],
             )
         )
@@ -119,30 +123,29 @@ async def _read_types(connection: "asyncpg.Connection[Any]", oids: Iterable[int]
     rows = {row["oid"]: row for row in await connection.fetch(query("types"), list(oids))}
     types: dict[int, PgType] = {}
     for oid in rows:
-        _type(oid, rows, types)
+        _build_type(oid, rows, types)
     return types
 
 
-def _type(oid: int, rows: Mapping[int, Any], types: dict[int, PgType]) -> PgType:
-    """The type of an oid, after those it is made of. A type cannot hold itself except through a row of its table."""
+def _build_type(oid: int, rows: Mapping[int, Any], types: dict[int, PgType]) -> PgType:
+    """Build the type of an oid, after the types that it consists of."""
     if oid in types:
         return types[oid]
     row = rows[oid]
     kind = _TYPE_KINDS.get(row["made"], TypeKind.OTHER)
     inner = {TypeKind.ARRAY: row["element_oid"], TypeKind.DOMAIN: row["base_oid"]}.get(kind)
-    inner_type = _type(inner, rows, types) if inner is not None else None
+    inner_type = _build_type(inner, rows, types) if inner is not None else None
     attributes = json.loads(row["attributes"])
-    found = PgType(
+    pg_type = types[oid] = PgType(
         name=row["name"],
         kind=kind,
         catalog_name=row["catalog_name"],
         comparable=row["comparable"],
         operators=json.loads(row["operators"]),
-        sends_json=row["sends_json"],
+        has_json_cast=row["sends_json"],
         labels=tuple(row["labels"]),
         inner=inner_type,
         not_null=row["not_null"] or (kind is TypeKind.DOMAIN and inner_type is not None and inner_type.not_null),
-        fields=tuple(Column(name, _type(attribute, rows, types)) for name, attribute in attributes),
+        fields=tuple(Column(name, _build_type(attribute, rows, types)) for name, attribute in attributes),
     )
-    types[oid] = found
-    return found
+    return pg_type

@@ -1,22 +1,25 @@
-"""Does what a trigger sends fit what a task takes? Compared before anything is deployed, shape against shape.
+"""Check that the payload a trigger sends matches the payload a task accepts, before anything is deployed.
 
-Pure. The task's side is the JSON Schema of its payload annotation, so that this module knows nothing of tasks; the
-command line loads them. Only what is certain is reported: a text column may hold a UUID, and passes for one.
+Pure. The task's side is the JSON Schema of its payload annotation, so this module does not import tasks. Only certain
+mismatches are reported: a text column may contain UUIDs, so it matches a UUID field.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobfn.triggers.node import DataJobTrigger
-from jobfn.triggers.payload_shape import Value, sent
-from jobfn.triggers.table import Table, nearest, shown
+from jobfn.triggers.payload_shape import ValueShape, payload_shape
+from jobfn.triggers.table import Table, printable, suggest
 
 Schema = Mapping[str, Any]
-#: A part of a schema: true takes anything.
-ManifestOptions = Schema | bool
+#: A nested schema. True accepts any value.
+Subschema = Schema | bool
+#: A field's path and its problem.
+Problem = tuple[str, str]
+_Path = tuple[str, ...]
 
-#: Formats of text that a task tells apart, and what it takes for each.
+#: Formats that each string format of a task accepts. Unlisted formats accept any string.
 _ACCEPTED_FORMATS: Final[Mapping[str, frozenset[str]]] = {
     "uuid": frozenset({"uuid"}),
     "date": frozenset({"date"}),
@@ -25,29 +28,38 @@ _ACCEPTED_FORMATS: Final[Mapping[str, frozenset[str]]] = {
     "duration": frozenset(),
 }
 _TYPE_LABELS: Final = {
-    "any": "JSON of any kind",
-    "array": "a list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "null": "nothing",
+    "any": "any JSON value",
+    "array": "an array",
+    "boolean": "a boolean",
+    "integer": "an integer",
+    "null": "null",
     "number": "a number",
     "object": "an object",
-    "string": "text",
+    "string": "a string",
 }
-_FORMATS_IN_WORDS: Final = {"interval": "an interval as PostgreSQL writes it"}
-_DEEPEST: Final = 32
+_FORMAT_LABELS: Final = {"interval": "a PostgreSQL interval"}
+_JSON_TYPES: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+#: Maximum depth of a field path, so that recursive schemas end.
+_MAX_DEPTH: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One way in which a trigger and a task do not fit.
+    """A payload field that a trigger and a task do not agree on.
 
     Attributes:
-        table: The table's name as a message has it.
-        task: The task identifier.
-        events: On which events.
-        field: Where in the payload, ``new.amount``; empty for the payload as a whole.
-        problem: What is wrong: the column and what the field takes.
+        table: Qualified table name, for messages.
+        task: Task identifier.
+        events: Events whose payload has this mismatch.
+        field: Path of the field, for example ``new.amount``; empty for the whole payload.
+        problem: What is sent, and what the field accepts.
     """
 
     table: str
@@ -57,156 +69,150 @@ class Mismatch:
     problem: str
 
 
-def check(node: DataJobTrigger, table: Table, tasks: Mapping[str, Schema]) -> list[Mismatch]:
-    """Compare one trigger with the tasks that there are.
+def check_compatibility(node: DataJobTrigger, table: Table, tasks: Mapping[str, Schema]) -> list[Mismatch]:
+    """Compare the payload of a trigger with its task.
 
     Args:
-        node: A node that ``resolve`` has looked at.
-        table: Its table.
-        tasks: The JSON Schema of each task's payload, by task identifier.
+        node: A trigger that passed ``validate_columns``.
+        table: Table of the trigger.
+        tasks: JSON Schema of each task's payload, by task identifier.
 
     Returns:
-        The mismatches, each once with all events it is about; none where the trigger fits.
+        The mismatches, each once with all its events; empty if the payload matches.
     """
     if node.task_identifier not in tasks:
-        problem = f"no function has this task{nearest(node.task_identifier, tasks)}"
-        return [Mismatch(table.label, node.task_identifier, node.events, "", problem)]
+        unknown = f"no function has this task{suggest(node.task_identifier, tasks)}"
+        return [Mismatch(table.label, node.task_identifier, node.events, "", unknown)]
     schema = tasks[node.task_identifier]
-    found: dict[tuple[str, str], list[str]] = {}
+    events_by_problem: dict[Problem, list[str]] = {}
     for event in node.events:
-        for field_and_problem in _Comparison(schema).problems(sent(node, table, event), schema):
-            found.setdefault(field_and_problem, []).append(event)
+        for problem in _SchemaMatcher(schema).problems(payload_shape(node, table, event), schema):
+            events_by_problem.setdefault(problem, []).append(event)
     return [
         Mismatch(table.label, node.task_identifier, tuple(events), field, problem)
-        for (field, problem), events in found.items()
+        for (field, problem), events in events_by_problem.items()
     ]
 
 
-class _Comparison:
-    """One comparison with one schema, whose ``$ref`` it follows."""
+class _SchemaMatcher:
+    """Matches values against a schema and resolves its ``$ref``."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
 
-    def problems(self, value: Value, wanted: ManifestOptions, path: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-        """Field and problem of each mismatch."""
-        return list(dict.fromkeys(self._problems(value, wanted, path)))
+    def problems(self, value: ValueShape, schema: Subschema, path: _Path = ()) -> list[Problem]:
+        return list(dict.fromkeys(self._match(value, schema, path)))
 
-    def _problems(self, value: Value, wanted: ManifestOptions, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-        if isinstance(wanted, bool) or len(path) > _DEEPEST:
+    def _match(self, value: ValueShape, schema: Subschema, path: _Path) -> Iterator[Problem]:
+        if isinstance(schema, bool) or len(path) > _MAX_DEPTH:
             return
-        if "$ref" in wanted:
-            yield from self._problems(value, self._resolve(wanted["$ref"]), path)
-        for part in wanted.get("allOf", ()):
-            yield from self._problems(value, part, path)
-        options = wanted.get("anyOf") or wanted.get("oneOf")
+        if "$ref" in schema:
+            yield from self._match(value, self._resolve(schema["$ref"]), path)
+        for part in schema.get("allOf", ()):
+            yield from self._match(value, part, path)
+        options = schema.get("anyOf") or schema.get("oneOf")
         if options:
-            yield from self._of_options(value, options, path)
+            yield from self._match_any_of(value, options, path)
             return
-        if value.nullable and not self._takes_null(wanted):
-            yield _at(path, f"{value.origin} can be NULL, and this field takes no null")
-        yield from self._of_type(value, wanted, path)
+        if value.nullable and not self._allows_null(schema):
+            yield _null_problem(path, value)
+        yield from self._match_type(value, schema, path)
 
-    def _of_options(self, value: Value, options: Sequence[Schema], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-        """The problems with the option that fits best; null and not null may each have an option of its own."""
-        if value.nullable and not any(self._takes_null(option) for option in options):
-            yield _at(path, f"{value.origin} can be NULL, and this field takes no null")
-        held = replace(value, nullable=False)
-        tried = [self.problems(held, option, path) for option in options if not _is_null(option)]
-        yield from min(tried, key=len, default=[_at(path, f"{value.origin} is sent, and this field takes only null")])
+    def _match_any_of(self, value: ValueShape, options: Sequence[Schema], path: _Path) -> Iterator[Problem]:
+        """Yield the problems with the best option; null and other values may match different options."""
+        if value.nullable and not any(self._allows_null(option) for option in options):
+            yield _null_problem(path, value)
+        non_null = replace(value, nullable=False)
+        by_option = [self.problems(non_null, option, path) for option in options if not _is_null(option)]
+        only_null = _problem_at(path, f"{value.origin} is sent, but the field accepts only null")
+        yield from min(by_option, key=len, default=[only_null])
 
-    def _of_type(self, value: Value, wanted: Schema, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    def _match_type(self, value: ValueShape, schema: Schema, path: _Path) -> Iterator[Problem]:
         if value.type == "any":
             return
-        taken = _types_of(wanted)
-        if taken and value.type not in taken and not (value.type == "integer" and "number" in taken):
-            fractions = value.type == "number" and "integer" in taken
-            said = "can have fractions" if fractions else f"is sent as {_TYPE_LABELS[value.type]}"
-            yield _at(
-                path, f"{value.origin} {said}, and this field takes {' or '.join(_TYPE_LABELS[t] for t in taken)}"
-            )
+        accepted = _allowed_types(schema)
+        if accepted and value.type not in accepted and not (value.type == "integer" and "number" in accepted):
+            is_fraction = value.type == "number" and "integer" in accepted
+            actual = "can be fractional" if is_fraction else f"is sent as {_TYPE_LABELS[value.type]}"
+            expected = " or ".join(_TYPE_LABELS[name] for name in accepted)
+            yield _problem_at(path, f"{value.origin} {actual}, but the field accepts {expected}")
             return
         if value.type == "string":
-            yield from self._of_text(value, wanted, path)
-        elif value.type == "array" and value.items is not None and isinstance(wanted.get("items"), Mapping):
-            yield from self._problems(value.items, wanted["items"], (*path, "[]"))
+            yield from self._match_string(value, schema, path)
+        elif value.type == "array" and value.items is not None and isinstance(schema.get("items"), Mapping):
+            yield from self._match(value.items, schema["items"], (*path, "[]"))
         elif value.type == "object" and value.properties is not None:
-            yield from self._of_object(value.properties, wanted, path)
+            yield from self._match_object(value.properties, schema, path)
 
-    def _of_text(self, value: Value, wanted: Schema, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-        allowed = [wanted["const"]] if "const" in wanted else wanted.get("enum")
+    def _match_string(self, value: ValueShape, schema: Schema, path: _Path) -> Iterator[Problem]:
+        allowed = [schema["const"]] if "const" in schema else schema.get("enum")
         if allowed is not None:
-            refused = [label for label in value.labels if label not in allowed]
-            if refused:
-                listed = ", ".join(shown(label) for label in refused)
-                yield _at(path, f"{value.origin} can be {listed}, and this field takes only {_listed(allowed)}")
-            elif value.format is not None:
-                yield _at(path, f"{value.origin} is sent, and this field takes only {_listed(allowed)}")
-        fitting = _ACCEPTED_FORMATS.get(wanted.get("format", ""))
-        unfit = value.labels or (value.format is not None and value.format not in (fitting or ()))
-        if fitting is not None and unfit:
-            said = _FORMATS_IN_WORDS.get(value.format or "", value.format or "one of its labels")
-            yield _at(path, f"{value.origin} is sent as {said}, and this field takes a {wanted['format']}")
+            rejected = [label for label in value.labels if label not in allowed]
+            if rejected or value.format is not None:
+                actual = f"can be {_join_values(rejected)}" if rejected else "is sent"
+                yield _problem_at(path, f"{value.origin} {actual}, but the field accepts only {_join_values(allowed)}")
+        formats = _ACCEPTED_FORMATS.get(schema.get("format", ""))
+        is_rejected = value.labels or (value.format is not None and value.format not in (formats or ()))
+        if formats is not None and is_rejected:
+            actual = _FORMAT_LABELS.get(value.format or "", value.format or "one of its labels")
+            yield _problem_at(path, f"{value.origin} is sent as {actual}, but the field accepts a {schema['format']}")
 
-    def _of_object(
-        self, properties: Mapping[str, Value], wanted: Schema, path: tuple[str, ...]
-    ) -> Iterator[tuple[str, str]]:
-        taken = wanted.get("properties", {})
-        others = wanted.get("additionalProperties", True)
-        for name in wanted.get("required", ()):
+    def _match_object(self, properties: Mapping[str, ValueShape], schema: Schema, path: _Path) -> Iterator[Problem]:
+        accepted = schema.get("properties", {})
+        additional = schema.get("additionalProperties", True)
+        for name in schema.get("required", ()):
             if name not in properties:
-                listed = ", ".join(shown(sent_name) for sent_name in properties)
-                yield _at((*path, name), f"the task needs this field, and the trigger sends only {listed}")
+                sent = _join_values(properties)
+                yield _problem_at((*path, name), f"the task requires this field, but the trigger sends only {sent}")
         for name, value in properties.items():
-            if name in taken:
-                yield from self._problems(value, taken[name], (*path, name))
-            elif others is False:
-                yield _at((*path, name), f"{value.origin} is sent, and the task forbids fields that it does not know")
-            elif others is not True:
-                yield from self._problems(value, others, (*path, name))
+            if name in accepted:
+                yield from self._match(value, accepted[name], (*path, name))
+            elif additional is False:
+                yield _problem_at((*path, name), f"{value.origin} is sent, but the task forbids additional fields")
+            elif additional is not True:
+                yield from self._match(value, additional, (*path, name))
 
-    def _takes_null(self, wanted: ManifestOptions) -> bool:
-        if isinstance(wanted, bool):
-            return wanted
-        if "$ref" in wanted:
-            return self._takes_null(self._resolve(wanted["$ref"]))
-        if "allOf" in wanted:
-            return all(self._takes_null(part) for part in wanted["allOf"])
-        options = wanted.get("anyOf") or wanted.get("oneOf")
+    def _allows_null(self, schema: Subschema) -> bool:
+        if isinstance(schema, bool):
+            return schema
+        if "$ref" in schema:
+            return self._allows_null(self._resolve(schema["$ref"]))
+        if "allOf" in schema:
+            return all(self._allows_null(part) for part in schema["allOf"])
+        options = schema.get("anyOf") or schema.get("oneOf")
         if options:
-            return any(self._takes_null(option) for option in options)
-        if "const" in wanted or "enum" in wanted:
-            return None in [wanted.get("const", ...), *wanted.get("enum", ())]
-        taken = _types_of(wanted)
-        return not taken or "null" in taken
+            return any(self._allows_null(option) for option in options)
+        if "const" in schema or "enum" in schema:
+            return None in [schema.get("const", ...), *schema.get("enum", ())]
+        accepted = _allowed_types(schema)
+        return not accepted or "null" in accepted
 
     def _resolve(self, reference: str) -> Schema:
-        found: Any = self._root
+        target: Any = self._root
         for part in reference.removeprefix("#/").split("/"):
-            found = found[part.replace("~1", "/").replace("~0", "~")]
-        return found if isinstance(found, Mapping) else {}
+            target = target[part.replace("~1", "/").replace("~0", "~")]
+        return target if isinstance(target, Mapping) else {}
 
 
-def _types_of(wanted: Schema) -> list[str]:
-    named = wanted.get("type")
-    if named is None:
-        allowed = [wanted["const"]] if "const" in wanted else wanted.get("enum", ())
-        named = sorted({_type_of(value) for value in allowed})
-    return [named] if isinstance(named, str) else list(named)
+def _allowed_types(schema: Schema) -> list[str]:
+    types = schema.get("type")
+    if types is None:
+        allowed = [schema["const"]] if "const" in schema else schema.get("enum", ())
+        types = sorted({_JSON_TYPES.get(type(value), "null") for value in allowed})
+    return [types] if isinstance(types, str) else list(types)
 
 
-def _type_of(value: object) -> str:
-    types = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return types.get(type(value), "null")
+def _is_null(schema: Subschema) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
-def _is_null(wanted: ManifestOptions) -> bool:
-    return isinstance(wanted, Mapping) and wanted.get("type") == "null"
+def _join_values(values: Iterable[object]) -> str:
+    return ", ".join(printable(value) if isinstance(value, str) else repr(value) for value in values)
 
 
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(shown(value) if isinstance(value, str) else repr(value) for value in values)
+def _null_problem(path: _Path, value: ValueShape) -> Problem:
+    return _problem_at(path, f"{value.origin} can be NULL, but the field does not accept null")
 
 
-def _at(path: tuple[str, ...], problem: str) -> tuple[str, str]:
-    return ".".join(shown(part) for part in path).replace(".[]", "[]"), problem
+def _problem_at(path: _Path, problem: str) -> Problem:
+    return ".".join(printable(part) for part in path).replace(".[]", "[]"), problem

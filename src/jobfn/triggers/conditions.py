@@ -1,6 +1,6 @@
-"""``conditions`` of a trigger: comparisons, and their combinations with AND, OR and NOT (contract, section 4).
+"""Model the ``conditions`` of a trigger: comparisons, combined with AND, OR and NOT (contract, section 4).
 
-Pure. ``node.py`` holds them; ``expressions.py`` turns them into SQL.
+Pure. ``node.py`` contains them; ``expressions.py`` turns them into SQL.
 """
 
 from collections.abc import Iterator
@@ -22,42 +22,42 @@ from jobfn.triggers.quoting import name_problem, text_problem
 RowName = Literal["NEW", "OLD"]
 Operator = Literal["=", "!=", ">", "<", ">=", "<=", "LIKE", "NOT LIKE", "IS NULL", "IS NOT NULL", "IS DISTINCT FROM"]
 
-WITHOUT_VALUE = frozenset({"IS NULL", "IS NOT NULL"})
-PATTERNS = frozenset({"LIKE", "NOT LIKE"})
-#: What pydantic puts into an error's place beside names and numbers.
-CONDITION_KINDS = frozenset({"comparison", "AND", "OR", "NOT"})
+UNARY_OPERATORS = frozenset({"IS NULL", "IS NOT NULL"})
+PATTERN_OPERATORS = frozenset({"LIKE", "NOT LIKE"})
+#: Union tags that pydantic adds to an error's location.
+CONDITION_TAGS = frozenset({"comparison", "AND", "OR", "NOT"})
 
 
-def _storable(text: str) -> str:
+def _check_text(text: str) -> str:
     problem = text_problem(text)
     if problem is not None:
         raise ValueError(problem)
     return text
 
 
-def _nameable(name: str) -> str:
+def _check_name(name: str) -> str:
     problem = name_problem(name)
     if problem is not None:
         raise ValueError(problem)
     return name
 
 
-#: Refuses text that PostgreSQL cannot hold.
-Storable = AfterValidator(_storable)
-StorableText = Annotated[str, Storable]
-#: A name that PostgreSQL can have.
-Name = Annotated[str, AfterValidator(_nameable)]
+#: Rejects text that PostgreSQL cannot store.
+PgTextValidator = AfterValidator(_check_text)
+PgText = Annotated[str, PgTextValidator]
+#: A valid PostgreSQL name.
+PgName = Annotated[str, AfterValidator(_check_name)]
 
 
 def _as_text(value: Any) -> Any:
-    """A value as PostgreSQL reads it from text: a number or a truth value in JSON's spelling."""
+    """Convert numbers and booleans to text, spelled as in JSON."""
     if value is True or value is False:
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else value
 
 
-#: A value to compare with. It is cast to the column's type, so a number may also be written as text.
-ComparisonValue = Annotated[StorableText, BeforeValidator(_as_text)]
+#: Value to compare with, as text. SQL casts it to the column's type.
+ComparisonValue = Annotated[PgText, BeforeValidator(_as_text)]
 
 
 class _Strict(BaseModel):
@@ -65,84 +65,84 @@ class _Strict(BaseModel):
 
 
 class ColumnReference(_Strict):
-    """Another column to compare with.
+    """A column to compare with.
 
     Attributes:
-        field: The column.
-        row: Of which row. Default: NEW, and OLD on DELETE.
+        field: Column name.
+        row: Row of the column, NEW or OLD. Default: NEW, and OLD on DELETE.
     """
 
-    field: Name
+    field: PgName
     row: RowName | None = None
 
 
 class Comparison(_Strict):
-    """One column against a value, another column, or NULL.
+    """A comparison of one column with a value, another column, or NULL.
 
     Attributes:
-        field: The column.
-        op: How.
-        value: What it is compared with, cast to the column's type.
-        row: Of which row ``field`` is. Default: NEW, and OLD on DELETE.
-        ref: A column instead of a value. IS DISTINCT FROM with neither compares the row before with the row after.
+        field: Column name.
+        op: Operator. IS DISTINCT FROM without ``value`` and ``ref`` compares OLD with NEW.
+        value: Value to compare with, cast to the column's type.
+        row: Row of ``field``, NEW or OLD. Default: NEW, and OLD on DELETE.
+        ref: Column to compare with, instead of ``value``.
     """
 
-    field: Name
+    field: PgName
     op: Operator
     value: ComparisonValue | None = None
     row: RowName | None = None
     ref: ColumnReference | None = None
 
     @property
-    def compares_rows(self) -> bool:
-        """Whether it asks if the column changed: IS DISTINCT FROM, and nothing to compare with."""
+    def detects_change(self) -> bool:
+        """Whether this tests that the column changed: IS DISTINCT FROM without an operand."""
         return self.op == "IS DISTINCT FROM" and self.ref is None and "value" not in self.model_fields_set
 
     @property
     def is_not_null(self) -> bool:
-        """Whether it asks for anything but NULL: IS DISTINCT FROM a value that is null."""
+        """Whether this is IS DISTINCT FROM null, another spelling of IS NOT NULL."""
         return self.op == "IS DISTINCT FROM" and self.value is None and "value" in self.model_fields_set
 
     @model_validator(mode="after")
-    def _has_what_it_compares(self) -> Self:
+    def _check_operands(self) -> Self:
         has_value = "value" in self.model_fields_set
         if self.ref is not None and has_value:
-            raise ValueError("value and ref: one of them, not both")
-        if self.op in WITHOUT_VALUE:
+            raise ValueError("value and ref exclude each other: remove one")
+        if self.op in UNARY_OPERATORS:
             if self.ref is not None or self.value is not None:
-                raise ValueError(f"{self.op} compares with nothing: leave value and ref out")
+                raise ValueError(f"{self.op} has no operand: remove value and ref")
         elif self.op != "IS DISTINCT FROM" and self.ref is None and self.value is None:
-            wanted = "IS NULL or IS NOT NULL compares with null" if has_value else "give a value or a ref"
-            raise ValueError(f"{self.op} needs something to compare with: {wanted}")
-        if self.op in PATTERNS and self.value is not None and _ends_in_escape(self.value):
-            # It would be found out row by row, and every time fail somebody's write.
-            raise ValueError(f"the pattern {self.value!r} ends in its escape character: write two backslashes for one")
+            hint = "use IS NULL or IS NOT NULL to compare with null" if has_value else "set value or ref"
+            raise ValueError(f"{self.op} needs an operand: {hint}")
+        if self.op in PATTERN_OPERATORS and self.value is not None and _ends_in_escape(self.value):
+            # PostgreSQL raises this error at run time, so it would fail the user's writes.
+            raise ValueError(f"the pattern {self.value!r} ends in an escape character: write two backslashes for one")
         return self
 
 
 class AllOf(_Strict):
-    """``{"AND": [...]}``: every one of them."""
+    """``{"AND": [...]}``: all conditions are true."""
 
     conditions: "tuple[Condition, ...]" = Field(alias="AND", min_length=1)
 
 
 class AnyOf(_Strict):
-    """``{"OR": [...]}``: at least one of them."""
+    """``{"OR": [...]}``: at least one condition is true."""
 
     conditions: "tuple[Condition, ...]" = Field(alias="OR", min_length=1)
 
 
 class Not(_Strict):
-    """``{"NOT": {...}}``: not this one. As in SQL: what is NULL stays NULL, and does not fire."""
+    """``{"NOT": {...}}``: the condition is false. As in SQL, the negation of NULL is NULL and does not fire."""
 
     condition: "Condition" = Field(alias="NOT")
 
 
-def _kind(value: Any) -> str:
+def _condition_tag(value: Any) -> str:
     if isinstance(value, dict):
         return next((key for key in ("AND", "OR", "NOT") if key in value), "comparison")
-    kinds: dict[type, str] = {AllOf: "AND", AnyOf: "OR", Not: "NOT"}
-    return kinds.get(type(value), "comparison")
+    tags: dict[type, str] = {AllOf: "AND", AnyOf: "OR", Not: "NOT"}
+    return tags.get(type(value), "comparison")
 
 
 Condition = Annotated[
@@ -150,7 +150,7 @@ Condition = Annotated[
     | Annotated[AllOf, Tag("AND")]
     | Annotated[AnyOf, Tag("OR")]
     | Annotated[Not, Tag("NOT")],
-    Discriminator(_kind),
+    Discriminator(_condition_tag),
 ]
 
 for _model in (AllOf, AnyOf, Not):
@@ -158,7 +158,7 @@ for _model in (AllOf, AnyOf, Not):
 
 
 def comparisons(condition: Comparison | AllOf | AnyOf | Not) -> Iterator[Comparison]:
-    """Every comparison in a condition, from left to right."""
+    """Yield every comparison in a condition, from left to right."""
     match condition:
         case Comparison():
             yield condition

@@ -1,25 +1,25 @@
-"""The difference between the triggers that are wanted and those that are there, as values.
+"""Compute the difference between the generated triggers and the existing ones.
 
-Pure. ``plan.py`` gives both sides and runs the statements; the command line shows the changes.
+Pure. Next steps: ``plan.py`` executes the statements; the command line prints the changes.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any
 
 from jobfn.errors import BlueprintError
-from jobfn.triggers.introspect import Existing, ExistingFunction, ExistingTrigger
+from jobfn.triggers.introspect import ExistingFunction, ExistingObjects, ExistingTrigger
 from jobfn.triggers.node import EVENTS
 from jobfn.triggers.quoting import quote_identifier
 from jobfn.triggers.sql import NodeSql, ObjectSql
-from jobfn.triggers.table import label_of
+from jobfn.triggers.table import qualified_label
 
 
 class Action(StrEnum):
-    """What happens to a trigger of a blueprint."""
+    """What ``apply`` does with a trigger of a blueprint."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -27,8 +27,8 @@ class Action(StrEnum):
     KEEP = "keep"
 
 
-class Step(IntEnum):
-    """The order of statements: a trigger goes before its function and comes after it."""
+class Phase(IntEnum):
+    """Execution order of statements: a trigger is dropped before its function and created after it."""
 
     DROP_TRIGGER = 0
     FUNCTION = 1
@@ -38,25 +38,25 @@ class Step(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement and its place in the order."""
+    """A statement and its place in the execution order."""
 
-    step: Step
+    phase: Phase
     sql: str
 
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """What happens to one trigger of a blueprint: its function, and its triggers in the database.
+    """The change of one trigger of a blueprint: its function and its database triggers.
 
     Attributes:
-        action: What.
-        table: The table's name as a message has it; None where the table is gone.
-        task: The task it enqueues.
-        events: Of the blueprint, or of what is dropped.
-        before: The parameters it was made from, those that differ from their defaults; None where it is new.
-        after: The parameters as they are to be; None where it goes.
-        each_statement: Whether it fires once a statement; None where it goes.
-        statements: What to run; empty where everything is as it should be.
+        action: Kind of change.
+        table: Qualified table name, for messages; None if the table was dropped.
+        task: Task that the trigger enqueues.
+        events: Events of the trigger.
+        before: Applied parameters that differ from their defaults; None for a new trigger.
+        after: Parameters of the blueprint that differ from their defaults; None for a dropped trigger.
+        each_statement: Whether it fires for each statement; None for a dropped trigger.
+        statements: Statements to execute; empty if nothing changes.
     """
 
     action: Action
@@ -66,63 +66,64 @@ class NodeChange:
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
     each_statement: bool | None = None
-    statements: tuple[Statement, ...] = field(default=())
+    statements: tuple[Statement, ...] = ()
 
 
-def compare(wanted: Sequence[NodeSql], existing: Existing) -> Iterator[NodeChange]:
-    """What to do so that the database has the wanted triggers on the tables in question, and no other of ours.
+def diff_triggers(nodes: Sequence[NodeSql], existing: ExistingObjects) -> Iterator[NodeChange]:
+    """Yield the changes after which the tables have exactly the triggers of these nodes, besides foreign ones.
 
     Raises:
-        BlueprintError: A function or a trigger that is not ours has a name that we need.
+        BlueprintError: A function or trigger that jobfn did not create already has a needed name.
     """
-    keep: set[int] = set()
+    kept_functions: set[int] = set()
     replaced: list[ExistingTrigger] = []
-    for node in wanted:
+    for node in nodes:
         change, function = _node_change(node, existing)
         if function is not None:
-            keep.add(function.oid)
-        replaced += [
-            there
-            for trigger in node.triggers
-            for there in [existing.trigger(node.table.schema, node.table.name, trigger.name)]
-            if there is not None
-        ]
+            kept_functions.add(function.oid)
+        replaced += [trigger for trigger in _existing_triggers(node, existing) if trigger is not None]
         yield change
-    gone = [
+    obsolete = [
         trigger
         for trigger in existing.triggers
-        if trigger.mark is not None and trigger not in replaced and trigger.function_oid not in keep
+        if trigger.tag is not None and trigger not in replaced and trigger.function_oid not in kept_functions
     ]
-    yield from _drops(gone, existing, keep=keep, freed=Counter(trigger.function_oid for trigger in replaced))
+    replaced_counts = Counter(trigger.function_oid for trigger in replaced)
+    yield from _drops(obsolete, existing, kept_functions=kept_functions, replaced_counts=replaced_counts)
 
 
-def dropping(existing: Existing) -> Iterator[NodeChange]:
-    """What removes everything of ours."""
-    yield from _drops([trigger for trigger in existing.triggers if trigger.mark is not None], existing)
+def drop_changes(existing: ExistingObjects) -> Iterator[NodeChange]:
+    """Yield the changes that drop everything jobfn created."""
+    yield from _drops([trigger for trigger in existing.triggers if trigger.tag is not None], existing)
 
 
-def _node_change(node: NodeSql, existing: Existing) -> tuple[NodeChange, ExistingFunction | None]:
-    """The change of one node, and its function as it is now."""
+def _existing_triggers(node: NodeSql, existing: ExistingObjects) -> list[ExistingTrigger | None]:
+    """Return the existing trigger, or None, for each trigger of a node."""
+    return [existing.trigger(node.table.schema, node.table.name, trigger.name) for trigger in node.triggers]
+
+
+def _node_change(node: NodeSql, existing: ExistingObjects) -> tuple[NodeChange, ExistingFunction | None]:
+    """Return the change of a node, and its existing function."""
     function = existing.function(node.function_schema, node.function.name)
-    if function is not None and function.mark is None:
-        label = label_of(function.schema, function.name)
-        raise BlueprintError(f"function {label} is not jobfn's, and its name is needed: rename it")
-    there = [existing.trigger(node.table.schema, node.table.name, trigger.name) for trigger in node.triggers]
+    if function is not None and function.tag is None:
+        label = qualified_label(function.schema, function.name)
+        raise BlueprintError(f"function {label} was not created by jobfn, but jobfn needs its name: rename it")
+    triggers = _existing_triggers(node, existing)
     statements = _function_statements(node, function)
-    for trigger, before in zip(node.triggers, there, strict=True):
-        statements += _trigger_statements(node, trigger, before)
+    for trigger, existing_trigger in zip(node.triggers, triggers, strict=True):
+        statements += _trigger_statements(node, trigger, existing_trigger)
     if function is not None:
-        statements += _stale_events(node, function, existing)
-    # With another jobs schema, the triggers are there and execute a function of the same name elsewhere.
-    executed = {before.function_oid for before in there if before is not None}
-    previous = function or next((found for found in existing.functions if found.oid in executed), None)
+        statements += _drop_stale_events(node, function, existing)
+    # After a change of the jobs schema, existing triggers execute a function in the previous schema.
+    executed = {trigger.function_oid for trigger in triggers if trigger is not None}
+    previous = function or next((each for each in existing.functions if each.oid in executed), None)
     return (
         NodeChange(
             action=Action.KEEP if not statements else Action.CREATE if previous is None else Action.CHANGE,
             table=node.table.label,
             task=node.node.task_identifier,
             events=node.node.events,
-            before=previous.mark.parameters if previous is not None and previous.mark is not None else None,
+            before=previous.tag.parameters if previous is not None and previous.tag is not None else None,
             after=node.node.parameters(),
             each_statement=node.each_statement,
             statements=tuple(statements),
@@ -133,78 +134,79 @@ def _node_change(node: NodeSql, existing: Existing) -> tuple[NodeChange, Existin
 
 def _function_statements(node: NodeSql, function: ExistingFunction | None) -> list[Statement]:
     if function is None or not _is_up_to_date(function, node):
-        return [Statement(Step.FUNCTION, f"{node.function.create}\n{node.function.comment}")]
-    if function.mark != node.function.mark:
-        return [Statement(Step.FUNCTION, node.function.comment)]  # other parameters, to the same effect
+        return [Statement(Phase.FUNCTION, f"{node.function.create}\n{node.function.comment}")]
+    if function.tag != node.function.tag:
+        return [Statement(Phase.FUNCTION, node.function.comment)]  # other parameters, but the same SQL
     return []
 
 
-def _stale_events(node: NodeSql, function: ExistingFunction, existing: Existing) -> Iterator[Statement]:
-    """The function's triggers for events that the node does not have any more."""
-    wanted = {trigger.name for trigger in node.triggers}
+def _drop_stale_events(node: NodeSql, function: ExistingFunction, existing: ExistingObjects) -> Iterator[Statement]:
+    """Drop the function's triggers for events that the node no longer has."""
+    names = {trigger.name for trigger in node.triggers}
     for trigger in existing.triggers:
-        if trigger.function_oid == function.oid and trigger.mark is not None and trigger.name not in wanted:
-            yield Statement(Step.DROP_TRIGGER, _drop_trigger(trigger))
+        if trigger.function_oid == function.oid and trigger.tag is not None and trigger.name not in names:
+            yield Statement(Phase.DROP_TRIGGER, _drop_trigger(trigger))
 
 
 def _is_up_to_date(function: ExistingFunction, node: NodeSql) -> bool:
-    """By its mark; and by its body, in case somebody changed that and left the mark."""
+    """Compare the fingerprint, and the body in case a user edited the function."""
     return (
-        function.mark is not None
-        and function.mark.fingerprint == node.function.mark.fingerprint
+        function.tag is not None
+        and function.tag.fingerprint == node.function.tag.fingerprint
         and function.body == node.body
     )
 
 
-def _trigger_statements(node: NodeSql, trigger: ObjectSql, there: ExistingTrigger | None) -> list[Statement]:
-    if there is None:
-        return [Statement(Step.TRIGGER, f"{trigger.create}\n{trigger.comment}")]
-    if there.mark is None:
-        raise BlueprintError(
-            f"table {node.table.label}: trigger {trigger.name} is not jobfn's, and its name is needed: rename it"
-        )
-    if there.mark.fingerprint == trigger.mark.fingerprint:
-        return []
+def _trigger_statements(node: NodeSql, trigger: ObjectSql, existing: ExistingTrigger | None) -> list[Statement]:
     create = f"{trigger.create}\n{trigger.comment}"
-    if there.state is not None:  # switched off, or over, by somebody: that stays
-        create += f"\nalter table {node.table.sql} {there.state} trigger {quote_identifier(trigger.name)};"
-    return [Statement(Step.DROP_TRIGGER, _drop_trigger(there)), Statement(Step.TRIGGER, create)]
+    if existing is None:
+        return [Statement(Phase.TRIGGER, create)]
+    if existing.tag is None:
+        raise BlueprintError(
+            f"table {node.table.label}: trigger {trigger.name} was not created by jobfn, but jobfn needs its name: "
+            "rename it"
+        )
+    if existing.tag.fingerprint == trigger.tag.fingerprint:
+        return []
+    if existing.state is not None:  # keep what a user set with alter table
+        create += f"\nalter table {node.table.sql} {existing.state} trigger {quote_identifier(trigger.name)};"
+    return [Statement(Phase.DROP_TRIGGER, _drop_trigger(existing)), Statement(Phase.TRIGGER, create)]
 
 
 def _drops(
-    gone: Sequence[ExistingTrigger],
-    existing: Existing,
+    obsolete: Sequence[ExistingTrigger],
+    existing: ExistingObjects,
     *,
-    keep: Collection[int] = (),
-    freed: Mapping[int, int] = MappingProxyType({}),
+    kept_functions: Collection[int] = (),
+    replaced_counts: Mapping[int, int] = MappingProxyType({}),
 ) -> Iterator[NodeChange]:
-    """Triggers to drop, each with its function where no other trigger executes that; and functions left over.
+    """Drop triggers, and functions that no trigger executes afterwards.
 
     Args:
-        gone: The triggers.
-        existing: All that is there.
-        keep: Functions that stay.
-        freed: How many triggers of each function go on with another.
+        obsolete: Triggers to drop.
+        existing: All existing objects.
+        kept_functions: Oids of functions to keep.
+        replaced_counts: Number of triggers of each function that switch to another function, by oid.
     """
-    functions = {function.oid: function for function in existing.functions if function.mark is not None}
-    left_over = [oid for oid, function in functions.items() if function.users == freed.get(oid, 0)]
-    for oid in dict.fromkeys([*(trigger.function_oid for trigger in gone), *left_over]):
-        if oid in keep:
+    functions = {function.oid: function for function in existing.functions if function.tag is not None}
+    unused = [oid for oid, function in functions.items() if function.trigger_count == replaced_counts.get(oid, 0)]
+    for oid in dict.fromkeys([*(trigger.function_oid for trigger in obsolete), *unused]):
+        if oid in kept_functions:
             continue
-        triggers = [trigger for trigger in gone if trigger.function_oid == oid]
-        statements = [Statement(Step.DROP_TRIGGER, _drop_trigger(trigger)) for trigger in triggers]
+        triggers = [trigger for trigger in obsolete if trigger.function_oid == oid]
+        statements = [Statement(Phase.DROP_TRIGGER, _drop_trigger(trigger)) for trigger in triggers]
         function = functions.get(oid)
-        if function is not None and function.users == len(triggers) + freed.get(oid, 0):
+        if function is not None and function.trigger_count == len(triggers) + replaced_counts.get(oid, 0):
             name = f"{quote_identifier(function.schema)}.{quote_identifier(function.name)}"
-            statements.append(Statement(Step.DROP_FUNCTION, f"drop function {name}();"))
-        marks = [trigger.mark for trigger in triggers if trigger.mark is not None]
-        marks += [function.mark] if function is not None and function.mark is not None else []
+            statements.append(Statement(Phase.DROP_FUNCTION, f"drop function {name}();"))
+        tags = [trigger.tag for trigger in triggers if trigger.tag is not None]
+        tags += [function.tag] if function is not None and function.tag is not None else []
         yield NodeChange(
             action=Action.DROP,
-            table=label_of(triggers[0].schema, triggers[0].table) if triggers else None,
-            task=marks[0].task,
-            events=tuple(event for event in EVENTS if event in {mark.event for mark in marks}),
-            before=marks[-1].parameters,
+            table=qualified_label(triggers[0].schema, triggers[0].table) if triggers else None,
+            task=tags[0].task,
+            events=tuple(event for event in EVENTS if event in {tag.event for tag in tags}),
+            before=tags[-1].parameters,
             statements=tuple(statements),
         )
 

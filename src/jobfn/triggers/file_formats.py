@@ -1,6 +1,6 @@
-"""A blueprint's file as plain values: JSON, YAML or TOML, whichever its name ends in.
+"""Read a blueprint file as plain values: JSON, YAML or TOML, depending on its suffix.
 
-What comes out holds what JSON can hold, and dates as text. ``blueprint.py`` gives it meaning.
+The result contains only JSON values; dates become text. Next step: ``blueprint.py``.
 """
 
 import json
@@ -13,14 +13,14 @@ from jobfn.errors import BlueprintError, ConfigurationError
 
 
 def read_document(path: Path) -> Any:
-    """The file's content.
+    """Return the content of a file.
 
     Raises:
-        BlueprintError: There is no such file, or it is not what its name says; names the line where it can.
+        BlueprintError: The file cannot be read or parsed. The message names the line where the format tells it.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise BlueprintError(f"{path}: a blueprint is a file that ends in {', '.join(_READERS)}")
+        raise BlueprintError(f"{path}: a blueprint file must end in {', '.join(_READERS)}")
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -28,9 +28,9 @@ def read_document(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise BlueprintError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     try:
-        return _plain(reader(text))
+        return _to_json_values(reader(text))
     except RecursionError:
-        raise BlueprintError(f"{path} is nested too deeply, or holds itself") from None
+        raise BlueprintError(f"{path} is nested too deeply or contains itself") from None
     except ValueError as error:
         raise BlueprintError(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -39,24 +39,22 @@ def _read_yaml(text: str) -> Any:
     try:
         import yaml  # noqa: PLC0415  - only where a blueprint is YAML
     except ImportError:
-        raise ConfigurationError(
-            "a blueprint in YAML needs pip install 'jobfn[worker]'; JSON and TOML do not"
-        ) from None
+        raise ConfigurationError("YAML blueprints need pip install 'jobfn[worker]'; JSON and TOML do not") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
 
-def _plain(value: Any) -> Any:
-    """Dates as text; keys that are no text are an error, since JSON has none."""
+def _to_json_values(value: Any) -> Any:
+    """Convert dates to text and reject keys that are not strings."""
     if isinstance(value, dict):
-        wrong = next((key for key in value if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise ValueError(f"the key {wrong!r} is not text: put it in quotes")
-        return {key: _plain(inner) for key, inner in value.items()}
+        invalid = next((key for key in value if not isinstance(key, str)), None)
+        if invalid is not None:
+            raise ValueError(f"the key {invalid!r} is not text: put it in quotes")
+        return {key: _to_json_values(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [_to_json_values(inner) for inner in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return value

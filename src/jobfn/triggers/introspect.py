@@ -1,4 +1,4 @@
-"""What jobfn made before: triggers and functions that carry its mark, as the database has them now."""
+"""Read the existing triggers and functions, those with jobfn's ownership tag and those whose names are needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,129 +7,123 @@ from typing import Any, Final
 import asyncpg
 
 from jobfn.triggers.catalog import query
-from jobfn.triggers.ownership import Mark
+from jobfn.triggers.ownership import OwnershipTag
 from jobfn.triggers.sql import NodeSql
-from jobfn.triggers.table import JobsSchema, label_of
+from jobfn.triggers.table import JobsSchema, qualified_label
 
-#: ``pg_trigger.tgenabled``, and what brings a new trigger there.
+#: ``alter table`` action for each value of ``pg_trigger.tgenabled`` that differs from a new trigger's.
 _STATES: Final = {"D": "disable", "R": "enable replica", "A": "enable always"}
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingTrigger:
-    """A trigger.
+    """A trigger in the database.
 
     Attributes:
-        schema: Of its table.
-        table: Its table.
-        name: Its name.
-        mark: Ours; None where it is somebody else's.
-        function_oid: What it executes.
-        state: What ``alter table`` did to it: ``disable``, ``enable replica``, ``enable always``; None for nothing.
+        schema: Schema of the table.
+        table: Table name.
+        name: Trigger name.
+        tag: Ownership tag; None if jobfn did not create the trigger.
+        function_oid: Function that the trigger executes.
+        state: ``disable``, ``enable replica`` or ``enable always``; None for the default state.
     """
 
     schema: str
     table: str
     name: str
-    mark: Mark | None
+    tag: OwnershipTag | None
     function_oid: int
     state: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingFunction:
-    """A function.
+    """A function in the database.
 
     Attributes:
-        oid: Its oid.
-        schema: Its schema.
-        name: Its name.
-        mark: Ours; None where it is somebody else's.
-        body: Its source.
-        users: How many triggers execute it.
+        oid: Object identifier.
+        schema: Schema name.
+        name: Function name.
+        tag: Ownership tag; None if jobfn did not create the function.
+        body: Source of the function.
+        trigger_count: Number of triggers that execute the function.
     """
 
     oid: int
     schema: str
     name: str
-    mark: Mark | None
+    tag: OwnershipTag | None
     body: str
-    users: int
+    trigger_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """All of it.
+class ExistingObjects:
+    """Triggers and functions in the database.
 
     Attributes:
-        triggers: On the tables in question.
-        functions: That they execute, and others of ours in the jobs schema.
+        triggers: Triggers on the tables of the plan.
+        functions: Functions that these triggers execute, and jobfn's other functions in the jobs schema.
     """
 
     triggers: tuple[ExistingTrigger, ...]
     functions: tuple[ExistingFunction, ...]
 
     def trigger(self, schema: str, table: str, name: str) -> ExistingTrigger | None:
-        """The trigger of that name on that table."""
-        return next(
-            (
-                trigger
-                for trigger in self.triggers
-                if (trigger.schema, trigger.table, trigger.name) == (schema, table, name)
-            ),
-            None,
-        )
+        """Return the trigger with this name on a table, or None."""
+        key = (schema, table, name)
+        return next((each for each in self.triggers if (each.schema, each.table, each.name) == key), None)
 
     def function(self, schema: str, name: str) -> ExistingFunction | None:
-        """The function of that name."""
-        return next((found for found in self.functions if (found.schema, found.name) == (schema, name)), None)
+        """Return the function with this name, or None."""
+        return next((each for each in self.functions if (each.schema, each.name) == (schema, name)), None)
 
     def notices(self) -> list[str]:
-        """Triggers of ours that somebody switched off or over: they stay so."""
+        """Return a notice for each jobfn trigger whose state a user changed; ``apply`` keeps the state."""
         return [
-            f"table {label_of(trigger.schema, trigger.table)}: trigger {trigger.name} is set to {trigger.state!r}"
-            for trigger in self.triggers
-            if trigger.mark is not None and trigger.state is not None
+            f"table {qualified_label(each.schema, each.table)}: trigger {each.name} is set to {each.state!r}"
+            for each in self.triggers
+            if each.tag is not None and each.state is not None
         ]
 
 
-async def read_existing(
+async def read_existing_objects(
     connection: "asyncpg.Connection[Any]",
     jobs: JobsSchema,
     table_oids: Sequence[int] | None,
-    wanted: Sequence[NodeSql] = (),
-) -> Existing:
-    """What is there: everything with our mark, and whatever has a name that we want.
+    nodes: Sequence[NodeSql] = (),
+) -> ExistingObjects:
+    """Read the objects with an ownership tag, and the objects whose names the nodes use.
 
     Args:
-        connection: The database.
-        jobs: The jobs schema, where our functions live.
-        table_oids: Whose triggers; None for every table.
-        wanted: Whose names to look for.
+        connection: Database connection.
+        jobs: Jobs schema, which contains the functions.
+        table_oids: Tables whose triggers to read; None for all tables.
+        nodes: Nodes whose function and trigger names to look up.
     """
-    trigger_names = [trigger.name for node in wanted for trigger in node.triggers]
-    function_names = [node.function.name for node in wanted]
+    trigger_names = [trigger.name for node in nodes for trigger in node.triggers]
+    function_names = [node.function.name for node in nodes]
     triggers = tuple(
         ExistingTrigger(
             schema=row["schema"],
             table=row["table"],
             name=row["name"],
-            mark=Mark.read(row["comment"]),
+            tag=OwnershipTag.parse(row["comment"]),
             function_oid=row["function_oid"],
             state=_STATES.get(row["enabled"]),
         )
         for row in await connection.fetch(query("existing_triggers"), table_oids, trigger_names)
     )
-    executed = list({trigger.function_oid for trigger in triggers})
+    function_oids = list({trigger.function_oid for trigger in triggers})
     functions = tuple(
         ExistingFunction(
             oid=row["oid"],
             schema=row["schema"],
             name=row["name"],
-            mark=Mark.read(row["comment"]),
+            tag=OwnershipTag.parse(row["comment"]),
             body=row["body"],
-            users=row["users"],
+            trigger_count=row["users"],
         )
-        for row in await connection.fetch(query("existing_functions"), jobs.name, executed, function_names)
+        for row in await connection.fetch(query("existing_functions"), jobs.name, function_oids, function_names)
     )
-    return Existing(triggers, functions)
+    return ExistingObjects(triggers, functions)

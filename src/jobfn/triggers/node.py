@@ -1,7 +1,7 @@
-"""``DataJobTrigger``: what a blueprint says about the jobs that a table's changes enqueue (contract, section 4).
+"""``DataJobTrigger``: the parameters of one trigger (contract, section 4).
 
-Pure. Whatever can be wrong without knowing the table is found here; ``resolve.py`` looks at the table's columns.
-The flow goes on in ``sql.py``.
+Pure. Checks everything that does not depend on the table. Next steps: ``validate_columns.py`` checks the column names,
+``sql.py`` generates the SQL.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ from jobfn.triggers.conditions import (
     Comparison,
     ComparisonValue,
     Condition,
-    Name,
-    Storable,
-    StorableText,
+    PgName,
+    PgText,
+    PgTextValidator,
     comparisons,
 )
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 Event = Literal["INSERT", "UPDATE", "DELETE"]
-Strategy = Literal["row_id", "row", "fields", "custom"]
+PayloadStrategy = Literal["row_id", "row", "fields", "custom"]
 
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
-#: ``$type`` of the node: as the mission text has it, and as the platform also writes it now.
+#: Accepted ``$type`` values: the contract's name and the platform's newer one.
 NODE_TYPES: Final = ("DataJobTrigger", "JobTrigger")
-#: What ``include_old`` and ``include_meta`` add beside the columns.
+#: Payload keys that ``include_old`` and ``include_meta`` add.
 OLD_KEY: Final = "old"
 META_KEY: Final = "_meta"
 
 _MAX_INT: Final = 2**31 - 1
 
 
-def _in_order(events: Any) -> Any:
-    """INSERT, UPDATE, DELETE, each once, however they are written: their order means nothing."""
+def _sort_events(events: Any) -> Any:
+    """Sort events and drop duplicates; their order has no meaning."""
     if not isinstance(events, (list, tuple)) or any(event not in EVENTS for event in events):
         return events
     return tuple(event for event in EVENTS if event in events)
@@ -45,71 +45,72 @@ def _as_list(conditions: Any) -> Any:
     return conditions if isinstance(conditions, (list, tuple)) else (conditions,)
 
 
-_ColumnNames = Annotated[tuple[Name, ...], Field(min_length=1)]
+_ColumnNames = Annotated[tuple[PgName, ...], Field(min_length=1)]
 
 
 class DataJobTrigger(BaseModel):
-    """Jobs of one task, enqueued in the transaction that changes a row.
+    """A trigger that enqueues a job of one task in the transaction that changes a row.
 
-    Every parameter of the platform's node, under its name and with its default; None counts as not given.
+    Parameter names and defaults are the platform's; None means the default.
 
     Attributes:
-        task_identifier: The task, 1 to 126 characters.
-        payload_strategy: What is sent: ``row_id`` (``{"id": ...}``), ``row`` (the whole row), ``fields`` (the
-            columns of ``payload_fields``) or ``custom`` (those of ``payload_custom``, under other names).
-        payload_fields: The columns that ``fields`` sends.
-        payload_custom: What ``custom`` sends: ``{"key": "column"}``.
-        events: Which changes count. Default: INSERT and UPDATE.
-        watch_fields: An UPDATE counts only when one of these columns changes; INSERT and DELETE always do.
-        condition_field: A column that must equal ``condition_value`` (of OLD on DELETE). Not with ``watch_fields``.
-        condition_value: The value, cast to the column's type.
-        conditions: Comparisons, all of which must be true, or AND, OR and NOT of them. Instead of the three above.
-        include_old: On UPDATE also send the row as it was.
+        task_identifier: Task identifier, 1 to 126 characters.
+        payload_strategy: Payload of the job: ``row_id`` (``{"id": ...}``, the default), ``row`` (all columns),
+            ``fields`` (the columns of ``payload_fields``) or ``custom`` (the columns of ``payload_custom``, renamed).
+        payload_fields: Columns that ``fields`` sends.
+        payload_custom: Columns that ``custom`` sends, as ``{"key": "column"}``.
+        events: Events that fire the trigger. Default: INSERT and UPDATE.
+        watch_fields: An UPDATE fires only if one of these columns changes. Does not affect INSERT and DELETE.
+        condition_field: Column that must equal ``condition_value``. Excludes ``watch_fields``.
+        condition_value: Value of ``condition_field``, cast to the column's type.
+        conditions: Comparisons that must all be true, combined with AND, OR and NOT. Excludes ``watch_fields`` and
+            ``condition_field``.
+        include_old: On UPDATE, also send the old row.
         include_meta: Also send ``_meta``: schema, table and event.
-        job_key: At most one waiting job has it; a further change replaces that one.
-        queue_name: Jobs of one queue run one at a time.
-        priority: Lower runs first. Default 0.
-        run_at_delay: A PostgreSQL interval, such as ``30 seconds``, until the job may run.
-        max_attempts: How often it may be tried. Default 25.
+        job_key: Key of the job. A later change replaces the waiting job with this key.
+        queue_name: Queue of the job. Jobs of one queue run one at a time.
+        priority: Jobs with a lower priority run first. Default: 0.
+        run_at_delay: Delay of the job, as a PostgreSQL interval, for example ``30 seconds``.
+        max_attempts: Maximum number of attempts. Default: 25.
 
     Raises:
-        pydantic.ValidationError: A parameter is missing, unknown or impossible. ``blueprint.parse_node`` says
-            the same as a ``BlueprintError``, in one line.
+        pydantic.ValidationError: A parameter is missing, unknown or invalid. ``blueprint.parse_node`` converts the
+            error to a one-line ``BlueprintError``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task_identifier: Annotated[str, Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS), Storable]
-    payload_strategy: Strategy = "row_id"
+    task_identifier: Annotated[str, Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS), PgTextValidator]
+    payload_strategy: PayloadStrategy = "row_id"
     payload_fields: _ColumnNames | None = None
-    payload_custom: dict[StorableText, Name] | None = Field(default=None, min_length=1)
-    events: Annotated[tuple[Event, ...], BeforeValidator(_in_order), Field(min_length=1)] = ("INSERT", "UPDATE")
+    payload_custom: dict[PgText, PgName] | None = Field(default=None, min_length=1)
+    events: Annotated[tuple[Event, ...], BeforeValidator(_sort_events), Field(min_length=1)] = ("INSERT", "UPDATE")
     watch_fields: _ColumnNames | None = None
-    condition_field: Name | None = None
+    condition_field: PgName | None = None
     condition_value: ComparisonValue | None = None
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     include_old: bool = Field(default=False, strict=True)
     include_meta: bool = Field(default=False, strict=True)
-    job_key: Annotated[str, Field(min_length=1, max_length=512), Storable] | None = None
-    queue_name: Annotated[str, Field(min_length=1, max_length=126), Storable] | None = None
+    job_key: Annotated[str, Field(min_length=1, max_length=512), PgTextValidator] | None = None
+    queue_name: Annotated[str, Field(min_length=1, max_length=126), PgTextValidator] | None = None
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
-    run_at_delay: Annotated[str, Field(min_length=1), Storable] | None = None
+    run_at_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_nulls(cls, data: Any) -> Any:
+    def _drop_nulls(cls, data: Any) -> Any:
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        problem = next(self._contradictions(), None)
+    def _check_conflicts(self) -> Self:
+        problem = next(self._conflicts(), None)
         if problem is not None:
             raise ValueError(problem)
         return self
 
     def condition_tree(self) -> AllOf | None:
-        """What must be true of a row, from whichever parameter says it; ``watch_fields`` is not among them."""
+        """Return ``conditions`` or ``condition_field`` as one condition; does not include ``watch_fields``."""
         if self.conditions is not None:
             return AllOf(AND=self.conditions)
         if self.condition_field is not None:
@@ -117,69 +118,67 @@ class DataJobTrigger(BaseModel):
         return None
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, as JSON values."""
-        given = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """Return the parameters that differ from their defaults, as JSON values."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         fields = type(self).model_fields
-        return {name: value for name, value in given.items() if getattr(self, name) != fields[name].default}
+        return {name: value for name, value in values.items() if getattr(self, name) != fields[name].default}
 
     def notices(self) -> list[str]:
-        """Parameters that have no effect as they stand: allowed, and perhaps a mistake."""
-        found = [
+        """Return warnings about parameters that have no effect."""
+        notices = [
             f"{name} has no effect with payload_strategy {self.payload_strategy}"
             for name, strategy in (("payload_fields", "fields"), ("payload_custom", "custom"))
             if getattr(self, name) is not None and self.payload_strategy != strategy
         ]
         if "UPDATE" not in self.events:
-            found += [
+            notices += [
                 f"{name} has no effect without the event UPDATE"
                 for name in ("watch_fields", "include_old")
                 if getattr(self, name)
             ]
-        return found
+        return notices
 
-    def _contradictions(self) -> Iterator[str]:
+    def _conflicts(self) -> Iterator[str]:
         if self.payload_strategy == "fields" and self.payload_fields is None:
-            yield "payload_fields: missing, and payload_strategy fields sends just these columns"
+            yield "payload_fields is missing: payload_strategy fields needs it"
         if self.payload_strategy == "custom" and self.payload_custom is None:
-            yield 'payload_custom: missing, and payload_strategy custom sends just these: {"key": "column"}'
+            yield 'payload_custom is missing: payload_strategy custom needs {"key": "column"}'
         for name in ("payload_fields", "watch_fields"):
-            names = getattr(self, name) or ()
-            for twice in (column for index, column in enumerate(names) if column in names[:index]):
-                yield f"{name}: {twice!r} is there twice"
+            columns = getattr(self, name) or ()
+            for duplicate in (column for index, column in enumerate(columns) if column in columns[:index]):
+                yield f"{name}: {duplicate!r} occurs twice"
         yield from self._key_conflicts()
         yield from self._condition_conflicts()
 
     def _key_conflicts(self) -> Iterator[str]:
-        sent = {"fields": self.payload_fields, "custom": self.payload_custom}.get(self.payload_strategy) or ()
-        name = f"payload_{self.payload_strategy}"
-        if self.include_meta and META_KEY in sent:
-            yield f"{name}: {META_KEY!r} is what include_meta adds; send the column under another name with custom"
-        if self.include_old and OLD_KEY in sent:
-            yield f"{name}: {OLD_KEY!r} is what include_old adds; send the column under another name with custom"
+        keys = {"fields": self.payload_fields, "custom": self.payload_custom}.get(self.payload_strategy) or ()
+        for key, option in ((META_KEY, "include_meta"), (OLD_KEY, "include_old")):
+            if getattr(self, option) and key in keys:
+                yield f"payload_{self.payload_strategy}: {option} adds the key {key!r}: rename the column with custom"
 
     def _condition_conflicts(self) -> Iterator[str]:
         if self.condition_field is not None and self.watch_fields is not None:
-            yield "condition_field and watch_fields: one of them, not both; conditions can say more"
+            yield "condition_field and watch_fields exclude each other: use conditions"
         if self.conditions is not None:
             for name in ("condition_field", "watch_fields"):
                 if getattr(self, name) is not None:
-                    yield f"conditions and {name}: one of them, not both; in conditions, IS DISTINCT FROM watches"
+                    yield f"conditions and {name} exclude each other: use IS DISTINCT FROM in conditions to watch"
         if self.condition_field is not None and self.condition_value is None:
-            yield "condition_value: missing, and condition_field is compared with it; for NULL, use conditions"
+            yield "condition_value is missing: condition_field needs it; to compare with NULL, use conditions"
         if self.condition_value is not None and self.condition_field is None:
-            yield "condition_field: missing, and condition_value is what it is compared with"
+            yield "condition_field is missing: condition_value needs it"
         for condition in self.conditions or ():
             for comparison in comparisons(condition):
                 yield from self._row_conflicts(comparison)
 
     def _row_conflicts(self, comparison: Comparison) -> Iterator[str]:
-        """A row that an event does not have: PostgreSQL would refuse the trigger."""
+        """Yield an error for a row that an event does not have; PostgreSQL would reject the trigger."""
         rows = {comparison.row, comparison.ref.row if comparison.ref is not None else None}
-        if comparison.compares_rows:
+        if comparison.detects_change:
             rows = {"OLD", "NEW"}
         for row, event in (("OLD", "INSERT"), ("NEW", "DELETE")):
             if row in rows and event in self.events:
                 yield (
-                    f"conditions: {comparison.field!r} asks for row {row}, which {event} does not have; "
-                    f"take {event} out of events ({', '.join(self.events)}), into a trigger of its own"
+                    f"conditions: {comparison.field!r} uses row {row}, which {event} does not have: "
+                    f"move {event} out of events ({', '.join(self.events)}) to a separate trigger"
                 )

@@ -1,7 +1,7 @@
-"""How jobfn knows its own triggers and functions again: a mark in their comments.
+"""Tag the triggers and functions that jobfn creates, in their comments, and read the tags back.
 
-The mark holds the fingerprint of the SQL that made the object and, on a function, the parameters it was made from.
-It survives dump and restore, and nothing without one is ever changed or dropped.
+A tag holds the fingerprint of the SQL that created the object and, for a function, the parameters of its trigger. It
+survives dump and restore. jobfn never changes or drops an object without a tag.
 """
 
 import hashlib
@@ -9,19 +9,19 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-_BEGIN: Final = "Made by jobfn; `jobfn triggers apply` overwrites changes. "
+_PREFIX: Final = "Made by jobfn; `jobfn triggers apply` overwrites changes. "
 _VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What the comment of an object of ours says.
+class OwnershipTag:
+    """The content of an object's comment.
 
     Attributes:
-        task: The task that it enqueues.
-        fingerprint: Of the SQL that made it.
-        event: Of a trigger: the event.
-        parameters: Of a function: the node's parameters that differ from their defaults.
+        task: Task that the trigger enqueues.
+        fingerprint: Fingerprint of the SQL that created the object.
+        event: Event of a trigger; None for a function.
+        parameters: For a function, the node's parameters that differ from their defaults.
     """
 
     task: str
@@ -29,22 +29,22 @@ class Mark:
     event: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
-    def comment(self) -> str:
-        """The comment's text."""
+    def to_comment(self) -> str:
+        """Return the text of the comment."""
         content: dict[str, Any] = {"v": _VERSION, "task": self.task, "hash": self.fingerprint}
         if self.event is not None:
             content["event"] = self.event
         if self.parameters:
             content["parameters"] = self.parameters
-        return _BEGIN + json.dumps(content, ensure_ascii=True)
+        return _PREFIX + json.dumps(content, ensure_ascii=True)
 
     @classmethod
-    def read(cls, comment: str | None) -> "Mark | None":
-        """The mark in a comment; None where the object is not ours."""
-        if comment is None or not comment.startswith(_BEGIN):
+    def parse(cls, comment: str | None) -> "OwnershipTag | None":
+        """Parse the tag in a comment; None if jobfn did not create the object."""
+        if comment is None or not comment.startswith(_PREFIX):
             return None
         try:
-            content = json.loads(comment.removeprefix(_BEGIN))
+            content = json.loads(comment.removeprefix(_PREFIX))
             return cls(
                 task=str(content["task"]),
                 fingerprint=str(content["hash"]),
@@ -56,5 +56,5 @@ class Mark:
 
 
 def fingerprint(sql: str) -> str:
-    """What tells two definitions apart: 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits that identify a definition."""
     return hashlib.sha256(sql.encode()).hexdigest()[:16]

@@ -1,20 +1,21 @@
-"""What a trigger sends, as a shape: from the columns of its table and their types (contract, section 4).
+"""Describe the payload that a trigger sends, from the columns of its table (contract, section 4).
 
-Pure. ``check.py`` compares it with what a task takes.
+Pure. Next step: ``compatibility.py``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from jobfn.triggers.conditions import Comparison
-from jobfn.triggers.expressions import row_of
+from jobfn.triggers.conditions import Comparison, RowName
+from jobfn.triggers.expressions import event_row
 from jobfn.triggers.node import META_KEY, OLD_KEY, DataJobTrigger, Event
-from jobfn.triggers.table import Column, PgType, Table, TypeKind, shown
+from jobfn.triggers.table import Column, PgType, Table, TypeKind, printable
 
 JsonType = Literal["object", "array", "string", "number", "integer", "boolean", "any"]
 
-_TYPES: Final[Mapping[str, JsonType]] = {
+#: JSON types of built-in types. Other types are sent as strings.
+_JSON_TYPES: Final[Mapping[str, JsonType]] = {
     "bool": "boolean",
     "int2": "integer",
     "int4": "integer",
@@ -25,7 +26,7 @@ _TYPES: Final[Mapping[str, JsonType]] = {
     "json": "any",
     "jsonb": "any",
 }
-#: JSON Schema's formats for the types that PostgreSQL sends as text. Its own interval is none of them.
+#: JSON Schema formats of the types that are sent as strings. ``interval`` is PostgreSQL's own format.
 _FORMATS: Final = {
     "uuid": "uuid",
     "date": "date",
@@ -38,17 +39,17 @@ _FORMATS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A value that is sent.
+class ValueShape:
+    """The shape of a JSON value that a trigger sends.
 
     Attributes:
-        origin: Where it comes from, for a message: ``column amount (numeric)``.
-        type: Its JSON type; ``any`` where the column decides row by row, as jsonb does.
-        nullable: Whether it can be null.
-        format: Of a string: its format as JSON Schema names it, or ``interval``.
-        labels: Of a string: the only values it can have; empty for any.
-        items: Of an array: its elements.
-        properties: Of an object: its fields; None where they are not known.
+        origin: Source of the value, for messages: ``column amount (numeric)``.
+        type: JSON type; ``any`` if it differs by row, as for jsonb.
+        nullable: Whether the value can be null.
+        format: Format of a string: a JSON Schema format, or ``interval``.
+        labels: The only values of a string; empty for any value.
+        items: Elements of an array.
+        properties: Properties of an object; None if they are unknown.
     """
 
     origin: str
@@ -56,93 +57,88 @@ class Value:
     nullable: bool = False
     format: str | None = None
     labels: tuple[str, ...] = ()
-    items: "Value | None" = None
-    properties: "Mapping[str, Value] | None" = field(default=None)
+    items: "ValueShape | None" = None
+    properties: "Mapping[str, ValueShape] | None" = None
 
 
-def sent(node: DataJobTrigger, table: Table, event: Event) -> Value:
-    """The payload of one event.
+def payload_shape(node: DataJobTrigger, table: Table, event: Event) -> ValueShape:
+    """Return the shape of the payload for one event.
 
     Args:
-        node: A node that ``resolve`` has looked at.
-        table: Its table.
-        event: One of its events.
+        node: A trigger that passed ``validate_columns``.
+        table: Table of the trigger.
+        event: One of the trigger's events.
     """
-    row = row_of(event)
-    known = _never_null(node, row)
-    fields: dict[str, Value] = {}
-    with_old = node.include_old and event == "UPDATE"
+    columns = _columns(table, non_null=_non_null_columns(node, event_row(event)))
+    properties: dict[str, ValueShape] = {}
+    includes_old = node.include_old and event == "UPDATE"
     match node.payload_strategy:
-        case "row" if with_old:
-            fields["new"] = _row(table, "the row after the change", known)
+        case "row" if includes_old:
+            properties["new"] = ValueShape("the new row", "object", properties=columns)
         case "row":
-            fields |= _columns(table, known)
+            properties |= columns
         case "row_id":
             if table.id_column is not None:
-                fields["id"] = _column(table.id_column)
+                properties["id"] = _column(table.id_column)
         case "fields":
-            columns = _columns(table, known)
-            fields |= {name: columns[name] for name in node.payload_fields or ()}
+            properties |= {name: columns[name] for name in node.payload_fields or ()}
         case "custom":
-            columns = _columns(table, known)
-            fields |= {key: columns[name] for key, name in (node.payload_custom or {}).items()}
-    if with_old:
-        fields[OLD_KEY] = _row(table, "the row before the change", frozenset())
+            properties |= {key: columns[name] for key, name in (node.payload_custom or {}).items()}
+    if includes_old:
+        properties[OLD_KEY] = ValueShape("the old row", "object", properties=_columns(table))
     if node.include_meta:
-        fields[META_KEY] = _meta(event)
-    return Value("the payload", "object", properties=fields)
+        properties[META_KEY] = _meta(event)
+    return ValueShape("the payload", "object", properties=properties)
 
 
-def _row(table: Table, origin: str, known: frozenset[str]) -> Value:
-    return Value(origin, "object", properties=_columns(table, known))
+def _columns(table: Table, *, non_null: frozenset[str] = frozenset()) -> dict[str, ValueShape]:
+    shapes = {column.name: _column(column) for column in table.columns}
+    return {name: replace(shape, nullable=False) if name in non_null else shape for name, shape in shapes.items()}
 
 
-def _columns(table: Table, known: frozenset[str]) -> dict[str, Value]:
-    columns = {column.name: _column(column) for column in table.columns}
-    return {name: replace(value, nullable=False) if name in known else value for name, value in columns.items()}
+def _column(column: Column) -> ValueShape:
+    shape = _value(column.type, f"column {printable(column.name)} ({column.type.name})")
+    if column.is_integral and shape.type == "number":
+        shape = replace(shape, type="integer")
+    return replace(shape, nullable=column.nullable or column.is_virtual)
 
 
-def _column(column: Column) -> Value:
-    value = _value(column.type, f"column {shown(column.name)} ({column.type.name})")
-    if column.whole_numbers and value.type == "number":
-        value = replace(value, type="integer")
-    return replace(value, nullable=column.nullable or column.is_virtual)
-
-
-def _value(pg_type: PgType, origin: str) -> Value:
-    plain = pg_type.plain
-    if plain.sends_json:
-        return Value(origin, "any")
-    match plain.kind:
+def _value(pg_type: PgType, origin: str) -> ValueShape:
+    base = pg_type.base_type
+    if base.has_json_cast:
+        return ValueShape(origin, "any")
+    match base.kind:
         case TypeKind.ARRAY:
-            inner = _value(plain.inner, f"an element of {origin}") if plain.inner is not None else None
-            return Value(origin, "array", items=replace(inner, nullable=True) if inner is not None else None)
+            items = _value(base.inner, f"an element of {origin}") if base.inner is not None else None
+            return ValueShape(origin, "array", items=replace(items, nullable=True) if items is not None else None)
         case TypeKind.COMPOSITE:
             attributes = {
-                attribute.name: replace(_value(attribute.type, f"{shown(attribute.name)} of {origin}"), nullable=True)
-                for attribute in plain.fields
+                attribute.name: replace(
+                    _value(attribute.type, f"{printable(attribute.name)} of {origin}"), nullable=True
+                )
+                for attribute in base.fields
             }
-            return Value(origin, "object", properties=attributes)
+            return ValueShape(origin, "object", properties=attributes)
         case TypeKind.ENUM:
-            return Value(origin, "string", labels=plain.labels)
-    name = plain.catalog_name or ""
-    return Value(origin, _TYPES.get(name, "string"), format=_FORMATS.get(name))
+            return ValueShape(origin, "string", labels=base.labels)
+    name = base.catalog_name or ""
+    return ValueShape(origin, _JSON_TYPES.get(name, "string"), format=_FORMATS.get(name))
 
 
-def _meta(event: Event) -> Value:
-    return Value(
-        "what include_meta adds",
+def _meta(event: Event) -> ValueShape:
+    return ValueShape(
+        "the value of include_meta",
         "object",
         properties={
-            "schema": Value("the table's schema", "string"),
-            "table": Value("the table's name", "string"),
-            "event": Value("the event", "string", labels=(event,)),
+            "schema": ValueShape("the table's schema", "string"),
+            "table": ValueShape("the table's name", "string"),
+            "event": ValueShape("the event", "string", labels=(event,)),
         },
     )
 
 
-def _never_null(node: DataJobTrigger, row: Literal["NEW", "OLD"]) -> frozenset[str]:
-    """Columns that a condition keeps from being null: it compares them, and nothing equals NULL."""
+def _non_null_columns(node: DataJobTrigger, row: RowName) -> frozenset[str]:
+    """Return the columns that a condition compares in this row: a comparison with NULL is never true."""
     tree = node.condition_tree()
     return frozenset(
         condition.field

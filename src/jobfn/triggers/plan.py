@@ -1,8 +1,8 @@
-"""Compare what blueprints say with what the database has, and bring it there (contract, section 4).
+"""Plan and apply the triggers of blueprints (contract, section 4).
 
-``plan_triggers`` looks and changes nothing; ``apply_triggers`` and ``drop_triggers`` look again under a lock and
-change in the same transaction, so that what they change is what they saw. Only objects that carry jobfn's mark are
-ever changed or dropped, and only on the tables that are named.
+``plan_triggers`` changes nothing. ``apply_triggers`` and ``drop_triggers`` compute the plan again under a lock and
+execute it in the same transaction. Only objects with jobfn's ownership tag are changed or dropped, and only on the
+given tables.
 """
 
 import contextlib
@@ -16,28 +16,28 @@ import asyncpg
 from jobfn.errors import BlueprintError, DatabaseError
 from jobfn.triggers.blueprint import TableTriggers
 from jobfn.triggers.catalog import read_jobs_schema, read_tables
-from jobfn.triggers.compatibility import Mismatch, Schema, check
-from jobfn.triggers.diff import NodeChange, compare, dropping
-from jobfn.triggers.introspect import read_existing
+from jobfn.triggers.compatibility import Mismatch, Schema, check_compatibility
+from jobfn.triggers.diff import NodeChange, diff_triggers, drop_changes
+from jobfn.triggers.introspect import read_existing_objects
 from jobfn.triggers.node import DataJobTrigger
 from jobfn.triggers.sql import NodeSql, generate
-from jobfn.triggers.table import JobsSchema, Table, label_of
-from jobfn.triggers.validate_columns import place, resolve
-from jobfn.triggers.validate_in_database import message_of, verify
+from jobfn.triggers.table import JobsSchema, Table, qualified_label
+from jobfn.triggers.validate_columns import error_prefix, validate_columns
+from jobfn.triggers.validate_in_database import error_message, validate_in_database
 
-#: How long to wait for a table that somebody works on.
-LOCK_SECONDS: Final = 10
-#: One apply at a time in a database; the number after that of the migrations.
+#: Default lock timeout: while ``apply_triggers`` waits for a table, later transactions on it wait too.
+LOCK_TIMEOUT_SECONDS: Final = 10
+#: Advisory lock: one apply at a time per database. The number after that of the migrations.
 _ADVISORY_LOCK: Final = 456568465
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stands between the blueprints and the database.
+    """The difference between blueprints and the database.
 
     Attributes:
-        changes: One for each trigger of a blueprint, and for each that is to go.
-        notices: What is allowed and perhaps not meant.
+        changes: One change for each trigger of the blueprints, and for each trigger to drop.
+        notices: Warnings about allowed but suspicious parameters.
     """
 
     changes: tuple[NodeChange, ...]
@@ -45,16 +45,14 @@ class Plan:
 
     @property
     def pending(self) -> tuple[NodeChange, ...]:
-        """The changes that change something."""
+        """The changes that execute statements."""
         return tuple(change for change in self.changes if change.statements)
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """What ``apply`` runs, in order."""
-        ordered = sorted(
-            (statement for change in self.changes for statement in change.statements), key=lambda s: s.step
-        )
-        return tuple(statement.sql for statement in ordered)
+        """The statements of all changes, in execution order."""
+        statements = (statement for change in self.changes for statement in change.statements)
+        return tuple(statement.sql for statement in sorted(statements, key=lambda statement: statement.phase))
 
 
 async def plan_triggers(
@@ -63,14 +61,14 @@ async def plan_triggers(
     """Compare blueprints with the database.
 
     Args:
-        connection: Its role must be able to read the catalog, nothing more.
-        tables: The tables and the triggers they are to have.
-        jobs_schema: Where jobs go, and where the triggers' functions live.
+        connection: Connection that can read the catalog; no other rights are needed.
+        tables: Tables and their triggers.
+        jobs_schema: Schema of the jobs and of the triggers' functions.
 
     Raises:
-        BlueprintError: A table or a column is not there, or a parameter makes no sense for it.
-        SchemaError: There is no jobs schema.
-        DatabaseError: PostgreSQL could not be asked.
+        BlueprintError: A table or a column does not exist, or a parameter does not match its column.
+        SchemaError: The jobs schema does not exist.
+        DatabaseError: The database reported an error.
     """
     async with _session(connection):
         return await _plan(connection, tables, jobs_schema)
@@ -81,31 +79,30 @@ async def apply_triggers(
     tables: Sequence[TableTriggers],
     *,
     jobs_schema: str = "app_jobs",
-    lock_seconds: float = LOCK_SECONDS,
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
 ) -> Plan:
-    """Give the tables the triggers that the blueprints say, in one transaction. Doing it twice changes nothing.
+    """Create, change and drop triggers so that the tables match the blueprints, in one transaction.
 
-    Triggers that jobfn made on one of these tables and that are not among ``tables`` any more are dropped.
+    Idempotent. Drops jobfn's triggers on these tables that are not in ``tables`` any more.
 
     Args:
-        connection: Its role must own the tables, or have TRIGGER on them, and may create in the jobs schema. The
-            triggers enqueue with its rights.
-        tables: As for ``plan_triggers``.
-        jobs_schema: As for ``plan_triggers``.
-        lock_seconds: How long to wait for a table that somebody works on, in seconds. Default 10: meanwhile whoever
-            comes after us waits too.
+        connection: Connection whose role owns the tables or has TRIGGER on them, and has CREATE on the jobs schema.
+            The triggers enqueue with its rights.
+        tables: Tables and their triggers.
+        jobs_schema: Schema of the jobs and of the triggers' functions.
+        lock_timeout_seconds: Maximum time to wait for a locked table, in seconds. Default: 10.
 
     Returns:
-        What was changed.
+        The applied plan.
 
     Raises:
         BlueprintError, SchemaError: As ``plan_triggers``.
-        DatabaseError: PostgreSQL refused it, or a table stayed locked. Nothing was changed.
+        DatabaseError: The database reported an error, or a table stayed locked. Nothing was changed.
     """
-    async with _session(connection, lock_seconds=lock_seconds, exclusive=True):
+    async with _session(connection, lock_timeout_seconds=lock_timeout_seconds, exclusive=True):
         plan = await _plan(connection, tables, jobs_schema)
         await _check_enqueue_privilege(connection, plan, jobs_schema)
-        await _run(connection, plan)
+        await _execute(connection, plan)
     return plan
 
 
@@ -116,29 +113,34 @@ async def drop_triggers(
     jobs_schema: str = "app_jobs",
     dry_run: bool = False,
 ) -> Plan:
-    """Remove what jobfn made: on these tables, given as schema and name, or on every table (None).
+    """Drop the triggers and functions that jobfn created.
+
+    Args:
+        connection: As for ``apply_triggers``.
+        tables: Schema and name of each table; None for all tables.
+        jobs_schema: Schema of the triggers' functions.
+        dry_run: Only compute the plan.
 
     Raises:
         BlueprintError, SchemaError, DatabaseError: As ``apply_triggers``.
     """
-    async with _session(connection, lock_seconds=LOCK_SECONDS, exclusive=not dry_run):
+    async with _session(connection, exclusive=not dry_run):
         jobs = await read_jobs_schema(connection, jobs_schema)
-        found = await read_tables(connection, tables, jobs_schema) if tables is not None else None
-        existing = await read_existing(connection, jobs, None if found is None else list(found))
-        plan = Plan(tuple(dropping(existing)))
+        oids = list(await read_tables(connection, tables, jobs_schema)) if tables is not None else None
+        plan = Plan(tuple(drop_changes(await read_existing_objects(connection, jobs, oids))))
         if not dry_run:
-            await _run(connection, plan)
+            await _execute(connection, plan)
     return plan
 
 
 async def generate_sql(
     connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], *, jobs_schema: str = "app_jobs"
 ) -> tuple[list[NodeSql], tuple[str, ...]]:
-    """The SQL of every trigger, and notices. Arguments and errors as ``plan_triggers``."""
+    """Return the SQL of every trigger, and notices. Arguments and errors are those of ``plan_triggers``."""
     async with _session(connection):
         jobs = await read_jobs_schema(connection, jobs_schema)
-        fitting = await _fit(connection, tables, jobs_schema)
-    return fitting.sql(jobs), fitting.notices
+        validated = await _validate(connection, tables, jobs_schema)
+    return validated.generate(jobs), validated.notices
 
 
 async def check_triggers(
@@ -148,89 +150,95 @@ async def check_triggers(
     *,
     jobs_schema: str = "app_jobs",
 ) -> tuple[list[Mismatch], tuple[str, ...]]:
-    """Compare what every trigger will send with what the tasks take. Nothing need be deployed, not even a jobs schema.
+    """Compare the payload of every trigger with its task. Works before the triggers and the jobs schema exist.
 
     Args:
         connection: As for ``plan_triggers``.
-        tables: As for ``plan_triggers``.
-        tasks: The JSON Schema of each task's payload, by task identifier.
-        jobs_schema: As for ``plan_triggers``.
+        tables: Tables and their triggers.
+        tasks: JSON Schema of each task's payload, by task identifier.
+        jobs_schema: Schema of the jobs; its tables cannot have triggers.
 
     Returns:
-        The mismatches, and notices.
+        Mismatches and notices.
 
     Raises:
         BlueprintError, DatabaseError: As ``plan_triggers``.
     """
     async with _session(connection):
-        fitting = await _fit(connection, tables, jobs_schema)
-    return [mismatch for node, table in fitting.nodes for mismatch in check(node, table, tasks)], fitting.notices
+        validated = await _validate(connection, tables, jobs_schema)
+    mismatches = [each for node, table in validated.nodes for each in check_compatibility(node, table, tasks)]
+    return mismatches, validated.notices
 
 
 @dataclass(frozen=True, slots=True)
-class _ValidatedBlueprint:
-    """Nodes that fit their tables."""
+class _ValidatedTriggers:
+    """Triggers that passed both validations."""
 
     tables: dict[int, Table]
     nodes: tuple[tuple[DataJobTrigger, Table], ...]
     notices: tuple[str, ...]
 
-    def sql(self, jobs: JobsSchema) -> list[NodeSql]:
+    def generate(self, jobs: JobsSchema) -> list[NodeSql]:
         positions: Counter[tuple[str, str]] = Counter()
-        found: list[NodeSql] = []
+        nodes: list[NodeSql] = []
         for node, table in self.nodes:
             key = (table.sql, node.task_identifier)
-            found.append(generate(node, table, jobs, position=positions[key]))
+            nodes.append(generate(node, table, jobs, position=positions[key]))
             positions[key] += 1
-        return found
+        return nodes
 
 
-async def _fit(
+async def _validate(
     connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str
-) -> _ValidatedBlueprint:
-    """Look at every node beside its table; the first that does not fit is an error."""
+) -> _ValidatedTriggers:
+    """Validate every trigger against its table; raise the first error."""
     names = [(table.schema, table.table) for table in tables]
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise BlueprintError(f"table {label_of(*twice)} is named twice: put its triggers together")
-    found = await read_tables(connection, names, jobs_schema)
-    nodes = [(node, table) for wanted, table in zip(tables, found.values(), strict=True) for node in wanted.triggers]
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+    if duplicate is not None:
+        raise BlueprintError(f"table {qualified_label(*duplicate)} occurs twice: merge its triggers into one entry")
+    tables_by_oid = await read_tables(connection, names, jobs_schema)
+    nodes = [
+        (node, table) for entry, table in zip(tables, tables_by_oid.values(), strict=True) for node in entry.triggers
+    ]
     notices: list[str] = []
     for node, table in nodes:
-        notices += [f"{place(table.label, node)}: {notice}" for notice in resolve(node, table)]
-        await verify(connection, node, table)
-    return _ValidatedBlueprint(found, tuple(nodes), tuple(notices))
+        notices += [f"{error_prefix(table, node)}: {notice}" for notice in validate_columns(node, table)]
+        await validate_in_database(connection, node, table)
+    return _ValidatedTriggers(tables_by_oid, tuple(nodes), tuple(notices))
 
 
 async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> Plan:
     jobs = await read_jobs_schema(connection, jobs_schema)
-    fitting = await _fit(connection, tables, jobs_schema)
-    wanted = fitting.sql(jobs)
-    existing = await read_existing(connection, jobs, list(fitting.tables), wanted)
-    return Plan(tuple(compare(wanted, existing)), (*fitting.notices, *existing.notices()))
+    validated = await _validate(connection, tables, jobs_schema)
+    nodes = validated.generate(jobs)
+    existing = await read_existing_objects(connection, jobs, list(validated.tables), nodes)
+    return Plan(tuple(diff_triggers(nodes, existing)), (*validated.notices, *existing.notices()))
 
 
 async def _check_enqueue_privilege(connection: "asyncpg.Connection[Any]", plan: Plan, jobs_schema: str) -> None:
-    """A trigger of a role that may not add jobs would fail every write to its table."""
+    """Raise if the role cannot enqueue: its triggers would fail every write to their tables."""
     is_needed = any(change.after is not None for change in plan.pending)
-    if is_needed and not (await read_jobs_schema(connection, jobs_schema)).may_add:
+    if is_needed and not (await read_jobs_schema(connection, jobs_schema)).can_enqueue:
         raise DatabaseError(
-            f"this role may not add jobs to schema {jobs_schema}, and triggers enqueue with its rights: "
-            "use a role that may, such as the schema's owner. Nothing was changed"
+            f"this role must be allowed to enqueue into schema {jobs_schema}, because triggers use its rights: "
+            "use for example the schema's owner. Nothing was changed"
         )
 
 
-async def _run(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:
+async def _execute(connection: "asyncpg.Connection[Any]", plan: Plan) -> None:
     for statement in plan.statements:
         await connection.execute(statement)
 
 
 @contextlib.asynccontextmanager
 async def _session(
-    connection: "asyncpg.Connection[Any]", *, lock_seconds: float = LOCK_SECONDS, exclusive: bool = False
+    connection: "asyncpg.Connection[Any]",
+    *,
+    lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+    exclusive: bool = False,
 ) -> AsyncIterator[None]:
-    """A transaction in which names mean PostgreSQL's own first, whatever the role's search path is."""
-    settings = {"search_path": "pg_catalog", "lock_timeout": f"{round(lock_seconds * 1000)}ms"}
+    """Open a transaction with a fixed search path and a lock timeout."""
+    settings = {"search_path": "pg_catalog", "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms"}
     try:
         async with connection.transaction():
             before = {name: await connection.fetchval("select current_setting($1)", name) for name in settings}
@@ -239,17 +247,17 @@ async def _session(
             if exclusive:
                 await connection.execute("select pg_advisory_xact_lock($1::bigint)", _ADVISORY_LOCK)
             yield
-            for name, value in before.items():  # the transaction may be the caller's own
+            for name, value in before.items():  # the caller may already have a transaction
                 await connection.execute("select set_config($1, $2, true)", name, value)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"this role may not do that: {message_of(error)}. "
-            "Use the tables' owner, with the right to create in the jobs schema"
+            f"this role lacks a privilege: {error_message(error)}. "
+            "Use the tables' owner, with CREATE on the jobs schema"
         ) from error
     except asyncpg.LockNotAvailableError as error:
         raise DatabaseError(
-            f"somebody else's work held a lock for {lock_seconds:g} s: {message_of(error)}. "
+            f"another transaction held a lock for {lock_timeout_seconds:g} s: {error_message(error)}. "
             "Nothing was changed; try again"
         ) from error
     except asyncpg.PostgresError as error:
-        raise DatabaseError(f"PostgreSQL refused it, nothing was changed: {message_of(error)}") from error
+        raise DatabaseError(f"PostgreSQL reported an error, nothing was changed: {error_message(error)}") from error

@@ -1,6 +1,6 @@
-"""What a trigger's function does, in PL/pgSQL: for each row, or once for all rows of a statement.
+"""Generate the body of a trigger function, for each row or for all rows of a statement.
 
-Pure. ``sql.py`` wraps it into a function; ``expressions.py`` has the payloads and conditions inside it.
+Pure. ``expressions.py`` provides the payloads and conditions; ``sql.py`` creates the function.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from jobfn.triggers.expressions import (
     TRIGGER_ROWS,
     Lines,
     Rows,
+    event_row,
     firing_condition,
-    indented,
+    indent,
     needs_both_rows,
-    payload,
-    row_of,
+    payload_expression,
 )
 from jobfn.triggers.node import DataJobTrigger, Event
 from jobfn.triggers.quoting import quote_literal
-from jobfn.triggers.table import AddJob, JobsSchema, Table
+from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table
 
-#: The transition tables: the rows of a statement as they are now, and as they were.
+#: Names of the transition tables with a statement's new and old rows.
 NEW_ROWS: Final = "jobfn_new_rows"
 OLD_ROWS: Final = "jobfn_old_rows"
 
@@ -30,20 +30,20 @@ _NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def function_body(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, each_statement: bool) -> str:
-    """The body of a node's trigger function, from ``begin`` to ``end``."""
+    """Return the body of a trigger function, from ``begin`` to ``end``."""
     bodies: list[tuple[Event, Lines]] = []
     for event in node.events:
         if not each_statement:
-            bodies.append((event, _add_row(node, table, jobs, event)))
+            bodies.append((event, _enqueue_row(node, table, jobs, event)))
         elif node.job_key is not None:
-            bodies.append((event, _upsert_last(node, table, jobs, event)))
+            bodies.append((event, _upsert_last_row(node, table, jobs, event)))
         else:
-            bodies.append((event, _insert_all(node, table, jobs, event)))
-    return "\n".join(["begin", *indented([*_by_event(bodies), "return null;"]), "end"])
+            bodies.append((event, _insert_jobs(node, table, jobs, event)))
+    return "\n".join(["begin", *indent([*_branch_by_event(bodies), "return null;"]), "end"])
 
 
-def _by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:
-    """Events that do the same share it."""
+def _branch_by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:
+    """Branch by event; events with the same body share a branch."""
     groups: list[tuple[list[Event], Lines]] = []
     for event, body in bodies:
         shared = next((events for events, other in groups if other == body), None)
@@ -57,24 +57,24 @@ def _by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:
     for index, (events, body) in enumerate(groups):
         word = "if" if index == 0 else "elsif"
         test = " or ".join(f"tg_op = {quote_literal(event)}" for event in events)
-        lines += [f"{word} {test} then", *indented(body)]
+        lines += [f"{word} {test} then", *indent(body)]
     return [*lines, "end if;"]
 
 
-def _add_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
-    call = _add_job(node, jobs, payload(node, table, event, TRIGGER_ROWS))
+def _enqueue_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    call = _add_job_call(node, jobs, payload_expression(node, table, event, TRIGGER_ROWS))
     return [f"perform {call[0]}", *call[1:-1], f"{call[-1]};"]
 
 
-def _insert_all(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
-    """One job for each row. Asked first whether there is one: an INSERT of no rows would wake every worker."""
-    source = _Source(node, table, event, numbered=False)
+def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """Enqueue one job per row. Tests for rows first, because an INSERT of no rows would wake every worker."""
+    source = _ChangedRows(node, table, event, numbered=False)
     columns = "database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority"
     values: list[Lines] = [
         [f"(select {jobs.sql}.session_claim('jwt.claims.database_id'))"],
         [f"(select {jobs.sql}.session_claim('jwt.claims.user_id'))"],
         [quote_literal(node.task_identifier)],
-        payload(node, table, event, source.rows),
+        payload_expression(node, table, event, source.rows),
         [quote_literal(node.queue_name) if node.queue_name is not None else "null"],
         [_run_at(node)],
         [str(node.max_attempts)],
@@ -85,31 +85,31 @@ def _insert_all(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Eve
         f"{INDENT}{columns}",
         ")",
         "select",
-        *indented(_separated(values)),
+        *indent(_comma_separated(values)),
         *source.from_where(),
         *([f"order by {source.number}"] if source.number is not None else []),
     ]
     insert[-1] += ";"
-    return ["if exists (", *indented(["select", *source.from_where()]), ") then", *indented(insert), "end if;"]
+    return ["if exists (", *indent(["select", *source.from_where()]), ") then", *indent(insert), "end if;"]
 
 
-def _upsert_last(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
-    """With a key, every row would replace the job of the row before it: what stays is the last one's."""
-    source = _Source(node, table, event, numbered=True)
-    call = _add_job(node, jobs, ["jobfn_last.payload"])
-    sent = payload(node, table, event, source.rows)
-    sent[-1] += " as payload"
-    select = ["select", *indented(sent), *source.from_where(), f"order by {source.number} desc", "limit 1"]
-    return [f"perform {call[0]}", *call[1:], "from (", *indented(select), ") as jobfn_last;"]
+def _upsert_last_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """Enqueue a job for the last row only: with a job key, each row would replace the job of the previous one."""
+    source = _ChangedRows(node, table, event, numbered=True)
+    call = _add_job_call(node, jobs, ["jobfn_last.payload"])
+    payload = payload_expression(node, table, event, source.rows)
+    payload[-1] += " as payload"
+    select = ["select", *indent(payload), *source.from_where(), f"order by {source.number} desc", "limit 1"]
+    return [f"perform {call[0]}", *call[1:], "from (", *indent(select), ") as jobfn_last;"]
 
 
-def _add_job(node: DataJobTrigger, jobs: JobsSchema, sent: Lines) -> Lines:
-    """A call of ``add_job`` in the form that the schema has, every argument by its name (contract, section 3)."""
+def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines) -> Lines:
+    """Call the schema's form of ``add_job`` with named arguments (contract, section 3)."""
     arguments: list[Lines] = []
-    if jobs.add_job is AddJob.TENANT:
-        arguments.append(_tenant(needed=jobs.needs_tenant))
+    if jobs.enqueue_method is EnqueueMethod.ADD_JOB_WITH_TENANT:
+        arguments.append(_tenant_argument(is_required=jobs.requires_tenant))
     arguments.append([f"identifier := {quote_literal(node.task_identifier)}"])
-    arguments.append([f"payload := {sent[0]}", *sent[1:]])
+    arguments.append([f"payload := {payload[0]}", *payload[1:]])
     if node.job_key is not None:
         arguments.append([f"job_key := {quote_literal(node.job_key)}"])
     if node.queue_name is not None:
@@ -117,14 +117,14 @@ def _add_job(node: DataJobTrigger, jobs: JobsSchema, sent: Lines) -> Lines:
     if node.run_at_delay is not None:
         arguments.append([f"run_at := {_run_at(node)}"])
     arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
-    return [f"{jobs.sql}.add_job(", *indented(_separated(arguments)), ")"]
+    return [f"{jobs.sql}.add_job(", *indent(_comma_separated(arguments)), ")"]
 
 
-def _tenant(*, needed: bool) -> Lines:
-    """The session's tenant. What is no UUID counts as none; the nil UUID says none where the table wants one."""
+def _tenant_argument(*, is_required: bool) -> Lines:
+    """Return the session's tenant; invalid UUIDs become NULL, or the nil UUID if the table requires a tenant."""
     setting = "current_setting('jwt.claims.database_id', true)"
     tenant = f"case when {setting} ~ {quote_literal(_UUID_PATTERN)} then {setting}::uuid end"
-    if not needed:
+    if not is_required:
         return [f"db_id := {tenant}"]
     return ["db_id := coalesce(", f"{INDENT}{tenant},", f"{INDENT}'{_NIL_UUID}'::uuid", ")"]
 
@@ -133,7 +133,7 @@ def _run_at(node: DataJobTrigger) -> str:
     return f"now() + {quote_literal(node.run_at_delay)}::interval" if node.run_at_delay is not None else "now()"
 
 
-def _separated(items: Sequence[Lines]) -> Lines:
+def _comma_separated(items: Sequence[Lines]) -> Lines:
     lines: Lines = []
     for index, item in enumerate(items):
         lines += item
@@ -142,31 +142,31 @@ def _separated(items: Sequence[Lines]) -> Lines:
     return lines
 
 
-class _Source:
+class _ChangedRows:
     """The changed rows of a statement as a FROM clause, for one event.
 
-    PostgreSQL writes the rows before and after an UPDATE into two tables, in the same order: the n-th of one is the
-    n-th of the other. They are paired by that number, since even a primary key may change.
+    PostgreSQL writes the old and the new rows of an UPDATE to two transition tables in the same order. They are joined
+    by row number, because even the primary key may change.
     """
 
     def __init__(self, node: DataJobTrigger, table: Table, event: Event, *, numbered: bool) -> None:
-        self._n, self._row = _free("jobfn_n", table), _free("jobfn_row", table)
-        new, old = _free("jobfn_new", table), _free("jobfn_old", table)
+        self._n, self._row = _unused_name("jobfn_n", table), _unused_name("jobfn_row", table)
+        new, old = _unused_name("jobfn_new", table), _unused_name("jobfn_old", table)
         self._has_whole_row = node.payload_strategy == "row" or node.include_old
         self._numbered = numbered or needs_both_rows(node, event)
-        self._main, self._rows = (old, OLD_ROWS) if row_of(event) == "OLD" else (new, NEW_ROWS)
+        self._main, self._rows = (old, OLD_ROWS) if event_row(event) == "OLD" else (new, NEW_ROWS)
         self._before = old if needs_both_rows(node, event) else None
         self.number = f"{self._main}.{self._n}" if self._numbered else None
         self.rows = Rows(names={"NEW": new, "OLD": old}, whole={"NEW": self._whole(new), "OLD": self._whole(old)})
-        self._fires = firing_condition(node, table, event, self.rows)
+        self._condition = firing_condition(node, table, event, self.rows)
 
     def from_where(self) -> Lines:
-        """``from ... where ...``."""
+        """Return the FROM and WHERE clauses."""
         lines = self._from("from ", self._rows, self._main)
         if self._before is not None:
             lines += self._from("join ", OLD_ROWS, self._before)
             lines[-1] += f" using ({self._n})"
-        return [*lines, *([f"where {self._fires}"] if self._fires is not None else [])]
+        return [*lines, *([f"where {self._condition}"] if self._condition is not None else [])]
 
     def _from(self, word: str, rows: str, alias: str) -> Lines:
         if not self._numbered:
@@ -179,8 +179,8 @@ class _Source:
         return f"to_json({alias}.{self._row})" if self._numbered else f"to_json({alias})"
 
 
-def _free(name: str, table: Table) -> str:
-    """A name that no column has: a column would be found before the row."""
+def _unused_name(name: str, table: Table) -> str:
+    """Append underscores until no column has this name; a column name would take precedence."""
     while table.column(name) is not None:
         name += "_"
     return name

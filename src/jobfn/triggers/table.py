@@ -1,6 +1,6 @@
-"""What a trigger needs to know of its table, and of the jobs schema that it enqueues into.
+"""Tables, columns and types, and the jobs schema, as values.
 
-Pure. ``catalog.py`` reads these from the database; ``resolve.py``, ``sql.py`` and ``sent.py`` work on them.
+Pure. ``catalog.py`` reads them from the database; the other steps use them.
 """
 
 import difflib
@@ -11,12 +11,12 @@ from typing import Final
 
 from jobfn.triggers.quoting import quote_identifier
 
-#: Operators of ``conditions`` under the names that PostgreSQL's catalog has for them.
+#: Names in PostgreSQL's catalog of operators that ``conditions`` spells differently.
 CATALOG_OPERATORS: Final = {"!=": "<>", "LIKE": "~~", "NOT LIKE": "!~~"}
 
 
 class TypeKind(StrEnum):
-    """How a type is made."""
+    """Kind of a PostgreSQL type."""
 
     BASE = "base"
     ENUM = "enum"
@@ -29,20 +29,19 @@ class TypeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PgType:
-    """A column's type.
+    """The type of a column.
 
     Attributes:
-        name: As SQL writes it, quoted where it must be, its schema named unless it is PostgreSQL's own.
-        kind: How it is made.
-        catalog_name: Its plain name where it is PostgreSQL's own, such as ``int4``; None for any other.
-        comparable: Whether ``=`` on two of its values always has an answer; json, for one, has no ``=``.
-        operators: Where its own operators live, by name, each schema quoted; empty for PostgreSQL's own types,
-            whose operators every search path finds.
-        sends_json: Whether it has a cast to json of its own, which decides what it looks like there.
-        labels: An enum's values.
-        inner: A domain's base type, or an array's element type.
+        name: Name in SQL: quoted if necessary, qualified unless the type is built in.
+        kind: Kind of the type.
+        catalog_name: Name of a built-in type, for example ``int4``; None for other types.
+        comparable: Whether the type has an ``=`` operator; json, for example, has none.
+        operators: Quoted schema of each operator that is not built in, by operator name.
+        has_json_cast: Whether the type has a custom cast to json, which determines its JSON representation.
+        labels: Values of an enum.
+        inner: Base type of a domain, or element type of an array.
         not_null: Whether a domain forbids NULL.
-        fields: A composite type's attributes.
+        fields: Attributes of a composite type.
     """
 
     name: str
@@ -50,48 +49,48 @@ class PgType:
     catalog_name: str | None = None
     comparable: bool = True
     operators: Mapping[str, str] = field(default_factory=dict)
-    sends_json: bool = False
+    has_json_cast: bool = False
     labels: tuple[str, ...] = ()
     inner: "PgType | None" = None
     not_null: bool = False
     fields: "tuple[Column, ...]" = ()
 
     @property
-    def plain(self) -> "PgType":
-        """The type below all domains."""
-        return self.inner.plain if self.kind is TypeKind.DOMAIN and self.inner is not None else self
+    def base_type(self) -> "PgType":
+        """The type below all domains; the type itself if it is not a domain."""
+        return self.inner.base_type if self.kind is TypeKind.DOMAIN and self.inner is not None else self
 
     @property
     def has_equality(self) -> bool:
-        """Whether ``=`` works on its values, and on what they are made of."""
-        plain = self.plain
-        if plain.kind is TypeKind.ARRAY:
-            return plain.inner is not None and plain.inner.has_equality
-        if plain.kind is TypeKind.COMPOSITE:
-            return all(attribute.type.has_equality for attribute in plain.fields)
-        return plain.comparable
+        """Whether the type, and each type it consists of, has an ``=`` operator."""
+        base = self.base_type
+        if base.kind is TypeKind.ARRAY:
+            return base.inner is not None and base.inner.has_equality
+        if base.kind is TypeKind.COMPOSITE:
+            return all(attribute.type.has_equality for attribute in base.fields)
+        return base.comparable
 
-    def schema_of_operator(self, operator: str) -> str | None:
-        """Where an operator of ``conditions`` lives, quoted; None where every search path finds it."""
-        return self.plain.operators.get(CATALOG_OPERATORS.get(operator, operator))
+    def operator_schema(self, operator: str) -> str | None:
+        """Return the quoted schema of an operator; None if it is built in."""
+        return self.base_type.operators.get(CATALOG_OPERATORS.get(operator, operator))
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column.
+    """A column of a table, or an attribute of a composite type.
 
     Attributes:
-        name: Its name.
-        type: Its type.
-        nullable: Whether it can hold NULL.
-        whole_numbers: Whether a numeric has no digits after the point by its declaration.
-        is_virtual: Whether it is a virtual generated column, whose value a trigger never sees.
+        name: Column name.
+        type: Column type.
+        nullable: Whether the column can be NULL.
+        is_integral: Whether a numeric column is declared with scale 0.
+        is_virtual: Whether this is a virtual generated column, whose value triggers cannot read.
     """
 
     name: str
     type: PgType
     nullable: bool = True
-    whole_numbers: bool = False
+    is_integral: bool = False
     is_virtual: bool = False
 
 
@@ -100,12 +99,12 @@ class Table:
     """A table.
 
     Attributes:
-        schema: Its schema.
-        name: Its name.
-        columns: In their order.
-        primary_key: The names of its columns; empty without one.
-        is_plain_table: Whether it is an ordinary table without parents, children and partitions: only then does a
-            statement-level trigger see every change of its rows.
+        schema: Schema name.
+        name: Table name.
+        columns: Columns, in order.
+        primary_key: Names of the primary key's columns; empty if there is no primary key.
+        is_plain_table: Whether the table is neither a partition nor part of an inheritance tree. Only then do
+            statement-level triggers see every change of its rows.
     """
 
     schema: str
@@ -116,70 +115,71 @@ class Table:
 
     @property
     def sql(self) -> str:
-        """Its name as SQL reads it."""
+        """Quoted, qualified name."""
         return f"{quote_identifier(self.schema)}.{quote_identifier(self.name)}"
 
     @property
     def label(self) -> str:
-        """Its name as a message has it."""
-        return label_of(self.schema, self.name)
+        """Qualified name for messages."""
+        return qualified_label(self.schema, self.name)
 
     def column(self, name: str) -> Column | None:
-        """The column of that name."""
+        """Return the column with this name, or None."""
         return next((column for column in self.columns if column.name == name), None)
 
     @property
     def id_column(self) -> Column | None:
-        """What ``row_id`` sends: the primary key's one column, or its ``id`` where it has several."""
+        """The column that ``row_id`` sends: the primary key, or the ``id`` column of a composite key."""
         if len(self.primary_key) == 1:
             return self.column(self.primary_key[0])
         return self.column("id") if "id" in self.primary_key else None
 
 
-class AddJob(StrEnum):
-    """How jobs get into a jobs schema."""
+class EnqueueMethod(StrEnum):
+    """How a trigger enqueues into a jobs schema."""
 
-    #: jobfn's own schema: many rows can be inserted at once.
-    TABLE = "table"
-    #: ``add_job(identifier, ...)``: the schema finds out the tenant.
-    IDENTIFIER = "identifier"
-    #: Only ``add_job(db_id, ...)``: the trigger says the tenant.
-    TENANT = "tenant"
+    #: jobfn's own schema: insert many rows into the jobs table at once.
+    INSERT = "insert"
+    #: Call ``add_job(identifier, ...)``, which determines the tenant.
+    ADD_JOB = "add_job"
+    #: Call ``add_job(db_id, ...)`` with the tenant.
+    ADD_JOB_WITH_TENANT = "add_job_with_tenant"
 
 
 @dataclass(frozen=True, slots=True)
 class JobsSchema:
-    """The schema that triggers enqueue into, and in which their functions live.
+    """The schema that triggers enqueue into; it also contains their functions.
 
     Attributes:
-        name: Its name.
-        add_job: How jobs get in.
-        needs_tenant: Whether ``jobs.database_id`` forbids NULL.
-        may_add: Whether the role that applies triggers may add jobs. They enqueue with its rights.
+        name: Schema name.
+        enqueue_method: How triggers enqueue.
+        requires_tenant: Whether ``jobs.database_id`` forbids NULL.
+        can_enqueue: Whether the current role may enqueue. Triggers enqueue with the rights of the role that applies
+            them.
     """
 
     name: str
-    add_job: AddJob = AddJob.TABLE
-    needs_tenant: bool = False
-    may_add: bool = True
+    enqueue_method: EnqueueMethod = EnqueueMethod.INSERT
+    requires_tenant: bool = False
+    can_enqueue: bool = True
 
     @property
     def sql(self) -> str:
-        """Its name as SQL reads it."""
+        """Quoted name."""
         return quote_identifier(self.name)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not there: `` (nearest: amount)``; empty where nothing is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (nearest: {shown(found[0])})" if found else ""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name, `` (nearest: amount)``; empty if no known name is similar."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (nearest: {printable(matches[0])})" if matches else ""
 
 
-def label_of(schema: str, name: str) -> str:
-    """A table's name as a message has it, ``public.invoices``."""
-    return f"{shown(schema)}.{shown(name)}"
+def qualified_label(schema: str, name: str) -> str:
+    """Return a qualified name for messages, for example ``public.invoices``."""
+    return f"{printable(schema)}.{printable(name)}"
 
 
-def shown(text: str) -> str:
-    """Text from a blueprint or a database as a terminal may show it: without its control characters."""
+def printable(text: str) -> str:
+    """Escape the control characters of text from a blueprint or a database, for terminals."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

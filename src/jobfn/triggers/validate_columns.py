@@ -1,72 +1,69 @@
-"""Does a trigger fit its table? Every column that it names is looked up; the first that is not there is an error.
+"""Validate a trigger against the columns of its table.
 
-Pure. What only PostgreSQL can tell, such as whether a value is one of the column's type, ``verify.py`` asks it.
+Pure. ``validate_in_database.py`` checks what only PostgreSQL knows, for example whether a value matches the column's
+type.
 """
 
 from collections.abc import Iterator
 
 from jobfn.errors import BlueprintError
-from jobfn.triggers.conditions import Comparison, comparisons
+from jobfn.triggers.conditions import comparisons
 from jobfn.triggers.node import META_KEY, DataJobTrigger
-from jobfn.triggers.table import Table, nearest, shown
+from jobfn.triggers.table import Table, printable, suggest
 
 
-def place(table: str, node: DataJobTrigger) -> str:
-    """Where an error is: the table and the node."""
-    return f"table {table}, DataJobTrigger {shown(node.task_identifier)}"
+def error_prefix(table: Table, node: DataJobTrigger) -> str:
+    """Return the table and the node that a message is about."""
+    return f"table {table.label}, DataJobTrigger {printable(node.task_identifier)}"
 
 
-def resolve(node: DataJobTrigger, table: Table) -> list[str]:
-    """Look up every column that a node names.
+def validate_columns(node: DataJobTrigger, table: Table) -> list[str]:
+    """Check every column that a trigger names.
 
     Args:
         node: The trigger.
-        table: The table, as the database has it.
+        table: The table, as it exists in the database.
 
     Returns:
-        Notices: what is allowed and perhaps not meant.
+        Warnings about allowed but suspicious parameters.
 
     Raises:
-        BlueprintError: A column is not there, or the table has no primary key for ``row_id``; names the table, the
-            node and the parameter.
+        BlueprintError: A column does not exist, or ``row_id`` has no primary key to send. The message names the
+            table, the node and the parameter.
     """
     problem = next(_problems(node, table), None)
     if problem is not None:
-        raise BlueprintError(f"{place(table.label, node)}: {problem}")
+        raise BlueprintError(f"{error_prefix(table, node)}: {problem}")
     return [*node.notices(), *_notices(node, table)]
 
 
 def _problems(node: DataJobTrigger, table: Table) -> Iterator[str]:
     if not table.columns:
-        yield "the table has no columns, so there is nothing to send"
-    for parameter, name in _named(node):
+        yield "the table has no columns, so there is no payload to send"
+    for parameter, name in _referenced_columns(node):
         column = table.column(name)
         if column is None:
-            known = nearest(name, (column.name for column in table.columns))
-            yield f"{parameter}: the table has no column {shown(name)}{known}"
+            suggestion = suggest(name, (column.name for column in table.columns))
+            yield f"{parameter}: the table has no column {printable(name)}{suggestion}"
         elif column.is_virtual:
-            yield f"{parameter}: {shown(name)} is a virtual generated column, whose value triggers do not see"
+            yield f"{parameter}: {printable(name)} is a virtual generated column, which triggers cannot read"
     if node.payload_strategy == "row_id" and table.id_column is None:
-        yield f"payload_strategy: row_id sends the primary key, and {_key_problem(table)}; choose fields or row"
-    if node.payload_strategy == "row":
-        yield from _row_problems(node, table)
-
-
-def _row_problems(node: DataJobTrigger, table: Table) -> Iterator[str]:
-    sends_columns = not node.include_old or node.events != ("UPDATE",)
-    if node.include_meta and sends_columns and table.column(META_KEY) is not None:
-        yield f"include_meta: the table has a column {META_KEY} of its own; send it under another name with custom"
+        yield f"payload_strategy: row_id sends the primary key, but {_key_problem(table)}: use fields or row"
+    if node.payload_strategy == "row" and node.include_meta and table.column(META_KEY) is not None:
+        sends_columns = not node.include_old or node.events != ("UPDATE",)
+        if sends_columns:
+            yield f"include_meta: the table has a column {META_KEY}: rename it in the payload with custom"
 
 
 def _key_problem(table: Table) -> str:
     if not table.primary_key:
         return "the table has none"
-    columns = ", ".join(shown(name) for name in table.primary_key)
-    return f"the table's has several columns ({columns}), none of them called id"
+    columns = ", ".join(printable(name) for name in table.primary_key)
+    return f"it has several columns ({columns}) and none is named id"
 
 
-def _named(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
-    """Every column that the node names, with the parameter that does."""
+def _referenced_columns(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
+    """Yield each parameter that names a column, with the column."""
     if node.payload_strategy == "fields":
         yield from (("payload_fields", name) for name in node.payload_fields or ())
     if node.payload_strategy == "custom":
@@ -76,17 +73,13 @@ def _named(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
         yield "condition_field", node.condition_field
     for condition in node.conditions or ():
         for comparison in comparisons(condition):
-            yield from (("conditions", name) for name in _columns_of(comparison))
-
-
-def _columns_of(comparison: Comparison) -> Iterator[str]:
-    yield comparison.field
-    if comparison.ref is not None:
-        yield comparison.ref.field
+            yield "conditions", comparison.field
+            if comparison.ref is not None:
+                yield "conditions", comparison.ref.field
 
 
 def _notices(node: DataJobTrigger, table: Table) -> Iterator[str]:
     if node.payload_strategy == "row" or (node.include_old and "UPDATE" in node.events):
         for column in table.columns:
             if column.is_virtual:
-                yield f"{shown(column.name)} is a virtual generated column: triggers do not see its value and send null"
+                yield f"{printable(column.name)} is a virtual generated column: triggers cannot read it and send null"

@@ -1,6 +1,6 @@
-"""What only PostgreSQL can tell of a trigger: whether an interval is one, and whether a comparison makes sense.
+"""Validate a trigger in PostgreSQL: whether its interval and its comparisons make sense.
 
-Asked before anything is applied, since the trigger itself would find out with somebody's write.
+Otherwise the trigger itself would fail, and with it the user's writes.
 """
 
 from typing import Any, Final
@@ -9,70 +9,70 @@ import asyncpg
 
 from jobfn.errors import BlueprintError
 from jobfn.triggers.conditions import Comparison, comparisons
-from jobfn.triggers.expressions import TRIGGER_ROWS, condition
+from jobfn.triggers.expressions import TRIGGER_ROWS, condition_sql
 from jobfn.triggers.node import DataJobTrigger
 from jobfn.triggers.table import Table
-from jobfn.triggers.validate_columns import place
+from jobfn.triggers.validate_columns import error_prefix
 
-#: Longer ones are mistakes, and long enough ones would overflow a timestamp.
-LONGEST_DELAY: Final = "1000 years"
+#: Maximum delay, as an interval. A much longer one overflows the timestamp.
+MAX_DELAY: Final = "1000 years"
 
-_REFUSED = (asyncpg.DataError, asyncpg.SyntaxOrAccessError)
+_INVALID = (asyncpg.DataError, asyncpg.SyntaxOrAccessError)
 
 
-async def verify(connection: "asyncpg.Connection[Any]", node: DataJobTrigger, table: Table) -> None:
-    """Have PostgreSQL read what the node says, without running any of it on the table's rows.
+async def validate_in_database(connection: "asyncpg.Connection[Any]", node: DataJobTrigger, table: Table) -> None:
+    """Let PostgreSQL parse the interval and the comparisons of a trigger, without reading any row.
 
     Args:
-        connection: In a transaction; it is as usable afterwards as before.
-        node: A node that ``resolve`` has looked at.
-        table: Its table.
+        connection: Connection in a transaction, which stays usable.
+        node: A trigger that passed ``validate_columns``.
+        table: Table of the trigger.
 
     Raises:
-        BlueprintError: PostgreSQL cannot make sense of it; names the table, the node and the parameter.
+        BlueprintError: PostgreSQL rejects a parameter. The message names the table, the node and the parameter.
     """
     if node.run_at_delay is not None:
         problem = await _delay_problem(connection, node.run_at_delay)
         if problem is not None:
-            raise BlueprintError(f"{place(table.label, node)}: run_at_delay: {problem}")
+            raise BlueprintError(f"{error_prefix(table, node)}: run_at_delay: {problem}")
     tree = node.condition_tree()
     for comparison in comparisons(tree) if tree is not None else ():
         problem = await _comparison_problem(connection, comparison, table)
         if problem is not None:
             parameter = "conditions" if node.conditions is not None else "condition_value"
-            raise BlueprintError(f"{place(table.label, node)}: {parameter}: {_in_words(comparison)}: {problem}")
+            raise BlueprintError(f"{error_prefix(table, node)}: {parameter}: {_format(comparison)}: {problem}")
 
 
 async def _delay_problem(connection: "asyncpg.Connection[Any]", delay: str) -> str | None:
     try:
         async with connection.transaction():
-            fits = await connection.fetchval(
-                "select $1::text::interval between interval '0' and $2::text::interval", delay, LONGEST_DELAY
+            is_valid = await connection.fetchval(
+                "select $1::text::interval between interval '0' and $2::text::interval", delay, MAX_DELAY
             )
     except asyncpg.DataError:
-        return f"{delay!r} is no interval of PostgreSQL's: write 30 seconds, 5 minutes or 1 day"
-    return None if fits else f"{delay!r} is no delay: it goes from 0 to {LONGEST_DELAY}"
+        return f"{delay!r} is not a PostgreSQL interval: write for example 30 seconds, 5 minutes or 1 day"
+    return None if is_valid else f"{delay!r} must be between 0 and {MAX_DELAY}"
 
 
 async def _comparison_problem(
     connection: "asyncpg.Connection[Any]", comparison: Comparison, table: Table
 ) -> str | None:
-    sql = condition(comparison, table, "UPDATE", TRIGGER_ROWS)
-    rows = f"(select (null::{table.sql}).*)"
+    sql = condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS)
+    row = f"(select (null::{table.sql}).*)"
     try:
         async with connection.transaction():
-            await connection.execute(f"select {sql} from {rows} as NEW, {rows} as OLD")  # noqa: S608  - quoted by ours
-    except _REFUSED as error:
-        return message_of(error)
+            await connection.execute(f"select {sql} from {row} as NEW, {row} as OLD")  # noqa: S608  - quoted
+    except _INVALID as error:
+        return error_message(error)
     return None
 
 
-def message_of(error: asyncpg.PostgresError) -> str:
-    """What PostgreSQL said, in one line: without the hints and details that follow."""
+def error_message(error: asyncpg.PostgresError) -> str:
+    """Return PostgreSQL's message in one line, without hints and details."""
     return str(getattr(error, "message", None) or error).partition("\n")[0]
 
 
-def _in_words(comparison: Comparison) -> str:
-    other = f" {comparison.ref.field}" if comparison.ref is not None else ""
+def _format(comparison: Comparison) -> str:
+    operand = f" {comparison.ref.field}" if comparison.ref is not None else ""
     value = f" {comparison.value!r}" if comparison.value is not None else ""
-    return f"{comparison.field} {comparison.op}{other}{value}"
+    return f"{comparison.field} {comparison.op}{operand}{value}"

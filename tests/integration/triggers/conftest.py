@@ -1,4 +1,4 @@
-"""A database with tables to put triggers on, and jobs schemas that are not jobfn's own."""
+"""Databases with tables for triggers, on jobfn's schema and on schemas of the platform's shape."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,14 +11,12 @@ from support.triggers import BLUEPRINTS, PLATFORM_SCHEMAS, Shop
 
 @pytest.fixture
 async def shop(connection: "asyncpg.Connection[Any]") -> Shop:
-    """``connection``'s database, with the tables of the example blueprints."""
     await connection.execute((BLUEPRINTS / "schema.sql").read_text("utf-8"))
     return Shop(connection)
 
 
 @pytest.fixture(params=PLATFORM_SCHEMAS)
 async def platform_shop(request: pytest.FixtureRequest, empty_database: str) -> AsyncIterator[Shop]:
-    """As ``shop``, on jobs schemas that are not jobfn's own."""
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute(PLATFORM_SCHEMAS[request.param])

@@ -1,4 +1,4 @@
-"""``jobfn triggers`` as a user runs it, in processes of its own."""
+"""``jobfn triggers`` in a subprocess."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ async def confirm_order(payload: RowId) -> None: ...
 @task("post")
 async def post(payload: {annotation}) -> None: ...
 """
-NOTICE = "jobfn: notice: b.yaml: table public.orders: nodes of other types are left alone: DataTimestamps"
+NOTICE = "jobfn: notice: b.yaml: table public.orders: ignored nodes of other types: DataTimestamps"
 
 
 def write(folder: Path, *, priority: int = 0, annotation: str = "dict") -> None:
@@ -37,15 +37,16 @@ def write(folder: Path, *, priority: int = 0, annotation: str = "dict") -> None:
     (folder / "functions.py").write_text(FUNCTIONS.format(annotation=annotation))
 
 
-async def test_plan_apply_plan_drop(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
-    """What a user does with a blueprint, with what each step prints and exits with."""
+async def test_plan_apply_and_drop_print_the_changes(
+    shop: Shop, command: Command, database: str, tmp_path: Path
+) -> None:
     write(tmp_path)
 
-    async def run(line: str) -> tuple[int, list[str]]:
-        ended = await command("jobfn", "triggers", *line.split(), DATABASE_URL=database)
-        lines = ended.output.splitlines()
-        assert "Traceback" not in ended.output
-        return ended.code, [found for found in lines if found != NOTICE]
+    async def run(arguments: str) -> tuple[int, list[str]]:
+        result = await command("jobfn", "triggers", *arguments.split(), DATABASE_URL=database)
+        lines = result.output.splitlines()
+        assert "Traceback" not in result.output
+        return result.code, [line for line in lines if line != NOTICE]
 
     created = ["public.orders", "  + create  confirm_order  INSERT, UPDATE", "  + create  post           DELETE"]
     assert await run("plan b.yaml") == (3, [*created, "2 to create"])
@@ -63,19 +64,18 @@ async def test_plan_apply_plan_drop(shop: Shop, command: Command, database: str,
 
     dropped = ["public.orders", "  - drop    confirm_order  INSERT, UPDATE", "  - drop    post           DELETE"]
     assert await run("drop b.yaml --dry-run") == (0, [*dropped, "2 to drop"])
-    assert len(await shop.marked()) == 5
+    assert len(await shop.owned_objects()) == 5
     assert await run("drop --all") == (0, [*dropped, "2 dropped"])
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
     assert await run("drop b.yaml") == (0, ["no triggers, and none to drop"])
 
 
-async def test_json_is_for_machines(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
-    """--json: one document on standard output, the notices in it as well as on standard error."""
+async def test_json_output_has_changes_and_notices(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
 
-    async def run(*line: str) -> object:
-        ended = await command("jobfn", "triggers", *line, "--json", DATABASE_URL=database)
-        return json.loads(ended.output.removeprefix(NOTICE))
+    async def run(*arguments: str) -> object:
+        result = await command("jobfn", "triggers", *arguments, "--json", DATABASE_URL=database)
+        return json.loads(result.output.removeprefix(NOTICE))
 
     plan = await run("plan", "b.yaml")
     assert isinstance(plan, dict)
@@ -100,11 +100,10 @@ async def test_json_is_for_machines(shop: Shop, command: Command, database: str,
     assert [(node["table"], node["task"]) for node in sql] == [("orders", "confirm_order"), ("orders", "post")]
     assert await run("check", "functions.py", "b.yaml") == []
     assert await run("drop", "b.yaml") == {"changes": [], "notices": []}
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_the_sql_is_a_script_to_run(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
-    """One transaction, readable; run, it leaves apply nothing to do. A task's name cannot break out of its comment."""
+async def test_printed_sql_is_an_equivalent_script(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
     blueprint = (tmp_path / "b.yaml").read_text()
     (tmp_path / "b.yaml").write_text(
@@ -116,29 +115,29 @@ async def test_the_sql_is_a_script_to_run(shop: Shop, command: Command, database
     assert script.startswith("begin;")
     assert script.endswith("commit;")
     assert '-- ["public", "orders", "x\\ndrop table orders;"]: DELETE' in script
-    await shop.run(script)
+    await shop.execute(script)
     assert (await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=database)).code == 0
 
 
-async def test_check_says_what_does_not_fit(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
-    """Exit code 0 and one line when all fits; 1 and a line for each mismatch when not."""
+async def test_check_prints_mismatches(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
-    fits = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
-    assert (fits.code, fits.output.splitlines()) == (0, [NOTICE, "2 triggers fit their tasks"])
+    matching = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
+    assert (matching.code, matching.output.splitlines()) == (0, [NOTICE, "2 triggers fit their tasks"])
     write(tmp_path, annotation="list[int]")
     (tmp_path / "functions.py").write_text((tmp_path / "functions.py").read_text().replace("confirm_order", "confirm"))
-    ended = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
-    assert ended.code == 1
-    assert ended.output.splitlines()[1:] == [
+    result = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
+    assert result.code == 1
+    assert result.output.splitlines()[1:] == [
         "public.orders, confirm_order on INSERT, UPDATE: no function has this task (nearest: confirm)",
-        "public.orders, post on DELETE: the payload is sent as an object, and this field takes a list",
+        "public.orders, post on DELETE: the payload is sent as an object, but the field accepts an array",
         "2 mismatches",
     ]
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_a_terminal_gets_colours(shop: Shop, spawn: Spawn, database: str, tmp_path: Path) -> None:
-    """And a pipe, as in the tests above, none; nor does a terminal with NO_COLOR."""
+async def test_plan_is_coloured_in_a_terminal_without_no_color(
+    shop: Shop, spawn: Spawn, database: str, tmp_path: Path
+) -> None:
     write(tmp_path)
     in_terminal = "import pty, sys; sys.exit(pty.spawn(['jobfn', 'triggers', 'plan', 'b.yaml']) >> 8)"
     bin_folder = str(Path(sys.executable).parent)
@@ -149,18 +148,18 @@ async def test_a_terminal_gets_colours(shop: Shop, spawn: Spawn, database: str, 
     plain = await spawn("python", "-c", in_terminal, NO_COLOR="1", **environment)
     assert await plain.ended() == 3
     assert not any("\x1b[32m" in line for line in plain.lines)
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("arguments", "message"),
     [
         ("plan", "Missing argument 'BLUEPRINT"),
         ("plan nowhere.yaml", "nowhere.yaml cannot be read: No such file or directory"),
-        ("apply functions.py", "functions.py: a blueprint is a file that ends in .json"),
+        ("apply functions.py", "functions.py: a blueprint file must end in .json"),
         (
-            "sql wrong.json",
-            "wrong.json: table public.orders, nodes[0] DataJobTrigger t: unknown parameter evnts (nearest: events)",
+            "sql unknown.json",
+            "unknown.json: table public.orders, nodes[0] DataJobTrigger t: unknown parameter evnts (nearest: events)",
         ),
         (
             "apply column.json",
@@ -173,69 +172,60 @@ async def test_a_terminal_gets_colours(shop: Shop, spawn: Spawn, database: str, 
         ("plan b.yaml --database-url nonsense", "is no database address"),
     ],
 )
-async def test_wrong_use_is_one_clear_line(
-    line: str, message: str, shop: Shop, command: Command, database: str, tmp_path: Path
+async def test_usage_error_is_one_line_with_exit_code_2(
+    arguments: str, message: str, shop: Shop, command: Command, database: str, tmp_path: Path
 ) -> None:
-    """Exit code 2, one line, no traceback, nothing applied."""
     write(tmp_path)
     (tmp_path / "b.yaml").write_text((tmp_path / "b.yaml").read_text().replace("  - DataTimestamps\n", ""))
-    for name, data in (("wrong", {"evnts": []}), ("column", {"watch_fields": ["totl"]})):
+    for name, data in (("unknown", {"evnts": []}), ("column", {"watch_fields": ["totl"]})):
         node = {"$type": "DataJobTrigger", "data": {"task_identifier": "t", **data}}
         (tmp_path / f"{name}.json").write_text(json.dumps({"table_name": "orders", "nodes": [node]}))
-    ended = await command("jobfn", "triggers", *line.split(), DATABASE_URL=database)
-    assert ended.code == 2, ended.output
-    assert ended.output.startswith("jobfn: ")
-    assert message in ended.output
-    assert ended.output.count("\n") == 0
-    assert await shop.marked() == []
+    result = await command("jobfn", "triggers", *arguments.split(), DATABASE_URL=database)
+    assert result.code == 2, result.output
+    assert result.output.startswith("jobfn: ")
+    assert message in result.output
+    assert result.output.count("\n") == 0
+    assert await shop.owned_objects() == []
 
 
 @pytest.mark.parametrize("verb", ["sql", "plan", "apply", "drop", "check"])
-async def test_every_verb_has_help_with_an_example(verb: str, command: Command) -> None:
-    """--help exits with 0 and shows a line to copy."""
-    shown = await command("jobfn", "triggers", verb, "--help")
-    assert shown.code == 0
-    assert f"example: jobfn triggers {verb}" in shown.output
+async def test_help_of_each_command_has_an_example(verb: str, command: Command) -> None:
+    result = await command("jobfn", "triggers", verb, "--help")
+    assert result.code == 0
+    assert f"example: jobfn triggers {verb}" in result.output
 
 
-async def test_without_a_jobs_schema_the_way_to_one_is_named(
-    command: Command, empty_database: str, tmp_path: Path
-) -> None:
-    """Exit code 1: the blueprint is right, the database is not ready."""
+async def test_missing_jobs_schema_is_reported(command: Command, empty_database: str, tmp_path: Path) -> None:
     write(tmp_path)
-    ended = await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=empty_database)
-    assert ended.code == 1
-    assert ended.output.splitlines()[-1].endswith("run `jobfn db migrate`, or set JOBS_SCHEMA")
+    result = await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=empty_database)
+    assert result.code == 1
+    assert result.output.splitlines()[-1].endswith("run `jobfn db migrate`, or set JOBS_SCHEMA")
 
 
-async def test_dev_applies_a_blueprint_at_the_start_and_on_save(
+async def test_dev_applies_blueprint_at_start_and_on_save(
     shop: Shop, spawn: Spawn, command: Command, database: str, tmp_path: Path
 ) -> None:
-    """A blueprint whose table is yet to be made stops nothing; saved again, or with the code, it is applied."""
     write(tmp_path)
-    await shop.run("alter table orders rename to orders_later")
+    await shop.execute("alter table orders rename to orders_later")
     dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", "--blueprint", "b.yaml", DATABASE_URL=database)
-    refused = json.loads(await dev.until("triggers not applied"))
-    assert "table public.orders does not exist (nearest: orders_later)" in refused["reason"]
+    failure = json.loads(await dev.until("triggers not applied"))
+    assert "table public.orders does not exist (nearest: orders_later)" in failure["reason"]
     await dev.until("jobfn dev is running")
     await dev.until('"serving"')
-    await shop.run("alter table orders_later rename to orders")
+    await shop.execute("alter table orders_later rename to orders")
     (tmp_path / "functions.py").write_text((tmp_path / "functions.py").read_text() + "\n")
     assert json.loads(await dev.until('"triggers applied"'))["created"] == 2
     write(tmp_path, priority=5)
     assert json.loads(await dev.until('"changed"'))["changed"] == 1
     (tmp_path / "b.yaml").write_text("nodes: [")
     await dev.until("triggers not applied", times=2)
-    await shop.run("insert into orders (id, customer_id, total) values (1, gen_random_uuid(), 1)")
-    done = json.loads(await dev.until('"job done"'))
-    assert done["error"] is None
+    await shop.execute("insert into orders (id, customer_id, total) values (1, gen_random_uuid(), 1)")
+    finished = json.loads(await dev.until('"job done"'))
+    assert finished["error"] is None
 
 
-async def test_dev_with_a_blueprint_that_cannot_be_read_does_not_start(
-    command: Command, database: str, tmp_path: Path
-) -> None:
-    """What is wrong with the file itself is said at once."""
+async def test_dev_with_an_unreadable_blueprint_does_not_start(command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
-    ended = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", DATABASE_URL=database)
-    assert ended.code == 2
-    assert ended.output == "jobfn: no.yaml cannot be read: No such file or directory"
+    result = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", DATABASE_URL=database)
+    assert result.code == 2
+    assert result.output == "jobfn: no.yaml cannot be read: No such file or directory"

@@ -1,4 +1,4 @@
-"""Names and values that want to be more than names and values, against a real database."""
+"""Names and values that look like SQL, against a real database."""
 
 import json
 import uuid
@@ -82,7 +82,7 @@ TEXT = st.lists(FRAGMENTS | st.text(st.characters(codec="utf-8", exclude_charact
     "".join
 )
 NAMES = TEXT.filter(lambda name: 0 < len(name.encode()) <= 63)
-SOME_TEXT = TEXT.filter(lambda text: 0 < len(text) <= 126)
+NON_EMPTY_TEXT = TEXT.filter(lambda text: 0 < len(text) <= 126)
 
 
 def quoted(name: str) -> str:
@@ -97,22 +97,22 @@ async def connection(empty_database: str) -> AsyncIterator["asyncpg.Connection[A
     await opened.close()
 
 
-@pytest.mark.parametrize("settings_of_session", ["on", "off"], ids=["standard strings", "escaping strings"])
+@pytest.mark.parametrize("standard_strings", ["on", "off"], ids=["standard strings", "escaping strings"])
 @pytest.mark.parametrize("is_plain_table", [True, False], ids=["each statement", "each row"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     schema=NAMES.filter(lambda name: not name.startswith("pg_")),
     table=NAMES,
     columns=st.lists(NAMES, min_size=3, max_size=3, unique=True),
-    task=SOME_TEXT,
+    task=NON_EMPTY_TEXT,
     value=TEXT,
-    key=SOME_TEXT,
-    queue=SOME_TEXT,
+    key=NON_EMPTY_TEXT,
+    queue=NON_EMPTY_TEXT,
     json_key=TEXT,
 )
-async def test_nothing_from_a_blueprint_is_read_as_sql(
+async def test_names_and_values_are_never_executed_as_sql(
     connection: "asyncpg.Connection[Any]",
-    settings_of_session: str,
+    standard_strings: str,
     schema: str,
     table: str,
     columns: list[str],
@@ -124,18 +124,17 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
     *,
     is_plain_table: bool,
 ) -> None:
-    """Every name and value means itself and nothing else, in plan, apply, the trigger itself, and drop."""
     name, other, third = columns
-    place = f"{quoted(schema)}.{quoted(table)}"
+    target = f"{quoted(schema)}.{quoted(table)}"
     try:
-        await connection.execute(f"set standard_conforming_strings = {settings_of_session}")
+        await connection.execute(f"set standard_conforming_strings = {standard_strings}")
         if schema not in {"public", "app_jobs", "information_schema"}:
             await connection.execute(f"create schema {quoted(schema)}")
         await connection.execute(
-            f"create table {place} ({quoted(name)} text primary key, {quoted(other)} text, {quoted(third)} int)"
+            f"create table {target} ({quoted(name)} text primary key, {quoted(other)} text, {quoted(third)} int)"
         )
         if not is_plain_table:
-            await connection.execute(f"create table public.child_{uuid.uuid4().hex} () inherits ({place})")
+            await connection.execute(f"create table public.child_{uuid.uuid4().hex} () inherits ({target})")
         node = DataJobTrigger(
             task_identifier=task,
             payload_strategy="custom",
@@ -164,12 +163,12 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
         await apply_triggers(connection, tables)
         assert not (await plan_triggers(connection, tables)).pending
         nodes, _ = await generate_sql(connection, tables)
-        for found in nodes:
-            await connection.execute(found.script())
+        for generated in nodes:
+            await connection.execute(generated.script())
         assert not (await plan_triggers(connection, tables)).pending
 
-        await connection.execute(f"insert into {place} values ($1, $2, 1), ('other', 'other' || $2, 2)", name, value)
-        await connection.execute(f"update {place} set {quoted(third)} = 3 where {quoted(other)} = $1", value)
+        await connection.execute(f"insert into {target} values ($1, $2, 1), ('other', 'other' || $2, 2)", name, value)
+        await connection.execute(f"update {target} set {quoted(third)} = 3 where {quoted(other)} = $1", value)
         rows = await connection.fetch("select task_identifier, payload, queue_name, key from app_jobs.jobs order by id")
         meta = {"schema": schema, "table": table}
         old = {name: name, other: value, third: 1}
@@ -191,9 +190,9 @@ async def test_nothing_from_a_blueprint_is_read_as_sql(
         await drop_triggers(connection, [(schema, table)])
     finally:
         await connection.execute("set standard_conforming_strings = on; delete from app_jobs.jobs")
-        await connection.execute(f"drop table if exists {place} cascade")
+        await connection.execute(f"drop table if exists {target} cascade")
         if schema not in {"public", "app_jobs", "information_schema"}:
             await connection.execute(f"drop schema if exists {quoted(schema)}")
-    left = await connection.fetchval("select count(*) from pg_proc where proname like 'jobfn\\_%'")
-    assert left == 0
+    remaining = await connection.fetchval("select count(*) from pg_proc where proname like 'jobfn\\_%'")
+    assert remaining == 0
     assert await connection.fetchval("select to_regclass('app_jobs.jobs') is not null")

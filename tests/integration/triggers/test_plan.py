@@ -1,4 +1,4 @@
-"""Plan, apply, drop: what is compared, what is changed, and whose things are left alone."""
+"""Plan, apply and drop triggers."""
 
 import asyncio
 import uuid
@@ -23,44 +23,41 @@ def actions(plan: Plan) -> list[tuple[str, str]]:
 
 
 async def tasks_after_an_order(shop: Shop) -> list[str]:
-    """Insert an order and take the jobs that come of it away again."""
-    await shop.run("delete from orders", "delete from app_jobs.jobs", ORDER.format(1))
-    found = sorted(job.task for job in await shop.jobs())
-    await shop.forget_jobs()
-    return found
+    """Insert an order and return the tasks that it enqueues."""
+    await shop.execute("delete from orders", "delete from app_jobs.jobs", ORDER.format(1))
+    tasks = sorted(job.task for job in await shop.jobs())
+    await shop.delete_jobs()
+    return tasks
 
 
-async def test_a_table_gets_what_its_blueprint_says_and_nothing_is_done_twice(shop: Shop) -> None:
-    """Created, kept, changed, dropped; a second apply finds all as it should be; at the end no function is left."""
-    assert actions(await shop.give("orders", ONE, TWO)) == [("create", "one"), ("create", "two")]
+async def test_apply_creates_keeps_changes_and_drops(shop: Shop) -> None:
+    assert actions(await shop.apply("orders", ONE, TWO)) == [("create", "one"), ("create", "two")]
     assert await tasks_after_an_order(shop) == ["one", "two"]
-    assert actions(await shop.give("orders", ONE, TWO)) == [("keep", "one"), ("keep", "two")]
+    assert actions(await shop.apply("orders", ONE, TWO)) == [("keep", "one"), ("keep", "two")]
 
     changed = DataJobTrigger(task_identifier="one", priority=5)
-    assert actions(await shop.give("orders", changed)) == [("change", "one"), ("drop", "two")]
+    assert actions(await shop.apply("orders", changed)) == [("change", "one"), ("drop", "two")]
     assert not (await plan_triggers(shop.connection, [TableTriggers("orders", [changed])])).pending
-    await shop.run(ORDER.format(9))
+    await shop.execute(ORDER.format(9))
     assert [(job.task, job.priority) for job in await shop.jobs()] == [("one", 5)]
 
-    assert actions(await shop.give("orders")) == [("drop", "one")]
-    assert await shop.marked() == []
+    assert actions(await shop.apply("orders")) == [("drop", "one")]
+    assert await shop.owned_objects() == []
     assert await tasks_after_an_order(shop) == []
 
 
 async def test_plan_changes_nothing(shop: Shop) -> None:
-    """It says what apply would do, and in the end nothing is there."""
     tables = [TableTriggers("orders", [ONE])]
     plan = await plan_triggers(shop.connection, tables)
     assert actions(plan) == [("create", "one")]
     assert len(plan.pending) == 1
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
     assert await plan_triggers(shop.connection, tables) == plan
 
 
-async def test_a_change_touches_only_what_it_must(shop: Shop) -> None:
-    """Another priority is another function: the triggers, and so the table's lock, are let be."""
-    await shop.give("orders", ONE)
-    plan = await shop.give("orders", DataJobTrigger(task_identifier="one", priority=5))
+async def test_changed_priority_replaces_only_the_function(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    plan = await shop.apply("orders", DataJobTrigger(task_identifier="one", priority=5))
     assert [statement.partition("(")[0].rpartition(" ")[0] for statement in plan.statements] == [
         "create or replace function"
     ]
@@ -69,125 +66,120 @@ async def test_a_change_touches_only_what_it_must(shop: Shop) -> None:
     assert change.after == {"task_identifier": "one", "priority": 5}
 
 
-async def test_fewer_events_drop_the_triggers_of_the_others(shop: Shop) -> None:
-    """And the parameters that are shown as before are the last ones applied."""
-    await shop.give("orders", ONE)
-    await shop.give("orders", DataJobTrigger(task_identifier="one", events=("INSERT",)))
-    assert [name for name in await shop.marked() if name.endswith("_update")] == []
-    (change,) = (await shop.give("orders", DataJobTrigger(task_identifier="one", events=("DELETE",)))).changes
+async def test_removed_event_drops_its_trigger(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    await shop.apply("orders", DataJobTrigger(task_identifier="one", events=("INSERT",)))
+    assert [name for name in await shop.owned_objects() if name.endswith("_update")] == []
+    (change,) = (await shop.apply("orders", DataJobTrigger(task_identifier="one", events=("DELETE",)))).changes
     assert change.before == {"task_identifier": "one", "events": ["INSERT"]}
-    await shop.run(ORDER.format(1), "update orders set total = 2", "delete from orders")
+    await shop.execute(ORDER.format(1), "update orders set total = 2", "delete from orders")
     assert await shop.payloads() == [{"id": 1}]
 
 
-async def test_one_table_may_have_the_same_task_twice(shop: Shop) -> None:
-    """For different events, or for the same: each is a trigger of its own."""
+async def test_one_table_can_have_several_triggers_of_a_task(shop: Shop) -> None:
     inserted = DataJobTrigger(task_identifier="t", events=("INSERT",), priority=1)
     deleted = DataJobTrigger(task_identifier="t", events=("DELETE",), priority=2)
-    await shop.give("orders", inserted, deleted, inserted)
-    await shop.run(ORDER.format(1), "delete from orders")
+    await shop.apply("orders", inserted, deleted, inserted)
+    await shop.execute(ORDER.format(1), "delete from orders")
     assert sorted(job.priority for job in await shop.jobs()) == [1, 1, 2]
-    assert actions(await shop.give("orders", inserted, deleted, inserted)) == [("keep", "t")] * 3
-    assert actions(await shop.give("orders", inserted)) == [("keep", "t"), ("drop", "t"), ("drop", "t")]
+    assert actions(await shop.apply("orders", inserted, deleted, inserted)) == [("keep", "t")] * 3
+    assert actions(await shop.apply("orders", inserted)) == [("keep", "t"), ("drop", "t"), ("drop", "t")]
 
 
-async def test_other_tables_are_left_alone(shop: Shop) -> None:
-    """What a blueprint does not name keeps the triggers that it has, whichever schema it is in."""
-    await shop.run("create schema other", "create table other.orders (like public.orders including all)")
-    await shop.give("orders", ONE)
-    await shop.give("orders", TWO, schema="other")
-    assert actions(await shop.give("contacts")) == []
-    assert actions(await shop.give("orders", schema="other")) == [("drop", "two")]
+async def test_apply_does_not_touch_other_tables(shop: Shop) -> None:
+    await shop.execute("create schema other", "create table other.orders (like public.orders including all)")
+    await shop.apply("orders", ONE)
+    await shop.apply("orders", TWO, schema="other")
+    assert actions(await shop.apply("contacts")) == []
+    assert actions(await shop.apply("orders", schema="other")) == [("drop", "two")]
     assert await tasks_after_an_order(shop) == ["one"]
 
 
-async def test_what_jobfn_did_not_make_is_never_touched(shop: Shop) -> None:
-    """Triggers made by hand, with names and functions like ours, stay through apply, drop and drop --all."""
-    await shop.give("orders", ONE)
-    (mine,) = await shop.connection.fetch("select proname::text as name from pg_proc where proname like 'jobfn_one%'")
-    await shop.run(
-        "create function app_jobs.jobfn_mine() returns trigger language plpgsql as $$ begin return null; end $$",
-        "create trigger jobfn_mine after insert on orders for each row execute function app_jobs.jobfn_mine()",
-        # somebody uses our function for a trigger of their own: it must stay too
-        "create trigger theirs after insert on orders referencing new table as jobfn_new_rows for each statement "
-        f"execute function app_jobs.{mine['name']}()",
+async def test_foreign_triggers_and_functions_are_never_touched(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    (function,) = await shop.connection.fetch(
+        "select proname::text as name from pg_proc where proname like 'jobfn_one%'"
+    )
+    await shop.execute(
+        "create function app_jobs.jobfn_foreign() returns trigger language plpgsql as $$ begin return null; end $$",
+        "create trigger jobfn_foreign after insert on orders for each row execute function app_jobs.jobfn_foreign()",
+        # the function of a foreign trigger is kept too
+        "create trigger other after insert on orders referencing new table as jobfn_new_rows for each statement "
+        f"execute function app_jobs.{function['name']}()",
     )
     await drop_triggers(shop.connection, None)
-    assert await shop.marked() == [mine["name"]]
+    assert await shop.owned_objects() == [function["name"]]
     assert await tasks_after_an_order(shop) == ["one"]
-    left = await shop.connection.fetch(
+    remaining = await shop.connection.fetch(
         "select tgname::text from pg_trigger where tgrelid = 'orders'::regclass order by 1"
     )
-    assert [row["tgname"] for row in left] == ["jobfn_mine", "theirs"]
+    assert [row["tgname"] for row in remaining] == ["jobfn_foreign", "other"]
 
-    await shop.run("drop trigger theirs on orders")
-    assert actions(await shop.give("contacts")) == [("drop", "one")]  # now nobody uses it any more
-    assert await shop.marked() == []
+    await shop.execute("drop trigger other on orders")
+    assert actions(await shop.apply("contacts")) == [("drop", "one")]  # unused now
+    assert await shop.owned_objects() == []
 
 
-@pytest.mark.parametrize("what", ["function", "trigger"])
-async def test_a_name_that_is_taken_is_an_error(shop: Shop, what: str) -> None:
-    """Nobody else's function or trigger is overwritten."""
+@pytest.mark.parametrize("kind", ["function", "trigger"])
+async def test_foreign_object_with_a_needed_name_is_an_error(shop: Shop, kind: str) -> None:
     nodes, _ = await generate_sql(shop.connection, [TableTriggers("orders", [ONE])])
     function, trigger = nodes[0].function.name, nodes[0].triggers[0].name
     body = "() returns trigger language plpgsql as $$ begin return null; end $$"
-    await shop.run(f"create function app_jobs.{function if what == 'function' else 'other'}{body}")
-    if what == "trigger":
-        await shop.run(
+    await shop.execute(f"create function app_jobs.{function if kind == 'function' else 'other'}{body}")
+    if kind == "trigger":
+        await shop.execute(
             f"create trigger {trigger} before insert on orders for each row execute function app_jobs.other()"
         )
-    with pytest.raises(BlueprintError, match=rf"{what} .*{function}.* is not jobfn's, and its name is needed"):
-        await shop.give("orders", ONE)
-    assert await shop.marked() == []
+    with pytest.raises(
+        BlueprintError, match=rf"{kind} .*{function}.* was not created by jobfn, but jobfn needs its name"
+    ):
+        await shop.apply("orders", ONE)
+    assert await shop.owned_objects() == []
 
 
-async def test_what_somebody_changed_by_hand_is_put_right(shop: Shop) -> None:
-    """A trigger that was dropped, a function whose body was edited: plan sees it, apply mends it."""
-    await shop.give("orders", ONE)
-    (function, _, _) = await shop.marked()
-    await shop.run(f"drop trigger {function}_insert on orders")
-    assert actions(await shop.give("orders", ONE)) == [("change", "one")]
-    await shop.run(
+async def test_manual_changes_are_reverted(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    (function, _, _) = await shop.owned_objects()
+    await shop.execute(f"drop trigger {function}_insert on orders")
+    assert actions(await shop.apply("orders", ONE)) == [("change", "one")]
+    await shop.execute(
         f"create or replace function app_jobs.{function}() returns trigger language plpgsql "
         "as $$ begin return null; end $$"
     )
-    assert actions(await shop.give("orders", ONE)) == [("change", "one")]
+    assert actions(await shop.apply("orders", ONE)) == [("change", "one")]
     assert await tasks_after_an_order(shop) == ["one"]
 
 
-async def test_a_trigger_that_was_switched_off_stays_off(shop: Shop) -> None:
-    """Also through a change that makes it anew; plan points it out."""
-    await shop.give("orders", ONE)
-    (_, insert, _) = await shop.marked()
-    await shop.run(f"alter table orders disable trigger {insert}")
-    plan = await shop.give("orders", ONE)
+async def test_disabled_trigger_stays_disabled(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    (_, insert, _) = await shop.owned_objects()
+    await shop.execute(f"alter table orders disable trigger {insert}")
+    plan = await shop.apply("orders", ONE)
     assert plan.notices == (f"table public.orders: trigger {insert} is set to 'disable'",)
     assert not plan.pending
-    await shop.run("create table orders_archive () inherits (orders)")  # from now on, for each row
-    assert actions(await shop.give("orders", ONE)) == [("change", "one")]
+    await shop.execute("create table orders_archive () inherits (orders)")  # fires for each row now
+    assert actions(await shop.apply("orders", ONE)) == [("change", "one")]
     assert await tasks_after_an_order(shop) == []
-    await shop.run(f"alter table orders enable trigger {insert}")
+    await shop.execute(f"alter table orders enable trigger {insert}")
     assert await tasks_after_an_order(shop) == ["one"]
 
 
-async def test_a_table_that_is_gone_leaves_no_function_for_long(shop: Shop) -> None:
-    """Dropping a table drops its triggers; the next apply, of whichever table, drops their function."""
-    await shop.give("orders", ONE)
-    await shop.run("drop table orders")
-    plan = await shop.give("contacts")
+async def test_function_of_a_dropped_table_is_dropped_by_the_next_apply(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
+    await shop.execute("drop table orders")
+    plan = await shop.apply("contacts")
     assert [(change.action.value, change.table, change.task) for change in plan.changes] == [("drop", None, "one")]
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_another_jobs_schema_takes_over(shop: Shop) -> None:
-    """Applied with another JOBS_SCHEMA, triggers enqueue there, and the old functions go."""
-    await shop.give("orders", ONE)
+async def test_apply_with_another_jobs_schema_moves_the_triggers(shop: Shop) -> None:
+    await shop.apply("orders", ONE)
     await migrate(shop.connection, "My Jobs")
     tables = [TableTriggers("orders", [ONE])]
     plan = await apply_triggers(shop.connection, tables, jobs_schema="My Jobs")
     assert actions(plan) == [("change", "one"), ("drop", "one")]
     assert not (await plan_triggers(shop.connection, tables, jobs_schema="My Jobs")).pending
-    await shop.run(ORDER.format(1))
+    await shop.execute(ORDER.format(1))
     assert await shop.jobs() == []
     assert await shop.connection.fetchval('select count(*) from "My Jobs".jobs') == 1
     assert (
@@ -198,26 +190,23 @@ async def test_another_jobs_schema_takes_over(shop: Shop) -> None:
     )
 
 
-async def test_the_printed_sql_does_the_same_and_may_be_run_twice(shop: Shop) -> None:
-    """What `sql` prints, run by hand, is what apply would have done: plan finds nothing left."""
+async def test_generated_script_is_idempotent_and_complete(shop: Shop) -> None:
     tables = [TableTriggers("orders", [ONE, TWO]), TableTriggers("contacts", [ONE])]
     nodes, _ = await generate_sql(shop.connection, tables)
     for _ in range(2):
-        await shop.run(*(node.script() for node in nodes))
+        await shop.execute(*(node.script() for node in nodes))
         assert not (await plan_triggers(shop.connection, tables)).pending
 
 
-async def test_all_or_nothing(shop: Shop) -> None:
-    """When the last table cannot have its trigger, the first has none either."""
-    wrong = DataJobTrigger(task_identifier="two", watch_fields=("nothing",))
-    tables = [TableTriggers("orders", [ONE]), TableTriggers("contacts", [wrong])]
+async def test_apply_is_atomic(shop: Shop) -> None:
+    invalid = DataJobTrigger(task_identifier="two", watch_fields=("nothing",))
+    tables = [TableTriggers("orders", [ONE]), TableTriggers("contacts", [invalid])]
     with pytest.raises(BlueprintError, match=r"table public\.contacts, DataJobTrigger two: watch_fields"):
         await apply_triggers(shop.connection, tables)
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_two_applies_at_once_do_not_meet(shop: Shop, database: str) -> None:
-    """They take turns: one creates, the other finds it done."""
+async def test_concurrent_applies_are_serialised(shop: Shop, database: str) -> None:
     other = await asyncpg.connect(database)
     try:
         tables = [TableTriggers("orders", [ONE, TWO])]
@@ -227,70 +216,65 @@ async def test_two_applies_at_once_do_not_meet(shop: Shop, database: str) -> Non
     assert sorted(len(plan.pending) for plan in plans) == [0, 2]
 
 
-async def test_a_busy_table_is_not_waited_for_for_ever(shop: Shop, database: str) -> None:
-    """After lock_seconds there is a clear error, and nothing is half done."""
+async def test_lock_timeout_is_reported(shop: Shop, database: str) -> None:
     other = await asyncpg.connect(database)
     try:
         async with other.transaction():
             await other.execute("lock table orders in share row exclusive mode")
             with pytest.raises(DatabaseError, match=r"held a lock for 0\.1 s.*Nothing was changed; try again"):
-                await apply_triggers(shop.connection, [TableTriggers("orders", [ONE])], lock_seconds=0.1)
+                await apply_triggers(shop.connection, [TableTriggers("orders", [ONE])], lock_timeout_seconds=0.1)
     finally:
         await other.close()
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_the_caller_s_transaction_and_settings_are_kept(shop: Shop) -> None:
-    """Inside a transaction of the caller's it is part of that; the search path is the caller's afterwards."""
-    await shop.run("set search_path = public, app_jobs")
+async def test_apply_keeps_the_callers_transaction_and_settings(shop: Shop) -> None:
+    await shop.execute("set search_path = public, app_jobs")
     transaction = shop.connection.transaction()
     await transaction.start()
-    await shop.give("orders", ONE)
+    await shop.apply("orders", ONE)
     assert await shop.connection.fetchval("show search_path") == "public, app_jobs"
     assert await tasks_after_an_order(shop) == ["one"]
     await transaction.rollback()
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
-async def test_a_role_without_the_right_is_told_so(shop: Shop) -> None:
-    """Who may not create triggers, or functions in the jobs schema, learns what it takes."""
-    role = f"jobfn_app_{uuid.uuid4().hex}"  # roles belong to the server, not to this test's database
-    await shop.run(f"create role {role}", f"set role {role}")
+async def test_missing_privilege_is_reported(shop: Shop) -> None:
+    role = f"jobfn_app_{uuid.uuid4().hex}"  # roles are shared by all databases of the server
+    await shop.execute(f"create role {role}", f"set role {role}")
     try:
-        with pytest.raises(DatabaseError, match=r"this role may not do that: permission denied .* tables' owner"):
-            await shop.give("orders", ONE)
+        with pytest.raises(DatabaseError, match=r"this role lacks a privilege: permission denied .* tables' owner"):
+            await shop.apply("orders", ONE)
     finally:
-        await shop.run("reset role", f"drop role {role}")
+        await shop.execute("reset role", f"drop role {role}")
 
 
-async def test_a_role_that_may_not_add_jobs_makes_no_trigger(shop: Shop) -> None:
-    """Its triggers would fail every write: that is said before there is one."""
+async def test_role_that_cannot_enqueue_is_rejected(shop: Shop) -> None:
     role = f"jobfn_app_{uuid.uuid4().hex}"
-    await shop.run(
+    await shop.execute(
         f"create role {role}", f"grant all on schema app_jobs to {role}", f"alter table orders owner to {role}"
     )
     try:
-        for right in (
+        for privilege in (
             "insert on app_jobs.jobs",
             "usage on sequence app_jobs.jobs_id_seq",
             "execute on function app_jobs.session_claim",
             "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int)",
         ):
-            await shop.run(f"set role {role}")
-            with pytest.raises(DatabaseError, match="this role may not add jobs to schema app_jobs"):
-                await shop.give("orders", ONE)
-            await shop.run("reset role", f"grant {right} to {role}")
-        await shop.run(f"set role {role}")
-        await shop.give("orders", ONE, DataJobTrigger(task_identifier="keyed", job_key="k"))
-        await shop.run(ORDER.format(1), "reset role")
+            await shop.execute(f"set role {role}")
+            with pytest.raises(DatabaseError, match="this role must be allowed to enqueue into schema app_jobs"):
+                await shop.apply("orders", ONE)
+            await shop.execute("reset role", f"grant {privilege} to {role}")
+        await shop.execute(f"set role {role}")
+        await shop.apply("orders", ONE, DataJobTrigger(task_identifier="keyed", job_key="k"))
+        await shop.execute(ORDER.format(1), "reset role")
         assert await shop.payloads() == [{"id": 1}, {"id": 1}]
     finally:
-        await shop.run("reset role", f"drop owned by {role} cascade", f"drop role {role}")
+        await shop.execute("reset role", f"drop owned by {role} cascade", f"drop role {role}")
 
 
 @pytest.mark.parametrize("preparation", ["", "create schema app_jobs; create table app_jobs.jobs (id int)"])
-async def test_a_database_without_a_jobs_schema(empty_database: str, preparation: str) -> None:
-    """An error that says how to make one, or that this is none."""
+async def test_missing_jobs_schema_is_reported(empty_database: str, preparation: str) -> None:
     connection: asyncpg.Connection[Any] = await asyncpg.connect(empty_database)
     try:
         await connection.execute(f"create table t (id int primary key); {preparation}")
@@ -300,8 +284,7 @@ async def test_a_database_without_a_jobs_schema(empty_database: str, preparation
         await connection.close()
 
 
-async def test_triggers_move_from_the_platform_s_schema_to_jobfn_s(empty_database: str) -> None:
-    """The same table, first on one jobs schema and then on the other: what is wanted then is made anew."""
+async def test_triggers_move_from_a_platform_schema_to_jobfns(empty_database: str) -> None:
     connection = await asyncpg.connect(empty_database)
     try:
         await connection.execute("create table t (id int primary key)")

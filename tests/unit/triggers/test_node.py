@@ -1,4 +1,4 @@
-"""What a DataJobTrigger may say, and what is refused before anybody looks at a table."""
+"""Parameters of DataJobTrigger and their validation without a table."""
 
 from typing import Any, cast
 
@@ -24,8 +24,7 @@ EVERYTHING = {
 }
 
 
-def test_the_defaults_are_the_contract_s() -> None:
-    """With a task alone: row_id, on INSERT and UPDATE, priority 0, 25 attempts, and nothing else."""
+def test_defaults_match_the_contract() -> None:
     assert DataJobTrigger(task_identifier="t").model_dump() == {
         "task_identifier": "t",
         "payload_strategy": "row_id",
@@ -46,36 +45,32 @@ def test_the_defaults_are_the_contract_s() -> None:
     }
 
 
-def test_every_parameter_is_kept() -> None:
-    """What differs from the defaults can be read back, as it was written."""
-    node = parse_node(EVERYTHING, "here")
+def test_parameters_round_trip() -> None:
+    node = parse_node(EVERYTHING, "node")
     assert node.parameters() == EVERYTHING | {
         "conditions": [{"AND": [{"field": "a", "op": "IS NULL"}, {"NOT": {"field": "b", "op": ">", "value": "3"}}]}]
     }
-    assert parse_node(node.parameters(), "here") == node
+    assert parse_node(node.parameters(), "node") == node
 
 
-def test_null_means_not_given() -> None:
-    """A null, as JSON has it for what is absent, leaves the default."""
-    given = dict.fromkeys(DataJobTrigger.model_fields) | {"task_identifier": "t"}
-    assert parse_node(given, "here") == DataJobTrigger(task_identifier="t")
+def test_null_means_the_default() -> None:
+    data = dict.fromkeys(DataJobTrigger.model_fields) | {"task_identifier": "t"}
+    assert parse_node(data, "node") == DataJobTrigger(task_identifier="t")
 
 
 @pytest.mark.parametrize(
     ("events", "expected"),
     [(["DELETE", "INSERT"], ("INSERT", "DELETE")), (["UPDATE", "UPDATE"], ("UPDATE",))],
 )
-def test_the_order_of_events_means_nothing(events: list[str], expected: tuple[str, ...]) -> None:
-    """Events come out in one order, each once."""
-    assert parse_node({"task_identifier": "t", "events": events}, "here").events == expected
+def test_events_are_sorted_and_unique(events: list[str], expected: tuple[str, ...]) -> None:
+    assert parse_node({"task_identifier": "t", "events": events}, "node").events == expected
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [("open", "open"), (True, "true"), (False, "false"), (7, "7"), (2.5, "2.5")]
 )
-def test_a_condition_s_value_is_text_for_postgresql_to_read(value: object, expected: str) -> None:
-    """Numbers and truth values may be written as such; they are cast to the column's type."""
-    node = parse_node({"task_identifier": "t", "condition_field": "c", "condition_value": value}, "here")
+def test_condition_value_is_converted_to_text(value: object, expected: str) -> None:
+    node = parse_node({"task_identifier": "t", "condition_field": "c", "condition_value": value}, "node")
     assert node.condition_value == expected
 
 
@@ -100,30 +95,30 @@ def comparison(**parts: object) -> dict[str, Any]:
         (task(watch_feilds=["a"]), "unknown parameter watch_feilds (nearest: watch_fields)"),
         (task(zzz=1), "unknown parameter zzz"),
         (task(payload_strategy="rows"), "payload_strategy: input should be 'row_id', 'row', 'fields' or 'custom'"),
-        (task(payload_strategy="fields"), "payload_fields: missing"),
+        (task(payload_strategy="fields"), "payload_fields is missing"),
         (task(payload_strategy="fields", payload_fields=[]), "payload_fields: "),
         (task(payload_strategy="fields", payload_fields="id"), "payload_fields: "),
-        (task(payload_strategy="fields", payload_fields=["a", "b", "a"]), "payload_fields: 'a' is there twice"),
+        (task(payload_strategy="fields", payload_fields=["a", "b", "a"]), "payload_fields: 'a' occurs twice"),
         (task(payload_strategy="fields", payload_fields=[""]), "payload_fields: a name has at least one character"),
         (task(payload_strategy="fields", payload_fields=["ä" * 32]), "payload_fields: a name has at most 63 bytes"),
-        (task(payload_strategy="custom"), "payload_custom: missing"),
+        (task(payload_strategy="custom"), "payload_custom is missing"),
         (task(payload_strategy="custom", payload_custom={}), "payload_custom: "),
         (task(payload_strategy="custom", payload_custom={"k": 1}), "payload_custom: "),
         (
             task(payload_strategy="custom", payload_custom={"_meta": "a"}, include_meta=True),
-            "payload_custom: '_meta' is what include_meta adds",
+            "payload_custom: include_meta adds the key '_meta'",
         ),
         (
             task(payload_strategy="fields", payload_fields=["old"], include_old=True),
-            "payload_fields: 'old' is what include_old adds",
+            "payload_fields: include_old adds the key 'old'",
         ),
         (task(events=[]), "events: "),
         (task(events="INSERT"), "events: "),
         (task(events=["INSERT", "TRUNCATE"]), "events: input should be 'INSERT', 'UPDATE' or 'DELETE', not 'TRUNCATE'"),
         (task(events=["insert"]), "events: input should be 'INSERT', 'UPDATE' or 'DELETE', not 'insert'"),
         (task(watch_fields=["a"], condition_field="b", condition_value="c"), "condition_field and watch_fields"),
-        (task(condition_field="a"), "condition_value: missing"),
-        (task(condition_value="a"), "condition_field: missing"),
+        (task(condition_field="a"), "condition_value is missing"),
+        (task(condition_value="a"), "condition_field is missing"),
         (task(condition_field="a", condition_value=[1]), "condition_value: input should be a valid string"),
         (
             task(condition_field="a", condition_value="b", conditions={"field": "a", "op": "IS NULL"}),
@@ -139,26 +134,26 @@ def comparison(**parts: object) -> dict[str, Any]:
             "conditions: unknown parameter vlue (nearest: value)",
         ),
         (task(conditions={"AND": [], "OR": []}), "conditions: "),
-        (comparison(), "conditions: = needs something to compare with: give a value or a ref"),
-        (comparison(value=None), "conditions: = needs something to compare with: IS NULL or IS NOT NULL"),
-        (comparison(value=1, ref={"field": "d"}), "conditions: value and ref: one of them"),
-        (comparison(op="IS NULL", value=1), "conditions: IS NULL compares with nothing"),
-        (comparison(op="LIKE", value="50\\"), "conditions: the pattern '50\\\\' ends in its escape character"),
+        (comparison(), "conditions: = needs an operand: set value or ref"),
+        (comparison(value=None), "conditions: = needs an operand: use IS NULL or IS NOT NULL"),
+        (comparison(value=1, ref={"field": "d"}), "conditions: value and ref exclude each other"),
+        (comparison(op="IS NULL", value=1), "conditions: IS NULL has no operand"),
+        (comparison(op="LIKE", value="50\\"), "conditions: the pattern '50\\\\' ends in an escape character"),
         (
             task(conditions=[{"field": "a", "op": "=", "value": 1, "row": "OLD"}]),
-            "conditions: 'a' asks for row OLD, which INSERT does not have; take INSERT out of events",
+            "conditions: 'a' uses row OLD, which INSERT does not have: move INSERT out of events",
         ),
         (
             task(events=["UPDATE", "DELETE"], conditions=[{"field": "a", "op": "IS NULL", "row": "NEW"}]),
-            "conditions: 'a' asks for row NEW, which DELETE does not have",
+            "conditions: 'a' uses row NEW, which DELETE does not have",
         ),
         (
             task(conditions={"NOT": {"OR": [{"field": "a", "op": "IS DISTINCT FROM"}]}}),
-            "conditions: 'a' asks for row OLD, which INSERT does not have",
+            "conditions: 'a' uses row OLD, which INSERT does not have",
         ),
         (
             task(events=["INSERT"], conditions=[{"field": "a", "op": "=", "ref": {"field": "b", "row": "OLD"}}]),
-            "conditions: 'a' asks for row OLD",
+            "conditions: 'a' uses row OLD",
         ),
         (task(include_old="yes"), "include_old: input should be a valid boolean, not 'yes'"),
         (task(job_key=""), "job_key: "),
@@ -172,23 +167,21 @@ def comparison(**parts: object) -> dict[str, Any]:
         (task(run_at_delay=""), "run_at_delay: "),
     ],
 )
-def test_what_cannot_work_is_refused_by_name(data: dict[str, Any], problem: str) -> None:
-    """One line: where, which parameter, and what is wrong with it."""
-    with pytest.raises(BlueprintError) as refused:
+def test_invalid_parameter_is_rejected_by_name(data: dict[str, Any], problem: str) -> None:
+    with pytest.raises(BlueprintError) as raised:
         parse_node(data, "table public.t, nodes[0]")
-    message = str(refused.value)
+    message = str(raised.value)
     assert message.startswith("table public.t, nodes[0]")
     assert f": {problem}" in message
     assert "\n" not in message
 
 
-def test_conditions_of_any_depth_end_in_an_error_at_worst() -> None:
-    """Nesting that nobody can follow is refused like any other mistake."""
+def test_deeply_nested_conditions_are_rejected() -> None:
     condition: dict[str, Any] = {"field": "a", "op": "IS NULL"}
     for _ in range(5_000):
         condition = {"NOT": condition}
     with pytest.raises(BlueprintError, match="conditions"):
-        parse_node(task(conditions=condition), "here")
+        parse_node(task(conditions=condition), "node")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +197,5 @@ def test_conditions_of_any_depth_end_in_an_error_at_worst() -> None:
         ({"watch_fields": ["a"], "include_old": True}, []),
     ],
 )
-def test_what_has_no_effect_is_noticed(parameters: dict[str, Any], notices: list[str]) -> None:
-    """A blueprint that works on the platform works here; what it says for nothing is pointed out."""
+def test_parameter_without_effect_gives_a_notice(parameters: dict[str, Any], notices: list[str]) -> None:
     assert DataJobTrigger(task_identifier="t", **cast("Any", parameters)).notices() == notices

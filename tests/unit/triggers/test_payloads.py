@@ -1,4 +1,4 @@
-"""Row, the shape of a whole row: the columns, and beside them where it happened."""
+"""``Row``: the payload of a whole row."""
 
 import json
 from datetime import datetime
@@ -25,28 +25,25 @@ SENT = {"id": ID, "at": "2030-01-31T09:00:00Z"}
 
 
 @pytest.mark.parametrize("meta", [None, META])
-def test_the_columns_and_the_meta_come_apart(meta: dict[str, str] | None) -> None:
-    """A strict model that forbids other fields sees its columns alone, read as JSON."""
-    sent = SENT if meta is None else SENT | {"_meta": meta}
-    found = TypeAdapter(Row[Strict]).validate_json(json.dumps(sent))
-    assert found.row == Strict(id=UUID(ID), at=datetime.fromisoformat(SENT["at"]))
-    assert found.meta == (None if meta is None else Meta(table_schema="public", table="t", event="INSERT"))
+def test_row_and_meta_are_separated(meta: dict[str, str] | None) -> None:
+    payload = SENT if meta is None else SENT | {"_meta": meta}
+    parsed = TypeAdapter(Row[Strict]).validate_json(json.dumps(payload))
+    assert parsed.row == Strict(id=UUID(ID), at=datetime.fromisoformat(SENT["at"]))
+    assert parsed.meta == (None if meta is None else Meta(table_schema="public", table="t", event="INSERT"))
 
 
-def test_any_annotation_of_a_row_will_do() -> None:
-    """A plain dict too; a column called row is a column."""
-    found = TypeAdapter(Row[dict[str, Any]]).validate_json('{"row": 1, "meta": 2}')
-    assert (found.row, found.meta) == ({"row": 1, "meta": 2}, None)
+def test_row_accepts_any_annotation() -> None:
+    parsed = TypeAdapter(Row[dict[str, Any]]).validate_json('{"row": 1, "meta": 2}')
+    assert (parsed.row, parsed.meta) == ({"row": 1, "meta": 2}, None)
 
 
-def test_it_is_made_in_code_like_any_model() -> None:
-    """As a test of a handler does."""
+def test_row_can_be_constructed_in_code() -> None:
     row = Strict(id=UUID(ID), at=datetime.fromisoformat(SENT["at"]))
     assert Row[Strict](row=row).row == row
 
 
 @pytest.mark.parametrize(
-    ("sent", "place"),
+    ("payload", "location"),
     [
         ({}, ("id",)),
         (SENT | {"more": 1}, ("more",)),
@@ -54,15 +51,13 @@ def test_it_is_made_in_code_like_any_model() -> None:
         ([], ()),
     ],
 )
-def test_an_error_names_the_field_as_it_was_sent(sent: Any, place: tuple[str, ...]) -> None:
-    """Not where the model keeps it."""
-    with pytest.raises(ValidationError) as refused:
-        TypeAdapter(Row[Strict]).validate_json(json.dumps(sent))
-    assert refused.value.errors()[0]["loc"] == place
+def test_error_location_is_the_sent_field(payload: Any, location: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(Row[Strict]).validate_json(json.dumps(payload))
+    assert raised.value.errors()[0]["loc"] == location
 
 
-def test_its_schema_is_what_a_caller_sends() -> None:
-    """The properties of the row, and _meta, which may be left out."""
+def test_schema_describes_the_sent_payload() -> None:
     schema = TypeAdapter(Row[Strict]).json_schema()
     assert set(schema["properties"]) == {"id", "at", "_meta"}
     assert schema["required"] == ["id", "at"]

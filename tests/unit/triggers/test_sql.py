@@ -1,4 +1,4 @@
-"""The SQL of one trigger: its names, when it fires, and what it calls."""
+"""The generated SQL of one trigger."""
 
 from itertools import pairwise
 
@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfn.triggers import DataJobTrigger
-from jobfn.triggers.ownership import Mark
+from jobfn.triggers.ownership import OwnershipTag
 from jobfn.triggers.sql import NodeSql, base_name, generate
-from jobfn.triggers.table import AddJob, Column, JobsSchema, PgType, Table
+from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Table
 
 COLUMNS = tuple(Column(name, PgType(kind, catalog_name=kind)) for name, kind in (("id", "int4"), ("a", "text")))
 TABLE = Table("public", "t", COLUMNS, primary_key=("id",))
-OURS = JobsSchema("app_jobs")
+OWN_SCHEMA = JobsSchema("app_jobs")
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=126)
 
 
-def sql_of(node: DataJobTrigger, table: Table = TABLE, jobs: JobsSchema = OURS, position: int = 0) -> NodeSql:
+def node_sql(node: DataJobTrigger, table: Table = TABLE, jobs: JobsSchema = OWN_SCHEMA, position: int = 0) -> NodeSql:
     return generate(node, table, jobs, position=position)
 
 
@@ -26,65 +26,62 @@ def names(sql: NodeSql) -> list[str]:
 
 
 @given(TEXT, st.integers(0, 200))
-def test_names_fit_whatever_the_task_is_called(task: str, position: int) -> None:
-    """At most 63 bytes of plain ASCII, and the same again for the same trigger."""
+def test_names_are_short_ascii_and_stable(task: str, position: int) -> None:
     node = DataJobTrigger(task_identifier=task, events=("INSERT", "UPDATE", "DELETE"))
-    found = names(sql_of(node, position=position))
-    assert all(name.isascii() and len(name) <= 63 for name in found)
-    assert found == names(sql_of(node, position=position))
+    generated = names(node_sql(node, position=position))
+    assert all(name.isascii() and len(name) <= 63 for name in generated)
+    assert generated == names(node_sql(node, position=position))
 
 
-def test_names_never_collide() -> None:
-    """Another schema, table, task or place among the same task's triggers is another name."""
+def test_names_do_not_collide() -> None:
     keys = [
         (task, Table(schema, name, COLUMNS, ("id",)), position)
         for task in ("t", "T", "t!", "t_", "process_invoice_one", "process_invoice_one_and_two", "ä")
         for schema, name in (("a", "b"), ("a", "c"), ("b", "b"), ("a.b", "b"))
         for position in (0, 1, 11)
     ]
-    found = {base_name(task, table, position) for task, table, position in keys}
-    assert len(found) == len(keys)
+    distinct = {base_name(task, table, position) for task, table, position in keys}
+    assert len(distinct) == len(keys)
 
 
-def test_it_is_the_same_text_every_time() -> None:
-    """Two runs differ in nothing, or apply would change what is as it should be."""
+def test_generation_is_deterministic() -> None:
     node = DataJobTrigger(task_identifier="t", payload_strategy="row", include_old=True, watch_fields=("a",))
-    assert sql_of(node) == sql_of(node)
+    assert node_sql(node) == node_sql(node)
 
 
 @pytest.mark.parametrize(
     ("jobs", "table", "each_statement"),
     [
-        (OURS, TABLE, True),
-        (OURS, Table("public", "t", COLUMNS, ("id",), is_plain_table=False), False),
-        (JobsSchema("app_jobs", AddJob.IDENTIFIER), TABLE, False),
-        (JobsSchema("app_jobs", AddJob.TENANT), TABLE, False),
+        (OWN_SCHEMA, TABLE, True),
+        (OWN_SCHEMA, Table("public", "t", COLUMNS, ("id",), is_plain_table=False), False),
+        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB), TABLE, False),
+        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB_WITH_TENANT), TABLE, False),
     ],
 )
-def test_when_a_trigger_fires_once_a_statement(jobs: JobsSchema, table: Table, *, each_statement: bool) -> None:
-    """On jobfn's own schema, on a table whose changes a statement's trigger sees all; else for each row."""
-    sql = sql_of(DataJobTrigger(task_identifier="t", watch_fields=("a",)), table, jobs)
+def test_statement_level_needs_own_schema_and_plain_table(
+    jobs: JobsSchema, table: Table, *, each_statement: bool
+) -> None:
+    sql = node_sql(DataJobTrigger(task_identifier="t", watch_fields=("a",)), table, jobs)
     assert sql.each_statement is each_statement
     assert all(("for each statement" in trigger.create) is each_statement for trigger in sql.triggers)
 
 
 @pytest.mark.parametrize(
-    ("jobs", "first", "others"),
+    ("jobs", "first_argument", "absent"),
     [
-        (JobsSchema("app_jobs", AddJob.IDENTIFIER), "identifier := 't'", ["db_id"]),
-        (JobsSchema("app_jobs", AddJob.TENANT), "db_id := case when", ["coalesce"]),
-        (JobsSchema("app_jobs", AddJob.TENANT, needs_tenant=True), "db_id := coalesce(", []),
+        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB), "identifier := 't'", ["db_id"]),
+        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB_WITH_TENANT), "db_id := case when", ["coalesce"]),
+        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB_WITH_TENANT, requires_tenant=True), "db_id := coalesce(", []),
     ],
 )
-def test_add_job_is_called_in_the_form_that_is_there(jobs: JobsSchema, first: str, others: list[str]) -> None:
-    """Every argument by its name; the tenant where the schema does not find it out, never null where it must not be."""
+def test_add_job_call_matches_the_schema(jobs: JobsSchema, first_argument: str, absent: list[str]) -> None:
     node = DataJobTrigger(
         task_identifier="t", job_key="k", queue_name="q", run_at_delay="1 h", priority=3, max_attempts=4
     )
-    create = sql_of(node, jobs=jobs).function.create
-    wanted = [
+    create = node_sql(node, jobs=jobs).function.create
+    arguments = [
         '"app_jobs".add_job(',
-        first,
+        first_argument,
         "payload := json_build_object('id', NEW.\"id\")",
         "job_key := 'k'",
         "queue_name := 'q'",
@@ -92,23 +89,21 @@ def test_add_job_is_called_in_the_form_that_is_there(jobs: JobsSchema, first: st
         "max_attempts := 4",
         "priority := 3",
     ]
-    assert all(create.index(before) < create.index(after) for before, after in pairwise(wanted))
-    assert not [other for other in others if other in create]
+    assert all(create.index(before) < create.index(after) for before, after in pairwise(arguments))
+    assert not [name for name in absent if name in create]
 
 
-def test_the_function_is_safe_to_run_with_its_owner_s_rights() -> None:
-    """Fixed search path, not for everybody to put on a table of their own."""
-    create = sql_of(DataJobTrigger(task_identifier="t")).function.create
+def test_function_fixes_search_path_and_revokes_execute() -> None:
+    create = node_sql(DataJobTrigger(task_identifier="t")).function.create
     assert "security definer\n    set search_path = pg_catalog, pg_temp" in create
     assert create.splitlines()[-1].startswith("revoke all on function ")
 
 
 @given(TEXT)
-def test_a_mark_is_read_back(task: str) -> None:
-    """From the comment that it makes, whatever the task is called; from no other comment."""
-    mark = Mark(task, "0123456789abcdef", event="INSERT", parameters={"task_identifier": task})
-    assert Mark.read(mark.comment()) == mark
-    assert Mark.read(task) is None
+def test_ownership_tag_round_trips(task: str) -> None:
+    tag = OwnershipTag(task, "0123456789abcdef", event="INSERT", parameters={"task_identifier": task})
+    assert OwnershipTag.parse(tag.to_comment()) == tag
+    assert OwnershipTag.parse(task) is None
 
 
 @pytest.mark.parametrize(
@@ -121,6 +116,5 @@ def test_a_mark_is_read_back(task: str) -> None:
         "Made by jobfn; `jobfn triggers apply` overwrites changes. []",
     ],
 )
-def test_other_comments_are_no_marks(comment: str | None) -> None:
-    """Nor are marks that somebody broke: what they stand on is left alone."""
-    assert Mark.read(comment) is None
+def test_other_comments_have_no_ownership_tag(comment: str | None) -> None:
+    assert OwnershipTag.parse(comment) is None

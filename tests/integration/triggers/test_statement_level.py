@@ -1,4 +1,4 @@
-"""A trigger that fires once a statement means what one that fires for each row means, and stays quick."""
+"""Statement-level triggers enqueue the same jobs as row-level triggers, and stay fast."""
 
 import asyncio
 from typing import Any
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
 from support.triggers import Shop
 
-#: Two tables that are alike, but that one has a child: its triggers fire for each row.
+#: Two equal tables; the second has a child, so its triggers fire for each row.
 TABLES = """
-    create table alone (id int primary key, a int, b text);
-    create table parent (like alone including all);
+    create table plain_table (id int primary key, a int, b text);
+    create table parent (like plain_table including all);
     create table child () inherits (parent);
 """
 
-#: Rows are found in the order in which they lie, in both tables.
-IN_ORDER = ("set enable_indexscan = off", "set enable_bitmapscan = off")
+#: Sequential scans, so that both tables return rows in the same order.
+SEQUENTIAL_SCANS = ("set enable_indexscan = off", "set enable_bitmapscan = off")
 
 EVENTS = st.lists(st.sampled_from(["INSERT", "UPDATE", "DELETE"]), min_size=1, unique=True)
 IDS = st.integers(1, 6)
@@ -89,52 +89,54 @@ STATEMENTS = st.one_of(
 async def outcomes(
     connection: "asyncpg.Connection[Any]", table: str, node: DataJobTrigger, statements: list[str]
 ) -> list[object]:
-    """Run statements on a table; the payloads in order, or the error, of each.
+    """Execute statements on a table and return the payloads or the error of each.
 
-    A statement that inserts some rows and updates others fires for the ones and then for the others: their jobs are
-    compared in any order, and of a key's only that there is one.
+    A statement that inserts and updates fires two triggers in unspecified order: its payloads are sorted, and with a
+    job key only counted.
     """
-    found: list[object] = []
+    results: list[object] = []
     for statement in statements:
         try:
             await connection.execute(statement.format(t=table))
         except asyncpg.UniqueViolationError as error:
-            found.append(type(error))
+            results.append(type(error))
         rows = await connection.fetch("select payload::text from app_jobs.jobs order by id")
         payloads = [row["payload"] for row in rows]
-        does_both = "update" in statement and "insert" in statement and {"INSERT", "UPDATE"} <= set(node.events)
-        if does_both and node.job_key is not None:
-            found.append(len(payloads))
+        inserts_and_updates = (
+            "update" in statement and "insert" in statement and {"INSERT", "UPDATE"} <= set(node.events)
+        )
+        if inserts_and_updates and node.job_key is not None:
+            results.append(len(payloads))
             await connection.execute("delete from app_jobs.jobs")
         else:
-            found.append(sorted(payloads) if does_both else payloads)
+            results.append(sorted(payloads) if inserts_and_updates else payloads)
         await connection.execute("delete from app_jobs.jobs where key is null")
     await connection.execute("delete from app_jobs.jobs")
-    return found
+    return results
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(node=NODES, statements=st.lists(STATEMENTS, min_size=1, max_size=8))
-async def test_it_means_the_same(shop: Shop, node: DataJobTrigger, statements: list[str]) -> None:
-    """Any trigger, any statements: the same jobs in the same order, whichever way it fires."""
-    await shop.run("drop table if exists alone, parent, child", TABLES, *IN_ORDER)
-    plan = await apply_triggers(shop.connection, [TableTriggers(table, [node]) for table in ("alone", "parent")])
+async def test_statement_level_enqueues_the_same_jobs_as_row_level(
+    shop: Shop, node: DataJobTrigger, statements: list[str]
+) -> None:
+    await shop.execute("drop table if exists plain_table, parent, child", TABLES, *SEQUENTIAL_SCANS)
+    plan = await apply_triggers(shop.connection, [TableTriggers(table, [node]) for table in ("plain_table", "parent")])
     assert [change.each_statement for change in plan.changes if change.after is not None] == [True, False]
-    once_a_statement = await outcomes(shop.connection, "alone", node, statements)
-    assert once_a_statement == await outcomes(shop.connection, "parent", node, statements)
+    statement_level = await outcomes(shop.connection, "plain_table", node, statements)
+    assert statement_level == await outcomes(shop.connection, "parent", node, statements)
 
 
-async def test_a_plan_made_for_one_row_serves_many(shop: Shop) -> None:
-    """After statements of one row, one of 20,000 takes no nested loop: that would be hundreds of millions of steps."""
+async def test_cached_plan_of_one_row_has_no_nested_loop_for_many(shop: Shop) -> None:
     node = DataJobTrigger(
         task_identifier="t", events=("UPDATE",), watch_fields=("status",), payload_strategy="row", include_old=True
     )
-    await shop.give("orders", node)
-    await shop.run(
+    await shop.apply("orders", node)
+    await shop.execute(
         "insert into orders (id, customer_id, total) select n, gen_random_uuid(), 1 from generate_series(1, 20000) n"
     )
     for number in range(1, 8):
-        await shop.run(f"update orders set status = 'seen' where id = {number}")
+        await shop.execute(f"update orders set status = 'seen' where id = {number}")
     async with asyncio.timeout(30):
-        await shop.run("update orders set total = 2", "update orders set status = 'paid'")
+        await shop.execute("update orders set total = 2", "update orders set status = 'paid'")
     assert await shop.connection.fetchval("select count(*) from app_jobs.jobs") == 20_007

@@ -1,4 +1,4 @@
-"""What a trigger means, whichever statement changes the rows: a job for each, in their order, in their transaction."""
+"""Triggers enqueue one job per changed row, in order and in the same transaction, whatever the statement."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from support.triggers import Shop
 
 ACTOR = "0d1b1a0e-9c1c-4a7e-8a36-0c3f3f1b2a11"
 ORDERS = "insert into orders (id, customer_id, total) select n, gen_random_uuid(), n from generate_series({}, {}) n"
-WHOLE = DataJobTrigger(task_identifier="t", payload_strategy="row", events=("INSERT", "UPDATE", "DELETE"))
+WHOLE_ROW = DataJobTrigger(task_identifier="t", payload_strategy="row", events=("INSERT", "UPDATE", "DELETE"))
 CHANGED_ID = DataJobTrigger(
     task_identifier="t",
     payload_strategy="custom",
@@ -24,16 +24,15 @@ CHANGED_ID = DataJobTrigger(
 )
 
 
-async def test_a_change_that_is_rolled_back_leaves_no_job(shop: Shop) -> None:
-    """The job is part of the row's own transaction, also of a part of it."""
-    await shop.give("orders", DataJobTrigger(task_identifier="t"))
-    await shop.run("begin", ORDERS.format(1, 2), "savepoint s", ORDERS.format(3, 4), "rollback to s", "commit")
-    await shop.run("begin", ORDERS.format(5, 6), "rollback")
+async def test_rollback_discards_the_jobs(shop: Shop) -> None:
+    await shop.apply("orders", DataJobTrigger(task_identifier="t"))
+    await shop.execute("begin", ORDERS.format(1, 2), "savepoint s", ORDERS.format(3, 4), "rollback to s", "commit")
+    await shop.execute("begin", ORDERS.format(5, 6), "rollback")
     assert await shop.payloads() == [{"id": 1}, {"id": 2}]
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-@pytest.mark.parametrize("keeps_to_rows", [True, False])
+@pytest.mark.parametrize("is_row_level", [True, False])
 @pytest.mark.parametrize(
     ("tenant", "actor", "expected"),
     [
@@ -44,80 +43,76 @@ async def test_a_change_that_is_rolled_back_leaves_no_job(shop: Shop) -> None:
         ("no uuid", "'; drop table jobs", (None, None)),
     ],
 )
-async def test_tenant_and_actor_come_from_the_session(
+async def test_tenant_and_actor_are_read_from_the_session(
     shop: Shop,
     tenant: str | None,
     actor: str | None,
     expected: tuple[str | None, str | None],
     key: str | None,
     *,
-    keeps_to_rows: bool,
+    is_row_level: bool,
 ) -> None:
-    """Where they are set and are UUIDs; whatever else they hold never fails the write."""
-    if keeps_to_rows:
-        await shop.run("create table orders_of_old () inherits (orders)")
-    await shop.give("orders", DataJobTrigger(task_identifier="t", job_key=key))
+    if is_row_level:
+        await shop.execute("create table orders_archive () inherits (orders)")
+    await shop.apply("orders", DataJobTrigger(task_identifier="t", job_key=key))
     for name, value in (("database_id", tenant), ("user_id", actor)):
         if value is not None:
             await shop.connection.execute("select set_config($1, $2, false)", f"jwt.claims.{name}", value)
-    await shop.run(ORDERS.format(1, 1))
+    await shop.execute(ORDERS.format(1, 1))
     row = await shop.connection.fetchrow("select database_id::text, actor_id::text from app_jobs.jobs")
     assert row is not None
     assert tuple(row) == expected
 
 
 @pytest.mark.parametrize("tenant", [None, "", "no uuid"])
-async def test_on_the_platform_s_schema_a_missing_tenant_fails_no_write(
+async def test_missing_tenant_on_a_platform_schema_does_not_fail_the_write(
     platform_shop: Shop, tenant: str | None
 ) -> None:
-    """Where the jobs table wants one, the nil UUID says that there is none."""
-    needed = await platform_shop.connection.fetchval(
+    is_required = await platform_shop.connection.fetchval(
         "select attnotnull from pg_attribute where attrelid = 'app_jobs.jobs'::regclass and attname = 'database_id'"
     )
-    if tenant == "no uuid" and not needed:
-        tenant = ""  # what that schema's own add_job makes of it is its own affair
-    await platform_shop.give("orders", DataJobTrigger(task_identifier="t"))
+    if tenant == "no uuid" and not is_required:
+        tenant = ""  # this schema's add_job rejects it
+    await platform_shop.apply("orders", DataJobTrigger(task_identifier="t"))
     if tenant is not None:
         await platform_shop.connection.execute("select set_config('jwt.claims.database_id', $1, false)", tenant)
-    await platform_shop.run(ORDERS.format(1, 1))
-    found = await platform_shop.connection.fetchval("select database_id::text from app_jobs.jobs")
-    assert found == ("00000000-0000-0000-0000-000000000000" if needed else None)
+    await platform_shop.execute(ORDERS.format(1, 1))
+    database_id = await platform_shop.connection.fetchval("select database_id::text from app_jobs.jobs")
+    assert database_id == ("00000000-0000-0000-0000-000000000000" if is_required else None)
 
 
-async def test_the_writer_needs_no_right_to_the_jobs(shop: Shop) -> None:
-    """A role that may write to its table alone enqueues; it may not use the trigger's function for anything else."""
-    await shop.give("orders", DataJobTrigger(task_identifier="t"))
-    (function, *_) = await shop.marked()
+async def test_writer_needs_no_privileges_on_the_jobs_schema(shop: Shop) -> None:
+    await shop.apply("orders", DataJobTrigger(task_identifier="t"))
+    (function, *_) = await shop.owned_objects()
     role = f"jobfn_writer_{await shop.connection.fetchval('select pg_backend_pid()')}"
-    await shop.run(
+    await shop.execute(
         f"create role {role}", f"grant insert on orders to {role}", f"grant create on schema public to {role}"
     )
     try:
-        await shop.run(f"set role {role}", ORDERS.format(1, 1))
+        await shop.execute(f"set role {role}", ORDERS.format(1, 1))
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await shop.run("select count(*) from app_jobs.jobs")
-        await shop.run("create table mine (id int)")
+            await shop.execute("select count(*) from app_jobs.jobs")
+        await shop.execute("create table own_table (id int)")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await shop.run(
-                "create trigger forged after insert on mine referencing new table as jobfn_new_rows "
+            await shop.execute(
+                "create trigger forged after insert on own_table referencing new table as jobfn_new_rows "
                 f"for each statement execute function app_jobs.{function}()"
             )
     finally:
-        await shop.run("reset role", f"drop owned by {role}", f"drop role {role}")
+        await shop.execute("reset role", f"drop owned by {role}", f"drop role {role}")
     assert await shop.payloads() == [{"id": 1}]
 
 
-async def test_values_keep_their_json_types(shop: Shop) -> None:
-    """Numbers stay numbers with all their digits, json keeps its text, and what JSON has no type for is text."""
-    await shop.run(
+async def test_payload_keeps_json_types_and_digits(shop: Shop) -> None:
+    await shop.execute(
         "create type mood as enum ('sad', 'glad'); create type place as (x int, y text); create domain tiny as int",
         """create table things (
             id bigint primary key, n numeric, f float8, b bool, t text, e mood, c place, d tiny, a int[], aa text[][],
             j json, jb jsonb, u uuid, ts timestamp, i interval, r int4range, by bytea, o text
         )""",
     )
-    await shop.give("things", WHOLE)
-    await shop.run(
+    await shop.apply("things", WHOLE_ROW)
+    await shop.execute(
         """insert into things values (
             9007199254740993, 1.50, 0.1, true, E'"\\\\\\u00e4\\n', 'glad', (1, 'a'), 7, '{1,null}', '{{a},{b}}',
             '{"b": 1,  "b": 2, "a": "\\u0000"}', '{"b": [1.50]}', '5b720132-17d5-424d-9bcb-ee7b17c13d43',
@@ -165,19 +160,19 @@ async def test_values_keep_their_json_types(shop: Shop) -> None:
         ("timestamptz", ["'infinity'", "now()", "null"]),
     ],
 )
-async def test_watching_sees_every_change_and_no_other(shop: Shop, kind: str, values: Sequence[str]) -> None:
-    """Of any type, from and to NULL; writing the same value again is no change."""
-    await shop.run("create type holder as (content json)", f"create table things (id int primary key, v {kind}, w int)")
-    await shop.give("things", DataJobTrigger(task_identifier="t", events=("UPDATE",), watch_fields=("v",)))
-    await shop.run("insert into things values (1, null)")
+async def test_watch_fields_detects_every_change_of_any_type(shop: Shop, kind: str, values: Sequence[str]) -> None:
+    await shop.execute(
+        "create type holder as (content json)", f"create table things (id int primary key, v {kind}, w int)"
+    )
+    await shop.apply("things", DataJobTrigger(task_identifier="t", events=("UPDATE",), watch_fields=("v",)))
+    await shop.execute("insert into things values (1, null)")
     for value in values:
-        await shop.run(f"update things set v = {value}", "update things set v = v", "update things set w = 1")
+        await shop.execute(f"update things set v = {value}", "update things set v = v", "update things set w = 1")
     assert len(await shop.payloads()) == len(values)
 
 
-async def test_a_type_with_operators_of_its_own_is_compared_by_them(shop: Shop) -> None:
-    """As citext, which hides in a schema that no search path of ours holds: its =, its LIKE."""
-    await shop.run(
+async def test_custom_type_is_compared_with_its_own_operators(shop: Shop) -> None:
+    await shop.execute(
         """
         create schema hidden;
         create type hidden.ci;
@@ -205,7 +200,7 @@ async def test_a_type_with_operators_of_its_own_is_compared_by_them(shop: Shop) 
     def conditions(*parts: dict[str, object]) -> Any:
         return [{"field": "email", **part} for part in parts]
 
-    await shop.give(
+    await shop.apply(
         "people",
         DataJobTrigger(task_identifier="watch", watch_fields=("email",), events=("UPDATE",)),
         DataJobTrigger(task_identifier="is", condition_field="email", condition_value="ADA@x", events=("INSERT",)),
@@ -218,50 +213,47 @@ async def test_a_type_with_operators_of_its_own_is_compared_by_them(shop: Shop) 
             events=("INSERT",),
         ),
     )
-    await shop.run("insert into people values (1, 'ada@x'), (2, 'Abe@y'), (3, null)")
+    await shop.execute("insert into people values (1, 'ada@x'), (2, 'Abe@y'), (3, null)")
     assert sorted((job.task, job.payload["id"]) for job in await shop.jobs()) == [("is", 1), ("like", 1), ("other", 2)]
-    await shop.forget_jobs()
-    await shop.run("update people set email = upper(email::text)::hidden.ci", "update people set email = 'x'")
+    await shop.delete_jobs()
+    await shop.execute("update people set email = upper(email::text)::hidden.ci", "update people set email = 'x'")
     assert await shop.payloads() == [{"id": 1}, {"id": 2}, {"id": 3}]
 
 
 @pytest.mark.parametrize(
     "statement", [ORDERS.format(1, 5), f"with x as ({ORDERS.format(1, 5)} returning *) select count(*) from x"]
 )
-async def test_every_row_of_an_insert_is_a_job_in_its_order(shop: Shop, statement: str) -> None:
-    """Whether it stands alone or in a query."""
-    await shop.give("orders", DataJobTrigger(task_identifier="t", events=("INSERT",)))
-    await shop.run(statement)
+async def test_insert_enqueues_one_job_per_row_in_order(shop: Shop, statement: str) -> None:
+    await shop.apply("orders", DataJobTrigger(task_identifier="t", events=("INSERT",)))
+    await shop.execute(statement)
     assert await shop.payloads() == [{"id": number} for number in range(1, 6)]
 
 
-async def test_rows_are_paired_although_their_key_changes(shop: Shop) -> None:
-    """Before and after belong to one row, when every row takes the next one's key, and in the order of the rows."""
-    await shop.run("alter table orders drop constraint orders_pkey")
-    await shop.run("alter table orders add primary key (id) deferrable initially deferred", ORDERS.format(1, 100))
-    await shop.give("orders", CHANGED_ID)
-    await shop.run("update orders set id = 101 - id")
+async def test_old_and_new_rows_are_paired_when_the_key_changes(shop: Shop) -> None:
+    await shop.execute("alter table orders drop constraint orders_pkey")
+    await shop.execute("alter table orders add primary key (id) deferrable initially deferred", ORDERS.format(1, 100))
+    await shop.apply("orders", CHANGED_ID)
+    await shop.execute("update orders set id = 101 - id")
     pairs = [(payload["old"]["id"], payload["id"]) for payload in await shop.payloads()]
     assert pairs == [(number, 101 - number) for number in range(1, 101)]
     assert all(payload["old"]["total"] == payload["old"]["id"] for payload in await shop.payloads())
 
 
-async def test_an_upsert_and_a_merge_are_what_they_do_to_each_row(shop: Shop) -> None:
-    """A row that is inserted is an INSERT, one that is updated an UPDATE; one that is skipped is neither."""
+async def test_upsert_and_merge_enqueue_by_row_action(shop: Shop) -> None:
     meta = DataJobTrigger(task_identifier="t", include_meta=True, events=("INSERT", "UPDATE", "DELETE"))
-    await shop.run(ORDERS.format(1, 2))
-    await shop.give("orders", meta)
+    await shop.execute(ORDERS.format(1, 2))
+    await shop.apply("orders", meta)
 
-    async def happened() -> list[tuple[str, int]]:
-        found = sorted((payload["_meta"]["event"], payload["id"]) for payload in await shop.payloads())
-        await shop.forget_jobs()
-        return found
+    async def events() -> list[tuple[str, int]]:
+        pairs = sorted((payload["_meta"]["event"], payload["id"]) for payload in await shop.payloads())
+        await shop.delete_jobs()
+        return pairs
 
-    await shop.run(f"{ORDERS.format(2, 3)} on conflict (id) do update set total = 0")
-    assert await happened() == [("INSERT", 3), ("UPDATE", 2)]
-    await shop.run(f"{ORDERS.format(3, 4)} on conflict (id) do nothing")
-    assert await happened() == [("INSERT", 4)]
-    await shop.run(
+    await shop.execute(f"{ORDERS.format(2, 3)} on conflict (id) do update set total = 0")
+    assert await events() == [("INSERT", 3), ("UPDATE", 2)]
+    await shop.execute(f"{ORDERS.format(3, 4)} on conflict (id) do nothing")
+    assert await events() == [("INSERT", 4)]
+    await shop.execute(
         """
         merge into orders o using generate_series(1, 6) n on o.id = n
         when matched and n = 1 then delete
@@ -271,35 +263,32 @@ async def test_an_upsert_and_a_merge_are_what_they_do_to_each_row(shop: Shop) ->
         when not matched then insert (id, customer_id, total) values (n, gen_random_uuid(), 1)
         """
     )
-    assert await happened() == [("DELETE", 1), ("INSERT", 6), ("UPDATE", 2)]
+    assert await events() == [("DELETE", 1), ("INSERT", 6), ("UPDATE", 2)]
 
 
-async def test_copy_enqueues_too(shop: Shop) -> None:
-    """COPY is an INSERT of many rows."""
-    await shop.give("page_views", DataJobTrigger(task_identifier="t", events=("INSERT",)))
+async def test_copy_enqueues(shop: Shop) -> None:
+    await shop.apply("page_views", DataJobTrigger(task_identifier="t", events=("INSERT",)))
     await shop.connection.copy_records_to_table("page_views", records=[(number, "/") for number in range(3)])
     assert await shop.payloads() == [{"id": 0}, {"id": 1}, {"id": 2}]
 
 
-async def test_what_a_foreign_key_does_counts(shop: Shop) -> None:
-    """Rows that a cascade deletes or changes are deleted and changed."""
-    await shop.run(
+async def test_foreign_key_cascades_enqueue(shop: Shop) -> None:
+    await shop.execute(
         """create table lines (
             id int primary key, order_id bigint references orders on delete cascade on update cascade
         )""",
         ORDERS.format(1, 3),
         "insert into lines select n, (n + 1) / 2 from generate_series(1, 6) n",
     )
-    await shop.give(
+    await shop.apply(
         "lines", DataJobTrigger(task_identifier="t", watch_fields=("order_id",), events=("UPDATE", "DELETE"))
     )
-    await shop.run("update orders set id = 10 where id = 1", "delete from orders where id in (2, 3)")
+    await shop.execute("update orders set id = 10 where id = 1", "delete from orders where id in (2, 3)")
     assert sorted(payload["id"] for payload in await shop.payloads()) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_triggers_of_the_user_s_are_seen_through(shop: Shop) -> None:
-    """What a BEFORE trigger makes of a row is what is sent; a row that it drops is none."""
-    await shop.run(
+async def test_payload_is_the_row_after_before_triggers(shop: Shop) -> None:
+    await shop.execute(
         """create function tidy() returns trigger language plpgsql as $$ begin
             if new.total < 0 then return null; end if; new.status := upper(new.status); return new; end $$""",
         "create trigger tidy before insert or update on orders for each row execute function tidy()",
@@ -307,90 +296,87 @@ async def test_triggers_of_the_user_s_are_seen_through(shop: Shop) -> None:
     node = DataJobTrigger(
         task_identifier="t", payload_strategy="fields", payload_fields=("id", "status"), watch_fields=("status",)
     )
-    await shop.give("orders", node)
-    await shop.run(ORDERS.format(-1, 2), "update orders set status = 'new'", "update orders set status = 'paid'")
+    await shop.apply("orders", node)
+    await shop.execute(ORDERS.format(-1, 2), "update orders set status = 'new'", "update orders set status = 'paid'")
     assert await shop.payloads() == [
         *({"id": number, "status": "NEW"} for number in (0, 1, 2)),
         *({"id": number, "status": "PAID"} for number in (0, 1, 2)),
     ]
 
 
-async def test_a_key_means_one_waiting_job_with_the_last_row(shop: Shop) -> None:
-    """Many rows of one statement, or of many; a running job of that key is left alone and followed by one."""
-    await shop.give("orders", DataJobTrigger(task_identifier="t", job_key="k", queue_name="q"))
-    await shop.run(ORDERS.format(1, 50), "update orders set total = 0 where id < 40")
+async def test_job_key_keeps_one_waiting_job_of_the_last_row(shop: Shop) -> None:
+    await shop.apply("orders", DataJobTrigger(task_identifier="t", job_key="k", queue_name="q"))
+    await shop.execute(ORDERS.format(1, 50), "update orders set total = 0 where id < 40")
     (waiting,) = await shop.jobs()
     assert (waiting.payload, waiting.key, waiting.queue) == ({"id": 39}, "k", "q")
-    await shop.run("update app_jobs.jobs set locked_at = now(), locked_by = 'somebody', attempts = 1")
-    await shop.run(ORDERS.format(51, 60))
+    await shop.execute("update app_jobs.jobs set locked_at = now(), locked_by = 'somebody', attempts = 1")
+    await shop.execute(ORDERS.format(51, 60))
     running, following = await shop.jobs()
     assert (running.key, running.payload) == (None, {"id": 39})
     assert (following.key, following.payload) == ("k", {"id": 60})
 
 
-async def test_a_statement_without_rows_wakes_nobody(shop: Shop, database: str) -> None:
-    """Nor does an update of many rows of which none counts."""
-    await shop.give("orders", DataJobTrigger(task_identifier="t", watch_fields=("status",)))
-    await shop.run(ORDERS.format(1, 3))
-    heard: list[object] = []
+async def test_statement_without_matching_rows_sends_no_notification(shop: Shop, database: str) -> None:
+    await shop.apply("orders", DataJobTrigger(task_identifier="t", watch_fields=("status",)))
+    await shop.execute(ORDERS.format(1, 3))
+    notifications: list[object] = []
     listener = await asyncpg.connect(database)
     try:
-        await listener.add_listener("jobs:insert", lambda *call: heard.append(call))
-        await shop.run(
+        await listener.add_listener("jobs:insert", lambda *call: notifications.append(call))
+        await shop.execute(
             "update orders set total = 5", "delete from orders where false", "update orders set id = 1 where false"
         )
-        await shop.run("insert into orders select * from orders where false", "notify \"jobs:insert\", 'the end'")
-        while not heard:
+        await shop.execute("insert into orders select * from orders where false", "notify \"jobs:insert\", 'the end'")
+        while not notifications:
             await listener.execute("select 1")
     finally:
         await listener.close()
-    assert [call[-1] for call in heard if isinstance(call, tuple)] == ["the end"]
+    assert [call[-1] for call in notifications if isinstance(call, tuple)] == ["the end"]
 
 
 @pytest.mark.parametrize("family", ["partitioned", "inherited"])
-async def test_tables_with_parts_enqueue_wherever_a_row_is_written(shop: Shop, family: str) -> None:
-    """Through the parent or in the part itself; _meta names the table of the blueprint."""
+async def test_partitions_and_child_tables_enqueue(shop: Shop, family: str) -> None:
     if family == "partitioned":
-        await shop.run(
+        await shop.execute(
             "create table logs (id int, at int, note text, primary key (id, at)) partition by range (at)",
             "create table logs_1 partition of logs for values from (0) to (10)",
             "create table logs_2 partition of logs for values from (10) to (20)",
         )
     else:
-        await shop.run(
+        await shop.execute(
             "create table logs (id int primary key, at int, note text)", "create table logs_1 () inherits (logs)"
         )
-    await shop.give("logs", DataJobTrigger(task_identifier="t", include_meta=True, watch_fields=("note",)))
-    await shop.run("insert into logs values (1, 5), (2, 15)", "update logs set note = 'x' where id = 1")
+    await shop.apply("logs", DataJobTrigger(task_identifier="t", include_meta=True, watch_fields=("note",)))
+    await shop.execute("insert into logs values (1, 5), (2, 15)", "update logs set note = 'x' where id = 1")
     events = [
         (payload["id"], payload["_meta"]["table"], payload["_meta"]["event"]) for payload in await shop.payloads()
     ]
     assert events == [(1, "logs", "INSERT"), (2, "logs", "INSERT"), (1, "logs", "UPDATE")]
     if family == "partitioned":
-        await shop.forget_jobs()
-        await shop.run("insert into logs_2 values (3, 15)", "update logs set at = 15 where id = 1")
+        await shop.delete_jobs()
+        await shop.execute("insert into logs_2 values (3, 15)", "update logs set at = 15 where id = 1")
         assert (3, "INSERT") in [(payload["id"], payload["_meta"]["event"]) for payload in await shop.payloads()]
 
 
-async def test_many_fields_fit_into_a_payload(shop: Shop) -> None:
-    """More than one call of json_build_object takes."""
+async def test_payload_of_120_fields(shop: Shop) -> None:
     names = [f"c{number}" for number in range(120)]
-    await shop.run(f"create table wide (id int primary key, {', '.join(f'{name} jsonb' for name in names)})")
-    await shop.give(
+    await shop.execute(f"create table wide (id int primary key, {', '.join(f'{name} jsonb' for name in names)})")
+    await shop.apply(
         "wide",
         DataJobTrigger(task_identifier="t", payload_strategy="fields", payload_fields=tuple(names), include_meta=True),
     )
-    await shop.run("""insert into wide (id, c0, c49, c50, c119) values (1, '{"a": {}}', '"}"', '"{"', '{"z": [{}]}')""")
+    await shop.execute(
+        """insert into wide (id, c0, c49, c50, c119) values (1, '{"a": {}}', '"}"', '"{"', '{"z": [{}]}')"""
+    )
     expected = dict.fromkeys(names) | {"c0": {"a": {}}, "c49": "}", "c50": "{", "c119": {"z": [{}]}}
     (payload,) = await shop.payloads()
     assert list(payload) == [*names, "_meta"]
     assert payload == expected | {"_meta": {"schema": "public", "table": "wide", "event": "INSERT"}}
 
 
-async def test_columns_that_come_later_are_sent_too(shop: Shop) -> None:
-    """A whole row is whole, in the session that was there before the change to the table as well."""
-    await shop.give("page_views", WHOLE)
-    await shop.run(
+async def test_added_and_dropped_columns_change_the_payload(shop: Shop) -> None:
+    await shop.apply("page_views", WHOLE_ROW)
+    await shop.execute(
         "insert into page_views values (1, '/')",
         "alter table page_views add column referrer text default 'here'",
         "insert into page_views values (2, '/')",
@@ -404,15 +390,14 @@ async def test_columns_that_come_later_are_sent_too(shop: Shop) -> None:
     ]
 
 
-async def test_columns_called_like_our_own_names_are_columns(shop: Shop) -> None:
-    """Names that the generated statements use for themselves are given way to."""
+async def test_column_names_do_not_clash_with_generated_names(shop: Shop) -> None:
     names = ["jobfn_new", "jobfn_old", "jobfn_n", "jobfn_row", "new", "old", "tg_op", "jobfn_new_rows", "payload"]
-    await shop.run(f"create table odd (id int primary key, {', '.join(f'{name} int' for name in names)})")
+    await shop.execute(f"create table odd (id int primary key, {', '.join(f'{name} int' for name in names)})")
     node = DataJobTrigger(
         task_identifier="t", payload_strategy="row", include_old=True, watch_fields=tuple(names), events=("UPDATE",)
     )
-    await shop.give("odd", node, WHOLE.model_copy(update={"job_key": "k", "include_meta": True}))
-    await shop.run("insert into odd (id) values (1)", "update odd set jobfn_n = 7")
+    await shop.apply("odd", node, WHOLE_ROW.model_copy(update={"job_key": "k", "include_meta": True}))
+    await shop.execute("insert into odd (id) values (1)", "update odd set jobfn_n = 7")
     expected = {"id": 1, **dict.fromkeys(names), "jobfn_n": 7}
     jobs = {job.key: job.payload for job in await shop.jobs()}
     assert jobs[None] == {"new": expected, "old": expected | {"jobfn_n": None}}

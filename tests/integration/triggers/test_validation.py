@@ -1,4 +1,4 @@
-"""Triggers that do not fit their table: one line that names table, node and parameter, and nothing applied."""
+"""Validation of triggers against their table."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ TABLES = """
     create table typed (
         id int primary key, amount numeric, at timestamptz, open bool, doc json, tags text[], small smallint, name text
     );
-    create view seen as select * from typed;
-    create materialized view kept as select * from typed;
+    create view a_view as select * from typed;
+    create materialized view a_materialized_view as select * from typed;
 """
 
 
@@ -36,12 +36,12 @@ def condition(field: str, op: str, **more: Any) -> DataJobTrigger:
         (
             "no_key",
             node(),
-            "payload_strategy: row_id sends the primary key, and the table has none; choose fields or row",
+            "payload_strategy: row_id sends the primary key, but the table has none: use fields or row",
         ),
         (
             "two_keys",
             node(),
-            "payload_strategy: row_id sends the primary key, and the table's has several columns (a, b)",
+            "payload_strategy: row_id sends the primary key, but it has several columns (a, b)",
         ),
         ("empty", node(), "the table has no columns"),
         ("metered", node(payload_strategy="row", include_meta=True), "include_meta: the table has a column _meta"),
@@ -78,26 +78,29 @@ def condition(field: str, op: str, **more: Any) -> DataJobTrigger:
             condition("amount", "<", ref={"field": "name"}),
             "conditions: amount < name: operator does not exist",
         ),
-        ("typed", node(run_at_delay="soon"), "run_at_delay: 'soon' is no interval of PostgreSQL's"),
-        ("typed", node(run_at_delay="-5 minutes"), "run_at_delay: '-5 minutes' is no delay"),
-        ("typed", node(run_at_delay="1001 years"), "run_at_delay: '1001 years' is no delay"),
-        ("typed", node(run_at_delay="9999999999 years"), "run_at_delay: '9999999999 years' is no interval"),
-        ("typed", node(run_at_delay="infinity"), "run_at_delay: 'infinity' is no"),
+        ("typed", node(run_at_delay="soon"), "run_at_delay: 'soon' is not a PostgreSQL interval"),
+        ("typed", node(run_at_delay="-5 minutes"), "run_at_delay: '-5 minutes' must be between 0 and 1000 years"),
+        ("typed", node(run_at_delay="1001 years"), "run_at_delay: '1001 years' must be between 0 and 1000 years"),
+        (
+            "typed",
+            node(run_at_delay="9999999999 years"),
+            "run_at_delay: '9999999999 years' is not a PostgreSQL interval",
+        ),
+        ("typed", node(run_at_delay="infinity"), "run_at_delay: 'infinity' "),
     ],
 )
-async def test_a_trigger_that_does_not_fit_is_refused(
+async def test_invalid_trigger_is_rejected_and_nothing_created(
     shop: Shop, table: str, trigger: DataJobTrigger, problem: str
 ) -> None:
-    """Plan and apply say the same, and afterwards nothing is there."""
-    await shop.run(TABLES)
+    await shop.execute(TABLES)
     tables = [TableTriggers("typed", [node()]), TableTriggers(table, [trigger])][table == "typed" :]
-    for ask in (plan_triggers, apply_triggers):
-        with pytest.raises(BlueprintError) as refused:
-            await ask(shop.connection, tables)
-        message = str(refused.value)
+    for operation in (plan_triggers, apply_triggers):
+        with pytest.raises(BlueprintError) as raised:
+            await operation(shop.connection, tables)
+        message = str(raised.value)
         assert message.startswith(f"table public.{table}, DataJobTrigger do it: {problem}")
         assert "\n" not in message
-    assert await shop.marked() == []
+    assert await shop.owned_objects() == []
 
 
 @pytest.mark.parametrize(
@@ -105,27 +108,27 @@ async def test_a_trigger_that_does_not_fit_is_refused(
     [
         ("public", "typd", "table public.typd does not exist (nearest: typed)"),
         ("nowhere", "typed", "table nowhere.typed does not exist"),
-        ("public", "seen", "public.seen is no table, so its rows have no triggers"),
-        ("public", "kept", "public.kept is no table"),
-        ("public", "typed_pkey", "public.typed_pkey is no table"),
-        ("app_jobs", "jobs", "table app_jobs.jobs belongs to the jobs themselves"),
-        ("app_jobs", "job_queues", "app_jobs.job_queues is no table"),
+        ("public", "a_view", "public.a_view is not a table: only tables have row triggers"),
+        ("public", "a_materialized_view", "public.a_materialized_view is not a table"),
+        ("public", "typed_pkey", "public.typed_pkey is not a table"),
+        ("app_jobs", "jobs", "table app_jobs.jobs is in the jobs schema"),
+        ("app_jobs", "job_queues", "app_jobs.job_queues is not a table"),
     ],
 )
-async def test_what_can_have_no_triggers_is_refused(shop: Shop, schema: str, table: str, problem: str) -> None:
-    """A table that is not there, what is no table, and the jobs themselves."""
-    await shop.run(TABLES)
-    with pytest.raises(BlueprintError) as refused:
-        await shop.give(table, node(), schema=schema)
-    assert str(refused.value).startswith(problem)
+async def test_relation_that_cannot_have_triggers_is_rejected(
+    shop: Shop, schema: str, table: str, problem: str
+) -> None:
+    await shop.execute(TABLES)
+    with pytest.raises(BlueprintError) as raised:
+        await shop.apply(table, node(), schema=schema)
+    assert str(raised.value).startswith(problem)
     with pytest.raises(BlueprintError):
         await drop_triggers(shop.connection, [(schema, table)])
 
 
-async def test_a_table_named_twice_is_refused(shop: Shop) -> None:
-    """Otherwise the second would take the first one's triggers away."""
+async def test_duplicate_table_is_rejected(shop: Shop) -> None:
     tables = [TableTriggers("orders", [node()]), TableTriggers("orders", [])]
-    with pytest.raises(BlueprintError, match=r"table public\.orders is named twice"):
+    with pytest.raises(BlueprintError, match=r"table public\.orders occurs twice"):
         await apply_triggers(shop.connection, tables)
 
 
@@ -151,11 +154,10 @@ async def test_a_table_named_twice_is_refused(shop: Shop) -> None:
     ],
     ids=repr,
 )
-async def test_what_fits_is_applied_and_fails_no_write(shop: Shop, trigger: DataJobTrigger) -> None:
-    """Every operator, value and interval that PostgreSQL understands."""
-    await shop.run(TABLES)
-    await shop.give("typed", trigger)
-    await shop.run(
+async def test_valid_trigger_is_applied_and_does_not_fail_writes(shop: Shop, trigger: DataJobTrigger) -> None:
+    await shop.execute(TABLES)
+    await shop.apply("typed", trigger)
+    await shop.execute(
         "insert into typed (id) values (1)",
         """
         update typed set amount = 12, at = 'infinity', open = false, doc = '{}', tags = '{a,b}', small = 1, name = '\\'
@@ -165,25 +167,23 @@ async def test_what_fits_is_applied_and_fails_no_write(shop: Shop, trigger: Data
     await shop.jobs()
 
 
-async def test_a_key_of_several_columns_has_an_id_where_one_is_called_so(shop: Shop) -> None:
-    """As the partitioned tables' have, whose key holds what they are divided by."""
-    await shop.run(TABLES)
-    await shop.give("dated", node())
-    await shop.run("insert into dated values (7, '2030-01-31')")
+async def test_row_id_of_a_composite_key_is_its_id_column(shop: Shop) -> None:
+    await shop.execute(TABLES)
+    await shop.apply("dated", node())
+    await shop.execute("insert into dated values (7, '2030-01-31')")
     assert await shop.payloads() == [{"id": 7}]
 
 
-async def test_virtual_columns_are_not_sent_as_something_they_are_not(shop: Shop) -> None:
-    """Triggers do not see their values: naming one is an error; in a whole row it is null, and a notice says so."""
+async def test_virtual_columns_are_rejected_or_sent_as_null(shop: Shop) -> None:
     if shop.connection.get_server_version().major < 18:
-        await shop.run("create table made (id int primary key, double int generated always as (id * 2) stored)")
-        await shop.give("made", node(payload_strategy="fields", payload_fields=("double",)))
+        await shop.execute("create table doubled (id int primary key, double int generated always as (id * 2) stored)")
+        await shop.apply("doubled", node(payload_strategy="fields", payload_fields=("double",)))
         return
-    await shop.run("create table made (id int primary key, double int generated always as (id * 2) virtual)")
+    await shop.execute("create table doubled (id int primary key, double int generated always as (id * 2) virtual)")
     with pytest.raises(BlueprintError, match="watch_fields: double is a virtual generated column"):
-        await shop.give("made", node(watch_fields=("double",)))
-    plan = await shop.give("made", node(payload_strategy="row"))
+        await shop.apply("doubled", node(watch_fields=("double",)))
+    plan = await shop.apply("doubled", node(payload_strategy="row"))
     (notice,) = plan.notices
-    assert notice.endswith("double is a virtual generated column: triggers do not see its value and send null")
-    await shop.run("insert into made values (1)")
+    assert notice.endswith("double is a virtual generated column: triggers cannot read it and send null")
+    await shop.execute("insert into doubled values (1)")
     assert await shop.payloads() == [{"id": 1, "double": None}]

@@ -1,4 +1,4 @@
-"""What a trigger will send against what a task takes: each kind of mismatch, and none where there is none."""
+"""Comparison of a trigger's payload with a task's payload."""
 
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobfn.payloads import Row, RowChange, RowId
 from jobfn.triggers import DataJobTrigger
-from jobfn.triggers.compatibility import Mismatch, check
+from jobfn.triggers.compatibility import Mismatch, check_compatibility
 from jobfn.triggers.table import Column, PgType, Table, TypeKind
 
 
@@ -37,7 +37,7 @@ TYPES = {
     "tags": PgType("text[]", TypeKind.ARRAY, catalog_name="_text", inner=builtin("text")),
     "positive": PgType("positive", TypeKind.DOMAIN, inner=builtin("int4")),
     "place": POINT,
-    "shape": PgType("public.geometry", sends_json=True),
+    "shape": PgType("public.geometry", has_json_cast=True),
     "email": PgType("public.citext"),
 }
 TABLE = Table(
@@ -45,7 +45,7 @@ TABLE = Table(
     "t",
     (
         *(Column(name, kind, nullable=False) for name, kind in TYPES.items()),
-        Column("whole", builtin("numeric"), nullable=False, whole_numbers=True),
+        Column("whole", builtin("numeric"), nullable=False, is_integral=True),
         Column("maybe", builtin("text")),
     ),
     primary_key=("id",),
@@ -53,24 +53,22 @@ TABLE = Table(
 
 
 def problems(annotation: Any, **parameters: Any) -> list[tuple[str, str]]:
-    """Field and problem of every mismatch between a trigger with these parameters and this annotation."""
+    """Return field and problem of each mismatch."""
     node = DataJobTrigger(task_identifier="t", **({"events": ("UPDATE",)} | parameters))
-    found = check(node, TABLE, {"t": TypeAdapter(annotation).json_schema()})
-    assert all((mismatch.table, mismatch.task) == ("public.t", "t") for mismatch in found)
-    return [(mismatch.field, mismatch.problem) for mismatch in found]
+    mismatches = check_compatibility(node, TABLE, {"t": TypeAdapter(annotation).json_schema()})
+    assert all((mismatch.table, mismatch.task) == ("public.t", "t") for mismatch in mismatches)
+    return [(mismatch.field, mismatch.problem) for mismatch in mismatches]
 
 
-def of_column(column: str, annotation: Any) -> list[tuple[str, str]]:
-    """The mismatches of one column with the field that takes it."""
-    return of_schema(column, TypeAdapter(annotation).json_schema())
+def column_problems(column: str, annotation: Any) -> list[tuple[str, str]]:
+    return schema_problems(column, TypeAdapter(annotation).json_schema())
 
 
-def of_schema(column: str, model: dict[str, Any]) -> list[tuple[str, str]]:
-    """As ``of_column``, with the field's JSON Schema."""
-    definitions = model.pop("$defs", {})
-    schema = {"type": "object", "properties": {column: model}, "required": [column], "$defs": definitions}
+def schema_problems(column: str, field_schema: dict[str, Any]) -> list[tuple[str, str]]:
+    definitions = field_schema.pop("$defs", {})
+    schema = {"type": "object", "properties": {column: field_schema}, "required": [column], "$defs": definitions}
     node = DataJobTrigger(task_identifier="t", payload_strategy="fields", payload_fields=(column,), events=("INSERT",))
-    return [(mismatch.field, mismatch.problem) for mismatch in check(node, TABLE, {"t": schema})]
+    return [(mismatch.field, mismatch.problem) for mismatch in check_compatibility(node, TABLE, {"t": schema})]
 
 
 class Colour(StrEnum):
@@ -102,7 +100,7 @@ class Flat(BaseModel):
         ("share", float),
         ("open", bool),
         ("name", str),
-        ("name", UUID),  # a text column may hold nothing else
+        ("name", UUID),  # a text column may contain only UUIDs
         ("name", datetime),
         ("name", Literal["a", "b"]),
         ("name", Colour),
@@ -129,75 +127,87 @@ class Flat(BaseModel):
         ("maybe", Literal["a"] | None),
     ],
 )
-def test_a_column_fits(column: str, annotation: Any) -> None:
-    """Where the value can be right, nothing is said."""
-    assert of_column(column, annotation) == []
+def test_matching_column_has_no_problem(column: str, annotation: Any) -> None:
+    assert column_problems(column, annotation) == []
 
 
 @pytest.mark.parametrize(
     ("column", "annotation", "field", "problem"),
     [
-        ("amount", int, "amount", "column amount (numeric) can have fractions, and this field takes a whole number"),
-        ("share", int | None, "share", "column share (float8) can have fractions, and this field takes a whole number"),
-        ("count", str, "count", "column count (int8) is sent as a whole number, and this field takes text"),
-        ("name", int, "name", "column name (text) is sent as text, and this field takes a whole number"),
-        ("name", list[str], "name", "column name (text) is sent as text, and this field takes a list"),
-        ("open", str, "open", "column open (bool) is sent as true or false, and this field takes text"),
-        ("count", Literal["a"], "count", "column count (int8) is sent as a whole number, and this field takes text"),
-        ("id", datetime, "id", "column id (uuid) is sent as uuid, and this field takes a date-time"),
-        ("at", date, "at", "column at (timestamptz) is sent as date-time, and this field takes a date"),
-        ("at", UUID, "at", "column at (timestamptz) is sent as date-time, and this field takes a uuid"),
+        (
+            "amount",
+            int,
+            "amount",
+            "column amount (numeric) can be fractional, but the field accepts an integer",
+        ),
+        (
+            "share",
+            int | None,
+            "share",
+            "column share (float8) can be fractional, but the field accepts an integer",
+        ),
+        ("count", str, "count", "column count (int8) is sent as an integer, but the field accepts a string"),
+        ("name", int, "name", "column name (text) is sent as a string, but the field accepts an integer"),
+        ("name", list[str], "name", "column name (text) is sent as a string, but the field accepts an array"),
+        ("open", str, "open", "column open (bool) is sent as a boolean, but the field accepts a string"),
+        ("count", Literal["a"], "count", "column count (int8) is sent as an integer, but the field accepts a string"),
+        ("id", datetime, "id", "column id (uuid) is sent as uuid, but the field accepts a date-time"),
+        ("at", date, "at", "column at (timestamptz) is sent as date-time, but the field accepts a date"),
+        ("at", UUID, "at", "column at (timestamptz) is sent as date-time, but the field accepts a uuid"),
         (
             "wait",
             timedelta,
             "wait",
-            "column wait (interval) is sent as an interval as PostgreSQL writes it, and this field takes a duration",
+            "column wait (interval) is sent as a PostgreSQL interval, but the field accepts a duration",
         ),
-        ("id", Literal["a"], "id", "column id (uuid) is sent, and this field takes only a"),
-        ("status", Literal["new"], "status", "column status (status) can be paid, and this field takes only new"),
-        ("status", Colour, "status", "column status (status) can be new, paid, and this field takes only red"),
-        ("status", UUID, "status", "column status (status) is sent as one of its labels, and this field takes a uuid"),
-        ("tags", list[str], "tags[]", "an element of column tags (text[]) can be NULL, and this field takes no null"),
+        ("id", Literal["a"], "id", "column id (uuid) is sent, but the field accepts only a"),
+        ("status", Literal["new"], "status", "column status (status) can be paid, but the field accepts only new"),
+        ("status", Colour, "status", "column status (status) can be new, paid, but the field accepts only red"),
+        ("status", UUID, "status", "column status (status) is sent as one of its labels, but the field accepts a uuid"),
+        (
+            "tags",
+            list[str],
+            "tags[]",
+            "an element of column tags (text[]) can be NULL, but the field does not accept null",
+        ),
         (
             "tags",
             list[int | None],
             "tags[]",
-            "an element of column tags (text[]) is sent as text, and this field takes a whole number",
+            "an element of column tags (text[]) is sent as a string, but the field accepts an integer",
         ),
-        ("tags", str, "tags", "column tags (text[]) is sent as a list, and this field takes text"),
-        ("place", Flat, "place.x", "x of column place (place) can be NULL, and this field takes no null"),
-        ("maybe", str, "maybe", "column maybe (text) can be NULL, and this field takes no null"),
-        ("maybe", Literal["a"], "maybe", "column maybe (text) can be NULL, and this field takes no null"),
-        ("name", None, "name", "column name (text) is sent as text, and this field takes nothing"),
+        ("tags", str, "tags", "column tags (text[]) is sent as an array, but the field accepts a string"),
+        ("place", Flat, "place.x", "x of column place (place) can be NULL, but the field does not accept null"),
+        ("maybe", str, "maybe", "column maybe (text) can be NULL, but the field does not accept null"),
+        ("maybe", Literal["a"], "maybe", "column maybe (text) can be NULL, but the field does not accept null"),
+        ("name", None, "name", "column name (text) is sent as a string, but the field accepts null"),
     ],
 )
-def test_a_column_does_not_fit(column: str, annotation: Any, field: str, problem: str) -> None:
-    """The column and its type, and what the field takes."""
-    assert of_column(column, annotation) == [(field, problem)]
+def test_mismatching_column_is_reported(column: str, annotation: Any, field: str, problem: str) -> None:
+    assert column_problems(column, annotation) == [(field, problem)]
 
 
-NULL = "column maybe (text) can be NULL, and this field takes no null"
-TEXT = "column maybe (text) is sent as text, and this field takes a whole number"
+NULL = "column maybe (text) can be NULL, but the field does not accept null"
+TEXT = "column maybe (text) is sent as a string, but the field accepts an integer"
 
 
 @pytest.mark.parametrize(
-    ("schema", "found"),
+    ("schema", "problems"),
     [
         ({"allOf": [{"$ref": "#/$defs/T"}], "$defs": {"T": {"type": ["string", "null"]}}}, []),
         ({"allOf": [{"$ref": "#/$defs/T"}], "$defs": {"T": {"type": "string"}}}, [NULL]),
         ({"allOf": [{"type": "integer"}, {}]}, [NULL, TEXT]),
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, []),
         ({"anyOf": [{"anyOf": [{"type": "null"}, {"type": "integer"}]}, {"type": "string"}]}, []),
-        ({"oneOf": [{"type": "null"}]}, ["column maybe (text) is sent, and this field takes only null"]),
+        ({"oneOf": [{"type": "null"}]}, ["column maybe (text) is sent, but the field accepts only null"]),
         ({"enum": ["a", None]}, []),
         ({"enum": [1, 2]}, [NULL, TEXT]),
         ({"const": "a"}, [NULL]),
-        ({"type": ["integer", "null"]}, [TEXT.replace("a whole number", "a whole number or nothing")]),
+        ({"type": ["integer", "null"]}, [TEXT.replace("an integer", "an integer or null")]),
     ],
 )
-def test_schemas_that_other_libraries_write(schema: dict[str, Any], found: list[str]) -> None:
-    """A task may describe its payload by a schema that pydantic would have written otherwise."""
-    assert [problem for _, problem in of_schema("maybe", schema)] == found
+def test_schemas_of_other_libraries_are_understood(schema: dict[str, Any], problems: list[str]) -> None:
+    assert [problem for _, problem in schema_problems("maybe", schema)] == problems
 
 
 class Invoice(BaseModel):
@@ -246,37 +256,36 @@ INVOICE = {"payload_strategy": "fields", "payload_fields": ("id", "amount")}
         (Invoice, {"payload_strategy": "custom", "payload_custom": {"id": "id", "amount": "count"}}),
     ],
 )
-def test_a_payload_fits(annotation: Any, parameters: dict[str, Any]) -> None:
-    """Shapes of ours and of the user's, with everything that may be added."""
+def test_matching_payload_has_no_problem(annotation: Any, parameters: dict[str, Any]) -> None:
     assert problems(annotation, **parameters) == []
 
 
 @pytest.mark.parametrize(
     ("annotation", "parameters", "expected"),
     [
-        (Invoice, {}, [("amount", "the task needs this field, and the trigger sends only id")]),
+        (Invoice, {}, [("amount", "the task requires this field, but the trigger sends only id")]),
         (
             Invoice,
             {"payload_strategy": "custom", "payload_custom": {"invoice": "id", "amount": "name"}},
             [
-                ("id", "the task needs this field, and the trigger sends only invoice, amount"),
-                ("amount", "column name (text) is sent as text, and this field takes a number"),
+                ("id", "the task requires this field, but the trigger sends only invoice, amount"),
+                ("amount", "column name (text) is sent as a string, but the field accepts a number"),
             ],
         ),
         (
             Strict,
             INVOICE | {"include_meta": True},
-            [("_meta", "what include_meta adds is sent, and the task forbids fields that it does not know")],
+            [("_meta", "the value of include_meta is sent, but the task forbids additional fields")],
         ),
-        (None, {}, [("", "the payload is sent as an object, and this field takes nothing")]),
-        (list[int], {}, [("", "the payload is sent as an object, and this field takes a list")]),
-        (dict[str, int], {}, [("id", "column id (uuid) is sent as text, and this field takes a whole number")]),
+        (None, {}, [("", "the payload is sent as an object, but the field accepts null")]),
+        (list[int], {}, [("", "the payload is sent as an object, but the field accepts an array")]),
+        (dict[str, int], {}, [("id", "column id (uuid) is sent as a string, but the field accepts an integer")]),
         (
             RowChange[Invoice],
             INVOICE,
             [
-                ("new", "the task needs this field, and the trigger sends only id, amount"),
-                ("old", "the task needs this field, and the trigger sends only id, amount"),
+                ("new", "the task requires this field, but the trigger sends only id, amount"),
+                ("old", "the task requires this field, but the trigger sends only id, amount"),
             ],
         ),
         (
@@ -285,7 +294,7 @@ def test_a_payload_fits(annotation: Any, parameters: dict[str, Any]) -> None:
             [
                 (
                     f"{row}.missing",
-                    f"the task needs this field, and the trigger sends only {', '.join([*TYPES, 'whole', 'maybe'])}",
+                    f"the task requires this field, but the trigger sends only {', '.join([*TYPES, 'whole', 'maybe'])}",
                 )
                 for row in ("new", "old")
             ],
@@ -293,38 +302,37 @@ def test_a_payload_fits(annotation: Any, parameters: dict[str, Any]) -> None:
         (
             Needs | Strict,
             {},
-            [("missing", "the task needs this field, and the trigger sends only id")],
+            [("missing", "the task requires this field, but the trigger sends only id")],
         ),
     ],
 )
-def test_a_payload_does_not_fit(annotation: Any, parameters: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    """Each field by name; of several shapes, the one that is nearest."""
+def test_mismatching_payload_is_reported(
+    annotation: Any, parameters: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
     assert problems(annotation, **parameters) == expected
 
 
-def test_a_mismatch_names_the_events_it_is_about() -> None:
-    """With include_old only an UPDATE sends new and old: a task for both does not fit the other events."""
+def test_mismatch_lists_its_events() -> None:
     node = DataJobTrigger(
         task_identifier="t", payload_strategy="row", include_old=True, events=("INSERT", "UPDATE", "DELETE")
     )
-    found = check(node, TABLE, {"t": TypeAdapter(RowChange[Invoice]).json_schema()})
-    assert [(mismatch.field, mismatch.events) for mismatch in found] == [
+    mismatches = check_compatibility(node, TABLE, {"t": TypeAdapter(RowChange[Invoice]).json_schema()})
+    assert [(mismatch.field, mismatch.events) for mismatch in mismatches] == [
         ("new", ("INSERT", "DELETE")),
         ("old", ("INSERT", "DELETE")),
     ]
 
 
-def test_a_task_that_no_function_has() -> None:
-    """With the nearest name that one has."""
+def test_unknown_task_is_reported_with_a_suggestion() -> None:
     node = DataJobTrigger(task_identifier="process_invoise", events=("INSERT",))
     expected = "no function has this task (nearest: process_invoice)"
-    assert check(node, TABLE, {"process_invoice": {}}) == [
+    assert check_compatibility(node, TABLE, {"process_invoice": {}}) == [
         Mismatch("public.t", "process_invoise", ("INSERT",), "", expected)
     ]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "fits"),
+    ("parameters", "excludes_null"),
     [
         ({"condition_field": "maybe", "condition_value": "a"}, True),
         ({"conditions": ({"field": "maybe", "op": "IS NOT NULL"},)}, True),
@@ -337,11 +345,9 @@ def test_a_task_that_no_function_has() -> None:
         ({"watch_fields": ("maybe",)}, False),
     ],
 )
-def test_a_condition_can_keep_null_away(parameters: dict[str, Any], *, fits: bool) -> None:
-    """A column that is compared in the row that is sent is not NULL there."""
-
+def test_condition_can_exclude_null(parameters: dict[str, Any], *, excludes_null: bool) -> None:
     class Maybe(BaseModel):
         maybe: str
 
-    found = problems(Maybe, payload_strategy="fields", payload_fields=("maybe",), **parameters)
-    assert (found == []) is fits
+    mismatches = problems(Maybe, payload_strategy="fields", payload_fields=("maybe",), **parameters)
+    assert (mismatches == []) is excludes_null
