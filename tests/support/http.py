@@ -1,4 +1,4 @@
-"""What the tests of our HTTP server share: that server, a client that speaks bytes, and small answers."""
+"""Tests of the HTTP server: the running server, a client that speaks raw bytes, and small ASGI apps."""
 
 import asyncio
 import contextlib
@@ -12,210 +12,205 @@ from jobfn.http.messages import read_body
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK
 
-#: The tests run in asyncio's loop and in the one that both sides run in: their transports differ.
+#: Run a test in asyncio's loop and in uvloop, because their transports differ.
 BOTH_LOOPS = pytest.mark.parametrize(
     "anyio_backend",
     [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
     ids=["asyncio", "uvloop"],
 )
-#: No test takes longer.
-SPINNER_DELAY_SECONDS = 15
-#: More than the kernel keeps for a client or a server that does not read.
+TEST_TIMEOUT_SECONDS = 15
+#: More bytes than the kernel buffers for a peer that does not read.
 HUGE = 30_000_000
+#: Loop turns without progress after which a transfer counts as stalled.
+STALLED_TURNS = 50
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; the headers' names in lower case."""
+class RawResponse:
+    """A response with header names in lower case."""
 
-    line: bytes
+    status_line: bytes
     headers: dict[bytes, bytes]
     body: bytes = b""
 
     @property
     def status(self) -> int:
-        """Its number."""
-        return int(self.line.split(b" ")[1])
+        return int(self.status_line.split(b" ")[1])
 
 
 @dataclass
-class Client:
+class RawClient:
     """One connection to a server."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def send(self, *packets: bytes) -> None:
-        """Write them, and let the server take each one by itself."""
+        """Write packets so that the server receives each one separately."""
         for packet in packets:
             self.writer.write(packet)
             await self.writer.drain()
-            for _ in range(3):  # the loop's turns: it is ready to be read, it is read, that is taken
-                await asyncio.sleep(0)
+            await turns(3)  # the socket becomes readable, is read, and its data is parsed
 
-    async def head(self) -> Answer:
-        """The next answer without its body."""
-        line, *rest = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
-        fields = [header.split(b": ", 1) for header in rest]
-        headers = {name.lower(): value for name, value in fields}
-        assert len(headers) == len(fields), "no header is there twice"
-        return Answer(line, headers)
+    async def read_head(self) -> RawResponse:
+        status_line, *lines = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
+        pairs = [line.split(b": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
+        assert len(headers) == len(pairs), "a header is repeated"
+        return RawResponse(status_line, headers)
 
-    async def chunk(self) -> bytes:
-        """The next chunk of an answer's body; the last one is empty."""
+    async def read_chunk(self) -> bytes:
+        """Read the next chunk of a body; the last one is empty."""
         length = int(await self.reader.readuntil(b"\r\n"), 16)
         chunk = await self.reader.readexactly(length)
         assert await self.reader.readexactly(2) == b"\r\n"
         return chunk
 
-    async def answer(self) -> Answer:
-        """The next answer, whole."""
-        found = await self.head()
-        if b"content-length" in found.headers:
-            body = await self.reader.readexactly(int(found.headers[b"content-length"]))
+    async def read_response(self) -> RawResponse:
+        head = await self.read_head()
+        if b"content-length" in head.headers:
+            body = await self.reader.readexactly(int(head.headers[b"content-length"]))
         else:
-            assert found.headers[b"transfer-encoding"] == b"chunked"
-            chunks = [await self.chunk()]
+            assert head.headers[b"transfer-encoding"] == b"chunked"
+            chunks = [await self.read_chunk()]
             while chunks[-1]:
-                chunks.append(await self.chunk())
+                chunks.append(await self.read_chunk())
             body = b"".join(chunks)
-        return Answer(found.line, found.headers, body)
+        return RawResponse(head.status_line, head.headers, body)
 
-    async def rest(self) -> bytes:
-        """All that comes until the server closes the connection, or cuts it."""
-        said = b""
+    async def read_until_closed(self) -> bytes:
+        """Read everything until the server closes or resets the connection."""
+        received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := await self.reader.read(65_536):
-                said += data
-        return said
+                received += data
+        return received
+
+    def unsent_bytes(self) -> int:
+        return self.writer.transport.get_write_buffer_size()
 
 
 @dataclass
-class Served:
+class RunningServer:
     """A server under test and its clients."""
 
     server: HttpServer
-    clients: list[Client] = field(default_factory=list)
+    clients: list[RawClient] = field(default_factory=list)
 
-    async def connect(self) -> Client:
-        """A new connection."""
-        client = Client(*await asyncio.open_connection(LOOPBACK, self.server.port))
+    async def connect(self) -> RawClient:
+        client = RawClient(*await asyncio.open_connection(LOOPBACK, self.server.port))
         self.clients.append(client)
         return client
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, *, keep_alive_seconds: float = 60, lifespan: bool = False) -> AsyncIterator[Served]:
-    """Serve an app for as long as the block runs, which is not long."""
-    server = HttpServer(
-        app, bind(LOOPBACK, 0), shutdown_timeout_seconds=5, lifespan=lifespan, keep_alive_seconds=keep_alive_seconds
-    )
+async def serving(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[RunningServer]:
+    """Serve an app while the block runs."""
+    server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=5, lifespan=lifespan)
     await server.start()
-    served = Served(server)
+    running = RunningServer(server)
     try:
-        async with asyncio.timeout(SPINNER_DELAY_SECONDS):
-            yield served
+        async with asyncio.timeout(TEST_TIMEOUT_SECONDS):
+            yield running
     finally:
-        for client in served.clients:
+        for client in running.clients:
             client.writer.close()
-        async with asyncio.timeout(SPINNER_DELAY_SECONDS):
+        async with asyncio.timeout(TEST_TIMEOUT_SECONDS):
             await server.stop()
 
 
+async def turns(count: int) -> None:
+    """Let the event loop run this many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def wait_until_stalled(progress: Callable[[], int]) -> int:
+    """Wait until a value above 0 no longer changes; returns it."""
+    value = unchanged = 0
+    while unchanged < STALLED_TURNS:
+        await asyncio.sleep(0)
+        previous, value = value, progress()
+        unchanged = unchanged + 1 if value == previous and value > 0 else 0
+    return value
+
+
 def request(target: bytes = b"/", *lines: bytes, method: bytes = b"GET", body: bytes | None = None) -> bytes:
-    """A request; with a body, its length is told."""
+    """Return a request, with a Content-Length if it has a body."""
     head = [b"%b %b HTTP/1.1" % (method, target), b"Host: x", *lines]
     if body is not None:
         head.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join(head) + b"\r\n\r\n" + (body or b"")
 
 
-async def say(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
-    """Answer in ASGI's messages, with a Content-Length."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-    await send({"type": "http.response.body", "body": body})
+async def respond(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    """Send a response in ASGI messages, with a Content-Length."""
+    await send(start((b"content-length", b"%d" % len(body)), *headers, status=status))
+    await send(part(body, more=False))
 
 
-async def whole(receive: Receive) -> bytes:
-    """A request's body, however long."""
+async def read_all(receive: Receive) -> bytes:
     return await read_body(receive, limit=2 * HUGE)
 
 
-async def standstill(count: Callable[[], int]) -> int:
-    """Wait until something that is counted grows no more; returns how far it came."""
-    before = -1
-    while before != (now := count()) or now == 0:
-        before = now
-        await asyncio.sleep(0.2)  # that nothing happens has no event
-    return now
-
-
 def start(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
-    """A message: the head of an answer."""
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def part(body: bytes, *, more: bool = True) -> Message:
-    """A message: some of an answer's body."""
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-class Gates:
-    """An app that answers a request with its path and its body's length, when the gate of that path is open."""
+class GatedApp:
+    """App that responds with the path and the body's length when the gate of that path is open."""
 
-    def __init__(self, *opened: str) -> None:
+    def __init__(self, *open_paths: str) -> None:
         self.log: list[str] = []
-        self.scopes: list[Scope] = []
         self._arrived: dict[str, asyncio.Event] = {}
-        self._opened: dict[str, asyncio.Event] = {}
-        for path in opened:
-            self.opened(path).set()
+        self._gates: dict[str, asyncio.Event] = {}
+        for path in open_paths:
+            self.gate(path).set()
 
     def arrived(self, path: str) -> asyncio.Event:
-        """Set when a request for it is there."""
+        """Return the event of a request for this path."""
         return self._arrived.setdefault(path, asyncio.Event())
 
-    def opened(self, path: str) -> asyncio.Event:
-        """To be set when such requests may be answered."""
-        return self._opened.setdefault(path, asyncio.Event())
+    def gate(self, path: str) -> asyncio.Event:
+        """Return the event that lets the app respond."""
+        return self._gates.setdefault(path, asyncio.Event())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         path: str = scope["path"]
-        self.scopes.append(scope)
         self.log.append(f"+{path}")
         self.arrived(path).set()
-        await self.opened(path).wait()
-        body = await whole(receive)
-        await say(send, b"%s %d" % (path.encode(), len(body)))
+        await self.gate(path).wait()
+        await respond(send, b"%s %d" % (path.encode(), len(await read_all(receive))))
         self.log.append(f"-{path}")
 
 
-class Watched:
-    """An app that keeps what another one raises, passes it on, and tells of each end."""
+class RecordingApp:
+    """Wrapper that records exceptions and the end of each request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.raised: list[BaseException] = []
-        self.ends: asyncio.Queue[str] = asyncio.Queue()
+        self.finished: asyncio.Queue[str] = asyncio.Queue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         try:
             await self.app(scope, receive, send)
         except BaseException as error:
             self.raised.append(error)
             raise
         finally:
-            self.ends.put_nowait(scope["path"])
+            self.finished.put_nowait(scope["path"])
 
 
-def sending(*messages: Message) -> Watched:
-    """An app that sends these."""
+def app_sending(*messages: Message) -> RecordingApp:
+    """Return an app that sends these messages."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
             await send(message)
 
-    return Watched(app)
+    return RecordingApp(app)

@@ -1,0 +1,194 @@
+"""Life cycle of the embedded server, and clients that send more than the app reads."""
+
+import asyncio
+import os
+import signal
+import socket
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from jobfn import ConfigurationError
+from jobfn.http.server import HttpServer, bind, stop_signals
+from support.function_app import exchange
+from support.network import LOOPBACK
+
+POST_10_BYTES = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+
+
+class GatedApp:
+    """App that responds when its gate is open. It does not support lifespan events."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.arrived, self.gate = asyncio.Event(), asyncio.Event()
+        if is_open:
+            self.gate.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        self.arrived.set()
+        await self.gate.wait()
+        await JSONResponse("done")(scope, receive, send)
+
+
+def make_server(app: ASGIApp, *, shutdown_timeout_seconds: float = 5) -> HttpServer:
+    return HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=shutdown_timeout_seconds)
+
+
+async def test_stop_accepts_nothing_new_and_finishes_requests_in_flight(http: httpx.AsyncClient) -> None:
+    app = GatedApp()
+    listener = bind(LOOPBACK, 0)
+    server = HttpServer(app, listener, shutdown_timeout_seconds=5)
+    await server.start()
+    port = server.port
+    requesting = asyncio.create_task(http.get(f"http://{LOOPBACK}:{port}"))
+    await app.arrived.wait()
+    stopping = asyncio.create_task(server.stop())
+    while listener.fileno() != -1:  # noqa: ASYNC110  - a socket has no event for its end
+        await asyncio.sleep(0.005)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(LOOPBACK, port)
+    assert not stopping.done()
+    app.gate.set()
+    response = await requesting
+    assert (response.json(), response.headers["connection"]) == ("done", "close")
+    await stopping
+
+
+async def test_stop_cancels_requests_after_the_shutdown_timeout(http: httpx.AsyncClient) -> None:
+    app = GatedApp()
+    server = make_server(app, shutdown_timeout_seconds=0.1)
+    await server.start()
+    requesting = asyncio.create_task(http.get(f"http://{LOOPBACK}:{server.port}"))
+    await app.arrived.wait()
+    async with asyncio.timeout(5):
+        await server.stop()
+    assert (await requesting).status_code == 500
+
+
+async def test_stop_closes_idle_connections() -> None:
+    server = make_server(GatedApp(is_open=True))
+    await server.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in await reader.readuntil(b'"done"')
+    async with asyncio.timeout(5):
+        await server.stop()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_stop_without_start_frees_the_port() -> None:
+    server = make_server(GatedApp())
+    port = server.port
+    await server.stop()
+    bind(LOOPBACK, port).close()
+
+
+async def test_responses_have_a_date_but_no_server_header(http: httpx.AsyncClient) -> None:
+    server = make_server(GatedApp(is_open=True))
+    await server.start()
+    await asyncio.sleep(0)
+    response = await http.get(f"http://{LOOPBACK}:{server.port}")
+    assert "date" in response.headers
+    assert "server" not in response.headers
+    await server.stop()
+
+
+async def test_server_installs_no_signal_handlers_and_stop_signals_restores_them() -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    server = make_server(GatedApp())
+    await server.start()
+    assert signal.getsignal(signal.SIGTERM) is previous
+    await server.stop()
+    with stop_signals() as stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stop.clear()
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(5):
+                await stop.wait()
+    assert signal.getsignal(signal.SIGTERM) is previous
+
+
+def test_bind_to_a_port_in_use_is_an_error() -> None:
+    with bind(LOOPBACK, 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ConfigurationError) as caught:
+            bind(LOOPBACK, port)
+    assert str(caught.value) == (
+        f"cannot listen on {LOOPBACK}:{port}: Address already in use. "
+        "Stop the process that uses it, or choose another port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("203.0.113.1", 0), ("no.such.host.invalid", 0), (LOOPBACK, 70000), (LOOPBACK, -1), ("a..b", 0)]
+)
+def test_bind_to_an_invalid_address_is_an_error(host: str, port: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^cannot listen on {host}:{port}: ."):
+        bind(host, port)
+
+
+def test_bind_accepts_an_ipv6_address() -> None:
+    with bind("::1", 0) as listener:
+        assert listener.family is socket.AF_INET6
+
+
+class RejectingApp:
+    """App that responds with 413 without reading the body."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.requests += 1
+            await JSONResponse("no", 413, headers={"Connection": "close"})(scope, receive, send)
+
+
+async def test_client_reads_the_rejection_although_it_is_still_sending() -> None:
+    app = RejectingApp()
+    server = make_server(app)
+    await server.start()
+    size = 30_000_000
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    received = await exchange(f"http://{LOOPBACK}:{server.port}", head + b"x" * size + POST_10_BYTES)
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert received.endswith(b'"no"')
+    assert app.requests == 1
+    await server.stop()
+
+
+async def test_stop_does_not_wait_for_a_rejected_client() -> None:
+    server = make_server(RejectingApp())
+    await server.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
+    async with asyncio.timeout(4):  # less than LINGER_TIMEOUT_SECONDS
+        assert (await reader.read()).endswith(b'"no"')
+        writer.write(b"x" * 1000)
+        await writer.drain()
+        await server.stop()
+    writer.close()
+
+
+async def test_early_response_without_close_keeps_the_connection() -> None:
+    async def early(request: Request) -> Response:
+        return JSONResponse(request.url.path)
+
+    server = make_server(Starlette(routes=[Route("/{path}", early, methods=["POST"])]))
+    await server.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
+    for name in (b"a", b"b"):
+        writer.write(b"POST /%b HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" % name)
+        assert b"200 OK" in await reader.readuntil(b'"/%b"' % name)
+        writer.write(b"x" * 200_000)
+        await writer.drain()
+    writer.close()
+    await server.stop()
