@@ -23,7 +23,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install lock bench bench-quick profile
+.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
 
 help:           ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -74,6 +74,10 @@ dist: setup     ## build sdist and wheel into dist/
 
 test-install: setup ## install the wheel into empty environments, and do what the READMEs say; asks the package index
 	$(BIN)/pytest -n 0 --no-cov -m install tests/install $(PYTEST_ARGS)
+
+manifests: setup ## write deploy/base, which the overlays in deploy/ refer to, for examples/send_email
+	$(BIN)/jobfn manifests examples/send_email --image 'registry.example.com/{function}:latest' \
+	    --service-image registry.example.com/jobs:latest --output deploy/base --force
 
 lock: setup     ## look up the newest versions that images may have, and lock them; asks the package index
 	LOCK='$(LOCK)'; set -e; wheel=$$(mktemp -d); trap 'rm -rf "$$wheel"' EXIT; \

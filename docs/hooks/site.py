@@ -18,7 +18,7 @@ from pydantic import AliasChoices
 
 import jobfn
 from jobfn import errors
-from jobfn.cli.app import command_line
+from jobfn.cli.app import build_app
 from jobfn.function import database, graphql
 from jobfn.settings import EnvironmentSettings
 
@@ -118,7 +118,7 @@ def commands_page() -> str:
         ),
         "",
     ]
-    group = typer.main.get_command(command_line())
+    group = typer.main.get_command(build_app())
     for path, command in _commands(group, ["jobfn"]):
         parts += [f"## `{' '.join(path)}`", "", inspect.cleandoc(command.help or ""), ""]
         epilog = getattr(command, "epilog", None)

@@ -76,7 +76,7 @@ def serve(address: str) -> None:
     """Fork a command for each connection, until the process that started this one ends."""
     from jobfn.cli import app  # noqa: PLC0415  - imported by the server alone
 
-    app.command_line()
+    app.build_app()
     for name in _PRELOADED:
         __import__(name)
     gc.freeze()  # keeps the pages of what is imported shared with the forks

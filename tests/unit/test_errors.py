@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobfn import errors
-from jobfn.cli.app import _told
+from jobfn.cli.app import _format_error
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.JobfnError)]
@@ -28,8 +28,8 @@ def test_traceback_and_terminal_show_the_page_below_the_message() -> None:
     url = "https://constructive-io.github.io/jobfn/how-to/enqueue/"
     assert str(error) == "no"
     assert f"docs: {url}" in "".join(traceback.format_exception(error))
-    assert _told(error, with_page=False) == "jobfn: no\n"
-    assert _told(error, with_page=True) == f"jobfn: no\n       {url}\n"
+    assert _format_error(error, with_docs_url=False) == "jobfn: no\n"
+    assert _format_error(error, with_docs_url=True) == f"jobfn: no\n       {url}\n"
 
 
 def test_errors_without_a_page_have_no_note() -> None:

@@ -1,21 +1,21 @@
-"""The command line: ``jobfn VERB``. One file per verb group; nothing imports it.
+"""The command line: ``jobfn COMMAND``. One file per group of commands; no other package imports them.
 
-``app.py`` puts the groups together and turns errors into one line and an exit code.
+``app.py`` combines the groups and turns errors into one line and an exit code.
 """
 
 import sys
 
 
 def main() -> int:
-    """The console script. Returns the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    """Run the console script and return its exit code (``exit_codes.py``)."""
     try:
-        import typer  # noqa: F401, PLC0415  - is it there at all?
+        import typer  # noqa: F401, PLC0415  - an optional dependency
     except ImportError:
         sys.stderr.write(
-            "jobfn: the command line needs pip install 'jobfn[worker]'; "
-            "a function alone is served by: python -m jobfn.function functions.py\n"
+            "jobfn: the command line is not installed: pip install 'jobfn[worker]'; "
+            "to serve a function alone: python -m jobfn.function functions.py\n"
         )
         return 2
-    from jobfn.cli.app import run  # noqa: PLC0415  - after the look above
+    from jobfn.cli.app import run  # noqa: PLC0415  - needs typer
 
     return run(sys.argv[1:])

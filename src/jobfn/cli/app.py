@@ -1,8 +1,4 @@
-"""All verbs together, and how a command ends: one clear line for what went wrong, never a traceback.
-
-Exit codes: 0 done; 1 it could not be done (no database, a refused job); 2 wrong use, settings or files; 130 Ctrl-C.
-``exit_codes.py`` has those of single commands.
-"""
+"""Combine all commands, and end each with an exit code: errors become one clear line, not a traceback."""
 
 import importlib
 import importlib.metadata
@@ -12,17 +8,16 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from jobfn.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE_ERROR
 from jobfn.errors import ConfigurationError, JobfnError
 
-# typer carries its own copy of click since 0.26 and imported click's before: these are whichever it raises.
+# typer bundles its own click since 0.26 and imported click before: this is the class that it raises.
 _ClickError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 
-_HELP = "Put work behind a database row: run job functions, the platform side, and both together."
+_HELP = "Run Python functions as background jobs, queued in PostgreSQL."
 
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-
-#: Which file has which verb, in the order of the help.
-_FILES = {
+#: The module of each command, in the order of the help.
+_COMMAND_MODULES = {
     "dev": "run",
     "serve": "run",
     "service": "run",
@@ -42,13 +37,13 @@ _FILES = {
 }
 
 
-def command_line(verb: str | None = None) -> typer.Typer:
-    """The verbs: the one that is wanted, for its file and what it needs is loaded alone; or all of them.
+def build_app(command: str | None = None) -> typer.Typer:
+    """Build the typer app with one command, so that only its module is imported, or with all of them.
 
     Args:
-        verb: What the command line begins with. None, or what is no verb: all, for the help, and for who mistypes one.
+        command: The first argument of the command line. None or an unknown command: all commands.
     """
-    made = typer.Typer(
+    app = typer.Typer(
         name="jobfn",
         help=_HELP,
         no_args_is_help=True,
@@ -56,18 +51,19 @@ def command_line(verb: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    made.callback()(_options)
-    for file in [_FILES[verb]] if verb in _FILES else dict.fromkeys(_FILES.values()):
-        verbs = importlib.import_module(f"jobfn.cli.{file}")
-        if hasattr(verbs, "register_commands"):
-            verbs.register_commands(made)
+    app.callback()(_options)
+    modules = [_COMMAND_MODULES[command]] if command in _COMMAND_MODULES else dict.fromkeys(_COMMAND_MODULES.values())
+    for name in modules:
+        module = importlib.import_module(f"jobfn.cli.{name}")
+        if hasattr(module, "register_commands"):
+            module.register_commands(app)
         else:
-            made.add_typer(verbs.app, name=file)
-    return made
+            app.add_typer(module.app, name=name)
+    return app
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         typer.echo(importlib.metadata.version("jobfn"))
         raise typer.Exit
 
@@ -81,38 +77,37 @@ def _options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line. Returns the exit code."""
+    """Run one command line and return its exit code."""
     try:
-        app = command_line(arguments[0] if arguments else None)
+        app = build_app(arguments[0] if arguments else None)
         code = typer.main.get_command(app).main(list(arguments), prog_name="jobfn", standalone_mode=False)
     except _ClickError as error:
-        sys.stderr.write(_one_line(error))
-        return WRONG_USE
+        sys.stderr.write(_format_usage_error(error))
+        return USAGE_ERROR
     except JobfnError as error:
-        sys.stderr.write(_told(error, with_page=sys.stderr.isatty()))
-        return WRONG_USE if isinstance(error, ConfigurationError) else FAILED
+        sys.stderr.write(_format_error(error, with_docs_url=sys.stderr.isatty()))
+        return USAGE_ERROR if isinstance(error, ConfigurationError) else FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        return DONE
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # which typer makes a failure of
-            return DONE
+        return OK
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, BrokenPipeError):  # typer exits with 1 then
+            return OK
         raise
-    return code if isinstance(code, int) else DONE
+    return code if isinstance(code, int) else OK
 
 
-def _told(error: JobfnError, *, with_page: bool) -> str:
-    """What is wrong, in one line; for a person, in a second one, the page that explains it."""
-    return f"jobfn: {error}\n" + (f"       {error.docs_url()}\n" if with_page else "")
+def _format_error(error: JobfnError, *, with_docs_url: bool) -> str:
+    return f"jobfn: {error}\n" + (f"       {error.docs_url()}\n" if with_docs_url else "")
 
 
-def _one_line(error: Any) -> str:
-    """What was wrong with a command line, and where to read on; its help where nothing was said at all."""
+def _format_usage_error(error: Any) -> str:
+    """Format a wrong command line as one line; without arguments, typer's message is the help."""
     message: str = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":
         return f"{message}\n"
     context = getattr(error, "ctx", None)
-    read_on = f" (see: {context.command_path} --help)" if context is not None else ""
-    # pydantic, which checks the values for typer, says of a word among others that it is an error of a value
-    return f"jobfn: {message.replace(': Value error, ', ': ').removesuffix('.')}{read_on}\n"
+    see_help = f" (see: {context.command_path} --help)" if context is not None else ""
+    # pydantic, which validates for typer, adds "Value error" to some messages
+    return f"jobfn: {message.replace(': Value error, ', ': ').removesuffix('.')}{see_help}\n"

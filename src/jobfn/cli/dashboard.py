@@ -1,4 +1,4 @@
-"""``jobfn dashboard``: the dashboard alone, on any database that carries a jobs schema."""
+"""``jobfn dashboard``: serve the dashboard alone."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
+from jobfn.cli.options import DatabaseUrl
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.devserver.state import DevState
 from jobfn.http.server import stop_signals
@@ -17,7 +18,7 @@ EXAMPLE = "example: DATABASE_URL=postgresql://localhost/shop jobfn dashboard --r
 
 
 def register_commands(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("dashboard", epilog=EXAMPLE)(dashboard_command)
 
 
@@ -26,35 +27,43 @@ def dashboard_command(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Address to listen on; any but loopback needs JOBFN_DASHBOARD_TOKEN. "
-            "Default: JOBFN_DASHBOARD_HOST, else 127.0.0.1."
+            help="Address to listen on; all but loopback require JOBFN_DASHBOARD_TOKEN. "
+            "Default: JOBFN_DASHBOARD_HOST or 127.0.0.1.",
+            show_default=False,
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default: JOBFN_DASHBOARD_PORT, else 8081; 0: any free one.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port; 0 for a free one. Default: JOBFN_DASHBOARD_PORT or 8081.",
+            show_default=False,
+        ),
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Turn off all changes.")] = False,
 ) -> None:
-    """Serve the dashboard alone: what waits, what fails and why, in a browser."""
-    from jobfn.dashboard.server import serving  # noqa: PLC0415  - each verb loads what it runs
+    """Serve the dashboard alone."""
+    from jobfn.dashboard.server import serving  # noqa: PLC0415  - only for this command
     from jobfn.worker.dispatch import Routes  # noqa: PLC0415
 
     logs.configure()
     settings = DashboardSettings.from_environ(os.environ, host=host, port=port, read_only=read_only or None)
-    service = ServiceSettings.from_environ(os.environ, database_url=database_of(database_url))
-    running = DevState.find(Path.cwd())
-    is_its_own = running is not None and running.database_url == service.database_url
-    gateway_url = running.function_url if running is not None and is_its_own else service.gateway_url
+    service = ServiceSettings.from_environ(os.environ, database_url=resolve_database_url(database_url))
+    dev = DevState.find(Path.cwd())
+    gateway_url = service.gateway_url
+    if dev is not None and dev.database_url == service.database_url:
+        gateway_url = dev.function_url
 
     async def work() -> None:
         with stop_signals() as stop:
             async with serving(
                 settings,
                 database_url=service.database_url,
-                schema=schema_of(),
+                schema=jobs_schema(),
                 routes=Routes(gateway_url, service.development_map),
             ) as url:
                 typer.echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
                 await stop.wait()
 
-    in_loop(work())
+    run_async(work())

@@ -1,38 +1,29 @@
-"""Which database a command talks to, and the loop it runs in."""
+"""The database of a command, and the event loop that it runs in."""
 
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from jobfn.database.connection import dsn_from_env, has_database
+from jobfn.database.connection import connect, dsn_from_env, has_database
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import run
 
+if TYPE_CHECKING:
+    import asyncpg
+
 T = TypeVar("T")
 
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        metavar="URL",
-        help="postgresql://user@host/name. Default: DATABASE_URL, else PG*, else the running `jobfn dev`.",
-        show_default=False,
-    ),
-]
 
-
-def database_of(option: str | None) -> str | None:
-    """The database that a command means: the option, the environment, or a ``jobfn dev`` that runs here.
+def resolve_database_url(option: str | None) -> str | None:
+    """Return the database: from the option, the environment, or a running ``jobfn dev``.
 
     Returns:
-        A DSN, or None where ``PG*`` name it and the driver reads them itself.
+        A DSN, or None if the driver reads the ``PG*`` variables itself.
 
     Raises:
-        ConfigurationError: None of them names one.
+        ConfigurationError: No database is set.
     """
     if option:
         return option
@@ -41,16 +32,31 @@ def database_of(option: str | None) -> str | None:
     state = DevState.find(Path.cwd())
     if state is None:
         raise ConfigurationError(
-            "no database: start `jobfn dev functions.py` here, or set DATABASE_URL, or give --database-url"
+            "no database is set: start `jobfn dev functions.py` here, or set DATABASE_URL or --database-url"
         )
     return state.database_url
 
 
-def schema_of() -> str:
-    """The jobs schema: ``JOBS_SCHEMA``, default ``app_jobs``."""
+def jobs_schema() -> str:
+    """Return the jobs schema: ``JOBS_SCHEMA``, default ``app_jobs``."""
     return os.environ.get("JOBS_SCHEMA") or "app_jobs"
 
 
-def in_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine."""
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine in a new event loop."""
     return run(work)
+
+
+def with_connection(
+    work: "Callable[[asyncpg.Connection[Any]], Awaitable[T]]", database_url: str | None, *, application_name: str
+) -> T:
+    """Run a coroutine function with a connection to the command's database, and close the connection."""
+
+    async def run_connected() -> T:
+        connection = await connect(resolve_database_url(database_url), application_name=application_name)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return run_async(run_connected())

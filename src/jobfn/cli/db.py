@@ -1,97 +1,97 @@
-"""``jobfn db``: install the jobs schema and show how it stands."""
+"""``jobfn db``: install the jobs schema and show its status."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
-from jobfn.database.connection import connect
+from jobfn.cli.database import jobs_schema, with_connection
+from jobfn.cli.exit_codes import CHECK_FAILED
+from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, status
 from jobfn.database.privileges import Grants
 
+if TYPE_CHECKING:
+    import asyncpg
+
 app = typer.Typer(
-    help="Install the jobs schema (app_jobs, or JOBS_SCHEMA) and show how it stands.",
+    help="Install the jobs schema and show its status.\n\nIts name is JOBS_SCHEMA, by default app_jobs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-PENDING = 3
 
 
 @app.command("migrate", epilog="example: jobfn db migrate --database-url postgresql://localhost/shop")
 def migrate_command(
     database_url: DatabaseUrl = None,
     grant_enqueue: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE", help="Let this role add jobs and schedules. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ROLE", help="Let this role add jobs and schedules; repeatable.", show_default=False),
     ] = None,
     grant_worker: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROLE", help="Let this role run jobfn service, and nothing else. Repeatable."),
+        typer.Option(metavar="ROLE", help="Let this role run `jobfn service` only; repeatable.", show_default=False),
     ] = None,
 ) -> None:
-    """Bring the jobs schema up to date. Doing it twice changes nothing."""
+    """Bring the jobs schema up to date."""
     grants = Grants(enqueue=tuple(grant_enqueue or ()), work=tuple(grant_worker or ()))
 
-    async def work() -> None:
-        connection = await connect(database_of(database_url), application_name="jobfn-migrate")
-        try:
-            applied = await migrate(connection, schema_of(), grants=grants)
-        finally:
-            await connection.close()
-        for migration in applied:
+    async def work(connection: "asyncpg.Connection[Any]") -> None:
+        for migration in await migrate(connection, jobs_schema(), grants=grants):
             typer.echo(f"applied {migration.version:04d} {migration.name}")
-        typer.echo(f"schema {schema_of()} is up to date")
+        typer.echo(f"schema {jobs_schema()} is up to date")
         for role in grants.enqueue:
-            typer.echo(f"{role} may enqueue")
+            typer.echo(f"granted to {role}: add jobs and schedules")
         for role in grants.work:
-            typer.echo(f"{role} may work")
+            typer.echo(f"granted to {role}: run `jobfn service`")
 
-    in_loop(work())
+    with_connection(work, database_url, application_name="jobfn-migrate")
 
 
 @app.command("status", epilog="example: jobfn db status --json")
-def status_command(
-    database_url: DatabaseUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show which migrations this database has. Exits with 3 when some are missing."""
+def status_command(database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Show which migrations are applied.
 
-    async def work() -> SchemaStatus:
-        connection = await connect(database_of(database_url), application_name="jobfn-status")
-        try:
-            return await status(connection, schema_of())
-        finally:
-            await connection.close()
+    Exits with 3 if some are missing.
+    """
 
-    found = in_loop(work())
-    typer.echo(_as_json(found) if as_json else _as_text(found))
-    if found.pending or found.unknown:
-        raise typer.Exit(PENDING)
+    async def work(connection: "asyncpg.Connection[Any]") -> SchemaStatus:
+        return await status(connection, jobs_schema())
+
+    schema_status = with_connection(work, database_url, application_name="jobfn-status")
+    typer.echo(_as_json(schema_status) if as_json else _as_text(schema_status))
+    if schema_status.pending or schema_status.unknown:
+        raise typer.Exit(CHECK_FAILED)
 
 
-def _as_text(found: SchemaStatus) -> str:
-    if found.kind is SchemaKind.PLATFORM:
-        return f"schema {found.schema}: the platform's own; jobfn runs on it as it is"
-    lines = [f"schema {found.schema}: {'not installed' if found.kind is SchemaKind.ABSENT else 'installed by jobfn'}"]
+def _as_text(schema_status: SchemaStatus) -> str:
+    schema = schema_status.schema
+    if schema_status.kind is SchemaKind.PLATFORM:
+        return f"schema {schema}: the platform's own, which jobfn supports as it is"
+    is_absent = schema_status.kind is SchemaKind.ABSENT
+    lines = [f"schema {schema}: {'not installed' if is_absent else 'installed by jobfn'}"]
     lines += [
-        f"  {step.version:04d} {step.name:<12} {'applied' if step.applied else 'missing'}" for step in found.migrations
+        f"  {step.version:04d} {step.name:<12} {'applied' if step.applied else 'missing'}"
+        for step in schema_status.migrations
     ]
-    lines += [f"  {version:04d} {'(unknown)':<12} newer than this jobfn: upgrade it" for version in found.unknown]
-    if found.pending:
+    lines += [
+        f"  {version:04d} {'(unknown)':<12} newer than this jobfn: upgrade it" for version in schema_status.unknown
+    ]
+    if schema_status.pending:
         lines.append("run `jobfn db migrate` to bring it up to date")
     return "\n".join(lines)
 
 
-def _as_json(found: SchemaStatus) -> str:
+def _as_json(schema_status: SchemaStatus) -> str:
     return json.dumps(
         {
-            "schema": found.schema,
-            "kind": found.kind.value,
+            "schema": schema_status.schema,
+            "kind": schema_status.kind.value,
             "migrations": [
-                {"version": step.version, "name": step.name, "applied": step.applied} for step in found.migrations
+                {"version": step.version, "name": step.name, "applied": step.applied}
+                for step in schema_status.migrations
             ],
-            "unknown": list(found.unknown),
+            "unknown": list(schema_status.unknown),
         },
         indent=2,
     )

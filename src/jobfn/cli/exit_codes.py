@@ -1,13 +1,17 @@
-"""What a command's exit code says, beside 0 (done), 1 (could not be done) and 2 (wrong use). docs/operations.md."""
+"""Exit codes of ``jobfn``. ``docs/operations.md`` documents them."""
 
-DONE = 0
-#: It could not be done: no database, a refused job, no such job, a no to a question.
+OK = 0
+#: The command failed: the database is unreachable, a job does not exist, the user declined.
 FAILED = 1
-#: Something is not as it should be: what ``doctor`` found.
+#: Wrong usage, settings or files.
+USAGE_ERROR = 2
+#: A check found something: ``doctor`` an error, ``db status`` or ``triggers plan`` pending changes.
 CHECK_FAILED = 3
-#: Some of the jobs that were named were left as they are.
-LEFT = 4
-#: The job that was followed failed for good, or somebody cancelled or removed it.
+#: The action skipped some of the selected jobs.
+PARTIAL = 4
+#: The followed job failed permanently, or was cancelled or removed.
 JOB_FAILED = 5
-#: The job that was followed had not ended in time; as timeout(1) says it.
+#: The followed job did not end in time; as timeout(1).
 TIMED_OUT = 124
+#: Ctrl-C; as shells report SIGINT.
+INTERRUPTED = 130

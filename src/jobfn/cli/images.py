@@ -1,4 +1,4 @@
-"""``jobfn check`` and ``jobfn build``: what a function holds, and its image."""
+"""``jobfn inspect`` and ``jobfn build``: list the tasks of a function, and build its image."""
 
 import json
 import shlex
@@ -9,106 +9,109 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfn.deploy.images import Builder, check_context, commands, find_builder
-from jobfn.deploy.inspection import TaskFacts, target_in, tasks_in
+from jobfn.cli.options import AsJson
+from jobfn.deploy.images import Builder, check_context, find_builder, image_commands
+from jobfn.deploy.inspection import TaskInfo, inspect_tasks, resolve_target
 from jobfn.errors import ConfigurationError, JobfnError
 from jobfn.wire.dns_names import dns_name
 
 BUILD_EXAMPLE = (
-    "example: jobfn build --tag registry.example.com/orders:1.0 --push; what stands after -- is the builder's: "
+    "examples: jobfn build --tag registry.example.com/orders:1.0 --push; with options of the builder after --: "
     "jobfn build --tag orders -- --build-arg BASE_IMAGE=debian-with-python"
 )
 
 
 class BuildFailed(JobfnError):
-    """The builder ended with an error, which it has told itself."""
+    """The image builder failed; its own output says why."""
 
 
 def register_commands(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command("check", epilog="example: jobfn check functions.py --json")(check_command)
+    """Add the commands."""
+    app.command("inspect", epilog="example: jobfn inspect functions.py --json")(inspect_command)
     app.command("build", epilog=BUILD_EXAMPLE)(build_command)
 
 
-def check_command(
+def inspect_command(
     target: Annotated[
-        str, typer.Argument(metavar="PATH_OR_MODULE[:app]", help="A functions.py, its folder, or shop.functions.")
+        str, typer.Argument(metavar="PATH_OR_MODULE[:app]", help="functions.py, its folder, or shop.functions.")
     ] = ".",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Import a function and list its tasks and what they take. Runs none of them."""
-    tasks = tasks_in(_target(target))
+    """List the tasks of a function and their payloads.
+
+    Imports the function, but runs no task.
+    """
+    path = Path(target)
+    tasks = inspect_tasks(resolve_target(path) if path.exists() else target)
     if as_json:
         typer.echo(json.dumps([task.model_dump() for task in tasks], indent=2))
     else:
-        _show(tasks)
+        _print_tasks(tasks)
 
 
 def build_command(
-    extra: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH] [-- BUILDER_OPTIONS]", help="Default: this folder.")
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH] [-- BUILDER_OPTIONS]", help="The folder. Default: this one.", show_default=False
+        ),
     ] = None,
-    tag: Annotated[str, typer.Option(help="The image's name.", metavar="NAME", show_default=False)] = ...,  # type: ignore[assignment]  # typer's word for required
-    push: Annotated[bool, typer.Option("--push", help="Then send it to its registry.")] = False,
+    tag: Annotated[str, typer.Option(help="Name of the image.", metavar="NAME", show_default=False)] = ...,  # type: ignore[assignment]  # makes the option required
+    push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
     builder: Annotated[
         Builder | None, typer.Option("--with", help="Default: the first that is installed.", show_default=False)
     ] = None,
 ) -> None:
-    """Build a function's image with docker, podman or buildah, after a `jobfn check`."""
-    words = list(extra or ())
-    folder = Path(words.pop(0)) if words and not words[0].startswith("-") else Path()
-    if words and not words[0].startswith("-"):
-        raise ConfigurationError(f"{words[0]!r} is one path too many: give one folder; the builder's options follow --")
+    """Build a function's image with docker, podman or buildah."""
+    extra = list(arguments or ())
+    folder = Path(extra.pop(0)) if extra and not extra[0].startswith("-") else Path()
+    if extra and not extra[0].startswith("-"):
+        raise ConfigurationError(f"{extra[0]!r} is not expected: give one folder, and options of the builder after --")
     check_context(folder)
-    _show(tasks_in(target_in(folder)))
-    found = commands(find_builder(builder), folder, tag=tag, extra=words)
-    for command in (found.build, found.push) if push else (found.build,):
+    _print_tasks(inspect_tasks(resolve_target(folder)))
+    commands = image_commands(find_builder(builder), folder, tag=tag, extra=extra)
+    for command in (commands.build, commands.push) if push else (commands.build,):
         _run(command)
-
-
-def _target(given: str) -> str:
-    """A folder or file that is there as a path, anything else as ``jobfn serve`` reads it."""
-    return target_in(Path(given)) if Path(given).exists() else given
 
 
 def _run(command: Sequence[str]) -> None:
     typer.echo(f"$ {shlex.join(command)}")
-    code = subprocess.run(command, check=False).returncode  # noqa: S603  - no shell, and shown the line before
+    code = subprocess.run(command, check=False).returncode  # noqa: S603  - no shell; printed above
     if code != 0:
-        raise BuildFailed(f"{shlex.join(command[:2])} ended with exit code {code}; what it said stands above")
+        raise BuildFailed(f"{shlex.join(command[:2])} failed with exit code {code}: see its output above")
 
 
-def _show(tasks: Sequence[TaskFacts]) -> None:
+def _print_tasks(tasks: Sequence[TaskInfo]) -> None:
     for task in tasks:
         typer.echo(f"{task.identifier}  {task.description}".rstrip())
-        typer.echo(f"  at        {task.location}")
+        typer.echo(f"  location  {task.location}")
         limit = "none" if task.timeout_seconds is None else f"{task.timeout_seconds:g} s"
         typer.echo(f"  timeout   {limit}{', in the background' if task.background else ''}")
         typer.echo(f"  DNS name  {dns_name(task.identifier)}")
-        typer.echo(f"  payload   {_kind(task.payload)}")
-        for line in _fields(task.payload):
+        typer.echo(f"  payload   {_type_text(task.payload)}")
+        for line in _field_lines(task.payload):
             typer.echo(f"    {line}")
 
 
-def _fields(schema: dict[str, Any]) -> list[str]:
+def _field_lines(schema: dict[str, Any]) -> list[str]:
     required = schema.get("required", ())
     properties = schema.get("properties", {})
     width = max(map(len, properties), default=0)
     return [
-        f"{name:{width}}  {_kind(field)}{', required' if name in required else ''}"
+        f"{name:{width}}  {_type_text(field)}{', required' if name in required else ''}"
         for name, field in properties.items()
     ]
 
 
-def _kind(schema: Any) -> str:
-    """A JSON Schema in a word: its types, or the name of the model that it refers to."""
+def _type_text(schema: Any) -> str:
+    """Describe a JSON Schema in a few words: its types, or the model that it refers to."""
     if not isinstance(schema, dict):
         return "anything"
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices:
-        return " or ".join(dict.fromkeys(_kind(choice) for choice in choices))
+        return " or ".join(dict.fromkeys(_type_text(choice) for choice in choices))
     if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items'))}"
+        return f"list of {_type_text(schema.get('items'))}"
     return str(schema.get("type") or "anything")

@@ -1,4 +1,4 @@
-"""``jobfn jobs``: what waits, runs and failed, and what can be done with it."""
+"""``jobfn jobs``: list jobs, show one, retry, run now, cancel and remove them."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli import render_jobs, watch
-from jobfn.cli.database import DatabaseUrl
-from jobfn.cli.exit_codes import LEFT
+from jobfn.cli import render_jobs
+from jobfn.cli.exit_codes import PARTIAL
 from jobfn.cli.job_filters import (
     ErrorText,
     NewerThan,
@@ -21,23 +20,27 @@ from jobfn.cli.job_filters import (
     Task,
     Tenant,
     Worker,
-    filter_of,
+    parse_filter,
 )
-from jobfn.cli.session import Bar, confirm, with_operations
+from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.session import ProgressBar, confirm, with_operations
+from jobfn.cli.watch import watch_jobs
 from jobfn.errors import ConfigurationError, DatabaseError
-from jobfn.operations import Action, ActionResult, Counts, JobDetail, JobFilter, JobPage, Minute, Operations
-
-app = typer.Typer(
-    help="See the jobs, and steer them: list, show, retry, run-now, cancel, remove, stats, watch.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+from jobfn.operations import (
+    Action,
+    ActionResult,
+    JobCounts,
+    JobDetail,
+    JobFilter,
+    JobPage,
+    Operations,
+    ThroughputBucket,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="These jobs.", show_default=False)]
-#: What there is more than this is called more than this.
-_COUNTED = 1_000_000
+app = typer.Typer(help="List, show, retry, cancel and remove jobs.", no_args_is_help=True, rich_markup_mode=None)
+
+#: Selected jobs are counted up to this number.
+_MAX_COUNTED = 1_000_000
 
 
 @app.command(
@@ -54,13 +57,18 @@ def list_command(
     search: Search = None,
     tenant: Tenant = None,
     worker: Worker = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
-    after: Annotated[str | None, typer.Option(metavar="ID", help="Go on below this one.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 50,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="Continue after this job of the last page.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """List jobs, newest first. Completed ones (--state completed) are known from history."""
-    wanted = filter_of(
+    """List jobs, newest first.
+
+    Completed jobs are in the history only: --state completed.
+    """
+    job_filter = parse_filter(
         task=task,
         queue=queue,
         state=state,
@@ -73,28 +81,28 @@ def list_command(
     )
 
     async def work(operations: Operations) -> JobPage:
-        return await operations.list_jobs(wanted, limit=limit, after=after)
+        return await operations.list_jobs(job_filter, limit=limit, after=after)
 
-    page = with_operations(work, database_url, doing="looking")
+    page = with_operations(work, database_url, spinner="Loading jobs")
     typer.echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
 def show_command(
-    job: Annotated[int, typer.Argument(metavar="ID", help="Which one.", show_default=False)],
+    job_id: Annotated[int, typer.Argument(metavar="ID", help="The job.", show_default=False)],
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show one job: payload, attempts, every error with its time, progress. Finished ones are known from history."""
+    """Show one job with its payload, attempts and errors."""
 
     async def work(operations: Operations) -> JobDetail:
-        found = await operations.show_job(job)
-        if found is None:
-            kept = "" if operations.features.history else ", and no history is kept of those that are done"
-            raise DatabaseError(f"there is no job {job}{kept}: see `jobfn jobs list`")
-        return found
+        detail = await operations.get_job(job_id)
+        if detail is None:
+            history = "" if operations.capabilities.history else " (completed jobs are deleted: there is no history)"
+            raise DatabaseError(f"job {job_id} does not exist{history}: see `jobfn jobs list`")
+        return detail
 
-    detail = with_operations(work, database_url, doing="looking")
+    detail = with_operations(work, database_url, spinner="Loading the job")
     typer.echo(
         render_jobs.as_json(detail) if as_json else "\n".join(render_jobs.detail_lines(detail, datetime.now(UTC)))
     )
@@ -102,19 +110,19 @@ def show_command(
 
 @app.command("stats", epilog="example: jobfn jobs stats --json")
 def stats_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> None:
-    """Count the jobs by state, task and queue, and what was done in the last hour."""
+    """Count jobs by state, task and queue, with the last hour."""
 
-    async def work(operations: Operations) -> tuple[Counts, tuple[Minute, ...]]:
+    async def work(operations: Operations) -> tuple[JobCounts, tuple[ThroughputBucket, ...]]:
         return await operations.counts(), await operations.throughput()
 
-    counts, minutes = with_operations(work, database_url, doing="counting")
+    counts, buckets = with_operations(work, database_url, spinner="Counting jobs")
     if as_json:
-        typer.echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(minutes)}))
+        typer.echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(buckets)}))
     else:
-        typer.echo("\n".join([*render_jobs.count_lines(counts), "", render_jobs.throughput_line(minutes)]))
+        typer.echo("\n".join([*render_jobs.count_lines(counts), "", render_jobs.throughput_line(buckets)]))
 
 
-@app.command("watch", epilog="example: jobfn jobs watch --task send_email; Ctrl-C ends it")
+@app.command("watch", epilog="example: jobfn jobs watch --task send_email")
 def watch_command(
     task: Task = None,
     queue: Queue = None,
@@ -122,57 +130,68 @@ def watch_command(
     error: ErrorText = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
-    every: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="How often to look.")] = 1.0,
-    times: Annotated[int | None, typer.Option(min=1, help="How often in all.", show_default="until Ctrl-C")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a look.")] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Interval between refreshes.")
+    ] = 1.0,
+    times: Annotated[int | None, typer.Option(min=1, help="Number of refreshes.", show_default="until Ctrl-C")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per refresh.")] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Watch counts, throughput and the newest jobs, live."""
-    wanted = filter_of(task=task, queue=queue, state=state, older_than=older_than, newer_than=newer_than, error=error)
+    """Watch counts, throughput and the newest jobs live."""
+    job_filter = parse_filter(
+        task=task, queue=queue, state=state, older_than=older_than, newer_than=newer_than, error=error
+    )
 
     async def work(operations: Operations) -> None:
-        await watch.watch(operations, wanted, every_seconds=every, times=times, as_json=as_json)
+        await watch_jobs(operations, job_filter, interval_seconds=every, times=times, as_json=as_json)
 
     with_operations(work, database_url)
 
 
 @dataclass(frozen=True, slots=True)
-class _Verb:
-    """A command that does something with jobs.
+class _ActionCommand:
+    """A command that applies an action to jobs.
 
     Attributes:
-        action: What it does.
-        name: How it is called.
-        past: What it has done.
-        help: What its help says.
-        always_asks: Whether it asks even for a single job, because there is no way back.
+        action: The action.
+        name: Name of the command.
+        past_tense: The action in the past tense, for the result.
+        help: Help of the command.
+        always_confirms: Whether it asks even for a single job, because the action cannot be undone.
     """
 
     action: Action
     name: str
-    past: str
+    past_tense: str
     help: str
-    always_asks: bool = False
+    always_confirms: bool = False
 
 
-_VERBS = (
-    _Verb(
-        Action.RETRY, "retry", "retried", "Give jobs that have failed for good all their attempts anew, from now on."
+_ACTION_COMMANDS = (
+    _ActionCommand(
+        Action.RETRY, "retry", "retried", "Retry permanently failed jobs.\n\nTheir attempts start again from zero."
     ),
-    _Verb(Action.RUN_NOW, "run-now", "made due", "Let delayed jobs run now."),
-    _Verb(
+    _ActionCommand(Action.RUN_NOW, "run-now", "made due", "Make delayed jobs due now."),
+    _ActionCommand(
         Action.CANCEL,
         "cancel",
         "cancelled",
-        "Fail jobs for good before they run; with --running, take them from their workers. They can be retried.",
+        "Fail waiting jobs permanently.\n\n"
+        "With --running, running jobs too: their workers lose them. Cancelled jobs can be retried.",
     ),
-    _Verb(Action.REMOVE, "remove", "removed", "Delete jobs that nobody runs. There is no way back.", always_asks=True),
+    _ActionCommand(
+        Action.REMOVE,
+        "remove",
+        "removed",
+        "Delete jobs that are not running.\n\nThis cannot be undone.",
+        always_confirms=True,
+    ),
 )
 
 
-def _add(verb: _Verb) -> None:
+def _register(spec: _ActionCommand) -> None:
     def command(
-        ids: Ids = None,
+        ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Job ids.", show_default=False)] = None,
         task: Task = None,
         queue: Queue = None,
         state: State = None,
@@ -182,13 +201,13 @@ def _add(verb: _Verb) -> None:
         search: Search = None,
         tenant: Tenant = None,
         worker: Worker = None,
-        running: Annotated[bool, typer.Option("--running", help="Of cancel: also what runs.")] = False,
-        reason: Annotated[str | None, typer.Option(help="Of cancel: the error to leave.", show_default=False)] = None,
-        yes: Yes = False,
+        running: Annotated[bool, typer.Option("--running", help="For cancel: running jobs too.")] = False,
+        reason: Annotated[str | None, typer.Option(help="For cancel: the error to store.", show_default=False)] = None,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
         as_json: AsJson = False,
         database_url: DatabaseUrl = None,
     ) -> None:
-        wanted = filter_of(
+        job_filter = parse_filter(
             task=task,
             queue=queue,
             state=state,
@@ -199,53 +218,57 @@ def _add(verb: _Verb) -> None:
             tenant=tenant,
             worker=worker,
         )
-        if ids and not wanted.is_empty:
-            raise ConfigurationError("name jobs by their ids or by a filter, not by both")
-        if not ids and wanted.is_empty:
-            raise ConfigurationError(f"which jobs? Name ids, or a filter: jobfn jobs {verb.name} --task TASK")
-        if (running or reason is not None) and verb.action is not Action.CANCEL:
-            raise ConfigurationError("--running and --reason go with `jobfn jobs cancel`")
+        if ids and not job_filter.is_empty:
+            raise ConfigurationError("job ids and a filter cannot be combined: use one of them")
+        if not ids and job_filter.is_empty:
+            raise ConfigurationError(f"no jobs are selected: give ids or a filter, jobfn jobs {spec.name} --task TASK")
+        if (running or reason is not None) and spec.action is not Action.CANCEL:
+            raise ConfigurationError("--running and --reason are options of `jobfn jobs cancel` only")
 
         async def work(operations: Operations) -> ActionResult:
             if ids:
-                if verb.always_asks or running or len(ids) > 1:
-                    confirm(f"{verb.name} {_jobs(len(ids))}?", yes=yes)
-                return await operations.act(verb.action, ids, reason=reason, running=running)
-            return await _in_bulk(operations, verb, wanted, reason=reason, running=running, yes=yes)
+                if spec.always_confirms or running or len(ids) > 1:
+                    confirm(f"{spec.name} {_count_text(len(ids))}?", yes=yes)
+                return await operations.apply(spec.action, ids, reason=reason, include_running=running)
+            return await _apply_to_matching(
+                operations, spec, job_filter, reason=reason, include_running=running, yes=yes
+            )
 
         result = with_operations(work, database_url)
-        typer.echo(render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, verb.past)))
+        typer.echo(
+            render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, spec.past_tense))
+        )
         if result.skipped_count:
-            raise typer.Exit(LEFT)
+            raise typer.Exit(PARTIAL)
 
-    example = f"examples: jobfn jobs {verb.name} 42; jobfn jobs {verb.name} --task send_email --older-than 1h --yes"
-    app.command(verb.name, help=verb.help, epilog=example)(command)
+    example = f"examples: jobfn jobs {spec.name} 42; jobfn jobs {spec.name} --task send_email --older-than 1h --yes"
+    app.command(spec.name, help=spec.help, epilog=example)(command)
 
 
-async def _in_bulk(
+async def _apply_to_matching(
     operations: Operations,
-    verb: _Verb,
-    wanted: JobFilter,
+    spec: _ActionCommand,
+    job_filter: JobFilter,
     *,
     reason: str | None,
-    running: bool,
+    include_running: bool,
     yes: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> ActionResult:
-    """Ask, and act with a bar on what fits."""
-    count = await operations.count_targets(verb.action, wanted, running=running, at_most=_COUNTED)
+    """Ask for confirmation and apply the action with a progress bar."""
+    count = await operations.count_targets(spec.action, job_filter, include_running=include_running, limit=_MAX_COUNTED)
     if not count:
-        return ActionResult(verb.action)
-    confirm(f"{verb.name} {'more than ' if count >= _COUNTED else ''}{_jobs(count)}?", yes=yes)
-    with Bar(f"{verb.name} jobs", count, clock) as bar:
+        return ActionResult(spec.action)
+    confirm(f"{spec.name} {'more than ' if count >= _MAX_COUNTED else ''}{_count_text(count)}?", yes=yes)
+    with ProgressBar(f"{spec.name} jobs", count, clock) as bar:
         return await operations.apply_to_matching(
-            verb.action, wanted, reason=reason, running=running, progress=bar.advance
+            spec.action, job_filter, reason=reason, include_running=include_running, on_progress=bar.advance
         )
 
 
-def _jobs(count: int) -> str:
+def _count_text(count: int) -> str:
     return f"{count:,} job{'' if count == 1 else 's'}"
 
 
-for _verb in _VERBS:
-    _add(_verb)
+for _spec in _ACTION_COMMANDS:
+    _register(_spec)

@@ -1,4 +1,4 @@
-"""How jobs and numbers about them are shown: lines for people, JSON for programs. Pure but for the terminal's width."""
+"""Format jobs and statistics: as lines for people, as JSON for programs."""
 
 import dataclasses
 import json
@@ -10,43 +10,43 @@ from typing import Any
 
 from jobfn.operations import (
     ActionResult,
-    Counts,
-    Event,
     GroupCount,
+    JobCounts,
     JobDetail,
     JobPage,
     JobRow,
     JobState,
-    Minute,
+    ThroughputBucket,
     WorkerRow,
 )
+from jobfn.operations.records import Event
 
-_STEPS = ((86_400, "d"), (3600, "h"), (60, "m"))
-#: What is cut in a table where nobody's terminal says how wide it is.
-_WIDE = 500
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
+#: Maximum width of a table outside of a terminal.
+_MAX_WIDTH = 500
 
 
 def as_json(value: Any) -> str:
-    """A value of ``jobfn.operations`` as JSON; times in UTC."""
+    """Format a value of ``jobfn.operations`` as JSON; times are in UTC."""
     return json.dumps(plain(value), indent=2)
 
 
 def plain(value: Any) -> Any:
-    """A value of ``jobfn.operations`` as what JSON knows."""
+    """Convert a value of ``jobfn.operations`` to JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {part.name: plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     return value
 
 
 def job_table(page: JobPage, now: datetime) -> list[str]:
-    """A line for each job, and how to go on."""
+    """Format a page as a table, with the option for the next page."""
     if not page.jobs:
-        return ["no job fits"]
-    rows = [("ID", "STATE", "TASK", "QUEUE", "TRIES", "ENQUEUED", "WHEN", "ERROR")]
+        return ["no matching jobs"]
+    rows = [("ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "ENQUEUED", "WHEN", "ERROR")]
     rows += [
         (
             str(job.id),
@@ -56,7 +56,7 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
             f"{job.attempts}/{job.max_attempts}" if job.max_attempts else str(job.attempts),
             ago(job.created_at, now),
             _when(job, now),
-            _one_line(job.last_error or ""),
+            " ".join((job.last_error or "").split()),
         )
         for job in page.jobs
     ]
@@ -64,25 +64,25 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
 
 
 def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
-    """All that is known of a job."""
+    """Format everything known about a job."""
     lines = [f"job {detail.id}  {detail.task}  {detail.state}"]
     if detail.job is not None:
         lines += [f"    {name:<11} {text}" for name, text in _fields(detail.job, now) if text]
         lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     else:
-        lines.append("    its row is gone; this is what history has kept")
+        lines.append("    the job was deleted; this is its history")
     lines.append("    timeline")
     for event in detail.timeline:
         lines += _event_lines(event, now)
     return lines
 
 
-def count_lines(counts: Counts) -> list[str]:
-    """How many jobs stand where, in all, by task and by queue."""
+def count_lines(counts: JobCounts) -> list[str]:
+    """Format the number of jobs by state: in total, by task and by queue."""
     oldest = counts.oldest_ready_seconds
     lines = [
         f"ready {counts.ready:,}   delayed {counts.delayed:,}   running {counts.running:,}   failed {counts.failed:,}"
-        + (f"   (the oldest ready one for {seconds_text(oldest)})" if oldest is not None else "")
+        + (f"   (oldest ready job: {seconds_text(oldest)})" if oldest is not None else "")
     ]
     for title, groups in (("TASK", counts.by_task), ("QUEUE", counts.by_queue)):
         if groups:
@@ -90,37 +90,37 @@ def count_lines(counts: Counts) -> list[str]:
     return lines
 
 
-def throughput_line(minutes: Sequence[Minute]) -> str:
-    """What was done in the last minutes."""
-    if not minutes:
-        return "no history on this schema: what was done is not known"
-    done = sum(minute.completed for minute in minutes)
-    failed = sum(minute.failed for minute in minutes)
-    text = f"last {len(minutes)} minutes: {done:,} completed, {failed:,} failed"
-    busy = [minute for minute in minutes if minute.mean_seconds is not None]
-    ended = sum(minute.completed + minute.failed for minute in busy)
+def throughput_line(buckets: Sequence[ThroughputBucket]) -> str:
+    """Format the throughput of the last minutes."""
+    if not buckets:
+        return "throughput: unknown, this schema has no history"
+    completed = sum(bucket.completed for bucket in buckets)
+    failed = sum(bucket.failed for bucket in buckets)
+    text = f"last {len(buckets)} minutes: {completed:,} completed, {failed:,} failed"
+    busy = [bucket for bucket in buckets if bucket.mean_seconds is not None]
+    ended = sum(bucket.completed + bucket.failed for bucket in busy)
     if ended:
-        mean = sum((minute.mean_seconds or 0.0) * (minute.completed + minute.failed) for minute in busy) / ended
-        longest = max(minute.max_seconds or 0.0 for minute in busy)
-        text += f"; {seconds_text(mean)} each on average, {seconds_text(longest)} at most"
+        mean = sum((bucket.mean_seconds or 0.0) * (bucket.completed + bucket.failed) for bucket in busy) / ended
+        longest = max(bucket.max_seconds or 0.0 for bucket in busy)
+        text += f"; duration {seconds_text(mean)} on average, {seconds_text(longest)} at most"
     return text
 
 
 def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
-    """A line for each process that works."""
+    """Format the workers as a table."""
     if not workers:
-        return ["no worker is known: start `jobfn service`, or `jobfn dev functions.py`"]
-    rows = [("WORKER", "ALIVE", "PARTS", "HOST", "PID", "VERSION", "IN FLIGHT", "HOLDS", "SINCE", "SEEN")]
+        return ["no workers: start `jobfn service`, or `jobfn dev functions.py`"]
+    rows = [("WORKER", "ALIVE", "ROLES", "HOST", "PID", "VERSION", "IN FLIGHT", "HELD", "STARTED", "LAST SEEN")]
     rows += [
         (
             worker.id,
             "yes" if worker.is_alive else "no",
-            ",".join(worker.parts) or "?",
+            ",".join(worker.roles) or "?",
             worker.host or "?",
             str(worker.pid or "?"),
             worker.version or "?",
             f"{worker.in_flight}/{worker.concurrency}" if worker.is_registered else "?",
-            str(worker.holds),
+            str(worker.held_jobs),
             ago(worker.started_at, now) if worker.started_at is not None else "?",
             ago(worker.seen_at, now) if worker.seen_at is not None else "by its locks",
         )
@@ -129,32 +129,32 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
     return columns(rows)
 
 
-def result_lines(result: ActionResult, past: str) -> list[str]:
-    """What came of an action, and what was left as it is."""
-    lines = [f"{past} {result.done:,} job{'' if result.done == 1 else 's'}"]
-    lines += [f"left job {skipped.id}: {skipped.reason}" for skipped in result.skipped]
+def result_lines(result: ActionResult, past_tense: str) -> list[str]:
+    """Format the result of an action: changed and skipped jobs."""
+    lines = [f"{past_tense} {result.done:,} job{'' if result.done == 1 else 's'}"]
+    lines += [f"skipped job {skipped.id}: {skipped.reason}" for skipped in result.skipped]
     if result.skipped_count > len(result.skipped):
-        lines.append(f"left {result.skipped_count - len(result.skipped):,} more")
+        lines.append(f"skipped {result.skipped_count - len(result.skipped):,} more")
     return lines
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows with their cells below each other, cut to the terminal's width if there is one."""
+    """Align cells in columns and truncate lines to the terminal's width."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
-    lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+    max_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _MAX_WIDTH
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [line if len(line) <= max_width else f"{line[: max_width - 1]}…" for line in lines]
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """A time as people say it: ``3m ago``, ``in 2h``."""
+    """Format a time relative to now: ``3m ago``, ``in 2h``."""
     seconds = (now - moment).total_seconds()
     return f"in {seconds_text(-seconds)}" if seconds < 0 else f"{seconds_text(seconds)} ago"
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration in its largest unit."""
-    for size, unit in _STEPS:
+    """Format a duration in its largest unit."""
+    for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.2g}s" if seconds >= 0.001 else "0s"
@@ -165,7 +165,7 @@ def _when(job: JobRow, now: datetime) -> str:
         progress = f", {job.progress:.0%}" if job.progress is not None else ""
         return f"on {job.locked_by} since {ago(job.locked_at, now)}{progress}"
     if job.state is JobState.COMPLETED and job.ended_at is not None:
-        return f"done {ago(job.ended_at, now)}"
+        return f"completed {ago(job.ended_at, now)}"
     if job.state is JobState.FAILED and job.updated_at is not None:
         return f"failed {ago(job.updated_at, now)}"
     return f"due {ago(job.run_at, now)}" if job.run_at is not None else ""
@@ -186,7 +186,7 @@ def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
         ("tenant", job.database_id or ""),
         ("actor", job.actor_id or ""),
         ("entity", job.entity_id or ""),
-        ("last error", _indented(job.last_error or "")),
+        ("last error", "\n                ".join((job.last_error or "").splitlines())),
     ]
 
 
@@ -206,17 +206,9 @@ def _moment(moment: datetime | None, now: datetime) -> str:
 def _payload(text: str | None) -> str:
     try:
         return json.dumps(json.loads(text or "null"), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):  # of a depth or a size that Python does not read
+    except (ValueError, RecursionError):  # nested too deeply, or an integer too long for Python
         return text or ""
 
 
 def _group(group: GroupCount) -> tuple[str, ...]:
     return (group.name, f"{group.ready:,}", f"{group.delayed:,}", f"{group.running:,}", f"{group.failed:,}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _indented(text: str) -> str:
-    return "\n                ".join(text.splitlines())

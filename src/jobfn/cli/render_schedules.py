@@ -1,4 +1,4 @@
-"""How ``jobfn schedules list`` shows schedules: a few lines for each, or JSON."""
+"""Format schedules: a few lines each for people, JSON for programs."""
 
 import itertools
 import json
@@ -11,48 +11,45 @@ from jobfn.errors import InvalidSchedule
 from jobfn.scheduler.humanize import format_time, humanize
 from jobfn.scheduler.rule import Schedule, parse
 
-TIMES_SHOWN = 3
+_MAX_NEXT_TIMES = 3
 
 
-def str_or_none(rows: Sequence[ScheduleRow]) -> str:
-    """All schedules for people."""
+def as_text(rows: Sequence[ScheduleRow]) -> str:
+    """Format all schedules as text."""
     if not rows:
         return "no schedules: add one with `jobfn schedules add TASK '0 9 * * *'`"
     return "\n\n".join("\n".join(_lines(row)) for row in rows)
 
 
 def as_json(rows: Sequence[ScheduleRow]) -> str:
-    """All schedules for programs; times in UTC."""
+    """Format all schedules as JSON; times are in UTC."""
     return json.dumps([_object(row) for row in rows], indent=2)
 
 
 def _lines(row: ScheduleRow) -> list[str]:
-    schedule, broken = _read(row)
-    named = f"{row.id}  {row.task}" + (f"  (key {row.key})" if row.key is not None else "")
+    schedule, error = _parse(row)
+    title = f"{row.id}  {row.task}" + (f"  (key {row.key})" if row.key is not None else "")
     fields: list[tuple[str, str]] = [("rule", schedule.rule if schedule is not None else json.dumps(row.schedule_info))]
     if schedule is None:
-        fields.append(("BROKEN", broken or "it makes no jobs until it is changed"))
-        zone = parse("* * * * *")
+        fields.append(("INVALID", error or ""))
     else:
-        zone = schedule
-        fields.append(("words", humanize(schedule)))
-        times = [format_time(time, schedule) for time in _next_times(schedule)]
-        fields.append(("next", ", ".join(times) or "never again"))
+        next_times = [format_time(time, schedule) for time in _next_times(schedule)]
+        fields += [("words", humanize(schedule)), ("next", ", ".join(next_times) or "never again")]
         if row.problem is not None:
             fields.append(("problem", row.problem))
+    zone = schedule if schedule is not None else parse("* * * * *")
     if row.last_scheduled is not None:
         fields.append(("last run", f"{format_time(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
     else:
         fields.append(("last run", "never"))
     if row.last_skipped is not None:
-        fields.append(
-            ("skipped", f"{row.skipped} in all, last {format_time(row.last_skipped, zone)}: {row.skip_reason}"),
-        )
-    return [named, *(f"    {name:<9} {text}" for name, text in fields)]
+        last_skipped = f"{format_time(row.last_skipped, zone)}: {row.skip_reason}"
+        fields.append(("skipped", f"{row.skipped} in total, last {last_skipped}"))
+    return [title, *(f"    {name:<9} {text}" for name, text in fields)]
 
 
 def _object(row: ScheduleRow) -> dict[str, Any]:
-    schedule, broken = _read(row)
+    schedule, error = _parse(row)
     return {
         "id": row.id,
         "task": row.task,
@@ -60,8 +57,8 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
         "schedule_info": row.schedule_info,
         "words": humanize(schedule) if schedule is not None else None,
         "next": [time.isoformat() for time in _next_times(schedule)] if schedule is not None else [],
-        "broken": broken,
-        "problem": row.problem if broken is None else None,
+        "error": error,
+        "problem": row.problem if error is None else None,
         "last_run": _iso(row.last_scheduled),
         "last_job": row.last_job,
         "last_outcome": row.outcome,
@@ -76,7 +73,7 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
     }
 
 
-def _read(row: ScheduleRow) -> tuple[Schedule | None, str | None]:
+def _parse(row: ScheduleRow) -> tuple[Schedule | None, str | None]:
     try:
         return parse(row.schedule_info), None
     except InvalidSchedule as error:
@@ -84,7 +81,7 @@ def _read(row: ScheduleRow) -> tuple[Schedule | None, str | None]:
 
 
 def _next_times(schedule: Schedule) -> list[datetime]:
-    return list(itertools.islice(schedule.upcoming(datetime.now(UTC)), TIMES_SHOWN))
+    return list(itertools.islice(schedule.upcoming(datetime.now(UTC)), _MAX_NEXT_TIMES))
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""How a plan of triggers looks: aligned, coloured in a terminal, plain in a pipe; and the same as JSON."""
+"""Format a plan of triggers: aligned text, coloured in a terminal, or JSON."""
 
 import json
 import sys
@@ -15,38 +15,43 @@ from jobfn.triggers.table import printable
 
 _SIGNS: Final = {Action.CREATE: "+", Action.CHANGE: "~", Action.DROP: "-", Action.KEEP: "="}
 _COLOURS: Final = {Action.CREATE: "green", Action.CHANGE: "yellow", Action.DROP: "red", Action.KEEP: "dim"}
-_DONE: Final = {Action.CREATE: "created", Action.CHANGE: "changed", Action.DROP: "dropped", Action.KEEP: "as before"}
-_TO_DO: Final = {
+_APPLIED: Final = {
+    Action.CREATE: "created",
+    Action.CHANGE: "changed",
+    Action.DROP: "dropped",
+    Action.KEEP: "unchanged",
+}
+_PLANNED: Final = {
     Action.CREATE: "to create",
     Action.CHANGE: "to change",
     Action.DROP: "to drop",
-    Action.KEEP: "as it is",
+    Action.KEEP: "unchanged",
 }
 
 
-def print_plan(plan: Plan, *, done: bool) -> None:
+def print_plan(plan: Plan, *, applied: bool) -> None:
     """Print a plan to standard output.
 
     Args:
-        plan: What to show.
-        done: Whether it was carried out, which the last line says.
+        plan: The plan.
+        applied: Whether it was applied.
     """
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     task_width = max((len(printable(change.task)) for change in plan.changes), default=0)
     for table, changes in groupby(plan.changes, key=lambda change: change.table):
-        console.print(Text(table or "(functions that no table uses)"))
+        console.print(Text(table or "(functions without a table)"))
         for change in changes:
             console.print(_headline(change, task_width))
             for line in _parameter_lines(change):
                 console.print(line)
-    words = _DONE if done else _TO_DO
+    labels = _APPLIED if applied else _PLANNED
     counts = {action: sum(change.action is action for change in plan.changes) for action in Action}
-    said = ", ".join(f"{count} {words[action]}" for action, count in counts.items() if count)
-    console.print(Text(said or "no triggers, and none to drop"))
+    summary = ", ".join(f"{count} {labels[action]}" for action, count in counts.items() if count)
+    console.print(Text(summary or "no triggers, and none to drop"))
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON values."""
+    """Convert a plan to JSON types."""
     return {
         "changes": [
             {
@@ -72,7 +77,7 @@ def _headline(change: NodeChange, task_width: int) -> Text:
 
 
 def _parameter_lines(change: NodeChange) -> Iterator[Text]:
-    """What a change changes; where the parameters are the same, why it is one."""
+    """Format the parameters that differ, or why there is a change without any."""
     if change.action is not Action.CHANGE:
         return
     before, after = change.before or {}, change.after or {}
@@ -84,6 +89,4 @@ def _parameter_lines(change: NodeChange) -> Iterator[Text]:
                 value = printable(json.dumps(values[name], ensure_ascii=False))
                 yield Text(f"      {sign} {name:<{width}}  {value}", style=colour)
     if not differing:
-        yield Text(
-            "      the parameters are the same; the table, jobfn or somebody's hand changed the rest", style="dim"
-        )
+        yield Text("      same parameters; the SQL differs: the table or jobfn changed, or it was edited", style="dim")

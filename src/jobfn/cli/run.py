@@ -1,4 +1,4 @@
-"""``jobfn serve``, ``service`` and ``dev``: what keeps running until it is told to stop."""
+"""``jobfn serve``, ``service`` and ``dev``: long-running processes."""
 
 import functools
 import os
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli.database import in_loop
+from jobfn.cli.database import run_async
+from jobfn.cli.options import Target
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import dsn_from_env, has_database
 from jobfn.function.loading import load_app, load_function_app
@@ -16,21 +17,21 @@ from jobfn.http.server import stop_signals
 from jobfn.telemetry import logs, otel
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
-Target = Annotated[
-    str, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py, or shop.functions.", show_default=False)
-]
 Concurrency = Annotated[
-    int | None, typer.Option(min=1, max=10_000, help="Requests at a time. Default: JOBS_CONCURRENCY, else 16.")
+    int | None,
+    typer.Option(
+        min=1, max=10_000, help="Maximum concurrent requests. Default: JOBS_CONCURRENCY or 16.", show_default=False
+    ),
 ]
 
 SERVICE_EXAMPLE = (
-    "example: DATABASE_URL=postgresql://localhost/shop jobfn service; "
-    "jobfn service --only worker --only callbacks leaves the scheduler to another"
+    "examples: DATABASE_URL=postgresql://localhost/shop jobfn service; without the scheduler: "
+    "jobfn service --only worker --only callbacks"
 )
 
 
 def register_commands(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     app.command("dev", epilog="example: jobfn dev functions.py")(dev_command)
     app.command("serve", epilog="example: jobfn serve functions.py --port 8080")(serve_command)
     app.command("service", epilog=SERVICE_EXAMPLE)(service_command)
@@ -38,10 +39,12 @@ def register_commands(app: typer.Typer) -> None:
 
 def serve_command(
     target: Target,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: PORT, else 8080.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  - as a container does
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Default: PORT or 8080.", show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  - for containers
 ) -> None:
-    """Run only the function app, as a container does."""
+    """Serve a function app, as its container does."""
     logs.configure()
     otel.configure(os.environ, role="jobfn-function")
     serve(load_app(target), host=host, port=port if port is not None else port_from(os.environ))
@@ -50,27 +53,30 @@ def serve_command(
 def service_command(
     concurrency: Concurrency = None,
     only: Annotated[
-        list[ServiceRole] | None, typer.Option(help="Run only this part; repeatable.", show_default="all of them")
+        list[ServiceRole] | None, typer.Option(help="Run only this role; repeatable.", show_default="all roles")
     ] = None,
     local: Annotated[
         str | None,
         typer.Option(
             metavar="FILE_OR_MODULE[:app]",
-            help="Run these tasks in this process, without HTTP; no callback server then.",
+            help="Run these tasks in this process, without HTTP and callback server.",
             show_default=False,
         ),
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Serve the dashboard too; JOBFN_DASHBOARD_* say where, and to whom.")
+        bool, typer.Option("--dashboard", help="Serve the dashboard too, configured by JOBFN_DASHBOARD_*.")
     ] = False,
 ) -> None:
-    """Run only the platform side: worker, callback server and scheduler, configured by the environment."""
-    from jobfn.service import DelivererFactory, run_service  # noqa: PLC0415  - each verb loads what it runs
+    """Run worker, callback server and scheduler.
+
+    Environment variables configure them.
+    """
+    from jobfn.service import DelivererFactory, run_service  # noqa: PLC0415  - only for this command
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-service")
     settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
-    shown = DashboardSettings.from_environ(os.environ) if dashboard else None
+    dashboard_settings = DashboardSettings.from_environ(os.environ) if dashboard else None
     deliverer: DelivererFactory | None = None
     if local is not None:
         from jobfn.in_process import local_settings, local_tasks  # noqa: PLC0415
@@ -82,9 +88,9 @@ def service_command(
 
     async def work() -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop, only=only or (), deliverer=deliverer, dashboard=shown)
+            await run_service(settings, stop, only=only or (), deliverer=deliverer, dashboard=dashboard_settings)
 
-    in_loop(work())
+    run_async(work())
 
 
 def dev_command(
@@ -92,37 +98,46 @@ def dev_command(
     database_url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="A test database. Default: DATABASE_URL, else PG*, else an embedded PostgreSQL."
+            metavar="URL",
+            help="A test database. Default: DATABASE_URL, PG*, or an embedded PostgreSQL.",
+            show_default=False,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the function app; 0: any free one.")] = 8080,
-    callback_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the callback server; 0: any free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the function app; 0 for a free one.")] = 8080,
+    callback_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the callback server; 0 for a free one.")
+    ] = 0,
     concurrency: Concurrency = None,
     reload: Annotated[bool, typer.Option(help="Restart the function app when a file is saved.")] = True,
     enqueue: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="TASK JSON", help="Add this job once everything runs.")
+        tuple[str, str] | None,
+        typer.Option(metavar="TASK JSON", help="Add this job once everything runs.", show_default=False),
     ] = None,
     blueprint: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Apply its triggers now and on save. May be given several times."),
+        typer.Option(
+            metavar="FILE", help="Apply the triggers of this file now and on save; repeatable.", show_default=False
+        ),
     ] = None,
     dashboard: Annotated[bool, typer.Option(help="Serve the dashboard.")] = True,
     dashboard_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of the dashboard. Default: 8081, or any free one where that is taken."),
+        typer.Option(min=0, max=65535, help="Port of the dashboard. Default: 8081, or a free one.", show_default=False),
     ] = None,
 ) -> None:
-    """Run everything: PostgreSQL, function app, worker, callback server, scheduler, with reload on save."""
-    from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - each verb loads what it runs
+    """Run everything for development, with reload on save.
+
+    Starts PostgreSQL, function app, worker, callback server, scheduler and dashboard.
+    """
+    from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - only for this command
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-dev")
-    named = has_database(os.environ)
     options = DevOptions(
         target=target,
         project=Path.cwd(),
         database_url=database_url or dsn_from_env(os.environ),
-        embedded=database_url is None and not named,
+        embedded=database_url is None and not has_database(os.environ),
         port=port,
         callback_port=callback_port,
         concurrency=concurrency,
@@ -132,4 +147,4 @@ def dev_command(
         dashboard=dashboard,
         dashboard_port=dashboard_port,
     )
-    in_loop(run_dev(options))
+    run_async(run_dev(options))

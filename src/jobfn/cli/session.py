@@ -1,4 +1,4 @@
-"""How commands on jobs run: with ``Operations``, with_spinner, and after a question where much is at stake."""
+"""Run commands with ``Operations``, show a spinner or progress bar, and ask for confirmation."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO, TypeVar
 
 import typer
 
-from jobfn.cli.database import database_of, in_loop, schema_of
+from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.exit_codes import FAILED
 from jobfn.database.connection import pool
 from jobfn.errors import ConfigurationError
@@ -15,99 +15,100 @@ from jobfn.operations import Operations, open_operations
 
 T = TypeVar("T")
 
-#: What takes longer shows that it goes on.
+#: Delay before a spinner or progress bar appears.
 SPINNER_DELAY_SECONDS = 1.0
-#: Completion in a shell waits no longer than a person does.
-_COMPLETION_SECONDS = 2.0
+#: Timeout of shell completion.
+_COMPLETION_TIMEOUT_SECONDS = 2.0
 
 
 def with_operations(
-    work: Callable[[Operations], Coroutine[Any, Any, T]], database_url: str | None, *, doing: str | None = None
+    work: Callable[[Operations], Coroutine[Any, Any, T]], database_url: str | None, *, spinner: str | None = None
 ) -> T:
-    """Do something with the jobs of the database that a command means.
+    """Run a coroutine function with the operations of the command's database.
 
     Args:
-        work: What.
+        work: The coroutine function.
         database_url: The command's option.
-        doing: What a moving bar says when it takes over a second; None: it shows itself how far it is.
+        spinner: Text of the spinner. Default: no spinner.
     """
 
     async def run() -> T:
-        async with pool(database_of(database_url), application_name="jobfn-operate", size=2) as connections:
-            operations = await open_operations(connections, schema_of())
-            return await (work(operations) if doing is None else with_spinner(work(operations), doing))
+        dsn = resolve_database_url(database_url)
+        async with pool(dsn, application_name="jobfn-operate", size=2) as connections:
+            operations = await open_operations(connections, jobs_schema())
+            return await (work(operations) if spinner is None else with_spinner(work(operations), spinner))
 
-    return in_loop(run())
+    return run_async(run())
 
 
 async def with_spinner(
     work: Coroutine[Any, Any, T],
-    doing: str,
+    text: str,
     *,
     stream: TextIO | None = None,
-    after_seconds: float = SPINNER_DELAY_SECONDS,
+    delay_seconds: float = SPINNER_DELAY_SECONDS,
 ) -> T:
-    """Await, and show in a terminal that it goes on.
+    """Await a coroutine and show a spinner if it takes long.
 
     Args:
-        work: What to await.
-        doing: What is shown.
-        stream: Where, if it is a terminal. Default: standard error.
-        after_seconds: When it takes longer than this.
+        work: The coroutine.
+        text: Text of the spinner.
+        stream: Where to show it; only a terminal shows it. Default: standard error.
+        delay_seconds: Delay before it appears.
     """
     stream = stream or sys.stderr
     task = asyncio.create_task(work)
     try:
-        await asyncio.wait({task}, timeout=after_seconds)
+        await asyncio.wait({task}, timeout=delay_seconds)
         if not task.done() and stream.isatty():
-            from rich.console import Console  # noqa: PLC0415  - only where it shows
+            from rich.console import Console  # noqa: PLC0415  - only for a terminal
 
-            with Console(file=stream).status(doing):
+            with Console(file=stream).status(text):
                 return await task
         return await task
     finally:
         task.cancel()
 
 
-class Bar:
-    """A progress bar, shown when the work takes over a second and somebody watches.
+class ProgressBar:
+    """A progress bar that appears in a terminal if the work takes long.
 
     Args:
-        doing: What it says.
-        total: How much there is to do.
-        clock: Monotonic seconds.
-        stream: Where, if it is a terminal. Default: standard error.
+        text: Description of the work.
+        total: Number of steps.
+        clock: Monotonic time in seconds.
+        stream: Where to show it; only a terminal shows it. Default: standard error.
     """
 
-    def __init__(self, doing: str, total: int, clock: Callable[[], float], *, stream: TextIO | None = None) -> None:
+    def __init__(self, text: str, total: int, clock: Callable[[], float], *, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._doing = doing
+        self._text = text
         self._total = total
         self._clock = clock
-        self._began = clock()
-        self._done = 0
-        self._shown: Any = None
+        self._started = clock()
+        self._completed = 0
+        self._progress: Any = None
 
-    def advance(self, count: int) -> None:
-        """So much more is done."""
-        self._done += count
-        if self._shown is None and self._stream.isatty() and self._clock() - self._began > SPINNER_DELAY_SECONDS:
-            self._shown = _progress(self._stream)
-            self._shown.start()
-            self._shown.add_task(self._doing, total=self._total)
-        if self._shown is not None:
-            self._shown.update(self._shown.task_ids[0], completed=min(self._done, self._total))
+    def advance(self, steps: int) -> None:
+        """Add completed steps."""
+        self._completed += steps
+        if self._progress is None and self._stream.isatty() and self._clock() - self._started > SPINNER_DELAY_SECONDS:
+            self._progress = _rich_progress(self._stream)
+            self._progress.start()
+            self._progress.add_task(self._text, total=self._total)
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=min(self._completed, self._total))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._shown is not None:
-            self._shown.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
 
-def _progress(stream: TextIO) -> Any:
-    from rich.console import Console  # noqa: PLC0415  - only where it shows
+def _rich_progress(stream: TextIO) -> Any:
+    from rich.console import Console  # noqa: PLC0415  - only for a terminal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     return Progress(
@@ -120,30 +121,31 @@ def _progress(stream: TextIO) -> Any:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only if somebody says yes.
+    """Ask for confirmation.
 
     Raises:
-        ConfigurationError: Nobody is there to be asked.
-        typer.Exit: The answer was no.
+        ConfigurationError: There is no terminal to ask in.
+        typer.Exit: The answer is no.
     """
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigurationError(f"{question} Say --yes where nobody can be asked")
+        raise ConfigurationError(f"{question} Confirm with --yes: there is no terminal to ask in")
     if not typer.confirm(question, err=True):
-        typer.echo("nothing was done", err=True)
+        typer.echo("nothing changed", err=True)
         raise typer.Exit(FAILED)
 
 
-def complete_tasks(incomplete: str) -> list[str]:
-    """The names of tasks that begin so, for a shell's completion. Where they cannot be had in time, none."""
+def complete_tasks(prefix: str) -> list[str]:
+    """Return the task identifiers with a prefix for shell completion; none if the database is slow or unreachable."""
 
-    async def names() -> tuple[str, ...]:
-        async with asyncio.timeout(_COMPLETION_SECONDS):
-            async with pool(database_of(None), application_name="jobfn-completion", size=1) as connections:
-                return await (await open_operations(connections, schema_of())).tasks()
+    async def read_tasks() -> tuple[str, ...]:
+        async with asyncio.timeout(_COMPLETION_TIMEOUT_SECONDS):
+            dsn = resolve_database_url(None)
+            async with pool(dsn, application_name="jobfn-completion", size=1) as connections:
+                return await (await open_operations(connections, jobs_schema())).tasks()
 
     try:
-        return [name for name in in_loop(names()) if name.startswith(incomplete)]
-    except Exception:  # noqa: BLE001  - a shell that completes has no place for an error
+        return [task for task in run_async(read_tasks()) if task.startswith(prefix)]
+    except Exception:  # noqa: BLE001  - shell completion cannot show an error
         return []

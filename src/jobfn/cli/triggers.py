@@ -1,16 +1,18 @@
-"""``jobfn triggers``: blueprints become triggers in a database."""
+"""``jobfn triggers``: create database triggers from blueprints."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from jobfn.cli.database import DatabaseUrl, database_of, in_loop, schema_of
+from jobfn.cli.database import jobs_schema, with_connection
+from jobfn.cli.exit_codes import CHECK_FAILED, FAILED
+from jobfn.cli.options import AsJson, DatabaseUrl, Target
 from jobfn.cli.render_triggers import as_json, print_plan
-from jobfn.database.connection import connect
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_function_app
 from jobfn.triggers.blueprint import Blueprint, load_blueprints
@@ -25,158 +27,134 @@ from jobfn.triggers.plan import (
 )
 from jobfn.triggers.sql import NodeSql
 
-if TYPE_CHECKING:
-    import asyncpg
-
-T = TypeVar("T")
-
-PENDING = 3
-MISMATCHES = 1
-
 Blueprints = Annotated[
     list[Path],
     typer.Argument(metavar="BLUEPRINT", help="Files ending in .json, .yaml, .yml or .toml.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(
-    help="Make triggers from blueprints, so that a table's changes enqueue jobs.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Create triggers that enqueue jobs when rows change.", no_args_is_help=True, rich_markup_mode=None
 )
+
+_with_connection = partial(with_connection, application_name="jobfn-triggers")
 
 
 @app.command("sql", epilog="example: jobfn triggers sql blueprint.yaml > triggers.sql")
-def sql_command(blueprints: Blueprints, database_url: DatabaseUrl = None, as_json_text: AsJson = False) -> None:
+def sql_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
     """Print the SQL of a blueprint's triggers.
 
-    To review, or to run: it is one transaction, and running it twice is fine. Changes nothing by itself.
+    Changes nothing. The SQL is one transaction and can be run repeatedly.
     """
     blueprint = _load(blueprints)
-    nodes, notices = _ask(
-        database_url, lambda connection: generate_sql(connection, blueprint.tables, jobs_schema=schema_of())
+    nodes, notices = _with_connection(
+        lambda connection: generate_sql(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
     )
-    _say(notices)
-    if as_json_text:
+    _print_notices(notices)
+    if json_output:
         typer.echo(json.dumps([_sql_as_json(node) for node in nodes], indent=2))
     else:
         typer.echo(_script(nodes))
 
 
 @app.command("plan", epilog="example: jobfn triggers plan blueprint.yaml || jobfn triggers apply blueprint.yaml")
-def plan_command(blueprints: Blueprints, database_url: DatabaseUrl = None, as_json_text: AsJson = False) -> None:
+def plan_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
     """Show what apply would create, change and drop.
 
-    Exits with 0 when that is nothing, with 3 when it is something.
+    Exits with 0 if there are no changes, with 3 if there are.
     """
     blueprint = _load(blueprints)
-    plan = _ask(database_url, lambda connection: plan_triggers(connection, blueprint.tables, jobs_schema=schema_of()))
-    _show(plan, as_json_text=as_json_text, done=False)
+    plan = _with_connection(
+        lambda connection: plan_triggers(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
+    )
+    _print_plan(plan, json_output=json_output, applied=False)
     if plan.pending:
-        raise typer.Exit(PENDING)
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command("apply", epilog="example: jobfn triggers apply blueprint.yaml --database-url postgresql://localhost/shop")
-def apply_command(blueprints: Blueprints, database_url: DatabaseUrl = None, as_json_text: AsJson = False) -> None:
-    """Give the blueprint's tables the triggers it says.
+def apply_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
+    """Create, change and drop triggers as the blueprint says.
 
-    In one transaction; doing it twice changes nothing.
-    What jobfn made on these tables and the blueprint does not name any more is dropped; an empty nodes list drops all
-    of a table's. Tables that it does not name are left alone.
+    Runs in one transaction and can be repeated. On the tables of the blueprint, jobfn's triggers that it does not name
+    are dropped; an empty list of nodes drops all of them. Other tables do not change.
     """
     blueprint = _load(blueprints)
-    plan = _ask(database_url, lambda connection: apply_triggers(connection, blueprint.tables, jobs_schema=schema_of()))
-    _show(plan, as_json_text=as_json_text, done=True)
+    plan = _with_connection(
+        lambda connection: apply_triggers(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
+    )
+    _print_plan(plan, json_output=json_output, applied=True)
 
 
 @app.command("drop", epilog="example: jobfn triggers drop blueprint.yaml --dry-run")
 def drop_command(
     blueprints: Annotated[
-        list[Path] | None, typer.Argument(metavar="BLUEPRINT", help="On the tables of these.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="BLUEPRINT", help="Blueprints that name the tables.", show_default=False),
     ] = None,
-    everywhere: Annotated[bool, typer.Option("--all", help="On every table of the database.")] = False,
+    all_tables: Annotated[bool, typer.Option("--all", help="Drop them on every table of the database.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be dropped.")] = False,
     database_url: DatabaseUrl = None,
-    as_json_text: AsJson = False,
+    json_output: AsJson = False,
 ) -> None:
-    """Remove the triggers that jobfn made.
+    """Drop jobfn's triggers and their functions.
 
-    And their functions, and nothing else, in one transaction.
+    Runs in one transaction.
     """
-    if everywhere == bool(blueprints):
-        raise ConfigurationError("name the blueprints whose tables lose their triggers, or give --all; not both")
-    tables = None if everywhere else [(table.schema, table.table) for table in _load(blueprints or ()).tables]
-    plan = _ask(
-        database_url,
-        lambda connection: drop_triggers(connection, tables, jobs_schema=schema_of(), dry_run=dry_run),
+    if all_tables == bool(blueprints):
+        raise ConfigurationError("the tables must be given by blueprints or --all: use one of them")
+    tables = None if all_tables else [(table.schema, table.table) for table in _load(blueprints or ()).tables]
+    plan = _with_connection(
+        lambda connection: drop_triggers(connection, tables, jobs_schema=jobs_schema(), dry_run=dry_run), database_url
     )
-    _show(plan, as_json_text=as_json_text, done=not dry_run)
+    _print_plan(plan, json_output=json_output, applied=not dry_run)
 
 
 @app.command("check", epilog="example: jobfn triggers check functions.py blueprint.yaml")
 def check_command(
-    target: Annotated[
-        str,
-        typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py, or shop.functions.", show_default=False),
-    ],
-    blueprints: Blueprints,
-    database_url: DatabaseUrl = None,
-    as_json_text: AsJson = False,
+    target: Target, blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False
 ) -> None:
-    """Compare what triggers send with what tasks take.
+    """Check that triggers send what their tasks accept.
 
-    What is sent follows from the columns and their types as the database has them. Changes nothing. Exits with 0 when
-    all fit, with 1 when one does not.
+    Compares the columns in the database with the payload schemas. Exits with 1 on a mismatch.
     """
     schemas = {identifier: task.payload_schema() for identifier, task in load_function_app(target).tasks.items()}
     blueprint = _load(blueprints)
-    mismatches, notices = _ask(
+    mismatches, notices = _with_connection(
+        lambda connection: check_triggers(connection, blueprint.tables, schemas, jobs_schema=jobs_schema()),
         database_url,
-        lambda connection: check_triggers(connection, blueprint.tables, schemas, jobs_schema=schema_of()),
     )
-    _say(notices)
+    _print_notices(notices)
     triggers = sum(len(table.triggers) for table in blueprint.tables)
     typer.echo(
         json.dumps([asdict(mismatch) for mismatch in mismatches], indent=2)
-        if as_json_text
+        if json_output
         else _mismatches_as_text(mismatches, triggers)
     )
     if mismatches:
-        raise typer.Exit(MISMATCHES)
+        raise typer.Exit(FAILED)
 
 
 def _load(paths: Iterable[Path]) -> Blueprint:
     blueprint = load_blueprints(paths)
-    _say(blueprint.notices)
+    _print_notices(blueprint.notices)
     return blueprint
 
 
-def _ask(database_url: str | None, question: "Callable[[asyncpg.Connection[Any]], Awaitable[T]]") -> T:
-    async def work() -> T:
-        connection = await connect(database_of(database_url), application_name="jobfn-triggers")
-        try:
-            return await question(connection)
-        finally:
-            await connection.close()
-
-    return in_loop(work())
-
-
-def _show(plan: Plan, *, as_json_text: bool, done: bool) -> None:
-    _say(plan.notices)
-    if as_json_text:
+def _print_plan(plan: Plan, *, json_output: bool, applied: bool) -> None:
+    _print_notices(plan.notices)
+    if json_output:
         typer.echo(json.dumps(as_json(plan), indent=2))
     else:
-        print_plan(plan, done=done)
+        print_plan(plan, applied=applied)
 
 
-def _say(notices: Iterable[str]) -> None:
+def _print_notices(notices: Iterable[str]) -> None:
     for notice in notices:
         typer.echo(f"jobfn: notice: {notice}", err=True)
 
 
 def _script(nodes: Iterable[NodeSql]) -> str:
-    """All statements in one transaction. Names go into comments as JSON, which has no line breaks."""
+    """Join all statements into one transaction. Comments have names as JSON, which contains no line breaks."""
     parts = ["begin;", "set local search_path = pg_catalog;"]
     for node in nodes:
         title = json.dumps([node.table.schema, node.table.name, node.node.task_identifier])
@@ -197,7 +175,7 @@ def _sql_as_json(node: NodeSql) -> dict[str, Any]:
 
 def _mismatches_as_text(mismatches: list[Mismatch], triggers: int) -> str:
     if not mismatches:
-        return f"{triggers} trigger{'s fit their tasks' if triggers != 1 else ' fits its task'}"
+        return f"{triggers} trigger{'s match their tasks' if triggers != 1 else ' matches its task'}"
     lines = [
         f"{mismatch.table}, {mismatch.task} on {', '.join(mismatch.events)}: "
         + (f"{mismatch.field}: " if mismatch.field else "")

@@ -1,4 +1,4 @@
-"""``jobfn jobs watch``: the same picture again and again, in place where there is a terminal."""
+"""``jobfn jobs watch``: refresh counts and newest jobs, in place in a terminal."""
 
 import asyncio
 import contextlib
@@ -12,73 +12,75 @@ from datetime import UTC, datetime
 import typer
 
 from jobfn.cli import render_jobs
-from jobfn.operations import Counts, JobFilter, Operations
+from jobfn.operations import JobCounts, JobFilter, Operations
 
-_NEWEST = 10
-_MINUTES = 5
-_FRESH_SECONDS = 2.0
-#: Lines that a terminal of 24 has room for beside the prompt.
-_SPARE_LINES = 2
+_JOB_LIMIT = 10
+_THROUGHPUT_MINUTES = 5
+#: Counts older than this are shown with their age.
+_MAX_COUNTS_AGE_SECONDS = 2.0
+#: Terminal lines that are left free for the prompt.
+_RESERVED_LINES = 2
 
 
-async def watch(
-    operations: Operations, wanted: JobFilter, *, every_seconds: float, times: int | None, as_json: bool
+async def watch_jobs(
+    operations: Operations, job_filter: JobFilter, *, interval_seconds: float, times: int | None, as_json: bool
 ) -> None:
-    """Look every so often, so many times or until interrupted, and show what there is."""
-    with _screen(in_place=sys.stdout.isatty() and not as_json) as show:
+    """Show counts, throughput and newest jobs in intervals, a number of times or until cancelled."""
+    snapshot = _snapshot_json if as_json else _snapshot_text
+    with _display(in_place=sys.stdout.isatty() and not as_json) as show:
         for number in itertools.count(1):
-            show(await (_as_line(operations, wanted) if as_json else _as_text(operations, wanted)))
+            show(await snapshot(operations, job_filter))
             if number == times:
                 return
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(interval_seconds)
 
 
-async def _as_text(operations: Operations, wanted: JobFilter) -> str:
+async def _snapshot_text(operations: Operations, job_filter: JobFilter) -> str:
     now = datetime.now(UTC)
     counts = await operations.counts(max_age_seconds=0.5)
-    page = await operations.list_jobs(wanted, limit=_NEWEST)
-    minutes = await operations.throughput(minutes=_MINUTES)
+    page = await operations.list_jobs(job_filter, limit=_JOB_LIMIT)
+    buckets = await operations.throughput(minutes=_THROUGHPUT_MINUTES)
     return "\n".join(
         [
-            f"{now:%H:%M:%S} UTC" + counted(counts, now),
+            f"{now:%H:%M:%S} UTC" + counts_age_text(counts, now),
             *render_jobs.count_lines(counts),
             "",
-            render_jobs.throughput_line(minutes),
+            render_jobs.throughput_line(buckets),
             "",
             *render_jobs.job_table(page, now),
         ]
     )
 
 
-def counted(counts: Counts, now: datetime) -> str:
-    """Of a large table, the counts are not as fresh as the rest: each look at it is to rest the database."""
-    seconds = (now - counts.taken_at).total_seconds()
-    return f", counted {render_jobs.ago(counts.taken_at, now)}" if seconds > _FRESH_SECONDS else ""
-
-
-async def _as_line(operations: Operations, wanted: JobFilter) -> str:
+async def _snapshot_json(operations: Operations, job_filter: JobFilter) -> str:
     counts = await operations.counts(max_age_seconds=0.5)
-    page = await operations.list_jobs(wanted, limit=_NEWEST)
+    page = await operations.list_jobs(job_filter, limit=_JOB_LIMIT)
     return json.dumps({"counts": render_jobs.plain(counts), "jobs": render_jobs.plain(page.jobs)})
 
 
+def counts_age_text(counts: JobCounts, now: datetime) -> str:
+    """Return when the jobs were counted if that is long ago: counts of large tables are cached."""
+    age_seconds = (now - counts.taken_at).total_seconds()
+    return f", counted {render_jobs.ago(counts.taken_at, now)}" if age_seconds > _MAX_COUNTS_AGE_SECONDS else ""
+
+
 @contextlib.contextmanager
-def _screen(*, in_place: bool) -> Iterator[Callable[[str], None]]:
+def _display(*, in_place: bool) -> Iterator[Callable[[str], None]]:
     if not in_place:
 
-        def say(text: str) -> None:
+        def print_text(text: str) -> None:
             typer.echo(text)
             sys.stdout.flush()
 
-        yield say
+        yield print_text
         return
-    from rich.live import Live  # noqa: PLC0415  - only where it shows
+    from rich.live import Live  # noqa: PLC0415  - only for a terminal
     from rich.text import Text  # noqa: PLC0415
 
     with Live(auto_refresh=False, screen=False) as live:
 
-        def draw(text: str) -> None:
-            room = shutil.get_terminal_size().lines - _SPARE_LINES
-            live.update(Text("\n".join(text.splitlines()[:room]), no_wrap=True), refresh=True)
+        def redraw(text: str) -> None:
+            max_lines = shutil.get_terminal_size().lines - _RESERVED_LINES
+            live.update(Text("\n".join(text.splitlines()[:max_lines]), no_wrap=True), refresh=True)
 
-        yield draw
+        yield redraw

@@ -1,31 +1,23 @@
-"""``jobfn workers``: who is at work."""
+"""``jobfn workers``: list the running processes."""
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 import typer
 
 from jobfn.cli import render_jobs
-from jobfn.cli.database import DatabaseUrl
+from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.cli.session import with_operations
-from jobfn.operations import Operations, WorkerRow
+from jobfn.operations import Operations
 
 
 def register_commands(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("workers", epilog="example: jobfn workers --json")(workers_command)
 
 
-def workers_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Show the processes at work, when each was last heard of, and how much it has in hand."""
-
-    async def work(operations: Operations) -> tuple[WorkerRow, ...]:
-        return await operations.workers()
-
-    workers = with_operations(work, database_url, doing="looking")
+def workers_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> None:
+    """List workers with their last heartbeat and jobs in flight."""
+    workers = with_operations(Operations.workers, database_url, spinner="Loading workers")
     typer.echo(
         render_jobs.as_json(workers) if as_json else "\n".join(render_jobs.worker_lines(workers, datetime.now(UTC)))
     )

@@ -105,7 +105,7 @@ class Acting:
             return self._refused(request, str(problem))
         number = len(wish.ids)
         if not wish.ids:
-            number = await self._operations.count_matching(wish.filter.meant, at_most=MAX_COUNTED)
+            number = await self._operations.count_matching(wish.filter.meant, limit=MAX_COUNTED)
         return self._pages.answer(
             request,
             "ask.html",
@@ -146,8 +146,10 @@ class Acting:
         reason = form.one("reason") or None
         running = form.one("running") == "yes"
         if wish.ids:
-            return await self._operations.act(wish.action, wish.ids, reason=reason, running=running)
-        return await self._operations.apply_to_matching(wish.action, wish.filter.meant, reason=reason, running=running)
+            return await self._operations.apply(wish.action, wish.ids, reason=reason, include_running=running)
+        return await self._operations.apply_to_matching(
+            wish.action, wish.filter.meant, reason=reason, include_running=running
+        )
 
     def _refused(self, request: Request, problem: str) -> Response:
         back = safe_redirect(RequestContext.of(request).form.one("back"))

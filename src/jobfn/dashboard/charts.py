@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from jobfn.dashboard.render import duration
-from jobfn.operations import Minute
+from jobfn.operations import ThroughputBucket
 
 WIDTH, HEIGHT = 600.0, 100.0
 _GAP = 2.0
@@ -67,7 +67,7 @@ class Durations:
     highest: float
 
 
-def throughput(minutes: Sequence[Minute]) -> Throughput:
+def throughput(minutes: Sequence[ThroughputBucket]) -> Throughput:
     """The bars of these minutes."""
     highest = nice_top(max((minute.completed + minute.failed for minute in minutes), default=0), whole=True)
     width = WIDTH / max(1, len(minutes))
@@ -91,7 +91,7 @@ def throughput(minutes: Sequence[Minute]) -> Throughput:
     )
 
 
-def durations(minutes: Sequence[Minute]) -> Durations:
+def durations(minutes: Sequence[ThroughputBucket]) -> Durations:
     """The curves of these minutes."""
     highest = nice_top(max((minute.p95_seconds or 0.0 for minute in minutes), default=0.0))
     width = WIDTH / max(1, len(minutes))
@@ -121,7 +121,11 @@ def _height(number: float, highest: float) -> float:
 
 
 def _path(
-    minutes: Sequence[Minute], value_of: Callable[[Minute], float | None], *, width: float, highest: float
+    minutes: Sequence[ThroughputBucket],
+    value_of: Callable[[ThroughputBucket], float | None],
+    *,
+    width: float,
+    highest: float,
 ) -> str:
     """A path through the middles of the minutes; one that stands alone becomes a dot."""
     parts: list[str] = []
@@ -135,11 +139,11 @@ def _path(
     return "".join(parts)
 
 
-def _clock(minute: Minute) -> str:
+def _clock(minute: ThroughputBucket) -> str:
     return f"{minute.at.astimezone(UTC):%H:%M} UTC"
 
 
-def _durations_title(minute: Minute) -> str:
+def _durations_title(minute: ThroughputBucket) -> str:
     if minute.p50_seconds is None:
         return f"{_clock(minute)}: nothing ran"
     return f"{_clock(minute)}: half within {duration(minute.p50_seconds)}, 95 % within {duration(minute.p95_seconds)}"

@@ -8,7 +8,7 @@ from jobfn.dashboard import charts
 from jobfn.dashboard.filters import AGE_NAMES, Filter
 from jobfn.dashboard.live import View
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, Counts, GroupCount, JobDetail, JobFilter, JobState, Operations, TriggerView
+from jobfn.operations import Action, GroupCount, JobCounts, JobDetail, JobFilter, JobState, Operations, TriggerView
 
 #: How old the counts may be that a page shows.
 COUNTS_TTL_SECONDS = 0.5
@@ -38,7 +38,7 @@ class Views:
 
     async def overview(self, _request: Request) -> View:
         """``GET /``: how it goes."""
-        minutes = await self._operations.throughput() if self._operations.features.history else ()
+        minutes = await self._operations.throughput() if self._operations.capabilities.history else ()
         failures = await self._operations.list_jobs(JobFilter(state=JobState.FAILED), limit=LATEST_FAILURES)
         return View(
             "overview.html",
@@ -48,7 +48,7 @@ class Views:
                 "durations": charts.durations(minutes) if minutes else None,
                 "failures": failures.jobs,
                 "workers": await self._operations.workers(),
-                "features": self._operations.features,
+                "capabilities": self._operations.capabilities,
             },
         )
 
@@ -65,7 +65,7 @@ class Views:
             page = await self._operations.list_jobs(wanted.meant, limit=PAGE_SIZE)
         matching = None
         if not wanted.is_empty and wanted.meant.state is not JobState.COMPLETED:  # of those, nobody keeps count
-            matching = await self._operations.count_matching(wanted.meant, at_most=MAX_COUNTED)
+            matching = await self._operations.count_matching(wanted.meant, limit=MAX_COUNTED)
         return View(
             "jobs.html",
             {
@@ -83,7 +83,7 @@ class Views:
             },
         )
 
-    async def _tally(self, wanted: Filter) -> Counts | GroupCount | None:
+    async def _tally(self, wanted: Filter) -> JobCounts | GroupCount | None:
         """How many jobs of each state the rest of the filter lets through, where the counts tell."""
         counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
         rest = wanted.given.keys() - {"state"}
@@ -96,9 +96,9 @@ class Views:
     async def job(self, request: Request) -> View:
         """``GET /jobs/{id}``: one job."""
         number = int(request.path_params["id"])
-        detail = await self._operations.show_job(number) if number < 2**63 else None
+        detail = await self._operations.get_job(number) if number < 2**63 else None
         if detail is None:
-            return View("gone.html", {"id": number, "features": self._operations.features}, status_code=404)
+            return View("gone.html", {"id": number, "capabilities": self._operations.capabilities}, status_code=404)
         return View(
             "job.html",
             {"detail": detail, "actions": ACTIONS[detail.state], "error": _last_error(detail)},
@@ -116,7 +116,7 @@ class Views:
     async def workers(self, _request: Request) -> View:
         """``GET /workers``."""
         return View(
-            "workers.html", {"workers": await self._operations.workers(), "features": self._operations.features}
+            "workers.html", {"workers": await self._operations.workers(), "capabilities": self._operations.capabilities}
         )
 
 
@@ -125,7 +125,7 @@ def _table_of(trigger: TriggerView) -> tuple[str, str]:
 
 
 def _is_listed(state: JobState, operations: Operations) -> bool:
-    return state is not JobState.COMPLETED or operations.features.history
+    return state is not JobState.COMPLETED or operations.capabilities.history
 
 
 def _last_error(detail: JobDetail) -> str | None:

@@ -1,5 +1,5 @@
-"""From a Python file to a Knative service: a project, its image, its manifests. ``cli/`` has a verb for each.
+"""From a Python file to a Knative service: project, image, manifests. ``cli/`` has a command for each.
 
-``scaffold.py`` makes a project of the template, ``inspection.py`` tells what a function holds, ``images.py`` which
-command builds it, ``manifests.py`` what Kubernetes is to be told of it.
+``scaffold.py`` creates a project from the template, ``inspection.py`` lists the tasks of a function, ``images.py``
+chooses the image builder, ``manifests.py`` generates Kubernetes manifests.
 """

@@ -1,7 +1,4 @@
-"""Which command builds an image here: docker, podman or buildah, whichever is installed. Runs nothing itself.
-
-``cli/build.py`` shows the command and runs it.
-"""
+"""Commands that build and push an image with docker, podman or buildah. ``cli/images.py`` runs them."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,12 +8,12 @@ from pathlib import Path
 
 from jobfn.errors import ConfigurationError
 
-#: How the template's Dockerfile asks for jobfn's own wheel, where the lock does not name it.
+#: How the template's Dockerfile refers to jobfn's wheel, if the lock does not have it.
 _WHEEL_MARKER = "wheels/jobfn-"
 
 
 class Builder(StrEnum):
-    """What can build an image from a Dockerfile, in the order in which they are looked for."""
+    """An image builder, in order of preference."""
 
     DOCKER = "docker"
     PODMAN = "podman"
@@ -29,62 +26,62 @@ class ImageCommands:
 
     Attributes:
         build: Builds it.
-        push: Sends it to its registry.
+        push: Pushes it to its registry.
     """
 
     build: tuple[str, ...]
     push: tuple[str, ...]
 
 
-def find_builder(wanted: Builder | None = None) -> Builder:
-    """The one that is asked for, else the first that is installed.
+def find_builder(builder: Builder | None = None) -> Builder:
+    """Return the requested builder if it is installed, by default the first one that is.
 
     Raises:
-        ConfigurationError: It is not there, or none is; says what to install.
+        ConfigurationError: It is not installed.
     """
-    for builder in [wanted] if wanted is not None else list(Builder):
-        if shutil.which(builder):
-            return builder
-    missing = wanted or "docker, podman or buildah"
+    for candidate in [builder] if builder is not None else list(Builder):
+        if shutil.which(candidate):
+            return candidate
     raise ConfigurationError(
-        f"{missing} is not installed, and builds the image: install one of them, "
+        f"{builder or 'docker, podman or buildah'} is not installed, but needed to build the image: install one, "
         "for instance with `apt-get install buildah`, `dnf install podman`, or Docker's own packages"
     )
 
 
-def commands(builder: Builder, folder: Path, *, tag: str, extra: Sequence[str] = ()) -> ImageCommands:
-    """What to run.
+def image_commands(builder: Builder, folder: Path, *, tag: str, extra: Sequence[str] = ()) -> ImageCommands:
+    """Return the commands that build and push an image.
 
     Args:
-        builder: With what.
-        folder: Where the Dockerfile lies, and all that goes into the image.
-        tag: The image's name.
-        extra: Further arguments for the build, before the folder.
+        builder: The builder.
+        folder: The build context, with the Dockerfile.
+        tag: Name of the image.
+        extra: More options for the build.
     """
-    # an OCI image has no HEALTHCHECK: buildah and podman drop it unless they are told to write Docker's format
-    form = () if builder is Builder.DOCKER else ("--format", "docker")
+    # The OCI format has no HEALTHCHECK: podman and buildah drop it unless they write Docker's format.
+    format_options = () if builder is Builder.DOCKER else ("--format", "docker")
     return ImageCommands(
-        build=(builder.value, "build", *form, "--tag", tag, *extra, str(folder)), push=(builder.value, "push", tag)
+        build=(builder.value, "build", *format_options, "--tag", tag, *extra, str(folder)),
+        push=(builder.value, "push", tag),
     )
 
 
 def check_context(folder: Path) -> None:
-    """See that the folder has what its Dockerfile takes.
+    """Check that a folder has the files that its Dockerfile needs.
 
     Raises:
-        ConfigurationError: Something is missing; says how to get it.
+        ConfigurationError: A file is missing.
     """
     dockerfile = folder / "Dockerfile"
     if not dockerfile.is_file():
-        raise ConfigurationError(f"no Dockerfile in {folder}: `jobfn init` makes a project that has one")
+        raise ConfigurationError(f"{folder} has no Dockerfile: create a project that has one with `jobfn init`")
     if _WHEEL_MARKER not in dockerfile.read_text(encoding="utf-8"):
-        return  # one of the user's own
+        return  # not the template's Dockerfile
     lock = folder / "requirements.lock"
     if not lock.is_file():
-        raise ConfigurationError(f"no {lock}, which names what the image gets: README.md says how to make it")
-    locked = any(line.startswith("jobfn==") for line in lock.read_text(encoding="utf-8").splitlines())
-    if not locked and not list((folder / "wheels").glob("jobfn-*.whl")):
+        raise ConfigurationError(f"{lock} is missing, which pins the packages of the image: see README.md")
+    is_locked = any(line.startswith("jobfn==") for line in lock.read_text(encoding="utf-8").splitlines())
+    if not is_locked and not list((folder / "wheels").glob("jobfn-*.whl")):
         raise ConfigurationError(
-            f"no jobfn wheel in {folder / 'wheels'}, and none in {lock.name}: put it there "
-            "(`make dist` in jobfn's repository makes dist/jobfn-*.whl)"
+            f"jobfn's wheel is missing in {folder / 'wheels'}, and {lock.name} does not have it: copy it there "
+            "(`make dist` in jobfn's repository builds dist/jobfn-*.whl)"
         )

@@ -1,7 +1,4 @@
-"""What a function holds: its tasks, told by a Python process that imports it and ends.
-
-The answer of ``python -m jobfn.function.dump_tasks``, typed; ``cli/images.py`` shows it, ``manifests.py`` reckons with it.
-"""
+"""List the tasks of a function: a Python process imports it and prints them (``jobfn.function.dump_tasks``)."""
 
 import subprocess
 import sys
@@ -15,17 +12,17 @@ from jobfn.errors import ConfigurationError, LoadError
 DEFAULT_FILE = "functions.py"
 
 
-class TaskFacts(BaseModel):
-    """One task of a function.
+class TaskInfo(BaseModel):
+    """A task of a function.
 
     Attributes:
         identifier: The task identifier.
-        description: The first line of its docstring; empty without one.
-        payload: The JSON Schema of its payload.
-        location: The file and the line.
-        timeout_seconds: Its limit, in seconds; None: none.
-        background: Whether it is answered before it has ended.
-        schedule: Its ``schedule_info``; None: none.
+        description: First line of its docstring; empty without one.
+        payload: JSON Schema of its payload.
+        location: File and line.
+        timeout_seconds: Its timeout; None: no timeout.
+        background: Whether its request is answered before it ends.
+        schedule: Its ``schedule_info``; None: no schedule.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,38 +36,38 @@ class TaskFacts(BaseModel):
     schedule: dict[str, Any] | None = None
 
 
-_FACTS = TypeAdapter(list[TaskFacts])
+_TASK_INFOS = TypeAdapter(list[TaskInfo])
 
 
-def target_in(path: Path) -> str:
-    """What to load of a path that a user gave: a folder means its functions.py.
+def resolve_target(path: Path) -> str:
+    """Return the Python file of a path: for a folder, its ``functions.py``.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The file does not exist.
     """
-    found = path / DEFAULT_FILE if path.is_dir() else path
-    if not found.is_file():
+    file = path / DEFAULT_FILE if path.is_dir() else path
+    if not file.is_file():
         raise ConfigurationError(
-            f"no file {found}: give the Python file that holds your tasks, or a folder with a {DEFAULT_FILE}; "
-            "jobfn init makes one"
+            f"{file} does not exist: give the Python file with your tasks, or a folder with a {DEFAULT_FILE}; "
+            "`jobfn init` creates one"
         )
-    return str(found)
+    return str(file)
 
 
-def tasks_in(target: str) -> list[TaskFacts]:
-    """Import a file or module in a process of its own, and tell its tasks.
+def inspect_tasks(target: str) -> list[TaskInfo]:
+    """Import a file or module in a new process and return its tasks.
 
     Args:
-        target: As for ``jobfn serve``: ``functions.py``, ``shop.functions``, either with ``:app``.
+        target: As for ``jobfn serve``: ``functions.py`` or ``shop.functions``, optionally with ``:app``.
 
     Raises:
-        LoadError: It cannot be loaded, or holds no task; the reason is the process's own.
+        LoadError: It cannot be imported, or has no task.
     """
     command = [sys.executable, "-m", "jobfn.function.dump_tasks", target]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  - no shell
-    if ended.returncode == 0:
-        return _FACTS.validate_json(ended.stdout)
-    said = ended.stderr.strip().splitlines() or [f"it ended with exit code {ended.returncode}"]
-    if ended.returncode == 2 and said[-1].startswith("jobfn: "):  # wrong use, said in one line
-        raise LoadError(said[-1].removeprefix("jobfn: "))
-    raise LoadError(f"{target} could not be imported: {said[-1]}")
+    process = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  - no shell
+    if process.returncode == 0:
+        return _TASK_INFOS.validate_json(process.stdout)
+    lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+    if process.returncode == 2 and lines[-1].startswith("jobfn: "):  # a usage error, in one line
+        raise LoadError(lines[-1].removeprefix("jobfn: "))
+    raise LoadError(f"{target} cannot be imported: {lines[-1]}")

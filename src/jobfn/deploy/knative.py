@@ -1,8 +1,8 @@
-"""What Knative is told of a function: pure. ``manifests.py`` puts it together with everything else.
+"""Knative manifests of functions. ``manifests.py`` combines them with the job service.
 
-A function that holds one task is the service of that task's DNS name, so that the worker finds it through
-``KNATIVE_SERVICE_URL=http://{task}.namespace.svc.cluster.local``. One that holds several has a name of its own, and the
-worker is told of each task's URL (``JOBS_FUNCTION_URLS``).
+The service of a function with one task has the DNS name of the task, so that the worker finds it through
+``KNATIVE_SERVICE_URL=http://{task}.namespace.svc.cluster.local``. The service of a function with several tasks is named
+after its folder, and the worker gets the URL of each task (``JOBS_FUNCTION_URLS``).
 """
 
 import math
@@ -10,24 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobfn.deploy.inspection import TaskFacts
+from jobfn.deploy.inspection import TaskInfo
 from jobfn.errors import ConfigurationError
 from jobfn.wire import task_url
 from jobfn.wire.dns_names import dns_name, dns_names
 
-#: The container's port: what ``PORT`` is set to.
+#: Port of the container; Knative sets ``PORT`` to it.
 PORT = 8080
-#: Who runs it: the Dockerfile's user.
-USER = 65532
-#: On every pod of a function; the network policies go by it.
+#: Id of the Dockerfile's user.
+USER_ID = 65532
+#: Labels of every function pod, which the network policies select.
 FUNCTION_LABELS = {"app.kubernetes.io/part-of": "jobs", "app.kubernetes.io/component": "function"}
-#: Knative's own limit, unless its administrator has raised ``max-revision-timeout-seconds``.
+#: Maximum timeout in Knative, unless ``max-revision-timeout-seconds`` is raised.
 MAX_TIMEOUT_SECONDS = 600
-#: Between a handler's own timeout and Knative's, so that the handler's is the one that reports.
-_SPARE_SECONDS = 10
-#: The secret that workers send; functions run without it where the cluster has none.
+#: Margin between a task's timeout and Knative's, so that the function reports its timeout itself.
+_TIMEOUT_MARGIN_SECONDS = 10
+#: Optional secret that workers send and functions require.
 INVOKE_SECRET = {"name": "jobs-invoke", "key": "JOBFN_INVOKE_SECRET"}
-#: The job service's own names. A function of such a name would meet its service, or be handed its secrets.
+#: Names of the job service: a function with such a name would replace its Service or get its secrets.
 RESERVED_NAMES = frozenset(
     {"jobs-callback", "jobs-config", "jobs-functions", "jobs-invoke", "jobs-secrets", "jobs-service"}
 )
@@ -37,13 +37,13 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """How a function is scaled and cut off.
+    """Scale and timeout of functions.
 
     Attributes:
-        concurrency: Requests at a time for one container; the next one starts another.
-        timeout_seconds: How long a request may take. One whose task's own timeout is longer gets more.
-        min_scale: Containers that are always there.
-        max_scale: Containers at most.
+        concurrency: Maximum concurrent requests per container; more start another container.
+        timeout_seconds: Timeout of a request, unless a task's own timeout is longer.
+        min_scale: Minimum number of containers.
+        max_scale: Maximum number of containers.
     """
 
     concurrency: int = 16
@@ -54,44 +54,44 @@ class Limits:
 
 @dataclass(frozen=True)
 class Function:
-    """One function.
+    """A function.
 
     Attributes:
-        name: Of its Knative service.
-        image: Of its container.
-        tasks: What it holds.
+        name: Name of its Knative service.
+        image: Image of its container.
+        tasks: Its tasks.
     """
 
     name: str
     image: str
-    tasks: Sequence[TaskFacts]
+    tasks: Sequence[TaskInfo]
 
     @property
     def has_background(self) -> bool:
-        """Whether one of its tasks works on after its request is answered."""
+        """Whether a task continues after its request is answered."""
         return any(task.background for task in self.tasks)
 
     def timeout_seconds(self, limits: Limits) -> int:
-        """How long a request to it may take, in seconds."""
+        """Return the timeout of a request to it, in seconds."""
         longest = max((task.timeout_seconds or 0 for task in self.tasks if not task.background), default=0)
-        return max(limits.timeout_seconds, math.ceil(longest) + _SPARE_SECONDS if longest else 0)
+        return max(limits.timeout_seconds, math.ceil(longest) + _TIMEOUT_MARGIN_SECONDS if longest else 0)
 
 
-def name_of(folder_name: str, tasks: Sequence[TaskFacts]) -> str:
-    """What a function's service is called: as its task, or as its folder where it holds several."""
+def service_name(folder_name: str, tasks: Sequence[TaskInfo]) -> str:
+    """Return the name of a function's service: its only task, or its folder if it has several."""
     return dns_name(tasks[0].identifier if len(tasks) == 1 else folder_name)
 
 
-def check(functions: Sequence[Function]) -> None:
-    """See that each task and each service is there once.
+def check_names(functions: Sequence[Function]) -> None:
+    """Check that tasks and services have unique names.
 
     Raises:
-        ConfigurationError: One is not; names both places.
+        ConfigurationError: Two tasks or two services have the same name, or a service has a reserved one.
     """
-    places: dict[str, TaskFacts] = {}
+    tasks: dict[str, TaskInfo] = {}
     for function in functions:
         for task in function.tasks:
-            other = places.setdefault(task.identifier, task)
+            other = tasks.setdefault(task.identifier, task)
             if other is not task:
                 raise ConfigurationError(
                     f"the task {task.identifier!r} is at {other.location} and at {task.location}: rename one of them"
@@ -101,18 +101,18 @@ def check(functions: Sequence[Function]) -> None:
     for function in functions:
         if function.name in RESERVED_NAMES:
             raise ConfigurationError(
-                f"the function at {function.tasks[0].location} would be called {function.name!r}, as a part of the "
-                "job service is: rename its task, or its folder where it holds several"
+                f"the function at {function.tasks[0].location} has the reserved name {function.name!r} of the job "
+                "service: rename its task, or its folder if it has several tasks"
             )
         if (first := owners.setdefault(function.name, function)) is not function:
             raise ConfigurationError(
-                f"the functions at {first.tasks[0].location} and {function.tasks[0].location} would both be the "
-                f"service {function.name!r}: rename the folder of one, or its task"
+                f"the functions at {first.tasks[0].location} and {function.tasks[0].location} are both named "
+                f"{function.name!r}: rename the folder or the task of one"
             )
 
 
 def function_urls(functions: Iterable[Function], *, namespace: str) -> dict[str, str]:
-    """Where the tasks live that cannot be found by their own names: those that share a function."""
+    """Return the URLs of the tasks that share a function, by task."""
     return {
         task.identifier: task_url(f"http://{function.name}.{namespace}.svc.cluster.local", task.identifier)
         for function in functions
@@ -122,7 +122,7 @@ def function_urls(functions: Iterable[Function], *, namespace: str) -> dict[str,
 
 
 def service(function: Function, *, namespace: str, limits: Limits) -> Manifest:
-    """The Knative Service of one function, within reach of the cluster alone."""
+    """Return the Knative Service of a function, visible within the cluster only."""
     timeout_seconds = function.timeout_seconds(limits)
     return {
         "apiVersion": "serving.knative.dev/v1",
@@ -138,7 +138,7 @@ def service(function: Function, *, namespace: str, limits: Limits) -> Manifest:
                 "metadata": {
                     "labels": dict(FUNCTION_LABELS),
                     "annotations": {
-                        # a container without requests may be taken away, and a background job with it
+                        # Knative removes containers without requests, which would end background jobs
                         "autoscaling.knative.dev/min-scale": str(max(limits.min_scale, int(function.has_background))),
                         "autoscaling.knative.dev/max-scale": str(limits.max_scale),
                     },
@@ -147,7 +147,7 @@ def service(function: Function, *, namespace: str, limits: Limits) -> Manifest:
                     "automountServiceAccountToken": False,
                     "containerConcurrency": limits.concurrency,
                     "timeoutSeconds": timeout_seconds,
-                    # a function answers when its job has ended, so the two are the same
+                    # a function responds when the job has ended, so both are the same
                     "responseStartTimeoutSeconds": timeout_seconds,
                     "containers": [_container(function)],
                 },
@@ -163,7 +163,7 @@ def _container(function: Function) -> Manifest:
         "env": [
             {"name": "JOBFN_INVOKE_SECRET", "valueFrom": {"secretKeyRef": INVOKE_SECRET | {"optional": True}}},
         ],
-        # the function's own settings and secrets, where there are some
+        # optional settings and secrets of the function
         "envFrom": [
             {"configMapRef": {"name": function.name, "optional": True}},
             {"secretRef": {"name": function.name, "optional": True}},
@@ -176,10 +176,10 @@ def _container(function: Function) -> Manifest:
 
 
 def security_context() -> Manifest:
-    """What a container may do: nothing that a job needs a container for."""
+    """Return the security context of containers: no privileges, read-only file system."""
     return {
         "runAsNonRoot": True,
-        "runAsUser": USER,
+        "runAsUser": USER_ID,
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
@@ -188,7 +188,7 @@ def security_context() -> Manifest:
 
 
 def network_policy(*, namespace: str, ingress_namespaces: Sequence[str]) -> Manifest:
-    """Functions hear Knative, which carries the worker's requests, and nobody else."""
+    """Return the network policy of functions: only Knative, which forwards the worker's requests, may connect."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -208,21 +208,21 @@ def network_policy(*, namespace: str, ingress_namespaces: Sequence[str]) -> Mani
     }
 
 
-def notes(functions: Iterable[Function], limits: Limits, urls: Mapping[str, str]) -> list[str]:
-    """What whoever applies this has to know, one sentence each."""
-    said = []
+def deployment_notes(functions: Iterable[Function], limits: Limits, urls: Mapping[str, str]) -> list[str]:
+    """Return what to know before applying the manifests, a sentence each."""
+    notes = []
     for function in functions:
         timeout_seconds = function.timeout_seconds(limits)
         if timeout_seconds > MAX_TIMEOUT_SECONDS:
-            said.append(
-                f"{function.name} may take {timeout_seconds} seconds: Knative refuses more than {MAX_TIMEOUT_SECONDS} "
-                "unless max-revision-timeout-seconds in config-defaults is raised; "
-                "or make it @task(..., background=True)"
+            notes.append(
+                f"{function.name} has a timeout of {timeout_seconds} seconds, and Knative's maximum is "
+                f"{MAX_TIMEOUT_SECONDS}: raise max-revision-timeout-seconds in config-defaults, "
+                "or use @task(..., background=True)"
             )
         if function.has_background and limits.min_scale == 0:
-            said.append(f"{function.name} has background tasks, so one container is always there (min-scale 1)")
+            notes.append(f"{function.name} has background tasks, so one container always runs (min-scale 1)")
     if urls:
-        said.append(
-            f"workers elsewhere need JOBS_FUNCTION_URLS for {', '.join(urls)}: several tasks share one function"
+        notes.append(
+            f"{', '.join(urls)} share a function: set JOBS_FUNCTION_URLS on workers outside of these manifests"
         )
-    return said
+    return notes

@@ -1,7 +1,7 @@
-"""What Kubernetes is told of the job service (worker, callback server, scheduler): pure.
+"""Kubernetes manifests of the job service: worker, callback server and scheduler.
 
-Two processes or more, all of them everything: they share the work through the database, and whichever hears a report
-settles it. ``manifests.py`` puts it together with the functions.
+Every replica runs all roles. They share the work through the database, and any of them can settle a report.
+``manifests.py`` combines them with the functions.
 """
 
 import json
@@ -12,17 +12,17 @@ from jobfn.deploy.knative import FUNCTION_LABELS, INVOKE_SECRET, Manifest, secur
 
 CALLBACK_PORT = 12345
 METRICS_PORT = 9464
-#: Whose pods may scrape.
+#: Namespace whose pods may scrape the metrics.
 MONITORING_NAMESPACE = "monitoring"
 NAME = "jobs-service"
-#: The callback server's host is named so in the contract.
+#: Host name of the callback server, given by the contract.
 CALLBACK_NAME = "jobs-callback"
 CONFIG_NAME = "jobs-config"
-#: Made by hand, once: it holds DATABASE_URL and JOBS_CALLBACK_SECRET.
-SECRET_NAME = "jobs-secrets"  # noqa: S105  - what it is called
+#: Created by hand, with DATABASE_URL and JOBS_CALLBACK_SECRET.
+SECRET_NAME = "jobs-secrets"  # noqa: S105  - a name
 LABELS = {"app.kubernetes.io/part-of": "jobs", "app.kubernetes.io/component": "service"}
-#: Longer than JOBS_SHUTDOWN_TIMEOUT_SECONDS, which is how long running jobs may take.
-_GRACE_SECONDS = 40
+#: Grace period of a pod; longer than JOBS_SHUTDOWN_TIMEOUT_SECONDS, the timeout of running jobs.
+_GRACE_PERIOD_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Platform:
     """The job service of one namespace.
 
     Attributes:
-        image: Of its container.
-        namespace: Where it runs.
+        image: Image of its container.
+        namespace: Its namespace.
         gateway_url: ``KNATIVE_SERVICE_URL``.
         function_urls: ``JOBS_FUNCTION_URLS``.
-        replicas: How many processes.
+        replicas: Number of pods.
     """
 
     image: str
@@ -45,7 +45,7 @@ class Platform:
 
 
 def config(platform: Platform) -> Manifest:
-    """The service's settings that are no secrets."""
+    """Return the settings that are not secret."""
     data = {
         "KNATIVE_SERVICE_URL": platform.gateway_url,
         "INTERNAL_JOBS_CALLBACK_URL": (
@@ -61,7 +61,7 @@ def config(platform: Platform) -> Manifest:
 
 
 def deployment(platform: Platform) -> Manifest:
-    """The processes. Their ids are their pods' names, which Kubernetes puts into ``HOSTNAME``."""
+    """Return the Deployment. The worker ids are the pods' names, which Kubernetes sets as ``HOSTNAME``."""
     probe = {"httpGet": {"path": "/healthz", "port": "callbacks"}}
     return {
         "apiVersion": "apps/v1",
@@ -77,7 +77,7 @@ def deployment(platform: Platform) -> Manifest:
                 },
                 "spec": {
                     "automountServiceAccountToken": False,
-                    "terminationGracePeriodSeconds": _GRACE_SECONDS,
+                    "terminationGracePeriodSeconds": _GRACE_PERIOD_SECONDS,
                     "topologySpreadConstraints": [
                         {
                             "maxSkew": 1,
@@ -121,7 +121,7 @@ def deployment(platform: Platform) -> Manifest:
 
 
 def callback_service(platform: Platform) -> Manifest:
-    """Where functions report."""
+    """Return the Service that functions report to."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -134,7 +134,7 @@ def callback_service(platform: Platform) -> Manifest:
 
 
 def network_policy(platform: Platform) -> Manifest:
-    """The callback server hears functions, the metrics' port what scrapes, and nobody else."""
+    """Return the network policy: functions may reach the callback server, Prometheus the metrics port."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -159,7 +159,7 @@ def network_policy(platform: Platform) -> Manifest:
 
 
 def disruption_budget(platform: Platform) -> Manifest:
-    """One process stays while nodes are drained."""
+    """Return the disruption budget: one pod stays while nodes are drained."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

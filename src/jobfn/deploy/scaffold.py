@@ -1,6 +1,6 @@
-"""``jobfn init``: a project of one's own, from the template in ``templates/function``. Nothing is ever overwritten.
+"""``jobfn init``: create a project from the template in ``templates/function``, and never overwrite a file.
 
-The template is a project that works as it stands; its names are replaced by the user's, and that is all there is to it.
+The template is a working project: its placeholder names are replaced. ``knative/service.yaml`` is generated.
 """
 
 import hashlib
@@ -13,31 +13,35 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from jobfn.deploy.inspection import TaskInfo
+from jobfn.deploy.knative import Function, Limits, service
+from jobfn.deploy.manifests import as_yaml
 from jobfn.errors import ConfigurationError
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 from jobfn.wire.dns_names import dns_name
 
-#: In a wheel beside the modules; in a checkout of jobfn at its root.
-_PLACES = (
+#: In a wheel, the template is in the package; in a checkout, at the root.
+_TEMPLATE_FOLDERS = (
     Path(__file__).parent.parent / "templates" / "function",
     Path(__file__).parents[3] / "templates" / "function",
 )
 _EXCLUDED = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".venv", ".jobfn"})
+_MANIFEST = Path("knative", "service.yaml")
 _PROJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-#: What a quoted word in Python, YAML, TOML and a shell can hold as it is.
+#: Characters that need no escaping in Python, YAML, TOML and shell strings.
 _TASK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*")
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9_.:/@-]*")
 
 
 @dataclass(frozen=True)
 class Project:
-    """What is asked about a new project.
+    """A new project.
 
     Attributes:
-        name: Of the project: lower case letters, digits and hyphens.
-        task: The identifier of its first task.
+        name: Its name: lower case letters, digits and hyphens.
+        task: Identifier of its first task.
         description: One line.
-        image: What its container image is called.
+        image: Name of its image.
     """
 
     name: str
@@ -46,28 +50,28 @@ class Project:
     image: str
 
     @classmethod
-    def named_after(
+    def from_folder(
         cls, folder: Path, *, task: str | None = None, description: str | None = None, image: str | None = None
     ) -> "Project":
-        """The project that a folder's name suggests, with what is given in place of the defaults.
+        """Name a project after its folder, with defaults for what is not given.
 
         Raises:
-            ConfigurationError: A name cannot be used; says what can.
+            ConfigurationError: A name is invalid.
         """
         name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
         if not _PROJECT_NAME.fullmatch(name):
             raise ConfigurationError(
-                f"{folder.resolve().name!r} makes no project name: use up to 63 letters, digits and hyphens"
+                f"{folder.resolve().name!r} is not a valid project name: use up to 63 letters, digits and hyphens"
             )
         return cls(
             name=name,
-            task=_checked_task(task or name.replace("-", "_")),
-            description=_checked_line(description or "A job function."),
-            image=_checked_image(image or f"registry.example.com/{name}:latest"),
+            task=_check_task(task or name.replace("-", "_")),
+            description=_check_description(description or "A job function."),
+            image=_check_image(image or f"registry.example.com/{name}:latest"),
         )
 
-    def filled_into(self, text: str) -> str:
-        """A file of the template with this project's names."""
+    def render(self, text: str) -> str:
+        """Replace the placeholders of the template."""
         for placeholder, value in (
             ("template-project", self.name),
             ("template-description", self.description),
@@ -78,48 +82,58 @@ class Project:
             text = text.replace(placeholder, value)
         return text
 
+    def manifest(self) -> str:
+        """Return the Knative Service of the project, as ``jobfn manifests`` generates it."""
+        task = TaskInfo(identifier=self.task, description="", payload={}, location="functions.py")
+        function = Function(name=dns_name(self.task), image=self.image, tasks=[task])
+        header = f"# The first object of: jobfn manifests . --image {self.image}\n"
+        return header + as_yaml(service(function, namespace="jobs", limits=Limits()))
 
-def create(project: Project, folder: Path) -> list[Path]:
-    """Write the project's files; returns them, relative to the folder.
+
+def create_project(project: Project, folder: Path) -> list[Path]:
+    """Write the files of a project and return their relative paths.
 
     Raises:
-        ConfigurationError: One of them is there already, or the folder cannot be written to; then none is written.
+        ConfigurationError: A file exists already (then none is written), or the folder is not writable.
     """
     texts = {
-        path.relative_to(template()): project.filled_into(path.read_text(encoding="utf-8"))
+        path.relative_to(template_folder()): project.render(path.read_text(encoding="utf-8"))
         for path in _template_files()
     }
-    there = sorted(str(path) for path in texts if (folder / path).exists())
-    if there:
-        raise ConfigurationError(f"{folder} already has {', '.join(there)}: nothing was written; name another folder")
+    texts[_MANIFEST] = project.manifest()
+    existing = sorted(str(path) for path in texts if (folder / path).exists())
+    if existing:
+        raise ConfigurationError(
+            f"{folder} already has {', '.join(existing)}, so nothing was written: name another folder"
+        )
     try:
         for path, text in texts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / path).open("x", encoding="utf-8") as file:  # "x": also not what came into being just now
+            with (folder / path).open("x", encoding="utf-8") as file:  # "x": fails if it was created meanwhile
                 file.write(text)
     except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be written to: {error}") from error
+        raise ConfigurationError(f"{folder} is not writable: {error}") from error
     return sorted(texts)
 
 
-def installed_from() -> str | None:
-    """What pip has noted of where this jobfn came from: ``direct_url.json`` (PEP 610). None: from an index."""
+def direct_url() -> str | None:
+    """Return the ``direct_url.json`` of this jobfn (PEP 610); None if it was installed from an index."""
     return importlib.metadata.distribution("jobfn").read_text("direct_url.json")
 
 
-def add_own_wheel(folder: Path, origin: str | None) -> Path | None:
-    """Copy the wheel that this jobfn was installed from into the project's ``wheels``, where it can still be had.
+def copy_installed_wheel(folder: Path, direct_url: str | None) -> Path | None:
+    """Copy the wheel that this jobfn was installed from into the project's ``wheels``.
 
     Args:
-        folder: The project's.
-        origin: What ``installed_from`` says.
+        folder: The project's folder.
+        direct_url: See ``direct_url``.
 
     Returns:
-        The copy, relative to the folder; None where jobfn was installed in another way, or the file is not the same.
+        Relative path of the copy; None if jobfn was installed in another way, or the wheel has changed.
     """
-    facts = json.loads(origin) if origin else {}
-    url = urlsplit(facts.get("url", ""))
-    hashes = facts.get("archive_info", {}).get("hashes", {})
+    info = json.loads(direct_url) if direct_url else {}
+    url = urlsplit(info.get("url", ""))
+    hashes = info.get("archive_info", {}).get("hashes", {})
     source = Path(url2pathname(url.path))
     if url.scheme != "file" or source.suffix != ".whl" or not source.is_file():
         return None
@@ -131,34 +145,34 @@ def add_own_wheel(folder: Path, origin: str | None) -> Path | None:
     return copy
 
 
-def template() -> Path:
-    """Where the template lies."""
-    return next(place for place in _PLACES if place.is_dir())
+def template_folder() -> Path:
+    """Return the folder of the template."""
+    return next(folder for folder in _TEMPLATE_FOLDERS if folder.is_dir())
 
 
 def _template_files() -> Iterator[Path]:
-    for path in sorted(template().rglob("*")):
-        inside = path.relative_to(template())
-        if path.is_file() and not _EXCLUDED.intersection(inside.parts) and path.suffix != ".whl":
+    for path in sorted(template_folder().rglob("*")):
+        relative = path.relative_to(template_folder())
+        if path.is_file() and not _EXCLUDED.intersection(relative.parts) and path.suffix != ".whl":
             yield path
 
 
-def _checked_task(task: str) -> str:
+def _check_task(task: str) -> str:
     if not _TASK.fullmatch(task) or len(task) > MAX_TASK_IDENTIFIER_CHARACTERS:
         raise ConfigurationError(
-            f"the task {task!r}: use letters, digits and _ . : / -, "
-            f"at most {MAX_TASK_IDENTIFIER_CHARACTERS} of them, such as process_invoice or email:send"
+            f"the task {task!r} is not valid: use letters, digits and _ . : / -, "
+            f"at most {MAX_TASK_IDENTIFIER_CHARACTERS} characters: process_invoice, email:send"
         )
     return task
 
 
-def _checked_line(text: str) -> str:
+def _check_description(text: str) -> str:
     if not text.isprintable() or '"' in text or "\\" in text:
         raise ConfigurationError("the description must be one line without double quotes and backslashes")
     return text
 
 
-def _checked_image(image: str) -> str:
+def _check_image(image: str) -> str:
     if not _IMAGE.fullmatch(image):
-        raise ConfigurationError(f"the image {image!r}: give a name such as registry.example.com/shop/orders:1.0")
+        raise ConfigurationError(f"the image {image!r} is not valid: give a name like registry.example.com/orders:1.0")
     return image

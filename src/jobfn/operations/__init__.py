@@ -1,7 +1,8 @@
-"""What people see of the jobs and do with them: under the command line and the dashboard alike.
+"""Read and change jobs, for the command line and the dashboard.
 
-``facade.py`` (``Operations``) -> ``reading.py`` (lists, one job), ``measures.py`` (counts, the last hour, workers),
-``actions.py`` (retry, run now, cancel, remove), ``views.py`` (schedules, triggers), ``follow.py`` (wait for an end).
+``operations.py`` (``Operations``) -> ``queries.py`` (lists, one job), ``stats.py`` (counts, throughput, workers),
+``actions.py`` (retry, run now, cancel, remove), ``read_models.py`` (schedules, triggers), ``follow.py`` (wait for a
+job to finish). ``doctor.py`` has the checks of ``jobfn doctor``.
 
 ::
 
@@ -9,36 +10,30 @@
 
     operations = await open_operations(pool, "app_jobs")
     page = await operations.list_jobs(JobFilter(state=JobState.FAILED))
-    await operations.act(Action.RETRY, [job.id for job in page.jobs])
+    await operations.apply(Action.RETRY, [job.id for job in page.jobs])
 """
 
-from jobfn.operations.actions import Action, ActionResult, Skipped
-from jobfn.operations.figures import Counts, GroupCount, Minute, WorkerRow
+from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.follow import FinalState
 from jobfn.operations.operations import Operations, open_operations
-from jobfn.operations.read_models import ScheduleView, TriggerView
-from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
-from jobfn.operations.statements import Features
+from jobfn.operations.read_models import TriggerView
+from jobfn.operations.records import JobDetail, JobFilter, JobPage, JobRow, JobState, RunOutcome
+from jobfn.operations.stats import GroupCount, JobCounts, ThroughputBucket, WorkerRow
 
 __all__ = [
     "Action",
     "ActionResult",
-    "Counts",
-    "Event",
-    "Features",
     "FinalState",
     "GroupCount",
+    "JobCounts",
     "JobDetail",
     "JobFilter",
     "JobPage",
     "JobRow",
     "JobState",
-    "Minute",
     "Operations",
-    "Run",
     "RunOutcome",
-    "ScheduleView",
-    "Skipped",
+    "ThroughputBucket",
     "TriggerView",
     "WorkerRow",
     "open_operations",

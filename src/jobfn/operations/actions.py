@@ -1,7 +1,6 @@
-"""What operators do with jobs: retry, run now, cancel, remove. One by one, or all that fit a filter.
+"""Actions on jobs: retry, run now, cancel, remove. On single jobs, or on all that match a filter.
 
-Where a job stands is looked at again under its row's lock, by the statement that acts. What does not fit is left as it
-is, and named with the reason.
+Each statement checks the state of a job again under its row lock. Jobs in another state are skipped, with the reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,19 +9,19 @@ from enum import StrEnum
 
 from jobfn.database.records import sanitize_text
 from jobfn.errors import ConfigurationError
-from jobfn.operations.queries import conditions, states_of
+from jobfn.operations.queries import filter_parameters, job_states
 from jobfn.operations.records import JobFilter, JobState
 from jobfn.operations.statements import Database
 
-#: Jobs in one transaction: enough to be quick, few enough to hold nobody up.
-BATCH = 500
-#: So many ids of those done, and of those skipped, are named.
-MAX_NAMED = 1000
+#: Jobs per transaction: large enough to be fast, small enough not to block workers.
+BATCH_SIZE = 500
+#: Maximum number of ids, and of skipped jobs, in a result.
+MAX_RESULT_IDS = 1000
 DEFAULT_REASON = "cancelled by hand"
 
 
 class Action(StrEnum):
-    """What can be done with jobs."""
+    """An action on a job."""
 
     RETRY = "retry"
     RUN_NOW = "run_now"
@@ -32,11 +31,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A job that was left as it is.
+    """A job that an action did not change.
 
     Attributes:
         id: ``jobs.id``.
-        reason: Why.
+        reason: Why it was skipped.
     """
 
     id: int
@@ -45,14 +44,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What came of an action.
+    """Result of an action.
 
     Attributes:
-        action: Which.
-        done: With how many jobs.
-        ids: Those, the first ``MAX_NAMED`` of them.
-        skipped: What was left as it is, the first ``MAX_NAMED``.
-        skipped_count: How many were.
+        action: The action.
+        done: Number of jobs that it changed.
+        ids: Ids of the changed jobs, at most ``MAX_RESULT_IDS``.
+        skipped: Jobs that it did not change, at most ``MAX_RESULT_IDS``.
+        skipped_count: Number of jobs that it did not change.
     """
 
     action: Action
@@ -65,117 +64,120 @@ class ActionResult:
         return ActionResult(
             self.action,
             self.done + other.done,
-            (self.ids + other.ids)[:MAX_NAMED],
-            (self.skipped + other.skipped)[:MAX_NAMED],
+            (self.ids + other.ids)[:MAX_RESULT_IDS],
+            (self.skipped + other.skipped)[:MAX_RESULT_IDS],
             self.skipped_count + other.skipped_count,
         )
 
 
-#: On jobfn's schema, and on the platform's.
+#: Statement names on jobfn's schema and on the platform's.
 _STATEMENTS = {
     Action.RETRY: ("retry_jobs", "retry_jobs_platform"),
     Action.RUN_NOW: ("run_jobs_now", "run_jobs_now"),
     Action.CANCEL: ("cancel_jobs", "cancel_jobs_platform"),
     Action.REMOVE: ("remove_jobs", "remove_jobs"),
 }
-_RUNS = "it runs: wait for its end, or cancel it first"
-#: Why an action leaves alone what stands so.
-_REASONS = {
-    (Action.RETRY, JobState.READY): "it has not failed for good: it is ready",
-    (Action.RETRY, JobState.DELAYED): "it has not failed for good: it waits for its time",
-    (Action.RETRY, JobState.RUNNING): _RUNS,
-    (Action.RUN_NOW, JobState.READY): "it is ready already",
-    (Action.RUN_NOW, JobState.RUNNING): _RUNS,
-    (Action.RUN_NOW, JobState.FAILED): "it has failed for good: retry it",
-    (Action.CANCEL, JobState.RUNNING): 'it runs: cancel it with --running ("running ones too" in the dashboard)',
-    (Action.CANCEL, JobState.FAILED): "it has failed for good already",
-    (Action.REMOVE, JobState.RUNNING): _RUNS,
+_RUNNING = "it is running: wait until it ends, or cancel it first"
+#: Reason for skipping a job in this state.
+_SKIP_REASONS = {
+    (Action.RETRY, JobState.READY): "it has not permanently failed: it is ready",
+    (Action.RETRY, JobState.DELAYED): "it has not permanently failed: it is delayed",
+    (Action.RETRY, JobState.RUNNING): _RUNNING,
+    (Action.RUN_NOW, JobState.READY): "it is already ready",
+    (Action.RUN_NOW, JobState.RUNNING): _RUNNING,
+    (Action.RUN_NOW, JobState.FAILED): "it has permanently failed: retry it",
+    (Action.CANCEL, JobState.RUNNING): 'it is running: cancel it with --running ("running ones too" in the dashboard)',
+    (Action.CANCEL, JobState.FAILED): "it has already failed permanently",
+    (Action.REMOVE, JobState.RUNNING): _RUNNING,
 }
 
 
-async def act(
-    database: Database, action: Action, ids: Sequence[int], *, reason: str | None, running: bool
+async def apply(
+    database: Database, action: Action, job_ids: Sequence[int], *, reason: str | None, include_running: bool
 ) -> ActionResult:
-    """See ``Operations.act``."""
+    """See ``Operations.apply``."""
     result = ActionResult(action)
-    unique = list(dict.fromkeys(ids))
-    for begin in range(0, len(unique), BATCH):
-        result += await _act_on_some(database, action, unique[begin : begin + BATCH], reason=reason, running=running)
+    unique = list(dict.fromkeys(job_ids))
+    for start in range(0, len(unique), BATCH_SIZE):
+        batch = unique[start : start + BATCH_SIZE]
+        result += await _apply_to_batch(database, action, batch, reason=reason, include_running=include_running)
     return result
 
 
 async def apply_to_matching(
     database: Database,
     action: Action,
-    wanted: JobFilter,
+    job_filter: JobFilter,
     *,
     reason: str | None,
-    running: bool,
-    progress: Callable[[int], None] | None,
+    include_running: bool,
+    on_progress: Callable[[int], None] | None,
 ) -> ActionResult:
     """See ``Operations.apply_to_matching``."""
     result = ActionResult(action)
-    parts = meant(action, wanted, running=running)
+    targets = select_targets(action, job_filter, include_running=include_running)
     highest = (await database.fetch("highest_job_id"))[0]["max"]
-    for part in parts:
-        below = None if highest is None else highest + 1  # jobs that come later are none of this
+    for target in targets:
+        below = None if highest is None else highest + 1  # excludes jobs that are added later
         while below is not None:
-            values = conditions(database, part, below)
-            rows = await database.fetch("matching_ids", *values, BATCH, newest_first=part.search is not None)
-            found = [row["id"] for row in rows]
-            result += await _act_on_some(database, action, found, reason=reason, running=running)
-            below = found[-1] if len(found) == BATCH else None
-            if progress is not None:
-                progress(len(found))
+            values = filter_parameters(database, target, below)
+            rows = await database.fetch("matching_ids", *values, BATCH_SIZE, newest_first=target.search is not None)
+            batch = [row["id"] for row in rows]
+            result += await _apply_to_batch(database, action, batch, reason=reason, include_running=include_running)
+            below = batch[-1] if len(batch) == BATCH_SIZE else None
+            if on_progress is not None:
+                on_progress(len(batch))
     return result
 
 
-def meant(action: Action, wanted: JobFilter, *, running: bool) -> tuple[JobFilter, ...]:
-    """The filters that an action goes by: where none says so, it is about jobs that it can do something with.
+def select_targets(action: Action, job_filter: JobFilter, *, include_running: bool) -> tuple[JobFilter, ...]:
+    """Return the filters for an action: without a state, one for each state that the action can change.
 
     Raises:
-        ConfigurationError: The filter is empty, or asks for completed jobs.
+        ConfigurationError: The filter is empty, or selects completed jobs.
     """
     verb = action.value.replace("_", " ")
-    if wanted.is_empty:
-        raise ConfigurationError(f"{verb} all jobs there are? Name a task, a queue, a state or another filter")
-    if wanted.state is JobState.COMPLETED:
-        raise ConfigurationError(f"completed jobs are gone: there is nothing to {verb}")
-    if wanted.state is not None or action is Action.REMOVE:
-        return (wanted,)
+    if job_filter.is_empty:
+        raise ConfigurationError(f"the filter is empty, and would {verb} all jobs: name a task, a queue or a state")
+    if job_filter.state is JobState.COMPLETED:
+        raise ConfigurationError(f"completed jobs are deleted: there is nothing to {verb}")
+    if job_filter.state is not None or action is Action.REMOVE:
+        return (job_filter,)
     states = {
         Action.RETRY: (JobState.FAILED,),
         Action.RUN_NOW: (JobState.DELAYED,),
-        Action.CANCEL: (JobState.READY, JobState.DELAYED, *((JobState.RUNNING,) if running else ())),
+        Action.CANCEL: (JobState.READY, JobState.DELAYED, *((JobState.RUNNING,) if include_running else ())),
     }
-    return tuple(replace(wanted, state=state) for state in states[action])
+    return tuple(replace(job_filter, state=state) for state in states[action])
 
 
-async def _act_on_some(
-    database: Database, action: Action, ids: Sequence[int], *, reason: str | None, running: bool
+async def _apply_to_batch(
+    database: Database, action: Action, job_ids: Sequence[int], *, reason: str | None, include_running: bool
 ) -> ActionResult:
-    possible = [job for job in ids if 0 < job < 2**63]
-    is_platform = database.features.is_platform
-    values: list[object] = [possible]
+    valid_ids = [job_id for job_id in job_ids if 0 < job_id < 2**63]
+    is_platform = database.capabilities.is_platform
+    values: list[object] = [valid_ids]
     if action is Action.CANCEL:
         values.append(sanitize_text(reason or DEFAULT_REASON))
         if not is_platform:
-            values.append(running)
+            values.append(include_running)
     async with database.transaction() as connection:
         rows = await connection.fetch(database.statement(_STATEMENTS[action][is_platform]), *values)
         if is_platform and rows and action in {Action.RETRY, Action.RUN_NOW}:
             await connection.execute(database.statement("notify_jobs"))
-    done = {row["id"] for row in rows}
-    left = [job for job in ids if job not in done]
-    states = await states_of(database, [job for job in left if job in possible]) if left else {}
-    skipped = tuple(Skipped(job, _why_not(action, states.get(job), is_platform=is_platform)) for job in left)
-    ordered = tuple(job for job in ids if job in done)
-    return ActionResult(action, len(done), ordered[:MAX_NAMED], skipped[:MAX_NAMED], len(skipped))
+    changed = {row["id"] for row in rows}
+    unchanged = [job_id for job_id in job_ids if job_id not in changed]
+    states = await job_states(database, [job_id for job_id in unchanged if job_id in valid_ids]) if unchanged else {}
+    skipped = tuple(
+        Skipped(job_id, _skip_reason(action, states.get(job_id), is_platform=is_platform)) for job_id in unchanged
+    )
+    ordered = tuple(job_id for job_id in job_ids if job_id in changed)
+    return ActionResult(action, len(changed), ordered[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped))
 
 
-def _why_not(action: Action, state: JobState | None, *, is_platform: bool) -> str:
+def _skip_reason(action: Action, state: JobState | None, *, is_platform: bool) -> str:
     if state is None:
-        return "there is no such job (any more)"
+        return "it does not exist, or was completed or removed"
     if is_platform and (action, state) == (Action.CANCEL, JobState.RUNNING):
-        return "it runs, and on the platform's own schema what runs cannot be cancelled"
-    return _REASONS.get((action, state), "it changed meanwhile: try again")
+        return "it is running, and running jobs cannot be cancelled on the platform's own schema"
+    return _SKIP_REASONS.get((action, state), "its state has just changed: try again")

@@ -1,8 +1,7 @@
-"""What ``jobfn doctor`` looks at: each check says what it found, and what to do where that is not as it should be.
+"""Checks of ``jobfn doctor``: database, workers, callback server and functions.
 
-Nothing here changes anything, and no handler runs. Functions are asked for their list of tasks (GET), and those that
-are jobfn's own are sent a PUT, which they refuse and, as any refusal, report: so they show whether they reach the
-callback server.
+No check changes anything or runs a handler. A function is asked for its tasks (GET). jobfn's own functions also get a
+PUT, which they reject and, as every rejection, report: this shows whether they reach the callback server.
 """
 
 import time
@@ -23,41 +22,41 @@ from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_ur
 from jobfn.worker.dispatch import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
-#: Clocks may differ by so much: leases and times to run at are the database's, and worth seconds.
+#: Maximum difference between the clocks: leases and ``run_at`` are in the database's time.
 MAX_CLOCK_SKEW_SECONDS = 2.0
-#: A function that cannot report answers only after its ``report_wait_seconds``, two by default.
+#: A function that cannot report responds only after its ``report_wait_seconds``, 2 by default.
 SLOW_REPORT_SECONDS = 1.8
-#: No job has this id, so that a report on it changes nothing.
-NO_JOB = 2**63 - 1
-_NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL)
+#: An id that no job has, so that a report on it changes nothing.
+UNUSED_JOB_ID = 2**63 - 1
+_REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
 
 
-class Verdict(StrEnum):
-    """What a check says."""
+class CheckStatus(StrEnum):
+    """Status of a check."""
 
-    GOOD = "good"
-    DOUBTFUL = "doubtful"
-    BAD = "bad"
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found.
+    """Result of a check.
 
     Attributes:
-        name: What was looked at.
-        verdict: How it stands.
-        found: What was found, in words.
-        advice: What to do; empty where all is well.
+        name: What was checked.
+        status: The status.
+        message: What was found.
+        advice: What to do; empty if the status is ``OK``.
     """
 
     name: str
-    verdict: Verdict
-    found: str
+    status: CheckStatus
+    message: str
     advice: str = ""
 
 
-async def examine(
+async def run_checks(
     pool: "asyncpg.Pool[Any]",
     operations: Operations | None,
     settings: ServiceSettings,
@@ -66,123 +65,127 @@ async def examine(
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Check]:
-    """All checks, one after the other.
+    """Run all checks, one after the other.
 
     Args:
         pool: Connections to the database.
-        operations: Its jobs; None: there is no schema that can be worked with.
-        settings: Of the service, as its environment has them: where functions and the callback server are.
-        http: Asks them.
-        clock: Monotonic seconds.
+        operations: Its operations; None if there is no usable schema.
+        settings: Settings of the service: where the functions and the callback server are.
+        http: Client for the functions and the callback server.
+        clock: Monotonic time in seconds.
         now: This machine's time.
     """
-    yield await _schema(pool, settings.schema_name)
-    yield await _clocks(pool, settings.schema_name, now)
+    yield await _check_schema(pool, settings.schema_name)
+    yield await _check_clocks(pool, settings.schema_name, now)
     if operations is None:
         return
-    for check in await _listening(operations):
+    for check in await _check_processes(operations):
         yield check
-    yield await _callback(http, settings)
-    async for check in _functions(http, operations, settings, clock):
+    yield await _check_callback_server(http, settings)
+    async for check in _check_functions(http, operations, settings, clock):
         yield check
 
 
-async def _schema(pool: "asyncpg.Pool[Any]", schema: str) -> Check:
+async def _check_schema(pool: "asyncpg.Pool[Any]", schema: str) -> Check:
     name = "schema"
     try:
         async with pool.acquire() as connection:
-            found = await status(connection, schema)
+            schema_status = await status(connection, schema)
     except JobfnError as error:
-        return Check(name, Verdict.BAD, str(error), "connect as the schema's owner")
+        return Check(name, CheckStatus.ERROR, str(error), "connect as the schema's owner")
     problem = advice = ""
-    if found.kind is SchemaKind.ABSENT:
-        problem, advice = f"there is no schema {schema}", "run `jobfn db migrate`, or set JOBS_SCHEMA"
-    elif found.unknown:
+    if schema_status.kind is SchemaKind.ABSENT:
+        problem, advice = f"schema {schema} does not exist", "run `jobfn db migrate`, or set JOBS_SCHEMA"
+    elif schema_status.unknown:
         problem, advice = f"schema {schema} is newer than this jobfn", "upgrade jobfn here"
-    elif found.changed:
-        problem = f"migration {found.changed[0]} of schema {schema} came from a jobfn between two releases"
-        advice = "run `jobfn db migrate`, which says what can be done"
-    elif found.pending:
-        missing = ", ".join(f"{step.version:04d} {step.name}" for step in found.pending)
+    elif schema_status.changed:
+        problem = f"migration {schema_status.changed[0]} of schema {schema} is from an unreleased jobfn"
+        advice = "run `jobfn db migrate`, which says what to do"
+    elif schema_status.pending:
+        missing = ", ".join(f"{step.version:04d} {step.name}" for step in schema_status.pending)
         problem, advice = f"schema {schema} lacks {missing}", "run `jobfn db migrate`"
     if problem:
-        return Check(name, Verdict.BAD, problem, advice)
-    if found.kind is SchemaKind.PLATFORM:
-        return Check(name, Verdict.GOOD, f"schema {schema} is the platform's own; jobfn runs on it as it is")
-    return Check(name, Verdict.GOOD, f"schema {schema} is up to date: {len(found.migrations)} migrations")
+        return Check(name, CheckStatus.ERROR, problem, advice)
+    if schema_status.kind is SchemaKind.PLATFORM:
+        return Check(name, CheckStatus.OK, f"schema {schema} is the platform's own, which jobfn supports as it is")
+    count = len(schema_status.migrations)
+    return Check(name, CheckStatus.OK, f"schema {schema} is up to date: {count} migrations")
 
 
-async def _clocks(pool: "asyncpg.Pool[Any]", schema: str, now: Callable[[], datetime]) -> Check:
+async def _check_clocks(pool: "asyncpg.Pool[Any]", schema: str, now: Callable[[], datetime]) -> Check:
     async with pool.acquire() as connection:
         before = now()
-        there = await connection.fetchval(query("clock", schema))
+        database_time = await connection.fetchval(query("clock", schema))
         after = now()
-    off = max((there - after).total_seconds(), (before - there).total_seconds(), 0.0)
-    if off > MAX_CLOCK_SKEW_SECONDS:
-        which = "ahead of" if there > after else "behind"
+    skew_seconds = max((database_time - after).total_seconds(), (before - database_time).total_seconds(), 0.0)
+    if skew_seconds > MAX_CLOCK_SKEW_SECONDS:
+        direction = "ahead of" if database_time > after else "behind"
         return Check(
             "clocks",
-            Verdict.BAD,
-            f"the database's clock is {off:.1f} seconds {which} this machine's",
-            "let both follow the same time servers (chrony, systemd-timesyncd)",
+            CheckStatus.ERROR,
+            f"the database's clock is {skew_seconds:.1f} seconds {direction} this machine's",
+            "synchronize both with a time server (chrony, systemd-timesyncd)",
         )
-    return Check("clocks", Verdict.GOOD, "the database's clock and this machine's agree")
+    return Check("clocks", CheckStatus.OK, "the database's clock and this machine's agree")
 
 
-async def _listening(operations: Operations) -> list[Check]:
-    """Does anything take jobs, hear reports, make jobs of schedules?"""
+async def _check_processes(operations: Operations) -> list[Check]:
+    """Check that there is a worker, and a scheduler if there are schedules."""
     workers = [worker for worker in await operations.workers() if worker.is_alive]
     start = "start `jobfn service` where the functions can be reached, or `jobfn dev functions.py`"
-    if operations.features.is_platform:
+    if operations.capabilities.is_platform:
         if workers:
             names = ", ".join(worker.id for worker in workers)
-            return [Check("worker", Verdict.GOOD, f"jobs are held by {names}")]
-        found = "nobody holds a job now; on the platform's own schema that is all there is to see"
-        return [Check("worker", Verdict.DOUBTFUL, found, f"if jobs stay ready, {start}")]
-    parts = {part: [worker.id for worker in workers if part.value in worker.parts] for part in ServiceRole}
-    others = [worker.id for worker in workers if not worker.is_registered]
+            return [Check("worker", CheckStatus.OK, f"jobs are held by {names}")]
+        message = "no worker holds a job now; the platform's own schema shows no more than that"
+        return [Check("worker", CheckStatus.WARNING, message, f"if jobs stay ready, {start}")]
+    by_role = {role: [worker.id for worker in workers if role.value in worker.roles] for role in ServiceRole}
+    unregistered = [worker.id for worker in workers if not worker.is_registered]
     checks = []
-    if parts[ServiceRole.WORKER] or others:
-        names = ", ".join([*parts[ServiceRole.WORKER], *others])
-        checks.append(Check("worker", Verdict.GOOD, f"at work: {names}"))
+    if names := ", ".join([*by_role[ServiceRole.WORKER], *unregistered]):
+        checks.append(Check("worker", CheckStatus.OK, f"running: {names}"))
     else:
-        checks.append(Check("worker", Verdict.BAD, "no worker takes jobs", start))
-    schedules = len(await operations.schedules(times=1))
-    if schedules and parts[ServiceRole.SCHEDULER]:
-        checks.append(Check("scheduler", Verdict.GOOD, f"at work: {', '.join(parts[ServiceRole.SCHEDULER])}"))
+        checks.append(Check("worker", CheckStatus.ERROR, "no worker is running", start))
+    schedules = len(await operations.schedules(limit=1))
+    if schedules and (names := ", ".join(by_role[ServiceRole.SCHEDULER])):
+        checks.append(Check("scheduler", CheckStatus.OK, f"running: {names}"))
     elif schedules:
-        found = f"{schedules} schedule{'' if schedules == 1 else 's'}, and no scheduler of jobfn's at work"
-        checks.append(Check("scheduler", Verdict.BAD, found, f"{start}; with --only, add --only scheduler to one"))
+        message = (
+            f"there {'is 1 schedule' if schedules == 1 else f'are {schedules} schedules'}, but no running scheduler"
+        )
+        advice = f"{start}; if it runs with --only, add --only scheduler to one"
+        checks.append(Check("scheduler", CheckStatus.ERROR, message, advice))
     return checks
 
 
-async def _callback(http: httpx.AsyncClient, settings: ServiceSettings) -> Check:
-    """Is somebody there who hears reports? A POST without a job's id is a probe (contract, section 2)."""
+async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSettings) -> Check:
+    """Send a POST without a job id, which the callback server treats as a probe (contract, section 2)."""
+    name = "callback URL"
     try:
         url = report_url(settings.callback_url)
     except ValueError as error:
-        return Check("callback URL", Verdict.BAD, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
+        return Check(name, CheckStatus.ERROR, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
     try:
-        answer = await http.post(url, content=b"{}", headers={"Content-Type": "application/json"})
-    except _NO_ANSWER as error:
+        response = await http.post(url, content=b"{}", headers={"Content-Type": "application/json"})
+    except _REQUEST_ERRORS as error:
         return Check(
-            "callback URL",
-            Verdict.BAD,
-            f"{redact_url(url)} cannot be reached from here: {_why(error)}",
+            name,
+            CheckStatus.ERROR,
+            f"{redact_url(url)} cannot be reached from here: {_error_text(error)}",
             "start the callback server (`jobfn service`), and set INTERNAL_JOBS_CALLBACK_URL to where functions reach "
-            "it; if that is a name only they can resolve, run doctor where they run",
+            "it; if only the functions can resolve that name, run doctor where they run",
         )
-    if answer.status_code >= 500:
+    if response.status_code >= 500:
         return Check(
-            "callback URL",
-            Verdict.BAD,
-            f"{redact_url(url)} answered {answer.status_code}",
-            "look at the callback server's log; a gateway in between answers 502 to 504 where it has nobody",
+            name,
+            CheckStatus.ERROR,
+            f"{redact_url(url)} responded with {response.status_code}",
+            "see the log of the callback server; a gateway in front of it responds with 502 to 504 if it is not there",
         )
-    return Check("callback URL", Verdict.GOOD, f"{redact_url(url)} answers")
+    return Check(name, CheckStatus.OK, f"{redact_url(url)} responds")
 
 
-async def _functions(
+async def _check_functions(
     http: httpx.AsyncClient, operations: Operations, settings: ServiceSettings, clock: Callable[[], float]
 ) -> AsyncIterator[Check]:
     routes = Routes(settings.gateway_url, settings.urls_by_task)
@@ -190,84 +193,84 @@ async def _functions(
     if not tasks:
         yield Check(
             "functions",
-            Verdict.DOUBTFUL,
-            "no job, no history and no setting names a task, so no function could be asked",
-            "add a job (`jobfn enqueue TASK`), or name tasks in JOBS_SUPPORTED, and look again",
+            CheckStatus.WARNING,
+            "no function was checked: no job, no attempt and no setting names a task",
+            "add a job (`jobfn enqueue TASK`), or list tasks in JOBS_SUPPORTED, and run doctor again",
         )
-    asked: set[str] = set()
+    checked_apps: set[str] = set()
     for task in tasks:
         url = routes.url_of(task)
-        check, is_ours = await _function(http, task, url)
+        check, is_jobfn_app = await _check_function(http, task, url)
         yield check
-        if is_ours and _root(url) not in asked:
-            asked.add(_root(url))
-            yield await _reports(http, url, settings, clock)
+        if is_jobfn_app and _app_root(url) not in checked_apps:
+            checked_apps.add(_app_root(url))
+            yield await _check_reports(http, url, settings, clock)
 
 
-async def _function(http: httpx.AsyncClient, task: str, url: str) -> tuple[Check, bool]:
-    """Whether the function of a task answers, and whether it is one of jobfn's that knows the task."""
+async def _check_function(http: httpx.AsyncClient, task: str, url: str) -> tuple[Check, bool]:
+    """Check that the function of a task responds. The second value says whether it is a jobfn app."""
     name = f"function {task}"
-    wrong_place = "set KNATIVE_SERVICE_URL, or INTERNAL_GATEWAY_DEVELOPMENT_MAP for this task, to where it answers"
+    set_url = "set KNATIVE_SERVICE_URL, or INTERNAL_GATEWAY_DEVELOPMENT_MAP for this task, to its URL"
     try:
-        answer = await http.get(url)
-        index = await http.get(_root(url))
-    except _NO_ANSWER as error:
-        found = f"{redact_url(url)} cannot be reached: {_why(error)}"
-        return Check(name, Verdict.BAD, found, f"start the function, or {wrong_place}"), False
-    if answer.status_code in {502, 503, 504}:
-        found = f"{redact_url(url)} answered {answer.status_code}: what stands before the function has nobody behind it"
-        return Check(name, Verdict.BAD, found, f"start the function, or {wrong_place}"), False
-    known = _tasks_in(index)
-    if known is None:
-        return Check(name, Verdict.GOOD, f"{redact_url(url)} answers ({answer.status_code})"), False
-    if task not in known:
-        found = f"{redact_url(url)} answers, but the app there knows only {', '.join(sorted(known)) or 'no task'}"
-        return Check(name, Verdict.BAD, found, f"deploy the task there, or {wrong_place}"), True
-    return Check(name, Verdict.GOOD, f"{redact_url(url)} answers, and knows the task"), True
+        response = await http.get(url)
+        index = await http.get(_app_root(url))
+    except _REQUEST_ERRORS as error:
+        message = f"{redact_url(url)} cannot be reached: {_error_text(error)}"
+        return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
+    if response.status_code in {502, 503, 504}:
+        message = f"{redact_url(url)} responded with {response.status_code}: the gateway does not reach the function"
+        return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
+    tasks = _tasks_in_index(index)
+    if tasks is None:
+        return Check(name, CheckStatus.OK, f"{redact_url(url)} responds ({response.status_code})"), False
+    if task not in tasks:
+        message = f"{redact_url(url)} responds, but the app there has only {', '.join(sorted(tasks)) or 'no tasks'}"
+        return Check(name, CheckStatus.ERROR, message, f"deploy the task there, or {set_url}"), True
+    return Check(name, CheckStatus.OK, f"{redact_url(url)} responds and has the task"), True
 
 
-def _tasks_in(answer: httpx.Response) -> set[str] | None:
-    """The tasks that a function app of jobfn's lists at its root; None: it is none."""
+def _tasks_in_index(response: httpx.Response) -> set[str] | None:
+    """Return the tasks that a jobfn app lists at its root; None if it is another app."""
     try:
-        tasks = answer.json()["tasks"]
-        return {str(task["identifier"]) for task in tasks}
+        return {str(task["identifier"]) for task in response.json()["tasks"]}
     except (ValueError, KeyError, TypeError):
         return None
 
 
-async def _reports(http: httpx.AsyncClient, url: str, settings: ServiceSettings, clock: Callable[[], float]) -> Check:
-    """Whether a function of jobfn's reaches the callback server: it reports a refusal before it answers."""
-    name = f"reports from {redact_url(_root(url))}"
+async def _check_reports(
+    http: httpx.AsyncClient, url: str, settings: ServiceSettings, clock: Callable[[], float]
+) -> Check:
+    """Check that a jobfn app reaches the callback server: it reports a rejection before it responds."""
+    name = f"reports from {redact_url(_app_root(url))}"
     try:
         target = report_url(settings.callback_url)
     except ValueError as error:
-        return Check(name, Verdict.BAD, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
-    headers = {WORKER_ID: "jobfn-doctor", JOB_ID: str(NO_JOB), CALLBACK_URL: target}
+        return Check(name, CheckStatus.ERROR, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
+    headers = {WORKER_ID: "jobfn-doctor", JOB_ID: str(UNUSED_JOB_ID), CALLBACK_URL: target}
     if settings.invoke_secrets:
         headers[INVOKE_SECRET] = settings.invoke_secrets[0]
     seconds = 0.0
-    for _ in range(2):  # a machine that was busy for a moment is no finding
-        began = clock()
+    for _ in range(2):  # once more, in case the machine was busy
+        started = clock()
         try:
             await http.put(url, headers=headers)
-        except _NO_ANSWER as error:
-            return Check(name, Verdict.BAD, f"no answer: {_why(error)}", "look at the function's log")
-        seconds = clock() - began
+        except _REQUEST_ERRORS as error:
+            return Check(name, CheckStatus.ERROR, f"no response: {_error_text(error)}", "see the function's log")
+        seconds = clock() - started
         if seconds < SLOW_REPORT_SECONDS:
-            return Check(name, Verdict.GOOD, f"its reports reach {redact_url(target)}")
+            return Check(name, CheckStatus.OK, f"its reports reach {redact_url(target)}")
     return Check(
         name,
-        Verdict.BAD,
+        CheckStatus.ERROR,
         f"it could not report to {redact_url(target)} within {seconds:.0f} seconds",
-        "set INTERNAL_JOBS_CALLBACK_URL on the worker to an address that the function's machine can reach; try it "
+        "set INTERNAL_JOBS_CALLBACK_URL on the worker to an address that the function's machine can reach; test it "
         f"there: curl -X POST {redact_url(target)}",
     )
 
 
-def _root(url: str) -> str:
-    """Where the app lists its tasks that a delivery to this URL reaches."""
+def _app_root(url: str) -> str:
     return str(httpx.URL(url).copy_with(path="/", query=None))
 
 
-def _why(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -1,11 +1,12 @@
-"""Waiting for one job's end: it is asked for again and again, since a job's end is announced to nobody."""
+"""Wait for one job to finish. It is polled, since the database does not announce the end of a job."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations.queries import show_job
+from jobfn.operations.queries import get_job
 from jobfn.operations.records import JobDetail, JobRow, JobState, RunOutcome
 from jobfn.operations.statements import Database
 
@@ -17,10 +18,10 @@ class FinalState:
     Attributes:
         id: ``jobs.id``.
         state: ``COMPLETED`` or ``FAILED``.
-        outcome: Of its last attempt; None: its row is gone, and there is no history to ask. It was completed, or
-            somebody removed it.
-        attempts: How many it took; None: not known.
-        error: Why it failed.
+        outcome: Outcome of the last attempt. None: the row was deleted and there is no history, so the job completed or
+            an operator removed it.
+        attempts: Number of attempts; None if unknown.
+        error: Error of the last attempt, if it failed.
     """
 
     id: int
@@ -31,24 +32,25 @@ class FinalState:
 
 
 async def follow(
-    database: Database, job_id: int, *, poll_interval_seconds: float, changed: Callable[[JobRow], None] | None
+    database: Database, job_id: int, *, poll_interval_seconds: float, on_change: Callable[[JobRow], None] | None
 ) -> FinalState:
     """See ``Operations.follow``."""
-    seen: JobRow | None = None
-    while (detail := await show_job(database, job_id)) is not None and detail.job is not None:
+    previous: JobRow | None = None
+    while (detail := await get_job(database, job_id)) is not None and detail.job is not None:
         if detail.state is JobState.FAILED:
-            last = detail.runs[-1].outcome if detail.runs else RunOutcome.FAILED_FOR_GOOD
-            return FinalState(job_id, JobState.FAILED, last, detail.job.attempts, detail.job.last_error)
-        if changed is not None and _news(seen, detail.job):
-            changed(detail.job)
-        seen = detail.job
+            outcome = detail.runs[-1].outcome if detail.runs else RunOutcome.PERMANENTLY_FAILED
+            return FinalState(job_id, JobState.FAILED, outcome, detail.job.attempts, detail.job.last_error)
+        if on_change is not None and (previous is None or _visible_state(previous) != _visible_state(detail.job)):
+            on_change(detail.job)
+        previous = detail.job
         await asyncio.sleep(poll_interval_seconds)
-    if detail is None and seen is None and database.features.history:
-        raise ConfigurationError(f"there is no job {job_id}, nor has history one: see `jobfn jobs list`")
-    return _gone(job_id, detail)
+    if detail is None and previous is None and database.capabilities.history:
+        raise ConfigurationError(f"job {job_id} is not in the queue or its history: see `jobfn jobs list`")
+    return _final_state(job_id, detail)
 
 
-def _gone(job_id: int, detail: JobDetail | None) -> FinalState:
+def _final_state(job_id: int, detail: JobDetail | None) -> FinalState:
+    """Return the final state of a job whose row was deleted."""
     if detail is None:
         return FinalState(job_id, JobState.COMPLETED, None, None)
     last = detail.runs[-1]
@@ -57,12 +59,5 @@ def _gone(job_id: int, detail: JobDetail | None) -> FinalState:
     return FinalState(job_id, JobState.FAILED, last.outcome, last.attempt, last.error)
 
 
-def _news(before: JobRow | None, now: JobRow) -> bool:
-    if before is None:
-        return True
-    return (before.state, before.attempts, before.progress, before.progress_note) != (
-        now.state,
-        now.attempts,
-        now.progress,
-        now.progress_note,
-    )
+def _visible_state(job: JobRow) -> tuple[Any, ...]:
+    return job.state, job.attempts, job.progress, job.progress_note

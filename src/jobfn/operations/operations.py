@@ -1,4 +1,4 @@
-"""``Operations``: all that the command line and the dashboard ask of the jobs and do with them."""
+"""``Operations``: everything that the command line and the dashboard do with jobs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,182 +10,194 @@ from jobfn.database.statements import query
 from jobfn.errors import SchemaError
 from jobfn.operations import actions, queries, read_models
 from jobfn.operations.actions import Action, ActionResult
-from jobfn.operations.figures import Counts, Minute, WorkerRow
 from jobfn.operations.follow import FinalState, follow
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobPage, JobRow
-from jobfn.operations.statements import Database, Features, readable
-from jobfn.operations.stats import Measures
+from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
+from jobfn.operations.stats import JobCounts, Stats, ThroughputBucket, WorkerRow
 
-ANY = JobFilter()
+NO_FILTER = JobFilter()
 
 
 async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations":
-    """Look at what the schema can tell.
+    """Detect what the schema supports and return its operations.
 
     Args:
-        pool: Connections, two or more where several ask at once. Their role must be the schema's owner, or have its
-            rights.
+        pool: Connections; at least two if there are concurrent calls. Their role must have the rights of the schema's
+            owner.
         schema: The jobs schema.
 
     Raises:
-        SchemaError: There is none, or it is older than this jobfn; says what to do.
-        DatabaseError: This role may not look at it, or the database went away.
+        SchemaError: The schema does not exist, or is older than this jobfn.
+        DatabaseError: The role may not read the schema, or the connection was lost.
     """
-    with readable(schema):
+    with translate_errors(schema):
         is_platform = not isinstance(await open_store(pool, schema), NativeJobStore)
-        in_order = bool(await pool.fetchval(query("keys_in_byte_order", schema), schema))
+        keys_in_byte_order = bool(await pool.fetchval(query("keys_in_byte_order", schema), schema))
         if is_platform:
-            found = await pool.fetchrow(query("features", schema), schema)
-            features = Features(
-                True,
-                has_actor_id=found["actor_id"],
-                has_entity_id=found["entity_id"],
-                keys_in_byte_order=in_order,
+            row = await pool.fetchrow(query("features", schema), schema)
+            capabilities = SchemaCapabilities(
+                is_platform=True,
+                has_actor_id=row["actor_id"],
+                has_entity_id=row["entity_id"],
+                keys_in_byte_order=keys_in_byte_order,
             )
-            return Operations(pool, schema, features)
+            return Operations(pool, schema, capabilities)
         if not await pool.fetchval(query("has_history", schema), schema):
             raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
-        days = await pool.fetchval(query("history_kept", schema))
-        return Operations(pool, schema, Features(False, history_days=days, keys_in_byte_order=in_order))
+        capabilities = SchemaCapabilities(
+            is_platform=False,
+            history_days=await pool.fetchval(query("history_kept", schema)),
+            keys_in_byte_order=keys_in_byte_order,
+        )
+        return Operations(pool, schema, capabilities)
 
 
 class Operations:
-    """What operators see and do; made by ``open_operations``. On the platform's own schema there is less to see.
+    """What operators see and do. Open it with ``open_operations``. The platform's own schema supports less.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
-        features: What it can tell.
+        capabilities: What the schema supports.
 
     Raises:
-        DatabaseError: From every method: PostgreSQL refused, or went away; says what.
+        DatabaseError: From every method: PostgreSQL rejected the statement, or the connection was lost.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, features: Features) -> None:
-        self._database = Database(pool, schema, features)
-        self._measures = Measures(self._database)
+    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
+        self._database = Database(pool, schema, capabilities)
+        self._stats = Stats(self._database)
         self.schema = schema
-        self.features = features
+        self.capabilities = capabilities
 
-    async def list_jobs(self, wanted: JobFilter = ANY, *, limit: int = 50, after: str | None = None) -> JobPage:
-        """Jobs, newest first. No page costs more than the first.
+    async def list_jobs(
+        self, job_filter: JobFilter = NO_FILTER, *, limit: int = 50, after: str | None = None
+    ) -> JobPage:
+        """List jobs, newest first. Every page costs as much as the first.
 
         Args:
-            wanted: Which.
-            limit: How many, 1 to 1,000.
-            after: The ``next`` of the page before.
+            job_filter: Which jobs.
+            limit: Size of the page, 1 to 1,000.
+            after: The ``next`` of the previous page.
 
         Raises:
-            ConfigurationError: The filter, the limit or ``after`` cannot be; or completed jobs are asked for where
-                there is no history.
+            ConfigurationError: The filter, the limit or ``after`` is invalid, or completed jobs are requested from a
+                schema without history.
         """
-        return await queries.list_jobs(self._database, wanted, limit=limit, after=after)
+        return await queries.list_jobs(self._database, job_filter, limit=limit, after=after)
 
-    async def count_matching(self, wanted: JobFilter, *, at_most: int = 10_000) -> int:
-        """How many jobs fit, counted no further than ``at_most``.
+    async def count_matching(self, job_filter: JobFilter, *, limit: int = 10_000) -> int:
+        """Count the jobs that match, up to ``limit``.
 
         Raises:
-            ConfigurationError: The filter cannot be.
+            ConfigurationError: The filter is invalid.
         """
-        return await queries.count_matching(self._database, wanted, at_most=at_most)
+        return await queries.count_matching(self._database, job_filter, limit=limit)
 
-    async def count_targets(self, action: Action, wanted: JobFilter, *, running: bool = False, at_most: int) -> int:
-        """How many jobs ``apply_to_matching`` would look at, counted no further than about ``at_most``.
+    async def count_targets(
+        self, action: Action, job_filter: JobFilter, *, include_running: bool = False, limit: int
+    ) -> int:
+        """Count the jobs that ``apply_to_matching`` would select, up to about ``limit``.
 
         Raises:
-            ConfigurationError: As ``apply_to_matching``.
+            ConfigurationError: See ``apply_to_matching``.
         """
-        parts = actions.meant(action, wanted, running=running)
-        return sum([await self.count_matching(part, at_most=at_most) for part in parts])
+        targets = actions.select_targets(action, job_filter, include_running=include_running)
+        return sum([await self.count_matching(target, limit=limit) for target in targets])
 
-    async def show_job(self, job_id: int) -> JobDetail | None:
-        """All that is known of a job; None: nothing, in the table or in history."""
-        return await queries.show_job(self._database, job_id)
+    async def get_job(self, job_id: int) -> JobDetail | None:
+        """Return everything known about a job; None if neither the table nor the history has it."""
+        return await queries.get_job(self._database, job_id)
 
-    async def counts(self, *, max_age_seconds: float = 0.0) -> Counts:
-        """All jobs by state, in all, by task and by queue.
+    async def counts(self, *, max_age_seconds: float = 0.0) -> JobCounts:
+        """Count all jobs by state: in total, by task and by queue.
 
-        One look goes over the whole table. It serves for ``max_age_seconds``, and in any case for 19 times what it
-        took, so that however often this is called it takes a twentieth of one connection's time.
+        A count reads the whole table. Its result is cached for ``max_age_seconds``, and at least for 19 times its
+        duration, so that frequent calls use at most 5 % of one connection's time.
         """
-        return await self._measures.counts(max_age_seconds=max_age_seconds)
+        return await self._stats.counts(max_age_seconds=max_age_seconds)
 
-    async def throughput(self, *, minutes: int = 60) -> tuple[Minute, ...]:
-        """The last minutes, oldest first, this one the last; empty on a schema without history."""
-        return await self._measures.throughput(minutes=minutes)
+    async def throughput(self, *, minutes: int = 60) -> tuple[ThroughputBucket, ...]:
+        """Return the last minutes, oldest first, including the current one; empty without history."""
+        return await self._stats.throughput(minutes=minutes)
 
     async def workers(self, *, max_age_seconds: float = 0.0) -> tuple[WorkerRow, ...]:
-        """Who is at work: those that say so, and those that hold jobs. AsyncTTLCache as ``counts`` is."""
-        return await self._measures.workers(max_age_seconds=max_age_seconds)
+        """Return the registered processes, and others that hold jobs. Cached as ``counts``."""
+        return await self._stats.workers(max_age_seconds=max_age_seconds)
 
     async def tasks(self) -> tuple[str, ...]:
-        """The tasks of the latest 5,000 jobs and of the latest 5,000 attempts, by name."""
-        return await self._measures.tasks()
+        """Return the task identifiers of the latest 5,000 jobs and the latest 5,000 attempts, sorted."""
+        return await self._stats.tasks()
 
-    async def schedules(self, *, times: int = 3) -> tuple[ScheduleView, ...]:
-        """Every schedule, with its next times."""
-        return await read_models.schedules(self._database, times=times)
+    async def schedules(self, *, limit: int = 3) -> tuple[ScheduleView, ...]:
+        """Return every schedule with its next ``limit`` times."""
+        return await read_models.list_schedules(self._database, limit=limit)
 
     async def triggers(self) -> tuple[TriggerView, ...]:
-        """The triggers that jobfn made, with the tables they watch."""
-        return await read_models.triggers(self._database)
+        """Return the triggers that jobfn created, with their tables."""
+        return await read_models.list_triggers(self._database)
 
-    async def act(
-        self, action: Action, ids: Sequence[int], *, reason: str | None = None, running: bool = False
+    async def apply(
+        self, action: Action, job_ids: Sequence[int], *, reason: str | None = None, include_running: bool = False
     ) -> ActionResult:
-        """Do something with these jobs; up to 500 in a transaction.
+        """Apply an action to these jobs, up to 500 in a transaction.
 
-        ``RETRY`` gives a job that has failed for good all its attempts anew, from now. ``RUN_NOW`` makes a delayed
-        one due. ``CANCEL`` fails one that waits for good. ``REMOVE`` deletes one that nobody holds.
+        ``RETRY`` resets the attempts of a permanently failed job and makes it due. ``RUN_NOW`` makes a delayed job due.
+        ``CANCEL`` permanently fails a waiting job. ``REMOVE`` deletes a job that is not running.
 
         Args:
-            action: What.
-            ids: With which.
-            reason: Of ``CANCEL``: what stands as the error. Default: ``cancelled by hand``.
-            running: Of ``CANCEL``: also what runs. The job is taken from its worker: reports on it are refused (409),
-                and a background handler is cancelled at its next sign of life. A handler that answers in its request
-                runs to its end, and changes nothing of the job. Not on the platform's schema.
+            action: The action.
+            job_ids: The jobs.
+            reason: For ``CANCEL``: the error to store. Default: ``cancelled by hand``.
+            include_running: For ``CANCEL``: cancel running jobs too. The worker loses the job: reports on it are
+                rejected (409), and a background handler is cancelled at its next heartbeat. A handler that responds
+                within its request runs to its end, but no longer changes the job. Not on the platform's schema.
         """
-        return await actions.act(self._database, action, ids, reason=reason, running=running)
+        return await actions.apply(self._database, action, job_ids, reason=reason, include_running=include_running)
 
     async def apply_to_matching(
         self,
         action: Action,
-        wanted: JobFilter,
+        job_filter: JobFilter,
         *,
         reason: str | None = None,
-        running: bool = False,
-        progress: Callable[[int], None] | None = None,
+        include_running: bool = False,
+        on_progress: Callable[[int], None] | None = None,
     ) -> ActionResult:
-        """Do something with all jobs that fit and were there when this began. As ``act``, 500 after 500.
+        """Apply an action to all matching jobs that exist when the call starts, as ``apply`` does.
 
         Args:
-            action: What.
-            wanted: With which. Without a state: ``RETRY`` takes failed ones, ``RUN_NOW`` delayed ones, ``CANCEL`` ready
-                and delayed ones, and with ``running`` those that run.
-            reason: See ``act``.
-            running: See ``act``.
-            progress: Called after each transaction with the number of jobs it looked at.
+            action: The action.
+            job_filter: Which jobs. Without a state: ``RETRY`` selects failed ones, ``RUN_NOW`` delayed ones, ``CANCEL``
+                ready and delayed ones, and running ones with ``include_running``.
+            reason: See ``apply``.
+            include_running: See ``apply``.
+            on_progress: Called after each transaction with the number of jobs in it.
 
         Raises:
-            ConfigurationError: The filter is empty, or asks for completed jobs.
+            ConfigurationError: The filter is empty, or selects completed jobs.
         """
         return await actions.apply_to_matching(
-            self._database, action, wanted, reason=reason, running=running, progress=progress
+            self._database,
+            action,
+            job_filter,
+            reason=reason,
+            include_running=include_running,
+            on_progress=on_progress,
         )
 
     async def follow(
-        self, job_id: int, *, poll_interval_seconds: float = 0.2, changed: Callable[[JobRow], None] | None = None
+        self, job_id: int, *, poll_interval_seconds: float = 0.2, on_change: Callable[[JobRow], None] | None = None
     ) -> FinalState:
-        """Wait until a job is done or has failed for good.
+        """Wait until a job completes, fails permanently or is removed.
 
         Args:
-            job_id: Which.
-            poll_interval_seconds: How often to ask.
-            changed: Called when its state, its attempt or its progress has changed.
+            job_id: The job.
+            poll_interval_seconds: Seconds between two polls.
+            on_change: Called when the state, the attempt or the progress changes.
 
         Raises:
-            ConfigurationError: There is no such job.
+            ConfigurationError: The job does not exist.
         """
-        return await follow(self._database, job_id, poll_interval_seconds=poll_interval_seconds, changed=changed)
+        return await follow(self._database, job_id, poll_interval_seconds=poll_interval_seconds, on_change=on_change)

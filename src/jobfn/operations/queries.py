@@ -1,6 +1,7 @@
-"""Jobs one by one: lists that stay quick however many there are, and all that is known of one job.
+"""Lists of jobs, and the details of one job.
 
-A page goes on below the last id of the page before it, by the primary key, so that no page costs more than the first.
+Lists use keyset pagination: a page starts below the last id of the page before, by the primary key, so that no page
+costs more than the first.
 """
 
 import sys
@@ -15,161 +16,163 @@ from jobfn.errors import ConfigurationError
 from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
 
+#: Maximum size of a page.
 MAX_LIMIT = 1000
-#: Of one job's attempts so many are shown, the latest: a job that was given back for days has more.
+#: Maximum number of attempts in a job's details, the latest ones. A job that is released for days has more.
 MAX_RUNS = 500
 _MAX_ID = 2**63 - 1
 _CENTURY_SECONDS = 100 * 365.25 * 86_400
 
-_ENDED = {
+_OUTCOME_TEXTS = {
     RunOutcome.COMPLETED: "completed",
-    RunOutcome.FAILED: "failed, to be tried again",
-    RunOutcome.FAILED_FOR_GOOD: "failed for good",
-    RunOutcome.RELEASED: "given back, the attempt not counted",
-    RunOutcome.LOST: "lost: its worker died, or lost its lease",
+    RunOutcome.FAILED: "failed, will be retried",
+    RunOutcome.PERMANENTLY_FAILED: "permanently failed",
+    RunOutcome.RELEASED: "released (attempt not counted)",
+    RunOutcome.LOST: "lost: the worker died or its lease expired",
     RunOutcome.CANCELLED: "cancelled",
     RunOutcome.REMOVED: "removed",
 }
 
 
-async def list_jobs(database: Database, wanted: JobFilter, *, limit: int, after: str | None) -> JobPage:
+async def list_jobs(database: Database, job_filter: JobFilter, *, limit: int, after: str | None) -> JobPage:
     """See ``Operations.list_jobs``."""
     if not 1 <= limit <= MAX_LIMIT:
-        raise ConfigurationError(f"a page of {limit} jobs: ask for 1 to {MAX_LIMIT}")
+        raise ConfigurationError(f"the limit {limit} is out of range: use 1 to {MAX_LIMIT}")
     below = _parse_cursor(after)
-    if wanted.state is JobState.COMPLETED:
-        jobs = await _completed(database, wanted, below, limit + 1)
+    if job_filter.state is JobState.COMPLETED:
+        jobs = await _list_completed(database, job_filter, below, limit + 1)
     else:
-        values = conditions(database, wanted, below)
-        rows = await database.fetch("list_jobs", *values, limit + 1, newest_first=wanted.search is not None)
-        jobs = [JobRow.of(row) for row in rows]
-    more = len(jobs) > limit
-    return JobPage(tuple(jobs[:limit]), str(jobs[limit - 1].id) if more else None)
+        values = filter_parameters(database, job_filter, below)
+        rows = await database.fetch("list_jobs", *values, limit + 1, newest_first=job_filter.search is not None)
+        jobs = [JobRow.from_row(row) for row in rows]
+    has_more = len(jobs) > limit
+    return JobPage(tuple(jobs[:limit]), str(jobs[limit - 1].id) if has_more else None)
 
 
-async def count_matching(database: Database, wanted: JobFilter, *, at_most: int) -> int:
+async def count_matching(database: Database, job_filter: JobFilter, *, limit: int) -> int:
     """See ``Operations.count_matching``."""
-    if wanted.state is JobState.COMPLETED:
-        raise ConfigurationError("completed jobs are not counted: see the throughput")
-    rows = await database.fetch("count_jobs", *conditions(database, wanted, None), at_most)
+    if job_filter.state is JobState.COMPLETED:
+        raise ConfigurationError("completed jobs cannot be counted: use the throughput instead")
+    rows = await database.fetch("count_jobs", *filter_parameters(database, job_filter, None), limit)
     return int(rows[0]["count"])
 
 
-async def show_job(database: Database, job_id: int) -> JobDetail | None:
-    """See ``Operations.show_job``."""
+async def get_job(database: Database, job_id: int) -> JobDetail | None:
+    """See ``Operations.get_job``."""
     if not 0 < job_id <= _MAX_ID:
         return None
     async with database.transaction() as connection:
         row = await connection.fetchrow(database.statement("show_job"), job_id)
-        runs: Sequence[asyncpg.Record] = ()
-        if database.features.history_days is not None:
-            runs = await connection.fetch(database.statement("job_runs"), job_id, MAX_RUNS)
-    ended = tuple(Run.of(run) for run in runs)
+        run_rows: Sequence[asyncpg.Record] = ()
+        if database.capabilities.history_days is not None:
+            run_rows = await connection.fetch(database.statement("job_runs"), job_id, MAX_RUNS)
+    runs = tuple(Run.from_row(run_row) for run_row in run_rows)
     if row is None:
-        return JobDetail(job_id, ended[0].task, None, None, ended, _timeline(None, ended)) if ended else None
-    job = JobRow.of(row)
-    return JobDetail(job.id, job.task, job, row["payload"], ended, _timeline(job, ended))
+        return JobDetail(job_id, runs[0].task, None, None, runs, _timeline(None, runs)) if runs else None
+    job = JobRow.from_row(row)
+    return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs))
 
 
-async def states_of(database: Database, ids: Sequence[int]) -> dict[int, JobState]:
-    """Where these jobs stand; those that are gone are left out."""
-    return {row["id"]: JobState.of(row) for row in await database.fetch("job_states", list(ids))}
+async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState]:
+    """Return the states of these jobs, by id, without those that do not exist."""
+    return {row["id"]: JobState.from_row(row) for row in await database.fetch("job_states", list(job_ids))}
 
 
-def conditions(database: Database, wanted: JobFilter, below: int | None) -> list[Any]:
-    """The parameters $1 to $13 of ``jobs_matching.sql``.
+def filter_parameters(database: Database, job_filter: JobFilter, below: int | None) -> list[Any]:
+    """Return the parameters $1 to $13 of the query ``jobs_matching``.
 
     Raises:
-        ConfigurationError: The tenant is no UUID, an age is negative, or the search is empty.
+        ConfigurationError: The tenant is not a UUID, an age is negative, or the search is empty.
     """
-    text, number = _parse_search(wanted.search)
+    search, search_id = _parse_search(job_filter.search)
     return [
         below,
-        _clean(wanted.task),
-        _clean(wanted.queue),
-        None if wanted.state is None else wanted.state.value,
-        _clean(wanted.error),
-        text,
-        number,
-        _tenant(wanted.tenant),
-        _clean(wanted.worker),
-        _age(wanted.older_than_seconds),
-        _age(wanted.newer_than_seconds),
-        *_keys_between(text or "", in_byte_order=database.features.keys_in_byte_order),
+        _sanitize(job_filter.task),
+        _sanitize(job_filter.queue),
+        None if job_filter.state is None else job_filter.state.value,
+        _sanitize(job_filter.error),
+        search,
+        search_id,
+        _parse_tenant(job_filter.tenant),
+        _sanitize(job_filter.worker),
+        _age(job_filter.older_than_seconds),
+        _age(job_filter.newer_than_seconds),
+        *_key_range(search or "", in_byte_order=database.capabilities.keys_in_byte_order),
     ]
 
 
-async def _completed(database: Database, wanted: JobFilter, below: int | None, limit: int) -> list[JobRow]:
-    if database.features.history_days is None:
+async def _list_completed(database: Database, job_filter: JobFilter, below: int | None, limit: int) -> list[JobRow]:
+    if database.capabilities.history_days is None:
         raise ConfigurationError(
-            f"schema {database.schema} is the platform's own and keeps no history: completed jobs are gone"
+            f"schema {database.schema} is the platform's own and has no history: completed jobs cannot be listed"
         )
-    text, number = _parse_search(wanted.search)
-    if wanted.error is not None:
-        return []  # what was completed has none
+    search, search_id = _parse_search(job_filter.search)
+    if job_filter.error is not None:
+        return []  # a completed attempt has no error
     rows = await database.fetch(
         "list_completed",
         below,
-        _clean(wanted.task),
-        _clean(wanted.queue),
-        number,
-        _tenant(wanted.tenant),
-        _clean(wanted.worker),
-        _age(wanted.older_than_seconds),
-        _age(wanted.newer_than_seconds),
-        text if number is None else None,
+        _sanitize(job_filter.task),
+        _sanitize(job_filter.queue),
+        search_id,
+        _parse_tenant(job_filter.tenant),
+        _sanitize(job_filter.worker),
+        _age(job_filter.older_than_seconds),
+        _age(job_filter.newer_than_seconds),
+        search if search_id is None else None,
         limit,
     )
-    return [JobRow.of_run(Run.of(row)) for row in rows]
+    return [JobRow.from_run(Run.from_row(row)) for row in rows]
 
 
 def _parse_cursor(after: str | None) -> int | None:
     if after is None:
         return None
     if not after.isascii() or not after.isdigit() or int(after) > _MAX_ID:
-        raise ConfigurationError(f"{after!r} is no place to go on from: take the `next` of the page before")
+        raise ConfigurationError(f"invalid cursor {after!r}: pass the `next` value of the previous page")
     return int(after)
 
 
 def _parse_search(text: str | None) -> tuple[str | None, int | None]:
+    """Return the search text, and the id if it is one."""
     if text is None:
         return None, None
-    if not text:  # every key begins with nothing
-        raise ConfigurationError("a search for nothing: give an id, or what a key, a task or an error has")
+    if not text:  # every key starts with the empty text
+        raise ConfigurationError("empty search text: give an id, the start of a key or task, or a part of an error")
     is_id = text.isascii() and text.isdigit() and int(text) <= _MAX_ID
-    return _clean(text), int(text) if is_id else None
+    return _sanitize(text), int(text) if is_id else None
 
 
-def _keys_between(text: str, *, in_byte_order: bool) -> tuple[str, str | None]:
-    """The lowest key that may begin with a text, and one that all such keys lie below; None: there is none for certain.
+def _key_range(prefix: str, *, in_byte_order: bool) -> tuple[str, str | None]:
+    """Return a lower bound and an exclusive upper bound (None: unknown) of the keys that start with a prefix.
 
-    In every language's order a text comes before what it is the beginning of, but for some letters beyond ASCII.
+    In the collation of any language a text sorts before its continuations, except for some letters beyond ASCII.
     """
-    lowest = text if in_byte_order or text.isascii() else ""
-    last = ord(text[-1]) if text and in_byte_order else sys.maxunicode
-    following = 0xE000 if last == 0xD7FF else last + 1  # what lies between is no character
-    return lowest, text[:-1] + chr(following) if last < sys.maxunicode else None
+    lower = prefix if in_byte_order or prefix.isascii() else ""
+    last = ord(prefix[-1]) if prefix and in_byte_order else sys.maxunicode
+    successor = 0xE000 if last == 0xD7FF else last + 1  # skip the surrogates
+    return lower, prefix[:-1] + chr(successor) if last < sys.maxunicode else None
 
 
-def _clean(text: str | None) -> str | None:
-    """A text that PostgreSQL can be asked for: what it cannot hold, no job has."""
+def _sanitize(text: str | None) -> str | None:
+    """Replace what PostgreSQL cannot store, so that the text matches no job instead of raising an error."""
     return None if text is None else text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _tenant(text: str | None) -> uuid.UUID | None:
+def _parse_tenant(text: str | None) -> uuid.UUID | None:
     if text is None:
         return None
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise ConfigurationError(f"the tenant {text!r} is no UUID") from None
+        raise ConfigurationError(f"the tenant {text!r} is not a UUID") from None
 
 
 def _age(seconds: float | None) -> timedelta | None:
     if seconds is None:
         return None
     if not seconds >= 0:
-        raise ConfigurationError(f"an age of {seconds} seconds: give 0 or more")
+        raise ConfigurationError(f"the age of {seconds} seconds is negative: use 0 or more")
     return timedelta(seconds=min(seconds, _CENTURY_SECONDS))
 
 
@@ -179,11 +182,12 @@ def _timeline(job: JobRow | None, runs: Sequence[Run]) -> tuple[Event, ...]:
     for run in runs:
         if run.started_at is not None:
             events.append(Event(run.started_at, "started", f"attempt {run.attempt} on {run.worker}", run.attempt))
-        events.append(Event(run.ended_at, "ended", _ENDED[run.outcome], run.attempt, run.outcome, run.error))
+        events.append(Event(run.ended_at, "ended", _OUTCOME_TEXTS[run.outcome], run.attempt, run.outcome, run.error))
     events.sort(key=lambda event: event.at)
     if job is not None and job.locked_at is not None:
-        events.append(Event(job.locked_at, "running", f"attempt {job.attempts} runs on {job.locked_by}", job.attempts))
+        text = f"attempt {job.attempts} is running on {job.locked_by}"
+        events.append(Event(job.locked_at, "running", text, job.attempts))
     elif job is not None and job.run_at is not None and job.state in {JobState.READY, JobState.DELAYED}:
-        words = "ready since then" if job.state is JobState.READY else "due"
-        events.append(Event(job.run_at, "due", words, job.attempts + 1))
+        text = "ready since" if job.state is JobState.READY else "due"
+        events.append(Event(job.run_at, "due", text, job.attempts + 1))
     return tuple(events)

@@ -1,4 +1,4 @@
-"""Schedules and triggers as operators see them: with their next times, and the tables they watch."""
+"""Schedules with their next times, and triggers with their tables, as operators see them."""
 
 import itertools
 import json
@@ -20,11 +20,11 @@ class ScheduleView:
     """A schedule.
 
     Attributes:
-        row: Its row, and what became of its last job.
-        rule: As written.
-        words: In English; empty where it is broken.
+        row: The row, with the outcome of the last job.
+        rule: The rule, as written.
+        words: The rule in English; empty if it is invalid.
         next_times: The next times, in UTC.
-        problem: Why it is broken, or why its last job could not be made; None: all is well.
+        problem: Why the rule is invalid or the last job could not be enqueued; None if there is no problem.
     """
 
     row: ScheduleRow
@@ -36,16 +36,16 @@ class ScheduleView:
 
 @dataclass(frozen=True, slots=True)
 class TriggerView:
-    """A trigger that jobfn made.
+    """A trigger that jobfn created.
 
     Attributes:
-        schema: Of the table that it watches.
-        table: That table.
-        name: Its own name.
-        event: ``INSERT``, ``UPDATE`` or ``DELETE``, where it says so.
+        schema: Schema of the table.
+        table: The table.
+        name: Name of the trigger.
+        event: ``INSERT``, ``UPDATE`` or ``DELETE``; None if unknown.
         task: The task that it enqueues.
-        state: What ``alter table`` did to it, such as ``disable``; None: nothing.
-        parameters: Of its node in the blueprint, those that differ from the defaults.
+        state: How ``alter table`` changed it (``disable``, for instance); None if it did not.
+        parameters: Parameters of its blueprint node that differ from the defaults.
     """
 
     schema: str
@@ -57,23 +57,22 @@ class TriggerView:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-async def schedules(database: Database, *, times: int, now: datetime | None = None) -> tuple[ScheduleView, ...]:
-    """See ``Operations.schedules``; none on a schema that has no table for them."""
+async def list_schedules(database: Database, *, limit: int, now: datetime | None = None) -> tuple[ScheduleView, ...]:
+    """See ``Operations.schedules``. A schema without a table for schedules has none."""
     async with database.transaction() as connection:
         try:
             rows = await ScheduleTable(connection, database.schema).all()
         except SchemaError:
             return ()
-    moment = now or datetime.now(UTC)
-    return tuple(_schedule(row, times, moment) for row in rows)
+    return tuple(_schedule_view(row, limit, now or datetime.now(UTC)) for row in rows)
 
 
-async def triggers(database: Database) -> tuple[TriggerView, ...]:
+async def list_triggers(database: Database) -> tuple[TriggerView, ...]:
     """See ``Operations.triggers``."""
     async with database.transaction() as connection:
-        jobs = await read_jobs_schema(connection, database.schema)
-        existing = await read_existing_objects(connection, jobs, None)
-    parameters = {found.oid: found.tag.parameters for found in existing.functions if found.tag is not None}
+        jobs_schema = await read_jobs_schema(connection, database.schema)
+        existing = await read_existing_objects(connection, jobs_schema, None)
+    parameters = {function.oid: function.tag.parameters for function in existing.functions if function.tag is not None}
     return tuple(
         TriggerView(
             schema=trigger.schema,
@@ -89,10 +88,10 @@ async def triggers(database: Database) -> tuple[TriggerView, ...]:
     )
 
 
-def _schedule(row: ScheduleRow, times: int, now: datetime) -> ScheduleView:
+def _schedule_view(row: ScheduleRow, limit: int, now: datetime) -> ScheduleView:
     try:
         schedule = parse(row.schedule_info)
     except InvalidSchedule as error:
         return ScheduleView(row, json.dumps(row.schedule_info), "", (), str(error))
-    upcoming = tuple(itertools.islice(schedule.upcoming(now), times))
-    return ScheduleView(row, schedule.rule, humanize(schedule), upcoming, row.problem)
+    next_times = tuple(itertools.islice(schedule.upcoming(now), limit))
+    return ScheduleView(row, schedule.rule, humanize(schedule), next_times, row.problem)

@@ -1,6 +1,6 @@
-"""What operators see of jobs: values, without I/O. ``figures.py`` has the numbers, ``actions.py`` what can be done."""
+"""Jobs and their attempts, as operators see them."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -9,7 +9,7 @@ import asyncpg
 
 
 class JobState(StrEnum):
-    """Where a job stands. A completed job's row is deleted, so that one is known from history alone."""
+    """State of a job. The row of a completed job is deleted: only the history has it."""
 
     READY = "ready"
     DELAYED = "delayed"
@@ -18,8 +18,8 @@ class JobState(StrEnum):
     COMPLETED = "completed"
 
     @classmethod
-    def of(cls, row: "asyncpg.Record") -> "JobState":
-        """The state of a row that says ``is_held``, ``exhausted`` and ``is_delayed``."""
+    def from_row(cls, row: "asyncpg.Record") -> "JobState":
+        """Derive the state from the columns ``is_held``, ``exhausted`` and ``is_delayed``."""
         if row["is_held"]:
             return cls.RUNNING
         if row["exhausted"]:
@@ -28,15 +28,15 @@ class JobState(StrEnum):
 
 
 class RunOutcome(StrEnum):
-    """What became of an attempt: ``job_runs.outcome``.
+    """Outcome of an attempt: ``job_runs.outcome``.
 
-    ``FAILED`` is tried again, ``FAILED_FOR_GOOD`` was the last attempt. ``RELEASED`` was given back without counting,
-    ``LOST`` had a worker that died or lost its lease. ``CANCELLED`` and ``REMOVED`` are somebody's doing.
+    ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED`` does not count as an attempt. ``LOST``: the
+    worker died or its lease expired. ``CANCELLED`` and ``REMOVED``: an operator did it.
     """
 
     COMPLETED = "completed"
     FAILED = "failed"
-    FAILED_FOR_GOOD = "failed_for_good"
+    PERMANENTLY_FAILED = "failed_for_good"
     RELEASED = "released"
     LOST = "lost"
     CANCELLED = "cancelled"
@@ -45,19 +45,19 @@ class RunOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs. Every field that is given must fit; None: any.
+    """Filter for jobs: every field that is set must match.
 
     Attributes:
         task: The task identifier.
         queue: The named queue.
-        state: Where they stand.
-        error: A part of the last error, in whatever case.
-        search: A number: this id, or the beginning of a key. Any other text: the beginning of a key or of a task, or a
-            part of the last error, that in whatever case. Of completed jobs: the id, or the beginning of the task.
+        state: The state.
+        error: A substring of the last error, ignoring case.
+        search: A number matches this id or the start of a key. Any other text matches the start of a key or task, or a
+            substring of the last error (ignoring case). For completed jobs: the id or the start of the task.
         tenant: ``database_id``, a UUID.
-        worker: Who holds them now; of completed ones: who ran them.
-        older_than_seconds: Enqueued at least so long ago.
-        newer_than_seconds: Enqueued at most so long ago.
+        worker: The worker that holds the job; for completed jobs, the worker that ran it.
+        older_than_seconds: Minimum age since the job was enqueued.
+        newer_than_seconds: Maximum age since the job was enqueued.
     """
 
     task: str | None = None
@@ -72,36 +72,36 @@ class JobFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every job fits."""
-        return all(getattr(self, part.name) is None for part in fields(self))
+        """Whether the filter matches every job."""
+        return all(getattr(self, field.name) is None for field in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job, without its payload. Columns as in the contract's ``jobs``, section 3.
+    """A job without its payload: the columns of ``jobs`` (contract, section 3).
 
     Attributes:
         id: ``jobs.id``.
         task: The task identifier.
-        state: Where it stands.
-        created_at: When it was enqueued.
+        state: The state.
+        created_at: When the job was enqueued.
         queue: The named queue.
         key: The job key.
         priority: Lower runs first.
-        attempts: How many have begun.
-        max_attempts: How many there may be; 0 where only history knows the job.
-        run_at: Not before.
+        attempts: Attempts started so far.
+        max_attempts: Maximum number of attempts; 0 if only the history has the job.
+        run_at: Earliest start.
         updated_at: When the row last changed.
-        last_error: Why the last attempt failed.
-        locked_at: Since when a worker has held it.
-        locked_by: Which.
-        lease_expires_at: Until when that lock is good unless it is renewed.
-        progress: How far it says it is, 0 to 1.
-        progress_note: What it says it is at.
+        last_error: Error of the last failed attempt.
+        locked_at: When the worker claimed the job, if it is running.
+        locked_by: The worker that holds the job, or that completed it.
+        lease_expires_at: When the lock expires unless the worker renews it.
+        progress: Last reported progress, 0 to 1.
+        progress_note: Message of the last progress report.
         database_id: The tenant.
-        actor_id: Who caused it.
-        entity_id: What it is about.
-        ended_at: When it was completed.
+        actor_id: The user that caused the job.
+        entity_id: The entity that the job is about.
+        ended_at: When the job completed.
     """
 
     id: int
@@ -127,9 +127,9 @@ class JobRow:
     ended_at: datetime | None = None
 
     @classmethod
-    def of(cls, row: "asyncpg.Record") -> "JobRow":
-        """The job in a row of ``list_jobs.sql`` or ``show_job.sql``."""
-        state = JobState.of(row)
+    def from_row(cls, row: "asyncpg.Record") -> "JobRow":
+        """Read a row of ``list_jobs`` or ``show_job``."""
+        state = JobState.from_row(row)
         is_running = state is JobState.RUNNING
         return cls(
             id=row["id"],
@@ -147,16 +147,18 @@ class JobRow:
             locked_at=row["locked_at"] if is_running else None,
             locked_by=row["locked_by"] if is_running else None,
             lease_expires_at=row["lease_expires_at"] if is_running else None,
-            progress=None if row["progress"] is None else round(row["progress"], 6),  # 0.52 as told, not as a real is
+            progress=None
+            if row["progress"] is None
+            else round(row["progress"], 6),  # a PostgreSQL real: 0.52 is inexact
             progress_note=row["progress_note"],
-            database_id=_text(row["database_id"]),
-            actor_id=_text(row["actor_id"]),
-            entity_id=_text(row["entity_id"]),
+            database_id=_str_or_none(row["database_id"]),
+            actor_id=_str_or_none(row["actor_id"]),
+            entity_id=_str_or_none(row["entity_id"]),
         )
 
     @classmethod
-    def of_run(cls, run: "Run") -> "JobRow":
-        """What history knows of a job that was completed."""
+    def from_run(cls, run: "Run") -> "JobRow":
+        """Build a completed job from its last attempt."""
         return cls(
             id=run.job_id,
             task=run.task,
@@ -172,11 +174,11 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Some jobs, newest first.
+    """A page of jobs, newest first.
 
     Attributes:
-        jobs: They.
-        next: The ``after`` of the page that follows; None: this was the last.
+        jobs: The jobs.
+        next: Cursor of the next page (``after``); None on the last page.
     """
 
     jobs: tuple[JobRow, ...]
@@ -185,21 +187,21 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one attempt: a row of ``job_runs``.
+    """An attempt that ended: a row of ``job_runs``.
 
     Attributes:
         job_id: ``jobs.id``.
-        attempt: Its number, 1 for the first.
+        attempt: Number of the attempt, starting at 1.
         task: The task identifier.
         queue: The named queue.
         database_id: The tenant.
-        worker: Who held it; None: nobody.
-        enqueued_at: When the job was added.
-        due_at: Since when this attempt could begin.
-        started_at: When it was claimed; None: it was not running.
-        ended_at: When it ended.
-        outcome: How.
-        error: Why.
+        worker: The worker that held the job; None if no worker did.
+        enqueued_at: When the job was enqueued.
+        due_at: When this attempt became due.
+        started_at: When the job was claimed; None if it was not running.
+        ended_at: When the attempt ended.
+        outcome: The outcome.
+        error: The error, if it failed.
     """
 
     job_id: int
@@ -216,14 +218,14 @@ class Run:
     error: str | None
 
     @classmethod
-    def of(cls, row: "asyncpg.Record") -> "Run":
-        """The attempt in a row of ``job_runs``."""
+    def from_row(cls, row: "asyncpg.Record") -> "Run":
+        """Read a row of ``job_runs``."""
         return cls(
             job_id=row["job_id"],
             attempt=row["attempt"],
             task=row["task_identifier"],
             queue=row["queue_name"],
-            database_id=_text(row["database_id"]),
+            database_id=_str_or_none(row["database_id"]),
             worker=row["worker"],
             enqueued_at=row["enqueued_at"],
             due_at=row["due_at"],
@@ -234,13 +236,13 @@ class Run:
         )
 
     @property
-    def seconds(self) -> float | None:
-        """How long it took; None: it was not running."""
+    def duration_seconds(self) -> float | None:
+        """Duration in seconds; None if the job was not running."""
         return None if self.started_at is None else (self.ended_at - self.started_at).total_seconds()
 
     @property
-    def queue_seconds(self) -> float | None:
-        """How long it waited after it could begin; None: it was not running."""
+    def queue_latency_seconds(self) -> float | None:
+        """Seconds between due and claimed; None if the job was not running."""
         if self.started_at is None:
             return None
         return max((self.started_at - max(self.due_at, self.enqueued_at)).total_seconds(), 0.0)
@@ -248,15 +250,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A point in a job's life.
+    """An entry of a job's timeline.
 
     Attributes:
-        at: When.
+        at: When it happened.
         kind: ``enqueued``, ``started``, ``ended``, ``running`` or ``due``.
-        text: What happened, in words.
-        attempt: Of which attempt.
-        outcome: Of an end.
-        error: Of an end.
+        text: Description for people.
+        attempt: Number of the attempt, where there is one.
+        outcome: Outcome of the attempt, if it ended.
+        error: Error of the attempt, if it failed.
     """
 
     at: datetime
@@ -269,15 +271,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class JobDetail:
-    """All that is known of a job.
+    """Everything known about a job.
 
     Attributes:
         id: ``jobs.id``.
         task: The task identifier.
-        job: Its row; None: it is gone, and known from history.
-        payload: JSON text, as stored; None: gone with the row.
-        runs: Its attempts that ended, oldest first; without history, none.
-        timeline: Its life, oldest first.
+        job: The row; None if it was deleted and only the history has the job.
+        payload: The stored JSON text; None if the row was deleted.
+        runs: The attempts that ended, oldest first; empty without history.
+        timeline: What happened to the job, oldest first.
     """
 
     id: int
@@ -285,13 +287,13 @@ class JobDetail:
     job: JobRow | None
     payload: str | None
     runs: tuple[Run, ...]
-    timeline: tuple[Event, ...] = field(default=())
+    timeline: tuple[Event, ...] = ()
 
     @property
     def state(self) -> JobState:
-        """Where it stands."""
+        """State of the job."""
         return JobState.COMPLETED if self.job is None else self.job.state
 
 
-def _text(value: Any) -> str | None:
+def _str_or_none(value: Any) -> str | None:
     return None if value is None else str(value)

@@ -1,45 +1,164 @@
-"""Numbers about all jobs together: counts, the last hour by the minute, who is at work.
+"""Statistics of all jobs: counts by state, throughput by the minute, workers.
 
-Counting a million rows takes a part of a second, so answers are remembered (``remembered.py``); and a minute that is
-over is read once, since nothing of it changes any more.
+Counting a million rows takes a fraction of a second, so counts are cached (``cache.py``). A minute of the history that
+is over cannot change, so it is read once.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
 from jobfn.cache import AsyncTTLCache
-from jobfn.operations.figures import Counts, GroupCount, Minute, WorkerRow
 from jobfn.operations.statements import Database
 
+#: Maximum number of named queues that are counted separately.
 MAX_QUEUES = 100
+#: Maximum length of the throughput, in minutes.
 MAX_MINUTES = 24 * 60
-#: So many of the latest jobs and attempts are looked at for the names of tasks.
-RECENT = 5000
+#: Number of latest jobs, and of latest attempts, that are read for the names of tasks.
+SAMPLE_ROWS = 5000
 _MINUTE = timedelta(minutes=1)
-#: An attempt that ended within a minute is committed, at the latest, so long after it.
-_LATE = timedelta(seconds=10)
+#: Maximum delay between the end of an attempt and the commit of its history row.
+_MAX_COMMIT_LAG = timedelta(seconds=10)
 
 
-class Measures:
-    """The numbers of one database.
+@dataclass(frozen=True, slots=True)
+class GroupCount:
+    """Number of jobs of one task or one queue, by state.
+
+    Attributes:
+        name: The task or queue.
+        ready: Jobs that are due.
+        delayed: Jobs that are due later.
+        running: Jobs that a worker holds.
+        failed: Jobs without attempts left.
+    """
+
+    name: str
+    ready: int
+    delayed: int
+    running: int
+    failed: int
+
+    @property
+    def total(self) -> int:
+        """Number of jobs in any state."""
+        return self.ready + self.delayed + self.running + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """Number of jobs, by state.
+
+    Attributes:
+        taken_at: When they were counted, by the database's clock.
+        ready: Jobs that are due.
+        delayed: Jobs that are due later.
+        running: Jobs that a worker holds.
+        failed: Jobs without attempts left.
+        oldest_ready_seconds: Seconds since the oldest ready job became due; None if no job is ready.
+        by_task: Counts of each task, sorted by name.
+        by_queue: Counts of the largest named queues, at most ``MAX_QUEUES``, largest first.
+        took_seconds: Duration of the count, in seconds.
+    """
+
+    taken_at: datetime
+    ready: int
+    delayed: int
+    running: int
+    failed: int
+    oldest_ready_seconds: float | None
+    by_task: tuple[GroupCount, ...]
+    by_queue: tuple[GroupCount, ...]
+    took_seconds: float
+
+    @property
+    def total(self) -> int:
+        """Number of jobs in any state."""
+        return self.ready + self.delayed + self.running + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputBucket:
+    """Attempts that ended within one minute.
+
+    Attributes:
+        at: Start of the minute.
+        completed: Attempts that succeeded.
+        failed: Attempts that failed, including those that are retried.
+        mean_seconds: Mean duration; None if no attempt ended.
+        p50_seconds: Median duration.
+        p95_seconds: 95th percentile of the duration.
+        max_seconds: Longest duration.
+        queue_p95_seconds: 95th percentile of the queue latency.
+    """
+
+    at: datetime
+    completed: int = 0
+    failed: int = 0
+    mean_seconds: float | None = None
+    p50_seconds: float | None = None
+    p95_seconds: float | None = None
+    max_seconds: float | None = None
+    queue_p95_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A process that works on jobs.
+
+    Attributes:
+        id: Its worker id.
+        host: Its host. None, as the following fields, if it is known only from the jobs that it holds.
+        pid: Its process id.
+        version: Its version of jobfn.
+        roles: What it runs: ``worker``, ``callbacks``, ``scheduler``.
+        concurrency: Maximum number of concurrent requests to functions.
+        in_flight: Requests to functions at its last heartbeat.
+        started_at: When it started.
+        seen_at: When its last heartbeat was.
+        is_alive: Whether the last heartbeat is recent, or it holds a job whose lock has not expired.
+        held_jobs: Number of jobs that it holds.
+    """
+
+    id: str
+    host: str | None = None
+    pid: int | None = None
+    version: str | None = None
+    roles: tuple[str, ...] = ()
+    concurrency: int | None = None
+    in_flight: int | None = None
+    started_at: datetime | None = None
+    seen_at: datetime | None = None
+    is_alive: bool = True
+    held_jobs: int = 0
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it sends heartbeats, as jobfn's processes do on jobfn's schema."""
+        return self.host is not None
+
+
+class Stats:
+    """Statistics of one database.
 
     Args:
-        database: Where from.
-        clock: Monotonic seconds.
+        database: The database.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._counts = AsyncTTLCache(self._count, clock)
-        self._workers = AsyncTTLCache(self._look_for_workers, clock)
-        self._past: dict[datetime, Minute] = {}
+        self._counts = AsyncTTLCache(self._read_counts, clock)
+        self._workers = AsyncTTLCache(self._read_workers, clock)
+        self._past: dict[datetime, ThroughputBucket] = {}
         self._past_until: datetime | None = None
 
-    async def counts(self, *, max_age_seconds: float) -> Counts:
+    async def counts(self, *, max_age_seconds: float) -> JobCounts:
         """See ``Operations.counts``."""
         return await self._counts.get(max_age_seconds=max_age_seconds)
 
@@ -47,58 +166,56 @@ class Measures:
         """See ``Operations.workers``."""
         return await self._workers.get(max_age_seconds=max_age_seconds)
 
-    async def throughput(self, *, minutes: int) -> tuple[Minute, ...]:
+    async def throughput(self, *, minutes: int) -> tuple[ThroughputBucket, ...]:
         """See ``Operations.throughput``."""
-        if self._database.features.history_days is None:
+        if self._database.capabilities.history_days is None:
             return ()
         async with self._database.transaction() as connection:
             now: datetime = (await connection.fetchval("select now()")).astimezone(UTC)
             this_minute = now.replace(second=0, microsecond=0)
             first = this_minute - min(max(minutes, 1), MAX_MINUTES) * _MINUTE + _MINUTE
-            known = self._past_until if self._past_until is not None and min(self._past, default=now) <= first else None
-            begin = max(first, known) if known is not None else first
+            is_cached = self._past_until is not None and min(self._past, default=now) <= first
+            begin = max(first, self._past_until) if is_cached and self._past_until is not None else first
             rows = await connection.fetch(self._database.statement("throughput"), begin, this_minute + _MINUTE)
-        found = {row["at"].astimezone(UTC): _minute(row) for row in rows}
-        everything = [
-            found.get(at, Minute(at)) if at >= begin else self._past.get(at, Minute(at))
+        fresh = {row["at"].astimezone(UTC): _bucket(row) for row in rows}
+        buckets = [
+            fresh.get(at, ThroughputBucket(at)) if at >= begin else self._past.get(at, ThroughputBucket(at))
             for at in (first + number * _MINUTE for number in range(int((this_minute - first) / _MINUTE) + 1))
         ]
-        over = (now - _LATE).replace(second=0, microsecond=0)
-        self._past = {minute.at: minute for minute in everything if minute.at < over}
-        self._past_until = over
-        return tuple(everything)
+        self._past_until = (now - _MAX_COMMIT_LAG).replace(second=0, microsecond=0)
+        self._past = {bucket.at: bucket for bucket in buckets if bucket.at < self._past_until}
+        return tuple(buckets)
 
     async def tasks(self) -> tuple[str, ...]:
         """See ``Operations.tasks``."""
-        rows = list(await self._database.fetch("recent_tasks", RECENT))
-        if self._database.features.history_days is not None:
-            rows += await self._database.fetch("recent_tasks_done", RECENT)
+        rows = list(await self._database.fetch("recent_tasks", SAMPLE_ROWS))
+        if self._database.capabilities.history_days is not None:
+            rows += await self._database.fetch("recent_tasks_done", SAMPLE_ROWS)
         return tuple(sorted({row["task_identifier"] for row in rows}))
 
-    async def _count(self) -> Counts:
-        began = self._clock()
+    async def _read_counts(self) -> JobCounts:
+        started = self._clock()
         rows = await self._database.fetch("count_states", MAX_QUEUES)
-        everything = next(row for row in rows if not row["is_task"] and not row["is_queue"])
-        return Counts(
-            taken_at=everything["now"],
-            ready=everything["ready"],
-            delayed=everything["delayed"],
-            running=everything["running"],
-            failed=everything["failed"],
-            oldest_ready_seconds=everything["oldest_ready_seconds"],
-            by_task=tuple(
-                sorted((_group(row, "task_identifier") for row in rows if row["is_task"]), key=lambda task: task.name)
-            ),
+        totals = next(row for row in rows if not row["is_task"] and not row["is_queue"])
+        tasks = [_group(row, "task_identifier") for row in rows if row["is_task"]]
+        return JobCounts(
+            taken_at=totals["now"],
+            ready=totals["ready"],
+            delayed=totals["delayed"],
+            running=totals["running"],
+            failed=totals["failed"],
+            oldest_ready_seconds=totals["oldest_ready_seconds"],
+            by_task=tuple(sorted(tasks, key=lambda task: task.name)),
             by_queue=tuple(_group(row, "queue_name") for row in rows if row["is_queue"]),
-            took_seconds=self._clock() - began,
+            took_seconds=self._clock() - started,
         )
 
-    async def _look_for_workers(self) -> tuple[WorkerRow, ...]:
-        holders = {row["locked_by"]: row["jobs"] for row in await self._database.fetch("lock_holders")}
-        rows = await self._database.fetch("list_workers") if self._database.features.workers else []
-        registered = [_worker(row, holders.get(row["worker_id"], 0)) for row in rows]
-        known = {worker.id for worker in registered}
-        others = [WorkerRow(name, holds=jobs) for name, jobs in holders.items() if name not in known]
+    async def _read_workers(self) -> tuple[WorkerRow, ...]:
+        held_jobs = {row["locked_by"]: row["jobs"] for row in await self._database.fetch("lock_holders")}
+        rows = await self._database.fetch("list_workers") if self._database.capabilities.workers else []
+        registered = [_worker(row, held_jobs.get(row["worker_id"], 0)) for row in rows]
+        ids = {worker.id for worker in registered}
+        others = [WorkerRow(id_, held_jobs=count) for id_, count in held_jobs.items() if id_ not in ids]
         return tuple(sorted([*registered, *others], key=lambda worker: (worker.id, worker.host or "", worker.pid or 0)))
 
 
@@ -106,31 +223,31 @@ def _group(row: "asyncpg.Record", name: str) -> GroupCount:
     return GroupCount(row[name], row["ready"], row["delayed"], row["running"], row["failed"])
 
 
-def _minute(row: "asyncpg.Record") -> Minute:
-    half, most = row["shares"]
-    return Minute(
+def _bucket(row: "asyncpg.Record") -> ThroughputBucket:
+    p50_seconds, p95_seconds = row["shares"]
+    return ThroughputBucket(
         at=row["at"].astimezone(UTC),
         completed=row["completed"],
         failed=row["failed"],
         mean_seconds=row["mean_seconds"],
-        p50_seconds=half,
-        p95_seconds=most,
+        p50_seconds=p50_seconds,
+        p95_seconds=p95_seconds,
         max_seconds=row["max_seconds"],
         queue_p95_seconds=row["queue_p95_seconds"],
     )
 
 
-def _worker(row: "asyncpg.Record", holds: int) -> WorkerRow:
+def _worker(row: "asyncpg.Record", held_jobs: int) -> WorkerRow:
     return WorkerRow(
         id=row["worker_id"],
         host=row["host"],
         pid=row["pid"],
         version=row["version"],
-        parts=tuple(row["parts"]),
+        roles=tuple(row["parts"]),
         concurrency=row["concurrency"],
         in_flight=row["in_flight"],
         started_at=row["started_at"],
         seen_at=row["seen_at"],
         is_alive=row["is_alive"],
-        holds=holds,
+        held_jobs=held_jobs,
     )

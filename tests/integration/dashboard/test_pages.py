@@ -108,7 +108,7 @@ async def test_a_job_shows_all_that_is_known(open_dashboard: Site, jobs: Jobs) -
     assert "Why it failed" in failed
     assert failed.index("second: gone") < failed.index("Attempt 2") < failed.index("Attempt 1")
     assert "&#34;to&#34;: &#34;ada&#34;" in failed
-    assert failed.index("enqueued") < failed.rindex("failed for good")
+    assert failed.index("enqueued") < failed.rindex("permanently failed")
 
 
 async def test_a_completed_job_is_known_from_its_history(open_dashboard: Site, jobs: Jobs) -> None:

@@ -405,7 +405,7 @@ async def test_any_name_is_only_a_name(
         options = ("--grant-enqueue", name, "--grant-worker", name, "--database-url", database)
         for _ in range(2):
             ended = await command("jobfn", "db", "migrate", *options)
-            assert (ended.code, f"{name} may enqueue" in ended.output) == (0, True), ended.output
+            assert (ended.code, f"granted to {name}: add jobs and schedules" in ended.output) == (0, True), ended.output
         assert await callable_by(connection, name) == ENQUEUER_CALLS | WORKER_CALLS
 
 

@@ -1,4 +1,4 @@
-"""``Operations`` on a database of jobfn's own, and on one of the platform's."""
+"""``Operations`` on jobfn's schema and on the platform's own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,33 +10,30 @@ import pytest
 from jobfn.operations import Operations, open_operations
 
 HERE = Path(__file__).parent
-PLATFORM = (HERE.parent / "database" / "platform.sql").read_text("utf-8")
-TOOLS = (HERE / "platform_tools.sql").read_text("utf-8")
+PLATFORM_SCHEMA = (HERE.parent / "database" / "platform.sql").read_text("utf-8")
+PLATFORM_TOOLS = (HERE / "platform_tools.sql").read_text("utf-8")
 
 
 @pytest.fixture
 async def pool(database: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
-    """Connections to ``database``."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as opened:
-        yield opened
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as connections:
+        yield connections
 
 
 @pytest.fixture
 async def operations(pool: "asyncpg.Pool[Any]") -> Operations:
-    """What operators see of ``database``."""
     return await open_operations(pool, "app_jobs")
 
 
 @pytest.fixture
 async def platform_pool(empty_database: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
-    """Connections to a database with a schema of the platform's own."""
-    async with asyncpg.create_pool(empty_database, min_size=1, max_size=2) as opened:
-        await opened.execute(PLATFORM)
-        await opened.execute(TOOLS)
-        yield opened
+    """Connections to a database with the platform's own schema."""
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=2) as connections:
+        await connections.execute(PLATFORM_SCHEMA)
+        await connections.execute(PLATFORM_TOOLS)
+        yield connections
 
 
 @pytest.fixture
-async def on_platform(platform_pool: "asyncpg.Pool[Any]") -> Operations:
-    """What operators see of it."""
+async def platform_operations(platform_pool: "asyncpg.Pool[Any]") -> Operations:
     return await open_operations(platform_pool, "app_jobs")

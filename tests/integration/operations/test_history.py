@@ -1,4 +1,4 @@
-"""Whatever ends an attempt writes down what became of it, in the same transaction, and nothing twice."""
+"""Each end of an attempt writes one history row, in the same transaction."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ OTHER = "another-worker"
 
 
 async def runs(jobs: Jobs, job: int | None = None) -> list[tuple[Any, ...]]:
-    """Attempt, outcome, worker and error of what history has, in order."""
+    """Return attempt, outcome, worker and error of the history rows, in order."""
     rows = await jobs.connection.fetch(
         "select attempt, outcome, worker, error from app_jobs.job_runs where $1::bigint is null or job_id = $1"
         " order by ended_at, job_id, attempt",
@@ -23,8 +23,10 @@ async def runs(jobs: Jobs, job: int | None = None) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-async def end(jobs: Jobs, job: int, outcome: str, *, error: str | None = None, delay: float | None = None) -> bool:
-    """Settle a job that ``WORKER`` holds; returns whether it was held."""
+async def settle_one(
+    jobs: Jobs, job: int, outcome: str, *, error: str | None = None, delay: float | None = None
+) -> bool:
+    """Settle a job of ``WORKER``; return whether it was held."""
     rows = await jobs.connection.fetch(
         "select * from app_jobs.settle_held_jobs($1, $2, $3, $4, $5, $6)",
         [WORKER],
@@ -37,30 +39,29 @@ async def end(jobs: Jobs, job: int, outcome: str, *, error: str | None = None, d
     return bool(rows)
 
 
-async def test_a_completed_attempt_is_kept_whole(jobs: Jobs, operations: Operations) -> None:
-    """Task, queue, tenant, worker and the four times, although the job's row is gone."""
+async def test_completed_attempt_is_recorded_with_its_times(jobs: Jobs, operations: Operations) -> None:
     job = await jobs.add("send", queue_name="mail")
     await jobs.connection.execute("update app_jobs.jobs set database_id = gen_random_uuid()")
-    before = await jobs.claim()
-    assert before is not None
-    await end(jobs, job, "completed")
-    detail = await operations.show_job(job)
+    claimed = await jobs.claim()
+    assert claimed is not None
+    await settle_one(jobs, job, "completed")
+    detail = await operations.get_job(job)
     assert detail is not None
     assert (detail.job, detail.payload, detail.task) == (None, None, "send")
     (run,) = detail.runs
     assert (run.attempt, run.outcome, run.worker, run.queue) == (1, RunOutcome.COMPLETED, WORKER, "mail")
-    assert run.database_id == str(before["database_id"])
+    assert run.database_id == str(claimed["database_id"])
     assert (run.enqueued_at, run.due_at, run.started_at) == (
-        before["created_at"],
-        before["run_at"],
-        before["locked_at"],
+        claimed["created_at"],
+        claimed["run_at"],
+        claimed["locked_at"],
     )
-    assert run.ended_at > before["locked_at"]
+    assert run.ended_at > claimed["locked_at"]
     assert run.error is None
 
 
 @pytest.mark.parametrize(
-    ("outcome", "kept", "error"),
+    ("outcome", "recorded", "error"),
     [
         ("failed", "failed", "boom"),
         ("failed_for_good", "failed_for_good", "boom"),
@@ -68,64 +69,60 @@ async def test_a_completed_attempt_is_kept_whole(jobs: Jobs, operations: Operati
         ("completed", "completed", None),
     ],
 )
-async def test_each_end_of_an_attempt_is_kept(jobs: Jobs, outcome: str, kept: str, error: str | None) -> None:
-    """With the attempt's own number, whatever the end makes of the job's."""
+async def test_each_outcome_is_recorded_with_its_attempt(
+    jobs: Jobs, outcome: str, recorded: str, error: str | None
+) -> None:
     job = await jobs.add("x")
     await jobs.claim()
-    assert await end(jobs, job, outcome, error="boom")
-    assert await runs(jobs) == [(1, kept, WORKER, error)]
+    assert await settle_one(jobs, job, outcome, error="boom")
+    assert await runs(jobs) == [(1, recorded, WORKER, error)]
 
 
-async def test_a_last_attempt_that_fails_is_called_so(jobs: Jobs) -> None:
-    """A failure that leaves no attempt is one for good."""
+async def test_failure_of_the_last_attempt_is_permanent(jobs: Jobs) -> None:
     job = await jobs.add("x", max_attempts=1)
     await jobs.claim()
-    await end(jobs, job, "failed", error="boom")
+    await settle_one(jobs, job, "failed", error="boom")
     assert await runs(jobs, job) == [(1, "failed_for_good", WORKER, "boom")]
 
 
-async def test_the_due_time_is_that_of_the_attempt(jobs: Jobs) -> None:
-    """A retry is due later, and its history begins there."""
+async def test_retry_is_recorded_with_its_own_due_time(jobs: Jobs) -> None:
     job = await jobs.add("x")
     claimed = await jobs.claim()
     assert claimed is not None
-    await end(jobs, job, "failed", error="boom", delay=0)
+    await settle_one(jobs, job, "failed", error="boom", delay=0)
     second = await jobs.claim()
     assert second is not None
-    await end(jobs, job, "completed")
+    await settle_one(jobs, job, "completed")
     times = await jobs.connection.fetch("select due_at, started_at from app_jobs.job_runs order by attempt")
     assert [tuple(row) for row in times] == [(row["run_at"], row["locked_at"]) for row in (claimed, second)]
     assert second["run_at"] > claimed["run_at"]
 
 
-async def test_a_batch_is_kept_in_its_order(jobs: Jobs) -> None:
-    """Many ends in one statement, good and bad: each once, and only those that were held."""
+async def test_batch_records_each_held_job_once(jobs: Jobs) -> None:
     ids = [await jobs.add("x") for _ in range(4)]
     for _ in ids:
         await jobs.claim()
-    ends = [(WORKER, job, 1, "boom" if job % 2 else None) for job in ids]
-    await settle(jobs.connection, *ends, (WORKER, 999, 1, None), (OTHER, ids[0], 1, None))
+    settlements = [(WORKER, job, 1, "boom" if job % 2 else None) for job in ids]
+    await settle(jobs.connection, *settlements, (WORKER, 999, 1, None), (OTHER, ids[0], 1, None))
     assert await jobs.connection.fetch("select job_id, outcome from app_jobs.job_runs order by job_id") == [
         (job, "failed" if job % 2 else "completed") for job in ids
     ]
 
 
-async def test_what_is_not_held_leaves_nothing(jobs: Jobs) -> None:
-    """A late, foreign or repeated report writes no history."""
+async def test_settlement_of_a_job_not_held_records_nothing(jobs: Jobs) -> None:
     job = await jobs.add("x")
     await jobs.claim(OTHER)
     for outcome in ("completed", "failed", "given_back"):
-        assert not await end(jobs, job, outcome)
+        assert not await settle_one(jobs, job, outcome)
     assert await runs(jobs) == []
 
 
-async def test_history_goes_with_its_transaction(jobs: Jobs) -> None:
-    """Rolled back together with the end that it tells of."""
+async def test_rollback_removes_the_history_row(jobs: Jobs) -> None:
     job = await jobs.add("x")
     await jobs.claim()
     transaction = jobs.connection.transaction()
     await transaction.start()
-    await end(jobs, job, "completed")
+    await settle_one(jobs, job, "completed")
     assert len(await runs(jobs)) == 1
     await transaction.rollback()
     assert await runs(jobs) == []
@@ -133,8 +130,7 @@ async def test_history_goes_with_its_transaction(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("verb", ["complete_job($1, $2)", "fail_job($1, $2, 'boom')"])
-async def test_the_contract_s_functions_keep_it_too(jobs: Jobs, verb: str) -> None:
-    """A worker of the platform's ends jobs by these."""
+async def test_functions_of_the_contract_record_history(jobs: Jobs, verb: str) -> None:
     job = await jobs.add("x")
     await jobs.claim()
     await jobs.connection.execute(f"select app_jobs.{verb}", WORKER, job)
@@ -143,8 +139,7 @@ async def test_the_contract_s_functions_keep_it_too(jobs: Jobs, verb: str) -> No
     ]
 
 
-async def test_released_and_taken_back(jobs: Jobs) -> None:
-    """A worker that stops gives back, one that comes again after a crash has lost."""
+async def test_released_and_reclaimed_jobs_are_recorded(jobs: Jobs) -> None:
     for verb in ("release_jobs", "take_back_jobs"):
         await jobs.add("x")
         await jobs.claim()
@@ -155,8 +150,7 @@ async def test_released_and_taken_back(jobs: Jobs) -> None:
     ]
 
 
-async def test_a_claim_that_takes_over_tells_of_the_lost_attempt(jobs: Jobs) -> None:
-    """The lease ended, another worker claims: the attempt before is lost, with its own start."""
+async def test_claim_of_an_expired_job_records_the_lost_attempt(jobs: Jobs) -> None:
     await jobs.add("x")
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 minute')", WORKER)
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
@@ -167,8 +161,7 @@ async def test_a_claim_that_takes_over_tells_of_the_lost_attempt(jobs: Jobs) -> 
     assert await jobs.connection.fetchval("select started_at from app_jobs.job_runs") == before["locked_at"]
 
 
-async def test_a_buried_job_is_lost_for_good(jobs: Jobs) -> None:
-    """The last attempt's worker died: history and the job's own error say the same."""
+async def test_reaped_job_is_recorded_as_lost(jobs: Jobs) -> None:
     await jobs.add("x", max_attempts=1)
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 minute')", WORKER)
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
@@ -178,8 +171,7 @@ async def test_a_buried_job_is_lost_for_good(jobs: Jobs) -> None:
     assert await runs(jobs) == [(1, "lost", WORKER, row["last_error"])]
 
 
-async def test_by_hand(jobs: Jobs) -> None:
-    """What people remove or fail is told from what a worker did: no worker, no start."""
+async def test_removed_and_cancelled_jobs_have_no_worker(jobs: Jobs) -> None:
     await jobs.add("x")
     await jobs.add("y")
     await jobs.connection.execute("select app_jobs.complete_jobs('{1}')")
@@ -188,8 +180,7 @@ async def test_by_hand(jobs: Jobs) -> None:
     assert await jobs.connection.fetchval("select count(started_at) from app_jobs.job_runs") == 0
 
 
-async def test_turned_off_nothing_is_written(jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
-    """With 0 days no attempt leaves a row, whichever way it ends."""
+async def test_zero_retention_records_nothing(jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
     await jobs.connection.execute("select app_jobs.set_history_days(0)")
     for verb in ("complete_job($1, 1)", "fail_job($1, 2, 'x')", "release_jobs($1)", "take_back_jobs($1)"):
         await jobs.add("x")
@@ -209,49 +200,46 @@ async def test_turned_off_nothing_is_written(jobs: Jobs, pool: "asyncpg.Pool[Any
     assert await runs(jobs) == []
 
 
-async def test_old_attempts_are_swept_oldest_first(jobs: Jobs) -> None:
-    """No more than asked for at a time, nothing that is young enough; with 0 days, everything."""
+async def test_old_attempts_are_pruned_oldest_first(jobs: Jobs) -> None:
     await jobs.connection.execute(
         """
         insert into app_jobs.job_runs (job_id, attempt, task_identifier, enqueued_at, due_at, ended_at, outcome)
         select n, 1, 'x', now(), now(), now() - n * interval '1 day', 'completed' from generate_series(1, 10) n
         """
     )
-    sweep = "select app_jobs.sweep_history($1)"
-    assert await jobs.connection.fetchval(sweep, 2) == 2
-    left = "select array_agg(job_id order by job_id) from app_jobs.job_runs"
-    assert await jobs.connection.fetchval(left) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert await jobs.connection.fetchval(sweep, 100) == 2
-    assert await jobs.connection.fetchval(sweep, 100) == 0
+    prune = "select app_jobs.sweep_history($1)"
+    assert await jobs.connection.fetchval(prune, 2) == 2
+    remaining = "select array_agg(job_id order by job_id) from app_jobs.job_runs"
+    assert await jobs.connection.fetchval(remaining) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert await jobs.connection.fetchval(prune, 100) == 2
+    assert await jobs.connection.fetchval(prune, 100) == 0
     await jobs.connection.execute("select app_jobs.set_history_days(2.5)")
-    await jobs.connection.fetchval(sweep, 100)
-    assert await jobs.connection.fetchval(left) == [1, 2]
+    await jobs.connection.fetchval(prune, 100)
+    assert await jobs.connection.fetchval(remaining) == [1, 2]
     await jobs.connection.execute("select app_jobs.set_history_days(0)")
-    assert await jobs.connection.fetchval(sweep, 100) == 2
+    assert await jobs.connection.fetchval(prune, 100) == 2
 
 
-async def test_two_sweepers_do_not_wait_for_each_other(jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
-    """What one has in hand the other passes over."""
+async def test_pruners_skip_each_others_rows(jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
     await jobs.connection.execute(
         """
         insert into app_jobs.job_runs (job_id, attempt, task_identifier, enqueued_at, due_at, ended_at, outcome)
         select n, 1, 'x', now(), now(), now() - interval '9 days', 'completed' from generate_series(1, 10) n
         """
     )
-    async with pool.acquire() as one, one.transaction():
-        assert await one.fetchval("select app_jobs.sweep_history(6)") == 6
+    async with pool.acquire() as other, other.transaction():
+        assert await other.fetchval("select app_jobs.sweep_history(6)") == 6
         await jobs.connection.execute("set lock_timeout = '5s'")
         assert await jobs.connection.fetchval("select app_jobs.sweep_history(100)") == 4
 
 
-async def test_negative_days_are_refused(jobs: Jobs) -> None:
-    """The setting has one row, and it is never less than nothing."""
+async def test_negative_retention_is_rejected(jobs: Jobs) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await jobs.connection.execute("select app_jobs.set_history_days(-1)")
 
 
-async def test_a_claim_still_updates_in_place(jobs: Jobs) -> None:
-    """History's index on errors is none that a claim touches: the new row version stays on its page (HOT)."""
+async def test_claim_is_a_hot_update(jobs: Jobs) -> None:
+    """No index of the history may cover a column that a claim changes."""
     for _ in range(20):
         await jobs.add("x")
     await jobs.connection.execute("select pg_stat_force_next_flush()")

@@ -52,11 +52,11 @@ async def test_plan_apply_and_drop_print_the_changes(
     assert await run("plan b.yaml") == (3, [*created, "2 to create"])
     assert await run("apply b.yaml") == (0, [*created, "2 created"])
     kept = ["public.orders", "  = keep    confirm_order  INSERT, UPDATE", "  = keep    post           DELETE"]
-    assert await run("apply b.yaml") == (0, [*kept, "2 as before"])
-    assert await run("plan b.yaml") == (0, [*kept, "2 as it is"])
+    assert await run("apply b.yaml") == (0, [*kept, "2 unchanged"])
+    assert await run("plan b.yaml") == (0, [*kept, "2 unchanged"])
     write(tmp_path, priority=5)
     changed = ["public.orders", "  ~ change  confirm_order  INSERT, UPDATE", "      + priority  5", kept[2]]
-    assert await run("plan b.yaml") == (3, [*changed, "1 to change, 1 as it is"])
+    assert await run("plan b.yaml") == (3, [*changed, "1 to change, 1 unchanged"])
     assert (await run("apply b.yaml"))[0] == 0
     write(tmp_path, priority=7)
     lines = (await run("plan b.yaml"))[1]
@@ -122,7 +122,7 @@ async def test_printed_sql_is_an_equivalent_script(shop: Shop, command: Command,
 async def test_check_prints_mismatches(shop: Shop, command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
     matching = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
-    assert (matching.code, matching.output.splitlines()) == (0, [NOTICE, "2 triggers fit their tasks"])
+    assert (matching.code, matching.output.splitlines()) == (0, [NOTICE, "2 triggers match their tasks"])
     write(tmp_path, annotation="list[int]")
     (tmp_path / "functions.py").write_text((tmp_path / "functions.py").read_text().replace("confirm_order", "confirm"))
     result = await command("jobfn", "triggers", "check", "functions.py", "b.yaml", DATABASE_URL=database)
@@ -167,8 +167,8 @@ async def test_plan_is_coloured_in_a_terminal_without_no_color(
         ),
         ("check nowhere.py b.yaml", "no file nowhere.py"),
         ("check functions.py:confirm_order.handler b.yaml", "functions.py has no app"),
-        ("drop", "name the blueprints whose tables lose their triggers, or give --all; not both"),
-        ("drop b.yaml --all", "name the blueprints"),
+        ("drop", "the tables must be given by blueprints or --all: use one of them"),
+        ("drop b.yaml --all", "the tables must be given"),
         ("plan b.yaml --database-url nonsense", "is no database address"),
     ],
 )

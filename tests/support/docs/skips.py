@@ -65,7 +65,7 @@ def _asks_a_cluster(words: list[str], folder: Path) -> None:
     if "apply" in named:
         assert list(yaml.safe_load_all(_applied(options, folder)))
     elif "secret" in named:
-        manifests = "".join(file.read_text() for file in (ROOT / "deploy" / "base").rglob("*.yaml"))
+        manifests = "".join(file.read_text() for file in (folder / "deploy" / "base").rglob("*.yaml"))
         assert f"name: {words[words.index('generic') + 1]}\n" in manifests
         for word in words:
             if word.startswith("--from-literal="):

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobfn.dashboard.charts import HEIGHT, WIDTH, durations, nice_top, throughput
-from jobfn.operations import Minute
+from jobfn.operations import ThroughputBucket
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-def minute(number: int, completed: int = 0, failed: int = 0, p50: float | None = None) -> Minute:
+def minute(number: int, completed: int = 0, failed: int = 0, p50: float | None = None) -> ThroughputBucket:
     """One minute; its 95th percentile is twice its median."""
-    return Minute(
+    return ThroughputBucket(
         START + timedelta(minutes=number),
         completed,
         failed,

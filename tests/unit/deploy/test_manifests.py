@@ -1,4 +1,4 @@
-"""Manifests: what Kubernetes' and Knative's schemas say of them, and what schemas do not say."""
+"""Generated manifests: the schemas of Kubernetes and Knative, and what schemas do not check."""
 
 import json
 from dataclasses import replace
@@ -13,71 +13,69 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobfn.deploy.inspection import TaskFacts
-from jobfn.deploy.knative import Function, Limits, name_of
-from jobfn.deploy.manifests import ManifestOptions, files, stream, write
+from jobfn.deploy.inspection import TaskInfo
+from jobfn.deploy.knative import Function, Limits, service_name
+from jobfn.deploy.manifests import ManifestOptions, as_stream, kustomize_base, write_files
 from jobfn.errors import ConfigurationError
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 from jobfn.worker.dispatch import Routes
 from jobfn.worker.settings import ServiceSettings
 from support.manifests import Manifest, of_kind, pod_labels, validate
 
-#: Ports of Knative's own proxy beside each container.
+#: Ports that Knative's proxy uses in each pod.
 KNATIVE_PORTS = {8008, 8012, 8013, 8022, 9090, 9091}
 
 
-def facts(identifier: str, **more: Any) -> TaskFacts:
-    return TaskFacts(identifier=identifier, description="", payload={}, location=f"{identifier}.py:1", **more)
+def task_info(identifier: str, **more: Any) -> TaskInfo:
+    return TaskInfo(identifier=identifier, description="", payload={}, location=f"{identifier}.py:1", **more)
 
 
 def function(*identifiers: str, folder: str = "shop", **more: Any) -> Function:
-    tasks = [facts(identifier, **more) for identifier in identifiers]
-    return Function(name=name_of(folder, tasks), image="registry.example.com/shop:1", tasks=tasks)
+    tasks = [task_info(identifier, **more) for identifier in identifiers]
+    return Function(name=service_name(folder, tasks), image="registry.example.com/shop:1", tasks=tasks)
 
 
-def wanted(*functions: Function, **more: Any) -> ManifestOptions:
+def options(*functions: Function, **more: Any) -> ManifestOptions:
     return ManifestOptions(
         **{"namespace": "jobs", "functions": functions, "service_image": "registry.example.com/jobs:1"} | more
     )
 
 
-def manifests(what: ManifestOptions) -> list[Manifest]:
-    return list(yaml.safe_load_all(stream(what)))
+def generate(manifest_options: ManifestOptions) -> list[Manifest]:
+    return list(yaml.safe_load_all(as_stream(manifest_options)))
 
 
-ALL = wanted(function("email:send_email"), function("a", "b", folder="two"), function("slow", background=True))
+ALL = options(function("email:send_email"), function("a", "b", folder="two"), function("slow", background=True))
 
 
-def test_kubernetes_and_knative_take_them() -> None:
-    """Each object fits its published schema: no field of another name or type."""
-    found = manifests(ALL)
-    for manifest in found:
+def test_manifests_match_the_published_schemas() -> None:
+    manifests = generate(ALL)
+    for manifest in manifests:
         validate(manifest)
-    kinds = sorted(manifest["kind"] for manifest in found)
+    kinds = sorted(manifest["kind"] for manifest in manifests)
     assert kinds == sorted(
         ["Service"] * 4 + ["Deployment", "ConfigMap", "NetworkPolicy", "NetworkPolicy", "PodDisruptionBudget"]
     )
 
 
-def test_the_schemas_can_refuse() -> None:
-    """What the test above relies on: a field that is not there, and one of another type, are found."""
-    service = of_kind(manifests(ALL), "Service", "serving")[0]
+def test_validation_rejects_wrong_manifests() -> None:
+    """The tests above rely on it."""
+    service = of_kind(generate(ALL), "Service", "serving")[0]
     service["spec"]["template"]["spec"]["containerConcurency"] = 1
     with pytest.raises(AssertionError, match="does not have all of"):
         validate(service)
-    service = of_kind(manifests(ALL), "Service", "serving")[0]
+    service = of_kind(generate(ALL), "Service", "serving")[0]
     service["spec"]["template"]["spec"]["timeoutSeconds"] = "long"
     with pytest.raises(pydantic.ValidationError):
         validate(service)
-    deployment = of_kind(manifests(ALL), "Deployment")[0]
+    deployment = of_kind(generate(ALL), "Deployment")[0]
     deployment["spec"]["replica"] = 1
     with pytest.raises(jsonschema.ValidationError):
         validate(deployment)
 
 
-def test_a_function_keeps_the_container_contract() -> None:
-    """One container, one port that is not Knative's, PORT left to Knative, probes, no reach from outside."""
-    for service in of_kind(manifests(ALL), "Service", "serving"):
+def test_function_keeps_knative_s_container_contract() -> None:
+    for service in of_kind(generate(ALL), "Service", "serving"):
         assert service["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
         spec = service["spec"]["template"]["spec"]
         (container,) = spec["containers"]
@@ -90,11 +88,10 @@ def test_a_function_keeps_the_container_contract() -> None:
         assert spec["responseStartTimeoutSeconds"] == spec["timeoutSeconds"]
 
 
-def test_no_container_may_more_than_it_needs() -> None:
-    """Not root, nothing to write to, no capability, no token of the cluster's, memory with an end."""
-    found = manifests(ALL)
-    for made in of_kind(found, "Deployment") + of_kind(found, "Service", "serving"):
-        spec = made["spec"]["template"]["spec"]
+def test_containers_have_no_privileges() -> None:
+    manifests = generate(ALL)
+    for workload in of_kind(manifests, "Deployment") + of_kind(manifests, "Service", "serving"):
+        spec = workload["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         context = container["securityContext"]
         assert (context["runAsNonRoot"], context["runAsUser"]) == (True, 65532)
@@ -104,37 +101,35 @@ def test_no_container_may_more_than_it_needs() -> None:
         assert container["resources"]["limits"]["memory"]
 
 
-def test_everything_that_is_selected_is_there() -> None:
-    """Service, policies and budget name labels that pods have; ports by their names; what a pod refers to exists."""
-    found = manifests(ALL)
-    selectors = [manifest["spec"]["selector"] for manifest in of_kind(found, "Service", "v1")]
-    selectors += [manifest["spec"]["selector"]["matchLabels"] for manifest in of_kind(found, "PodDisruptionBudget")]
-    for policy in of_kind(found, "NetworkPolicy"):
+def test_selectors_and_references_match_objects() -> None:
+    manifests = generate(ALL)
+    selectors = [manifest["spec"]["selector"] for manifest in of_kind(manifests, "Service", "v1")]
+    selectors += [manifest["spec"]["selector"]["matchLabels"] for manifest in of_kind(manifests, "PodDisruptionBudget")]
+    for policy in of_kind(manifests, "NetworkPolicy"):
         selectors.append(policy["spec"]["podSelector"]["matchLabels"])
         for rule in policy["spec"]["ingress"]:
             selectors += [peer["podSelector"]["matchLabels"] for peer in rule["from"] if "podSelector" in peer]
     for selector in selectors:
-        assert [labels for labels in pod_labels(found) if selector.items() <= labels.items()], selector
-    (deployment,) = of_kind(found, "Deployment")
+        assert [labels for labels in pod_labels(manifests) if selector.items() <= labels.items()], selector
+    (deployment,) = of_kind(manifests, "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    (callbacks,) = of_kind(found, "Service", "v1")
+    (callbacks,) = of_kind(manifests, "Service", "v1")
     names = {port["name"] for port in container["ports"]}
     assert {port["targetPort"] for port in callbacks["spec"]["ports"]} <= names
-    (config,) = of_kind(found, "ConfigMap")
+    (config,) = of_kind(manifests, "ConfigMap")
     assert {"configMapRef": {"name": config["metadata"]["name"]}} in container["envFrom"]
 
 
-def test_the_service_is_reached_where_its_own_setting_says() -> None:
-    """INTERNAL_JOBS_CALLBACK_URL is the Service's name, namespace and port; the settings are ones it can read."""
-    found = manifests(ALL)
-    (config,) = of_kind(found, "ConfigMap")
-    (callbacks,) = of_kind(found, "Service", "v1")
+def test_settings_match_the_callback_service() -> None:
+    manifests = generate(ALL)
+    (config,) = of_kind(manifests, "ConfigMap")
+    (callbacks,) = of_kind(manifests, "Service", "v1")
     settings = ServiceSettings.from_environ(config["data"])
     name, namespace = callbacks["metadata"]["name"], callbacks["metadata"]["namespace"]
     port = callbacks["spec"]["ports"][0]["port"]
     assert settings.callback_url == f"http://{name}.{namespace}.svc.cluster.local:{port}/callback"
     assert (settings.callback_port, settings.is_production) == (port, True)
-    (deployment,) = of_kind(found, "Deployment")
+    (deployment,) = of_kind(manifests, "Deployment")
     template = deployment["spec"]["template"]
     ports = {named["name"]: named["containerPort"] for named in template["spec"]["containers"][0]["ports"]}
     assert ports == {"callbacks": settings.callback_port, "metrics": settings.metrics_port}
@@ -146,51 +141,48 @@ IDENTIFIERS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # slow machines
 @given(st.lists(IDENTIFIERS, min_size=1, max_size=4))
-def test_the_worker_finds_what_the_manifests_name(groups: list[list[str]]) -> None:
-    """Whatever the tasks are called and however they are put together: no job is sent to a host that is no service."""
+def test_worker_routes_each_task_to_its_service(groups: list[list[str]]) -> None:
     functions = [function(*tasks, folder=f"folder-{number}") for number, tasks in enumerate(groups)]
     try:
-        found = manifests(wanted(*functions))
+        manifests = generate(options(*functions))
     except ConfigurationError as error:
-        assert "rename" in str(error)  # noqa: PT017  - the texts can meet: refused with a reason is right as well
+        assert "rename" in str(error)  # noqa: PT017  - generated names can collide
         return
-    (config,) = of_kind(found, "ConfigMap")
+    (config,) = of_kind(manifests, "ConfigMap")
     settings = ServiceSettings.from_environ(config["data"])
     routes = Routes(settings.gateway_url, settings.urls_by_task)
     hosts = {
-        f"{service['metadata']['name']}.jobs.svc.cluster.local" for service in of_kind(found, "Service", "serving")
+        f"{service['metadata']['name']}.jobs.svc.cluster.local" for service in of_kind(manifests, "Service", "serving")
     }
-    for made in functions:
-        for task in made.tasks:
+    for function_ in functions:
+        for task in function_.tasks:
             url = urlsplit(routes.url_of(task.identifier))
             assert url.hostname in hosts
-            assert url.hostname == f"{made.name}.jobs.svc.cluster.local"
-            assert (url.path == "") == (len(made.tasks) == 1)
+            assert url.hostname == f"{function_.name}.jobs.svc.cluster.local"
+            assert (url.path == "") == (len(function_.tasks) == 1)
 
 
 @pytest.mark.parametrize(
-    ("functions", "said"),
+    ("functions", "message"),
     [
         ([function("a:b"), function("a.b")], "the tasks 'a:b' and 'a.b' have the same DNS name, 'a-b'"),
         ([function("x", "y"), function("y", folder="z")], "the task 'y' is at y.py:1 and at y.py:1: rename"),
-        ([function("x", "y"), function("shop")], "would both be the service 'shop': rename"),
-        ([function("jobs_secrets")], "would be called 'jobs-secrets', as a part of the job service is"),
-        ([function("p", "q", folder="jobs-callback")], "would be called 'jobs-callback'"),
+        ([function("x", "y"), function("shop")], "are both named 'shop': rename"),
+        ([function("jobs_secrets")], "has the reserved name 'jobs-secrets' of the job service"),
+        ([function("p", "q", folder="jobs-callback")], "has the reserved name 'jobs-callback'"),
     ],
 )
-def test_what_would_meet_is_refused(functions: list[Function], said: str) -> None:
-    """Two services of one name, a task in two functions, a function in the place of the job service."""
+def test_names_that_are_not_unique_are_rejected(functions: list[Function], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        files(wanted(*functions))
-    assert said in str(caught.value)
+        kustomize_base(options(*functions))
+    assert message in str(caught.value)
 
 
-def test_nothing_wanted_is_an_error() -> None:
-    """Neither functions nor the job service."""
-    with pytest.raises(ConfigurationError, match="nothing to write"):
-        files(ManifestOptions(namespace="jobs"))
+def test_no_functions_and_no_service_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="nothing to generate"):
+        kustomize_base(ManifestOptions(namespace="jobs"))
 
 
 @pytest.mark.parametrize(
@@ -203,72 +195,65 @@ def test_nothing_wanted_is_an_error() -> None:
         ({"timeout_seconds": 900, "background": True}, 300),
     ],
 )
-def test_knative_waits_longer_than_the_task(tasks: dict[str, Any], seconds: int) -> None:
-    """The handler's own limit comes first, so that it can report."""
-    (service,) = of_kind(manifests(wanted(function("t", **tasks))), "Service", "serving")
+def test_request_timeout_exceeds_the_task_timeout(tasks: dict[str, Any], seconds: int) -> None:
+    (service,) = of_kind(generate(options(function("t", **tasks))), "Service", "serving")
     assert service["spec"]["template"]["spec"]["timeoutSeconds"] == seconds
 
 
-def test_limits_are_what_was_asked_for() -> None:
-    """Concurrency, timeout and scale; a function with background tasks keeps one container."""
+def test_limits_are_in_the_manifest() -> None:
     limits = Limits(concurrency=3, timeout_seconds=40, min_scale=2, max_scale=5)
-    (service,) = of_kind(manifests(wanted(function("t"), limits=limits)), "Service", "serving")
+    (service,) = of_kind(generate(options(function("t"), limits=limits)), "Service", "serving")
     template = service["spec"]["template"]
     assert (template["spec"]["containerConcurrency"], template["spec"]["timeoutSeconds"]) == (3, 40)
     assert sorted(template["metadata"]["annotations"].values()) == ["2", "5"]
-    (service,) = of_kind(manifests(wanted(function("t", background=True))), "Service", "serving")
+    (service,) = of_kind(generate(options(function("t", background=True))), "Service", "serving")
     assert service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] == "1"
 
 
-def test_what_has_to_be_known_is_said() -> None:
-    """Over Knative's limit; always one container; URLs that another worker needs."""
-    what = wanted(function("t", timeout_seconds=900), function("a", "b", background=True), service_image=None)
-    assert [note.split(":")[0] for note in what.notes] == [
-        "t may take 910 seconds",
-        "shop has background tasks, so one container is always there (min-scale 1)",
-        "workers elsewhere need JOBS_FUNCTION_URLS for a, b",
+def test_notes_name_what_to_configure() -> None:
+    selected = options(function("t", timeout_seconds=900), function("a", "b", background=True), service_image=None)
+    assert [note.split(":")[0] for note in selected.notes] == [
+        "t has a timeout of 910 seconds, and Knative's maximum is 600",
+        "shop has background tasks, so one container always runs (min-scale 1)",
+        "a, b share a function",
     ]
-    assert replace(what, functions=[function("t")]).notes == []
+    assert replace(selected, functions=[function("t")]).notes == []
 
 
-def test_the_job_service_alone(tmp_path: Path) -> None:
-    """Without functions there is nothing of Knative, and the gateway may be another's."""
-    what = wanted(gateway_url="http://gateway.platform:8080")
-    texts = files(what)
+def test_job_service_without_functions(tmp_path: Path) -> None:
+    selected = options(gateway_url="http://gateway.platform:8080")
+    texts = kustomize_base(selected)
     assert not [path for path in texts if path.parts[0] == "functions"]
     config = yaml.safe_load(texts[PurePosixPath("service/config.yaml")])
     assert config["data"]["KNATIVE_SERVICE_URL"] == "http://gateway.platform:8080"
     assert "JOBS_FUNCTION_URLS" not in config["data"]
-    assert write(texts, tmp_path, force=False) == sorted(texts)
+    assert write_files(texts, tmp_path, force=False) == sorted(texts)
 
 
-def test_several_tasks_of_one_function_are_told_to_the_worker() -> None:
-    """As JSON, by the identifiers as they are."""
-    (config,) = of_kind(manifests(wanted(function("a:x", "b", folder="Two Things"))), "ConfigMap")
+def test_tasks_of_a_shared_function_are_in_function_urls() -> None:
+    (config,) = of_kind(generate(options(function("a:x", "b", folder="Two Things"))), "ConfigMap")
     assert json.loads(config["data"]["JOBS_FUNCTION_URLS"]) == {
         "a:x": "http://two-things.jobs.svc.cluster.local/a:x",
         "b": "http://two-things.jobs.svc.cluster.local/b",
     }
 
 
-def test_files_of_another_content_are_kept(tmp_path: Path) -> None:
-    """Nothing is written then; what is the same is no conflict; force replaces."""
-    texts = files(ALL)
-    write(texts, tmp_path, force=False)
-    assert write(texts, tmp_path, force=False) == []
+def test_files_that_differ_are_replaced_with_force_only(tmp_path: Path) -> None:
+    texts = kustomize_base(ALL)
+    write_files(texts, tmp_path, force=False)
+    assert write_files(texts, tmp_path, force=False) == []
     changed = tmp_path / "service" / "config.yaml"
     changed.write_text("mine")
     (tmp_path / "service" / "deployment.yaml").unlink()
-    with pytest.raises(ConfigurationError, match=r"has other contents in service/config\.yaml: nothing was written"):
-        write(texts, tmp_path, force=False)
+    with pytest.raises(ConfigurationError, match=r"has other contents in service/config\.yaml, so nothing was written"):
+        write_files(texts, tmp_path, force=False)
     assert changed.read_text() == "mine"
     assert not (tmp_path / "service" / "deployment.yaml").exists()
-    assert len(write(texts, tmp_path, force=True)) == 2
+    assert len(write_files(texts, tmp_path, force=True)) == 2
     assert changed.read_text() != "mine"
 
 
-def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
-    """A file in the way is one line."""
+def test_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be written to"):
-        write(files(ALL), tmp_path / "file", force=False)
+    with pytest.raises(ConfigurationError, match="is not writable"):
+        write_files(kustomize_base(ALL), tmp_path / "file", force=False)

@@ -1,4 +1,4 @@
-"""What lies in this repository is what the commands would write: manifests, overlays, locks, the example's files."""
+"""Overlays, locks and the example of this repository are consistent with the generators."""
 
 import re
 import shutil
@@ -11,71 +11,46 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from jobfn.deploy.inspection import tasks_in
-from jobfn.deploy.knative import Function, Limits, name_of, service
-from jobfn.deploy.manifests import ManifestOptions, files
+from jobfn.deploy.inspection import inspect_tasks
+from jobfn.deploy.knative import Function, service_name
+from jobfn.deploy.manifests import ManifestOptions, kustomize_base, write_files
 from support.manifests import Manifest, of_kind, pod_labels, validate
 
 ROOT = Path(__file__).resolve().parents[3]
 OVERLAYS = sorted(path.name for path in (ROOT / "deploy" / "overlays").iterdir())
 
 
-def function_in(folder: str, image: str) -> Function:
-    tasks = tasks_in(str(ROOT / folder / "functions.py"))
-    name = name_of(Path(folder).name, tasks)
-    return Function(name=name, image=image.replace("{function}", name), tasks=tasks)
-
-
-def test_the_base_is_what_jobfn_manifests_writes() -> None:
-    """docs/deploy-knative.md has the command."""
-    wanted = ManifestOptions(
-        namespace="jobs",
-        functions=[function_in("examples/send_email", "registry.example.com/{function}:latest")],
-        service_image="registry.example.com/jobs:latest",
-    )
-    base = ROOT / "deploy" / "base"
-    written = {path.relative_to(base): path.read_text() for path in base.rglob("*.yaml")}
-    assert written == {Path(path): text for path, text in files(wanted).items()}
-
-
-@pytest.mark.parametrize(
-    ("folder", "image"),
-    [("templates/function", "template-image"), ("examples/send_email", "registry.example.com/send-email:latest")],
-)
-def test_a_function_s_own_manifest_is_that_too(folder: str, image: str) -> None:
-    """knative/service.yaml: the Knative service alone."""
-    expected = service(function_in(folder, image), namespace="jobs", limits=Limits())
-    assert yaml.safe_load((ROOT / folder / "knative" / "service.yaml").read_text()) == expected
-
-
-@pytest.fixture(params=OVERLAYS)
-def overlay(request: pytest.FixtureRequest) -> tuple[str, list[Manifest]]:
-    """An overlay as kustomize builds it."""
+@pytest.fixture(scope="module")
+def deploy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The overlays with a generated base, as `make manifests` writes it."""
     kustomize = shutil.which("kustomize")
     if kustomize is None:
         pytest.skip("kustomize is not installed: apt-get install kustomize")
-    built = subprocess.run(
-        [kustomize, "build", str(ROOT / "deploy" / "overlays" / request.param)],
-        capture_output=True,
-        text=True,
-        check=False,
+    tasks = inspect_tasks(str(ROOT / "examples" / "send_email" / "functions.py"))
+    function = Function(
+        name=service_name("send_email", tasks), image="registry.example.com/send-email:latest", tasks=tasks
     )
+    options = ManifestOptions(namespace="jobs", functions=[function], service_image="registry.example.com/jobs:latest")
+    folder = tmp_path_factory.mktemp("deploy")
+    write_files(kustomize_base(options), folder / "base", force=False)
+    shutil.copytree(ROOT / "deploy" / "overlays", folder / "overlays")
+    return folder
+
+
+def build(overlay: Path) -> list[Manifest]:
+    built = subprocess.run(["kustomize", "build", str(overlay)], capture_output=True, text=True, check=False)  # noqa: S607
     assert built.returncode == 0, built.stderr
-    return request.param, list(yaml.safe_load_all(built.stdout))
+    return list(yaml.safe_load_all(built.stdout))
 
 
-def test_overlays_make_what_kubernetes_takes(overlay: tuple[str, list[Manifest]]) -> None:
-    """Each object fits its schema still, and is in the namespace."""
-    _, manifests = overlay
-    assert manifests
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_builds_valid_manifests(deploy_folder: Path, name: str) -> None:
+    manifests = build(deploy_folder / "overlays" / name)
     for manifest in manifests:
         validate(manifest)
         assert manifest["metadata"]["namespace"] == "jobs"
-
-
-def test_each_overlay_does_what_it_is_for(overlay: tuple[str, list[Manifest]]) -> None:
-    """Which parts, how many, where to."""
-    name, manifests = overlay
+    for labels in pod_labels(manifests):
+        assert labels["app.kubernetes.io/part-of"] == "jobs"
     functions = of_kind(manifests, "Service", "serving")
     deployments = of_kind(manifests, "Deployment")
     assert (len(functions), len(deployments)) == {
@@ -86,7 +61,7 @@ def test_each_overlay_does_what_it_is_for(overlay: tuple[str, list[Manifest]]) -
     }[name]
     if name == "development":
         assert (deployments[0]["spec"]["replicas"], of_kind(manifests, "PodDisruptionBudget")) == (1, [])
-        data = {found["metadata"]["name"]: found["data"] for found in of_kind(manifests, "ConfigMap")}
+        data = {config["metadata"]["name"]: config["data"] for config in of_kind(manifests, "ConfigMap")}
         assert data["send-email"] == {"SEND_EMAIL_DRY_RUN": "true"}
         assert data["jobs-config"]["LOG_LEVEL"] == "debug"
     if name == "production":
@@ -101,11 +76,9 @@ def test_each_overlay_does_what_it_is_for(overlay: tuple[str, list[Manifest]]) -
     if name == "before-node-functions":
         (config,) = of_kind(manifests, "ConfigMap")
         assert config["data"]["KNATIVE_SERVICE_URL"] == "http://{task}.functions.svc.cluster.local"
-    for made in pod_labels(manifests):
-        assert made["app.kubernetes.io/part-of"] == "jobs"
 
 
-def locked(path: str) -> dict[str, Version]:
+def locked_versions(path: str) -> dict[str, Version]:
     return {
         name: Version(version)
         for name, version in re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / path).read_text(), re.MULTILINE)
@@ -123,11 +96,10 @@ def locked(path: str) -> dict[str, Version]:
         ("examples/send_email/requirements.lock", "examples/send_email/pyproject.toml", None),
     ],
 )
-def test_a_lock_has_what_the_project_asks_for(lock: str, project: str, extra: str | None) -> None:
-    """Each dependency in a version that fits: `make lock` makes the locks anew after a change of pyproject.toml."""
-    asked = tomllib.loads((ROOT / project).read_text())["project"]
-    versions = locked(lock)
-    for text in [*asked["dependencies"], *(asked["optional-dependencies"][extra] if extra else [])]:
+def test_lock_satisfies_the_project(lock: str, project: str, extra: str | None) -> None:
+    metadata = tomllib.loads((ROOT / project).read_text())["project"]
+    versions = locked_versions(lock)
+    for text in [*metadata["dependencies"], *(metadata["optional-dependencies"][extra] if extra else [])]:
         requirement = Requirement(text)
         if requirement.name != "jobfn":
             assert versions[requirement.name] in requirement.specifier
@@ -142,29 +114,21 @@ def test_a_lock_has_what_the_project_asks_for(lock: str, project: str, extra: st
         "examples/send_email/requirements.lock",
     ],
 )
-def test_a_lock_is_exact(lock: str) -> None:
-    """Every line is a version with hashes; none names an index or a place."""
+def test_lock_pins_versions_with_hashes_only(lock: str) -> None:
     lines = (ROOT / lock).read_text().splitlines()
-    shape = re.compile(r"[a-z0-9-]+==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
-    assert [line for line in lines if not shape.fullmatch(line)] == []
+    line_pattern = re.compile(r"[a-z0-9-]+==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not line_pattern.fullmatch(line)] == []
 
 
 @pytest.mark.parametrize("name", [".gitignore", "wheels/README.md"])
-def test_the_example_is_a_project_like_those_of_init(name: str) -> None:
-    """What has no names in it is the same."""
+def test_example_has_the_template_s_files(name: str) -> None:
     example, template = ROOT / "examples" / "send_email", ROOT / "templates" / "function"
     assert (example / name).read_text() == (template / name).read_text()
 
 
-def test_the_example_s_dockerfile_is_the_template_s() -> None:
-    """But for what it is called."""
-    lines = [
-        line
+def test_example_has_the_template_s_dockerfile_with_other_labels() -> None:
+    example, template = (
+        [line for line in (ROOT / folder / "Dockerfile").read_text().splitlines() if "image." not in line]
         for folder in ("examples/send_email", "templates/function")
-        for line in [(ROOT / folder / "Dockerfile").read_text().splitlines()]
-    ]
-    assert [
-        pair
-        for pair in zip(*lines, strict=True)
-        if pair[0] != pair[1] and "image.title" not in pair[0] and "image.description" not in pair[0]
-    ] == []
+    )
+    assert example == template

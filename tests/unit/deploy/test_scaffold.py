@@ -1,4 +1,4 @@
-"""New projects: their names, and the wheel that they are given."""
+"""New projects: names, files and the wheel."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfn.deploy.scaffold import Project, add_own_wheel, create, template
+from jobfn.deploy.scaffold import Project, copy_installed_wheel, create_project, template_folder
 from jobfn.errors import ConfigurationError
 
 WHEEL = "jobfn-0.1.0-py3-none-any.whl"
@@ -20,29 +20,26 @@ WHEEL = "jobfn-0.1.0-py3-none-any.whl"
         ("shop/Orders_2", "orders-2", "orders_2"),
     ],
 )
-def test_what_a_folder_suggests(folder: str, name: str, task: str, tmp_path: Path) -> None:
-    """The project's name, its task, its image."""
-    project = Project.named_after(tmp_path / folder)
+def test_project_is_named_after_its_folder(folder: str, name: str, task: str, tmp_path: Path) -> None:
+    project = Project.from_folder(tmp_path / folder)
     assert (project.name, project.task) == (name, task)
     assert project.image == f"registry.example.com/{name}:latest"
 
 
-def test_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`jobfn init .` takes its name."""
+def test_current_folder_names_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "orders").mkdir()
     monkeypatch.chdir(tmp_path / "orders")
-    assert Project.named_after(Path()).name == "orders"
+    assert Project.from_folder(Path()).name == "orders"
 
 
-def test_no_part_of_the_template_s_own_work_is_copied(tmp_path: Path) -> None:
-    """Caches, bytecode and wheels that lie in the template stay there."""
-    made = create(Project.named_after(tmp_path / "orders"), tmp_path / "orders")
-    assert not [path for path in made if "__pycache__" in path.parts or path.suffix in {".pyc", ".whl"}]
-    assert {path.name for path in made} >= {"functions.py", ".gitignore", ".dockerignore", "service.yaml"}
-    assert template().name == "function"
+def test_caches_and_wheels_of_the_template_are_not_copied(tmp_path: Path) -> None:
+    paths = create_project(Project.from_folder(tmp_path / "orders"), tmp_path / "orders")
+    assert not [path for path in paths if "__pycache__" in path.parts or path.suffix in {".pyc", ".whl"}]
+    assert {path.name for path in paths} >= {"functions.py", ".gitignore", ".dockerignore", "service.yaml"}
+    assert template_folder().name == "function"
 
 
-def origin(wheel: Path, **archive: object) -> str:
+def direct_url_json(wheel: Path, **archive: object) -> str:
     return json.dumps({"url": wheel.as_uri(), "archive_info": archive})
 
 
@@ -54,38 +51,35 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    (tmp_path / "a place").mkdir()
-    found = tmp_path / "a place" / WHEEL
-    found.write_bytes(b"wheel")
-    return found
+    (tmp_path / "a folder").mkdir()
+    file = tmp_path / "a folder" / WHEEL
+    file.write_bytes(b"wheel")
+    return file
 
 
-def test_the_wheel_that_jobfn_came_from_is_copied(project: Path, wheel: Path) -> None:
-    """Whether pip has noted its hash or not."""
+def test_installed_wheel_is_copied_with_or_without_hash(project: Path, wheel: Path) -> None:
     digest = hashlib.sha256(b"wheel").hexdigest()
-    for noted in (origin(wheel, hashes={"sha256": digest}), origin(wheel)):
-        copy = add_own_wheel(project, noted)
+    for direct_url in (direct_url_json(wheel, hashes={"sha256": digest}), direct_url_json(wheel)):
+        copy = copy_installed_wheel(project, direct_url)
         assert copy == Path("wheels", WHEEL)
         assert (project / copy).read_bytes() == b"wheel"
         (project / copy).unlink()
 
 
-def test_no_other_file_is(project: Path, wheel: Path) -> None:
-    """Installed from an index, a folder, an address, a file that is gone, or one that has changed: none."""
+def test_other_origins_are_not_copied(project: Path, wheel: Path) -> None:
     gone = wheel.with_name("gone.whl")
-    for noted in (
+    for direct_url in (
         None,
         json.dumps({"url": wheel.parent.as_uri(), "dir_info": {"editable": True}}),
         json.dumps({"url": f"https://example.com/{WHEEL}", "archive_info": {}}),
-        origin(gone),
-        origin(wheel, hashes={"sha256": "0" * 64}),
+        direct_url_json(gone),
+        direct_url_json(wheel, hashes={"sha256": "0" * 64}),
     ):
-        assert add_own_wheel(project, noted) is None
+        assert copy_installed_wheel(project, direct_url) is None
     assert list((project / "wheels").iterdir()) == []
 
 
-@pytest.mark.parametrize("given", [{"task": "a b"}, {"task": 'a"b'}, {"description": "a\nb"}, {"image": "a b"}])
-def test_what_would_break_a_file_is_refused(given: dict[str, str], tmp_path: Path) -> None:
-    """Names go into Python, YAML, TOML and shell as they are, so they hold nothing that means something there."""
+@pytest.mark.parametrize("options", [{"task": "a b"}, {"task": 'a"b'}, {"description": "a\nb"}, {"image": "a b"}])
+def test_names_that_need_escaping_are_rejected(options: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
-        Project.named_after(tmp_path / "orders", **given)
+        Project.from_folder(tmp_path / "orders", **options)

@@ -112,10 +112,10 @@ def test_the_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     """Either form, to standard output or into a file."""
     file = tmp_path / "greetings.py"
     file.write_text(FUNCTIONS)
-    assert run(["schema", str(file)]) == 0
+    assert run(["export-schema", str(file)]) == 0
     assert json.loads(capsys.readouterr().out)["properties"]["greet"]["additionalProperties"] == {"type": "integer"}
     out = tmp_path / "openapi.json"
-    assert run(["schema", str(file), "--format", "openapi", "--output", str(out)]) == 0
+    assert run(["export-schema", str(file), "--format", "openapi", "--output", str(out)]) == 0
     assert capsys.readouterr().out == f"wrote {out}: greet\n"
     assert json.loads(out.read_text())["paths"]["/greet"]["post"]["summary"] == "Say hello."
 
@@ -124,7 +124,7 @@ def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     """A file that cannot be written, an app without known tasks: one line each, exit code 2."""
     file = tmp_path / "greetings2.py"
     file.write_text(FUNCTIONS)
-    assert run(["schema", str(file), "--output", str(tmp_path / "no" / "where.json")]) == 2
+    assert run(["export-schema", str(file), "--output", str(tmp_path / "no" / "where.json")]) == 2
     assert "--output" in capsys.readouterr().err
-    assert run(["schema", f"{file}:other"]) == 2
+    assert run(["export-schema", f"{file}:other"]) == 2
     assert "is an app that create_app did not make" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""Options and arguments that several commands have."""
+
+import json
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from jobfn.errors import ConfigurationError
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="postgresql://user@host/name. Default: DATABASE_URL, PG*, or the running `jobfn dev`.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Target = Annotated[
+    str,
+    typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions.", show_default=False),
+]
+DatabaseId = Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID", show_default=False)]
+Priority = Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)]
+MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", min=1, max=2**31 - 1)]
+
+
+def str_or_none(value: UUID | None) -> str | None:
+    """Return the tenant as text."""
+    return None if value is None else str(value)
+
+
+def check_json(text: str, *, name: str = "the payload") -> str:
+    """Return the text if it is JSON that PostgreSQL accepts.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    try:
+        text.encode()  # the shell passes invalid UTF-8 as surrogates
+        json.loads(text, parse_constant=_reject_constant, parse_int=str)  # PostgreSQL has no limit for integers
+    except RecursionError:
+        raise ConfigurationError(f"{name} is nested too deeply: flatten it") from None
+    except UnicodeError:
+        raise ConfigurationError(f"{name} is not valid UTF-8, which JSON requires: convert it first") from None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name} is not valid JSON ({error}): quote it for the shell, '{{\"id\": 1}}'"
+        ) from None
+    return text
+
+
+def _reject_constant(name: str) -> None:
+    raise ConfigurationError(f"{name} is not valid JSON: send null or a string instead")

@@ -1,0 +1,236 @@
+"""Counts, throughput, tasks and workers; and the cache of counts."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from jobfn.cache import AsyncTTLCache
+from jobfn.operations import GroupCount, Operations
+from support.clock import ManualClock
+from support.jobs import WORKER, Jobs
+
+
+def counting_cache(clock: ManualClock, *, cost: float = 0.0) -> "tuple[AsyncTTLCache[int], list[int]]":
+    """Return a cache whose loader returns 1, 2, 3 and takes ``cost`` seconds, and the loaded values."""
+    loaded: list[int] = []
+
+    async def load() -> int:
+        clock.seconds += cost
+        loaded.append(len(loaded) + 1)
+        return loaded[-1]
+
+    return AsyncTTLCache(load, clock), loaded
+
+
+async def test_cached_value_is_used_until_its_maximum_age() -> None:
+    clock = ManualClock(100.0)
+    cache, _ = counting_cache(clock)
+    assert await cache.get(max_age_seconds=5) == 1
+    clock.seconds += 4.9
+    assert await cache.get(max_age_seconds=5) == 1
+    clock.seconds += 0.2
+    assert await cache.get(max_age_seconds=5) == 2
+    clock.seconds += 0.1
+    assert await cache.get(max_age_seconds=0) == 3
+
+
+async def test_slow_load_is_cached_for_19_times_its_duration() -> None:
+    clock = ManualClock(100.0)
+    cache, loaded = counting_cache(clock, cost=0.5)
+    assert await cache.get(max_age_seconds=0) == 1
+    for _ in range(18):
+        clock.seconds += 0.5
+        assert await cache.get(max_age_seconds=0) == 1
+    clock.seconds += 1.0
+    assert await cache.get(max_age_seconds=0) == 2
+    assert loaded == [1, 2]
+
+
+async def test_concurrent_calls_share_one_load() -> None:
+    clock = ManualClock(100.0)
+    gate = asyncio.Event()
+    loads = 0
+
+    async def load() -> int:
+        nonlocal loads
+        loads += 1
+        clock.seconds += 0.001
+        await gate.wait()
+        return loads
+
+    cache = AsyncTTLCache(load, clock)
+    waiting = [asyncio.create_task(cache.get(max_age_seconds=0)) for _ in range(10)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.gather(*waiting) == [1] * 10
+
+
+async def test_none_is_cached() -> None:
+    clock, load_times = ManualClock(100.0), []
+
+    async def load() -> int | None:
+        load_times.append(clock())
+        return None
+
+    cache = AsyncTTLCache(load, clock)
+    for _ in range(3):
+        assert await cache.get(max_age_seconds=5) is None
+        clock.seconds += 2
+    assert load_times == [100.0]
+
+
+async def test_error_is_not_cached() -> None:
+    results: list[Callable[[], int]] = [lambda: 1 // 0, lambda: 7]
+
+    async def load() -> int:
+        return results.pop(0)()
+
+    cache = AsyncTTLCache(load, ManualClock(100.0))
+    with pytest.raises(ZeroDivisionError):
+        await cache.get(max_age_seconds=0)
+    assert await cache.get(max_age_seconds=0) == 7
+
+
+async def test_counts_of_an_empty_table_are_zero(operations: Operations) -> None:
+    counts = await operations.counts()
+    assert (counts.ready, counts.delayed, counts.running, counts.failed, counts.total) == (0, 0, 0, 0, 0)
+    assert (counts.by_task, counts.by_queue, counts.oldest_ready_seconds) == ((), (), None)
+
+
+async def test_counts_by_state_task_and_queue(operations: Operations, jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        """
+        insert into app_jobs.jobs (task_identifier, queue_name, run_at, attempts, locked_by, locked_at)
+        values ('a', null, now() - interval '5 minutes', 0, null, null), ('a', 'q', now(), 0, null, null),
+            ('a', 'q', now() + interval '1 hour', 0, null, null), ('b', 'r', now(), 25, null, null),
+            ('b', null, now() - interval '1 hour', 1, 'worker-1', now()),
+            ('b', null, now() - interval '2 hours', 25, 'worker-1', now())
+        """
+    )
+    counts = await operations.counts()
+    assert (counts.ready, counts.delayed, counts.running, counts.failed, counts.total) == (2, 1, 2, 1, 6)
+    assert counts.by_task == (GroupCount("a", 2, 1, 0, 0), GroupCount("b", 0, 0, 2, 1))
+    assert counts.by_queue == (GroupCount("q", 1, 1, 0, 0), GroupCount("r", 0, 0, 0, 1))
+    assert [group.total for group in counts.by_task] == [3, 3]
+    assert counts.oldest_ready_seconds is not None
+    assert 299 < counts.oldest_ready_seconds < 360
+
+
+async def test_counts_have_the_100_largest_queues(operations: Operations, jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        "insert into app_jobs.jobs (task_identifier, queue_name)"
+        " select 'x', 'q' || q from generate_series(1, 150) q, generate_series(1, 1 + q / 100) n"
+    )
+    counts = await operations.counts()
+    assert len(counts.by_queue) == 100
+    assert all(queue.total == 2 for queue in counts.by_queue[:51])
+    assert counts.total == 201
+
+
+async def test_counts_are_cached(operations: Operations, jobs: Jobs) -> None:
+    first = await operations.counts(max_age_seconds=60)
+    await jobs.add("x")
+    assert await operations.counts(max_age_seconds=60) is first
+
+
+AddRun = Callable[[datetime, str, float], Awaitable[None]]
+
+
+@pytest.fixture
+def add_run(jobs: Jobs) -> AddRun:
+    """Insert an attempt into the history: when it ended, its outcome and duration."""
+
+    async def insert(ended_at: datetime, outcome: str, seconds: float) -> None:
+        started_at = ended_at - timedelta(seconds=seconds)
+        await jobs.connection.execute(
+            "insert into app_jobs.job_runs (job_id, attempt, task_identifier, enqueued_at, due_at, started_at,"
+            " ended_at, outcome) values (1, 1, 'x', $1, $1, $2, $3, $4)",
+            started_at - timedelta(seconds=2),
+            started_at,
+            ended_at,
+            outcome,
+        )
+
+    return insert
+
+
+async def test_throughput_has_a_bucket_for_each_minute(operations: Operations, jobs: Jobs, add_run: AddRun) -> None:
+    now: datetime = await jobs.connection.fetchval("select now()")
+    minute = now.replace(second=0, microsecond=0) - timedelta(minutes=3)
+    for seconds in (1.0, 2.0, 3.0):
+        await add_run(minute + timedelta(seconds=30), "completed", seconds)
+    await add_run(minute + timedelta(seconds=31), "failed", 10.0)
+    await add_run(minute + timedelta(seconds=31), "released", 10.0)
+    await add_run(minute - timedelta(hours=2), "completed", 1.0)
+    buckets = await operations.throughput(minutes=60)
+    assert len(buckets) == 60
+    assert [later.at - earlier.at for earlier, later in itertools.pairwise(buckets)] == [timedelta(minutes=1)] * 59
+    (busy,) = [bucket for bucket in buckets if bucket.completed or bucket.failed]
+    assert (busy.at, busy.completed, busy.failed) == (minute.astimezone(UTC), 3, 1)
+    assert (busy.mean_seconds, busy.p50_seconds, busy.max_seconds) == (4.0, 2.5, 10.0)
+    assert busy.p95_seconds == pytest.approx(8.95)
+    assert busy.queue_p95_seconds == pytest.approx(2.0)
+
+
+async def test_past_minutes_are_read_once(operations: Operations, jobs: Jobs, add_run: AddRun) -> None:
+    now: datetime = await jobs.connection.fetchval("select now()")
+    await add_run(now - timedelta(minutes=30), "completed", 1.0)
+    assert sum(bucket.completed for bucket in await operations.throughput()) == 1
+    await add_run(now - timedelta(minutes=30), "completed", 1.0)
+    await add_run(await jobs.connection.fetchval("select now()"), "completed", 1.0)
+    assert sum(bucket.completed for bucket in await operations.throughput()) == 2
+    # a longer period is read again
+    assert sum(bucket.completed for bucket in await operations.throughput(minutes=120)) == 3
+    assert len(await operations.throughput(minutes=0)) == 1
+
+
+async def test_tasks_are_those_of_jobs_and_history(operations: Operations, jobs: Jobs) -> None:
+    await jobs.add("b")
+    await jobs.claim()
+    await jobs.connection.execute("select app_jobs.complete_job($1, 1)", WORKER)
+    await jobs.add("a")
+    await jobs.add("a")
+    assert await operations.tasks() == ("a", "b")
+
+
+async def test_workers_are_the_registered_and_those_that_hold_jobs(operations: Operations, jobs: Jobs) -> None:
+    call = "select app_jobs.note_worker($1, 'host', $2, '1.0', '{worker,scheduler}', 16, 3, '10 s')"
+    await jobs.connection.execute(call, WORKER, 7)
+    await jobs.connection.execute(call, "gone-worker", 8)
+    await jobs.connection.execute(
+        "update app_jobs.workers set seen_at = now() - interval '31 s' where worker_id = 'gone-worker'"
+    )
+    for worker in (WORKER, WORKER, "node-worker"):
+        await jobs.add("x")
+        await jobs.claim(worker)
+    gone, node, ours = await operations.workers()
+    assert (gone.id, gone.is_alive, gone.held_jobs) == ("gone-worker", False, 0)
+    assert (node.id, node.is_registered, node.is_alive, node.held_jobs, node.roles) == (
+        "node-worker",
+        False,
+        True,
+        1,
+        (),
+    )
+    assert (ours.id, ours.is_registered, ours.is_alive, ours.held_jobs) == (WORKER, True, True, 2)
+    assert (ours.host, ours.pid, ours.version, ours.roles) == ("host", 7, "1.0", ("worker", "scheduler"))
+    assert (ours.concurrency, ours.in_flight) == (16, 3)
+
+
+async def test_platform_schema_has_counts_but_no_throughput(
+    platform_operations: Operations, platform_pool: "asyncpg.Pool[Any]"
+) -> None:
+    await platform_pool.execute("select app_jobs.add_job(gen_random_uuid(), 'x')")
+    await platform_pool.execute("select app_jobs.add_job(gen_random_uuid(), 'y')")
+    await platform_pool.execute("select app_jobs.get_job($1)", WORKER)
+    counts = await platform_operations.counts()
+    assert (counts.ready, counts.running) == (1, 1)
+    assert await platform_operations.throughput() == ()
+    assert await platform_operations.tasks() == ("x", "y")
+    assert [(worker.id, worker.held_jobs) for worker in await platform_operations.workers()] == [(WORKER, 1)]
+    assert await platform_operations.schedules() == ()
