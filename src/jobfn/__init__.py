@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobfn.client.enqueue import enqueue, enqueue_many
+    from jobfn.client.options import BulkJobOptions, JobOptions
     from jobfn.client.result import JobResult
     from jobfn.errors import (
         ConfigurationError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backoff",
+    "BulkJobOptions",
     "ConfigurationError",
     "DatabaseError",
     "EnqueueError",
@@ -52,6 +54,7 @@ __all__ = [
     "GraphQLError",
     "InvalidPayload",
     "JobContext",
+    "JobOptions",
     "JobResult",
     "JobfnError",
     "LoadError",
@@ -74,6 +77,7 @@ __all__ = [
 #: that never enqueues does not load the client.
 _LAZY_EXPORTS = {
     "Backoff": "jobfn.function.retry_policy",
+    "BulkJobOptions": "jobfn.client.options",
     "ConfigurationError": "jobfn.errors",
     "DatabaseError": "jobfn.errors",
     "EnqueueError": "jobfn.errors",
@@ -82,6 +86,7 @@ _LAZY_EXPORTS = {
     "GraphQLError": "jobfn.errors",
     "InvalidPayload": "jobfn.errors",
     "JobContext": "jobfn.function.context",
+    "JobOptions": "jobfn.client.options",
     "JobResult": "jobfn.client.result",
     "JobfnError": "jobfn.errors",
     "LoadError": "jobfn.errors",

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import pytest
 from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
-from support.fixtures import Serve, Service, StartService
+from support.fixtures import ConnectTo, Serve, Service, StartService
 from support.jobs import WORKER
 from support.network import LOOPBACK
 
@@ -68,3 +70,17 @@ async def start_service(database: str) -> AsyncIterator[StartService]:
             return Service(callback_url, end)
 
         yield start
+
+
+@pytest.fixture
+async def connect_to() -> AsyncIterator[ConnectTo]:
+    """Open connections to a database, closed after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_connection(dsn: str, **settings: str) -> "asyncpg.Connection[Any]":
+            # a statement that waits for a lock which is never released fails instead of hanging
+            connection = await asyncpg.connect(dsn, server_settings={"statement_timeout": "20s"} | settings)
+            stack.push_async_callback(connection.close, timeout=5)
+            return connection
+
+        yield open_connection

@@ -1,26 +1,43 @@
-"""What tests of jobfn's client share: a user's own code, with a connection of whatever kind."""
+"""Calls of the client on any kind of connection, and the rows that they add."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 
-async def settled(found: Any) -> Any:
-    """What a call gives: awaited where its driver is async."""
-    return await found if inspect.isawaitable(found) else found
+from support.jobs import Jobs
+
+
+async def maybe_await(value: Any) -> Any:
+    """Return the value, awaited if its driver is async."""
+    return await value if inspect.isawaitable(value) else value
+
+
+async def job_row(jobs: Jobs, job_id: int) -> "asyncpg.Record":
+    """Return the row of a job that exists."""
+    row = await jobs.row(job_id)
+    assert row is not None
+    return row
 
 
 @dataclass(frozen=True)
-class User:
-    """Somebody's own code, with a connection in a transaction of its own.
+class OpenTransaction:
+    """A user's connection, in a transaction.
 
     Attributes:
-        connection: What is given to jobfn.
-        commit: Ends the transaction.
-        rollback: Ends it the other way.
+        connection: The connection.
+        end: Called with ``commit`` or ``rollback``.
     """
 
     connection: Any
-    commit: Callable[[], Any]
-    rollback: Callable[[], Any]
+    end: Callable[[str], Any]
+
+    async def commit(self) -> None:
+        """Commit the transaction."""
+        await maybe_await(self.end("commit"))
+
+    async def rollback(self) -> None:
+        """Roll the transaction back."""
+        await maybe_await(self.end("rollback"))

@@ -1,17 +1,20 @@
-"""Adding jobs from your own code, in your own transaction, and waiting for their ends. No driver is imported here.
+"""Enqueue jobs from your own code, in your own transaction, and wait for their results. Imports no driver.
 
-``adding.py`` checks and makes one statement, ``drivers.py`` runs it on whatever connection it is given, ``waiting.py``
-waits. ``Task.enqueue`` (``function/enqueueing.py``) is the way in where the function is in reach.
+``enqueue.py`` validates the arguments (``options.py``, ``validation.py``) and builds one statement; ``drivers.py`` runs
+it on any supported connection; ``result.py`` waits. ``Task.enqueue`` (``function/task_enqueue.py``) builds on this.
 """
 
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
 from jobfn.client.enqueue import enqueue, enqueue_many
+from jobfn.client.options import BulkJobOptions, JobOptions
 from jobfn.client.result import EnqueuedJob, JobResult, SyncEnqueuedJob
 
 __all__ = [
     "AnyAsyncConnection",
     "AnyConnection",
+    "BulkJobOptions",
     "EnqueuedJob",
+    "JobOptions",
     "JobResult",
     "SyncConnection",
     "SyncEnqueuedJob",

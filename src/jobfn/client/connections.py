@@ -1,4 +1,4 @@
-"""What counts as a connection, for type checkers: by what it can do, so that no driver need be installed to say it."""
+"""Protocols of the supported connections, so that type checkers need no driver installed."""
 
 from collections.abc import Coroutine
 from typing import Any, Protocol
@@ -8,21 +8,21 @@ class AsyncConnection(Protocol):
     """psycopg's ``AsyncConnection``; SQLAlchemy's ``AsyncConnection`` and ``AsyncSession``."""
 
     def commit(self) -> Coroutine[Any, Any, None]:
-        """Only looked at, never called: the transaction is yours."""
+        """Identify the type; never called."""
 
 
 class AsyncpgConnection(Protocol):
-    """asyncpg's ``Connection`` or ``Pool``, and what its ``acquire()`` gives."""
+    """asyncpg's ``Connection`` and ``Pool``, and the connections of a pool."""
 
     def fetchval(self, query: str, /, *args: Any) -> Coroutine[Any, Any, Any]:
-        """Run a statement; the first value of its first row."""
+        """Run a statement and return the first value of its first row."""
 
 
 class SyncConnection(Protocol):
     """psycopg's ``Connection``; SQLAlchemy's ``Connection`` and ``Session``; Django's ``connection``."""
 
     def commit(self) -> None:
-        """Only looked at, never called: the transaction is yours."""
+        """Identify the type; never called."""
 
 
 AnyAsyncConnection = AsyncConnection | AsyncpgConnection

@@ -1,282 +1,199 @@
-"""Adding jobs from your own code: what is asked is checked, made into one statement, and run on your connection.
+"""Enqueue jobs from your own code, in your own transaction.
 
-``Task.enqueue`` and ``enqueue`` end here. Nothing is sent before everything is checked, and the transaction stays
-yours: roll it back, and there is no job. ``drivers.py`` runs the statement.
+Everything is validated before anything is sent, then one statement is run on your connection (``drivers.py``). The
+transaction stays yours: after a rollback there is no job. ``Task.enqueue`` uses the same functions.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Optional, TypeAlias, TypeVar, Union, overload
-from uuid import UUID
+from typing import Any, Unpack, overload
 
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
-from jobfn.client.drivers import driver_of
+from jobfn.client.drivers import driver_for
+from jobfn.client.options import BulkJobOptions, JobOptions, SharedOptions
 from jobfn.client.result import EnqueuedJob, SyncEnqueuedJob
 from jobfn.client.statements import Statement, Value, schema_or_default
 from jobfn.client.validation import (
     MAX_INT,
+    as_column,
     as_payloads,
-    check_int,
-    check_key_function,
-    check_tenant,
-    check_text,
-    checked_key,
-    checked_queue,
-    checked_time,
-    columns,
-    json_of,
+    to_json,
+    validate_database_id,
+    validate_int,
+    validate_key,
+    validate_key_function,
+    validate_option_names,
+    validate_queue,
+    validate_run_at,
+    validate_text,
 )
 from jobfn.telemetry.tracing import current
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
-#: As ``add_job`` has it (contract, section 3).
+#: Default of ``add_job`` (contract, section 3).
 DEFAULT_MAX_ATTEMPTS = 25
-
-T = TypeVar("T")
-
-#: An option of many jobs: the same for all, or made of each payload.
-Each: TypeAlias = Union[T, Callable[[Any], Optional[T]], None]  # noqa: UP007, UP045  - T | None is no alias yet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Common:
-    """What all jobs of one call share, checked.
-
-    Attributes:
-        task: The task identifier.
-        priority: Lower runs first.
-        max_attempts: How often it may be tried.
-        database_id: The tenant; None: that of the session.
-        schema: The jobs schema; None: ``JOBS_SCHEMA``, else ``app_jobs``.
-        keep_result: Whether the task keeps results, where that is known.
-    """
-
-    task: str
-    priority: int = 0
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
-    database_id: UUID | str | None = None
-    schema: str | None = None
-    keep_result: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_text("task", self.task, MAX_TASK_IDENTIFIER_CHARACTERS)
-        check_int("priority", self.priority, -MAX_INT - 1)
-        check_int("max_attempts", self.max_attempts, 1)
-        check_tenant(self.database_id)
-
-    def statement(self, name: str, *values: Value) -> Statement:
-        """A statement on this schema, whose jobs are a part of the current span's trace, where there is one."""
-        schema = schema_or_default(self.schema)
-        trace = current()
-        if trace is None:
-            return Statement(name, schema, values)
-        return Statement(name, schema, (trace.parent, trace.state or "", *values), is_traced=True)
-
-    @property
-    def tenant(self) -> str | None:
-        """The tenant as text."""
-        return None if self.database_id is None else str(self.database_id)
 
 
 @overload
 def enqueue(
-    connection: AnyAsyncConnection,
-    task: str,
-    payload: Any = None,
-    *,
-    run_at: datetime | None = None,
-    key: str | None = None,
-    queue: str | None = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
+    connection: AnyAsyncConnection, task: str, payload: Any = None, **options: Unpack[JobOptions]
 ) -> Coroutine[Any, Any, EnqueuedJob[Any]]: ...
 @overload
 def enqueue(
-    connection: SyncConnection,
-    task: str,
-    payload: Any = None,
-    *,
-    run_at: datetime | None = None,
-    key: str | None = None,
-    queue: str | None = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
+    connection: SyncConnection, task: str, payload: Any = None, **options: Unpack[JobOptions]
 ) -> SyncEnqueuedJob[Any]: ...
-def enqueue(
-    connection: AnyConnection,
-    task: str,
-    payload: Any = None,
-    *,
-    run_at: datetime | None = None,
-    key: str | None = None,
-    queue: str | None = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
-) -> Any:
-    """Add one job by the task's name, for functions that live elsewhere.
+def enqueue(connection: AnyConnection, task: str, payload: Any = None, **options: Unpack[JobOptions]) -> Any:
+    """Enqueue one job by the task's name, in the connection's own transaction.
 
-    ``await enqueue(connection, "send_email", {...})``. Where the function is in reach,
-    ``send_email.enqueue(connection, Email(...))`` also checks the payload against its type.
+    Use it for tasks that are defined elsewhere: ``await enqueue(connection, "send_email", {...})``. If you can import
+    the task, ``send_email.enqueue(connection, Email(...))`` also validates the payload.
 
     Args:
         connection: An asyncpg connection or pool, a psycopg 3 connection, a SQLAlchemy Connection or Session (each
-            sync or async), or ``django.db.connection``. The job is added in its transaction.
+            sync or async), or ``django.db.connection``.
         task: The task identifier, 1 to 126 characters.
-        payload: Anything that JSON can hold, pydantic models and dataclasses among it. Default None: ``{}``.
-        run_at: Not before this time, which has a time zone. Default None: now.
-        key: At most one waiting job has it; a second one replaces the first. 1 to 512 characters.
-        queue: Jobs of one queue run one at a time, in order. 1 to 126 characters.
-        priority: Lower runs first.
-        max_attempts: How often it may be tried.
-        database_id: The tenant. Default None: that of the session's ``jwt.claims.database_id``.
-        schema: The jobs schema. Default None: ``JOBS_SCHEMA``, else ``app_jobs``.
+        payload: Any JSON value, pydantic model or dataclass. Default None: ``{}``.
+        options: See ``JobOptions``.
 
     Returns:
-        The job's id, an ``int`` that can also wait for the job's end; to be awaited where the connection is async.
+        The job's id, an ``int`` that can also wait for the job's result (``await job.result(timeout=30)``). On an async
+        connection, await the call.
 
     Raises:
-        EnqueueError: Something given cannot be; nothing was sent.
-        SchemaError: The database has no such schema, or not this function in it.
-        Exception: What the driver raises otherwise.
+        EnqueueError: An argument is not valid. Nothing was sent.
+        SchemaError: The database does not have the schema, or the schema does not have the function.
+        Exception: Any other error comes from the driver.
     """
-    common = Common(task=task, priority=priority, max_attempts=max_attempts, database_id=database_id, schema=schema)
-    return add_one(connection, common, json_of(payload), run_at=run_at, key=key, queue=queue)
+    return enqueue_one(connection, task, payload, options)
 
 
 @overload
 def enqueue_many(
-    connection: AnyAsyncConnection,
-    task: str,
-    payloads: Iterable[Any],
-    *,
-    run_at: Each[datetime] = None,
-    key: Callable[[Any], str | None] | None = None,
-    queue: Each[str] = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
+    connection: AnyAsyncConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
 ) -> Coroutine[Any, Any, list[int]]: ...
 @overload
 def enqueue_many(
-    connection: SyncConnection,
-    task: str,
-    payloads: Iterable[Any],
-    *,
-    run_at: Each[datetime] = None,
-    key: Callable[[Any], str | None] | None = None,
-    queue: Each[str] = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
+    connection: SyncConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
 ) -> list[int]: ...
 def enqueue_many(
-    connection: AnyConnection,
-    task: str,
-    payloads: Iterable[Any],
-    *,
-    run_at: Each[datetime] = None,
-    key: Callable[[Any], str | None] | None = None,
-    queue: Each[str] = None,
-    priority: int = 0,
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    database_id: UUID | str | None = None,
-    schema: str | None = None,
+    connection: AnyConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
 ) -> Any:
-    """Add many jobs of one task in one statement, by the task's name. Any number; thousands at a time are well.
+    """Enqueue many jobs of one task by its name, in one statement. Thousands at a time are fine.
 
     Args:
         connection: As for ``enqueue``.
         task: As for ``enqueue``.
         payloads: One job each, in this order.
-        run_at: A time for all, or a function of the payload that gives each its own.
-        key: A function of the payload: ``key=lambda invoice: f"invoice-{invoice.id}"``. Of two with the same key, the
-            second replaces the first.
-        queue: A queue for all, or a function of the payload.
-        priority: As for ``enqueue``.
-        max_attempts: As for ``enqueue``.
-        database_id: As for ``enqueue``.
-        schema: As for ``enqueue``.
+        options: See ``BulkJobOptions``.
 
     Returns:
-        The jobs' ids, in the order of the payloads; to be awaited where the connection is async.
+        The jobs' ids, in the order of the payloads. On an async connection, await the call.
 
     Raises:
-        EnqueueError: Something given cannot be; nothing was sent.
-        SchemaError: The schema is not there, older than this jobfn, or the platform's own, which has no such function.
-        Exception: What the driver raises otherwise.
+        EnqueueError: An argument is not valid. Nothing was sent.
+        SchemaError: The schema does not exist, is out of date, or is the platform's, which does not have the function.
+        Exception: Any other error comes from the driver.
     """
-    common = Common(task=task, priority=priority, max_attempts=max_attempts, database_id=database_id, schema=schema)
-    return add_many(connection, common, payloads, json_of, run_at=run_at, key=key, queue=queue)
+    return enqueue_each(connection, task, payloads, options)
 
 
-def add_one(
-    connection: Any, common: Common, payload: str, *, run_at: datetime | None, key: str | None, queue: str | None
-) -> Any:
-    """Add one job whose payload is JSON text. As ``enqueue``."""
-    values: list[Value] = [
-        common.task,
-        payload,
-        checked_key(key),
-        checked_queue(queue),
-        checked_time(run_at),
-        str(common.max_attempts),
-        str(common.priority),
-    ]
-    if common.tenant is None:
-        statement = common.statement("add_job", *values)
-    else:
-        statement = common.statement("add_job_for_tenant", *values, common.tenant)
-    driver = driver_of(connection)
-    found = driver.value(connection, statement)
-    return _handle_async(connection, common, found) if driver.is_async else _handle(connection, common, found)
-
-
-def add_many(
+def enqueue_one(
     connection: Any,
-    common: Common,
-    payloads: Iterable[Any],
-    json_of_each: Callable[[Any], str],
+    task: str,
+    payload: Any,
+    options: JobOptions,
     *,
-    run_at: Each[datetime],
-    key: Callable[[Any], str | None] | None,
-    queue: Each[str],
+    serialize: Callable[[Any], str] = to_json,
+    default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    keep_result: bool | None = None,
 ) -> Any:
-    """Add many jobs. As ``enqueue_many``; ``json_of_each`` checks a payload and makes it JSON text."""
-    check_key_function(key)
-    given = as_payloads(payloads)
+    """Implement ``enqueue``.
+
+    Args:
+        connection: As for ``enqueue``.
+        task: As for ``enqueue``.
+        payload: As for ``enqueue``.
+        options: As for ``enqueue``.
+        serialize: Validates the payload and returns it as JSON text.
+        default_max_attempts: Used if ``options`` has no ``max_attempts``.
+        keep_result: Whether the task stores results; None: not known.
+    """
+    validate_option_names("enqueue", options, JobOptions.__optional_keys__)
+    max_attempts, priority, tenant = _shared_values(task, options, default_max_attempts)
+    values: list[Value] = [
+        task,
+        serialize(payload),
+        validate_key(options.get("key")),
+        validate_queue(options.get("queue")),
+        validate_run_at(options.get("run_at")),
+        max_attempts,
+        priority,
+    ]
+    schema = schema_or_default(options.get("schema"))
+    if tenant is None:
+        statement = _statement("add_job", schema, *values)
+    else:
+        statement = _statement("add_job_for_tenant", schema, *values, tenant)
+    driver = driver_for(connection)
+    job_id = driver.fetch_value(connection, statement)
+    if driver.is_async:
+        return _enqueued_job(job_id, connection, schema, keep_result=keep_result)
+    return SyncEnqueuedJob.create(int(job_id), connection, schema, keep_result=keep_result)
+
+
+def enqueue_each(
+    connection: Any,
+    task: str,
+    payloads: Iterable[Any],
+    options: BulkJobOptions[Any],
+    *,
+    serialize: Callable[[Any], str] = to_json,
+    default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+) -> Any:
+    """Implement ``enqueue_many``; the other arguments are as for ``enqueue_one``."""
+    validate_option_names("enqueue_many", options, BulkJobOptions.__optional_keys__)
+    max_attempts, priority, tenant = _shared_values(task, options, default_max_attempts)
+    key = validate_key_function(options.get("key"))
+    payloads = as_payloads(payloads)
     texts = []
-    for place, payload in enumerate(given):
+    for index, payload in enumerate(payloads):
         try:
-            texts.append(json_of_each(payload))
+            texts.append(serialize(payload))
         except Exception as error:
-            error.add_note(f"payload {place} of {len(given)} (counted from 0); no job was added")
+            error.add_note(f"payload {index} of {len(payloads)} (counted from 0); no job was added")
             raise
-    statement = common.statement(
+    statement = _statement(
         "add_jobs",
-        common.task,
+        schema_or_default(options.get("schema")),
+        task,
         texts,
-        columns(given, key, checked_key),
-        columns(given, queue, checked_queue),
-        columns(given, run_at, checked_time),
-        str(common.max_attempts),
-        str(common.priority),
-        common.tenant,
+        as_column(payloads, key, validate_key),
+        as_column(payloads, options.get("queue"), validate_queue),
+        as_column(payloads, options.get("run_at"), validate_run_at),
+        max_attempts,
+        priority,
+        tenant,
     )
-    return driver_of(connection).value(connection, statement)
+    return driver_for(connection).fetch_value(connection, statement)
 
 
-def _handle(connection: Any, common: Common, found: Any) -> SyncEnqueuedJob[Any]:
-    return SyncEnqueuedJob.of(int(found), connection, schema_or_default(common.schema), common.keep_result)
+def _shared_values(task: str, options: SharedOptions, default_max_attempts: int) -> tuple[str, str, str | None]:
+    """Validate the task and the shared options. Return ``max_attempts``, ``priority`` and the tenant as text."""
+    validate_text("task", task, MAX_TASK_IDENTIFIER_CHARACTERS)
+    priority = validate_int("priority", options.get("priority", 0), -MAX_INT - 1)
+    max_attempts = options.get("max_attempts")
+    max_attempts = validate_int("max_attempts", default_max_attempts if max_attempts is None else max_attempts, 1)
+    return str(max_attempts), str(priority), validate_database_id(options.get("database_id"))
 
 
-async def _handle_async(connection: Any, common: Common, found: Coroutine[Any, Any, Any]) -> EnqueuedJob[Any]:
-    return EnqueuedJob.of(int(await found), connection, schema_or_default(common.schema), common.keep_result)
+def _statement(name: str, schema: str, *values: Value) -> Statement:
+    """Return a statement whose jobs continue the current span's trace, if there is one."""
+    trace = current()
+    if trace is None:
+        return Statement(name, schema, values)
+    return Statement(name, schema, (trace.parent, trace.state or "", *values), is_traced=True)
+
+
+async def _enqueued_job(
+    job_id: Coroutine[Any, Any, Any], connection: Any, schema: str, *, keep_result: bool | None
+) -> EnqueuedJob[Any]:
+    return EnqueuedJob.create(int(await job_id), connection, schema, keep_result=keep_result)

@@ -1,7 +1,8 @@
-"""What is asked when jobs are added or waited for, checked before anything is sent. Each refusal says what to give."""
+"""Validate the arguments of ``enqueue`` and ``result`` before anything is sent."""
 
+import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,18 +12,28 @@ from pydantic import BaseModel
 
 from jobfn.errors import EnqueueError
 
-#: What the jobs table holds (contract, section 3).
+#: Limits of the jobs table (contract, section 3).
 MAX_KEY_CHARACTERS = 512
 MAX_QUEUE_CHARACTERS = 126
 MAX_INT = 2**31 - 1
-_SHOWN_CHARACTERS = 100
+#: Maximum length of a value in an error message.
+_MAX_REPR_CHARACTERS = 100
 
 
-def json_of(payload: Any) -> str:
-    """A payload as JSON text; None is ``{}``, as no payload at all.
+def validate_option_names(function: str, options: Collection[str], allowed: Collection[str]) -> None:
+    """Raise the ``TypeError`` that Python raises for an unknown keyword argument."""
+    for name in options:
+        if name not in allowed:
+            similar = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {similar[0]!r}?" if similar else f"use {', '.join(sorted(allowed))}"
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}: {hint}")
+
+
+def to_json(payload: Any) -> str:
+    """Return a payload as JSON text; None becomes ``{}``.
 
     Raises:
-        EnqueueError: It holds what JSON cannot.
+        EnqueueError: It is not serializable to JSON.
     """
     if payload is None:
         return "{}"
@@ -30,116 +41,118 @@ def json_of(payload: Any) -> str:
         text = pydantic_core.to_json(payload, by_alias=True).decode()
     except Exception as error:
         raise EnqueueError(
-            f"the payload, a {type(payload).__name__}, cannot be written as JSON: {type(error).__name__}. "
-            "Give a pydantic model, a dataclass, or what JSON can hold"
+            f"a payload of type {type(payload).__name__} is not serializable to JSON ({type(error).__name__}): "
+            "give a pydantic model, a dataclass, or a JSON value"
         ) from error
     if ("NaN" in text or "Infinity" in text) and not _is_json(text):
-        raise EnqueueError(
-            "the payload holds NaN or an infinity, which JSON has no number for: send None or a text instead"
-        )
+        raise EnqueueError("the payload must not contain NaN or infinity, which JSON does not have: use None or text")
     return text
 
 
 def as_payloads(payloads: object) -> list[Any]:
-    """Many payloads, one job each. What can be iterated over and is one payload by itself was not meant so.
+    """Return the payloads as a list.
 
     Raises:
-        EnqueueError: They are no list of payloads.
+        EnqueueError: They are not iterable, or are one payload that happens to be iterable.
     """
     if isinstance(payloads, str | bytes | Mapping | BaseModel) or not isinstance(payloads, Iterable):
-        raise EnqueueError(f"the payloads, a {type(payloads).__name__}: give a list of payloads, one for each job")
+        raise EnqueueError(f"the payloads must be a list with one payload for each job, not {type(payloads).__name__}")
     return list(payloads)
 
 
-def checked_key(key: object) -> str | None:
-    """The key of one job."""
-    return None if key is None else check_text("key", key, MAX_KEY_CHARACTERS)
+def as_column(payloads: list[Any], option: Any, validate: Callable[[Any], str | None]) -> list[str | None] | None:
+    """Return the option's value for each payload; None if the option is not set."""
+    if option is None:
+        return None
+    if callable(option):
+        return [validate(option(payload)) for payload in payloads]
+    return [validate(option)] * len(payloads)
 
 
-def check_key_function(key: object) -> None:
-    """The key of many jobs is a function: one text for all would leave only the last of them.
+def validate_key(key: object) -> str | None:
+    """Return the key of one job."""
+    return None if key is None else validate_text("key", key, MAX_KEY_CHARACTERS)
+
+
+def validate_key_function(key: object) -> Any:
+    """Return the key option of many jobs, which must be a function.
 
     Raises:
-        EnqueueError: It is none.
+        EnqueueError: It is one key for all jobs, which would replace each other.
     """
     if key is not None and not callable(key):
         raise EnqueueError(
-            f"key={_shown(key)}: of jobs with the same key only the last is kept; give a function of the payload, "
-            'such as lambda payload: f"invoice-{payload.id}"'
+            f"key={_short_repr(key)} must be a function of the payload, such as "
+            'lambda payload: f"invoice-{payload.id}": of jobs with the same key only the last is kept'
         )
+    return key
 
 
-def checked_queue(queue: object) -> str | None:
-    """The queue of a job."""
-    return None if queue is None else check_text("queue", queue, MAX_QUEUE_CHARACTERS)
+def validate_queue(queue: object) -> str | None:
+    """Return the queue of a job."""
+    return None if queue is None else validate_text("queue", queue, MAX_QUEUE_CHARACTERS)
 
 
-def checked_time(run_at: object) -> str | None:
-    """When a job is due, ISO 8601.
+def validate_run_at(run_at: object) -> str | None:
+    """Return the due time of a job in ISO 8601.
 
     Raises:
-        EnqueueError: It is no moment.
+        EnqueueError: It is not a datetime with a time zone.
     """
     if run_at is None:
         return None
     if not isinstance(run_at, datetime) or run_at.tzinfo is None:
-        raise EnqueueError(f"run_at={run_at!r}: give a datetime with a time zone, such as datetime.now(UTC)")
+        raise EnqueueError(f"run_at={run_at!r} must be a datetime with a time zone, such as datetime.now(UTC)")
     return run_at.isoformat()
 
 
-def check_tenant(database_id: object) -> None:
-    """A tenant.
+def validate_database_id(database_id: object) -> str | None:
+    """Return a tenant as text.
 
     Raises:
-        EnqueueError: It is no UUID.
+        EnqueueError: It is not a UUID.
     """
-    if database_id is None or isinstance(database_id, UUID):
-        return
+    if database_id is None:
+        return None
     try:
-        UUID(database_id)  # type: ignore[arg-type]  # what is no text is refused by it
+        if not isinstance(database_id, UUID):
+            UUID(database_id)  # type: ignore[arg-type]  # raises for anything but text
     except (ValueError, AttributeError, TypeError):
-        raise EnqueueError("database_id is no UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
+        raise EnqueueError("database_id must be a UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
+    return str(database_id)
 
 
-def check_text(name: str, value: object, characters: int) -> str:
-    """A text that a column of so many characters can hold.
+def validate_text(name: str, value: object, max_characters: int) -> str:
+    """Return a text that fits its column.
 
     Raises:
-        EnqueueError: It is none.
+        EnqueueError: It is not text, empty, too long, or contains a NUL.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= characters or "\0" in value:
-        raise EnqueueError(f"{name}={_shown(value)}: give a text of 1 to {characters} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= max_characters or "\0" in value:
+        raise EnqueueError(f"{name}={_short_repr(value)} must be text of 1 to {max_characters} characters")
     return value
 
 
-def check_int(name: str, value: object, lowest: int) -> None:
-    """A whole number that an int column can hold.
+def validate_int(name: str, value: object, lowest: int) -> int:
+    """Return a number that fits an int column.
 
     Raises:
-        EnqueueError: It is none.
+        EnqueueError: It is not an int, or out of range.
     """
     if type(value) is not int or not lowest <= value <= MAX_INT:
-        raise EnqueueError(f"{name}={_shown(value)}: give a whole number from {lowest} to {MAX_INT}")
+        raise EnqueueError(f"{name}={_short_repr(value)} must be a whole number from {lowest} to {MAX_INT}")
+    return value
 
 
-def check_timeout(seconds: object) -> None:
-    """How long to wait.
+def validate_timeout(seconds: object) -> None:
+    """Check the timeout of a wait.
 
     Raises:
-        ValueError: It is no time.
+        ValueError: It is not a number, or negative.
     """
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and (not is_number or math.isnan(seconds) or seconds < 0):  # type: ignore[arg-type, operator]
-        raise ValueError(f"timeout={_shown(seconds)}: give seconds, 0 or more, or None for no limit")
-
-
-def columns(given: list[Any], option: Any, check: Callable[[Any], str | None]) -> list[str | None] | None:
-    """One checked value for each payload; None where the option says nothing."""
-    if option is None:
-        return None
-    if callable(option):
-        return [check(option(payload)) for payload in given]
-    return [check(option)] * len(given)
+        raise ValueError(f"timeout={_short_repr(seconds)} must be seconds, 0 or more, or None for no limit")
 
 
 def _is_json(text: str) -> bool:
@@ -150,6 +163,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return text if len(text) <= _MAX_REPR_CHARACTERS else f"{text[:_MAX_REPR_CHARACTERS]}…"

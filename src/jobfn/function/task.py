@@ -20,7 +20,7 @@ from jobfn.errors import BadRequest, InvalidPayload, TaskDefinitionError
 from jobfn.function.retry_policy import Backoff, RetryPolicy
 from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import location_of, read_signature, refuse
-from jobfn.function.task_enqueue import Enqueueing
+from jobfn.function.task_enqueue import TaskEnqueue
 from jobfn.function.validation_errors import declared_names, refusal
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Task(Enqueueing, Generic[P, R_co]):
+class Task(TaskEnqueue, Generic[P, R_co]):
     """A named handler. Calling it calls the plain function that it decorates.
 
     Args:

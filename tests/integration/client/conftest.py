@@ -1,4 +1,4 @@
-"""Every kind of connection that jobs can be added on, opened on ``database`` and driven in one way."""
+"""Every supported kind of connection, in a transaction on ``database``."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -15,8 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from support.client import User
-from support.fixtures import ConnectTo
+from support.client import OpenTransaction
 
 
 def _sqlalchemy_url(dsn: str, driver: str) -> str:
@@ -50,51 +49,51 @@ def _django(dsn: str) -> DatabaseWrapper:
 
 
 @contextlib.asynccontextmanager
-async def _opened(kind: str, dsn: str) -> AsyncIterator[User]:
+async def _open_transaction(kind: str, dsn: str) -> AsyncIterator[OpenTransaction]:
     async with contextlib.AsyncExitStack() as stack:
+        connection: Any
         match kind:
-            case "asyncpg" | "asyncpg pool's":
+            case "asyncpg" | "asyncpg pool":
                 if kind == "asyncpg":
-                    connection: Any = await asyncpg.connect(dsn)
+                    connection = await asyncpg.connect(dsn)
                     stack.push_async_callback(connection.close)
                 else:
                     pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=2))
                     connection = await stack.enter_async_context(pool.acquire())
                 transaction = connection.transaction()
                 await transaction.start()
-                yield User(connection, transaction.commit, transaction.rollback)
+                yield OpenTransaction(connection, lambda method: getattr(transaction, method)())
+                return
+            case "Django":
+                connection = _django(dsn)
+                stack.callback(connection.close)
+                connection.set_autocommit(False)
+
+                def end(method: str) -> None:
+                    getattr(connection, method)()
+                    connection.set_autocommit(True)
+
+                yield OpenTransaction(connection, end)
+                return
             case "psycopg":
-                user = stack.enter_context(psycopg.connect(dsn))
-                yield User(user, user.commit, user.rollback)
+                connection = stack.enter_context(psycopg.connect(dsn))
             case "psycopg async":
-                awaited = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn))
-                yield User(awaited, awaited.commit, awaited.rollback)
+                connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn))
             case "SQLAlchemy connection" | "SQLAlchemy session":
                 engine = create_engine(_sqlalchemy_url(dsn, "psycopg"))
                 stack.callback(engine.dispose)
-                found: Any = stack.enter_context(engine.connect() if kind.endswith("connection") else Session(engine))
-                yield User(found, found.commit, found.rollback)
+                connection = stack.enter_context(engine.connect() if "connection" in kind else Session(engine))
             case "SQLAlchemy async connection" | "SQLAlchemy async session":
                 async_engine = create_async_engine(_sqlalchemy_url(dsn, "asyncpg"))
                 stack.push_async_callback(async_engine.dispose)
-                opening: Any = async_engine.connect() if kind.endswith("connection") else AsyncSession(async_engine)
-                opened = await stack.enter_async_context(opening)
-                yield User(opened, opened.commit, opened.rollback)
-            case "Django":
-                wrapper = _django(dsn)
-                stack.callback(wrapper.close)
-                wrapper.set_autocommit(False)
-
-                def end(commit: bool) -> None:  # noqa: FBT001
-                    wrapper.commit() if commit else wrapper.rollback()
-                    wrapper.set_autocommit(True)
-
-                yield User(wrapper, lambda: end(True), lambda: end(False))
+                opening: Any = async_engine.connect() if "connection" in kind else AsyncSession(async_engine)
+                connection = await stack.enter_async_context(opening)
+        yield OpenTransaction(connection, lambda method: getattr(connection, method)())
 
 
 KINDS = [
     "asyncpg",
-    "asyncpg pool's",
+    "asyncpg pool",
     "psycopg",
     "psycopg async",
     "SQLAlchemy connection",
@@ -106,21 +105,10 @@ KINDS = [
 
 
 @pytest.fixture(params=KINDS)
-async def user(request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[User]:
-    """Each kind of connection, in a transaction of its user's."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # tests run in a loop, Django's users in threads
-    async with _opened(str(request.param), database) as found:
-        yield found
-
-
-@pytest.fixture
-async def connect_to() -> AsyncIterator[ConnectTo]:
-    """Open further connections, closed after the test."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def open_connection(dsn: str, **settings: str) -> "asyncpg.Connection[Any]":
-            connection = await asyncpg.connect(dsn, server_settings=settings)
-            stack.push_async_callback(connection.close, timeout=5)
-            return connection
-
-        yield open_connection
+async def transaction(
+    request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OpenTransaction]:
+    """Each kind of connection, in an open transaction."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # tests run in an event loop, unlike Django's users
+    async with _open_transaction(str(request.param), database) as opened:
+        yield opened

@@ -1,7 +1,6 @@
 """Sessions beside the first, what a database announces, and the stores on every schema that they may meet."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,6 @@ from support.jobs import Stage
 
 PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
 IDS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
-
-
-@pytest.fixture
-async def connect_to() -> AsyncIterator[ConnectTo]:
-    """Open connections to a database, closed after the test."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def open_connection(dsn: str, **settings: str) -> "asyncpg.Connection[Any]":
-            # nothing here takes long: who waits for a lock that is never let go shall fail, not hang
-            connection = await asyncpg.connect(dsn, server_settings={"statement_timeout": "20s"} | settings)
-
-            async def close() -> None:
-                await connection.close(timeout=5)
-
-            stack.push_async_callback(close)
-            return connection
-
-        yield open_connection
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Results of tasks that run in the worker's own process."""
+"""Results of tasks that run in the worker's process, without a callback server."""
 
 import asyncio
 from typing import Any
@@ -17,12 +17,10 @@ from support.jobs import WORKER
 
 @task("add_up", keep_result=True)
 async def add_up(payload: list[int]) -> int:
-    """Kept."""
     return sum(payload)
 
 
-async def test_a_result_without_a_report_is_kept(database: str, connection: "asyncpg.Connection[Any]") -> None:
-    """There is no callback server in between; what the handler returned is kept all the same."""
+async def test_result_is_stored_without_a_report(database: str, connection: "asyncpg.Connection[Any]") -> None:
     job = await add_up.enqueue(connection, [1, 2])
     app = create_app(tasks=[add_up])
     settings = local_settings(ServiceSettings.from_environ({}, worker_id=WORKER, database_url=database), app)

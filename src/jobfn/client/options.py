@@ -1,0 +1,50 @@
+"""The options of ``enqueue`` and ``enqueue_many``, as typed keyword arguments (PEP 692)."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic, TypedDict, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+
+
+class SharedOptions(TypedDict, total=False):
+    """Options with one value for all jobs of a call; see ``JobOptions``."""
+
+    priority: int
+    max_attempts: int | None
+    database_id: UUID | str | None
+    schema: str | None
+
+
+class JobOptions(SharedOptions, total=False):
+    """Options of one job.
+
+    Attributes:
+        run_at: Do not run before this time, a ``datetime`` with a time zone. Default None: now.
+        key: At most one waiting job has this key: a second one replaces the first. 1 to 512 characters. Default None.
+        queue: Jobs of one queue run one at a time, in order. 1 to 126 characters. Default None: no queue.
+        priority: Jobs with a lower number run first. Default 0.
+        max_attempts: Maximum number of attempts. Default None: the task's own ``max_attempts``, else 25.
+        database_id: The tenant, a UUID. Default None: the session's ``jwt.claims.database_id``.
+        schema: The jobs schema. Default None: ``JOBS_SCHEMA``, else ``app_jobs``.
+    """
+
+    run_at: datetime | None
+    key: str | None
+    queue: str | None
+
+
+class BulkJobOptions(SharedOptions, Generic[T], total=False):
+    """Options of many jobs with payloads of type ``T``. The options not described here are as in ``JobOptions``.
+
+    Attributes:
+        run_at: One time for all jobs, or a function that returns the time for a payload. Default None: now.
+        key: A function that returns the key for a payload: ``key=lambda invoice: f"invoice-{invoice.id}"``. Of two
+            payloads with the same key, the second replaces the first. Default None: no keys.
+        queue: One queue for all jobs, or a function that returns the queue for a payload. Default None: no queue.
+    """
+
+    run_at: datetime | Callable[[T], datetime | None] | None
+    key: Callable[[T], str | None] | None
+    queue: str | Callable[[T], str | None] | None
