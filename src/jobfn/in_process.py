@@ -45,10 +45,10 @@ class InProcessDispatcher:
         )
 
         async def tell(progress: Progress) -> None:
-            beat = Beat(self._worker_id, job.id, job.attempt, progress.share, progress.note)
+            beat = Beat(self._worker_id, job.id, job.attempt, progress.fraction, progress.message)
             await self._store.beat(beat, lease_seconds=self._lease_seconds)
 
-        context.listen(tell)
+        context.on_progress = tell
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report
         if report.status == "success":
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
@@ -60,7 +60,7 @@ async def local_tasks(
     app: FunctionApp, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[InProcessDispatcher]:
     """The app's tasks, with its lifespan around the block."""
-    async with app.running():
+    async with app.lifespan_context():
         yield InProcessDispatcher(app, store, settings)
 
 

@@ -11,7 +11,7 @@ from jobfn.cli.options import AsJson, DatabaseId, DatabaseUrl, MaxAttempts, Prio
 from jobfn.cli.render_schedules import as_json, as_text
 from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, ScheduleTable
 from jobfn.errors import ConfigurationError, DatabaseError, LoadError, RequestError
-from jobfn.function.app import FunctionApp, tasks_of
+from jobfn.function.app import FunctionApp, collect_tasks
 from jobfn.function.execution import AnyTask
 from jobfn.function.loading import load_module
 from jobfn.function.task import Task
@@ -199,7 +199,7 @@ def _load_tasks(target: str) -> list[AnyTask]:
         raise LoadError(f"{name} has no attribute {attribute!r}")
     if isinstance(loaded, Task):
         return [loaded]
-    tasks = list(loaded.tasks.values()) if isinstance(loaded, FunctionApp) else tasks_of(module)
+    tasks = list(loaded.tasks.values()) if isinstance(loaded, FunctionApp) else collect_tasks(module)
     if not tasks and not attribute:  # an attribute may be an ASGI app that contains jobfn's
         raise LoadError(f'{target} has no task: decorate a function with @task("an_identifier")')
     return tasks

@@ -1,6 +1,6 @@
-"""The function side: what ships in every function image. No database driver, quick to start.
+"""The function side: what ships in every function image. It has no database driver and starts quickly.
 
-``task.py`` (what a handler is) -> ``app.py`` (the ASGI app) -> ``delivery.py`` (one delivery, from request to answer)
--> ``outcome.py`` (how it ended) -> ``reporter.py`` (telling the callback server). ``serve.py`` runs the app in a
-process of its own.
+``task.py`` (a task) -> ``app.py`` (the ASGI app) -> ``asgi_app.py`` (one delivery, from request to response)
+-> ``execution.py`` (one handler call) -> ``outcome.py`` (its outcome) -> ``reporter.py`` (reports to the callback
+server). ``serve.py`` runs the app in its own process.
 """

@@ -1,4 +1,4 @@
-"""``python -m jobfn.function FILE_OR_MODULE[:app]``: how a container starts. No command-line library is loaded."""
+"""``python -m jobfn.function FILE_OR_MODULE[:app]``: the entry point of containers. It imports no typer."""
 
 import argparse
 import os
@@ -11,16 +11,16 @@ from jobfn.telemetry import logs, otel
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, load, serve. Returns the exit code: 0 after a graceful stop, 2 for a mistake of the user's."""
+    """Serve the target. Return the exit code: 0 after a graceful stop, 2 and one line for a configuration error."""
     parser = argparse.ArgumentParser(
         prog="python -m jobfn.function",
         description="Serve the tasks of a Python file or module over HTTP.",
         epilog="example: PORT=8080 python -m jobfn.function functions.py",
     )
     parser.add_argument(
-        "target", metavar="FILE_OR_MODULE[:app]", help="functions.py, or shop.functions, or either with :app"
+        "target", metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions, optionally with :app"
     )
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104  - a container listens on every address
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104  - containers listen on all addresses
     parser.add_argument("--port", type=int, help="port to listen on (default: $PORT, else 8080)")
     parser.add_argument("--listener-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)

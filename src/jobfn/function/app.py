@@ -1,7 +1,7 @@
-"""The function app: HTTP deliveries in, handlers run, outcomes out.
+"""The function app: an ASGI app that receives deliveries, runs handlers and reports outcomes.
 
-``create_app`` makes a Starlette app. Deliveries, which are POST requests, go to ``delivery.py``; everything else
-(health, the list of tasks, middleware, mounting) is plain Starlette.
+``create_app`` returns a Starlette app. Deliveries, which are POST requests, go to ``asgi_app.py``; everything else
+(health, the index of tasks, middleware, mounting) is plain Starlette.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from jobfn.errors import ConfigurationError, TaskDefinitionError
-from jobfn.function.asgi_app import METRICS, Deliveries, app_path
+from jobfn.function.asgi_app import METRICS_PATH, DeliveryEndpoint, app_path
 from jobfn.function.context import JobContext
-from jobfn.function.dependencies import Resource, Resources
+from jobfn.function.dependencies import Resource, ResourceRegistry
 from jobfn.function.describe import describe_public
 from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
-from jobfn.function.instrumentation import Observer
+from jobfn.function.instrumentation import Instrumentation
 from jobfn.function.metrics import FunctionMetrics
-from jobfn.function.outcome import Outcome
+from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
@@ -36,8 +36,8 @@ from jobfn.telemetry.tracing import Tracing
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-#: When the app stops: so long are deliveries waited for that the server has cancelled, and then reports.
-STOPPING_SECONDS = 5.0
+#: Shutdown timeout of deliveries that the server has cancelled, and then of reports in flight.
+SHUTDOWN_TIMEOUT_SECONDS = 5.0
 
 
 def create_app(
@@ -52,34 +52,34 @@ def create_app(
     transport: Transport | None = None,
     tracer_provider: "TracerProvider | None" = None,
 ) -> "FunctionApp":
-    """Make the ASGI app that delivers jobs to tasks.
+    """Create the ASGI app that delivers jobs to tasks.
 
     Args:
         module: Every ``Task`` among its attributes is registered.
-        tasks: Tasks to register, beside or instead of a module's.
-        resources: What handlers may ask for by a parameter's name, beside payload and context: a factory, or a
-            ``Resource``. Made when the app starts, closed when it stops.
-        task_middleware: ``async def around(ctx, call_next)``, wrapped around every handler, inside its timeout, the
-            first one outermost. It returns ``await call_next()``, the handler's result, or another one, or raises.
-        middleware: Starlette middleware around everything the app answers.
+        tasks: Tasks to register besides those of the module.
+        resources: Resources that handlers get by parameter name: a factory, or a ``Resource``. They are created when
+            the app starts and closed when it stops.
+        task_middleware: ``async def around(ctx, call_next)`` functions that wrap every handler, inside its timeout,
+            the first one outermost. Each awaits ``call_next()`` and returns the handler's result or another one.
+        middleware: Starlette middleware around all requests.
         lifespan: A Starlette lifespan, run inside the app's own.
         settings: Default: from the environment.
-        transport: What carries reports. Default: HTTP, opened with the first report.
-        tracer_provider: OpenTelemetry's, for traces. Default: the process's own, if it has one.
+        transport: Sends reports. Default: HTTP, opened with the first report.
+        tracer_provider: OpenTelemetry provider for traces. Default: the process's, if it has one.
 
     Returns:
-        A Starlette app with ``POST /{task}``, ``POST /`` where there is one task only, ``GET /healthz``,
-        ``GET /readyz``, ``GET /metrics`` and ``GET /``, the list of tasks. It can be mounted into a larger app: see
-        ``FunctionApp.running``.
+        A Starlette app with ``POST /{task}``, ``POST /`` if there is only one task, ``GET /healthz``,
+        ``GET /readyz``, ``GET /metrics`` and ``GET /``, the index of tasks. It can be mounted in a larger app: see
+        ``FunctionApp.lifespan_context``.
 
     Raises:
-        TaskDefinitionError: Two tasks share one identifier, there is no task, or one needs a resource that there is
-            not; names file and line.
-        ConfigurationError: A setting in the environment is malformed.
+        TaskDefinitionError: There is no task, two tasks have the same identifier, or a task depends on an unknown
+            resource; the text holds the file and line.
+        ConfigurationError: A setting in the environment is invalid.
     """
     if settings is not None and not isinstance(settings, FunctionSettings):
-        raise ConfigurationError(f"settings={settings!r}: give FunctionSettings(...), or nothing for the environment's")
-    registered = _register([*(tasks_of(module) if module is not None else ()), *tasks])
+        raise ConfigurationError(f"settings={settings!r} must be FunctionSettings(...): omit it for the environment's")
+    registered = _register([*(collect_tasks(module) if module is not None else ()), *tasks])
     return FunctionApp(
         registered,
         resources=resources or {},
@@ -92,16 +92,14 @@ def create_app(
     )
 
 
-def tasks_of(module: ModuleType) -> list[AnyTask]:
-    """The tasks among a module's attributes, each once, in the order of the file.
+def collect_tasks(module: ModuleType) -> list[AnyTask]:
+    """Return the tasks among a module's attributes, each once, in the order of the file.
 
     Raises:
-        TaskDefinitionError: It is no module; says what to give.
+        TaskDefinitionError: The argument is not a module.
     """
     if not isinstance(module, ModuleType):
-        raise TaskDefinitionError(
-            f"{module!r} is no module: import the one that holds the tasks and give that, or give tasks=[...]"
-        )
+        raise TaskDefinitionError(f"{module!r} is not a module: pass the module that defines the tasks, or tasks=[...]")
     return list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Task)))
 
 
@@ -109,26 +107,25 @@ def _register(tasks: Iterable[AnyTask]) -> dict[str, AnyTask]:
     registered: dict[str, AnyTask] = {}
     for task in tasks:
         if not isinstance(task, Task):
-            raise TaskDefinitionError(f'{task!r} is no task: decorate the handler with @task("an_identifier")')
-        other = registered.setdefault(task.identifier, task)
-        if other is not task:
+            raise TaskDefinitionError(f'{task!r} is not a task: decorate the handler with @task("an_identifier")')
+        first = registered.setdefault(task.identifier, task)
+        if first is not task:
             raise TaskDefinitionError(
-                f"{task.location}: a second task {task.identifier!r}; the first is at {other.location}. Rename one"
+                f"{task.location}: the task {task.identifier!r} is already defined at {first.location}: rename one"
             )
     if not registered:
-        raise TaskDefinitionError('no task to serve: decorate a handler with @task("an_identifier")')
+        raise TaskDefinitionError('the app has no task: decorate a handler with @task("an_identifier")')
     return registered
 
 
 class FunctionApp(Starlette):
-    """See ``create_app``, which makes it.
+    """The app that ``create_app`` returns.
 
-    POST is for deliveries, whatever the path; routes of your own, added as to any Starlette app, can be for the
-    other methods.
+    Every POST is a delivery, whatever its path. Routes added to the app can handle the other methods.
 
     Attributes:
         tasks: The registered tasks by identifier.
-        settings: How it behaves.
+        settings: The app's settings.
     """
 
     def __init__(
@@ -147,127 +144,132 @@ class FunctionApp(Starlette):
         self.tasks = tasks
         self.settings = settings
         self._transport = transport
-        self._measures = FunctionMetrics(tasks)
+        self._metrics = FunctionMetrics(tasks)
         self._reporter = Reporter(
             transport,
             report_timeout_seconds=settings.report_timeout_seconds,
-            allow=settings.callback_allowed_hosts,
-            measures=self._measures,
+            allowed_hosts=settings.callback_allowed_hosts,
+            metrics=self._metrics,
             tracing=tracing,
         )
-        observer = Observer(self._measures, tracing)
-        self._resources = Resources(resources)
+        self._resources = ResourceRegistry(resources)
         for task in tasks.values():
-            self._resources.check(task.location, task.needs)
-        executor = Executor(
-            threads=settings.max_threads, observer=observer, resources=self._resources, middleware=task_middleware
+            self._resources.check(task.location, task.dependencies)
+        instrumentation = Instrumentation(self._metrics, tracing)
+        self._executor = Executor(
+            max_threads=settings.max_threads,
+            instrumentation=instrumentation,
+            resources=self._resources,
+            middleware=task_middleware,
         )
-        self._deliveries = Deliveries(
-            tasks, settings=settings, reporter=self._reporter, observer=observer, executor=executor
+        self._endpoint = DeliveryEndpoint(
+            tasks,
+            settings=settings,
+            reporter=self._reporter,
+            instrumentation=instrumentation,
+            executor=self._executor,
         )
-        self._inner_lifespan = lifespan
+        self._user_lifespan = lifespan
         self.router = _DeliveryRouter(
             [
-                Route("/healthz", _alive, methods=["GET"]),
-                Route("/readyz", _alive, methods=["GET"]),
-                Route("/", self._index, methods=["GET"]),
-                *([Route(METRICS, self._metrics, methods=["GET"])] if settings.metrics else []),
+                Route("/healthz", _respond_ok, methods=["GET"]),
+                Route("/readyz", _respond_ok, methods=["GET"]),
+                Route("/", self._respond_index, methods=["GET"]),
+                *([Route(METRICS_PATH, self._respond_metrics, methods=["GET"])] if settings.metrics else []),
             ],
             lifespan=self._lifespan,
-            deliveries=self._deliveries,
+            endpoint=self._endpoint,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ASGI has it: deliveries skip Starlette's layers where no middleware of the user's is among them."""
+        """Handle a request. Without middleware, deliveries skip Starlette's layers."""
         if scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware:
-            await self._deliveries(scope, receive, send)
+            await self._endpoint(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run the app's lifespan by hand. For an app that is mounted: Starlette starts only the outermost one.
+    async def lifespan_context(self) -> AsyncIterator[None]:
+        """Run the app's lifespan. A mounted app needs it, because Starlette runs only the outermost lifespan.
 
         ::
 
             @asynccontextmanager
             async def lifespan(outer):
-                async with functions.running():
+                async with functions.lifespan_context():
                     yield
 
             Starlette(routes=[Mount("/jobs", functions)], lifespan=lifespan)
 
-        Without it deliveries work, but ``lifespan`` is not run and reports under way at the end may be lost.
+        Without it deliveries work, but ``lifespan`` does not run, and reports in flight at shutdown may be lost.
         """
         async with self.router.lifespan_context(self):
             yield
 
-    async def execute(self, identifier: str, body: bytes, context: JobContext) -> Outcome:
-        """Run a task in this process, as a delivery over HTTP would, and report to nobody.
+    async def execute(self, identifier: str, body: bytes, context: JobContext) -> DeliveryOutcome:
+        """Run a task as a delivery would, without HTTP and without a report.
 
         Args:
-            identifier: The task's.
-            body: The payload, JSON.
-            context: What the handler is to know of the job.
+            identifier: The task identifier.
+            body: The payload as JSON.
+            context: The handler's context.
 
         Returns:
-            How it ended; an unknown task and a payload that does not fit are ends, too.
+            The outcome, also for an unknown task or an invalid payload.
         """
-        ended = await self._deliveries.execute(identifier, body, context)
-        self._measures.ended(identifier if identifier in self.tasks else None, ended)
-        return ended
+        outcome = await self._endpoint.execute(identifier, body, context)
+        self._metrics.record_outcome(identifier if identifier in self.tasks else None, outcome)
+        return outcome
 
     def use_report_transport(self, transport: Transport) -> None:
-        """Let another transport carry the reports, before any delivery: for tests of an app that is made already."""
+        """Send reports through another transport; call it before the first delivery. For tests of an existing app."""
         self._transport = transport
-        self._reporter.through(transport)
+        self._reporter.use_transport(transport)
 
-    async def _index(self, _request: Request) -> Response:
+    async def _respond_index(self, _request: Request) -> Response:
         return JSONResponse({"tasks": [describe_public(task) for task in self.tasks.values()]})
 
-    async def _metrics(self, _request: Request) -> Response:
-        return scrape(self._measures.families())
+    async def _respond_metrics(self, _request: Request) -> Response:
+        return scrape(self._metrics.collect())
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[Any]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._transport.aclose)
-            stack.callback(self._deliveries.close)
-            stack.push_async_callback(self._deliveries.disconnect)
-            stack.push_async_callback(self._reporter.drain, seconds=STOPPING_SECONDS)
+            stack.push_async_callback(self._executor.aclose)
+            stack.push_async_callback(self._reporter.drain, timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS)
             stack.push_async_callback(self._resources.close)
-            await self._resources.open(need for task in self.tasks.values() for need in task.needs)
+            await self._resources.open(each for task in self.tasks.values() for each in task.dependencies)
             state = None
-            if self._inner_lifespan is not None:
-                state = await stack.enter_async_context(self._inner_lifespan(self))
-            stack.push_async_callback(self._deliveries.drain, seconds=STOPPING_SECONDS)
+            if self._user_lifespan is not None:
+                state = await stack.enter_async_context(self._user_lifespan(self))
+            stack.push_async_callback(self._endpoint.drain, timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS)
             yield state
 
 
 class _DeliveryRouter(Router):
-    """Starlette's router, with deliveries taken out before any route is tried."""
+    """Starlette's router, except that deliveries bypass the routes."""
 
-    def __init__(self, routes: Sequence[BaseRoute], *, lifespan: "Lifespan[Any]", deliveries: Deliveries) -> None:
+    def __init__(self, routes: Sequence[BaseRoute], *, lifespan: "Lifespan[Any]", endpoint: DeliveryEndpoint) -> None:
         super().__init__(routes, redirect_slashes=False, lifespan=lifespan, default=self._not_found)
-        self._deliveries = deliveries
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST":
-            await self._deliveries(scope, receive, send)
-        elif scope["method"] not in {"GET", "HEAD"} and app_path(scope) in self._deliveries.pages:
-            await self._deliveries.refuse(scope, send)
+            await self._endpoint(scope, receive, send)
+        elif scope["method"] not in {"GET", "HEAD"} and app_path(scope) in self._endpoint.get_paths:
+            await self._endpoint.refuse(scope, send)
         else:
             await super().__call__(scope, receive, send)
 
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What no route answers."""
         if scope["type"] == "http":
-            await self._deliveries.refuse(scope, send)
+            await self._endpoint.refuse(scope, send)
         else:
             await self.not_found(scope, receive, send)
 
 
-async def _alive(_request: Request) -> Response:
+async def _respond_ok(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})

@@ -1,8 +1,8 @@
-"""One delivery, from its request to its answer (contract, sections 1 and 2).
+"""``DeliveryEndpoint``: one delivery, from request to response (contract, sections 1 and 2).
 
-``app.py`` hands every POST here, past Starlette's routes: the task is one dictionary look-up. Each delivery ends as
-an ``Outcome``. It is reported first (``reporter.py``) and then answered, so that nothing is left to do when Knative
-takes the CPU away. Whatever a handler does, its delivery ends here and not in the server.
+``app.py`` passes every POST here before Starlette's routes: finding the task is one dictionary lookup. Each delivery
+ends as a ``DeliveryOutcome``. The report goes out first (``reporter.py``), then the response, so that nothing is left
+to do when Knative takes the CPU away. Whatever a handler raises, the server never sees it.
 """
 
 import asyncio
@@ -22,41 +22,37 @@ from jobfn.errors import (
     UnknownTask,
     UnsupportedMediaType,
 )
-from jobfn.function import outcome
+from jobfn.function import outcome as outcomes
 from jobfn.function.background import BackgroundRunner
 from jobfn.function.context import JobContext
-from jobfn.function.execution import AnyTask, Executor, names_of, refused
-from jobfn.function.instrumentation import Delivery, Observer
-from jobfn.function.outcome import Outcome
+from jobfn.function.execution import AnyTask, Executor, refused
+from jobfn.function.instrumentation import DeliverySpan, Instrumentation
+from jobfn.function.outcome import ACCEPTED_STATUS, BUSY_STATUS, NO_REPORT_STATUSES, DeliveryOutcome
 from jobfn.function.reporter import Reporter
-from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY
+from jobfn.function.retry_policy import NO_RETRY
 from jobfn.function.settings import FunctionSettings
 from jobfn.http.messages import buffered_body, read_body, send_response
 from jobfn.telemetry import logs
 from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
 
 _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
-#: Answers that are no end of a delivery: accepted, busy; and one that no stranger shall cause a report by.
-_UNREPORTED: Final = frozenset({202, 401, 429})
-_ROOT: Final = frozenset({"", "/"})
-_JSON: Final = (b"content-type", b"application/json")
-#: What GET is for.
-PAGES: Final = frozenset({"/", "/healthz", "/readyz"})
-METRICS: Final = "/metrics"
+_ROOT_PATHS: Final = frozenset({"", "/"})
+_JSON_HEADER: Final = (b"content-type", b"application/json")
+METRICS_PATH: Final = "/metrics"
 
 
-class Deliveries:
-    """Runs tasks for requests. An ASGI app for POST requests.
+class DeliveryEndpoint:
+    """The ASGI app for POST requests.
 
     Args:
-        tasks: By identifier; at least one.
-        settings: How.
-        reporter: Tells how deliveries ended.
-        observer: Sees them, for logs, metrics and traces.
-        executor: Runs the handlers; closed with this.
+        tasks: At least one task, by identifier.
+        settings: The app's settings.
+        reporter: Sends reports.
+        instrumentation: Logs, counts and traces deliveries.
+        executor: Runs the handlers.
 
     Attributes:
-        pages: The paths that GET answers.
+        get_paths: The paths that answer GET.
     """
 
     def __init__(
@@ -65,45 +61,44 @@ class Deliveries:
         *,
         settings: FunctionSettings,
         reporter: Reporter,
-        observer: Observer,
+        instrumentation: Instrumentation,
         executor: Executor,
     ) -> None:
         self._tasks = tasks
-        self._observer = observer
-        self.pages = PAGES | {METRICS} if settings.metrics else PAGES
-        self._only = next(iter(tasks.values())) if len(tasks) == 1 else None
+        self._only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
         self._settings = settings
         self._reporter = reporter
+        self._instrumentation = instrumentation
         self._executor = executor
-        self._background = BackgroundRunner(reporter, limit=settings.max_background_jobs)
-        self._running: set[asyncio.Task[Any]] = set()
+        self._background = BackgroundRunner(reporter, max_jobs=settings.max_background_jobs)
+        self._requests: set[asyncio.Task[Any]] = set()
+        self.get_paths = {"/", "/healthz", "/readyz", *([METRICS_PATH] if settings.metrics else [])}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the task that the path names, report how it ended, answer."""
-        running = asyncio.current_task()
-        assert running is not None  # noqa: S101  - ASGI servers run apps in tasks
-        self._running.add(running)
+        """Run the task that the path names, report its outcome, respond."""
+        request = asyncio.current_task()
+        assert request is not None  # noqa: S101  - ASGI servers run apps in tasks
+        self._requests.add(request)
         try:
             path = app_path(scope)
-            task = self._find(path)
-            with self._observed(scope, task, path) as observed:
-                headers, ended = await self._deliver(scope, receive, task, path)
-                observed.ended(ended)
-                if headers.callback_url is not None and ended.status_code not in _UNREPORTED:
-                    await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-                # the report is out: whether anybody reads this is nobody's loss
-                await send_response(send, ended.status_code, _headers(ended, headers), ended.body)
+            task = self._find_task(path)
+            with self._instrument(scope, task, path) as span:
+                headers, outcome = await self._deliver(scope, receive, task, path)
+                span.record(outcome)
+                if outcome.status_code != ACCEPTED_STATUS and outcome.status_code not in NO_REPORT_STATUSES:
+                    await self._report(headers, outcome)
+                await send_response(send, outcome.status_code, _response_headers(outcome, headers), outcome.body)
         except ClientDisconnect:
-            return  # the body never came whole: nothing ran, and nobody is there to answer
+            return  # the body was incomplete: nothing ran, and nobody waits for a response
         finally:
-            self._running.discard(running)
-        if running.cancelling():
-            raise asyncio.CancelledError  # who stopped this delivery is owed the news that it ended
+            self._requests.discard(request)
+        if request.cancelling():
+            raise asyncio.CancelledError  # a handler's outcome must not swallow the request's cancellation
 
     async def refuse(self, scope: Scope, send: Send) -> None:
-        """Answer what is no delivery: another method than POST, or a path that is nothing."""
+        """Respond to a request that is not a delivery: a method other than POST, or an unknown path."""
         path = app_path(scope)
-        allowed = ["GET", "HEAD"] if path in self.pages else []
+        allowed = ["GET", "HEAD"] if path in self.get_paths else []
         problem: RequestError
         try:
             self.resolve_task(path)
@@ -111,171 +106,165 @@ class Deliveries:
         except UnknownTask as unknown:
             problem = unknown
         if allowed:
-            problem = MethodNotAllowed(f"{path} takes {' or '.join(allowed)}, not {scope['method']}")
+            problem = MethodNotAllowed(f"{path} allows {' or '.join(allowed)}, not {scope['method']}")
         headers = JobHeaders.parse_lenient(scope["headers"])
-        with self._observed(scope, self._find(path), path):
-            ended = refused(problem)
+        with self._instrument(scope, self._find_task(path), path):
+            outcome = refused(problem)
             if self._is_authorized(scope):
-                await self._reporter.report(headers, ended.report, wait_seconds=self._settings.report_wait_seconds)
-            raw = _headers(ended, headers)
+                await self._report(headers, outcome)
+            response_headers = _response_headers(outcome, headers)
             if allowed:
-                raw.append((b"allow", ", ".join(allowed).encode()))
-            await send_response(send, ended.status_code, raw, ended.body)
+                response_headers.append((b"allow", ", ".join(allowed).encode()))
+            await send_response(send, outcome.status_code, response_headers, outcome.body)
 
     def resolve_task(self, path: str) -> AnyTask:
-        """The task of a path; at the root, the only one.
+        """Return the task of a path; at the root, the only task.
 
         Raises:
-            UnknownTask: There is none of that name; names those that there are.
+            UnknownTask: There is no such task; the text lists the known ones.
         """
-        task = self._find(path)
+        task = self._find_task(path)
         if task is None:
-            if path in _ROOT:
-                raise UnknownTask(f"More than one task is here: name one in the path. Known: {names_of(self._tasks)}")
-            raise UnknownTask(
-                f"No task {path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1]!r} here. Known: {names_of(self._tasks)}"
-            )
+            if path in _ROOT_PATHS:
+                raise UnknownTask(f"The app has several tasks: name one in the path. Known: {self._known_tasks}")
+            raise self._unknown_task(path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1])
         return task
 
-    async def execute(self, identifier: str, body: bytes, context: JobContext) -> Outcome:
-        """Run a task on a body, as a delivery would: see ``FunctionApp.execute``."""
+    async def execute(self, identifier: str, body: bytes, context: JobContext) -> DeliveryOutcome:
+        """Run a task on a body without HTTP: see ``FunctionApp.execute``."""
         token = logs.job_ids.set(context.ids)
         try:
             task = self._tasks.get(identifier)
             if task is None:
-                unknown = UnknownTask(f"No task {identifier!r} here. Known: {names_of(self._tasks)}")
-                return refused(unknown)
+                return refused(self._unknown_task(identifier))
             payload = self._executor.decode(task, body, context)
-            if isinstance(payload, Outcome):
+            if isinstance(payload, DeliveryOutcome):
                 return payload
-            return await self._executor.handle(task, payload, context)
+            return await self._executor.run(task, payload, context)
         finally:
             logs.job_ids.reset(token)
 
-    async def drain(self, *, seconds: float) -> None:
-        """Wait until no delivery runs, at most for so many seconds; jobs in the background have the shutdown's time."""
-        await self._background.drain(seconds=self._settings.shutdown_timeout_seconds)
-        others = self._running - {asyncio.current_task()}
+    async def drain(self, *, timeout_seconds: float) -> None:
+        """Wait for running deliveries. Background jobs have the shutdown timeout of the settings instead."""
+        await self._background.drain(timeout_seconds=self._settings.shutdown_timeout_seconds)
+        others = self._requests - {asyncio.current_task()}
         if others:
-            await asyncio.wait(others, timeout=seconds)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._executor.close()
-
-    async def disconnect(self) -> None:
-        """Close the connections that handlers have used."""
-        await self._executor.disconnect()
+            await asyncio.wait(others, timeout=timeout_seconds)
 
     async def _deliver(
         self, scope: Scope, receive: Receive, task: AnyTask | None, path: str
-    ) -> tuple[JobHeaders, Outcome]:
-        """The delivery's headers, and how it ended or, in the background, began."""
-        raw = scope["headers"]
+    ) -> tuple[JobHeaders, DeliveryOutcome]:
+        """Return the delivery's headers and its outcome, which is 202 for a background job."""
         try:
             if not self._is_authorized(scope):
-                raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: this function has one")
-            headers = JobHeaders.parse(raw)
+                raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: send the function's secret")
+            headers = JobHeaders.parse(scope["headers"])
             task = task or self.resolve_task(path)
-            said = dict(raw)
-            _check_content_type(said.get(b"content-type"))
+            raw_headers = dict(scope["headers"])
+            _check_content_type(raw_headers.get(b"content-type"))
             limit = self._settings.max_body_bytes
             body = buffered_body(receive, limit=limit)
             if body is None:
-                body = await read_body(receive, limit=limit, content_length=said.get(b"content-length"))
+                body = await read_body(receive, limit=limit, content_length=raw_headers.get(b"content-length"))
         except PayloadTooLarge:
             too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
             return headers, refused(PayloadTooLarge(too_large), NO_RETRY)
         except RequestError as error:
-            return JobHeaders.parse_lenient(raw), refused(error, DEFAULT_RETRY)
-        context = JobContext.of(task.identifier, headers)
+            return JobHeaders.parse_lenient(scope["headers"]), refused(error)
+        on_progress = None
         if headers.heartbeat_url is not None:
-            context.listen(functools.partial(self._reporter.tell, headers))
+            on_progress = functools.partial(self._reporter.send_progress, headers)
+        context = JobContext.from_headers(task.identifier, headers, on_progress=on_progress)
         payload = self._executor.decode(task, body, context)
-        if isinstance(payload, Outcome):
+        if isinstance(payload, DeliveryOutcome):
             return headers, payload
         if task.background and not headers.settled_by_response:
-            return headers, self._accept(task, payload, context, headers)
-        return headers, await self._executor.handle(task, payload, context)
+            return headers, self._start_in_background(task, payload, context, headers)
+        return headers, await self._executor.run(task, payload, context)
 
-    def _find(self, path: str) -> AnyTask | None:
-        return self._tasks.get(path[1:]) or (self._only if path in _ROOT else None)
+    def _start_in_background(
+        self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders
+    ) -> DeliveryOutcome:
+        if self._background.is_full:
+            return outcomes.busy(self._settings.max_background_jobs)
 
-    def _observed(self, scope: Scope, task: AnyTask | None, path: str) -> Delivery:
-        return self._observer.delivery(scope, None if task is None else task.identifier, path)
+        async def run_job() -> None:
+            outcome = await self._executor.run(task, payload, context)
+            self._instrumentation.metrics.record_outcome(task.identifier, outcome)
+            if not context.lease_lost:
+                timeout_seconds = self._reporter.timeout_seconds(headers)
+                await self._reporter.report(headers, outcome.report, wait_seconds=timeout_seconds)
+
+        self._background.start(run_job, context, headers)
+        return outcomes.accepted()
+
+    async def _report(self, headers: JobHeaders, outcome: DeliveryOutcome) -> None:
+        await self._reporter.report(headers, outcome.report, wait_seconds=self._settings.report_wait_seconds)
+
+    def _find_task(self, path: str) -> AnyTask | None:
+        return self._tasks.get(path[1:]) or (self._only_task if path in _ROOT_PATHS else None)
+
+    def _unknown_task(self, identifier: str) -> UnknownTask:
+        return UnknownTask(f"No task {identifier!r} here. Known: {self._known_tasks}")
+
+    @property
+    def _known_tasks(self) -> str:
+        return ", ".join(sorted(self._tasks))
+
+    def _instrument(self, scope: Scope, task: AnyTask | None, path: str) -> DeliverySpan:
+        return self._instrumentation.delivery(scope, None if task is None else task.identifier, path)
 
     def _is_authorized(self, scope: Scope) -> bool:
-        """Whether the caller knows one of the secrets, if there are any. A near miss takes as long as any other."""
+        """Whether the caller sent one of the secrets, if there are any. Compares all of them, in constant time."""
         secrets = self._settings.invoke_secrets
         if not secrets:
             return True
-        given = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
-        known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
-        return any(known)
-
-    def _accept(self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders) -> Outcome:
-        """Begin a job that is answered now and reported when it ends."""
-        if self._background.is_full:
-            return outcome.busy(self._settings.max_background_jobs)
-
-        async def work() -> None:
-            ended = await self._executor.handle(task, payload, context)
-            self._observer.measures.ended(task.identifier, ended)
-            if not context.lost:
-                await self._reporter.report(headers, ended.report, wait_seconds=self._reporter.seconds_for(headers))
-
-        self._background.start(work, context, headers)
-        return outcome.accepted()
+        sent = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
+        matches = [hmac.compare_digest(sent, secret.encode()) for secret in secrets]
+        return any(matches)
 
 
 def app_path(scope: Scope) -> str:
-    """The path inside this app, percent-decoded: without the prefix that it is mounted under."""
+    """Return the percent-decoded path inside this app, without the prefix that it is mounted at."""
     path: str = scope["path"]
-    prefix: str = scope.get("root_path", "")
-    if not prefix:
-        return path
-    prefix = prefix.rstrip("/")
+    prefix: str = scope.get("root_path", "").rstrip("/")
     if prefix and (path == prefix or path.startswith(f"{prefix}/")):
         return path[len(prefix) :]
     return path
 
 
-def _headers(ended: Outcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
-    """Of a delivery's answer: its outcome's, and its job headers echoed (contract, section 2)."""
-    raw = [_JSON, (b"content-length", b"%d" % len(ended.body))]
-    if headers.echo:
-        raw += _raw(headers.echo)
-    if ended.report.stored_result is not None:
-        raw += _raw(ended.report.stored_result.headers().items())
-    if ended.status_code >= 400:
-        raw += _of_failure(ended)
-    return raw
+def _response_headers(outcome: DeliveryOutcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
+    """Return the response's raw headers; the delivery's job headers are echoed (contract, section 2)."""
+    raw_headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body)), *_encode(headers.echo)]
+    if outcome.report.stored_result is not None:
+        raw_headers += _encode(outcome.report.stored_result.headers().items())
+    if outcome.status_code >= 400:
+        raw_headers += _failure_headers(outcome)
+    return raw_headers
 
 
-def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI has them."""
+def _encode(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("ascii"), value.encode()) for name, value in headers]
 
 
-def _of_failure(ended: Outcome) -> Iterator[tuple[bytes, bytes]]:
-    """The headers that only failures and refusals have."""
-    if ended.retry_after_seconds is not None:
-        yield b"retry-after", b"%d" % ended.retry_after_seconds
-    if ended.report.status == "error" and ended.status_code != outcome.BUSY_STATUS:
+def _failure_headers(outcome: DeliveryOutcome) -> Iterator[tuple[bytes, bytes]]:
+    if outcome.retry_after_seconds is not None:
+        yield b"retry-after", b"%d" % outcome.retry_after_seconds
+    if outcome.report.status == "error" and outcome.status_code != BUSY_STATUS:
         yield b"x-job-error", b"true"
-    if ended.status_code == PayloadTooLarge.status_code:
-        yield b"connection", b"close"  # the rest of the body is still on its way: do not read it
+    if outcome.status_code == PayloadTooLarge.status_code:
+        yield b"connection", b"close"  # the server must not read the rest of the body
 
 
 def _check_content_type(content_type: bytes | None) -> None:
-    """A body is JSON, or nothing is said of it: a caller who names another type means something else.
+    """Check that a body is declared as JSON, or not declared at all.
 
     Raises:
-        UnsupportedMediaType: It is something else.
+        UnsupportedMediaType: It is declared as another type.
     """
     if content_type is None or content_type == b"application/json":
         return
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type and media_type != b"application/json" and not media_type.endswith(b"+json"):
-        shown = media_type.decode("latin-1")
-        raise UnsupportedMediaType(f"Content-Type {shown} is not read here: send application/json")
+        name = media_type.decode("latin-1")
+        raise UnsupportedMediaType(f"Content-Type {name} is not supported: send application/json")

@@ -1,8 +1,8 @@
-"""Jobs that outlive their request: accepted at once, reported when they end.
+"""Run ``background=True`` jobs: accepted at once, reported when they end.
 
-While such a job runs, its signs of life keep its lock: one every third of the lease, each with the progress that the
-handler told last. Where the callback server says that the job is no longer ours (409), another delivery has begun,
-and the handler is cancelled: it must not do the work a second time.
+While such a job runs, heartbeats keep its lease: one every third of the lease, each with the latest progress. If the
+callback server answers 409, another delivery of the job has begun: the handler is cancelled, so that the work is not
+done twice.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 from jobfn.errors import TransportError
 from jobfn.function.context import JobContext
-from jobfn.function.reporter import CONFLICT, HEARTBEATS_PER_LEASE, Reporter
+from jobfn.function.reporter import CONFLICT_STATUS, HEARTBEATS_PER_LEASE, Reporter
 from jobfn.telemetry import logs
 from jobfn.wire import JobHeaders
 
@@ -20,65 +20,63 @@ class BackgroundRunner:
     """Runs accepted jobs.
 
     Args:
-        reporter: Sends signs of life.
-        limit: How many may run at once; further ones are refused until one has ended.
+        reporter: Sends heartbeats.
+        max_jobs: Maximum number of concurrent jobs.
     """
 
-    def __init__(self, reporter: Reporter, *, limit: int) -> None:
+    def __init__(self, reporter: Reporter, *, max_jobs: int) -> None:
         self._reporter = reporter
-        self._limit = limit
-        self._running: set[asyncio.Task[None]] = set()
+        self._max_jobs = max_jobs
+        self._jobs: set[asyncio.Task[None]] = set()
 
     @property
     def is_full(self) -> bool:
-        """Whether no further job is accepted now."""
-        return len(self._running) >= self._limit
+        """Whether ``max_jobs`` are running."""
+        return len(self._jobs) >= self._max_jobs
 
-    def start(self, work: Callable[[], Awaitable[Any]], context: JobContext, headers: JobHeaders) -> None:
-        """Run ``work``, which ends with its own report, and keep the job's lock meanwhile."""
-        running = asyncio.create_task(self._run(work, context, headers))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+    def start(self, run_job: Callable[[], Awaitable[Any]], context: JobContext, headers: JobHeaders) -> None:
+        """Run a job, which sends its own report, and keep its lease meanwhile."""
+        job = asyncio.create_task(self._run(run_job, context, headers))
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
 
-    async def drain(self, *, seconds: float) -> None:
-        """Wait for what runs, at most for so many seconds; then stop it, so that it is reported as stopped."""
-        if not self._running:
+    async def drain(self, *, timeout_seconds: float) -> None:
+        """Wait for the running jobs; cancel those that exceed the timeout, so that they are reported as stopped."""
+        if not self._jobs:
             return
-        _, left = await asyncio.wait(set(self._running), timeout=seconds)
-        for running in left:
-            running.cancel()
-        if left:
-            await asyncio.wait(left)
+        _, unfinished = await asyncio.wait(set(self._jobs), timeout=timeout_seconds)
+        for job in unfinished:
+            job.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished)
 
-    async def _run(self, work: Callable[[], Awaitable[Any]], context: JobContext, headers: JobHeaders) -> None:
-        working = asyncio.ensure_future(work())
-        beating = asyncio.create_task(self._beat(context, headers, working))
+    async def _run(self, run_job: Callable[[], Awaitable[Any]], context: JobContext, headers: JobHeaders) -> None:
+        job = asyncio.ensure_future(run_job())
+        heartbeats = asyncio.create_task(self._send_heartbeats(context, headers, job))
         try:
-            await asyncio.shield(working)
-        except asyncio.CancelledError:  # the process stops: so does the handler, and reports that
-            working.cancel()
-            await asyncio.wait({working})
+            await asyncio.shield(job)
+        except asyncio.CancelledError:  # shutdown: cancel the handler and let it report that
+            job.cancel()
+            await asyncio.wait({job})
         finally:
-            beating.cancel()
+            heartbeats.cancel()
 
-    async def _beat(self, context: JobContext, headers: JobHeaders, working: "asyncio.Future[Any]") -> None:
+    async def _send_heartbeats(self, context: JobContext, headers: JobHeaders, job: "asyncio.Future[Any]") -> None:
         if headers.heartbeat_url is None or headers.lease_seconds is None:
             return
         clock = asyncio.get_running_loop().time
-        due = clock()
+        due_at = clock()
         while True:
-            # from the time when the last one was due: one that hung must not delay the next
-            due = max(due + headers.lease_seconds / HEARTBEATS_PER_LEASE, clock())
-            await asyncio.sleep(due - clock())
+            # Counted from the previous due time: a heartbeat that hung must not delay the next one.
+            due_at = max(due_at + headers.lease_seconds / HEARTBEATS_PER_LEASE, clock())
+            await asyncio.sleep(due_at - clock())
             try:
-                status = await self._reporter.beat(headers, context.last_progress)
+                status = await self._reporter.send_heartbeat(headers, context.last_progress)
             except TransportError as error:
-                context.log.warning("sign of life not heard", reason=str(error))
+                context.log.warning("heartbeat failed", reason=str(error))
                 continue
-            if status == CONFLICT:
-                logs.get_logger("jobfn.delivery").error(
-                    "the job is no longer ours: stopping its handler", **context.ids()
-                )
-                context.lost = True
-                working.cancel()
+            if status == CONFLICT_STATUS:
+                logs.get_logger("jobfn.delivery").error("lease lost: cancelling the handler", **context.ids())
+                context.lease_lost = True
+                job.cancel()
                 return

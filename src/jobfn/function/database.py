@@ -1,8 +1,8 @@
-"""``ctx.db``: PostgreSQL as the job's tenant and actor see it, for the time of the handler.
+"""``ctx.db``: PostgreSQL as the job's tenant and actor, for the duration of the handler.
 
-A connection is taken with the first query and given back when the handler has ended. In between its session has
+The first query takes a connection from the pool; it returns there when the handler ends. In between its session has
 ``jwt.claims.database_id`` and ``jwt.claims.user_id`` set to the job's, and the role of ``JOBFN_DB_ROLE``, so that row
-level security says what the handler may see. The driver (extra ``db``) is imported by whoever asks.
+level security applies. The driver (extra ``db``) is imported on first use.
 """
 
 import asyncio
@@ -16,39 +16,39 @@ from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
 if TYPE_CHECKING:
     import asyncpg
 
-POOL_SIZE = 10
-_CONNECT_SECONDS = 10.0
+MAX_POOL_SIZE = 10
+_TIMEOUT_SECONDS = 10.0
 
-#: What is read from the environment, and what for. The reference of settings shows it.
+#: Environment variables and their meaning, for the settings reference.
 VARIABLES: Final[Mapping[str, str]] = {
-    "DATABASE_URL": "The database of ``ctx.db``. Default: the one that ``PGHOST``, ``PGDATABASE`` and their like name.",
-    "JOBFN_DB_ROLE": "The role that ``ctx.db`` takes on for a handler's time. Default: none, the login role stays.",
+    "DATABASE_URL": "The database of ``ctx.db``. Default: the one that ``PGHOST``, ``PGDATABASE`` and so on name.",
+    "JOBFN_DB_ROLE": "The role that ``ctx.db`` switches to while a handler runs. Default: the login role.",
 }
 
-#: The role last: from then on, it is its rights that count.
+#: The role comes last: afterwards its privileges apply.
 _SET_SESSION = """
     select set_config('jwt.claims.database_id', $1, false), set_config('jwt.claims.user_id', $2, false),
         set_config('role', $3, false)
 """
-#: What giving a connection back to asyncpg's pool leaves as it is.
-_RESET = "reset role"
+#: asyncpg's pool resets the rest of the session, but not the role.
+_RESET_ROLE = "reset role"
 
 
 class DatabasePool:
-    """The connections of one app's handlers; opened when the first of them asks."""
+    """The connection pool of one app, opened on first use."""
 
     def __init__(self) -> None:
         self._pool: Any = None
         self._lock = asyncio.Lock()
 
     async def acquire(self, env: Mapping[str, str]) -> "asyncpg.Connection[Any]":
-        """A connection to the database that the environment names.
+        """Return a connection to the database that the environment names.
 
         Raises:
-            ConfigurationError: It names none, or the driver is not installed.
-            DatabaseUnreachable: No connection can be made.
+            ConfigurationError: The environment names no database, or the driver is not installed.
+            DatabaseUnreachable: The connection failed.
         """
-        asyncpg = _driver()
+        asyncpg = _import_driver()
         try:
             async with self._lock:
                 if self._pool is None:
@@ -58,29 +58,29 @@ class DatabasePool:
             raise DatabaseUnreachable(f"ctx.db cannot reach its database: {type(error).__name__}") from error
 
     async def release(self, connection: "asyncpg.Connection[Any]") -> None:
-        """Take it back, with nothing of the job in its session."""
+        """Reset the session and return the connection to the pool."""
         try:
-            await connection.execute(_RESET)
-        except Exception:  # noqa: BLE001  - whatever is wrong with it, nobody shall get it next
-            with contextlib.suppress(Exception):  # it was lost, and has left the pool by itself
+            await connection.execute(_RESET_ROLE)
+        except Exception:  # noqa: BLE001  - a connection in an unknown state must not be reused
+            with contextlib.suppress(Exception):  # a lost connection has left the pool already
                 connection.terminate()
         await self._pool.release(connection)
 
     async def aclose(self) -> None:
-        """Close them all."""
+        """Close all connections."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
 
 
 class JobDatabase:
-    """The database as one job sees it. See the module.
+    """A database connection with the tenant and actor of one job.
 
-    One query at a time, as on any connection; several at once need connections of your own (``Resource``).
+    It runs one query at a time. For concurrent queries, open connections of your own (``Resource``).
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class JobDatabase:
     ) -> None:
         self._pool = pool
         self._env = env
-        self._claims = [str(each) if each is not None else "" for each in (database_id, actor_id)]
+        self._claims = [str(claim) if claim is not None else "" for claim in (database_id, actor_id)]
         self._connection: Any = None
 
     async def connection(self) -> "asyncpg.Connection[Any]":
-        """The connection itself, of asyncpg: for ``task.enqueue(await ctx.db.connection(), ...)`` and the like.
+        """Return the asyncpg connection, for example for ``task.enqueue(await ctx.db.connection(), ...)``.
 
         Raises:
-            ConfigurationError: No database is named (``DATABASE_URL`` or ``PG*``), or the driver is not installed.
-            DatabaseUnreachable: No connection can be made.
-            DatabaseError: The role of ``JOBFN_DB_ROLE`` cannot be taken on.
+            ConfigurationError: ``DATABASE_URL`` and ``PG*`` are not set, or the driver is not installed.
+            DatabaseUnreachable: The connection failed.
+            DatabaseError: The login role cannot switch to ``JOBFN_DB_ROLE``.
         """
         if self._connection is None:
             connection = await self._pool.acquire(self._env)
@@ -115,38 +115,38 @@ class JobDatabase:
         return self._connection
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
-        """All rows of a query, with ``$1`` and so on for the arguments."""
+        """Return all rows of a query; ``$1`` and so on stand for the arguments."""
         return list(await (await self.connection()).fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: Any) -> Any:
-        """The first row, or None."""
+        """Return the first row, or None."""
         return await (await self.connection()).fetchrow(query, *arguments)
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
-        """The first value of the first row, or None."""
+        """Return the first value of the first row, or None."""
         return await (await self.connection()).fetchval(query, *arguments)
 
     async def execute(self, query: str, *arguments: Any) -> str:
-        """Run a statement; returns PostgreSQL's word for what was done, such as ``UPDATE 3``."""
+        """Run a statement and return PostgreSQL's status, for example ``UPDATE 3``."""
         return str(await (await self.connection()).execute(query, *arguments))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
-        """A transaction; gives the connection."""
+        """Open a transaction and yield the connection."""
         connection = await self.connection()
         async with connection.transaction():
             yield connection
 
     async def aclose(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await self._pool.release(connection)
 
 
-def _driver() -> Any:
+def _import_driver() -> Any:
     try:
-        import asyncpg  # noqa: PLC0415  - an extra, and only who asks pays for it
+        import asyncpg  # noqa: PLC0415  - an extra
     except ImportError:
         raise ConfigurationError("ctx.db needs the asyncpg driver: pip install 'jobfn[db]'") from None
     return asyncpg
@@ -159,7 +159,7 @@ async def _create_pool(asyncpg: Any, env: Mapping[str, str]) -> Any:
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
-        max_size=POOL_SIZE,
-        timeout=_CONNECT_SECONDS,
+        max_size=MAX_POOL_SIZE,
+        timeout=_TIMEOUT_SECONDS,
         server_settings={"application_name": "jobfn-function"},
     )

@@ -1,8 +1,8 @@
-"""What handlers get beside payload and context: a pool, an HTTP client, settings; made once, closed at the end.
+"""Dependency injection for handlers: pools, HTTP clients, settings, created once and closed at shutdown.
 
-A handler's parameter after payload and context is a resource: named in ``create_app(resources={"http": ...})``, or
-annotated where it stands, ``http: Annotated[AsyncClient, Resource(make_client)]``. ``signature.py`` finds the
-parameters, ``delivery.py`` asks for what a task needs; a task that needs none costs nothing.
+A handler parameter after payload and context is a resource: named in ``create_app(resources={"http": ...})``, or
+annotated in place, ``http: Annotated[AsyncClient, Resource(make_client)]``. ``signature.py`` finds the parameters,
+``execution.py`` resolves them for each job.
 """
 
 import asyncio
@@ -20,137 +20,137 @@ Scope = Literal["process", "job"]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """How a resource is made.
+    """A resource and its lifetime.
 
     Args:
-        factory: Called without arguments, or with the ``JobContext`` where it is made per job and takes one. It
-            returns the resource, an awaitable of it, or a context manager (sync or async) that gives it; a generator
-            that yields it once is taken as a context manager. It runs on the event loop, so a sync one must be quick.
-        per: ``process``: made once, when the app starts or, without a lifespan, when first needed, and closed when
-            the app stops. ``job``: made for each delivery and closed when its handler has ended.
+        factory: Called without arguments, or with the ``JobContext`` if the scope is ``job`` and it accepts one.
+            It returns the resource, an awaitable of it, or a (sync or async) context manager; a generator function
+            becomes a context manager. It runs on the event loop, so a sync factory must not block.
+        scope: ``process``: created when the app starts, or on first use without a lifespan, and closed when the app
+            stops. ``job``: created for each delivery and closed after its handler.
 
     Raises:
-        TaskDefinitionError: The factory cannot be called so, or ``per`` is something else.
+        TaskDefinitionError: The factory has other required arguments, or the scope is unknown.
     """
 
     factory: Callable[..., Any]
-    per: Scope = "process"
+    scope: Scope = "process"
 
     def __post_init__(self) -> None:
         if not callable(self.factory):
             raise TaskDefinitionError(
-                f"Resource({self.factory!r}): give a function that makes it, such as lambda: {self.factory!r}"
+                f"Resource({self.factory!r}): the factory must be callable: pass lambda: {self.factory!r}"
             )
-        if self.per not in get_args(Scope):
-            raise TaskDefinitionError(f"Resource(..., per={self.per!r}): give 'process' or 'job'")
-        wanted = len(_required(self.factory))
-        if wanted > (self.per == "job"):
-            context = "at most the JobContext" if self.per == "job" else "nothing (the JobContext with per='job')"
-            raise TaskDefinitionError(f"{self.factory!r} wants {wanted} arguments: a resource's factory gets {context}")
+        if self.scope not in get_args(Scope):
+            raise TaskDefinitionError(f"Resource(..., scope={self.scope!r}): scope must be 'process' or 'job'")
+        required = len(_required_parameters(self.factory))
+        if required > (self.scope == "job"):
+            allowed = "only the JobContext" if self.scope == "job" else "nothing (the JobContext with scope='job')"
+            raise TaskDefinitionError(
+                f"{self.factory!r} requires {required} arguments, but a resource factory is passed {allowed}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """A handler's parameter that is a resource.
+class Dependency:
+    """A handler parameter that is a resource.
 
     Attributes:
-        name: Of the parameter.
-        resource: As annotated; None: the one of that name among ``create_app``'s.
+        name: The parameter's name.
+        resource: The annotated resource; None: the resource of that name in ``create_app``.
     """
 
     name: str
     resource: Resource | None = None
 
 
-class Resources:
+class ResourceRegistry:
     """The resources of one app.
 
     Args:
-        named: As given to ``create_app``: a ``Resource``, or a factory of one per process, by name.
+        named: A ``Resource``, or a factory with process scope, by name.
 
     Raises:
-        TaskDefinitionError: One of them is neither; or they have no names.
+        TaskDefinitionError: ``named`` is not a mapping, or a value is neither.
     """
 
     def __init__(self, named: Mapping[str, Resource | Callable[..., Any]]) -> None:
         if not isinstance(named, Mapping):
-            raise TaskDefinitionError(f"resources={named!r}: give them by name, such as {{'http': make_client}}")
-        self._named = {name: given if isinstance(given, Resource) else Resource(given) for name, given in named.items()}
-        self._made: dict[Resource, Any] = {}
+            raise TaskDefinitionError(f"resources={named!r} must be a mapping, for example {{'http': make_client}}")
+        self._named = {name: value if isinstance(value, Resource) else Resource(value) for name, value in named.items()}
+        self._instances: dict[Resource, Any] = {}
         self._lock = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
-    def check(self, location: str, needs: Iterable[Need]) -> None:
-        """See that all that a task needs is there.
+    def check(self, location: str, dependencies: Iterable[Dependency]) -> None:
+        """Check that the app has every dependency of the task at this location.
 
         Raises:
-            TaskDefinitionError: A parameter is no resource's name; names the file, the line and the parameter.
+            TaskDefinitionError: A parameter does not name a resource; the text holds the file, line and parameter.
         """
-        for need in needs:
-            if need.resource is None and need.name not in self._named:
-                known = ", ".join(sorted(self._named)) or "none"
+        for dependency in dependencies:
+            if dependency.resource is None and dependency.name not in self._named:
+                name, known = dependency.name, ", ".join(sorted(self._named)) or "none"
                 raise TaskDefinitionError(
-                    f"{location}: the handler takes {need.name!r}, which is no resource of this app (known: {known}): "
-                    f"create_app(resources={{{need.name!r}: ...}}), or annotate it: Annotated[..., Resource(factory)]"
+                    f"{location}: the handler parameter {name!r} is not a resource of this app (known: {known}): "
+                    f"add create_app(resources={{{name!r}: ...}}), or annotate it: Annotated[..., Resource(factory)]"
                 )
 
-    async def open(self, needs: Iterable[Need]) -> None:
-        """Make those of the process's that these tasks need, and those that were named, if they are not there yet."""
-        for resource in dict.fromkeys([*self._named.values(), *(self._of(need) for need in needs)]):
-            if resource.per == "process":
-                await self._shared(resource)
+    async def open(self, dependencies: Iterable[Dependency]) -> None:
+        """Create the process-scoped resources among these and the named ones, unless they exist."""
+        for resource in dict.fromkeys([*self._named.values(), *map(self._resource, dependencies)]):
+            if resource.scope == "process":
+                await self._get_shared(resource)
 
     async def close(self) -> None:
-        """Close those of the process, the last one first. They are made again if they are asked for again."""
+        """Close the process-scoped resources in reverse order. Later use creates them again."""
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
-        self._made.clear()
+        self._instances.clear()
         await stack.aclose()
 
-    async def provide(
-        self, needs: Iterable[Need], context: JobContext, stack: contextlib.AsyncExitStack
+    async def resolve(
+        self, dependencies: Iterable[Dependency], context: JobContext, stack: contextlib.AsyncExitStack
     ) -> dict[str, Any]:
-        """What a handler is to be called with, by name; those of the job are closed with the stack."""
-        found: dict[str, Any] = {}
-        for need in needs:
-            resource = self._of(need)
-            if resource.per == "process":
-                found[need.name] = self._made[resource] if resource in self._made else await self._shared(resource)
+        """Return the resources of one job by parameter name; job-scoped ones are closed with ``stack``."""
+        resources: dict[str, Any] = {}
+        for dependency in dependencies:
+            resource = self._resource(dependency)
+            if resource.scope == "process":
+                resources[dependency.name] = await self._get_shared(resource)
             else:
-                found[need.name] = await _entered(resource, stack, context)
-        return found
+                resources[dependency.name] = await _create(resource, stack, context)
+        return resources
 
-    def _of(self, need: Need) -> Resource:
-        return need.resource if need.resource is not None else self._named[need.name]
+    def _resource(self, dependency: Dependency) -> Resource:
+        return dependency.resource if dependency.resource is not None else self._named[dependency.name]
 
-    async def _shared(self, resource: Resource) -> Any:
-        async with self._lock:  # of two jobs that need it first, one makes it
-            if resource not in self._made:
-                self._made[resource] = await _entered(resource, self._stack, None)
-            return self._made[resource]
+    async def _get_shared(self, resource: Resource) -> Any:
+        if resource not in self._instances:
+            async with self._lock:  # concurrent first jobs must not create it twice
+                if resource not in self._instances:
+                    self._instances[resource] = await _create(resource, self._stack, None)
+        return self._instances[resource]
 
 
-async def _entered(resource: Resource, stack: contextlib.AsyncExitStack, context: JobContext | None) -> Any:
+async def _create(resource: Resource, stack: contextlib.AsyncExitStack, context: JobContext | None) -> Any:
     factory = resource.factory
     if inspect.isasyncgenfunction(factory):
         factory = contextlib.asynccontextmanager(factory)
     elif inspect.isgeneratorfunction(factory):
         factory = contextlib.contextmanager(factory)
-    made = factory(context) if context is not None and _takes_context(resource.factory) else factory()
-    if inspect.isawaitable(made) and not hasattr(made, "__aenter__"):
-        made = await made
-    if hasattr(made, "__aenter__"):
-        return await stack.enter_async_context(made)
-    if hasattr(made, "__enter__"):
-        return stack.enter_context(made)
-    return made
+    takes_context = context is not None and bool(_required_parameters(resource.factory))
+    value = factory(context) if takes_context else factory()
+    if inspect.isawaitable(value) and not hasattr(value, "__aenter__"):
+        value = await value
+    if hasattr(value, "__aenter__"):
+        return await stack.enter_async_context(value)
+    if hasattr(value, "__enter__"):
+        return stack.enter_context(value)
+    return value
 
 
-def _takes_context(factory: Callable[..., Any]) -> bool:
-    return bool(_required(factory))
-
-
-def _required(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The positional parameters that a factory must get; none where it cannot be asked."""
+def _required_parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the required positional parameters of a factory; none if its signature is not readable."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

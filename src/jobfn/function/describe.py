@@ -1,7 +1,7 @@
-"""What tasks are, take and give, as plain data. Pure.
+"""Describe tasks as plain data. Pure.
 
-Single tasks for a function's own page and for ``listing.py``; all of them, for callers in other languages, as JSON
-Schema or an OpenAPI 3.1 document: ``jobfn schema functions.py`` prints it, generators of TypeScript types read it.
+``describe_public`` is one entry of a function's index page, ``describe_task`` one of ``dump_tasks.py``. ``json_schema``
+and ``openapi`` describe all payloads for callers in other languages: ``jobfn export-schema functions.py`` prints them.
 """
 
 import typing
@@ -15,17 +15,17 @@ from jobfn.function.execution import AnyTask
 from jobfn.wire import task_url
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_ANYTHING: dict[str, Any] = {}
+_ANY_SCHEMA: dict[str, Any] = {}
 
 
 def describe_public(task: AnyTask) -> dict[str, Any]:
-    """What a function's page tells everybody of a task."""
-    told = {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
-    return told if task.schedule_info is None else told | {"schedule": task.schedule_info}
+    """Describe a task for its callers."""
+    description = {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
+    return description if task.schedule_info is None else description | {"schedule": task.schedule_info}
 
 
-def facts(task: AnyTask) -> dict[str, Any]:
-    """That, and what its own project wants to know: where the task stands, and what limits it."""
+def describe_task(task: AnyTask) -> dict[str, Any]:
+    """Describe a task for its own project: as ``describe_public``, with its location and limits."""
     return {
         **describe_public(task),
         "location": task.location,
@@ -36,33 +36,33 @@ def facts(task: AnyTask) -> dict[str, Any]:
 
 
 def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:
-    """One JSON Schema for all tasks: an object with a property for each, which is its payload.
+    """Return one JSON Schema for all tasks: an object with one property per task, which is its payload.
 
-    A generator of types makes ``Payloads["process_invoice"]`` of it. The models that they share stand in ``$defs``.
+    A type generator turns it into ``Payloads["process_invoice"]``. Shared models are in ``$defs``.
     """
-    known = list(tasks)
-    schemas, definitions = _schemas(known, ref_template="#/$defs/{model}")
+    tasks = list(tasks)
+    schemas, definitions = _schemas(tasks, ref_template="#/$defs/{model}")
     document: dict[str, Any] = {
         "$schema": DIALECT,
         "title": "Payloads",
-        "description": "What each task takes, by its identifier",
+        "description": "The payload of each task, by identifier",
         "type": "object",
-        "properties": {task.identifier: _described(task, schemas[task.identifier, "payload"]) for task in known},
+        "properties": {task.identifier: _with_description(task, schemas[task.identifier, "payload"]) for task in tasks},
         "additionalProperties": False,
     }
     return document | ({"$defs": definitions} if definitions else {})
 
 
 def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, Any]:
-    """An OpenAPI 3.1 document: one POST for each task, with its payload, its result, and how a failure looks.
+    """Return an OpenAPI 3.1 document: one POST per task, with its payload, its result and its failure.
 
     Args:
-        tasks: Which.
-        title: Of the document.
-        version: Of the document.
+        tasks: The tasks to describe.
+        title: The document's title.
+        version: The document's version.
     """
-    known = list(tasks)
-    schemas, definitions = _schemas(known, ref_template="#/components/schemas/{model}")
+    tasks = list(tasks)
+    schemas, definitions = _schemas(tasks, ref_template="#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
@@ -74,28 +74,28 @@ def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, 
                     "summary": task.summary,
                     "requestBody": {
                         "required": task.takes_payload,
-                        "content": _json(schemas[task.identifier, "payload"]),
+                        "content": _json_content(schemas[task.identifier, "payload"]),
                     },
                     "responses": _responses(task, schemas[task.identifier, "result"]),
                 }
             }
-            for task in known
+            for task in tasks
         },
-        "components": {"schemas": {**definitions, "JobFailure": _FAILURE}},
+        "components": {"schemas": {**definitions, "JobFailure": _FAILURE_SCHEMA}},
     }
 
 
-_FAILURE = {
+_FAILURE_SCHEMA = {
     "title": "JobFailure",
     "type": "object",
     "required": ["message"],
     "properties": {
         "message": {"type": "string", "description": "Why the job failed"},
-        "permanent": {"type": "boolean", "description": "Whether it is not to be tried again"},
-        "retryAfterSeconds": {"type": "number", "description": "When it is to be tried again"},
+        "permanent": {"type": "boolean", "description": "Whether the job must not be retried"},
+        "retryAfterSeconds": {"type": "number", "description": "Delay before the next attempt"},
         "details": {
             "type": "array",
-            "description": "Where the payload does not fit",
+            "description": "The payload's validation errors",
             "items": {
                 "type": "object",
                 "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
@@ -107,55 +107,55 @@ _FAILURE = {
 
 
 def _responses(task: AnyTask, result: dict[str, Any]) -> dict[str, Any]:
-    failed = {"description": "The job failed", "content": _json({"$ref": "#/components/schemas/JobFailure"})}
+    failure = {"description": "The job failed", "content": _json_content({"$ref": "#/components/schemas/JobFailure"})}
     if task.background:
-        return {"202": {"description": "Accepted; the report says how it ended"}, "default": failed}
-    return {"200": {"description": "The handler's result", "content": _json(result)}, "default": failed}
+        return {"202": {"description": "Accepted; the outcome is reported later"}, "default": failure}
+    return {"200": {"description": "The handler's result", "content": _json_content(result)}, "default": failure}
 
 
 def _schemas(
     tasks: list[AnyTask], *, ref_template: str
 ) -> tuple[dict[tuple[str, str], dict[str, Any]], dict[str, Any]]:
-    """The schemas of payloads and results, and the definitions that they refer to."""
+    """Return the schemas of payloads and results by identifier and part, and the shared definitions."""
     inputs: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
-    plain: dict[tuple[str, str], dict[str, Any]] = {}
+    schemas: dict[tuple[str, str], dict[str, Any]] = {}
     for task in tasks:
         for part, mode, adapter in (
             ("payload", "validation", task.payload_adapter),
             ("result", "serialization", _result_adapter(task)),
         ):
-            name = (task.identifier, part)
+            key = (task.identifier, part)
             if adapter is None:
-                plain[name] = {"type": "null"} if part == "payload" else _ANYTHING
-            elif not _can_be_described(adapter, mode):
-                plain[name] = _ANYTHING
+                schemas[key] = {"type": "null"} if part == "payload" else _ANY_SCHEMA
+            elif not _has_schema(adapter, mode):
+                schemas[key] = _ANY_SCHEMA
             else:
-                inputs.append((name, mode, adapter))
-    found, definitions = TypeAdapter.json_schemas(inputs, by_alias=True, ref_template=ref_template)
-    schemas = {name: dict(schema) for (name, _mode), schema in found.items()}
-    return plain | schemas, definitions.get("$defs", {})
+                inputs.append((key, mode, adapter))
+    generated, definitions = TypeAdapter.json_schemas(inputs, by_alias=True, ref_template=ref_template)
+    schemas |= {key: dict(schema) for (key, _mode), schema in generated.items()}
+    return schemas, definitions.get("$defs", {})
 
 
-def _can_be_described(adapter: TypeAdapter[Any], mode: Any) -> bool:
+def _has_schema(adapter: TypeAdapter[Any], mode: Any) -> bool:
     try:
         adapter.json_schema(mode=mode)
-    except PydanticUserError:  # a validator of Python's own types, which no schema can describe
+    except PydanticUserError:  # a custom validator without a JSON Schema
         return False
     return True
 
 
 def _result_adapter(task: AnyTask) -> TypeAdapter[Any] | None:
-    """Of what the handler says that it returns; None where it says nothing that can be read."""
+    """Return an adapter of the handler's return annotation; None if it has none that pydantic can read."""
     try:
         annotation = typing.get_type_hints(task.handler, include_extras=True).get("return", Any)
         return None if annotation is Any else TypeAdapter(annotation)
-    except Exception:  # noqa: BLE001  - an annotation may hold anything; nothing depends on it
+    except Exception:  # noqa: BLE001  - an annotation may hold anything; the document works without it
         return None
 
 
-def _described(task: AnyTask, schema: dict[str, Any]) -> dict[str, Any]:
+def _with_description(task: AnyTask, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": task.summary, **schema} if task.summary and "description" not in schema else schema
 
 
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
+def _json_content(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}

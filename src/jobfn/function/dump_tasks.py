@@ -1,7 +1,7 @@
-"""``python -m jobfn.function.dump_tasks FILE_OR_MODULE[:app]``: what is in there, as JSON on standard output.
+"""``python -m jobfn.function.dump_tasks FILE_OR_MODULE[:app]``: print the tasks as JSON.
 
-``jobfn check`` and ``jobfn manifests`` ask so, in a process of its own: what a user's module does while it is imported
-stays there, and two functions may both have a ``models.py``. What is told of a task is in ``describe.py``.
+``jobfn inspect`` and ``jobfn manifests`` run it as a subprocess, so that importing a user's module has no effect on
+the command itself, and two functions may both have a ``models.py``.
 """
 
 import contextlib
@@ -9,15 +9,15 @@ import json
 import sys
 
 from jobfn.errors import ConfigurationError
-from jobfn.function.describe import facts
+from jobfn.function.describe import describe_task
 from jobfn.function.loading import load_function_app
 
 
 def main(arguments: list[str]) -> int:
-    """Describe the one argument. Returns the exit code: 0, or 2 and one line for a mistake of the user's."""
+    """Print the tasks of the target. Return the exit code: 0, or 2 and one line on standard error."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what the module prints is no part of the answer
-            tasks = [facts(task) for task in load_function_app(*arguments).tasks.values()]
+        with contextlib.redirect_stdout(sys.stderr):  # the module's own prints must not mix with the JSON
+            tasks = [describe_task(task) for task in load_function_app(*arguments).tasks.values()]
     except ConfigurationError as error:
         sys.stderr.write(f"jobfn: {error}\n")
         return 2

@@ -1,7 +1,7 @@
-"""One job through one task: its payload validated, its handler run, its end as an ``Outcome``.
+"""Run one job through one task: validate the payload, call the handler, return a ``DeliveryOutcome``.
 
-Both ways to a task end here: a delivery over HTTP (``delivery.py``), and a worker that runs tasks in its own process.
-Whatever a handler does, it ends as a value.
+Both ways to run a task end here: a delivery over HTTP (``asgi_app.py``), and a worker that runs tasks in its own
+process. Whatever a handler raises becomes an outcome.
 """
 
 import asyncio
@@ -13,108 +13,106 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError
-from jobfn.function import outcome
+from jobfn.function import outcome as outcomes
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
-from jobfn.function.dependencies import Resources
-from jobfn.function.instrumentation import Observer
-from jobfn.function.outcome import Outcome
-from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY, Verdict
+from jobfn.function.dependencies import ResourceRegistry
+from jobfn.function.instrumentation import Instrumentation
+from jobfn.function.outcome import DeliveryOutcome
+from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY, RetryDecision
 from jobfn.function.task import Task
 from jobfn.function.threads import HandlerThreads, ThreadPoolTimeout
 from jobfn.telemetry import logs
 
 AnyTask = Task[..., Any]
-#: ``async def middleware(ctx, call_next)``: awaits ``call_next()``, which gives the handler's result, and returns it.
+#: ``async def middleware(ctx, call_next)``: awaits ``call_next()``, which returns the handler's result, and returns it.
 TaskMiddleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
-_STOPPED = "task stopped: the process did not wait any longer"
-_LOST = "task stopped: the job was given to somebody else"
 
 
 class Executor:
     """Runs tasks.
 
     Args:
-        threads: How many sync handlers run at once.
-        observer: Sees each run, for metrics and traces.
-        resources: What handlers get beside payload and context. Default: none by name.
-        middleware: Wrapped around every handler, the first one outermost.
+        max_threads: Maximum number of concurrent sync handlers.
+        instrumentation: Records each run.
+        resources: The resources that handlers may depend on. Default: none by name.
+        middleware: Wraps every handler, the first one outermost.
 
     Raises:
-        TaskDefinitionError: One of these is no middleware.
+        TaskDefinitionError: A middleware is not callable as one.
     """
 
     def __init__(
         self,
         *,
-        threads: int,
-        observer: Observer,
-        resources: Resources | None = None,
+        max_threads: int,
+        instrumentation: Instrumentation,
+        resources: ResourceRegistry | None = None,
         middleware: Sequence[TaskMiddleware] = (),
     ) -> None:
-        self._observer = observer
-        self._threads = HandlerThreads(threads)
+        self._instrumentation = instrumentation
+        self._threads = HandlerThreads(max_threads)
         self._databases = DatabasePool()
-        self._resources = resources or Resources({})
-        self._middleware = _checked(middleware)
+        self._resources = resources or ResourceRegistry({})
+        self._middleware = _check_middleware(middleware)
 
-    def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | Outcome":
-        """The payload that a body holds; an ``Outcome`` where it holds none that fits."""
+    def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | DeliveryOutcome":
+        """Return the validated payload of a body, or the outcome of an invalid one."""
         try:
             return task.decode(body)
-        except RequestError as error:  # the same payload will never fit
-            return refused(error, NO_RETRY)
+        except RequestError as error:
+            return refused(error, NO_RETRY)  # the payload stays invalid
         except BaseException as error:
-            context.log.error("validation broke", exc_info=error)
-            return outcome.validator_error(task.identifier, error)
+            context.log.error("payload validator crashed", exc_info=error)
+            return outcomes.validator_error(task.identifier, error)
 
-    async def handle(self, task: AnyTask, payload: Any, context: JobContext) -> Outcome:
-        """Run the task's handler on a payload."""
-        context.bind_pool(self._databases)
-        limit: asyncio.Timeout | None = None
-        observed = self._observer.handler(task.identifier, context)
+    async def run(self, task: AnyTask, payload: Any, context: JobContext) -> DeliveryOutcome:
+        """Run the task's handler."""
+        context._bind_pool(self._databases)  # noqa: SLF001  - not part of the context's public API
+        timeout: asyncio.Timeout | None = None
+        span = self._instrumentation.handler(task.identifier, context)
         try:
-            if task.is_async and task.timeout is None and not task.needs and not self._middleware:
-                # what most tasks are: the ways below would come to the same
-                result = await (task.handler(payload, context) if task.takes_context else task.handler(payload))
-            elif task.timeout is None:
-                result = await self._run(task, payload, context)
+            if task.timeout is None:
+                result = await self._call(task, payload, context)
             else:
-                async with asyncio.timeout(task.timeout) as limit:
-                    result = await self._run(task, payload, context)
+                async with asyncio.timeout(task.timeout) as timeout:
+                    result = await self._call(task, payload, context)
         except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
-            ended = self._failed(task, context, error, timed_out=limit is not None and limit.expired())
+            outcome = self._failure(task, context, error, timed_out=timeout is not None and timeout.expired())
         else:
-            ended = outcome.succeeded(result, keep_seconds=task.keep_seconds)
-            if ended.problem is not None:
-                context.log.error(ended.problem)
+            outcome = outcomes.succeeded(result, keep_seconds=task.keep_seconds)
+            if outcome.problem is not None:
+                context.log.error(outcome.problem)
         try:
-            if context.has_opened:
-                await _close(context)
+            await _close(context)
         finally:
-            observed.ended(ended)
-        return ended
+            span.finish(outcome)
+        return outcome
 
-    async def _run(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
-        if task.needs or self._middleware:
+    async def aclose(self) -> None:
+        """Close the database connections and stop the threads, without waiting for running sync handlers."""
+        try:
+            await self._databases.aclose()
+        finally:
+            self._threads.close()
+
+    async def _call(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
+        if task.dependencies or self._middleware:
             return await self._call_with_middleware(task, payload, context)
-        return await self._call(task, payload, context)
+        return await self._call_handler(task, payload, context)
 
     async def _call_with_middleware(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
-        """Call the handler with its resources, inside the middleware."""
-
-        async def handle() -> Any:
+        async def call_handler() -> Any:
             async with contextlib.AsyncExitStack() as stack:
-                resources = await self._resources.provide(task.needs, context, stack)
-                return await self._call(task, payload, context, resources)
+                resources = await self._resources.resolve(task.dependencies, context, stack)
+                return await self._call_handler(task, payload, context, resources)
 
-        call: Callable[[], Awaitable[Any]] = handle
+        call: Callable[[], Awaitable[Any]] = call_handler
         for middleware in reversed(self._middleware):
             call = functools.partial(middleware, context, call)
         return await call()
 
-    async def _call(
+    async def _call_handler(
         self, task: AnyTask, payload: Any, context: JobContext, resources: Mapping[str, Any] | None = None
     ) -> Any:
         arguments = (payload, context) if task.takes_context else (payload,)
@@ -123,68 +121,52 @@ class Executor:
             return await handler(*arguments)
         return await self._threads.run(handler, *arguments)
 
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.close()
-
-    async def disconnect(self) -> None:
-        """Close the connections that handlers have used."""
-        await self._databases.aclose()
-
-    def _failed(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> Outcome:
-        """What a handler's exception means: the time was over, the process stops, or the handler failed."""
-        verdict = task.retries.after(error, context.attempt, random.random())  # noqa: S311  - spreads retries, hides nothing
+    def _failure(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> DeliveryOutcome:
+        """Return the outcome of an exception: a timeout, a shutdown, a lost lease, or the handler's own."""
+        decision = task.retry_policy.decide(error, context.attempt, random.random())  # noqa: S311  - jitter, not a secret
         if timed_out:
             seconds = task.timeout or 0.0
-            thread_pool_timeout = isinstance(error, ThreadPoolTimeout)
-            context.log.error(
-                "task timed out", timeout=seconds, started=not thread_pool_timeout, sync=not task.is_async
-            )
-            if thread_pool_timeout:
-                return outcome.thread_pool_timeout(task.identifier, seconds, self._threads.size)
-            return outcome.timed_out(task.identifier, seconds, verdict)
-        running = asyncio.current_task()
-        if isinstance(error, ThreadPoolTimeout) or (running is not None and running.cancelling()):
-            context.log.error(_LOST if context.lost else _STOPPED)
-            return outcome.stopped(task.identifier)
-        if isinstance(error, PermanentError | RetryLater):  # the handler's word, not its breaking
-            context.log.warning("task failed", reason=str(error), permanent=verdict.permanent)
+            is_started = not isinstance(error, ThreadPoolTimeout)
+            context.log.error("task timed out", timeout=seconds, started=is_started, sync=not task.is_async)
+            if is_started:
+                return outcomes.timed_out(task.identifier, seconds, decision)
+            return outcomes.thread_pool_timeout(task.identifier, seconds, self._threads.size)
+        current = asyncio.current_task()
+        if isinstance(error, ThreadPoolTimeout) or (current is not None and current.cancelling()):
+            context.log.error("task cancelled: lease lost" if context.lease_lost else "task cancelled")
+            return outcomes.stopped(task.identifier)
+        if isinstance(error, PermanentError | RetryLater):  # raised on purpose: no traceback
+            context.log.warning("task failed", reason=str(error), permanent=decision.permanent)
         else:
             context.log.error("task failed", exc_info=error)
-        return outcome.raised(error, verdict)
+        return outcomes.raised(error, decision)
 
 
-def _checked(middleware: Iterable[TaskMiddleware]) -> tuple[TaskMiddleware, ...]:
-    """A list of what can be called with a context and what comes next."""
+def _check_middleware(middleware: Iterable[TaskMiddleware]) -> tuple[TaskMiddleware, ...]:
     try:
-        given = tuple(middleware)
+        functions = tuple(middleware)
     except TypeError:
-        raise TaskDefinitionError(f"task_middleware={middleware!r}: give a list, such as [around]") from None
-    for each in given:
+        raise TaskDefinitionError(f"task_middleware={middleware!r} must be a list, for example [around]") from None
+    for function in functions:
         try:
-            inspect.signature(each).bind(None, None)
+            inspect.signature(function).bind(None, None)
         except (TypeError, ValueError):
             raise TaskDefinitionError(
-                f"{each!r} is no middleware around tasks: give async def around(ctx, call_next), "
+                f"{function!r} is not a task middleware: pass async def around(ctx, call_next), "
                 "which returns await call_next()"
             ) from None
-    return given
+    return functions
 
 
 async def _close(context: JobContext) -> None:
-    """Close what the handler has opened. Its work is done: that this fails does not fail it."""
+    """Close the handler's clients. An error does not fail the job, whose work is done."""
     try:
         await context.aclose()
     except Exception as error:
-        context.log.warning("a connection of the handler's could not be closed well", exc_info=error)
+        context.log.warning("closing a client failed", exc_info=error)
 
 
-def refused(error: RequestError, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
-    """A job that could not be begun; the log has why."""
-    logs.get_logger("jobfn.delivery").warning("refused", status=error.status_code, reason=error.message)
-    return outcome.refused(error, verdict)
-
-
-def names_of(tasks: Mapping[str, AnyTask]) -> str:
-    """The tasks that there are, for whoever asked for another."""
-    return ", ".join(sorted(tasks))
+def refused(error: RequestError, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
+    """Log an invalid request and return its outcome."""
+    logs.get_logger("jobfn.delivery").warning("request refused", status=error.status_code, reason=error.message)
+    return outcomes.refused(error, decision)

@@ -1,7 +1,7 @@
-"""``ctx.graphql`` and ``ctx.meta``: the platform's GraphQL endpoints, with the headers that its own functions send.
+"""``ctx.graphql`` and ``ctx.meta``: the platform's GraphQL endpoints, with the headers of the platform's own functions.
 
-The variables (``VARIABLES``) are those of the platform's functions. The work is done by the ``gql`` library on httpx
-(extra ``graphql``), which is imported by whoever asks.
+The environment variables (``VARIABLES``) are those of the platform's functions. Requests go through the ``gql``
+library (extra ``graphql``), which is imported on first use.
 """
 
 from collections.abc import Mapping
@@ -16,24 +16,24 @@ SCHEMATA = "X-Schemata"
 META_SCHEMA = "X-Meta-Schema"
 TIMEOUT_SECONDS = 30.0
 
-#: What is read from the environment, and what for. The reference of settings shows it.
+#: Environment variables and their meaning, for the settings reference.
 VARIABLES: Final[Mapping[str, str]] = {
-    "GRAPHQL_URL": "Where ``ctx.graphql`` goes.",
-    "META_GRAPHQL_URL": "Where ``ctx.meta`` goes. Default: to ``GRAPHQL_URL``.",
+    "GRAPHQL_URL": "URL of ``ctx.graphql``.",
+    "META_GRAPHQL_URL": "URL of ``ctx.meta``. Default: ``GRAPHQL_URL``.",
     "GRAPHQL_AUTH_TOKEN": "Sent to both as ``Authorization: Bearer ...``. Default: none.",
-    "GRAPHQL_API_NAME": "``X-Api-Name`` of ``ctx.graphql``. Default: none is sent.",
-    "GRAPHQL_SCHEMATA": "``X-Schemata`` of ``ctx.graphql``. Default: none is sent.",
+    "GRAPHQL_API_NAME": "``X-Api-Name`` of ``ctx.graphql``. Default: not sent.",
+    "GRAPHQL_SCHEMATA": "``X-Schemata`` of ``ctx.graphql``. Default: not sent.",
     "GRAPHQL_HOST_HEADER": "``Host`` of ``ctx.graphql``. Default: that of the URL.",
     "META_GRAPHQL_HOST_HEADER": "``Host`` of ``ctx.meta``. Default: that of the URL.",
 }
 
 
 class GraphQL:
-    """A GraphQL endpoint, for one job. The connection is made with the first request, and closed with the job.
+    """A GraphQL endpoint, for one job. It connects with the first request and closes with the job.
 
     Attributes:
-        url: Where it is.
-        headers: What every request carries.
+        url: The endpoint.
+        headers: Headers of every request.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -52,38 +52,38 @@ class GraphQL:
 
         Args:
             query: The document.
-            variables: Its variables; what JSON can hold.
-            operation_name: Which operation of the document, where it has several.
+            variables: Its variables, JSON-serializable.
+            operation_name: The operation to run, if the document has several.
 
         Returns:
-            The answer's ``data``.
+            The response's ``data``.
 
         Raises:
-            GraphQLError: It is no GraphQL, the endpoint answered with errors, or not at all; says which.
+            GraphQLError: The document is invalid, or the endpoint returned errors or did not respond.
             ConfigurationError: The ``gql`` library is not installed.
         """
-        gql, exceptions, syntax_error = _library()
+        gql, exceptions, syntax_error = _import_library()
         session = self._session or await self._connect()
         try:
             request = gql.GraphQLRequest(query, variable_values=variables, operation_name=operation_name)
-            answer: dict[str, Any] = await session.execute(request)
+            data: dict[str, Any] = await session.execute(request)
         except syntax_error as error:
-            raise GraphQLError(f"the query is no GraphQL: {error.message}") from error
+            raise GraphQLError(f"the query is not valid GraphQL: {error.message}") from error
         except exceptions.TransportQueryError as error:
-            said = "; ".join(str(each.get("message", each)) for each in error.errors or [])
-            raise GraphQLError(f"{redact_url(self.url)} answered with errors: {said}", errors=error.errors) from error
+            messages = "; ".join(str(entry.get("message", entry)) for entry in error.errors or [])
+            raise GraphQLError(f"{redact_url(self.url)} returned errors: {messages}", errors=error.errors) from error
         except exceptions.TransportError as error:
-            raise GraphQLError(f"{redact_url(self.url)} gave no answer: {error or type(error).__name__}") from error
-        return answer
+            raise GraphQLError(f"{redact_url(self.url)} did not respond: {error or type(error).__name__}") from error
+        return data
 
     async def aclose(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if one is open."""
         if self._client is not None:
             client, self._client, self._session = self._client, None, None
             await client.close_async()
 
     async def _connect(self) -> Any:
-        from gql import Client  # noqa: PLC0415  - only who asks pays for it
+        from gql import Client  # noqa: PLC0415  - an extra
         from gql.transport.httpx import HTTPXAsyncTransport  # noqa: PLC0415  - as above
 
         transport = HTTPXAsyncTransport(self.url, headers=self.headers, timeout=TIMEOUT_SECONDS)
@@ -92,8 +92,8 @@ class GraphQL:
         return self._session
 
 
-def graphql_of(env: Mapping[str, str], database_id: UUID | None) -> GraphQL:
-    """The endpoint of the tenant's own data: ``ctx.graphql``.
+def tenant_endpoint(env: Mapping[str, str], database_id: UUID | None) -> GraphQL:
+    """Return the endpoint of the tenant's data: ``ctx.graphql``.
 
     Raises:
         ConfigurationError: ``GRAPHQL_URL`` is not set.
@@ -112,8 +112,8 @@ def graphql_of(env: Mapping[str, str], database_id: UUID | None) -> GraphQL:
     )
 
 
-def meta_of(env: Mapping[str, str]) -> GraphQL:
-    """The endpoint of the platform's own data: ``ctx.meta``. Where it has no URL of its own, it is the other's.
+def meta_endpoint(env: Mapping[str, str]) -> GraphQL:
+    """Return the endpoint of the platform's own data: ``ctx.meta``.
 
     Raises:
         ConfigurationError: Neither ``META_GRAPHQL_URL`` nor ``GRAPHQL_URL`` is set.
@@ -132,20 +132,20 @@ def _url(env: Mapping[str, str], *names: str) -> str:
                 raise ConfigurationError(f"{name} must be a URL that begins with http:// or https://")
             return url
     raise ConfigurationError(
-        f"no GraphQL endpoint: set {' or '.join(names)}, such as http://graphql-server:3000/graphql "
-        "(and GRAPHQL_AUTH_TOKEN, where it wants one)"
+        f"no GraphQL endpoint: set {' or '.join(names)}, for example http://graphql-server:3000/graphql "
+        "(and GRAPHQL_AUTH_TOKEN, if it requires one)"
     )
 
 
-def _headers(env: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
+def _headers(env: Mapping[str, str], optional: Mapping[str, str | None]) -> dict[str, str]:
     token = env.get("GRAPHQL_AUTH_TOKEN")
-    headers = {"Authorization": f"Bearer {token}" if token else None, **given}
+    headers = {"Authorization": f"Bearer {token}" if token else None, **optional}
     return {name: value for name, value in headers.items() if value}
 
 
-def _library() -> tuple[Any, Any, Any]:
+def _import_library() -> tuple[Any, Any, Any]:
     try:
-        import gql  # noqa: PLC0415  - an extra, and only who asks pays for it
+        import gql  # noqa: PLC0415  - an extra
         from gql.transport import exceptions  # noqa: PLC0415  - as above
         from graphql import GraphQLSyntaxError  # noqa: PLC0415  - as above
     except ImportError:

@@ -1,7 +1,7 @@
-"""One delivery as logs, metrics and traces see it. ``delivery.py`` opens it around what it does.
+"""Logs, metrics and traces of deliveries. ``asgi_app.py`` and ``execution.py`` wrap their work in these spans.
 
-Every line that is written meanwhile, by whoever writes it, carries the ids of the job (``logs.job_ids``). With no
-tracer provider a delivery costs some additions and nothing else.
+Every line logged during a delivery carries the job's ids (``logs.job_ids``). Without a tracer provider the cost is a
+few additions per delivery.
 """
 
 from collections.abc import Mapping
@@ -14,54 +14,54 @@ from starlette.types import Scope
 
 from jobfn.function.context import JobContext
 from jobfn.function.metrics import FunctionMetrics, outcome_label
-from jobfn.function.outcome import Outcome
+from jobfn.function.outcome import DeliveryOutcome
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import OpenSpan, Tracing
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers, log_ids
 
-_WELL: Final = frozenset({200, 202})
+SUCCESS_STATUSES: Final = frozenset({200, 202})
 
 
-class Observer:
-    """Sees the deliveries of one function app.
+class Instrumentation:
+    """Creates the spans of one function app.
 
     Args:
-        measures: What is counted.
-        tracing: Makes spans.
+        metrics: Counts outcomes.
+        tracing: Creates OpenTelemetry spans.
     """
 
-    def __init__(self, measures: FunctionMetrics, tracing: Tracing) -> None:
-        self.measures = measures
+    def __init__(self, metrics: FunctionMetrics, tracing: Tracing) -> None:
+        self.metrics = metrics
         self.tracing = tracing
 
-    def delivery(self, scope: Scope, task: str | None, path: str) -> "Delivery":
-        """Around a whole delivery, its report and its answer too.
+    def delivery(self, scope: Scope, task: str | None, path: str) -> "DeliverySpan":
+        """Return the span of a whole delivery, including its report and its response.
 
         Args:
-            scope: The request's.
-            task: Which of this function's; None: none.
-            path: What was asked for.
+            scope: The request's ASGI scope.
+            task: The task identifier; None for an unknown task.
+            path: The requested path.
         """
-        return Delivery(self, scope, task, path)
+        return DeliverySpan(self, scope, task, path)
 
-    def handler(self, task: str, context: JobContext) -> "Handler":
-        """A handler's run, which begins now."""
-        return Handler(self, task, context)
+    def handler(self, task: str, context: JobContext) -> "HandlerSpan":
+        """Start the span of a handler call."""
+        return HandlerSpan(self, task, context)
 
 
-class Delivery:
-    """The block of ``Observer.delivery``. Tell it ``ended``."""
+class DeliverySpan:
+    """A context manager around a delivery; pass its outcome to ``record``."""
 
-    __slots__ = ("_observer", "_scope", "_span", "_task", "_token", "_wanted")
+    __slots__ = ("_instrumentation", "_requested_task", "_scope", "_span", "_task", "_token")
 
     _token: Token[Any]
 
-    def __init__(self, observer: Observer, scope: Scope, task: str | None, path: str) -> None:
-        self._observer = observer
+    def __init__(self, instrumentation: Instrumentation, scope: Scope, task: str | None, path: str) -> None:
+        self._instrumentation = instrumentation
         self._scope = scope
         self._task = task
-        self._wanted = path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1] if task is None else task
-        self._span = self._open() if observer.tracing.is_on else None
+        self._requested_task = path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1] if task is None else task
+        self._span = self._open_span() if instrumentation.tracing.is_on else None
 
     def __enter__(self) -> Self:
         self._token = logs.job_ids.set(self._ids)
@@ -76,45 +76,45 @@ class Delivery:
             self._span.__exit__(kind, error, traceback)
         logs.job_ids.reset(self._token)
 
-    def ended(self, outcome: Outcome) -> None:
-        """So it ended or, in the background, began."""
-        self._observer.measures.ended(self._task, outcome)
+    def record(self, outcome: DeliveryOutcome) -> None:
+        """Record the delivery's outcome."""
+        self._instrumentation.metrics.record_outcome(self._task, outcome)
         if self._span is not None:
-            _tell(self._span, outcome)
+            _record_status(self._span, outcome)
 
-    def _open(self) -> OpenSpan:
+    def _open_span(self) -> OpenSpan:
         headers = JobHeaders.parse_lenient(self._scope["headers"])
         name = "receive" if self._task is None else f"receive {self._task}"
-        return self._observer.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
+        return self._instrumentation.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
 
     def _ids(self) -> Mapping[str, str | int | None]:
-        """The ids of the delivery that this request is, as far as it says any; read only when somebody needs them."""
-        return log_ids(extract_job_headers(self._scope["headers"]), self._wanted)
+        """Return the request's job ids for log lines and spans."""
+        return log_ids(extract_job_headers(self._scope["headers"]), self._requested_task)
 
 
-class Handler:
-    """What ``Observer.handler`` gives. It must be told that it ``ended``."""
+class HandlerSpan:
+    """A running handler; pass its outcome to ``finish``."""
 
-    __slots__ = ("_began", "_measures", "_span", "_task")
+    __slots__ = ("_metrics", "_span", "_started_at", "_task")
 
-    def __init__(self, observer: Observer, task: str, context: JobContext) -> None:
-        self._measures = observer.measures
+    def __init__(self, instrumentation: Instrumentation, task: str, context: JobContext) -> None:
+        self._metrics = instrumentation.metrics
         self._task = task
         self._span: OpenSpan | None = None
-        if observer.tracing.is_on:
-            self._span = observer.tracing.open(f"run {task}", kind="internal", ids=context.ids())
+        if instrumentation.tracing.is_on:
+            self._span = instrumentation.tracing.open(f"run {task}", kind="internal", ids=context.ids())
             self._span.__enter__()
-        self._measures.began(task)
-        self._began = perf_counter()
+        self._metrics.handler_started(task)
+        self._started_at = perf_counter()
 
-    def ended(self, outcome: Outcome) -> None:
-        """So it ended; a handler that raised has an outcome, too."""
-        self._measures.took(self._task, perf_counter() - self._began)
+    def finish(self, outcome: DeliveryOutcome) -> None:
+        """End the span and record the handler's duration."""
+        self._metrics.handler_finished(self._task, perf_counter() - self._started_at)
         if self._span is not None:
-            _tell(self._span, outcome)
+            _record_status(self._span, outcome)
             self._span.__exit__(None, None, None)
 
 
-def _tell(span: OpenSpan, outcome: Outcome) -> None:
-    if outcome.status_code not in _WELL:
+def _record_status(span: OpenSpan, outcome: DeliveryOutcome) -> None:
+    if outcome.status_code not in SUCCESS_STATUSES:
         span.set_error(outcome_label(outcome))

@@ -1,36 +1,38 @@
-"""How a delivery ended, as a value. Pure: a result or an exception comes in, an ``Outcome`` goes out.
+"""``DeliveryOutcome``: the outcome of a delivery as a value. Pure: built from a handler's result or exception.
 
-The app sends an outcome twice: as the HTTP response and, through ``reporter.py``, as the report. Both say the
-same (contract, section 2).
+The app sends an outcome twice: as the HTTP response and, through ``reporter.py``, as the report. Both hold the same
+(contract, section 2).
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pydantic_core
 
 from jobfn.errors import RequestError
-from jobfn.function.retry_policy import DEFAULT_RETRY, Verdict
-from jobfn.function.validation_errors import summary
+from jobfn.function.retry_policy import DEFAULT_RETRY, RetryDecision
+from jobfn.function.validation_errors import summarize
 from jobfn.wire import MAX_RESULT_BYTES, RESULT_TOO_LARGE, Failure, Report, StoredResult
 
-SUCCESS = Report("success")
-#: Of a message so much is told. The Node callback server reads at most 100 kB, and PostgreSQL keeps it all.
+#: Maximum length of an error message. The Node callback server reads at most 100 kB; PostgreSQL stores all of it.
 MAX_MESSAGE_CHARACTERS = 10_000
+ACCEPTED_STATUS = 202
 BUSY_STATUS = 429
+#: Responses without a report: a caller without the secret must not cause one, and a busy function ran nothing.
+NO_REPORT_STATUSES: Final = frozenset({401, BUSY_STATUS})
+_SUCCESS_REPORT = Report("success")
 _NULL = b"null"
-_ACCEPTED = b'{"accepted": true}'
 
 
-class Outcome(NamedTuple):
-    """A delivery's end.
+class DeliveryOutcome(NamedTuple):
+    """The outcome of a delivery.
 
     Attributes:
-        status_code: Of the HTTP response.
-        body: Of the HTTP response: the handler's result, or ``{"message": ...}``; JSON.
-        report: What the callback server is told.
-        problem: What the function's own log should hold beside the outcome, if anything.
-        retry_after_seconds: For the ``Retry-After`` header, where the caller is to come back.
+        status_code: Status of the HTTP response.
+        body: Body of the HTTP response, JSON: the handler's result, or ``{"message": ...}``.
+        report: The report to the callback server.
+        problem: An error for the function's own log, if any.
+        retry_after_seconds: Value of the ``Retry-After`` header, if any.
     """
 
     status_code: int
@@ -40,73 +42,73 @@ class Outcome(NamedTuple):
     retry_after_seconds: int | None = None
 
 
-_NOTHING = Outcome(200, _NULL, SUCCESS)
+_NO_RESULT = DeliveryOutcome(200, _NULL, _SUCCESS_REPORT)
 
 
-def succeeded(result: Any, *, keep_seconds: float | None = None) -> Outcome:
-    """The handler returned. A result that JSON cannot hold is logged and answered as ``null``.
+def succeeded(result: Any, *, keep_seconds: float | None = None) -> DeliveryOutcome:
+    """Return the outcome of a handler that returned: 200 and its result.
 
-    It does not fail the job: the work is done, and a failed job would do it again.
+    A result that is not JSON-serializable is logged and replaced with ``null``. It does not fail the job: the work is
+    done, and a retry would do it again.
 
     Args:
-        result: What it returned.
-        keep_seconds: For how long the result is to be kept; None: not at all.
+        result: The handler's return value.
+        keep_seconds: How long the result is stored; None: not stored.
     """
     if keep_seconds is not None:
-        return _kept(succeeded(result), keep_seconds)
+        return _with_stored_result(succeeded(result), keep_seconds)
     if result is None:
-        return _NOTHING
+        return _NO_RESULT
     try:
-        return Outcome(200, pydantic_core.to_json(result, inf_nan_mode="null"), SUCCESS)
-    except Exception as error:  # noqa: BLE001  - a result's own serializers run here, and may raise anything
-        kind = type(result).__name__
-        reason = f"the result, a {kind}, cannot be written as JSON; null was answered: {message_of(error)}"
-        return Outcome(200, _NULL, SUCCESS, problem=reason)
+        return DeliveryOutcome(200, pydantic_core.to_json(result, inf_nan_mode="null"), _SUCCESS_REPORT)
+    except Exception as error:  # noqa: BLE001  - a result's own serializers may raise anything
+        problem = f"the result ({type(result).__name__}) is not JSON-serializable, sent null: {message_of(error)}"
+        return DeliveryOutcome(200, _NULL, _SUCCESS_REPORT, problem=problem)
 
 
-def _kept(ended: Outcome, keep_seconds: float) -> Outcome:
-    if ended.problem is not None:
-        kept = StoredResult(keep_seconds, problem="its result cannot be written as JSON; the function's log has why")
-    elif len(ended.body) > MAX_RESULT_BYTES:
-        kept = StoredResult(keep_seconds, problem=RESULT_TOO_LARGE)
+def _with_stored_result(outcome: DeliveryOutcome, keep_seconds: float) -> DeliveryOutcome:
+    if outcome.problem is not None:
+        stored = StoredResult(keep_seconds, problem="its result is not JSON-serializable: see the function's log")
+    elif len(outcome.body) > MAX_RESULT_BYTES:
+        stored = StoredResult(keep_seconds, problem=RESULT_TOO_LARGE)
     else:
-        kept = StoredResult(keep_seconds, ended.body.decode())
-    return ended._replace(report=SUCCESS._replace(stored_result=kept))
+        stored = StoredResult(keep_seconds, outcome.body.decode())
+    return outcome._replace(report=_SUCCESS_REPORT._replace(stored_result=stored))
 
 
-def accepted() -> Outcome:
-    """The handler will run: 202. Its end is reported later, and is no news of now."""
-    return Outcome(202, _ACCEPTED, SUCCESS)
+def accepted() -> DeliveryOutcome:
+    """Return the response to a background job: 202. Its outcome is reported later."""
+    return DeliveryOutcome(ACCEPTED_STATUS, b'{"accepted": true}', _SUCCESS_REPORT)
 
 
-def busy(jobs: int) -> Outcome:
-    """As many jobs run in the background as may: 429. The worker comes back, and no attempt is lost."""
-    message = f"{jobs} jobs run in the background already (JOBFN_MAX_BACKGROUND_JOBS): come back later"
+def busy(max_jobs: int) -> DeliveryOutcome:
+    """Return the outcome at the limit of background jobs: 429. The worker retries; the attempt does not count."""
+    message = f"{max_jobs} background jobs are running already (JOBFN_MAX_BACKGROUND_JOBS): retry later"
     return _failure(BUSY_STATUS, message)._replace(retry_after_seconds=1)
 
 
-def refused(error: RequestError, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
-    """The request was wrong: its own status, a message that says how, and the fields it is about."""
-    return _failure(error.status_code, error.message, verdict, error.details)
+def refused(error: RequestError, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
+    """Return the outcome of an invalid request: the error's status, message and details."""
+    return _failure(error.status_code, error.message, decision, error.details)
 
 
-def raised(error: BaseException, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
-    """The handler raised: 500 and the exception's message. The traceback stays in the log."""
-    return _failure(500, message_of(error), verdict)
+def raised(error: BaseException, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
+    """Return the outcome of a handler that raised: 500 and the exception's message. The traceback is only logged."""
+    return _failure(500, message_of(error), decision)
 
 
-def validator_error(task: str, error: BaseException) -> Outcome:
-    """A validator of the task's own broke: 500. What it says may hold the payload's values, so its kind is told."""
-    return _failure(500, f"the validation of {task}'s payload raised {type(error).__name__}; the function's log has it")
+def validator_error(task: str, error: BaseException) -> DeliveryOutcome:
+    """Return the outcome of a validator that crashed: 500 and the exception's type; its message may hold values."""
+    return _failure(500, f"validating {task}'s payload raised {type(error).__name__}: see the function's log")
 
 
-def timed_out(task: str, seconds: float, verdict: Verdict = DEFAULT_RETRY) -> Outcome:
-    """The handler did not end within the task's ``timeout``: 504."""
-    return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds", verdict)
+def timed_out(task: str, seconds: float, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
+    """Return the outcome of a handler that exceeded its timeout: 504."""
+    return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds", decision)
 
 
-def thread_pool_timeout(task: str, seconds: float, threads: int) -> Outcome:
-    """A sync handler found no free thread within the task's ``timeout``: 504."""
+def thread_pool_timeout(task: str, seconds: float, threads: int) -> DeliveryOutcome:
+    """Return the outcome of a sync handler that got no thread within its timeout: 504."""
     return _failure(
         504,
         f"{task} did not start within its timeout of {seconds:g} seconds: "
@@ -114,46 +116,49 @@ def thread_pool_timeout(task: str, seconds: float, threads: int) -> Outcome:
     )
 
 
-def stopped(task: str) -> Outcome:
-    """The process was stopped while the handler ran, and did not wait any longer: 503."""
+def stopped(task: str) -> DeliveryOutcome:
+    """Return the outcome of a handler that the process's shutdown cancelled: 503."""
     return _failure(503, f"the function was stopped before {task} finished")
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, or its kind where it says nothing; of a group, what all of it says."""
+    """Return an exception's message, or its type if it has none; for a group, all messages."""
     if isinstance(error, pydantic_core.ValidationError):
-        return summary(error)
+        return summarize(error)
     try:
-        said = str(error)
-    except Exception:  # noqa: BLE001  - whoever writes a broken __str__ still gets a report
-        said = ""
+        message = str(error)
+    except Exception:  # noqa: BLE001  - a broken __str__ must not prevent the report
+        message = ""
     if isinstance(error, KeyError):
-        return f"KeyError: {said}"
+        return f"KeyError: {message}"
     if isinstance(error, BaseExceptionGroup):
-        return f"{said}: {'; '.join(_named(inner) for inner in error.exceptions)}"
-    return said or type(error).__name__
+        return f"{message}: {'; '.join(_qualified_message(inner) for inner in error.exceptions)}"
+    return message or type(error).__name__
 
 
 def sanitize_message(text: str) -> str:
-    """A text that every party can hold: encodable, without the NUL that PostgreSQL refuses, of bounded length."""
+    """Return a message that every party can store: valid UTF-8, without NUL (PostgreSQL), of bounded length."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     if len(text) <= MAX_MESSAGE_CHARACTERS:
         return text
-    tail = f"… (cut; {len(text)} characters in all)"
+    tail = f"… (truncated from {len(text)} characters)"
     return text[: MAX_MESSAGE_CHARACTERS - len(tail)] + tail
 
 
-def _named(error: BaseException) -> str:
+def _qualified_message(error: BaseException) -> str:
     kind, message = type(error).__name__, message_of(error)
     return message if message.startswith(kind) else f"{kind}: {message}"
 
 
 def _failure(
-    status_code: int, message: str, verdict: Verdict = DEFAULT_RETRY, details: list[dict[str, str]] | None = None
-) -> Outcome:
+    status_code: int,
+    message: str,
+    decision: RetryDecision = DEFAULT_RETRY,
+    details: list[dict[str, str]] | None = None,
+) -> DeliveryOutcome:
     message = sanitize_message(message)
-    failure = Failure(message, verdict.permanent, verdict.retry_after_seconds)
+    failure = Failure(message, decision.permanent, decision.retry_after_seconds)
     content: dict[str, Any] = {"message": message, **failure.fields()}
     if details:
         content["details"] = details
-    return Outcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))
+    return DeliveryOutcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))

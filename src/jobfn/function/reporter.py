@@ -1,7 +1,7 @@
-"""Telling the callback server how a delivery ended: one report each, tried until it is heard.
+"""Report outcomes to the callback server: one report per delivery, retried until it is acknowledged.
 
-A report is sent again after a connection error or a 5xx, with growing pauses, for as long as the job's lease can hold
-without its worker. Any other answer ends it: the callback server understood and will not change its mind.
+A report is retried after a connection error or a 5xx, with growing delays, for as long as the job's lease can last
+without its worker. Any other response ends the attempts: the callback server has decided.
 """
 
 import asyncio
@@ -23,30 +23,30 @@ from jobfn.wire.report_batch import BatchedReport
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-CONFLICT = 409
-#: A lease is renewed so many times before it would end, and each sign of life may take as long as there is between two.
+CONFLICT_STATUS = 409
+#: A lease is renewed this many times before it would expire. The interval is also the timeout of a heartbeat.
 HEARTBEATS_PER_LEASE = 3
 _ATTEMPT_TIMEOUT_SECONDS = 10.0
-#: What a worker that tells of no lease is taken to have.
+#: Assumed lease of a worker that does not send one.
 _DEFAULT_LEASE_SECONDS = 30.0
-_FIRST_PAUSE_SECONDS = 0.1
-_MAX_PAUSE_SECONDS = 5.0
+_INITIAL_RETRY_DELAY_SECONDS = 0.1
+_MAX_RETRY_DELAY_SECONDS = 5.0
 
 
 class CallbackServerError(TransportError):
-    """The callback server answered 5xx: it is there, and in trouble."""
+    """The callback server answered with a 5xx."""
 
 
 class Reporter:
-    """Sends reports and remembers those that are still under way.
+    """Sends reports and heartbeats, and keeps track of the reports in flight.
 
     Args:
-        transport: What carries them.
-        report_timeout_seconds: How long one report is tried, in seconds; None: as long as the delivery's lease, or 30 seconds
-            where the worker told of none.
-        allow: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any.
-        measures: What is counted. Default: nobody looks.
-        tracing: Makes spans.
+        transport: Sends the requests.
+        report_timeout_seconds: How long a report is retried; None: for the delivery's lease, or 30 seconds if the
+            worker does not send one.
+        allowed_hosts: Hosts that reports may go to: ``name``, ``name:port`` or ``*.domain``; empty: any host.
+        metrics: Counts reports. Default: not exposed.
+        tracing: Creates spans.
     """
 
     def __init__(
@@ -54,133 +54,137 @@ class Reporter:
         transport: Transport,
         *,
         report_timeout_seconds: float | None,
-        allow: Sequence[str] = (),
-        measures: FunctionMetrics | None = None,
+        allowed_hosts: Sequence[str] = (),
+        metrics: FunctionMetrics | None = None,
         tracing: Tracing = GLOBAL,
     ) -> None:
-        self._measures = measures or FunctionMetrics()
+        self._metrics = metrics or FunctionMetrics()
         self._tracing = tracing
-        self._transport = transport
-        self._allow = tuple(allow)
-        self._report_seconds = report_timeout_seconds
-        self._together = ReportBatcher(transport, try_seconds=_ATTEMPT_TIMEOUT_SECONDS)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._allowed_hosts = tuple(allowed_hosts)
+        self._report_timeout_seconds = report_timeout_seconds
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self.use_transport(transport)
 
-    def seconds_for(self, headers: JobHeaders) -> float:
-        """How long a report of this delivery is tried, in seconds."""
-        if self._report_seconds is not None:
-            return self._report_seconds
+    def use_transport(self, transport: Transport) -> None:
+        """Send all further requests through another transport."""
+        self._transport = transport
+        self._batcher = ReportBatcher(transport, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS)
+
+    def timeout_seconds(self, headers: JobHeaders) -> float:
+        """Return how long a report of this delivery is retried."""
+        if self._report_timeout_seconds is not None:
+            return self._report_timeout_seconds
         return headers.lease_seconds or _DEFAULT_LEASE_SECONDS
 
-    def through(self, transport: Transport) -> None:
-        """Let another transport carry what is sent from now on."""
-        self._transport = transport
-        self._together = ReportBatcher(transport, try_seconds=_ATTEMPT_TIMEOUT_SECONDS)
-
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
-        """Send a delivery's report, if it can be: without worker, job and callback URL there is none to send.
+        """Send a delivery's report. Does nothing if worker, job or callback URL is missing.
 
         Args:
-            headers: The delivery's.
-            report: What to say.
-            wait_seconds: Return after this long even if it has not been heard; it is tried on in the background,
-                as it is when the caller is cancelled.
+            headers: The delivery's headers.
+            report: The report.
+            wait_seconds: Maximum time until this returns. Afterwards, or if the caller is cancelled, the report is
+                retried in the background.
         """
         if headers.callback_url is None or not headers.reportable:
             return
         try:
-            target = self._target(headers.callback_url)
+            target = self._allowed_target(headers.callback_url)
         except ValueError as error:
             self._log.error("report not sent", job=headers.job_id, reason=str(error))
-            self._measures.reports.add("refused")
+            self._metrics.reports.add("refused")
             return
-        sending = asyncio.create_task(self._send(target, headers, report))
-        self._under_way.add(sending)
-        sending.add_done_callback(self._under_way.discard)
-        await asyncio.wait({sending}, timeout=wait_seconds)
+        sender = asyncio.create_task(self._send(target, headers, report))
+        self._in_flight.add(sender)
+        sender.add_done_callback(self._in_flight.discard)
+        await asyncio.wait({sender}, timeout=wait_seconds)
 
-    async def beat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
-        """Send one sign of life, once. Returns the answer's status; None where nobody listens.
+    async def send_heartbeat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
+        """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent.
 
         Raises:
-            TransportError: No answer came.
+            TransportError: No response.
         """
         if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None
         try:
-            target = self._target(headers.heartbeat_url)
+            target = self._allowed_target(headers.heartbeat_url)
         except ValueError as error:
-            self._log.error("sign of life not sent", job=headers.job_id, reason=str(error))
+            self._log.error("heartbeat not sent", job=headers.job_id, reason=str(error))
             return None
-        told = {"progress": progress.share, "note": progress.note} if progress is not None else {}
-        body = json.dumps({name: value for name, value in told.items() if value is not None}).encode("ascii")
-        sent = dict(headers.echo) | {"Content-Type": "application/json"}
-        seconds = min(
-            _ATTEMPT_TIMEOUT_SECONDS, (headers.lease_seconds or _ATTEMPT_TIMEOUT_SECONDS) / HEARTBEATS_PER_LEASE
+        content = {} if progress is None else {"progress": progress.fraction, "note": progress.message}
+        response = await self._transport.post(
+            target,
+            body=json.dumps({name: value for name, value in content.items() if value is not None}).encode("ascii"),
+            headers=dict(headers.echo) | {"Content-Type": "application/json"},
+            timeout_seconds=min(
+                _ATTEMPT_TIMEOUT_SECONDS, (headers.lease_seconds or _ATTEMPT_TIMEOUT_SECONDS) / HEARTBEATS_PER_LEASE
+            ),
         )
-        answer = await self._transport.post(target, body=body, headers=sent, timeout_seconds=seconds)
-        return answer.status
+        return response.status
 
-    async def tell(self, headers: JobHeaders, progress: Progress) -> None:
-        """Send one sign of life for a handler, which goes on with its work whether it is heard or not."""
+    async def send_progress(self, headers: JobHeaders, progress: Progress) -> None:
+        """Send one heartbeat for a handler; a failure is logged and does not disturb it."""
         try:
-            await self.beat(headers, progress)
+            await self.send_heartbeat(headers, progress)
         except TransportError as error:
-            self._log.warning("progress not heard", job=headers.job_id, reason=str(error))
+            self._log.warning("progress not sent", job=headers.job_id, reason=str(error))
 
-    def _target(self, url: str) -> str:
-        """Where a report to this URL goes.
+    def _allowed_target(self, url: str) -> str:
+        """Return the URL that a report to ``url`` goes to.
 
         Raises:
-            ValueError: It is no URL, or its host is none of those that ``JOBFN_CALLBACK_ALLOWED_HOSTS`` names.
+            ValueError: It is not a URL, or ``JOBFN_CALLBACK_ALLOWED_HOSTS`` does not allow its host.
         """
         target = report_url(url)
         parts = urlsplit(target)
         host = parts.hostname or ""
         names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
-        if self._allow and not any(
-            pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:])) for pattern in self._allow
+        if self._allowed_hosts and not any(
+            pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+            for pattern in self._allowed_hosts
         ):
-            raise ValueError(f"{host} is none of the hosts that JOBFN_CALLBACK_ALLOWED_HOSTS names")
+            raise ValueError(f"{host} is not allowed: add it to JOBFN_CALLBACK_ALLOWED_HOSTS")
         return target
 
-    async def drain(self, *, seconds: float) -> None:
-        """Wait until every report under way was heard or given up; give up the rest after so many seconds."""
-        if not self._under_way:
+    async def drain(self, *, timeout_seconds: float) -> None:
+        """Wait for the reports in flight; abandon those that exceed the timeout."""
+        if not self._in_flight:
             return
-        _, left = await asyncio.wait(set(self._under_way), timeout=seconds)
-        for sending in left:
-            sending.cancel()
-        if left:
-            await asyncio.wait(left)
+        _, unfinished = await asyncio.wait(set(self._in_flight), timeout=timeout_seconds)
+        for sender in unfinished:
+            sender.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished)
 
     @property
     def _log(self) -> "FilteringBoundLogger":
-        """Only who has something to say loads what says it."""
+        """The logger, created on use: structlog is imported with the first line."""
         return logs.get_logger("jobfn.report")
 
     async def _send(self, target: str, headers: JobHeaders, report: Report) -> None:
-        result = "given_up"
+        result = "abandoned"
         try:
             if self._tracing.is_on:
                 with self._tracing.open("report", kind="client", ids={"job": headers.job_id or 0}):
-                    status = await self._heard(target, headers, report)
+                    status = await self._send_until_acknowledged(target, headers, report)
             else:
-                status = await self._heard(target, headers, report)
+                status = await self._send_until_acknowledged(target, headers, report)
         except TransportError as error:
             self._log.error(
-                "report given up: the response, or the job's lease, decides", job=headers.job_id, reason=str(error)
+                "report abandoned: the response or the lease settles the job", job=headers.job_id, reason=str(error)
             )
         except asyncio.CancelledError:
-            self._log.error("report given up: the process stops", job=headers.job_id)
+            self._log.error("report abandoned: process is stopping", job=headers.job_id)
             raise
-        except Exception as error:  # noqa: BLE001  - logged; the response, or the lease, decides
-            self._log.error("report broke", job=headers.job_id, url=redact_url(target), exc_info=error)
+        except Exception as error:  # noqa: BLE001  - must not fail the delivery; the response or the lease settles it
+            self._log.error("report failed", job=headers.job_id, url=redact_url(target), exc_info=error)
         else:
-            result = "heard"
-            if status == CONFLICT:
-                result = "too_late"
-                self._log.warning("report too late: the job was settled or given to somebody else", job=headers.job_id)
+            result = "acknowledged"
+            if status == CONFLICT_STATUS:
+                result = "conflict"
+                self._log.warning(
+                    "report conflict: the job was settled already or claimed by another worker", job=headers.job_id
+                )
             elif not 200 <= status < 300:
                 result = "refused"
                 self._log.error(
@@ -190,53 +194,53 @@ class Reporter:
                     status=status,
                 )
         finally:
-            self._measures.reports.add(result)
+            self._metrics.reports.add(result)
 
-    async def _heard(self, target: str, headers: JobHeaders, report: Report) -> int:
-        """The status that a callback server answers with which is not in trouble.
+    async def _send_until_acknowledged(self, target: str, headers: JobHeaders, report: Report) -> int:
+        """Return the first HTTP status below 500.
 
         Raises:
-            TransportError: The time for it is over.
+            TransportError: The report's timeout passed without one.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self.seconds_for(headers)
+        deadline = clock() + self.timeout_seconds(headers)
         trace = self._tracing.propagate(headers.trace)
-        sent = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
+        report_headers = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
         batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
-        alone = BatchedReport(target, sent, report.body())
+        single = BatchedReport(target, report_headers, report.body())
         try:
-            return await self._post(alone, batch_url)
+            return await self._post(single, batch_url)
         except TransportError as error:
-            left = deadline - clock()
-            if left <= 0:
+            remaining_seconds = deadline - clock()
+            if remaining_seconds <= 0:
                 raise
-            self._log.warning("report not heard, trying again", job=headers.job_id, reason=str(error))
-        import stamina  # noqa: PLC0415  - only who retries pays for it
+            self._log.warning("report not acknowledged: retrying", job=headers.job_id, reason=str(error))
+        import stamina  # noqa: PLC0415  - only retries need it
 
         async for attempt in stamina.retry_context(
             on=TransportError,
             attempts=None,
-            timeout=left,
-            wait_initial=_FIRST_PAUSE_SECONDS,
-            wait_max=_MAX_PAUSE_SECONDS,
+            timeout=remaining_seconds,
+            wait_initial=_INITIAL_RETRY_DELAY_SECONDS,
+            wait_max=_MAX_RETRY_DELAY_SECONDS,
         ):
             with attempt:
-                self._measures.report_retries.add()
-                return await self._post(alone, batch_url)
-        raise AssertionError("stamina ends by returning or by raising")  # pragma: no cover
+                self._metrics.report_retries.add()
+                return await self._post(single, batch_url)
+        raise AssertionError("stamina returns or raises")  # pragma: no cover
 
     async def _post(self, report: BatchedReport, batch_url: str | None) -> int:
-        status = await self._together.post(batch_url, report) if batch_url is not None else None
+        status = await self._batcher.post(batch_url, report) if batch_url is not None else None
         if status is None:
-            answer = await self._transport.post(
+            response = await self._transport.post(
                 report.url, body=report.body, headers=report.headers, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS
             )
-            status = answer.status
+            status = response.status
         if status >= 500:
             raise CallbackServerError(f"POST {redact_url(report.url)} was answered with {status}")
         return status
 
 
 def _same_origin(url: str | None, target: str) -> bool:
-    """Whether a batch goes where its reports would go: another place was not asked for, and is perhaps not allowed."""
+    """Whether a batch goes to the host of its reports: another host may not be allowed."""
     return url is not None and url.partition("//")[2].partition("/")[0] == target.partition("//")[2].partition("/")[0]

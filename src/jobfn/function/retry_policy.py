@@ -1,6 +1,6 @@
-"""When a failed job is tried again, as its task says. Pure: the attempt and the chance come in, an answer goes out.
+"""Decide whether and when a failed job is retried. Pure: the attempt and the random number are arguments.
 
-Without a word of the task's, the contract decides: again after ``exp(least(attempts, 10))`` seconds, up to the job's
+If the task has no policy, the jobs schema decides: retry after ``exp(least(attempts, 10))`` seconds, up to the job's
 ``max_attempts``.
 """
 
@@ -12,16 +12,16 @@ from jobfn.errors import PermanentError, RetryLater
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long to wait before the next attempt: ``min(seconds * factor ** (attempt - 1), cap)``, more or less.
+    """Delay before the next attempt: ``min(seconds * factor ** (attempt - 1), cap)``, plus or minus the jitter.
 
     Args:
-        seconds: After the first attempt. Default 2.
-        factor: So much longer after each further one. Default 2.
-        cap: Never longer than so many seconds. Default 3600.
-        jitter: A share of the wait, 0 to 1, by which it is longer or shorter, at random. Default 0.1.
+        seconds: Delay after the first attempt. Default 2.
+        factor: Growth with each further attempt. Default 2.
+        cap: Maximum delay in seconds. Default 3600.
+        jitter: Maximum random deviation as a fraction of the delay, 0 to 1. Default 0.1.
 
     Raises:
-        ValueError: One of them is out of its range; names it.
+        ValueError: An argument is out of range.
     """
 
     seconds: float = 2.0
@@ -39,65 +39,65 @@ class Backoff:
             value = getattr(self, name)
             if not lowest <= value <= highest or math.isinf(value):
                 span = f"from {lowest} to {highest}" if highest == 1 else f"a finite number, {lowest} or more"
-                raise ValueError(f"Backoff({name}={value!r}): {name} is {span}")
+                raise ValueError(f"Backoff({name}={value!r}): {name} must be {span}")
 
-    def wait_seconds(self, attempt: int, chance: float) -> float:
-        """The wait after this attempt.
+    def delay_seconds(self, attempt: int, rand: float) -> float:
+        """Return the delay after this attempt.
 
         Args:
             attempt: 1 for the first.
-            chance: 0 to 1: where in the jitter the wait lies.
+            rand: Random number from 0 to 1: the position within the jitter.
         """
         try:
-            wait = min(self.seconds * self.factor ** (attempt - 1), self.cap)
+            delay = min(self.seconds * self.factor ** (attempt - 1), self.cap)
         except OverflowError:
-            wait = self.cap
-        return wait * (1 + self.jitter * (2 * chance - 1))
+            delay = self.cap
+        return delay * (1 + self.jitter * (2 * rand - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """A task's own word on retries.
+class RetryDecision:
+    """Whether and when to retry. By default, the jobs schema decides.
 
     Attributes:
-        max_attempts: Fail for good after so many; None: the job's own number counts.
-        backoff: How long to wait; None: the contract's.
-    """
-
-    max_attempts: int | None = None
-    backoff: Backoff | None = None
-
-    def after(self, error: BaseException | None, attempt: int | None, chance: float) -> "Verdict":
-        """What is to become of a job that failed.
-
-        Args:
-            error: What its handler raised; None where it did not end at all.
-            attempt: Which attempt this was; None where the worker does not say.
-            chance: 0 to 1, for the jitter.
-        """
-        if isinstance(error, PermanentError):
-            return Verdict(permanent=True)
-        if attempt is not None and self.max_attempts is not None and attempt >= self.max_attempts:
-            return Verdict(permanent=True)
-        if isinstance(error, RetryLater):
-            return Verdict(retry_after_seconds=error.seconds)
-        if attempt is not None and self.backoff is not None:
-            return Verdict(retry_after_seconds=round(self.backoff.wait_seconds(attempt, chance), 3))
-        return Verdict()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What becomes of a failed job; nothing said leaves it to the contract.
-
-    Attributes:
-        permanent: It is not tried again.
-        retry_after_seconds: It is tried again after so long.
+        permanent: Do not retry.
+        retry_after_seconds: Retry after this delay.
     """
 
     permanent: bool = False
     retry_after_seconds: float | None = None
 
 
-NO_RETRY = Verdict(permanent=True)
-DEFAULT_RETRY = Verdict()
+NO_RETRY = RetryDecision(permanent=True)
+DEFAULT_RETRY = RetryDecision()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """The retry options of a task.
+
+    Attributes:
+        max_attempts: Maximum number of attempts; None: the job's own.
+        backoff: Delay between attempts; None: the schema's.
+    """
+
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+
+    def decide(self, error: BaseException | None, attempt: int | None, rand: float) -> RetryDecision:
+        """Decide on the next attempt of a failed job.
+
+        Args:
+            error: The handler's exception; None if the handler did not end.
+            attempt: Number of the failed attempt; None if the worker does not send it.
+            rand: Random number from 0 to 1, for the jitter.
+        """
+        if isinstance(error, PermanentError):
+            return NO_RETRY
+        if attempt is not None and self.max_attempts is not None and attempt >= self.max_attempts:
+            return NO_RETRY
+        if isinstance(error, RetryLater):
+            return RetryDecision(retry_after_seconds=error.seconds)
+        if attempt is not None and self.backoff is not None:
+            return RetryDecision(retry_after_seconds=round(self.backoff.delay_seconds(attempt, rand), 3))
+        return DEFAULT_RETRY

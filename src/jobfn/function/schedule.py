@@ -1,7 +1,6 @@
-"""The schedule of a task, as far as a function image can judge it: its shape.
+"""Check the shape of a task's schedule. Pure.
 
-What the rule means is the platform side's to say, which has the library for it: ``jobfn schedules sync`` refuses
-what is broken, by file and line.
+Function images have no cron library: ``jobfn schedules sync`` checks the rule itself.
 """
 
 from collections.abc import Mapping
@@ -9,22 +8,22 @@ from typing import Any
 
 
 def schedule_info(schedule: str | Mapping[str, Any] | None, tz: str | None) -> dict[str, Any] | None:
-    """What ``@task(..., schedule=, tz=)`` says, as ``scheduled_jobs.schedule_info`` holds it.
+    """Return the ``scheduled_jobs.schedule_info`` of ``@task(..., schedule=, tz=)``.
 
     Returns:
-        ``{"rule": ..., "tz": ...}``, the mapping with the zone added, or None for no schedule.
+        ``{"rule": ..., "tz": ...}``, the mapping with the time zone added, or None for no schedule.
 
     Raises:
-        ValueError: It is no schedule; says what would be.
+        ValueError: The arguments are not a schedule.
     """
     if schedule is None:
         if tz is not None:
-            raise ValueError(f'tz={tz!r} is the time zone of a schedule: give schedule="0 9 * * *" too')
+            raise ValueError(f'tz={tz!r} is the time zone of a schedule: add schedule="0 9 * * *"')
         return None
     if isinstance(schedule, Mapping):
         info = dict(schedule)
         if tz is not None and info.get("tz", tz) != tz:
-            raise ValueError(f"tz={tz!r} and the schedule's own tz {info['tz']!r} disagree: give one of them")
+            raise ValueError(f"tz={tz!r} contradicts the schedule's own tz {info['tz']!r}: remove one")
     elif isinstance(schedule, str):
         fields = schedule.split()
         if not schedule.lstrip().startswith("@") and len(fields) not in (5, 6):
@@ -34,5 +33,5 @@ def schedule_info(schedule: str | Mapping[str, Any] | None, tz: str | None) -> d
             )
         info = {"rule": schedule}
     else:
-        raise ValueError(f'schedule={schedule!r} is no schedule: give a cron rule, such as "0 9 * * *"')  # noqa: TRY004  - one kind of error for the caller
+        raise ValueError(f'schedule={schedule!r} is not a schedule: pass a cron rule, for example "0 9 * * *"')  # noqa: TRY004  - one kind of error for the caller
     return info | ({"tz": tz} if tz is not None else {})

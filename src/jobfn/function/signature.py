@@ -1,7 +1,7 @@
-"""What a handler's signature says: how it is called, and what payload it takes.
+"""Read a handler's signature: how it is called, and the payload that it takes.
 
-Everything that can be wrong with a handler is found here, when its module is imported, and is named by file and
-line. ``task.py`` makes a ``Task`` of what is found.
+Every problem of a handler is found here, when its module is imported; the error holds the file and line. ``task.py``
+builds a ``Task`` from the result.
 """
 
 import functools
@@ -17,12 +17,12 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from jobfn.errors import TaskDefinitionError
 from jobfn.function.context import JobContext
-from jobfn.function.dependencies import Need, Resource
+from jobfn.function.dependencies import Dependency, Resource
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CONTEXT_NAMES = frozenset({"ctx", "context"})
-#: What a parameter can be, beside a resource.
+#: Kinds of a parameter that is not a dependency.
 _CONTEXT, _UNKNOWN = "context", "unknown"
 
 
@@ -31,16 +31,16 @@ class Signature:
     """How a handler is called.
 
     Attributes:
-        payload: Validates the payload; None for a handler that takes none.
-        takes_context: Whether the handler wants a ``JobContext``.
-        is_async: Whether calling it makes a coroutine.
-        needs: The parameters after payload and context that are resources, given by name.
+        payload: Validates the payload; None for a handler without one.
+        takes_context: Whether the handler takes a ``JobContext``.
+        is_async: Whether calling it returns a coroutine.
+        dependencies: The parameters after payload and context, passed by name.
     """
 
     payload: "TypeAdapter[Any] | None"
     takes_context: bool
     is_async: bool
-    needs: tuple[Need, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
 
 
 def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
@@ -48,142 +48,141 @@ def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Sig
 
     Args:
         handler: A function, a method, a partial or an object with ``__call__``.
-        names: Names that the payload's annotation may use beside the handler's module.
+        names: Names that annotations may use besides the globals of the handler's module.
 
     Raises:
-        TaskDefinitionError: It cannot be called as a handler, or its payload's annotation cannot be read.
+        TaskDefinitionError: It is not callable as a handler, or an annotation is not readable.
     """
     if inspect.isclass(handler) or not callable(handler):
-        refuse(handler, f"@task decorates a function, not {handler!r}")
-    # of the handler itself, not of what it wraps: a decorator may make an ordinary function of a generator
-    kinds = (handler, getattr(handler, "__call__", None))  # noqa: B004  - an object may have an async __call__
-    if any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
-        refuse(handler, "a handler returns its result; one that yields cannot be a task")
-    payload, takes_context, needs = _parameters(handler, names)
+        fail(handler, f"@task decorates a function, not {handler!r}")
+    # The handler itself, not what it wraps: a decorator may turn a generator into an ordinary function.
+    functions = (handler, getattr(handler, "__call__", None))  # noqa: B004  - an object may have an async __call__
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in functions):
+        fail(handler, "a handler must return its result, not yield it")
+    payload, takes_context, dependencies = _parameters(handler, names)
     annotation = _annotation(handler, payload, names)
     if annotation is JobContext:
-        refuse(handler, f"the payload comes first, then the context: handler(payload, {payload.name})")
+        fail(handler, f"the payload comes first, then the context: handler(payload, {payload.name})")
     return Signature(
         payload=_adapter(handler, payload, annotation),
         takes_context=takes_context,
-        is_async=any(inspect.iscoroutinefunction(kind) for kind in kinds),
-        needs=needs,
+        is_async=any(inspect.iscoroutinefunction(each) for each in functions),
+        dependencies=dependencies,
     )
 
 
 def location_of(handler: object) -> str:
-    """``file:line`` of a handler; for one that was not written in Python, what it is."""
-    code = getattr(_function_of(handler), "__code__", None)
+    """Return ``file:line`` of a handler; its repr if it is not written in Python."""
+    code = getattr(_unwrap(handler), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(handler)
 
 
-def refuse(handler: object, problem: str) -> NoReturn:
-    """Raise the error that names the handler, its file and its line."""
+def fail(handler: object, problem: str) -> NoReturn:
+    """Raise a ``TaskDefinitionError`` with the handler's name, file and line."""
     name = getattr(handler, "__name__", repr(handler))
     raise TaskDefinitionError(f"{location_of(handler)}: @task on {name}: {problem}")
 
 
-def _function_of(handler: object) -> object:
-    """The function that was written: behind decorators and partials, or an object's ``__call__``."""
+def _unwrap(handler: object) -> object:
+    """Return the function behind decorators and partials, or an object's ``__call__``."""
     function = handler
     while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
         function = function.func if isinstance(function, functools.partial) else function.__wrapped__
     if inspect.isroutine(function) or inspect.isclass(function):
         return function
-    return getattr(type(function), "__call__", function)  # noqa: B004  - the attribute itself is wanted
+    return getattr(type(function), "__call__", function)  # noqa: B004  - the attribute itself is needed
 
 
 def _parameters(
     handler: Callable[..., Any], names: Mapping[str, Any]
-) -> tuple[inspect.Parameter, bool, tuple[Need, ...]]:
-    """The payload's parameter, whether a context comes after it, and the resources that the handler needs."""
+) -> tuple[inspect.Parameter, bool, tuple[Dependency, ...]]:
+    """Return the payload's parameter, whether the handler takes a context, and its dependencies."""
     try:
         parameters = list(_signature(handler).parameters.values())
     except (TypeError, ValueError):
-        refuse(handler, f"@task decorates a function whose signature Python can read, not {handler!r}")
+        fail(handler, f"@task decorates a function whose signature Python can read, not {handler!r}")
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     payload = positional[0] if positional else None
     others = [each for each in parameters if each is not payload and each.kind not in _VARIADIC]
-    found = {each.name: _need(handler, each, names, is_second=each in positional[1:2]) for each in others}
-    unknown = [each for each in others if found[each.name] is _UNKNOWN]
-    if payload is None or unknown:
-        refuse(
+    kinds = {each.name: _classify(handler, each, names, is_second=each in positional[1:2]) for each in others}
+    if payload is None or _UNKNOWN in kinds.values():
+        fail(
             handler,
-            "a handler is called as handler(payload) or handler(payload, ctx), this one takes "
+            "a handler must be callable as handler(payload) or handler(payload, ctx), but this one takes "
             f"{inspect.Signature(parameters)}"
-            + ("" if parameters else "; without a payload write handler(payload: None)")
-            + ("; what comes after them is a resource, which has an annotation" if payload is not None else ""),
+            + ("" if parameters else ": without a payload write handler(payload: None)")
+            + (": annotate the resources after them" if payload is not None else ""),
         )
-    needs = tuple(need for need in found.values() if isinstance(need, Need))
     for each in others:
-        if isinstance(found[each.name], Need) and each.kind is inspect.Parameter.POSITIONAL_ONLY:
-            refuse(handler, f"{each.name!r} is a resource, and those are given by name: put it after the /")
-    return payload, _CONTEXT in found.values(), needs
+        if isinstance(kinds[each.name], Dependency) and each.kind is inspect.Parameter.POSITIONAL_ONLY:
+            fail(handler, f"{each.name!r} is a resource, which is passed by name: put it after the /")
+    return payload, _CONTEXT in kinds.values(), tuple(each for each in kinds.values() if isinstance(each, Dependency))
 
 
-def _need(
+def _classify(
     handler: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any], *, is_second: bool
-) -> Need | str | None:
-    """What a parameter after the payload is: a resource, the context, left to its default (None), or unknown."""
+) -> Dependency | str | None:
+    """Return what a parameter after the payload is; None if it keeps its default."""
     is_annotated = parameter.annotation is not inspect.Parameter.empty
     is_required = parameter.default is inspect.Parameter.empty
     may_be_context = is_second and (is_required or parameter.name in _CONTEXT_NAMES)
     if may_be_context and (not is_annotated or parameter.name in _CONTEXT_NAMES):
         return _CONTEXT
-    otherwise = _UNKNOWN if is_required else None
+    fallback = _UNKNOWN if is_required else None
     if not is_annotated:
-        return otherwise
+        return fallback
     try:
         annotation = _annotation(handler, parameter, names)
-    except TaskDefinitionError:  # imported for type checkers only, perhaps
+    except TaskDefinitionError:  # perhaps imported under TYPE_CHECKING only
         if is_required and not may_be_context:
             raise
-        return _CONTEXT if may_be_context else otherwise
-    marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Resource)]
-    if not marks and may_be_context and _may_be_context(annotation):
+        return _CONTEXT if may_be_context else fallback
+    resources = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Resource)]
+    if resources:
+        return Dependency(parameter.name, resources[-1])
+    if may_be_context and _accepts_context(annotation):
         return _CONTEXT
-    return Need(parameter.name, marks[-1] if marks else None) if marks or is_required else None
+    return Dependency(parameter.name) if is_required else None
 
 
-def _may_be_context(annotation: Any) -> bool:
-    """Whether a context fits an annotation, as far as can be told; where it cannot be told, it does."""
+def _accepts_context(annotation: Any) -> bool:
+    """Whether a ``JobContext`` fits an annotation; True if that is unknown."""
     if annotation is Any or not inspect.isclass(annotation):  # Any is a class, too
         return True
     try:
         return issubclass(annotation, JobContext) or issubclass(JobContext, annotation)
-    except TypeError:  # a protocol that cannot be asked
+    except TypeError:  # a protocol without runtime checks
         return True
 
 
 def _signature(handler: Callable[..., Any]) -> inspect.Signature:
-    if sys.version_info >= (3, 14):  # pragma: no cover  - annotations are evaluated there when asked for
+    if sys.version_info >= (3, 14):  # pragma: no cover  - annotations are evaluated lazily there
         from annotationlib import Format  # noqa: PLC0415  - new in 3.14
 
         return inspect.signature(handler, annotation_format=Format.FORWARDREF)
     return inspect.signature(handler)
 
 
-def _annotation(handler: Callable[..., Any], payload: inspect.Parameter, names: Mapping[str, Any]) -> Any:
-    """The payload's annotation, evaluated; ``dict`` without one."""
-    if payload.annotation is inspect.Parameter.empty:
+def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any]) -> Any:
+    """Return a parameter's evaluated annotation, ``dict`` if it has none."""
+    if parameter.annotation is inspect.Parameter.empty:
         return dict[str, Any]
-    holder = type("Holder", (), {"__annotations__": {"payload": payload.annotation}})
-    module = getattr(_function_of(handler), "__globals__", {})
+    holder = type("Holder", (), {"__annotations__": {"parameter": parameter.annotation}})
+    module = getattr(_unwrap(handler), "__globals__", {})
     try:
-        found = typing.get_type_hints(holder, globalns=module, localns=dict(names), include_extras=True)["payload"]
+        return typing.get_type_hints(holder, globalns=module, localns=dict(names), include_extras=True)["parameter"]
     except NameError as error:
-        refuse(
+        fail(
             handler,
-            f"the annotation of {payload.name!r} cannot be read ({error}): "
+            f"the annotation of {parameter.name!r} is not readable ({error}): "
             "import that name at run time, not only under TYPE_CHECKING, and above the handler",
         )
-    except Exception as error:  # noqa: BLE001  - an annotation in quotes is code, and may raise anything
-        refuse(
+    except Exception as error:  # noqa: BLE001  - a quoted annotation is code and may raise anything
+        fail(
             handler,
-            f"the annotation of {payload.name!r}, {payload.annotation!r}, cannot be read: "
+            f"the annotation of {parameter.name!r}, {parameter.annotation!r}, is not readable: "
             f"{type(error).__name__}: {_first_line(error)}",
         )
-    return found
 
 
 def _adapter(handler: Callable[..., Any], payload: inspect.Parameter, annotation: Any) -> "TypeAdapter[Any] | None":
@@ -194,15 +193,15 @@ def _adapter(handler: Callable[..., Any], payload: inspect.Parameter, annotation
         if not adapter.pydantic_complete:
             adapter.rebuild(raise_errors=True)
     except PydanticUndefinedAnnotation as error:
-        refuse(
+        fail(
             handler,
             f"the annotation of {payload.name!r} uses {error.name!r}, which is not defined here: "
             "import it at run time, and define it above the handler",
         )
     except (PydanticUserError, TypeError) as error:
-        refuse(
+        fail(
             handler,
-            f"the annotation of {payload.name!r}, {annotation!r}, is no type that pydantic can validate: "
+            f"the annotation of {payload.name!r}, {annotation!r}, is not a type that pydantic can validate: "
             f"{_first_line(error)}",
         )
     return adapter

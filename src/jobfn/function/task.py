@@ -1,7 +1,6 @@
-"""``@task``: turns a handler into a ``Task``, which the app delivers payloads to and anyone can still call.
+"""``@task``: turn a handler into a ``Task``, which the app delivers payloads to and which stays callable.
 
-``signature.py`` finds what can be wrong with a handler, ``mismatch.py`` says how a payload does not fit it. The
-flow goes on in ``app.py``.
+``signature.py`` checks the handler, ``validation_errors.py`` describes invalid payloads. Read next: ``app.py``.
 """
 
 import functools
@@ -19,15 +18,15 @@ from pydantic.errors import PydanticUserError
 from jobfn.errors import BadRequest, InvalidPayload, TaskDefinitionError
 from jobfn.function.retry_policy import Backoff, RetryPolicy
 from jobfn.function.schedule import schedule_info
-from jobfn.function.signature import location_of, read_signature, refuse
+from jobfn.function.signature import fail, location_of, read_signature
 from jobfn.function.task_enqueue import TaskEnqueue
-from jobfn.function.validation_errors import declared_names, refusal
+from jobfn.function.validation_errors import declared_names, to_request_error
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
-#: For how long a result is kept, unless told otherwise.
-KEEP_RESULT = timedelta(days=1)
-#: No word of the task's own: the contract decides.
-CONTRACT = RetryPolicy()
+#: How long ``keep_result=True`` stores a result.
+DEFAULT_RESULT_TTL = timedelta(days=1)
+#: Leaves retries to the jobs schema.
+DEFAULT_RETRY_POLICY = RetryPolicy()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,35 +34,30 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Task(TaskEnqueue, Generic[P, R_co]):
-    """A named handler. Calling it calls the plain function that it decorates.
+    """A named handler. Calling it calls the decorated function.
 
     Args:
         identifier: The task identifier, 1 to 126 characters (contract, section 3).
         handler: ``handler(payload)`` or ``handler(payload, ctx)``, sync or async.
-        timeout: Seconds after which a delivery counts as failed; None for no limit.
+        timeout: Seconds after which a delivery fails; None for no limit.
         background: Whether a delivery is accepted at once and reported when it ends.
-        retries: When a failed job is tried again.
-        schedule: When a job of it is made again and again: see ``task``.
+        retry_policy: When a failed job is retried.
+        schedule: Recurring schedule: see ``task``.
         tz: The schedule's time zone.
-        keep_result: Whether, or for how long, what it returns is kept: see ``task``.
-        names: Names that the payload's annotation may use beside the handler's module.
+        keep_result: Whether, or how long, the result is stored: see ``task``.
+        names: Names that annotations may use besides the globals of the handler's module.
 
     Attributes:
-        identifier: As given.
-        handler: As given.
-        timeout: As given.
-        background: As given.
-        retries: As given.
-        keep_seconds: For how long what it returns is kept; None: not at all.
-        schedule_info: The schedule as ``scheduled_jobs.schedule_info`` holds it; None for no schedule.
+        keep_seconds: How long the result is stored; None: not stored.
+        schedule_info: The schedule as ``scheduled_jobs.schedule_info``; None for no schedule.
         takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
-        takes_context: Whether the handler wants a ``JobContext``.
+        takes_context: Whether the handler takes a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
-        needs: The resources that the handler is called with, by the parameters' names.
+        dependencies: The resources that the handler is called with, by parameter name.
         location: ``file:line`` of the handler.
 
     Raises:
-        TaskDefinitionError: The identifier, the timeout or the signature cannot work.
+        TaskDefinitionError: The identifier, an option or the signature is invalid.
     """
 
     def __init__(
@@ -73,44 +67,44 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         *,
         timeout: float | None = None,
         background: bool = False,
-        retries: RetryPolicy = CONTRACT,
+        retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
         schedule: str | Mapping[str, Any] | None = None,
         tz: str | None = None,
         keep_result: bool | timedelta = False,
         names: Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(handler, Task):  # two identifiers for one handler
+        if isinstance(handler, Task):  # a second identifier for the same handler
             handler = handler.handler
         functools.update_wrapper(self, handler)
         self.identifier = identifier
         self._handler = handler
         self.timeout = timeout
         self.background = background
-        self.retries = retries
+        self.retry_policy = retry_policy
         self.location = location_of(handler)
         self.keep_seconds = _keep_seconds(handler, keep_result)
         _check_identifier(handler, identifier)
         _check_timeout(handler, timeout)
-        _check_retries(handler, retries)
+        _check_retry_policy(handler, retry_policy)
         try:
             self.schedule_info = schedule_info(schedule, tz)
         except ValueError as error:
-            refuse(handler, str(error))
+            fail(handler, str(error))
         signature = read_signature(handler, names or {})
         self._adapter = signature.payload
         self._validator = None if self._adapter is None else self._adapter.validator
         self.takes_payload = signature.payload is not None
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
-        self.needs = signature.needs
+        self.dependencies = signature.dependencies
 
     @property
     def handler(self) -> Callable[P, R_co]:
-        """As given."""
+        """The decorated function."""
         return self._handler
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the handler as the plain function it is: no validation, no report."""
+        """Call the handler as a plain function, without validation and without a report."""
         return self._handler(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -122,30 +116,31 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         return (self.__doc__ or "").strip().partition("\n")[0]
 
     def decode(self, body: bytes) -> Any:
-        """The payload that a request body holds, validated by the handler's annotation.
+        """Return the payload of a request body, validated by the handler's annotation.
 
         Raises:
-            BadRequest: The body is no JSON.
-            InvalidPayload: It is JSON of another shape; ``details`` name each field.
-            Exception: A validator of the payload's own raised what validators should not raise.
+            BadRequest: The body is not valid JSON.
+            InvalidPayload: It does not fit the annotation; ``details`` lists the fields.
+            Exception: A custom validator crashed.
         """
         if self._adapter is None or self._validator is None:
-            return self._decode_nothing(body)
+            return self._decode_empty(body)
         try:
             return self._validator.validate_json(body)
         except ValidationError as error:
-            raise refusal(error, task=self.identifier, body=body, declared=_names(self._adapter)) from None
+            declared = _declared_names(self._adapter)
+            raise to_request_error(error, task=self.identifier, body=body, declared=declared) from None
 
     @property
     def payload_adapter(self) -> "TypeAdapter[Any] | None":
-        """What validates the payload; None where there is none."""
+        """The adapter that validates the payload; None without a payload."""
         return self._adapter
 
     def payload_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the payload, as a caller must send it; ``{}`` where its type has none."""
+        """Return the JSON Schema of the payload, with the names that callers send; ``{}`` if its type has none."""
         return {"type": "null"} if self._adapter is None else _schema(self._adapter, by_alias=True)
 
-    def _decode_nothing(self, body: bytes) -> None:
+    def _decode_empty(self, body: bytes) -> None:
         if not body.strip():
             return
         try:
@@ -167,46 +162,41 @@ def task(
     tz: str | None = None,
     keep_result: bool | timedelta = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Register nothing, decorate a handler: ``@task("process_invoice")``.
+    """Decorate a handler: ``@task("process_invoice")``. There is no global registry.
 
-    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async; parameters after these are
-    resources (``resources.py``). The payload's annotation
-    decides the validation: a pydantic model, a dataclass, a TypedDict, ``dict``, ``list``, any type pydantic
-    knows, or ``None`` for no payload; without one it is a ``dict``.
+    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async; further parameters are resources
+    (``dependencies.py``). The payload's annotation decides the validation: a pydantic model, a dataclass, a TypedDict,
+    ``dict``, ``list``, any type that pydantic supports, or ``None`` for no payload. Without one it is a ``dict``.
 
-    A payload that does not fit is told to the caller by its fields, never by its values. What the payload's own
-    validators say (``ValueError`` and the like) is told too; values of the payload in it are blanked, but a part
-    or a transformation of one would not be, so let them speak of the rule, not of the value.
+    The error of an invalid payload names its fields, never its values. Messages of custom validators (``ValueError``
+    and so on) are included, with the payload's values redacted. A part or a transformation of a value is not
+    recognized, so write messages about the rule, not about the value.
 
     Args:
-        identifier: The task identifier, 1 to 126 characters; may hold ``:`` and ``/``.
-        timeout: Seconds until a delivery is reported as failed (HTTP 504). Default None: no limit. An async
-            handler is cancelled then; a sync one cannot be, its thread runs on and its result is dropped. The
-            wait for a free thread counts.
-        background: Answer 202 at once and report when the handler ends, for jobs that take longer than a request
-            may. Signs of life keep the job's lock meanwhile; so does ``await ctx.progress(0.4, "rendering")``.
-        max_attempts: Fail for good after so many attempts. Default None: the job's own number, 25.
-        backoff: How long to wait before the next attempt. Default None: the contract's ``exp(attempts)`` seconds.
-        schedule: Make a job of it, with the payload ``{}``, again and again: a cron rule (``"0 9 * * *"``, six
-            fields with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). It counts once
-            ``jobfn schedules sync`` brought it into the database; ``jobfn dev`` does that by itself. Default None:
-            no schedule.
-        tz: The time zone of ``schedule``, such as ``"Europe/Paris"``. Default None: UTC.
-        keep_result: Keep what the handler returns, for who waits (``await job.result()``): True for a day, or for how
-            long. At most 64 KiB of JSON; it travels with the report, and needs jobfn's own schema and callback server.
+        identifier: The task identifier, 1 to 126 characters; may contain ``:`` and ``/``.
+        timeout: Seconds until a delivery fails (HTTP 504), including the wait for a free thread. An async handler is
+            cancelled; a sync one runs on in its thread, and its result is dropped. Default None: no limit.
+        background: Answer 202 at once and report when the handler ends, for jobs that take longer than a request may.
+            Heartbeats keep the job's lease, as does ``await ctx.progress(0.4, "rendering")``.
+        max_attempts: Maximum number of attempts. Default None: the job's own, 25.
+        backoff: Delay before the next attempt. Default None: the schema's ``exp(attempts)`` seconds.
+        schedule: Create a job with the payload ``{}`` on a recurring schedule: a cron rule (``"0 9 * * *"``, six fields
+            with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). It takes effect with
+            ``jobfn schedules sync``, which ``jobfn dev`` runs by itself. Default None: no schedule.
+        tz: The time zone of ``schedule``, for example ``"Europe/Paris"``. Default None: UTC.
+        keep_result: Store the handler's result for ``await job.result()``: True for a day, or how long. At most 64 KiB
+            of JSON; it is sent with the report, and needs jobfn's own schema and callback server.
 
     Returns:
-        A decorator that makes a ``Task``. The task can be called like the function it decorates.
+        A decorator that returns a ``Task``, which can be called like the decorated function.
 
     Raises:
-        TaskDefinitionError: The identifier, an option or the handler's signature cannot work; names file and line.
+        TaskDefinitionError: The identifier, an option or the signature is invalid; the text holds the file and line.
     """
     if callable(identifier):
-        raise TaskDefinitionError(
-            f'{location_of(identifier)}: write @task("an_identifier"), with the identifier in brackets'
-        )
-    retries = RetryPolicy(max_attempts=max_attempts, backoff=backoff)
-    names = _names_where_called(sys._getframe(1))  # noqa: SLF001  - what pydantic does to see local models
+        raise TaskDefinitionError(f'{location_of(identifier)}: @task needs an identifier: write @task("an_identifier")')
+    retry_policy = RetryPolicy(max_attempts=max_attempts, backoff=backoff)
+    names = _local_names(sys._getframe(1))  # noqa: SLF001  - as pydantic does, to resolve local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
         return Task(
@@ -214,7 +204,7 @@ def task(
             handler,
             timeout=timeout,
             background=background,
-            retries=retries,
+            retry_policy=retry_policy,
             schedule=schedule,
             tz=tz,
             keep_result=keep_result,
@@ -227,52 +217,51 @@ def task(
 def _schema(adapter: "TypeAdapter[Any]", *, by_alias: bool) -> dict[str, Any]:
     try:
         return adapter.json_schema(by_alias=by_alias, mode="validation")
-    except PydanticUserError:  # a validator of Python's own types, which no schema can describe
+    except PydanticUserError:  # a custom validator without a JSON Schema
         return {}
 
 
-def _names(adapter: "TypeAdapter[Any]") -> frozenset[str]:
-    """What a payload's fields may be called: a model may take them by alias, by name, or by either."""
+def _declared_names(adapter: "TypeAdapter[Any]") -> frozenset[str]:
+    """Return the names of the payload's fields: a model may accept them by alias, by name, or by either."""
     return declared_names([_schema(adapter, by_alias=by_alias) for by_alias in (True, False)])
 
 
-def _names_where_called(frame: FrameType) -> dict[str, Any]:
+def _local_names(frame: FrameType) -> dict[str, Any]:
     return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
 
 
 def _check_identifier(handler: object, identifier: object) -> None:
     if not isinstance(identifier, str) or not identifier:
-        refuse(handler, 'a task needs an identifier: @task("process_invoice")')
+        fail(handler, 'a task needs an identifier: @task("process_invoice")')
     if len(identifier) > MAX_TASK_IDENTIFIER_CHARACTERS:
-        refuse(
+        fail(
             handler,
-            f"the identifier has {len(identifier)} characters; "
-            f"the jobs table holds at most {MAX_TASK_IDENTIFIER_CHARACTERS}",
+            f"the identifier has {len(identifier)} characters: use at most {MAX_TASK_IDENTIFIER_CHARACTERS}",
         )
     if not identifier.isprintable():
-        refuse(handler, f"the identifier {identifier!r} holds a character that cannot be shown or sent")
+        fail(handler, f"the identifier {identifier!r} must not contain unprintable characters")
 
 
 def _check_timeout(handler: object, timeout: object) -> None:
     if timeout is None:
         return
-    number = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else math.nan
-    if not 0 < number < math.inf:
-        refuse(handler, f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
+    seconds = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else math.nan
+    if not 0 < seconds < math.inf:
+        fail(handler, f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
+
+
+def _check_retry_policy(handler: object, policy: RetryPolicy) -> None:
+    attempts = policy.max_attempts
+    if attempts is not None and (type(attempts) is not int or attempts < 1):
+        fail(handler, f"max_attempts={attempts!r} must be an integer of at least 1, or None for the job's own")
+    if policy.backoff is not None and not isinstance(policy.backoff, Backoff):
+        fail(handler, f"backoff={policy.backoff!r} must be a Backoff, for example Backoff(seconds=5), or None")
 
 
 def _keep_seconds(handler: object, keep_result: object) -> float | None:
     if isinstance(keep_result, bool):
-        return KEEP_RESULT.total_seconds() if keep_result else None
+        return DEFAULT_RESULT_TTL.total_seconds() if keep_result else None
     seconds = keep_result.total_seconds() if isinstance(keep_result, timedelta) else 0.0
     if seconds <= 0:
-        refuse(handler, f"keep_result={keep_result!r} must be True, False, or a timedelta above 0")
+        fail(handler, f"keep_result={keep_result!r} must be True, False, or a timedelta above 0")
     return seconds
-
-
-def _check_retries(handler: object, retries: RetryPolicy) -> None:
-    number = retries.max_attempts
-    if number is not None and (type(number) is not int or number < 1):
-        refuse(handler, f"max_attempts={number!r} must be a whole number, 1 or more, or None for the job's own")
-    if retries.backoff is not None and not isinstance(retries.backoff, Backoff):
-        refuse(handler, f"backoff={retries.backoff!r} must be such as Backoff(seconds=5), or None for the contract's")

@@ -40,7 +40,7 @@ class TaskEnqueue:
     """The methods of ``Task`` that enqueue jobs, and the attributes of ``Task`` that they use."""
 
     identifier: str
-    retries: RetryPolicy
+    retry_policy: RetryPolicy
     keep_seconds: float | None
     takes_payload: bool
 
@@ -103,7 +103,7 @@ class TaskEnqueue:
             payload,
             options,
             serialize=self._serialize,
-            default_max_attempts=self.retries.max_attempts or DEFAULT_MAX_ATTEMPTS,
+            default_max_attempts=self.retry_policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
             keep_result=self.keep_seconds is not None,
         )
 
@@ -162,7 +162,7 @@ class TaskEnqueue:
             payloads,
             options,
             serialize=self._serialize,
-            default_max_attempts=self.retries.max_attempts or DEFAULT_MAX_ATTEMPTS,
+            default_max_attempts=self.retry_policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
         )
 
     def _serialize(self, payload: Any) -> str:

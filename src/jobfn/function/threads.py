@@ -1,7 +1,7 @@
-"""Where sync handlers run: threads of a set number, never the event loop.
+"""Run sync handlers in a bounded thread pool, off the event loop.
 
-A thread cannot be ended from outside. A handler that is not waited for any longer runs on; its result is dropped,
-and until it ends it keeps its place among the threads.
+A thread cannot be stopped from outside. A handler that has timed out or was cancelled runs on: its result is dropped,
+and it occupies its thread until it ends.
 """
 
 import asyncio
@@ -13,39 +13,39 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-THREAD_NAME = "jobfn-handler"
+THREAD_NAME_PREFIX = "jobfn-handler"
 
 
 class ThreadPoolTimeout(Exception):
-    """The wait ended before a thread was free."""
+    """The handler was cancelled before a thread was free."""
 
 
 class HandlerThreads:
-    """Runs sync handlers. Opens when first used, so that an app without any has no threads.
+    """A thread pool for sync handlers, created on first use.
 
     Args:
-        size: How many run at once; further ones wait their turn.
+        size: Maximum number of concurrent handlers; further ones wait.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._executor: ThreadPoolExecutor | None = None
-        self._running: set[Future[Any]] = set()
+        self._pending: set[Future[Any]] = set()
         _POOLS.add(self)
 
     async def run(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a handler in a thread, in a copy of the caller's context variables.
+        """Call a handler in a thread, with a copy of the caller's context variables.
 
         Raises:
-            ThreadPoolTimeout: The wait was cancelled before a thread was free.
-            BaseException: What the handler raised, whatever it is.
+            ThreadPoolTimeout: The call was cancelled before a thread was free.
+            BaseException: Whatever the handler raises.
         """
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(self.size, thread_name_prefix=THREAD_NAME)
-        call = functools.partial(contextvars.copy_context().run, _attempt, handler, *arguments)
+            self._executor = ThreadPoolExecutor(self.size, thread_name_prefix=THREAD_NAME_PREFIX)
+        call = functools.partial(contextvars.copy_context().run, _call, handler, *arguments)
         future = self._executor.submit(call)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
         try:
             result, error = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -56,34 +56,34 @@ class HandlerThreads:
             try:
                 raise error
             finally:
-                del error  # its traceback holds this frame
-        # a sync wrapper around an async handler gives its coroutine, which belongs on the loop
+                del error  # breaks the reference cycle between the traceback and this frame
+        # A sync wrapper around an async handler returns a coroutine, which must run on the event loop.
         return await result if inspect.isawaitable(result) else result
 
     @property
-    def running(self) -> int:
-        """How many handlers are in a thread or wait for one."""
-        return len(self._running)
+    def pending(self) -> int:
+        """Number of handlers that run in a thread or wait for one."""
+        return len(self._pending)
 
     def close(self) -> None:
-        """Take no more. Handlers that still run are not waited for."""
+        """Shut the pool down without waiting for running handlers."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
 
 
-#: For the end of the process alone: it must not wait for handlers that nobody waits for.
+#: All pools of the process, for ``count_pending_handlers``.
 _POOLS: "weakref.WeakSet[HandlerThreads]" = weakref.WeakSet()
 
 
-def handlers_still_running() -> int:
-    """How many sync handlers run in this process, in whatever app."""
-    return sum(pool.running for pool in _POOLS)
+def count_pending_handlers() -> int:
+    """Return the number of sync handlers that this process still runs, in any app."""
+    return sum(pool.pending for pool in _POOLS)
 
 
-def _attempt(handler: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
-    """The handler's result or its error, as values: a StopIteration set on a future would hang who awaits it."""
+def _call(handler: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """Return the handler's result or its exception: a StopIteration set on a future would hang the waiter."""
     try:
         return handler(*arguments), None
-    except BaseException as error:  # noqa: BLE001  - a SystemExit, too, is the handler's failure and not the process's
+    except BaseException as error:  # noqa: BLE001  - a SystemExit fails the handler, not the process
         return None, error

@@ -1,19 +1,18 @@
-"""How a payload does not fit, said without what the payload holds. Pure: pydantic's error in, a ``RequestError`` out.
+"""Describe why a payload is invalid, without its values. Pure: pydantic's error in, a ``RequestError`` out.
 
-What is told goes to the caller, to the callback server and into ``jobs.last_error``, where people read it whom the
-payload is none of. So of a mismatch only this is shown:
+The text is sent to the caller and the callback server and stored in ``jobs.last_error``, where people read it who may
+not see the payload. It holds only:
 
-- the field, by the names that the task itself declares, and positions in arrays. A key of a free mapping
-  (``dict[str, ...]``) is data and becomes ``*``; a key that the task forbids is named if it looks like a name;
-- pydantic's own text, which speaks of the type, with the few that quote the input replaced;
-- what the task's own validators say (``ValueError``, ``assert``, ``PydanticCustomError``), which is the
-  developer's text, except that a whole value of the payload in it, three characters or longer, becomes ``…``. Over
-  1,000 characters it is not told at all.
+- the field, by names that the task declares, and positions in arrays. A key of a mapping (``dict[str, ...]``) is data
+  and becomes ``*``; a forbidden key is shown if it looks like a name;
+- pydantic's message, which describes the type; the few messages that quote the input are replaced;
+- the message of the task's own validators (``ValueError``, ``assert``, ``PydanticCustomError``), in which every value
+  of the payload of three characters or more becomes ``…``. A message over 1,000 characters is omitted.
 """
 
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pydantic_core
@@ -21,19 +20,20 @@ from pydantic_core import ErrorDetails, ValidationError, core_schema
 
 from jobfn.errors import BadRequest, InvalidPayload
 
-#: So many mismatches are listed; more help nobody.
-MAX_LISTED = 20
-#: Over this, reading the list would keep the event loop busy for longer than it is worth.
-_MAX_READ = 10_000
-_MIN_HIDDEN_CHARACTERS = 3
-#: A longer text of a validator's quotes more than it says.
-_MAX_OWN_CHARACTERS = 1_000
+#: Maximum number of errors in a message.
+MAX_LISTED_ERRORS = 20
+#: Above this count, reading the errors would block the event loop for too long.
+_MAX_READ_ERRORS = 10_000
+#: Shorter values are not redacted: they would match by chance.
+_MIN_REDACTED_CHARACTERS = 3
+#: A longer message of a custom validator probably consists of the payload.
+_MAX_CUSTOM_MESSAGE_CHARACTERS = 1_000
 _NO_REASON = "Input is not accepted"
 _BUILTIN_ERROR_TYPES = frozenset(typing.get_args(core_schema.ErrorType)) - {"value_error", "assertion_error"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
-#: The texts of pydantic that quote a part of the input, in words that do not.
-_REWORDED = {
+#: Replacements of the pydantic messages that quote the input.
+_REPLACED_MESSAGES = {
     "bytes_invalid_encoding": "Data should be valid {encoding}",
     "datetime_object_invalid": "Input should be a valid datetime",
     "get_attribute_error": "Input should have the attributes of the type",
@@ -45,131 +45,130 @@ _REWORDED = {
 }
 
 
-def refusal(error: ValidationError, *, task: str, body: bytes, declared: frozenset[str]) -> BadRequest | InvalidPayload:
-    """What to answer to a body that did not validate.
+def to_request_error(
+    error: ValidationError, *, task: str, body: bytes, declared: frozenset[str]
+) -> BadRequest | InvalidPayload:
+    """Return the response to an invalid body.
 
     Args:
-        error: From the payload's validation.
+        error: The payload's validation error.
         task: The task identifier.
         body: The request body.
-        declared: The names that the task's payload declares, from ``declared_names``.
+        declared: The field names of the task's payload, from ``declared_names``.
     """
     if not body.strip():
         return BadRequest(f"The body is empty: send the payload of {task} as JSON")
     try:
         payload = pydantic_core.from_json(body)
-    except ValueError as unreadable:
-        return BadRequest(f"The body is not valid JSON in UTF-8: {unreadable}")
+    except ValueError as invalid_json:
+        return BadRequest(f"The body is not valid JSON in UTF-8: {invalid_json}")
     count = error.error_count()
-    if count > _MAX_READ:
+    if count > _MAX_READ_ERRORS:
         return InvalidPayload(f"The payload does not fit {task} in {count} places, too many to list")
-    found = list(
-        dict.fromkeys(
-            (_field(mismatch, payload, declared), _text(mismatch), mismatch["type"] in _BUILTIN_ERROR_TYPES)
-            for mismatch in _read(error)
+    errors = _first_errors(error)
+    quoted = _quoted_values([_message(each) for each in errors if _is_custom(each)], payload, declared)
+    problems = dict.fromkeys(
+        (
+            _field(each, payload, declared),
+            _redact(_message(each), quoted) if _is_custom(each) else _message(each),
         )
+        for each in errors
     )
-    shown = found[:MAX_LISTED]
-    quoted = _quoted_values([text for _, text, is_pydantic_s in shown if not is_pydantic_s], payload, declared)
-    told = dict.fromkeys(
-        (field, text if is_pydantic_s else _redact(text, quoted)) for field, text, is_pydantic_s in shown
+    listed = "; ".join(f"{field}: {problem}" for field, problem in problems)
+    more = f"; and {count - len(errors)} more" if count > len(errors) else ""
+    return InvalidPayload(
+        f"The payload does not fit {task}: {listed}{more}",
+        details=[{"field": field, "problem": problem} for field, problem in problems],
     )
-    details = [{"field": field, "problem": problem} for field, problem in told]
-    listed = "; ".join(f"{field}: {problem}" for field, problem in told)
-    more = f"; and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
-    return InvalidPayload(f"The payload does not fit {task}: {listed}{more}", details=details)
 
 
-def summary(error: ValidationError) -> str:
-    """A validation that failed in the handler itself, in one line and without the values."""
+def summarize(error: ValidationError) -> str:
+    """Describe a validation error that a handler raised, in one line and without the input."""
     count = error.error_count()
-    shown = [] if count > _MAX_READ else _read(error)[:MAX_LISTED]
+    errors = _first_errors(error) if count <= _MAX_READ_ERRORS else []
     listed = "; ".join(
-        f"{'.'.join(str(part) for part in mismatch['loc']) or '(value)'}: {_text(mismatch)}" for mismatch in shown
+        f"{'.'.join(str(part) for part in each['loc']) or '(value)'}: {_message(each)}" for each in errors
     )
-    more = f"; and {count - len(shown)} more" if count > len(shown) else ""
+    more = f"; and {count - len(errors)} more" if count > len(errors) else ""
     return f"{count} validation error{'s' if count > 1 else ''} for {error.title}: {listed}{more}"
 
 
 def declared_names(schema: object) -> frozenset[str]:
-    """The names that a JSON Schema declares: properties and the types they are of."""
-    found: set[str] = set()
-    waiting = [schema]
-    while waiting:
-        part = waiting.pop()
+    """Return the names that a JSON Schema declares: its properties and types, at any depth."""
+    names: set[str] = set()
+    pending = [schema]
+    while pending:
+        part = pending.pop()
         if isinstance(part, dict):
             for keyword in ("properties", "$defs"):
                 if isinstance(part.get(keyword), dict):
-                    found.update(part[keyword])
-            waiting.extend(part.values())
+                    names.update(part[keyword])
+            pending.extend(part.values())
         elif isinstance(part, list):
-            waiting.extend(part)
-    return frozenset(found)
+            pending.extend(part)
+    return frozenset(names)
 
 
-def _read(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False, include_input=False)
+def _first_errors(error: ValidationError) -> Sequence[ErrorDetails]:
+    return error.errors(include_url=False, include_input=False)[:MAX_LISTED_ERRORS]
 
 
-def _field(mismatch: ErrorDetails, payload: Any, declared: frozenset[str]) -> str:
-    """Where it is. pydantic's path also holds keys of mappings, which are data, and branches of unions."""
+def _is_custom(error: ErrorDetails) -> bool:
+    """Whether a validator of the task wrote the message."""
+    return error["type"] not in _BUILTIN_ERROR_TYPES
+
+
+def _field(error: ErrorDetails, payload: Any, declared: frozenset[str]) -> str:
+    """Return the field of an error. pydantic's location also holds mapping keys (data) and union branches."""
     parts: list[str] = []
-    here = payload
-    last = len(mismatch["loc"]) - 1
-    for position, part in enumerate(mismatch["loc"]):
-        known = isinstance(here, dict) and part in here
-        if isinstance(part, int) and not known:
+    value = payload
+    for depth, part in enumerate(error["loc"], 1):
+        is_key = isinstance(value, dict) and part in value
+        if isinstance(part, int) or part in declared or part == "[key]":
             parts.append(str(part))
-            here = here[part] if isinstance(here, list) and part < len(here) else None
-            continue
-        if part in declared or part == "[key]":
-            parts.append(str(part))
-        elif known:
-            forbidden = mismatch["type"] == "extra_forbidden" and position == last
-            parts.append(str(part) if forbidden and _NAME.fullmatch(str(part)) else "*")
-        if known:
-            here = here[part]
+        elif is_key:
+            is_forbidden_key = error["type"] == "extra_forbidden" and depth == len(error["loc"])
+            parts.append(part if is_forbidden_key and _NAME.fullmatch(part) else "*")
+        if is_key or (isinstance(part, int) and isinstance(value, list) and part < len(value)):
+            value = value[part]
     return ".".join(parts) or "(payload)"
 
 
-def _quoted_values(texts: list[str], payload: Any, declared: frozenset[str]) -> list[str]:
-    """The values of the payload that these texts quote, longest first. One look at the payload, whatever its size."""
-    if not texts:
+def _message(error: ErrorDetails) -> str:
+    replacement = _REPLACED_MESSAGES.get(error["type"])
+    if replacement is not None:
+        return replacement.format_map(error.get("ctx", {}))
+    if not _is_custom(error):
+        return error["msg"]
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message if 0 < len(message) <= _MAX_CUSTOM_MESSAGE_CHARACTERS else _NO_REASON
+
+
+def _quoted_values(messages: Sequence[str], payload: Any, declared: frozenset[str]) -> list[str]:
+    """Return the payload's values that the messages quote, longest first. Walks the payload once."""
+    if not messages:
         return []
-    lowered = "\n".join(texts).casefold()
-    found = {value for value in _values(payload, declared) if value.casefold() in lowered}
-    return sorted(found, key=len, reverse=True)
+    text = "\n".join(messages).casefold()
+    return sorted({value for value in _values(payload, declared) if value.casefold() in text}, key=len, reverse=True)
 
 
-def _redact(text: str, quoted: list[str]) -> str:
-    for value in quoted:
-        if value.casefold() in text.casefold():
-            text = re.sub(re.escape(value), "…", text, flags=re.IGNORECASE)
-    return text
-
-
-def _text(mismatch: ErrorDetails) -> str:
-    reworded = _REWORDED.get(mismatch["type"])
-    if reworded is not None:
-        return reworded.format_map(mismatch.get("ctx", {}))
-    text = mismatch["msg"]
-    if mismatch["type"] in {"value_error", "assertion_error"}:
-        text = text.removeprefix("Value error, ").removeprefix("Assertion failed, ") or _NO_REASON
-    is_too_long = len(text) > _MAX_OWN_CHARACTERS and mismatch["type"] not in _BUILTIN_ERROR_TYPES
-    return _NO_REASON if is_too_long else text
+def _redact(message: str, values: Sequence[str]) -> str:
+    for value in values:
+        message = re.sub(re.escape(value), "…", message, flags=re.IGNORECASE)
+    return message
 
 
 def _values(payload: Any, declared: frozenset[str]) -> Iterator[str]:
-    """The texts and numbers of a payload that are long enough to mean something, keys of mappings among them."""
-    waiting = [payload]
-    while waiting:
-        value = waiting.pop()
+    """Yield the texts and numbers of a payload, mapping keys included, that are long enough to redact."""
+    pending = [payload]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
-            waiting.extend(key for key in value if key not in declared)
-            waiting.extend(value.values())
+            pending.extend(key for key in value if key not in declared)
+            pending.extend(value.values())
         elif isinstance(value, list):
-            waiting.extend(value)
+            pending.extend(value)
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             text = str(value)
-            if len(text) >= _MIN_HIDDEN_CHARACTERS:
+            if len(text) >= _MIN_REDACTED_CHARACTERS:
                 yield text

@@ -14,6 +14,7 @@ import pydantic_core
 
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp, create_app
+from jobfn.function.outcome import NO_REPORT_STATUSES
 from jobfn.function.task import Task
 from jobfn.http.client import Response
 from jobfn.wire import (
@@ -31,8 +32,6 @@ from jobfn.wire import (
 _BASE = "http://function"
 _CALLBACKS = "http://callbacks/callback"
 _HEARTBEATS = "http://callbacks/heartbeat"
-#: Answers that no report follows.
-_UNREPORTED = frozenset({401, 429})
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class FunctionUnderTest:
 
     async def __aenter__(self) -> Self:
         """Start the app's lifespan."""
-        await self._running.enter_async_context(self.app.running())
+        await self._running.enter_async_context(self.app.lifespan_context())
         self._is_running = True
         return self
 
@@ -166,7 +165,7 @@ class FunctionUnderTest:
         body = payload if isinstance(payload, bytes) else _json(payload)
         async with self._lifespan():
             response = await self._post(identifier, body, sent)
-            if sent[CALLBACK_URL] == _CALLBACKS and response.status_code not in _UNREPORTED:
+            if sent[CALLBACK_URL] == _CALLBACKS and response.status_code not in NO_REPORT_STATUSES:
                 async with asyncio.timeout(seconds):
                     while job not in self._callbacks.reports:
                         self._callbacks.reported.clear()
@@ -190,7 +189,7 @@ class FunctionUnderTest:
         if self._is_running:
             yield
         else:
-            async with self.app.running():
+            async with self.app.lifespan_context():
                 yield
 
 

@@ -155,7 +155,7 @@ async def _working(
             Callbacks(settler, store, lease_seconds=settings.lease_seconds, settled=worker.heard)
         )
         app.use_report_transport(InProcess({"callbacks": callbacks}))
-        await stack.enter_async_context(app.running())
+        await stack.enter_async_context(app.lifespan_context())
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
         stack.push_async_callback(asyncio.wait, {running})

@@ -232,5 +232,5 @@ async def test_without_a_lifespan_it_still_works(callbacks: CallbackServer) -> N
     await app(by_hand.scope("/other", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
     assert by_hand.status == 200
     assert len(callbacks.received) == 1
-    async with app.running():
+    async with app.lifespan_context():
         pass  # closes what the delivery opened

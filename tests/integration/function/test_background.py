@@ -177,7 +177,10 @@ async def test_a_job_that_outlasts_the_shutdown_is_reported_as_stopped(
 ) -> None:
     """When the app stops, jobs in the background have the shutdown's time, then they end and say so."""
     app = long.app(PATIENT.model_copy(update={"shutdown_timeout_seconds": 0.1}))
-    async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+    async with (
+        app.lifespan_context(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
         assert (await client.post("/long", json={}, headers=headers(callbacks))).status_code == 202
         await long.started.wait()
     assert long.cancelled.is_set()
@@ -191,7 +194,10 @@ async def test_a_job_that_ends_in_time_is_reported_as_it_ended(
 ) -> None:
     """When the app stops, a job in the background that is nearly done is waited for."""
     app = long.app()
-    async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+    async with (
+        app.lifespan_context(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
         assert (await client.post("/long", json={}, headers=headers(callbacks))).status_code == 202
         await long.started.wait()
         long.go.set()
@@ -228,7 +234,7 @@ async def test_progress_is_a_share(share: float) -> None:
 async def test_a_progress_note_has_a_length() -> None:
     """A note over 1,000 characters is refused where it is written."""
     with pytest.raises(ValueError, match="at most 1000 characters"):
-        await JobContext(task="t").progress(note="x" * 1001)
+        await JobContext(task="t").progress(message="x" * 1001)
 
 
 async def test_a_test_may_listen_to_progress() -> None:
@@ -240,7 +246,7 @@ async def test_a_test_may_listen_to_progress() -> None:
     async def listen(progress: Progress) -> None:
         told.append(progress)
 
-    context.listen(listen)
+    context.on_progress = listen
     await context.progress(0.75, "nearly")
     assert told == [Progress(0.75, "nearly")]
 

@@ -107,7 +107,7 @@ async def test_a_server_that_says_so_by_an_error_is_believed(callbacks: Callback
         raise BrokenPipeError
 
     app = work.app()
-    async with app.running():
+    async with app.lifespan_context():
         await app(by_hand.scope("/work", job_headers(callbacks.url)), by_hand.receive, gone)
     assert [report.body for report in callbacks.received] == [{"status": "success"}]
 
@@ -126,7 +126,7 @@ async def test_a_delivery_that_is_cancelled_is_reported_as_failed(callbacks: Cal
     work = Work()
     by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
     app = work.app()
-    async with app.running():
+    async with app.lifespan_context():
         delivering = asyncio.create_task(
             app(by_hand.scope("/work", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
         )
@@ -162,7 +162,7 @@ async def test_an_app_that_stops_waits_for_the_reports_of_what_was_cancelled(cal
     app = create_app(tasks=[tidy], settings=PATIENT, lifespan=lifespan)
     by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
     callbacks.behave(503, 200)
-    async with app.running():
+    async with app.lifespan_context():
         delivering = asyncio.create_task(
             app(by_hand.scope("/tidy", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
         )
@@ -182,7 +182,7 @@ async def test_a_delivery_that_is_cancelled_while_it_reports_leaves_the_report_u
     by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
     callbacks.behave("hang")
     app = work.app()
-    async with app.running():
+    async with app.lifespan_context():
         delivering = asyncio.create_task(
             app(by_hand.scope("/work", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
         )
@@ -211,7 +211,7 @@ async def test_middleware_may_end_a_delivery(callbacks: CallbackServer) -> None:
     work = Work()
     by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
     app = work.app(Middleware(TimeLimit))
-    async with app.running():
+    async with app.lifespan_context():
         await app(by_hand.scope("/work", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
     assert [report.body["status"] for report in callbacks.received] == ["error"]
     assert by_hand.status == 503

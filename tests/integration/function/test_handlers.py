@@ -356,7 +356,7 @@ async def test_an_app_that_is_started_twice_works_twice(callbacks: CallbackServe
     app = create_app(tasks=[work], settings=PATIENT)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         for number in range(2):
-            async with app.running():
+            async with app.lifespan_context():
                 assert (await client.post("/work", json=number, headers=job_headers(callbacks.url))).json() == number
     assert len(callbacks.received) == 2
 

@@ -262,10 +262,10 @@ async def test_a_transport_that_breaks_takes_nothing_down() -> None:
 async def test_a_sign_of_life_goes_where_reports_may_go_and_nowhere_else() -> None:
     """A host that is not allowed hears nothing, and the log says which it is."""
     transport = Scripted(200)
-    reporter = Reporter(transport, report_timeout_seconds=1, allow=["jobs-callback"])
+    reporter = Reporter(transport, report_timeout_seconds=1, allowed_hosts=["jobs-callback"])
     elsewhere = JobHeaders(job_id=42, worker_id="w", callback_url="http://h", heartbeat_url="http://h/heartbeat")
     with capture_logs() as lines:
-        assert await reporter.beat(elsewhere, None) is None
+        assert await reporter.send_heartbeat(elsewhere, None) is None
     assert transport.posts == 0
     assert [(line["event"], line["job"]) for line in lines] == [("sign of life not sent", 42)]
     assert "JOBFN_CALLBACK_ALLOWED_HOSTS" in lines[0]["reason"]
@@ -287,7 +287,7 @@ def test_a_report_is_tried_for_as_long_as_the_lease_holds(
 ) -> None:
     """That is what the worker told of, 30 seconds where it told of none; the setting goes first."""
     reporter = Reporter(Scripted(200), report_timeout_seconds=said)
-    assert reporter.seconds_for(HEADERS._replace(lease_seconds=lease)) == seconds
+    assert reporter.timeout_seconds(HEADERS._replace(lease_seconds=lease)) == seconds
 
 
 async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: CallbackServer) -> None:
@@ -297,15 +297,15 @@ async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: Callb
     headers = JobHeaders(job_id=42, worker_id="w", callback_url=callbacks.url)
     callbacks.behave(503, 200)
     await reporter.report(headers, Report("success"), wait_seconds=0)
-    await reporter.drain(seconds=10)
+    await reporter.drain(timeout_seconds=10)
     assert len(callbacks.received) == 2
     callbacks.behave("hang")
     await reporter.report(headers, Report("success"), wait_seconds=0)
     await callbacks.until(3)
     with capture_logs() as lines:
-        await reporter.drain(seconds=0.05)
+        await reporter.drain(timeout_seconds=0.05)
     assert [(line["event"], line["job"]) for line in lines] == [("report given up: the process stops", 42)]
-    await reporter.drain(seconds=0)
+    await reporter.drain(timeout_seconds=0)
     await transport.aclose()
 
 
@@ -321,7 +321,7 @@ async def test_a_cancelled_caller_leaves_its_report_under_way(callbacks: Callbac
     await asyncio.wait({waiting})
     assert waiting.cancelled()
     await callbacks.until(3)
-    await reporter.drain(seconds=5)
+    await reporter.drain(timeout_seconds=5)
     await transport.aclose()
 
 

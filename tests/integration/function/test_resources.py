@@ -96,11 +96,11 @@ async def test_resources_of_a_job_are_closed_when_it_ends(events: Events) -> Non
     async def x(
         payload: int,
         ctx: JobContext,
-        session: Annotated[str, Resource(session, per="job")],
-        five: Annotated[int, Resource(plain, per="job")],
-        six: Annotated[int, "a note", Resource(managed, per="job")],
-        seven: Annotated[int, Resource(lambda: 7, per="job")],
-        word: Annotated[str, Resource(str, per="job")],
+        session: Annotated[str, Resource(session, scope="job")],
+        five: Annotated[int, Resource(plain, scope="job")],
+        six: Annotated[int, "a note", Resource(managed, scope="job")],
+        seven: Annotated[int, Resource(lambda: 7, scope="job")],
+        word: Annotated[str, Resource(str, scope="job")],
         unused: int = 1,
     ) -> list[Any]:
         events.append("handler")
@@ -123,7 +123,7 @@ async def test_a_resource_that_cannot_be_made_fails_the_job(events: Events) -> N
         raise ConnectionError("no server")
 
     @task("x")
-    async def x(payload: None, thing: Annotated[int, Resource(broken, per="job")]) -> None:
+    async def x(payload: None, thing: Annotated[int, Resource(broken, scope="job")]) -> None:
         events.append("handler")
 
     assert (await function_under_test(x).deliver(x)).error == "no server"
@@ -178,9 +178,9 @@ def test_settings_are_settings() -> None:
     ("make", "told"),
     [
         (lambda: Resource(None), r"Resource\(None\): give a function"),  # type: ignore[arg-type]
-        (lambda: Resource(list, per="hour"), "per='hour'.: give 'process' or 'job'"),  # type: ignore[arg-type]
-        (lambda: Resource(lambda ctx: ctx), r"gets nothing \(the JobContext with per='job'\)"),
-        (lambda: Resource(lambda ctx, more: (ctx, more), per="job"), "gets at most the JobContext"),
+        (lambda: Resource(list, scope="hour"), "scope='hour'.: give 'process' or 'job'"),  # type: ignore[arg-type]
+        (lambda: Resource(lambda ctx: ctx), r"gets nothing \(the JobContext with scope='job'\)"),
+        (lambda: Resource(lambda ctx, more: (ctx, more), scope="job"), "gets at most the JobContext"),
     ],
 )
 def test_a_resource_that_could_not_be_made_is_refused_where_it_is_written(make: Callable[[], Any], told: str) -> None:
@@ -223,7 +223,7 @@ def test_a_second_parameter_is_the_context_where_it_can_be() -> None:
         @task("f")
         def f(payload: None, ctx: JobContext, pool: "Unknown") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    assert [need.name for need in c.needs] == ["pool"]
+    assert [each.name for each in c.dependencies] == ["pool"]
 
 
 async def test_middleware_surrounds_every_handler(events: Events) -> None:
@@ -241,7 +241,7 @@ async def test_middleware_surrounds_every_handler(events: Events) -> None:
         return await call_next()
 
     @task("x")
-    def x(payload: None, pool: Annotated[Pool, Resource(lambda: Pool("p", events), per="job")]) -> str:
+    def x(payload: None, pool: Annotated[Pool, Resource(lambda: Pool("p", events), scope="job")]) -> str:
         events.append("handler")
         return "done"
 

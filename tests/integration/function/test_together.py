@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobfn.errors import TransportError
-from jobfn.function.report_batcher import MAX_CHARACTERS, MAX_IN_FLIGHT_BATCHES, MAX_REPORTS
+from jobfn.function.report_batcher import MAX_BATCH_CHARACTERS, MAX_BATCH_REPORTS, MAX_IN_FLIGHT_BATCHES
 from jobfn.function.reporter import Reporter
 from jobfn.http.client import Response
 from jobfn.wire import JobHeaders, Report
@@ -103,11 +103,13 @@ async def test_a_batch_has_its_bounds() -> None:
     transport = Callbacks()
     reporter = Reporter(transport, report_timeout_seconds=5)
     transport.gate.set()
-    await report_all(reporter, 3 * MAX_REPORTS)
+    await report_all(reporter, 3 * MAX_BATCH_REPORTS)
     await report_all(reporter, 150, Report("error", "x" * 10_000))
-    assert sum(transport.batches) + len([url for url, _ in transport.posts if url != BATCH]) == 3 * MAX_REPORTS + 150
-    assert max(transport.batches) == MAX_REPORTS
-    assert all(len(body) < 1.1 * MAX_CHARACTERS for _, body in transport.posts)
+    assert (
+        sum(transport.batches) + len([url for url, _ in transport.posts if url != BATCH]) == 3 * MAX_BATCH_REPORTS + 150
+    )
+    assert max(transport.batches) == MAX_BATCH_REPORTS
+    assert all(len(body) < 1.1 * MAX_BATCH_CHARACTERS for _, body in transport.posts)
 
 
 @pytest.mark.parametrize(("status", "said"), [(409, "report too late"), (401, "report refused")])

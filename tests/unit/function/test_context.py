@@ -16,7 +16,7 @@ def test_it_says_what_the_headers_say() -> None:
     headers = JobHeaders(
         job_id=7, worker_id="worker-0", database_id=TENANT, actor_id=UUID(int=1), entity_id=UUID(int=2), attempt=3
     )
-    assert JobContext.of("charge", headers) == JobContext(
+    assert JobContext.from_headers("charge", headers) == JobContext(
         task="charge",
         job_id=7,
         worker_id="worker-0",

@@ -33,7 +33,7 @@ from typing_extensions import TypedDict
 
 from jobfn.errors import BadRequest, InvalidPayload
 from jobfn.function.task import Task
-from jobfn.function.validation_errors import MAX_LISTED, declared_names
+from jobfn.function.validation_errors import MAX_LISTED_ERRORS, declared_names
 from support.function_app import SECRET
 
 
@@ -365,7 +365,7 @@ def test_many_mismatches_are_cut() -> None:
     many = Task("charge", handler)
     with pytest.raises(InvalidPayload) as caught:
         many.decode(json.dumps([SECRET] * 100).encode())
-    assert len(caught.value.details) == MAX_LISTED
+    assert len(caught.value.details) == MAX_LISTED_ERRORS
     assert caught.value.message.endswith("19: " + INTEGER + "; and 80 more")
     with pytest.raises(InvalidPayload) as caught:
         many.decode(json.dumps(["x"] * 20_000).encode())
@@ -387,7 +387,7 @@ def test_many_mismatches_of_a_validators_own_do_not_stop_the_loop() -> None:
         many.decode(json.dumps(list(range(100_001, 119_999, 2))).encode())
     assert time.monotonic() - started < 5  # it was 42 seconds when each of them looked through the payload
     assert caught.value.details[0] == {"field": "0", "problem": "… is odd"}
-    assert caught.value.message.endswith(f"; and {9_999 - MAX_LISTED} more")
+    assert caught.value.message.endswith(f"; and {9_999 - MAX_LISTED_ERRORS} more")
 
 
 def _all_odd(values: list[int]) -> list[int]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, model_serializer
 
 from jobfn.errors import InvalidPayload, RequestError, UnknownTask
 from jobfn.function import outcome
-from jobfn.function.outcome import MAX_MESSAGE_CHARACTERS, Outcome, message_of, sanitize_message
+from jobfn.function.outcome import MAX_MESSAGE_CHARACTERS, DeliveryOutcome, message_of, sanitize_message
 from jobfn.wire import Report
 from support.function_app import SECRET
 
@@ -46,7 +46,7 @@ class Data:
 )
 def test_a_result_is_answered_as_json(result: object, body: bytes) -> None:
     """200, the result, a report of success."""
-    assert outcome.succeeded(result) == Outcome(200, body, Report("success"))
+    assert outcome.succeeded(result) == DeliveryOutcome(200, body, Report("success"))
 
 
 class Explosive(BaseModel):
@@ -151,7 +151,7 @@ def test_a_long_validation_error_of_a_handler_is_cut() -> None:
         ),
     ],
 )
-def test_the_other_ends(found: Outcome, status: int, message: str) -> None:
+def test_the_other_ends(found: DeliveryOutcome, status: int, message: str) -> None:
     """Time over, process stopped, validation broken."""
     assert (found.status_code, json.loads(found.body)) == (status, {"message": message})
     assert found.report == Report("error", message)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from jobfn import Backoff, PermanentError, RetryLater, TaskDefinitionError, task
-from jobfn.function.retry_policy import RetryPolicy, Verdict
+from jobfn.function.retry_policy import RetryDecision, RetryPolicy
 
 MIDDLE = 0.5
 
@@ -21,18 +21,18 @@ MIDDLE = 0.5
 )
 def test_waits_grow_by_the_factor_to_the_cap(backoff: Backoff, waits: list[float]) -> None:
     """seconds * factor ** (attempt - 1), never more than cap."""
-    assert [backoff.wait_seconds(attempt, MIDDLE) for attempt in range(1, len(waits) + 1)] == waits
+    assert [backoff.delay_seconds(attempt, MIDDLE) for attempt in range(1, len(waits) + 1)] == waits
 
 
 def test_jitter_spreads_a_wait_around_itself() -> None:
     """With jitter 0.25 a wait of 8 seconds lies between 6 and 10, by chance."""
     backoff = Backoff(seconds=8, jitter=0.25)
-    assert [backoff.wait_seconds(1, chance) for chance in (0.0, 0.5, 1.0)] == [6.0, 8.0, 10.0]
+    assert [backoff.delay_seconds(1, chance) for chance in (0.0, 0.5, 1.0)] == [6.0, 8.0, 10.0]
 
 
 def test_a_late_attempt_waits_for_the_cap() -> None:
     """Numbers too large for a float are the cap too."""
-    assert Backoff(jitter=0).wait_seconds(10**6, MIDDLE) == 3600
+    assert Backoff(jitter=0).delay_seconds(10**6, MIDDLE) == 3600
 
 
 @pytest.mark.parametrize(
@@ -55,24 +55,24 @@ def test_a_backoff_out_of_range_is_refused(options: dict[str, float], said: str)
 @pytest.mark.parametrize(
     ("retries", "error", "attempt", "verdict"),
     [
-        (RetryPolicy(), ValueError("x"), 1, Verdict()),
-        (RetryPolicy(), None, 1, Verdict()),
-        (RetryPolicy(), PermanentError("never"), 1, Verdict(permanent=True)),
-        (RetryPolicy(), RetryLater(seconds=90), 1, Verdict(retry_after_seconds=90.0)),
-        (RetryPolicy(max_attempts=3), ValueError("x"), 2, Verdict()),
-        (RetryPolicy(max_attempts=3), ValueError("x"), 3, Verdict(permanent=True)),
-        (RetryPolicy(max_attempts=3), RetryLater(seconds=9), 3, Verdict(permanent=True)),
-        (RetryPolicy(max_attempts=3), ValueError("x"), None, Verdict()),
-        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), 3, Verdict(retry_after_seconds=8.0)),
-        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), None, Verdict()),
-        (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, Verdict(retry_after_seconds=1.0)),
+        (RetryPolicy(), ValueError("x"), 1, RetryDecision()),
+        (RetryPolicy(), None, 1, RetryDecision()),
+        (RetryPolicy(), PermanentError("never"), 1, RetryDecision(permanent=True)),
+        (RetryPolicy(), RetryLater(seconds=90), 1, RetryDecision(retry_after_seconds=90.0)),
+        (RetryPolicy(max_attempts=3), ValueError("x"), 2, RetryDecision()),
+        (RetryPolicy(max_attempts=3), ValueError("x"), 3, RetryDecision(permanent=True)),
+        (RetryPolicy(max_attempts=3), RetryLater(seconds=9), 3, RetryDecision(permanent=True)),
+        (RetryPolicy(max_attempts=3), ValueError("x"), None, RetryDecision()),
+        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), 3, RetryDecision(retry_after_seconds=8.0)),
+        (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), None, RetryDecision()),
+        (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, RetryDecision(retry_after_seconds=1.0)),
     ],
 )
 def test_the_handler_s_word_goes_before_the_task_s_and_that_before_the_contract(
-    retries: RetryPolicy, error: BaseException | None, attempt: int | None, verdict: Verdict
+    retries: RetryPolicy, error: BaseException | None, attempt: int | None, verdict: RetryDecision
 ) -> None:
     """Permanent, then the last attempt, then RetryLater, then the backoff; else nothing is said."""
-    assert retries.after(error, attempt, MIDDLE) == verdict
+    assert retries.decide(error, attempt, MIDDLE) == verdict
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])

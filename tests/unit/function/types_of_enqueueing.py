@@ -32,7 +32,9 @@ async def pool() -> AsyncIterator[int]:
 
 
 @task("process_invoice", keep_result=True)
-async def process_invoice(payload: Invoice, ctx: JobContext, db: Annotated[int, Resource(pool, per="job")]) -> Receipt:
+async def process_invoice(
+    payload: Invoice, ctx: JobContext, db: Annotated[int, Resource(pool, scope="job")]
+) -> Receipt:
     """An async handler, with a resource."""
     return Receipt(number=payload.id + db)
 
