@@ -32,7 +32,7 @@ async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spa
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is an app that create_app did not make")]
+    ("target", "said"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is not an app of create_app")]
 )
 async def test_what_holds_no_tasks(target: str, said: str, database: str, command: Command, tmp_path: Path) -> None:
     """One line that says what to do, and 2."""

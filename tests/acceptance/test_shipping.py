@@ -46,7 +46,7 @@ async def test_every_verb_has_help_with_an_example(verb: str, command: Command) 
         ("check empty", "no file empty/functions.py: give the Python file that holds your tasks, or a folder"),
         ("check broken.py", "broken.py:1: SyntaxError"),
         ("check no_task.py", "holds no task"),
-        ("check other_app.py:app", "is an app that create_app did not make"),
+        ("check other_app.py:app", "is not an app of create_app"),
         ("check dies.py", "dies.py could not be imported: it ended with exit code 7"),
         ("build", "Missing option '--tag'"),
         ("build own near --tag t", "'near' is one path too many"),

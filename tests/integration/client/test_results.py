@@ -106,7 +106,7 @@ async def test_failed_job_has_an_error_and_no_value(running: None, connection: "
 
 
 @pytest.mark.parametrize(
-    ("chosen_task", "message"), [(not_json, "cannot be written as JSON"), (large, "larger than the 64 KiB")]
+    ("chosen_task", "message"), [(not_json, "is not JSON-serializable"), (large, "larger than the 64 KiB")]
 )
 async def test_job_completes_without_a_value_that_cannot_be_stored(
     running: None, connection: "asyncpg.Connection[Any]", chosen_task: Any, message: str

@@ -59,7 +59,7 @@ async def test_mounted_it_serves_below_its_prefix(
 
     @contextlib.asynccontextmanager
     async def lifespan(_outer: Starlette) -> AsyncIterator[None]:
-        async with functions.running():
+        async with functions.lifespan_context():
             yield
 
     outer = Starlette(routes=[Route("/", home), Mount(prefix, functions)], lifespan=lifespan)
@@ -70,7 +70,7 @@ async def test_mounted_it_serves_below_its_prefix(
     assert len(callbacks.received) == 2
     assert (await http.get(f"{url}{prefix}/healthz")).json() == {"status": "ok"}
     assert len((await http.get(f"{url}{prefix}/")).json()["tasks"]) == 2
-    assert (await http.put(f"{url}{prefix}/other")).json() == {"message": "/other takes POST, not PUT"}
+    assert (await http.put(f"{url}{prefix}/other")).json() == {"message": "/other allows POST, not PUT"}
     assert (await http.post(f"{url}{prefix}/x")).json() == {"message": "No task 'x' here. Known: email:send/now, other"}
     assert (await http.get(f"{url}/")).json() == "the larger app's"
     assert (await http.post(f"{url}/other")).status_code == 404

@@ -227,7 +227,7 @@ async def test_where_the_response_settles_the_job_it_is_waited_for(
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 async def test_progress_is_a_share(share: float) -> None:
     """What is not from 0 to 1 is refused where it is written."""
-    with pytest.raises(ValueError, match="a share is from 0 to 1"):
+    with pytest.raises(ValueError, match="fraction must be from 0 to 1"):
         await JobContext(task="t").progress(share)
 
 

@@ -84,7 +84,7 @@ STRING_OR_INTEGER = "id: Input should be a valid string; id: Input should be a v
         ("/order", {"choice": {"kind": SECRET}}, 422, f"{UNFIT}choice: 'kind' should be one of 'small'", ["choice"]),
         ("/order", {"nte": SECRET}, 422, f"{UNFIT}nte: Extra inputs are not permitted", ["nte"]),
         ("/order", {"note": SECRET}, 422, f"{UNFIT}note: the note '…' is too private", ["note"]),
-        ("/order", {"broken": SECRET}, 500, "the validation of order's payload raised LookupError; the function's", []),
+        ("/order", {"broken": SECRET}, 500, "validating order's payload raised LookupError: see the function's", []),
         ("/row", {"id": {"a": SECRET}}, 422, f"The payload does not fit row: {STRING_OR_INTEGER}", ["id", "id"]),
         ("/row", {}, 422, "The payload does not fit row: id: Field required", ["id"]),
         ("/elsewhere", {"a": SECRET}, 404, "No task 'elsewhere' here. Known: order, row", []),
@@ -117,7 +117,7 @@ async def test_a_bad_payload_is_told_and_reported(
     assert told.get("permanent", False) is bool(for_good)
     assert ran == []
     [line] = lines
-    assert line["event"] == ("validation broke" if status == 500 else "refused")
+    assert line["event"] == ("payload validator crashed" if status == 500 else "request refused")
     line.pop("exc_info", None)  # what a validator of the user's raises is the user's
     for text in (response.text, str(response.headers), str(report), str(line)):
         assert SECRET not in text
@@ -150,7 +150,7 @@ async def test_the_content_type_is_json_or_nothing(
     response = await http.post(f"{url}/order", content=b"{}", headers=headers)
     assert response.status_code == status
     if status == 415:
-        message = f"Content-Type {content_type.partition(';')[0]} is not read here: send application/json"  # type: ignore[union-attr]
+        message = f"Content-Type {content_type.partition(';')[0]} is not supported: send application/json"  # type: ignore[union-attr]
         assert response.json() == {"message": message}
         assert callbacks.received[0].body == {"status": "error", "error": message}
 
@@ -235,7 +235,7 @@ async def test_a_wrong_method_is_refused_and_reported(
     response = await http.request(method, f"{url}/order", headers=job_headers(callbacks.url))
     assert response.status_code == 405
     assert [report.body for report in callbacks.received] == [
-        {"status": "error", "error": f"/order takes POST, not {method}"}
+        {"status": "error", "error": f"/order allows POST, not {method}"}
     ]
     assert ran == []
 

@@ -72,7 +72,7 @@ async def test_the_root_of_several_tasks_is_none_of_them(serve: Serve, http: htt
     url = await serve(app_of("b", "a"))
     response = await http.post(f"{url}/", json=1)
     assert response.status_code == 404
-    assert response.json() == {"message": "More than one task is here: name one in the path. Known: a, b"}
+    assert response.json() == {"message": "The app has several tasks: name one in the path. Known: a, b"}
 
 
 async def test_the_handler_is_given_the_headers_typed(
@@ -254,12 +254,12 @@ async def test_the_list_of_tasks(serve: Serve, http: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow", "message"),
     [
-        ("GET", "/a", 405, "POST", "/a takes POST, not GET"),
-        ("PUT", "/a", 405, "POST", "/a takes POST, not PUT"),
-        ("DELETE", "/a", 405, "POST", "/a takes POST, not DELETE"),
-        ("OPTIONS", "/a", 405, "POST", "/a takes POST, not OPTIONS"),
-        ("PUT", "/", 405, "GET, HEAD", "/ takes GET or HEAD, not PUT"),
-        ("PATCH", "/healthz", 405, "GET, HEAD", "/healthz takes GET or HEAD, not PATCH"),
+        ("GET", "/a", 405, "POST", "/a allows POST, not GET"),
+        ("PUT", "/a", 405, "POST", "/a allows POST, not PUT"),
+        ("DELETE", "/a", 405, "POST", "/a allows POST, not DELETE"),
+        ("OPTIONS", "/a", 405, "POST", "/a allows POST, not OPTIONS"),
+        ("PUT", "/", 405, "GET, HEAD", "/ allows GET or HEAD, not PUT"),
+        ("PATCH", "/healthz", 405, "GET, HEAD", "/healthz allows GET or HEAD, not PATCH"),
         ("GET", "/missing", 404, None, "No task 'missing' here. Known: a, b"),
         ("POST", "/missing", 404, None, "No task 'missing' here. Known: a, b"),
         ("POST", "/a/", 404, None, "No task 'a/' here. Known: a, b"),
@@ -298,7 +298,7 @@ async def test_a_wrong_method_with_job_headers_is_reported(
     url = await serve(app_of("only"))
     await http.put(f"{url}/only", content=b"{}", headers=job_headers(callbacks.url))
     [report] = callbacks.received
-    assert report.body == {"status": "error", "error": "/only takes POST, not PUT"}
+    assert report.body == {"status": "error", "error": "/only allows POST, not PUT"}
 
 
 async def test_a_connection_carries_many_deliveries(serve: Serve) -> None:

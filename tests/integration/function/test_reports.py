@@ -177,7 +177,7 @@ async def test_a_report_that_comes_too_late_is_no_fault(
         await http.post(f"{url}/run", json={}, headers=job_headers(callbacks.url))
     assert len(callbacks.received) == 1
     assert [(line["event"], line["log_level"], line["job"]) for line in lines] == [
-        ("report too late: the job was settled or given to somebody else", "warning", 42)
+        ("report conflict: the job was settled already or claimed by another worker", "warning", 42)
     ]
 
 
@@ -208,8 +208,8 @@ async def test_a_callback_server_that_is_not_there(serve: Serve, http: httpx.Asy
     assert response.status_code == 200
     ours = [line for line in lines if line.get("logger") == "jobfn.report"]
     assert [line["event"] for line in ours] == [
-        "report not heard, trying again",
-        "report given up: the response, or the job's lease, decides",
+        "report not acknowledged: retrying",
+        "report abandoned: the response or the lease settles the job",
     ]
     assert all(nowhere in line["reason"] for line in ours)
 
@@ -256,7 +256,7 @@ async def test_a_transport_that_breaks_takes_nothing_down() -> None:
     with capture_logs() as lines:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
-    assert [(line["event"], line["job"]) for line in lines] == [("report broke", 42)]
+    assert [(line["event"], line["job"]) for line in lines] == [("report failed", 42)]
 
 
 async def test_a_sign_of_life_goes_where_reports_may_go_and_nowhere_else() -> None:
@@ -267,7 +267,7 @@ async def test_a_sign_of_life_goes_where_reports_may_go_and_nowhere_else() -> No
     with capture_logs() as lines:
         assert await reporter.send_heartbeat(elsewhere, None) is None
     assert transport.posts == 0
-    assert [(line["event"], line["job"]) for line in lines] == [("sign of life not sent", 42)]
+    assert [(line["event"], line["job"]) for line in lines] == [("heartbeat not sent", 42)]
     assert "JOBFN_CALLBACK_ALLOWED_HOSTS" in lines[0]["reason"]
 
 
@@ -278,7 +278,7 @@ async def test_a_report_whose_time_is_over_is_not_tried_again() -> None:
     with capture_logs() as lines:
         await reporter.report(HEADERS, Report("success"), wait_seconds=5)
     assert transport.posts == 1
-    assert lines[0]["event"].startswith("report given up")
+    assert lines[0]["event"].startswith("report abandoned")
 
 
 @pytest.mark.parametrize(("said", "lease", "seconds"), [(None, 7.5, 7.5), (None, None, 30.0), (2.0, 7.5, 2.0)])
@@ -304,7 +304,7 @@ async def test_draining_waits_for_reports_and_gives_the_rest_up(callbacks: Callb
     await callbacks.until(3)
     with capture_logs() as lines:
         await reporter.drain(timeout_seconds=0.05)
-    assert [(line["event"], line["job"]) for line in lines] == [("report given up: the process stops", 42)]
+    assert [(line["event"], line["job"]) for line in lines] == [("report abandoned: process is stopping", 42)]
     await reporter.drain(timeout_seconds=0)
     await transport.aclose()
 

@@ -138,7 +138,10 @@ def test_a_parameter_that_is_no_resource() -> None:
     @task("x")
     async def x(payload: None, ctx: JobContext, http: Pool) -> None: ...
 
-    with pytest.raises(TaskDefinitionError, match=r"test_resources.py:\d+: the handler takes 'http'.*known: pool"):
+    with pytest.raises(
+        TaskDefinitionError,
+        match=r"test_resources.py:\d+: the handler parameter 'http' is not a resource of this app \(known: pool\)",
+    ):
         create_app(tasks=[x], resources={"pool": list})
 
 
@@ -154,12 +157,15 @@ async def _around(ctx: JobContext) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"resources": {"pool": 5}}, r"Resource\(5\): give a function that makes it"),
-        ({"resources": {"pool": lambda one, two: (one, two)}}, "wants 2 arguments: a resource's factory gets nothing"),
-        ({"resources": [list]}, "give them by name"),
-        ({"task_middleware": [5]}, "5 is no middleware around tasks: give async def around"),
-        ({"task_middleware": [_around]}, "is no middleware around tasks"),
-        ({"task_middleware": _around}, r"give a list, such as \[around\]"),
+        ({"resources": {"pool": 5}}, r"Resource\(5\): the factory must be callable"),
+        (
+            {"resources": {"pool": lambda one, two: (one, two)}},
+            "requires 2 arguments, but a resource factory is passed nothing",
+        ),
+        ({"resources": [list]}, "must be a mapping"),
+        ({"task_middleware": [5]}, "5 is not a task middleware: pass async def around"),
+        ({"task_middleware": [_around]}, "is not a task middleware"),
+        ({"task_middleware": _around}, r"must be a list, for example \[around\]"),
     ],
 )
 def test_what_is_neither_is_refused_where_the_app_is_made(options: Any, told: str) -> None:
@@ -170,17 +176,17 @@ def test_what_is_neither_is_refused_where_the_app_is_made(options: Any, told: st
 
 def test_settings_are_settings() -> None:
     """Not a dictionary of them."""
-    with pytest.raises(ConfigurationError, match=r"give FunctionSettings\(...\)"):
+    with pytest.raises(ConfigurationError, match=r"must be FunctionSettings\(...\)"):
         create_app(tasks=[plain], settings={"threads": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Resource(None), r"Resource\(None\): give a function"),  # type: ignore[arg-type]
-        (lambda: Resource(list, scope="hour"), "scope='hour'.: give 'process' or 'job'"),  # type: ignore[arg-type]
-        (lambda: Resource(lambda ctx: ctx), r"gets nothing \(the JobContext with scope='job'\)"),
-        (lambda: Resource(lambda ctx, more: (ctx, more), scope="job"), "gets at most the JobContext"),
+        (lambda: Resource(None), r"Resource\(None\): the factory must be callable"),  # type: ignore[arg-type]
+        (lambda: Resource(list, scope="hour"), "scope='hour'.: scope must be 'process' or 'job'"),  # type: ignore[arg-type]
+        (lambda: Resource(lambda ctx: ctx), r"is passed nothing \(the JobContext with scope='job'\)"),
+        (lambda: Resource(lambda ctx, more: (ctx, more), scope="job"), "is passed only the JobContext"),
     ],
 )
 def test_a_resource_that_could_not_be_made_is_refused_where_it_is_written(make: Callable[[], Any], told: str) -> None:
@@ -218,7 +224,7 @@ def test_a_second_parameter_is_the_context_where_it_can_be() -> None:
     def e(payload: None, context: "OnlyForTypeCheckers", more: "Unknown" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     assert e.takes_context
-    with pytest.raises(TaskDefinitionError, match="the annotation of 'pool' cannot be read"):
+    with pytest.raises(TaskDefinitionError, match="the annotation of 'pool' is not readable"):
 
         @task("f")
         def f(payload: None, ctx: JobContext, pool: "Unknown") -> None: ...  # type: ignore[name-defined]  # noqa: F821

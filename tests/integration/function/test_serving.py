@@ -83,7 +83,7 @@ async def test_it_serves_a_file_a_module_or_an_attribute(
     assert await process.ended() == 0
     assert [json.loads(said)["event"] for said in process.lines] == [
         "serving",
-        "stopping: finishing what runs",
+        "stopping: finishing running jobs",
         "stopped",
     ]
 
@@ -139,7 +139,7 @@ async def test_what_does_not_end_in_time_is_reported_as_failed(
     assert (response.status_code, response.json()) == (503, {"message": message})
     assert await process.ended(seconds=10) == 0
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
-    left = [line for line in process.lines if "stopped without handlers that did not end in time" in line]
+    left = [line for line in process.lines if "stopped with running sync handlers" in line]
     assert len(left) == (1 if task == "block" else 0)
 
 
@@ -184,7 +184,7 @@ async def test_its_log_has_the_jobs_and_none_of_their_payloads(
         assert by_event[event]["job"] == 42
     assert "functions.py" in by_event["task failed"]["exception"]
     assert by_event["task failed"]["exception"].endswith("ValueError: it failed")
-    assert sum(line["event"] == "refused" for line in lines) == 3
+    assert sum(line["event"] == "request refused" for line in lines) == 3
     assert SECRET not in "\n".join(process.lines)
 
 
@@ -208,14 +208,14 @@ async def test_it_stops_with_the_parent_that_holds_its_input(folder: Path, http:
 
 
 WRONG = {
-    "missing.py": "no file missing.py: give the Python file that holds your tasks",
-    "missing_module": "no module 'missing_module': give a file such as functions.py, or run where it can be imported",
-    "functions.py:missing": "functions.py has no app 'missing'; apps and tasks in it: echo, slow, block, ",
+    "missing.py": "no file missing.py: pass the Python file that defines your tasks",
+    "missing_module": "no module 'missing_module': pass a file, for example functions.py, or run where it can be imported",
+    "functions.py:missing": "functions.py has no app 'missing': its apps and tasks are: echo, slow, block, ",
     "broken.py": "broken.py:1: SyntaxError: invalid syntax",
     "importing.py": "importing.py:2: ModuleNotFoundError: No module named 'missing_inside'",
     "raising.py": "raising.py:1: ZeroDivisionError: division by zero",
-    "defining.py": "defining.py:2: @task on f: a handler is called as handler(payload) or handler(payload, ctx)",
-    "twice.py": "a second task 'a'; the first is at",
+    "defining.py": "defining.py:2: @task on f: a handler must be callable as handler(payload) or handler(payload, ctx)",
+    "twice.py": "the task 'a' is already defined at",
     "starting.py:app": "the app did not start: its lifespan failed, see the log above",
 }
 FILES = {
@@ -256,7 +256,7 @@ async def test_what_cannot_be_served_is_one_line(target: str, folder: Path, port
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"PORT": "http"}, "PORT='http' is no port: use a number from 1 to 65535"),
+        ({"PORT": "http"}, "PORT='http' is not a port: use a number from 1 to 65535"),
         ({"JOBFN_MAX_THREADS": "many"}, "JOBFN_MAX_THREADS='many': Input should be a valid integer"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud': choose one of debug, info"),
     ],

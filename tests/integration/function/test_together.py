@@ -112,7 +112,7 @@ async def test_a_batch_has_its_bounds() -> None:
     assert all(len(body) < 1.1 * MAX_BATCH_CHARACTERS for _, body in transport.posts)
 
 
-@pytest.mark.parametrize(("status", "said"), [(409, "report too late"), (401, "report refused")])
+@pytest.mark.parametrize(("status", "said"), [(409, "report conflict"), (401, "report refused")])
 async def test_each_report_has_its_own_answer(status: int, said: str) -> None:
     """A status in a reply means what it means alone."""
 
@@ -145,7 +145,7 @@ async def test_reports_of_a_batch_in_trouble_are_tried_again(trouble: str) -> No
     transport = Callbacks(behave)
     with capture_logs() as lines:
         await report_all(Reporter(transport, report_timeout_seconds=5), 10)
-    again = [line["job"] for line in lines if line["event"] == "report not heard, trying again"]
+    again = [line["job"] for line in lines if line["event"] == "report not acknowledged: retrying"]
     assert again
     assert not [line for line in lines if line["log_level"] == "error"]
     told = [read for url, body in transport.posts if url == BATCH for read in decode_batch(body)]

@@ -138,7 +138,7 @@ async def test_a_refused_delivery_is_named(
     }
     async with httpx.AsyncClient() as client:
         assert (await client.request(method, f"{url}{path}", headers=sent | headers, content="{}")).status_code >= 400
-    for event in ("refused", "report not sent"):
+    for event in ("request refused", "report not sent"):
         line = await lines.until(event)
         assert {field: line.get(field) for field in ids(7, path[1:], 3)} == ids(7, path[1:], 3)
 

@@ -77,7 +77,7 @@ async def test_what_happened_is_counted_on_both_sides(jobs: Jobs, start_path: St
     assert total(function, "jobfn_function_jobs_total", task="breaks", outcome="failed") == 1
     assert total(function, "jobfn_function_jobs_total", task="long", outcome="succeeded") == 1
     assert total(function, "jobfn_function_duration_seconds_count", task="long") == 1
-    assert total(function, "jobfn_function_reports_total", result="heard") == 5
+    assert total(function, "jobfn_function_reports_total", result="acknowledged") == 5
     assert total(function, "jobfn_function_report_retries_total") == 0
 
 

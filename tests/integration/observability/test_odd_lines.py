@@ -70,7 +70,7 @@ ODD: dict[Task[..., Any], str] = {
     gives_up: "task failed",
     waits: "task failed",
     dawdles: "task timed out",
-    picky: "refused",
+    picky: "request refused",
     odd_result: "job done",
 }
 
@@ -109,8 +109,8 @@ async def test_a_handler_whose_job_was_given_to_another(jobs: Jobs, lines: Lines
     await lines.until("lost begins")
     await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")
     for event in (
-        "the job is no longer ours: stopping its handler",
-        "task stopped: the job was given to somebody else",
+        "lease lost: cancelling the handler",
+        "task cancelled: lease lost",
     ):
         assert said(await lines.until(event)) == ids(job, "lost")
 
@@ -225,7 +225,7 @@ async def test_called_by_hand_there_is_no_job(lines: Lines, serve: Serve) -> Non
     url = await serve(create_app(tasks=[picky], settings=FunctionSettings()))
     async with httpx.AsyncClient() as client:
         assert (await client.post(f"{url}/picky", json={})).status_code == 422
-    line = await lines.until("refused")
+    line = await lines.until("request refused")
     assert (line["task"], "job" in line) == ("picky", False)
 
 

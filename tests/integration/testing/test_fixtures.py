@@ -312,9 +312,9 @@ def test_what_holds_no_tasks_is_told(wrong: Any, jobfn_app: Any) -> None:
     if wrong is charge:
         assert set(jobfn_app(wrong).app.tasks) == {"charge"}
     else:
-        with pytest.raises(TaskDefinitionError, match=r"is no module: import the one that holds the tasks"):
+        with pytest.raises(TaskDefinitionError, match=r"is not a module: pass the module that defines the tasks"):
             jobfn_app(wrong)
-    with pytest.raises(TaskDefinitionError, match=r"is no module"):
+    with pytest.raises(TaskDefinitionError, match=r"is not a module"):
         create_app(wrong)
 
 

@@ -109,7 +109,7 @@ async def test_results_are_kept(running: None, connection: "asyncpg.Connection[A
 @pytest.mark.parametrize(
     ("chosen", "payload", "told"),
     [
-        (unwritable, None, "cannot be written as JSON"),
+        (unwritable, None, "is not JSON-serializable"),
         (large, MAX_RESULT_BYTES, "larger than the 64 KiB"),
         (large, 2_000_000, "larger than the 64 KiB"),  # which a worker does not even read to its end
     ],

@@ -127,4 +127,4 @@ def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(["export-schema", str(file), "--output", str(tmp_path / "no" / "where.json")]) == 2
     assert "--output" in capsys.readouterr().err
     assert run(["export-schema", f"{file}:other"]) == 2
-    assert "is an app that create_app did not make" in capsys.readouterr().err
+    assert "is not an app of create_app" in capsys.readouterr().err

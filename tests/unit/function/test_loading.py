@@ -76,7 +76,7 @@ def test_what_is_no_app_is_named_with_what_there_is(attribute: str) -> None:
     with pytest.raises(LoadError) as caught:
         load_app(f"functions_under_test:{attribute}")
     assert str(caught.value) == (
-        f"functions_under_test has no app {attribute!r}; apps and tasks in it: first, second, app, asgi, wrapped"
+        f"functions_under_test has no app {attribute!r}: its apps and tasks are: first, second, app, asgi, wrapped"
     )
 
 
@@ -121,16 +121,16 @@ def test_a_file_named_like_a_module_shadows_nothing(folder: Path) -> None:
 
 
 WRONG = {
-    "missing.py": (None, "no file missing.py: give the Python file that holds your tasks"),
-    "folder/": (None, "no file folder: give"),
-    "missing_module": (None, "no module 'missing_module': give a file such as functions.py"),
+    "missing.py": (None, "no file missing.py: pass the Python file that defines your tasks"),
+    "folder/": (None, "no file folder: pass"),
+    "missing_module": (None, "no module 'missing_module': pass a file, for example functions.py"),
     "missing.module": (None, "no module 'missing.module'"),
     "functions_under_test.missing": (None, "no module 'functions_under_test.missing'"),
-    "": (None, "'' is no module's name"),
-    ":app": (None, "'' is no module's name"),
-    ".relative": (None, "'.relative' is no module's name"),
-    "send-email": (None, "'send-email' is no module's name: give a file such as functions.py, or a module"),
-    "empty.py": ("", 'empty.py holds no task: decorate a handler with @task("an_identifier")'),
+    "": (None, "'' is not a module name"),
+    ":app": (None, "'' is not a module name"),
+    ".relative": (None, "'.relative' is not a module name"),
+    "send-email": (None, "'send-email' is not a module name: pass a file, for example functions.py, or a module"),
+    "empty.py": ("", 'empty.py has no task: decorate a handler with @task("an_identifier")'),
     "syntax.py": ("x = 1\ndef f(:\n", "{folder}/syntax.py:2: SyntaxError: invalid syntax"),
     "indent.py": ("def f():\nx = 1\n", "{folder}/indent.py:2: IndentationError: expected an indented block"),
     "raises.py": ("\n\nraise ValueError('two\\nlines')", "{folder}/raises.py:3: ValueError: two lines"),
@@ -161,5 +161,5 @@ def test_what_cannot_be_loaded_is_one_line(target: str, folder: Path) -> None:
 def test_what_is_no_python_file(folder: Path) -> None:
     """A file of another kind, given by its path."""
     (folder / "functions.txt").write_text(TASKS)
-    with pytest.raises(LoadError, match=r"functions.txt is no Python file: give the one that holds your tasks"):
+    with pytest.raises(LoadError, match=r"functions.txt is not a Python file: pass the one that defines your tasks"):
         load_app("./functions.txt")

@@ -48,7 +48,7 @@ def test_a_late_attempt_waits_for_the_cap() -> None:
 )
 def test_a_backoff_out_of_range_is_refused(options: dict[str, float], said: str) -> None:
     """The error names the number and its range."""
-    with pytest.raises(ValueError, match=f"{said} is "):
+    with pytest.raises(ValueError, match=f"{said} must be "):
         Backoff(**options)
 
 
@@ -93,5 +93,5 @@ def test_max_attempts_is_a_whole_number_from_one(number: int) -> None:
 
 def test_backoff_is_a_backoff() -> None:
     """A number of seconds by itself does not say how it grows."""
-    with pytest.raises(TaskDefinitionError, match=r"backoff=5 must be such as Backoff\(seconds=5\)"):
+    with pytest.raises(TaskDefinitionError, match=r"backoff=5 must be a Backoff, for example Backoff\(seconds=5\)"):
         task("t", backoff=5)(lambda payload: payload)  # type: ignore[arg-type]

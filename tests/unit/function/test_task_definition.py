@@ -19,16 +19,19 @@ import builtins
 WRONG = {
     "no identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
     "no text": ("@task(5)\ndef f(payload): ...", "a task needs an identifier"),
-    "over 126": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters; the jobs table holds at most 126"),
-    "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "holds a character that cannot be shown or sent"),
+    "over 126": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters: use at most 126"),
+    "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "must not contain unprintable characters"),
     "bare": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
     "no parameter": ('@task("t")\ndef f(): ...', "without a payload write handler(payload: None)"),
-    "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload) or handler(payload, ctx), this one takes (a, b, c)"),
+    "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload) or handler(payload, ctx), but this one takes (a, b, c)"),
     "keyword-only": ('@task("t")\ndef f(a, *, c): ...', "this one takes (a, *, c)"),
-    "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler is called as"),
-    "only rest": ('@task("t")\ndef f(*args): ...', "a handler is called as"),
-    "generator": ('@task("t")\ndef f(payload):\n    yield 1', "one that yields cannot be a task"),
-    "async generator": ('@task("t")\nasync def f(payload):\n    yield 1', "one that yields cannot be a task"),
+    "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler must be callable as"),
+    "only rest": ('@task("t")\ndef f(*args): ...', "a handler must be callable as"),
+    "generator": ('@task("t")\ndef f(payload):\n    yield 1', "a handler must return its result, not yield it"),
+    "async generator": (
+        '@task("t")\nasync def f(payload):\n    yield 1',
+        "a handler must return its result, not yield it",
+    ),
     "class": ('@task("t")\nclass F: ...', "@task decorates a function, not <class"),
     "unknown name": ('@task("t")\ndef f(payload: Missing): ...', "name 'Missing' is not defined"),
     "type checking": (
@@ -39,12 +42,12 @@ WRONG = {
         '@dataclasses.dataclass\nclass M:\n    a: Missing\n@task("t")\ndef f(payload: M): ...',
         "uses 'Missing', which is not defined here",
     ),
-    "no attribute": ('@task("t")\ndef f(payload: builtins.missing): ...', "cannot be read: AttributeError"),
-    "no expression": ('@task("t")\ndef f(payload: "a b"): ...', "cannot be read: SyntaxError"),
-    "no type": ('@task("t")\ndef f(payload: 5): ...', "is no type that pydantic can validate"),
+    "no attribute": ('@task("t")\ndef f(payload: builtins.missing): ...', "is not readable: AttributeError"),
+    "no expression": ('@task("t")\ndef f(payload: "a b"): ...', "is not readable: SyntaxError"),
+    "no type": ('@task("t")\ndef f(payload: 5): ...', "is not a type that pydantic can validate"),
     "not for pydantic": (
         'class Plain: ...\n@task("t")\ndef f(payload: Plain): ...',
-        "is no type that pydantic can validate: Unable to generate pydantic-core schema",
+        "is not a type that pydantic can validate: Unable to generate pydantic-core schema",
     ),
     "context first": ('@task("t")\ndef f(ctx: JobContext): ...', "the payload comes first, then the context"),
     "zero timeout": ('@task("t", timeout=0)\ndef f(payload): ...', "timeout=0 must be a number of seconds above 0"),
@@ -101,14 +104,14 @@ def test_two_tasks_of_one_identifier_are_named_both(tmp_path: Path) -> None:
     file.write_text(HEAD + '@task("same")\ndef f(payload): ...\n@task("same")\ndef g(payload): ...')
     with pytest.raises(TaskDefinitionError) as caught:
         load_app(str(file))
-    assert str(caught.value) == f"{file}:8: a second task 'same'; the first is at {file}:6. Rename one"
+    assert str(caught.value) == f"{file}:8: the task 'same' is already defined at {file}:6: rename one"
 
 
 def test_an_app_needs_tasks() -> None:
     """Nothing, or something that is no task: the error says what to do."""
-    with pytest.raises(TaskDefinitionError, match="no task to serve: decorate a handler"):
+    with pytest.raises(TaskDefinitionError, match="the app has no task: decorate a handler"):
         create_app()
-    with pytest.raises(TaskDefinitionError, match=r"is no task: decorate the handler with @task"):
+    with pytest.raises(TaskDefinitionError, match=r"is not a task: decorate the handler with @task"):
         create_app(tasks=[print])  # type: ignore[list-item]
 
 
