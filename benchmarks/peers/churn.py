@@ -66,7 +66,7 @@ class Churn:
         from jobfn.worker.maintenance.vacuum import Vacuumer  # noqa: PLC0415
 
         table = JobsTable(self._pool, "app_jobs", dsn=os.environ["DATABASE_URL"])
-        await Vacuumer(table, settled=lambda: self.done).run(stop)
+        await Vacuumer(table, settlements=lambda: self.done).run(stop)
 
 
 async def main(jobs: int, seconds: float, *, bare: bool) -> None:

@@ -1,7 +1,7 @@
-"""Tasks in the worker's own process: what ``jobfn service --local`` runs. No HTTP lies between a job and its handler.
+"""Run tasks in the worker's process: ``jobfn service --local``. Jobs reach their handlers without HTTP.
 
-The one place that knows both sides: a function app becomes a ``Deliverer`` for the worker. Settlement, retries, leases,
-queues and schedules are the worker's as ever; the response settles the job, as there is no report.
+This is the only module that knows both sides: it makes a function app a ``Deliverer``. Settlements, retries, leases,
+queues and schedules are the worker's. There are no reports; the handler's outcome settles the job.
 """
 
 import contextlib
@@ -11,19 +11,19 @@ from uuid import UUID
 from jobfn.database.records import Beat, Job, JobStore
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
-from jobfn.worker.dispatch import Delivery, Failed, Succeeded
+from jobfn.worker.dispatch import DeliveryResult, Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 
 _SUCCEEDED = Succeeded()
 
 
 class InProcessDispatcher:
-    """A function app's tasks as a ``Deliverer``.
+    """A ``Deliverer`` that runs the tasks of a function app.
 
     Args:
-        app: Whose tasks.
-        store: Hears how far a job is.
-        settings: Who the worker is, and how long its leases are.
+        app: The app.
+        store: The job store, for the progress of jobs.
+        settings: The worker's id and the duration of its leases.
     """
 
     def __init__(self, app: FunctionApp, store: JobStore, settings: ServiceSettings) -> None:
@@ -32,7 +32,7 @@ class InProcessDispatcher:
         self._worker_id = settings.worker_id
         self._lease_seconds = settings.lease_seconds
 
-    async def deliver(self, job: Job) -> Delivery:
+    async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
         context = JobContext(
             task=job.task,
@@ -44,11 +44,11 @@ class InProcessDispatcher:
             attempt=job.attempt,
         )
 
-        async def tell(progress: Progress) -> None:
-            beat = Beat(self._worker_id, job.id, job.attempt, progress.fraction, progress.message)
-            await self._store.beat(beat, lease_seconds=self._lease_seconds)
+        async def send_heartbeat(progress: Progress) -> None:
+            heartbeat = Beat(self._worker_id, job.id, job.attempt, progress.fraction, progress.message)
+            await self._store.beat(heartbeat, lease_seconds=self._lease_seconds)
 
-        context.on_progress = tell
+        context.on_progress = send_heartbeat
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report
         if report.status == "success":
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
@@ -59,15 +59,15 @@ class InProcessDispatcher:
 async def local_tasks(
     app: FunctionApp, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[InProcessDispatcher]:
-    """The app's tasks, with its lifespan around the block."""
+    """Run the app's lifespan around the block, with a dispatcher for its tasks."""
     async with app.lifespan_context():
         yield InProcessDispatcher(app, store, settings)
 
 
 def local_settings(settings: ServiceSettings, app: FunctionApp) -> ServiceSettings:
-    """The settings of a worker that runs this app's tasks: it takes no others, and no report is waited for."""
-    known = sorted(app.tasks) if settings.support_any else sorted(set(app.tasks) & set(settings.supported))
-    return settings.model_copy(update={"settle_on": SettlementMode.RESPONSE, "support_any": False, "supported": known})
+    """Return the settings of a worker that claims this app's tasks only and waits for no reports."""
+    tasks = sorted(app.tasks) if settings.support_any else sorted(set(app.tasks) & set(settings.supported))
+    return settings.model_copy(update={"settle_on": SettlementMode.RESPONSE, "support_any": False, "supported": tasks})
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -1,7 +1,7 @@
-"""The platform side in one process: worker, callback server and scheduler, or some of them, from the settings.
+"""The platform side in one process: worker, callback server and scheduler, or some of them.
 
 ``jobfn service`` runs it, and so does ``python -m jobfn.service``, without a command-line library. ``--only`` runs
-single parts, so that each can be scaled by itself.
+single roles, so that each can be scaled separately.
 """
 
 import argparse
@@ -11,14 +11,15 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import pool
-from jobfn.database.jobs import JobStore, open_store
+from jobfn.database.jobs import open_store
+from jobfn.database.records import JobStore
 from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
@@ -27,104 +28,168 @@ from jobfn.telemetry import logs, otel
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import redact_url
 from jobfn.worker.callback_app import create_callback_app
+from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.dispatch import Deliverer, Routes
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.listener import Listener
-from jobfn.worker.maintenance.tasks import Role, maintenance_tasks
+from jobfn.worker.maintenance.tasks import maintenance_tasks
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
-from jobfn.worker.telemetry.instrumented_callbacks import ObservedCallbacks
-from jobfn.worker.telemetry.instrumented_deliveries import ObservedDeliveries
+from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
+from jobfn.worker.telemetry.instrumented_deliveries import InstrumentedDeliverer
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.telemetry.metrics_server import metrics_server
 from jobfn.worker.telemetry.settlement_log import SettlementObserver
 from jobfn.worker.worker import Worker
 
-#: Claims, settlements, the look at the next delayed job, the scheduler's transaction, and one to spare.
+#: One connection each for claims, settlements, the next delayed job and the scheduler, and a spare one.
 POOL_SIZE = 5
-#: Functions on other machines report here.
+#: Functions on other hosts report here.
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 
-#: Opens what takes jobs to their tasks, instead of HTTP.
+#: Opens a deliverer.
 DelivererFactory = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
+#: Runs until the event is set, then shuts down.
+_ServiceTask = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def run_service(
     settings: ServiceSettings,
     stop: asyncio.Event,
     *,
-    only: Collection[ServiceRole] = (),
+    roles: Collection[ServiceRole] = (),
     listener: socket.socket | None = None,
-    started: Callable[[], None] | None = None,
-    deliverer: DelivererFactory | None = None,
+    on_ready: Callable[[], None] | None = None,
+    deliverer_factory: DelivererFactory | None = None,
     tracing: Tracing = GLOBAL,
     dashboard: DashboardSettings | None = None,
 ) -> None:
-    """Run the platform side until ``stop`` is set, and leave no job and no schedule locked.
+    """Run the platform side until ``stop`` is set. Afterwards no job and no schedule is locked.
 
     Args:
-        settings: How.
-        stop: Set it to end.
-        only: Which parts. Default: all of them.
-        listener: A bound socket for the callback server, closed at the end. Default: one on every
-            address, at the settings' port.
-        deliverer: Takes jobs to their tasks. Default: HTTP, as the settings say.
-        started: Called when the callback server accepts reports, and worker and scheduler are at work.
-        tracing: Makes spans. Default: with the process's tracer provider, if it has one.
-        dashboard: Serve the dashboard too, so. Default: none.
+        settings: The settings.
+        stop: The event that stops it.
+        roles: The roles to run. Default: all.
+        listener: A bound socket for the callback server, which is closed at the end. Default: the settings' port on
+            every address.
+        on_ready: Called when the callback server accepts reports, and worker and scheduler run.
+        deliverer_factory: Opens what delivers jobs to their tasks. Default: HTTP.
+        tracing: Creates spans. Default: uses the process's tracer provider, if it has one.
+        dashboard: Settings of the dashboard. Default: not served.
 
     Raises:
-        DatabaseUnreachable: No connection at the start; later ones are waited for.
-        SchemaError: The database has no jobs schema, or one that is out of date.
-        ConfigurationError: The callback port, or the dashboard's, cannot be had.
+        DatabaseUnreachable: There is no connection at startup. Connections that are lost later are reopened.
+        SchemaError: The database has no jobs schema, or an outdated one.
+        ConfigurationError: A port is not available.
     """
-    parts = frozenset(only) or frozenset(ServiceRole)
+    active = frozenset(roles) or frozenset(ServiceRole)
     async with contextlib.AsyncExitStack() as stack:
-        if ServiceRole.CALLBACKS in parts:
+        if ServiceRole.CALLBACKS in active:
             listener = listener or bind(ANY_ADDRESS, settings.callback_port)
-            # port 0 took any free one, and that is where functions are to report
+            # With port 0, the callback URL needs the port that was chosen.
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
         connections = await stack.enter_async_context(
             pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
-        measures = WorkerMetrics(slots=settings.concurrency if ServiceRole.WORKER in parts else 0)
-        store = await open_store(connections, settings.schema_name, on_ending=SettlementObserver(measures))
-        roles: list[Role] = []
+        metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
+        store = await open_store(connections, settings.schema_name, on_ending=SettlementObserver(metrics))
+        tasks: list[_ServiceTask] = []
         worker: Worker | None = None
-        if parts & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
-            worker = await _worker_and_callbacks(
+        if active != {ServiceRole.SCHEDULER}:
+            worker = await _start_worker_and_callbacks(
                 settings,
-                connections,
                 stack,
-                parts,
+                active,
                 store=store,
-                measures=measures,
-                listener=listener,
-                open_deliverer=deliverer,
+                metrics=metrics,
                 tracing=tracing,
+                listener=listener,
+                deliverer_factory=deliverer_factory,
             )
-        elif settings.metrics_port is not None:
-            await stack.enter_async_context(metrics_server(settings, measures))
+        if settings.metrics_port is not None:
+            has_queue = active != {ServiceRole.SCHEDULER}
+            await stack.enter_async_context(
+                metrics_server(settings, metrics, store, connections if has_queue else None)
+            )
         if worker is not None:
-            roles.append(worker.run)
-        if ServiceRole.SCHEDULER in parts:
-            roles.append(await _scheduler(settings, connections, stack))
-        roles += await maintenance_tasks(
-            settings, parts, connections=connections, store=store, measures=measures, worker=worker
+            tasks.append(worker.run)
+        if ServiceRole.SCHEDULER in active:
+            tasks.append(await _start_scheduler(settings, connections, stack))
+        tasks += await maintenance_tasks(
+            settings, active, connections=connections, store=store, metrics=metrics, worker=worker
         )
         if dashboard is not None:
-            await _dashboard(settings, dashboard, stack)
-        if started is not None:
-            roles.append(functools.partial(_notify_ready, started, None if worker is None else worker.at_work))
-        await _run_all(roles, stop)
+            await _start_dashboard(settings, dashboard, stack)
+        if on_ready is not None:
+            tasks.append(functools.partial(_notify_ready, on_ready, None if worker is None else worker.ready))
+        await _run_all(tasks, stop)
 
 
-async def _scheduler(
+async def _start_worker_and_callbacks(
+    settings: ServiceSettings,
+    stack: contextlib.AsyncExitStack,
+    roles: Collection[ServiceRole],
+    *,
+    store: JobStore,
+    metrics: WorkerMetrics,
+    tracing: Tracing,
+    listener: socket.socket | None,
+    deliverer_factory: DelivererFactory | None,
+) -> Worker | None:
+    """Create the worker and start the callback server, which runs until the stack unwinds, after the worker."""
+    settlements = SettlementBatcher(store, on_commit=metrics.record_commit)
+    tokens = callback_tokens(settings)
+    worker: Worker | None = None
+    if ServiceRole.WORKER in roles:
+        wake_event = asyncio.Event()
+        deliverer_factory = deliverer_factory or functools.partial(http_dispatcher, tokens, tracing)
+        deliverer = await stack.enter_async_context(deliverer_factory(store, settings))
+        worker = Worker(
+            store=store,
+            settlements=settlements,
+            deliverer=InstrumentedDeliverer(deliverer, worker_id=settings.worker_id, metrics=metrics, tracing=tracing),
+            settings=settings,
+            wake_event=wake_event,
+            metrics=metrics,
+        )
+        _start_listener(settings, wake_event, stack)
+    stack.push_async_callback(settlements.drain)
+    if ServiceRole.CALLBACKS in roles and listener is not None:
+        callbacks = InstrumentedCallbacks(
+            settlements,
+            store,
+            lease_seconds=settings.lease_seconds,
+            metrics=metrics,
+            tokens=tokens,
+            on_report=worker.on_report if worker is not None else None,
+            tracing=tracing,
+            find_job=worker.find if worker is not None else None,
+        )
+        await _start_callback_server(settings, callbacks, listener, stack)
+    return worker
+
+
+async def _start_callback_server(
+    settings: ServiceSettings, callbacks: Callbacks, listener: socket.socket, stack: contextlib.AsyncExitStack
+) -> None:
+    server = HttpServer(
+        create_callback_app(callbacks),
+        listener,
+        shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
+        lifespan=False,
+    )
+    await server.start()
+    stack.push_async_callback(server.stop)
+    callback_url = redact_url(settings.callback_url)
+    logs.get_logger("jobfn.service").info("callback server started", port=server.port, callback_url=callback_url)
+
+
+async def _start_scheduler(
     settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
-) -> Role:
+) -> _ServiceTask:
     poller = await open_poller(
         connections,
         settings.schema_name,
@@ -132,13 +197,15 @@ async def _scheduler(
         tasks=settings.tasks,
         takeover_seconds=settings.takeover_seconds,
     )
-    bell = asyncio.Event()
-    _listen(settings, bell, stack, channel=SCHEDULES_CHANNEL)
-    return Scheduler(poller, wake_event=bell, poll_interval_seconds=settings.poll_interval_seconds).run
+    wake_event = asyncio.Event()
+    _start_listener(settings, wake_event, stack, channel=SCHEDULES_CHANNEL)
+    return Scheduler(poller, wake_event=wake_event, poll_interval_seconds=settings.poll_interval_seconds).run
 
 
-async def _dashboard(settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack) -> None:
-    from jobfn.dashboard.server import serving  # noqa: PLC0415  - templates and schemas, which most services do without
+async def _start_dashboard(
+    settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack
+) -> None:
+    from jobfn.dashboard.server import serving  # noqa: PLC0415  - loads templates, which most services do not need
 
     url = await stack.enter_async_context(
         serving(
@@ -151,105 +218,52 @@ async def _dashboard(settings: ServiceSettings, dashboard: DashboardSettings, st
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
 
 
-async def _worker_and_callbacks(
+def _start_listener(
     settings: ServiceSettings,
-    connections: "asyncpg.Pool[Any]",
+    wake_event: asyncio.Event,
     stack: contextlib.AsyncExitStack,
-    parts: Collection[ServiceRole],
     *,
-    store: JobStore,
-    measures: WorkerMetrics,
-    listener: socket.socket | None,
-    open_deliverer: DelivererFactory | None,
-    tracing: Tracing,
-) -> Worker | None:
-    """Set both up, or one of them; the callback server serves until the stack unwinds, longer than the worker works."""
-    settler = SettlementBatcher(store, committed=measures.committed)
-    tokens = callback_tokens(settings)
-    worker: Worker | None = None
-    if ServiceRole.WORKER in parts:
-        bell = asyncio.Event()
-        open_deliverer = open_deliverer or functools.partial(http_dispatcher, tokens, tracing)
-        deliverer = await stack.enter_async_context(open_deliverer(store, settings))
-        worker = Worker(
-            store=store,
-            settler=settler,
-            deliverer=ObservedDeliveries(deliverer, worker_id=settings.worker_id, measures=measures, tracing=tracing),
-            settings=settings,
-            bell=bell,
-            measures=measures,
-        )
-        _listen(settings, bell, stack)
-    stack.push_async_callback(settler.drain)
-    if ServiceRole.CALLBACKS in parts and listener is not None:
-        callbacks = ObservedCallbacks(
-            settler,
-            store,
-            lease_seconds=settings.lease_seconds,
-            tokens=tokens,
-            settled=worker.heard if worker is not None else None,
-            known=worker.known if worker is not None else None,
-            measures=measures,
-            tracing=tracing,
-        )
-        server = HttpServer(
-            create_callback_app(callbacks),
-            listener,
-            shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
-            lifespan=False,
-        )
-        await server.start()
-        stack.push_async_callback(server.stop)
-        logs.get_logger("jobfn.service").info(
-            "hearing reports", port=server.port, callback_url=redact_url(settings.callback_url)
-        )
-    if settings.metrics_port is not None:
-        await stack.enter_async_context(metrics_server(settings, measures, store, connections))
-    return worker
-
-
-def _listen(
-    settings: ServiceSettings, bell: asyncio.Event, stack: contextlib.AsyncExitStack, *, channel: str = JOBS_CHANNEL
+    channel: str = JOBS_CHANNEL,
 ) -> None:
-    listening = asyncio.create_task(Listener(settings.database_url, bell, channel=channel).run())
+    listening = asyncio.create_task(Listener(settings.database_url, wake_event, channel=channel).run())
 
-    async def end() -> None:
+    async def stop() -> None:
         listening.cancel()
         await asyncio.wait({listening})
 
-    stack.push_async_callback(end)
+    stack.push_async_callback(stop)
 
 
-async def _notify_ready(started: Callable[[], None], at_work: asyncio.Event | None, ending: asyncio.Event) -> None:
-    """Call ``started`` once the worker is at work, if there is one. It may wait for its database before that."""
-    ended = asyncio.create_task(ending.wait())
-    if at_work is not None:
-        working = asyncio.create_task(at_work.wait())
-        await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
-        working.cancel()
-    if not ending.is_set():
-        started()
-    await ended
+async def _notify_ready(on_ready: Callable[[], None], worker_ready: asyncio.Event | None, stop: asyncio.Event) -> None:
+    """Call ``on_ready`` when the worker is ready, if there is one: it may have to wait for its database."""
+    stopped = asyncio.create_task(stop.wait())
+    if worker_ready is not None:
+        ready = asyncio.create_task(worker_ready.wait())
+        await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+    if not stop.is_set():
+        on_ready()
+    await stopped
 
 
-async def _run_all(roles: Sequence[Role], stop: asyncio.Event) -> None:
-    """Run all roles until ``stop`` is set, or until one of them ends: then the others wind down too."""
-    ending = asyncio.Event()
-    running = [asyncio.create_task(role(ending)) for role in roles]
+async def _run_all(tasks: Sequence[_ServiceTask], stop: asyncio.Event) -> None:
+    """Run all tasks until ``stop`` is set or one of them ends. Then stop the others, and raise the first error."""
+    stop_all = asyncio.Event()
+    running = [asyncio.create_task(task(stop_all)) for task in tasks]
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
-        ending.set()
-        ends = await asyncio.gather(*running, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
+        stop_all.set()
+        results = await asyncio.gather(*running, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``python -m jobfn.service``: run until SIGTERM or SIGINT. Returns the exit code."""
+    """Run ``python -m jobfn.service`` until SIGTERM or SIGINT. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobfn.service", description="Run the platform side.")
     parser.add_argument(
         "--only",
@@ -257,20 +271,20 @@ def main(arguments: Sequence[str]) -> int:
         choices=list(ServiceRole),
         action="append",
         default=[],
-        help="Only this part; repeatable.",
+        help="Run only this role. Repeatable.",
     )
-    parser.add_argument("--dashboard", action="store_true", help="Serve the dashboard too; see JOBFN_DASHBOARD_*.")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--dashboard", action="store_true", help="Also serve the dashboard. See JOBFN_DASHBOARD_*.")
+    options = parser.parse_args(arguments)
 
-    async def until_stopped(settings: ServiceSettings) -> None:
+    async def run_until_signal(settings: ServiceSettings) -> None:
         with stop_signals() as stop:
-            dashboard = DashboardSettings.from_environ(os.environ) if given.dashboard else None
-            await run_service(settings, stop, only=given.only, dashboard=dashboard)
+            dashboard = DashboardSettings.from_environ(os.environ) if options.dashboard else None
+            await run_service(settings, stop, roles=options.only, dashboard=dashboard)
 
     try:
         logs.configure()
         otel.configure(os.environ, role="jobfn-service")
-        run(until_stopped(ServiceSettings.from_environ(os.environ)))
+        run(run_until_signal(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
         sys.stderr.write(f"jobfn: {error}\n")
         return 2

@@ -28,7 +28,7 @@ async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spa
     await service.until("hello ada")
     service.send(signal.SIGTERM)
     assert await service.ended() == 0
-    assert not [line for line in service.lines if "hearing reports" in line]
+    assert not [line for line in service.lines if "callback server started" in line]
 
 
 @pytest.mark.parametrize(

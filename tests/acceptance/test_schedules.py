@@ -237,7 +237,7 @@ async def test_each_part_of_the_platform_side_runs_by_itself(
     callbacks = await spawn(
         "python", "-m", "jobfn.service", "--only", "callbacks", INTERNAL_JOBS_CALLBACK_PORT="0", **variables
     )
-    reports = json.loads(await callbacks.until('"hearing reports"'))["port"]
+    reports = json.loads(await callbacks.until('"callback server started"'))["port"]
     worker = await spawn(
         "jobfn",
         "service",

@@ -174,7 +174,7 @@ def a_token() -> str:
 
 async def reports_without_a_token(service: RunningCommand) -> list[str]:
     """What a callback server with a secret answers to who has none."""
-    line = next(line for line in service.lines if "hearing reports" in line)
+    line = next(line for line in service.lines if "callback server started" in line)
     url = str(json.loads(line)["callback_url"])
     headers = {"X-Worker-Id": "worker-0", "X-Job-Id": "1", "X-Job-Error": "true"}
     async with httpx.AsyncClient() as client:

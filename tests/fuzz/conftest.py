@@ -111,4 +111,4 @@ def _callback_server(name: str, dsn: str, folders: pytest.TempPathFactory, **mor
         "JOBS_POLL_INTERVAL_SECONDS": "3600",
     }
     command = [sys.executable, "-m", "jobfn.service", "--only", "callbacks"]
-    yield from _watched(name.replace(" ", "-"), command, env | more, folders, said="hearing reports", port=port)
+    yield from _watched(name.replace(" ", "-"), command, env | more, folders, said="callback server started", port=port)

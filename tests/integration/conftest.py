@@ -53,7 +53,7 @@ async def start_service(database: str) -> AsyncIterator[StartService]:
                     ServiceSettings.from_environ({}, **(values | settings)),
                     stop,
                     listener=listener,
-                    started=started.set,
+                    on_ready=started.set,
                 )
             )
             starting = asyncio.create_task(started.wait())

@@ -88,7 +88,9 @@ def service_command(
 
     async def work() -> None:
         with stop_signals() as stop:
-            await run_service(settings, stop, only=only or (), deliverer=deliverer, dashboard=dashboard_settings)
+            await run_service(
+                settings, stop, roles=only or (), deliverer_factory=deliverer, dashboard=dashboard_settings
+            )
 
     run_async(work())
 

@@ -92,7 +92,7 @@ class Catalog:
         """One task, and where it is not listed, what the function apps that were asked answered."""
         listing = await self.all()
         if self._routes is not None and task not in listing.tasks:
-            own = _merged([await self._ask(self._routes.url_of(task))])
+            own = _merged([await self._ask(self._routes.url_for(task))])
             listing = Listing({**listing.tasks, **own.tasks}, (*listing.problems, *own.problems))
         found = listing.tasks.get(task)
         return found, () if found is not None else tuple(dict.fromkeys(listing.problems))

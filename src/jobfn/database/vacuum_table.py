@@ -1,4 +1,4 @@
-"""Vacuuming the jobs table: whether it is worth it, whether this role may, and the vacuum itself."""
+"""The vacuum of the jobs table, and the statistics that tell whether it is worthwhile."""
 
 import contextlib
 from dataclasses import dataclass
@@ -9,37 +9,37 @@ import asyncpg
 from jobfn.database.connection import connect
 from jobfn.database.statements import query
 
-#: So long may a connection take to close, with the cancelling of what it does.
-_CLOSE_SECONDS = 5.0
+#: Maximum time to cancel a running vacuum in the server.
+_CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """The jobs table, as PostgreSQL's statistics show it: a second or so late, and not to the row.
+    """PostgreSQL's statistics of the jobs table: about a second late, and not exact.
 
     Attributes:
-        live: Rows that are there.
-        dead: Versions of rows that nobody sees any more, and whose place is not free yet.
-        vacuums: How often it was vacuumed, by whomever.
-        is_allowed: Whether this role may vacuum it.
-        is_locked: Whether a vacuum would not begin now: another one is under way, or something that excludes it. Looked
-            at only where there are dead rows enough.
+        live: Number of rows.
+        dead: Number of dead row versions whose space is not free yet.
+        vacuums: Number of vacuums so far, by any process.
+        is_allowed: Whether this role may vacuum the table.
+        is_locked: Whether another vacuum, or a statement that excludes it, holds a lock. Only checked from a number of
+            dead rows on.
     """
 
-    live: int
-    dead: int
-    vacuums: int
-    is_allowed: bool
-    is_locked: bool
+    live: int = 0
+    dead: int = 0
+    vacuums: int = 0
+    is_allowed: bool = False
+    is_locked: bool = False
 
 
 class JobsTable:
-    """See the module.
+    """The jobs table of one of jobfn's schemas.
 
     Args:
-        pool: Connections, for the look.
-        schema: The jobs schema, one of jobfn's.
-        dsn: Where the vacuum's own connection goes to: it may take seconds, and nobody is to wait for it.
+        pool: Connections for the statistics.
+        schema: The schema.
+        dsn: The database; a vacuum takes a connection outside of the pool, as it can take seconds.
     """
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, dsn: str | None) -> None:
@@ -49,18 +49,18 @@ class JobsTable:
         self._state = query("jobs_vacuum_state", schema)
         self._vacuum = query("vacuum_jobs", schema)
 
-    async def state(self, *, worth: int) -> TableState:
-        """Look; with fewer than ``worth`` dead rows not at who else is vacuuming."""
-        row = await self._pool.fetchrow(self._state, self._schema, worth)
-        return TableState(0, 0, 0, is_allowed=False, is_locked=False) if row is None else TableState(**row)
+    async def state(self, *, min_dead_rows: int) -> TableState:
+        """Read the statistics. Locks are only checked from this number of dead rows on."""
+        row = await self._pool.fetchrow(self._state, self._schema, min_dead_rows)
+        return TableState(**(row or {}))
 
     async def vacuum(self) -> None:
-        """Vacuum it, or step back at once where somebody else does. Cancelled, it ends the vacuum in the server too."""
+        """Vacuum the table, unless another process does. Cancellation also ends the vacuum in the server."""
         connection = await connect(self._dsn, application_name="jobfn-vacuum")
         try:
             await connection.execute("set statement_timeout = 0")
             await connection.execute(self._vacuum)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                # waits until the server has heard of a cancelled statement; if that takes too long, it hangs up
-                await connection.close(timeout=_CLOSE_SECONDS)
+                # Waits until the server has cancelled the statement; after the timeout, it closes the socket.
+                await connection.close(timeout=_CLOSE_TIMEOUT_SECONDS)

@@ -135,7 +135,7 @@ async def run_dev(options: DevOptions) -> None:
         ready = asyncio.Event()
         greeting = asyncio.create_task(_greet(ready, options, settings, state))
         stack.push_async_callback(_cancelled, greeting)
-        await run_service(settings, stop, listener=callback_listener, started=ready.set)
+        await run_service(settings, stop, listener=callback_listener, on_ready=ready.set)
         if watching.done() and not watching.cancelled():
             watching.result()
 

@@ -199,7 +199,7 @@ async def _check_functions(
         )
     checked_apps: set[str] = set()
     for task in tasks:
-        url = routes.url_of(task)
+        url = routes.url_for(task)
         check, is_jobfn_app = await _check_function(http, task, url)
         yield check
         if is_jobfn_app and _app_root(url) not in checked_apps:

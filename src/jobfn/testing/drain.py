@@ -147,12 +147,14 @@ async def _working(
             to_functions,
             routes=Routes(settings.gateway_url, {}),
             worker_id=WORKER_ID,
-            reporting=functools.partial(callback_config, settings, None),
+            callback_config=functools.partial(callback_config, settings, None),
             request_timeout_seconds=settings.request_timeout_seconds,
         )
-        worker = Worker(store=store, settler=settler, deliverer=dispatcher, settings=settings, bell=store.wake)
+        worker = Worker(
+            store=store, settlements=settler, deliverer=dispatcher, settings=settings, wake_event=store.wake
+        )
         callbacks = create_callback_app(
-            Callbacks(settler, store, lease_seconds=settings.lease_seconds, settled=worker.heard)
+            Callbacks(settler, store, lease_seconds=settings.lease_seconds, on_report=worker.on_report)
         )
         app.use_report_transport(InProcess({"callbacks": callbacks}))
         await stack.enter_async_context(app.lifespan_context())

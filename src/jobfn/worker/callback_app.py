@@ -1,7 +1,7 @@
-"""The callback server's ASGI app: brings what functions POST to ``callbacks.py``, and answers.
+"""The callback server's ASGI app: serves ``callbacks.py`` over HTTP.
 
-The hot way, a POST to a known last segment, goes past Starlette's routes; all else (health, what is not served) is
-plain Starlette. The path before the last segment is free: a token, or the prefix of a gateway, may stand there.
+The hot path, a POST to a known last segment, bypasses Starlette's routing. All other requests are plain Starlette. Any
+path may precede the last segment: a token, or the prefix of a gateway.
 """
 
 import json
@@ -17,87 +17,78 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.messages import read_body, send_response
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, extract_job_headers
-from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, answered
+from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, to_reply
 
 MAX_REPORT_BYTES = 1024 * 1024
 
-#: Hears one kind of POST: path, job headers, body.
-_Hear = Callable[[str, Mapping[str, str], bytes], Awaitable[Reply]]
+#: Handles a POST: path, job headers, body.
+_Handler = Callable[[str, Mapping[str, str], bytes], Awaitable[Reply]]
 
 
 def create_callback_app(callbacks: Callbacks) -> ASGIApp:
-    """Make the callback server's ASGI app.
+    """Create the callback server's ASGI app.
 
     Returns:
-        An app that hears reports at every path that ends in ``/callback``, batches of them at ``/callbacks``, signs of
-        life at ``/heartbeat``, and answers ``GET /healthz`` and ``GET /readyz``.
+        An app that accepts reports at every path that ends in ``/callback``, batches of reports at ``/callbacks``,
+        heartbeats at ``/heartbeat``, and responds to ``GET /healthz`` and ``GET /readyz``.
     """
 
-    async def batch(_path: str, _found: Mapping[str, str], body: bytes) -> Reply:
-        return await callbacks.reports(body)
+    async def report_batch(_path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
+        return await callbacks.report_batch(body)
 
-    heard: dict[str, _Hear] = {
+    handlers: dict[str, _Handler] = {
         "callback": callbacks.report,
         "heartbeat": callbacks.heartbeat,
-        BATCH_SEGMENT: batch,
+        BATCH_SEGMENT: report_batch,
     }
-    pages = _pages()
+    fallback = _fallback_app()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        hear = heard.get(scope["path"].rpartition("/")[2]) if scope["type"] == "http" else None
-        if hear is None or scope["method"] != "POST":
-            await pages(scope, receive, send)
+        handler = handlers.get(scope["path"].rpartition("/")[2]) if scope["type"] == "http" else None
+        if handler is None or scope["method"] != "POST":
+            await fallback(scope, receive, send)
             return
-        await _respond(send, await _reply(hear, scope, receive))
+        reply = await to_reply(_handle(handler, scope, receive))
+        body = json.dumps(reply.content).encode("ascii")
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send_response(send, reply.status, headers, body)
 
     return app
 
 
-async def _reply(hear: _Hear, scope: Scope, receive: Receive) -> Reply:
-    """What comes of a POST; whatever it is, the sender gets an answer that says what to do."""
-
-    async def hearing() -> Reply:
-        try:
-            body = await read_body(receive, limit=MAX_REPORT_BYTES)
-        except ClientDisconnect:
-            raise CallbackError(400, "the report never came whole") from None
-        except PayloadTooLarge:
-            raise CallbackError(
-                400, f"a report has at most {MAX_REPORT_BYTES} bytes: shorten the error message"
-            ) from None
-        return await hear(scope["path"], extract_job_headers(scope["headers"]), body)
-
-    return await answered(hearing())
+async def _handle(handler: _Handler, scope: Scope, receive: Receive) -> Reply:
+    try:
+        body = await read_body(receive, limit=MAX_REPORT_BYTES)
+    except ClientDisconnect:
+        raise CallbackError(400, "the body is incomplete: send the report again") from None
+    except PayloadTooLarge:
+        raise CallbackError(
+            400, f"a report must have at most {MAX_REPORT_BYTES} bytes: shorten the error message"
+        ) from None
+    return await handler(scope["path"], extract_job_headers(scope["headers"]), body)
 
 
-async def _respond(send: Send, reply: Reply) -> None:
-    body = json.dumps(reply.content).encode("ascii")
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    # what was said is settled; whoever does not hear that asks again
-    await send_response(send, reply.status, headers, body)
-
-
-def _pages() -> Starlette:
+def _fallback_app() -> Starlette:
     app = Starlette(
-        routes=[Route("/healthz", _alive, methods=["GET"]), Route("/readyz", _alive, methods=["GET"])],
+        routes=[Route("/healthz", _health, methods=["GET"]), Route("/readyz", _health, methods=["GET"])],
         exception_handlers={HTTPException: _not_found},
     )
-    app.router.redirect_slashes = False  # a report is sent on to nowhere, least of all to where its Host header says
+    app.router.redirect_slashes = False  # a redirect would go to the Host header's host, which the sender chooses
     return app
 
 
-async def _alive(_request: Request) -> Response:
+async def _health(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """Another path or method than those above. Those that hear POST say so."""
+    """Respond with 405 on the paths that accept POST, with Starlette's status elsewhere."""
     status_code = error.status_code if isinstance(error, HTTPException) else 404
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if request.url.path.rpartition("/")[2] in {"callback", "heartbeat", BATCH_SEGMENT}:
         status_code, headers = 405, {"Allow": "POST"}
     return JSONResponse(
-        {"error": f"reports are POSTed to {CALLBACK_URL} as it came with the job, not {request.method} here"},
+        {"error": f"{request.method} is not supported here: POST reports to {CALLBACK_URL} of the job's delivery"},
         status_code,
         headers=headers,
     )

@@ -1,7 +1,7 @@
-"""Hearing how deliveries ended, and that they live: reports and signs of life (contract, section 2).
+"""Reports and heartbeats from functions (contract, section 2).
 
-A report is answered when its settlement is committed, not before; one of a delivery that does not hold its job (any
-more) changes nothing and is told so (409). ``callback_app.py`` brings them here over HTTP.
+A report is acknowledged after its settlement is committed. If its attempt does not hold the job (any more), the reply
+is a 409, and nothing changes. ``callback_app.py`` serves this over HTTP.
 """
 
 import asyncio
@@ -26,17 +26,19 @@ from jobfn.wire import (
 )
 from jobfn.wire.report_batch import decode_batch
 from jobfn.worker.settlement import SettlementBatcher
-from jobfn.worker.tokens import CallbackTokens
+from jobfn.worker.tokens import CallbackTokens, Claim
 
 UNKNOWN_ERROR = "UNKNOWN_ERROR"
+_ECHO_ADVICE = "return the headers that the job was delivered with"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the sender of a report or of a sign of life is told.
+    """The response to a report or a heartbeat.
 
     Attributes:
-        status: An HTTP status: 200 heard, 400 malformed, 401 not signed, 409 too late, 503 no database now.
+        status: HTTP status: 200 acknowledged, 400 malformed, 401 unauthorized, 409 conflict, 500 unexpected error, 503
+            database unreachable.
         content: JSON.
     """
 
@@ -44,16 +46,19 @@ class Reply:
     content: object
 
 
-#: The job is not held so: it was settled already, or another delivery of it has begun. Nothing changed.
-TOO_LATE = Reply(409, {"error": "this worker does not hold this job in this attempt (any more): nothing was changed"})
+#: The job was settled before, or another attempt of it has begun.
+CONFLICT = Reply(409, {"error": "this worker does not hold this job in this attempt: nothing was changed"})
+#: The reason is in the log only: senders may be untrusted.
+INTERNAL_ERROR = Reply(500, {"error": "the callback server failed to process this report: send it again"})
+DATABASE_UNREACHABLE = Reply(503, {"error": "the database is not reachable: send the report again"})
 
 
 class CallbackError(Exception):
-    """A report that cannot be heard.
+    """A report or heartbeat that is rejected.
 
     Args:
-        status: An HTTP status.
-        message: What is wrong with it, and what to do.
+        status: HTTP status.
+        message: The reason, and what to do.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -61,49 +66,56 @@ class CallbackError(Exception):
         self.reply = Reply(status, {"error": message})
 
 
+class HeartbeatBody(BaseModel):
+    """The body of a heartbeat. Both fields are optional."""
+
+    progress: float | None = Field(default=None, ge=0, le=1)
+    note: str | None = Field(default=None, max_length=1000)
+
+
 class Callbacks:
-    """Hears reports and signs of life.
+    """Settles jobs by their functions' reports, and renews leases at their heartbeats.
 
     Args:
-        settler: Commits what is reported.
-        store: Where locks are prolonged.
-        lease_seconds: For how long a sign of life prolongs one, in seconds.
-        tokens: Reads the tokens of signed callback URLs; None: URLs are not signed.
-        settled: Called after each report that settled its job, so that a worker in the same process knows.
+        settlements: Commits what is reported.
+        store: The job store.
+        lease_seconds: Duration of the lease after a heartbeat.
+        tokens: Verifies signed callback URLs; None: URLs are not signed.
+        on_report: Called after each report that settled its job, for the worker in the same process.
     """
 
     def __init__(
         self,
-        settler: SettlementBatcher,
+        settlements: SettlementBatcher,
         store: JobStore,
         *,
         lease_seconds: float,
         tokens: CallbackTokens | None = None,
-        settled: Callable[[Settlement], None] | None = None,
+        on_report: Callable[[Settlement], None] | None = None,
     ) -> None:
-        self._settler = settler
+        self._settlements = settlements
         self._store = store
         self._lease_seconds = lease_seconds
         self._tokens = tokens
-        self._settled = settled
+        self._on_report = on_report
 
-    async def report(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
-        """Settle a job as its report says.
+    async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Settle a job by a report.
 
         Args:
-            path: Of the callback URL; holds the token where URLs are signed.
-            found: The job headers, by their contract names (``wire.extract_job_headers``).
-            body: Of the request.
+            path: Path of the request; contains the token of a signed URL.
+            headers: The job headers, by their names in the contract (``wire.extract_job_headers``).
+            body: Body of the request.
 
         Raises:
-            Refused: It cannot be heard as it is.
-            Exception: The database cannot be asked, or refuses.
+            CallbackError: The report is malformed or unauthorized.
+            Exception: The database is not reachable, or rejects the settlement.
         """
-        if JOB_ID not in found:
+        if JOB_ID not in headers:
             return Reply(200, "OK")  # a health probe
-        claim = self._claim(path, found)
+        claim = self._authorize(path, headers)
         settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt, reported=True)
-        if found.get(JOB_ERROR, "").lower() == "true":
+        if headers.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.from_json(body)
             settlement = replace(
                 settlement,
@@ -113,100 +125,80 @@ class Callbacks:
             )
         else:
             settlement = replace(settlement, kept=StoredResult.from_report(body))
-        if not await self._settler.settle(settlement):
-            return TOO_LATE
-        if self._settled is not None:
-            self._settled(settlement)
+        if not await self._settlements.submit(settlement):
+            return CONFLICT
+        if self._on_report is not None:
+            self._on_report(settlement)
         return Reply(200, {"workerId": claim.worker_id, "jobId": str(claim.job_id)})
 
-    async def reports(self, body: bytes) -> Reply:
-        """Settle jobs as the reports of one batch say; each is answered by itself, with its own status.
+    async def report_batch(self, body: bytes) -> Reply:
+        """Settle jobs by a batch of reports. Each report has a reply with a status.
 
         Args:
-            body: As ``batches.encode_batch`` makes it.
+            body: See ``wire.report_batch``.
 
         Raises:
-            Refused: It is no batch of reports.
+            CallbackError: The body is not a batch of reports.
         """
         try:
             batch = decode_batch(body)
         except ValueError as error:
-            raise CallbackError(400, f"no batch of reports: {error}") from None
+            raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
         replies = await asyncio.gather(
             *(
-                answered(self.report(unquote(urlsplit(report.url).path), report.headers, report.body))
+                to_reply(self.report(unquote(urlsplit(report.url).path), report.headers, report.body))
                 for report in batch
             )
         )
         return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
 
-    async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
-        """Keep a job's lock, and note how far it is. Arguments and errors as ``report``."""
-        claim = self._claim(path, found)
+    async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Renew a job's lease and record its progress. Arguments and errors as in ``report``."""
+        claim = self._authorize(path, headers)
         if claim.attempt is None:
-            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: send it back as it came with the job")
+            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {_ECHO_ADVICE}")
         try:
-            progress = Progress.model_validate_json(body or b"{}")
+            content = HeartbeatBody.model_validate_json(body or b"{}")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise CallbackError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
-        beat = Beat(claim.worker_id, claim.job_id, claim.attempt, progress.progress, progress.note)
-        if not await self._store.beat(beat, lease_seconds=self._lease_seconds):
-            return TOO_LATE
+        heartbeat = Beat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
+        if not await self._store.beat(heartbeat, lease_seconds=self._lease_seconds):
+            return CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 
-    def _claim(self, path: str, found: Mapping[str, str]) -> "_Claim":
-        """Who reports on what: by the token where URLs are signed, by the headers in any case."""
-        if WORKER_ID not in found:
-            raise CallbackError(400, f"{WORKER_ID} is missing: send it back as it came with the job")
-        # Only what names the delivery: a function that was refused for a malformed tenant echoes that tenant.
-        headers = JobHeaders.parse_lenient_mapping(found)
-        if headers.job_id is None:
-            raise CallbackError(400, f"{JOB_ID} is missing or no job's id: send it back as it came with the job")
-        if headers.attempt is None and JOB_ATTEMPT in found:
-            raise CallbackError(400, f"{JOB_ATTEMPT} is no attempt's number: send it back as it came with the job")
-        claim = _Claim(found[WORKER_ID], headers.job_id, headers.attempt)
+    def _authorize(self, path: str, headers: Mapping[str, str]) -> Claim:
+        """Return the claim of the headers, verified by the token if URLs are signed."""
+        if WORKER_ID not in headers:
+            raise CallbackError(400, f"{WORKER_ID} is missing: {_ECHO_ADVICE}")
+        # Lenient: a function that rejected a delivery for a malformed tenant returns that tenant here.
+        parsed = JobHeaders.parse_lenient_mapping(headers)
+        if parsed.job_id is None:
+            raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {_ECHO_ADVICE}")
+        if parsed.attempt is None and JOB_ATTEMPT in headers:
+            raise CallbackError(400, f"{JOB_ATTEMPT} is not an attempt's number: {_ECHO_ADVICE}")
+        claim = Claim(headers[WORKER_ID], parsed.job_id, parsed.attempt)
         if self._tokens is None:
             return claim
-        signed = self._tokens.read(path)
+        signed = self._tokens.verify(path)
         if signed is None or (signed.worker_id, signed.job_id) != (claim.worker_id, claim.job_id):
             raise CallbackError(
-                401, f"no good token for this job in the URL: report to {CALLBACK_URL} as it came with the job"
+                401, f"the URL has no valid token for this job: report to {CALLBACK_URL} of the job's delivery"
             )
         if claim.attempt not in {None, signed.attempt}:
-            raise CallbackError(401, "the token in the URL is that of another attempt: report to the URL of this one")
-        return _Claim(claim.worker_id, claim.job_id, signed.attempt)
+            raise CallbackError(401, "the token in the URL is for another attempt: report to the URL of this attempt")
+        return signed
 
 
-#: What nobody foresaw. The log has it; the sender is told no more than that.
-BROKEN = Reply(500, {"error": "this report broke the callback server, whose log has why: send it again"})
-
-
-async def answered(hearing: Awaitable[Reply]) -> Reply:
-    """What a sender is told, whatever comes of hearing it: of one report in a batch, the others are not to suffer."""
+async def to_reply(handling: Awaitable[Reply]) -> Reply:
+    """Return the reply to a report or heartbeat, also if handling it fails."""
     try:
-        return await hearing
-    except CallbackError as refused:
-        return refused.reply
+        return await handling
+    except CallbackError as error:
+        return error.reply
     except CONNECTION_LOST as error:
-        logs.get_logger("jobfn.callbacks").warning("not settled: no database", reason=str(error))
-        return Reply(503, {"error": "the database cannot be reached now: send the report again"})
-    except Exception as error:  # noqa: BLE001  - logged, and the sender is told to come again
-        logs.get_logger("jobfn.callbacks").error("a report broke", exc_info=error)
-        return BROKEN
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """Who reports on what. The attempt is None where the function does not say and nothing is signed."""
-
-    worker_id: str
-    job_id: int
-    attempt: int | None
-
-
-class Progress(BaseModel):
-    """The body of a sign of life; both fields may be left out."""
-
-    progress: float | None = Field(default=None, ge=0, le=1)
-    note: str | None = Field(default=None, max_length=1000)
+        logs.get_logger("jobfn.callbacks").warning("report not settled: database unreachable", reason=str(error))
+        return DATABASE_UNREACHABLE
+    except Exception as error:  # noqa: BLE001  - logged; the sender retries
+        logs.get_logger("jobfn.callbacks").error("report not settled: unexpected error", exc_info=error)
+        return INTERNAL_ERROR

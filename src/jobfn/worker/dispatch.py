@@ -1,6 +1,7 @@
-"""Delivering one job: where it goes, what it carries, what came back (contract, section 1).
+"""Deliver a job: its URL, its headers, and the meaning of the response (contract, section 1).
 
-``Routes`` and ``headers_of`` are pure. What came back is a value; ``worker.py`` matches on it and settles.
+``Routes``, ``delivery_headers`` and ``parse_response`` are pure. The result of a delivery is a value; ``worker.py``
+matches on it.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,15 +34,18 @@ from jobfn.wire import (
 
 ACCEPTED_STATUS = 202
 BUSY_STATUSES = frozenset({429, 503})
-_SHOWN_CHARACTERS = 500
+#: Maximum length of the response body in an error message.
+_MAX_EXCERPT_CHARACTERS = 500
+#: Maximum number of digits in a Retry-After header.
+_MAX_RETRY_AFTER_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The function's response says that the job is done.
+    """The response completes the job.
 
     Attributes:
-        kept: What the handler returned, where it is to be kept and this process knows it.
+        kept: The handler's result, if the task keeps results.
     """
 
     kept: StoredResult | None = None
@@ -49,12 +53,12 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The function's response says that the job failed.
+    """The response fails the attempt.
 
     Attributes:
-        error: Why: its message, or its status and URL where it has none.
-        permanent: Whether it asked not to be tried again.
-        retry_after_seconds: When it asked to be tried again, if it did.
+        error: The response's message; its URL, status and body if it has none.
+        permanent: Whether the job must not be retried.
+        retry_after_seconds: Delay before the retry; None: the contract's backoff.
     """
 
     error: str
@@ -64,15 +68,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The function will report later (HTTP 202): only its report decides."""
+    """The function runs the job in the background (HTTP 202), and will report its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No response came: the connection failed, or the function took too long.
+    """There was no response: the connection failed, or the request timed out.
 
     Attributes:
-        error: What happened, with the URL.
+        error: The URL and the reason.
     """
 
     error: str
@@ -80,37 +84,37 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The function, or what stands before it, takes no more now (HTTP 429 or 503): not the job's failure.
+    """The function, or a proxy before it, accepts no more jobs at present (HTTP 429 or 503).
 
     Attributes:
-        error: What it said, with the URL.
-        retry_after_seconds: When to come back, where it said so.
+        error: The URL, the status and the body.
+        retry_after_seconds: The response's ``Retry-After``, if any.
     """
 
     error: str
     retry_after_seconds: float | None = None
 
 
-Delivery = Succeeded | Failed | Accepted | Busy | Unreachable
+DeliveryResult = Succeeded | Failed | Accepted | Busy | Unreachable
 
 
 class Deliverer(Protocol):
-    """What takes a job to its task: over HTTP (``Dispatcher``), or in this process."""
+    """Delivers jobs to their tasks: over HTTP (``Dispatcher``), or in this process (``InProcessDispatcher``)."""
 
-    async def deliver(self, job: Job) -> Delivery:
-        """Have a job run. Raises nothing: every end is a value."""
+    async def deliver(self, job: Job) -> DeliveryResult:
+        """Run a job. Failures are results, not exceptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackConfig:
-    """How a function is to report on one delivery.
+    """How a function reports on a delivery.
 
     Attributes:
-        callback_url: Where its outcome goes; None: the response alone says it.
-        batch_url: Where it may go together with others.
-        heartbeat_url: Where its signs of life go.
-        lease_seconds: For how long each of them keeps the job's lock.
-        invoke_secret: What the function may want to hear first; None: nothing.
+        callback_url: URL for the outcome; None: the response is the outcome.
+        heartbeat_url: URL for heartbeats.
+        lease_seconds: Duration of the lease; each heartbeat renews it.
+        batch_url: URL for several outcomes in one request; None: not supported.
+        invoke_secret: Shared secret that the function may require; None: not sent.
     """
 
     callback_url: str | None
@@ -122,53 +126,52 @@ class CallbackConfig:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Where each task lives.
+    """The URLs of tasks.
 
     Attributes:
-        gateway_url: The base URL of the functions; ``{task}`` in it is filled in (``wire.task_url``).
-        by_task: URLs of single tasks, used whole and as they are, before the gateway.
+        gateway_url: Base URL of the functions; a ``{task}`` in it is filled in (``wire.task_url``).
+        by_task: URLs of single tasks, used unchanged. They take precedence.
     """
 
     gateway_url: str
     by_task: Mapping[str, str]
 
-    def url_of(self, task: str) -> str:
-        """The URL to POST a job of this task to."""
-        mapped = self.by_task.get(task)
-        return mapped or task_url(self.gateway_url, task)
+    def url_for(self, task: str) -> str:
+        """Return the URL that jobs of this task are POSTed to."""
+        return self.by_task.get(task) or task_url(self.gateway_url, task)
 
 
-def headers_of(job: Job, *, worker_id: str, reporting: CallbackConfig) -> dict[str, str]:
-    """What a delivery carries; a header whose value is absent is left out."""
+def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
+    """Return the headers of a delivery. Headers without a value are omitted."""
     headers = {
         "Content-Type": "application/json",
         WORKER_ID: worker_id,
         JOB_ID: str(job.id),
         JOB_ATTEMPT: str(job.attempt),
-        HEARTBEAT_URL: reporting.heartbeat_url,
-        LEASE_SECONDS: f"{reporting.lease_seconds:g}",
+        HEARTBEAT_URL: callbacks.heartbeat_url,
+        LEASE_SECONDS: f"{callbacks.lease_seconds:g}",
     }
     optional = {
-        CALLBACK_URL: reporting.callback_url,
-        CALLBACK_BATCH: reporting.batch_url,
+        CALLBACK_URL: callbacks.callback_url,
+        CALLBACK_BATCH: callbacks.batch_url,
         DATABASE_ID: job.database_id,
         ACTOR_ID: job.actor_id,
         ENTITY_ID: job.entity_id,
-        INVOKE_SECRET: reporting.invoke_secret,
+        INVOKE_SECRET: callbacks.invoke_secret,
     }
     return headers | {name: value for name, value in optional.items() if value is not None}
 
 
 class Dispatcher:
-    """Delivers jobs.
+    """Delivers jobs over HTTP.
 
     Args:
-        transport: What carries them.
-        routes: Where each task lives.
-        worker_id: Goes into ``X-Worker-Id``.
-        reporting: How a function is to report on a job.
-        request_timeout_seconds: How long a function may take to answer, in seconds.
-        tracing: Says which trace to hand on.
+        transport: Sends the requests.
+        routes: The URLs of tasks.
+        worker_id: Value of ``X-Worker-Id``.
+        callback_config: Returns how the function reports on a job.
+        request_timeout_seconds: Timeout for the response.
+        tracing: Propagates the job's trace.
     """
 
     def __init__(
@@ -177,59 +180,52 @@ class Dispatcher:
         *,
         routes: Routes,
         worker_id: str,
-        reporting: Callable[[Job], CallbackConfig],
+        callback_config: Callable[[Job], CallbackConfig],
         request_timeout_seconds: float,
         tracing: Tracing = GLOBAL,
     ) -> None:
-        self._tracing = tracing
         self._transport = transport
         self._routes = routes
         self._worker_id = worker_id
-        self._reporting = reporting
-        self._request_seconds = request_timeout_seconds
+        self._callback_config = callback_config
+        self._timeout_seconds = request_timeout_seconds
+        self._tracing = tracing
 
-    async def deliver(self, job: Job) -> Delivery:
-        """POST a job to its function and read what came of it. Raises nothing: every end is a value."""
-        url = self._routes.url_of(job.task)
-        headers = headers_of(job, worker_id=self._worker_id, reporting=self._reporting(job))
+    async def deliver(self, job: Job) -> DeliveryResult:
+        """POST a job to its function. See ``Deliverer.deliver``."""
+        url = self._routes.url_for(job.task)
+        headers = delivery_headers(job, worker_id=self._worker_id, callbacks=self._callback_config(job))
         trace = self._tracing.propagate(job.trace)
         if trace is not None:
             headers |= trace.headers()
         try:
-            answer = await self._transport.post(
-                url,
-                body=job.payload.encode(),
-                headers=headers,
-                timeout_seconds=self._request_seconds,
+            response = await self._transport.post(
+                url, body=job.payload.encode(), headers=headers, timeout_seconds=self._timeout_seconds
             )
         except TransportError as error:
             return Unreachable(str(error))
-        return parse_response(answer, url)
+        return parse_response(response, url)
 
 
-def parse_response(answer: Response, url: str) -> Delivery:
-    """What a function's response says of the job (contract, section 2)."""
-    if answer.status in BUSY_STATUSES and JOB_ERROR not in answer.headers:
-        said = f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}"
-        return Busy(said, _seconds(answer.headers.get("Retry-After")))
-    if is_failure(answer.status, answer.headers):
-        failure = Failure.from_json(answer.body)
-        return Failed(
-            failure.error or f"{redact_url(url)} answered {answer.status}{_excerpt(answer.body)}",
-            permanent=failure.permanent,
-            retry_after_seconds=failure.retry_after_seconds,
-        )
-    if answer.status == ACCEPTED_STATUS:
+def parse_response(response: Response, url: str) -> DeliveryResult:
+    """Return what a function's response means for the job (contract, section 2)."""
+    if response.status in BUSY_STATUSES and JOB_ERROR not in response.headers:
+        return Busy(_error_message(response, url), _parse_retry_after(response.headers.get("Retry-After")))
+    if is_failure(response.status, response.headers):
+        failure = Failure.from_json(response.body)
+        return Failed(failure.error or _error_message(response, url), failure.permanent, failure.retry_after_seconds)
+    if response.status == ACCEPTED_STATUS:
         return Accepted()
-    return Succeeded(StoredResult.from_response(answer.headers, answer.body))
+    return Succeeded(StoredResult.from_response(response.headers, response.body))
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After header in seconds; one that names a date instead is left to our own pauses."""
-    text = (retry_after or "").strip()
-    return float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None
+def _parse_retry_after(header: str | None) -> float | None:
+    """Return a Retry-After header in seconds; None for one with a date, as the throttle has pauses of its own."""
+    text = (header or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_RETRY_AFTER_DIGITS else None
 
 
-def _excerpt(body: bytes) -> str:
-    text = body.decode("utf-8", "replace").strip()
-    return f": {text[:_SHOWN_CHARACTERS]}" if text else ""
+def _error_message(response: Response, url: str) -> str:
+    body = response.body.decode("utf-8", "replace").strip()
+    excerpt = f": {body[:_MAX_EXCERPT_CHARACTERS]}" if body else ""
+    return f"{redact_url(url)} answered {response.status}{excerpt}"

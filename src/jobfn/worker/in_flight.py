@@ -1,166 +1,324 @@
-"""The jobs that a worker has in hand: each from its claim until its end is written down, or left to a report.
+"""The life of a claimed job, from its claim to its settlement: a state machine for each job.
 
-A function's report, on its way perhaps, goes before what its response said: the response waits
-``report_grace_seconds`` for it, and settles the job if none comes. Until an end is committed the job's lock is kept.
+::
+
+    PREFETCHED ---> DELIVERING ---> AWAITING_REPORT ---> SETTLING ---> DONE
+        |            |  |  |               |              ^  |  |
+        |            |  |  |               +---> DONE     |  |  +----> RELEASED
+        |            |  |  +---> REPORTED ---> DONE       |  +-------> ABANDONED
+        |            |  +------> ACCEPTED                 |
+        +------------+------------------------------------+
+
+Every job starts in PREFETCHED and ends in DONE, RELEASED, ACCEPTED or ABANDONED. Until then, ``LeaseRenewer`` renews
+its lease in every state but REPORTED, so that no other worker claims it. An event that a state does not list here
+raises ``InvalidTransition``.
+
+PREFETCHED
+    Claimed; no request has been sent. Most jobs leave this state at once, the others wait for a free slot.
+
+    - ``start`` -> DELIVERING: a slot is free.
+    - ``release`` -> SETTLING: the job waited too long, or the worker stops. The attempt does not count.
+    - ``on_report`` -> DONE: a late report of an earlier attempt, from a function that does not send the attempt back,
+      settled the job.
+
+DELIVERING
+    The request to the function is open and occupies a slot.
+
+    - ``on_response`` -> AWAITING_REPORT: the function's report takes precedence, and may still arrive. With
+      ``JOBS_SETTLE_ON=response`` there is no report: -> SETTLING.
+    - ``on_report`` -> REPORTED: the usual order for jobfn's functions, which report before they respond.
+    - ``on_busy`` (429, 503) -> SETTLING: the job is released. The attempt does not count.
+    - ``on_unreachable`` -> SETTLING: there was no response. The attempt has failed.
+    - ``on_accepted`` (202) -> ACCEPTED.
+    - ``on_shutdown`` -> SETTLING: the attempt has failed and counts, because the function may still be running it. The
+      job is due at once. Reports of this attempt are distinguished from those of the next by the attempt's number.
+    - ``abandon`` -> ABANDONED: the dispatcher or the database raised an unexpected error.
+
+AWAITING_REPORT
+    The function has responded. The slot is free; a timer runs for ``JOBS_REPORT_GRACE_SECONDS``.
+
+    - ``on_report`` -> DONE: the report decides. The response is dropped.
+    - ``on_grace_expired`` -> SETTLING: no report arrived. The response decides.
+    - ``on_shutdown`` -> SETTLING: the worker cannot wait. The response decides.
+
+REPORTED
+    A report has settled the job; the request is still open. The lease is not renewed: there is none any more.
+
+    - any response -> DONE: the response changes nothing.
+    - ``on_shutdown`` -> DONE.
+    - ``abandon`` -> ABANDONED: as in DELIVERING.
+
+SETTLING
+    The settlement waits for its commit, across database outages if necessary. The lease is renewed until then.
+
+    - committed -> DONE or RELEASED: also if a report or another worker was first, and the settlement changed nothing.
+    - rejected by the database, or not committed before the shutdown timeout -> ABANDONED.
+    - ``on_report`` and responses change nothing: the database accepts only the first settlement. A response can arrive
+      here because a handler that runs in this process may outlive ``on_shutdown``.
+
+ACCEPTED
+    The function runs the job in the background. Its heartbeats keep the lease, and its report settles the job.
+
+ABANDONED
+    The job could not be settled. Its lease is no longer renewed; when it expires, any worker can claim the job again.
 """
 
 import asyncio
-import functools
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Protocol
 
 from jobfn.database.records import Job, Settlement
 from jobfn.telemetry import logs
+from jobfn.worker.dispatch import Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.settlement import SettlementBatcher
 
-#: So long, at least, may the last settlements take.
-_SETTLE_SECONDS = 5.0
+_INTERRUPTED = "the worker was stopped before the function answered"
 
 
-@dataclass(slots=True, eq=False)
+class JobState(StrEnum):
+    """Where a claimed job is; see the module."""
+
+    PREFETCHED = "prefetched"
+    DELIVERING = "delivering"
+    AWAITING_REPORT = "awaiting report"
+    REPORTED = "reported"
+    SETTLING = "settling"
+    DONE = "done"
+    RELEASED = "released"
+    ACCEPTED = "accepted"
+    ABANDONED = "abandoned"
+
+
+#: Module constants, as attributes of enums are slow on Python 3.11.
+PREFETCHED, DELIVERING, AWAITING_REPORT, REPORTED, SETTLING, DONE, RELEASED, ACCEPTED, ABANDONED = JobState
+
+
+class Timer(Protocol):
+    """A scheduled callback, such as ``asyncio.TimerHandle``."""
+
+    def cancel(self) -> None:
+        """Prevent the callback."""
+
+
+class InvalidTransition(RuntimeError):
+    """An event that a job's state does not allow: a bug in the worker."""
+
+
 class InFlightJob:
-    """One job on its way.
+    """A claimed job and its state.
+
+    Args:
+        job: The job.
+        jobs: The registry that it leaves when it reaches a final state.
 
     Attributes:
         job: The job.
-        reported: Whether its report was committed.
-        decision: What the response said, to be settled by ``timer`` unless a report comes.
-        timer: Runs out when a report has had its time.
+        state: See the module.
+        commit: The pending commit of its settlement, in SETTLING.
     """
 
-    job: Job
-    reported: bool = False
-    decision: Settlement | None = None
-    timer: asyncio.TimerHandle | None = None
+    __slots__ = ("_jobs", "_settlement", "_timer", "commit", "job", "state")
+    #: Set in AWAITING_REPORT and SETTLING.
+    _settlement: Settlement
+
+    def __init__(self, job: Job, jobs: "InFlightJobs") -> None:
+        self.job = job
+        self.state = PREFETCHED
+        self.commit: asyncio.Future[bool] | None = None
+        self._jobs = jobs
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Enter DELIVERING: a request to the function begins."""
+        self._require(PREFETCHED)
+        self.state = DELIVERING
+
+    def release(self) -> None:
+        """Unlock the job without counting the attempt, because nothing was sent."""
+        self._require(PREFETCHED)
+        self._settle(self._new_settlement(given_back=True))
+
+    def on_response(self, result: Succeeded | Failed) -> None:
+        """Settle the job by its function's response, unless a report arrives within the grace period."""
+        if self._finish_if_settled():
+            return
+        if isinstance(result, Succeeded):
+            settlement = self._new_settlement(kept=result.kept)
+        else:
+            settlement = self._new_settlement(
+                error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds
+            )
+        if self._jobs.grace_seconds is None:
+            self._settle(settlement)
+            return
+        self.state = AWAITING_REPORT
+        self._settlement = settlement
+        self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_grace_expired)
+
+    def on_busy(self, delay_seconds: float) -> None:
+        """Release the job for this long: its function accepts no more jobs at present (429, 503)."""
+        if not self._finish_if_settled():
+            self._settle(self._new_settlement(given_back=True, delay_seconds=delay_seconds))
+
+    def on_unreachable(self, error: str) -> None:
+        """Fail the attempt: there was no response, so no report is expected."""
+        if not self._finish_if_settled():
+            self._settle(self._new_settlement(error=error))
+
+    def on_accepted(self) -> None:
+        """Leave the job to its function, which runs it in the background (202)."""
+        if not self._finish_if_settled():
+            self._finish(ACCEPTED)
+
+    def on_report(self) -> None:
+        """Record that a report of this attempt was committed."""
+        if self.state is DELIVERING:
+            self.state = REPORTED
+        elif self.state is PREFETCHED:
+            self._jobs.prefetched.remove(self)
+            self._finish(DONE)
+        elif self.state is AWAITING_REPORT:
+            self._finish(DONE)
+        else:
+            self._require(REPORTED, SETTLING)
+
+    def on_grace_expired(self) -> None:
+        """Settle the job by its response: no report arrived in time."""
+        self._require(AWAITING_REPORT)
+        self._settle(self._settlement)
+
+    def on_shutdown(self) -> None:
+        """Settle the job now, whatever it waits for."""
+        if self.state is PREFETCHED:
+            self.release()
+        elif self.state is DELIVERING:
+            self._settle(self._new_settlement(error=_INTERRUPTED, delay_seconds=0.0))
+        elif self.state is AWAITING_REPORT:
+            self.on_grace_expired()
+        elif self.state is REPORTED:
+            self._finish(DONE)
+        else:
+            self._require(SETTLING)
+
+    def abandon(self, error: BaseException) -> None:
+        """Stop renewing the lease after an unexpected error, so that the job is reclaimed when it expires."""
+        self._require(DELIVERING, REPORTED, SETTLING)
+        self._finish(ABANDONED)
+        ids = self.job.ids(self._jobs.worker_id)
+        self._jobs.log.error("job not settled: it is reclaimed when its lease expires", **ids, exc_info=error)
+
+    def _require(self, *allowed: JobState) -> None:
+        if self.state not in allowed:
+            raise InvalidTransition(f"job {self.job.id} is {self.state}, not {' or '.join(allowed)}: this is a bug")
+
+    def _finish_if_settled(self) -> bool:
+        """Return whether a report or the shutdown was faster than the response, which then changes nothing."""
+        if self.state is DELIVERING:
+            return False
+        if self.state is REPORTED:
+            self._finish(DONE)
+        else:
+            self._require(SETTLING)
+        return True
+
+    def _new_settlement(self, **fields: Any) -> Settlement:
+        return Settlement(self._jobs.worker_id, self.job.id, self.job.attempt, **fields)
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._cancel_timer()
+        self.state = SETTLING
+        self._settlement = settlement
+        self.commit = self._jobs.settlements.submit(settlement, retry_on_disconnect=True)
+        self.commit.add_done_callback(self._on_committed)
+
+    def _on_committed(self, commit: "asyncio.Future[bool]") -> None:
+        if self.state is ABANDONED:
+            return
+        if commit.cancelled():  # by `drain`, which has logged it
+            self._finish(ABANDONED)
+        elif (error := commit.exception()) is not None:
+            self.abandon(error)
+        else:
+            self._finish(RELEASED if self._settlement.given_back else DONE)
+
+    def _finish(self, state: JobState) -> None:
+        self._cancel_timer()
+        self.state = state
+        self._jobs.remove(self)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class InFlightJobs:
-    """See the module.
+    """The claimed jobs of a worker that have not reached a final state.
 
     Args:
-        settler: Where ends go.
-        settings: Who the worker is, and how long a report may take.
+        settlements: Commits their settlements.
+        settings: The worker's id, what settles its jobs, and the grace period for reports.
+        call_later: Run a callback after a number of seconds. Default: ``call_later`` of the running event loop.
+
+    Attributes:
+        prefetched: Jobs in PREFETCHED that wait for a slot, in the order of their claims.
     """
 
-    def __init__(self, settler: SettlementBatcher, settings: ServiceSettings) -> None:
-        self._settler = settler
-        self._settings = settings
-        self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
-        self._clock = asyncio.get_running_loop().time
-        self._deliveries: dict[int, InFlightJob] = {}
-        self._settling: dict[asyncio.Future[bool], Job] = {}
+    def __init__(
+        self,
+        settlements: SettlementBatcher,
+        settings: ServiceSettings,
+        *,
+        call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
+    ) -> None:
+        self.settlements = settlements
+        self.worker_id = settings.worker_id
+        self.grace_seconds = settings.report_grace_seconds if settings.settle_on is SettlementMode.REPORT else None
+        self.call_later = call_later or asyncio.get_running_loop().call_later
+        self.log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
+        self.prefetched: deque[InFlightJob] = deque()
+        self._by_id: dict[int, InFlightJob] = {}
 
-    def take(self, job: Job) -> InFlightJob:
-        """A job was claimed."""
-        delivery = self._deliveries[job.id] = InFlightJob(job)
-        return delivery
+    def add(self, job: Job) -> InFlightJob:
+        """Start to track a job that was just claimed."""
+        in_flight = self._by_id[job.id] = InFlightJob(job, self)
+        return in_flight
 
-    def held(self) -> list[Job]:
-        """The jobs whose locks are this worker's to keep."""
-        return [delivery.job for delivery in self._deliveries.values() if not delivery.reported]
+    def remove(self, in_flight: InFlightJob) -> None:
+        """Stop tracking a job. A later attempt of the same job stays."""
+        if self._by_id.get(in_flight.job.id) is in_flight:
+            del self._by_id[in_flight.job.id]
 
-    def known(self, job_id: int) -> Job | None:
-        """The job of this id, while it is in hand."""
-        delivery = self._deliveries.get(job_id)
-        return None if delivery is None else delivery.job
+    def find(self, job_id: int) -> Job | None:
+        """Return the job with this id, if it is in flight."""
+        in_flight = self._by_id.get(job_id)
+        return None if in_flight is None else in_flight.job
 
-    def heard(self, settlement: Settlement) -> None:
-        """A report was committed: the response of that delivery need not decide any more."""
-        if settlement.worker_id != self._settings.worker_id:
+    def leased_jobs(self) -> list[Job]:
+        """Return the jobs whose leases this worker must renew."""
+        return [in_flight.job for in_flight in self._by_id.values() if in_flight.state is not REPORTED]
+
+    def on_report(self, settlement: Settlement) -> None:
+        """Record that a report was committed, if it is about a job of this worker."""
+        if settlement.worker_id != self.worker_id:
             return
-        delivery = self._deliveries.get(settlement.job_id)
-        if delivery is not None and settlement.attempt in {None, delivery.job.attempt}:
-            delivery.reported = True
-            if delivery.timer is not None:
-                delivery.timer.cancel()
-                del self._deliveries[settlement.job_id]
+        in_flight = self._by_id.get(settlement.job_id)
+        if in_flight is not None and settlement.attempt in {None, in_flight.job.attempt}:
+            in_flight.on_report()
 
-    def give_back(self, delivery: InFlightJob) -> None:
-        """Nothing of it was sent: as if it had not been claimed."""
-        job = delivery.job
-        self._finish(delivery, Settlement(self._settings.worker_id, job.id, job.attempt, given_back=True))
-
-    def answered(self, delivery: InFlightJob, decision: Settlement) -> None:
-        """The function has answered. Its report goes first; where none was asked for, the response decides at once."""
-        delivery.decision = decision
-        if self._settings.settle_on is SettlementMode.RESPONSE:
-            self._finish(delivery, decision)
+    async def drain(self, timeout_seconds: float) -> None:
+        """Settle all jobs, wait for the commits, and abandon the jobs that are not committed in time."""
+        self.prefetched.clear()
+        for in_flight in list(self._by_id.values()):
+            in_flight.on_shutdown()
+        commits = {job.commit: job.job for job in self._by_id.values() if job.commit is not None}
+        if not commits:
             return
-        seconds = self._settings.report_grace_seconds
-        delivery.timer = asyncio.get_running_loop().call_later(seconds, self._decide, delivery)
-
-    async def settle(self, delivery: InFlightJob, settlement: Settlement) -> None:
-        """No report will come: write this down, and let go of the job.
-
-        Raises:
-            Exception: What the store refused with; the job is still in hand.
-        """
-        await self._settle_soon(delivery.job, settlement)
-        self.forget(delivery)
-
-    def abandon(self, delivery: InFlightJob, error: BaseException) -> None:
-        """An error that nobody foresaw: the lock is kept alive no longer, so that the job is free when it expires."""
-        self.forget(delivery)
-        ids = delivery.job.ids(self._settings.worker_id)
-        self._log.error("not settled; the job is free again when its lock expires", **ids, exc_info=error)
-
-    def forget(self, delivery: InFlightJob) -> None:
-        """Let go of a job: its end is written down, or its lock is somebody else's to keep."""
-        if self._deliveries.get(delivery.job.id) is delivery:  # not a later delivery of the same job
-            del self._deliveries[delivery.job.id]
-
-    async def let_go(self, *, deadline: float) -> None:
-        """End all that is left: by what the response said, or by freeing the job.
-
-        Args:
-            deadline: Of the shutdown, by the event loop's clock. The last settlements have a few seconds in any case.
-        """
-        for delivery in list(self._deliveries.values()):
-            if delivery.decision is None:
-                self._interrupt(delivery.job)
-            else:
-                self._decide(delivery)
-        if not self._settling:
-            return
-        _, left = await asyncio.wait(set(self._settling), timeout=max(deadline - self._clock(), _SETTLE_SECONDS))
-        for settling in left:
-            ids = self._settling[settling].ids(self._settings.worker_id)
-            self._log.error("not settled: no database; the job is free when its lease ends", **ids)
-            settling.cancel()
-
-    def _interrupt(self, job: Job) -> None:
-        """Free a job that outlasts the shutdown, to run again at once.
-
-        Its attempt counts: the function may still be at work on it, and the report of this delivery is told from that
-        of the next one by the attempt. A job that was accepted (202) is left alone: its own signs of life keep it.
-        """
-        error = "the worker was stopped before the function answered"
-        self._settle_soon(job, Settlement(self._settings.worker_id, job.id, job.attempt, error, delay_seconds=0.0))
-
-    def _decide(self, delivery: InFlightJob) -> None:
-        """No report came in time: the response decides."""
-        if delivery.timer is None or delivery.decision is None:
-            return  # it is being written down
-        delivery.timer.cancel()
-        delivery.timer = None
-        self._finish(delivery, delivery.decision)
-
-    def _finish(self, delivery: InFlightJob, settlement: Settlement) -> None:
-        settling = self._settle_soon(delivery.job, settlement)
-        settling.add_done_callback(functools.partial(self._settled, delivery))
-
-    def _settled(self, delivery: InFlightJob, settling: "asyncio.Future[bool]") -> None:
-        self.forget(delivery)
-        if not settling.cancelled() and (error := settling.exception()) is not None:
-            self.abandon(delivery, error)
-
-    def _settle_soon(self, job: Job, settlement: Settlement) -> "asyncio.Future[bool]":
-        settling = self._settler.submit(settlement, patient=True)
-        self._settling[settling] = job
-        settling.add_done_callback(self._written)
-        return settling
-
-    def _written(self, settling: "asyncio.Future[bool]") -> None:
-        self._settling.pop(settling, None)
-        if not settling.cancelled():
-            settling.exception()  # which its waiter has seen
+        _, pending = await asyncio.wait(commits, timeout=timeout_seconds)
+        for commit in pending:
+            ids = commits[commit].ids(self.worker_id)
+            self.log.error("job not settled: database unreachable, it is reclaimed when its lease expires", **ids)
+            commit.cancel()

@@ -1,6 +1,6 @@
-"""Keeping the locks of running jobs alive, and burying the jobs of those who died.
+"""Renew the leases of in-flight jobs, and reap jobs whose worker died during their last attempt.
 
-A worker that dies stops renewing, and its jobs are free again when their leases end. Nobody has to notice.
+A worker that dies stops renewing, so that its jobs are free again when their leases expire.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from jobfn.database.records import Job, JobStore
 from jobfn.telemetry import logs
 from jobfn.worker.telemetry.settlement_log import log_unlocked
 
-#: A lease is renewed so many times before it would end: two renewals may be missed.
+#: Renewals per lease: a lease survives two missed ones.
 RENEWALS_PER_LEASE = 3
 
 
 class LeaseRenewer:
-    """Renews what its worker holds.
+    """Renews the leases of one worker.
 
     Args:
-        store: Where the locks are.
-        worker_id: Whose they are.
-        lease_seconds: How long a lock is good, in seconds.
-        held: What the worker holds now.
+        store: The job store.
+        worker_id: The worker that holds the leases.
+        lease_seconds: Duration of a lease.
+        leased_jobs: Returns the jobs whose leases are to be renewed.
     """
 
     def __init__(
@@ -33,43 +33,43 @@ class LeaseRenewer:
         *,
         worker_id: str,
         lease_seconds: float,
-        held: Callable[[], Sequence[Job]],
+        leased_jobs: Callable[[], Sequence[Job]],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
-        self._held = held
+        self._leased_jobs = leased_jobs
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
-        self._missed: dict[tuple[int, int], int] = {}
+        self._misses: dict[tuple[int, int], int] = {}
 
     async def run(self) -> None:
-        """Renew until cancelled, whatever happens. A database that is away for less than two renewals costs nothing."""
-        beat = 0
+        """Renew until cancelled. Errors are logged and retried; leases outlast two missed renewals."""
+        tick = 0
         while True:
             try:
                 await self._renew()
-                if beat % RENEWALS_PER_LEASE == 0:
-                    await self._bury()
+                if tick % RENEWALS_PER_LEASE == 0:
+                    await self._reap_expired()
             except CONNECTION_LOST as error:
-                self._log.warning("leases not renewed: no database", reason=str(error))
+                self._log.warning("leases not renewed: database unreachable", reason=str(error))
             except asyncpg.PostgresError as error:
-                self._log.error("leases not renewed: trying again", exc_info=error)
-            beat += 1
+                self._log.error("leases not renewed: the next renewal retries", exc_info=error)
+            tick += 1
             await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
 
     async def _renew(self) -> None:
-        held = self._held()
-        if not held:
+        leased = self._leased_jobs()
+        if not leased:
             return
-        jobs = [(job.id, job.attempt) for job in held]
-        kept = await self._store.renew(self._worker_id, jobs, lease_seconds=self._lease_seconds)
-        self._missed = {job: self._missed.get(job, 0) + 1 for job in jobs if job[0] not in kept}
-        for job in held:
-            # One that was settled at this very moment is missed once: the news of it is on its way.
-            if self._missed.get((job.id, job.attempt)) == 2:
+        keys = [(job.id, job.attempt) for job in leased]
+        renewed = await self._store.renew(self._worker_id, keys, lease_seconds=self._lease_seconds)
+        self._misses = {key: self._misses.get(key, 0) + 1 for key in keys if key[0] not in renewed}
+        for job in leased:
+            # One miss is normal: the job was settled a moment ago, and its report is about to arrive here.
+            if self._misses.get((job.id, job.attempt)) == 2:
                 ids = job.ids(self._worker_id)
-                self._log.warning("no longer held: settled elsewhere, or taken over after a lost lease", **ids)
+                self._log.warning("lease lost: the job was settled elsewhere or claimed by another worker", **ids)
 
-    async def _bury(self) -> None:
-        buried = await self._store.bury()
-        await log_unlocked(self._log.error, "failed for good: its worker died in the last attempt", buried)
+    async def _reap_expired(self) -> None:
+        reaped = await self._store.bury()
+        await log_unlocked(self._log.error, "job permanently failed: its worker died in the last attempt", reaped)

@@ -1,6 +1,6 @@
-"""Hearing that there is work: LISTEN, for as long as the worker runs, through every loss of connection.
+"""LISTEN for new jobs, across lost connections.
 
-A notification only says "look"; what there is, ``worker.py`` asks the store. Missing one costs a poll interval.
+A notification only wakes the worker, which then claims. A missed notification costs at most one poll interval.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ CHANNEL = "jobs:insert"
 
 
 class Listener:
-    """Rings a bell at every notification, and once after each (re)connection: something may have been missed.
+    """Sets an event at every notification, and after every (re)connect, as notifications may have been missed.
 
     Args:
         dsn: The database; None for ``PG*``.
-        bell: Set at every notification.
-        channel: What to listen to.
+        wake_event: The event.
+        channel: The channel to listen on.
     """
 
-    def __init__(self, dsn: str | None, bell: asyncio.Event, *, channel: str = CHANNEL) -> None:
+    def __init__(self, dsn: str | None, wake_event: asyncio.Event, *, channel: str = CHANNEL) -> None:
         self._dsn = dsn
-        self._bell = bell
+        self._wake_event = wake_event
         self._channel = channel
 
     async def run(self) -> None:
@@ -36,11 +36,11 @@ class Listener:
             connection.add_termination_listener(lambda _connection, lost=lost: lost.set())
             if connection.is_closed():
                 lost.set()
-            self._bell.set()
+            self._wake_event.set()
             try:
                 await lost.wait()
                 RECONNECTS.add()
-                logs.get_logger("jobfn.worker").warning("notifications lost, listening again", channel=self._channel)
+                logs.get_logger("jobfn.worker").warning("listener connection lost, reconnecting", channel=self._channel)
             finally:
                 if not connection.is_closed():
                     await connection.close(timeout=1)
@@ -48,11 +48,11 @@ class Listener:
     async def _listen(self) -> "asyncpg.Connection[Any]":
         connection = await connect(self._dsn, application_name="jobfn-listener")
         try:
-            await connection.add_listener(self._channel, self._ring)
-        except BaseException:  # cancelled too: nobody else would close it
+            await connection.add_listener(self._channel, self._on_notification)
+        except BaseException:  # including cancellation: nothing else closes this connection
             connection.terminate()
             raise
         return connection
 
-    def _ring(self, *_notification: object) -> None:
-        self._bell.set()
+    def _on_notification(self, *_notification: object) -> None:
+        self._wake_event.set()

@@ -1,50 +1,49 @@
-"""How many jobs to take ahead of the free slots: as many as will run in a moment, at the pace of the last moment.
+"""Decide how many jobs to claim beyond the free slots.
 
-Quick jobs are taken in large claims, so that no slot waits for the database. Slow jobs are not taken ahead at all:
-another worker might run them sooner. Pure; the clock is handed in.
+Quick jobs are claimed in large batches, so that no slot waits for the database. Slow jobs are not prefetched: another
+worker could run them sooner. Pure; the clock is passed in.
 """
 
 from collections.abc import Callable
 
-#: What is taken ahead would run within so long.
+#: Jobs expected to finish within this window are prefetched.
 PREFETCH_WINDOW_SECONDS = 0.05
-#: The pace is that of the last so many seconds.
-WINDOW_SECONDS = 0.1
-#: More than this many jobs in one claim gain nothing.
-MOST = 500
-#: Jobs that were taken ahead and are not begun after so long go back.
+#: Interval over which the completion rate is measured.
+RATE_INTERVAL_SECONDS = 0.1
+#: Maximum number of prefetched jobs; larger claims gain nothing.
+MAX_PREFETCH = 500
+#: Prefetched jobs are released if no job finishes for this time.
 PREFETCH_TTL_SECONDS = 1.0
 
 
-class Pace:
-    """See the module.
+class Prefetch:
+    """Size of the prefetch buffer, from the rate at which jobs finish.
 
     Args:
-        clock: Seconds, monotonic.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._since = clock()
-        self._ended = 0
-        self._per_second = 0.0
-        self._last_end = self._since
+        self._interval_started_at = self._last_finished_at = clock()
+        self._finished_jobs = 0
+        self._jobs_per_second = 0.0
 
-    def ended(self) -> None:
-        """A job left its slot."""
-        self._ended += 1
-        self._last_end = self._clock()
+    def on_job_finished(self) -> None:
+        """Record that a job left its slot."""
+        self._finished_jobs += 1
+        self._last_finished_at = self._clock()
 
-    def ahead(self) -> int:
-        """How many jobs to have ready beside those that run."""
+    def size(self) -> int:
+        """Return how many jobs to keep claimed beyond the running ones."""
         now = self._clock()
-        seconds = now - self._since
-        if seconds >= WINDOW_SECONDS:
-            self._per_second = self._ended / seconds
-            self._since, self._ended = now, 0
-        return min(int(self._per_second * PREFETCH_WINDOW_SECONDS), MOST)
+        seconds = now - self._interval_started_at
+        if seconds >= RATE_INTERVAL_SECONDS:
+            self._jobs_per_second = self._finished_jobs / seconds
+            self._interval_started_at, self._finished_jobs = now, 0
+        return min(int(self._jobs_per_second * PREFETCH_WINDOW_SECONDS), MAX_PREFETCH)
 
     @property
-    def is_stale(self) -> bool:
-        """Whether nothing has ended for so long that what was taken ahead had better be left to others."""
-        return self._clock() - self._last_end > PREFETCH_TTL_SECONDS
+    def is_expired(self) -> bool:
+        """Whether no job has finished within ``PREFETCH_TTL_SECONDS``."""
+        return self._clock() - self._last_finished_at > PREFETCH_TTL_SECONDS

@@ -1,4 +1,4 @@
-"""The platform side's settings: the variables of contract section 5, and jobfn's own beside them."""
+"""Settings of the platform side: the variables of the contract (section 5), and jobfn's own."""
 
 from enum import StrEnum
 from typing import Self
@@ -14,7 +14,7 @@ MIN_WORKER_ID_CHARACTERS = 4
 
 
 class ServiceRole(StrEnum):
-    """What a service consists of; each can run in a process of its own."""
+    """A role of a service. Each can run in a separate process."""
 
     WORKER = "worker"
     CALLBACKS = "callbacks"
@@ -22,55 +22,57 @@ class ServiceRole(StrEnum):
 
 
 class SettlementMode(StrEnum):
-    """What says how a delivery ended."""
+    """What settles a job: the function's report, or its response."""
 
     REPORT = "report"
     RESPONSE = "response"
 
 
 class ServiceSettings(EnvironmentSettings):
-    """How the platform side runs. Every field has its environment variable as alias; empty counts as unset.
+    """Settings of the platform side. Each field is read from an environment variable; empty counts as unset.
 
     Attributes:
-        database_url: ``DATABASE_URL``; None leaves it to ``PG*`` and the client's own defaults.
+        database_url: ``DATABASE_URL``. Default: ``PG*``, and the driver's defaults.
         schema_name: ``JOBS_SCHEMA``, default ``app_jobs``.
         gateway_url: ``KNATIVE_SERVICE_URL``, else ``INTERNAL_GATEWAY_URL``, default ``http://gateway:8080``. A
-            ``{task}`` in it is filled in, in its host as a DNS name; without one, the task becomes the path.
-        function_urls: ``JOBS_FUNCTION_URLS``: JSON ``{"task": "url"}``, goes before the gateway.
-        development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: the same for a developer's machine, goes before both.
-        support_any: ``JOBS_SUPPORT_ANY``, default true: take every task.
-        supported: ``JOBS_SUPPORTED``: comma-separated tasks to take when ``support_any`` is false.
-        own_callback_url: ``INTERNAL_JOBS_CALLBACK_URL``; see ``callback_url`` for the default.
-        callback_host: ``JOBS_CALLBACK_HOST``, default ``jobs-callback``: how functions reach the callback server.
-        callback_port: ``INTERNAL_JOBS_CALLBACK_PORT``, default 12345: where the callback server listens.
-        worker_id: ``HOSTNAME``, default ``worker-0``; 4 characters or more.
-        scheduler_id: ``HOSTNAME``, default ``scheduler-0``; 4 characters or more.
-        concurrency: ``JOBS_CONCURRENCY``, default 16: requests to functions at a time.
-        poll_interval_seconds: ``JOBS_POLL_INTERVAL_SECONDS``, default 5: how often to look without having been notified.
-        lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: how long a running job's lock is good without being renewed;
-            after that long, a dead worker's jobs are free again.
-        settle_on: ``JOBS_SETTLE_ON``, default ``report``: a function reports to the callback server, and its response counts
-            only if no report comes. ``response``: no callback URL is sent, and the response settles the job at once.
-        callback_batch: ``JOBS_CALLBACK_BATCH``, default true: tell functions where reports may travel together.
-        callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs, the first for new
-            ones, all accepted; with one, a report without a good token is refused. Default: none.
-        callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 86400 (a day): how long a signed callback URL is good.
-        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first is sent to the functions. Default: none.
-        request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, when a lock counts as forgotten): how
-            long a function may take to answer.
-        report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: how long after a function's response its
-            report may still come before the response decides.
-        metrics_port: ``JOBS_METRICS_PORT``: where ``GET /metrics`` is answered. Default: nowhere.
-        metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: at which address of this machine's.
+            ``{task}`` in it is replaced, in the host by a DNS name; without one, the task becomes the path.
+        function_urls: ``JOBS_FUNCTION_URLS``: JSON ``{"task": "url"}``, takes precedence over the gateway.
+        development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: the same for a developer's machine, takes precedence over
+            both.
+        support_any: ``JOBS_SUPPORT_ANY``, default true: claim jobs of every task.
+        supported: ``JOBS_SUPPORTED``: comma-separated tasks to claim if ``support_any`` is false.
+        own_callback_url: ``INTERNAL_JOBS_CALLBACK_URL``. Default: see ``callback_url``.
+        callback_host: ``JOBS_CALLBACK_HOST``, default ``jobs-callback``: the callback server's host for functions.
+        callback_port: ``INTERNAL_JOBS_CALLBACK_PORT``, default 12345: the port that the callback server listens on.
+        worker_id: ``HOSTNAME``, default ``worker-0``; at least 4 characters.
+        scheduler_id: ``HOSTNAME``, default ``scheduler-0``; at least 4 characters.
+        concurrency: ``JOBS_CONCURRENCY``, default 16: maximum number of open requests to functions.
+        poll_interval_seconds: ``JOBS_POLL_INTERVAL_SECONDS``, default 5: interval between polls without a notification.
+        lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: duration of a running job's lease. The jobs of a dead worker
+            are free again after this time.
+        settle_on: ``JOBS_SETTLE_ON``, default ``report``: functions report to the callback server, and the response
+            only counts if no report arrives. ``response``: no callback URL is sent, and the response settles the job.
+        callback_batch: ``JOBS_CALLBACK_BATCH``, default true: send functions a URL for batches of reports.
+        callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs. The first one signs,
+            all are accepted. With a key, reports without a valid token are rejected. Default: not signed.
+        callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 86400 (a day): how long a signed URL is
+            valid.
+        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first one is sent to functions. Default: none.
+        request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
+            counts a lock as expired): timeout for a function's response.
+        report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: time after the response in which the report may
+            arrive, before the response settles the job.
+        metrics_port: ``JOBS_METRICS_PORT``: port of ``GET /metrics``. Default: not served.
+        metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: address of ``GET /metrics``.
         knative_service: ``K_SERVICE``, set by Knative.
-        environment: ``JOBFN_ENV``: ``production`` where people depend on it.
-        shutdown_timeout_seconds: ``JOBS_SHUTDOWN_TIMEOUT_SECONDS``, default 25: how long running jobs may take after SIGTERM.
-        takeover_seconds: ``JOBS_TAKEOVER_SECONDS``, default 60: how far past its due time a schedule is left to a
-            scheduler that has locked it. jobfn's own lock none on jobfn's schema.
-        history_days: ``JOBS_HISTORY_DAYS``, default 7: for how long it is kept what became of each attempt; 0 writes
-            nothing down. The platform's own schema keeps no history.
-        vacuum: ``JOBS_VACUUM``, default true: vacuum the jobs table when many jobs have run, where the role may. Never
-            the platform's own schema.
+        environment: ``JOBFN_ENV``: ``production`` enables warnings about missing recommended settings.
+        shutdown_timeout_seconds: ``JOBS_SHUTDOWN_TIMEOUT_SECONDS``, default 25: time for running jobs after SIGTERM.
+        takeover_seconds: ``JOBS_TAKEOVER_SECONDS``, default 60: time past its due time after which a schedule locked by
+            another scheduler is taken over. Only for the platform's schema; jobfn's has no such locks.
+        history_days: ``JOBS_HISTORY_DAYS``, default 7: retention of the history of attempts; 0 disables it. The
+            platform's schema has no history.
+        vacuum: ``JOBS_VACUUM``, default true: vacuum the jobs table when many jobs have run, if the role may. Never the
+            platform's schema.
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -108,40 +110,40 @@ class ServiceSettings(EnvironmentSettings):
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
     vacuum: bool = Field(default=True, validation_alias="JOBS_VACUUM")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_METRICS_PORT")
-    metrics_host: str = Field(default="0.0.0.0", validation_alias="JOBS_METRICS_HOST")  # noqa: S104  - Prometheus is elsewhere
+    metrics_host: str = Field(default="0.0.0.0", validation_alias="JOBS_METRICS_HOST")  # noqa: S104  - Prometheus runs on another host
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")
     environment: str | None = Field(default=None, validation_alias="JOBFN_ENV")
 
     @property
     def is_production(self) -> bool:
-        """Whether this is a place where people depend on it: Knative, or one that says so."""
+        """Whether the service runs on Knative, or ``JOBFN_ENV`` is ``production``."""
         return self.knative_service is not None or self.environment == "production"
 
     @property
     def tasks(self) -> list[str] | None:
-        """The tasks to take; None for every one."""
+        """The tasks to claim; None: all."""
         return None if self.support_any else self.supported
 
     @property
     def urls_by_task(self) -> dict[str, str]:
-        """Where single tasks live, whatever the gateway is."""
+        """URLs of single tasks, which take precedence over the gateway."""
         return self.function_urls | self.development_map
 
     @property
     def callback_url(self) -> str:
-        """What goes into ``X-Callback-Url``."""
+        """The value of ``X-Callback-Url``, before it is signed."""
         return self.own_callback_url or f"http://{self.callback_host}:{self.callback_port}/callback"
 
     @field_validator("gateway_url", "own_callback_url")
     @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
+    def _check_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
     @field_validator("function_urls")
     @classmethod
-    def _are_http(cls, value: dict[str, str]) -> dict[str, str]:
+    def _check_function_urls(cls, value: dict[str, str]) -> dict[str, str]:
         for task, url in value.items():
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"the URL of {task!r} must begin with http:// or https://")
@@ -149,14 +151,14 @@ class ServiceSettings(EnvironmentSettings):
 
     @field_validator("worker_id", "scheduler_id")
     @classmethod
-    def _is_long_enough(cls, value: str) -> str:
+    def _check_length(cls, value: str) -> str:
         if len(value) < MIN_WORKER_ID_CHARACTERS:
-            raise ValueError(f"a worker id has {MIN_WORKER_ID_CHARACTERS} characters or more: set a longer HOSTNAME")
+            raise ValueError(f"must have at least {MIN_WORKER_ID_CHARACTERS} characters: set a longer HOSTNAME")
         return value
 
     @model_validator(mode="after")
-    def _each_task_has_a_host(self) -> Self:
-        """Two tasks that would share a host: said at the start, not by jobs that go astray."""
+    def _check_dns_names(self) -> Self:
+        """Reject tasks that would share a host at startup, before their jobs reach the wrong function."""
         if has_host_per_task(self.gateway_url):
             try:
                 dns_names(task for task in self.supported if task not in self.urls_by_task)

@@ -1,7 +1,6 @@
-"""Writing down how jobs ended: settlements that are ready at the same moment share one commit.
+"""Group commit of settlements: those that are ready at the same moment share a statement.
 
-While one batch commits, the next one gathers. Nobody waits for company, and under load the batches grow by
-themselves.
+While one batch commits, the next one gathers. No settlement waits for others, and batches grow with the load.
 """
 
 import asyncio
@@ -10,122 +9,115 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobfn.database.connection import CONNECTION_LOST, until_connected
-from jobfn.database.jobs import JobStore, Settlement
+from jobfn.database.records import JobStore, Settlement
 
-#: More than this many in one statement gains nothing.
-MAX_BATCH = 500
+#: Maximum number of settlements in a statement; larger batches gain nothing.
+MAX_BATCH_SIZE = 500
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """A settlement on its way.
+class _Pending:
+    """A settlement that is not committed.
 
     Attributes:
-        settlement: What is to be written down.
-        done: Whether it changed the job, once that is known.
-        patient: Whether it waits for a database that is away.
+        settlement: The settlement.
+        committed: Resolves with whether it changed its job.
+        retry_on_disconnect: Whether to retry until the database is reachable.
     """
 
     settlement: Settlement
-    done: asyncio.Future[bool]
-    patient: bool
+    committed: asyncio.Future[bool]
+    retry_on_disconnect: bool
 
 
 class SettlementBatcher:
-    """Commits settlements in groups.
+    """Commits settlements in batches.
 
     Args:
-        store: Where jobs are.
-        committed: Told how many shared a commit.
+        store: The job store.
+        on_commit: Called with the size of each committed batch.
     """
 
-    def __init__(self, store: JobStore, *, committed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, store: JobStore, *, on_commit: Callable[[int], None] | None = None) -> None:
         self._store = store
-        self._committed = committed
-        self._waiting: list[_Waiting] = []
+        self._on_commit = on_commit
+        self._queue: list[_Pending] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._again: set[asyncio.Task[None]] = set()
+        self._retries: set[asyncio.Task[None]] = set()
 
-    def submit(self, settlement: Settlement, *, patient: bool = False) -> "asyncio.Future[bool]":
-        """Commit one settlement, together with whatever else is ready.
+    def submit(self, settlement: Settlement, *, retry_on_disconnect: bool = False) -> "asyncio.Future[bool]":
+        """Commit a settlement together with the others that are ready.
 
         Args:
-            settlement: What became of a job.
-            patient: Try again until the database answers, instead of failing with the connection.
+            settlement: The outcome of a job's attempt.
+            retry_on_disconnect: Retry until the database is reachable, instead of raising the connection's error.
 
         Returns:
-            Whether it changed the job, once it is committed: False where the worker does not hold it (any more). Or
-            what the store raised; nothing of this batch was committed then.
+            Whether the settlement changed its job: False if the worker does not hold the job (any more). The future
+            raises the store's error if the batch was not committed.
         """
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(settlement, done, patient))
+        committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Pending(settlement, committed, retry_on_disconnect))
         if self._flushing is None or self._flushing.done():
-            # in a context of its own: what it does is done for all of a batch, not for the job that came first
+            # An empty context: log lines about a batch must not carry the ids of the job that started it.
             self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
-        return done
-
-    async def settle(self, settlement: Settlement) -> bool:
-        """Commit one settlement, and wait for that. See ``submit``."""
-        return await self.submit(settlement)
+        return committed
 
     async def drain(self) -> None:
-        """Wait until all that was handed in is committed or refused. What waits for the database is given up."""
+        """Wait until all submitted settlements are committed or rejected, and stop the retries."""
         while self._flushing is not None and not self._flushing.done():
             await asyncio.wait({self._flushing})
-        for again in self._again:
-            again.cancel()
+        for retry in self._retries:
+            retry.cancel()
 
     async def _flush(self) -> None:
-        while self._waiting:
+        while self._queue:
             await self._commit(self._next_batch())
 
-    def _next_batch(self) -> list[_Waiting]:
-        """The first of those that wait, of each job one: of two, the second is to be told that it came too late."""
-        batch: dict[int, _Waiting] = {}
-        left: list[_Waiting] = []
-        for waiting in self._waiting:
-            if waiting.settlement.job_id in batch or len(batch) == MAX_BATCH:
-                left.append(waiting)
+    def _next_batch(self) -> list[_Pending]:
+        """Return the oldest settlements, one for each job: the second for the same job must see the first's effect."""
+        batch: dict[int, _Pending] = {}
+        rest: list[_Pending] = []
+        for pending in self._queue:
+            if pending.settlement.job_id in batch or len(batch) == MAX_BATCH_SIZE:
+                rest.append(pending)
             else:
-                batch[waiting.settlement.job_id] = waiting
-        self._waiting = left
+                batch[pending.settlement.job_id] = pending
+        self._queue = rest
         return list(batch.values())
 
-    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+    async def _commit(self, batch: Sequence[_Pending]) -> None:
         try:
-            changed = await self._store.settle([waiting.settlement for waiting in batch])
+            changed = await self._store.settle([pending.settlement for pending in batch])
         except CONNECTION_LOST as error:
-            patient = [waiting for waiting in batch if waiting.patient]
-            _fail([waiting for waiting in batch if not waiting.patient], error)
-            if patient:
-                again = asyncio.create_task(self._commit_again(patient))
-                self._again.add(again)
-                again.add_done_callback(self._again.discard)
-        except Exception as error:  # noqa: BLE001  - each waiter gets it and decides
-            _fail(batch, error)
+            _reject([pending for pending in batch if not pending.retry_on_disconnect], error)
+            if retried := [pending for pending in batch if pending.retry_on_disconnect]:
+                retry = asyncio.create_task(self._retry(retried))
+                self._retries.add(retry)
+                retry.add_done_callback(self._retries.discard)
+        except Exception as error:  # noqa: BLE001  - raised by each future
+            _reject(batch, error)
         else:
-            if self._committed is not None:
-                self._committed(len(batch))
-            _tell(batch, changed)
+            self._resolve(batch, changed)
 
-    async def _commit_again(self, batch: Sequence[_Waiting]) -> None:
+    async def _retry(self, batch: Sequence[_Pending]) -> None:
+        settlements = [pending.settlement for pending in batch]
         try:
-            settlements = [waiting.settlement for waiting in batch]
             changed = await until_connected(lambda: self._store.settle(settlements))
-            if self._committed is not None:
-                self._committed(len(batch))
-            _tell(batch, changed)
-        except Exception as error:  # noqa: BLE001  - as above
-            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001  - raised by each future
+            _reject(batch, error)
+        else:
+            self._resolve(batch, changed)
+
+    def _resolve(self, batch: Sequence[_Pending], changed: set[int]) -> None:
+        if self._on_commit is not None:
+            self._on_commit(len(batch))
+        for pending in batch:
+            if not pending.committed.done():
+                pending.committed.set_result(pending.settlement.job_id in changed)
 
 
-def _tell(batch: Sequence[_Waiting], changed: set[int]) -> None:
-    for waiting in batch:
-        if not waiting.done.done():
-            waiting.done.set_result(waiting.settlement.job_id in changed)
-
-
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
-    for waiting in batch:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)
+def _reject(batch: Sequence[_Pending], error: Exception) -> None:
+    for pending in batch:
+        if not pending.committed.done():
+            pending.committed.set_exception(error)

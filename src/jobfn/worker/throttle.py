@@ -1,45 +1,43 @@
-"""How many jobs of which task the worker may take now. No I/O; the clock is handed in.
+"""Decide how many jobs of which task the worker claims. No I/O; the clock is passed in.
 
-Two things bound a task. *Fairness*: one task never fills every slot, so that its slow jobs do not keep the others
-waiting. *Backpressure*: a function that answers "busy" (429, 503) is asked less: its limit is halved and it is left
-alone for a while; each job that goes well raises the limit by one until it is gone. Only that task slows down.
-
-``plan`` says what to ask the store for; ``worker.py`` asks and reports back.
+Two limits apply to a task. *Fairness*: one task never fills every slot, so that its slow jobs do not block the others.
+*Backpressure*: if a function responds "busy" (429, 503), its task is paused and its limit is halved. Each success
+raises the limit by one, until it is lifted. Other tasks are not affected.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
-#: While tasks have their shares and nothing else was found, others are looked for again after so long, or at news.
+MIN_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 30.0
+#: Interval between claims for other tasks while some task is at its limit and the last such claim was empty.
 EMPTY_CLAIM_COOLDOWN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One claim to make.
+class ClaimRequest:
+    """A claim to make.
 
     Attributes:
-        limit: How many jobs at most, 1 or more.
-        only: Of these tasks; None: of any but ``exclude_tasks``.
-        exclude_tasks: Not of these.
+        limit: Maximum number of jobs, at least 1.
+        tasks: Only these tasks; None: all that the worker supports.
+        exclude_tasks: None of these tasks.
     """
 
     limit: int
-    only: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
     exclude_tasks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
-class _Busy:
-    """A task whose function said that it is busy.
+class _BusyTask:
+    """A task whose function responded "busy".
 
     Attributes:
-        limit: How many of its jobs may run at once.
-        resumes_at: When it may be asked again, by the clock.
-        pause_seconds: How long the last pause was.
+        limit: Maximum number of its running jobs.
+        resumes_at: End of the pause, by the clock.
+        pause_seconds: Length of the last pause.
     """
 
     limit: int
@@ -48,110 +46,114 @@ class _Busy:
 
 
 class Throttle:
-    """See the module.
+    """Limits per task, from what runs and what functions respond.
 
     Args:
-        concurrency: Slots in all.
-        clock: Seconds, monotonic.
+        concurrency: Number of slots.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._concurrency = concurrency
-        #: One slot in eight is out of any single task's reach.
-        self._share = concurrency - concurrency // 8
+        #: One slot in eight is reserved for other tasks.
+        self._task_limit = concurrency - concurrency // 8
         self._clock = clock
         self._running: Counter[str] = Counter()
-        self._busy: dict[str, _Busy] = {}
-        self._no_others_until = clock()
+        self._busy: dict[str, _BusyTask] = {}
+        self._cooldown_ends_at = clock()
 
     @property
     def running(self) -> int:
-        """Jobs under way, of all tasks."""
+        """Number of running jobs."""
         return self._running.total()
 
-    def started(self, task: str) -> None:
-        """A job of this task took a slot."""
+    def on_started(self, task: str) -> None:
+        """Record that a job of this task occupies a slot."""
         self._running[task] += 1
 
-    def ended(self, task: str) -> None:
-        """It left its slot."""
+    def on_finished(self, task: str) -> None:
+        """Record that a job of this task left its slot."""
         self._running[task] -= 1
         if not self._running[task]:
             del self._running[task]
 
     def on_busy(self, task: str, retry_after_seconds: float | None) -> float:
-        """The task's function refused a job, and may have said when to come back.
+        """Record that the task's function responded "busy".
+
+        Args:
+            task: The task.
+            retry_after_seconds: The response's ``Retry-After``, if any.
 
         Returns:
-            For how many seconds the task is left alone.
+            The length of the task's pause, in seconds.
         """
         now = self._clock()
         busy = self._busy.get(task)
         if busy is None:
-            busy = self._busy[task] = _Busy(self._running[task] or 1, now, FIRST_PAUSE_SECONDS / 2)
-        if now >= busy.resumes_at:  # jobs sent together are refused together: that is one refusal
+            busy = self._busy[task] = _BusyTask(self._running[task] or 1, now, MIN_PAUSE_SECONDS / 2)
+        if now >= busy.resumes_at:  # jobs that were sent together and are refused together count once
             busy.limit = max(1, min(busy.limit, self._running[task]) // 2)
-            busy.pause_seconds = min(busy.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+            busy.pause_seconds = min(busy.pause_seconds * 2, MAX_PAUSE_SECONDS)
         pause = max(busy.pause_seconds, retry_after_seconds or 0.0)
         busy.resumes_at = max(busy.resumes_at, now + pause)
         return busy.resumes_at - now
 
     def on_success(self, task: str) -> None:
-        """A job of this task was taken and answered."""
+        """Record that the task's function accepted a job."""
         busy = self._busy.get(task)
         if busy is not None:
             busy.limit += 1
-            busy.pause_seconds = FIRST_PAUSE_SECONDS / 2
-            if busy.limit >= self._share:
+            busy.pause_seconds = MIN_PAUSE_SECONDS / 2
+            if busy.limit >= self._task_limit:
                 del self._busy[task]
 
-    def has_capacity(self, task: str) -> bool:
-        """Whether a job of this task may take a slot now."""
-        return self.running < self._concurrency and self._running[task] < self._share
+    def on_empty_claim(self) -> None:
+        """Record that no job of other tasks is ready, beside the tasks at their limit."""
+        self._cooldown_ends_at = self._clock() + EMPTY_CLAIM_COOLDOWN_SECONDS
 
-    def plan(self, *, ahead: int = 0) -> list[Ask]:
-        """The claims that fill the free slots: one for all tasks in good order, one for each that is busy.
+    def on_notification(self) -> None:
+        """Record that jobs were added, perhaps of other tasks."""
+        self._cooldown_ends_at = self._clock()
+
+    def has_capacity(self, task: str) -> bool:
+        """Return whether a job of this task may start now."""
+        return self.running < self._concurrency and self._running[task] < self._task_limit
+
+    def plan(self, *, prefetch: int = 0) -> list[ClaimRequest]:
+        """Return the claims that fill the free slots: one for all tasks that are not busy, and one for each busy task.
 
         Args:
-            ahead: So many more jobs are wanted than there are slots.
+            prefetch: Number of jobs to claim beyond the free slots.
         """
         now = self._clock()
         free = self._concurrency - self.running
         busy = tuple(sorted(self._busy))
-        full = tuple(sorted(task for task in self._full if task not in self._busy))
-        most = max((count for task, count in self._running.items() if task not in {*full, *busy}), default=0)
-        # were they all of one task, it would still be within its share
-        limit = min(free, self._share - most)
-        asks: list[Ask] = []
-        if full and limit > 0 and now >= self._no_others_until:
-            asks.append(Ask(limit, exclude_tasks=tuple(sorted({*full, *busy}))))
+        full = tuple(sorted(task for task in self._full_tasks if task not in self._busy))
+        largest = max((count for task, count in self._running.items() if task not in {*full, *busy}), default=0)
+        # Even if all claimed jobs are of one task, it stays within its limit.
+        limit = min(free, self._task_limit - largest)
+        requests: list[ClaimRequest] = []
+        if full and limit > 0 and now >= self._cooldown_ends_at:
+            requests.append(ClaimRequest(limit, exclude_tasks=tuple(sorted({*full, *busy}))))
         if full:
             limit = 0
-        if limit + ahead > 0:
-            asks.append(Ask(limit + ahead, exclude_tasks=busy))
+        if limit + prefetch > 0:
+            requests.append(ClaimRequest(limit + prefetch, exclude_tasks=busy))
         for task, state in self._busy.items():
-            room = min(state.limit - self._running[task], free)
-            if room > 0 and now >= state.resumes_at:
-                asks.append(Ask(room, only=(task,)))
-        return asks
-
-    @property
-    def _full(self) -> list[str]:
-        """The tasks that have their share."""
-        return [task for task, count in self._running.items() if count >= self._share]
-
-    def on_empty_claim(self) -> None:
-        """Beside the tasks that have their share, nothing is ready: not to be asked at every job that ends."""
-        self._no_others_until = self._clock() + EMPTY_CLAIM_COOLDOWN_SECONDS
-
-    def on_notification(self) -> None:
-        """Jobs were added, perhaps of other tasks."""
-        self._no_others_until = self._clock()
+            capacity = min(state.limit - self._running[task], free)
+            if capacity > 0 and now >= state.resumes_at:
+                requests.append(ClaimRequest(capacity, tasks=(task,)))
+        return requests
 
     def seconds_to_resume(self) -> float | None:
-        """Until the next pause is over; None where no task is paused."""
+        """Return the time until the next pause or cooldown ends; None if there is none."""
         now = self._clock()
         pauses = [busy.resumes_at - now for busy in self._busy.values()]
-        if self._full:
-            pauses.append(self._no_others_until - now)
+        if self._full_tasks:
+            pauses.append(self._cooldown_ends_at - now)
         return min((pause for pause in pauses if pause > 0), default=None)
+
+    @property
+    def _full_tasks(self) -> list[str]:
+        """Tasks at their limit."""
+        return [task for task, count in self._running.items() if count >= self._task_limit]

@@ -1,7 +1,7 @@
-"""Signed callback URLs: a report proves that it comes from whom the job was given to.
+"""Signed callback URLs: a report proves that its sender received the job.
 
-The token stands in the path, before the last segment (``.../<token>/callback``), so that functions of both languages
-send it back as part of the URL. It names worker, job and attempt; nothing in it is secret, all of it is signed.
+The token stands in the path, before the last segment (``.../<token>/callback``), so that functions in any language
+send it back as part of the URL. It names worker, job and attempt. It is signed, not encrypted.
 """
 
 from collections.abc import Sequence
@@ -15,34 +15,40 @@ _SALT = "jobfn.callback"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a token says: this worker holds this job in this attempt."""
+    """The statement that a worker holds a job in an attempt.
+
+    Attributes:
+        worker_id: The worker.
+        job_id: ``jobs.id``.
+        attempt: The attempt; None: any. Tokens always have one.
+    """
 
     worker_id: str
     job_id: int
-    attempt: int
+    attempt: int | None
 
 
 class CallbackTokens:
-    """Makes and reads tokens.
+    """Signs and verifies claims in callback URLs.
 
     Args:
-        secrets: The keys: the first one signs, all of them are accepted.
-        max_age_seconds: How old a token may be, in seconds.
+        secrets: The keys: the first one signs, all are accepted.
+        max_age_seconds: Maximum age of a token.
     """
 
     def __init__(self, secrets: Sequence[str], *, max_age_seconds: float) -> None:
-        self._serializer = URLSafeTimedSerializer(list(reversed(secrets)), salt=_SALT)  # it signs with the last
+        self._serializer = URLSafeTimedSerializer(list(reversed(secrets)), salt=_SALT)  # signs with the last key
         self._max_age_seconds = max_age_seconds
 
     def url_for(self, callback_url: str, claim: Claim) -> str:
-        """The callback URL with the token for this claim before its last segment."""
+        """Return the callback URL with the token for this claim before its last segment."""
         token = self._serializer.dumps([claim.worker_id, claim.job_id, claim.attempt])
         parts = urlsplit(callback_url)
         head, _, last = parts.path.rpartition("/")
         return urlunsplit(parts._replace(path=f"{head}/{token}/{last or 'callback'}"))
 
-    def read(self, path: str) -> Claim | None:
-        """The claim of the token in a request's path; None where there is no good one."""
+    def verify(self, path: str) -> Claim | None:
+        """Return the claim of the token in a request's path; None if there is no valid token."""
         head = path.rpartition("/")[0]
         token = head.rpartition("/")[2]
         try:

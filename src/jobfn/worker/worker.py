@@ -1,15 +1,13 @@
-"""The worker: takes jobs, delivers them, and sees that each one's end is written down.
+"""The worker: claim jobs, deliver them to their functions, and settle them.
 
-It claims as many jobs as it has free slots (``throttle.py`` says of which tasks), and some ahead where jobs are quick
-(``pace.py``). It wakes at notifications, at the
-time of the next delayed job, and every ``poll_interval_seconds`` in case a notification was lost. A slot is free again when the
-function has answered; how the job itself ends is ``in_flight.py``.
+It claims as many jobs as it has free slots (``throttle.py`` decides for which tasks), and prefetches more if jobs are
+quick (``prefetch.py``). It polls when it is notified, when the next delayed job is due, and every
+``poll_interval_seconds`` in case a notification was lost. A slot is free again when the function has responded.
+``in_flight.py`` describes what happens to a job from its claim to its settlement.
 """
 
 import asyncio
 import functools
-from collections import deque
-from dataclasses import replace
 
 from jobfn.database.connection import until_connected
 from jobfn.database.records import Job, JobStore, Settlement
@@ -17,235 +15,239 @@ from jobfn.telemetry import logs
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs
 from jobfn.worker.lease_renewer import LeaseRenewer
-from jobfn.worker.prefetch import PREFETCH_TTL_SECONDS, Pace
+from jobfn.worker.prefetch import PREFETCH_TTL_SECONDS, Prefetch
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.telemetry.settlement_log import log_unlocked
-from jobfn.worker.throttle import Ask, Throttle
+from jobfn.worker.throttle import ClaimRequest, Throttle
+
+#: Time that a claim in progress has to return its jobs when the worker stops.
+_CLAIM_SHUTDOWN_SECONDS = 1.0
+#: Minimum time for the last settlements, even if the shutdown timeout has passed.
+_FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
 
 
 class Worker:
-    """See the module. One ``run`` per instance.
+    """Claims, delivers and settles jobs. ``run`` once per instance.
 
     Args:
-        store: Where jobs come from.
-        settler: Where their ends go.
-        deliverer: What takes them to their tasks.
-        settings: Who this worker is and how much it takes.
-        bell: Set by whoever knows that there may be work: a ``Listener``.
-        measures: What is counted. Default: nobody looks.
+        store: The job store.
+        settlements: Commits the outcomes of jobs.
+        deliverer: Delivers jobs to their tasks.
+        settings: The worker's id, tasks, concurrency and timeouts.
+        wake_event: Set when jobs may have become ready, by a ``Listener``.
+        metrics: Counts claims. Default: metrics that are not exposed.
 
     Attributes:
-        at_work: Set when it has taken back what it held when it died, and looks for jobs.
+        ready: Set when the worker has reclaimed the jobs of its previous run and polls for new ones.
     """
 
     def __init__(
         self,
         *,
         store: JobStore,
-        settler: SettlementBatcher,
+        settlements: SettlementBatcher,
         deliverer: Deliverer,
         settings: ServiceSettings,
-        bell: asyncio.Event,
-        measures: WorkerMetrics | None = None,
+        wake_event: asyncio.Event,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self._store = store
-        self._measures = measures or WorkerMetrics()
         self._deliverer = deliverer
         self._settings = settings
-        self._bell = bell
+        self._wake_event = wake_event
+        self._metrics = metrics or WorkerMetrics()
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(settings.concurrency, self._clock)
-        self._pace = Pace(self._clock)
-        self._ahead: deque[InFlightJob] = deque()
-        self._in_hand = InFlightJobs(settler, settings)
+        self._prefetch = Prefetch(self._clock)
+        self._jobs = InFlightJobs(settlements, settings)
+        self._prefetched = self._jobs.prefetched
         self._low_watermark = 0
         self._leases = LeaseRenewer(
-            store, worker_id=settings.worker_id, lease_seconds=settings.lease_seconds, held=self._in_hand.held
+            store,
+            worker_id=settings.worker_id,
+            lease_seconds=settings.lease_seconds,
+            leased_jobs=self._jobs.leased_jobs,
         )
-        self._running: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._has_backlog = True
         self._self_woken = False
         self._stopping = False
-        self.at_work = asyncio.Event()
+        self.ready = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then take nothing new, wait for what runs, free the rest."""
-        loop = asyncio.create_task(self._claim_forever())
-        keeping = asyncio.create_task(self._leases.run())
+        """Work until ``stop`` is set, then drain: claim nothing new, finish what runs, release the rest."""
+        claiming = asyncio.create_task(self._claim_forever())
+        renewing = asyncio.create_task(self._leases.run())
         stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({loop, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({claiming, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
             self._stopping = True
-            self._bell.set()
-            await self._drain(loop)
-            keeping.cancel()
-        if loop.done() and not loop.cancelled():
-            loop.result()  # a failure of ours ends the process rather than leaving it idle
+            self._wake_event.set()
+            await self._drain(claiming)
+            renewing.cancel()
+        if claiming.done() and not claiming.cancelled():
+            claiming.result()  # an unexpected error ends the process, instead of leaving it idle
 
     @property
     def in_flight(self) -> int:
-        """How many requests to functions are under way."""
-        return len(self._running)
+        """Number of open requests to functions."""
+        return len(self._deliveries)
 
-    def known(self, job_id: int) -> Job | None:
-        """The job of this id, while this worker has it in hand."""
-        return self._in_hand.known(job_id)
+    def find(self, job_id: int) -> Job | None:
+        """Return the job with this id, if it is in flight here."""
+        return self._jobs.find(job_id)
 
-    def heard(self, settlement: Settlement) -> None:
-        """A report was committed: the response of that delivery need not decide any more."""
-        self._in_hand.heard(settlement)
+    def on_report(self, settlement: Settlement) -> None:
+        """Record that a report was committed, so that the response no longer decides."""
+        self._jobs.on_report(settlement)
 
     async def _claim_forever(self) -> None:
-        taken_back = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
-        await log_unlocked(self._log.warning, "taken back: this worker held it when it died", taken_back)
-        self.at_work.set()
+        reclaimed = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
+        await log_unlocked(self._log.warning, "job reclaimed: this worker died while it held the job", reclaimed)
+        self.ready.set()
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
         while not self._stopping:
-            if self._bell.is_set() and not self._self_woken:
+            if self._wake_event.is_set() and not self._self_woken:
                 self._throttle.on_notification()
             self._self_woken = False
-            self._bell.clear()
-            looked_at = self._clock()
-            await self._fill()
-            await self._rest(looked_at)
+            self._wake_event.clear()
+            polled_at = self._clock()
+            await self._claim_batches()
+            await self._wait_for_work(polled_at)
 
-    async def _fill(self) -> None:
-        """Claim until the slots are full, or nothing more is ready for those that are free."""
-        found_all = False
-        while not found_all and not self._stopping and (asks := self._throttle.plan(ahead=self._prefetch_budget())):
-            found_all = True
-            for ask in asks:
-                jobs = await until_connected(functools.partial(self._claim, ask))
-                found_all = found_all and len(jobs) < ask.limit
-                if not jobs and ask.exclude_tasks:
+    async def _claim_batches(self) -> None:
+        """Claim until the slots are full, or no more jobs are ready for the free ones."""
+        is_exhausted = False
+        while not is_exhausted and not self._stopping:
+            requests = self._throttle.plan(prefetch=self._prefetch_budget())
+            if not requests:
+                break
+            is_exhausted = True
+            for request in requests:
+                jobs = await until_connected(functools.partial(self._claim, request))
+                is_exhausted = is_exhausted and len(jobs) < request.limit
+                if not jobs and request.exclude_tasks:
                     self._throttle.on_empty_claim()
                 for job in jobs:
-                    self._take(job)
-        # Where all slots are taken, or some task has all it may have, a slot that gets free is worth a look.
-        self._has_backlog = not found_all or any(ask.exclude_tasks for ask in asks)
+                    self._accept(job)
+        # Poll as soon as a slot is free, if slots or a task's share of them were the limit.
+        self._has_backlog = not is_exhausted or any(request.exclude_tasks for request in requests)
 
     def _prefetch_budget(self) -> int:
-        """How many more jobs to take ahead now. Few at a time are not worth a claim of their own."""
-        most = self._pace.ahead()
-        self._low_watermark = most // 2
-        return most - len(self._ahead) if len(self._ahead) <= self._low_watermark else 0
+        """Return how many jobs to prefetch now: none above the low watermark, as small claims are not worth it."""
+        size = self._prefetch.size()
+        self._low_watermark = size // 2
+        return size - len(self._prefetched) if len(self._prefetched) <= self._low_watermark else 0
 
-    async def _claim(self, ask: Ask) -> list[Job]:
-        settings = self._settings
-        tasks = settings.tasks if ask.only is None else ask.only
+    async def _claim(self, request: ClaimRequest) -> list[Job]:
         jobs = await self._store.claim(
-            settings.worker_id,
-            tasks=tasks,
-            limit=ask.limit,
-            lease_seconds=settings.lease_seconds,
-            exclude_tasks=ask.exclude_tasks,
+            self._settings.worker_id,
+            tasks=self._settings.tasks if request.tasks is None else request.tasks,
+            limit=request.limit,
+            lease_seconds=self._settings.lease_seconds,
+            exclude_tasks=request.exclude_tasks,
         )
-        self._measures.claimed(jobs)
+        self._metrics.record_claim(jobs)
         return jobs
 
-    async def _rest(self, looked_at: float) -> None:
-        """Sleep until the bell, the next delayed job, the end of a pause, or the next poll.
+    async def _wait_for_work(self, polled_at: float) -> None:
+        """Sleep until the wake event, the next delayed job, the end of a pause, or the next poll.
 
         Args:
-            looked_at: When the look for ready jobs began: what became due since then was not seen.
+            polled_at: When the last poll began. Jobs that became due since then have not been claimed.
         """
-        waits: list[float | None] = [self._settings.poll_interval_seconds]
-        if len(self._running) < self._settings.concurrency:
-            following = await until_connected(
-                lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - looked_at)
+        timeouts: list[float | None] = [self._settings.poll_interval_seconds]
+        if len(self._deliveries) < self._settings.concurrency:
+            next_due = await until_connected(
+                lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - polled_at)
             )
-            waits += [following, self._throttle.seconds_to_resume()]
-        if self._ahead:
-            waits.append(PREFETCH_TTL_SECONDS)
+            timeouts += [next_due, self._throttle.seconds_to_resume()]
+        if self._prefetched:
+            timeouts.append(PREFETCH_TTL_SECONDS)
         try:
-            async with asyncio.timeout(max(min(wait for wait in waits if wait is not None), 0.0)):
-                await self._bell.wait()
+            async with asyncio.timeout(max(min(timeout for timeout in timeouts if timeout is not None), 0.0)):
+                await self._wake_event.wait()
         except TimeoutError:
             pass
-        if self._pace.is_stale:
+        if self._prefetch.is_expired:
             self._release_prefetched()
 
-    def _take(self, job: Job) -> None:
-        """Start a claimed job, or keep it until a slot is free."""
-        delivery = self._in_hand.take(job)
-        if self._stopping:  # claimed while the signal came
-            self._in_hand.give_back(delivery)
+    def _accept(self, job: Job) -> None:
+        """Start a claimed job, or keep it prefetched until a slot is free."""
+        in_flight = self._jobs.add(job)
+        if self._stopping:  # the stop signal arrived during the claim
+            in_flight.release()
         elif self._throttle.has_capacity(job.task):
-            self._start(delivery)
+            self._start(in_flight)
         else:
-            self._ahead.append(delivery)
+            self._prefetched.append(in_flight)
 
     def _start_prefetched(self) -> None:
-        """Start the first of those taken ahead whose task may have a slot."""
-        for place, delivery in enumerate(self._ahead):
-            if self._throttle.has_capacity(delivery.job.task):
-                del self._ahead[place]
-                self._start(delivery)
+        """Start the first prefetched job whose task has a free slot."""
+        for index, in_flight in enumerate(self._prefetched):
+            if self._throttle.has_capacity(in_flight.job.task):
+                del self._prefetched[index]
+                self._start(in_flight)
                 return
 
     def _release_prefetched(self) -> None:
-        while self._ahead:
-            self._in_hand.give_back(self._ahead.popleft())
+        while self._prefetched:
+            self._prefetched.popleft().release()
 
-    def _start(self, delivery: InFlightJob) -> None:
-        self._throttle.started(delivery.job.task)
-        running = asyncio.create_task(self._deliver(delivery))
-        self._running.add(running)
-        running.add_done_callback(functools.partial(self._ended, delivery))
+    def _start(self, in_flight: InFlightJob) -> None:
+        in_flight.start()
+        self._throttle.on_started(in_flight.job.task)
+        delivery = asyncio.create_task(self._deliver(in_flight))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(functools.partial(self._on_delivered, in_flight))
 
-    def _ended(self, delivery: InFlightJob, running: "asyncio.Task[None]") -> None:
-        self._running.discard(running)
-        self._throttle.ended(delivery.job.task)
-        self._pace.ended()
-        if not self._stopping:
-            self._start_prefetched()
-        if not running.cancelled() and (error := running.exception()) is not None:
-            self._in_hand.abandon(delivery, error)
-        if self._has_backlog and len(self._ahead) <= self._low_watermark and not self._bell.is_set():
-            self._self_woken = True
-            self._bell.set()
-
-    async def _deliver(self, delivery: InFlightJob) -> None:
-        job = delivery.job
-        logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # a delivery has a task of its own
-        settlement = Settlement(self._settings.worker_id, job.id, job.attempt)
-        answer = await self._deliverer.deliver(job)
-        if not isinstance(answer, Busy | Unreachable):
+    async def _deliver(self, in_flight: InFlightJob) -> None:
+        job = in_flight.job
+        logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
+        result = await self._deliverer.deliver(job)
+        if not isinstance(result, Busy | Unreachable):
             self._throttle.on_success(job.task)
-        match answer:
+        match result:
+            case Succeeded() | Failed():
+                in_flight.on_response(result)
             case Busy(error, retry_after_seconds):
-                seconds = self._throttle.on_busy(job.task, retry_after_seconds)
-                self._log.warning("busy, coming back later", seconds=seconds, said=error)
-                given_back = replace(settlement, given_back=True, delay_seconds=seconds)
-                await self._in_hand.settle(delivery, given_back)
+                delay_seconds = self._throttle.on_busy(job.task, retry_after_seconds)
+                self._log.warning("function busy, job released", delay_seconds=delay_seconds, reason=error)
+                in_flight.on_busy(delay_seconds)
+            case Unreachable(error):
+                in_flight.on_unreachable(error)
             case Accepted():
                 worker_id = self._settings.worker_id
                 await until_connected(lambda: self._store.accepted(worker_id, job.id, job.attempt))
-                self._in_hand.forget(delivery)  # from now on its own signs of life keep its lock
-            case _ if delivery.reported:
-                self._in_hand.forget(delivery)
-            case Unreachable(error):
-                await self._in_hand.settle(delivery, replace(settlement, error=error))
-            case Failed(error, permanent, retry_after_seconds):
-                failure = replace(settlement, error=error, permanent=permanent, delay_seconds=retry_after_seconds)
-                self._in_hand.answered(delivery, failure)
-            case Succeeded(kept):
-                self._in_hand.answered(delivery, settlement if kept is None else replace(settlement, kept=kept))
+                in_flight.on_accepted()
 
-    async def _drain(self, loop: asyncio.Task[None]) -> None:
+    def _on_delivered(self, in_flight: InFlightJob, delivery: "asyncio.Task[None]") -> None:
+        """Free the slot."""
+        self._deliveries.discard(delivery)
+        self._throttle.on_finished(in_flight.job.task)
+        self._prefetch.on_job_finished()
+        if not self._stopping:
+            self._start_prefetched()
+        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+            in_flight.abandon(error)
+        if self._has_backlog and len(self._prefetched) <= self._low_watermark and not self._wake_event.is_set():
+            self._self_woken = True
+            self._wake_event.set()
+
+    async def _drain(self, claiming: asyncio.Task[None]) -> None:
         deadline = self._clock() + self._settings.shutdown_timeout_seconds
-        await asyncio.wait({loop}, timeout=1.0)
-        loop.cancel()
+        await asyncio.wait({claiming}, timeout=_CLAIM_SHUTDOWN_SECONDS)
+        claiming.cancel()
         self._release_prefetched()
-        if self._running:
-            self._log.info("waiting for running jobs", jobs=len(self._running))
-            await asyncio.wait(set(self._running), timeout=deadline - self._clock())
-        for running in set(self._running):
-            running.cancel()
-        await self._in_hand.let_go(deadline=deadline)
+        if self._deliveries:
+            self._log.info("waiting for running jobs", jobs=len(self._deliveries))
+            await asyncio.wait(set(self._deliveries), timeout=deadline - self._clock())
+        for delivery in set(self._deliveries):
+            delivery.cancel()
+        await self._jobs.drain(max(deadline - self._clock(), _FINAL_FLUSH_TIMEOUT_SECONDS))
         self._log.info("worker stopped")

@@ -27,9 +27,13 @@ async def test_result_is_stored_without_a_report(database: str, connection: "asy
     async with pool(database, application_name="test", size=3) as connections:
         store = await open_store(connections, "app_jobs")
         async with local_tasks(app, store, settings) as deliverer:
-            bell, stop = asyncio.Event(), asyncio.Event()
+            wake_event, stop = asyncio.Event(), asyncio.Event()
             worker = Worker(
-                store=store, settler=SettlementBatcher(store), deliverer=deliverer, settings=settings, bell=bell
+                store=store,
+                settlements=SettlementBatcher(store),
+                deliverer=deliverer,
+                settings=settings,
+                wake_event=wake_event,
             )
             running = asyncio.create_task(worker.run(stop))
             assert (await job.result(timeout=20)).value == 3

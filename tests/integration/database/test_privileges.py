@@ -328,7 +328,7 @@ async def test_who_may_vacuum_is_told_beforehand(worker: Role, enqueuer: Role, d
     for dsn, allowed in ((database, True), (worker.dsn, granted), (enqueuer.dsn, False)):
         async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
             table = JobsTable(pool, "app_jobs", dsn=dsn)
-            assert (await table.state(worth=0)).is_allowed is allowed
+            assert (await table.state(min_dead_rows=0)).is_allowed is allowed
             before = await vacuum_count(jobs)
             await table.vacuum()  # the server refuses it by a warning, and does nothing
             assert await vacuum_count(jobs) == before + allowed

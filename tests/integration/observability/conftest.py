@@ -73,9 +73,9 @@ async def start_path(database: str, serve: Serve, spans: Spans) -> AsyncIterator
                 run_service(
                     ServiceSettings.from_environ({}, **(values | settings)),
                     stop,
-                    only=only,
+                    roles=only,
                     listener=listener,
-                    started=started.set,
+                    on_ready=started.set,
                     tracing=Tracing(spans.provider),
                 )
             )

@@ -80,7 +80,7 @@ async def test_a_callback_server_alone_says_how_jobs_end(jobs: Jobs, lines: Line
 
 @pytest.mark.parametrize(
     ("status", "event"),
-    [(200, "job done, without a report"), (500, "job failed, without a report"), (429, "busy, coming back later")],
+    [(200, "job done, without a report"), (500, "job failed, without a report"), (429, "function busy, job released")],
 )
 async def test_the_worker_s_lines_say_which_job(
     status: int,
@@ -108,7 +108,7 @@ async def test_a_lost_job_is_named(
     job = await add(jobs, "taken")
     await function.arrived.wait()
     await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")
-    line = await lines.until("no longer held: settled elsewhere, or taken over after a lost lease")
+    line = await lines.until("lease lost: the job was settled elsewhere or claimed by another worker")
     assert {field: line.get(field) for field in ids(job, "taken")} == ids(job, "taken")
     gate.set()
 

@@ -68,8 +68,8 @@ async def test_what_happened_is_counted_on_both_sides(jobs: Jobs, start_path: St
     assert total(service, "jobfn_deliveries_total", task="breaks", result="failed") == 1
     assert total(service, "jobfn_deliveries_total", task="long", result="accepted") == 1
     assert total(service, "jobfn_delivery_duration_seconds_count", task="well") == 3
-    assert total(service, "jobfn_job_queue_seconds_count", task="well") == 3
-    assert total(service, "jobfn_claims_total", result="jobs") >= 2
+    assert total(service, "jobfn_job_queue_latency_seconds_count", task="well") == 3
+    assert total(service, "jobfn_claims_total", result="claimed") >= 2
     assert total(service, "jobfn_settlement_batch_size_sum") == 5
     assert total(service, "jobfn_reports_total", result="settled") == 5
     assert total(service, "jobfn_worker_concurrency") == 16
@@ -91,7 +91,7 @@ async def test_how_long_a_job_waited_counts_from_when_it_was_due(jobs: Jobs, sta
     )
     path = await start_path(well)
     await jobs.until_gone()
-    waited = total(await path.service_metrics(), "jobfn_job_queue_seconds_sum", task="well")
+    waited = total(await path.service_metrics(), "jobfn_job_queue_latency_seconds_sum", task="well")
     assert 3600 <= waited < 3700
 
 
@@ -190,7 +190,7 @@ async def test_reports_are_counted_by_what_they_came_to(jobs: Jobs, start_path: 
         assert (await client.post(path.callback_url, headers=headers)).status_code == 500
         await jobs.connection.execute("alter table app_jobs.gone rename to jobs")
     samples = await path.service_metrics()
-    for result, count in {"too_late": 1, "refused": 1, "broken": 1, "settled": 0}.items():
+    for result, count in {"conflict": 1, "refused": 1, "error": 1, "settled": 0}.items():
         assert total(samples, "jobfn_reports_total", result=result) == count
 
 

@@ -123,7 +123,7 @@ async def test_what_a_dead_worker_held_is_taken_back_job_by_job(
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 9, '1 hour')", WORKER)
     await start_service(await serve(function.app))
     await jobs.until_gone()
-    event = "taken back: this worker held it when it died"
+    event = "job reclaimed: this worker died while it held the job"
     taken = [said(line) for line in lines.all() if line["event"] == event]
     assert sorted(taken, key=lambda line: str(line["job"])) == [ids(job, name) for job, name in held.items()]
 
@@ -139,7 +139,7 @@ async def test_what_failed_with_its_worker_is_named_job_by_job(
     await jobs.connection.execute("select app_jobs.claim_jobs('the-dead-one', null, '4 hours', 999, '1 hour')")
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
     await start_service(await serve(function.app))
-    event = "failed for good: its worker died in the last attempt"
+    event = "job permanently failed: its worker died in the last attempt"
 
     async def all_of_them() -> list[dict[str, Any]]:
         found = [line for line in lines.all() if line["event"] == event]
@@ -172,7 +172,7 @@ async def test_a_report_that_finds_no_database(
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)}
     async with httpx.AsyncClient() as client:
         assert (await client.post(path.callback_url, headers=headers, json={})).status_code == 503
-    line = await lines.until("not settled: no database")
+    line = await lines.until("report not settled: database unreachable")
     unsaid = {"task": None, "attempt": None, "tenant": None} if parts else {}
     assert said(line) == ids(job, "held") | unsaid
     await jobs.connection.execute("drop trigger away on app_jobs.jobs")
@@ -192,7 +192,7 @@ async def test_a_sign_of_life_that_finds_no_database(
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
     async with httpx.AsyncClient() as client:
         assert (await client.post(url, headers=headers, json={})).status_code == 503
-    assert said(await lines.until("not settled: no database")) == ids(job, "held")
+    assert said(await lines.until("report not settled: database unreachable")) == ids(job, "held")
     await jobs.connection.execute("drop trigger away on app_jobs.jobs")
     gate.set()
 
@@ -206,7 +206,7 @@ async def test_a_worker_that_stops_without_its_database(
     job = await add(jobs, "unsettled")
     await function.arrived.wait()
     await service.stop()
-    event = "not settled: no database; the job is free when its lease ends"
+    event = "job not settled: database unreachable, it is reclaimed when its lease expires"
     assert said(await lines.until(event)) == ids(job, "unsettled")
 
 

@@ -28,7 +28,7 @@ async def running(dsn: str, *only: ServiceRole, **settings: object) -> AsyncIter
     stop, started = asyncio.Event(), asyncio.Event()
     values = {"database_url": dsn, "scheduler_id": "scheduler-a", "poll_interval_seconds": NEVER_POLLS} | settings
     service = asyncio.create_task(
-        run_service(ServiceSettings.from_environ({}, **values), stop, only=only, started=started.set)
+        run_service(ServiceSettings.from_environ({}, **values), stop, roles=only, on_ready=started.set)
     )
     starting = asyncio.create_task(started.wait())
     await asyncio.wait({service, starting}, return_when=asyncio.FIRST_COMPLETED)

@@ -216,7 +216,7 @@ async def test_what_is_no_batch_is_refused(body: bytes, callbacks: httpx.AsyncCl
     """400, with what is wrong."""
     answer = await callbacks.post("/callbacks", content=body)
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith("no batch of reports: ")
+    assert answer.json()["error"].startswith("the body is not a batch of reports: ")
 
 
 async def test_a_report_that_comes_first_decides(

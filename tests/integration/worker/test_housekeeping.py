@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from jobfn.database.worker_registry import History, Process, Processes
-from jobfn.worker.maintenance.heartbeat import PRUNE_BATCH_SIZE, HistoryPruner, WorkerHeartbeat
+from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
+from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
 from support.fixtures import Serve, StartService
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
@@ -82,7 +83,7 @@ async def test_presence_says_how_much_is_in_hand(pool: "asyncpg.Pool[Any]", jobs
     await jobs.connection.execute("select app_jobs.note_worker('gone', 'x', 1, '1', '{}', 1, 1, '10 s')")
     await jobs.connection.execute("update app_jobs.workers set seen_at = now() - interval '25 hours'")
     hands, stop = 3, asyncio.Event()
-    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: hands, beat_seconds=0.01)
+    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: hands, interval_seconds=0.01)
     running = asyncio.create_task(presence.run(stop))
 
     async def says(count: int) -> bool:
@@ -115,21 +116,21 @@ async def test_trouble_is_told_once_and_tried_again(
     await jobs.connection.execute("alter function app_jobs.sweep_history rename to elsewhere")
     await jobs.connection.execute(OLD, 1)
     stop = asyncio.Event()
-    running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7, sweep_seconds=0.01).run(stop))
+    running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7, interval_seconds=0.01).run(stop))
     said = ""
 
     async def told() -> bool:
         nonlocal said
         captured = capsys.readouterr()
         said += captured.out + captured.err
-        return "history not swept" in said
+        return "history not pruned" in said
 
     await eventually(told)
     assert "run `jobfn db migrate`" in said
     await jobs.connection.execute("alter function app_jobs.elsewhere rename to sweep_history")
     await eventually(lambda: jobs.connection.fetchval("select not exists (select from app_jobs.job_runs)"))
     await told()
-    assert said.count("history not swept") == 1
+    assert said.count("history not pruned") == 1
     stop.set()
     await running
 
@@ -139,7 +140,7 @@ async def test_a_database_that_is_away_stops_nothing(
 ) -> None:
     """The sessions are ended by the server: the next turn has a new one."""
     stop = asyncio.Event()
-    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, beat_seconds=0.01)
+    presence = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, interval_seconds=0.01)
     running = asyncio.create_task(presence.run(stop))
     await eventually(lambda: workers(jobs))
     await jobs.connection.execute(

@@ -35,8 +35,8 @@ async def start_local(database: str) -> AsyncIterator[StartLocal]:
                 run_service(
                     local_settings(ServiceSettings.from_environ({}, **(values | settings)), app),
                     stop,
-                    only=[ServiceRole.WORKER],
-                    deliverer=functools.partial(local_tasks, app),
+                    roles=[ServiceRole.WORKER],
+                    deliverer_factory=functools.partial(local_tasks, app),
                 )
             )
 

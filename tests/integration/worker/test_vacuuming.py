@@ -19,7 +19,11 @@ from support.network import eventually
 #: More than the service's own plan wants.
 MANY = 60_000
 QUICK = VacuumPlan(
-    least=50, stats_interval_seconds=0.01, poll_interval_seconds=0.01, apart=0.0, error_backoff_seconds=0.01
+    min_dead_rows=50,
+    stats_interval_seconds=0.01,
+    poll_interval_seconds=0.01,
+    cooldown_factor=0.0,
+    error_backoff_seconds=0.01,
 )
 
 
@@ -43,14 +47,14 @@ def table(pool: "asyncpg.Pool[Any]", database: str) -> JobsTable:
 
 
 class Settled:
-    """Another number at each look, so that there is something to look for: never many jobs, though."""
+    """A number of settlements that keeps changing, but never grows."""
 
     def __init__(self) -> None:
         self.looks = 0
 
     def __call__(self) -> int:
         self.looks += 1
-        return self.looks % 2
+        return self.looks // 8 % 2
 
     async def look_again(self, *, times: int = 10) -> None:
         """Wait until it was asked so many times more."""
@@ -76,7 +80,7 @@ async def at_work(vacuumer: Vacuumer) -> AsyncIterator[None]:
 
 async def leave_dead_rows(database: str, table: JobsTable, count: int) -> None:
     """Add so many jobs and delete them; back when the statistics tell of it."""
-    before = (await table.state(worth=count)).dead
+    before = (await table.state(min_dead_rows=count)).dead
     connection = await asyncpg.connect(database)
     await connection.execute(
         "insert into app_jobs.jobs (task_identifier, run_at) select 'dead', 'infinity' from generate_series(1, $1)",
@@ -86,7 +90,7 @@ async def leave_dead_rows(database: str, table: JobsTable, count: int) -> None:
     await connection.close()  # a session that ends says what it did
 
     async def told() -> bool:
-        return (await table.state(worth=count)).dead >= before + count
+        return (await table.state(min_dead_rows=count)).dead >= before + count
 
     await eventually(told)
 
@@ -124,7 +128,7 @@ async def test_a_service_vacuums_when_many_jobs_have_run(
     await eventually(lambda: vacuums(jobs))
 
     async def is_clean() -> bool:
-        return (await table.state(worth=1)).dead < 100  # what the job itself left
+        return (await table.state(min_dead_rows=1)).dead < 100  # what the job itself left
 
     await eventually(is_clean)
 
@@ -135,9 +139,9 @@ async def test_few_dead_rows_are_left_to_autovacuum(jobs: Jobs, table: JobsTable
         "insert into app_jobs.jobs (task_identifier, run_at) select 'alive', 'infinity' from generate_series(1, 1000)"
     )
     await jobs.connection.execute("vacuum app_jobs.jobs")  # the statistics know of those
-    await leave_dead_rows(database, table, QUICK.least + 1)
+    await leave_dead_rows(database, table, QUICK.min_dead_rows + 1)
     settled = Settled()
-    async with at_work(Vacuumer(table, settled=settled, plan=QUICK)):
+    async with at_work(Vacuumer(table, settlements=settled, plan=QUICK)):
         await settled.look_again()
         assert await vacuums(jobs) == 1
         await leave_dead_rows(database, table, 200)
@@ -153,7 +157,7 @@ async def test_what_it_has_settled_itself_it_does_not_read_of(jobs: Jobs, table:
         return settled
 
     plan = dataclasses.replace(QUICK, stats_interval_seconds=3600)
-    async with at_work(Vacuumer(table, settled=count, plan=plan)):
+    async with at_work(Vacuumer(table, settlements=count, plan=plan)):
         for times in (0, 1, 2):
             await asked.look_again()
             assert await vacuums(jobs) == times
@@ -176,7 +180,7 @@ async def test_a_process_that_settles_nothing_does_not_look(table: JobsTable, jo
         asked()
         return 0
 
-    async with at_work(Vacuumer(table, settled=nothing, plan=QUICK)):
+    async with at_work(Vacuumer(table, settlements=nothing, plan=QUICK)):
         await asked.look_again()
     assert await vacuums(jobs) == 0
 
@@ -191,7 +195,7 @@ async def test_what_an_open_transaction_holds_is_not_vacuumed_again_and_again(
         await other.execute("begin isolation level repeatable read")
         await other.execute("select count(*) from app_jobs.jobs")
         await leave_dead_rows(database, table, 100)
-        async with at_work(Vacuumer(table, settled=settled, plan=QUICK)):
+        async with at_work(Vacuumer(table, settlements=settled, plan=QUICK)):
             await eventually(lambda: vacuums(jobs))
             await settled.look_again()
             assert await vacuums(jobs) == 1
@@ -214,10 +218,10 @@ async def test_nobody_waits_for_a_vacuum_of_another(
     settled = Settled()
 
     async def taken() -> bool:
-        return (await table.state(worth=1000)).is_locked
+        return (await table.state(min_dead_rows=1000)).is_locked
 
     await eventually(taken)
-    async with at_work(Vacuumer(table, settled=settled, plan=QUICK)):
+    async with at_work(Vacuumer(table, settlements=settled, plan=QUICK)):
         await settled.look_again()
         assert await vacuums_under_way(jobs) == 1
     first.cancel()
@@ -229,7 +233,7 @@ async def test_a_stop_ends_the_vacuum(jobs: Jobs, table: JobsTable, database: st
     """In the server too: none is left, and the service did not wait for the minutes that it would have taken."""
     await leave_dead_rows(database, table, 1000)
     await make_slow(jobs)
-    async with at_work(Vacuumer(table, settled=Settled(), plan=QUICK)):
+    async with at_work(Vacuumer(table, settlements=Settled(), plan=QUICK)):
         await eventually(lambda: vacuums_under_way(jobs))
     assert await vacuums_under_way(jobs) == 0
     assert await vacuums(jobs) == 0
@@ -242,7 +246,7 @@ async def test_trouble_is_told_once_and_tried_again(
     await leave_dead_rows(database, table, 100)
     settled = Settled()
     nowhere = JobsTable(pool, "app_jobs", dsn="postgresql://nobody@127.0.0.1:1/nothing")
-    async with at_work(Vacuumer(nowhere, settled=settled, plan=QUICK)):
+    async with at_work(Vacuumer(nowhere, settlements=settled, plan=QUICK)):
         await settled.look_again()
     captured = capsys.readouterr()
     assert (captured.out + captured.err).count("jobs table not vacuumed") == 1

@@ -308,11 +308,15 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
             transport,
             routes=Routes(url, {}),
             worker_id=WORKER,
-            reporting=lambda _job: CallbackConfig(url, url, 30.0),
+            callback_config=lambda _job: CallbackConfig(url, url, 30.0),
             request_timeout_seconds=10.0,
         )
         worker = Worker(
-            store=store, settler=SettlementBatcher(store), deliverer=dispatcher, settings=settings, bell=asyncio.Event()
+            store=store,
+            settlements=SettlementBatcher(store),
+            deliverer=dispatcher,
+            settings=settings,
+            wake_event=asyncio.Event(),
         )
         delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 milliseconds')).id"
         job = await jobs.connection.fetchval(delayed)

@@ -158,7 +158,7 @@ def test_worker_routes_each_task_to_its_service(groups: list[list[str]]) -> None
     }
     for function_ in functions:
         for task in function_.tasks:
-            url = urlsplit(routes.url_of(task.identifier))
+            url = urlsplit(routes.url_for(task.identifier))
             assert url.hostname in hosts
             assert url.hostname == f"{function_.name}.jobs.svc.cluster.local"
             assert (url.path == "") == (len(function_.tasks) == 1)

@@ -1,4 +1,4 @@
-"""The platform side's variables and their defaults (contract, section 5)."""
+"""Settings of the platform side (contract, section 5)."""
 
 import pytest
 
@@ -6,8 +6,7 @@ from jobfn.errors import ConfigurationError
 from jobfn.worker.settings import ServiceSettings
 
 
-def test_the_defaults_are_the_contract_s() -> None:
-    """An empty environment gives the table's defaults."""
+def test_defaults_are_those_of_the_contract() -> None:
     settings = ServiceSettings.from_environ({})
     assert settings.gateway_url == "http://gateway:8080"
     assert settings.development_map == {}
@@ -68,13 +67,12 @@ def test_the_defaults_are_the_contract_s() -> None:
         ({"JOBS_CONCURRENCY": "3"}, "concurrency", 3),
     ],
 )
-def test_each_variable_counts(environ: dict[str, str], field: str, value: object) -> None:
-    """What the environment says is what the field holds; an empty variable counts as unset."""
+def test_variable_sets_its_field(environ: dict[str, str], field: str, value: object) -> None:
     assert getattr(ServiceSettings.from_environ(environ), field) == value
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({"JOBS_SUPPORT_ANY": "perhaps"}, "JOBS_SUPPORT_ANY='perhaps'"),
         ({"INTERNAL_JOBS_CALLBACK_PORT": "70000"}, "INTERNAL_JOBS_CALLBACK_PORT='70000'"),
@@ -88,21 +86,19 @@ def test_each_variable_counts(environ: dict[str, str], field: str, value: object
         ),
         ({"KNATIVE_SERVICE_URL": "gateway:8080"}, "KNATIVE_SERVICE_URL='gateway:8080': must be a URL"),
         ({"INTERNAL_GATEWAY_URL": "ftp://x"}, "='ftp://x': must be a URL"),
-        ({"HOSTNAME": "w"}, "HOSTNAME='w': a worker id has 4 characters or more"),
+        ({"HOSTNAME": "w"}, "HOSTNAME='w': must have at least 4 characters"),
         ({"JOBS_SCHEMA": "x" * 64}, "JOBS_SCHEMA="),
         ({"JOBS_CONCURRENCY": "0"}, "JOBS_CONCURRENCY='0'"),
     ],
 )
-def test_a_wrong_value_is_named(environ: dict[str, str], said: str) -> None:
-    """The error is one line that begins with the variable and what it held."""
-    with pytest.raises(ConfigurationError) as caught:
+def test_invalid_value_is_one_line_that_names_its_variable(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
         ServiceSettings.from_environ(environ)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_what_code_gives_goes_before_the_environment() -> None:
-    """Options of a command are given by field name and win; None counts as not given."""
+def test_arguments_take_precedence_over_the_environment_unless_none() -> None:
     environ = {"JOBS_CONCURRENCY": "3", "HOSTNAME": "pod-7"}
     settings = ServiceSettings.from_environ(environ, concurrency=5, worker_id=None)
     assert (settings.concurrency, settings.worker_id) == (5, "pod-7")
@@ -115,7 +111,6 @@ def test_what_code_gives_goes_before_the_environment() -> None:
         {"KNATIVE_SERVICE_URL": "http://{task}.jobs", "JOBS_FUNCTION_URLS": '{"a:b": "http://elsewhere/a:b"}'},
     ],
 )
-def test_tasks_of_one_dns_name_may_live_apart(environ: dict[str, str]) -> None:
-    """They collide only where their hosts would be told by that name."""
+def test_tasks_with_the_same_dns_name_are_valid_if_their_hosts_differ(environ: dict[str, str]) -> None:
     settings = ServiceSettings.from_environ(environ | {"JOBS_SUPPORTED": "a:b,a.b"})
     assert settings.supported == ["a:b", "a.b"]

@@ -1,1 +1,4 @@
-"""Maintenance tasks that a service runs beside its jobs: heartbeat, pruning, vacuum."""
+"""Maintenance tasks of a service: the worker heartbeat, pruning of the history, and vacuum of the jobs table.
+
+``tasks.py`` starts those that the service's roles need. ``periodic.py`` holds what they share.
+"""

@@ -1,4 +1,4 @@
-"""What a service runs beside jobs, on jobfn's own schema: that it is there, history swept, the table vacuumed."""
+"""Create the maintenance tasks of a service, on jobfn's own schema."""
 
 import asyncio
 import importlib.metadata
@@ -9,61 +9,66 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.jobs import JobStore, NativeJobStore
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import JobStore
 from jobfn.database.vacuum_table import JobsTable
 from jobfn.database.worker_registry import History, Process, Processes
 from jobfn.telemetry import logs
-from jobfn.worker.maintenance.heartbeat import HistoryPruner, WorkerHeartbeat
+from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
+from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.worker import Worker
 
-#: A part that runs until the event is set, and then winds down.
-Role = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+#: Runs until the event is set, then shuts down.
+MaintenanceTask = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def maintenance_tasks(
     settings: ServiceSettings,
-    parts: frozenset[ServiceRole],
+    roles: frozenset[ServiceRole],
     *,
     connections: "asyncpg.Pool[Any]",
     store: JobStore,
-    measures: WorkerMetrics,
+    metrics: WorkerMetrics,
     worker: Worker | None,
-) -> list[Role]:
-    """What a service with these parts runs; on the platform's schema nothing, as there is no place for it.
+) -> list[MaintenanceTask]:
+    """Start the maintenance of a service with these roles. The platform's schema has no tables for it: no tasks.
 
     Args:
-        settings: How.
-        parts: Which parts the service has.
-        connections: To the database.
-        store: Of which kind the schema is.
-        measures: How many jobs were settled.
-        worker: The worker, if it is one of the parts.
+        settings: The settings of the service.
+        roles: The roles of the service.
+        connections: A connection pool.
+        store: The job store, which tells jobfn's schema from the platform's.
+        metrics: Counts the settlements.
+        worker: The worker, if it is one of the roles.
+
+    Returns:
+        The tasks, to be run by the caller.
     """
     if not isinstance(store, NativeJobStore):
         logs.get_logger("jobfn.service").info(
-            "the schema is the platform's own: no history of attempts, no list of workers", schema=settings.schema_name
+            "platform schema: no history of attempts and no list of workers", schema=settings.schema_name
         )
         return []
     process = Process(
-        worker_id=settings.scheduler_id if set(parts) == {ServiceRole.SCHEDULER} else settings.worker_id,
+        worker_id=settings.scheduler_id if roles == {ServiceRole.SCHEDULER} else settings.worker_id,
         host=socket.gethostname(),
         pid=os.getpid(),
         version=importlib.metadata.version("jobfn"),
-        parts=[part.value for part in ServiceRole if part in parts],
+        parts=[role.value for role in ServiceRole if role in roles],
         concurrency=settings.concurrency if worker is not None else 0,
     )
-    processes = Processes(connections, settings.schema_name)
-    presence = WorkerHeartbeat(processes, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
-    await presence.begin()
-    roles: list[Role] = [presence.run]
+    registry = Processes(connections, settings.schema_name)
+    heartbeat = WorkerHeartbeat(registry, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
+    await heartbeat.start()
+    tasks: list[MaintenanceTask] = [heartbeat.run]
     if worker is not None:
-        sweeper = HistoryPruner(History(connections, settings.schema_name), days=settings.history_days)
-        await sweeper.begin()
-        roles.append(sweeper.run)
-    if settings.vacuum and parts & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
+        pruner = HistoryPruner(History(connections, settings.schema_name), days=settings.history_days)
+        await pruner.start()
+        tasks.append(pruner.run)
+    if settings.vacuum and roles & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
         table = JobsTable(connections, settings.schema_name, dsn=settings.database_url)
-        roles.append(Vacuumer(table, settled=lambda: measures.settled).run)
-    return roles
+        tasks.append(Vacuumer(table, settlements=lambda: metrics.settlements).run)
+    return tasks

@@ -1,9 +1,9 @@
-"""The jobs table keeps its size: the service vacuums it when many jobs have come to their end.
+"""Vacuum the jobs table when many jobs have run.
 
-A job leaves two dead rows behind, and an entry in each index. autovacuum looks once a minute (``autovacuum_naptime``),
-which at thousands of jobs a second is late, and no setting of the table changes that. So whoever settles jobs looks at
-the statistics as it goes, and vacuums where its role may; elsewhere autovacuum does what it did. The statistics are a
-second late, in which many more rows can die: those that this process has settled itself it counts itself.
+Every job leaves two dead rows, and an entry in each index. autovacuum runs once a minute (``autovacuum_naptime``),
+which no setting of the table changes: at thousands of jobs a second that is too late. So a process that settles jobs
+reads the table's statistics once a second, and vacuums if its role may. The statistics are a second late, too, in which
+many more rows can die; the process counts those of its own settlements.
 """
 
 import asyncio
@@ -13,110 +13,110 @@ from dataclasses import dataclass
 
 from jobfn.database.vacuum_table import JobsTable, TableState
 from jobfn.telemetry import logs
-from jobfn.worker.maintenance.heartbeat import STATEMENT_TIMEOUT_SECONDS, FailureLogger, rest
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
 
-#: The claim leaves one, its end another.
-_DEAD_ROWS_A_JOB = 2
+#: One from the claim, one from the settlement.
+_DEAD_ROWS_PER_JOB = 2
 
 
 @dataclass(frozen=True, slots=True)
 class VacuumPlan:
-    """When it is worth it.
+    """When to vacuum.
 
     Attributes:
-        least: With so many new dead rows. A vacuum of as many takes some 60 ms.
-        share: And with so many as this share of all rows: it reads the indexes whole, whatever is dead in them.
-        stats_interval_seconds: So often it looks at the statistics, if jobs were settled meanwhile. They are no fresher.
-        poll_interval_seconds: So often it looks at its own count, which costs nothing.
-        apart: After a vacuum it rests for so many times what that took: it takes a tenth of one processor at most.
-        error_backoff_seconds: So long it rests where it may not, or could not.
+        min_dead_rows: Minimum number of new dead rows. A vacuum of 50,000 takes about 60 ms.
+        min_dead_ratio: Minimum ratio of new dead rows to rows: a vacuum reads the indexes whole.
+        stats_interval_seconds: Interval between reads of the statistics, which are updated once a second.
+        poll_interval_seconds: Interval between looks at the process's count of settlements.
+        cooldown_factor: Pause after a vacuum, as a multiple of its duration.
+        error_backoff_seconds: Pause after an error, or if the role may not vacuum.
     """
 
-    least: int = 50_000
-    share: float = 0.2
+    min_dead_rows: int = 50_000
+    min_dead_ratio: float = 0.2
     stats_interval_seconds: float = 1.0
     poll_interval_seconds: float = 0.05
-    apart: float = 10.0
+    cooldown_factor: float = 10.0
     error_backoff_seconds: float = 60.0
 
 
 class Vacuumer:
-    """See the module.
+    """Vacuums the jobs table.
 
     Args:
-        table: What is vacuumed.
-        settled: How many jobs this process has settled until now. One that settles none does not look.
-        plan: When.
+        table: The table.
+        settlements: Returns the number of settlements of this process. The table is not read while it stays the same.
+        plan: When to vacuum.
     """
 
-    def __init__(self, table: JobsTable, *, settled: Callable[[], int], plan: VacuumPlan | None = None) -> None:
+    def __init__(self, table: JobsTable, *, settlements: Callable[[], int], plan: VacuumPlan | None = None) -> None:
         self._table = table
-        self._settled = settled
+        self._settlements = settlements
         self._plan = plan or VacuumPlan()
-        self._turns = FailureLogger("jobs table not vacuumed")
+        self._failures = FailureLogger("jobs table not vacuumed")
         self._log = logs.get_logger("jobfn.service")
-        self._vacuums = -1
-        #: How many jobs were settled when that was seen, and how many new dead rows were then worth a vacuum.
-        self._settled_then = 0
-        self._worth = self._plan.least
-        #: Dead rows that the last vacuum, whoever did it, had to leave: some transaction might still look at them.
-        self._left = 0
-        self._pause = self._plan.poll_interval_seconds
-        self._told = False
+        self._pause_seconds = self._plan.poll_interval_seconds
+        self._threshold = self._plan.min_dead_rows
+        #: Settlements up to the last vacuum, by any process.
+        self._vacuumed_settlements = 0
+        self._vacuum_count: int | None = None
+        #: Dead rows that the last vacuum could not remove, because an open transaction can still see them.
+        self._unremovable = 0
+        self._has_warned = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop`` is set, which also ends a vacuum that is under way."""
-        looked, settled = time.monotonic(), 0
+        """Vacuum until ``stop`` is set, which also cancels a running vacuum."""
+        checked_at, checked_settlements = time.monotonic(), 0
         while not stop.is_set():
-            await rest(stop, self._pause)
-            self._pause = self._plan.poll_interval_seconds
-            if stop.is_set() or self._settled() == settled:
+            await sleep_until(stop, self._pause_seconds)
+            self._pause_seconds = self._plan.poll_interval_seconds
+            is_due = (
+                self._own_dead_rows() >= self._threshold
+                or time.monotonic() - checked_at >= self._plan.stats_interval_seconds
+            )
+            if stop.is_set() or not is_due or self._settlements() == checked_settlements:
                 continue
-            if self._own() < self._worth and time.monotonic() - looked < self._plan.stats_interval_seconds:
-                continue
-            looked, settled = time.monotonic(), self._settled()
-            if not await self._turns.take(lambda: self._turn(stop)):
-                self._pause = self._plan.error_backoff_seconds
+            checked_at, checked_settlements = time.monotonic(), self._settlements()
+            if not await self._failures.run(lambda: self._run_once(stop)):
+                self._pause_seconds = self._plan.error_backoff_seconds
 
-    def _own(self) -> int:
-        """Dead rows that this process knows of, since the last vacuum."""
-        return _DEAD_ROWS_A_JOB * (self._settled() - self._settled_then)
+    def _own_dead_rows(self) -> int:
+        """Return the dead rows of this process since the last vacuum."""
+        return _DEAD_ROWS_PER_JOB * (self._settlements() - self._vacuumed_settlements)
 
-    async def _turn(self, stop: asyncio.Event) -> None:
-        state = await self._look()
-        if not self._is_worth_it(state):
+    async def _run_once(self, stop: asyncio.Event) -> None:
+        state = await self._refresh()
+        if max(state.dead - self._unremovable, self._own_dead_rows()) < self._threshold:
             return
         if state.is_locked:
-            self._pause = self._plan.stats_interval_seconds
+            self._pause_seconds = self._plan.stats_interval_seconds
             return
         if not state.is_allowed:
-            self._tell()
+            self._warn_not_allowed()
             return
-        began, settled = time.monotonic(), self._settled()
-        if not await self._vacuum(stop):
-            return
-        took = time.monotonic() - began
-        self._pause = max(self._plan.poll_interval_seconds, self._plan.apart * took)
-        after = await self._look()
-        self._settled_then = settled  # those since then it may not have seen
-        self._log.debug("jobs table vacuumed", seconds=round(took, 3), dead=state.dead, left=after.dead)
+        started_at, settlements = time.monotonic(), self._settlements()
+        if await self._vacuum(stop):
+            seconds = time.monotonic() - started_at
+            self._pause_seconds = max(self._plan.poll_interval_seconds, self._plan.cooldown_factor * seconds)
+            dead_after = (await self._refresh()).dead
+            self._vacuumed_settlements = settlements  # the vacuum may have missed later ones
+            self._log.debug("jobs table vacuumed", seconds=round(seconds, 3), dead=state.dead, left=dead_after)
 
-    async def _look(self) -> TableState:
+    async def _refresh(self) -> TableState:
+        """Read the statistics, and update the counts if some process has vacuumed since."""
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            state = await self._table.state(worth=min(self._plan.least, self._own()))
-        if self._vacuums not in (-1, state.vacuums):
-            self._left = state.dead
-            self._settled_then = self._settled()
-        self._vacuums = state.vacuums
-        self._left = min(self._left, state.dead)
-        self._worth = max(self._plan.least, round(self._plan.share * (state.live + self._left)))
+            state = await self._table.state(min_dead_rows=min(self._plan.min_dead_rows, self._own_dead_rows()))
+        if self._vacuum_count not in {None, state.vacuums}:
+            self._unremovable = state.dead
+            self._vacuumed_settlements = self._settlements()
+        self._vacuum_count = state.vacuums
+        self._unremovable = min(self._unremovable, state.dead)
+        min_dead_rows = round(self._plan.min_dead_ratio * (state.live + self._unremovable))
+        self._threshold = max(self._plan.min_dead_rows, min_dead_rows)
         return state
 
-    def _is_worth_it(self, state: TableState) -> bool:
-        return max(state.dead - self._left, self._own()) >= self._worth
-
     async def _vacuum(self, stop: asyncio.Event) -> bool:
-        """Returns whether it came to its end before ``stop``."""
+        """Vacuum the table. Return whether the vacuum finished before ``stop``."""
         vacuum, stopped = asyncio.create_task(self._table.vacuum()), asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({vacuum, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,12 +129,12 @@ class Vacuumer:
         vacuum.result()
         return True
 
-    def _tell(self) -> None:
-        self._pause = self._plan.error_backoff_seconds
-        if not self._told:
+    def _warn_not_allowed(self) -> None:
+        self._pause_seconds = self._plan.error_backoff_seconds
+        if not self._has_warned:
             self._log.info(
-                "this role may not vacuum the jobs table, which grows until autovacuum comes",
-                advice="on PostgreSQL 17 and later run `jobfn db migrate --grant-worker` for it; before, set a shorter "
-                "autovacuum_naptime, or let the service run as the table's owner. JOBS_VACUUM=false says nothing",
+                "this role may not vacuum the jobs table, which grows until autovacuum runs",
+                advice="on PostgreSQL 17 and later, run `jobfn db migrate --grant-worker` for this role; before, set a "
+                "shorter autovacuum_naptime, or run the service as the table's owner. JOBS_VACUUM=false disables this",
             )
-        self._told = True
+        self._has_warned = True

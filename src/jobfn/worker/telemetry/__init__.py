@@ -1,1 +1,1 @@
-"""What a worker logs, counts and traces."""
+"""Logs, metrics and traces of the worker and the callback server."""

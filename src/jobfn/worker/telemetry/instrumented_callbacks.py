@@ -1,4 +1,4 @@
-"""The callback server as logs, metrics and traces see it: around what it does with each report, alone or in a batch."""
+"""Logs, metrics and traces of reports and heartbeats, alone or in a batch."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,89 +8,87 @@ from jobfn.database.records import Job, JobStore, Settlement
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import JOB_ID, JobHeaders, log_ids
-from jobfn.worker.callbacks import BROKEN, CallbackError, Callbacks, Reply
+from jobfn.worker.callbacks import DATABASE_UNREACHABLE, INTERNAL_ERROR, CallbackError, Callbacks, Reply
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.tokens import CallbackTokens
 
-NO_DATABASE_STATUS = 503
 
-
-class ObservedCallbacks(Callbacks):
-    """``Callbacks`` that count reports, make a span of each, and have its job's ids in every line.
+class InstrumentedCallbacks(Callbacks):
+    """``Callbacks`` that count and trace reports, and add the job's ids to every log line.
 
     Args:
-        settler: See ``Callbacks``, as the next four.
-        store: Where locks are prolonged.
-        lease_seconds: For how long, in seconds.
-        tokens: Reads tokens.
-        settled: Called after each report that settled its job.
-        measures: What is counted.
-        tracing: Makes spans.
-        known: The job of an id, where the worker in the same process has it in hand: it knows the task, and perhaps a
-            tenant and an attempt that a function does not send back. Default: no worker is here.
+        settlements: See ``Callbacks``.
+        store: See ``Callbacks``.
+        lease_seconds: See ``Callbacks``.
+        metrics: Counts reports.
+        tokens: See ``Callbacks``.
+        on_report: See ``Callbacks``.
+        tracing: Creates spans.
+        find_job: Returns the job with an id, if it is in flight in this process. The worker knows its task, and perhaps
+            a tenant and an attempt that the function does not send back. Default: no worker in this process.
     """
 
     def __init__(
         self,
-        settler: SettlementBatcher,
+        settlements: SettlementBatcher,
         store: JobStore,
         *,
         lease_seconds: float,
-        measures: WorkerMetrics,
+        metrics: WorkerMetrics,
         tokens: CallbackTokens | None = None,
-        settled: Callable[[Settlement], None] | None = None,
+        on_report: Callable[[Settlement], None] | None = None,
         tracing: Tracing = GLOBAL,
-        known: Callable[[int], Job | None] | None = None,
+        find_job: Callable[[int], Job | None] | None = None,
     ) -> None:
-        super().__init__(settler, store, lease_seconds=lease_seconds, tokens=tokens, settled=settled)
-        self._measures = measures
+        super().__init__(settlements, store, lease_seconds=lease_seconds, tokens=tokens, on_report=on_report)
+        self._metrics = metrics
         self._tracing = tracing
-        self._known = known
+        self._find_job = find_job
 
-    async def report(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
-        """See ``Callbacks.report``. A health probe is none."""
-        if JOB_ID not in found:
-            return await super().report(path, found, body)
-        self._bind_log_context(found)
+    async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """See ``Callbacks.report``. Health probes are not counted."""
+        if JOB_ID not in headers:
+            return await super().report(path, headers, body)
+        self._bind_log_context(headers)
         if not self._tracing.is_on:
-            return await self._counted(path, found, body)
-        trace = JobHeaders.parse_lenient_mapping(found).trace
-        with self._tracing.open("settle", kind="server", ids=self._ids(found), parent=trace) as span:
-            reply = await self._counted(path, found, body)
+            return await self._report_counted(path, headers, body)
+        trace = JobHeaders.parse_lenient_mapping(headers).trace
+        with self._tracing.open("settle", kind="server", ids=self._ids(headers), parent=trace) as span:
+            reply = await self._report_counted(path, headers, body)
             if reply.status != 200:
                 span.set_error(f"answered {reply.status}")
             return reply
 
-    async def heartbeat(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
+    async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.heartbeat``."""
-        self._bind_log_context(found)
-        return await super().heartbeat(path, found, body)
+        self._bind_log_context(headers)
+        return await super().heartbeat(path, headers, body)
 
-    def _bind_log_context(self, found: Mapping[str, str]) -> None:
-        # not set back: each report has a task of its own, and who answers its errors belongs to it
-        logs.job_ids.set(functools.partial(self._ids, found))
+    def _bind_log_context(self, headers: Mapping[str, str]) -> None:
+        # Not reset: each report has its own task, whose later log lines are about the same job.
+        logs.job_ids.set(functools.partial(self._ids, headers))
 
-    def _ids(self, found: Mapping[str, str]) -> Mapping[str, str | int | None]:
-        """What a report says of its job, and what the worker beside knows of the same delivery."""
-        ids = log_ids(found)
-        number = ids.get("job")
-        job = self._known(number) if self._known is not None and isinstance(number, int) else None
+    def _ids(self, headers: Mapping[str, str]) -> Mapping[str, str | int | None]:
+        """Return the ids in the headers, completed by those of the job in flight."""
+        ids = log_ids(headers)
+        job_id = ids.get("job")
+        job = self._find_job(job_id) if self._find_job is not None and isinstance(job_id, int) else None
         if job is None or ids["attempt"] not in {None, job.attempt}:
             return ids
         return job.ids(str(ids["worker"])) | {name: value for name, value in ids.items() if value is not None}
 
-    async def _counted(self, path: str, found: Mapping[str, str], body: bytes) -> Reply:
-        status = BROKEN.status
+    async def _report_counted(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        status = INTERNAL_ERROR.status
         try:
-            reply = await super().report(path, found, body)
+            reply = await super().report(path, headers, body)
             status = reply.status
-        except CallbackError as refused:
-            status = refused.reply.status
+        except CallbackError as error:
+            status = error.reply.status
             raise
         except CONNECTION_LOST:
-            status = NO_DATABASE_STATUS
+            status = DATABASE_UNREACHABLE.status
             raise
         finally:
-            self._measures.reported(status)
+            self._metrics.record_report(status)
         return reply

@@ -1,4 +1,4 @@
-"""Deliveries as metrics and traces see them: around whatever takes jobs to their tasks, by HTTP or in this process."""
+"""Metrics and traces of deliveries, around any ``Deliverer``."""
 
 from collections.abc import Mapping
 from time import perf_counter
@@ -6,10 +6,10 @@ from typing import Final
 
 from jobfn.database.records import Job
 from jobfn.telemetry.tracing import Tracing
-from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Delivery, Failed, Succeeded, Unreachable
+from jobfn.worker.dispatch import Accepted, Busy, Deliverer, DeliveryResult, Failed, Succeeded, Unreachable
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
-#: What each is called in metrics and traces.
+#: The label ``result`` of ``jobfn_deliveries_total``, and the status of spans.
 _RESULTS: Final[Mapping[type, str]] = {
     Succeeded: "succeeded",
     Failed: "failed",
@@ -17,41 +17,41 @@ _RESULTS: Final[Mapping[type, str]] = {
     Busy: "busy",
     Unreachable: "unreachable",
 }
-#: What came to nothing, because the worker did not wait any longer.
+#: The result of a delivery that was cancelled by the worker's shutdown.
 _STOPPED: Final = "stopped"
 
 
-class ObservedDeliveries:
-    """A ``Deliverer`` around another one.
+class InstrumentedDeliverer:
+    """A ``Deliverer`` that counts and traces the deliveries of another one.
 
     Args:
         deliverer: The other one.
-        worker_id: Whose deliveries they are.
-        measures: What is counted.
-        tracing: Makes spans.
+        worker_id: The worker's id, for spans.
+        metrics: Counts deliveries.
+        tracing: Creates spans.
     """
 
-    def __init__(self, deliverer: Deliverer, *, worker_id: str, measures: WorkerMetrics, tracing: Tracing) -> None:
+    def __init__(self, deliverer: Deliverer, *, worker_id: str, metrics: WorkerMetrics, tracing: Tracing) -> None:
         self._deliverer = deliverer
         self._worker_id = worker_id
-        self._measures = measures
+        self._metrics = metrics
         self._tracing = tracing
 
-    async def deliver(self, job: Job) -> Delivery:
+    async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
-        began, result = perf_counter(), _STOPPED
-        self._measures.sent()
+        started_at, label = perf_counter(), _STOPPED
+        self._metrics.record_request()
         try:
-            delivery = await (self._traced(job) if self._tracing.is_on else self._deliverer.deliver(job))
-            result = _RESULTS[type(delivery)]
-            return delivery
+            result = await (self._deliver_traced(job) if self._tracing.is_on else self._deliverer.deliver(job))
+            label = _RESULTS[type(result)]
+            return result
         finally:
-            self._measures.answered(job.task, result, perf_counter() - began)
+            self._metrics.record_response(job.task, label, perf_counter() - started_at)
 
-    async def _traced(self, job: Job) -> Delivery:
+    async def _deliver_traced(self, job: Job) -> DeliveryResult:
         ids = job.ids(self._worker_id)
         with self._tracing.open(f"deliver {job.task}", kind="client", ids=ids, parent=job.trace) as span:
-            delivery = await self._deliverer.deliver(job)
-            if not isinstance(delivery, Succeeded | Accepted):
-                span.set_error(_RESULTS[type(delivery)])
-            return delivery
+            result = await self._deliverer.deliver(job)
+            if not isinstance(result, Succeeded | Accepted):
+                span.set_error(_RESULTS[type(result)])
+            return result

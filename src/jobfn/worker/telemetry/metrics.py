@@ -1,7 +1,7 @@
-"""What a worker, or a callback server, counts about itself, for ``/metrics``.
+"""Metrics of a worker or a callback server, for ``/metrics``.
 
-Whoever may enqueue chooses the names of tasks: only so many of them become labels (``metrics/numbers.py``).
-``metrics_server.py`` exposes it, with what the database says of the queue.
+Anyone who can enqueue chooses task names, so the number of names that become labels is limited
+(``telemetry/metrics.py``). ``metrics_server.py`` serves these metrics together with the depth of the queue.
 """
 
 from collections.abc import Sequence
@@ -10,93 +10,94 @@ from typing import Final
 from jobfn.database.records import Job, SettledJob
 from jobfn.telemetry.metrics import Counter, Histogram, LabelLimiter, Metric
 
-#: How many settlements share a commit.
-BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-#: What a report came to, by the status of its answer; every other one is a refusal.
-_RESULTS: Final = {200: "settled", 409: "too_late", 500: "broken", 503: "no_database"}
+BATCH_SIZE_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+#: The label ``result`` of ``jobfn_reports_total``, by the status of the reply. Default: "refused".
+_REPORT_RESULTS: Final = {200: "settled", 409: "conflict", 500: "error", 503: "unavailable"}
 
 
 class WorkerMetrics:
-    """See the module.
+    """Counters and histograms of one process.
 
     Args:
-        slots: How many requests to functions the worker makes at a time; 0 where there is none.
+        concurrency: Number of the worker's slots; 0 without a worker.
+
+    Attributes:
+        settlements: Number of settlements that this process has committed.
     """
 
-    def __init__(self, *, slots: int = 0) -> None:
-        self._names = LabelLimiter()
-        self._slots = slots
+    def __init__(self, *, concurrency: int = 0) -> None:
+        self._concurrency = concurrency
+        self._task_labels = LabelLimiter()
         self._in_flight = 0
-        self._endings = Counter()
+        self._jobs = Counter()
         self._deliveries = Counter()
-        self._seconds = Histogram()
-        self._waited = Histogram()
-        self._claims = Counter((result,) for result in ("jobs", "nothing"))
-        self._reports = Counter((result,) for result in (*_RESULTS.values(), "refused"))
-        self._batches = Histogram(BATCHES)
-        #: How many settlements this process has committed.
-        self.settled = 0
+        self._delivery_seconds = Histogram()
+        self._queue_seconds = Histogram()
+        self._claims = Counter((result,) for result in ("claimed", "empty"))
+        self._reports = Counter((result,) for result in (*_REPORT_RESULTS.values(), "refused"))
+        self._batch_sizes = Histogram(BATCH_SIZE_BUCKETS)
+        self.settlements = 0
 
-    def claimed(self, jobs: Sequence[Job]) -> None:
-        """A claim brought these."""
-        self._claims.add("jobs" if jobs else "nothing")
+    def record_claim(self, jobs: Sequence[Job]) -> None:
+        """Count a claim, and observe the queue latency of its jobs."""
+        self._claims.add("claimed" if jobs else "empty")
         for job in jobs:
-            self._waited.observe(job.waited_seconds, self._names.label(job.task))
+            self._queue_seconds.observe(job.waited_seconds, self._task_labels.label(job.task))
 
-    def sent(self) -> None:
-        """A job is on its way to its function."""
+    def record_request(self) -> None:
+        """Count a request to a function as in flight."""
         self._in_flight += 1
 
-    def answered(self, task: str, result: str, seconds: float) -> None:
-        """It came to this, after so many seconds."""
+    def record_response(self, task: str, result: str, seconds: float) -> None:
+        """Count a delivery by its result, and observe its duration."""
         self._in_flight -= 1
-        label = self._names.label(task)
+        label = self._task_labels.label(task)
         self._deliveries.add(label, result)
-        self._seconds.observe(seconds, label)
+        self._delivery_seconds.observe(seconds, label)
 
-    def ended(self, ending: SettledJob) -> None:
-        """A settlement changed its job."""
-        self._endings.add(self._names.label(ending.task), ending.settlement.outcome.value)
+    def record_settled_job(self, settled: SettledJob) -> None:
+        """Count a settlement that changed its job."""
+        self._jobs.add(self._task_labels.label(settled.task), settled.settlement.outcome.value)
 
-    def committed(self, settlements: int) -> None:
-        """So many settlements shared a commit."""
-        self._batches.observe(settlements)
-        self.settled += settlements
+    def record_commit(self, batch_size: int) -> None:
+        """Observe the size of a committed batch of settlements."""
+        self._batch_sizes.observe(batch_size)
+        self.settlements += batch_size
 
-    def reported(self, status: int) -> None:
-        """A report was answered with this status."""
-        self._reports.add(_RESULTS.get(status, "refused"))
+    def record_report(self, status: int) -> None:
+        """Count a report by the status of its reply."""
+        self._reports.add(_REPORT_RESULTS.get(status, "refused"))
 
-    def families(self) -> list[Metric]:
-        """All of it, for a scrape."""
+    def collect(self) -> list[Metric]:
+        """Return all metrics, for a scrape."""
         return [
             Metric(
                 "jobfn_jobs_total",
-                "Attempts whose end was written down by this process, by task and outcome.",
+                "Attempts settled by this process, by task and outcome.",
                 ("task", "outcome"),
-                self._endings,
+                self._jobs,
             ),
             Metric(
                 "jobfn_deliveries_total",
-                "Requests to functions, by task and what they came to.",
+                "Requests to functions, by task and result.",
                 ("task", "result"),
                 self._deliveries,
             ),
             Metric(
                 "jobfn_delivery_duration_seconds",
-                "How long functions took to answer, in seconds.",
+                "Response time of functions, in seconds.",
                 ("task",),
-                self._seconds,
+                self._delivery_seconds,
             ),
             Metric(
                 "jobfn_job_queue_latency_seconds",
-                "How long jobs had been due when they were claimed, in seconds.",
+                "Time from when a job was due to its claim, in seconds.",
                 ("task",),
-                self._waited,
+                self._queue_seconds,
             ),
-            Metric("jobfn_claims_total", "Looks for ready jobs, by what they found.", ("result",), self._claims),
-            Metric("jobfn_reports_total", "Reports from functions, by what they came to.", ("result",), self._reports),
-            Metric("jobfn_settlement_batch_size", "How many settlements shared a commit.", (), self._batches),
-            Metric("jobfn_in_flight", "Requests to functions under way.", (), {(): self._in_flight}),
-            Metric("jobfn_worker_concurrency", "How many there may be at a time.", (), {(): self._slots}),
+            Metric("jobfn_claims_total", "Claims, by whether they returned jobs.", ("result",), self._claims),
+            Metric("jobfn_reports_total", "Reports from functions, by result.", ("result",), self._reports),
+            Metric("jobfn_settlement_batch_size", "Settlements per commit.", (), self._batch_sizes),
+            Metric("jobfn_in_flight", "Open requests to functions.", (), {(): self._in_flight}),
+            Metric("jobfn_worker_concurrency", "Maximum number of open requests.", (), {(): self._concurrency}),
         ]

@@ -1,6 +1,7 @@
-"""``GET /metrics`` of the platform side: on a port of its own, since strangers may reach the callback server's.
+"""``GET /metrics`` of the platform side, on a separate port, because the callback server's may be public.
 
-What the process counted (``measures.py``), how deep the queue is (``database/depth.py``), and what the process is like.
+It serves the metrics of the process (``metrics.py``), the depth of the queue (``database/queue_depth.py``), and
+Prometheus' process metrics.
 """
 
 import asyncio
@@ -15,8 +16,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from jobfn.database.connection import RECONNECTS
-from jobfn.database.jobs import JobStore, PlatformJobStore
+from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.queue_depth import Depth, DepthReader
+from jobfn.database.records import JobStore
 from jobfn.http.server import HttpServer, bind
 from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Metric
@@ -24,85 +26,87 @@ from jobfn.telemetry.prometheus import scrape
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
+_RECONNECTS = Metric(
+    "jobfn_database_reconnects_total",
+    "Calls and listeners that lost the database and reconnected.",
+    (),
+    RECONNECTS,
+)
+
 
 @contextlib.asynccontextmanager
 async def metrics_server(
     settings: ServiceSettings,
-    measures: WorkerMetrics,
+    metrics: WorkerMetrics,
     store: JobStore | None = None,
     pool: "asyncpg.Pool[Any] | None" = None,
 ) -> AsyncIterator[None]:
-    """Answer scrapes at the settings' port, for as long as the block runs.
+    """Serve metrics on the settings' port until the end of the block.
 
     Args:
-        settings: Where; the port is set.
-        measures: What this process counts.
-        store: Whose queue's depth is shown. Default: nobody's.
-        pool: Connections, for that.
+        settings: The host and the port, which is not None.
+        metrics: Metrics of this process.
+        store: The job store whose queue depth is exposed.
+        pool: Connections for the queue depth. Default: the depth is not exposed.
 
     Raises:
-        ConfigurationError: The port cannot be had.
+        ConfigurationError: The port is not available.
     """
-    depth = None
+    depth_reader = None
     if pool is not None:
-        clock = asyncio.get_running_loop().time
-        is_platform = isinstance(store, PlatformJobStore)
-        depth = DepthReader(pool, settings.schema_name, is_platform=is_platform, clock=clock)
+        depth_reader = DepthReader(
+            pool,
+            settings.schema_name,
+            is_platform=isinstance(store, PlatformJobStore),
+            clock=asyncio.get_running_loop().time,
+        )
     listener = bind(settings.metrics_host, settings.metrics_port or 0)
-    server = HttpServer(create_metrics_app(measures, depth), listener, shutdown_timeout_seconds=1, lifespan=False)
+    server = HttpServer(create_metrics_app(metrics, depth_reader), listener, shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
-    logs.get_logger("jobfn.service").info("showing metrics", port=server.port)
+    logs.get_logger("jobfn.service").info("metrics server started", port=server.port)
     try:
         yield
     finally:
         await server.stop()
 
 
-def create_metrics_app(measures: WorkerMetrics, depth: DepthReader | None) -> Starlette:
-    """Make the ASGI app.
+def create_metrics_app(metrics: WorkerMetrics, depth_reader: DepthReader | None) -> Starlette:
+    """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``.
 
     Args:
-        measures: What this process counts.
-        depth: What the database says; None: this process does not ask.
-
-    Returns:
-        A Starlette app that answers ``GET /metrics``, and ``GET /healthz`` for whoever watches the port.
+        metrics: Metrics of this process.
+        depth_reader: Reads the queue depth; None: not exposed.
     """
 
-    async def metrics(_request: Request) -> Response:
-        asked = [] if depth is None else _families(await depth.read())
-        return scrape([*measures.families(), _RECONNECTS, *asked])
+    async def get_metrics(_request: Request) -> Response:
+        queue = [] if depth_reader is None else _queue_metrics(await depth_reader.read())
+        return scrape([*metrics.collect(), _RECONNECTS, *queue])
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok")
 
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
+    return Starlette(
+        routes=[Route("/metrics", get_metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])]
+    )
 
 
-_RECONNECTS = Metric(
-    "jobfn_database_reconnects_total", "Calls and listeners that lost the database and found it again.", (), RECONNECTS
-)
-
-
-def _families(depth: Depth | None) -> list[Metric]:
-    """What the database says. All processes on one schema say the same: take the maximum, not the sum."""
-    found = [
-        Metric("jobfn_database_up", "Whether the database was asked and answered.", (), {(): float(depth is not None)})
-    ]
+def _queue_metrics(depth: Depth | None) -> list[Metric]:
+    """Return the metrics of the queue. All processes on one schema expose the same: use the maximum, not the sum."""
+    is_up = Metric("jobfn_database_up", "Whether the database is reachable.", (), {(): float(depth is not None)})
     if depth is None:
-        return found
+        return [is_up]
     states = {"ready": depth.ready, "delayed": depth.delayed, "running": depth.running, "failed": depth.failed}
     return [
-        *found,
+        is_up,
         Metric(
             "jobfn_queue_jobs",
-            "Jobs of this schema, by what they are doing; failed: out of attempts.",
+            "Jobs of this schema, by state; failed: permanently failed.",
             ("state",),
             {(state,): float(jobs) for state, jobs in states.items()},
         ),
         Metric(
             "jobfn_queue_oldest_ready_seconds",
-            "For how long the oldest ready job has been due, in seconds.",
+            "Time since the oldest ready job was due, in seconds.",
             (),
             {(): depth.oldest_ready_seconds},
         ),

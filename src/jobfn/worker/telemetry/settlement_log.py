@@ -1,6 +1,6 @@
-"""A job's end is written down: its line in the log, and its number.
+"""The log line and the metric of each settled job.
 
-The stores call it when a settlement is committed, whoever brought it: a function's report, or its response.
+The stores call ``SettlementObserver`` when a settlement is committed, by a report or by a response.
 """
 
 import asyncio
@@ -11,42 +11,42 @@ from jobfn.database.records import ExpiredJob, SettledJob
 from jobfn.telemetry import logs
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
-#: After so many lines in a row (some 2 ms of work) others have their turn: a pool of workers may die with thousands.
-_LINES_IN_A_ROW = 100
+#: Yield to the event loop after this many log lines (about 2 ms).
+_MAX_LINES_PER_TURN = 100
 
 
 class SettlementObserver:
-    """An ``OnSettled``.
+    """An ``OnSettled`` callback.
 
     Args:
-        measures: What is counted.
+        metrics: Counts the settlements.
     """
 
-    def __init__(self, measures: WorkerMetrics) -> None:
-        self._measures = measures
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
         self._log = logs.get_logger("jobfn.worker")
 
-    def __call__(self, ending: SettledJob) -> None:
-        """Write it down. A job that was given back has not ended; why it was, its worker says."""
-        self._measures.ended(ending)
-        settlement = ending.settlement
+    def __call__(self, settled: SettledJob) -> None:
+        """Log and count a settlement. Releases are only counted: the worker logs their reason."""
+        self._metrics.record_settled_job(settled)
+        settlement = settled.settlement
         if settlement.given_back:
             return
         event = "job failed" if settlement.error is not None else "job done"
         if not settlement.reported:
             event += ", without a report"
-        self._log.info(event, **ending.ids(), error=settlement.error)
+        self._log.info(event, **settled.ids(), error=settlement.error)
 
 
-async def log_unlocked(write: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
-    """Write a line for each job that was unlocked because its worker died.
+async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
+    """Log a line for each job that was unlocked because its worker died.
 
     Args:
-        write: A logger's ``warning`` or ``error``.
-        event: What happened to it.
-        jobs: Which.
+        log: A logger's ``warning`` or ``error``.
+        event: What happened to the jobs.
+        jobs: The jobs.
     """
     for number, job in enumerate(jobs, start=1):
-        write(event, **job.ids())
-        if number % _LINES_IN_A_ROW == 0:
+        log(event, **job.ids())
+        if number % _MAX_LINES_PER_TURN == 0:
             await asyncio.sleep(0)

@@ -1,0 +1,54 @@
+"""Delete attempts from the history when their retention has passed."""
+
+import asyncio
+
+from jobfn.database.worker_registry import History
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+
+PRUNE_INTERVAL_SECONDS = 60.0
+#: Attempts deleted in one transaction: a few milliseconds of work, so that its locks block nobody.
+PRUNE_BATCH_SIZE = 1000
+#: Pause between batches, so that pruning a million attempts does not slow down the jobs.
+_BATCH_PAUSE_SECONDS = 0.02
+#: Delay of the first run, so that the worker has the connections to itself when it starts.
+_INITIAL_DELAY_SECONDS = 1.0
+
+
+class HistoryPruner:
+    """Sets the retention of the history, and deletes older attempts in batches.
+
+    Args:
+        history: The history.
+        days: The retention; 0 disables the history and deletes what is there.
+        interval_seconds: Interval between runs.
+    """
+
+    def __init__(self, history: History, *, days: float, interval_seconds: float = PRUNE_INTERVAL_SECONDS) -> None:
+        self._history = history
+        self._days = days
+        self._interval_seconds = interval_seconds
+        self._failures = FailureLogger("history not pruned")
+
+    async def start(self) -> None:
+        """Set the retention, before the first attempt ends."""
+        await self._failures.run(self._set_retention)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Prune until ``stop`` is set."""
+        await sleep_until(stop, min(self._interval_seconds, _INITIAL_DELAY_SECONDS))
+        while not stop.is_set():
+            await self._failures.run(lambda: self._prune(stop))
+            await sleep_until(stop, self._interval_seconds)
+
+    async def _set_retention(self) -> None:
+        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+            await self._history.keep(self._days)
+
+    async def _prune(self, stop: asyncio.Event) -> None:
+        await self._set_retention()
+        while not stop.is_set():
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+                deleted = await self._history.sweep(limit=PRUNE_BATCH_SIZE)
+            if deleted < PRUNE_BATCH_SIZE:
+                return
+            await sleep_until(stop, _BATCH_PAUSE_SECONDS)

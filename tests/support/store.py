@@ -1,0 +1,38 @@
+"""A job store without a database."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import Settlement
+
+
+class RecordingStore(NativeJobStore):
+    """Records settlements. Each held job can be settled once.
+
+    Attributes:
+        held: Ids of the held jobs.
+        batches: The settlements of each statement.
+        started: Set when a statement starts.
+        gate: Statements wait until it is set. Default: set.
+        error: Raised by statements. Default: none.
+    """
+
+    def __init__(self, held: Iterable[int] = range(1000)) -> None:
+        self.held = set(held)
+        self.batches: list[list[Settlement]] = []
+        self.started = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
+        """See ``JobStore.settle``."""
+        self.batches.append(list(settlements))
+        self.started.set()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        changed = {settlement.job_id for settlement in settlements} & self.held
+        self.held -= changed
+        return changed

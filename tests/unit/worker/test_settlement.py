@@ -1,0 +1,95 @@
+"""Group commit of settlements."""
+
+import asyncio
+
+import pytest
+
+from jobfn.database.records import Settlement
+from jobfn.worker.settlement import MAX_BATCH_SIZE, SettlementBatcher
+from support.jobs import WORKER
+from support.store import RecordingStore
+
+
+def settlement(job_id: int) -> Settlement:
+    return Settlement(WORKER, job_id, 1)
+
+
+def batches(store: RecordingStore) -> list[list[int]]:
+    return [[each.job_id for each in batch] for batch in store.batches]
+
+
+async def test_batch_gathers_while_the_previous_one_commits() -> None:
+    store, committed = RecordingStore(held=range(0, 50, 2)), list[int]()
+    batcher = SettlementBatcher(store, on_commit=committed.append)
+    store.gate.clear()
+    first = batcher.submit(settlement(0))
+    await store.started.wait()
+    others = [batcher.submit(settlement(job_id)) for job_id in range(1, 50)]
+    store.gate.set()
+    assert await asyncio.gather(first, *others) == [job_id % 2 == 0 for job_id in range(50)]
+    assert batches(store) == [[0], list(range(1, 50))]
+    assert committed == [1, 49]
+
+
+async def test_batch_has_a_maximum_size() -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in range(501)))
+    assert MAX_BATCH_SIZE == 500
+    assert [len(batch) for batch in store.batches] == [500, 1]
+
+
+async def test_batch_has_one_settlement_per_job() -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    results = await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in (1, 2, 3, 2, 2)))
+    assert results == [True, True, True, False, False]
+    assert batches(store) == [[1, 2, 3], [2], [2]]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), ValueError("rejected")])
+async def test_error_fails_the_whole_batch_but_not_the_next_one(error: Exception) -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    store.error = error
+    results = await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in (1, 2)), return_exceptions=True)
+    assert results == [error, error]
+    store.error = None
+    assert await batcher.submit(settlement(3))
+
+
+async def test_settlement_is_retried_until_the_database_is_reachable() -> None:
+    store, committed = RecordingStore(), list[int]()
+    batcher = SettlementBatcher(store, on_commit=committed.append)
+    store.error = ConnectionResetError("gone")
+    retried = batcher.submit(settlement(1), retry_on_disconnect=True)
+    with pytest.raises(ConnectionResetError):
+        await batcher.submit(settlement(2))
+    store.error = None
+    assert await retried
+    assert committed == [1]
+
+
+async def test_error_during_a_retry_is_raised() -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    store.error = ConnectionResetError("gone")
+    retried = batcher.submit(settlement(1), retry_on_disconnect=True)
+    with pytest.raises(ConnectionResetError):
+        await batcher.submit(settlement(2))
+    store.error = ValueError("rejected")
+    with pytest.raises(ValueError, match="rejected"):
+        await retried
+
+
+async def test_cancelled_waiter_does_not_affect_the_batch() -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    store.gate.clear()
+    cancelled, other = batcher.submit(settlement(1)), batcher.submit(settlement(2))
+    await store.started.wait()
+    cancelled.cancel()
+    store.gate.set()
+    assert await other
+    await batcher.drain()
+    assert batches(store) == [[1, 2]]
