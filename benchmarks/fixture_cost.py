@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if clones < 1:
         sys.stderr.write(f"benchmark: --clones {clones}: give 1 or more\n")
         return 2
-    with JobsServer.started() as server:
+    with JobsServer.start() as server:
         steps, version = asyncio.run(_steps(server, clones))
         fixture = _fixture(server, clones)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())

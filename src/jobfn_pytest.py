@@ -1,7 +1,7 @@
-"""The pytest plugin that comes with jobfn: ``jobfn_app``, ``jobs_db``, ``drain_jobs``, ``assert_enqueued`` and the clock.
+"""Pytest plugin: ``jobfn_app``, ``jobs_db``, ``drain_jobs``, ``assert_enqueued`` and ``jobs_clock``.
 
-It stands beside the package and not in it, so that a test run that uses none of it imports none of jobfn. Each fixture
-is a few lines; what it gives is in ``jobfn/testing``.
+It is not in the package ``jobfn``, and each fixture imports what it needs (``jobfn/testing``), so that test runs that
+do not use it do not import jobfn.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,74 +10,63 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
-    from jobfn.testing import AssertEnqueued, FunctionUnderTest, JobsDatabase, JobsServer, RunJobs
+    from jobfn.testing import AssertEnqueued, DrainJobs, FunctionUnderTest, JobsClock, JobsDatabase, JobsServer
 
 
 @pytest.fixture
 def jobfn_app() -> "Callable[..., FunctionUnderTest]":
     """Call tasks as a worker does.
 
-    ``app = jobfn_app(functions)``, then ``await app.deliver("task", payload)``. It takes a module, tasks, or an app
-    that ``create_app`` made, and options for ``create_app``.
+    ``app = jobfn_app(functions)``, then ``await app.deliver("task", payload)``. Accepts a module, tasks, or the app of
+    ``create_app``, and options for ``create_app``.
     """
-    from jobfn.testing.app import function_under_test  # noqa: PLC0415  - only who uses it pays for it
+    from jobfn.testing.app import function_under_test  # noqa: PLC0415  - only tests that use it import it
 
     return function_under_test
 
 
 @pytest.fixture(scope="session")
 def jobs_db_setup() -> Any:
-    """What each database holds beside the jobs schema: override it, and return SQL, or a path to a file of it.
-
-    It is run once, in the template that the databases are cloned from.
-    """
+    """Override it to return SQL, or a path to an SQL file, that runs once in the template of all test databases."""
     return None
 
 
 @pytest.fixture(scope="session")
 def jobs_server(jobs_db_setup: Any) -> "Iterator[JobsServer]":
-    """The PostgreSQL of this test run: that of ``JOBFN_TEST_DATABASE_URL``, else an embedded one."""
+    """PostgreSQL of this test run: ``JOBFN_TEST_DATABASE_URL``, by default an embedded one."""
     from jobfn.testing.database import JobsServer  # noqa: PLC0415  - as above
 
-    with JobsServer.started(setup=jobs_db_setup) as server:
+    with JobsServer.start(setup=jobs_db_setup) as server:
         yield server
 
 
 @pytest.fixture
 def jobs_db(jobs_server: "JobsServer") -> "Iterator[JobsDatabase]":
-    """A database of this test's own, with an up-to-date jobs schema: ``jobs_db.dsn``, ``await jobs_db.connect()``."""
+    """Database of this test, with the current jobs schema: ``jobs_db.dsn``, ``await jobs_db.connect()``."""
     with jobs_server.database() as database:
         yield database
 
 
 @pytest.fixture
-def drain_jobs(jobs_db: "JobsDatabase") -> "RunJobs":
-    """Work until nothing is due.
+def drain_jobs(jobs_db: "JobsDatabase") -> "DrainJobs":
+    """Run jobs until none is due.
 
-    ``outcomes = await drain_jobs(functions)``.
+    ``runs = await drain_jobs(functions)``.
     """
-    from jobfn.testing.drain import RunJobs  # noqa: PLC0415  - as above
+    from jobfn.testing.drain import DrainJobs  # noqa: PLC0415  - as above
 
-    return RunJobs(jobs_db)
+    return DrainJobs(jobs_db)
 
 
 @pytest.fixture
 def assert_enqueued(jobs_db: "JobsDatabase") -> "AssertEnqueued":
-    """Fail unless such a job waits: ``assert_enqueued("task", payload={"id": 1})``."""
+    """Fail unless a matching job is in the queue: ``assert_enqueued("task", payload={"id": 1})``."""
     from jobfn.testing.asserts import AssertEnqueued  # noqa: PLC0415  - as above
 
     return AssertEnqueued(jobs_db)
 
 
 @pytest.fixture
-def freeze(jobs_db: "JobsDatabase") -> "Callable[[datetime], None]":
-    """Stop this test's clock at a time to come: ``freeze(datetime(2040, 1, 31, 9, tzinfo=UTC))``."""
-    return jobs_db.clock.freeze
-
-
-@pytest.fixture
-def advance(jobs_db: "JobsDatabase") -> "Callable[..., timedelta]":
-    """Let time pass for this test's jobs and schedules: ``advance(hours=1)``."""
-    return jobs_db.clock.advance
+def jobs_clock(jobs_db: "JobsDatabase") -> "JobsClock":
+    """Clock of this test's jobs: ``jobs_clock.freeze(datetime(2040, 1, 31, tzinfo=UTC))``, ``.advance(hours=1)``."""
+    return jobs_db.clock

@@ -54,8 +54,8 @@ class Server:
 
     def create(self, template: str | None = None) -> str:
         """Create a database, empty or as a clone of the template; return its name."""
-        name = (self._spares.pop(template, None) or self._loop.start(self._create(template))).result()
-        self._spares[template] = self._loop.start(self._create(template))
+        name = (self._spares.pop(template, None) or self._loop.submit(self._create(template))).result()
+        self._spares[template] = self._loop.submit(self._create(template))
         return name
 
     async def _create(self, template: str | None) -> str:
@@ -65,7 +65,7 @@ class Server:
 
     def drop(self, name: str) -> "Future[str]":
         """Begin to drop a database."""
-        return self._loop.start(self._admin.execute(f"drop database if exists {name} with (force)"))
+        return self._loop.submit(self._admin.execute(f"drop database if exists {name} with (force)"))
 
     def close(self) -> None:
         """Drop what is left and disconnect."""

@@ -41,7 +41,7 @@ async def test_it_finds_the_development_server_of_its_folder(spawn: Spawn, datab
     """Database and function app are those that run here; nobody has to name them."""
     nobody = f"http://127.0.0.1:{free_port()}"
     state = DevState(pid=os.getpid(), database_url=database, function_url=nobody, callback_url=nobody)
-    with state.shared(tmp_path):
+    with state.published(tmp_path):
         running = await spawn("jobfn", "dashboard", "--port", "0")
         url = await url_of(running, "dashboard  http://")
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -277,7 +277,7 @@ async def test_the_development_server_runs_the_schedules_in_the_code(
     file.write_text(FUNCTIONS.replace('schedule="*/1 * * * * *"', "").replace('"tick", ', '"tick"'))
     await dev.until('"change": "removed", "task": "tick"')
     file.write_text(FUNCTIONS.replace("0 9 * * *", "0 25 * * *"))
-    assert "functions.py: @task('daily_report')" in await dev.until("schedules not brought into the database")
+    assert "functions.py: @task('daily_report')" in await dev.until("schedules not synced")
     keys = "select array_agg(key) from app_jobs.scheduled_jobs"
     await eventually(lambda: schedules.connection.fetchval(keys))
     assert await schedules.connection.fetchval(keys) == ["jobfn:daily_report"]

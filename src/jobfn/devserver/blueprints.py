@@ -1,7 +1,7 @@
-"""``jobfn dev --blueprint``: the triggers of blueprint files, applied at the start and whenever a file is saved.
+"""``jobfn dev --blueprint``: apply the triggers of blueprint files at start and when a file is saved.
 
-A blueprint that does not fit the database, as when its table is yet to be made, stops nothing: the log says what is
-wrong, and the next save tries again.
+A blueprint that does not fit the database, because its table does not exist yet for instance, is logged. The next save
+tries again.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from jobfn.database.connection import connect
-from jobfn.devserver.reload import files_saved, saved
+from jobfn.devserver.reload import watch_files, watch_python_files
 from jobfn.errors import JobfnError
 from jobfn.telemetry import logs
 from jobfn.triggers.blueprint import load_blueprints
@@ -20,7 +20,7 @@ from jobfn.worker.settings import ServiceSettings
 
 
 async def apply_blueprints(paths: Sequence[Path], settings: ServiceSettings) -> None:
-    """Apply blueprint files and log what came of it. Raises nothing."""
+    """Apply blueprint files and log the result. Errors are logged, not raised."""
     if not paths:
         return
     log = logs.get_logger("jobfn.dev")
@@ -39,19 +39,19 @@ async def apply_blueprints(paths: Sequence[Path], settings: ServiceSettings) -> 
     log.info("triggers applied", **_counts(plan))
 
 
-async def follow_blueprints(paths: Sequence[Path], folder: Path, settings: ServiceSettings) -> None:
-    """Apply them again on every save, of one of them or of a Python file, until cancelled."""
+async def watch_blueprints(paths: Sequence[Path], folder: Path, settings: ServiceSettings) -> None:
+    """Apply blueprint files when one of them or a Python file is saved, until cancelled."""
     async with asyncio.TaskGroup() as group:
-        for saves in (files_saved(paths), saved(folder)):
-            group.create_task(_apply_on(saves, paths, settings))
+        for changes in (watch_files(paths), watch_python_files(folder)):
+            group.create_task(_apply_on_change(changes, paths, settings))
 
 
-async def _apply_on(saves: AsyncIterator[set[Path]], paths: Sequence[Path], settings: ServiceSettings) -> None:
-    async for _ in saves:
+async def _apply_on_change(changes: AsyncIterator[set[Path]], paths: Sequence[Path], settings: ServiceSettings) -> None:
+    async for _ in changes:
         await apply_blueprints(paths, settings)
 
 
 def _counts(plan: Plan) -> dict[str, int]:
     counts = Counter(change.action for change in plan.changes)
-    words = {Action.CREATE: "created", Action.CHANGE: "changed", Action.DROP: "dropped", Action.KEEP: "as_before"}
-    return {word: counts[action] for action, word in words.items() if counts[action]}
+    labels = {Action.CREATE: "created", Action.CHANGE: "changed", Action.DROP: "dropped", Action.KEEP: "unchanged"}
+    return {label: counts[action] for action, label in labels.items() if counts[action]}

@@ -1,11 +1,10 @@
-"""``jobfn dev``: PostgreSQL, the function app with reload on save, and the platform side, until Ctrl-C."""
+"""``jobfn dev``: run PostgreSQL, the function app with reload on save, and the platform side, until Ctrl-C."""
 
 import asyncio
 import contextlib
 import functools
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from jobfn.dashboard.settings import DEFAULT_PORT, DashboardSettings
 from jobfn.database.connection import connect, shown
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.database.migrate import SchemaKind, kind_of, migrate
-from jobfn.devserver.blueprints import apply_blueprints, follow_blueprints
+from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
-from jobfn.devserver.reload import FunctionProcess, saved
+from jobfn.devserver.reload import FunctionProcess, watch_python_files
 from jobfn.devserver.schedules import sync_schedules
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
@@ -35,21 +34,21 @@ WORKER_ID = "jobfn-dev"
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """What ``jobfn dev`` was asked for.
+    """Options of ``jobfn dev``.
 
     Attributes:
         target: ``FILE_OR_MODULE[:app]``.
-        project: The folder it runs in.
-        database_url: The database; None for ``PG*``, or for the embedded one.
+        project: The folder in which it runs.
+        database_url: The database; None for the ``PG*`` variables or the embedded one.
         embedded: Whether to start the embedded PostgreSQL.
-        port: Of the function app; 0 for any free one.
-        callback_port: Of the callback server; 0 for any free one.
-        concurrency: Requests at a time; None for the settings'.
-        reload: Whether a saved file restarts the function app.
-        enqueue: A task and its payload, JSON, to add once everything runs.
-        blueprints: Files whose triggers are applied at the start and whenever a file is saved.
+        port: Port of the function app; 0 for a free one.
+        callback_port: Port of the callback server; 0 for a free one.
+        concurrency: Maximum concurrent requests; None for the default of the settings.
+        reload: Whether to restart the function app when a file is saved.
+        enqueue: Task and JSON payload of a job to add once everything runs.
+        blueprints: Files whose triggers are applied at start and when a file is saved.
         dashboard: Whether to serve the dashboard.
-        dashboard_port: Its port; None for 8081, or any free one where that is taken.
+        dashboard_port: Port of the dashboard; None for 8081, or a free one if it is taken.
     """
 
     target: str
@@ -67,19 +66,19 @@ class DevOptions:
 
 
 async def run_dev(options: DevOptions) -> None:
-    """Run everything until SIGINT or SIGTERM; leave no process and no lock behind.
+    """Run everything until SIGINT or SIGTERM.
 
     Raises:
-        ConfigurationError: The file is not there, a port is taken, or PostgreSQL cannot be started.
-        DatabaseError: The given database cannot be reached or brought up to date.
+        ConfigurationError: The file does not exist, a port is taken, or PostgreSQL does not start.
+        DatabaseError: The database cannot be reached or migrated.
     """
-    folder = _folder_of(options)
-    load_blueprints(options.blueprints)  # what is wrong with the files themselves is said before anything starts
+    folder = _watched_folder(options)
+    load_blueprints(options.blueprints)  # reports invalid files before anything starts
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
         callback_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.callback_port)))
-        dashboard_listener = _dashboard_listener(options)
+        dashboard_listener = _bind_dashboard(options)
         if dashboard_listener is not None:
             stack.enter_context(contextlib.closing(dashboard_listener))
         database_url = await stack.enter_async_context(_database(options))
@@ -94,7 +93,7 @@ async def run_dev(options: DevOptions) -> None:
             own_callback_url=callback_url,
             concurrency=options.concurrency,
         )
-        await _prepare(settings)
+        await _migrate(settings)
         await apply_blueprints(options.blueprints, settings)
         function = FunctionProcess(options.target, function_listener)
         await function.start()
@@ -107,11 +106,11 @@ async def run_dev(options: DevOptions) -> None:
             schema=settings.schema_name,
             prune=options.embedded,
         )
-        watching = asyncio.create_task(_supervise(function, folder if options.reload else None, sync, stop))
-        stack.push_async_callback(_cancelled, watching)
+        supervisor = asyncio.create_task(_supervise(function, folder if options.reload else None, sync, stop))
+        stack.push_async_callback(_cancel, supervisor)
         if options.blueprints and options.reload:
-            following = asyncio.create_task(follow_blueprints(options.blueprints, folder, settings))
-            stack.push_async_callback(_cancelled, following)
+            watcher = asyncio.create_task(watch_blueprints(options.blueprints, folder, settings))
+            stack.push_async_callback(_cancel, watcher)
         dashboard_url = None
         if dashboard_listener is not None:
             dashboard_url = await stack.enter_async_context(
@@ -130,18 +129,18 @@ async def run_dev(options: DevOptions) -> None:
             callback_url=callback_url,
             dashboard_url=dashboard_url,
         )
-        stack.enter_context(state.shared(options.project))
+        stack.enter_context(state.published(options.project))
 
         ready = asyncio.Event()
-        greeting = asyncio.create_task(_greet(ready, options, settings, state))
-        stack.push_async_callback(_cancelled, greeting)
+        banner = asyncio.create_task(_print_banner(ready, options, settings, state))
+        stack.push_async_callback(_cancel, banner)
         await run_service(settings, stop, listener=callback_listener, on_ready=ready.set)
-        if watching.done() and not watching.cancelled():
-            watching.result()
+        if supervisor.done() and not supervisor.cancelled():
+            supervisor.result()
 
 
-def _dashboard_listener(options: DevOptions) -> socket.socket | None:
-    """The dashboard's socket: on its own port where nobody said which, so that two projects can run side by side."""
+def _bind_dashboard(options: DevOptions) -> socket.socket | None:
+    """Bind the dashboard's port; by default another free one if 8081 is taken, so that two projects can run."""
     if not options.dashboard:
         return None
     if options.dashboard_port is not None:
@@ -152,8 +151,8 @@ def _dashboard_listener(options: DevOptions) -> socket.socket | None:
         return bind(LOOPBACK, 0)
 
 
-def _folder_of(options: DevOptions) -> Path:
-    """The folder to watch. A file that is not there is an error now, not a child's later."""
+def _watched_folder(options: DevOptions) -> Path:
+    """Return the folder to watch, after checking that the file exists."""
     name = options.target.partition(":")[0]
     if not name.endswith(".py") and "/" not in name:
         return options.project
@@ -176,7 +175,7 @@ async def _database(options: DevOptions) -> AsyncIterator[str | None]:
         postgres.stop()
 
 
-async def _prepare(settings: ServiceSettings) -> None:
+async def _migrate(settings: ServiceSettings) -> None:
     connection = await connect(settings.database_url, application_name="jobfn-dev")
     try:
         if await kind_of(connection, settings.schema_name) is not SchemaKind.PLATFORM:
@@ -188,63 +187,56 @@ async def _prepare(settings: ServiceSettings) -> None:
 async def _supervise(
     function: FunctionProcess, folder: Path | None, sync: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event
 ) -> None:
-    """Restart the function app on save, and bring its schedules into the database; say so when it ends by itself."""
+    """Restart the function app on save, sync its schedules, and log when it ends by itself."""
     log = logs.get_logger("jobfn.dev")
-    beside = {asyncio.create_task(sync())}
+    tasks = {asyncio.create_task(sync())}
     try:
         if folder is None:
             code = await function.wait()
             if not stop.is_set():
                 stop.set()
-                raise ConfigurationError(f"the function app ended with exit code {code}; what it said stands above")
+                raise ConfigurationError(f"the function app ended with exit code {code}: see its output above")
             return
-        beside.add(asyncio.create_task(_log_exit(function, stop)))
-        async for files in saved(folder):
-            log.info("saved, reloading", files=sorted(file.name for file in files))
-            await _cancelled(*beside)
+        tasks.add(asyncio.create_task(_log_exit(function, stop)))
+        async for files in watch_python_files(folder):
+            log.info("file saved, reloading", files=sorted(file.name for file in files))
+            await _cancel(*tasks)
             await function.restart()
-            beside = {asyncio.create_task(sync()), asyncio.create_task(_log_exit(function, stop))}
+            tasks = {asyncio.create_task(sync()), asyncio.create_task(_log_exit(function, stop))}
     finally:
-        await _cancelled(*beside)
+        await _cancel(*tasks)
 
 
 async def _log_exit(function: FunctionProcess, stop: asyncio.Event) -> None:
     code = await function.wait()
     if not stop.is_set():
-        logs.get_logger("jobfn.dev").error("the function app ended; jobs wait until you save a file", exit_code=code)
+        logs.get_logger("jobfn.dev").error("function app ended; jobs wait until a file is saved", exit_code=code)
 
 
-async def _greet(ready: asyncio.Event, options: DevOptions, settings: ServiceSettings, state: DevState) -> None:
+async def _print_banner(ready: asyncio.Event, options: DevOptions, settings: ServiceSettings, state: DevState) -> None:
     await ready.wait()
-    say: Callable[[str], object] = sys.stdout.write
-    say(
-        "\n".join(
-            (
-                "jobfn dev is running. Ctrl-C stops everything.",
-                *([f"  dashboard      {state.dashboard_url}/"] if state.dashboard_url else []),
-                f"  function app   {state.function_url}/   lists its tasks and what they take",
-                f"  callbacks      {state.callback_url}",
-                f"  database       {shown(state.database_url)}   (schema {settings.schema_name})",
-                "  in another terminal, in this folder:",
-                "    jobfn enqueue TASK '{\"id\": 1}'",
-                "    jobfn db status",
-                "",
-            )
-        )
-    )
-    sys.stdout.flush()
+    lines = [
+        "jobfn dev is running. Ctrl-C stops everything.",
+        *([f"  dashboard      {state.dashboard_url}/"] if state.dashboard_url else []),
+        f"  function app   {state.function_url}/   lists its tasks and their payloads",
+        f"  callbacks      {state.callback_url}",
+        f"  database       {shown(state.database_url)}   (schema {settings.schema_name})",
+        "  in another terminal, in this folder:",
+        "    jobfn enqueue TASK '{\"id\": 1}'",
+        "    jobfn db status",
+    ]
+    print("\n".join(lines), flush=True)  # noqa: T201  - the banner
     if options.enqueue is not None:
         task, payload = options.enqueue
         connection = await connect(settings.database_url, application_name="jobfn-dev")
         try:
-            job = await enqueue(connection, settings.schema_name, NewJob(task, payload))
+            job_id = await enqueue(connection, settings.schema_name, NewJob(task, payload))
         finally:
             await connection.close()
-        say(f"added job {job}: {task} {payload}\n")
-        sys.stdout.flush()
+        print(f"added job {job_id}: {task} {payload}", flush=True)  # noqa: T201  - as above
 
 
-async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
+async def _cancel(*tasks: "asyncio.Task[None]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

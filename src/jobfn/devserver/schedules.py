@@ -1,6 +1,6 @@
-"""``jobfn dev`` and the schedules in the code: asked of the function app, brought into the database.
+"""Sync the schedules in the code of ``jobfn dev``.
 
-The user's code is imported by the function's process alone, so a save is seen and a broken file breaks nothing here.
+The function app lists them. Only its process imports the user's code, so a broken file affects nothing else.
 """
 
 from typing import Any
@@ -14,29 +14,29 @@ from jobfn.scheduler.sync import Change, CodeTask, sync
 from jobfn.telemetry import logs
 
 
-class _Listed(BaseModel):
+class _TaskEntry(BaseModel):
     identifier: str
     schedule: dict[str, Any] | None = None
 
 
 class _Index(BaseModel):
-    """What ``GET /`` of a function app says of its tasks."""
+    """Response of ``GET /`` of a function app."""
 
-    tasks: list[_Listed]
+    tasks: list[_TaskEntry]
 
 
 async def sync_schedules(function_url: str, *, target: str, database_url: str | None, schema: str, prune: bool) -> None:
-    """Bring the schedules of a function app's tasks into the database; say in the log what changed.
+    """Sync the schedules of a function app's tasks and log the changes.
 
     Args:
-        function_url: Where the app answers, or will: the request waits in its socket while it starts.
+        function_url: URL of the app. While it starts, the request waits in its socket.
         target: The user's file, for errors.
-        database_url: The database; None where ``PG*`` name it.
+        database_url: The database; None if the ``PG*`` variables name it.
         schema: The jobs schema.
-        prune: Whether what came from other files may be removed: where this app is all there is.
+        prune: Whether to remove schedules of other files.
     """
     log = logs.get_logger("jobfn.dev")
-    index = await _index_of(function_url)
+    index = await _fetch_index(function_url)
     if index is None:
         return
     tasks = [CodeTask(task.identifier, target, task.schedule) for task in index.tasks]
@@ -47,18 +47,18 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
         finally:
             await connection.close()
     except (JobfnError, *CONNECTION_LOST) as error:
-        log.error("schedules not brought into the database", error=str(error))
+        log.error("schedules not synced", error=str(error))
         return
     for change, task in changes:
         if change is not Change.UNCHANGED:
-            log.info("schedule from code", change=change.value, task=task)
+            log.info("schedule synced", change=change.value, task=task)
 
 
-async def _index_of(function_url: str) -> _Index | None:
-    """The app's list of tasks; None where it ends without an answer, or is an app of the user's with a page there."""
-    async with httpx.AsyncClient(timeout=None, trust_env=False) as client:  # noqa: S113  - a save cancels it
+async def _fetch_index(function_url: str) -> _Index | None:
+    """Return the app's list of tasks; None if the app ended, or is not jobfn's own."""
+    async with httpx.AsyncClient(timeout=None, trust_env=False) as client:  # noqa: S113  - the next save cancels it
         try:
-            answer = await client.get(f"{function_url}/")
-            return _Index.model_validate_json(answer.content)
+            response = await client.get(f"{function_url}/")
+            return _Index.model_validate_json(response.content)
         except (httpx.TransportError, ValidationError):
             return None

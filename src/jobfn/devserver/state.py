@@ -1,4 +1,4 @@
-"""What other terminals need to know of a running ``jobfn dev``: a small file in the project's folder."""
+"""State of a running ``jobfn dev``, in a file that commands in other terminals read."""
 
 import contextlib
 import os
@@ -14,11 +14,11 @@ class DevState(BaseModel):
     """A running development server.
 
     Attributes:
-        pid: Its process.
-        database_url: The database it works on; None where ``PG*`` name it.
-        function_url: Where the function app answers.
-        callback_url: Where reports are heard.
-        dashboard_url: Where the dashboard answers; None where it is off.
+        pid: Its process id.
+        database_url: Its database; None if the ``PG*`` variables name it.
+        function_url: URL of the function app.
+        callback_url: URL of the callback server.
+        dashboard_url: URL of the dashboard; None if it is turned off.
     """
 
     pid: int
@@ -29,17 +29,17 @@ class DevState(BaseModel):
 
     @classmethod
     def find(cls, folder: Path) -> "DevState | None":
-        """The server that runs in this folder or one above it; None where none does."""
+        """Return the server that runs in this folder or one above it; None if there is none."""
         for parent in (folder, *folder.parents):
             with contextlib.suppress(OSError, ValidationError):
                 state = cls.model_validate_json((parent / FILE).read_bytes())
-                if _alive(state.pid):
+                if _is_alive(state.pid):
                     return state
         return None
 
     @contextlib.contextmanager
-    def shared(self, folder: Path) -> Iterator[None]:
-        """Let others find it for as long as the block runs."""
+    def published(self, folder: Path) -> Iterator[None]:
+        """Write the file for the duration of the block."""
         file = folder / FILE
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.model_dump_json(indent=2))
@@ -49,7 +49,7 @@ class DevState(BaseModel):
             file.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

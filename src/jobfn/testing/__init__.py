@@ -1,8 +1,8 @@
-"""What users import in their tests, beside the fixtures of the pytest plugin (``jobfn_pytest.py``).
+"""Types of the pytest plugin's fixtures (``jobfn_pytest.py``).
 
-``app.py`` calls tasks as a worker does, ``database.py`` makes databases, ``drain.py`` works a queue off in this
-process with the real worker, ``asserts.py`` looks into it, ``clock.py`` lets time pass. Each is imported when it is
-asked for: ``app.py`` needs no database driver, and a function's project need not install one to test deliveries.
+``app.py`` calls tasks as a worker does, ``database.py`` creates databases, ``drain.py`` runs jobs in this process with
+the real worker, ``asserts.py`` checks the queue, ``clock.py`` is the clock of a test. Each is imported on first use:
+``app.py`` needs no database driver.
 """
 
 import importlib
@@ -13,31 +13,34 @@ if TYPE_CHECKING:
     from jobfn.testing.asserts import AssertEnqueued
     from jobfn.testing.clock import JobsClock
     from jobfn.testing.database import JobsDatabase, JobsServer
-    from jobfn.testing.drain import Ended, RunJobs
+    from jobfn.testing.drain import DrainJobs, JobRun
 
 __all__ = [
     "AssertEnqueued",
     "DeliveryResult",
-    "Ended",
+    "DrainJobs",
     "FunctionUnderTest",
+    "JobRun",
     "JobsClock",
     "JobsDatabase",
     "JobsServer",
-    "RunJobs",
     "function_under_test",
 ]
 
 _LAZY_EXPORTS = {
-    "app": ("DeliveryResult", "FunctionUnderTest", "function_under_test"),
-    "asserts": ("AssertEnqueued",),
-    "clock": ("JobsClock",),
-    "database": ("JobsDatabase", "JobsServer"),
-    "drain": ("Ended", "RunJobs"),
+    "AssertEnqueued": "asserts",
+    "DeliveryResult": "app",
+    "DrainJobs": "drain",
+    "FunctionUnderTest": "app",
+    "JobRun": "drain",
+    "JobsClock": "clock",
+    "JobsDatabase": "database",
+    "JobsServer": "database",
+    "function_under_test": "app",
 }
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _LAZY_EXPORTS.items():
-        if name in names:
-            return getattr(importlib.import_module(f"jobfn.testing.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY_EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jobfn.testing.{_LAZY_EXPORTS[name]}"), name)

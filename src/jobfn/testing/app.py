@@ -1,4 +1,4 @@
-"""Calling tasks as a worker does: the real ASGI app, real headers, and the report that it makes. No network."""
+"""Call tasks as a worker does: with the real ASGI app, real headers and the report, but without a network."""
 
 import asyncio
 import contextlib
@@ -29,22 +29,21 @@ from jobfn.wire import (
     task_url,
 )
 
-_BASE = "http://function"
-_CALLBACKS = "http://callbacks/callback"
-_HEARTBEATS = "http://callbacks/heartbeat"
+_FUNCTION_URL = "http://function"
+_CALLBACK_URL = "http://callbacks/callback"
+_HEARTBEAT_URL = "http://callbacks/heartbeat"
 
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """One delivery, as the worker and the callback server saw it.
+    """Result of a delivery, as the worker and the callback server see it.
 
     Attributes:
-        status_code: Of the response.
-        result: The response's JSON: the handler's result, or ``{"message": ...}``. Of a background task, what it was
-            accepted with.
-        report: The report's JSON; None where none is sent.
-        headers: The report's headers; of the response where there is no report.
-        progress: What ``ctx.progress`` told, each as ``{"progress": ..., "note": ...}``.
+        status_code: Status of the response.
+        result: JSON of the response: the handler's result, or ``{"message": ...}``.
+        report: JSON of the report; None if there is no report.
+        headers: Headers of the report; without a report, of the response.
+        progress: Progress reports: ``{"progress": ..., "note": ...}`` each.
     """
 
     status_code: int
@@ -55,17 +54,17 @@ class DeliveryResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the job is reported as done."""
+        """Whether the report says that the job succeeded."""
         return self.report is not None and self.report["status"] == "success"
 
     @property
     def error(self) -> str | None:
-        """What the report says is wrong; None where it says success."""
+        """Error of the report; None if it succeeded."""
         return None if self.report is None else self.report.get("error")
 
 
-class _Callbacks:
-    """A ``Transport`` whose other end is this object: it keeps what is sent."""
+class _RecordingCallbacks:
+    """A ``Transport`` that records the reports sent to it."""
 
     def __init__(self) -> None:
         self.reports: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
@@ -78,45 +77,45 @@ class _Callbacks:
         *,
         body: bytes,
         headers: Mapping[str, str],
-        timeout_seconds: float | None = None,  # noqa: ARG002  - nothing takes time here
+        timeout_seconds: float | None = None,  # noqa: ARG002  - it never waits
     ) -> Response:
-        """Keep it."""
-        job, content = headers[JOB_ID], json.loads(body)
-        if url == _HEARTBEATS:
+        """Record a report or progress."""
+        job_id, content = headers[JOB_ID], json.loads(body)
+        if url == _HEARTBEAT_URL:
             if content:
-                self.progress.setdefault(job, []).append(content)
+                self.progress.setdefault(job_id, []).append(content)
         else:
-            self.reports[job] = (content, dict(headers))
+            self.reports[job_id] = (content, dict(headers))
             self.reported.set()
         return Response(200, {}, b"{}")
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 class FunctionUnderTest:
-    """A function app, called as a worker calls it. See the fixture ``jobfn_app``.
+    """A function app that is called as a worker does. See the fixture ``jobfn_app``.
 
-    Each ``deliver`` starts and stops the app's lifespan, unless it is called inside ``async with``, which does it once.
+    Each ``deliver`` runs the app's lifespan, unless it is called within ``async with``, which runs it once.
     """
 
-    def __init__(self, app: FunctionApp, callbacks: "_Callbacks") -> None:
+    def __init__(self, app: FunctionApp, callbacks: "_RecordingCallbacks") -> None:
         self.app = app
         self._callbacks = callbacks
-        self._next_job = 1
-        self._running = contextlib.AsyncExitStack()
+        self._next_job_id = 1
+        self._lifespan_stack = contextlib.AsyncExitStack()
         self._is_running = False
 
     async def __aenter__(self) -> Self:
         """Start the app's lifespan."""
-        await self._running.enter_async_context(self.app.lifespan_context())
+        await self._lifespan_stack.enter_async_context(self.app.lifespan_context())
         self._is_running = True
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Stop it."""
+        """Stop the app's lifespan."""
         self._is_running = False
-        await self._running.aclose()
+        await self._lifespan_stack.aclose()
 
     async def deliver(
         self,
@@ -128,61 +127,58 @@ class FunctionUnderTest:
         actor_id: UUID | str | None = None,
         entity_id: UUID | str | None = None,
         headers: Mapping[str, str] | None = None,
-        seconds: float = 30.0,
+        timeout_seconds: float = 30.0,
     ) -> DeliveryResult:
         """Deliver one job and wait for its report.
 
         Args:
-            task: A task, or its identifier.
-            payload: What JSON can hold, or a model; bytes are sent as they are. Default None: ``{}``.
-            attempt: Which attempt it is.
+            task: A task or its identifier.
+            payload: JSON types or a model; bytes are sent unchanged. Default: ``{}``.
+            attempt: Number of the attempt.
             database_id: The tenant.
-            actor_id: Who caused the job.
-            entity_id: What it is about.
-            headers: More headers, or others than a worker sends.
-            seconds: How long to wait for a background task's report, at most.
-
-        Returns:
-            The response and the report.
+            actor_id: The user that caused the job.
+            entity_id: The entity that the job is about.
+            headers: More headers, or other values for those of a worker.
+            timeout_seconds: Timeout for the report of a background task.
 
         Raises:
             TimeoutError: A background task has not ended in time.
         """
-        job = str(self._next_job)
-        self._next_job += 1
+        job_id = str(self._next_job_id)
+        self._next_job_id += 1
         ids = {DATABASE_ID: database_id, ACTOR_ID: actor_id, ENTITY_ID: entity_id}
-        sent = {
+        request_headers = {
             "Content-Type": "application/json",
             WORKER_ID: "jobfn-tests",
-            JOB_ID: job,
+            JOB_ID: job_id,
             JOB_ATTEMPT: str(attempt),
-            CALLBACK_URL: _CALLBACKS,
-            HEARTBEAT_URL: _HEARTBEATS,
+            CALLBACK_URL: _CALLBACK_URL,
+            HEARTBEAT_URL: _HEARTBEAT_URL,
             **{name: str(value) for name, value in ids.items() if value is not None},
             **(headers or {}),
         }
         identifier = task.identifier if isinstance(task, Task) else task
-        body = payload if isinstance(payload, bytes) else _json(payload)
+        body = payload if isinstance(payload, bytes) else _to_json(payload)
         async with self._lifespan():
-            response = await self._post(identifier, body, sent)
-            if sent[CALLBACK_URL] == _CALLBACKS and response.status_code not in NO_REPORT_STATUSES:
-                async with asyncio.timeout(seconds):
-                    while job not in self._callbacks.reports:
+            response = await self._post(identifier, body, request_headers)
+            if request_headers[CALLBACK_URL] == _CALLBACK_URL and response.status_code not in NO_REPORT_STATUSES:
+                async with asyncio.timeout(timeout_seconds):
+                    while job_id not in self._callbacks.reports:
                         self._callbacks.reported.clear()
                         await self._callbacks.reported.wait()
-        report, told = self._callbacks.reports.pop(job, (None, dict(response.headers)))
+        report, report_headers = self._callbacks.reports.pop(job_id, (None, dict(response.headers)))
         return DeliveryResult(
             response.status_code,
             json.loads(response.content) if response.content else None,
             report,
-            httpx.Headers(told),
-            self._callbacks.progress.pop(job, []),
+            httpx.Headers(report_headers),
+            self._callbacks.progress.pop(job_id, []),
         )
 
     async def _post(self, identifier: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
-        async with httpx.AsyncClient(transport=transport, timeout=None) as client:  # noqa: S113  - the test has one
-            return await client.post(task_url(_BASE, identifier), content=body, headers=headers)
+        async with httpx.AsyncClient(transport=transport, timeout=None) as client:  # noqa: S113  - the test has a timeout
+            return await client.post(task_url(_FUNCTION_URL, identifier), content=body, headers=headers)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -196,21 +192,21 @@ class FunctionUnderTest:
 def function_under_test(
     functions: "ModuleType | FunctionApp | Task[..., Any]", *more: "Task[..., Any]", **options: Any
 ) -> FunctionUnderTest:
-    """Make a function app testable.
+    """Wrap a function app for tests.
 
     Args:
-        functions: A module with tasks, one task, or an app.
-        more: More tasks, after the first.
-        options: For ``create_app``: ``resources``, ``settings`` and so on; not for an app, which is made already.
+        functions: A module with tasks, one task, or the app of ``create_app``.
+        more: More tasks.
+        options: Options for ``create_app`` (``resources``, ``settings``, ...), unless an app is given.
 
     Raises:
         ConfigurationError: Options were given for an app.
         TaskDefinitionError: There is no task.
     """
-    callbacks = _Callbacks()
+    callbacks = _RecordingCallbacks()
     if isinstance(functions, FunctionApp):
         if options or more:
-            raise ConfigurationError("this app is made already: give the options to its create_app")
+            raise ConfigurationError("options cannot be given for an app: pass them to its create_app")
         functions.use_report_transport(callbacks)
         return FunctionUnderTest(functions, callbacks)
     if isinstance(functions, Task):
@@ -218,5 +214,5 @@ def function_under_test(
     return FunctionUnderTest(create_app(functions, tasks=more, transport=callbacks, **options), callbacks)
 
 
-def _json(payload: Any) -> bytes:
+def _to_json(payload: Any) -> bytes:
     return b"{}" if payload is None else pydantic_core.to_json(payload, by_alias=True)

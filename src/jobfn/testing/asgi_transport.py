@@ -1,4 +1,4 @@
-"""HTTP without a network: a ``Transport`` that hands each POST to an ASGI app in this process."""
+"""HTTP without a network: a ``Transport`` that sends each POST to an ASGI app in this process."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -10,17 +10,17 @@ from jobfn.errors import TransportError
 from jobfn.http.client import Response
 
 
-class InProcess:
-    """See the module.
+class ASGITransport:
+    """``Transport`` to ASGI apps.
 
     Args:
-        apps: By host name, as it stands in URLs.
+        apps: The apps, by host name.
     """
 
     def __init__(self, apps: Mapping[str, ASGIApp]) -> None:
-        # A handler's error is answered by the app, and is no error of whoever asked.
+        # An app responds to its handlers' errors itself, so they are not raised here.
         self._clients = {
-            host: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), timeout=None)  # noqa: S113  - an app in this process answers, or the test's own timeout ends it
+            host: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), timeout=None)  # noqa: S113  - the test has a timeout
             for host, app in apps.items()
         }
 
@@ -32,10 +32,10 @@ class InProcess:
         headers: Mapping[str, str],
         timeout_seconds: float | None = None,  # noqa: ARG002
     ) -> Response:
-        """See ``Transport.post``; an app in this process has no need of a timeout."""
+        """See ``Transport.post``. There is no timeout."""
         host = urlsplit(url).hostname or ""
         if host not in self._clients:
-            raise TransportError(f"POST {url}: no app of this test's answers there")
+            raise TransportError(f"POST {url}: this test has no app for that host")
         response = await self._clients[host].post(url, content=body, headers=headers)
         return Response(response.status_code, response.headers, response.content)
 

@@ -1,4 +1,4 @@
-"""``assert_enqueued``: what waits in a test's queue, and a message that shows it."""
+"""``assert_enqueued``: check which jobs are in a test's queue."""
 
 import json
 from datetime import datetime
@@ -11,8 +11,9 @@ from jobfn.function.task import Task
 from jobfn.testing.database import SCHEMA, JobsDatabase
 
 _ANY: Any = object()
-_SHOWN = 10
-_ROWS = f"""
+#: Maximum number of jobs in an error message.
+_MAX_LISTED_JOBS = 10
+_SELECT_JOBS = f"""
     select
         id, task_identifier, payload, key, queue_name, run_at, priority, max_attempts, attempts, last_error,
         database_id::text, actor_id::text
@@ -25,7 +26,7 @@ class AssertEnqueued:
     """The fixture ``assert_enqueued``.
 
     Args:
-        database: Whose jobs.
+        database: The test's database.
     """
 
     def __init__(self, database: JobsDatabase) -> None:
@@ -44,27 +45,27 @@ class AssertEnqueued:
         database_id: UUID | str | None = _ANY,
         count: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Fail unless such a job is in the table, committed, and has not run.
+        """Fail unless a matching job is in the table and committed. Options that are not given match any value.
 
         Args:
-            task: A task, or its identifier.
-            payload: The whole of it: what JSON holds, or a model. Not given: any; so are the others.
-            key: As it was enqueued.
-            queue: As it was enqueued.
-            run_at: As it was enqueued.
-            priority: As it was enqueued.
-            max_attempts: As it was enqueued.
-            database_id: As it was enqueued.
-            count: Exactly so many; 0: none. Default None: one or more.
+            task: A task or its identifier.
+            payload: The whole payload: JSON types or a model.
+            key: The job key.
+            queue: The named queue.
+            run_at: The earliest start.
+            priority: The priority.
+            max_attempts: The maximum number of attempts.
+            database_id: The tenant.
+            count: Exact number of matching jobs. Default: one or more.
 
         Returns:
-            The rows that fit, as dictionaries, each payload read.
+            The matching rows as dictionaries, with parsed payloads.
 
         Raises:
-            AssertionError: There are none, or not so many; shows what there is.
+            AssertionError: No job matches, or not ``count`` jobs; lists the jobs in the queue.
         """
         identifier = task.identifier if isinstance(task, Task) else task
-        wanted = {
+        options = {
             "payload": payload if payload is _ANY else json.loads(pydantic_core.to_json(payload, by_alias=True)),
             "key": key,
             "queue_name": queue,
@@ -73,40 +74,30 @@ class AssertEnqueued:
             "max_attempts": max_attempts,
             "database_id": str(database_id) if isinstance(database_id, UUID) else database_id,
         }
-        wanted = {name: value for name, value in wanted.items() if value is not _ANY}
-        rows = self._rows()
-        found = [
+        expected = {name: value for name, value in options.items() if value is not _ANY}
+        rows = [row | {"payload": json.loads(row["payload"])} for row in self._database.fetch(_SELECT_JOBS)]
+        matching = [
             row
             for row in rows
-            if row["task_identifier"] == identifier and all(row[name] == value for name, value in wanted.items())
+            if row["task_identifier"] == identifier and all(row[name] == value for name, value in expected.items())
         ]
-        if found if count is None else len(found) == count:
-            return found
-        raise AssertionError(_told(identifier, wanted, found, rows, count))
-
-    def _rows(self) -> list[dict[str, Any]]:
-        rows = self._database.fetch(_ROWS)
-        return [row | {"payload": json.loads(row["payload"])} for row in rows]
+        if matching if count is None else len(matching) == count:
+            return matching
+        raise AssertionError(_message(identifier, expected, len(matching), count, rows))
 
 
-def _told(
-    identifier: str,
-    wanted: dict[str, Any],
-    found: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    count: int | None,
+def _message(
+    identifier: str, expected: dict[str, Any], found: int, count: int | None, rows: list[dict[str, Any]]
 ) -> str:
-    said = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
-    how_many = "no job" if not found else f"{len(found)} job{'s' if len(found) > 1 else ''}"
-    first = f"{how_many} of {identifier!r}{f' with {said}' if said else ''}" + (
-        "" if count is None else f", where {count} should be"
-    )
+    conditions = ", ".join(f"{name}={value!r}" for name, value in expected.items())
+    text = f"{found or 'no'} job{'s' if found > 1 else ''} of {identifier!r}"
+    text += (f" with {conditions}" if conditions else "") + ("" if count is None else f", expected {count}")
     if not rows:
-        return f"{first}; the queue is empty"
-    names = ["payload", *(name for name in wanted if name != "payload")]
+        return f"{text}; the queue is empty"
+    names = ["payload", *(name for name in expected if name != "payload")]
     lines = [
         f"  {row['id']} {row['task_identifier']} " + " ".join(f"{name}={row[name]!r}" for name in names)
-        for row in rows[:_SHOWN]
+        for row in rows[:_MAX_LISTED_JOBS]
     ]
-    more = [f"  and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
-    return "\n".join([f"{first}; the queue holds:", *lines, *more])
+    more = [f"  and {len(rows) - _MAX_LISTED_JOBS} more"] if len(rows) > _MAX_LISTED_JOBS else []
+    return "\n".join([f"{text}; the queue contains:", *lines, *more])

@@ -1,75 +1,75 @@
-"""The clock of one test's jobs: it can be stopped, and set on. Handlers and PostgreSQL keep their own."""
+"""The clock of a test's jobs, which the test freezes and advances. Handlers and PostgreSQL keep the real time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
 class JobsClock:
-    """What time it is for ``run_at`` and for schedules, as ``drain_jobs`` sees it.
+    """Clock for ``run_at``, retries and schedules, as ``drain_jobs`` uses it.
 
     Args:
-        real: The time outside.
+        real: The real time.
     """
 
     def __init__(self, real: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._real = real
         self._frozen_at: datetime | None = None
-        self._ahead = timedelta(0)
-        #: How it was set: from when on, stopped at, ahead by.
-        self._settings: list[tuple[datetime, datetime | None, timedelta]] = []
+        self._offset = timedelta(0)
+        #: Each setting: real time of the change, frozen time, offset.
+        self._changes: list[tuple[datetime, datetime | None, timedelta]] = []
 
     def now(self) -> datetime:
-        """The time: that outside, unless it was frozen or advanced."""
-        return self._real() + self._ahead if self._frozen_at is None else self._frozen_at
+        """Return the current time of this clock: the real time, unless it was frozen or advanced."""
+        return self._real() + self._offset if self._frozen_at is None else self._frozen_at
 
-    def at(self, outside: datetime) -> datetime:
-        """What it showed at a time outside: when something happened, by this clock."""
-        for since, frozen_at, ahead in reversed(self._settings):
-            if since <= outside:
-                return outside + ahead if frozen_at is None else frozen_at
-        return outside
+    def at(self, real_time: datetime) -> datetime:
+        """Return what this clock showed at a real time."""
+        for changed_at, frozen_at, offset in reversed(self._changes):
+            if changed_at <= real_time:
+                return real_time + offset if frozen_at is None else frozen_at
+        return real_time
 
-    def ahead(self) -> timedelta:
-        """How far it is ahead of the time outside."""
+    def offset(self) -> timedelta:
+        """Return how far this clock is ahead of the real time."""
         return max(self.now() - self._real(), timedelta(0))
 
     def freeze(self, at: datetime) -> None:
-        """Stop it.
+        """Stop the clock.
 
         Args:
-            at: A time to come, with a time zone: PostgreSQL's clock, which dates new jobs, cannot be set back.
+            at: A time in the future, with a time zone. PostgreSQL's clock, which dates new jobs, cannot be set back.
 
         Raises:
-            ValueError: It is no time with a zone, or is over.
+            ValueError: The time has no time zone, or is in the past.
         """
         if getattr(at, "tzinfo", None) is None:
-            raise ValueError(f"freeze({at!r}): give a time with a time zone, such as datetime(2040, 1, 31, tzinfo=UTC)")
+            raise ValueError(f"freeze({at!r}) needs a time zone: freeze(datetime(2040, 1, 31, tzinfo=UTC))")
         if at < self._real():
-            raise ValueError(f"freeze({at!r}): that time is over, and new jobs are dated now: give one to come")
+            raise ValueError(f"freeze({at!r}) is in the past, but new jobs are dated now: use a time in the future")
         self._frozen_at = at
-        self._note()
+        self._record_change()
 
-    def advance(self, **how_far: float) -> timedelta:
-        """Set it on.
+    def advance(self, **duration: float) -> timedelta:
+        """Move the clock forward.
 
         Args:
-            how_far: As ``timedelta`` takes it: ``advance(hours=1, minutes=30)``.
+            duration: As for ``timedelta``: ``advance(hours=1, minutes=30)``.
 
         Returns:
-            How far.
+            The duration.
 
         Raises:
-            ValueError: It would go back.
+            ValueError: The duration is negative.
         """
-        step = timedelta(**how_far)
+        step = timedelta(**duration)
         if step < timedelta(0):
-            raise ValueError(f"advance({step}): time goes on, not back")
+            raise ValueError(f"advance({step}) is negative: the clock cannot go back")
         if self._frozen_at is None:
-            self._ahead += step
+            self._offset += step
         else:
             self._frozen_at += step
-        self._note()
+        self._record_change()
         return step
 
-    def _note(self) -> None:
-        self._settings.append((self._real(), self._frozen_at, self._ahead))
+    def _record_change(self) -> None:
+        self._changes.append((self._real(), self._frozen_at, self._offset))

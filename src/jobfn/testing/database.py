@@ -1,7 +1,6 @@
-"""Databases for tests: one server a run, one template, one clone of it for each test.
+"""Test databases: one server per test run, one template, one clone of it per test.
 
-Everything here is ordinary, blocking code, so that it can be used from sync and async tests alike: what must be awaited
-runs in a thread with a loop of its own.
+The functions block, so that sync and async tests can use them. Coroutines run in the event loop of another thread.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from jobfn.errors import DatabaseError, JobfnError
 from jobfn.testing.clock import JobsClock
 
 SCHEMA = "app_jobs"
-#: Durability is what these databases do not need: each lives for one test.
+#: Test databases need no durability.
 _NO_DURABILITY = (
     "alter system set fsync = off",
     "alter system set full_page_writes = off",
@@ -36,35 +35,35 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A thread with an event loop, for ordinary code that must await something."""
+    """A thread with an event loop, for blocking code that awaits something."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="jobfn-tests", daemon=True)
         self._thread.start()
 
-    def run(self, awaited: Coroutine[Any, Any, T]) -> T:
-        """Await it there, and wait for it here."""
-        return self.start(awaited).result()
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the thread and return its result."""
+        return self.submit(coroutine).result()
 
-    def start(self, awaited: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Begin to await it there."""
-        return asyncio.run_coroutine_threadsafe(awaited, self._loop)
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run a coroutine in the thread without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
 class JobsDatabase:
-    """One test's database.
+    """The database of one test.
 
     Attributes:
         dsn: Its address.
-        schema: The jobs schema in it.
-        clock: What time it is for its jobs and schedules.
+        schema: Its jobs schema.
+        clock: The clock of its jobs and schedules.
     """
 
     schema = SCHEMA
@@ -75,29 +74,29 @@ class JobsDatabase:
         self._loop = loop
 
     async def connect(self) -> "asyncpg.Connection[Any]":
-        """A connection of your own, for an async test; close it."""
+        """Open a connection for an async test, which has to close it."""
         return await asyncpg.connect(self.dsn)
 
     def execute(self, sql: str) -> None:
-        """Run statements, committed when it returns."""
+        """Run statements and commit."""
 
-        async def work() -> None:
-            async with self._connected() as connection:
+        async def run() -> None:
+            async with self._connection() as connection:
                 await connection.execute(sql)
 
-        self._loop.run(work())
+        self._loop.run(run())
 
     def fetch(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-        """The rows of a query, of what is committed."""
+        """Return the rows of a query."""
 
-        async def work() -> list[dict[str, Any]]:
-            async with self._connected() as connection:
+        async def run() -> list[dict[str, Any]]:
+            async with self._connection() as connection:
                 return [dict(row) for row in await connection.fetch(sql, *arguments)]
 
-        return self._loop.run(work())
+        return self._loop.run(run())
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> Any:
+    async def _connection(self) -> Any:
         connection = await asyncpg.connect(self.dsn)
         try:
             yield connection
@@ -106,11 +105,11 @@ class JobsDatabase:
 
 
 class JobsServer:
-    """The server of a test run, and its template.
+    """The server of a test run, with the template of its databases.
 
     Attributes:
-        admin_dsn: The address of a database of its own, for making and dropping others.
-        template: The database that those of tests are copies of.
+        admin_dsn: Address of the database for creating and dropping others.
+        template: Name of the template database.
     """
 
     def __init__(self, admin_dsn: str, loop: LoopThread) -> None:
@@ -122,29 +121,30 @@ class JobsServer:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, *, setup: str | Path | None = None) -> Iterator[Self]:
-        """Start it, or join the one of ``JOBFN_TEST_DATABASE_URL``; make the template.
+    def start(cls, *, setup: str | Path | None = None) -> Iterator[Self]:
+        """Start an embedded server, or use ``JOBFN_TEST_DATABASE_URL``, and create the template.
 
         Args:
-            setup: SQL, or a file of it, for what the databases hold beside the jobs schema.
+            setup: SQL, or a path to an SQL file, to run in the template.
 
         Raises:
-            ConfigurationError: There is neither; says what to install.
-            DatabaseError: The setup's SQL was refused, or the server cannot be reached.
+            ConfigurationError: The embedded PostgreSQL is not installed.
+            DatabaseError: PostgreSQL rejected the setup, or cannot be reached.
         """
-        given = os.environ.get("JOBFN_TEST_DATABASE_URL")
-        embedded = None if given else EmbeddedPostgres()
+        dsn = os.environ.get("JOBFN_TEST_DATABASE_URL")
+        embedded = None if dsn else EmbeddedPostgres()
         loop = LoopThread()
         try:
             if embedded is not None:
                 embedded.start()
-            server = cls(given or (embedded.dsn() if embedded is not None else ""), loop)
+                dsn = embedded.dsn()
+            server = cls(dsn or "", loop)
             sql = setup.read_text("utf-8") if isinstance(setup, Path) else setup
-            loop.run(server._prepare(sql, is_ours=embedded is not None))
+            loop.run(server._prepare(sql, is_embedded=embedded is not None))
             try:
                 yield server
             finally:
-                loop.run(server._clear())
+                loop.run(server._drop_all())
         finally:
             loop.close()
             if embedded is not None:
@@ -152,23 +152,22 @@ class JobsServer:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[JobsDatabase]:
-        """A database of its own, gone after the block."""
-        name = (self._spare or self._loop.start(self._create(self.template))).result()
-        self._spare = self._loop.start(self._create(self.template))  # while this test runs, for the next one
+        """Create a database, which is dropped after the block."""
+        name = (self._spare or self._loop.submit(self._create(self.template))).result()
+        self._spare = self._loop.submit(self._create(self.template))  # for the next test, while this one runs
         try:
             yield JobsDatabase(self.dsn(name), self._loop)
         finally:
-            # not waited for: the next test need not
-            self._loop.start(self._drop(name))
+            self._loop.submit(self._drop(name))  # in the background, while the next test runs
 
-    async def _prepare(self, setup: str | None, *, is_ours: bool) -> None:
+    async def _prepare(self, setup: str | None, *, is_embedded: bool) -> None:
         try:
             with translate_errors(self.admin_dsn):
                 self._admin = await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
         except JobfnError as error:
-            error.add_note("JOBFN_TEST_DATABASE_URL names it; without that, an embedded PostgreSQL is started")
+            error.add_note("JOBFN_TEST_DATABASE_URL names this server; without it, tests use an embedded PostgreSQL")
             raise
-        if is_ours:
+        if is_embedded:
             for statement in _NO_DURABILITY:
                 await self._admin.execute(statement)
         self.template = await self._create(None)
@@ -178,7 +177,7 @@ class JobsServer:
             if setup is not None:
                 await connection.execute(setup)
         except asyncpg.PostgresError as error:
-            raise DatabaseError(f"the SQL of the fixture jobs_db_setup was refused: {error}") from error
+            raise DatabaseError(f"PostgreSQL rejected the SQL of the fixture jobs_db_setup: {error}") from error
         finally:
             await connection.close()
 
@@ -190,14 +189,14 @@ class JobsServer:
     async def _drop(self, name: str) -> None:
         await self._admin.execute(f"drop database if exists {name} with (force)")
 
-    async def _clear(self) -> None:
+    async def _drop_all(self) -> None:
         if self._spare is not None:
             await self._drop(await asyncio.wrap_future(self._spare))
         await self._drop(self.template)
         await self._admin.close()
 
     def dsn(self, database: str) -> str:
-        """The address of one of its databases."""
+        """Return the address of a database of this server."""
         parts = urlsplit(self.admin_dsn)
-        # put together here, since urlunsplit drops the empty host of postgresql:///name?host=/socket
+        # urlunsplit would drop the empty host of postgresql:///name?host=/socket
         return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")

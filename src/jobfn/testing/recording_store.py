@@ -1,10 +1,10 @@
-"""A store of jobs that writes down what happens to them, says when nothing is left, and keeps a test's clock."""
+"""A ``JobStore`` that records settlements, detects when no job is due, and uses a test's clock."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
 import asyncpg
 
@@ -14,40 +14,14 @@ from jobfn.testing.database import SCHEMA
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A delivery's end, as ``drain_jobs`` tells it.
+class Record:
+    """A settlement that changed its job.
 
     Attributes:
-        job_id: ``jobs.id``.
-        task: The task identifier.
-        payload: What the job held.
-        attempt: Which attempt this was.
-        outcome: ``completed``; ``failed``, to be tried again; ``failed_for_good``, by its own word or after the last
-            attempt; ``given_back``: the function was too busy.
-        error: Why it failed.
-        result: What the handler returned; of a background task, None.
-        retry_at: When it is tried again, by the test's clock.
-    """
-
-    job_id: int
-    task: str
-    payload: Any
-    attempt: int
-    outcome: Literal["completed", "failed", "failed_for_good", "given_back"]
-    error: str | None = None
-    result: Any = None
-    retry_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Noted:
-    """A settlement that counted, and its job.
-
-    Attributes:
-        job: As it was claimed.
-        settlement: How it ended.
-        is_last: Whether it is not tried again.
-        retry_at: When it is.
+        job: The claimed job.
+        settlement: The settlement.
+        is_last: Whether the job is not retried.
+        retry_at: When the job is retried.
     """
 
     job: Job
@@ -56,47 +30,47 @@ class Noted:
     retry_at: datetime | None
 
 
-class WatchedStore:
-    """A ``JobStore`` before another one.
+class RecordingStore:
+    """A ``JobStore`` in front of another one.
 
     Args:
-        store: Where jobs are.
-        pool: Connections to the same database.
-        clock: What time it is.
-        limit: So many deliveries at most; more are none of one test's.
+        store: The other store.
+        pool: Connections to its database.
+        clock: The test's clock.
+        max_claims: Maximum number of jobs that are claimed.
 
     Attributes:
-        noted: What was settled, in order.
-        idle: Set while nothing is held and nothing is due.
-        wake: Set by whoever should look for jobs again: the worker's bell.
+        records: The settlements, in order.
+        idle: Set while no job is claimed or due.
+        wake_event: Wakes the worker's claim loop.
     """
 
-    def __init__(self, store: JobStore, pool: "asyncpg.Pool[Any]", clock: JobsClock, *, limit: int) -> None:
+    def __init__(self, store: JobStore, pool: "asyncpg.Pool[Any]", clock: JobsClock, *, max_claims: int) -> None:
         self._store = store
         self._pool = pool
         self._clock = clock
-        self._left = limit
-        self._held: dict[int, Job] = {}
-        self._asked = 0
-        self.noted: list[Noted] = []
+        self._claims_left = max_claims
+        self._claimed: dict[int, Job] = {}
+        self._generation = 0
+        self.records: list[Record] = []
         self.idle = asyncio.Event()
-        self.wake = asyncio.Event()
+        self.wake_event = asyncio.Event()
 
     @property
-    def held(self) -> list[Job]:
-        """What is being worked on."""
-        return list(self._held.values())
+    def claimed_jobs(self) -> list[Job]:
+        """The jobs that are claimed and not settled."""
+        return list(self._claimed.values())
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the limit was reached."""
-        return self._left <= 0
+        """Whether ``max_claims`` was reached."""
+        return self._claims_left <= 0
 
-    def ask(self) -> None:
-        """Have the worker look, and ``idle`` wait for a look that begins from now on."""
-        self._asked += 1
+    def wake(self) -> None:
+        """Wake the worker. ``idle`` is set only by a claim that starts after this call."""
+        self._generation += 1
         self.idle.clear()
-        self.wake.set()
+        self.wake_event.set()
 
     async def claim(
         self,
@@ -107,49 +81,47 @@ class WatchedStore:
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
     ) -> list[Job]:
-        """See ``JobStore.claim``. What is due by the test's clock is made due first."""
-        asked = self._asked
+        """See ``JobStore.claim``. First makes jobs due that are due by the test's clock."""
+        generation = self._generation
         await self._pool.execute(
             f"update {SCHEMA}.jobs set run_at = run_at - $1::interval"  # noqa: S608  - a constant
             " where locked_at is null and run_at > now() and run_at <= $2",
-            self._ahead(),
+            self._clock.offset(),
             self._clock.now(),
         )
-        jobs = (
-            await self._store.claim(
+        jobs: list[Job] = []
+        if not self.is_exhausted:
+            jobs = await self._store.claim(
                 worker_id,
                 tasks=tasks,
-                limit=min(limit, max(self._left, 0)),
+                limit=min(limit, self._claims_left),
                 lease_seconds=lease_seconds,
                 exclude_tasks=exclude_tasks,
             )
-            if self._left > 0
-            else []
-        )
-        self._left -= len(jobs)
-        self._held.update({job.id: job for job in jobs})
-        if not jobs and not self._held and asked == self._asked:
+        self._claims_left -= len(jobs)
+        self._claimed.update({job.id: job for job in jobs})
+        if not jobs and not self._claimed and generation == self._generation:
             self.idle.set()
         return jobs
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
-        """See ``JobStore.settle``. What is tried again is later by the test's clock."""
+        """See ``JobStore.settle``. Moves the retry to the test's clock."""
         changed = await self._store.settle(settlements)
         rows = await self._pool.fetch(
             f"update {SCHEMA}.jobs set run_at = run_at + $1::interval"  # noqa: S608  - a constant
             " where id = any ($2) and locked_at is null returning id, run_at, exhausted",
-            self._ahead(),
+            self._clock.offset(),
             list(changed),
         )
-        left = {row["id"]: row for row in rows}
+        row_by_id = {row["id"]: row for row in rows}
         for settlement in settlements:
-            job = self._held.pop(settlement.job_id, None) if settlement.job_id in changed else None
+            job = self._claimed.pop(settlement.job_id, None) if settlement.job_id in changed else None
             if job is not None:
-                row = left.get(job.id)
+                row = row_by_id.get(job.id)
                 is_last = row is None or row["exhausted"]
                 retry_at = row["run_at"] if row is not None and not is_last else None
-                self.noted.append(Noted(job, settlement, is_last, retry_at))
-        self.ask()
+                self.records.append(Record(job, settlement, is_last, retry_at))
+        self.wake()
         return changed
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
@@ -179,7 +151,3 @@ class WatchedStore:
     async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
         """See ``JobStore.seconds_to_next``."""
         return await self._store.seconds_to_next(looked_seconds_ago=looked_seconds_ago)
-
-    def _ahead(self) -> timedelta:
-        """How far the test's clock is ahead."""
-        return self._clock.ahead()

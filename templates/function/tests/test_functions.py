@@ -8,7 +8,7 @@ import pytest
 
 import functions
 from jobfn import JobContext, PermanentError
-from jobfn.testing import FunctionUnderTest, JobsDatabase, RunJobs
+from jobfn.testing import FunctionUnderTest, JobsDatabase, DrainJobs
 
 
 def test_an_order_is_handled() -> None:
@@ -38,7 +38,7 @@ def test_a_payload_that_does_not_fit_is_refused_by_its_field(jobfn_app: Callable
     assert "total" in (delivered.error or "")
 
 
-def test_a_job_of_the_queue_is_run(jobs_db: JobsDatabase, drain_jobs: RunJobs) -> None:
+def test_a_job_of_the_queue_is_run(jobs_db: JobsDatabase, drain_jobs: DrainJobs) -> None:
     """From SQL to the handler, with a real PostgreSQL and the real worker."""
     jobs_db.execute("""select app_jobs.add_job('template_task', '{"id": 1, "total": "9.90"}'::json)""")
     (ended,) = asyncio.run(drain_jobs(functions))

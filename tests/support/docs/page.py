@@ -20,7 +20,7 @@ import httpx
 import yaml
 
 from jobfn.devserver.state import DevState
-from jobfn.testing import JobsDatabase, RunJobs
+from jobfn.testing import JobsDatabase, DrainJobs
 from jobfn.testing.database import LoopThread
 from jobfn.triggers import apply_triggers, load_blueprints
 from support.commands import RunningCommand, Spawn
@@ -86,7 +86,7 @@ class Page:
         self._server: RunningCommand | None = None
         self._code = 0
         database = JobsDatabase(stage.dsn, self._loop)
-        names = {"dsn": stage.dsn, "connection": stage.connection, "drain_jobs": RunJobs(database)}
+        names = {"dsn": stage.dsn, "connection": stage.connection, "drain_jobs": DrainJobs(database)}
         self._module = types.ModuleType("page")
         vars(self._module).update(names)
 
