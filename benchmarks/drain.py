@@ -1,68 +1,69 @@
-"""How fast a subject drains a queue: fill it, start the worker, read the marks that its handler leaves.
+"""Drain rate of a subject: fill its queue, start its worker, read the timestamps that its handler writes.
 
-The rate counts from the first handled job to the moment when nothing is left in the table. A slow subject is stopped
-when its time is up, and the rate is that of the jobs it had handled. So all have the same number of jobs waiting.
+The rate counts from the first handled job until no job is left in the table. A slow subject is stopped when its time
+is up, and its rate is that of the jobs it handled. So every subject starts with the same number of waiting jobs.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
 
-from benchmarks.bench import Bench, marks_file
-from benchmarks.cluster import connected
-from benchmarks.errors import BenchError, NotMeasured
-from benchmarks.figures import Family
-from benchmarks.programs import POLL_SECONDS, Program
-from benchmarks.timestamps import read_marks
+from benchmarks.bench import Bench, timestamp_file
+from benchmarks.cluster import connect
+from benchmarks.errors import BenchError, SubjectUnavailable
+from benchmarks.measurements import Family
+from benchmarks.processes import POLL_INTERVAL_SECONDS, BenchProcess
+from benchmarks.timestamps import RECORD_INTERVAL_JOBS, read_timestamps
 
-UNIT, CPU_UNIT = "jobs/s", "us of CPU a job"
-START_SECONDS = 30.0
-#: So many jobs are added at a time, where a queue is refilled while it is drained.
-REFILLED_AT_ONCE = 1000
+RATE_UNIT, CPU_UNIT = "jobs/s", "µs of CPU per job"
+START_TIMEOUT_SECONDS = 30.0
+#: Jobs per INSERT where a queue is refilled while it is drained.
+REFILL_BATCH = 1000
 
-#: Adds so many jobs.
+#: Adds this number of jobs.
 Refill = Callable[["asyncpg.Connection[Any]", int], Awaitable[None]]
 
 
 class Subject(Protocol):
-    """What drains.
+    """A queue and its worker.
 
     Attributes:
-        name: In the table.
-        note: Its settings.
-        leaves_no_rows: Whether there is a table to look at, at the end.
+        name: Name in the tables.
+        note: Settings, for the tables.
     """
 
     name: str
     note: str
 
     async def prepare(self, bench: Bench) -> str:
-        """Make its database; returns the address. Raises NotMeasured."""
+        """Create the database and return its URL. Raise SubjectUnavailable if it cannot be measured."""
 
     async def fill(self, url: str, jobs: int) -> None:
-        """Empty the queue, then fill it."""
+        """Empty the queue and add jobs."""
 
-    def running(self, bench: Bench, url: str, marks: dict[str, str]) -> AbstractContextManager[Sequence[Program]]:
-        """Its processes, for as long as the block lasts."""
+    def running(
+        self, bench: Bench, url: str, timestamps: dict[str, str]
+    ) -> AbstractAsyncContextManager[Sequence[BenchProcess]]:
+        """Run the worker's processes while the block runs."""
 
     async def is_empty(self, url: str) -> bool:
-        """Whether every job's end is written down."""
+        """Whether all jobs are settled."""
 
 
 @dataclass(frozen=True)
-class Drained:
-    """A round.
+class DrainResult:
+    """Result of one round.
 
     Attributes:
-        rate: Jobs a second.
-        cpu_microseconds: A job's, of all the subject's processes together; PostgreSQL's is not among it.
+        rate: Jobs per second.
+        cpu_microseconds: CPU per job, of all processes of the subject without PostgreSQL.
     """
 
     rate: float
@@ -70,92 +71,93 @@ class Drained:
 
 
 async def drain(
-    bench: Bench, subject: Subject, url: str, *, jobs: int, seconds: float, refill: Refill | None = None
-) -> Drained:
-    """One round.
+    bench: Bench, subject: Subject, url: str, *, jobs: int, max_seconds: float, refill: Refill | None = None
+) -> DrainResult:
+    """Run one round.
 
     Args:
-        bench: Where it runs.
-        subject: What drains.
+        bench: The run.
+        subject: What to measure.
         url: Its database.
-        jobs: How many are to be handled.
-        seconds: For so long at most.
-        refill: Adds what was handled, so that as many wait all the time; None: ``fill`` adds them all.
+        jobs: Number of jobs to handle.
+        max_seconds: Maximum duration.
+        refill: Adds jobs as others are handled, so that the number of waiting jobs stays the same. None: ``fill`` adds
+            all jobs.
     """
     await subject.fill(url, jobs)
-    with marks_file() as path:
-        marks = {"BENCH_MARKS": str(path), "BENCH_JOBS": str(jobs)}
-        with subject.running(bench, url, marks) as programs:
-            first = await _first(path, programs)
-            before = _cpu_seconds(programs)
-            async with _refilling(url, refill) as tell:
-                end = await _until_last(path, programs, jobs, first + seconds, tell)
-            if end is None:
-                reached, when = read_marks(path)[-1]
-                if when == first:
-                    raise BenchError(f"{subject.name} handled fewer than 50 jobs in {seconds:g} s")
-                return Drained(reached / (when - first), (_cpu_seconds(programs) - before) / reached * 1e6)
+    with timestamp_file() as path:
+        timestamps = {"BENCH_TIMESTAMPS": str(path), "BENCH_JOBS": str(jobs)}
+        async with subject.running(bench, url, timestamps) as processes:
+            first = await _wait_for_first_job(path, processes)
+            cpu_before = _cpu_seconds(processes)
+            async with _refilling(url, refill) as on_handled:
+                finished = await _wait_for_last_job(path, processes, jobs, first + max_seconds, on_handled)
+            if not finished:
+                handled, last = read_timestamps(path)[-1]
+                if last == first:
+                    raise BenchError(
+                        f"{subject.name} handled fewer than {RECORD_INTERVAL_JOBS} jobs in {max_seconds:g} s"
+                    )
+                return DrainResult(handled / (last - first), (_cpu_seconds(processes) - cpu_before) / handled * 1e6)
             while not await subject.is_empty(url):
-                _check(programs)
-                await asyncio.sleep(POLL_SECONDS)
-            took = time.monotonic() - first
-            return Drained(jobs / took, (_cpu_seconds(programs) - before) / jobs * 1e6)
+                _check_running(processes)
+                await asyncio.sleep(POLL_INTERVAL_SECONDS)
+            seconds = time.monotonic() - first
+            return DrainResult(jobs / seconds, (_cpu_seconds(processes) - cpu_before) / jobs * 1e6)
 
 
-async def _first(path: Path, programs: Sequence[Program]) -> float:
-    deadline = time.monotonic() + START_SECONDS
+async def _wait_for_first_job(path: Path, processes: Sequence[BenchProcess]) -> float:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        _check(programs)
-        if marks := read_marks(path):
-            return marks[0][1]
-        await asyncio.sleep(POLL_SECONDS)
-    said = "; ".join(f"{program.name}: {program.said()}" for program in programs)
-    raise BenchError(f"no job was handled within {START_SECONDS:g} s: {said}")
+        _check_running(processes)
+        if timestamps := read_timestamps(path):
+            return timestamps[0][1]
+        await asyncio.sleep(POLL_INTERVAL_SECONDS)
+    logs = "; ".join(f"{process.name}: {process.log_tail()}" for process in processes)
+    raise BenchError(f"no job was handled within {START_TIMEOUT_SECONDS:g} s: {logs}")
 
 
 @contextlib.asynccontextmanager
 async def _refilling(url: str, refill: Refill | None) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """What is to be told how many were handled, while they are: it adds as many."""
-    if refill is None:
-        yield _nothing
-        return
+    """Provide a callback that gets the number of handled jobs and adds as many."""
     added = 0
-    async with connected(url) as connection:
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(connect(url)) if refill is not None else None
 
-        async def reached(number: int) -> None:
+        async def on_handled(handled: int) -> None:
             nonlocal added
-            if number - added >= REFILLED_AT_ONCE:
-                await refill(connection, number - added)
-                added = number
+            if refill is not None and connection is not None and handled - added >= REFILL_BATCH:
+                await refill(connection, handled - added)
+                added = handled
 
-        yield reached
-
-
-async def _nothing(_number: int) -> None:
-    pass
+        yield on_handled
 
 
-async def _until_last(
-    path: Path, programs: Sequence[Program], jobs: int, deadline: float, tell: Callable[[int], Awaitable[None]]
-) -> float | None:
-    """When the last job was handled; None where the time was up before."""
+async def _wait_for_last_job(
+    path: Path,
+    processes: Sequence[BenchProcess],
+    jobs: int,
+    deadline: float,
+    on_handled: Callable[[int], Awaitable[None]],
+) -> bool:
+    """Wait until all jobs are handled. Return False if the time is up first."""
     while time.monotonic() < deadline:
-        _check(programs)
-        number, when = read_marks(path)[-1]
-        if number >= jobs:
-            return when
-        await tell(number)
-        await asyncio.sleep(POLL_SECONDS)
-    return None
+        _check_running(processes)
+        handled, _ = read_timestamps(path)[-1]
+        if handled >= jobs:
+            return True
+        await on_handled(handled)
+        await asyncio.sleep(POLL_INTERVAL_SECONDS)
+    return False
 
 
-def _cpu_seconds(programs: Sequence[Program]) -> float:
-    return sum(program.cpu_seconds() for program in programs)
+def _cpu_seconds(processes: Sequence[BenchProcess]) -> float:
+    return sum(process.cpu_seconds() for process in processes)
 
 
-def _check(programs: Sequence[Program]) -> None:
-    for program in programs:
-        program.check()
+def _check_running(processes: Sequence[BenchProcess]) -> None:
+    for process in processes:
+        process.check_running()
 
 
 async def drain_all(
@@ -163,50 +165,42 @@ async def drain_all(
     family: Family,
     subjects: Sequence[tuple[Subject, int, float]],
     *,
-    times: int = 1,
+    factor: int = 1,
     refill: Refill | None = None,
 ) -> None:
-    """All rounds of all subjects, each with its number of jobs and its seconds, one after the other in every round."""
-    ready: list[tuple[Subject, str, int, float]] = []
-    for subject, jobs, seconds in subjects:
-        if not bench.wants(subject.name):
+    """Run all rounds. Each round drains every subject once.
+
+    Args:
+        bench: The run.
+        family: Receives the measurements.
+        subjects: Each with its number of jobs and its maximum seconds per round.
+        factor: Multiplies the number of rounds.
+        refill: See ``drain``.
+    """
+    prepared: list[tuple[Subject, str, int, float]] = []
+    for subject, jobs, max_seconds in subjects:
+        if not bench.includes(subject.name):
             continue
-        family.figure(subject.name, UNIT).note = subject.note
+        family.measurement(subject.name, RATE_UNIT).note = subject.note
         try:
-            ready.append((subject, await subject.prepare(bench), jobs, seconds))
-        except NotMeasured as reason:
-            family.missing(subject.name, UNIT, str(reason))
-            bench.say(f"  {subject.name}: not measured: {reason}")
-    for number in bench.rounds(family, times=times):
-        for subject, url, jobs, seconds in bench.in_order(ready, number):
-            figure = family.figure(subject.name, UNIT)
-            if figure.missing is not None:
+            prepared.append((subject, await subject.prepare(bench), jobs, max_seconds))
+        except SubjectUnavailable as reason:
+            family.skip(subject.name, RATE_UNIT, str(reason))
+            bench.log_skipped(subject.name, reason)
+    for number in bench.rounds(family, factor=factor):
+        for subject, url, jobs, max_seconds in bench.round_order(prepared, number):
+            measurement = family.measurement(subject.name, RATE_UNIT)
+            if measurement.skip_reason is not None:
                 continue
             try:
-                drained = await drain(bench, subject, url, jobs=jobs, seconds=seconds, refill=refill)
+                result = await drain(bench, subject, url, jobs=jobs, max_seconds=max_seconds, refill=refill)
             except BenchError as error:
-                figure.rounds.clear()
-                figure.missing = f"it failed: {str(error).strip().splitlines()[-1]}"
-                bench.say(f"  {subject.name}: {figure.missing}")
+                measurement.fail(error)
+                bench.log_skipped(subject.name, measurement.skip_reason)
                 continue
-            figure.rounds.append(drained.rate)
-            family.figure(subject.name, CPU_UNIT).rounds.append(drained.cpu_microseconds)
-            bench.say(
-                f"  round {number}: {subject.name}: {drained.rate:,.0f} {UNIT}, "
-                f"{drained.cpu_microseconds:,.0f} {CPU_UNIT}"
+            measurement.rounds.append(result.rate)
+            family.measurement(subject.name, CPU_UNIT).rounds.append(result.cpu_microseconds)
+            bench.log(
+                f"  round {number}: {subject.name}: {result.rate:,.0f} {RATE_UNIT}, "
+                f"{result.cpu_microseconds:,.0f} {CPU_UNIT}"
             )
-
-
-async def execute(url: str, *statements: str) -> None:
-    """Statements of the benchmark's own."""
-    async with connected(url) as connection:
-        for statement in statements:
-            await connection.execute(statement)
-
-
-async def ask(url: str, question: str) -> bool:
-    """A yes-or-no question to a database that may be busy."""
-    with contextlib.suppress(OSError):
-        async with connected(url) as connection:
-            return bool(await connection.fetchval(question))
-    return False

@@ -1,9 +1,9 @@
-"""What can go wrong with a benchmark, as one line for whoever started it."""
+"""Errors of the benchmark; their text is one line for the terminal."""
 
 
 class BenchError(Exception):
-    """Nothing can be measured: says what is missing, and what to do."""
+    """The benchmark cannot run. The text names the problem and the fix."""
 
 
-class NotMeasured(BenchError):
-    """One subject cannot be measured here: its row is left out, with this reason."""
+class SubjectUnavailable(BenchError):
+    """One subject cannot be measured here. Its row shows the reason."""

@@ -1,63 +1,68 @@
-"""How long a job waits in an idle worker: from the moment its commit is sent to the moment its handler runs."""
+"""Latency of a job in an idle worker, from sending its commit to the start of its handler."""
 
 import asyncio
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench import Bench, marks_file
+from benchmarks.bench import Bench, timestamp_file
 from benchmarks.drain import Subject
 from benchmarks.errors import BenchError
-from benchmarks.programs import Program, run
-from benchmarks.timestamps import read_marks
+from benchmarks.processes import BenchProcess, run_command
+from benchmarks.timestamps import read_timestamps
 
-#: The first jobs find cold caches and unprepared statements.
-WARM_UP = 8
+#: The first jobs meet cold caches and unprepared statements. They do not count.
+WARM_UP_JOBS = 8
+IDLE_DELAY_SECONDS = 0.3
 
 
-async def latencies(
+async def measure_latencies(
     bench: Bench, subject: Subject, url: str, command: Sequence[str], variables: dict[str, str], *, jobs: int
 ) -> list[float]:
-    """Milliseconds of so many jobs, enqueued one at a time by this command, each in a transaction of its own."""
-    await subject.fill(url, 1)  # the one that shows that the worker is there
-    with marks_file() as path, subject.running(bench, url, marking_each(path)) as programs:
-        await until_marked(path, programs, 1)
-        await asyncio.sleep(0.3)  # until it is idle
-        text = await run(f"{subject.name}: ping", command, variables)
-        sent = {int(n): int(ns) / 1e9 for n, ns in (line.split() for line in text.splitlines())}
-        if len(sent) != jobs:
-            raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
-        ran = await until_marked(path, programs, jobs, after=1)
-    return [(ran[number] - when) * 1e3 for number, when in sent.items() if number >= WARM_UP]
+    """Return latencies in milliseconds.
+
+    Args:
+        bench: The run.
+        subject: What to measure.
+        url: Its database.
+        command: Enqueues jobs one at a time, each in its own transaction, and prints their numbers and commit times.
+        variables: Environment of the command.
+        jobs: Number of jobs that the command enqueues.
+    """
+    await subject.fill(url, 1)  # Its timestamp shows that the worker is running.
+    with timestamp_file() as path:
+        async with subject.running(bench, url, every_job_variables(path)) as processes:
+            await wait_for_jobs(path, processes, 1)
+            await asyncio.sleep(IDLE_DELAY_SECONDS)
+            output = await run_command(f"{subject.name}: ping", command, variables)
+            sent = {int(number): int(ns) / 1e9 for number, ns in (line.split() for line in output.splitlines())}
+            if len(sent) != jobs:
+                raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
+            started = await wait_for_jobs(path, processes, jobs, skip=1)
+    return [(started[number] - sent_at) * 1e3 for number, sent_at in sent.items() if number >= WARM_UP_JOBS]
 
 
-def marking_each(path: Path) -> dict[str, str]:
-    """Variables that have every job marked in this file."""
-    return {"BENCH_MARKS": str(path), "BENCH_EACH": "1"}
+def every_job_variables(path: Path) -> dict[str, str]:
+    """Return variables that make handlers record every job."""
+    return {"BENCH_TIMESTAMPS": str(path), "BENCH_EVERY_JOB": "1"}
 
 
-async def until_marked(
-    path: Path, programs: Sequence[Program], jobs: int, *, after: int = 0, seconds: float = 30.0
+async def wait_for_jobs(
+    path: Path, processes: Sequence[BenchProcess], jobs: int, *, skip: int = 0, timeout_seconds: float = 30.0
 ) -> dict[int, float]:
-    """When each job's handler ran, by its number, once all have; the first ``after`` marks do not count."""
-    deadline = time.monotonic() + seconds
+    """Wait until this many jobs are handled. Return each job's first start by number, without the first ``skip``."""
+    deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
-        ran = dict(reversed(read_marks(path)[after:]))
-        if len(ran) >= jobs:
-            return ran
-        for program in programs:
-            program.check()
+        started = dict(reversed(read_timestamps(path)[skip:]))
+        if len(started) >= jobs:
+            return started
+        for process in processes:
+            process.check_running()
         await asyncio.sleep(0.05)
-    raise BenchError(f"{len(read_marks(path))} of {jobs} jobs were handled within {seconds:g} s")
+    raise BenchError(f"{len(read_timestamps(path))} of {jobs} jobs were handled within {timeout_seconds:g} s")
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them lies."""
+def percentile(values: Sequence[float], fraction: float) -> float:
+    """Return the value below which this fraction of the values lies."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
-
-
-def middle(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)
+    return ordered[min(len(ordered) - 1, round(fraction * (len(ordered) - 1)))]

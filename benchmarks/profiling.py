@@ -1,7 +1,7 @@
-"""``make profile``: where worker and function spend their time over HTTP, sampled by py-spy, while a queue is drained.
+"""``make profile``: sample worker and function with py-spy while a queue is drained over HTTP.
 
-Writes a flame graph of each (SVG) and prints the functions that were at work most often. py-spy needs the right to
-look into other processes: root, or ptrace allowed (``sysctl kernel.yama.ptrace_scope=0``).
+Writes a flame graph of each (SVG) and prints the functions with the most samples. py-spy needs root or the right to
+trace other processes (``sysctl kernel.yama.ptrace_scope=0``).
 """
 
 import argparse
@@ -16,34 +16,36 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.bench import Bench, Options, marks_file
+from benchmarks.bench import Bench, Options, timestamp_file
 from benchmarks.cluster import running_cluster
 from benchmarks.errors import BenchError
-from benchmarks.latencies import until_marked
-from benchmarks.programs import Program
-from benchmarks.results import RESULTS
+from benchmarks.latencies import wait_for_jobs
+from benchmarks.processes import BenchProcess
+from benchmarks.results import RESULTS_FOLDER
 from benchmarks.subjects import JobfnLocal, JobfnOverHttp
 
-SAMPLES_A_SECOND = 250
-MOST = 25
+SAMPLES_PER_SECOND = 250
+MAX_SHOWN_FUNCTIONS = 25
 JOBS = 200_000
+NEEDS_TRACING = "it needs root or the right to trace"
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0 written, 2 not."""
+    """Profile. Return the exit code: 0, or 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profiling", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=8, help="how long (default: 8)")
-    parser.add_argument("--source", type=Path, help="a checkout whose src is measured")
-    parser.add_argument("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY (default: 64)")
-    parser.add_argument("--local", action="store_true", help="functions inside the worker process")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for the flame graphs")
-    asked = parser.parse_args(arguments)
-    source = asked.source.resolve() if asked.source is not None else None
+    add = parser.add_argument
+    add("--seconds", type=int, default=8, help="duration of sampling (default: %(default)s)")
+    add("--source", type=Path, metavar="DIR", help="profile the src of this checkout")
+    add("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY (default: %(default)s)")
+    add("--local", action="store_true", help="run functions in the worker process")
+    add("--output", type=Path, default=RESULTS_FOLDER, metavar="DIR", help="folder for the flame graphs")
+    parsed = parser.parse_args(arguments)
+    source = parsed.source.resolve() if parsed.source is not None else None
     console = Console(stderr=True)
     try:
         with running_cluster() as cluster:
-            bench = Bench(Options(source=source, concurrency=asked.concurrency), cluster, console)
-            asyncio.run(_profile(bench, asked.seconds, asked.output, local=asked.local))
+            bench = Bench(Options(source=source, concurrency=parsed.concurrency), cluster, console)
+            asyncio.run(_profile(bench, parsed.seconds, parsed.output, local=parsed.local))
     except BenchError as error:
         console.print(f"benchmark: {error}", style="red", markup=False)
         return 2
@@ -54,70 +56,64 @@ async def _profile(bench: Bench, seconds: int, folder: Path, *, local: bool) -> 
     subject = JobfnLocal() if local else JobfnOverHttp("jobfn")
     url = await subject.prepare(bench)
     await subject.fill(url, JOBS)
-    with marks_file() as path, subject.running(bench, url, {"BENCH_MARKS": str(path)}) as programs:
-        await until_marked(path, programs, 1)
-        with contextlib.ExitStack() as stack:
-            watched = [(program, stack.enter_context(_watched(program, seconds))) for program in programs]
-            await asyncio.sleep(seconds + 1)
-            for program, stacks in watched:
-                _tell(program, stacks, bench.console)
-        names = ["worker", "function"]
-        for program, name in zip(programs, names, strict=False):
-            target = folder / f"profile-{name}.svg"
-            _draw(program, target, seconds=max(2, seconds // 2))
-            bench.console.print(f"written: {target}", highlight=False)
+    with timestamp_file() as path:
+        async with subject.running(bench, url, {"BENCH_TIMESTAMPS": str(path)}) as processes:
+            await wait_for_jobs(path, processes, 1)
+            with contextlib.ExitStack() as stack:
+                sampled = [(process, stack.enter_context(_sampling(process, seconds))) for process in processes]
+                await asyncio.sleep(seconds + 1)
+                for process, stacks in sampled:
+                    _print_functions(process, stacks, bench.console)
+            for process, name in zip(processes, ("worker", "function"), strict=False):
+                target = folder / f"profile-{name}.svg"
+                _draw_flame_graph(process, target, seconds=max(2, seconds // 2))
+                bench.console.print(f"written: {target}", highlight=False)
 
 
 @contextlib.contextmanager
-def _watched(program: Program, seconds: int) -> Iterator[Path]:
-    """Sample one process in the background; its stacks are in the file when the seconds are over."""
+def _sampling(process: BenchProcess, seconds: int) -> Iterator[Path]:
+    """Sample a process in the background. The file has its stacks when the seconds are over."""
     with tempfile.TemporaryDirectory(prefix="jobfn-bench-") as folder:
         stacks = Path(folder) / "stacks"
-        command = _command(program, ["--format", "raw", "--output", str(stacks), "--duration", str(seconds)])
-        sampling = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        command = _py_spy_command(process, ["--format", "raw", "--output", str(stacks), "--duration", str(seconds)])
+        py_spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield stacks
         finally:
-            sampling.terminate()
-            sampling.wait()
+            py_spy.terminate()
+            py_spy.wait()
 
 
-def _command(program: Program, options: list[str]) -> list[str]:
+def _py_spy_command(process: BenchProcess, options: list[str]) -> list[str]:
     py_spy = str(Path(sys.executable).with_name("py-spy"))
-    return [py_spy, "record", "--pid", str(program.process.pid), "--rate", str(SAMPLES_A_SECOND), *options]
+    return [py_spy, "record", "--pid", str(process.popen.pid), "--rate", str(SAMPLES_PER_SECOND), *options]
 
 
-def _draw(program: Program, target: Path, *, seconds: int) -> None:
-    """A flame graph of these seconds."""
+def _draw_flame_graph(process: BenchProcess, target: Path, *, seconds: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = _command(program, ["--format", "flamegraph", "--output", str(target), "--duration", str(seconds)])
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BenchError(f"py-spy failed, it needs root or the right to trace: {done.stderr.strip()[-300:]}")
+    options = ["--format", "flamegraph", "--output", str(target), "--duration", str(seconds)]
+    py_spy = subprocess.run(_py_spy_command(process, options), capture_output=True, text=True, check=False)
+    if py_spy.returncode != 0:
+        raise BenchError(f"py-spy failed, {NEEDS_TRACING}: {py_spy.stderr.strip()[-300:]}")
 
 
-def _tell(program: Program, stacks: Path, console: Console) -> None:
-    """Print which functions were on the stack, and at work themselves, most often."""
+def _print_functions(process: BenchProcess, stacks: Path, console: Console) -> None:
+    """Print the functions with the most samples, alone and with their callees."""
     if not stacks.exists():
-        raise BenchError("py-spy wrote nothing: it needs root, or the right to trace")
-    itself: collections.Counter[str] = collections.Counter()
-    below: collections.Counter[str] = collections.Counter()
-    samples = 0
+        raise BenchError(f"py-spy wrote nothing: {NEEDS_TRACING}")
+    self_samples: collections.Counter[str] = collections.Counter()
+    total_samples: collections.Counter[str] = collections.Counter()
     for line in stacks.read_text().splitlines():
-        frames, _, times = line.rpartition(" ")
+        frames, _, line_samples = line.rpartition(" ")
         names = [frame.rpartition(":")[0] or frame for frame in frames.split(";")]
-        samples += int(times)
-        itself[names[-1]] += int(times)
+        self_samples[names[-1]] += int(line_samples)
         for name in set(names):
-            below[name] += int(times)
-    console.print(f"{program.name}: {samples} samples at work", style="bold")
-    for name, count in itself.most_common(MOST):
-        console.print(
-            f"  {count / samples:6.1%} itself  {below[name] / samples:6.1%} with what it calls  {name}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+            total_samples[name] += int(line_samples)
+    samples = self_samples.total()
+    console.print(f"{process.name}: {samples} active samples", style="bold")
+    for name, count in self_samples.most_common(MAX_SHOWN_FUNCTIONS):
+        shares = f"{count / samples:6.1%} self  {total_samples[name] / samples:6.1%} with callees"
+        console.print(f"  {shares}  {name}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

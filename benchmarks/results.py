@@ -1,4 +1,4 @@
-"""A run's result: what was found, when, on what; written to ``latest.json`` and read again by the report."""
+"""Result of a run. Written to ``latest.json`` and read by the report."""
 
 import datetime as dt
 import json
@@ -11,81 +11,71 @@ from typing import Any, Self
 import psutil
 
 from benchmarks.errors import BenchError
-from benchmarks.figures import Family, from_json, to_json
-from benchmarks.subjects import versions
+from benchmarks.measurements import Family
+from benchmarks.peer_libraries import installed_versions
 
-FILE = "latest.json"
-RESULTS = Path(__file__).parent / "results"
+RESULT_FILE = "latest.json"
+RESULTS_FOLDER = Path(__file__).parent / "results"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Result:
-    """One run.
+    """Result of one run.
 
     Attributes:
-        families: What was found.
-        machine: On what, and how busy it was.
-        server: Which PostgreSQL, and its settings that matter.
-        quick: Whether it was the quick form.
-        date: When, in UTC.
-        versions: Of the peers.
+        date: Time of the run, in UTC.
+        quick: Whether it was a quick run.
+        concurrency: ``JOBS_CONCURRENCY`` over HTTP.
+        machine: Hardware, system, Python and load at the start.
+        server: PostgreSQL's origin and its settings.
+        versions: Versions of the peers and of jobfn's main dependencies.
+        families: Measurements.
     """
 
-    families: list[Family]
+    date: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    quick: bool
+    concurrency: int
     machine: dict[str, Any]
     server: dict[str, str]
-    quick: bool
-    date: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    versions: dict[str, str] = field(default_factory=versions)
+    versions: dict[str, str] = field(default_factory=installed_versions)
+    families: list[Family]
 
     def save(self, folder: Path) -> None:
-        """Write ``latest.json`` into this folder."""
+        """Write ``latest.json`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        data = {
-            "date": self.date,
-            "quick": self.quick,
-            "machine": self.machine,
-            "server": self.server,
-            "versions": self.versions,
-            "families": [to_json(family) for family in self.families],
-        }
-        (folder / FILE).write_text(json.dumps(data, indent=2) + "\n")
+        data = vars(self) | {"families": [family.to_json() for family in self.families]}
+        (folder / RESULT_FILE).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What ``save`` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
-            BenchError: There is none.
+            BenchError: There is no result.
         """
-        if not (folder / FILE).exists():
-            raise BenchError(f"there is no {folder / FILE}: run make bench first")
-        data = json.loads((folder / FILE).read_text())
-        return cls(
-            families=[from_json(family) for family in data["families"]],
-            machine=data["machine"],
-            server=data["server"],
-            quick=data["quick"],
-            date=data["date"],
-            versions=data["versions"],
-        )
+        file = folder / RESULT_FILE
+        if not file.exists():
+            raise BenchError(f"{file} does not exist: run make bench first")
+        data = json.loads(file.read_text())
+        return cls(**data | {"families": [Family.from_json(family) for family in data["families"]]})
 
     @property
-    def where(self) -> str:
-        """The machine, in one line."""
-        busy = f", load {self.machine['load']:.1f} at the start" if self.machine["load"] > 1 else ""
+    def heading(self) -> str:
+        """Date, machine and versions in one line."""
+        load = f", load {self.machine['load']:.1f} at the start" if self.machine["load"] > 1 else ""
         return (
-            f"{self.machine['cpus']} cores ({self.machine['cpu']}), {self.machine['memory_gb']:.0f} GB, "
-            f"PostgreSQL {self.server['server_version'].split()[0]}, Python {self.machine['python']}{busy}"
+            f"{self.date}{', quick run' if self.quick else ''}, {self.machine['cpus']} cores ({self.machine['cpu']}), "
+            f"{self.machine['memory_gb']:.0f} GB, PostgreSQL {self.server['server_version'].split()[0]}, "
+            f"Python {self.machine['python']}{load}"
         )
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    """Return what the measurements depend on."""
+    models = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "cpus": os.cpu_count(),
-        "cpu": names[0] if names else platform.machine(),
+        "cpu": models[0] if models else platform.machine(),
         "memory_gb": psutil.virtual_memory().total / 1e9,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

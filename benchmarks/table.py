@@ -1,37 +1,35 @@
-"""The result in the terminal: every figure, every ratio, and whether its target is met."""
+"""Print the result in the terminal: measurements, comparisons and targets."""
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.figures import Ratio, shown, spread, suffix
+from benchmarks.measurements import Comparison, format_number
 from benchmarks.results import Result
 
 
 def print_table(result: Result, console: Console) -> None:
-    """Print it."""
-    console.print(f"{result.date}; {result.where}", highlight=False)
+    """Print a result."""
+    console.print(result.heading, highlight=False)
     for family in result.families:
         table = Table(title=f"{family.number}. {family.title}", title_justify="left", title_style="bold")
         for name in ("subject", "median", "unit", "rounds"):
             table.add_column(name, justify="right" if name == "median" else "left")
-        for figure in family.figures:
-            said = f"not measured: {figure.missing}" if figure.missing else spread(figure.rounds)
-            table.add_row(figure.label, shown(figure.median), figure.unit, Text(said, overflow="fold"))
+        for each in family.measurements:
+            table.add_row(each.label, format_number(each.median), each.unit, Text(each.outcome, overflow="fold"))
         console.print(table)
-        for ratio in family.ratios:
-            console.print("  ", _verdict(ratio), highlight=False, sep="")
+        for comparison in family.comparisons:
+            console.print("  ", _comparison_text(comparison), highlight=False, sep="")
         for note in family.notes:
             console.print(f"  {note}", style="dim", highlight=False, markup=False)
 
 
-def _verdict(ratio: Ratio) -> Text:
-    text = Text(f"{ratio.name}: ")
-    if ratio.value is None:
-        return text.append(f"not measured: {ratio.missing}", style="yellow")
-    text.append(f"{shown(ratio.value, ratio.unit)}{suffix(ratio.unit)}", style="bold")
-    text.append(f" ({spread(ratio.rounds, ratio.unit)})")
-    if ratio.met is not None:
-        text.append(f", target {ratio.target}: ")
-        text.append("met" if ratio.met else "missed", style="green" if ratio.met else "red")
+def _comparison_text(comparison: Comparison) -> Text:
+    text = Text(f"{comparison.name}: ")
+    if comparison.value is None:
+        return text.append(f"not measured: {comparison.skip_reason}", style="yellow")
+    text.append(comparison.value_text, style="bold").append(f" ({comparison.range_text})")
+    if comparison.verdict:
+        text.append(f", target {comparison.target}: ")
+        text.append(comparison.verdict, style="green" if comparison.is_met else "red")
     return text

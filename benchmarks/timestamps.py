@@ -1,40 +1,40 @@
-"""How a handler says when it ran: lines in a file, with the machine's monotonic clock.
+"""Timestamps that handlers write to a file, on the machine's monotonic clock.
 
-``Marks`` writes, in the process under measurement; ``read_marks`` reads, in the benchmark. Python's
-``time.monotonic_ns`` and Node's ``process.hrtime`` read the same clock on Linux, so times of two processes compare.
+``TimestampWriter`` writes in the measured process and ``read_timestamps`` reads in the benchmark. Python's
+``time.monotonic_ns`` and Node's ``process.hrtime`` read the same clock on Linux, so that times of processes compare.
 """
 
 import os
 import time
 from pathlib import Path
 
-#: A drain is marked at its first job, at every so many, and at its last.
-EVERY = 50
+#: A drain records its first job, every job with this interval, and its last.
+RECORD_INTERVAL_JOBS = 50
 
 
-class Marks:
-    """Counts handled jobs and marks some of them; configured by the variables that the benchmark sets.
+class TimestampWriter:
+    """Count handled jobs and write timestamps.
 
-    ``BENCH_MARKS`` names the file, ``BENCH_JOBS`` how many jobs there are. With ``BENCH_EACH`` every job is marked,
-    with its own number: for latencies.
+    ``BENCH_TIMESTAMPS`` names the file and ``BENCH_JOBS`` is the number of jobs. With ``BENCH_EVERY_JOB`` each job is
+    recorded with its own number, for latencies.
 
     Attributes:
-        each: Whether numbers are asked for.
+        records_every_job: Whether ``record`` needs the job's number.
     """
 
     def __init__(self) -> None:
-        path = os.environ.get("BENCH_MARKS")
+        path = os.environ.get("BENCH_TIMESTAMPS")
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._jobs = int(os.environ.get("BENCH_JOBS", "0"))
-        self.each = "BENCH_EACH" in os.environ
+        self.records_every_job = "BENCH_EVERY_JOB" in os.environ
         self._count = 0
 
-    def seen(self, number: int = 0) -> None:
-        """One job was handled."""
+    def record(self, number: int = 0) -> None:
+        """Record that a job was handled."""
         self._count += 1
-        if self.each:
+        if self.records_every_job:
             self._write(number)
-        elif self._count == 1 or self._count % EVERY == 0 or self._count == self._jobs:
+        elif self._count == 1 or self._count % RECORD_INTERVAL_JOBS == 0 or self._count == self._jobs:
             self._write(self._count)
 
     def _write(self, number: int) -> None:
@@ -42,9 +42,9 @@ class Marks:
             os.write(self._file, b"%d %d\n" % (number, time.monotonic_ns()))
 
 
-def read_marks(path: Path) -> list[tuple[int, float]]:
-    """Numbers and seconds, in the order in which they were written."""
+def read_timestamps(path: Path) -> list[tuple[int, float]]:
+    """Return job numbers and seconds in the order of writing. Skip a last line that is still being written."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_text().rpartition("\n")[0].splitlines()
     return [(int(number), int(nanoseconds) / 1e9) for number, nanoseconds in (line.split() for line in lines)]

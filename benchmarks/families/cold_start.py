@@ -1,4 +1,4 @@
-"""Family 8: cold start and memory: a function against a bare Starlette and pydantic app on the same uvicorn."""
+"""Family 8: cold start and memory of a function, against a bare Starlette and pydantic app on the same uvicorn."""
 
 import asyncio
 import contextlib
@@ -8,89 +8,90 @@ import time
 from benchmarks.bench import Bench
 from benchmarks.cluster import free_port
 from benchmarks.errors import BenchError
-from benchmarks.families.function_app import JOBFN, STARLETTE, commands
-from benchmarks.figures import Family
-from benchmarks.load import post
+from benchmarks.families.function_app import JOBFN, STARLETTE, server_commands
+from benchmarks.http_load import run_load
+from benchmarks.measurements import Family
 from benchmarks.peers.invoice import BODY
-from benchmarks.programs import Program, program, run
+from benchmarks.processes import BenchProcess, run_command, start_process
 
 START, CPU, MEMORY = "ms to the first 200", "ms of CPU to the first 200", "MB, idle"
 SERVICE = "jobfn's service"
 HEAVY = "heavy modules"
-#: What `import jobfn` must not load.
-UNWANTED = ("asyncpg", "typer", "rich", "jinja2", "aiohttp", "httpx")
-MORE_ROUNDS = 3
+#: Modules that `import jobfn` must not load.
+HEAVY_MODULES = ("asyncpg", "typer", "rich", "jinja2", "aiohttp", "httpx")
+ROUND_FACTOR = 3
+WARM_UP_SECONDS = 0.5
+IDLE_DELAY_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 0.001
+START_TIMEOUT_SECONDS = 20.0
 
 
 async def measure(bench: Bench) -> Family:
-    """Family 8."""
-    family = Family(8, "Cold start, and the memory of what is idle")
-    servers = {name: started for name, started in commands(bench).items() if name in {JOBFN, STARLETTE}}
-    rounds = bench.rounds(family, times=1 if bench.options.quick else MORE_ROUNDS)
+    """Measure the family."""
+    family = Family(8, "Cold start and memory")
+    servers = {name: started for name, started in server_commands(bench).items() if name in {JOBFN, STARLETTE}}
+    rounds = bench.rounds(family, factor=1 if bench.options.quick else ROUND_FACTOR)
     for number in itertools.chain([0], rounds):
         for name, (command, variables) in servers.items():
             port = free_port()
-            began = time.monotonic()
-            with program(name, command, variables | {"PORT": str(port)}) as started:
-                await _first_answer(started, port)
-                took, cpu = time.monotonic() - began, started.cpu_seconds()
-                if number == 0:
-                    await post(started, f"http://127.0.0.1:{port}/process_invoice", BODY, seconds=0.5)
-                    family.figure(name, MEMORY).rounds.append(started.resident_megabytes())
-                    continue  # the first start compiles what is imported
-                family.figure(name, START).rounds.append(took * 1e3)
-                family.figure(name, CPU).rounds.append(cpu * 1e3)
-    for figure in family.figures:
-        bench.say(f"  {figure.subject}: {figure.median:.1f} {figure.unit}")
-    await _service(bench, family)
-    await _imports(bench, family)
-    family.compare(
-        "process start to first 200, against the bare app", (JOBFN, START), [(STARLETTE, START)], at_most=1.2
-    )
-    family.compare(
-        "memory of an idle function, against the bare app", (JOBFN, MEMORY), [(STARLETTE, MEMORY)], at_most=1.2
-    )
-    family.bound("memory of an idle service", (SERVICE, MEMORY), at_most=90)
-    family.bound("heavy modules loaded by `import jobfn`", ("import jobfn", HEAVY), at_most=0)
-    family.notes.append("memory: resident, of a process that has answered requests for half a second before")
+            started_at = time.monotonic()
+            with start_process(name, command, variables | {"PORT": str(port)}) as process:
+                await _wait_for_first_response(process, port)
+                seconds, cpu_seconds = time.monotonic() - started_at, process.cpu_seconds()
+                if number == 0:  # The first start compiles the imports and does not count.
+                    url = f"http://127.0.0.1:{port}/process_invoice"
+                    await run_load(process, url, BODY, seconds=WARM_UP_SECONDS)
+                    family.measurement(name, MEMORY).rounds.append(process.resident_megabytes())
+                    continue
+                family.measurement(name, START).rounds.append(seconds * 1e3)
+                family.measurement(name, CPU).rounds.append(cpu_seconds * 1e3)
+    await _measure_service(bench, family)
+    await _measure_imports(bench, family)
+    for each in family.measurements:
+        bench.log(f"  {each.subject}: {each.median or 0:.1f} {each.unit}")
+    for text, unit in (("process start to first 200", START), ("memory of an idle function", MEMORY)):
+        family.compare(f"{text}, against the bare app", (JOBFN, unit), [(STARLETTE, unit)], at_most=1.2)
+    family.add_target("memory of an idle service", (SERVICE, MEMORY), at_most=90)
+    family.add_target("heavy modules loaded by `import jobfn`", ("import jobfn", HEAVY), at_most=0)
+    family.notes.append("memory: resident, after half a second of requests")
     return family
 
 
-async def _first_answer(started: Program, port: int) -> None:
+async def _wait_for_first_response(process: BenchProcess, port: int) -> None:
     request = (
         f"POST /process_invoice HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
         f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
     ).encode()
-    for _ in range(20_000):
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
-            answer = await reader.read(200)
+            response = await reader.read(200)
             writer.close()
-            if answer.startswith(b"HTTP/1.1 200"):
+            if response.startswith(b"HTTP/1.1 200"):
                 return
-            raise BenchError(f"{started.name} answered {answer!r}")
-        started.check()
-        await asyncio.sleep(0.001)
-    raise BenchError(f"{started.name} did not answer: {started.said()}")
+            raise BenchError(f"{process.name} responded with {response!r}")
+        process.check_running()
+        await asyncio.sleep(POLL_INTERVAL_SECONDS)
+    raise BenchError(f"{process.name} sent no response: {process.log_tail()}")
 
 
-async def _service(bench: Bench, family: Family) -> None:
-    url = await bench.migrated("jobfn_idle")
+async def _measure_service(bench: Bench, family: Family) -> None:
+    url, port = await bench.create_migrated_database("jobfn_idle"), free_port()
     variables = bench.jobfn_variables(
-        DATABASE_URL=url, INTERNAL_JOBS_CALLBACK_PORT=str(free_port()), JOBS_CALLBACK_HOST="127.0.0.1", LOG_LEVEL="info"
+        DATABASE_URL=url, INTERNAL_JOBS_CALLBACK_PORT=str(port), JOBS_CALLBACK_HOST="127.0.0.1"
     )
-    with program(SERVICE, bench.jobfn("-m", "jobfn.service"), variables) as started:
-        await started.until_said("looking for jobs")
-        await asyncio.sleep(1.0)
-        family.figure(SERVICE, MEMORY).rounds.append(started.resident_megabytes())
-    bench.say(f"  {SERVICE}: {family.figure(SERVICE, MEMORY).median:.1f} {MEMORY}")
+    with start_process(SERVICE, bench.jobfn_python("-m", "jobfn.service"), variables) as process:
+        await process.wait_for_port(port)
+        await asyncio.sleep(IDLE_DELAY_SECONDS)
+        family.measurement(SERVICE, MEMORY).rounds.append(process.resident_megabytes())
 
 
-async def _imports(bench: Bench, family: Family) -> None:
-    code = f"import sys, jobfn; print(*[name for name in {UNWANTED!r} if name in sys.modules])"
-    loaded = (await run("import jobfn", bench.jobfn("-c", code), bench.jobfn_variables())).split()
-    figure = family.figure("import jobfn", HEAVY)
-    figure.rounds.append(len(loaded))
-    figure.note = ", ".join(loaded)
-    family.notes.append("`import jobfn` loads of " + ", ".join(UNWANTED) + ": " + (", ".join(loaded) or "none"))
+async def _measure_imports(bench: Bench, family: Family) -> None:
+    code = f"import sys, jobfn; print(*[name for name in {HEAVY_MODULES!r} if name in sys.modules])"
+    loaded = (await run_command("import jobfn", bench.jobfn_python("-c", code), bench.jobfn_variables())).split()
+    measurement = family.measurement("import jobfn", HEAVY)
+    measurement.rounds.append(len(loaded))
+    measurement.note = ", ".join(loaded)
+    family.notes.append(f"heavy modules are {', '.join(HEAVY_MODULES)}; `import jobfn` loads {len(loaded)} of them")

@@ -1,34 +1,33 @@
-"""Family 2: from row to report over HTTP, against the platform's Node stack and against HTTP alone.
+"""Family 2: the whole path over HTTP, against the platform's Node stack and against HTTP alone.
 
-One worker process, one function process; reports and responses are real. The HTTP limit is the same two processes
-exchanging the same requests, on a store that makes jobs out of nothing and forgets them: what is missing from it to
-the whole path is what the database costs.
+One worker process, one function process, real reports and responses. The HTTP limit is the same two processes and the
+same requests on a store in memory. The difference to the whole path is the cost of the database.
 """
 
 from benchmarks.bench import Bench
-from benchmarks.drain import UNIT, Subject, drain_all
-from benchmarks.figures import Family
+from benchmarks.drain import RATE_UNIT, Subject, drain_all
+from benchmarks.measurements import Family
 from benchmarks.subjects import JobfnOverHttp, NodeStack
 
-DEFAULT, LIMIT = "jobfn", "the HTTP limit: no database"
-NO_HISTORY = "jobfn, JOBS_HISTORY_DAYS=0"
+DEFAULT, HTTP_LIMIT, NO_HISTORY = "jobfn", "the HTTP limit: no database", "jobfn, JOBS_HISTORY_DAYS=0"
 NODE = NodeStack().name
-SECONDS = 20.0
+MAX_SECONDS = 20.0
 
 
 async def measure(bench: Bench) -> Family:
-    """Family 2."""
+    """Measure the family."""
     family = Family(2, "Whole path over HTTP: claim, POST, handler, report, settle")
-    jobs = bench.amount(20000, 2000)
+    jobs = bench.job_count(20_000, quick=2000)
     subjects: list[tuple[Subject, int, float]] = [
-        (JobfnOverHttp(DEFAULT, f"concurrency {bench.options.concurrency}"), jobs, SECONDS),
-        (JobfnOverHttp(LIMIT, no_database=True), jobs, SECONDS),
-        (JobfnOverHttp(NO_HISTORY, service={"JOBS_HISTORY_DAYS": "0"}, needs="JOBS_HISTORY_DAYS"), jobs, SECONDS),
-        (NodeStack(), jobs, 3.0 if not bench.options.quick else 1.5),
+        (JobfnOverHttp(DEFAULT, f"JOBS_CONCURRENCY={bench.options.concurrency}"), jobs, MAX_SECONDS),
+        (JobfnOverHttp(HTTP_LIMIT, no_database=True), jobs, MAX_SECONDS),
+        (JobfnOverHttp(NO_HISTORY, variables={"JOBS_HISTORY_DAYS": "0"}), jobs, MAX_SECONDS),
+        (NodeStack(), jobs, 1.5 if bench.options.quick else 3.0),
     ]
     await drain_all(bench, family, subjects)
-    family.compare("against the platform's Node stack", (DEFAULT, UNIT), [(NODE, UNIT)], at_least=8)
-    family.compare("against the HTTP limit", (DEFAULT, UNIT), [(LIMIT, UNIT)], at_least=0.6)
-    family.compare("what history costs: default over JOBS_HISTORY_DAYS=0", (DEFAULT, UNIT), [(NO_HISTORY, UNIT)])
-    family.notes.append(f"{jobs} jobs waiting; the Node stack is measured for some seconds of them")
+    jobfn = (DEFAULT, RATE_UNIT)
+    family.compare("against the platform's Node stack", jobfn, [(NODE, RATE_UNIT)], at_least=8)
+    family.compare("against the HTTP limit", jobfn, [(HTTP_LIMIT, RATE_UNIT)], at_least=0.6)
+    family.compare("cost of history: the default against JOBS_HISTORY_DAYS=0", jobfn, [(NO_HISTORY, RATE_UNIT)])
+    family.notes.append(f"{jobs:,} waiting jobs; the Node stack runs for some seconds")
     return family

@@ -1,1 +1,1 @@
-"""What is measured: each module here is a process of its own, started by a family. None is imported by another."""
+"""Programs under measurement. Each module is run as a process by a family; none is imported by another."""

@@ -1,4 +1,4 @@
-"""A bare ASGI app with the same payload, on uvicorn: no framework at all. ``PORT`` says where."""
+"""A bare ASGI app with the same payload, on uvicorn, without a framework. ``PORT`` is its port."""
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,7 +14,7 @@ Message = MutableMapping[str, Any]
 async def app(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """Answer with the id."""
+    """Send the id."""
     if scope["type"] == "lifespan":
         return
     body = b""
@@ -23,10 +23,10 @@ async def app(
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    answer = b'{"id":%d}' % Invoice.model_validate_json(body).id
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+    content = b'{"id":%d}' % Invoice.model_validate_json(body).id
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    await send({"type": "http.response.body", "body": content})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""chancy: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its queue's concurrency."""
+"""chancy: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is the concurrency of its queue."""
 
 import importlib
 import logging
@@ -10,16 +10,16 @@ import uvloop
 from chancy import Chancy, Job, Queue, Worker
 from psycopg.rows import dict_row
 
-from benchmarks.peers.pings import ping_times
-from benchmarks.timestamps import Marks
+from benchmarks.peers.pacing import paced_numbers
+from benchmarks.timestamps import TimestampWriter
 
 URL = os.environ["DATABASE_URL"]
-marks = Marks()
+timestamps = TimestampWriter()
 
 
 async def noop(*, n: int) -> None:
     """Do nothing."""
-    marks.seen(n)
+    timestamps.record(n)
 
 
 def _job(number: int) -> Job:
@@ -36,35 +36,35 @@ def _queue() -> Queue:
 
 
 async def install() -> None:
-    """Its own schema, and the queue."""
+    """Install the schema."""
     async with Chancy(URL) as chancy:
         await chancy.migrate()
 
 
 async def enqueue(jobs: int) -> None:
-    """Its bulk enqueue; prints the seconds."""
+    """Enqueue in bulk. Print the seconds."""
     async with Chancy(URL) as chancy:
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         async for _ in chancy.push_many([_job(number) for number in range(jobs)]):
             pass
-        print(time.perf_counter() - began)
+        print(time.perf_counter() - started_at)
 
 
 async def ping(jobs: int) -> None:
-    """One job at a time, each in a transaction; prints when each commit was sent."""
+    """Enqueue one job at a time, each in a transaction. Print each number and the time when its commit is sent."""
     async with (
         Chancy(URL) as chancy,
         chancy.pool.connection() as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        async for number in ping_times(jobs):
+        async for number in paced_numbers(jobs):
             await chancy.push_ex(cursor, _job(number))
             print(number, time.monotonic_ns(), flush=True)
             await connection.commit()
 
 
 async def work() -> None:
-    """Work until terminated."""
+    """Run the worker until terminated."""
     logging.getLogger("chancy").setLevel(logging.ERROR)
     async with Chancy(URL, log=logging.getLogger("chancy")) as chancy:
         await chancy.declare(_queue(), upsert=True)
@@ -74,7 +74,7 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    # as a module, because the worker imports the handler by its name, and there is to be one Marks
+    # The worker imports the handler by name. Run this module under that name, so that there is one TimestampWriter.
     chancy_peer = importlib.import_module("benchmarks.peers.chancy_peer")
     verb, *numbers = sys.argv[1:]
     uvloop.run(getattr(chancy_peer, verb)(*map(int, numbers)))

@@ -1,11 +1,11 @@
-// A function as the platform's users write it: its own SDK around a handler that does nothing.
+// A function with the platform's SDK and an empty handler.
 const path = require('node:path');
 const { createJobApp } = require(path.join(process.env.BENCH_NODE_MODULES, '@constructive-io/knative-job-fn'));
-const marks = require('./marks.cjs');
+const timestamps = require('./timestamps.cjs');
 
 const app = createJobApp();
 app.post('/noop', (req, res) => {
-  marks.seen(req.body.n);
+  timestamps.record(req.body.n);
   res.status(200).json({});
 });
 app.listen(Number(process.env.PORT), '127.0.0.1', () => console.log('serving'));

@@ -1,14 +1,14 @@
-"""jobfn's own handler, which does nothing, for every family that runs jobs."""
+"""jobfn's empty handler, for every family that runs jobs."""
 
 from typing import Any
 
-from benchmarks.timestamps import Marks
+from benchmarks.timestamps import TimestampWriter
 from jobfn import task
 
-marks = Marks()
+timestamps = TimestampWriter()
 
 
 @task("noop")
 async def noop(payload: dict[str, Any]) -> None:
     """Do nothing."""
-    marks.seen(payload["n"])
+    timestamps.record(payload["n"])

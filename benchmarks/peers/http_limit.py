@@ -1,60 +1,60 @@
-"""The whole path with no database: the platform side of jobfn, on a store that makes jobs out of nothing.
+"""The HTTP limit: ``python -m jobfn.service`` on a store in memory instead of a database.
 
-Everything but the store is the service as it is: worker, dispatch, callback server, settler. ``BENCH_JOBS`` jobs are
-claimed, delivered, reported and settled.
+Worker, dispatch, callback server and settlement are the service's own. ``BENCH_JOBS`` jobs are claimed, delivered,
+reported and settled.
 """
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jobfn.service
-from jobfn.database.records import Job, Settlement
+from benchmarks.peers.source_tree import import_first
+
+Job = import_first("jobfn.database.records", "jobfn.database.model").Job
 
 
 class MemoryStore:
-    """A ``JobStore`` that holds so many jobs and forgets them when they are settled."""
+    """A ``JobStore`` with a fixed number of jobs that forgets them when they are settled."""
 
     def __init__(self, jobs: int) -> None:
         self._next, self._end = 1, jobs + 1
 
-    async def claim(self, worker_id: str, *, limit: int, **_: Any) -> list[Job]:  # noqa: ARG002
-        """The next ones."""
+    async def claim(self, _worker_id: str, *, limit: int, **_: Any) -> list[Any]:
+        """Return the next jobs."""
         first, self._next = self._next, min(self._next + limit, self._end)
         return [Job(number, "noop", f'{{"n": {number}}}', 1) for number in range(first, self._next)]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
-        """All of them."""
+    async def settle(self, settlements: Sequence[Any]) -> set[int]:
+        """Accept all settlements."""
         return {settlement.job_id for settlement in settlements}
 
-    async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], **_: Any) -> set[int]:  # noqa: ARG002
-        """All of them."""
+    async def renew(self, _worker_id: str, jobs: Sequence[tuple[int, int]], **_: Any) -> set[int]:
+        """Renew all leases."""
         return {number for number, _ in jobs}
 
-    async def bury(self) -> set[int]:
-        """None."""
+    async def reap(self, *_: Any) -> set[int]:
+        """Return no jobs, because none expires and none is left by an earlier process."""
         return set()
 
-    async def take_back(self, worker_id: str) -> set[int]:  # noqa: ARG002
-        """None."""
-        return set()
+    async def release(self, _worker_id: str) -> None:
+        """Do nothing."""
 
-    async def release(self, worker_id: str) -> None:
-        """Nothing is held."""
-
-    async def seconds_to_next(self, **_: Any) -> float | None:
-        """There is no next one."""
+    async def seconds_until_next(self, **_: Any) -> float | None:
+        """Return None, because no job is delayed."""
         return None
+
+    # Names of the same methods in other source trees.
+    reclaim = bury = take_back = reap
+    seconds_to_next = seconds_until_next
 
 
 def main() -> int:
-    """Run ``python -m jobfn.service`` on it."""
+    """Run the service on the store."""
     store = MemoryStore(int(os.environ["BENCH_JOBS"]))
 
     async def open_store(*_: Any, **__: Any) -> MemoryStore:
-        await asyncio.sleep(0)
         return store
 
     for module in list(sys.modules.values()):

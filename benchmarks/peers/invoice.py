@@ -1,4 +1,4 @@
-"""The payload of the HTTP comparisons: the same pydantic model on every server."""
+"""Payload of the HTTP comparisons: the same pydantic model on every server."""
 
 from pydantic import BaseModel
 

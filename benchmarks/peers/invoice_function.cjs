@@ -1,4 +1,4 @@
-// The platform's function SDK with the same route as the HTTP comparisons.
+// The platform's function SDK with one route, for the HTTP comparisons.
 const path = require('node:path');
 const { createJobApp } = require(path.join(process.env.BENCH_NODE_MODULES, '@constructive-io/knative-job-fn'));
 

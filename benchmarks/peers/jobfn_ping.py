@@ -7,13 +7,13 @@ import time
 import asyncpg
 import uvloop
 
-from benchmarks.peers.pings import ping_times
+from benchmarks.peers.pacing import paced_numbers
 
 
 async def main(jobs: int) -> None:
-    """Print when each commit was sent."""
+    """Enqueue jobs. Print each number and the time when its commit is sent."""
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-    async for number in ping_times(jobs):
+    async for number in paced_numbers(jobs):
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("select app_jobs.add_job('noop', json_build_object('n', $1::int))", number)

@@ -1,6 +1,6 @@
-"""POST the same request over some connections for some seconds: ``URL BODY CONNECTIONS SECONDS``.
+"""POST one request repeatedly: ``URL BODY CONNECTIONS SECONDS``.
 
-One request is under way on each connection (no pipelining). Prints how many were answered with 200, and the seconds.
+One request is in flight on each connection (no pipelining). Prints the number of 200 responses and the seconds.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 import uvloop
 
 
-class Client(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, request: bytes) -> None:
-        self.answered = 0
-        self.complaint: str | None = None
+        self.responses = 0
+        self.error: str | None = None
         self._request = request
-        self._rest = b""
+        self._buffer = b""
         self._stopped = False
         self._transport: asyncio.WriteTransport | None = None
 
@@ -29,35 +29,35 @@ class Client(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Send the next one when an answer is complete."""
-        data = self._rest + data
-        head = data.find(b"\r\n\r\n")
-        if head < 0:
-            self._rest = data
+        """Send the next request when a response is complete."""
+        data = self._buffer + data
+        head_end = data.find(b"\r\n\r\n")
+        if head_end < 0:
+            self._buffer = data
             return
-        at = data.lower().find(b"content-length:", 0, head)
-        end = head + 4 + int(data[at + 15 : data.find(b"\r\n", at)])
-        if at < 0 or len(data) < end:
-            self._rest = data
+        length_at = data.lower().find(b"content-length:", 0, head_end)
+        end = head_end + 4 + int(data[length_at + 15 : data.find(b"\r\n", length_at)])
+        if length_at < 0 or len(data) < end:
+            self._buffer = data
             return
-        self._rest = b""
+        self._buffer = b""
         if not data.startswith(b"HTTP/1.1 200"):
-            self.complaint = f"no 200: {data[:300]!r}"
+            self.error = f"the response is not 200: {data[:300]!r}"
             self.stop()
             return
-        self.answered += 1
+        self.responses += 1
         if not self._stopped and self._transport is not None:
             self._transport.write(self._request)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Close the connection."""
         self._stopped = True
         if self._transport is not None:
             self._transport.close()
 
 
 async def main(url: str, body: str, connections: int, seconds: float) -> None:
-    """Run it."""
+    """Run the load."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     request = (
@@ -65,21 +65,21 @@ async def main(url: str, body: str, connections: int, seconds: float) -> None:
         f"Content-Length: {len(body.encode())}\r\n\r\n{body}"
     ).encode()
     loop = asyncio.get_running_loop()
-    clients = []
-    began = time.perf_counter()
+    clients: list[LoadConnection] = []
+    started_at = time.perf_counter()
     for _ in range(connections):
-        _, client = await loop.create_connection(lambda: Client(request), host, port)
+        _, client = await loop.create_connection(lambda: LoadConnection(request), host, port)
         clients.append(client)
     await asyncio.sleep(seconds)
-    answered = sum(client.answered for client in clients)
-    took = time.perf_counter() - began
+    responses = sum(client.responses for client in clients)
+    duration = time.perf_counter() - started_at
     for client in clients:
         client.stop()
-    if complaints := [client.complaint for client in clients if client.complaint is not None]:
-        sys.exit(complaints[0])
-    print(answered, took)
+    if errors := [client.error for client in clients if client.error is not None]:
+        sys.exit(errors[0])
+    print(responses, duration)
 
 
 if __name__ == "__main__":
-    _, target, text, number, duration = sys.argv
-    uvloop.run(main(target, text, int(number), float(duration)))
+    _, url_argument, body_argument, connections_argument, seconds_argument = sys.argv
+    uvloop.run(main(url_argument, body_argument, int(connections_argument), float(seconds_argument)))

@@ -1,4 +1,4 @@
-"""oban: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is its queue's limit."""
+"""oban: ``install``, ``enqueue N``, ``ping N``, ``work``. ``BENCH_CONCURRENCY`` is the limit of its queue."""
 
 import asyncio
 import os
@@ -11,51 +11,51 @@ import uvloop
 from oban import Oban, worker
 from oban.schema import install as install_schema
 
-from benchmarks.peers.pings import ping_times
-from benchmarks.timestamps import Marks
+from benchmarks.peers.pacing import paced_numbers
+from benchmarks.timestamps import TimestampWriter
 
 URL = os.environ["DATABASE_URL"]
 CHUNK = 1000
-marks = Marks()
+timestamps = TimestampWriter()
 
 
 @worker(queue="default")
 class Noop:
-    """Does nothing."""
+    """An empty job."""
 
     async def process(self, job: Any) -> None:
-        """One job."""
-        marks.seen(job.args["n"])
+        """Do nothing."""
+        timestamps.record(job.args["n"])
 
 
 def _job(number: int) -> Any:
-    return Noop.new({"n": number})  # type: ignore[attr-defined]  # the decorator adds it
+    return Noop.new({"n": number})  # type: ignore[attr-defined]  # added by the decorator
 
 
 async def install() -> None:
-    """Its own schema."""
+    """Install the schema."""
     pool = await Oban.create_pool(URL)
     await install_schema(pool)
     await pool.close()
 
 
 async def enqueue(jobs: int) -> None:
-    """Its bulk enqueue; prints the seconds."""
+    """Enqueue in bulk. Print the seconds."""
     pool = await Oban.create_pool(URL)
     client = Oban(pool=pool)
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     for start in range(0, jobs, CHUNK):
         await client.enqueue_many(_job(number) for number in range(start, min(start + CHUNK, jobs)))
-    print(time.perf_counter() - began)
+    print(time.perf_counter() - started_at)
     await pool.close()
 
 
 async def ping(jobs: int) -> None:
-    """One job at a time, each in a transaction; prints when each commit was sent."""
+    """Enqueue one job at a time, each in a transaction. Print each number and the time when its commit is sent."""
     pool = await Oban.create_pool(URL)
     client = Oban(pool=pool)
     async with pool.connection() as connection:
-        async for number in ping_times(jobs):
+        async for number in paced_numbers(jobs):
             await client.enqueue(_job(number), conn=connection)
             print(number, time.monotonic_ns(), flush=True)
             await connection.commit()
@@ -63,7 +63,7 @@ async def ping(jobs: int) -> None:
 
 
 async def work() -> None:
-    """Work until terminated."""
+    """Run the worker until terminated."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     pool = await Oban.create_pool(URL, min_size=2, max_size=10)

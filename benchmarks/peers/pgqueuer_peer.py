@@ -13,39 +13,39 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from pgqueuer.queries import Queries
 
-from benchmarks.peers.pings import ping_times
-from benchmarks.timestamps import Marks
+from benchmarks.peers.pacing import paced_numbers
+from benchmarks.timestamps import TimestampWriter
 
 URL = os.environ["DATABASE_URL"]
-#: One call of its bulk enqueue carries so many.
+#: Jobs per call of the bulk enqueue.
 CHUNK = 5000
 
 
 async def install() -> None:
-    """Its own schema, as its command line installs it: every table logged."""
+    """Install the schema as its command line does, with every table logged."""
     connection = await asyncpg.connect(URL)
     await Queries(AsyncpgDriver(connection)).install()
     await connection.close()
 
 
 async def enqueue(jobs: int) -> None:
-    """Its bulk enqueue; prints the seconds."""
+    """Enqueue in bulk. Print the seconds."""
     connection = await asyncpg.connect(URL)
     queries = Queries(AsyncpgDriver(connection))
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     for start in range(0, jobs, CHUNK):
         numbers = range(start, min(start + CHUNK, jobs))
         payloads: list[bytes | None] = [b'{"n": %d}' % number for number in numbers]
         await queries.enqueue(["noop"] * len(numbers), payloads, [0] * len(numbers))
-    print(time.perf_counter() - began)
+    print(time.perf_counter() - started_at)
     await connection.close()
 
 
 async def ping(jobs: int) -> None:
-    """One job at a time, each in a transaction; prints when each commit was sent."""
+    """Enqueue one job at a time, each in a transaction. Print each number and the time when its commit is sent."""
     connection = await asyncpg.connect(URL)
     queries = Queries(AsyncpgDriver(connection))
-    async for number in ping_times(jobs):
+    async for number in paced_numbers(jobs):
         transaction = connection.transaction()
         await transaction.start()
         await queries.enqueue("noop", b'{"n": %d}' % number, 0)
@@ -55,14 +55,14 @@ async def ping(jobs: int) -> None:
 
 
 async def work() -> None:
-    """Work until terminated."""
+    """Run the worker until terminated."""
     connection = await asyncpg.connect(URL)
     manager = QueueManager(Queries(AsyncpgDriver(connection)))
-    marks = Marks()
+    timestamps = TimestampWriter()
 
     @manager.entrypoint("noop")
     async def noop(job: Job) -> None:
-        marks.seen(json.loads(job.payload or b"{}")["n"] if marks.each else 0)
+        timestamps.record(json.loads(job.payload or b"{}")["n"] if timestamps.records_every_job else 0)
 
     print("working", flush=True)
     await manager.run(batch_size=int(os.environ.get("BENCH_BATCH", "10")), dequeue_timeout=timedelta(seconds=30))

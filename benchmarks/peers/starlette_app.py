@@ -1,4 +1,4 @@
-"""A bare Starlette route with the same payload, on uvicorn: what one writes without jobfn. ``PORT`` says where."""
+"""A bare Starlette route with the same payload, on uvicorn. ``PORT`` is its port."""
 
 import os
 
@@ -12,7 +12,7 @@ from benchmarks.peers.invoice import Invoice
 
 
 async def process_invoice(request: Request) -> JSONResponse:
-    """Answer with the id."""
+    """Return the id."""
     invoice = Invoice.model_validate_json(await request.body())
     return JSONResponse({"id": invoice.id})
 

@@ -1,11 +1,11 @@
-"""jobfn's function app on uvicorn alone, as any ASGI app is served, without our own protocol. ``PORT`` says where."""
+"""jobfn's function app on uvicorn's own HTTP protocol. ``PORT`` is its port."""
 
 import os
 
 import uvicorn
 
 from benchmarks.peers import invoice_function
-from jobfn.function.app import create_app
+from jobfn import create_app
 
 if __name__ == "__main__":
     uvicorn.run(
