@@ -1,7 +1,7 @@
-"""What goes wrong in a chaos run, and when: all of it follows from the seed. Pure.
+"""Faults and kills of a chaos run, derived from the seed. Pure.
 
-Which exchange is hurt depends on the job's number and on how often it was tried, not on the order in which exchanges
-happen to arrive; so a seed hurts the same ones again, however the processes are scheduled.
+A fault depends on the job's number and on the count of its requests, not on the order in which requests arrive. So a
+seed injects the same faults again, however the processes are scheduled.
 """
 
 import random
@@ -12,30 +12,36 @@ from enum import StrEnum
 WORKERS = ("worker-0", "worker-1")
 FUNCTIONS = ("function-0", "function-1")
 POSTGRES = "postgres"
+MAX_CUT_DELAY_SECONDS = 0.1
 
 
-class Fault(StrEnum):
-    """What happens to one exchange."""
+class FaultKind(StrEnum):
+    """What happens to one request."""
 
     NONE = "none"
-    CUT_REQUEST = "cut in the request"
-    CUT_RUNNING = "cut before the response"
-    CUT_RESPONSE = "cut in the response"
+    CUT_REQUEST = "request cut"
+    CUT_BEFORE_RESPONSE = "cut before the response"
+    CUT_RESPONSE = "response cut"
     DELAYED = "delayed"
-    TWICE = "sent twice"
-    BOTH = "sent twice at the same moment"
+    REPEATED = "repeated"
+    CONCURRENT = "sent twice concurrently"
 
 
-DELIVERIES = {Fault.CUT_REQUEST: 0.02, Fault.CUT_RUNNING: 0.02, Fault.CUT_RESPONSE: 0.02}
-REPORTS = {
-    Fault.CUT_REQUEST: 0.03,
-    Fault.CUT_RUNNING: 0.02,
-    Fault.CUT_RESPONSE: 0.03,
-    Fault.DELAYED: 0.06,
-    Fault.TWICE: 0.04,
-    Fault.BOTH: 0.04,
+#: Probabilities by kind of request.
+DELIVERY_FAULTS = {
+    FaultKind.CUT_REQUEST: 0.02,
+    FaultKind.CUT_BEFORE_RESPONSE: 0.02,
+    FaultKind.CUT_RESPONSE: 0.02,
 }
-HEARTBEATS = {Fault.CUT_REQUEST: 0.03, Fault.CUT_RESPONSE: 0.02}
+REPORT_FAULTS = {
+    FaultKind.CUT_REQUEST: 0.03,
+    FaultKind.CUT_BEFORE_RESPONSE: 0.02,
+    FaultKind.CUT_RESPONSE: 0.03,
+    FaultKind.DELAYED: 0.06,
+    FaultKind.REPEATED: 0.04,
+    FaultKind.CONCURRENT: 0.04,
+}
+HEARTBEAT_FAULTS = {FaultKind.CUT_REQUEST: 0.03, FaultKind.CUT_RESPONSE: 0.02}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,9 @@ class Kill:
     """One kill -9.
 
     Attributes:
-        at_seconds: When, from the start of the run.
-        target: One of the processes.
-        down_seconds: For how long it stays dead.
+        at_seconds: Time since the start of the run.
+        target: Name of the process.
+        down_seconds: Time until it starts again.
     """
 
     at_seconds: float
@@ -54,69 +60,70 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Hurt:
-    """What happens to one exchange, and how.
+class Fault:
+    """What happens to one request, and how.
 
     Attributes:
-        fault: What.
-        share: Where in the message it is cut, 0 to 1.
-        seconds: How long it is delayed, or how long after the request it is cut.
-        route: Which of the upstreams it goes to, 0 to 1.
+        kind: What happens.
+        fraction: Position of a cut within the message, 0 to 1.
+        delay_seconds: Delay, or time between the request and a cut.
+        route: Which upstream gets the request, 0 to 1.
     """
 
-    fault: Fault
-    share: float
-    seconds: float
+    kind: FaultKind
+    fraction: float
+    delay_seconds: float
     route: float
 
 
-class Faults:
-    """Decides about exchanges.
+class FaultInjector:
+    """Choose the fault of each request.
 
     Args:
-        seed: The run's.
-        longest_delay_seconds: Of a report.
+        seed: Seed of the run.
+        max_report_delay_seconds: Maximum delay of a report.
     """
 
-    def __init__(self, seed: int, *, longest_delay_seconds: float) -> None:
+    def __init__(self, seed: int, *, max_report_delay_seconds: float) -> None:
         self._seed = seed
-        self._longest_delay_seconds = longest_delay_seconds
-        self.calm = False
+        self._max_report_delay_seconds = max_report_delay_seconds
+        self.enabled = True
 
-    def of_delivery(self, number: int, nth: int) -> Hurt:
-        """Of the nth delivery of a job."""
-        return self._decide(f"delivery {number} {nth}", DELIVERIES, 0.1)
+    def for_delivery(self, number: int, count: int) -> Fault:
+        """Return the fault of a job's nth delivery."""
+        return self._choose(f"delivery {number} {count}", DELIVERY_FAULTS, MAX_CUT_DELAY_SECONDS)
 
-    def of_report(self, number: int, nth: int) -> Hurt:
-        """Of the nth try of any report on a job."""
-        return self._decide(f"report {number} {nth}", REPORTS, self._longest_delay_seconds)
+    def for_report(self, number: int, count: int) -> Fault:
+        """Return the fault of a job's nth report."""
+        return self._choose(f"report {number} {count}", REPORT_FAULTS, self._max_report_delay_seconds)
 
-    def of_heartbeat(self, number: int, nth: int) -> Hurt:
-        """Of the nth sign of life of a job."""
-        return self._decide(f"heartbeat {number} {nth}", HEARTBEATS, 0.1)
+    def for_heartbeat(self, number: int, count: int) -> Fault:
+        """Return the fault of a job's nth heartbeat."""
+        return self._choose(f"heartbeat {number} {count}", HEARTBEAT_FAULTS, MAX_CUT_DELAY_SECONDS)
 
-    def _decide(self, what: str, odds: dict[Fault, float], longest_seconds: float) -> Hurt:
-        chance = random.Random(f"{self._seed} {what}")  # noqa: S311  - repeatable, not secret
-        fault = chance.choices([Fault.NONE, *odds], [1 - sum(odds.values()), *odds.values()])[0]
-        share, seconds, route = chance.random(), chance.uniform(0, longest_seconds), chance.random()
-        return Hurt(Fault.NONE if self.calm else fault, share, seconds, route)
+    def _choose(self, request: str, probabilities: dict[FaultKind, float], max_delay_seconds: float) -> Fault:
+        rand = random.Random(f"{self._seed} {request}")  # noqa: S311  - repeatable, not secret
+        weights = [1 - sum(probabilities.values()), *probabilities.values()]
+        kind = rand.choices([FaultKind.NONE, *probabilities], weights)[0]
+        fraction, delay_seconds, route = rand.random(), rand.uniform(0, max_delay_seconds), rand.random()
+        return Fault(kind if self.enabled else FaultKind.NONE, fraction, delay_seconds, route)
 
 
-def kills(seed: int, *, seconds: float, every_seconds: float, longest_down_seconds: float) -> Sequence[Kill]:
-    """Who is killed when. In each round every process once, in another order.
+def plan_kills(seed: int, *, seconds: float, mean_interval_seconds: float, max_down_seconds: float) -> Sequence[Kill]:
+    """Return the kills of a run. Each round kills every process once, in random order.
 
     Args:
-        seed: The run's.
-        seconds: How long the run is.
-        every_seconds: The mean time between two kills.
-        longest_down_seconds: For how long a process stays dead at most.
+        seed: Seed of the run.
+        seconds: Duration of the run.
+        mean_interval_seconds: Mean time between two kills.
+        max_down_seconds: Maximum time until a process starts again.
     """
-    chance = random.Random(f"{seed} kills")  # noqa: S311  - repeatable, not secret
-    found: list[Kill] = []
+    rand = random.Random(f"{seed} kills")  # noqa: S311  - repeatable, not secret
+    kills: list[Kill] = []
     at_seconds = 0.0
     while True:
-        for target in chance.sample([*WORKERS, *FUNCTIONS, POSTGRES], 5):
-            at_seconds += chance.uniform(0.4, 1.6) * every_seconds
+        for target in rand.sample([*WORKERS, *FUNCTIONS, POSTGRES], 5):
+            at_seconds += rand.uniform(0.4, 1.6) * mean_interval_seconds
             if at_seconds > seconds:
-                return found
-            found.append(Kill(at_seconds, target, chance.uniform(0, longest_down_seconds)))
+                return kills
+            kills.append(Kill(at_seconds, target, rand.uniform(0, max_down_seconds)))

@@ -1,11 +1,11 @@
-"""The handlers of a chaos run: what each delivery did is a row, written in a transaction of its own.
+"""Handlers of a chaos run. Each delivery writes a row in one transaction.
 
-The transaction is open while the handler works. A delivery whose process or database is killed leaves no row.
+The transaction is open while the handler runs. A delivery whose process or database is killed leaves no row.
 """
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -16,34 +16,36 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobfn import Backoff, JobContext, PermanentError, create_app, task
 
 DATABASE_URL = os.environ["DATABASE_URL"]
-SOON = Backoff(seconds=0.2, factor=1.5, cap=2.0)
-#: Which delivery this is: the proxy counts them.
+BACKOFF = Backoff(seconds=0.2, factor=1.5, cap=2.0)
+#: Sequence number of the delivery, set by the proxy.
 DELIVERY_HEADER = b"x-chaos-delivery"
 delivery: ContextVar[int] = ContextVar("delivery")
 
 
 @dataclass
 class Work:
-    """See ``plan.PlannedJob``."""
+    """Payload of a ``PlannedJob``."""
 
     number: int
     version: int
     seconds: float
-    fails: int
-    hopeless: bool
+    failures: int
+    fails_permanently: bool
     queue: str | None
 
     def fails_in(self, attempt: int) -> bool:
         """Whether this attempt fails."""
-        return self.hopeless or attempt <= self.fails
+        return self.fails_permanently or attempt <= self.failures
 
 
-class NotYet(Exception):
-    """One of the planned failures."""
+class PlannedFailure(Exception):
+    """A failure of the plan."""
 
 
-async def do(connection: "asyncpg.Connection[Any]", work: Work, ctx: JobContext, pause: Callable[[], Any]) -> None:
-    """Work, write down that it was done, and fail where that is planned."""
+async def record_effect(
+    connection: "asyncpg.Connection[Any]", work: Work, ctx: JobContext, run: Callable[[], Awaitable[object]]
+) -> None:
+    """Insert an effect, run, set the time of its end. Then fail if the plan says so."""
     assert ctx.attempt is not None
     fails = work.fails_in(ctx.attempt)
     async with connection.transaction():
@@ -53,70 +55,70 @@ async def do(connection: "asyncpg.Connection[Any]", work: Work, ctx: JobContext,
             *(work.number, work.version, ctx.job_id, ctx.attempt, ctx.worker_id, delivery.get(), work.queue),
             not fails,
         )
-        await pause()
+        await run()
         await connection.execute("update effects set ended = clock_timestamp() where id = $1", effect)
-    if work.hopeless:
-        raise PermanentError(f"number {work.number} is hopeless")
+    if work.fails_permanently:
+        raise PermanentError(f"number {work.number} fails permanently")
     if fails:
-        raise NotYet(f"number {work.number} fails in attempt {ctx.attempt}")
+        raise PlannedFailure(f"number {work.number} fails in attempt {ctx.attempt}")
 
 
 _pools: list["asyncpg.Pool[Any]"] = []
 
 
-async def pool() -> "asyncpg.Pool[Any]":
-    """This process's connections: opened when they are needed, so that it starts without a database."""
+async def connection_pool() -> "asyncpg.Pool[Any]":
+    """Return the process's pool. It is created on first use, so that the process starts without a database."""
     if not _pools:
         _pools.append(asyncpg.create_pool(DATABASE_URL, min_size=0, max_size=20, timeout=5, command_timeout=20))
     return await _pools[0]
 
 
-@task("work", backoff=SOON)
-async def work_on_loop(payload: Work, ctx: JobContext) -> None:
-    """An async handler."""
-    async with (await pool()).acquire() as connection:
-        await do(connection, payload, ctx, lambda: asyncio.sleep(payload.seconds))
+@task("work", backoff=BACKOFF)
+async def work_async(payload: Work, ctx: JobContext) -> None:
+    """Run as an async handler."""
+    async with (await connection_pool()).acquire() as connection:
+        await record_effect(connection, payload, ctx, lambda: asyncio.sleep(payload.seconds))
 
 
-@task("work_in_thread", backoff=SOON)
+@task("work_in_thread", backoff=BACKOFF)
 def work_in_thread(payload: Work, ctx: JobContext) -> None:
-    """A sync handler, with a connection of its own."""
+    """Run as a sync handler with a new connection."""
 
-    async def work() -> None:
+    async def run() -> None:
         connection = await asyncpg.connect(DATABASE_URL, timeout=5, command_timeout=20)
         try:
-            await do(connection, payload, ctx, lambda: asyncio.sleep(payload.seconds))
+            await record_effect(connection, payload, ctx, lambda: asyncio.sleep(payload.seconds))
         finally:
             connection.terminate()
 
-    asyncio.run(work())
+    asyncio.run(run())
 
 
-@task("work_long", background=True, backoff=SOON)
-async def work_long(payload: Work, ctx: JobContext) -> None:
-    """A job in the background, which tells how far it is."""
+@task("work_in_background", background=True, backoff=BACKOFF)
+async def work_in_background(payload: Work, ctx: JobContext) -> None:
+    """Run in the background and send progress."""
 
-    async def steps() -> None:
+    async def run() -> None:
         for step in range(1, 4):
             await asyncio.sleep(payload.seconds / 3)
             await ctx.progress(step / 3, f"step {step}")
 
-    async with (await pool()).acquire() as connection:
-        await do(connection, payload, ctx, steps)
+    async with (await connection_pool()).acquire() as connection:
+        await record_effect(connection, payload, ctx, run)
 
 
-class Counted:
-    """The app, with the proxy's number of the delivery at hand for the handlers."""
+class DeliveryMiddleware:
+    """Provide the sequence number of the delivery to the handlers."""
 
-    def __init__(self, inner: ASGIApp) -> None:
-        self._inner = inner
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
+        """Handle a request."""
         for name, value in scope.get("headers", ()):
             if name == DELIVERY_HEADER:
                 delivery.set(int(value))
-        await self._inner(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
-app = Counted(create_app(tasks=[work_on_loop, work_in_thread, work_long]))
+app = DeliveryMiddleware(create_app(tasks=[work_async, work_in_thread, work_in_background]))

@@ -1,7 +1,7 @@
-"""The way between the parts of a chaos run: two proxies that cut, delay and repeat what they carry.
+"""Proxies between the parts of a chaos run. They cut, delay and repeat requests and record them in the log.
 
-``FunctionGateway`` stands before the functions, as a cluster's gateway does; ``ReportGateway`` before the callback
-servers, as one service before several of them. What they see and do goes into the ledger.
+``FunctionGateway`` is in front of the functions, like a cluster's gateway. ``ReportGateway`` is in front of the
+callback servers, like a load balancer.
 """
 
 import asyncio
@@ -11,57 +11,61 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
 
-from chaos.exchange import BROKEN, LOOPBACK, Message, ask, connected, read_message
-from chaos.faults import FUNCTIONS, Fault, Faults, Hurt
-from chaos.ledger import Delivery, Ledger
+from chaos.delivery_log import Delivery, DeliveryLog
+from chaos.faults import FUNCTIONS, Fault, FaultInjector, FaultKind
+from chaos.http_messages import DISCONNECTED, LOOPBACK, Message, connect, read_message, send_request
 
-#: What marks, in a callback URL's path, which delivery it was handed out with.
-MARK = "delivery-"
+#: Prefix of the path of a callback URL, followed by the sequence number of the delivery.
+DELIVERY_PREFIX = "delivery-"
 BATCH_PATH = "/callbacks"
-BUSY = Message("HTTP/1.1 503 Service Unavailable", (("content-length", "0"),), b"")
+SERVICE_UNAVAILABLE = Message("HTTP/1.1 503 Service Unavailable", (("content-length", "0"),), b"")
+CUT_KINDS = {FaultKind.CUT_REQUEST, FaultKind.CUT_BEFORE_RESPONSE}
 
-Handle = Callable[[Message, "Client"], Coroutine[None, None, None]]
+Handler = Callable[[Message, "ClientConnection"], Coroutine[None, None, None]]
 
 
-class CutOff(Exception):
-    """The connection to the client ends here."""
+class ConnectionCut(Exception):
+    """Ends the connection to the client."""
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """Who asked, and waits for the answer."""
+class ClientConnection:
+    """A connection whose client waits for a response."""
 
     writer: asyncio.StreamWriter
 
-    def answer(self, message: Message, *, share: float | None = None) -> None:
-        """Answer; with a share, only that much of it, and then the connection ends.
+    def respond(self, message: Message, fault: Fault | None = None) -> None:
+        """Send a response, or the first part of it if the fault cuts it.
 
         Raises:
-            CutOff: With a share.
+            ConnectionCut: The response is cut.
         """
-        raw = message.raw
-        self.writer.write(raw if share is None else raw[: int(len(raw) * share)])
-        if share is not None:
-            raise CutOff
+        if fault is None or fault.kind is not FaultKind.CUT_RESPONSE:
+            self.writer.write(message.raw)
+            return
+        self.writer.write(message.raw[: int(len(message.raw) * fault.fraction)])
+        raise ConnectionCut
 
 
 @contextlib.asynccontextmanager
-async def listening(handle: Handle) -> AsyncIterator[int]:
-    """Serve HTTP/1.1 on a port of one's own, one exchange after another on each connection."""
+async def serve(handler: Handler) -> AsyncIterator[int]:
+    """Serve HTTP/1.1 on a free port, one request at a time on each connection."""
     open_connections: set[asyncio.StreamWriter] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_connections.add(writer)
         try:
             while (request := await read_message(reader)) is not None:
-                await handle(request, Client(writer))
-        except (CutOff, *BROKEN):
+                await handler(request, ClientConnection(writer))
+        except (ConnectionCut, *DISCONNECTED):
             pass
         finally:
             open_connections.discard(writer)
-            await _close(writer)
+            with contextlib.suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    server = await asyncio.start_server(on_connection, LOOPBACK, 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
@@ -70,199 +74,193 @@ async def listening(handle: Handle) -> AsyncIterator[int]:
             writer.transport.abort()
 
 
-async def _close(writer: asyncio.StreamWriter) -> None:
-    """End it when what was written is sent."""
-    with contextlib.suppress(OSError):
-        writer.close()
-        await writer.wait_closed()
-
-
-async def send_part(port: int, request: Message, hurt: Hurt) -> None:
-    """Cut a request, or cut the connection while it is worked on. Always ends with the client cut off, too."""
-    raw = request.raw
-    async with connected(port) as (_, writer):
-        if hurt.fault is Fault.CUT_REQUEST:
-            writer.write(raw[: int(len(raw) * hurt.share)])
+async def cut_request(port: int, request: Message, fault: Fault) -> None:
+    """Send a part of a request, or all of it without reading the response. Raise ConnectionCut."""
+    async with connect(port) as (_, writer):
+        if fault.kind is FaultKind.CUT_REQUEST:
+            writer.write(request.raw[: int(len(request.raw) * fault.fraction)])
         else:
-            writer.write(raw)
-            await asyncio.sleep(hurt.seconds)
+            writer.write(request.raw)
+            await asyncio.sleep(fault.delay_seconds)
         await writer.drain()
-    raise CutOff
+    raise ConnectionCut
 
 
 class FunctionGateway:
-    """Carries deliveries.
+    """Forward deliveries.
 
     Args:
-        ledger: Where they are noted.
-        faults: What happens to them.
-        ports: Of the functions.
+        log: Records them.
+        faults: Chooses their faults.
+        ports: Ports of the functions.
     """
 
-    def __init__(self, ledger: Ledger, faults: Faults, ports: Sequence[int]) -> None:
-        self._ledger = ledger
+    def __init__(self, log: DeliveryLog, faults: FaultInjector, ports: Sequence[int]) -> None:
+        self._log = log
         self._faults = faults
         self._ports = ports
 
-    async def carry(self, request: Message, client: Client) -> None:
-        """One delivery, to either function."""
+    async def handle(self, request: Message, client: ClientConnection) -> None:
+        """Forward one delivery to a function."""
         number = int(json.loads(request.body)["number"])
-        delivery = self._ledger.begin(
+        delivery = self._log.start_delivery(
             number=number,
             job=int(request.header("x-job-id")),
             attempt=int(request.header("x-job-attempt")),
             worker=request.header("x-worker-id"),
         )
-        hurt = self._faults.of_delivery(number, self._ledger.count("delivery", number))
-        which = int(hurt.route * len(self._ports))
-        delivery.function = FUNCTIONS[which]
-        if hurt.fault is not Fault.NONE:
-            self._ledger.hurt(delivery, hurt.fault)
-            self._ledger.counts[f"delivery {hurt.fault}"] += 1
+        fault = self._faults.for_delivery(number, self._log.count_request("delivery", number))
+        index = int(fault.route * len(self._ports))
+        if fault.kind is not FaultKind.NONE:
+            self._log.add_fault(delivery, fault.kind)
+            self._log.counts[f"delivery {fault.kind}"] += 1
         try:
-            await self._to_either(request, client, delivery, self._ports[which], hurt)
-        except BROKEN:
-            self._ledger.abandon(delivery)
+            try:
+                await self._forward(request, client, delivery, index, fault)
+            except ConnectionRefusedError:
+                self._log.counts["delivery to a killed function"] += 1
+                await self._on_refused(request, client, delivery, 1 - index, fault)
+        except DISCONNECTED:
+            self._log.on_function_disconnected(delivery)
             raise
 
-    async def _to_either(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:
-        try:
-            await self._pass(marked(request, delivery), client, delivery, port, hurt)
-        except ConnectionRefusedError:
-            self._ledger.counts["delivery to a dead function"] += 1
-            await self._turn_away(request, client, delivery, hurt)
-
-    async def _turn_away(self, request: Message, client: Client, delivery: Delivery, hurt: Hurt) -> None:
-        """Its function is dead: try the other one, say that all are busy, or end the connection, as gateways do."""
-        if hurt.share < 0.6:
-            delivery.function = FUNCTIONS[1 - FUNCTIONS.index(str(delivery.function))]
+    async def _on_refused(
+        self, request: Message, client: ClientConnection, delivery: Delivery, other: int, fault: Fault
+    ) -> None:
+        """Try the other function, respond with 503 or close the connection, as gateways do."""
+        if fault.fraction < 0.6:
             with contextlib.suppress(ConnectionRefusedError):
-                port = self._ports[FUNCTIONS.index(delivery.function)]
-                await self._pass(marked(request, delivery), client, delivery, port, hurt)
+                await self._forward(request, client, delivery, other, fault)
                 return
-        delivery.refused = True
-        if hurt.share > 0.8:
-            raise CutOff
-        client.answer(BUSY)
+        delivery.rejected = True
+        if fault.fraction > 0.8:
+            raise ConnectionCut
+        client.respond(SERVICE_UNAVAILABLE)
 
-    async def _pass(self, request: Message, client: Client, delivery: Delivery, port: int, hurt: Hurt) -> None:
-        if hurt.fault in {Fault.CUT_REQUEST, Fault.CUT_RUNNING}:
-            await send_part(port, request, hurt)
-        answer = await ask(port, request)
-        if answer.status in {429, 503} and not answer.header("x-job-error"):
-            delivery.refused = True
-        elif answer.status >= 400 or answer.header("x-job-error"):
-            self._ledger.failed(delivery)
-        client.answer(answer, share=hurt.share if hurt.fault is Fault.CUT_RESPONSE else None)
+    async def _forward(
+        self, request: Message, client: ClientConnection, delivery: Delivery, index: int, fault: Fault
+    ) -> None:
+        delivery.function, port = FUNCTIONS[index], self._ports[index]
+        request = add_delivery_number(request, delivery)
+        if fault.kind in CUT_KINDS:
+            await cut_request(port, request, fault)
+        response = await send_request(port, request)
+        if response.status in {429, 503} and not response.header("x-job-error"):
+            delivery.rejected = True
+        elif response.status >= 400 or response.header("x-job-error"):
+            self._log.on_failed(delivery)
+        client.respond(response, fault)
 
 
 class ReportGateway:
-    """Carries reports and signs of life.
+    """Forward reports and heartbeats.
 
     Args:
-        ledger: Where they are noted.
-        faults: What happens to them.
-        ports: Of the callback servers.
+        log: Records them.
+        faults: Chooses their faults.
+        ports: Ports of the callback servers.
     """
 
-    def __init__(self, ledger: Ledger, faults: Faults, ports: Sequence[int]) -> None:
-        self._ledger = ledger
+    def __init__(self, log: DeliveryLog, faults: FaultInjector, ports: Sequence[int]) -> None:
+        self._log = log
         self._faults = faults
         self._ports = ports
-        self._copies: set[asyncio.Task[None]] = set()
+        self._repetitions: set[asyncio.Task[None]] = set()
 
-    async def carry(self, request: Message, client: Client) -> None:
-        """One report or sign of life, or a batch of reports, to either callback server."""
-        deliveries, request = self._unmarked(request)
+    async def handle(self, request: Message, client: ClientConnection) -> None:
+        """Forward one report, heartbeat or batch of reports to a callback server."""
+        deliveries, request = self._remove_delivery_numbers(request)
         kind = "heartbeat" if request.path.endswith("/heartbeat") else "report"
-        nth = [self._ledger.count(kind, delivery.number) for delivery in deliveries]
-        decide = self._faults.of_heartbeat if kind == "heartbeat" else self._faults.of_report
-        hurt = decide(deliveries[0].number, nth[0])
-        if hurt.fault is not Fault.NONE:
-            self._ledger.counts[f"{kind} {hurt.fault}"] += 1
+        counts = [self._log.count_request(kind, delivery.number) for delivery in deliveries]
+        choose = self._faults.for_heartbeat if kind == "heartbeat" else self._faults.for_report
+        fault = choose(deliveries[0].number, counts[0])
+        if fault.kind is not FaultKind.NONE:
+            self._log.counts[f"{kind} {fault.kind}"] += 1
             if kind == "heartbeat":
-                self._ledger.hurt(deliveries[0], f"heartbeat {hurt.fault}")
-        # a refused connection goes to the other server, as a service's would
-        first = int(hurt.route * len(self._ports))
+                self._log.add_fault(deliveries[0], f"heartbeat {fault.kind}")
+        first = int(fault.route * len(self._ports))
         for port in (self._ports[first], self._ports[1 - first]):
             with contextlib.suppress(ConnectionRefusedError):
-                await self._pass(request, client, deliveries, port, hurt)
+                await self._forward(request, client, deliveries, port, fault)
                 return
-        raise CutOff
+        raise ConnectionCut
 
     async def drain(self) -> None:
-        """Wait for the reports that are still to be repeated."""
-        if self._copies:
-            await asyncio.wait(set(self._copies))
+        """Wait for pending repetitions of reports."""
+        if self._repetitions:
+            await asyncio.wait(set(self._repetitions))
 
-    def _unmarked(self, request: Message) -> tuple[list[Delivery], Message]:
-        """What it is about, and the request as it would have come without the proxy. Notes who failed."""
+    def _remove_delivery_numbers(self, request: Message) -> tuple[list[Delivery], Message]:
+        """Return the deliveries of a request, and the request without their numbers. Record failures."""
         if request.path.endswith(BATCH_PATH):
             batch = json.loads(request.body)
-            self._ledger.counts["batch of reports"] += 1
-            found = []
+            self._log.counts["batch of reports"] += 1
+            deliveries = []
             for report in batch["reports"]:
-                delivery, path = self._of(urlsplit(report["url"]).path)
-                report["url"] = urlunsplit(urlsplit(report["url"])._replace(path=path))
+                url = urlsplit(report["url"])
+                delivery, path = self._split_path(url.path)
+                report["url"] = urlunsplit(url._replace(path=path))
                 if "X-Job-Error" in report["headers"]:
-                    self._ledger.failed(delivery)
-                found.append(delivery)
-            return found, request.with_body(json.dumps(batch).encode())
-        delivery, path = self._of(request.path)
+                    self._log.on_failed(delivery)
+                deliveries.append(delivery)
+            return deliveries, request.with_body(json.dumps(batch).encode())
+        delivery, path = self._split_path(request.path)
         if path.endswith("/callback") and request.header("x-job-error"):
-            self._ledger.failed(delivery)
-        return [delivery], replace(request, start=request.start.replace(request.path, path, 1))
+            self._log.on_failed(delivery)
+        return [delivery], replace(request, start_line=request.start_line.replace(request.path, path, 1))
 
-    def _of(self, path: str) -> tuple[Delivery, str]:
-        mark, _, rest = path.removeprefix("/").partition("/")
-        return self._ledger.deliveries[int(mark.removeprefix(MARK)) - 1], f"/{rest}"
+    def _split_path(self, path: str) -> tuple[Delivery, str]:
+        prefix, _, rest = path.removeprefix("/").partition("/")
+        return self._log.deliveries[int(prefix.removeprefix(DELIVERY_PREFIX)) - 1], f"/{rest}"
 
-    async def _pass(
-        self, request: Message, client: Client, deliveries: Sequence[Delivery], port: int, hurt: Hurt
+    async def _forward(
+        self, request: Message, client: ClientConnection, deliveries: Sequence[Delivery], port: int, fault: Fault
     ) -> None:
-        if hurt.fault in {Fault.CUT_REQUEST, Fault.CUT_RUNNING}:
-            await send_part(port, request, hurt)
-        if hurt.fault is Fault.DELAYED:
-            await asyncio.sleep(hurt.seconds)
-        if hurt.fault is Fault.BOTH:
-            answer, _ = await asyncio.gather(
-                self._ask(request, deliveries, port), self._ask(request, deliveries, port, copy=True)
+        if fault.kind in CUT_KINDS:
+            await cut_request(port, request, fault)
+        if fault.kind is FaultKind.DELAYED:
+            await asyncio.sleep(fault.delay_seconds)
+        if fault.kind is FaultKind.CONCURRENT:
+            response, _ = await asyncio.gather(
+                self._send(request, deliveries, port), self._send(request, deliveries, port, repeated=True)
             )
         else:
-            answer = await self._ask(request, deliveries, port)
-        client.answer(answer, share=hurt.share if hurt.fault is Fault.CUT_RESPONSE else None)
-        if hurt.fault is Fault.TWICE:
-            copying = asyncio.create_task(self._again(request, deliveries, port, hurt.seconds))
-            self._copies.add(copying)
-            copying.add_done_callback(self._copies.discard)
+            response = await self._send(request, deliveries, port)
+        client.respond(response, fault)
+        if fault.kind is FaultKind.REPEATED:
+            repetition = asyncio.create_task(self._repeat(request, deliveries, port, fault.delay_seconds))
+            self._repetitions.add(repetition)
+            repetition.add_done_callback(self._repetitions.discard)
 
-    async def _again(self, request: Message, deliveries: Sequence[Delivery], port: int, after_seconds: float) -> None:
-        await asyncio.sleep(after_seconds)
-        with contextlib.suppress(*BROKEN):
-            await self._ask(request, deliveries, port, copy=True)
+    async def _repeat(self, request: Message, deliveries: Sequence[Delivery], port: int, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+        with contextlib.suppress(*DISCONNECTED):
+            await self._send(request, deliveries, port, repeated=True)
 
-    async def _ask(self, request: Message, deliveries: Sequence[Delivery], port: int, *, copy: bool = False) -> Message:
-        sent_at = self._ledger.now()
-        answer = await ask(port, request)
+    async def _send(
+        self, request: Message, deliveries: Sequence[Delivery], port: int, *, repeated: bool = False
+    ) -> Message:
+        sent_at = self._log.now()
+        response = await send_request(port, request)
+        statuses: list[int] = []  # none for a heartbeat
         if request.path.endswith("/callback"):
-            statuses = [answer.status]
-        elif request.path.endswith(BATCH_PATH) and answer.status == 200:
-            statuses = [reply["status"] for reply in json.loads(answer.body)["replies"]]
-        else:
-            statuses = []
-        for delivery, status in zip(deliveries, statuses, strict=False):  # none for a sign of life
-            self._ledger.reported(delivery, status=status, sent_at=sent_at, copy=copy)
-        return answer
+            statuses = [response.status]
+        elif request.path.endswith(BATCH_PATH) and response.status == 200:
+            statuses = [reply["status"] for reply in json.loads(response.body)["replies"]]
+        for delivery, status in zip(deliveries, statuses, strict=False):
+            self._log.on_report_answered(delivery, status=status, sent_at=sent_at, repeated=repeated)
+        return response
 
 
-def marked(request: Message, delivery: Delivery) -> Message:
-    """The request, with this delivery's number in the URLs that it hands out, and beside them for the handler.
+def add_delivery_number(request: Message, delivery: Delivery) -> Message:
+    """Add the delivery's number to the callback URLs, and as a header for the handler.
 
-    Every other job's report goes alone: nothing is offered to travel together.
+    Every second job gets no batch URL, so that its reports come alone.
     """
     if delivery.number % 2:
         request = request.without_header("x-callback-batch")
     for name in ("x-callback-url", "x-heartbeat-url"):
-        parts = urlsplit(request.header(name))
-        request = request.with_header(name, urlunsplit(parts._replace(path=f"/{MARK}{delivery.sequence}{parts.path}")))
+        url = urlsplit(request.header(name))
+        path = f"/{DELIVERY_PREFIX}{delivery.sequence}{url.path}"
+        request = request.with_header(name, urlunsplit(url._replace(path=path)))
     return request.with_header("x-chaos-delivery", str(delivery.sequence))

@@ -1,6 +1,6 @@
-"""One chaos run: jobs go in while everything is killed and cut; then it is quiet until all is done.
+"""One chaos run: jobs are added while processes are killed and requests cut, then the queue drains without faults.
 
-``verdict.py`` judges what is left.
+``evaluation.py`` evaluates it.
 """
 
 import asyncio
@@ -16,25 +16,25 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from chaos.cluster import Database, Member, alive
-from chaos.exchange import LOOPBACK
-from chaos.faults import FUNCTIONS, POSTGRES, WORKERS, Faults, kills
-from chaos.ledger import Ledger
-from chaos.plan import PlannedJob, plan
-from chaos.proxy import FunctionGateway, ReportGateway, listening
-from chaos.pulse import watched
-from chaos.verdict import Rows, Verdict, judge
+from chaos.delivery_log import DeliveryLog
+from chaos.evaluation import Evaluation, Rows, RunData, evaluate
+from chaos.faults import FUNCTIONS, POSTGRES, WORKERS, FaultInjector, plan_kills
+from chaos.http_messages import LOOPBACK
+from chaos.plan import PlannedJob, plan_jobs
+from chaos.processes import Database, ManagedProcess, run_processes
+from chaos.proxy import FunctionGateway, ReportGateway, serve
+from chaos.stall_detector import detect_stalls
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.database.migrate import migrate
 
 T = TypeVar("T")
 HANDLERS = Path(__file__).with_name("functions.py")
 LEASE_SECONDS = 2
-#: Jobs are added in transactions of so many.
-CHUNK = 10
-STOP_SECONDS = 30.0
-#: Where no outgoing connection takes the port of a process that is dead for a moment.
-QUIET_PORTS = range(12_000, 32_000)
+MAX_DOWN_SECONDS = MAX_REPORT_DELAY_SECONDS = 1.5 * LEASE_SECONDS
+JOBS_PER_TRANSACTION = 10
+STOP_TIMEOUT_SECONDS = 30.0
+#: Ports that the kernel does not give to outgoing connections while a process is down.
+FIXED_PORTS = range(12_000, 32_000)
 
 TABLES = """
     create table effects (
@@ -47,155 +47,150 @@ TABLES = """
 
 
 @dataclass(frozen=True)
-class Form:
-    """How long and how hard a run is.
+class ChaosOptions:
+    """Options of a run.
 
     Attributes:
-        seed: What it follows from.
-        jobs: How many.
-        seconds: For how long things are broken.
-        kill_every_seconds: The mean time between two kills.
-        calm_seconds: How long all that is left may take afterwards.
+        seed: Seed of jobs, faults and kills.
+        jobs: Number of jobs.
+        fault_seconds: Duration of faults and kills.
+        kill_interval_seconds: Mean time between two kills.
+        drain_timeout_seconds: Maximum time to finish the remaining jobs afterwards.
     """
 
     seed: int
     jobs: int
-    seconds: float
-    kill_every_seconds: float
-    calm_seconds: float
+    fault_seconds: float
+    kill_interval_seconds: float
+    drain_timeout_seconds: float
 
 
-async def run(form: Form, folder: Path) -> Verdict:
-    """Run, and judge. The processes' logs go into the folder."""
+async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
+    """Run and evaluate. Write the logs into a folder."""
     clock = asyncio.get_running_loop().time
-    began_at = clock()
-    ledger = Ledger(lambda: clock() - began_at)
-    faults = Faults(form.seed, longest_delay_seconds=1.5 * LEASE_SECONDS)
-    jobs = plan(form.seed, form.jobs, longest_delay_seconds=form.seconds / 4)
-    database = Database(ledger)
-    ports = quiet_ports(4)
-    reports = ReportGateway(ledger, faults, ports[:2])
+    started_at = clock()
+    log = DeliveryLog(lambda: clock() - started_at)
+    faults = FaultInjector(options.seed, max_report_delay_seconds=MAX_REPORT_DELAY_SECONDS)
+    jobs = plan_jobs(options.seed, options.jobs, max_delay_seconds=options.fault_seconds / 4)
+    database = Database(log)
+    ports = free_fixed_ports(4)
+    reports = ReportGateway(log, faults, ports[:2])
     try:
         dsn = await database.start()
-        await _prepare(dsn)
+        await _prepare_database(dsn)
         async with (
-            listening(FunctionGateway(ledger, faults, ports[2:]).carry) as function_port,
-            listening(reports.carry) as report_port,
+            serve(FunctionGateway(log, faults, ports[2:]).handle) as function_port,
+            serve(reports.handle) as report_port,
         ):
-            members = _members(dsn, folder, ledger, ports, function_port, report_port)
+            processes = _create_processes(dsn, folder, log, ports, function_port, report_port)
             async with (
-                alive(members, seconds=STOP_SECONDS) as stop,
-                watched(ledger, members, dsn, lease_seconds=LEASE_SECONDS),
+                run_processes(processes, stop_timeout_seconds=STOP_TIMEOUT_SECONDS) as stop,
+                detect_stalls(log, processes, dsn, lease_seconds=LEASE_SECONDS),
             ):
-                await asyncio.gather(_break(form, members, database), _add_all(dsn, jobs, form.seconds * 0.9))
-                faults.calm = True
-                await _until_done(dsn, seconds=form.calm_seconds)
+                await asyncio.gather(
+                    _kill_processes(options, processes, database), _add_jobs(dsn, jobs, options.fault_seconds * 0.9)
+                )
+                faults.enabled = False
+                await _wait_until_drained(dsn, timeout_seconds=options.drain_timeout_seconds)
                 await reports.drain()
-                await asyncio.gather(*(member.until_listening() for member in members))
+                await asyncio.gather(*(process.wait_until_listening() for process in processes))
                 await stop()
-        rows = await _rows(dsn)
+        rows = await _fetch_rows(dsn)
     finally:
         await database.stop()
-        (folder / "deliveries.txt").write_text("\n".join(ledger.lines()))
-    return judge(form.seed, jobs, ledger, rows, members, seconds=ledger.now())
+        (folder / "deliveries.txt").write_text("\n".join(log.lines()))
+    return evaluate(options.seed, RunData(jobs, log, rows), processes, seconds=log.now())
 
 
-def quiet_ports(count: int) -> list[int]:
-    """Ports that are free now, and that no outgoing connection will take."""
-    found: list[int] = []
-    for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
+def free_fixed_ports(count: int) -> list[int]:
+    """Return free ports of ``FIXED_PORTS``."""
+    ports: list[int] = []
+    for port in random.sample(FIXED_PORTS, len(FIXED_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError("no free ports")
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError("there are no free ports")
 
 
-async def _prepare(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
+async def _prepare_database(dsn: str) -> None:
+    async with _connect(dsn) as connection:
         await migrate(connection, "app_jobs")
         await connection.execute(TABLES)
-        # kill -9 takes nothing from the operating system's cache: what was committed is there without waiting for disks
+        # SIGKILL does not lose the operating system's cache: commits survive it without fsync.
         await connection.execute("alter system set fsync = off")
         await connection.execute("select pg_reload_conf()")
-    finally:
-        await connection.close()
 
 
-def _members(
-    dsn: str, folder: Path, ledger: Ledger, ports: Sequence[int], function_port: int, report_port: int
-) -> list[Member]:
+def _create_processes(
+    dsn: str, folder: Path, log: DeliveryLog, ports: Sequence[int], function_port: int, report_port: int
+) -> list[ManagedProcess]:
+    worker_variables = {
+        "DATABASE_URL": dsn,
+        "KNATIVE_SERVICE_URL": f"http://{LOOPBACK}:{function_port}",
+        "INTERNAL_JOBS_CALLBACK_URL": f"http://{LOOPBACK}:{report_port}/callback",
+        "JOBS_CALLBACK_SECRET": "chaos-secret",
+        "JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
+        "JOBS_REPORT_GRACE_SECONDS": "1",
+        "JOBS_POLL_INTERVAL_SECONDS": "1",
+        "JOBS_CONCURRENCY": "12",
+    }
+    function_command = ["-m", "jobfn.function", f"{HANDLERS}:app", "--host", LOOPBACK]
+    function_variables = {"DATABASE_URL": dsn, "JOBFN_REPORT_TIMEOUT_SECONDS": "20"}
+
+    def create(name: str, command: Sequence[str], variables: dict[str, str], port: int) -> ManagedProcess:
+        return ManagedProcess(name, command, variables, port, folder / f"{name}.log", log)
+
     workers = [
-        Member(
+        create(
             name,
             ["-m", "jobfn.service"],
-            {
-                "DATABASE_URL": dsn,
-                "KNATIVE_SERVICE_URL": f"http://{LOOPBACK}:{function_port}",
-                "INTERNAL_JOBS_CALLBACK_URL": f"http://{LOOPBACK}:{report_port}/callback",
-                "INTERNAL_JOBS_CALLBACK_PORT": str(port),
-                "HOSTNAME": name,
-                "JOBS_CALLBACK_SECRET": "of-one-run",
-                "JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
-                "JOBS_REPORT_GRACE_SECONDS": "1",
-                "JOBS_POLL_INTERVAL_SECONDS": "1",
-                "JOBS_CONCURRENCY": "12",
-            },
+            worker_variables | {"HOSTNAME": name, "INTERNAL_JOBS_CALLBACK_PORT": str(port)},
             port,
-            folder / f"{name}.log",
-            ledger,
         )
         for name, port in zip(WORKERS, ports[:2], strict=True)
     ]
     functions = [
-        Member(
-            name,
-            ["-m", "jobfn.function", f"{HANDLERS}:app", "--host", LOOPBACK],
-            {"DATABASE_URL": dsn, "PORT": str(port), "JOBFN_REPORT_TIMEOUT_SECONDS": "20"},
-            port,
-            folder / f"{name}.log",
-            ledger,
-        )
+        create(name, function_command, function_variables | {"PORT": str(port)}, port)
         for name, port in zip(FUNCTIONS, ports[2:], strict=True)
     ]
     return [*workers, *functions]
 
 
-async def _break(form: Form, members: Sequence[Member], database: Database) -> None:
-    """Kill what the seed says, when it says it."""
-    by_name = {member.name: member for member in members}
+async def _kill_processes(options: ChaosOptions, processes: Sequence[ManagedProcess], database: Database) -> None:
+    """Kill processes as planned."""
+    by_name = {process.name: process for process in processes}
     clock = asyncio.get_running_loop().time
-    began_at = clock()
-    mending: asyncio.Task[None] | None = None
-    for kill in kills(
-        form.seed,
-        seconds=form.seconds,
-        every_seconds=form.kill_every_seconds,
-        longest_down_seconds=1.5 * LEASE_SECONDS,
+    started_at = clock()
+    database_kill: asyncio.Task[None] | None = None
+    for kill in plan_kills(
+        options.seed,
+        seconds=options.fault_seconds,
+        mean_interval_seconds=options.kill_interval_seconds,
+        max_down_seconds=MAX_DOWN_SECONDS,
     ):
-        await asyncio.sleep(began_at + kill.at_seconds - clock())
+        await asyncio.sleep(started_at + kill.at_seconds - clock())
         if kill.target != POSTGRES:
             by_name[kill.target].kill(kill.down_seconds)
-        elif mending is None or mending.done():
-            mending = asyncio.create_task(database.kill(kill.down_seconds))
-    if mending is not None:
-        await mending
+        elif database_kill is None or database_kill.done():
+            database_kill = asyncio.create_task(database.kill(kill.down_seconds))
+    if database_kill is not None:
+        await database_kill
 
 
-async def _add_all(dsn: str, jobs: Sequence[PlannedJob], seconds: float) -> None:
-    """Add the jobs, spread over so many seconds."""
+async def _add_jobs(dsn: str, jobs: Sequence[PlannedJob], seconds: float) -> None:
+    """Add the jobs, distributed over a duration."""
     clock = asyncio.get_running_loop().time
-    began_at = clock()
-    for first in range(0, len(jobs), CHUNK):
-        await asyncio.sleep(began_at + seconds * first / len(jobs) - clock())
-        await with_spinner(functools.partial(_add, dsn, jobs[first : first + CHUNK]))
+    started_at = clock()
+    for first in range(0, len(jobs), JOBS_PER_TRANSACTION):
+        await asyncio.sleep(started_at + seconds * first / len(jobs) - clock())
+        await retry_until_connected(functools.partial(_add, dsn, jobs[first : first + JOBS_PER_TRANSACTION]))
 
 
 async def _add(dsn: str, jobs: Sequence[PlannedJob]) -> None:
-    """Add some jobs and note their ids, in one transaction; nothing where a try before this one was committed."""
-    async with _connected(dsn) as connection, connection.transaction():
+    """Add jobs and record their ids in one transaction. Skip jobs that an earlier try committed."""
+    async with _connect(dsn) as connection, connection.transaction():
         for job in jobs:
             await connection.execute(
                 """
@@ -216,14 +211,11 @@ async def _add(dsn: str, jobs: Sequence[PlannedJob]) -> None:
             )
 
 
-async def _until_done(dsn: str, *, seconds: float) -> None:
-    """Wait until nothing is left that is to run, or the time is over.
+async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
+    """Wait until no job is left to run. Jobs in backoff run at once."""
 
-    What waits for its backoff is told to run now: the chaos is over, and a run is not to wait for minutes.
-    """
-
-    async def left() -> int:
-        async with _connected(dsn) as connection:
+    async def count_unfinished() -> int:
+        async with _connect(dsn) as connection:
             await connection.execute(
                 """
                 select id from app_jobs.reschedule_jobs(array(
@@ -232,19 +224,19 @@ async def _until_done(dsn: str, *, seconds: float) -> None:
                 ), run_at := now())
                 """
             )
-            found: int = await connection.fetchval(
+            count: int = await connection.fetchval(
                 "select count(*) from app_jobs.jobs where locked_at is not null or attempts < max_attempts"
             )
-            return found
+            return count
 
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while await with_spinner(left):  # noqa: ASYNC110  - what is asked lies in another process
+        async with asyncio.timeout(timeout_seconds):
+            while await retry_until_connected(count_unfinished):  # noqa: ASYNC110  - state of another process
                 await asyncio.sleep(0.5)
 
 
-async def _rows(dsn: str) -> Rows:
-    async with _connected(dsn) as connection:
+async def _fetch_rows(dsn: str) -> Rows:
+    async with _connect(dsn) as connection:
         return Rows(
             effects=await connection.fetch("select * from effects order by started"),
             planned=await connection.fetch("select * from planned"),
@@ -254,7 +246,7 @@ async def _rows(dsn: str) -> Rows:
 
 
 @contextlib.asynccontextmanager
-async def _connected(dsn: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
+async def _connect(dsn: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
     connection = await asyncpg.connect(dsn, timeout=5, command_timeout=20)
     try:
         yield connection
@@ -262,8 +254,8 @@ async def _connected(dsn: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
         connection.terminate()
 
 
-async def with_spinner(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the database answers."""
+async def retry_until_connected(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the connection to the database is not lost."""
     while True:
         try:
             return await call()

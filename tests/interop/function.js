@@ -1,4 +1,4 @@
-// A function as the platform's users write it: the Node SDK around two handlers.
+// Two handlers with the platform's Node SDK.
 const { createJobApp } = require('@constructive-io/knative-job-fn');
 
 const app = createJobApp();

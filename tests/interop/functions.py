@@ -1,4 +1,4 @@
-"""The same two handlers with jobfn."""
+"""The two handlers of function.js with jobfn."""
 
 from typing import Any
 

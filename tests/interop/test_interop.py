@@ -1,6 +1,6 @@
-"""Any of the four parts can be the platform's own: schema, worker, callback server, function, in all sixteen ways.
+"""Combine jobfn's schema, worker, callback server and function with the platform's own, in all 16 combinations.
 
-External: it runs the platform's published packages on Node. ``make interop`` installs them and runs this.
+``make interop`` installs the platform's Node packages and runs these tests.
 """
 
 import os
@@ -20,10 +20,11 @@ from support.network import free_port
 pytestmark = pytest.mark.external
 
 HERE = Path(__file__).parent
-MODULES = HERE / "node_modules"
+NODE_MODULES = HERE / "node_modules"
+PACKAGES = NODE_MODULES / "@constructive-io"
 
-#: What the platform's schema takes for granted around it.
-SURROUNDINGS = """
+#: Objects that the platform's schema expects.
+PLATFORM_PREREQUISITES = """
     do $$ begin
         if not exists (select from pg_roles where rolname = 'administrator') then create role administrator; end if;
     end $$;
@@ -38,18 +39,18 @@ async def connection(empty_database: str) -> AsyncIterator["asyncpg.Connection[A
     await opened.close()
 
 
-async def install(schema: str, connection: "asyncpg.Connection[Any]") -> None:
+async def install_schema(schema: str, connection: "asyncpg.Connection[Any]") -> None:
     if schema == "jobfn":
         await migrate(connection, "app_jobs")
         return
-    (file,) = (MODULES / "@pgpm" / "database-jobs" / "sql").glob("*.sql")
-    text = "\n".join(line for line in file.read_text().splitlines() if not line.startswith("\\"))
-    await connection.execute(SURROUNDINGS)
-    await connection.execute(text)
+    (file,) = (NODE_MODULES / "@pgpm" / "database-jobs" / "sql").glob("*.sql")
+    schema_sql = "\n".join(line for line in file.read_text().splitlines() if not line.startswith("\\"))
+    await connection.execute(PLATFORM_PREREQUISITES)
+    await connection.execute(schema_sql)
 
 
 def database_variables(dsn: str) -> dict[str, str]:
-    """PG* for both languages: Node's driver reads a socket's folder from PGHOST too."""
+    """Return PG* variables, which both languages read."""
     parts = urlsplit(dsn)
     host = parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0]
     return {
@@ -61,8 +62,8 @@ def database_variables(dsn: str) -> dict[str, str]:
     }
 
 
-async def start_function(kind: str, spawn: Spawn, port: int) -> None:
-    if kind == "node":
+async def start_function(implementation: str, spawn: Spawn, port: int) -> None:
+    if implementation == "node":
         running = await spawn("node", str(HERE / "function.js"), PORT=str(port), LOG_LEVEL="error")
     else:
         running = await spawn("python", "-m", "jobfn.function", str(HERE / "functions.py"), PORT=str(port))
@@ -73,7 +74,7 @@ async def start_function(kind: str, spawn: Spawn, port: int) -> None:
 @pytest.mark.parametrize("callbacks", ["jobfn", "node"])
 @pytest.mark.parametrize("worker", ["jobfn", "node"])
 @pytest.mark.parametrize("schema", ["jobfn", "node"])
-async def test_a_job_is_done_and_another_fails(
+async def test_combination_completes_one_job_and_fails_another(
     schema: str,
     worker: str,
     callbacks: str,
@@ -82,41 +83,38 @@ async def test_a_job_is_done_and_another_fails(
     empty_database: str,
     spawn: Spawn,
 ) -> None:
-    """A job that succeeds is deleted; one that fails keeps its message, its attempt, and no lock."""
-    await install(schema, connection)
-    function_port, worker_port, callback_port = free_port(), free_port(), free_port()
+    await install_schema(schema, connection)
+    function_port, unused_port, callback_port = free_port(), free_port(), free_port()
     await start_function(function, spawn, function_port)
-    shared = database_variables(empty_database) | {
+    variables = database_variables(empty_database) | {
         "KNATIVE_SERVICE_URL": f"http://127.0.0.1:{function_port}",
         "INTERNAL_GATEWAY_URL": f"http://127.0.0.1:{function_port}",
         "JOBS_SUPPORT_ANY": "true",
         "HOSTNAME": f"{worker}-worker",
         "INTERNAL_JOBS_CALLBACK_URL": f"http://127.0.0.1:{callback_port}/callback",
+        "INTERNAL_JOBS_CALLBACK_PORT": str(callback_port),
     }
-    node = {"NODE_ENV": "production", "LOG_LEVEL": "info"}
-    packages = MODULES / "@constructive-io"
-    # jobfn's service is worker and callback server at once: where only one is wanted, nobody uses the other.
+    node_variables = variables | {"NODE_ENV": "production", "LOG_LEVEL": "info"}
+    # jobfn's service is both worker and callback server. The part that is not under test has no jobs or no reports.
     if callbacks == "node":
-        port = {"INTERNAL_JOBS_CALLBACK_PORT": str(callback_port)}
-        server = await spawn("node", str(packages / "knative-job-server" / "run.js"), **(shared | node | port))
+        server = await spawn("node", str(PACKAGES / "knative-job-server" / "run.js"), **node_variables)
         await server.until("listening ON")
     else:
-        idle = {} if worker == "jobfn" else {"JOBS_SUPPORT_ANY": "false", "HOSTNAME": "callbacks-only"}
-        port = {"INTERNAL_JOBS_CALLBACK_PORT": str(callback_port)}
-        service = await spawn("python", "-m", "jobfn.service", **(shared | idle | port))
+        no_jobs = {} if worker == "jobfn" else {"JOBS_SUPPORT_ANY": "false", "HOSTNAME": "callbacks-only"}
+        service = await spawn("python", "-m", "jobfn.service", **(variables | no_jobs))
         await service.until("looking for jobs")
     if worker == "node":
-        running = await spawn("node", str(packages / "knative-job-worker" / "run.js"), **(shared | node))
+        running = await spawn("node", str(PACKAGES / "knative-job-worker" / "run.js"), **node_variables)
         await running.until("connected and looking for jobs")
     elif callbacks == "node":
-        port = {"INTERNAL_JOBS_CALLBACK_PORT": str(worker_port)}
-        service = await spawn("python", "-m", "jobfn.service", **(shared | port))
+        no_reports = {"INTERNAL_JOBS_CALLBACK_PORT": str(unused_port)}
+        service = await spawn("python", "-m", "jobfn.service", **(variables | no_reports))
         await service.until("looking for jobs")
 
-    add = "select (app_jobs.add_job(db_id := $1, identifier := $2, payload := $3::json)).id"
-    done = await connection.fetchval(add, TENANT, "note", '{"id": 7}')
-    failing = await connection.fetchval(add, TENANT, "fail", "{}")
+    add_job = "select (app_jobs.add_job(db_id := $1, identifier := $2, payload := $3::json)).id"
+    completing = await connection.fetchval(add_job, TENANT, "note", '{"id": 7}')
+    failing = await connection.fetchval(add_job, TENANT, "fail", "{}")
     jobs = Jobs(connection)
-    await jobs.until_gone(done)
+    await jobs.until_gone(completing)
     row = await jobs.until_failed(failing)
     assert (row["last_error"], row["attempts"], row["locked_by"]) == ("boom", 1, None)
