@@ -1,8 +1,8 @@
-"""Every code block of the documentation, run in its page's order: Python, SQL, blueprints, and what is typed.
+"""Run every code block of the documentation in the order of its page: Python, SQL, blueprints, terminal sessions.
 
-A block whose first line is a comment with a file's name (``# functions.py``) is that file. ``dsn`` and ``connection``
-are the page's own database. ``fixtures.py`` makes what a page takes for granted, and ``skips.py`` is the
-one list of what is looked at instead of run, each with the reason.
+A block whose first line is a comment with a file name (``# functions.py``) becomes that file. ``dsn`` and
+``connection`` are the page's own database. ``support.docs.fixtures`` creates what a page expects, and
+``support.docs.skips`` lists commands that are checked instead of run.
 """
 
 from pathlib import Path
@@ -12,16 +12,13 @@ import asyncpg
 import pytest
 
 from support.commands import Spawn
-from support.docs.blocks import ROOT, blocks, pages, session
-from support.docs.fixtures import STAGES, prepare
-from support.docs.page import PROGRAMS, Page, Stage
-from support.docs.skips import ELSEWHERE
-
-PAGES = [page for page in pages() if "```" in page.read_text()]
+from support.docs.blocks import ROOT, find_pages, parse_blocks
+from support.docs.fixtures import prepare_page
+from support.docs.page import PageEnvironment, PageRunner
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)).removesuffix(".md"))
-async def test_what_a_page_shows_works(
+@pytest.mark.parametrize("page", find_pages(), ids=lambda page: str(page.relative_to(ROOT)).removesuffix(".md"))
+async def test_page_blocks_run_and_print_their_output(
     page: Path,
     tmp_path: Path,
     database: str,
@@ -29,60 +26,35 @@ async def test_what_a_page_shows_works(
     spawn: Spawn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its blocks run in their order, in one folder, on one database, and print what is shown."""
-    stage = Stage(tmp_path, database, connection, spawn)
-    await prepare(page, stage)
-    monkeypatch.syspath_prepend(stage.folder)
-    running = Page(stage)
+    environment = PageEnvironment(tmp_path, database, connection, spawn)
+    await prepare_page(page, environment)
+    monkeypatch.syspath_prepend(environment.folder)
+    runner = PageRunner(environment)
     try:
-        for block in blocks(page):
+        for block in parse_blocks(page):
             try:
-                await running.run(block)
+                await runner.run(block)
             except BaseException as error:
                 error.add_note(f"{page}:{block.line}")
                 raise
     finally:
-        running.close()
-        for role in stage.roles:
+        runner.close()
+        for role in environment.roles:
             await connection.execute(f"drop owned by {role}; drop role {role}")
 
 
-def test_every_page_is_found() -> None:
-    """A page with code that nobody runs would be a page that may lie."""
-    found = {str(page.relative_to(ROOT)) for page in PAGES}
-    assert {"README.md", "docs/tutorial.md", "docs/how-to/enqueue.md", "docs/operations.md"} <= found
-    assert set(STAGES) <= found
-    assert sum(len(blocks(page)) for page in PAGES) > 80
-
-
-def test_the_list_of_what_is_not_run_has_nothing_too_much() -> None:
-    """Each entry is used by some page, says why, and takes nothing from what is run."""
-    typed = [
-        " ".join(line.words).replace(".venv/bin/", "")
-        for page in PAGES
-        for block in blocks(page)
-        if block.language == "console"
-        for line in session(block.text)
-    ]
-    for begins, (reason, _check) in ELSEWHERE.items():
-        assert any(command.startswith(begins) for command in typed), f"no page shows {begins}"
-        assert reason
-        assert begins not in PROGRAMS
-
-
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
-        ("```\n$ ls\n```\n", "in no language"),
-        ("```bash\nls\n```\n", "in bash, which nobody runs"),
-        ("~~~sh\nls\n~~~\n", "in sh, which nobody runs"),
-        ("- a list\n\n  ```ruby\n  1\n  ```\n", "in ruby, which nobody runs"),
-        ("```text\n$ jobfn dev functions.py\n```\n", "text that is no drawing"),
+        ("```\n$ ls\n```\n", "language '' is not supported"),
+        ("```bash\nls\n```\n", "language 'bash' is not supported"),
+        ("~~~sh\nls\n~~~\n", "language 'sh' is not supported"),
+        ("- a list\n\n  ```ruby\n  1\n  ```\n", "language 'ruby' is not supported"),
+        ("```text\n$ jobfn dev functions.py\n```\n", "the text is not a drawing"),
     ],
 )
-def test_a_block_that_nobody_would_run_is_an_error(text: str, told: str, tmp_path: Path) -> None:
-    """No language, one that nobody runs, and code that is dressed up as a drawing."""
+def test_block_that_would_not_run_is_rejected(text: str, error: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)
-    with pytest.raises(AssertionError, match=told):
-        blocks(page)
+    with pytest.raises(AssertionError, match=error):
+        parse_blocks(page)

@@ -1,1 +1,1 @@
-"""Runs the code blocks of the pages."""
+"""Run the code blocks of the documentation."""

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation: where they stand, what language they are in, and the commands in them."""
+"""Find the code blocks of the documentation and parse the commands in them."""
 
 import re
 import shlex
@@ -10,11 +10,11 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).parents[3]
-#: What somebody runs or reads in ``page.py``. A block in another language, or in none, is an error.
+#: Languages that ``page.py`` runs or parses. A block in another language, or in none, is an error.
 LANGUAGES = ("python", "sql", "console", "yaml", "json", "js", "text")
 _FENCE = re.compile(r"^\s*(?:>\s*)?(?:`{3,}|~{3,})(.*)$")
-#: What makes a block of text a drawing. Anything else in one would be code that nobody runs.
-_DRAWN = re.compile("[─│├└▶▲]")
+#: Characters of a drawing. Text without them would be code that is not run.
+_DRAWING = re.compile("[─│├└▶▲]")
 _EXIT_CODE = re.compile(r"#.*exit code (\d+)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
@@ -24,9 +24,9 @@ class Block:
     """One code block.
 
     Attributes:
-        line: Where it begins.
-        language: What its fence says.
-        text: What is in it.
+        line: Line number of its start.
+        language: Language of its fence.
+        text: Content.
     """
 
     line: int
@@ -35,86 +35,88 @@ class Block:
 
 
 @dataclass
-class Line:
+class ShellCommand:
     """One command of a terminal session.
 
     Attributes:
-        text: As it is typed, on one line.
-        words: Its program and arguments, without what is set for it alone.
-        variables: What is set for it alone.
-        prints: The lines that it is shown to print.
-        codes: With what it may end.
+        text: The command on one line.
+        words: Program and arguments, without assignments.
+        variables: Variables that are assigned for this command.
+        output: Lines of output that the page shows.
+        exit_codes: Allowed exit codes.
     """
 
     text: str
     words: list[str]
     variables: dict[str, str]
-    prints: list[str]
-    codes: set[int]
+    output: list[str]
+    exit_codes: set[int]
 
 
-def pages() -> list[Path]:
-    """Every page of Markdown that a reader may try something from."""
-    written = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    return sorted({*written, *(ROOT / "examples").rglob("*.md"), *(ROOT / "templates").rglob("*.md")})
+def find_pages() -> list[Path]:
+    """Return all Markdown pages with code blocks."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for folder in ("docs", "examples", "templates"):
+        pages += (ROOT / folder).rglob("*.md")
+    return sorted(page for page in pages if "```" in page.read_text())
 
 
-def blocks(page: Path) -> list[Block]:
-    """The blocks of a page, those that readers do not see (``invisible-code-block``) included.
+def parse_blocks(page: Path) -> list[Block]:
+    """Return the blocks of a page, including blocks that readers do not see (``invisible-code-block``).
 
     Raises:
-        AssertionError: One is in no language that is run or read, is no drawing, or is not found by the parser.
+        AssertionError: The language of a block is not supported, a text is not a drawing, or the parser misses a block.
     """
-    found: list[Block] = []
+    blocks: list[Block] = []
 
     def collect(example: Example) -> None:
         language = str(example.region.lexemes["arguments"]).strip()
-        found.append(Block(example.line, language, str(example.parsed)))
+        blocks.append(Block(example.line, language, str(example.parsed)))
 
-    for example in Sybil([CodeBlockParser(each, collect) for each in LANGUAGES]).parse(page).examples():
+    for example in Sybil([CodeBlockParser(language, collect) for language in LANGUAGES]).parse(page).examples():
         example.evaluate()
-    seen = {block.line for block in found}
-    for number, language in _fences(page):
-        assert language in LANGUAGES, f"{page}:{number}: a block in {language or 'no language'}, which nobody runs"
-        assert number in seen, f"{page}:{number}: a block that the parser does not find, so that nobody runs it"
-    for block in found:
-        drawn = block.language != "text" or _DRAWN.search(block.text)
-        assert drawn, f"{page}:{block.line}: text that is no drawing: say what language it is in"
-    return sorted(found, key=lambda block: block.line)
+    parsed_lines = {block.line for block in blocks}
+    for number, language in _opening_fences(page):
+        assert language in LANGUAGES, f"{page}:{number}: the language {language!r} is not supported"
+        assert number in parsed_lines, f"{page}:{number}: the parser does not find this block"
+    for block in blocks:
+        is_drawing = block.language != "text" or _DRAWING.search(block.text)
+        assert is_drawing, f"{page}:{block.line}: the text is not a drawing: set its language"
+    return sorted(blocks, key=lambda block: block.line)
 
 
-def session(text: str) -> Iterator[Line]:
-    """The commands of a terminal session, each with what it is shown to print."""
-    current: Line | None = None
+def parse_session(text: str) -> Iterator[ShellCommand]:
+    """Yield the commands of a terminal session with their output."""
+    command: ShellCommand | None = None
     lines = iter(text.splitlines())
     for line in lines:
         if not line.startswith("$ "):
-            assert current is not None, f"output before the first command, or a command without '$ ': {line!r}"
+            assert command is not None, f"the session must start with '$ ': {line!r}"
             if line.strip():
-                current.prints.append(line)
+                command.output.append(line)
             continue
-        if current is not None:
-            yield current
-        typed = line[2:]
-        while typed.endswith("\\"):
-            typed = typed.removesuffix("\\").rstrip() + " " + next(lines).strip()
-        current = _line(typed)
-    if current is not None:
-        yield current
+        if command is not None:
+            yield command
+        command_line = line[2:]
+        while command_line.endswith("\\"):
+            command_line = command_line.removesuffix("\\").rstrip() + " " + next(lines).strip()
+        command = _parse_command(command_line)
+    if command is not None:
+        yield command
 
 
-def _line(typed: str) -> Line:
-    words = shlex.split(typed, comments=True)
+def _parse_command(text: str) -> ShellCommand:
+    words = shlex.split(text, comments=True)
     variables: dict[str, str] = {}
     while len(words) > 1 and _ASSIGNMENT.match(words[0]):
         name, _, value = words.pop(0).partition("=")
         variables[name] = value
-    told = _EXIT_CODE.search(typed)
-    return Line(typed, words, variables, [], {0, int(told[1])} if told else {0})
+    exit_code = _EXIT_CODE.search(text)
+    return ShellCommand(text, words, variables, [], {0, int(exit_code[1])} if exit_code else {0})
 
 
-def _fences(page: Path) -> Iterator[tuple[int, str]]:
-    """The opening fences, by a look at the lines alone."""
+def _opening_fences(page: Path) -> Iterator[tuple[int, str]]:
+    """Yield line number and language of the opening fences, without the parser."""
     is_open = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
         fence = _FENCE.match(line)

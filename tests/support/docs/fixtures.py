@@ -1,7 +1,4 @@
-"""What a page of the documentation takes for granted: tables, files, jobs that have failed, programs of others.
-
-A page shows what its reader does, not what the reader has already. Here it is made, page by page.
-"""
+"""Create what pages of the documentation expect: tables, files, failed jobs, programs."""
 
 import secrets
 import shutil
@@ -9,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from support.docs.blocks import ROOT
-from support.docs.page import ANYTHING, BIN, Stage
+from support.docs.page import BIN, WILDCARD, PageEnvironment
 from support.network import free_port
 
 HANDLER = """from jobfn import task
@@ -20,99 +17,95 @@ async def handle(payload: dict) -> None: ...
 """
 
 
-async def _nothing(_stage: Stage) -> None:
-    """The page shows all."""
+async def _invoices(environment: PageEnvironment) -> None:
+    await environment.connection.execute("create table invoices (id bigint primary key)")
 
 
-async def _invoices(stage: Stage) -> None:
-    await stage.connection.execute("create table invoices (id bigint primary key)")
-
-
-async def _triggers(stage: Stage) -> None:
-    """A table, and the handler of its jobs."""
-    await stage.connection.execute(
+async def _triggers(environment: PageEnvironment) -> None:
+    """Create a table and the handler of its jobs."""
+    await environment.connection.execute(
         "create table invoices (id bigint primary key, status text, total numeric, note text)"
     )
-    (stage.folder / "functions.py").write_text(HANDLER.format("process_invoice"))
+    (environment.folder / "functions.py").write_text(HANDLER.format("process_invoice"))
 
 
-async def _readme(stage: Stage) -> None:
-    """The repository: what ``make demo`` reads, and where it finds the commands."""
+async def _readme(environment: PageEnvironment) -> None:
+    """Link the files of the repository that ``make demo`` reads."""
     for name in ("Makefile", "examples"):
-        (stage.folder / name).symlink_to(ROOT / name)
-    (stage.folder / ".venv").mkdir()
-    (stage.folder / ".venv" / "bin").symlink_to(BIN)
+        (environment.folder / name).symlink_to(ROOT / name)
+    (environment.folder / ".venv").mkdir()
+    (environment.folder / ".venv" / "bin").symlink_to(BIN)
 
 
-async def _project(stage: Stage) -> None:
-    """A project as ``jobfn init`` makes it, with the wheel that it brings, and something that builds images."""
-    made = await stage.spawn("jobfn", "init", "template-project", "--yes", "--task", "template_task")
-    assert await made.ended() == 0, made.lines
-    stage.folder /= "template-project"
-    (stage.folder / "wheels" / "jobfn-0.1.0-py3-none-any.whl").touch()
-    _builder(stage)
+async def _project(environment: PageEnvironment) -> None:
+    """Create a project with ``jobfn init``, its wheel and a builder of images."""
+    init = await environment.spawn("jobfn", "init", "template-project", "--yes", "--task", "template_task")
+    assert await init.ended() == 0, init.lines
+    environment.folder /= "template-project"
+    (environment.folder / "wheels" / "jobfn-0.1.0-py3-none-any.whl").touch()
+    _add_image_builder(environment)
 
 
-async def _blueprints(stage: Stage) -> None:
-    shutil.copytree(ROOT / "examples" / "blueprints", stage.folder / "blueprints")
-    stage.folder /= "blueprints"
-    await stage.connection.execute("drop schema app_jobs cascade")  # the page makes it
+async def _blueprints(environment: PageEnvironment) -> None:
+    shutil.copytree(ROOT / "examples" / "blueprints", environment.folder / "blueprints")
+    environment.folder /= "blueprints"
+    await environment.connection.execute("drop schema app_jobs cascade")  # created by the page
 
 
-async def _send_email(stage: Stage) -> None:
-    """The example in its place below the repository's root, where ``make dist`` has been."""
-    (stage.folder / "dist").mkdir()
-    (stage.folder / "dist" / "jobfn-0.1.0-py3-none-any.whl").touch()
-    shutil.copy(ROOT / "pyproject.toml", stage.folder)
-    shutil.copytree(ROOT / "examples" / "send_email", stage.folder / "examples" / "send_email")
-    stage.folder /= "examples/send_email"
-    _builder(stage)
+async def _send_email(environment: PageEnvironment) -> None:
+    """Copy the example and create the wheel that ``make dist`` builds."""
+    (environment.folder / "dist").mkdir()
+    (environment.folder / "dist" / "jobfn-0.1.0-py3-none-any.whl").touch()
+    shutil.copy(ROOT / "pyproject.toml", environment.folder)
+    shutil.copytree(ROOT / "examples" / "send_email", environment.folder / "examples" / "send_email")
+    environment.folder /= "examples/send_email"
+    _add_image_builder(environment)
 
 
-async def _operations(stage: Stage) -> None:
-    """A worker, a function, and a job that has failed for good."""
-    await stage.connection.execute("""
+async def _operations(environment: PageEnvironment) -> None:
+    """Start a worker and a function, and add a permanently failed job."""
+    await environment.connection.execute("""
         insert into app_jobs.jobs
             (id, task_identifier, payload, attempts, max_attempts, last_error, created_at, updated_at, run_at)
         values (4711, 'send_email', '{}', 25, 25, 'connection to smtp.example.com: timeout',
                 now() - interval '2 hours 1 second', now() - interval '3 minutes 1 second', now() - interval '1 hour')
     """)
-    (stage.folder / "functions.py").write_text(HANDLER.format("send_email"))
+    (environment.folder / "functions.py").write_text(HANDLER.format("send_email"))
     port = free_port()
-    stage.variables |= {
+    environment.variables |= {
         "KNATIVE_SERVICE_URL": f"http://127.0.0.1:{port}",
         "INTERNAL_JOBS_CALLBACK_URL": f"http://127.0.0.1:{free_port()}/callback",
         "JOBS_SUPPORTED": "send_email",
         "JOBS_SUPPORT_ANY": "false",
     }
-    here = {"DATABASE_URL": stage.dsn, "JOBS_SETTLE_ON": "response", **stage.variables}
+    variables = {"DATABASE_URL": environment.dsn, "JOBS_SETTLE_ON": "response", **environment.variables}
     serve = ("python", "-m", "jobfn.function", "functions.py", "--port", str(port))
-    function = await stage.spawn(*serve, JOBFN_REPORT_TIMEOUT_SECONDS="3")
-    worker = await stage.spawn("jobfn", "service", "--only", "worker", **here)
+    function = await environment.spawn(*serve, JOBFN_REPORT_TIMEOUT_SECONDS="3")
+    worker = await environment.spawn("jobfn", "service", "--only", "worker", **variables)
     await function.until("serving")
     await worker.until("looking for jobs")
     migrations = len(list((ROOT / "src" / "jobfn" / "database" / "schema").glob("*.sql")))
-    stage.shown |= {
-        r"postgresql://jobs@db/shop": ANYTHING,
+    environment.substitutions |= {
+        r"postgresql://jobs@db/shop": WILDCARD,
         r"\d+ migrations": f"{migrations} migrations",
-        r"http://jobs-callback:12345/callback": stage.variables["INTERNAL_JOBS_CALLBACK_URL"],
-        r"http://gateway:8080": stage.variables["KNATIVE_SERVICE_URL"],
+        r"http://jobs-callback:12345/callback": environment.variables["INTERNAL_JOBS_CALLBACK_URL"],
+        r"http://gateway:8080": environment.variables["KNATIVE_SERVICE_URL"],
     }
 
 
-async def _schedules(stage: Stage) -> None:
-    """The page's next times are those of a day to come."""
-    stage.shown[r"20\d\d-\d\d-\d\d 09:00\+01:00, \.\.\.$"] = ANYTHING
+async def _schedules(environment: PageEnvironment) -> None:
+    """Accept any date in the list of next runs."""
+    environment.substitutions[r"20\d\d-\d\d-\d\d 09:00\+01:00, \.\.\.$"] = WILDCARD
 
 
-async def _dashboard(stage: Stage) -> None:
-    (stage.folder / "functions.py").write_text(HANDLER.format("send_email"))
-    stage.variables["JOBFN_DASHBOARD_PORT"] = "0"
+async def _dashboard(environment: PageEnvironment) -> None:
+    (environment.folder / "functions.py").write_text(HANDLER.format("send_email"))
+    environment.variables["JOBFN_DASHBOARD_PORT"] = "0"
 
 
-async def _orders(stage: Stage) -> None:
-    """A table whose rows add jobs."""
-    await stage.connection.execute("""
+async def _orders(environment: PageEnvironment) -> None:
+    """Create a table whose rows add jobs."""
+    await environment.connection.execute("""
         create table orders (id bigint generated always as identity, total numeric);
         create function order_added() returns trigger language plpgsql as
             $$ begin perform app_jobs.add_job('process_order', to_json(new)); return new; end $$;
@@ -120,41 +113,41 @@ async def _orders(stage: Stage) -> None:
     """)
 
 
-async def _roles(stage: Stage) -> None:
-    """Roles of the server's own: what the page calls them may be somebody's here."""
+async def _roles(environment: PageEnvironment) -> None:
+    """Create roles with unique names, because roles are global to the server."""
     for option in ("--grant-worker jobs_worker", "--grant-enqueue shop"):
         name = f"jobfn_docs_{secrets.token_hex(8)}"
-        await stage.connection.execute(f"create role {name}")
-        stage.roles.append(name)
-        stage.shown[rf"^{option.rpartition(' ')[2]}$"] = name
+        await environment.connection.execute(f"create role {name}")
+        environment.roles.append(name)
+        environment.substitutions[rf"^{option.rpartition(' ')[2]}$"] = name
 
 
-async def _knative(stage: Stage) -> None:
-    """Two projects, something that builds images, and a database whose owner the reader is."""
-    await _roles(stage)
-    stage.shown |= {
-        r"^postgresql://owner:PASSWORD@db.example.com/shop$": stage.dsn,
-        r"^DATABASE_URL=postgresql://owner.*$": f"DATABASE_URL={stage.dsn}",
-        r"^--env=DATABASE_URL=postgresql://owner.*$": f"--env=DATABASE_URL={stage.dsn}",
-        r"/home/ada": str(stage.folder),
+async def _knative(environment: PageEnvironment) -> None:
+    """Create a project, a wheel and a builder of images."""
+    await _roles(environment)
+    environment.substitutions |= {
+        r"^postgresql://owner:PASSWORD@db.example.com/shop$": environment.dsn,
+        r"^DATABASE_URL=postgresql://owner.*$": f"DATABASE_URL={environment.dsn}",
+        r"^--env=DATABASE_URL=postgresql://owner.*$": f"--env=DATABASE_URL={environment.dsn}",
+        r"/home/ada": str(environment.folder),
     }
-    (stage.folder / "jobfn-0.1.0-py3-none-any.whl").touch()
-    made = await stage.spawn("jobfn", "init", "emails", "--yes", "--task", "email:send_email")
-    assert await made.ended() == 0, made.lines
-    _builder(stage)
+    (environment.folder / "jobfn-0.1.0-py3-none-any.whl").touch()
+    init = await environment.spawn("jobfn", "init", "emails", "--yes", "--task", "email:send_email")
+    assert await init.ended() == 0, init.lines
+    _add_image_builder(environment)
 
 
-def _builder(stage: Stage) -> None:
-    """A docker that is called and does nothing, so that jobfn's own part of a build is run."""
-    programs = stage.folder / "programs"
+def _add_image_builder(environment: PageEnvironment) -> None:
+    """Add a docker that does nothing, so that jobfn's part of a build runs."""
+    programs = environment.folder / "programs"
     programs.mkdir()
-    stage.programs.append(str(programs))
+    environment.path.append(str(programs))
     (programs / "docker").write_text("#!/bin/sh\nexit 0\n")
     (programs / "docker").chmod(0o755)
 
 
-#: By the page's path in the repository. A page that is not named takes nothing for granted.
-STAGES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+#: By the path of the page. Other pages need nothing.
+PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "README.md": _readme,
     "docs/dashboard.md": _dashboard,
     "docs/deploy-knative.md": _knative,
@@ -170,6 +163,8 @@ STAGES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }
 
 
-async def prepare(page: Path, stage: Stage) -> None:
-    """Make what a page takes for granted."""
-    await STAGES.get(str(page.relative_to(ROOT)), _nothing)(stage)
+async def prepare_page(page: Path, environment: PageEnvironment) -> None:
+    """Create what a page expects."""
+    prepare = PAGE_FIXTURES.get(str(page.relative_to(ROOT)))
+    if prepare is not None:
+        await prepare(environment)
