@@ -1,7 +1,7 @@
-"""How long to fuzz, and the servers that are fuzzed: real processes, whose output and memory are looked at at the end.
+"""Servers that are fuzzed: real processes, whose output and memory are checked at the end.
 
-The short form, in ``make test``, takes the same requests every time; ``FUZZ=long`` (``make fuzz``) takes ten times as
-many, others each time, and prints the seed to repeat them with.
+The short form, in ``make test``, always sends the same requests. ``FUZZ=long`` (``make fuzz``) sends ten times as many,
+with a seed that it prints.
 """
 
 import sys
@@ -11,97 +11,97 @@ from typing import Protocol
 
 import pytest
 
-from support.fuzz import CANARY, ReportSink, ServerProcess, Watched, lines_with
+from support.fuzz import CANARY, FuzzTarget, ReportSink, ServerProcess, lines_with
 from support.network import LOOPBACK, free_port
 from support.processes import environment
 
-#: Of the signed callback server: the first signs, both are accepted.
+#: Secrets of the signed callback server: the first signs, both are accepted.
 CALLBACK_SECRETS = ("new-secret", "old-secret")
-#: How much more memory a server may hold after the run than once it was warm.
-MAX_GROWTH_BYTES = 24 * 1024 * 1024
+MAX_MEMORY_GROWTH_BYTES = 24 * 1024 * 1024
 
 
 class Server(Protocol):
-    """The fixture ``server``: where databases are made."""
+    """The fixture ``server``, as far as it is used here."""
 
     def create(self, template: str | None = None) -> str: ...
 
     def dsn(self, database: str) -> str: ...
 
-    def drop(self, name: str) -> None: ...
+    def drop(self, name: str) -> object: ...
 
 
 @pytest.fixture(scope="session")
 def sink() -> Iterator[ReportSink]:
-    """Where the function's reports go. None came twice."""
-    opened = ReportSink()
-    yield opened
-    opened.close()
-    twice = {path: count for path, count in opened.reports.items() if count > 1}
-    assert not twice
+    """Receive the function's reports, and check that none was sent twice."""
+    sink = ReportSink()
+    yield sink
+    sink.close()
+    assert not {path: count for path, count in sink.reports.items() if count > 1}
 
 
 @pytest.fixture(scope="session")
-def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A function app in a process."""
+def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzTarget]:
+    """Run a function app."""
     port = free_port()
     command = [sys.executable, "-m", "jobfn.function", str(Path(__file__).with_name("functions.py"))]
     env = {
         "PORT": str(port),
         "LOG_LEVEL": "debug",
-        "JOBFN_CALLBACK_ALLOWED_HOSTS": LOOPBACK,  # whatever is made up here as a URL, nobody else hears of it
+        "JOBFN_CALLBACK_ALLOWED_HOSTS": LOOPBACK,  # generated callback URLs must not reach other hosts
         "JOBFN_MAX_BODY_BYTES": str(256 * 1024),
         "JOBFN_REPORT_TIMEOUT_SECONDS": "1",
         "JOBFN_REPORT_WAIT_SECONDS": "1",
     }
-    yield from _watched("function", command, env, tmp_path_factory, said="serving", port=port)
+    yield from _run_target("function", command, env, tmp_path_factory, port=port)
 
 
-def _watched(
-    name: str, command: list[str], env: dict[str, str], folders: pytest.TempPathFactory, *, said: str, port: int
-) -> Iterator[Watched]:
+def _run_target(
+    name: str, command: list[str], env: dict[str, str], folders: pytest.TempPathFactory, *, port: int
+) -> Iterator[FuzzTarget]:
     folder = folders.mktemp(name)
-    server = ServerProcess(command, env=environment(env), log=folder / "log", cwd=folder)
+    process = ServerProcess(command, env=environment(env), port=port, log=folder / "log", cwd=folder)
     try:
-        server.until_said(said)
-        watch = Watched(server, port)
-        yield watch
-        grown = watch.grown_bytes
-        print(f"\n{name}: {watch.requests} requests, {grown / 1e6:+.1f} MB since it was warm")  # noqa: T201  - the figures of a run
-        assert server.is_running, server.output[-5_000:]
+        process.wait_until_listening()
+        target = FuzzTarget(process, port)
+        yield target
+        growth = target.memory_growth_bytes
+        print(f"\n{name}: {target.requests} requests, {growth / 1e6:+.1f} MB since the warm-up")  # noqa: T201
+        assert process.is_running, process.output[-5_000:]
     finally:
-        code = server.stop()
+        code = process.stop()
     assert code == 0
-    assert grown < MAX_GROWTH_BYTES
-    # what a function says of its failure is told; nothing else of what it was sent, or sent itself
-    assert not [line for line in lines_with(CANARY, server.output) if '"event": "job failed"' not in line]
-    broken = [line for line in lines_with("Traceback", server.output) if "deliberate" not in line]
-    assert not broken, broken[0]
+    assert growth < MAX_MEMORY_GROWTH_BYTES
+    # a handler's own error message is logged; nothing else that was sent may be
+    assert not [line for line in lines_with(CANARY, process.output) if '"event": "job failed"' not in line]
+    unexpected = [line for line in lines_with("Traceback", process.output) if "deliberate" not in line]
+    assert not unexpected, unexpected[0]
 
 
 @pytest.fixture(scope="session")
-def callbacks_database(server: Server, template: str) -> Iterator[str]:
-    """The DSN of the database behind the callback servers."""
+def callbacks_dsn(server: Server, template: str) -> Iterator[str]:
+    """Create the database of the callback servers."""
     name = server.create(template)
     yield server.dsn(name)
     server.drop(name)
 
 
 @pytest.fixture(scope="session")
-def callbacks(callbacks_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A callback server whose URLs are not signed, in a process. Its worker takes no job."""
-    yield from _callback_server("callbacks", callbacks_database, tmp_path_factory)
+def callbacks(callbacks_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzTarget]:
+    """Run a callback server that accepts unsigned URLs."""
+    yield from _run_callback_server("callbacks", callbacks_dsn, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def signed_callbacks(callbacks_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A callback server that wants tokens."""
-    yield from _callback_server(
-        "signed callbacks", callbacks_database, tmp_path_factory, JOBS_CALLBACK_SECRET=",".join(CALLBACK_SECRETS)
+def signed_callbacks(callbacks_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzTarget]:
+    """Run a callback server that requires tokens."""
+    yield from _run_callback_server(
+        "signed-callbacks", callbacks_dsn, tmp_path_factory, JOBS_CALLBACK_SECRET=",".join(CALLBACK_SECRETS)
     )
 
 
-def _callback_server(name: str, dsn: str, folders: pytest.TempPathFactory, **more: str) -> Iterator[Watched]:
+def _run_callback_server(
+    name: str, dsn: str, folders: pytest.TempPathFactory, **variables: str
+) -> Iterator[FuzzTarget]:
     port = free_port()
     env = {
         "DATABASE_URL": dsn,
@@ -111,4 +111,4 @@ def _callback_server(name: str, dsn: str, folders: pytest.TempPathFactory, **mor
         "JOBS_POLL_INTERVAL_SECONDS": "3600",
     }
     command = [sys.executable, "-m", "jobfn.service", "--only", "callbacks"]
-    yield from _watched(name.replace(" ", "-"), command, env | more, folders, said="callback server started", port=port)
+    yield from _run_target(name, command, env | variables, folders, port=port)

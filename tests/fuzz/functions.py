@@ -1,4 +1,4 @@
-"""The functions under test: one payload of each kind that people write. None of them fails but the one that says so."""
+"""Functions under test: one for each kind of payload. Only ``fails`` raises."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Colour(StrEnum):
 
 def _is_even(value: int) -> int:
     if value % 2:
-        raise ValueError(f"{value} is odd")  # quotes the payload, as people do
+        raise ValueError(f"{value} is odd")  # the message contains the payload, as users' validators do
     return value
 
 
@@ -32,8 +32,6 @@ class Address(BaseModel):
 
 
 class Order(BaseModel):
-    """A bit of everything."""
-
     id: UUID
     amount: float
     colour: Colour

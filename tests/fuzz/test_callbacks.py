@@ -1,9 +1,9 @@
-"""The callback server under hostile reports: what it refuses changes nothing, what it takes was the holder's to say."""
+"""Hostile reports to the callback server: only the worker that holds a job can change it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -11,15 +11,17 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jobfn.worker.tokens import CallbackTokens, Claim
-from support.fuzz import CANARY, Answer, Headers, Watched, ends_early, fuzz, request_bytes
-from support.fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, paths, written
+from support.fuzz import CANARY, FuzzResponse, FuzzTarget, Headers, ends_head_early, fuzz, request_bytes
+from support.fuzz_strategies import JUNK, METHODS, hostile_bodies, hostile_headers, json_bytes, paths
 
-#: Some requests are huge, on purpose.
+T = TypeVar("T")
+
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
-HOLDER = "holder-1"
+WORKER = "holder-1"
 STATUSES = {200, 400, 401, 404, 405, 409}
 PATHS = ("callback", "heartbeat", "any/prefix/callback", "callback/", "callback/callback", "heartbeats", "")
+#: Everything that a report may change.
 SNAPSHOT = """
     select coalesce(string_agg(row_to_json(j)::text, e'\\n' order by id), '')
         || coalesce((select string_agg(l::text, e'\\n' order by queue_name) from app_jobs.queue_locks l), '')
@@ -27,144 +29,138 @@ SNAPSHOT = """
 """
 
 
-class HeldJobs:
-    """Jobs that a worker holds, and the database as it is now, asked from tests that are not async."""
+class LockedJobs:
+    """Jobs that ``WORKER`` has locked. A synchronous interface to the database, because Hypothesis needs one."""
 
     def __init__(self, dsn: str) -> None:
-        self._held = 0
+        self._count = 0
         self._runner = asyncio.Runner()
-        self._connection: asyncpg.Connection[Any] = self._runner.run(asyncpg.connect(dsn))
+        self._connection: asyncpg.Connection[Any] = self._run(_connect(dsn))
 
-    def hold(self) -> int:
-        """A fresh job in its first attempt, held by ``HOLDER``; the only one that there is."""
-        self._held += 1
-        task = f"t{self._held}"
+    def lock_new_job(self) -> int:
+        """Replace all jobs by a new one in its first attempt."""
+        self._count += 1
+        task = f"t{self._count}"
         self._run(self._connection.execute("delete from app_jobs.jobs"))
-        added = "select (app_jobs.add_job($1, queue_name := $1)).id"
-        job: int = self._run(self._connection.fetchval(added, task))
-        self._run(self._connection.execute("select app_jobs.claim_jobs($1, $2, '1 h', 1, '1 h')", HOLDER, [task]))
+        job: int = self._run(self._connection.fetchval("select (app_jobs.add_job($1, queue_name := $1)).id", task))
+        self._run(self._connection.execute("select app_jobs.claim_jobs($1, $2, '1 h', 1, '1 h')", WORKER, [task]))
         return job
 
-    def attempt(self, job: int) -> int | None:
-        """Which attempt it is in, while it is held; None: it is not held, or gone."""
-        held: int | None = self._run(
-            self._connection.fetchval(
-                "select attempts from app_jobs.jobs where id = $1 and locked_by = $2", job, HOLDER
-            )
-        )
-        return held
+    def is_locked(self, job: int) -> bool:
+        query = "select exists (select from app_jobs.jobs where id = $1 and locked_by = $2)"
+        return bool(self._run(self._connection.fetchval(query, job, WORKER)))
 
     def snapshot(self) -> str:
-        """All that reports may change."""
-        found: str = self._run(self._connection.fetchval(SNAPSHOT))
-        return found
+        return str(self._run(self._connection.fetchval(SNAPSHOT)))
 
     def close(self) -> None:
         self._run(self._connection.close())
         self._runner.close()
 
-    def _run(self, awaitable: Any) -> Any:
-        async def wait() -> Any:
-            return await awaitable
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(coroutine)
 
-        return self._runner.run(wait())
+
+async def _connect(dsn: str) -> "asyncpg.Connection[Any]":
+    return await asyncpg.connect(dsn)
 
 
 @pytest.fixture(scope="session")
-def held(callbacks_database: str) -> Iterator[HeldJobs]:
-    jobs = HeldJobs(callbacks_database)
+def locked_jobs(callbacks_dsn: str) -> Iterator[LockedJobs]:
+    jobs = LockedJobs(callbacks_dsn)
     yield jobs
     jobs.close()
 
 
-def check(answer: Answer, *, bodiless: bool = False) -> None:
-    """What holds for every answer, whatever was reported."""
-    assert CANARY.encode() not in answer.body
-    assert b"Traceback" not in answer.body
-    if answer.is_refusal_of_http:
-        event("no HTTP")
+def check(response: FuzzResponse, *, is_head: bool = False) -> None:
+    """Assert what holds for every response."""
+    assert CANARY.encode() not in response.body
+    assert b"Traceback" not in response.body
+    if response.is_from_parser:
+        event("invalid HTTP")
         return
-    event(f"status {answer.status}")
-    assert answer.status in STATUSES, answer
-    assert answer.header(b"content-type") == b"application/json"
-    assert answer.header(b"location") is None
-    content_length = answer.header(b"content-length")
+    event(f"status {response.status}")
+    assert response.status in STATUSES, response
+    assert response.header(b"content-type") == b"application/json"
+    assert response.header(b"location") is None
+    content_length = response.header(b"content-length")
     assert content_length is not None
-    if not bodiless:
-        assert int(content_length) == len(answer.body)
-        if answer.status >= 400:
-            assert isinstance(answer.content["error"], str)
+    if not is_head:
+        assert int(content_length) == len(response.body)
+        if response.status >= 400:
+            assert isinstance(response.content["error"], str)
 
 
 @pytest.fixture(params=["callbacks", "signed_callbacks"])
-def either(request: pytest.FixtureRequest) -> Watched:
-    """Either callback server."""
-    found: Watched = request.getfixturevalue(str(request.param))
-    return found
+def any_callbacks(request: pytest.FixtureRequest) -> FuzzTarget:
+    target: FuzzTarget = request.getfixturevalue(str(request.param))
+    return target
 
 
 @fuzz(250)
 @given(method=METHODS, target=paths(*PATHS), headers=hostile_headers(), body=hostile_bodies())
-def test_any_request(
-    method: bytes, target: bytes, headers: Headers, body: bytes, either: Watched, held: HeldJobs
+def test_any_request_without_a_locked_job_gets_one_valid_response_and_changes_nothing(
+    method: bytes, target: bytes, headers: Headers, body: bytes, any_callbacks: FuzzTarget, locked_jobs: LockedJobs
 ) -> None:
-    """Whatever comes is answered, in time and in JSON; nobody here holds a job, so nothing changes."""
-    before = held.snapshot()
+    before = locked_jobs.snapshot()
     sent = [*headers, (b"Content-Length", b"%d" % len(body))]
-    answers = either.ask(request_bytes(method, target, sent, body), method=method)
-    assert len(answers) == 1 or ends_early(sent)
-    check(answers[0], bodiless=method == b"HEAD")
-    assert held.snapshot() == before
+    responses = any_callbacks.send(request_bytes(method, target, sent, body), method=method)
+    assert len(responses) == 1 or ends_head_early(sent)
+    check(responses[0], is_head=method == b"HEAD")
+    assert locked_jobs.snapshot() == before
 
 
 @dataclass(frozen=True)
-class Said:
-    """One thing that a report says of its job, and whether it is true.
+class HeaderValue:
+    """The value of a job header, made from the correct value.
 
     Attributes:
-        of: Makes the bytes from the true value.
-        is_true: Whether a report that says this may be heard.
+        make: Returns the value from the correct one.
+        is_correct: Whether it identifies the same job, worker or attempt.
     """
 
-    of: Callable[[Any], bytes]
-    is_true: bool
+    make: Callable[[object], bytes]
+    is_correct: bool = False
 
 
 def _text(value: object) -> bytes:
     return str(value).encode()
 
 
-TRUE = Said(_text, is_true=True)
-JOB_LIES = st.sampled_from(
+CORRECT = HeaderValue(_text, is_correct=True)
+WRONG_JOBS = st.sampled_from(
     [
-        Said(lambda job: _text(job + 10**6), is_true=False),
-        Said(lambda job: _text(job) + b"\xff", is_true=False),
-        Said(lambda job: b"0" * 30 + _text(job), is_true=False),
-        Said(lambda job: b"-" + _text(job), is_true=False),
-        Said(lambda job: _text(job) + b"; drop table jobs", is_true=False),
-        Said(lambda _job: b"9" * 400, is_true=False),
+        HeaderValue(lambda job: b"1000000" + _text(job)),
+        HeaderValue(lambda job: _text(job) + b"\xff"),
+        HeaderValue(lambda job: b"0" * 30 + _text(job)),
+        HeaderValue(lambda job: b"-" + _text(job)),
+        HeaderValue(lambda job: _text(job) + b"; drop table jobs"),
+        HeaderValue(lambda _job: b"9" * 400),
     ]
 )
-WORKER_LIES = st.sampled_from(
+WRONG_WORKERS = st.sampled_from(
     [
-        Said(lambda _worker: b"somebody-else", is_true=False),
-        Said(lambda worker: _text(worker) + b"\xff", is_true=False),
-        Said(lambda worker: _text(worker).upper(), is_true=False),
-        Said(lambda _worker: b"%" * 20_000, is_true=False),
-        Said(lambda worker: _text(worker) + b"\x0b", is_true=False),
-        Said(lambda worker: _text(worker) + b"'--", is_true=False),
+        HeaderValue(lambda _worker: b"somebody-else"),
+        HeaderValue(lambda worker: _text(worker) + b"\xff"),
+        HeaderValue(lambda worker: _text(worker).upper()),
+        HeaderValue(lambda _worker: b"%" * 20_000),
+        HeaderValue(lambda worker: _text(worker) + b"\x0b"),
+        HeaderValue(lambda worker: _text(worker) + b"'--"),
     ]
 )
-ATTEMPT_LIES = st.sampled_from([Said(lambda _attempt: b"2", is_true=False), Said(lambda _attempt: b"x", is_true=False)])
-_TRUTH = st.just((TRUE, TRUE, TRUE))
-#: Who reports on what: job, worker, attempt. Mostly the truth, with which a report gets further.
-CLAIMS = st.one_of(
-    *(_TRUTH, _TRUTH, _TRUTH, _TRUTH),
-    st.tuples(JOB_LIES, st.just(TRUE), st.just(TRUE)),
-    st.tuples(st.just(TRUE), WORKER_LIES, st.just(TRUE)),
-    st.tuples(st.just(TRUE), st.just(TRUE), ATTEMPT_LIES),
-    st.tuples(JOB_LIES, WORKER_LIES, ATTEMPT_LIES),
+WRONG_ATTEMPTS = st.sampled_from([HeaderValue(lambda _attempt: b"2"), HeaderValue(lambda _attempt: b"x")])
+_ALL_CORRECT = st.just((CORRECT, CORRECT, CORRECT))
+#: Headers of job, worker and attempt. Mostly correct, because such reports get further.
+IDENTITIES = st.one_of(
+    *(_ALL_CORRECT, _ALL_CORRECT, _ALL_CORRECT, _ALL_CORRECT),
+    st.tuples(WRONG_JOBS, st.just(CORRECT), st.just(CORRECT)),
+    st.tuples(st.just(CORRECT), WRONG_WORKERS, st.just(CORRECT)),
+    st.tuples(st.just(CORRECT), st.just(CORRECT), WRONG_ATTEMPTS),
+    st.tuples(WRONG_JOBS, WRONG_WORKERS, WRONG_ATTEMPTS),
 )
+Identity = tuple[HeaderValue, HeaderValue, HeaderValue]
+
+
 JOB_ERRORS = st.sampled_from([b"true", b"true", b" TRUE ", b"false", b""])
 NUMBERS = st.sampled_from(
     [0, -1, 10**400, -(10**400), 1e308, 5e-324, True, "7", float("nan"), float("-inf"), 2**63, 7.5]
@@ -178,92 +174,98 @@ REPORTS = st.fixed_dictionaries(
         "permanent": st.booleans() | JUNK,
         "retryAfterSeconds": NUMBERS | st.floats() | JUNK,
     },
-).map(written)
-BEATS = st.fixed_dictionaries(
+).map(json_bytes)
+HEARTBEATS = st.fixed_dictionaries(
     {}, optional={"progress": NUMBERS | st.floats(0, 1) | JUNK, "note": JUNK | st.text(max_size=2_000)}
-).map(written)
-NO_BODIES = st.one_of(
+).map(json_bytes)
+INVALID_BODIES = st.one_of(
     hostile_bodies(),
     st.integers(100, 100_000).map(lambda depth: b'{"error": ' + b"[" * depth + b"]" * depth + b"}"),
     st.integers(900, 1_000).map(lambda depth: b'{"message": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"),
 )
-#: Where to, and what: a report, a sign of life, or neither.
+#: Path and body of a report, a heartbeat, or neither.
 MESSAGES = st.one_of(
     *(st.tuples(st.sampled_from([b"callback", b"a/prefix/callback"]), REPORTS),) * 3,
-    st.tuples(st.just(b"heartbeat"), BEATS),
-    st.tuples(st.sampled_from([b"callback", b"heartbeat"]), NO_BODIES),
+    st.tuples(st.just(b"heartbeat"), HEARTBEATS),
+    st.tuples(st.sampled_from([b"callback", b"heartbeat"]), INVALID_BODIES),
 )
+
+
+def job_headers(identity: Identity, job: int, job_error: bytes, body: bytes) -> Headers:
+    job_id, worker, attempt = identity
+    return [
+        (b"X-Worker-Id", worker.make(WORKER)),
+        (b"X-Job-Id", job_id.make(job)),
+        (b"X-Job-Attempt", attempt.make(1)),
+        (b"X-Job-Error", job_error),
+        (b"Content-Length", b"%d" % len(body)),
+    ]
+
+
+def check_effect(response: FuzzResponse, job: int, before: str, jobs: LockedJobs, *, path: bytes, valid: bool) -> None:
+    """Assert that only a valid message changed the database."""
+    if response.status != 200 or response.body == b'"OK"':
+        assert jobs.snapshot() == before
+        return
+    assert valid
+    if path.endswith(b"callback"):
+        assert not jobs.is_locked(job)
+        assert response.content == {"workerId": WORKER, "jobId": str(job)}
 
 
 @fuzz(450)
 @given(
     message=MESSAGES,
-    claim=CLAIMS,
+    identity=IDENTITIES,
     job_error=JOB_ERRORS,
-    more=st.lists(hostile_headers(), max_size=1),
+    extra_headers=st.one_of(st.just([]), hostile_headers()),
 )
-def test_reports_that_may_be_true(
+def test_only_a_report_of_the_job_s_worker_is_accepted_whatever_its_body(
     message: tuple[bytes, bytes],
-    claim: tuple[Said, Said, Said],
+    identity: Identity,
     job_error: bytes,
-    more: list[Headers],
-    callbacks: Watched,
-    held: HeldJobs,
+    extra_headers: Headers,
+    callbacks: FuzzTarget,
+    locked_jobs: LockedJobs,
 ) -> None:
-    """A report of a job's holder is heard, whatever else it says; one of anybody else changes nothing."""
-    (job_id, worker, attempt), (path, body) = claim, message
-    job = held.hold()
-    before = held.snapshot()
+    path, body = message
+    job = locked_jobs.lock_new_job()
+    before = locked_jobs.snapshot()
     headers = [
-        (b"X-Worker-Id", worker.of(HOLDER)),
-        (b"X-Job-Id", job_id.of(job)),
-        (b"X-Job-Attempt", attempt.of(1)),
-        (b"X-Job-Error", job_error),
-        (b"Content-Length", b"%d" % len(body)),
-        *(header for hostile in more for header in hostile if not header[0].lower().startswith(b"x-")),
+        *job_headers(identity, job, job_error, body),
+        *(header for header in extra_headers if not header[0].lower().startswith(b"x-")),
     ]
-    answer, *others = callbacks.ask(request_bytes(b"POST", b"/" + path, headers, body))
-    assert not others or ends_early(headers)
-    check(answer)
-    is_true = worker.is_true and job_id.is_true and attempt.is_true
-    judge(answer, job, before, held, path=path, may_be_heard=is_true)
-    if is_true and path.endswith(b"callback") and not answer.is_refusal_of_http:
-        assert answer.status == 200
+    response, *others = callbacks.send(request_bytes(b"POST", b"/" + path, headers, body))
+    assert not others or ends_head_early(headers)
+    check(response)
+    valid = all(value.is_correct for value in identity)
+    check_effect(response, job, before, locked_jobs, path=path, valid=valid)
+    if valid and path.endswith(b"callback") and not response.is_from_parser:
+        assert response.status == 200
 
 
-def judge(answer: Answer, job: int, before: str, held: HeldJobs, *, path: bytes, may_be_heard: bool) -> None:
-    """What the database must look like after this answer."""
-    if answer.status != 200 or answer.body == b'"OK"':
-        assert held.snapshot() == before
-        return
-    assert may_be_heard
-    if path.endswith(b"callback"):
-        assert held.attempt(job) is None
-        assert answer.content == {"workerId": HOLDER, "jobId": str(job)}
-
-
-def _flipped(token: str) -> str:
+def _flip_character(token: str) -> str:
     return token[:3] + ("A" if token[3] != "A" else "B") + token[4:]
 
 
 TOKENS: dict[str, Callable[[Claim], str]] = {
-    "good": lambda claim: signed("new-secret", claim),
-    "of the old secret": lambda claim: signed("old-secret", claim),
-    "of another secret": lambda claim: signed("guessed", claim),
-    "of another job": lambda claim: signed("new-secret", Claim(claim.worker_id, claim.job_id + 1, claim.attempt)),
-    "of another worker": lambda claim: signed("new-secret", Claim("somebody-else", claim.job_id, claim.attempt)),
-    "of another attempt": lambda claim: signed("new-secret", Claim(claim.worker_id, claim.job_id, 2)),
-    "with a changed payload": lambda claim: _flipped(signed("new-secret", claim)),
+    "valid": lambda claim: signed("new-secret", claim),
+    "old secret": lambda claim: signed("old-secret", claim),
+    "wrong secret": lambda claim: signed("guessed", claim),
+    "other job": lambda claim: signed("new-secret", Claim(claim.worker_id, claim.job_id + 1, claim.attempt)),
+    "other worker": lambda claim: signed("new-secret", Claim("somebody-else", claim.job_id, claim.attempt)),
+    "other attempt": lambda claim: signed("new-secret", Claim(claim.worker_id, claim.job_id, 2)),
+    "changed payload": lambda claim: _flip_character(signed("new-secret", claim)),
     "unsigned": lambda claim: signed("new-secret", claim).rpartition(".")[0],
-    "signed by nothing": lambda claim: signed("new-secret", claim).rpartition(".")[0] + ".",
+    "empty signature": lambda claim: signed("new-secret", claim).rpartition(".")[0] + ".",
     "twice": lambda claim: signed("new-secret", claim) * 2,
-    "hidden in front": lambda claim: signed("new-secret", claim) + "/x",
+    "in an inner segment": lambda claim: signed("new-secret", claim) + "/x",
     "none": lambda _claim: "",
     "huge": lambda _claim: "a." * 20_000,
     "compressed noise": lambda _claim: ".eJwLAA.aaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "noise": lambda _claim: "%00%ff.%2F..é".encode("ascii", "ignore").decode(),
 }
-GOOD = {"good", "of the old secret"}
+VALID_TOKENS = {"valid", "old secret"}
 
 
 def signed(secret: str, claim: Claim) -> str:
@@ -273,35 +275,28 @@ def signed(secret: str, claim: Claim) -> str:
 
 @fuzz(350)
 @given(
-    kind=st.sampled_from([*TOKENS, *GOOD]),
+    kind=st.sampled_from([*TOKENS, *VALID_TOKENS]),
     message=MESSAGES,
-    claim=CLAIMS,
+    identity=IDENTITIES,
     job_error=JOB_ERRORS,
 )
-def test_tokens(
+def test_only_a_valid_token_of_this_worker_job_and_attempt_is_accepted(
     kind: str,
     message: tuple[bytes, bytes],
-    claim: tuple[Said, Said, Said],
+    identity: Identity,
     job_error: bytes,
-    signed_callbacks: Watched,
-    held: HeldJobs,
+    signed_callbacks: FuzzTarget,
+    locked_jobs: LockedJobs,
 ) -> None:
-    """Only a good token of this worker, job and attempt opens the door."""
-    job_id, worker, attempt = claim
-    job = held.hold()
-    before = held.snapshot()
-    path = b"/%s/%s" % (TOKENS[kind](Claim(HOLDER, job, 1)).encode(), message[0].rpartition(b"/")[2])
-    headers = [
-        (b"X-Worker-Id", worker.of(HOLDER)),
-        (b"X-Job-Id", job_id.of(job)),
-        (b"X-Job-Attempt", attempt.of(1)),
-        (b"X-Job-Error", job_error),
-        (b"Content-Length", b"%d" % len(message[1])),
-    ]
-    (answer,) = signed_callbacks.ask(request_bytes(b"POST", path, headers, message[1]))
-    check(answer)
-    is_true = kind in GOOD and worker.is_true and job_id.is_true and attempt.is_true
-    event(f"{kind}: {answer.status}")
-    judge(answer, job, before, held, path=path, may_be_heard=is_true)
-    if is_true and path.endswith(b"callback"):
-        assert answer.status == 200
+    last_segment, body = message[0].rpartition(b"/")[2], message[1]
+    job = locked_jobs.lock_new_job()
+    before = locked_jobs.snapshot()
+    path = b"/%s/%s" % (TOKENS[kind](Claim(WORKER, job, 1)).encode(), last_segment)
+    headers = job_headers(identity, job, job_error, body)
+    (response,) = signed_callbacks.send(request_bytes(b"POST", path, headers, body))
+    check(response)
+    event(f"{kind}: {response.status}")
+    valid = kind in VALID_TOKENS and all(value.is_correct for value in identity)
+    check_effect(response, job, before, locked_jobs, path=path, valid=valid)
+    if valid and path.endswith(b"callback"):
+        assert response.status == 200

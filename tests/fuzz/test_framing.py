@@ -1,37 +1,34 @@
-"""Both servers under odd framing: chunks, lengths that lie, bodies cut in pieces or cut short. None hangs or breaks."""
+"""Message framing: chunks, wrong lengths, packets that split or truncate a body. No server may hang or fail."""
 
 import itertools
-import socket
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.fuzz import ANSWER_SECONDS, Watched, fuzz, request_bytes
+from support.fuzz import FuzzTarget, fuzz, request_bytes
 from support.fuzz_strategies import hostile_bodies
-from support.network import LOOPBACK
 
-#: Some requests are huge, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
-HEALTHY = request_bytes(b"GET", b"/healthz", [(b"Host", b"x")])
-SETTLED = {200, 400, 401, 404, 409, 413, 415, 422}
+HEALTH_CHECK = request_bytes(b"GET", b"/healthz", [(b"Host", b"x")])
+EXPECTED_STATUSES = {200, 400, 401, 404, 409, 413, 415, 422}
 _jobs = itertools.count(1)
 
 
 @pytest.fixture(params=["function", "callbacks"])
-def target(request: pytest.FixtureRequest) -> Iterator[tuple[Watched, bytes]]:
-    """Each server, with the path that takes a POST; it answers to others all the same afterwards."""
-    watched: Watched = request.getfixturevalue(str(request.param))
-    yield watched, {"function": b"/anything", "callbacks": b"/callback"}[request.param]
-    assert watched.ask(HEALTHY)[0].status == 200
+def target(request: pytest.FixtureRequest) -> Iterator[tuple[FuzzTarget, bytes]]:
+    """Return each server with the path that accepts a POST, and check afterwards that it still responds."""
+    server: FuzzTarget = request.getfixturevalue(str(request.param))
+    yield server, {"function": b"/anything", "callbacks": b"/callback"}[request.param]
+    assert server.send(HEALTH_CHECK)[0].status == 200
 
 
-def chunked(body: bytes, cuts: list[int], *, extension: bytes = b"", trailer: bytes = b"") -> bytes:
-    """A body in chunks of these lengths, the last one taking the rest."""
+def chunked(body: bytes, lengths: list[int], *, extension: bytes = b"", trailer: bytes = b"") -> bytes:
+    """Return a body in chunks of these lengths; the last one has the rest."""
     chunks = []
-    for length in cuts:
+    for length in lengths:
         chunk, body = body[:length], body[length:]
         if chunk:
             chunks.append(b"%X%s\r\n%s\r\n" % (len(chunk), extension, chunk))
@@ -47,33 +44,31 @@ def job_headers() -> list[tuple[bytes, bytes]]:
 @fuzz(100)
 @given(
     body=hostile_bodies(),
-    cuts=st.lists(st.integers(0, 9), max_size=6),
+    lengths=st.lists(st.integers(0, 9), max_size=6),
     extension=st.sampled_from([b"", b";a=b", b' ;x="y"', b";" + b"z" * 2_000]),
     trailer=st.sampled_from([b"", b"X-Job-Id: 7\r\n", b"Content-Length: 1\r\n"]),
-    pieces=st.lists(st.integers(1, 400), max_size=4),
+    packet_sizes=st.lists(st.integers(1, 400), max_size=4),
 )
-def test_chunks_of_any_size(
+def test_chunked_body_gets_one_response_for_any_chunks_and_packets(
     body: bytes,
-    cuts: list[int],
+    lengths: list[int],
     extension: bytes,
     trailer: bytes,
-    pieces: list[int],
-    target: tuple[Watched, bytes],
+    packet_sizes: list[int],
+    target: tuple[FuzzTarget, bytes],
 ) -> None:
-    """However a body is cut into chunks, and these into packets, the answer is one, and in time."""
-    watched, path = target
-    sent = chunked(body, cuts, extension=extension, trailer=trailer)
-    request = request_bytes(b"POST", path, [*job_headers(), (b"Transfer-Encoding", b"chunked")], sent)
-    parts, start = [], 0
-    for length in pieces:
-        parts.append(request[start : start + length])
-        start += length
-    answers = watched.ask(*parts, request[start:])
-    assert len(answers) == 1
-    assert answers[0].status in SETTLED
+    server, path = target
+    chunks = chunked(body, lengths, extension=extension, trailer=trailer)
+    request = request_bytes(b"POST", path, [*job_headers(), (b"Transfer-Encoding", b"chunked")], chunks)
+    packets, start = [], 0
+    for size in packet_sizes:
+        packets.append(request[start : start + size])
+        start += size
+    (response,) = server.send(*packets, request[start:])
+    assert response.status in EXPECTED_STATUSES
 
 
-LIES = st.sampled_from(
+FRAMING_HEADERS = st.sampled_from(
     [
         [(b"Content-Length", b"5")],
         [(b"Content-Length", b"99999999999999999999999")],
@@ -90,7 +85,7 @@ LIES = st.sampled_from(
         [],
     ]
 )
-RESTS = st.one_of(
+BODIES = st.one_of(
     st.sampled_from(
         [
             *(
@@ -116,22 +111,14 @@ RESTS = st.one_of(
 
 
 @fuzz(150)
-@given(lies=LIES, rest=RESTS)
-def test_lengths_that_lie(lies: list[tuple[bytes, bytes]], rest: bytes, target: tuple[Watched, bytes]) -> None:
-    """Whatever the headers say of the body, once the client has stopped sending the connection ends by itself."""
-    watched, path = target
-    watched.requests += 1
-    with socket.create_connection((LOOPBACK, watched.port), timeout=ANSWER_SECONDS) as connection:
-        connection.sendall(request_bytes(b"POST", path, [*job_headers(), *lies], rest))
-        connection.shutdown(socket.SHUT_WR)
-        said = b""
-        try:
-            while data := connection.recv(65_536):
-                said += data
-        except ConnectionResetError:
-            pass
-    assert b"HTTP/1.1 500" not in said
-    assert b"Traceback" not in said
+@given(framing=FRAMING_HEADERS, body=BODIES)
+def test_connection_ends_after_eof_for_any_framing_headers(
+    framing: list[tuple[bytes, bytes]], body: bytes, target: tuple[FuzzTarget, bytes]
+) -> None:
+    server, path = target
+    received = server.send_then_eof(request_bytes(b"POST", path, [*job_headers(), *framing], body))
+    assert b"HTTP/1.1 500" not in received
+    assert b"Traceback" not in received
 
 
 @fuzz(60)
@@ -141,15 +128,6 @@ def test_lengths_that_lie(lies: list[tuple[bytes, bytes]], rest: bytes, target: 
         st.sampled_from([b"\x16\x03\x01" + b"\x00" * 50, b"PRI * HTTP/2.0\r\n\r\n"]),
     )
 )
-def test_bytes_that_are_no_request(sent: bytes, target: tuple[Watched, bytes]) -> None:
-    """TLS, HTTP/2 and noise end the connection, with a 400 or without a word."""
-    watched, _ = target
-    with socket.create_connection((LOOPBACK, watched.port), timeout=ANSWER_SECONDS) as connection:
-        connection.sendall(sent + b"\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        try:
-            said = connection.recv(65_536)
-        except ConnectionResetError:
-            said = b""
-    watched.requests += 1
-    assert said.startswith(b"HTTP/1.1 400") or said == b""
+def test_other_protocols_get_400_or_a_closed_connection(sent: bytes, target: tuple[FuzzTarget, bytes]) -> None:
+    received = target[0].send_then_eof(sent + b"\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 400") or received == b""

@@ -1,4 +1,4 @@
-"""The function app under hostile requests: every answer is ours, says how and quotes nothing; no report comes twice."""
+"""Hostile requests to the function app: every response is well-formed and quotes nothing; no report is sent twice."""
 
 import itertools
 import json
@@ -8,65 +8,63 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from support.fuzz import CANARY, Answer, Headers, ReportSink, Watched, ends_early, fuzz, request_bytes
-from support.fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_headers, mutated, paths, written
+from support.fuzz import CANARY, FuzzResponse, FuzzTarget, Headers, ReportSink, ends_head_early, fuzz, request_bytes
+from support.fuzz_strategies import METHODS, from_schema, hostile_bodies, hostile_headers, json_bytes, mutated, paths
 from support.network import LOOPBACK
 
-#: Some requests are huge, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 TASKS = ("order", "shop:row/id", "change", "points", "options", "anything", "nothing", "long", "fails")
-#: What a function may answer by itself; 500 is only for a handler that failed.
+#: Statuses of responses that do not come from a handler.
 STATUSES = {200, 202, 400, 404, 405, 413, 415, 422, 429}
-#: Not reported, or not yet.
-UNREPORTED = {202, 429}
+#: Statuses of responses that no report precedes.
+NO_REPORT_STATUSES = {202, 429}
 _numbers = itertools.count(1)
 
 
 class Schemas:
-    """The payloads' JSON Schemas, as the function itself tells them."""
+    """The tasks' JSON Schemas, as the function publishes them."""
 
-    def __init__(self, function: Watched) -> None:
-        (answer,) = function.ask(request_bytes(b"GET", b"/", [(b"Host", b"x")]))
-        self._tasks = {task["identifier"]: task["payload"] for task in answer.content["tasks"]}
+    def __init__(self, function: FuzzTarget) -> None:
+        (response,) = function.send(request_bytes(b"GET", b"/", [(b"Host", b"x")]))
+        self._tasks = {task["identifier"]: task["payload"] for task in response.content["tasks"]}
 
     def payloads(self, task: str) -> st.SearchStrategy[Any]:
-        """Payloads that fit this task."""
         return from_schema(self._tasks[task])
 
 
 @pytest.fixture(scope="session")
-def schemas(function: Watched) -> Schemas:
+def schemas(function: FuzzTarget) -> Schemas:
     return Schemas(function)
 
 
-def check(answer: Answer, *, bodiless: bool = False) -> None:
-    """What holds for every answer, whatever was asked."""
-    assert CANARY.encode() not in answer.body
-    assert b"Traceback" not in answer.body
-    assert b"/jobfn/" not in answer.body
-    if answer.is_refusal_of_http:
-        event("no HTTP")
+def check(response: FuzzResponse, *, is_head: bool = False) -> None:
+    """Assert what holds for every response."""
+    assert CANARY.encode() not in response.body
+    assert b"Traceback" not in response.body
+    assert b"/jobfn/" not in response.body
+    if response.is_from_parser:
+        event("invalid HTTP")
         return
-    event(f"status {answer.status}")
-    content_length = answer.header(b"content-length")
+    event(f"status {response.status}")
+    content_length = response.header(b"content-length")
     assert content_length is not None
-    assert answer.header(b"content-type") == b"application/json"
-    if bodiless:
+    assert response.header(b"content-type") == b"application/json"
+    if is_head:
         return
-    assert int(content_length) == len(answer.body)
-    content = answer.content
-    if answer.status >= 400:
-        assert answer.header(b"x-job-error") == (None if answer.status == 429 else b"true")
+    assert int(content_length) == len(response.body)
+    content = response.content
+    if response.status >= 400:
+        assert response.header(b"x-job-error") == (None if response.status == 429 else b"true")
         assert isinstance(content["message"], str)
-    if answer.status == 500:
+    if response.status == 500:
         assert content["message"] == "deliberate"
     else:
-        assert answer.status in STATUSES
+        assert response.status in STATUSES
 
 
 def delivery_headers(sink: ReportSink, status: int) -> tuple[str, Headers]:
-    """The headers of a worker's delivery, and the path where its report goes."""
+    """Return the path of a report that the sink answers with ``status``, and the headers of its delivery."""
     number = next(_numbers)
     path = f"/{status}/{number}/callback"
     return path, [
@@ -79,75 +77,75 @@ def delivery_headers(sink: ReportSink, status: int) -> tuple[str, Headers]:
 
 @fuzz(700)
 @given(method=METHODS, target=paths(*TASKS), headers=hostile_headers(), body=hostile_bodies())
-def test_any_request(method: bytes, target: bytes, headers: Headers, body: bytes, function: Watched) -> None:
-    """Whatever comes is answered, in time, in JSON, and without a word of the payload."""
+def test_any_request_gets_one_valid_response(
+    method: bytes, target: bytes, headers: Headers, body: bytes, function: FuzzTarget
+) -> None:
     sent = [*headers, (b"Content-Length", b"%d" % len(body))]
-    answers = function.ask(request_bytes(method, target, sent, body), method=method)
-    assert len(answers) == 1 or ends_early(sent)
-    check(answers[0], bodiless=method == b"HEAD")
+    responses = function.send(request_bytes(method, target, sent, body), method=method)
+    assert len(responses) == 1 or ends_head_early(sent)
+    check(responses[0], is_head=method == b"HEAD")
 
 
 @fuzz(500)
 @given(data=st.data(), task=st.sampled_from(TASKS), status=st.sampled_from([200, 400, 409]))
-def test_payloads_that_fit(
+def test_valid_payload_is_accepted_and_reported_once_for_any_callback_status(
     data: st.DataObject,
     task: str,
     status: int,
-    function: Watched,
+    function: FuzzTarget,
     sink: ReportSink,
     schemas: Schemas,
 ) -> None:
-    """What the schema allows, the task takes; the delivery is reported once, whatever the report is answered with."""
     payload = data.draw(schemas.payloads(task))
     path, headers = delivery_headers(sink, status)
-    (answer,) = deliver(function, task, headers, written(payload, ascii_only=data.draw(st.booleans())))
-    if task != "anything":  # its result is the payload's own
-        check(answer)
-    assert answer.status == {"long": 202, "fails": 500}.get(task, 200), answer
-    if answer.status not in UNREPORTED:
+    (response,) = deliver(function, task, headers, json_bytes(payload, ascii_only=data.draw(st.booleans())))
+    if task != "anything":  # its result is the payload
+        check(response)
+    assert response.status == {"long": 202, "fails": 500}.get(task, 200), response
+    if response.status not in NO_REPORT_STATUSES:
         assert sink.reports[path] == 1
 
 
 @fuzz(900)
 @given(data=st.data(), task=st.sampled_from(TASKS), status=st.sampled_from([200, 409]), headers=hostile_headers())
-def test_payloads_that_nearly_fit(
+def test_mutated_payload_is_accepted_or_rejected_and_reported_once(
     data: st.DataObject,
     task: str,
     status: int,
     headers: Headers,
-    function: Watched,
+    function: FuzzTarget,
     sink: ReportSink,
     schemas: Schemas,
 ) -> None:
-    """A payload with parts changed is taken or refused, not more; the report, where it can be sent, comes once."""
     payload = data.draw(mutated(schemas.payloads(task)))
     path, job = delivery_headers(sink, status)
     is_hostile = data.draw(st.booleans())
     sent = data.draw(st.permutations([*job, *headers])) if is_hostile else job
-    answers = deliver(function, task, sent, written(payload, ascii_only=data.draw(st.booleans())))
-    assert len(answers) == 1 or ends_early(sent)
-    check(answers[0])
+    responses = deliver(function, task, sent, json_bytes(payload, ascii_only=data.draw(st.booleans())))
+    assert len(responses) == 1 or ends_head_early(sent)
+    check(responses[0])
     if not is_hostile:
-        assert answers[0].status in {200, 202, 400, 422, 500}
-        assert answers[0].status in UNREPORTED or sink.reports[path] == 1
+        assert responses[0].status in {200, 202, 400, 422, 500}
+        assert responses[0].status in NO_REPORT_STATUSES or sink.reports[path] == 1
 
 
-def deliver(function: Watched, task: str, headers: Headers, body: bytes) -> list[Answer]:
+def deliver(function: FuzzTarget, task: str, headers: Headers, body: bytes) -> list[FuzzResponse]:
     target = b"/" + task.replace(":", "%3A").replace("/", "%2F").encode()
     sent = [(b"Host", b"x"), *headers, (b"Content-Length", b"%d" % len(body))]
-    return function.ask(request_bytes(b"POST", target, sent, body))
+    return function.send(request_bytes(b"POST", target, sent, body))
 
 
 @fuzz(60)
 @given(payloads=st.lists(st.dictionaries(st.text(max_size=3), st.integers(), max_size=3), min_size=2, max_size=5))
-def test_pipelined_deliveries(payloads: list[dict[str, int]], function: Watched, sink: ReportSink) -> None:
-    """Several deliveries in one write are answered one after the other, in order, and reported once each."""
-    parts, sinks = [], []
+def test_pipelined_deliveries_are_answered_in_order_and_reported_once_each(
+    payloads: list[dict[str, int]], function: FuzzTarget, sink: ReportSink
+) -> None:
+    requests, report_paths = [], []
     for payload in payloads:
         path, headers = delivery_headers(sink, 200)
         body = json.dumps(payload).encode()
-        parts.append(request_bytes(b"POST", b"/change", [*headers, (b"Content-Length", b"%d" % len(body))], body))
-        sinks.append(path)
-    answers = function.ask(b"".join(parts), answers=len(parts))
-    assert [answer.status for answer in answers] == [422] * len(parts)
-    assert [sink.reports[path] for path in sinks] == [1] * len(parts)
+        requests.append(request_bytes(b"POST", b"/change", [*headers, (b"Content-Length", b"%d" % len(body))], body))
+        report_paths.append(path)
+    responses = function.send(b"".join(requests), count=len(requests))
+    assert [response.status for response in responses] == [422] * len(requests)
+    assert [sink.reports[path] for path in report_paths] == [1] * len(requests)

@@ -1,6 +1,6 @@
-"""What fuzz tests send: methods, paths, headers and bodies, from well-formed to hostile, and payloads out of a schema.
+"""Hypothesis strategies for requests, from valid to hostile, and for payloads that match a JSON Schema.
 
-Every made-up text of a payload holds ``CANARY``, so that no answer and no log can quote it unseen.
+Every generated string of a payload contains ``CANARY``, so that a response or log that quotes it is noticed.
 """
 
 import copy
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from support.fuzz import CANARY, Headers
 
-#: Stands in a payload for a number that Python would not write.
+#: Placeholders in a payload for numbers that ``json.dumps`` cannot write.
 _HUGE, _HUGE_EXPONENT = '"@huge@"', '"@huge exponent@"'
-_UNWRITABLE = {_HUGE: b"9" * 5_000, _HUGE_EXPONENT: b"-1e999999999"}
+_PLACEHOLDERS = {_HUGE: b"9" * 5_000, _HUGE_EXPONENT: b"-1e999999999"}
 
 METHODS = st.one_of(
     st.just(b"POST"),
@@ -37,15 +37,15 @@ _ODD_PATHS = st.sampled_from(
 
 
 def paths(*names: str) -> st.SearchStrategy[bytes]:
-    """Targets of requests: these names, percent-encoded in one way or another, and what is none of them."""
+    """Generate request targets: the names in several percent-encodings, and other targets."""
     named = st.builds(
         lambda name, safe, query: b"/" + quote(name, safe=safe).encode() + query,
         st.sampled_from(names),
         st.sampled_from(["", ":/", ":"]),
         st.sampled_from([b"", b"", b"?a=1&b"]),
     )
-    made_up = st.binary(min_size=1, max_size=30).map(lambda text: b"/" + text)
-    return st.one_of(named, named, named, _ODD_PATHS, made_up)
+    other = st.binary(min_size=1, max_size=30).map(lambda text: b"/" + text)
+    return st.one_of(named, named, named, _ODD_PATHS, other)
 
 
 _INTEGERS = [b"0", b"-1", b"1.0", b"1e3", b"9223372036854775807", b"9223372036854775808", b"1" * 5_000, b"+1", b"0x1"]
@@ -55,7 +55,7 @@ _TEXTS = [
     *(b"worker-0", "wörker".encode(), "wörker".encode("latin-1"), b"\xff\xfe", b"a" * 30_000, b"a\x0bb", b"a\x7fb"),
     *(b"a\x00b", b"a, b", b"'; drop table jobs; --", b"${jndi:x}", b"%0d%0a", "\u2028".encode(), b"a\rb", b"a\tb"),
 ]
-#: Callback URLs that lead nowhere: nothing but this machine is ever asked (JOBFN_CALLBACK_ALLOWED_HOSTS).
+#: Invalid callback URLs, and URLs of hosts that are not allowed (JOBFN_CALLBACK_ALLOWED_HOSTS).
 _URLS = [
     *(b"/callback", b"http://", b"http://[", b"http://[::1", b"http://a:99999/", b"http://a:b/", b"ftp://a/", b"x"),
     *(
@@ -112,7 +112,7 @@ _BROKEN_HEADER = st.tuples(_NAMES, st.binary(max_size=12))
 
 
 def hostile_headers() -> st.SearchStrategy[Headers]:
-    """Headers of all kinds, malformed, duplicated, huge, in any order; seldom ones that are no HTTP at all."""
+    """Generate valid, malformed, duplicate and huge headers in any order, and some that are not valid HTTP."""
     hostile = st.lists(_ANY_HEADER, max_size=8)
     broken = st.tuples(st.lists(_ANY_HEADER, max_size=4), st.lists(_BROKEN_HEADER, max_size=2)).map(
         lambda both: both[0] + both[1]
@@ -175,32 +175,32 @@ _BROKEN_BODIES = [
 ]
 
 
-def written(value: Any, *, ascii_only: bool = True) -> bytes:
-    """A value as JSON, with what JSON's grammar allows and Python would not write."""
+def json_bytes(value: Any, *, ascii_only: bool = True) -> bytes:
+    """Return a value as JSON, with placeholders replaced by numbers that only JSON's grammar allows."""
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    for place, number in _UNWRITABLE.items():
-        body = body.replace(json.dumps(place).encode(), number)
+    for placeholder, number in _PLACEHOLDERS.items():
+        body = body.replace(json.dumps(placeholder).encode(), number)
     return body
 
 
 def hostile_bodies() -> st.SearchStrategy[bytes]:
-    """Bodies that are no JSON, hardly JSON, or JSON that nobody asked for."""
+    """Generate bodies that are invalid JSON, borderline JSON, or JSON of an unexpected shape."""
     return st.one_of(
-        st.sampled_from(_BROKEN_BODIES), st.binary(max_size=40), st.builds(written, JUNK, ascii_only=st.booleans())
+        st.sampled_from(_BROKEN_BODIES), st.binary(max_size=40), st.builds(json_bytes, JUNK, ascii_only=st.booleans())
     )
 
 
 @st.composite
 def mutated(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> Any:
-    """A value with one to three of its parts replaced, removed, or joined by others."""
+    """Generate values in which one to three parts are replaced, removed or added."""
     value = copy.deepcopy(draw(values))
     for _ in range(draw(st.integers(1, 3))):
-        value = draw(_changed(value))
+        value = draw(_mutate(value))
     return value
 
 
 @st.composite
-def _changed(draw: st.DrawFn, value: Any) -> Any:
+def _mutate(draw: st.DrawFn, value: Any) -> Any:
     keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     if not keys or draw(st.integers(0, 4)) == 0:
         if isinstance(value, dict):
@@ -208,7 +208,7 @@ def _changed(draw: st.DrawFn, value: Any) -> Any:
         return draw(JUNK)
     key = draw(st.sampled_from(keys))
     if draw(st.booleans()):
-        value[key] = draw(_changed(value[key]))
+        value[key] = draw(_mutate(value[key]))
     else:
         del value[key]
     return value
@@ -218,7 +218,7 @@ Schema = dict[str, Any]
 
 
 def from_schema(schema: Schema, root: Schema | None = None, *, depth: int = 0) -> st.SearchStrategy[Any]:
-    """Values that a JSON Schema allows, of the keywords that pydantic writes for these payloads."""
+    """Generate values that match a JSON Schema. Supports the keywords in the schemas of ``fuzz/functions.py``."""
     root = schema if root is None else root
     if "$ref" in schema:
         return from_schema(root["$defs"][schema["$ref"].rpartition("/")[2]], root, depth=depth + 1)
@@ -229,7 +229,7 @@ def from_schema(schema: Schema, root: Schema | None = None, *, depth: int = 0) -
         return st.sampled_from(schema.get("enum") or [schema["const"]])
     if "type" not in schema:
         return JUNK.filter(lambda value: "@huge" not in repr(value) and "ud800" not in ascii(value))
-    return _OF_TYPE[schema["type"]](schema, root, depth)
+    return _BY_TYPE[schema["type"]](schema, root, depth)
 
 
 def _array(schema: Schema, root: Schema, depth: int) -> st.SearchStrategy[Any]:
@@ -259,14 +259,14 @@ def _object(schema: Schema, root: Schema, depth: int) -> st.SearchStrategy[Any]:
     required = {name: values for name, values in properties.items() if name in schema.get("required", ())}
     optional = {name: values for name, values in properties.items() if name not in required}
     fixed = st.fixed_dictionaries(required, optional=optional)
-    more = schema.get("additionalProperties")
-    if not properties and more is not False:
-        inner = from_schema(more if isinstance(more, dict) else {"type": "string"}, root, depth=depth + 1)
+    additional = schema.get("additionalProperties")
+    if not properties and additional is not False:
+        inner = from_schema(additional if isinstance(additional, dict) else {"type": "string"}, root, depth=depth + 1)
         return st.dictionaries(_string({}), inner, max_size=3)
     return fixed
 
 
-_OF_TYPE: dict[str, Callable[[Schema, Schema, int], st.SearchStrategy[Any]]] = {
+_BY_TYPE: dict[str, Callable[[Schema, Schema, int], st.SearchStrategy[Any]]] = {
     "null": lambda _schema, _root, _depth: st.none(),
     "boolean": lambda _schema, _root, _depth: st.booleans(),
     "integer": lambda _schema, _root, _depth: st.integers(-500, 500).map(lambda number: number * 2),
