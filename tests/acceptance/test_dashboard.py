@@ -34,7 +34,7 @@ async def test_the_dashboard_alone(spawn: Spawn, database: str, jobs: Jobs) -> N
         async with client.stream("GET", f"{url}/live/") as stream:
             assert stream.status_code == 200
             running.send(signal.SIGINT)
-            assert await running.ended(seconds=10) == 0
+            assert await running.wait(seconds=10) == 0
 
 
 async def test_it_finds_the_development_server_of_its_folder(spawn: Spawn, database: str, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_beside_the_platform_side(spawn: Spawn, database: str, tmp_path: P
         assert (await client.get(f"{url}/healthz")).text == "ok\n"
         assert (await client.get(url)).status_code == 303
     running.send(signal.SIGTERM)
-    assert await running.ended() == 0
+    assert await running.wait() == 0
     assert TOKEN not in "\n".join(running.lines)
 
 
@@ -114,9 +114,9 @@ async def test_dev_without_a_dashboard(spawn: Spawn, database: str, tmp_path: Pa
     await running.until("jobfn db status")
     assert not any("dashboard" in line for line in running.lines)
     running.send(signal.SIGINT)
-    assert await running.ended() == 0
+    assert await running.wait() == 0
     first = await spawn(*dev, DATABASE_URL=database)
     taken = (await url_of(first, "dashboard      http://")).rpartition(":")[2]
     second = await spawn(*dev, "--dashboard-port", taken, DATABASE_URL=database)
-    assert await second.ended() == 2
+    assert await second.wait() == 2
     assert f"cannot listen on 127.0.0.1:{taken}" in "\n".join(second.lines)

@@ -66,7 +66,7 @@ async def test_the_tutorial_works_as_written(project: Path, spawn: Spawn, comman
     postgres = folder_for(project)
     assert (postgres / "postmaster.pid").exists()
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.wait() == 0
     assert DevState.find(project) is None
     assert not (postgres / "postmaster.pid").exists()
     assert psutil.wait_procs(children, timeout=5)[1] == []
@@ -98,7 +98,7 @@ async def test_it_works_on_a_database_of_the_user_s_and_leaves_no_lock(
     dev = await start_dev(spawn, "--database-url", empty_database, "--enqueue", "process_invoice", '{"id": 7}')
     await dev.until('"job done"')
     dev.send(signal.SIGTERM)
-    assert await dev.ended() == 0
+    assert await dev.wait() == 0
     connection = await asyncpg.connect(empty_database)
     try:
         assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0
@@ -121,7 +121,7 @@ async def test_the_function_ends_with_its_parent(project: Path, spawn: Spawn, da
     dev = await start_dev(spawn, DATABASE_URL=database)
     (child,) = [one for one in psutil.Process(dev.process.pid).children() if "jobfn.function" in one.cmdline()]
     dev.send(signal.SIGKILL)
-    await dev.ended()
+    await dev.wait()
     assert psutil.wait_procs([child], timeout=10)[1] == []
     assert DevState.find(project) is None
 
@@ -141,7 +141,7 @@ async def test_ctrl_c_lets_a_function_that_still_starts_do_its_job(
     os.killpg(dev.process.pid, signal.SIGINT)
     (project / "go").touch()
     await dev.until('"job done"', seconds=15)
-    assert await dev.ended(seconds=15) == 0
+    assert await dev.wait(seconds=15) == 0
     assert not [line for line in dev.lines if "KeyboardInterrupt" in line]
 
 

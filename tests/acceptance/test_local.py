@@ -27,7 +27,7 @@ async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spa
     await jobs.until_gone(await jobs.add("hello", {"name": "ada"}), seconds=30)
     await service.until("hello ada")
     service.send(signal.SIGTERM)
-    assert await service.ended() == 0
+    assert await service.wait() == 0
     assert not [line for line in service.lines if "callback server started" in line]
 
 

@@ -73,7 +73,7 @@ async def test_a_job_is_one_trace_across_processes(
     await jobs.until_gone(int(added.output))
     for process in (processes.function, processes.service):
         process.send(signal.SIGTERM)
-        assert await process.ended() == 0
+        assert await process.wait() == 0
     chain = ["enqueue hello", "deliver hello", "receive hello", "report", "settle"]
     assert set(collector.spans) == {*chain, "run hello"}
     assert len({span.trace_id for span in collector.spans.values()}) == 1

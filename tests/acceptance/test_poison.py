@@ -43,7 +43,7 @@ async def test_a_job_that_kills_its_function_fails_for_good_and_the_others_go_on
             )
             await function.until("serving")
             serving.set()
-            code = await function.ended(seconds=120)
+            code = await function.wait(seconds=120)
             serving.clear()
             kills += code == -signal.SIGKILL
 

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support.commands import Command, Finished, Spawn
+from support.commands import Command, CommandResult, Spawn
 from support.jobs import Jobs
 from support.network import eventually
 from support.schedules import Schedules
@@ -46,7 +46,7 @@ async def listed(command: Command, database: str) -> list[dict[str, Any]]:
 async def test_a_schedule_is_added_listed_run_and_removed(command: Command, database: str, jobs: Jobs) -> None:
     """The verbs, one after the other, as their help shows them."""
 
-    async def jobfn(*arguments: str) -> Finished:
+    async def jobfn(*arguments: str) -> CommandResult:
         return await command("jobfn", "schedules", *arguments, DATABASE_URL=database)
 
     empty = await jobfn("list")
@@ -205,11 +205,11 @@ async def test_two_schedulers_in_real_seconds_make_one_job_each_second(
     await first.until('"job enqueued"', seconds=30)
     await second.until('"job enqueued"', times=3, seconds=30)
     first.send(signal.SIGKILL)
-    await first.ended()
+    await first.wait()
     so_far = len([line for line in second.lines if '"job enqueued"' in line])
     await second.until('"job enqueued"', times=so_far + 6, seconds=30)
     second.send(signal.SIGTERM)
-    assert await second.ended() == 0
+    assert await second.wait() == 0
 
     async def seconds_due(schedule: int) -> int:
         """How many due times there were, from when it was added until the one that is next."""
@@ -254,7 +254,7 @@ async def test_each_part_of_the_platform_side_runs_by_itself(
     await jobs.until_gone()
     for part in (scheduler, worker, callbacks):
         part.send(signal.SIGTERM)
-        assert await part.ended() == 0
+        assert await part.wait() == 0
 
 
 async def test_wrong_parts_are_refused(command: Command) -> None:
@@ -282,4 +282,4 @@ async def test_the_development_server_runs_the_schedules_in_the_code(
     await eventually(lambda: schedules.connection.fetchval(keys))
     assert await schedules.connection.fetchval(keys) == ["jobfn:daily_report"]
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.wait() == 0

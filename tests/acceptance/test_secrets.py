@@ -189,5 +189,5 @@ async def reports_without_a_token(service: RunningCommand) -> list[str]:
 async def ended(running: RunningCommand) -> str:
     """Stop it; all it has said."""
     running.process.terminate()
-    await running.ended()
+    await running.wait()
     return "\n".join(running.lines)

@@ -181,7 +181,7 @@ async def test_a_database_restarted_in_the_middle_loses_nothing(spawn: Spawn, fu
         connection = await asyncpg.connect(dsn)
         await connection.execute(EFFECTS)
         migrating = await spawn("jobfn", "db", "migrate", "--database-url", dsn)
-        assert await migrating.ended() == 0
+        assert await migrating.wait() == 0
         await connection.execute(
             """select app_jobs.add_job('note', '{"seconds": 0.05}') from generate_series(1, 300)"""
         )
@@ -197,7 +197,7 @@ async def test_a_database_restarted_in_the_middle_loses_nothing(spawn: Spawn, fu
         assert await connection.fetchval("select count(distinct job) from effects where ended is not null") == 301
         await connection.close()
         service.send(signal.SIGTERM)
-        assert await service.ended() == 0
+        assert await service.wait() == 0
         assert not [line for line in service.lines if "Traceback" in line]
     finally:
         await asyncio.to_thread(postgres.stop)

@@ -153,7 +153,7 @@ async def test_a_job_goes_through_both_images(
     await function.until("dry run: this mail would be sent")
     await service.until('"job done"')
     service.send(signal.SIGTERM)
-    assert await service.ended() == 0
+    assert await service.wait() == 0
 
 
 async def test_the_service_image_has_the_command_line(
@@ -194,4 +194,4 @@ async def test_sigterm_reaches_process_one(function_image: Image, spawn: Spawn) 
     assert server.uids().real == 65532
     os.kill(server.pid, signal.SIGTERM)
     await function.until('"stopped"')
-    assert await function.ended() == 0
+    assert await function.wait() == 0

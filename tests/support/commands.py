@@ -45,7 +45,7 @@ class RunningCommand:
         """Send the process a signal."""
         self.process.send_signal(number)
 
-    async def ended(self, *, seconds: float = 30.0) -> int:
+    async def wait(self, *, seconds: float = 30.0) -> int:
         """Wait until the process has ended and its output is read; return the exit code."""
         async with asyncio.timeout(seconds):
             await asyncio.shield(self._reading)
@@ -62,7 +62,7 @@ class Spawn(Protocol):
 
 
 @dataclass(frozen=True)
-class Finished:
+class CommandResult:
     """The exit code and the output (both streams) of a command that has ended."""
 
     code: int
@@ -72,4 +72,4 @@ class Finished:
 class Command(Protocol):
     """The fixture ``command``: runs a command to its end."""
 
-    def __call__(self, *command: str, **env: str) -> Awaitable[Finished]: ...
+    def __call__(self, *command: str, **env: str) -> Awaitable[CommandResult]: ...

@@ -20,7 +20,7 @@ class Environment:
     folder: Path
     env: dict[str, str]
 
-    def ended(self, *command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    def run_unchecked(self, *command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """Run one of its commands to its end."""
         program = str(self.folder / "bin" / command[0])
         return subprocess.run(
@@ -35,9 +35,9 @@ class Environment:
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
         """Run one of its commands, which has to succeed; returns what it said on standard output."""
-        ended = self.ended(*command, cwd=cwd)
-        assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
-        return ended.stdout
+        process = self.run_unchecked(*command, cwd=cwd)
+        assert process.returncode == 0, f"{' '.join(command)}\n{process.stdout}\n{process.stderr}"
+        return process.stdout
 
 
 def commands_in(readme: Path, section: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import Command, Finished, RunningCommand, Spawn
+from support.commands import Command, CommandResult, RunningCommand, Spawn
 from support.prefork import fork_command
 
 JOBFN = str(Path(sys.executable).with_name("jobfn"))
@@ -69,19 +69,19 @@ async def spawn(tmp_path: Path, prefork: Path) -> AsyncIterator[Spawn]:
         with contextlib.suppress(ProcessLookupError):
             running.send(signal.SIGTERM)
         try:
-            await running.ended(seconds=15)
+            await running.wait(seconds=15)
         except TimeoutError:
             running.process.kill()
-            await running.ended()
+            await running.wait()
 
 
 @pytest.fixture
 def command(spawn: Spawn) -> Command:
     """Run a command to its end."""
 
-    async def run(*arguments: str, **env: str) -> Finished:
+    async def run(*arguments: str, **env: str) -> CommandResult:
         running = await spawn(*arguments, **env)
-        code = await running.ended(seconds=60)
-        return Finished(code, "\n".join(running.lines))
+        code = await running.wait(seconds=60)
+        return CommandResult(code, "\n".join(running.lines))
 
     return run

@@ -137,7 +137,7 @@ def sync_command(
     database_url: DatabaseUrl = None,
     json_output: AsJson = False,
 ) -> None:
-    """Sync the schedules of @task(..., schedule=...).
+    """Sync the schedules in the code: @task(..., schedule=...).
 
     Adds, changes and removes schedules with keys like jobfn:daily_report, and no others. On an error, none changes.
     """

@@ -98,7 +98,7 @@ async def test_processes_at_the_same_time_apply_each_step_once(
 ) -> None:
     """Three `jobfn db migrate` at once all end well, and each step was applied by one of them."""
     commands = [await spawn("jobfn", "db", "migrate", "--database-url", empty_database) for _ in range(3)]
-    assert [await command.ended() for command in commands] == [0, 0, 0]
+    assert [await command.wait() for command in commands] == [0, 0, 0]
     applied = [line for command in commands for line in command.lines if "applied" in line]
     assert len(applied) == len(ALL)
     assert await versions(await connect_to(empty_database)) == ALL

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from jobfn.http.server import bind
-from support.commands import Command, Finished, Spawn
+from support.commands import Command, CommandResult, Spawn
 from support.function_app import SECRET, CallbackServer, job_headers
 from support.network import LOOPBACK, free_port
 
@@ -80,7 +80,7 @@ async def test_it_serves_a_file_a_module_or_an_attribute(
     listed = (await http.get(f"http://{LOOPBACK}:{port}/")).json()["tasks"]
     assert sorted(entry["identifier"] for entry in listed) == tasks
     process.send(signal.SIGTERM)
-    assert await process.ended() == 0
+    assert await process.wait() == 0
     assert [json.loads(said)["event"] for said in process.lines] == [
         "serving",
         "stopping: finishing running jobs",
@@ -96,7 +96,7 @@ async def test_options_go_before_the_environment(port: int, spawn: Spawn, http: 
     await process.until("serving")
     assert (await http.post(f"http://{LOOPBACK}:{port}/echo", json={"a": 1})).json() == {"a": 1}
     process.send(signal.SIGINT)
-    assert await process.ended() == 0
+    assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("task", ["slow", "block"])
@@ -116,7 +116,7 @@ async def test_what_runs_when_it_is_told_to_stop_is_finished_and_reported(
     assert (response.status_code, response.json()) == (200, "done")
     with pytest.raises(httpx.ConnectError):
         await http.post(url, json=0)
-    assert await process.ended() == 0
+    assert await process.wait() == 0
     assert [report.body for report in callbacks.received] == [{"status": "success"}]
 
 
@@ -137,7 +137,7 @@ async def test_what_does_not_end_in_time_is_reported_as_failed(
     response = await answering
     message = f"the function was stopped before {task} finished"
     assert (response.status_code, response.json()) == (503, {"message": message})
-    assert await process.ended(seconds=10) == 0
+    assert await process.wait(seconds=10) == 0
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
     left = [line for line in process.lines if "stopped with running sync handlers" in line]
     assert len(left) == (1 if task == "block" else 0)
@@ -176,7 +176,7 @@ async def test_its_log_has_the_jobs_and_none_of_their_payloads(
         await http.post(f"{base}/{path}", json=body, headers=headers)
     await http.post(f"{base}/echo", content=SECRET.encode(), headers=headers)
     process.send(signal.SIGTERM)
-    await process.ended()
+    await process.wait()
     lines = [json.loads(line) for line in process.lines]
     assert all((line["service"], line["revision"]) == ("s", "r") for line in lines)
     by_event = {line["event"]: line for line in lines}
@@ -233,7 +233,7 @@ FILES = {
 }
 
 
-def last_line(found: Finished) -> str:
+def last_line(found: CommandResult) -> str:
     """The last thing that was said."""
     return found.output.splitlines()[-1]
 

@@ -211,10 +211,10 @@ async def test_a_taken_port_is_one_clear_error(spawn: Spawn, database: str) -> N
         variables = {"DATABASE_URL": database, "INTERNAL_JOBS_CALLBACK_PORT": "0", "JOBS_METRICS_HOST": LOOPBACK}
         running = await spawn("jobfn", "service", **variables, JOBS_METRICS_PORT=port)
         await running.until(f"cannot listen on {LOOPBACK}:{port}")
-        assert await running.ended() == 2
+        assert await running.wait() == 2
     running = await spawn("jobfn", "service", **variables, JOBS_METRICS_PORT="many")
     await running.until("JOBS_METRICS_PORT='many'")
-    assert await running.ended() == 2
+    assert await running.wait() == 2
 
 
 async def test_reconnects_are_counted(jobs: Jobs, start_path: StartPath) -> None:

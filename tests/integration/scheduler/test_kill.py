@@ -80,7 +80,7 @@ async def test_a_scheduler_killed_in_the_middle_loses_and_doubles_nothing(
     first = await start_scheduler(spawn, database, "scheduler-1")
     await eventually(lambda: is_held_up(schedules.connection))
     first.send(signal.SIGKILL)
-    assert await first.ended() == -signal.SIGKILL
+    assert await first.wait() == -signal.SIGKILL
     await start_scheduler(spawn, database, "scheduler-2")
 
     async def moved_on() -> bool:
@@ -109,7 +109,7 @@ async def test_a_scheduler_that_freezes_in_the_middle_is_not_waited_for(
     assert (await jobs.count(), row["skipped"]) == (1, 0)
 
     second.send(signal.SIGTERM)
-    await second.ended()
+    await second.wait()
     frozen.send(signal.SIGCONT)
     await schedules.add({"rule": "* * * * * *"}, task_identifier="after")
     await frozen.until('"job enqueued"')

@@ -276,11 +276,11 @@ async def test_processes_hand_over_when_one_is_killed(schedules: Schedules, spaw
     second = await spawn("jobfn", "service", "--only", "scheduler", HOSTNAME="scheduler-2", **variables)
     await second.until('"scheduler started"')
     first.send(signal.SIGKILL)
-    await first.ended()
+    await first.wait()
     await second.until("schedule taken over")
     await second.until('"job enqueued"', times=2)
     second.send(signal.SIGTERM)
-    assert await second.ended() == 0
+    assert await second.wait() == 0
 
     async def seconds_with_two() -> int:
         found: int = await schedules.connection.fetchval(

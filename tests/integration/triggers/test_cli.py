@@ -143,10 +143,10 @@ async def test_plan_is_coloured_in_a_terminal_without_no_color(
     bin_folder = str(Path(sys.executable).parent)
     environment = {"DATABASE_URL": database, "TERM": "xterm-256color", "PATH": bin_folder}
     coloured = await spawn("python", "-c", in_terminal, **environment)
-    assert await coloured.ended() == 3
+    assert await coloured.wait() == 3
     assert any("\x1b[32m  + create  confirm_order" in line for line in coloured.lines)
     plain = await spawn("python", "-c", in_terminal, NO_COLOR="1", **environment)
-    assert await plain.ended() == 3
+    assert await plain.wait() == 3
     assert not any("\x1b[32m" in line for line in plain.lines)
     assert await shop.owned_objects() == []
 

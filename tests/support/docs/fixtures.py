@@ -40,7 +40,7 @@ async def _readme(environment: PageEnvironment) -> None:
 async def _project(environment: PageEnvironment) -> None:
     """Create a project with ``jobfn init``, its wheel and a builder of images."""
     init = await environment.spawn("jobfn", "init", "template-project", "--yes", "--task", "template_task")
-    assert await init.ended() == 0, init.lines
+    assert await init.wait() == 0, init.lines
     environment.folder /= "template-project"
     (environment.folder / "wheels" / "jobfn-0.1.0-py3-none-any.whl").touch()
     _add_image_builder(environment)
@@ -133,7 +133,7 @@ async def _knative(environment: PageEnvironment) -> None:
     }
     (environment.folder / "jobfn-0.1.0-py3-none-any.whl").touch()
     init = await environment.spawn("jobfn", "init", "emails", "--yes", "--task", "email:send_email")
-    assert await init.ended() == 0, init.lines
+    assert await init.wait() == 0, init.lines
     _add_image_builder(environment)
 
 

@@ -214,7 +214,7 @@ class PageRunner:
         if ready_line and self._server is not None:
             # A reader presses Ctrl-C. make forwards SIGTERM but not SIGINT.
             self._server.send(signal.SIGTERM)
-            assert await self._server.ended() in {0, -signal.SIGTERM}
+            assert await self._server.wait() in {0, -signal.SIGTERM}
             self._server = None
         match words[0]:
             case "make":
@@ -229,7 +229,7 @@ class PageRunner:
             self._server = running
             await running.until(ready_line)
             return "\n".join(running.lines)
-        self._exit_code = await running.ended(seconds=120)
+        self._exit_code = await running.wait(seconds=120)
         output = "\n".join(running.lines)
         assert self._exit_code in command.exit_codes, f"$ {command.text}\nexited with {self._exit_code}:\n{output}"
         return output

@@ -1,0 +1,41 @@
+"""Help of every command: one summary line, options with help, and an example."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from jobfn.cli.app import build_app, run
+
+
+def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+COMMANDS = dict(commands(typer.main.get_command(build_app()), "jobfn"))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_command_has_a_summary_and_an_example(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = COMMANDS[path]
+    summary = (command.help or "").partition("\n")[0]
+    assert summary.endswith(".")
+    assert summary.count(". ") == 0
+    assert "example" in command.epilog
+    assert path in command.epilog
+    assert [parameter.name for parameter in command.params if not getattr(parameter, "help", "")] == []
+    assert run([*path.split()[1:], "--help"]) == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("path", ["", "jobs", "db", "schedules", "triggers"])
+def test_summaries_are_not_truncated(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*path.split(), "--help"]) == 0
+    summaries = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert summaries
+    assert [line for line in summaries if line.endswith("...")] == []
