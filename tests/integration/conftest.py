@@ -1,6 +1,5 @@
-"""A platform side that runs in the test's loop, and functions for it to call."""
+"""Services in the event loop of a test, and functions for them."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,16 +9,22 @@ import pytest
 from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
-from jobfn.service import run_service
 from jobfn.worker.settings import ServiceSettings
 from support.fixtures import ConnectTo, Serve, Service, StartService
+from support.functions import RecordingFunction
 from support.jobs import WORKER
 from support.network import LOOPBACK
+from support.service import start_in_loop
+
+
+@pytest.fixture
+def function() -> RecordingFunction:
+    return RecordingFunction()
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serve an ASGI app on a free port; returns its base URL."""
+    """Serve an ASGI app on a free port; return its base URL."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: ASGIApp) -> str:
@@ -33,13 +38,13 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def start_service(database: str) -> AsyncIterator[StartService]:
-    """Run worker and callback server on ``database`` (or another); settings by field name."""
+    """Run a service on ``database``; settings by field name."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(gateway_url: str, **settings: object) -> Service:
             listener = bind(LOOPBACK, 0)
             callback_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback"
-            values: dict[str, object] = {
+            defaults: dict[str, object] = {
                 "database_url": database,
                 "gateway_url": gateway_url,
                 "own_callback_url": callback_url,
@@ -47,29 +52,19 @@ async def start_service(database: str) -> AsyncIterator[StartService]:
                 "report_grace_seconds": 0.0,
                 "shutdown_timeout_seconds": 5.0,
             }
-            stop, started = asyncio.Event(), asyncio.Event()
-            running = asyncio.create_task(
-                run_service(
-                    ServiceSettings.from_environ({}, **(values | settings)),
-                    stop,
-                    listener=listener,
-                    on_ready=started.set,
-                )
+            stop = await start_in_loop(
+                stack, ServiceSettings.from_environ({}, **(defaults | settings)), listener=listener
             )
-            starting = asyncio.create_task(started.wait())
-            await asyncio.wait({running, starting}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                starting.cancel()
-                running.result()
-
-            async def end() -> None:
-                stop.set()
-                await running
-
-            stack.push_async_callback(end)
-            return Service(callback_url, end)
+            return Service(callback_url, stop)
 
         yield start
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator["asyncpg.Pool[Any]"]:
+    """A connection pool on ``database``."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A function that records the requests it receives."""
+"""A function without jobfn: it records requests, responds as configured, and sends no reports."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     """A request as it arrived."""
 
     path: str
@@ -23,14 +23,14 @@ class Received:
 
 @dataclass
 class RecordingFunction:
-    """A function that is no jobfn: it records, answers as told, and reports nothing."""
+    """An ASGI app that records requests, and responds with 200 and ``null`` by default."""
 
-    received: list[Received] = field(default_factory=list)
+    received: list[ReceivedRequest] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _respond: Callable[[], Awaitable[Response]] | None = None
 
-    def answer(self, status: int = 200, content: object = None, headers: dict[str, str] | None = None) -> None:
-        """Answer so from now on."""
+    def respond(self, status: int = 200, content: object = None, headers: dict[str, str] | None = None) -> None:
+        """Respond like this from now on."""
 
         async def respond() -> Response:
             return JSONResponse(content, status, headers=headers)
@@ -38,7 +38,7 @@ class RecordingFunction:
         self._respond = respond
 
     def hold(self) -> asyncio.Event:
-        """Answer nothing until the returned event is set."""
+        """Respond only after the returned event is set."""
         gate = asyncio.Event()
 
         async def respond() -> Response:
@@ -52,11 +52,10 @@ class RecordingFunction:
     def app(self) -> Starlette:
         """The ASGI app."""
 
-        async def take(request: Request) -> Response:
-            body = await request.body()
+        async def record(request: Request) -> Response:
             path = request.scope["raw_path"].decode()
-            self.received.append(Received(path, dict(request.headers), json.loads(body)))
+            self.received.append(ReceivedRequest(path, dict(request.headers), json.loads(await request.body())))
             self.arrived.set()
             return await self._respond() if self._respond is not None else JSONResponse(None)
 
-        return Starlette(routes=[Route("/{path:path}", take, methods=["POST"])])
+        return Starlette(routes=[Route("/{path:path}", record, methods=["POST"])])

@@ -293,7 +293,7 @@ async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) ->
     )
     async with serving(function) as url, at_work(worker, url):
         await jobs.until_gone(done, later)
-        function.answer(500, {"message": "boom"})
+        function.respond(500, {"message": "boom"})
         failed = await jobs.add("t")
         assert (await jobs.until_failed(failed))["last_error"] == "boom"
         gate = function.hold()

@@ -92,7 +92,7 @@ async def test_the_worker_s_lines_say_which_job(
     start_service: StartService,
 ) -> None:
     """Of a function that reports nothing, and of one that takes no more."""
-    function.answer(status)
+    function.respond(status)
     await start_service(await serve(function.app))
     job = await add(jobs, "plain")
     line = await lines.until(event)

@@ -1,37 +1,46 @@
-"""The callback server, asked over a real socket (contract, section 2)."""
+"""The callback server: reports, batches, heartbeats and signed URLs (contract, section 2)."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from jobfn.worker.tokens import CallbackTokens, Claim
 from support.fixtures import Serve, StartService
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 
+NO_FUNCTION = "http://127.0.0.1:1"
+
 
 @pytest.fixture
 async def callbacks(start_service: StartService) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a callback server whose worker takes no job by itself."""
-    service = await start_service("http://127.0.0.1:1", support_any=False)
+    """A client of a callback server whose worker claims no jobs."""
+    service = await start_service(NO_FUNCTION, support_any=False, lease_seconds=60.0)
     async with httpx.AsyncClient(timeout=30, base_url=service.callback_url.removesuffix("/callback")) as client:
         yield client
 
 
-async def held(jobs: Jobs, worker: str = WORKER) -> int:
+async def add_held(jobs: Jobs, worker: str = WORKER) -> int:
     job = await jobs.add("t")
-    await jobs.connection.execute("select app_jobs.get_job($1)", worker)
+    assert await jobs.claim(worker) is not None
     return job
 
 
-async def test_a_report_of_success_completes_the_job(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """200 with worker and job, once the row is gone."""
-    job = await held(jobs)
+def report_headers(job: int | str, *, attempt: int | str | None = None, failed: bool = False) -> dict[str, str]:
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)}
-    answer = await callbacks.post("/callback", headers=headers, json={"status": "success"})
-    assert (answer.status_code, answer.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
+    if attempt is not None:
+        headers["X-Job-Attempt"] = str(attempt)
+    return headers | ({"X-Job-Error": "true"} if failed else {})
+
+
+async def test_success_report_completes_the_job(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    response = await callbacks.post("/callback", headers=report_headers(job), json={"status": "success"})
+    assert (response.status_code, response.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
     assert await jobs.row(job) is None
 
 
@@ -39,171 +48,171 @@ async def test_a_report_of_success_completes_the_job(jobs: Jobs, callbacks: http
     ("body", "error"),
     [
         (b'{"status": "error", "error": "boom"}', "boom"),
-        (b'{"message": "said so"}', "said so"),
+        (b'{"message": "boom"}', "boom"),
         (b'{"error": "", "message": "the second"}', "the second"),
         (b"{}", "UNKNOWN_ERROR"),
         (b"", "UNKNOWN_ERROR"),
-        (b"no json", "UNKNOWN_ERROR"),
+        (b"not json", "UNKNOWN_ERROR"),
         (b"[1]", "UNKNOWN_ERROR"),
         (b'{"error": {"code": 7}}', '{"code": 7}'),
         (b'{"error": "a nul \\u0000 and half a pair \\ud800"}', "a nul  and half a pair ?"),
+        (json.dumps({"error": "é" * 20_000}).encode(), "é" * 10_000),
     ],
 )
-async def test_a_report_of_failure_fails_the_job(
+async def test_failure_report_fails_the_attempt(
     body: bytes, error: str, jobs: Jobs, callbacks: httpx.AsyncClient
 ) -> None:
-    """X-Job-Error: true records body.error, else body.message, else UNKNOWN_ERROR, and unlocks the job."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    answer = await callbacks.post("/callback", headers=headers, content=body)
-    assert (answer.status_code, answer.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
+    job = await add_held(jobs)
+    response = await callbacks.post("/callback", headers=report_headers(job, failed=True), content=body)
+    assert (response.status_code, response.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
     row = await jobs.row(job)
     assert row is not None
     assert (row["last_error"], row["locked_by"], row["attempts"]) == (error, None, 1)
 
 
-async def test_without_a_job_id_it_says_ok(callbacks: httpx.AsyncClient) -> None:
-    """Health probes post nothing and get 200, "OK"."""
-    answer = await callbacks.post("/callback")
-    assert (answer.status_code, answer.json()) == (200, "OK")
+@pytest.mark.parametrize(
+    ("fields", "attempts", "delay"),
+    [
+        ({"permanent": True}, 25, None),
+        ({"retryAfterSeconds": 120}, 1, 120.0),
+        ({"retryAfterSeconds": 0}, 1, 0.0),
+        ({"retryAfterSeconds": -5}, 1, 0.0),
+        ({"retryAfterSeconds": 1e300}, 1, 3_155_760_000.0),  # a hundred years
+        ({"retryAfterSeconds": "soon", "permanent": "yes"}, 1, 2.718),
+        ({}, 1, 2.718),
+    ],
+)
+async def test_failure_report_sets_the_retry(
+    fields: dict[str, object], attempts: int, delay: float | None, jobs: Jobs, callbacks: httpx.AsyncClient
+) -> None:
+    job = await add_held(jobs)
+    headers = report_headers(job, failed=True)
+    assert (await callbacks.post("/callback", headers=headers, json={"error": "no", **fields})).status_code == 200
+    row = await jobs.row(job)
+    assert row is not None
+    assert (row["last_error"], row["attempts"], row["locked_by"]) == ("no", attempts, None)
+    if delay is not None:
+        assert (row["run_at"] - row["updated_at"]).total_seconds() == pytest.approx(delay, abs=0.01)
+
+
+async def test_health_probe_without_a_job_id_is_ok(callbacks: httpx.AsyncClient) -> None:
+    response = await callbacks.post("/callback")
+    assert (response.status_code, response.json()) == (200, "OK")
 
 
 @pytest.mark.parametrize("worker", [None, "", "null", "undefined"])
-async def test_a_job_id_without_a_worker_is_refused(
+async def test_report_without_a_worker_is_rejected(
     worker: str | None, jobs: Jobs, callbacks: httpx.AsyncClient
 ) -> None:
-    """400 with an error, and nothing changed."""
-    job = await held(jobs)
+    job = await add_held(jobs)
     headers = {"X-Job-Id": str(job)} | ({} if worker is None else {"X-Worker-Id": worker})
-    answer = await callbacks.post("/callback", headers=headers)
-    assert answer.status_code == 400
-    assert "X-Worker-Id" in answer.json()["error"]
+    response = await callbacks.post("/callback", headers=headers)
+    assert (response.status_code, "X-Worker-Id" in response.json()["error"]) == (400, True)
     assert (await jobs.until_held(job))["attempts"] == 1
 
 
 @pytest.mark.parametrize("job", ["abc", "-1", "0", "1.5", "9223372036854775808", "1" * 400])
-async def test_a_malformed_job_id_is_refused(job: str, callbacks: httpx.AsyncClient) -> None:
-    """400 with an error that names the header."""
-    answer = await callbacks.post("/callback", headers={"X-Worker-Id": WORKER, "X-Job-Id": job})
-    assert answer.status_code == 400
-    assert "X-Job-Id" in answer.json()["error"]
-
-
-@pytest.mark.parametrize("extra", [{}, {"X-Job-Error": "true"}])
-async def test_a_worker_that_does_not_hold_the_job_changes_nothing(
-    extra: dict[str, str], jobs: Jobs, callbacks: httpx.AsyncClient
-) -> None:
-    """A report under another worker's name is told so (409) and has no effect."""
-    job = await held(jobs, "somebody-else")
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)} | extra
-    answer = await callbacks.post("/callback", headers=headers, json={})
-    assert answer.status_code == 409
-    assert "does not hold this job" in answer.json()["error"]
-    row = await jobs.until_held(job)
-    assert (row["locked_by"], row["last_error"]) == ("somebody-else", None)
-
-
-async def test_a_report_of_an_earlier_attempt_changes_nothing(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """Where the function echoes X-Job-Attempt, a late report does not settle the next attempt."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "2"}
-    assert (await callbacks.post("/callback", headers=headers)).status_code == 409
-    assert (await jobs.until_held(job))["attempts"] == 1
-
-
-async def test_a_report_may_echo_headers_that_are_malformed(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """A function that was refused for a malformed tenant reports that, with the tenant as it came."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true", "X-Database-Id": "no uuid"}
-    answer = await callbacks.post("/callback", headers=headers, json={"error": "X-Database-Id must be a UUID"})
-    assert answer.status_code == 200
-    assert (await jobs.until_failed(job))["last_error"] == "X-Database-Id must be a UUID"
+async def test_malformed_job_id_is_rejected(job: str, callbacks: httpx.AsyncClient) -> None:
+    response = await callbacks.post("/callback", headers=report_headers(job))
+    assert (response.status_code, "X-Job-Id" in response.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize("attempt", ["x", "0", "-1", "2147483648"])
-async def test_a_malformed_attempt_is_refused(attempt: str, jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """It would settle any attempt if it counted as not said."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": attempt}
-    answer = await callbacks.post("/callback", headers=headers)
-    assert (answer.status_code, "X-Job-Attempt" in answer.json()["error"]) == (400, True)
+async def test_malformed_attempt_is_rejected(attempt: str, jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    response = await callbacks.post("/callback", headers=report_headers(job, attempt=attempt))
+    assert (response.status_code, "X-Job-Attempt" in response.json()["error"]) == (400, True)
     await jobs.until_held(job)
 
 
-async def test_a_report_too_long_to_read_is_refused(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """An error text over 1 MiB is a 400 that says so; the job stays held for another report."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    body = json.dumps({"error": "x" * (1024 * 1024)})
-    answer = await callbacks.post("/callback", headers=headers, content=body)
-    assert answer.status_code == 400
-    assert "at most 1048576 bytes" in answer.json()["error"]
-    await jobs.until_held(job)
+@pytest.mark.parametrize("failed", [False, True])
+async def test_report_of_another_worker_is_a_conflict(
+    *, failed: bool, jobs: Jobs, callbacks: httpx.AsyncClient
+) -> None:
+    job = await add_held(jobs, "another-worker")
+    response = await callbacks.post("/callback", headers=report_headers(job, failed=failed), json={})
+    assert response.status_code == 409
+    assert "does not hold this job" in response.json()["error"]
+    row = await jobs.until_held(job)
+    assert (row["locked_by"], row["last_error"]) == ("another-worker", None)
 
 
-async def test_an_error_text_is_kept_up_to_a_length(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """last_error holds the first 10,000 characters."""
-    job = await held(jobs)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
-    await callbacks.post("/callback", headers=headers, json={"error": "é" * 20_000})
+async def test_report_of_another_attempt_is_a_conflict(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    assert (await callbacks.post("/callback", headers=report_headers(job, attempt=2))).status_code == 409
+    assert (await jobs.until_held(job))["attempts"] == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_repeated_report_is_a_conflict(*, failed: bool, jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    headers = report_headers(job, attempt=1, failed=failed)
+    assert (await callbacks.post("/callback", headers=headers)).status_code == 200
     row = await jobs.row(job)
-    assert row is not None
-    assert row["last_error"] == "é" * 10_000
+    assert (await callbacks.post("/callback", headers=headers)).status_code == 409
+    assert await jobs.row(job) == row
+
+
+async def test_malformed_tenant_does_not_reject_a_report(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    """A function that rejected a delivery for its malformed tenant returns that tenant."""
+    job = await add_held(jobs)
+    headers = report_headers(job, failed=True) | {"X-Database-Id": "not-a-uuid"}
+    response = await callbacks.post("/callback", headers=headers, json={"error": "X-Database-Id must be a UUID"})
+    assert response.status_code == 200
+    assert (await jobs.until_failed(job))["last_error"] == "X-Database-Id must be a UUID"
+
+
+async def test_report_over_the_size_limit_is_rejected(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    body = json.dumps({"error": "x" * (1024 * 1024)})
+    response = await callbacks.post("/callback", headers=report_headers(job, failed=True), content=body)
+    assert response.status_code == 400
+    assert "at most 1048576 bytes" in response.json()["error"]
+    await jobs.until_held(job)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/callback", 405), ("PUT", "/a/heartbeat", 405), ("POST", "/", 404), ("POST", "/callback/", 404)],
 )
-async def test_other_ways_in_are_closed(method: str, path: str, status: int, callbacks: httpx.AsyncClient) -> None:
-    """Only POST .../callback and .../heartbeat are heard; the rest is told so in JSON, and sent on to nowhere."""
-    answer = await callbacks.request(method, path, headers={"Host": "elsewhere.example"})
-    assert answer.status_code == status
-    assert "X-Callback-Url" in answer.json()["error"]
-    assert "location" not in answer.headers
-
-
-@pytest.mark.parametrize("host", ["[", "[::1", "a/b?c#d", "a:b"])
-async def test_a_host_header_means_nothing(host: str, start_service: StartService) -> None:
-    """Whatever it holds, a report without a token is refused with 401, and not with a 500."""
-    service = await start_service("http://127.0.0.1:1", support_any=False, callback_secrets="s")
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": "1", "Host": host}
-    async with httpx.AsyncClient() as client:
-        assert (await client.post(service.callback_url, headers=headers)).status_code == 401
+async def test_other_requests_are_rejected_without_a_redirect(
+    method: str, path: str, status: int, callbacks: httpx.AsyncClient
+) -> None:
+    response = await callbacks.request(method, path, headers={"Host": "elsewhere.example"})
+    assert response.status_code == status
+    assert "X-Callback-Url" in response.json()["error"]
+    assert "location" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_it_says_that_it_is_alive(path: str, callbacks: httpx.AsyncClient) -> None:
-    """Probes get 200."""
+async def test_probe_is_ok(path: str, callbacks: httpx.AsyncClient) -> None:
     assert (await callbacks.get(path)).status_code == 200
 
 
-async def test_many_reports_at_once_are_all_settled(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """Fifty reports sent together: each is answered when its job is gone."""
+async def test_simultaneous_reports_are_settled(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
     ids = [await jobs.add("t") for _ in range(50)]
     await jobs.connection.fetch("select * from app_jobs.claim_jobs($1, null, '1 hour', 50)", WORKER)
 
     async def report(job: int) -> tuple[int, bool]:
-        answer = await callbacks.post("/callback", headers={"X-Worker-Id": WORKER, "X-Job-Id": str(job)})
-        return answer.status_code, answer.json()["jobId"] == str(job)
+        response = await callbacks.post("/callback", headers=report_headers(job))
+        return response.status_code, response.json()["jobId"] == str(job)
 
     assert set(await asyncio.gather(*(report(job) for job in ids))) == {(200, True)}
     assert await jobs.count() == 0
 
 
-async def test_a_batch_of_reports_settles_each_by_itself(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
-    """Success, failure, one that comes too late and one that is malformed: four answers in one."""
-    done, failed = await held(jobs), await held(jobs)
-    reports = [
-        ({"X-Worker-Id": WORKER, "X-Job-Id": str(done)}, "{}"),
-        ({"X-Worker-Id": WORKER, "X-Job-Id": str(failed), "X-Job-Error": "true"}, '{"error": "boom"}'),
+async def test_each_report_of_a_batch_has_its_own_reply(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    done, failed = await add_held(jobs), await add_held(jobs)
+    reports: list[tuple[Mapping[str, str], str]] = [
+        (report_headers(done), "{}"),
+        (report_headers(failed, failed=True), '{"error": "boom"}'),
         ({"X-Worker-Id": "another-worker", "X-Job-Id": str(failed)}, "{}"),
         ({"X-Job-Id": str(failed)}, "{}"),
     ]
-    batch = {"reports": [{"url": "http://x/callback", "headers": sent, "body": body} for sent, body in reports]}
-    answer = await callbacks.post("/callbacks", json=batch)
-    assert answer.status_code == 200
-    replies = answer.json()["replies"]
+    batch = {"reports": [{"url": "http://x/callback", "headers": headers, "body": body} for headers, body in reports]}
+    response = await callbacks.post("/callbacks", json=batch)
+    assert response.status_code == 200
+    replies = response.json()["replies"]
     assert [reply["status"] for reply in replies] == [200, 200, 409, 400]
     assert replies[0]["content"] == {"workerId": WORKER, "jobId": str(done)}
     assert "X-Worker-Id" in replies[3]["content"]["error"]
@@ -212,39 +221,98 @@ async def test_a_batch_of_reports_settles_each_by_itself(jobs: Jobs, callbacks: 
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"reports": [7]}'])
-async def test_what_is_no_batch_is_refused(body: bytes, callbacks: httpx.AsyncClient) -> None:
-    """400, with what is wrong."""
-    answer = await callbacks.post("/callbacks", content=body)
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith("the body is not a batch of reports: ")
+async def test_malformed_batch_is_rejected(body: bytes, callbacks: httpx.AsyncClient) -> None:
+    response = await callbacks.post("/callbacks", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("the body is not a batch of reports: ")
 
 
-async def test_a_report_that_comes_first_decides(
+async def test_heartbeat_renews_the_lease_and_records_progress(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    headers = report_headers(job, attempt=1)
+    response = await callbacks.post("/heartbeat", headers=headers, json={"progress": 0.25, "note": "rendering"})
+    assert (response.status_code, response.json()) == (200, {"leaseSeconds": 60.0})
+    assert (await callbacks.post("/heartbeat", headers=headers)).status_code == 200
+    row = await jobs.until_held(job)
+    assert (row["progress"], row["progress_note"]) == (0.25, "rendering")
+    assert (row["lease_expires_at"] - row["locked_at"]).total_seconds() > 50
+
+
+@pytest.mark.parametrize(
+    ("attempt", "body", "status"),
+    [(2, b"", 409), (None, b"", 400), (1, b'{"progress": 2}', 400), (1, b'{"note": 7}', 400), (1, b"{", 400)],
+)
+async def test_invalid_heartbeat_is_rejected(
+    attempt: int | None, body: bytes, status: int, jobs: Jobs, callbacks: httpx.AsyncClient
+) -> None:
+    job = await add_held(jobs)
+    response = await callbacks.post("/heartbeat", headers=report_headers(job, attempt=attempt), content=body)
+    assert response.status_code == status
+
+
+async def test_report_before_the_response_decides(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A function that reports failure and then answers 200 has failed; the response changes nothing after it."""
     gate = function.hold()
     service = await start_service(await serve(function.app))
     job = await jobs.add("t")
     await function.arrived.wait()
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
     async with httpx.AsyncClient(timeout=30) as client:
-        await client.post(service.callback_url, headers=headers, json={"error": "reported"})
+        await client.post(service.callback_url, headers=report_headers(job, failed=True), json={"error": "reported"})
     gate.set()
     await jobs.until_gone(await jobs.add("another"))
-    row = await jobs.until_failed(job)
-    assert row["last_error"] == "reported"
+    assert (await jobs.until_failed(job))["last_error"] == "reported"
 
 
-async def test_a_report_after_the_response_still_decides_within_the_grace(
+async def test_report_after_the_response_decides_within_the_grace_period(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """As the Node SDK does it: the response comes first, then the report, and the report counts."""
+    """The Node SDK responds first and then reports."""
     service = await start_service(await serve(function.app), report_grace_seconds=60.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     await jobs.until_held(job)
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
     async with httpx.AsyncClient(timeout=30) as client:
-        await client.post(service.callback_url, headers=headers, json={"error": "reported late"})
-    assert (await jobs.until_failed(job))["last_error"] == "reported late"
+        await client.post(service.callback_url, headers=report_headers(job, failed=True), json={"error": "reported"})
+    assert (await jobs.until_failed(job))["last_error"] == "reported"
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a/b?c#d", "a:b"])
+async def test_host_header_is_ignored(host: str, start_service: StartService) -> None:
+    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets="s")
+    async with httpx.AsyncClient() as client:
+        response = await client.post(service.callback_url, headers=report_headers(1) | {"Host": host})
+    assert response.status_code == 401
+
+
+async def test_signed_url_is_required_with_a_secret(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    gate = function.hold()
+    service = await start_service(await serve(function.app), callback_secrets="new,old")
+    job = await jobs.add("t")
+    await function.arrived.wait()
+
+    def sign(secret: str, claim: Claim) -> str:
+        return CallbackTokens([secret], max_age_seconds=60).url_for(service.callback_url, claim)
+
+    signed = function.received[0].headers["x-callback-url"]
+    assert urlsplit(signed).path.endswith("/callback")
+    assert function.received[0].headers["x-heartbeat-url"] == signed.removesuffix("callback") + "heartbeat"
+    unauthorized = [
+        service.callback_url,
+        sign("guess", Claim(WORKER, job, 1)),
+        sign("new", Claim(WORKER, job + 1, 1)),
+        sign("new", Claim("another-worker", job, 1)),
+    ]
+    async with httpx.AsyncClient(headers=report_headers(job), timeout=30) as client:
+        for url in unauthorized:
+            response = await client.post(url)
+            assert response.status_code == 401, url
+            assert "token" in response.json()["error"]
+        assert (await client.post(signed, headers={"X-Job-Attempt": "2"})).status_code == 401
+        assert (await jobs.until_held(job))["attempts"] == 1
+        assert (await client.post(sign("old", Claim(WORKER, job, 7)))).status_code == 409
+        assert (await client.post(signed)).status_code == 200
+    assert await jobs.row(job) is None
+    gate.set()

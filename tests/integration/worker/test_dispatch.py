@@ -1,4 +1,4 @@
-"""What the worker sends, where to, and what it makes of the answer (contract, sections 1 and 5)."""
+"""The requests of the worker, and the meaning of responses (contract, sections 1 and 5)."""
 
 import json
 
@@ -12,18 +12,16 @@ ACTOR = "8c1d6a3e-0b1f-4c6e-9d3c-2f6f0a1b2c3d"
 ENTITY = "0f0e0d0c-0b0a-4909-8807-060504030201"
 
 
-async def test_a_delivery_carries_the_payload_and_the_job_s_headers(
+async def test_request_has_the_payload_and_the_job_s_headers(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """The POST goes to {KNATIVE_SERVICE_URL}/{task}, with the stored JSON and exactly the headers that have values."""
     service = await start_service(await serve(function.app))
     job = await jobs.add("process_invoice", {"id": 1.5, "ü": [None]})
     await jobs.until_gone(job)
-    (received,) = function.received
-    assert received.path == "/process_invoice"
-    assert received.body == {"id": 1.5, "ü": [None]}
-    ours = {name: value for name, value in received.headers.items() if name.startswith("x-")}
-    assert ours == {
+    (request,) = function.received
+    assert request.path == "/process_invoice"
+    assert request.body == {"id": 1.5, "ü": [None]}
+    assert {name: value for name, value in request.headers.items() if name.startswith("x-")} == {
         "x-worker-id": WORKER,
         "x-job-id": str(job),
         "x-job-attempt": "1",
@@ -32,29 +30,12 @@ async def test_a_delivery_carries_the_payload_and_the_job_s_headers(
         "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
         "x-lease-seconds": "30",
     }
-    assert received.headers["content-type"] == "application/json"
+    assert request.headers["content-type"] == "application/json"
 
 
-async def test_with_responses_that_settle_no_report_is_asked_for(
+async def test_tenant_actor_and_entity_are_headers(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """JOBS_SETTLE_ON=response: no callback URL goes out; success and failure are written down as the response comes."""
-    service = await start_service(
-        await serve(function.app), settle_on="response", report_grace_seconds=3600.0, callback_secrets="one"
-    )
-    await jobs.until_gone(await jobs.add("t"))
-    function.answer(500, {"message": "no", "retryAfterSeconds": 3600})
-    row = await jobs.until_failed(await jobs.add("t"))
-    assert row["last_error"] == "no"
-    for received in function.received:
-        assert not {"x-callback-url", "x-callback-batch"} & received.headers.keys()
-        assert received.headers["x-heartbeat-url"].startswith(service.callback_url.removesuffix("callback"))
-
-
-async def test_tenant_actor_and_entity_travel_where_the_row_has_them(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
-) -> None:
-    """X-Database-Id, X-Actor-Id and X-Entity-Id are the row's database_id, actor_id and entity_id."""
     await jobs.connection.execute(
         "insert into app_jobs.jobs (task_identifier, database_id, actor_id, entity_id) values ('t', $1, $2, $3)",
         TENANT,
@@ -67,6 +48,20 @@ async def test_tenant_actor_and_entity_travel_where_the_row_has_them(
     assert (headers["x-database-id"], headers["x-actor-id"], headers["x-entity-id"]) == (TENANT, ACTOR, ENTITY)
 
 
+async def test_settle_on_response_sends_no_callback_url(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    service = await start_service(
+        await serve(function.app), settle_on="response", report_grace_seconds=3600.0, callback_secrets="one"
+    )
+    await jobs.until_gone(await jobs.add("t"))
+    function.respond(500, {"message": "no", "retryAfterSeconds": 3600})
+    assert (await jobs.until_failed(await jobs.add("t")))["last_error"] == "no"
+    for request in function.received:
+        assert not {"x-callback-url", "x-callback-batch"} & request.headers.keys()
+        assert request.headers["x-heartbeat-url"].startswith(service.callback_url.removesuffix("callback"))
+
+
 @pytest.mark.parametrize(
     ("task", "path"),
     [
@@ -76,38 +71,31 @@ async def test_tenant_actor_and_entity_travel_where_the_row_has_them(
         ("x" * 126, "/" + "x" * 126),
     ],
 )
-async def test_a_task_identifier_is_percent_encoded_as_one_segment(
+async def test_task_identifier_is_one_encoded_path_segment(
     task: str, path: str, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """Characters that a path cannot hold are encoded; ':' stays readable."""
     job = await jobs.add(task)
     await start_service(await serve(function.app))
     await jobs.until_gone(job)
-    assert [received.path for received in function.received] == [path]
+    assert [request.path for request in function.received] == [path]
 
 
-async def test_a_gateway_url_with_a_place_for_the_task_is_filled_in(
+async def test_task_placeholder_in_the_gateway_url_is_replaced(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """KNATIVE_SERVICE_URL=http://.../fn/{task}/run: the task goes where {task} stands."""
     await start_service(await serve(function.app) + "/fn/{task}/run?v=1")
-    job = await jobs.add("a:b")
-    await jobs.until_gone(job)
+    await jobs.until_gone(await jobs.add("a:b"))
     assert function.received[0].path == "/fn/a:b/run"
 
 
-async def test_the_development_map_goes_before_the_gateway_and_is_used_whole(
+async def test_development_map_takes_precedence_over_the_gateway(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """INTERNAL_GATEWAY_DEVELOPMENT_MAP sends a mapped task to its own URL, every other to the gateway."""
     url = await serve(function.app)
-    mapping = json.dumps({"mapped": f"{url}/its/own"})
-    await start_service(f"{url}/gateway", development_map=mapping)
-    first = await jobs.add("mapped")
-    await jobs.until_gone(first)
-    second = await jobs.add("other")
-    await jobs.until_gone(second)
-    assert [received.path for received in function.received] == ["/its/own", "/gateway/other"]
+    await start_service(f"{url}/gateway", development_map=json.dumps({"mapped": f"{url}/its/own"}))
+    await jobs.until_gone(await jobs.add("mapped"))
+    await jobs.until_gone(await jobs.add("other"))
+    assert [request.path for request in function.received] == ["/its/own", "/gateway/other"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +103,8 @@ async def test_the_development_map_goes_before_the_gateway_and_is_used_whole(
     [
         (500, {"message": "boom"}, {}, "boom"),
         (500, {"error": "boom"}, {}, "boom"),
-        (200, {"message": "said in a header"}, {"X-Job-Error": "true"}, "said in a header"),
+        (200, {"message": "failed by header"}, {"X-Job-Error": "true"}, "failed by header"),
+        (503, {"message": "failed by header"}, {"X-Job-Error": "true"}, "failed by header"),
         (422, {"message": "wrong payload"}, {}, "wrong payload"),
         (502, "overloaded", {}, '{url}/t answered 502: "overloaded"'),
         (404, None, {}, "{url}/t answered 404: null"),
@@ -124,7 +113,7 @@ async def test_the_development_map_goes_before_the_gateway_and_is_used_whole(
         (302, None, {"Location": "http://127.0.0.1:1/"}, None),
     ],
 )
-async def test_without_a_report_the_response_settles_the_job(
+async def test_response_settles_the_job_without_a_report(
     status: int,
     content: object,
     headers: dict[str, str],
@@ -134,8 +123,7 @@ async def test_without_a_report_the_response_settles_the_job(
     serve: Serve,
     start_service: StartService,
 ) -> None:
-    """A failing response fails the job with its message, or with a text that names the URL; others complete it."""
-    function.answer(status, content, headers)
+    function.respond(status, content, headers)
     url = await serve(function.app)
     job = await jobs.add("t")
     await start_service(url)
@@ -143,40 +131,42 @@ async def test_without_a_report_the_response_settles_the_job(
         await jobs.until_gone(job)
     else:
         row = await jobs.until_failed(job)
-        assert row["last_error"] == error.format(url=url)
-        assert row["attempts"] == 1
+        assert (row["last_error"], row["attempts"]) == (error.format(url=url), 1)
 
 
-async def test_an_accepted_job_waits_for_its_report(
+async def test_permanent_failure_in_a_response_uses_up_the_attempts(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """After 202 the response decides nothing: the job stays locked until it is reported."""
-    function.answer(202)
+    function.respond(422, {"message": "wrong", "permanent": True})
+    await start_service(await serve(function.app))
+    row = await jobs.until_failed(await jobs.add("t"))
+    assert (row["last_error"], row["attempts"]) == ("wrong", 25)
+
+
+async def test_accepted_job_stays_locked_until_its_report(
+    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    function.respond(202)
     await start_service(await serve(function.app))
     accepted = await jobs.add("accepted")
     await function.arrived.wait()
-    function.answer(200)
-    second = await jobs.add("answered")
-    await jobs.until_gone(second)
+    function.respond(200)
+    await jobs.until_gone(await jobs.add("answered"))
     assert (await jobs.until_held(accepted))["locked_by"] == WORKER
 
 
-async def test_a_connection_error_fails_the_job_and_names_the_url(jobs: Jobs, start_service: StartService) -> None:
-    """Nothing listens at the function's address: last_error says where it was looked for."""
+async def test_connection_error_fails_the_job_and_names_the_url(jobs: Jobs, start_service: StartService) -> None:
     await start_service("http://127.0.0.1:1")
-    job = await jobs.add("t")
-    row = await jobs.until_failed(job)
+    row = await jobs.until_failed(await jobs.add("t"))
     assert "http://127.0.0.1:1/t" in row["last_error"]
     assert "refused" in row["last_error"].lower() or "connect" in row["last_error"].lower()
 
 
-async def test_a_function_that_does_not_answer_in_time_fails_the_job(
+async def test_response_timeout_fails_the_job(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """JOBS_REQUEST_TIMEOUT_SECONDS bounds how long a function may take to answer."""
     function.hold()
     url = await serve(function.app)
     await start_service(url, request_timeout_seconds=0.2)
-    job = await jobs.add("t")
-    row = await jobs.until_failed(job)
+    row = await jobs.until_failed(await jobs.add("t"))
     assert row["last_error"] == f"POST {url}/t got no response within 0.2 s"

@@ -1,18 +1,19 @@
-"""How the worker takes jobs: what, when, how many at a time, and how it stops."""
+"""Which jobs the worker claims, when, how many at a time, and how it stops."""
 
 import asyncio
 import time
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from jobfn.database.connection import pool
+from jobfn.database.migrate import migrate
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import Job
 from jobfn.errors import SchemaError
-from jobfn.http.client import HttpTransport
-from jobfn.worker.dispatch import CallbackConfig, Dispatcher, Routes
+from jobfn.worker.dispatch import DeliveryResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
@@ -21,13 +22,12 @@ from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
 
-NEVER_POLLS = 3600.0
+NO_POLLS = 3600.0
 
 
 async def test_jobs_run_by_priority_then_time_then_id(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """Lower priority numbers first; among equals the earlier run_at; among these the earlier added."""
     await jobs.add("third", priority=0)
     await jobs.add("fourth", priority=0)
     await jobs.add("first", priority=-5)
@@ -35,48 +35,43 @@ async def test_jobs_run_by_priority_then_time_then_id(
     await jobs.add("last", priority=7)
     await start_service(await serve(function.app), concurrency=1)
     await jobs.until_gone()
-    assert [received.path for received in function.received] == ["/first", "/second", "/third", "/fourth", "/last"]
+    assert [request.path for request in function.received] == ["/first", "/second", "/third", "/fourth", "/last"]
 
 
-async def test_only_supported_tasks_are_taken(
+async def test_only_supported_tasks_are_claimed(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """With JOBS_SUPPORT_ANY=false only the tasks of JOBS_SUPPORTED are claimed; the others stay as they were."""
     other = await jobs.add("other")
-    mine = await jobs.add("mine")
-    await start_service(await serve(function.app), support_any=False, supported="also-mine, mine")
-    await jobs.until_gone(mine)
+    supported = await jobs.add("supported")
+    await start_service(await serve(function.app), support_any=False, supported="also-supported, supported")
+    await jobs.until_gone(supported)
     row = await jobs.row(other)
     assert row is not None
     assert (row["attempts"], row["locked_by"]) == (0, None)
 
 
-async def test_at_most_concurrency_requests_are_under_way(
+async def test_concurrency_limits_the_open_requests(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """With concurrency 3, three of five jobs are delivered while none is answered, the rest after that."""
     gate = function.hold()
     await start_service(await serve(function.app), concurrency=3)
     for _ in range(5):
         await jobs.add("t")
 
-    async def three_held() -> bool:
-        return bool(
-            await jobs.connection.fetchval("select count(*) = 3 from app_jobs.jobs where locked_by is not null")
-        )
+    async def three_are_open() -> bool:
+        return len(function.received) == 3
 
-    await eventually(three_held)
-    assert len(function.received) <= 3
+    await eventually(three_are_open)
+    assert await jobs.connection.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 3
     gate.set()
     await jobs.until_gone()
     assert len(function.received) == 5
 
 
-async def test_a_notification_wakes_the_worker(
+async def test_notification_wakes_the_worker(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A worker that would poll in an hour runs a job as soon as its transaction commits."""
-    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
     await jobs.until_gone(await jobs.add("first"))
     async with jobs.connection.transaction():
         job = await jobs.add("in a transaction")
@@ -84,68 +79,62 @@ async def test_a_notification_wakes_the_worker(
     await jobs.until_gone(job, seconds=3)
 
 
-async def test_a_poll_finds_what_no_notification_told_of(
+async def test_poll_claims_jobs_without_a_notification(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that came in silently is found within the poll interval."""
     await start_service(await serve(function.app), poll_interval_seconds=0.2)
     await jobs.until_gone(await jobs.add("first"))
     await jobs.connection.execute("alter table app_jobs.jobs disable trigger _900_notify_worker")
     await jobs.until_gone(await jobs.add("silent"), seconds=3)
 
 
-async def test_a_delayed_job_starts_when_it_is_due(
+async def test_delayed_job_starts_when_it_is_due(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A worker that would poll in an hour wakes at run_at: not before it, and soon after."""
-    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
     await jobs.connection.execute("select app_jobs.add_job('t', '{}', run_at := now() + interval '700 milliseconds')")
-    started = time.monotonic()
+    started_at = time.monotonic()
     await function.arrived.wait()
-    assert 0.6 < time.monotonic() - started < 3
+    assert 0.6 < time.monotonic() - started_at < 3
 
 
-async def test_a_failed_job_is_tried_again_after_the_backoff(
+async def test_failed_job_is_retried_after_the_backoff(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """After the first failure e seconds pass, then the second attempt is delivered as such."""
-    function.answer(500, {"message": "not yet"})
-    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
+    function.respond(500, {"message": "not yet"})
+    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
     job = await jobs.add("t")
     row = await jobs.until_failed(job)
-    failed = time.monotonic()
+    failed_at = time.monotonic()
     assert row["last_error"] == "not yet"
-    waits = await jobs.connection.fetchval("select extract(epoch from run_at - updated_at)::float8 from app_jobs.jobs")
-    assert waits == pytest.approx(2.718, abs=0.01)
-    function.answer(200)
+    assert (row["run_at"] - row["updated_at"]).total_seconds() == pytest.approx(2.718, abs=0.01)
+    function.respond(200)
     await jobs.until_gone(job)
-    assert 2.0 < time.monotonic() - failed < 6
-    assert [received.headers["x-job-attempt"] for received in function.received] == ["1", "2"]
+    assert 2.0 < time.monotonic() - failed_at < 6
+    assert [request.headers["x-job-attempt"] for request in function.received] == ["1", "2"]
 
 
-async def test_a_named_queue_runs_one_job_at_a_time_in_order(
+async def test_named_queue_runs_one_job_at_a_time(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """While one job of a queue runs, the next waits and jobs without a queue pass by."""
     first = await jobs.add("first", queue_name="q")
     second = await jobs.add("second", queue_name="q")
-    free = await jobs.add("free")
+    unqueued = await jobs.add("unqueued")
     gate = function.hold()
-    await start_service(await serve(function.app), poll_interval_seconds=NEVER_POLLS)
+    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
     await jobs.until_held(first)
-    await jobs.until_held(free)
+    await jobs.until_held(unqueued)
     row = await jobs.row(second)
     assert row is not None
     assert row["attempts"] == 0
     gate.set()
     await jobs.until_gone()
-    assert [received.path for received in function.received if received.path != "/free"] == ["/first", "/second"]
+    assert [request.path for request in function.received if request.path != "/unqueued"] == ["/first", "/second"]
 
 
-async def test_stopping_waits_for_what_runs(
+async def test_shutdown_waits_for_running_jobs(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """On stop nothing new is taken, and the running job is finished and settled."""
     gate = function.hold()
     service = await start_service(await serve(function.app), concurrency=1)
     running = await jobs.add("running")
@@ -162,10 +151,9 @@ async def test_stopping_waits_for_what_runs(
     assert (row["attempts"], row["locked_by"]) == (0, None)
 
 
-async def test_stopping_frees_what_does_not_end_in_time(
+async def test_job_that_outlasts_the_shutdown_is_unlocked_and_its_attempt_counts(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that outlasts the shutdown is unlocked, with its queue, to run again at once; that attempt counts."""
     gate = function.hold()
     service = await start_service(await serve(function.app), shutdown_timeout_seconds=0.2)
     job = await jobs.add("slow", queue_name="q")
@@ -180,41 +168,47 @@ async def test_stopping_frees_what_does_not_end_in_time(
     assert await jobs.connection.fetchval("select locked_by from app_jobs.job_queues") is None
 
 
-async def test_stopping_leaves_accepted_jobs_to_their_signs_of_life(
+async def test_restarted_worker_reclaims_its_jobs(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that runs in the background of its function (202) is not taken from it when the worker stops."""
-    function.answer(202)
+    """The function may still be running the attempt before: its report must not settle the new one."""
+    gate = function.hold()
+    job = await jobs.add("t")
+    await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 hour')", WORKER)
     service = await start_service(await serve(function.app))
-    job = await jobs.add("long")
     await function.arrived.wait()
-    await service.stop()
-    assert (await jobs.until_held(job))["locked_by"] == WORKER
+    assert [request.headers["x-job-attempt"] for request in function.received] == ["2"]
+    async with httpx.AsyncClient() as client:
+        stale = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
+        assert (await client.post(service.callback_url, headers=stale)).status_code == 409
+    gate.set()
+    await jobs.until_gone(job)
+    assert len(function.received) == 1
 
 
-async def test_a_restarted_worker_leaves_accepted_jobs_alone(
+async def test_restarted_worker_leaves_accepted_jobs_alone_until_their_lease_expires(
     jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """A job that its function accepted is not begun again while its signs of life come; without them, it is."""
-    function.answer(202)
+    function.respond(202)
     url = await serve(function.app)
     service = await start_service(url, lease_seconds=3600.0)
     job = await jobs.add("long", queue_name="q")
     await function.arrived.wait()
 
-    async def noted() -> bool:
+    async def is_accepted() -> bool:
         row = await jobs.row(job)
         return row is not None and row["accepted_attempt"] == 1
 
-    await eventually(noted)
+    await eventually(is_accepted)
     await service.stop()
+    assert (await jobs.until_held(job))["locked_by"] == WORKER
     service = await start_service(url)
     await jobs.add("other")
 
-    async def other_arrived() -> bool:
-        return any(got.path == "/other" for got in function.received)
+    async def other_has_arrived() -> bool:
+        return any(request.path == "/other" for request in function.received)
 
-    await eventually(other_arrived)
+    await eventually(other_has_arrived)
     assert (await jobs.until_held(job))["attempts"] == 1
     queue = await jobs.queue("q")
     assert queue is not None
@@ -223,47 +217,21 @@ async def test_a_restarted_worker_leaves_accepted_jobs_alone(
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 second'")
     await start_service(url)
 
-    async def again() -> bool:
-        return [got.headers["x-job-attempt"] for got in function.received if got.path == "/long"] == ["1", "2"]
+    async def second_attempt_has_arrived() -> bool:
+        attempts = [request.headers["x-job-attempt"] for request in function.received if request.path == "/long"]
+        return attempts == ["1", "2"]
 
-    await eventually(again)
-
-
-async def test_a_restarted_worker_takes_its_own_jobs_back(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
-) -> None:
-    """A job that a worker of this id held when it was killed runs at once when the worker is back, as its next attempt.
-
-    The function may still be at work on the one before: its report must not end the new one.
-    """
-    gate = function.hold()
-    job = await jobs.add("t")
-    await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 hour')", WORKER)
-    service = await start_service(await serve(function.app))
-    await function.arrived.wait()
-    assert [received.headers["x-job-attempt"] for received in function.received] == ["2"]
-    async with httpx.AsyncClient() as client:
-        late = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-        assert (await client.post(service.callback_url, headers=late)).status_code == 409
-    gate.set()
-    await jobs.until_gone(job)
-    assert len(function.received) == 1
+    await eventually(second_attempt_has_arrived)
 
 
-async def test_without_a_schema_the_service_does_not_start(empty_database: str, start_service: StartService) -> None:
-    """The error says which schema is missing and how to make it."""
+async def test_missing_schema_fails_the_startup(empty_database: str, start_service: StartService) -> None:
     with pytest.raises(SchemaError, match="no jobs schema app_jobs: run `jobfn db migrate`"):
         await start_service("http://127.0.0.1:1", database_url=empty_database)
 
 
-async def test_a_service_works_on_any_schema_name(
+async def test_schema_name_may_need_quotes(
     empty_database: str, function: RecordingFunction, serve: Serve, start_service: StartService
 ) -> None:
-    """JOBS_SCHEMA may be any name that PostgreSQL allows."""
-    import asyncpg  # noqa: PLC0415
-
-    from jobfn.database.migrate import migrate  # noqa: PLC0415
-
     connection = await asyncpg.connect(empty_database)
     try:
         await migrate(connection, 'my "odd" jobs')
@@ -271,55 +239,49 @@ async def test_a_service_works_on_any_schema_name(
         await connection.execute('select "my ""odd"" jobs".add_job($1)', "t")
         await function.arrived.wait()
 
-        async def gone() -> bool:
+        async def is_gone() -> bool:
             return not await connection.fetchval('select count(*) from "my ""odd"" jobs".jobs')
 
-        await eventually(gone)
+        await eventually(is_gone)
     finally:
         await connection.close()
 
 
-class StoreThatIsSlow(NativeJobStore):
-    """After a claim of nothing it lets time pass: the delayed job becomes due before the worker asks when it will."""
+class SlowStore(NativeJobStore):
+    """Returns an empty claim only after ``due`` is set."""
 
     due: asyncio.Event
 
     async def claim(self, worker_id: str, **options: Any) -> list[Job]:
-        """Claim, and come back late."""
-        found: list[Job] = await super().claim(worker_id, **options)
-        if not found:
+        """See ``JobStore.claim``."""
+        jobs: list[Job] = await super().claim(worker_id, **options)
+        if not jobs:
             await self.due.wait()
-        return found
+        return jobs
 
 
-async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
-    jobs: Jobs, database: str, function: RecordingFunction, serve: Serve
-) -> None:
-    """Not ready when ready ones were looked for, not delayed any more when the next delayed one was asked for."""
-    url = await serve(function.app)
-    settings = ServiceSettings.from_environ(
-        {}, worker_id=WORKER, poll_interval_seconds=NEVER_POLLS, report_grace_seconds=0.0
-    )
+class Success:
+    """A deliverer whose jobs succeed."""
+
+    async def deliver(self, _job: Job) -> DeliveryResult:
+        """See ``Deliverer.deliver``."""
+        return Succeeded()
+
+
+async def test_job_that_becomes_due_during_a_claim_is_claimed_at_once(jobs: Jobs, database: str) -> None:
+    settings = ServiceSettings.from_environ({}, worker_id=WORKER, poll_interval_seconds=NO_POLLS, settle_on="response")
     async with pool(database, application_name="test", size=4) as connections:
-        store = StoreThatIsSlow(connections, "app_jobs")
+        store = SlowStore(connections, "app_jobs")
         store.due = asyncio.Event()
-        transport = HttpTransport()
-        dispatcher = Dispatcher(
-            transport,
-            routes=Routes(url, {}),
-            worker_id=WORKER,
-            callback_config=lambda _job: CallbackConfig(url, url, 30.0),
-            request_timeout_seconds=10.0,
-        )
         worker = Worker(
             store=store,
             settlements=SettlementBatcher(store),
-            deliverer=dispatcher,
+            deliverer=Success(),
             settings=settings,
             wake_event=asyncio.Event(),
         )
-        delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 milliseconds')).id"
-        job = await jobs.connection.fetchval(delayed)
+        add_delayed = "select (app_jobs.add_job('t', '{}', run_at := clock_timestamp() + interval '300 ms')).id"
+        job = await jobs.connection.fetchval(add_delayed)
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
 
@@ -331,4 +293,3 @@ async def test_a_job_that_becomes_due_between_two_questions_is_not_slept_over(
         await jobs.until_gone(job, seconds=5)
         stop.set()
         await running
-        await transport.aclose()

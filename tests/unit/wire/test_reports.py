@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobfn.wire import Failure, Report, is_failure
+from jobfn.wire import Failure, Report, StoredResult, is_failure
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,25 @@ def test_nested_error_becomes_text_or_is_ignored_beyond_the_recursion_limit(dept
 )
 def test_response_is_a_failure_by_status_or_header(status: int, headers: dict[str, str], *, expected: bool) -> None:
     assert is_failure(status, headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "stored"),
+    [
+        ({}, b"1", None),
+        ({"X-Keep-Result-Seconds": "no"}, b"1", None),
+        ({"X-Keep-Result-Seconds": "0"}, b"1", None),
+        ({"X-Keep-Result-Seconds": "nan"}, b"1", None),
+        ({"X-Keep-Result-Seconds": "5"}, b"[1]", StoredResult(5.0, result="[1]")),
+        (
+            {"X-Keep-Result-Seconds": "5"},
+            b"<p>",
+            StoredResult(5.0, problem="the function's response is not valid JSON"),
+        ),
+        ({"X-Keep-Result-Seconds": "5", "X-Result-Problem": "why"}, b"nul", StoredResult(5.0, problem="why")),
+    ],
+)
+def test_response_stores_a_result_if_its_headers_ask_for_it(
+    headers: dict[str, str], body: bytes, stored: StoredResult | None
+) -> None:
+    assert StoredResult.from_response(headers, body) == stored
