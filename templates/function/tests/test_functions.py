@@ -8,7 +8,7 @@ import pytest
 
 import functions
 from jobfn import JobContext, PermanentError
-from jobfn.testing import FunctionUnderTest, JobsDatabase, DrainJobs
+from jobfn.testing import DrainJobs, FunctionUnderTest, JobsDatabase
 
 
 def test_an_order_is_handled() -> None:

@@ -36,7 +36,7 @@ SERVERS = {
     "make demo": ("looking for jobs", []),
     "jobfn dev": ("looking for jobs", ["--port", "0", "--dashboard-port", "0"]),
     "jobfn dashboard": ("dashboard  http", ["--port", "0"]),
-    "jobfn service --only scheduler": ("looking at schedules", []),
+    "jobfn service --only scheduler": ("scheduler started", []),
     "jobfn service": ("looking for jobs", []),
 }
 #: Matches any text in output. A page writes ``...`` at the end of a line.
