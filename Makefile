@@ -102,6 +102,7 @@ lint: setup     ## check style, format, types and imports between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python tests/types
 	$(BIN)/lint-imports --no-logo
 
 format: setup   ## fix style and format automatically

@@ -88,7 +88,7 @@ class RequestCycle:
         self._wake_receive()
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the app, and report to the connection when it ends. Exceptions are logged, never raised."""
+        """Run the app. Exceptions are logged, never raised."""
         try:
             await app(self._scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001  - an app may raise anything; shutdown cancels it

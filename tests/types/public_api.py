@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""What type checkers make of the public API. Not run: mypy reads it, see test_typing.py."""
+"""Types of the public API. `make lint` checks this file with mypy and pyright; it never runs."""
 
 from collections.abc import Coroutine
 from typing import Any, assert_type
@@ -38,11 +38,10 @@ assert_type(create_app(tasks=[asynchronous, synchronous]), FunctionApp)
 assert_type(create_app(tasks=(synchronous,), settings=FunctionSettings(max_threads=2)), FunctionApp)
 
 
-async def called() -> None:
-    """As plain functions, with the arguments that they take."""
+async def call_tasks() -> None:
     assert_type(await asynchronous(RowId(id=1), JobContext("async")), dict[str, bool])
     await asynchronous(payload=RowId(id="a"), ctx=JobContext("async", job_id=1))
     synchronous("text")  # type: ignore[arg-type]
     await asynchronous(RowId(id=1))  # type: ignore[call-arg]
-    create_app(tasks=[called])  # type: ignore[list-item]
+    create_app(tasks=[call_tasks])  # type: ignore[list-item]
     task(5)  # type: ignore[arg-type]
