@@ -193,11 +193,11 @@ async def test_two_schedulers_in_real_seconds_make_one_job_each_second(
     spawn: Spawn, database: str, schedules: Schedules
 ) -> None:
     """One of them is killed in the middle of it: every second has its job, no second has two."""
-    await schedules.finish_jobs_at_once()
+    await schedules.complete_jobs_immediately()
     started = await schedules.connection.fetchval("select clock_timestamp()")
     every_second = {"rule": "*/1 * * * * *"}
-    default = await schedules.add(every_second, rule_since=started)
-    patient = await schedules.add(every_second | {"catch_up": "all"}, task_identifier="patient", rule_since=started)
+    default = await schedules.add(every_second, added_at=started)
+    patient = await schedules.add(every_second | {"catch_up": "all"}, task_identifier="patient", added_at=started)
     first, second = [
         await spawn("jobfn", "service", "--only", "scheduler", DATABASE_URL=database, HOSTNAME=name)
         for name in ("scheduler-1", "scheduler-2")
@@ -218,8 +218,8 @@ async def test_two_schedulers_in_real_seconds_make_one_job_each_second(
 
     # on a busy machine a look may come more than a second late: then two times share a job, and one counts as skipped
     skipped = (await schedules.row(default))["skipped"]
-    assert await schedules.made() + skipped == await seconds_due(default)
-    assert await schedules.made("patient") == await seconds_due(patient) >= 5
+    assert await schedules.completed_jobs() + skipped == await seconds_due(default)
+    assert await schedules.completed_jobs("patient") == await seconds_due(patient) >= 5
     assert (await schedules.row(patient))["skipped"] == 0
     said = [json.loads(line) for line in (*first.lines, *second.lines) if '"job enqueued"' in line]
     times = [(line["schedule"], line["due"]) for line in said]

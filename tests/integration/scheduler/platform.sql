@@ -1,6 +1,6 @@
--- A stand-in for the platform's own schema: the columns and functions of contract section 3 that schedules need, and
--- nothing of jobfn's. As there, get_scheduled_job locks for good, only new rows are notified, and replacing a locked
--- schedule by its key loses the key. What time it is, a test may say.
+-- A stand-in for the platform's schema: the columns and functions of contract section 3 that schedules need. As there,
+-- get_scheduled_job keeps its lock, only new rows are notified, and replacing a locked schedule by its key loses the
+-- key. Tests can set the time in table clock.
 
 create schema app_jobs;
 

@@ -1,9 +1,9 @@
-"""The scheduler in real time: it wakes by itself when something is due, and at once when schedules change."""
+"""The scheduler as a part of the service: notifications, restarts, and errors at the start."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -18,15 +18,16 @@ from support.jobs import Jobs
 from support.network import eventually
 from support.schedules import Schedules
 
-#: So that only a notification, or a due time, can have woken it.
-NEVER_POLLS = 3600.0
+#: Added then, it is due at once, and then not before the next year.
+EVERY_YEAR = {"rule": "0 0 1 1 *"}
+LONG_AGO = datetime(2020, 6, 1, tzinfo=UTC)
 
 
 @contextlib.asynccontextmanager
-async def running(dsn: str, *only: ServiceRole, **settings: object) -> AsyncIterator["asyncio.Task[None]"]:
-    """A service that runs for as long as the block, and then ends cleanly."""
+async def running_service(dsn: str, *only: ServiceRole, **settings: object) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a service, without polling by interval, until the block ends."""
     stop, started = asyncio.Event(), asyncio.Event()
-    values = {"database_url": dsn, "scheduler_id": "scheduler-a", "poll_interval_seconds": NEVER_POLLS} | settings
+    values = {"database_url": dsn, "scheduler_id": "scheduler-a", "poll_interval_seconds": 3600.0} | settings
     service = asyncio.create_task(
         run_service(ServiceSettings.from_environ({}, **values), stop, roles=only, on_ready=started.set)
     )
@@ -42,165 +43,79 @@ async def running(dsn: str, *only: ServiceRole, **settings: object) -> AsyncIter
         await service
 
 
-async def listening(connection: "asyncpg.Connection[Any]") -> None:
-    """Wait until the scheduler hears notifications."""
-    await eventually(
-        lambda: connection.fetchval("select count(*) from pg_stat_activity where application_name = 'jobfn-listener'")
-    )
+async def until_listening(connection: "asyncpg.Connection[Any]") -> None:
+    """Wait until the scheduler receives notifications."""
+    listeners = "select count(*) from pg_stat_activity where application_name = 'jobfn-listener'"
+    await eventually(lambda: connection.fetchval(listeners))
 
 
-async def test_changes_take_effect_at_once(schedules: Schedules, jobs: Jobs, database: str) -> None:
-    """Added, changed and removed while it runs, without a poll and without a restart."""
-    await schedules.finish_jobs_at_once()
-    async with running(database, ServiceRole.SCHEDULER):
-        await listening(schedules.connection)
-        schedule = await schedules.add({"rule": "* * * * * *"}, rule_since=await now(schedules))
-        await eventually(schedules.made)
-        await schedules.change(schedule, schedule_info='{"rule": "0 0 1 1 *"}')
+async def test_changed_schedules_take_effect_without_a_poll(schedules: Schedules, database: str) -> None:
+    await schedules.complete_jobs_immediately()
+    async with running_service(database, ServiceRole.SCHEDULER):
+        await until_listening(schedules.connection)
+        schedule = await schedules.add(EVERY_YEAR, added_at=LONG_AGO)
+        await eventually(schedules.completed_jobs)
+        await schedules.update(schedule, schedule_info='{"rule": "0 0 1 7 *"}')
 
-        async def planned_for_new_year() -> bool:
-            due: datetime | None = (await schedules.row(schedule))["due_at"]
-            return due is not None and (due.month, due.day, due.hour) == (1, 1, 0)
+        async def is_planned_for_july() -> bool:
+            due_at = (await schedules.row(schedule))["due_at"]
+            return due_at is not None and due_at.month == 7
 
-        await eventually(planned_for_new_year)
-        made = await schedules.made()
+        await eventually(is_planned_for_july)
         await schedules.connection.execute("delete from app_jobs.scheduled_jobs")
-        await schedules.add({"rule": "* * * * * *"}, task_identifier="other", rule_since=await now(schedules))
-        await eventually(lambda: schedules.made("other"))
-        assert await schedules.made() == made
+        await schedules.add(EVERY_YEAR, task_identifier="other", added_at=LONG_AGO)
+        await eventually(lambda: schedules.completed_jobs("other"))
+        assert await schedules.completed_jobs() == 1
 
 
-async def test_a_job_is_made_when_it_is_due_and_not_sooner(schedules: Schedules, database: str) -> None:
-    """Within a quarter of a second after each full second, on an idle machine far less."""
-    await schedules.finish_jobs_at_once()
-    async with running(database, ServiceRole.SCHEDULER):
-        await schedules.add({"rule": "* * * * * *"}, rule_since=await now(schedules))
-
-        async def three() -> bool:
-            return await schedules.made() >= 3
-
-        await eventually(three)
-    moments = await schedules.connection.fetch("select at from public.made")
-    parts = [row["at"].microsecond / 1e6 for row in moments]
-    assert sorted(parts)[len(parts) // 2] < 0.25
-
-
-async def test_a_database_restart_is_survived() -> None:
-    """The scheduler waits, listens again, and serves what came due meanwhile."""
+async def test_database_restart_is_survived() -> None:
     postgres = EmbeddedPostgres()
     postgres.start()
     try:
         connection = await asyncpg.connect(postgres.dsn())
         await migrate(connection, "app_jobs")
         schedules = Schedules(connection)
-        await schedules.finish_jobs_at_once()
-        await schedules.add({"rule": "* * * * * *", "catch_up": "all"}, rule_since=await now(schedules))
-        async with running(postgres.dsn(), ServiceRole.SCHEDULER):
-            await eventually(schedules.made)
+        await schedules.complete_jobs_immediately()
+        async with running_service(postgres.dsn(), ServiceRole.SCHEDULER):
+            await until_listening(connection)
             await connection.close()
             await asyncio.to_thread(postgres.restart)
             connection = await asyncpg.connect(postgres.dsn())
             schedules = Schedules(connection)
-            made = await schedules.made()
-
-            async def goes_on() -> bool:
-                return await schedules.made() >= made + 2
-
-            await eventually(goes_on, seconds=20)
-            await schedules.add({"rule": "* * * * * *"}, task_identifier="new", rule_since=await now(schedules))
-            await eventually(lambda: schedules.made("new"))
-        row = await connection.fetchrow(
-            "select skipped, extract(epoch from due_at - rule_since) as span from app_jobs.scheduled_jobs "
-            "where task_identifier = 'sweep'"
-        )
-        assert row is not None
-        # every second between the first due time and the next one has its job, the restart's too
-        assert (row["skipped"], await schedules.made()) == (0, int(row["span"]))
+            await until_listening(connection)
+            await schedules.add(EVERY_YEAR, added_at=LONG_AGO)
+            await eventually(schedules.completed_jobs, seconds=20)
         await connection.close()
     finally:
         postgres.stop()
 
 
-async def test_a_scheduler_on_an_outdated_schema_says_what_to_do(empty_database: str) -> None:
-    """No schedules at all, or jobfn's schema without what the scheduler needs: run `jobfn db migrate`."""
+async def test_error_on_an_outdated_schema_names_the_command(empty_database: str) -> None:
     with pytest.raises(SchemaError, match="jobfn db migrate"):
-        async with running(empty_database, ServiceRole.SCHEDULER):
+        async with running_service(empty_database, ServiceRole.SCHEDULER):
             pass
     connection = await asyncpg.connect(empty_database)
     await migrate(connection, "app_jobs")
-    await connection.execute("alter function app_jobs.advance_schedule rename to before_there_was_one")
+    await connection.execute("alter function app_jobs.advance_schedule rename to not_there_yet")
     await connection.close()
     with pytest.raises(SchemaError, match="jobfn db migrate"):
-        async with running(empty_database, ServiceRole.SCHEDULER):
+        async with running_service(empty_database, ServiceRole.SCHEDULER):
             pass
 
 
-async def test_trouble_of_the_servers_is_waited_out(schedules: Schedules, database: str) -> None:
-    """A statement is cancelled in the middle of a look: it is logged, and the next look does it all."""
-    await schedules.finish_jobs_at_once()
-    await schedules.connection.execute(
-        """
-        create sequence public.tries;
-        create function public.fail_once() returns trigger language plpgsql as $$
-        begin
-            if nextval('public.tries') = 1 then raise exception sqlstate '57014'; end if;
-            return new;
-        end $$;
-        create trigger fail_once before insert on app_jobs.jobs for each row execute function public.fail_once();
-        """
-    )
-    await schedules.add({"rule": "0 0 1 1 *", "catch_up": "one"})
-    await schedules.connection.execute("update app_jobs.scheduled_jobs set due_at = now()")
-    async with running(database, ServiceRole.SCHEDULER, poll_interval_seconds=0.2):
-        await eventually(schedules.made)
-    assert await schedules.made() == 1
-
-
-async def test_a_failure_that_is_ours_ends_the_process(schedules: Schedules, database: str) -> None:
-    """A schema that no longer fits is no trouble that passes: the service ends with the error."""
-
-    async def run_until_it_fails() -> None:
-        async with running(database, ServiceRole.SCHEDULER, poll_interval_seconds=0.1) as service:
-            await schedules.connection.execute("alter table app_jobs.scheduled_jobs rename to elsewhere")
-            async with asyncio.timeout(10):
-                await service
-
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await run_until_it_fails()
-
-
-@pytest.mark.parametrize(
-    "only",
-    [
-        [ServiceRole.WORKER],
-        [ServiceRole.CALLBACKS],
-        [ServiceRole.SCHEDULER],
-        [ServiceRole.WORKER, ServiceRole.SCHEDULER],
-        list(ServiceRole),
-        [],
-    ],
-)
-async def test_any_parts_start_and_stop_cleanly(only: list[ServiceRole], database: str, jobs: Jobs) -> None:
-    """Each part alone, two, all of them: at work, and then gone without a lock or a connection."""
+@pytest.mark.parametrize("only", [[ServiceRole.WORKER], [ServiceRole.CALLBACKS], [ServiceRole.SCHEDULER], []])
+async def test_service_roles_stop_without_locks_and_connections(
+    only: list[ServiceRole], database: str, jobs: Jobs
+) -> None:
     urls = {"gateway_url": "http://127.0.0.1:9", "own_callback_url": "http://127.0.0.1:9/callback"}
-    async with running(database, *only, callback_port=0, **urls) as service:
+    async with running_service(database, *only, callback_port=0, **urls) as service:
         assert not service.done()
-        job = await jobs.add("nobody_there")
+        job = await jobs.add("unreachable")
         if not only or ServiceRole.WORKER in only:
             await jobs.until_failed(job)
     row = await jobs.row(job)
     assert row is not None
     assert row["locked_by"] is None
-    left = (
-        "select count(*) from pg_stat_activity where application_name like 'jobfn-%' and datname = current_database()"
-    )
-    await eventually(lambda: no_more(jobs.connection, left))
-
-
-async def no_more(connection: "asyncpg.Connection[Any]", count: str) -> bool:
-    return bool(await connection.fetchval(count) == 0)
-
-
-async def now(schedules: Schedules) -> datetime:
-    found: datetime = await schedules.connection.fetchval("select clock_timestamp()")
-    return found
+    closed = "select count(*) = 0 from pg_stat_activity where application_name like 'jobfn-%' and datname = $1"
+    name = await jobs.connection.fetchval("select current_database()")
+    await eventually(lambda: jobs.connection.fetchval(closed, name))
