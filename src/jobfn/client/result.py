@@ -46,7 +46,7 @@ class JobResult(Generic[V]):
 
     @property
     def value(self) -> V:
-        """What the handler returned, as JSON.
+        """The handler's return value, as JSON.
 
         Raises:
             ResultUnavailable: The job failed, or its result was not stored.

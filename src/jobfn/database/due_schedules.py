@@ -22,7 +22,7 @@ BATCH_SIZE = 100
 
 
 class ScheduleOutcome(StrEnum):
-    """What the database did with a decision."""
+    """Result of a decision in the database."""
 
     PLANNED = "planned"
     ENQUEUED = "enqueued"
@@ -59,7 +59,7 @@ class DueSchedule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleDecision:
-    """What to do with a schedule now.
+    """The next action for a schedule.
 
     Attributes:
         next_due_at: The next due time after this decision; None: never again.

@@ -24,7 +24,7 @@ _EPSILON = timedelta(microseconds=1)
 
 
 class CatchUp(StrEnum):
-    """What to do with due times that passed while no scheduler ran."""
+    """Handling of due times that passed while no scheduler ran."""
 
     ONE = "one"
     ALL = "all"

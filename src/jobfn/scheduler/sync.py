@@ -62,7 +62,7 @@ async def sync(
         database_id: The tenant of added schedules.
 
     Returns:
-        What was done with each schedule that comes from code, by task.
+        The change of each schedule that comes from code, by task.
 
     Raises:
         InvalidSchedule: A schedule in code is not valid; names file and line. Nothing was changed.

@@ -1,4 +1,4 @@
-"""What both pollers do: on jobfn's schema, and on the platform's."""
+"""Behaviour of both pollers: on jobfn's schema, and on the platform's."""
 
 import asyncio
 

@@ -32,11 +32,11 @@ def test_schedule_option_becomes_schedule_info(options: dict[str, Any], info: di
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tz": "Europe/Paris"}, 'give schedule="0 9 * * *" too'),
+        ({"tz": "Europe/Paris"}, 'add schedule="0 9 * * *"'),
         ({"schedule": "0 9 * *"}, "has 4 fields"),
         ({"schedule": ""}, "has 0 fields"),
-        ({"schedule": 9}, "is no schedule"),
-        ({"schedule": {"rule": "@daily", "tz": "UTC"}, "tz": "Europe/Paris"}, "disagree"),
+        ({"schedule": 9}, "is not a schedule"),
+        ({"schedule": {"rule": "@daily", "tz": "UTC"}, "tz": "Europe/Paris"}, "contradicts the schedule's own tz"),
     ],
 )
 def test_invalid_schedule_option_error_names_file_and_line(options: dict[str, Any], message: str) -> None:
