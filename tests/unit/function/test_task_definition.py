@@ -23,7 +23,10 @@ WRONG = {
     "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "must not contain unprintable characters"),
     "bare": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
     "no parameter": ('@task("t")\ndef f(): ...', "without a payload write handler(payload: None)"),
-    "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload) or handler(payload, ctx), but this one takes (a, b, c)"),
+    "three": (
+        '@task("t")\ndef f(a, b, c): ...',
+        "handler(payload) or handler(payload, ctx), but this one takes (a, b, c)",
+    ),
     "keyword-only": ('@task("t")\ndef f(a, *, c): ...', "this one takes (a, *, c)"),
     "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler must be callable as"),
     "only rest": ('@task("t")\ndef f(*args): ...', "a handler must be callable as"),

@@ -1,7 +1,7 @@
 """Timeouts of a connection and its Date header, with a clock that the test moves."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import pytest
@@ -10,43 +10,21 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from jobfn.http.protocol import LINGER_TIMEOUT_SECONDS, HttpProtocol
+from support.clock import ManualClock
 from support.http import request, respond
 
 KEEP_ALIVE_SECONDS = 75
 
 
 class FakeLoop:
-    """Event loop whose timers run when ``advance`` moves the clock."""
+    """The part of an event loop that the protocol uses, with the test's clock."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._timers: list[tuple[float, Callable[[], object]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-        timer = (self.now + delay, callback)
-        self._timers.append(timer)
-        loop = self
-
-        class Handle:
-            def cancel(self) -> None:
-                if timer in loop._timers:
-                    loop._timers.remove(timer)
-
-        return cast("asyncio.TimerHandle", Handle())
+    def __init__(self, clock: ManualClock) -> None:
+        self.time = clock
+        self.call_later = clock.call_later
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         return asyncio.get_running_loop().create_task(coroutine)
-
-    def advance(self, seconds: float) -> None:
-        end = self.now + seconds
-        while due := sorted((timer for timer in self._timers if timer[0] <= end), key=lambda timer: timer[0]):
-            self._timers.remove(due[0])
-            self.now = due[0][0]
-            due[0][1]()
-        self.now = end
 
 
 class FakeTransport(asyncio.Transport):
@@ -77,10 +55,15 @@ class FakeConnection:
     """A protocol on fakes. The app waits for ``gate``."""
 
     def __init__(self) -> None:
-        self.loop, self.transport, self.state, self.gate = FakeLoop(), FakeTransport(), ServerState(), asyncio.Event()
+        self.clock, self.transport, self.state, self.gate = (
+            ManualClock(),
+            FakeTransport(),
+            ServerState(),
+            asyncio.Event(),
+        )
         config = Config(self._app, interface="asgi3", timeout_keep_alive=KEEP_ALIVE_SECONDS, lifespan="off")
         config.load()
-        self.protocol = HttpProtocol(config, self.state, {}, cast("asyncio.AbstractEventLoop", self.loop))
+        self.protocol = HttpProtocol(config, self.state, {}, cast("asyncio.AbstractEventLoop", FakeLoop(self.clock)))
         self.protocol.connection_made(self.transport)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,32 +83,32 @@ class FakeConnection:
 @pytest.mark.parametrize("received", [b"", b"GET / HTTP/1.1\r\nX-Slow"])
 def test_connection_without_a_complete_request_is_closed_after_the_timeout(received: bytes) -> None:
     connection = FakeConnection()
-    connection.loop.advance(KEEP_ALIVE_SECONDS - 1)
+    connection.clock.advance(KEEP_ALIVE_SECONDS - 1)
     if received:
         connection.protocol.data_received(received)
     assert connection.transport.closed is None
-    connection.loop.advance(1)
+    connection.clock.advance(1)
     assert connection.transport.closed == "closed"
 
 
 async def test_each_response_restarts_the_idle_timeout() -> None:
     connection = FakeConnection()
     for _ in range(3):
-        connection.loop.advance(50)
+        connection.clock.advance(50)
         assert (await connection.serve(request())).endswith(b"done")
-    connection.loop.advance(KEEP_ALIVE_SECONDS - 1)
+    connection.clock.advance(KEEP_ALIVE_SECONDS - 1)
     assert connection.transport.closed is None
-    connection.loop.advance(1)
+    connection.clock.advance(1)
     assert connection.transport.closed == "closed"
 
 
 async def test_connection_with_a_request_in_flight_is_not_closed() -> None:
     connection = FakeConnection()
     connection.protocol.data_received(request())
-    connection.loop.advance(10 * KEEP_ALIVE_SECONDS)
+    connection.clock.advance(10 * KEEP_ALIVE_SECONDS)
     assert connection.transport.closed is None
     assert (await connection.serve(b"")).endswith(b"done")
-    connection.loop.advance(2 * KEEP_ALIVE_SECONDS)
+    connection.clock.advance(2 * KEEP_ALIVE_SECONDS)
     assert connection.transport.closed == "closed"
 
 
@@ -134,9 +117,9 @@ async def test_response_before_the_end_of_a_last_request_lingers_then_aborts() -
     response = await connection.serve(request(b"/", b"Connection: close", b"Content-Length: 9", method=b"POST"))
     assert response.endswith(b"done<EOF>")
     connection.protocol.data_received(b"x")
-    connection.loop.advance(LINGER_TIMEOUT_SECONDS - 1)
+    connection.clock.advance(LINGER_TIMEOUT_SECONDS - 1)
     assert connection.transport.closed is None
-    connection.loop.advance(1)
+    connection.clock.advance(1)
     assert connection.transport.closed == "aborted"
 
 
@@ -152,7 +135,7 @@ async def test_lingering_connection_is_closed_at_the_end_of_the_body_and_ignores
 async def test_timer_of_a_lost_connection_does_nothing() -> None:
     connection = FakeConnection()
     connection.protocol.connection_lost(None)
-    connection.loop.advance(2 * KEEP_ALIVE_SECONDS)
+    connection.clock.advance(2 * KEEP_ALIVE_SECONDS)
     assert connection.transport.closed is None
 
 
