@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
-from jobfn import JobContext, JobResult, Resource, create_app, enqueue, enqueue_many, task
+from jobfn import JobContext, JobOptions, JobResult, Resource, create_app, enqueue, enqueue_many, task
 from jobfn.client import EnqueuedJob, SyncEnqueuedJob
 
 
@@ -68,7 +68,12 @@ def on_sync_connections(psycopg_: "psycopg.Connection[Any]", alchemy: Connection
     assert_type(add.enqueue_many(session, [[1], [2]]), list[int])
     assert_type(enqueue(session, "elsewhere"), SyncEnqueuedJob[Any])
     add.enqueue(session, Invoice(id=1))  # type: ignore[call-overload]
+    options: JobOptions = {"key": "sum", "max_attempts": 3}
+    add.enqueue(session, [1], **options)
     add.enqueue(session, [1], priority="high")  # type: ignore[call-overload]
+    add.enqueue(session, [1], delay=5)  # type: ignore[call-overload]
+    add.enqueue_many(session, [[1]], key="sum")  # type: ignore[call-overload]
+    enqueue(session, "elsewhere", run_at="tomorrow")  # type: ignore[call-overload]
     add.enqueue("postgresql://localhost", [1])  # type: ignore[call-overload]
 
 

@@ -1,7 +1,7 @@
-"""What a scheduler needs of the database: lock the schedules whose time has come, take a step with each, commit.
+"""Lock the due schedules, decide what to do with each, and commit.
 
-``DueSchedules`` is that on jobfn's own schema; ``platform_due.py`` on the platform's. What a step is to be, the
-scheduler decides (``scheduler/decide.py``): its pure function is handed in, and called while the rows are locked.
+``DueSchedules`` works on jobfn's own schema, ``platform_due_schedules.py`` on the platform's. The decision is a pure
+function of the scheduler (``scheduler/decide.py``), called while the rows are locked.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jobfn.database.records import str_or_none
 from jobfn.database.statements import query
 from jobfn.errors import SchemaError
 
-#: Schedules in one transaction: enough to be quick at midnight, few enough to be no burden while they are locked.
+#: Maximum number of schedules in one transaction: many are due at midnight, and all stay locked until it commits.
 BATCH_SIZE = 100
 
 
@@ -85,7 +85,7 @@ class ScheduleResult:
     Attributes:
         schedule: The schedule.
         decision: The decision.
-        outcome: What the database did with it.
+        outcome: The result in the database.
         job_id: The enqueued job.
         error: Why no job was enqueued.
         database_id: The tenant, if any.
@@ -103,14 +103,14 @@ Decide = Callable[[DueSchedule], ScheduleDecision]
 
 
 class DueSchedules:
-    """The schedules of jobfn's own schema, as any number of schedulers may see to them at once.
+    """The schedules of jobfn's own schema; any number of schedulers can process them at the same time.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
-        tasks: Only schedules of these; None for all.
+        tasks: Only schedules of these tasks; None: all.
         takeover_delay: How long after its due time a schedule is left to a scheduler of the platform that holds it.
-        clock: What time it is; None for the database's own clock, which all schedulers and workers share.
+        clock: Returns the current time; None: the database's clock, which all schedulers and workers share.
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class DueSchedules:
     async def advance(self, decide: Decide, *, exclude_ids: Sequence[int]) -> list[ScheduleResult]:
         """Lock up to ``BATCH_SIZE`` schedules that are due, decide, and commit all decisions together.
 
-        A schedule that another scheduler has under its hands is passed over: it sees to it.
+        Schedules that another scheduler has locked are left to it.
 
         Args:
-            decide: Pure; called once for each.
-            exclude_ids: Ids to leave alone.
+            decide: A pure function, called once for each schedule.
+            exclude_ids: Ids of schedules to leave out.
 
         Returns:
-            What was done, empty when nothing was due.
+            The result for each schedule; empty if none was due.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(self._query("bound_schedule_locks"))
@@ -166,7 +166,7 @@ class DueSchedules:
         ]
 
     async def seconds_until_next(self, *, exclude_ids: Sequence[int]) -> float | None:
-        """Seconds until something is due, zero or less if it is already; None when nothing ever is."""
+        """Return the seconds until a schedule is due, zero or less if one is due now; None if none ever is."""
         seconds: float | None = await self._pool.fetchval(
             self._query("next_due"), self._now(), self._tasks, list(exclude_ids), self._takeover_delay
         )
@@ -177,10 +177,10 @@ class DueSchedules:
 
 
 async def is_native_schema(pool: "asyncpg.Pool[Any]", schema: str) -> bool:
-    """Whether this schema has what ``DueSchedules`` needs; False: it is the platform's own.
+    """Return whether the schema is jobfn's own; False: it is the platform's.
 
     Raises:
-        SchemaError: It has no schedules at all, or is one of jobfn's that is out of date.
+        SchemaError: The schema has no schedules, or is a schema of jobfn's that is out of date.
     """
     kind = await pool.fetchrow(query("schedules_kind", schema), schema)
     if kind is None or not kind["has_schedules"] or (kind["has_record"] and not kind["has_due_times"]):

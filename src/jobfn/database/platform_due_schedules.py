@@ -1,8 +1,8 @@
-"""As ``due_schedules.py``, on the platform's own schema, by its functions (contract, section 3).
+"""Lock and run schedules on the platform's own schema, by its functions (contract, section 3).
 
-``get_scheduled_job`` locks a schedule for good, ``run_scheduled_job`` makes its job, ``release_scheduled_jobs`` lets
-go. There is no column for the next due time: a scheduler remembers it for as long as it holds the schedule. What
-keeps two from making one job twice is the lock in the row, read again in the transaction that makes the job.
+``get_scheduled_job`` locks a schedule until ``release_scheduled_jobs``; ``run_scheduled_job`` enqueues its job. There
+is no column for the next due time: a scheduler keeps it in memory while it holds the schedule. To prevent two
+schedulers from enqueueing the same job, the lock is read again in the transaction that enqueues it.
 """
 
 import functools
@@ -21,15 +21,15 @@ from jobfn.database.statements import query
 
 @dataclass(frozen=True, slots=True)
 class LockedSchedule:
-    """A schedule that some scheduler has locked.
+    """A schedule that a scheduler has locked.
 
     Attributes:
         id: ``scheduled_jobs.id``.
         task: The task identifier.
         schedule_info: JSON text, as stored.
-        locked_by: Who locked it.
-        locked_at: When.
-        last_scheduled: When it last made a job, if ever.
+        locked_by: The id of that scheduler.
+        locked_at: When it was locked.
+        last_scheduled: When its last job was enqueued, if ever.
     """
 
     id: int
@@ -41,7 +41,7 @@ class LockedSchedule:
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "LockedSchedule":
-        """The schedule in a row of ``held_schedules.sql`` and its like."""
+        """Return the schedule in a row of ``scheduled_jobs``."""
         return cls(
             id=row["id"],
             task=row["task_identifier"],
@@ -73,14 +73,14 @@ class EnqueueResult:
 
 
 class PlatformDueSchedules:
-    """The schedules of a schema that has only the contract's columns and functions.
+    """The schedules of the platform's schema, which has the contract's columns and functions only.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
-        scheduler_id: Under which schedules are locked, 4 characters or more.
-        tasks: Only schedules of these; None for all.
-        clock: What time it is; None for the database's own clock.
+        scheduler_id: The id under which schedules are locked, at least 4 characters.
+        tasks: Only schedules of these tasks; None: all.
+        clock: Returns the current time; None: the database's clock.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class PlatformDueSchedules:
         self._clock = clock
 
     async def now(self) -> datetime:
-        """What time it is."""
+        """Return the current time."""
         if self._clock is not None:
             return self._clock()
         now: datetime = await self._pool.fetchval("select clock_timestamp()")
         return now
 
     async def lock_free_schedules(self) -> list[LockedSchedule]:
-        """Lock every schedule that nobody holds."""
+        """Lock all schedules that are free, and return them."""
         acquired = []
         async with self._pool.acquire() as connection:
             while (
@@ -116,13 +116,13 @@ class PlatformDueSchedules:
         return acquired
 
     async def locked_schedules(self) -> list[LockedSchedule]:
-        """All schedules that are locked, by us or by others."""
+        """Return all locked schedules, also those of other schedulers."""
         return [
             LockedSchedule.from_row(row) for row in await self._pool.fetch(self._query("held_schedules"), self._tasks)
         ]
 
     async def release(self) -> None:
-        """Let go of all that is locked under our id."""
+        """Release all schedules that are locked under this scheduler's id."""
         await self._pool.execute(self._query("release_scheduled_jobs"), self._scheduler_id, None)
 
     async def enqueue_job(self, schedule: LockedSchedule, *, wait_for_previous: bool) -> EnqueueResult:
@@ -139,16 +139,16 @@ class PlatformDueSchedules:
             if result.outcome is ScheduleOutcome.SKIPPED and wait_for_previous:
                 result = replace(result, outcome=ScheduleOutcome.WAITING)
             if result.outcome is not ScheduleOutcome.ENQUEUED:
-                # others see by the lock's age that we live and saw to this time
+                # the lock's age shows other schedulers that this due time was handled
                 now = self._clock() if self._clock is not None else None
                 await connection.execute(self._query("touch_scheduled_job"), schedule.id, now)
             return replace(result, schedule=await self._lock_schedule(connection, schedule.id))
 
     async def take_over(self, schedule: LockedSchedule) -> EnqueueResult | None:
-        """Make the job that a schedule's holder left out, and take the schedule from it, both or neither.
+        """Enqueue the job that the schedule's holder missed, and remove its lock, in one transaction.
 
         Returns:
-            With its job; None where the holder did something after all, or the last job is not done yet.
+            The result; None if the row has changed, or no job was enqueued.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             if await self._lock_schedule(connection, schedule.id) != schedule:
