@@ -23,7 +23,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -38,6 +38,9 @@ demo: setup     ## run PostgreSQL, a worker and the send_email example (dry run)
 docs: setup     ## build the site into site/; a broken link fails
 	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(INSTALL_DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+schema-snapshot: setup ## write src/jobfn/database/schema.sql, which a test compares with the migrations
+	$(BIN)/python tests/schema_snapshot.py
 
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 3 --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)

@@ -152,7 +152,7 @@ async def test_completed_job_is_shown_from_history(jobfn: Jobfn, jobs: Jobs) -> 
     assert "the job was deleted; this is its history" in (await jobfn("jobs", "show", "1")).output
     rows = (await jobfn("jobs", "list", "--state", "completed")).output.splitlines()
     assert rows[1].split()[:3] == ["1", "completed", "send"]
-    await jobs.connection.execute("select app_jobs.set_history_days(0); truncate app_jobs.job_runs")
+    await jobs.connection.execute("select app_jobs.set_history_retention(0); truncate app_jobs.job_runs")
     result = await jobfn("jobs", "show", "1")
     assert (result.code, "there is no history" in result.output) == (1, True)
 

@@ -160,8 +160,8 @@ async def _hold(connection: "asyncpg.Connection[Any]") -> None:
     """Three workers, one of them silent, and what they run."""
     for worker, host, in_flight in (("worker-1", "node-a", 5), ("worker-2", "node-b", 4), ("worker-3", "node-c", 0)):
         await connection.execute(
-            "select app_jobs.note_worker($1, $2, 4711, '0.1.0', array['worker', 'callbacks', 'scheduler'], 16, $3, "
-            "interval '1 hour')",
+            "select app_jobs.heartbeat_worker("
+            "$1, $2, 4711, '0.1.0', array['worker', 'callbacks', 'scheduler'], 16, $3, interval '1 hour')",
             worker,
             host,
             in_flight,
@@ -169,11 +169,11 @@ async def _hold(connection: "asyncpg.Connection[Any]") -> None:
         for _ in range(in_flight):
             await connection.fetchrow("select * from app_jobs.get_job($1)", worker)
     await connection.execute(
-        "update app_jobs.workers set seen_at = now() - interval '4 hours', started_at = now() - interval '9 hours' "
-        "where worker_id = 'worker-3'"
+        "update app_jobs.workers set last_heartbeat_at = now() - interval '4 hours', "
+        "started_at = now() - interval '9 hours' where worker_id = 'worker-3'"
     )
     await connection.execute(
-        "update app_jobs.jobs set progress = 0.64, progress_note = 'page 16 of 25' where id = "
+        "update app_jobs.jobs set progress = 0.64, progress_message = 'page 16 of 25' where id = "
         "(select id from app_jobs.jobs where locked_by is not null order by id limit 1)"
     )
 

@@ -21,7 +21,7 @@ async def settle(
     workers, ids, attempts, errors = (list(column) for column in zip(*ends, strict=True)) if ends else ([], [], [], [])
     return list(
         await connection.fetch(
-            "select * from app_jobs.settle_held_jobs($1, $2, $3, $4, $5, $6)",
+            "select * from app_jobs.settle_jobs($1, $2, $3, $4, $5, $6)",
             workers,
             ids,
             attempts,

@@ -52,7 +52,7 @@ class Schedules:
         """Insert a schedule, by default of the task ``sweep`` and added at 08:30. Return its id."""
         values = {"task_identifier": "sweep", "schedule_info": json.dumps(info)} | columns
         if self.is_native:
-            values["rule_since"] = added_at or at("08:30")
+            values["rule_changed_at"] = added_at or at("08:30")
         places = ", ".join(f"${number}" for number, _ in enumerate(values, 1))
         schedule: int = await self.connection.fetchval(
             f"insert into app_jobs.scheduled_jobs ({', '.join(values)}) values ({places}) returning id",
@@ -75,7 +75,7 @@ class Schedules:
 
     async def set_rule(self, schedule: int, rule: str) -> None:
         """Change a schedule's rule at the clock's time."""
-        changed_at = {"rule_since": self.clock.now} if self.is_native else {}
+        changed_at = {"rule_changed_at": self.clock.now} if self.is_native else {}
         await self.update(schedule, schedule_info=json.dumps({"rule": rule}), **changed_at)
 
     async def job_count(self) -> int:

@@ -8,7 +8,7 @@ import typer
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
-from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, status
+from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, prerelease_message, status
 from jobfn.database.privileges import Grants
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def migrate_command(
 def status_command(database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Show which migrations are applied.
 
-    Exits with 3 if some are missing.
+    Exits with 3 if some are missing, or the schema cannot be migrated.
     """
 
     async def work(connection: "asyncpg.Connection[Any]") -> SchemaStatus:
@@ -60,7 +60,7 @@ def status_command(database_url: DatabaseUrl = None, as_json: AsJson = False) ->
 
     schema_status = with_connection(work, database_url, application_name="jobfn-status")
     typer.echo(_as_json(schema_status) if as_json else _as_text(schema_status))
-    if schema_status.pending or schema_status.unknown:
+    if schema_status.pending or schema_status.unknown or schema_status.kind is SchemaKind.PRERELEASE:
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -68,6 +68,8 @@ def _as_text(schema_status: SchemaStatus) -> str:
     schema = schema_status.schema
     if schema_status.kind is SchemaKind.PLATFORM:
         return f"schema {schema}: the platform's own, which jobfn supports as it is"
+    if schema_status.kind is SchemaKind.PRERELEASE:
+        return prerelease_message(schema)
     is_absent = schema_status.kind is SchemaKind.ABSENT
     lines = [f"schema {schema}: {'not installed' if is_absent else 'installed by jobfn'}"]
     lines += [

@@ -74,7 +74,7 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
         bar = progress.add_task(f"job {job_id}", total=None)
 
         def update_bar(job: JobRow) -> None:
-            note = f": {job.progress_note}" if job.progress_note else ""
+            note = f": {job.progress_message}" if job.progress_message else ""
             progress.update(
                 bar,
                 description=f"job {job_id}: {_state_text(job)}{note}",

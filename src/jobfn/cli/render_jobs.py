@@ -122,7 +122,7 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
             f"{worker.in_flight}/{worker.concurrency}" if worker.is_registered else "?",
             str(worker.held_jobs),
             ago(worker.started_at, now) if worker.started_at is not None else "?",
-            ago(worker.seen_at, now) if worker.seen_at is not None else "by its locks",
+            ago(worker.last_heartbeat_at, now) if worker.last_heartbeat_at is not None else "by its locks",
         )
         for worker in workers
     ]
@@ -182,7 +182,7 @@ def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
         ("run at", _moment(job.run_at, now)),
         ("worker", job.locked_by or ""),
         ("lock until", _moment(job.lease_expires_at, now)),
-        ("progress", f"{progress}{job.progress_note or ''}"),
+        ("progress", f"{progress}{job.progress_message or ''}"),
         ("tenant", job.database_id or ""),
         ("actor", job.actor_id or ""),
         ("entity", job.entity_id or ""),

@@ -211,7 +211,7 @@ class _Waiter:
         state = json.loads(text)
         match state["state"]:
             case "completed":
-                return JobResult(self._job_id, "completed", problem=state["problem"], _value=state["result"])
+                return JobResult(self._job_id, "completed", problem=state["storage_error"], _value=state["result"])
             case "failed":
                 error = state["error"]
                 return JobResult(self._job_id, "failed", error, state["attempts"], problem=f"it failed: {error}")

@@ -9,27 +9,26 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from jobfn.identifiers import quote_identifier
+from jobfn.sql.loader import load_query
+from jobfn.sql.quoting import quote_identifier
 
 DEFAULT_SCHEMA = "app_jobs"
 
 Value = str | Sequence[str | None] | None
 
-_QUERIES = resources.files("jobfn.client") / "queries"
 _PLACE = re.compile(r"\$(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A query of ``queries/*.sql`` with what it is about. It answers with one row.
+    """A query of ``queries.sql`` with its values. It returns one row.
 
     Attributes:
         name: Of the query.
         schema: The jobs schema.
         values: One for each place, in their order; each place stands in the text once.
-        is_traced: Whether it is ``traced.sql`` around that query, whose values come first.
+        is_traced: Whether the query ``traced`` is around it; the values of ``traced`` come first.
     """
 
     name: str
@@ -59,33 +58,29 @@ def schema_or_default(schema: str | None) -> str:
 
 @functools.cache
 def _parts(name: str, is_traced: bool) -> list[str]:  # noqa: FBT001  - private, and a part of the cache's key
-    """The text of a query, without its comments, between the places where the schema stands."""
-    text = _file(name)
+    """Return the text of a query, split where the schema's name belongs."""
+    text = load_query("jobfn.client", "queries.sql", name)
     if is_traced:
-        text = _file("traced").replace("@query@", _PLACE.sub(lambda place: f"${int(place[1]) + 2}", text))
+        traced = load_query("jobfn.client", "queries.sql", "traced")
+        text = traced.replace("@query@", _PLACE.sub(lambda place: f"${int(place[1]) + 2}", text))
     return text.split("@schema@")
-
-
-def _file(name: str) -> str:
-    lines = (_QUERIES / f"{name}.sql").read_text("utf-8").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("--"))
 
 
 @functools.cache
 def _text(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
-    return quote_identifier(schema).join(_parts(name, is_traced))
+    return quote_identifier(schema, what="schema name").join(_parts(name, is_traced))
 
 
 @functools.cache
 def _formatted(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
-    quoted = quote_identifier(schema).replace("%", "%%")
+    quoted = quote_identifier(schema, what="schema name").replace("%", "%%")
     return quoted.join(_PLACE.sub("%s", part.replace("%", "%%")) for part in _parts(name, is_traced))
 
 
 @functools.cache
 def _named(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
-    quoted = quote_identifier(schema)
-    if "%" in schema:  # SQLAlchemy 2.0 reads %(x)s as a place of its own, even here: say it without the sign
+    quoted = quote_identifier(schema, what="schema name")
+    if "%" in schema:  # SQLAlchemy 2.0 reads %(x)s as a placeholder, even here: escape the sign
         quoted = "U&" + quoted.replace("\\", "\\\\").replace("%", "\\0025")
     quoted = quoted.replace("\\", "\\\\").replace(":", "\\:")
     return quoted.join(_PLACE.sub(r":p\1", part) for part in _parts(name, is_traced))

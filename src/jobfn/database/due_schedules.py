@@ -141,7 +141,7 @@ class DueSchedules:
             The result for each schedule; empty if none was due.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(self._query("bound_schedule_locks"))
+            await connection.execute(self._query("limit_schedule_locks"))
             rows = await connection.fetch(
                 self._query("due_schedules"),
                 self._now(),
@@ -160,7 +160,7 @@ class DueSchedules:
                 ScheduleOutcome(row["outcome"]),
                 job_id=row["job_id"],
                 error=row["error"],
-                database_id=str_or_none(row.get("database_id")),
+                database_id=str_or_none(row["database_id"]),
             )
             for row in results
         ]
@@ -168,7 +168,7 @@ class DueSchedules:
     async def seconds_until_next(self, *, exclude_ids: Sequence[int]) -> float | None:
         """Return the seconds until a schedule is due, zero or less if one is due now; None if none ever is."""
         seconds: float | None = await self._pool.fetchval(
-            self._query("next_due"), self._now(), self._tasks, list(exclude_ids), self._takeover_delay
+            self._query("next_schedule_due"), self._now(), self._tasks, list(exclude_ids), self._takeover_delay
         )
         return seconds
 
@@ -194,7 +194,7 @@ def _due_schedule(row: "asyncpg.Record") -> DueSchedule:
         task=row["task_identifier"],
         schedule_info=row["schedule_info"],
         now=row["now"],
-        after=row["rule_since"],
+        after=row["rule_changed_at"],
         due_at=row["due_at"],
         last_scheduled=row["last_scheduled"],
         locked_by=row["locked_by"],

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.database.migrate import prerelease_message
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.records import Beat, Job, JobStore, NewJob, OnSettled, Outcome, Settlement, unheard
@@ -42,16 +43,19 @@ async def open_store(pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnSet
         on_ending: Told of each settlement that changed its job.
 
     Raises:
-        SchemaError: It carries none, an older one, or one that this role may not use; says what to do.
+        SchemaError: It carries none, an older one, one from a pre-release, or one that this role may not use; says what
+            to do.
     """
     kind = await pool.fetchrow(query("schema_kind", schema), schema)
     if kind is None or not kind["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if not kind["is_open"]:
         raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
+    if kind["has_record"] and kind["has_prerelease_function"]:
+        raise SchemaError(prerelease_message(schema))
     features = await pool.fetchrow(query("features", schema), schema)
     if features is not None and features["batches"]:
-        return NativeJobStore(pool, schema, on_ending=on_ending, keeps_results=features["results"])
+        return NativeJobStore(pool, schema, on_ending=on_ending)
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
     return PlatformJobStore(

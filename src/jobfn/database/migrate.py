@@ -1,7 +1,7 @@
-"""Bringing the jobs schema up to date: numbered migrations, one transaction each, under an advisory lock.
+"""Bring the jobs schema up to date: numbered migrations, one transaction each, under an advisory lock.
 
-What was applied is recorded in ``{schema}.jobfn_migrations``. A schema that another tool made (the platform's own)
-is never touched: jobfn works on it as it is.
+Applied migrations are recorded in ``{schema}.jobfn_migrations``. A schema that another tool made (the platform's own)
+is never touched: jobfn works on it as it is. One that a pre-release of jobfn made is refused.
 """
 
 import hashlib
@@ -12,19 +12,25 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.privileges import NO_GRANTS, Grants, check_roles, grant
-from jobfn.database.statements import migrations, query, render
+from jobfn.database.statements import migrations, query
 from jobfn.errors import DatabaseError, SchemaError
+from jobfn.sql.loader import render
+from jobfn.sql.locks import MIGRATION_LOCK
 
 #: The lowest PostgreSQL that the migrations run on.
 LOWEST_SERVER_VERSION = 14
 
 
 class SchemaKind(StrEnum):
-    """Whose schema a database carries."""
+    """Maker of the schema of a database.
+
+    ``PRERELEASE``: a jobfn before its first release, whose migrations cannot be continued.
+    """
 
     ABSENT = "absent"
     JOBFN = "jobfn"
     PLATFORM = "platform"
+    PRERELEASE = "prerelease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Migration:
 
     Attributes:
         version: Its number, 1 for the first.
-        name: What it is about.
+        name: Its topic.
         applied: Whether this database has it.
     """
 
@@ -44,36 +50,34 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """What ``jobfn db status`` shows.
+    """State of a schema, as ``jobfn db status`` shows it.
 
     Attributes:
         schema: Its name.
-        kind: Whose it is.
-        migrations: All that this jobfn knows, in order; empty for a schema of the platform's own.
+        kind: Who made it.
+        migrations: The migrations of this jobfn, in order; empty unless it is ``ABSENT`` or ``JOBFN``.
         unknown: Versions that the database has and this jobfn does not know: it is older than the schema.
-        changed: Versions that were applied with another text than this jobfn's: a build between two releases did.
     """
 
     schema: str
     kind: SchemaKind
     migrations: tuple[Migration, ...]
     unknown: tuple[int, ...] = ()
-    changed: tuple[int, ...] = ()
 
     @property
     def pending(self) -> tuple[Migration, ...]:
-        """What ``migrate`` would apply."""
+        """The migrations that ``migrate`` would apply."""
         return tuple(migration for migration in self.migrations if not migration.applied)
 
 
 async def status(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaStatus:
-    """Look at the schema and change nothing.
+    """Return which migrations the schema has, and change nothing.
 
     Raises:
         DatabaseError: The connection's role may not read the record of migrations.
     """
     kind = await kind_of(connection, schema)
-    if kind is SchemaKind.PLATFORM:
+    if kind not in {SchemaKind.ABSENT, SchemaKind.JOBFN}:
         return SchemaStatus(schema, kind, ())
     applied: dict[int, str] = {}
     if kind is SchemaKind.JOBFN:
@@ -83,45 +87,49 @@ async def status(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaSt
             raise DatabaseError(f"this role may not look at schema {schema}: {error}. Connect as its owner") from error
         applied = {row["version"]: row["checksum"] for row in rows}
     known = migrations()
+    if any(applied.get(version, _sum(text)) != _sum(text) for version, _, text in known):
+        return SchemaStatus(schema, SchemaKind.PRERELEASE, ())  # a released migration never changes
     return SchemaStatus(
         schema,
         kind,
         tuple(Migration(version, name, version in applied) for version, name, _ in known),
         unknown=tuple(sorted(set(applied) - {version for version, _, _ in known})),
-        changed=tuple(version for version, _, text in known if applied.get(version, _sum(text)) != _sum(text)),
     )
 
 
 async def kind_of(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaKind:
-    """Whose schema this is: it has our record of migrations, or a jobs table without one, or neither."""
+    """Return who made this schema, from the catalog, which every role may read."""
     row = await connection.fetchrow(query("schema_kind", schema), schema)
     if row is None or not (row["has_record"] or row["has_jobs"]):
         return SchemaKind.ABSENT
+    if row["has_record"] and row["has_prerelease_function"]:
+        return SchemaKind.PRERELEASE
     return SchemaKind.JOBFN if row["has_record"] else SchemaKind.PLATFORM
 
 
 async def migrate(
     connection: "asyncpg.Connection[Any]", schema: str, *, grants: Grants = NO_GRANTS
 ) -> tuple[Migration, ...]:
-    """Apply what is missing. Any number of processes may call it at once; each step is applied once.
+    """Apply the missing migrations. Any number of processes may call it at once; each is applied once.
 
     Args:
         connection: Its role must be able to create the schema, or own it.
         schema: The schema's name, any that PostgreSQL allows.
-        grants: Roles to give what they need, whether or not something was missing. Default: none.
+        grants: Roles that get their rights, whether or not a migration was missing. Default: none.
 
     Returns:
-        What was applied now, in order; empty when all was there.
+        The migrations that were applied now, in order; empty if none was missing.
 
     Raises:
-        SchemaError: The schema is the platform's own, newer than this jobfn, or the server is too old.
+        SchemaError: The schema is the platform's own, from a pre-release or newer than this jobfn, or the server is too
+            old.
         ConfigurationError: A role of ``grants`` is not there; nothing was applied.
         DatabaseError: PostgreSQL refused a step; that step left nothing behind.
     """
     check_server(connection.get_server_version().major)
     applied_now: list[Migration] = []
     try:
-        await connection.execute(query("lock_migrations", schema))
+        await connection.execute(query("lock_migrations", schema), MIGRATION_LOCK)
         try:
             found = await status(connection, schema)
             _check(found)
@@ -134,7 +142,7 @@ async def migrate(
             await grant(connection, schema, grants)
         finally:
             if not connection.is_closed():
-                await connection.execute(query("unlock_migrations", schema))
+                await connection.execute(query("unlock_migrations", schema), MIGRATION_LOCK)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
             f"this role may not change schema {schema}: {error}. Run `jobfn db migrate` as its owner"
@@ -145,13 +153,21 @@ async def migrate(
 
 
 def check_server(major: int) -> None:
-    """Refuse a PostgreSQL that the migrations do not run on.
+    """Refuse a server that is too old for the migrations.
 
     Raises:
         SchemaError: It is older than ``LOWEST_SERVER_VERSION``.
     """
     if major < LOWEST_SERVER_VERSION:
         raise SchemaError(f"PostgreSQL {major} is too old for jobfn: use {LOWEST_SERVER_VERSION} or newer")
+
+
+def prerelease_message(schema: str) -> str:
+    """Return the line that says what to do with a schema that a pre-release made."""
+    return (
+        f"schema {schema} was made by a pre-release of jobfn and cannot be upgraded: finish or export its jobs and drop"
+        " it, or set JOBS_SCHEMA to another name, then run `jobfn db migrate`"
+    )
 
 
 def _check(found: SchemaStatus) -> None:
@@ -161,14 +177,11 @@ def _check(found: SchemaStatus) -> None:
             f"schema {schema} was made by the platform, not by jobfn, and is left as it is: worker and service run "
             "on it. To have jobfn's own beside it, set JOBS_SCHEMA to another name"
         )
+    if found.kind is SchemaKind.PRERELEASE:
+        raise SchemaError(prerelease_message(schema))
     if found.unknown:
         raise SchemaError(
             f"schema {schema} has migration {found.unknown[-1]}, which this jobfn does not know: upgrade jobfn"
-        )
-    if found.changed:
-        raise SchemaError(
-            f"schema {schema} got its migration {found.changed[0]} from a jobfn between two releases, and this one's "
-            f"differs: drop the schema if its jobs may go, or set JOBS_SCHEMA to another name"
         )
 
 

@@ -27,22 +27,19 @@ class NativeJobStore:
         pool: Connections.
         schema: The jobs schema's name.
         on_ending: Told of each settlement that changed its job.
-        keeps_results: Whether the schema has what keeps results (migration 0012).
     """
 
-    def __init__(
-        self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnSettled = unheard, keeps_results: bool = True
-    ) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnSettled = unheard) -> None:
         self._pool = pool
         self._on_ending = on_ending
         self._claim = query("claim_jobs", schema)
         self._settle = query("settle_jobs", schema)
-        self._settle_and_keep = query("settle_and_keep", schema) if keeps_results else None
+        self._settle_and_keep = query("settle_jobs_with_results", schema)
         self._renew = query("renew_leases", schema)
-        self._beat = query("note_progress", schema)
-        self._accepted = query("note_accepted", schema)
-        self._bury = query("bury_expired_jobs", schema)
-        self._take_back = query("take_back_jobs", schema)
+        self._beat = query("heartbeat_job", schema)
+        self._accepted = query("mark_accepted", schema)
+        self._bury = query("reap_expired_jobs", schema)
+        self._take_back = query("reclaim_jobs", schema)
         self._release = query("release_jobs", schema)
         self._next = query("next_run_at", schema)
 
@@ -71,7 +68,7 @@ class NativeJobStore:
             [settlement.delay for settlement in settlements],
         ]
         kept = [settlement.kept for settlement in settlements]
-        if self._settle_and_keep is None or not any(kept):
+        if not any(kept):
             rows = await self._pool.fetch(self._settle, *columns)
         else:
             columns += [

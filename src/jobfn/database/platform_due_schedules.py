@@ -118,7 +118,7 @@ class PlatformDueSchedules:
     async def locked_schedules(self) -> list[LockedSchedule]:
         """Return all locked schedules, also those of other schedulers."""
         return [
-            LockedSchedule.from_row(row) for row in await self._pool.fetch(self._query("held_schedules"), self._tasks)
+            LockedSchedule.from_row(row) for row in await self._pool.fetch(self._query("locked_schedules"), self._tasks)
         ]
 
     async def release(self) -> None:
@@ -159,8 +159,8 @@ class PlatformDueSchedules:
             return result if result.outcome is ScheduleOutcome.ENQUEUED else None
 
     async def _lock_schedule(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> LockedSchedule | None:
-        await connection.execute(self._query("bound_schedule_locks"))
-        row = await connection.fetchrow(self._query("held_schedule"), schedule_id)
+        await connection.execute(self._query("limit_schedule_locks"))
+        row = await connection.fetchrow(self._query("locked_schedule"), schedule_id)
         return None if row is None else LockedSchedule.from_row(row)
 
     async def _run_scheduled_job(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> EnqueueResult:

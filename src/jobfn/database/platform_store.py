@@ -57,17 +57,17 @@ class PlatformJobStore:
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")
             .replace("@entity_id@", "j.entity_id" if has_entity_id else "null::uuid")
         )
-        self._free_expired = query("free_expired_platform", schema)
-        self._lease = query("lease_platform", schema)
-        self._unlease = query("unlease_platform", schema)
-        self._give_back = query("give_back_platform", schema)
-        self._is_held = query("is_held", schema)
+        self._free_expired = query("unlock_expired_platform_jobs", schema)
+        self._lease = query("renew_platform_leases", schema)
+        self._unlease = query("end_platform_leases", schema)
+        self._give_back = query("release_platform_job", schema)
+        self._is_held = query("lock_claimed_job", schema)
         self._complete = query("complete_job", schema)
         self._fail = query("fail_job", schema)
-        self._after_failure = query("after_failure_platform", schema)
-        self._take_back = query("take_back_platform", schema)
+        self._after_failure = query("adjust_failed_job", schema)
+        self._take_back = query("reclaim_platform_jobs", schema)
         self._release = query("release_jobs", schema)
-        self._next = query("next_run_at_platform", schema)
+        self._next = query("next_platform_run_at", schema)
 
     async def claim(
         self,
@@ -114,7 +114,7 @@ class PlatformJobStore:
                     if held is None:
                         continue
                     await connection.execute(self._unlease, worker_id, job_id)
-                    if settlement.given_back:
+                    if settlement.released:
                         await connection.execute(self._give_back, job_id, settlement.delay)
                     elif settlement.error is None:
                         await connection.execute(self._complete, worker_id, job_id)

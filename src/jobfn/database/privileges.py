@@ -1,7 +1,7 @@
 """Least privilege: which roles may enqueue, and which may work.
 
-What each gets stands in ``queries/grant_enqueue.sql``, ``grant_worker.sql`` and ``grant_vacuum.sql``; that nobody else
-gets anything, in ``schema/0007_privileges.sql``. ``migrate.py`` calls this under its lock.
+The grants are in ``queries/migrations.sql``. Each migration revokes its functions from everybody else. ``migrate.py``
+calls this under its lock.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.statements import query, quote_identifier
+from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError
+from jobfn.sql.quoting import quote_identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ async def check_roles(connection: "asyncpg.Connection[Any]", schema: str, grants
     """
     wanted = dict.fromkeys((*grants.enqueue, *grants.work))
     for role in wanted:
-        quote_identifier(role, what="role")
+        quote_identifier(role, what="role name")
     unknown = await connection.fetchval(query("unknown_roles", schema), list(wanted))
     if unknown == "public":
         raise ConfigurationError("public is everybody and not a role: name the role that is to have this right")

@@ -54,7 +54,7 @@ class DepthReader:
         self, pool: "asyncpg.Pool[Any]", schema: str, *, is_platform: bool, clock: Callable[[], float]
     ) -> None:
         self._pool = pool
-        self._query = query("queue_depth_platform" if is_platform else "queue_depth", schema)
+        self._query = query("platform_queue_depth" if is_platform else "queue_depth", schema)
         self._depth: AsyncTTLCache[Depth | None] = AsyncTTLCache(self._count, clock)
 
     async def read(self) -> Depth | None:

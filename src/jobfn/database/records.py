@@ -52,7 +52,7 @@ class Job:
 
     @classmethod
     def of(cls, row: "asyncpg.Record") -> "Job":
-        """The job in a row of ``claim_jobs.sql`` or ``get_job.sql``."""
+        """The job in a row of ``claim_jobs`` or ``get_job``."""
         return cls(
             id=row["id"],
             task=row["task_identifier"],
@@ -78,12 +78,12 @@ class Job:
 
 
 class Outcome(StrEnum):
-    """What becomes of a job: each is one action of ``settle_held_jobs``."""
+    """What becomes of a job: each is one action of ``settle_jobs``."""
 
     COMPLETED = "completed"
     FAILED = "failed"
-    FAILED_FOR_GOOD = "failed_for_good"
-    GIVEN_BACK = "given_back"
+    PERMANENTLY_FAILED = "permanently_failed"
+    RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Settlement:
         error: Why it failed; None completes it, unless it is given back.
         permanent: A failure that is not to be tried again.
         delay_seconds: When it is to run again, from now; None: after the contract's backoff.
-        given_back: Not an end at all: unlocked as if it had not been claimed.
+        released: Not an end at all: unlocked as if it had not been claimed.
         reported: Whether the function itself said so, and not its response.
         kept: What its handler returned, where that is to be kept.
     """
@@ -108,18 +108,18 @@ class Settlement:
     error: str | None = None
     permanent: bool = False
     delay_seconds: float | None = None
-    given_back: bool = False
+    released: bool = False
     reported: bool = False
     kept: StoredResult | None = None
 
     @property
     def outcome(self) -> Outcome:
         """What becomes of the job."""
-        if self.given_back:
-            return Outcome.GIVEN_BACK
+        if self.released:
+            return Outcome.RELEASED
         if self.error is None:
             return Outcome.COMPLETED
-        return Outcome.FAILED_FOR_GOOD if self.permanent else Outcome.FAILED
+        return Outcome.PERMANENTLY_FAILED if self.permanent else Outcome.FAILED
 
     @property
     def delay(self) -> timedelta | None:
@@ -144,7 +144,7 @@ class SettledJob(NamedTuple):
 
     @classmethod
     def of(cls, settlement: Settlement, row: "asyncpg.Record") -> "SettledJob":
-        """The ending in a row of ``settle_jobs.sql`` or ``is_held.sql``."""
+        """The ending in a row of ``settle_jobs`` or ``lock_claimed_job``."""
         return cls(
             settlement, row["task_identifier"], settlement.attempt or row["attempts"], str_or_none(row["database_id"])
         )
@@ -170,25 +170,19 @@ class ExpiredJob(NamedTuple):
         attempt: The attempt that nobody will end.
         worker: Who held it.
         database_id: Its tenant, if any.
-
-    On a schema from before migration 0015 only the id is known.
     """
 
     id: int
-    task: str | None = None
-    attempt: int | None = None
-    worker: str | None = None
-    database_id: str | None = None
+    task: str
+    attempt: int
+    worker: str
+    database_id: str | None
 
     @classmethod
     def of(cls, row: "asyncpg.Record") -> "ExpiredJob":
-        """The job in a row of ``take_back_jobs.sql``, ``take_back_platform.sql`` or ``bury_expired_jobs.sql``."""
+        """The job in a row of ``reclaim_jobs``, ``reclaim_platform_jobs`` or ``reap_expired_jobs``."""
         return cls(
-            row["id"],
-            row.get("task_identifier"),
-            row.get("attempts"),
-            row.get("locked_by"),
-            str_or_none(row.get("database_id")),
+            row["id"], row["task_identifier"], row["attempts"], row["locked_by"], str_or_none(row["database_id"])
         )
 
     def ids(self) -> dict[str, str | int | None]:

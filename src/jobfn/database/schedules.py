@@ -62,7 +62,7 @@ class ScheduleRow:
 
     @classmethod
     def of(cls, row: "asyncpg.Record") -> "ScheduleRow":
-        """The schedule in a row of ``schedules.sql``."""
+        """The schedule in a row of the query ``schedules``."""
         found = json.loads(row["schedule"])
         return cls(
             id=found["id"],

@@ -1,6 +1,6 @@
 """What a service writes down beside jobs: for how long their history is kept, and that it is at work.
 
-The history itself is written by the functions that end attempts (``schema/0008_history.sql``); people read it through
+The functions that end attempts write the history itself (``schema/0007_settle.sql`` and others). People read it through
 ``jobfn.operations``.
 """
 
@@ -24,8 +24,8 @@ class History:
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
         self._pool = pool
-        self._set = query("set_history_days", schema)
-        self._sweep = query("sweep_history", schema)
+        self._set = query("set_history_retention", schema)
+        self._sweep = query("prune_job_runs", schema)
 
     async def keep(self, days: float) -> None:
         """Keep attempts for so many days from now on; 0: write none down."""
@@ -68,8 +68,8 @@ class Processes:
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
         self._pool = pool
-        self._note = query("note_worker", schema)
-        self._forget = query("forget_worker", schema)
+        self._note = query("heartbeat_worker", schema)
+        self._forget = query("deregister_worker", schema)
 
     async def note(self, process: Process, *, in_flight: int, beat_seconds: float) -> None:
         """Say that this process is at work, with so many requests, and that it will say so again in so long."""

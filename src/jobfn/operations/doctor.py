@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from jobfn.database.migrate import SchemaKind, status
+from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
 from jobfn.errors import JobfnError
 from jobfn.operations.operations import Operations
@@ -98,9 +98,8 @@ async def _check_schema(pool: "asyncpg.Pool[Any]", schema: str) -> Check:
         problem, advice = f"schema {schema} does not exist", "run `jobfn db migrate`, or set JOBS_SCHEMA"
     elif schema_status.unknown:
         problem, advice = f"schema {schema} is newer than this jobfn", "upgrade jobfn here"
-    elif schema_status.changed:
-        problem = f"migration {schema_status.changed[0]} of schema {schema} is from an unreleased jobfn"
-        advice = "run `jobfn db migrate`, which says what to do"
+    elif schema_status.kind is SchemaKind.PRERELEASE:
+        problem, _, advice = prerelease_message(schema).partition(": ")
     elif schema_status.pending:
         missing = ", ".join(f"{step.version:04d} {step.name}" for step in schema_status.pending)
         problem, advice = f"schema {schema} lacks {missing}", "run `jobfn db migrate`"

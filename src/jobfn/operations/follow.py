@@ -60,4 +60,4 @@ def _final_state(job_id: int, detail: JobDetail | None) -> FinalState:
 
 
 def _visible_state(job: JobRow) -> tuple[Any, ...]:
-    return job.state, job.attempts, job.progress, job.progress_note
+    return job.state, job.attempts, job.progress, job.progress_message

@@ -7,7 +7,6 @@ import asyncpg
 
 from jobfn.database.jobs import NativeJobStore, open_store
 from jobfn.database.statements import query
-from jobfn.errors import SchemaError
 from jobfn.operations import actions, queries, read_models
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.follow import FinalState, follow
@@ -43,11 +42,9 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
                 keys_in_byte_order=keys_in_byte_order,
             )
             return Operations(pool, schema, capabilities)
-        if not await pool.fetchval(query("has_history", schema), schema):
-            raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
         capabilities = SchemaCapabilities(
             is_platform=False,
-            history_days=await pool.fetchval(query("history_kept", schema)),
+            history_days=await pool.fetchval(query("history_retention", schema)),
             keys_in_byte_order=keys_in_byte_order,
         )
         return Operations(pool, schema, capabilities)

@@ -19,8 +19,8 @@ class JobState(StrEnum):
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "JobState":
-        """Derive the state from the columns ``is_held``, ``exhausted`` and ``is_delayed``."""
-        if row["is_held"]:
+        """Derive the state from the columns ``is_running``, ``exhausted`` and ``is_delayed``."""
+        if row["is_running"]:
             return cls.RUNNING
         if row["exhausted"]:
             return cls.FAILED
@@ -36,7 +36,7 @@ class RunOutcome(StrEnum):
 
     COMPLETED = "completed"
     FAILED = "failed"
-    PERMANENTLY_FAILED = "failed_for_good"
+    PERMANENTLY_FAILED = "permanently_failed"
     RELEASED = "released"
     LOST = "lost"
     CANCELLED = "cancelled"
@@ -97,7 +97,7 @@ class JobRow:
         locked_by: The worker that holds the job, or that completed it.
         lease_expires_at: When the lock expires unless the worker renews it.
         progress: Last reported progress, 0 to 1.
-        progress_note: Message of the last progress report.
+        progress_message: Message of the last progress report.
         database_id: The tenant.
         actor_id: The user that caused the job.
         entity_id: The entity that the job is about.
@@ -120,7 +120,7 @@ class JobRow:
     locked_by: str | None = None
     lease_expires_at: datetime | None = None
     progress: float | None = None
-    progress_note: str | None = None
+    progress_message: str | None = None
     database_id: str | None = None
     actor_id: str | None = None
     entity_id: str | None = None
@@ -150,7 +150,7 @@ class JobRow:
             progress=None
             if row["progress"] is None
             else round(row["progress"], 6),  # a PostgreSQL real: 0.52 is inexact
-            progress_note=row["progress_note"],
+            progress_message=row["progress_message"],
             database_id=_str_or_none(row["database_id"]),
             actor_id=_str_or_none(row["actor_id"]),
             entity_id=_str_or_none(row["entity_id"]),

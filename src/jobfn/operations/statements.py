@@ -66,7 +66,7 @@ class Database:
     def statement(self, name: str) -> str:
         """Return the named statement for this schema."""
         capabilities = self.capabilities
-        jobs = query("jobs_of_platform" if capabilities.is_platform else "jobs_of_ours", self.schema)
+        jobs = query("platform_jobs" if capabilities.is_platform else "native_jobs", self.schema)
         return (
             query(name, self.schema)
             .replace("@matching@", query("jobs_matching", self.schema))

@@ -119,7 +119,7 @@ class WorkerRow:
         concurrency: Maximum number of concurrent requests to functions.
         in_flight: Requests to functions at its last heartbeat.
         started_at: When it started.
-        seen_at: When its last heartbeat was.
+        last_heartbeat_at: When its last heartbeat was.
         is_alive: Whether the last heartbeat is recent, or it holds a job whose lock has not expired.
         held_jobs: Number of jobs that it holds.
     """
@@ -132,7 +132,7 @@ class WorkerRow:
     concurrency: int | None = None
     in_flight: int | None = None
     started_at: datetime | None = None
-    seen_at: datetime | None = None
+    last_heartbeat_at: datetime | None = None
     is_alive: bool = True
     held_jobs: int = 0
 
@@ -190,7 +190,7 @@ class Stats:
         """See ``Operations.tasks``."""
         rows = list(await self._database.fetch("recent_tasks", SAMPLE_ROWS))
         if self._database.capabilities.history_days is not None:
-            rows += await self._database.fetch("recent_tasks_done", SAMPLE_ROWS)
+            rows += await self._database.fetch("recently_run_tasks", SAMPLE_ROWS)
         return tuple(sorted({row["task_identifier"] for row in rows}))
 
     async def _read_counts(self) -> JobCounts:
@@ -211,7 +211,7 @@ class Stats:
         )
 
     async def _read_workers(self) -> tuple[WorkerRow, ...]:
-        held_jobs = {row["locked_by"]: row["jobs"] for row in await self._database.fetch("lock_holders")}
+        held_jobs = {row["locked_by"]: row["jobs"] for row in await self._database.fetch("running_by_worker")}
         rows = await self._database.fetch("list_workers") if self._database.capabilities.workers else []
         registered = [_worker(row, held_jobs.get(row["worker_id"], 0)) for row in rows]
         ids = {worker.id for worker in registered}
@@ -224,7 +224,7 @@ def _group(row: "asyncpg.Record", name: str) -> GroupCount:
 
 
 def _bucket(row: "asyncpg.Record") -> ThroughputBucket:
-    p50_seconds, p95_seconds = row["shares"]
+    p50_seconds, p95_seconds = row["percentiles"]
     return ThroughputBucket(
         at=row["at"].astimezone(UTC),
         completed=row["completed"],
@@ -243,11 +243,11 @@ def _worker(row: "asyncpg.Record", held_jobs: int) -> WorkerRow:
         host=row["host"],
         pid=row["pid"],
         version=row["version"],
-        roles=tuple(row["parts"]),
+        roles=tuple(row["roles"]),
         concurrency=row["concurrency"],
         in_flight=row["in_flight"],
         started_at=row["started_at"],
-        seen_at=row["seen_at"],
+        last_heartbeat_at=row["last_heartbeat_at"],
         is_alive=row["is_alive"],
         held_jobs=held_jobs,
     )

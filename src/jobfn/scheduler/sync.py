@@ -15,6 +15,7 @@ from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, Sched
 from jobfn.database.statements import query
 from jobfn.errors import InvalidSchedule
 from jobfn.scheduler.rule import parse
+from jobfn.sql.locks import SCHEDULE_SYNC_LOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ async def sync(
     table = ScheduleTable(connection, schema)
     changes: list[tuple[Change, str]] = []
     async with connection.transaction():
-        await connection.execute(query("lock_schedule_sync", schema))
+        await connection.execute(query("lock_schedule_sync", schema), SCHEDULE_SYNC_LOCK)
         rows = {row.key: row for row in await table.all() if row.key is not None and row.key.startswith(KEY_PREFIX)}
         for task in tasks:
             change = await _upsert(table, task, rows.pop(f"{KEY_PREFIX}{task.task}", None), database_id)

@@ -136,11 +136,12 @@ class DrainJobs:
 async def _date_new_schedules(connections: "asyncpg.Pool[Any]", clock: JobsClock) -> None:
     """Date new and changed schedules by the test's clock."""
     async with connections.acquire() as connection, connection.transaction():
-        for row in await connection.fetch(f"select id, rule_since from {SCHEMA}.scheduled_jobs where due_at is null"):  # noqa: S608  - a constant
+        changed = f"select id, rule_changed_at from {SCHEMA}.scheduled_jobs where due_at is null"  # noqa: S608  - a constant
+        for row in await connection.fetch(changed):
             await connection.execute(
-                f"update {SCHEMA}.scheduled_jobs set rule_since = $2 where id = $1",  # noqa: S608  - a constant
+                f"update {SCHEMA}.scheduled_jobs set rule_changed_at = $2 where id = $1",  # noqa: S608  - a constant
                 row["id"],
-                clock.at(row["rule_since"]),
+                clock.at(row["rule_changed_at"]),
             )
 
 
@@ -210,7 +211,7 @@ class _RecordingTransport:
 def _job_run(record: Record, result: Any) -> JobRun:
     job, settlement = record.job, record.settlement
     outcome: Literal["completed", "failed", "permanently_failed", "released"]
-    if settlement.given_back:
+    if settlement.released:
         outcome = "released"
     elif settlement.error is None:
         outcome = "completed"

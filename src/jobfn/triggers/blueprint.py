@@ -13,10 +13,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobfn.errors import BlueprintError
+from jobfn.sql.quoting import name_problem
 from jobfn.triggers.conditions import CONDITION_TAGS, Comparison
 from jobfn.triggers.file_formats import read_document
 from jobfn.triggers.node import NODE_TYPES, DataJobTrigger
-from jobfn.triggers.quoting import name_problem
 from jobfn.triggers.table import printable, qualified_label, suggest
 
 DEFAULT_SCHEMA: Final = "public"

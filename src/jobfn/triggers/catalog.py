@@ -1,17 +1,15 @@
 """Read tables, columns, types and the jobs schema from PostgreSQL's catalog, as the values of ``table.py``."""
 
-import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any, Final
 
 import asyncpg
 
 from jobfn.errors import BlueprintError, SchemaError
+from jobfn.sql.loader import load_query
 from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Table, TypeKind, qualified_label, suggest
 
-_QUERIES: Final = resources.files("jobfn.triggers") / "queries"
 #: ``pg_class.relkind`` of relations that can have triggers: ordinary, partitioned and foreign tables.
 _TABLE_KINDS: Final = frozenset({"r", "p", "f"})
 _TYPE_KINDS: Final = {
@@ -25,10 +23,9 @@ _TYPE_KINDS: Final = {
 }
 
 
-@functools.cache
 def query(name: str) -> str:
-    """The statement of ``queries/{name}.sql``."""
-    return (_QUERIES / f"{name}.sql").read_text("utf-8")
+    """Return a statement of ``queries.sql``."""
+    return load_query("jobfn.triggers", "queries.sql", name)
 
 
 async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> JobsSchema:

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobfn.triggers.quoting import name_problem, text_problem
+from jobfn.sql.quoting import name_problem, text_problem
 
 RowName = Literal["NEW", "OLD"]
 Operator = Literal["=", "!=", ">", "<", ">=", "<=", "LIKE", "NOT LIKE", "IS NULL", "IS NOT NULL", "IS DISTINCT FROM"]

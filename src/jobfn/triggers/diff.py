@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfn.errors import BlueprintError
+from jobfn.sql.quoting import quote_identifier
 from jobfn.triggers.introspect import ExistingFunction, ExistingObjects, ExistingTrigger
 from jobfn.triggers.node import EVENTS
-from jobfn.triggers.quoting import quote_identifier
 from jobfn.triggers.sql import NodeSql, ObjectSql
 from jobfn.triggers.table import qualified_label
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from jobfn.sql.quoting import quote_identifier, quote_literal
 from jobfn.triggers.conditions import (
     PATTERN_OPERATORS,
     UNARY_OPERATORS,
@@ -21,7 +22,6 @@ from jobfn.triggers.conditions import (
     comparisons,
 )
 from jobfn.triggers.node import META_KEY, OLD_KEY, DataJobTrigger, Event
-from jobfn.triggers.quoting import quote_identifier, quote_literal
 from jobfn.triggers.table import CATALOG_OPERATORS, Column, Table
 
 Lines = list[str]

@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from jobfn.errors import BlueprintError, DatabaseError
+from jobfn.sql.locks import TRIGGER_APPLY_LOCK
 from jobfn.triggers.blueprint import TableTriggers
 from jobfn.triggers.catalog import read_jobs_schema, read_tables
 from jobfn.triggers.compatibility import Mismatch, Schema, check_compatibility
@@ -27,8 +28,6 @@ from jobfn.triggers.validate_in_database import error_message, validate_in_datab
 
 #: Default lock timeout: while ``apply_triggers`` waits for a table, later transactions on it wait too.
 LOCK_TIMEOUT_SECONDS: Final = 10
-#: Advisory lock: one apply at a time per database. The number after that of the migrations.
-_ADVISORY_LOCK: Final = 456568465
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +244,7 @@ async def _session(
             for name, value in settings.items():
                 await connection.execute("select set_config($1, $2, true)", name, value)
             if exclusive:
-                await connection.execute("select pg_advisory_xact_lock($1::bigint)", _ADVISORY_LOCK)
+                await connection.execute("select pg_advisory_xact_lock($1::bigint)", TRIGGER_APPLY_LOCK)
             yield
             for name, value in before.items():  # the caller may already have a transaction
                 await connection.execute("select set_config($1, $2, true)", name, value)

@@ -6,6 +6,7 @@ Pure. ``expressions.py`` provides the payloads and conditions; ``sql.py`` create
 from collections.abc import Sequence
 from typing import Final
 
+from jobfn.sql.quoting import quote_literal
 from jobfn.triggers.expressions import (
     INDENT,
     TRIGGER_ROWS,
@@ -18,7 +19,6 @@ from jobfn.triggers.expressions import (
     payload_expression,
 )
 from jobfn.triggers.node import DataJobTrigger, Event
-from jobfn.triggers.quoting import quote_literal
 from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table
 
 #: Names of the transition tables with a statement's new and old rows.
@@ -71,8 +71,8 @@ def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Ev
     source = _ChangedRows(node, table, event, numbered=False)
     columns = "database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority"
     values: list[Lines] = [
-        [f"(select {jobs.sql}.session_claim('jwt.claims.database_id'))"],
-        [f"(select {jobs.sql}.session_claim('jwt.claims.user_id'))"],
+        [f"(select {jobs.sql}.jwt_claim('jwt.claims.database_id'))"],
+        [f"(select {jobs.sql}.jwt_claim('jwt.claims.user_id'))"],
         [quote_literal(node.task_identifier)],
         payload_expression(node, table, event, source.rows),
         [quote_literal(node.queue_name) if node.queue_name is not None else "null"],

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from jobfn.sql.quoting import quote_body, quote_identifier, quote_literal
 from jobfn.triggers.expressions import INDENT, TRIGGER_ROWS, firing_condition, needs_both_rows
 from jobfn.triggers.node import DataJobTrigger, Event
 from jobfn.triggers.ownership import OwnershipTag, fingerprint
 from jobfn.triggers.plpgsql import NEW_ROWS, OLD_ROWS, function_body
-from jobfn.triggers.quoting import quote_body, quote_identifier, quote_literal
 from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table
 
 _SLUG_CHARACTERS: Final = 24

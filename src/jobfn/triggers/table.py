@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from jobfn.triggers.quoting import quote_identifier
+from jobfn.sql.quoting import quote_identifier
 
 #: Names in PostgreSQL's catalog of operators that ``conditions`` spells differently.
 CATALOG_OPERATORS: Final = {"!=": "<>", "LIKE": "~~", "NOT LIKE": "!~~"}

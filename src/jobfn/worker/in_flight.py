@@ -139,7 +139,7 @@ class InFlightJob:
     def release(self) -> None:
         """Unlock the job without counting the attempt, because nothing was sent."""
         self._require(PREFETCHED)
-        self._settle(self._new_settlement(given_back=True))
+        self._settle(self._new_settlement(released=True))
 
     def on_response(self, result: Succeeded | Failed) -> None:
         """Settle the job by its function's response, unless a report arrives within the grace period."""
@@ -161,7 +161,7 @@ class InFlightJob:
     def on_busy(self, delay_seconds: float) -> None:
         """Release the job for this long: its function accepts no more jobs at present (429, 503)."""
         if not self._finish_if_settled():
-            self._settle(self._new_settlement(given_back=True, delay_seconds=delay_seconds))
+            self._settle(self._new_settlement(released=True, delay_seconds=delay_seconds))
 
     def on_unreachable(self, error: str) -> None:
         """Fail the attempt: there was no response, so no report is expected."""
@@ -242,7 +242,7 @@ class InFlightJob:
         elif (error := commit.exception()) is not None:
             self.abandon(error)
         else:
-            self._finish(RELEASED if self._settlement.given_back else DONE)
+            self._finish(RELEASED if self._settlement.released else DONE)
 
     def _finish(self, state: JobState) -> None:
         self._cancel_timer()

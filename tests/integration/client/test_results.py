@@ -16,7 +16,7 @@ from support.fixtures import ConnectTo, Serve, StartService
 from support.jobs import Jobs
 from support.network import eventually
 
-SETTLE = "select * from app_jobs.settle_and_keep($1, $2, $3, $4, $5, $6, $7::text[]::json[], $8, $9)"
+SETTLE = "select * from app_jobs.settle_jobs_with_results($1, $2, $3, $4, $5, $6, $7::text[]::json[], $8, $9)"
 
 
 @task("add_up", keep_result=True)

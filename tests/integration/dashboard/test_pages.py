@@ -98,7 +98,7 @@ async def test_a_job_shows_all_that_is_known(open_dashboard: Site, jobs: Jobs) -
     await jobs.connection.execute("update app_jobs.jobs set run_at = now() where id = $1", number)
     await jobs.claim()
     await jobs.connection.execute(
-        "update app_jobs.jobs set progress = 0.25, progress_note = 'halfway to half' where id = $1", number
+        "update app_jobs.jobs set progress = 0.25, progress_message = 'halfway to half' where id = $1", number
     )
     running = (await open_dashboard.get(f"/jobs/{number}")).text
     for text in ("running", "25 %", "halfway to half", WORKER, "k-1", "out", "first: no route", "2 of 2"):
@@ -171,7 +171,7 @@ async def test_empty_pages_say_what_to_do(open_dashboard: Site) -> None:
 
 async def test_without_history_the_overview_says_so(open_site: OpenSite, jobs: Jobs) -> None:
     """No charts, and why."""
-    await jobs.connection.execute("select app_jobs.set_history_days(0)")
+    await jobs.connection.execute("select app_jobs.set_history_retention(0)")
     site = await open_site()
     assert "JOBS_HISTORY_DAYS is 0" in (await site.get("/")).text
     assert "Completed" not in (await site.get("/jobs")).text
@@ -185,7 +185,7 @@ async def test_hostile_words_stay_words(open_site: OpenSite, jobs: Jobs, serve: 
     name = HOSTILE[:100]
     number = await jobs.add(name, {HOSTILE: HOSTILE}, job_key=HOSTILE, queue_name=HOSTILE[:120], max_attempts=1)
     await jobs.claim(HOSTILE[:60])
-    await jobs.connection.execute("update app_jobs.jobs set progress_note = $1", HOSTILE)
+    await jobs.connection.execute("update app_jobs.jobs set progress_message = $1", HOSTILE)
     pages = [(await site.get(path)).text for path in ("/", "/jobs", f"/jobs/{number}", "/workers", "/enqueue")]
     await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", HOSTILE[:60], number, HOSTILE)
     after = ("/", "/jobs", f"/jobs/{number}", f"/jobs?{_query()}", "/enqueue", f"/enqueue?{_query()}")

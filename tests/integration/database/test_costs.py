@@ -99,7 +99,7 @@ async def test_a_batch_is_settled_by_key_where_statistics_call_the_table_empty(c
     )
     ids = [row["id"] for row in await connection.fetch(CLAIM)]
     settle_all = (
-        f"select app_jobs.settle_held_jobs(array_fill('worker'::text, '{{16}}'), array{ids}, array_fill(1, '{{16}}'),"
+        f"select app_jobs.settle_jobs(array_fill('worker'::text, '{{16}}'), array{ids}, array_fill(1, '{{16}}'),"
         " array_fill('completed'::text, '{16}'), array_fill(null::text, '{16}'), array_fill(null::interval, '{16}'))"
     )
     assert await pages(connection, settle_all) < 4 * FEW_PAGES
@@ -108,15 +108,15 @@ async def test_a_batch_is_settled_by_key_where_statistics_call_the_table_empty(c
 
 async def test_the_next_delayed_job_is_found_at_once(busy: "asyncpg.Connection[Any]") -> None:
     """When to wake is a look at the front of an index for each priority, with queues and without."""
-    assert await pages(busy, "select app_jobs.next_due('2 seconds')") < FEW_PAGES
-    assert await busy.fetchval("select app_jobs.next_due('2 seconds') between now() and now() + interval '1 day'")
+    assert await pages(busy, "select app_jobs.next_run_at('2 seconds')") < FEW_PAGES
+    assert await busy.fetchval("select app_jobs.next_run_at('2 seconds') between now() and now() + interval '1 day'")
 
 
 async def test_who_died_in_a_last_attempt_is_found_at_once(busy: "asyncpg.Connection[Any]") -> None:
     """Among those that have failed for good, of which none is held; all of them are read nowhere."""
     await busy.execute("insert into app_jobs.jobs (task_identifier, max_attempts) values ('x', 1)")
     await busy.execute("select from app_jobs.claim_jobs('worker', null, '4 hours', 1, '-1 second')")
-    assert await pages(busy, "select app_jobs.bury_expired_jobs('4 hours')") < FEW_PAGES
+    assert await pages(busy, "select app_jobs.reap_expired_jobs('4 hours')") < FEW_PAGES
     assert await busy.fetchval("select last_error from app_jobs.jobs where task_identifier = 'x'") is not None
 
 

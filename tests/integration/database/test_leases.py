@@ -152,7 +152,7 @@ async def test_given_back_a_job_is_as_before_the_claim(stage: Stage, lease_secon
     for delay in (None, 60.0):
         (claimed,) = await stage.claim(lease_seconds=lease_seconds)
         assert claimed.attempt == 1
-        settlement = Settlement(WORKER, job, 1, given_back=True, delay_seconds=delay)
+        settlement = Settlement(WORKER, job, 1, released=True, delay_seconds=delay)
         assert await stage.store.settle([settlement]) == {job}
         row = await stage.row(job)
         assert row is not None
@@ -198,12 +198,12 @@ async def test_progress_stands_with_the_job(stage: Stage) -> None:
         assert await stage.store.beat(beat, lease_seconds=LEASE)
         row = await stage.row(job)
         assert row is not None
-        assert (row["progress"], row["progress_note"]) == (progress, note)
+        assert (row["progress"], row["progress_message"]) == (progress, note)
     await stage.store.release(WORKER)
     await stage.claim()
     row = await stage.row(job)
     assert row is not None
-    assert (row["progress"], row["progress_note"]) == (None, None)
+    assert (row["progress"], row["progress_message"]) == (None, None)
 
 
 @pytest.mark.parametrize("kind", ["batches"], indirect=True)

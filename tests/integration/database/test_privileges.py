@@ -25,43 +25,42 @@ from support.network import LOOPBACK, eventually
 ENQUEUER_CALLS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
 WORKER_CALLS = frozenset(
     {
-        *("claim_jobs", "next_due", "renew_leases", "note_progress", "note_accepted"),
-        *("bury_expired_jobs", "settle_held_jobs"),
-        "settle_and_keep",
-        *("get_job", "complete_job", "fail_job", "release_jobs", "take_back_jobs"),
+        *("claim_jobs", "next_run_at", "renew_leases", "heartbeat_job", "mark_accepted"),
+        *("reap_expired_jobs", "settle_jobs"),
+        "settle_jobs_with_results",
+        *("get_job", "complete_job", "fail_job", "release_jobs", "reclaim_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
-        *("set_history_days", "sweep_history", "note_worker", "forget_worker"),
+        *("set_history_retention", "prune_job_runs", "heartbeat_worker", "deregister_worker"),
     }
 )
 #: What else is in the schema, and nobody but its owner may call: parts of the above, and what people steer by.
 OWNERS_CALLS = frozenset(
     {
-        *("insert_job", "insert_scheduled_job", "session_claim", "is_tenant", "lock_unheld_jobs"),
+        *("insert_job", "insert_scheduled_job", "jwt_claim", "is_uuid", "lock_idle_jobs"),
         "job_result",
         *(
             "ready_jobs",
             "ready_jobs_of_task",
             "ready_jobs_of_any_task",
-            "tasks_waiting",
-            "settle_one_by_one",
-            "take_schedule_step",
+            "ready_task_identifiers",
+            "settle_mixed_jobs",
             "ready_queues",
-            "ready_heads",
-            "take_queue",
-            "is_queue_held",
+            "ready_queue_heads",
+            "try_lock_queue",
+            "is_queue_locked",
             "complete_jobs",
             "permanently_fail_jobs",
             "reschedule_jobs",
             "cancel_jobs",
             "retry_jobs",
-            "keeps_history",
+            "history_enabled",
         ),
-        *("tg_notify", "tg_write_queue", "tg_free_queue", "tg_schedule_changes", "tg_note_lost_run"),
+        *("tg_notify", "tg_write_job_queues", "tg_unlock_queue", "tg_reset_due_at", "tg_record_lost_run"),
     }
 )
 SCHEDULE_COLUMNS = (
     *("id", "task_identifier", "key", "schedule_info", "due_at"),
-    *("rule_since", "last_scheduled", "locked_by", "priority"),
+    *("rule_changed_at", "last_scheduled", "locked_by", "priority"),
 )
 
 
@@ -285,7 +284,7 @@ async def at_work(role: Role, gateway_url: str) -> AsyncIterator[None]:
 
 
 async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) -> None:
-    """run_service as that role claims, renews, buries, settles, releases and makes scheduled jobs."""
+    """run_service as that role claims, renews, reaps, settles, releases and makes scheduled jobs."""
     function = RecordingFunction()
     done, later = await jobs.add("t"), await jobs.add("t", queue_name="q")
     await jobs.connection.execute(
@@ -414,8 +413,8 @@ async def test_any_name_is_only_a_name(
     [
         ("nobody_has_this_name", "there is no role 'nobody_has_this_name'"),
         ("public", "public is everybody"),
-        ("", "'' is no role's name"),
-        ("x" * 64, "is no role's name"),
+        ("", "'' is not a role name"),
+        ("x" * 64, "is not a role name"),
         ("x; drop schema app_jobs", "there is no role 'x; drop schema app_jobs'"),
     ],
 )

@@ -200,7 +200,7 @@ OLD = "update app_jobs.jobs set locked_at = now() - interval '61 minutes'"
 NOT_SO_OLD = "update app_jobs.jobs set locked_at = now() - interval '59 minutes'"
 COMPLETED = f"select app_jobs.complete_job('{WORKER}', id) from app_jobs.jobs"
 FAILED = f"select app_jobs.fail_job('{WORKER}', id, 'boom') from app_jobs.jobs"
-FAILED_FOR_GOOD = "select app_jobs.permanently_fail_jobs(array_agg(id)) from app_jobs.jobs"
+PERMANENTLY_FAILED = "select app_jobs.permanently_fail_jobs(array_agg(id)) from app_jobs.jobs"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ FAILED_FOR_GOOD = "select app_jobs.permanently_fail_jobs(array_agg(id)) from app
         ([LAST_ATTEMPT, CLAIMED, OLD], True),
         ([CLAIMED, FAILED], False),
         ([LAST_ATTEMPT, CLAIMED, FAILED], True),
-        ([FAILED_FOR_GOOD], True),
+        ([PERMANENTLY_FAILED], True),
         ([CLAIMED, COMPLETED], True),
     ],
 )

@@ -62,7 +62,7 @@ async def test_what_happened_is_counted_on_both_sides(jobs: Jobs, start_path: St
     await eventually(answered)
     service, function = await path.service_metrics(), await path.function_metrics()
     assert total(service, "jobfn_jobs_total", task="well", outcome="completed") == 3
-    assert total(service, "jobfn_jobs_total", task="breaks", outcome="failed_for_good") == 1
+    assert total(service, "jobfn_jobs_total", task="breaks", outcome="permanently_failed") == 1
     assert total(service, "jobfn_jobs_total", task="long", outcome="completed") == 1
     assert total(service, "jobfn_deliveries_total", task="well", result="succeeded") == 3
     assert total(service, "jobfn_deliveries_total", task="breaks", result="failed") == 1

@@ -1,4 +1,4 @@
--- What the platform's own schema has for people and tools (contract, section 3), beside tests/integration/database/platform.sql.
+-- The platform's own functions for people and tools (contract, section 3). Completes database/platform.sql.
 create function app_jobs.unheld(job app_jobs.jobs) returns boolean language sql as $$
     select job.locked_by is null or job.locked_at < now() - interval '4 hours'
 $$;

@@ -26,7 +26,7 @@ async def add_job(jobs: Jobs, state: str) -> int:
         assert claimed["id"] == job
     if state == "failed":
         await jobs.connection.execute(
-            "select app_jobs.settle_held_jobs($1, $2, $3, '{failed_for_good}', '{boom}', $4)",
+            "select app_jobs.settle_jobs($1, $2, $3, '{permanently_failed}', '{boom}', $4)",
             [WORKER],
             [job],
             [None],
@@ -141,9 +141,9 @@ async def test_late_report_does_not_settle_the_retry(operations: Operations, job
         await operations.apply(Action.CANCEL, [job], include_running=True)
     elif loss == "reaped":
         await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
-        await jobs.connection.execute("select app_jobs.bury_expired_jobs('4 hours')")
+        await jobs.connection.execute("select app_jobs.reap_expired_jobs('4 hours')")
     else:
-        await jobs.connection.execute("select app_jobs.take_back_jobs($1)", WORKER)
+        await jobs.connection.execute("select app_jobs.reclaim_jobs($1)", WORKER)
     assert (await operations.apply(Action.RETRY, [job])).done == 1
     claimed = await jobs.claim()
     assert claimed is not None

@@ -111,9 +111,13 @@ async def test_clock_skew_is_an_error(doctor: Doctor) -> None:
 @pytest.mark.parametrize(
     ("change", "message", "advice"),
     [
-        ("delete from app_jobs.jobfn_migrations where version = 8", "lacks 0008 history", "run `jobfn db migrate`"),
+        ("delete from app_jobs.jobfn_migrations where version = 8", "lacks 0008 schedules", "run `jobfn db migrate`"),
         ("insert into app_jobs.jobfn_migrations values (9000, 'x', 'x')", "newer than this jobfn", "upgrade jobfn"),
-        ("update app_jobs.jobfn_migrations set checksum = 'x' where version = 2", "migration 2", "jobfn db migrate"),
+        (
+            "update app_jobs.jobfn_migrations set checksum = 'x' where version = 2",
+            "made by a pre-release",
+            "jobfn db migrate",
+        ),
     ],
 )
 async def test_schema_of_another_version_is_an_error(

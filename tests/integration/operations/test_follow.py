@@ -23,7 +23,7 @@ async def test_completed_job_reports_each_change_once(operations: Operations, jo
     await jobs.claim()
     running = await changes.get()
     assert (running.state, running.attempts) == (JobState.RUNNING, 1)
-    await jobs.connection.execute("select app_jobs.note_progress($1, $2, 1, '1 minute', 0.52, 'half')", WORKER, job)
+    await jobs.connection.execute("select app_jobs.heartbeat_job($1, $2, 1, '1 minute', 0.52, 'half')", WORKER, job)
     assert (await changes.get()).progress == 0.52
     await jobs.connection.execute("select app_jobs.complete_job($1, $2)", WORKER, job)
     assert await following == FinalState(job, JobState.COMPLETED, RunOutcome.COMPLETED, 1)

@@ -28,7 +28,7 @@ async def settle_one(
 ) -> bool:
     """Settle a job of ``WORKER``; return whether it was held."""
     rows = await jobs.connection.fetch(
-        "select * from app_jobs.settle_held_jobs($1, $2, $3, $4, $5, $6)",
+        "select * from app_jobs.settle_jobs($1, $2, $3, $4, $5, $6)",
         [WORKER],
         [job],
         [None],
@@ -64,8 +64,8 @@ async def test_completed_attempt_is_recorded_with_its_times(jobs: Jobs, operatio
     ("outcome", "recorded", "error"),
     [
         ("failed", "failed", "boom"),
-        ("failed_for_good", "failed_for_good", "boom"),
-        ("given_back", "released", None),
+        ("permanently_failed", "permanently_failed", "boom"),
+        ("released", "released", None),
         ("completed", "completed", None),
     ],
 )
@@ -82,7 +82,7 @@ async def test_failure_of_the_last_attempt_is_permanent(jobs: Jobs) -> None:
     job = await jobs.add("x", max_attempts=1)
     await jobs.claim()
     await settle_one(jobs, job, "failed", error="boom")
-    assert await runs(jobs, job) == [(1, "failed_for_good", WORKER, "boom")]
+    assert await runs(jobs, job) == [(1, "permanently_failed", WORKER, "boom")]
 
 
 async def test_retry_is_recorded_with_its_own_due_time(jobs: Jobs) -> None:
@@ -112,7 +112,7 @@ async def test_batch_records_each_held_job_once(jobs: Jobs) -> None:
 async def test_settlement_of_a_job_not_held_records_nothing(jobs: Jobs) -> None:
     job = await jobs.add("x")
     await jobs.claim(OTHER)
-    for outcome in ("completed", "failed", "given_back"):
+    for outcome in ("completed", "failed", "released"):
         assert not await settle_one(jobs, job, outcome)
     assert await runs(jobs) == []
 
@@ -140,7 +140,7 @@ async def test_functions_of_the_contract_record_history(jobs: Jobs, verb: str) -
 
 
 async def test_released_and_reclaimed_jobs_are_recorded(jobs: Jobs) -> None:
-    for verb in ("release_jobs", "take_back_jobs"):
+    for verb in ("release_jobs", "reclaim_jobs"):
         await jobs.add("x")
         await jobs.claim()
         await jobs.connection.execute(f"select app_jobs.{verb}($1)", WORKER)
@@ -165,7 +165,7 @@ async def test_reaped_job_is_recorded_as_lost(jobs: Jobs) -> None:
     await jobs.add("x", max_attempts=1)
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 minute')", WORKER)
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
-    assert await jobs.connection.fetch("select id from app_jobs.bury_expired_jobs('4 hours')") == [(1,)]
+    assert await jobs.connection.fetch("select id from app_jobs.reap_expired_jobs('4 hours')") == [(1,)]
     row = await jobs.row(1)
     assert row is not None
     assert await runs(jobs) == [(1, "lost", WORKER, row["last_error"])]
@@ -181,8 +181,8 @@ async def test_removed_and_cancelled_jobs_have_no_worker(jobs: Jobs) -> None:
 
 
 async def test_zero_retention_records_nothing(jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
-    await jobs.connection.execute("select app_jobs.set_history_days(0)")
-    for verb in ("complete_job($1, 1)", "fail_job($1, 2, 'x')", "release_jobs($1)", "take_back_jobs($1)"):
+    await jobs.connection.execute("select app_jobs.set_history_retention(0)")
+    for verb in ("complete_job($1, 1)", "fail_job($1, 2, 'x')", "release_jobs($1)", "reclaim_jobs($1)"):
         await jobs.add("x")
         await jobs.claim()
         await jobs.connection.execute(f"select app_jobs.{verb}", WORKER)
@@ -207,16 +207,16 @@ async def test_old_attempts_are_pruned_oldest_first(jobs: Jobs) -> None:
         select n, 1, 'x', now(), now(), now() - n * interval '1 day', 'completed' from generate_series(1, 10) n
         """
     )
-    prune = "select app_jobs.sweep_history($1)"
+    prune = "select app_jobs.prune_job_runs($1)"
     assert await jobs.connection.fetchval(prune, 2) == 2
     remaining = "select array_agg(job_id order by job_id) from app_jobs.job_runs"
     assert await jobs.connection.fetchval(remaining) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert await jobs.connection.fetchval(prune, 100) == 2
     assert await jobs.connection.fetchval(prune, 100) == 0
-    await jobs.connection.execute("select app_jobs.set_history_days(2.5)")
+    await jobs.connection.execute("select app_jobs.set_history_retention(2.5)")
     await jobs.connection.fetchval(prune, 100)
     assert await jobs.connection.fetchval(remaining) == [1, 2]
-    await jobs.connection.execute("select app_jobs.set_history_days(0)")
+    await jobs.connection.execute("select app_jobs.set_history_retention(0)")
     assert await jobs.connection.fetchval(prune, 100) == 2
 
 
@@ -228,14 +228,14 @@ async def test_pruners_skip_each_others_rows(jobs: Jobs, pool: "asyncpg.Pool[Any
         """
     )
     async with pool.acquire() as other, other.transaction():
-        assert await other.fetchval("select app_jobs.sweep_history(6)") == 6
+        assert await other.fetchval("select app_jobs.prune_job_runs(6)") == 6
         await jobs.connection.execute("set lock_timeout = '5s'")
-        assert await jobs.connection.fetchval("select app_jobs.sweep_history(100)") == 4
+        assert await jobs.connection.fetchval("select app_jobs.prune_job_runs(100)") == 4
 
 
 async def test_negative_retention_is_rejected(jobs: Jobs) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
-        await jobs.connection.execute("select app_jobs.set_history_days(-1)")
+        await jobs.connection.execute("select app_jobs.set_history_retention(-1)")
 
 
 async def test_claim_is_a_hot_update(jobs: Jobs) -> None:

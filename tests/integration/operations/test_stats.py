@@ -115,11 +115,11 @@ async def test_tasks_are_those_of_jobs_and_history(operations: Operations, jobs:
 
 
 async def test_workers_are_the_registered_and_those_that_hold_jobs(operations: Operations, jobs: Jobs) -> None:
-    call = "select app_jobs.note_worker($1, 'host', $2, '1.0', '{worker,scheduler}', 16, 3, '10 s')"
+    call = "select app_jobs.heartbeat_worker($1, 'host', $2, '1.0', '{worker,scheduler}', 16, 3, '10 s')"
     await jobs.connection.execute(call, WORKER, 7)
     await jobs.connection.execute(call, "gone-worker", 8)
     await jobs.connection.execute(
-        "update app_jobs.workers set seen_at = now() - interval '31 s' where worker_id = 'gone-worker'"
+        "update app_jobs.workers set last_heartbeat_at = now() - interval '31 s' where worker_id = 'gone-worker'"
     )
     for worker in (WORKER, WORKER, "node-worker"):
         await jobs.add("x")

@@ -44,7 +44,7 @@ async def test_schedule_of_every_form_of_add_scheduled_job_runs(
     call: str, schedules: Schedules, open_poller: OpenPoller
 ) -> None:
     schedule = await schedules.connection.fetchval(f"select (app_jobs.{call}).id")
-    await schedules.update(schedule, rule_since=at("08:30"))
+    await schedules.update(schedule, rule_changed_at=at("08:30"))
     await (await open_poller()).poll("09:00")
     assert await schedules.job_count() == 1
 
@@ -55,10 +55,10 @@ async def test_update_of_the_rule_resets_the_due_time(schedules: Schedules, open
     planned = await schedules.row(schedule)
     await schedules.update(schedule, schedule_info=planned["schedule_info"], priority=2)
     unchanged = await schedules.row(schedule)
-    assert (unchanged["rule_since"], unchanged["due_at"]) == (at("08:30"), at("09:00"))
+    assert (unchanged["rule_changed_at"], unchanged["due_at"]) == (at("08:30"), at("09:00"))
     await schedules.update(schedule, schedule_info='{"rule": "5 * * * *"}')
     changed = await schedules.row(schedule)
-    assert changed["rule_since"] > at("08:30")
+    assert changed["rule_changed_at"] > at("08:30")
     assert changed["due_at"] is None
 
 
@@ -66,7 +66,7 @@ async def test_adding_the_same_keyed_schedule_again_keeps_its_due_time(
     schedules: Schedules, open_poller: OpenPoller
 ) -> None:
     add = "select (app_jobs.add_scheduled_job('sweep', '0 * * * *', job_key := 'k')).id"
-    await schedules.update(await schedules.connection.fetchval(add), rule_since=at("08:30"))
+    await schedules.update(await schedules.connection.fetchval(add), rule_changed_at=at("08:30"))
     poller = await open_poller()
     await poller.poll()
     await schedules.set_time("09:00:01")
@@ -83,7 +83,7 @@ async def test_adding_a_failed_schedule_again_does_not_repeat_the_failed_run(
     await schedules.reject_jobs("bad")
     bad = await schedules.connection.fetchval(add, "bad", "0 * * * *")
     invalid = await schedules.connection.fetchval(add, "invalid", "0 25 * * *")
-    await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_since = $1", at("08:30"))
+    await schedules.connection.execute("update app_jobs.scheduled_jobs set rule_changed_at = $1", at("08:30"))
     poller = await open_poller()
     await poller.poll("09:00")
     await schedules.accept_jobs()
@@ -155,7 +155,7 @@ async def test_one_poll_runs_all_due_schedules_in_several_batches(
 ) -> None:
     await schedules.connection.execute(
         """
-        insert into app_jobs.scheduled_jobs (task_identifier, schedule_info, rule_since)
+        insert into app_jobs.scheduled_jobs (task_identifier, schedule_info, rule_changed_at)
         select 'sweep', '{"rule": "0 * * * *"}', $1 from generate_series(1, 250)
         """,
         at("08:30"),

@@ -258,7 +258,7 @@ async def test_role_that_cannot_enqueue_is_rejected(shop: Shop) -> None:
         for privilege in (
             "insert on app_jobs.jobs",
             "usage on sequence app_jobs.jobs_id_seq",
-            "execute on function app_jobs.session_claim",
+            "execute on function app_jobs.jwt_claim",
             "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int)",
         ):
             await shop.execute(f"set role {role}")

@@ -234,7 +234,7 @@ async def test_heartbeat_renews_the_lease_and_records_progress(jobs: Jobs, callb
     assert (response.status_code, response.json()) == (200, {"leaseSeconds": 60.0})
     assert (await callbacks.post("/heartbeat", headers=headers)).status_code == 200
     row = await jobs.until_held(job)
-    assert (row["progress"], row["progress_note"]) == (0.25, "rendering")
+    assert (row["progress"], row["progress_message"]) == (0.25, "rendering")
     assert (row["lease_expires_at"] - row["locked_at"]).total_seconds() > 50
 
 

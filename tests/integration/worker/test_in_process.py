@@ -104,7 +104,7 @@ async def test_progress_is_recorded(jobs: Jobs, start_local: StartLocal) -> None
     await asyncio.wait_for(reported.wait(), 10)
     row = await jobs.row(job)
     assert row is not None
-    assert (row["progress"], row["progress_note"]) == (0.5, "halfway")
+    assert (row["progress"], row["progress_message"]) == (0.5, "halfway")
     gate.set()
     await jobs.until_gone(job)
 

@@ -37,7 +37,7 @@ async def test_service_is_registered_while_it_runs(
     row = await jobs.connection.fetchrow("select * from app_jobs.workers")
     assert row is not None
     assert (row["worker_id"], row["pid"], row["concurrency"]) == (WORKER, os.getpid(), 16)
-    assert row["parts"] == ["worker", "callbacks", "scheduler"]
+    assert row["roles"] == ["worker", "callbacks", "scheduler"]
     await service.stop()
     assert await workers(jobs) == []
 
@@ -68,8 +68,8 @@ async def test_history_is_kept_for_a_week_by_default(
 
 async def test_heartbeats_record_the_requests_in_flight(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
     """The first heartbeat also removes workers that were last seen more than a day ago."""
-    await jobs.connection.execute("select app_jobs.note_worker('gone', 'x', 1, '1', '{}', 1, 1, '10 s')")
-    await jobs.connection.execute("update app_jobs.workers set seen_at = now() - interval '25 hours'")
+    await jobs.connection.execute("select app_jobs.heartbeat_worker('gone', 'x', 1, '1', '{}', 1, 1, '10 s')")
+    await jobs.connection.execute("update app_jobs.workers set last_heartbeat_at = now() - interval '25 hours'")
     in_flight, stop = 3, asyncio.Event()
     heartbeat = WorkerHeartbeat(
         Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: in_flight, interval_seconds=0.01
@@ -82,7 +82,7 @@ async def test_heartbeats_record_the_requests_in_flight(pool: "asyncpg.Pool[Any]
     await eventually(is_recorded)
     in_flight = 5
     await eventually(is_recorded)
-    assert await jobs.connection.fetchval("select beat from app_jobs.workers") == timedelta(seconds=0.01)
+    assert await jobs.connection.fetchval("select heartbeat_interval from app_jobs.workers") == timedelta(seconds=0.01)
     stop.set()
     await running
     assert await workers(jobs) == []
@@ -100,7 +100,7 @@ async def test_pruner_deletes_more_than_one_batch_in_a_run(pool: "asyncpg.Pool[A
 async def test_failure_is_logged_once_and_retried(
     pool: "asyncpg.Pool[Any]", jobs: Jobs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await jobs.connection.execute("alter function app_jobs.sweep_history rename to renamed")
+    await jobs.connection.execute("alter function app_jobs.prune_job_runs rename to renamed")
     await jobs.connection.execute(ADD_EXPIRED_RUNS, 1)
     stop = asyncio.Event()
     running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7, interval_seconds=0.01).run(stop))
@@ -114,7 +114,7 @@ async def test_failure_is_logged_once_and_retried(
 
     await eventually(is_logged)
     assert "run `jobfn db migrate`" in output
-    await jobs.connection.execute("alter function app_jobs.renamed rename to sweep_history")
+    await jobs.connection.execute("alter function app_jobs.renamed rename to prune_job_runs")
     await eventually(lambda: jobs.connection.fetchval(HISTORY_IS_EMPTY))
     stop.set()
     await running

@@ -5,8 +5,10 @@ from importlib import resources
 
 import pytest
 
-from jobfn.database.statements import migrations, query, quote_identifier, render
+from jobfn.database.statements import migrations, query
 from jobfn.errors import ConfigurationError
+from jobfn.sql.loader import render
+from jobfn.sql.quoting import quote_identifier
 
 FOLDER = resources.files("jobfn.database")
 TEXTS = {
@@ -37,9 +39,9 @@ def test_a_name_is_quoted_as_a_whole(name: str, quoted: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 64, "é" * 32, "a\0b", "a\udcffb"])
 def test_what_postgresql_cannot_name_is_refused(name: str) -> None:
-    """Empty, over 63 bytes, a NUL, or bytes of the environment that were no text: one clear line."""
-    with pytest.raises(ConfigurationError, match=r"JOBS_SCHEMA=.* is no schema name"):
-        quote_identifier(name)
+    """Empty, over 63 bytes, a NUL, or bytes of the environment that are not text: one clear line."""
+    with pytest.raises(ConfigurationError, match=r"JOBS_SCHEMA=.* is not a schema name"):
+        quote_identifier(name, what="schema name")
 
 
 @pytest.mark.parametrize("schema", ["app_jobs", "$$", "a$jobfn$b", "$jobfn$ $jobfn_$", "@schema@"])

@@ -89,7 +89,7 @@ def comparison(**parts: object) -> dict[str, Any]:
         (task(task_identifier=""), "task_identifier: string should have at least 1 character"),
         (task(task_identifier="x" * 127), "task_identifier: string should have at most 126 characters"),
         (task(task_identifier=7), "task_identifier: input should be a valid string, not 7"),
-        (task(task_identifier="a\0b"), "task_identifier: PostgreSQL holds no NUL character"),
+        (task(task_identifier="a\0b"), "task_identifier: PostgreSQL cannot store a NUL character"),
         (task(task_identifier="\ud800"), "task_identifier: input should be a valid string"),
         (task(task_id="t"), "unknown parameter task_id (nearest: task_identifier)"),
         (task(watch_feilds=["a"]), "unknown parameter watch_feilds (nearest: watch_fields)"),

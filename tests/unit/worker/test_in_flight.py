@@ -132,11 +132,11 @@ async def test_other_events_are_invalid(worker: Worker, state: JobState, event: 
 @pytest.mark.parametrize(
     ("path", "settlement", "final"),
     [
-        (["release"], Settlement(WORKER, 7, 2, given_back=True), JobState.RELEASED),
-        (["on_shutdown"], Settlement(WORKER, 7, 2, given_back=True), JobState.RELEASED),
+        (["release"], Settlement(WORKER, 7, 2, released=True), JobState.RELEASED),
+        (["on_shutdown"], Settlement(WORKER, 7, 2, released=True), JobState.RELEASED),
         (
             ["start", "on_busy"],
-            Settlement(WORKER, 7, 2, given_back=True, delay_seconds=5.0),
+            Settlement(WORKER, 7, 2, released=True, delay_seconds=5.0),
             JobState.RELEASED,
         ),
         (["start", "on_unreachable"], Settlement(WORKER, 7, 2, error="connection refused"), JobState.DONE),

@@ -30,7 +30,7 @@ class SettlementObserver:
         """Log and count a settlement. Releases are only counted: the worker logs their reason."""
         self._metrics.record_settled_job(settled)
         settlement = settled.settlement
-        if settlement.given_back:
+        if settlement.released:
             return
         event = "job failed" if settlement.error is not None else "job done"
         if not settlement.reported:

@@ -1,0 +1,64 @@
+-- Statements of the client. Values are text, lists of text or null, so that every driver sends the same. Each $n
+-- occurs once, in order.
+
+-- name: add_job
+-- $1 identifier, $2 payload, $3 key, $4 queue, $5 run_at or null for now, $6 max_attempts, $7 priority: all as text.
+select (@schema@.add_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int)
+)).id
+
+-- name: add_job_for_tenant
+-- As add_job, with the tenant as $8.
+select (@schema@.add_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    db_id => cast(cast($8 as text) as uuid)
+)).id
+
+-- name: add_jobs
+-- $1 identifier, $2 payloads, $3 keys, $4 queues, $5 run_ats, each as text[] or null, $6 max_attempts, $7 priority,
+-- $8 tenant or null for the session's: as text.
+select @schema@.add_jobs(
+    cast($1 as text), cast(cast($2 as text[]) as json[]), cast($3 as text[]), cast($4 as text[]),
+    cast(cast($5 as text[]) as timestamptz[]), cast(cast($6 as text) as int), cast(cast($7 as text) as int),
+    cast(cast($8 as text) as uuid)
+)
+
+-- name: job_result
+-- $1 the job's id, as text.
+select @schema@.job_result(cast(cast($1 as text) as bigint))
+
+-- name: traced
+-- Run a query that adds jobs (@query@) with $1 traceparent and $2 tracestate, and restore the session's settings. Each
+-- step reads from the one before it, so PostgreSQL runs them in this order.
+with before as materialized (
+    select
+        coalesce(current_setting('jobfn.traceparent', true), '') as traceparent,
+        coalesce(current_setting('jobfn.tracestate', true), '') as tracestate
+),
+changed as materialized (
+    select
+        set_config('jobfn.traceparent', cast($1 as text), true),
+        set_config('jobfn.tracestate', cast($2 as text), true),
+        before.traceparent,
+        before.tracestate
+    from before
+),
+added as materialized (
+    select (
+@query@
+    ) as answer, changed.traceparent, changed.tracestate
+    from changed
+)
+select added.answer
+from added
+cross join lateral (
+    select
+        set_config('jobfn.traceparent', added.traceparent, true),
+        set_config('jobfn.tracestate', added.tracestate, true)
+    where added.answer is not null
+    offset 0
+) as restored

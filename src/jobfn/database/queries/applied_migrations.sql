@@ -1,1 +1,0 @@
-select version, checksum from @schema@.jobfn_migrations order by version

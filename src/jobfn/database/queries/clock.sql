@@ -1,2 +1,0 @@
--- What time it is for the database.
-select clock_timestamp()

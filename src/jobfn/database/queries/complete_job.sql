@@ -1,1 +1,0 @@
-select (@schema@.complete_job($1, $2)).id

@@ -1,1 +1,0 @@
-select (@schema@.fail_job($1, $2, $3)).id

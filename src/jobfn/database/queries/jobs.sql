@@ -1,0 +1,61 @@
+-- Enqueue, claim and settle jobs, and count those that wait.
+
+-- name: add_job
+-- $1 identifier, $2 payload, $3 key, $4 queue, $5 run_at or null for now, $6 max_attempts, $7 priority.
+select (@schema@.add_job(
+    identifier := $1, payload := $2::json, job_key := $3, queue_name := $4, run_at := coalesce($5, now()),
+    max_attempts := $6, priority := $7
+)).id
+
+-- name: add_job_for_tenant
+-- As add_job, with the tenant as $8.
+select (@schema@.add_job(
+    db_id := $8, identifier := $1, payload := $2::json, job_key := $3, queue_name := $4,
+    run_at := coalesce($5, now()), max_attempts := $6, priority := $7
+)).id
+
+-- name: current_trace
+-- The trace context of jobs that this session adds; null if it was never set.
+select
+    current_setting('jobfn.traceparent', true) as traceparent,
+    current_setting('jobfn.tracestate', true) as tracestate
+
+-- name: set_trace
+-- $1 traceparent, $2 tracestate: the trace context of jobs that are added until the transaction ends; '' for none.
+select set_config('jobfn.traceparent', $1, true), set_config('jobfn.tracestate', $2, true)
+
+-- name: claim_jobs
+-- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
+-- jobs, $5 the lease, $6 task identifiers to exclude.
+select id, task_identifier, payload, attempts, queue_name, database_id, actor_id, entity_id, traceparent, tracestate,
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
+
+-- name: settle_jobs
+-- $1 workers, $2 jobs, $3 attempts (null: any), $4 outcomes, $5 errors, $6 delays. Returns the jobs that changed, as
+-- they are now: the attempt of a released job is one less.
+select id, task_identifier, database_id, attempts from @schema@.settle_jobs($1, $2, $3, $4, $5, $6)
+
+-- name: settle_jobs_with_results
+-- As settle_jobs, with $7 results, $8 storage errors, $9 for how many seconds each result is stored (null: not at all).
+select id, task_identifier, database_id, attempts
+from @schema@.settle_jobs_with_results($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9)
+
+-- name: next_run_at
+-- Seconds until the next delayed job is due; null if none is delayed. $1: jobs that became due within this time count
+-- as due now, because they became so after the caller's last claim.
+select extract(epoch from @schema@.next_run_at($1::interval) - now())::float8
+
+-- name: queue_depth
+-- The number of jobs by state, and for how many seconds the oldest ready one has been due. Reads no column that a
+-- worker's role may not (grant_worker).
+select
+    count(*) filter (where not exhausted and locked_at is null and run_at <= now()) as ready,
+    count(*) filter (where not exhausted and locked_at is null and run_at > now()) as delayed,
+    count(*) filter (where locked_at is not null) as running,
+    count(*) filter (where exhausted and locked_at is null) as failed,
+    coalesce(
+        extract(epoch from now() - min(run_at) filter (where not exhausted and locked_at is null and run_at <= now())),
+        0
+    )::float8 as oldest_ready_seconds
+from @schema@.jobs

@@ -1,0 +1,115 @@
+-- Install the schema, find out what a database has, and grant rights.
+
+-- name: lock_migrations
+-- $1 the lock number: one migration at a time in a database, for all schemas.
+select pg_advisory_lock($1)
+
+-- name: unlock_migrations
+select pg_advisory_unlock($1)
+
+-- name: schema_kind
+-- $1: the schema's name. Whether it exists, who made it, and whether this role may use it. Read from the catalog: other
+-- ways to look names up fail without the right to use the schema.
+select
+    n.oid is not null as has_schema,
+    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobfn_migrations')
+        as has_record,
+    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobs') as has_jobs,
+    -- a function of the first migration of every pre-release, and of no release
+    exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'tg_free_queue')
+        as has_prerelease_function,
+    coalesce(has_schema_privilege(n.oid, 'usage'), false) as is_open
+from (select) as one
+left join pg_catalog.pg_namespace n on n.nspname = $1
+
+-- name: features
+-- $1: the schema's name. What it has beyond the minimum of the contract.
+select
+    (
+        select count(*) from pg_catalog.pg_proc p
+        where p.pronamespace = n.oid and p.proname in ('claim_jobs', 'settle_jobs_with_results')
+    ) = 2 as batches,
+    exists (
+        select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
+        where c.relnamespace = n.oid and c.relname = 'jobs' and a.attname = 'actor_id' and not a.attisdropped
+    ) as actor_id,
+    exists (
+        select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
+        where c.relnamespace = n.oid and c.relname = 'jobs' and a.attname = 'entity_id' and not a.attisdropped
+    ) as entity_id
+from pg_catalog.pg_namespace n
+where n.nspname = $1
+
+-- name: create_schema
+create schema @schema@
+
+-- name: create_record
+create table @schema@.jobfn_migrations (
+    version int primary key,
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+)
+
+-- name: applied_migrations
+select version, checksum from @schema@.jobfn_migrations order by version
+
+-- name: record_migration
+insert into @schema@.jobfn_migrations (version, name, checksum) values ($1, $2, $3)
+
+-- name: unknown_roles
+-- $1 names. Returns those that are not names of roles.
+select wanted.name
+from unnest($1::text[]) as wanted (name)
+where not exists (select from pg_catalog.pg_roles r where r.rolname = wanted.name)
+
+-- name: grant_enqueue
+-- For a role that enqueues: the schema, and all forms of adding. These functions run with the rights of their owner.
+grant usage on schema @schema@ to @role@;
+grant execute on function
+    @schema@.add_job(text, json, text, text, timestamptz, int, int),
+    @schema@.add_job(text, text, text, text, timestamptz, int, int),
+    @schema@.add_job(uuid, text, json, text, text, timestamptz, int, int),
+    @schema@.add_jobs(text, json[], text[], text[], timestamptz[], int, int, uuid),
+    @schema@.add_scheduled_job(text, text, json, text, text, int, int),
+    @schema@.add_scheduled_job(text, json, json, text, text, int, int),
+    @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int)
+    to @role@;
+
+-- name: grant_worker
+-- For a role that runs worker, callback server and scheduler, jobfn's or the platform's. The functions run with the
+-- rights of their owner. The role may also count jobs (queue_depth), and lock and read schedules (due_schedules,
+-- next_schedule_due), but it may read no payload.
+grant usage on schema @schema@ to @role@;
+grant execute on function
+    @schema@.claim_jobs,
+    @schema@.next_run_at,
+    @schema@.renew_leases,
+    @schema@.heartbeat_job,
+    @schema@.mark_accepted,
+    @schema@.reap_expired_jobs,
+    @schema@.settle_jobs,
+    @schema@.settle_jobs_with_results,
+    @schema@.get_job,
+    @schema@.complete_job,
+    @schema@.fail_job,
+    @schema@.release_jobs,
+    @schema@.reclaim_jobs,
+    @schema@.get_scheduled_job,
+    @schema@.run_scheduled_job,
+    @schema@.release_scheduled_jobs,
+    @schema@.advance_schedule,
+    @schema@.set_history_retention,
+    @schema@.prune_job_runs,
+    @schema@.heartbeat_worker,
+    @schema@.deregister_worker
+    to @role@;
+grant select (run_at, exhausted, locked_at) on @schema@.jobs to @role@;
+grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
+    on @schema@.scheduled_jobs to @role@;
+-- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
+grant update (locked_at) on @schema@.scheduled_jobs to @role@;
+
+-- name: grant_vacuum
+-- PostgreSQL 17 and later: vacuum a table without owning it.
+grant maintain on @schema@.jobs to @role@

@@ -1,2 +1,0 @@
--- There may be work.
-select pg_notify('jobs:insert', '')

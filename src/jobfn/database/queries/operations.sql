@@ -1,0 +1,254 @@
+-- For the command line and the dashboard. @jobs@ stands for native_jobs or platform_jobs, and @matching@ for
+-- jobs_matching (operations/statements.py).
+
+-- name: native_jobs
+-- Not a statement by itself: @jobs@ on jobfn's own schema.
+(
+    select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.payload, j.priority,
+        j.run_at, j.attempts, j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+        j.lease_expires_at, j.progress, j.progress_message, j.exhausted,
+        j.locked_at is not null
+            and not coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours') as is_running
+    from @schema@.jobs j
+)
+
+-- name: platform_jobs
+-- Not a statement by itself: @jobs@ on the platform's schema, where run_at holds the lease (renew_platform_leases).
+(
+    select j.id, j.database_id, @actor_id@ as actor_id, @entity_id@ as entity_id, j.queue_name, j.task_identifier,
+        j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by,
+        j.created_at, j.updated_at,
+        case when j.locked_at is not null and j.run_at > j.locked_at then j.run_at end as lease_expires_at,
+        null::real as progress, null::text as progress_message, j.attempts >= j.max_attempts as exhausted,
+        j.locked_at is not null and case
+            when j.run_at > j.locked_at then j.run_at >= now() else j.locked_at >= now() - interval '4 hours'
+        end as is_running
+    from @schema@.jobs j
+)
+
+-- name: jobs_matching
+-- Not a statement by itself: @matching@. $1 ids below this, $2 task, $3 queue, $4 state, $5 part of the last error,
+-- $6 the search text, $7 the search text as an id, $8 tenant, $9 worker, $10 minimum age, $11 maximum age; null: any.
+-- $12 and $13 are the bounds of the keys that begin with $6, so that the index on keys finds them.
+    ($1::bigint is null or j.id < $1)
+    and ($2::text is null or j.task_identifier = $2)
+    and ($3::text is null or j.queue_name = $3)
+    and ($4::text is null or case $4
+        when 'ready' then not j.is_running and not j.exhausted and j.run_at <= now()
+        when 'delayed' then not j.is_running and not j.exhausted and j.run_at > now()
+        when 'running' then j.is_running
+        when 'failed' then not j.is_running and j.exhausted
+    end)
+    and ($5::text is null or (j.last_error is not null and strpos(lower(j.last_error), lower($5)) > 0))
+    and (
+        $6::text is null
+        or j.id = $7::bigint
+        or (j.key >= $12::text and ($13::text is null or j.key < $13) and starts_with(j.key, $6))
+        or ($7 is null and starts_with(j.task_identifier, $6))
+        or ($7 is null and j.last_error is not null and strpos(lower(j.last_error), lower($6)) > 0)
+    )
+    and ($8::uuid is null or j.database_id = $8)
+    and ($9::text is null or (j.locked_by = $9 and j.is_running))
+    and ($10::interval is null or j.created_at <= now() - $10)
+    and ($11::interval is null or j.created_at > now() - $11)
+
+-- name: list_jobs
+-- Newest first. $1-$13 as in jobs_matching, $14 the maximum number.
+select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
+    j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at, j.lease_expires_at,
+    j.progress, j.progress_message, j.exhausted, j.is_running, j.run_at > now() as is_delayed
+from @jobs@ j
+where
+@matching@
+order by j.id desc
+limit $14
+
+-- name: matching_ids
+-- The highest first. $1-$13 as in jobs_matching, $14 the maximum number.
+select j.id
+from @jobs@ j
+where
+@matching@
+order by j.id desc
+limit $14
+
+-- name: count_jobs
+-- $1-$13 as in jobs_matching, $14 the highest number to count to.
+select count(*)
+from (
+    select
+    from @jobs@ j
+    where
+@matching@
+    limit $14
+) matching
+
+-- name: list_completed
+-- Completed jobs from the history, newest first. $1 ids below this, $2 task, $3 queue, $4 id, $5 tenant, $6 worker,
+-- $7 minimum age, $8 maximum age, $9 the beginning of the task, each null for any; $10 the maximum number.
+select r.*
+from @schema@.job_runs r
+where r.outcome = 'completed'
+    and ($1::bigint is null or r.job_id < $1)
+    and ($2::text is null or r.task_identifier = $2)
+    and ($3::text is null or r.queue_name = $3)
+    and ($4::bigint is null or r.job_id = $4)
+    and ($5::uuid is null or r.database_id = $5)
+    and ($6::text is null or r.worker = $6)
+    and ($7::interval is null or r.enqueued_at <= now() - $7)
+    and ($8::interval is null or r.enqueued_at > now() - $8)
+    and ($9::text is null or starts_with(r.task_identifier, $9))
+order by r.job_id desc
+limit $10
+
+-- name: show_job
+-- $1 job.
+select j.*, j.run_at > now() as is_delayed, now() as now from @jobs@ j where j.id = $1
+
+-- name: job_runs
+-- $1 job, $2 the maximum number: the latest attempts, oldest first.
+select latest.*
+from (
+    select r.* from @schema@.job_runs r where r.job_id = $1 order by r.ended_at desc, r.attempt desc limit $2
+) latest
+order by latest.ended_at, latest.attempt
+
+-- name: job_states
+-- $1 jobs. Returns those that exist.
+select j.id, j.exhausted, j.is_running, j.run_at > now() as is_delayed from @jobs@ j where j.id = any ($1::bigint[])
+
+-- name: highest_job_id
+select max(id) from @schema@.jobs
+
+-- name: count_states
+-- All jobs by state: in total, by task, and by queue. $1 the maximum number of queues: those with the most jobs. Task
+-- and queue are counted together first, which several processes of the server can share.
+with counted as (
+    select j.task_identifier, j.queue_name,
+        count(*) filter (where not j.is_running and not j.exhausted and j.run_at <= now()) as ready,
+        count(*) filter (where not j.is_running and not j.exhausted) as waiting,
+        count(*) filter (where j.is_running) as running,
+        count(*) as jobs,
+        min(j.run_at) filter (where not j.is_running and not j.exhausted) as first_run_at
+    from @jobs@ j
+    group by j.task_identifier, j.queue_name
+),
+summed as (
+    select grouping(c.task_identifier) = 0 as is_task, grouping(c.queue_name) = 0 as is_queue,
+        c.task_identifier, c.queue_name,
+        coalesce(sum(c.ready), 0)::bigint as ready,
+        coalesce(sum(c.waiting - c.ready), 0)::bigint as delayed,
+        coalesce(sum(c.running), 0)::bigint as running,
+        coalesce(sum(c.jobs - c.waiting - c.running), 0)::bigint as failed,
+        coalesce(sum(c.jobs), 0)::bigint as jobs,
+        case when sum(c.ready) > 0 then extract(epoch from now() - min(c.first_run_at))::float8 end
+            as oldest_ready_seconds
+    from counted c
+    group by grouping sets ((), (c.task_identifier), (c.queue_name))
+)
+(select s.*, now() as now from summed s where not s.is_queue)
+union all
+(
+    select s.*, now() as now
+    from summed s
+    where s.is_queue and s.queue_name is not null
+    order by s.jobs desc, s.queue_name
+    limit $1
+)
+
+-- name: throughput
+-- Attempts that ended in [$1, $2), by minute.
+select date_trunc('minute', r.ended_at) as at,
+    count(*) filter (where r.outcome = 'completed') as completed,
+    count(*) filter (where r.outcome <> 'completed') as failed,
+    avg(r.seconds) as mean_seconds,
+    percentile_cont(array[0.5, 0.95]) within group (order by r.seconds) as percentiles,
+    max(r.seconds) as max_seconds,
+    percentile_cont(0.95) within group (order by r.queue_seconds) as queue_p95_seconds
+from (
+    select h.ended_at, h.outcome, extract(epoch from h.ended_at - h.started_at)::float8 as seconds,
+        greatest(extract(epoch from h.started_at - greatest(h.due_at, h.enqueued_at))::float8, 0) as queue_seconds
+    from @schema@.job_runs h
+    where h.ended_at >= $1 and h.ended_at < $2
+        and h.started_at is not null
+        and h.outcome in ('completed', 'failed', 'permanently_failed', 'lost')
+) r
+group by 1
+order by 1
+
+-- name: running_by_worker
+select j.locked_by, count(*) as jobs from @jobs@ j where j.is_running group by j.locked_by order by j.locked_by
+
+-- name: list_workers
+select w.worker_id, w.host, w.pid, w.version, w.roles, w.concurrency, w.in_flight, w.started_at, w.last_heartbeat_at,
+    w.last_heartbeat_at > now() - 3 * w.heartbeat_interval as is_alive
+from @schema@.workers w
+order by w.worker_id, w.host, w.pid
+
+-- name: recent_tasks
+-- The tasks of the latest jobs. $1 the number of jobs to read.
+select distinct latest.task_identifier
+from (select j.task_identifier from @schema@.jobs j order by j.id desc limit $1) latest
+
+-- name: recently_run_tasks
+-- The tasks of the attempts that ended last. $1 the number of attempts to read.
+select distinct latest.task_identifier
+from (select r.task_identifier from @schema@.job_runs r order by r.ended_at desc limit $1) latest
+
+-- name: history_retention
+-- For how many days attempts are kept; 0: none are recorded.
+select extract(epoch from h.retention)::float8 / 86400 from @schema@.history_settings h
+
+-- name: keys_in_byte_order
+-- $1: the schema's name. Whether its index on job keys is in the order of bytes (as in a database made with C or
+-- C.UTF-8): only then do all keys with one beginning lie between two known bounds.
+select
+    case c.collname
+        when 'C' then true
+        when 'default' then
+            case to_jsonb(d) ->> 'datlocprovider' -- not there before PostgreSQL 15
+                when 'i' then false
+                when 'b' then true
+                else d.datcollate in ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+            end
+        else false
+    end
+from pg_catalog.pg_class t
+join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attname = 'key'
+join pg_catalog.pg_collation c on c.oid = a.attcollation
+join pg_catalog.pg_database d on d.datname = current_database()
+where n.nspname = $1 and t.relname = 'jobs'
+
+-- name: clock
+-- The current time of the database.
+select clock_timestamp()
+
+-- name: retry_jobs
+-- $1 jobs. Returns those that had permanently failed, and are ready now.
+select retried.id from @schema@.retry_jobs($1) as retried (id)
+
+-- name: run_jobs_now
+-- $1 jobs. Returns those that were delayed, and are ready now.
+select moved.id
+from @schema@.reschedule_jobs(
+    array(
+        select j.id from @schema@.jobs j
+        where j.id = any ($1::bigint[]) and j.locked_at is null and j.attempts < j.max_attempts and j.run_at > now()
+        order by j.id
+        for update
+    ),
+    run_at := now()
+) moved
+
+-- name: cancel_jobs
+-- $1 jobs, $2 the reason, $3 whether to include running ones. Returns those that were cancelled.
+select cancelled.job_id as id from @schema@.cancel_jobs($1, $2, $3) cancelled
+
+-- name: remove_jobs
+-- $1 jobs. Returns those that no worker ran, and that are deleted.
+select removed.id from @schema@.complete_jobs($1) removed
+
+-- name: notify_jobs
+-- Wake workers: there may be ready jobs.
+select pg_notify('jobs:insert', '')

@@ -1,0 +1,195 @@
+-- On the platform's own schema, by the contract's functions: it has neither batches nor leases, and perhaps fewer
+-- columns.
+
+-- name: get_job
+-- $1 worker, $2 task identifiers or null, $3 the age at which a lock expires. @actor_id@ and @entity_id@ are null on
+-- schemas without these columns.
+select j.id, j.task_identifier, j.payload, j.attempts, j.queue_name, j.database_id,
+    @actor_id@ as actor_id, @entity_id@ as entity_id, null::text as traceparent, null::text as tracestate,
+    extract(epoch from j.locked_at - j.run_at)::float8 as waited_seconds
+from @schema@.get_job($1, $2, $3) j
+where j.id is not null
+
+-- name: lock_claimed_job
+-- $1 worker, $2 job, $3 the attempt or null: lock the job's row, if this worker runs it in that attempt. An attempt at
+-- the maximum also counts: the platform's add_job sets it when it takes the key of a running job.
+select id, task_identifier, database_id, attempts from @schema@.jobs
+where id = $2 and locked_by = $1 and ($3::int is null or attempts = $3 or attempts = max_attempts)
+for update
+
+-- name: complete_job
+select (@schema@.complete_job($1, $2)).id
+
+-- name: fail_job
+select (@schema@.fail_job($1, $2, $3)).id
+
+-- name: adjust_failed_job
+-- $1 job, $2 whether it failed permanently, $3 the delay, or null for the contract's backoff, which fail_job has set.
+update @schema@.jobs j
+set attempts = case when $2 then j.max_attempts else j.attempts end,
+    run_at = coalesce(now() + $3, j.run_at)
+where j.id = $1
+
+-- name: release_platform_job
+-- $1 job, $2 delay or null: unlock the job; the attempt does not count.
+with released as (
+    update @schema@.jobs j
+    set locked_at = null,
+        locked_by = null,
+        attempts = greatest(j.attempts - 1, 0),
+        run_at = greatest(j.run_at, now() + coalesce($2, interval '0'))
+    where j.id = $1
+    returning j.queue_name
+)
+update @schema@.job_queues q
+set locked_at = null, locked_by = null
+from released
+where q.queue_name = released.queue_name
+
+-- name: renew_platform_leases
+-- $1 worker, $2 jobs, $3 their attempts, $4 the lease. There is no column for it, so run_at of a locked job holds its
+-- end: nobody else reads run_at while the job is locked, and only a lease sets it after locked_at. Returns the ids that
+-- this worker has locked.
+update @schema@.jobs j
+set run_at = now() + $4
+from unnest($2::bigint[], $3::int[]) as given (job_id, attempt)
+where j.id = given.job_id
+    and j.locked_by = $1
+    and (j.attempts = given.attempt or j.attempts = j.max_attempts)
+returning j.id
+
+-- name: end_platform_leases
+-- $1 worker, $2 job or null for all: make run_at a time to run at again, before the job is unlocked.
+update @schema@.jobs j
+set run_at = j.locked_at
+where j.locked_by = $1 and ($2::bigint is null or j.id = $2) and j.run_at > j.locked_at
+
+-- name: unlock_expired_platform_jobs
+-- Unlock the jobs whose lease has ended, and their queues. Locks without a lease stay. Returns those that have failed
+-- permanently by that, as they were locked.
+with expired as materialized (
+    select j.*
+    from @schema@.jobs j
+    where j.locked_at is not null and j.run_at > j.locked_at and j.run_at < now()
+    order by j.id
+    for update
+),
+unlocked as (
+    update @schema@.jobs j
+    set locked_at = null,
+        locked_by = null,
+        last_error = case
+            when j.attempts < j.max_attempts then j.last_error
+            else format('the worker %s died, or lost its lease, in the last attempt', j.locked_by)
+        end
+    from expired
+    where j.id = expired.id
+),
+queues as (
+    update @schema@.job_queues q
+    set locked_at = null, locked_by = null
+    from expired
+    where q.queue_name = expired.queue_name
+)
+select id, task_identifier, attempts, locked_by, database_id from expired where attempts >= max_attempts
+
+-- name: reclaim_platform_jobs
+-- $1 worker: unlock the jobs and queues that it had locked when it died, as if its leases had ended.
+with lost as materialized (
+    select j.* from @schema@.jobs j where j.locked_by = $1 order by j.id for update
+),
+unlocked as (
+    update @schema@.jobs j
+    set run_at = least(j.run_at, j.locked_at),
+        locked_at = null,
+        locked_by = null,
+        last_error = case
+            when j.attempts < j.max_attempts then j.last_error
+            else format('the worker %s died, or lost its lease, in the last attempt', j.locked_by)
+        end
+    from lost
+    where j.id = lost.id
+    returning lost.id, lost.task_identifier, lost.attempts, lost.locked_by, lost.database_id
+),
+queues as (
+    update @schema@.job_queues q set locked_at = null, locked_by = null where q.locked_by = $1
+)
+select unlocked.* from unlocked
+
+-- name: next_platform_run_at
+-- As next_run_at.
+select extract(epoch from min(run_at) - now())::float8
+from @schema@.jobs
+where attempts < max_attempts and run_at > now() - $1::interval and locked_at is null
+
+-- name: platform_queue_depth
+-- As queue_depth.
+select
+    count(*) filter (where attempts < max_attempts and locked_at is null and run_at <= now()) as ready,
+    count(*) filter (where attempts < max_attempts and locked_at is null and run_at > now()) as delayed,
+    count(*) filter (where locked_at is not null) as running,
+    count(*) filter (where attempts >= max_attempts and locked_at is null) as failed,
+    coalesce(
+        extract(
+            epoch from now() - min(run_at) filter (
+                where attempts < max_attempts and locked_at is null and run_at <= now()
+            )
+        ),
+        0
+    )::float8 as oldest_ready_seconds
+from @schema@.jobs
+
+-- name: retry_platform_jobs
+-- As retry_jobs.
+select retried.id
+from @schema@.reschedule_jobs(
+    array(
+        select j.id from @schema@.jobs j
+        where j.id = any ($1::bigint[]) and j.locked_at is null and j.attempts >= j.max_attempts
+        order by j.id
+        for update
+    ),
+    run_at := now(),
+    attempts := 0
+) retried
+
+-- name: cancel_platform_jobs
+-- As cancel_jobs, but it leaves running jobs alone.
+select cancelled.id
+from @schema@.permanently_fail_jobs(
+    array(
+        select j.id from @schema@.jobs j
+        where j.id = any ($1::bigint[]) and j.locked_at is null and j.attempts < j.max_attempts
+        order by j.id
+        for update
+    ),
+    $2
+) cancelled
+
+-- name: get_scheduled_job
+-- $1 scheduler, $2 task identifiers or null.
+select s.id, s.task_identifier, s.schedule_info, s.locked_by, s.locked_at, s.last_scheduled
+from @schema@.get_scheduled_job($1, $2) s
+where s.id is not null
+
+-- name: locked_schedules
+-- $1 task identifiers or null.
+select id, task_identifier, schedule_info, locked_by, locked_at, last_scheduled
+from @schema@.scheduled_jobs
+where locked_at is not null and locked_by is not null and ($1::text[] is null or task_identifier = any ($1))
+order by priority, id
+
+-- name: locked_schedule
+-- $1 schedule: lock its row.
+select id, task_identifier, schedule_info, locked_by, locked_at, last_scheduled
+from @schema@.scheduled_jobs
+where id = $1 and locked_at is not null and locked_by is not null
+for update
+
+-- name: touch_scheduled_job
+-- $1 schedule, $2 when, null for the database's clock.
+update @schema@.scheduled_jobs set locked_at = coalesce($2, clock_timestamp()) where id = $1
+
+-- name: release_scheduled_jobs
+-- $1 scheduler, $2 ids or null for all.
+select @schema@.release_scheduled_jobs($1, $2)

@@ -1,1 +1,0 @@
-select @schema@.release_jobs($1)

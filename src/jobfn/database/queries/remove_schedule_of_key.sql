@@ -1,1 +1,0 @@
-delete from @schema@.scheduled_jobs where key = $1 returning id

@@ -1,0 +1,1945 @@
+-- The whole jobs schema as PostgreSQL sees it, in the order of names. Generated: do not edit.
+-- Change it with a new migration in schema/, and run `make schema-snapshot`.
+
+create table app_jobs.history_settings (
+    retention interval not null,
+    constraint history_settings_retention_not_negative CHECK ((retention >= '00:00:00'::interval))
+);
+
+create table app_jobs.job_results (
+    job_id bigint not null,
+    result json,
+    storage_error text,
+    ended_at timestamp with time zone not null default now(),
+    expires_at timestamp with time zone not null,
+    constraint job_results_pkey PRIMARY KEY (job_id)
+);
+
+create table app_jobs.job_runs (
+    job_id bigint not null,
+    attempt integer not null,
+    task_identifier text not null,
+    queue_name text,
+    database_id uuid,
+    worker text,
+    enqueued_at timestamp with time zone not null,
+    due_at timestamp with time zone not null,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone not null default now(),
+    outcome text not null,
+    error text,
+    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'lost'::text, 'cancelled'::text, 'removed'::text])))
+);
+
+create table app_jobs.jobfn_migrations (
+    version integer not null,
+    name text not null,
+    checksum text not null,
+    applied_at timestamp with time zone not null default now(),
+    constraint jobfn_migrations_pkey PRIMARY KEY (version)
+);
+
+create table app_jobs.jobs (
+    id bigint not null default nextval('app_jobs.jobs_id_seq'::regclass),
+    database_id uuid,
+    actor_id uuid,
+    entity_id uuid,
+    queue_name text,
+    task_identifier text not null,
+    payload json not null default '{}'::json,
+    priority integer not null default 0,
+    run_at timestamp with time zone not null default now(),
+    attempts integer not null default 0,
+    max_attempts integer not null default 25,
+    key text,
+    last_error text,
+    locked_at timestamp with time zone,
+    locked_by text,
+    created_at timestamp with time zone not null default now(),
+    updated_at timestamp with time zone not null default now(),
+    lease_expires_at timestamp with time zone,
+    progress real,
+    progress_message text,
+    accepted_attempt integer,
+    fenced_attempt integer,
+    traceparent text default "substring"(current_setting('jobfn.traceparent'::text, true), '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'::text),
+    tracestate text default 
+CASE
+    WHEN (octet_length(current_setting('jobfn.tracestate'::text, true)) <= 512) THEN "substring"(current_setting('jobfn.tracestate'::text, true), '^[ -~]+$'::text)
+    ELSE NULL::text
+END,
+    exhausted boolean not null generated always as (attempts >= max_attempts) stored,
+    in_last_attempt boolean not null generated always as ((locked_at IS NOT NULL) AND (attempts >= max_attempts)) stored,
+    constraint jobs_key_length CHECK (((length(key) >= 1) AND (length(key) <= 512))),
+    constraint jobs_key_unique UNIQUE (key),
+    constraint jobs_locked_by_length CHECK ((length(locked_by) > 3)),
+    constraint jobs_max_attempts_positive CHECK ((max_attempts > 0)),
+    constraint jobs_pkey PRIMARY KEY (id),
+    constraint jobs_progress_range CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision))),
+    constraint jobs_queue_name_length CHECK (((length(queue_name) >= 1) AND (length(queue_name) <= 126))),
+    constraint jobs_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
+) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
+
+create table app_jobs.queue_locks (
+    queue_name text not null,
+    job_id bigint,
+    locked_by text not null,
+    locked_at timestamp with time zone not null,
+    lease_expires_at timestamp with time zone,
+    constraint queue_locks_pkey PRIMARY KEY (queue_name)
+);
+
+create table app_jobs.scheduled_jobs (
+    id bigint not null default nextval('app_jobs.scheduled_jobs_id_seq'::regclass),
+    database_id uuid,
+    actor_id uuid,
+    entity_id uuid,
+    queue_name text,
+    task_identifier text not null,
+    payload json not null default '{}'::json,
+    priority integer not null default 0,
+    max_attempts integer not null default 25,
+    key text,
+    last_error text,
+    locked_at timestamp with time zone,
+    locked_by text,
+    created_at timestamp with time zone not null default now(),
+    updated_at timestamp with time zone not null default now(),
+    schedule_info json not null,
+    last_scheduled timestamp with time zone,
+    last_scheduled_id bigint,
+    rule_changed_at timestamp with time zone not null default clock_timestamp(),
+    due_at timestamp with time zone,
+    skipped bigint not null default 0,
+    last_skipped timestamp with time zone,
+    skip_reason text,
+    constraint scheduled_jobs_key_length CHECK (((length(key) >= 1) AND (length(key) <= 512))),
+    constraint scheduled_jobs_key_unique UNIQUE (key),
+    constraint scheduled_jobs_locked_by_length CHECK ((length(locked_by) > 3)),
+    constraint scheduled_jobs_max_attempts_positive CHECK ((max_attempts > 0)),
+    constraint scheduled_jobs_pkey PRIMARY KEY (id),
+    constraint scheduled_jobs_queue_name_length CHECK (((length(queue_name) >= 1) AND (length(queue_name) <= 126))),
+    constraint scheduled_jobs_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
+);
+
+create table app_jobs.workers (
+    worker_id text not null,
+    host text not null,
+    pid integer not null,
+    version text not null,
+    roles text[] not null,
+    concurrency integer not null,
+    in_flight integer not null,
+    heartbeat_interval interval not null,
+    started_at timestamp with time zone not null default now(),
+    last_heartbeat_at timestamp with time zone not null default now(),
+    constraint workers_pkey PRIMARY KEY (worker_id, host, pid)
+) with (fillfactor=50);
+
+CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
+CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
+CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
+CREATE INDEX jobs_exhausted_idx ON app_jobs.jobs USING btree (id) WHERE exhausted;
+CREATE INDEX jobs_in_last_attempt_idx ON app_jobs.jobs USING btree (id) WHERE in_last_attempt;
+CREATE INDEX jobs_last_error_idx ON app_jobs.jobs USING btree (id) WHERE (last_error IS NOT NULL);
+CREATE INDEX jobs_queue_name_ready_idx ON app_jobs.jobs USING btree (queue_name, priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
+CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
+CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX scheduled_jobs_due_at_idx ON app_jobs.scheduled_jobs USING btree (due_at);
+
+create view app_jobs.job_queues as
+ SELECT queue_name,
+    sum(jobs)::integer AS job_count,
+    max(locked_at) AS locked_at,
+    max(locked_by) AS locked_by
+   FROM ( SELECT queue_name,
+            1 AS jobs,
+            NULL::timestamp with time zone AS locked_at,
+            NULL::text AS locked_by
+           FROM app_jobs.jobs j
+          WHERE queue_name IS NOT NULL
+        UNION ALL
+         SELECT queue_name,
+            0,
+            locked_at,
+            locked_by
+           FROM app_jobs.queue_locks l) part
+  GROUP BY queue_name;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_job(db_id uuid, identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return "app_jobs".insert_job(
+        db_id, "app_jobs".jwt_claim('jwt.claims.user_id'), null,
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return "app_jobs".insert_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), null,
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if "app_jobs".is_uuid(identifier) then
+        -- add_job('5b720132-...', 'x', '{"id": 1}', 'key'): each argument is one place further on
+        return "app_jobs".add_job(
+            identifier::uuid, payload, job_key::json, queue_name, null, run_at, max_attempts, priority
+        );
+    end if;
+    return "app_jobs".add_job(identifier, payload::json, job_key, queue_name, run_at, max_attempts, priority);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_jobs(identifier text, payloads json[], job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0, db_id uuid DEFAULT NULL::uuid)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_database_id uuid := coalesce(db_id, "app_jobs".jwt_claim('jwt.claims.database_id'));
+    v_actor_id uuid := "app_jobs".jwt_claim('jwt.claims.user_id');
+    v_max_attempts int := coalesce(add_jobs.max_attempts, 25);
+    v_priority int := coalesce(add_jobs.priority, 0);
+    -- Evaluated once here: the column defaults would be evaluated for each job.
+    v_traceparent text := substring(
+        current_setting('jobfn.traceparent', true) from '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+    );
+    v_tracestate text := case
+        when octet_length(current_setting('jobfn.tracestate', true)) <= 512
+        then substring(current_setting('jobfn.tracestate', true) from '^[ -~]+$')
+    end;
+    v_ids bigint[];
+    v_ids_by_key jsonb;
+    v_entry record;
+begin
+    if coalesce(cardinality(payloads), 0) = 0 then
+        return '{}';
+    end if;
+    if exists (
+        select
+        from (values (cardinality(job_keys)), (cardinality(queue_names)), (cardinality(run_ats))) as given (length)
+        where length <> cardinality(payloads)
+    ) then
+        raise exception 'add_jobs: job_keys, queue_names and run_ats have one element for each payload, or are null'
+            using errcode = 'array_subscript_error';
+    end if;
+
+    if coalesce(cardinality(array_remove(job_keys, null)), 0) = 0 then
+        with added as (
+            insert into "app_jobs".jobs (
+                database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority,
+                traceparent, tracestate
+            )
+            select
+                v_database_id, v_actor_id, add_jobs.identifier, coalesce(entry.payload, '{}'), entry.queue_name,
+                coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate
+            from unnest(payloads, queue_names, run_ats) with ordinality
+                as entry (payload, queue_name, run_at, position)
+            order by entry.position -- ids are assigned in this order
+            returning id
+        )
+        select array_agg(added.id order by added.id) into v_ids from added;
+        return v_ids;
+    end if;
+
+    -- As insert_job: a locked job loses its key to the new one.
+    update "app_jobs".jobs j
+    set key = null, max_attempts = greatest(j.attempts, 1), updated_at = now()
+    where j.key = any (job_keys) and j.locked_at is not null;
+
+    -- A key that is given twice makes one job, as if the second call had replaced the first: inserted at the first
+    -- position, with the values of the last.
+    with entries as (
+        select
+            entry.*,
+            min(entry.position) over (partition by entry.key) as first_position,
+            max(entry.position) over (partition by entry.key) as last_position
+        from unnest(payloads, job_keys, queue_names, run_ats) with ordinality
+            as entry (payload, key, queue_name, run_at, position)
+    ),
+    added as (
+        insert into "app_jobs".jobs as j (
+            database_id, actor_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority,
+            traceparent, tracestate
+        )
+        select
+            v_database_id, v_actor_id, add_jobs.identifier, coalesce(entry.payload, '{}'), entry.key,
+            entry.queue_name, coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate
+        from entries entry
+        where entry.key is null or entry.position = entry.last_position
+        order by case when entry.key is null then entry.position else entry.first_position end
+        on conflict (key) do update set
+            database_id = excluded.database_id,
+            actor_id = excluded.actor_id,
+            entity_id = null,
+            task_identifier = excluded.task_identifier,
+            payload = excluded.payload,
+            queue_name = excluded.queue_name,
+            run_at = excluded.run_at,
+            max_attempts = excluded.max_attempts,
+            priority = excluded.priority,
+            attempts = 0,
+            last_error = null,
+            traceparent = excluded.traceparent,
+            tracestate = excluded.tracestate,
+            updated_at = now()
+        where j.locked_at is null
+        returning j.id, j.key
+    )
+    select
+        array_agg(added.id order by added.id) filter (where added.key is null),
+        coalesce(jsonb_object_agg(added.key, added.id) filter (where added.key is not null), '{}')
+    into v_ids, v_ids_by_key
+    from added;
+
+    -- A worker may have claimed a job between the two statements above. Its key is missing in v_ids_by_key.
+    for v_entry in
+        select distinct on (entry.key) entry.*
+        from unnest(payloads, job_keys, queue_names, run_ats) with ordinality
+            as entry (payload, key, queue_name, run_at, position)
+        where entry.key is not null and not v_ids_by_key ? entry.key
+        order by entry.key, entry.position desc
+    loop
+        v_ids_by_key := v_ids_by_key || jsonb_build_object(v_entry.key, ("app_jobs".insert_job(
+            v_database_id, v_actor_id, null, add_jobs.identifier, v_entry.payload, v_entry.key, v_entry.queue_name,
+            v_entry.run_at, v_max_attempts, v_priority
+        )).id);
+    end loop;
+
+    return (
+        select array_agg(
+            case when entry.key is null then v_ids[entry.rank] else (v_ids_by_key ->> entry.key)::bigint end
+            order by entry.position
+        )
+        from (
+            select given.*, count(*) filter (where given.key is null) over (order by given.position) as rank
+            from unnest(job_keys) with ordinality as given (key, position)
+        ) entry
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(db_id uuid, identifier text, payload json DEFAULT '{}'::json, schedule_info json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select * from "app_jobs".insert_scheduled_job(
+        db_id, identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+    )
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(identifier text, cron text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    -- Calls of the platform's forms with untyped literals end here, because PostgreSQL prefers text to json and uuid.
+    if "app_jobs".is_uuid(identifier) then -- add_scheduled_job('5b720132-...', 'x', '{}', '{"rule": ...}')
+        return "app_jobs".insert_scheduled_job(
+            identifier::uuid, cron, payload, job_key::json, queue_name, null, max_attempts, priority
+        );
+    end if;
+    if cron ~ '^\s*[{[]' then -- add_scheduled_job('x', '{}', '{"rule": ...}'): a cron rule never begins like that
+        return "app_jobs".insert_scheduled_job(
+            "app_jobs".jwt_claim('jwt.claims.database_id'),
+            identifier, cron::json, payload, job_key, queue_name, max_attempts, priority
+        );
+    end if;
+    if coalesce(btrim(cron), '') = '' then
+        raise exception 'INVALID_SCHEDULE' using hint = 'A cron rule has five fields, such as 0 9 * * *.';
+    end if;
+    return "app_jobs".insert_scheduled_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'),
+        identifier, payload, json_build_object('rule', cron), job_key, queue_name, max_attempts, priority
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(identifier text, payload json, schedule_info json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select * from "app_jobs".insert_scheduled_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'),
+        identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+    )
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.advance_schedule(schedule_id bigint, enqueue boolean, wait_for_previous boolean, due timestamp with time zone, next_due timestamp with time zone, missed_count bigint, last_missed_at timestamp with time zone, rule_error text)
+ RETURNS TABLE(outcome text, job_id bigint, error text, database_id uuid)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    outcome := case when rule_error is null then 'planned' else 'broken' end;
+    error := rule_error;
+    if enqueue then
+        begin
+            -- A running job counts as running while its worker's lock is valid.
+            job_id := ("app_jobs".run_scheduled_job(schedule_id, interval '4 hours')).id;
+            outcome := 'enqueued';
+        exception when others then
+            if sqlerrm = 'ALREADY_SCHEDULED' then
+                outcome := case when wait_for_previous then 'waiting' else 'skipped' end;
+            elsif sqlstate = '55P03' or left(sqlstate, 2) = '40' then
+                outcome := 'waiting'; -- a lock timeout or a deadlock: the next poll may succeed
+            elsif left(sqlstate, 2) in ('53', '57', '58', 'XX') then
+                raise; -- the server has a problem, not this schedule
+            else
+                outcome := 'failed';
+            end if;
+            error := sqlerrm;
+        end;
+    end if;
+    if outcome <> 'waiting' then
+        update "app_jobs".scheduled_jobs s
+        set due_at = coalesce(next_due, 'infinity'),
+            last_error = case outcome
+                when 'broken' then error when 'failed' then error when 'skipped' then s.last_error
+            end,
+            skipped = s.skipped + missed_count + case outcome when 'skipped' then 1 else 0 end,
+            last_skipped = case outcome when 'skipped' then due else coalesce(last_missed_at, s.last_skipped) end,
+            skip_reason = case
+                when outcome = 'skipped' then 'its last job was still waiting or running'
+                when missed_count > 0 then 'no scheduler ran then'
+                else s.skip_reason
+            end,
+            -- a scheduler that had locked the row and did not enqueue in time is dead
+            locked_at = case when enqueue then null else s.locked_at end,
+            locked_by = case when enqueue then null else s.locked_by end
+        where s.id = schedule_id;
+    end if;
+    select s.database_id into database_id from "app_jobs".scheduled_jobs s where s.id = schedule_id;
+    return next;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs(job_ids bigint[], reason text, include_running boolean)
+ RETURNS TABLE(job_id bigint, was_running boolean)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return query
+    with target as materialized (
+        select j.*, j.locked_at is not null and not coalesce(
+            j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'
+        ) as is_running
+        from "app_jobs".jobs j
+        where j.id = any (job_ids)
+        order by j.id
+        for update
+    ),
+    cancelled as materialized (
+        select target.*
+        from target
+        where (not target.is_running or include_running) and (target.is_running or not target.exhausted)
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select cancelled.id, cancelled.attempts, cancelled.task_identifier, cancelled.queue_name,
+            cancelled.database_id, cancelled.locked_by, cancelled.created_at, cancelled.run_at, cancelled.locked_at,
+            now(), 'cancelled', reason
+        from cancelled
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = reason,
+        fenced_attempt = case when j.locked_at is not null then j.attempts else j.fenced_attempt end,
+        attempts = j.max_attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from cancelled
+    where j.id = cancelled.id
+    returning j.id, cancelled.is_running;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_expired_before constant timestamptz := now() - job_expiry;
+    v_ids bigint[];
+    v_queues text[];
+begin
+    if worker_id is null or length(worker_id) < 4 then
+        raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
+    end if;
+    v_ids := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs);
+    v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, max_jobs);
+    if cardinality(v_queues) > 0 then
+        v_ids := v_ids || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before);
+    end if;
+    if cardinality(v_ids) = 0 then
+        return;
+    end if;
+    if cardinality(v_ids) > max_jobs then
+        v_ids := array(
+            select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
+        );
+    end if;
+    return query
+    with claimed as (
+        update "app_jobs".jobs j
+        set attempts = j.attempts + 1,
+            locked_by = claim_jobs.worker_id,
+            locked_at = now(),
+            lease_expires_at = now() + lease,
+            progress = null,
+            progress_message = null,
+            updated_at = now()
+        where j.id = any (v_ids)
+        returning j.*
+    ),
+    queues as (
+        insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
+        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
+        from claimed
+        where claimed.queue_name is not null
+        on conflict (queue_name) do update
+        set job_id = excluded.job_id,
+            locked_by = excluded.locked_by,
+            locked_at = excluded.locked_at,
+            lease_expires_at = excluded.lease_expires_at
+    )
+    select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.complete_job(worker_id text, job_id bigint)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".jobs;
+begin
+    select * into v_job
+    from "app_jobs".settle_jobs(
+        array[worker_id], array[job_id], array[null]::int[], array['completed'], array[null]::text[],
+        array[null]::interval[]
+    );
+    return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.complete_jobs(job_ids bigint[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with idle as materialized (select id from "app_jobs".lock_idle_jobs(job_ids) as found (id)),
+    removed as (
+        delete from "app_jobs".jobs j using idle where j.id = idle.id
+        returning j.*
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select removed.id, removed.attempts, removed.task_identifier, removed.queue_name, removed.database_id,
+            removed.locked_by, removed.created_at, removed.run_at, removed.locked_at, now(), 'removed',
+            removed.last_error
+        from removed
+        where "app_jobs".history_enabled()
+    )
+    select * from removed
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.deregister_worker(worker_id text, host text, pid integer)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    delete from "app_jobs".workers w
+    where w.worker_id = deregister_worker.worker_id
+        and w.host = deregister_worker.host
+        and w.pid = deregister_worker.pid
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.fail_job(worker_id text, job_id bigint, error_message text)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".jobs;
+begin
+    select * into v_job
+    from "app_jobs".settle_jobs(
+        array[worker_id], array[job_id], array[null]::int[], array['failed'],
+        array[coalesce(error_message, 'UNKNOWN_ERROR')], array[null]::interval[]
+    );
+    return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.get_job(worker_id text, task_identifiers text[] DEFAULT NULL::text[], job_expiry interval DEFAULT '04:00:00'::interval)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".jobs;
+begin
+    select * into v_job from "app_jobs".claim_jobs(worker_id, task_identifiers, job_expiry, 1);
+    return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.get_scheduled_job(worker_id text, task_identifiers text[] DEFAULT NULL::text[])
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_schedule "app_jobs".scheduled_jobs;
+begin
+    if worker_id is null or length(worker_id) < 4 then
+        raise exception 'INVALID_WORKER_ID' using hint = 'A scheduler id has at least 4 characters.';
+    end if;
+    update "app_jobs".scheduled_jobs s
+    set locked_by = worker_id, locked_at = now()
+    where s.id = (
+        select unlocked.id from "app_jobs".scheduled_jobs unlocked
+        where unlocked.locked_at is null
+            and (task_identifiers is null or unlocked.task_identifier = any (task_identifiers))
+        order by unlocked.priority, unlocked.id
+        limit 1
+        for update skip locked
+    )
+    returning s.* into v_schedule;
+    return v_schedule;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.heartbeat_job(worker_id text, job_id bigint, attempt integer, lease interval, progress real, message text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform from "app_jobs".renew_leases(worker_id, array[job_id], array[attempt], lease);
+    if not found then
+        return false;
+    end if;
+    update "app_jobs".jobs j
+    set progress = coalesce(heartbeat_job.progress, j.progress),
+        progress_message = coalesce(message, j.progress_message)
+    where j.id = job_id and (heartbeat_job.progress is not null or message is not null);
+    return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.heartbeat_worker(worker_id text, host text, pid integer, version text, roles text[], concurrency integer, in_flight integer, heartbeat_interval interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    insert into "app_jobs".workers as w (
+        worker_id, host, pid, version, roles, concurrency, in_flight, heartbeat_interval
+    ) values (
+        heartbeat_worker.worker_id,
+        heartbeat_worker.host,
+        heartbeat_worker.pid,
+        heartbeat_worker.version,
+        heartbeat_worker.roles,
+        heartbeat_worker.concurrency,
+        heartbeat_worker.in_flight,
+        heartbeat_worker.heartbeat_interval
+    )
+    on conflict (worker_id, host, pid) do update
+    set version = excluded.version,
+        roles = excluded.roles,
+        concurrency = excluded.concurrency,
+        in_flight = excluded.in_flight,
+        heartbeat_interval = excluded.heartbeat_interval,
+        last_heartbeat_at = now();
+    delete from "app_jobs".workers w where w.last_heartbeat_at < now() - interval '1 day';
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.history_enabled()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select exists (select from "app_jobs".history_settings h where h.retention > interval '0')
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_job "app_jobs".jobs;
+begin
+    loop
+        insert into "app_jobs".jobs as j (
+            database_id, actor_id, entity_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority
+        ) values (
+            insert_job.database_id,
+            insert_job.actor_id,
+            insert_job.entity_id,
+            insert_job.identifier,
+            coalesce(insert_job.payload, '{}'),
+            insert_job.job_key,
+            insert_job.queue_name,
+            coalesce(insert_job.run_at, now()),
+            coalesce(insert_job.max_attempts, 25),
+            coalesce(insert_job.priority, 0)
+        )
+        on conflict (key) do update set
+            database_id = excluded.database_id,
+            actor_id = excluded.actor_id,
+            entity_id = excluded.entity_id,
+            task_identifier = excluded.task_identifier,
+            payload = excluded.payload,
+            queue_name = excluded.queue_name,
+            run_at = excluded.run_at,
+            max_attempts = excluded.max_attempts,
+            priority = excluded.priority,
+            attempts = 0,
+            last_error = null,
+            traceparent = excluded.traceparent,
+            tracestate = excluded.tracestate,
+            updated_at = now()
+        where j.locked_at is null
+        returning j.* into v_job;
+        if found then
+            return v_job;
+        end if;
+        update "app_jobs".jobs j
+        set key = null, max_attempts = greatest(j.attempts, 1), updated_at = now()
+        where j.key = insert_job.job_key and j.locked_at is not null;
+    end loop;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.insert_scheduled_job(database_id uuid, identifier text, payload json, schedule_info json, job_key text, queue_name text, max_attempts integer, priority integer)
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_schedule "app_jobs".scheduled_jobs;
+begin
+    if coalesce(json_typeof(insert_scheduled_job.schedule_info), 'null') <> 'object' then
+        raise exception 'INVALID_SCHEDULE'
+            using hint =
+                'schedule_info is an object: {"rule": "0 9 * * *"}, or parts such as {"hour": 9, "minute": 0}.';
+    end if;
+    insert into "app_jobs".scheduled_jobs as s (
+        database_id, actor_id, task_identifier, payload, schedule_info, key, queue_name, max_attempts, priority
+    ) values (
+        insert_scheduled_job.database_id,
+        "app_jobs".jwt_claim('jwt.claims.user_id'),
+        insert_scheduled_job.identifier,
+        coalesce(insert_scheduled_job.payload, '{}'),
+        insert_scheduled_job.schedule_info,
+        insert_scheduled_job.job_key,
+        insert_scheduled_job.queue_name,
+        coalesce(insert_scheduled_job.max_attempts, 25),
+        coalesce(insert_scheduled_job.priority, 0)
+    )
+    on conflict (key) do update set
+        database_id = excluded.database_id,
+        actor_id = excluded.actor_id,
+        task_identifier = excluded.task_identifier,
+        payload = excluded.payload,
+        schedule_info = excluded.schedule_info,
+        queue_name = excluded.queue_name,
+        max_attempts = excluded.max_attempts,
+        priority = excluded.priority,
+        last_error = null,
+        updated_at = now()
+    returning s.* into v_schedule;
+    return v_schedule;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.is_queue_locked(name text, expired_before timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return exists (
+        select from "app_jobs".queue_locks l
+        where l.queue_name = name and not coalesce(l.lease_expires_at < now(), l.locked_at < expired_before)
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.is_uuid(value text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select value ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.job_result(job_id bigint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select coalesce(
+        (
+            select json_build_object(
+                'state', 'completed', 'result', r.result, 'storage_error', r.storage_error
+            )::text
+            from "app_jobs".job_results r
+            where r.job_id = job_result.job_id and r.expires_at > now()
+        ),
+        (
+            select json_build_object(
+                'state', case
+                    when j.locked_at is not null then 'running'
+                    when j.exhausted then 'failed'
+                    else 'waiting'
+                end,
+                'attempts', j.attempts,
+                'error', j.last_error
+            )::text
+            from "app_jobs".jobs j
+            where j.id = job_result.job_id
+        ),
+        '{"state": "gone"}'
+    )
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.jwt_claim(name text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return nullif(current_setting(name, true), '')::uuid;
+exception when invalid_text_representation then
+    return null; -- another application may use the setting: that must not fail the user's write
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.lock_idle_jobs(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select j.id
+    from "app_jobs".jobs j
+    where j.id = any (job_ids)
+        and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
+    order by j.id
+    for update
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.mark_accepted(worker_id text, job_id bigint, attempt integer)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".jobs j
+    set accepted_attempt = mark_accepted.attempt
+    where j.id = mark_accepted.job_id
+        and j.locked_by = mark_accepted.worker_id
+        and j.attempts = mark_accepted.attempt
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.next_run_at(lookback interval)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_next timestamptz;
+    v_next_of_priority timestamptz;
+    v_priority bigint := -2147483649; -- below the lowest int
+begin
+    loop
+        select j.priority into v_priority
+        from "app_jobs".jobs j
+        where j.queue_name is null and not j.exhausted and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        exit when not found;
+        select j.run_at into v_next_of_priority
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and j.priority = v_priority
+            and j.run_at > now() - lookback
+            and j.locked_at is null
+        order by j.run_at, j.id
+        limit 1;
+        v_next := least(v_next, v_next_of_priority); -- least ignores nulls
+    end loop;
+
+    v_priority := -2147483649;
+    loop
+        select j.priority into v_priority
+        from "app_jobs".jobs j
+        where j.queue_name is not null and not j.exhausted and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        exit when not found;
+        select j.run_at into v_next_of_priority
+        from "app_jobs".jobs j
+        where j.queue_name is not null
+            and not j.exhausted
+            and j.priority = v_priority
+            and j.run_at > now() - lookback
+            and j.locked_at is null
+        order by j.run_at, j.id
+        limit 1;
+        v_next := least(v_next, v_next_of_priority);
+    end loop;
+    return v_next;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with idle as materialized (
+        select j.*, coalesce(error_message, 'Failed by hand, without a reason given') as reason
+        from "app_jobs".lock_idle_jobs(job_ids) as found (id)
+        join "app_jobs".jobs j on j.id = found.id
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select idle.id, idle.attempts, idle.task_identifier, idle.queue_name, idle.database_id, idle.locked_by,
+            idle.created_at, idle.run_at, idle.locked_at, now(), 'cancelled', idle.reason
+        from idle
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = idle.reason,
+        fenced_attempt = case when j.locked_at is not null then j.attempts else j.fenced_attempt end,
+        attempts = j.max_attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from idle
+    where j.id = idle.id
+    returning j.*
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.prune_job_runs(max_rows integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_deleted int;
+begin
+    delete from "app_jobs".job_runs r
+    where r.ctid = any (array(
+        select old.ctid
+        from "app_jobs".job_runs old
+        where old.ended_at <= now() - (select h.retention from "app_jobs".history_settings h)
+        order by old.ended_at
+        limit max_rows
+        for update skip locked -- another pruner deletes those
+    ));
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_max_tasks constant int := 100; -- with more, one scan over all tasks is cheaper than one for each
+    v_tasks text[];
+    v_task text;
+    v_ids bigint[] := '{}';
+begin
+    if task_identifiers is not null then
+        v_tasks := array(select distinct wanted.task from unnest(task_identifiers) as wanted (task));
+    elsif cardinality(exclude_tasks) > 0 then
+        v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1);
+    end if;
+    if v_tasks is null or cardinality(v_tasks) > v_max_tasks then
+        return "app_jobs".ready_jobs_of_any_task(task_identifiers, exclude_tasks, expired_before, max_jobs);
+    end if;
+    foreach v_task in array v_tasks loop
+        if v_task <> all (exclude_tasks) then
+            v_ids := v_ids || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs);
+        end if;
+    end loop;
+    if cardinality(v_ids) <= max_jobs then
+        return v_ids;
+    end if;
+    return array(
+        select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ids bigint[] := '{}';
+    v_priority bigint := -2147483649; -- below the lowest int
+begin
+    -- One priority after the other: within one, the delayed jobs are at the end of the index range and are not read.
+    for v_step in 1..16 loop
+        select j.priority into v_priority
+        from "app_jobs".jobs j
+        where j.queue_name is null and not j.exhausted and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        if not found then
+            return v_ids;
+        end if;
+        v_ids := v_ids || array(
+            select j.id
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = v_priority
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (exclude_tasks)
+            order by j.run_at, j.id
+            limit max_jobs - cardinality(v_ids)
+            for update skip locked
+        );
+        if cardinality(v_ids) >= max_jobs then
+            return v_ids;
+        end if;
+    end loop;
+    -- With more than 16 priorities, reading past the delayed jobs is cheaper than one query for each priority.
+    return v_ids || array(
+        select j.id
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and j.priority > v_priority
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+            and j.task_identifier <> all (exclude_tasks)
+        order by j.priority, j.run_at, j.id
+        limit max_jobs - cardinality(v_ids)
+        for update skip locked
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_hash constant bigint := hashtextextended(task, 0); -- of jobs_task_ready_idx
+    v_ids bigint[] := '{}';
+    v_priority bigint := -2147483649; -- below the lowest int
+begin
+    -- One priority after the other, as in ready_jobs_of_any_task.
+    for v_step in 1..16 loop
+        select j.priority into v_priority
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
+            and j.task_identifier = task
+            and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        if not found then
+            return v_ids;
+        end if;
+        v_ids := v_ids || array(
+            select j.id
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
+                and j.task_identifier = task
+                and j.priority = v_priority
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            order by j.run_at, j.id
+            limit max_jobs - cardinality(v_ids)
+            for update skip locked
+        );
+        if cardinality(v_ids) >= max_jobs then
+            return v_ids;
+        end if;
+    end loop;
+    return v_ids || array(
+        select j.id
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
+            and j.task_identifier = task
+            and j.priority > v_priority
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+        order by j.priority, j.run_at, j.id
+        limit max_jobs - cardinality(v_ids)
+        for update skip locked
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_queue_heads(queue_names text[], task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    -- The transaction has the advisory lock of each queue. This statement has a newer snapshot than ready_queues, so it
+    -- sees the true head, and whether the queue was claimed before the advisory lock was taken. If another session is
+    -- changing the head now, the queue is skipped: its second job must not overtake.
+    return array(
+        select locked.id
+        from unnest(queue_names) as queue (name)
+        cross join lateral (
+            select j.id
+            from "app_jobs".jobs j
+            where j.queue_name = queue.name
+                and not j.exhausted
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (exclude_tasks)
+            order by j.priority, j.run_at, j.id
+            limit 1
+        ) head
+        cross join lateral (
+            select j.id
+            from "app_jobs".jobs j
+            where j.id = head.id
+                and j.queue_name = queue.name
+                and not j.exhausted
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            for update skip locked
+        ) locked
+        where not "app_jobs".is_queue_locked(queue.name, expired_before)
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_queues(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_queues integer)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_window constant int := 64 + 4 * max_queues;
+    v_candidates text[] := '{}'; -- the queues of the most urgent jobs, with repetitions
+    v_priority bigint := -2147483649;
+    v_names text[];
+begin
+    -- First try the queues of the most urgent jobs. That is enough if many queues have a few jobs each.
+    for v_step in 1..16 loop
+        select j.priority into v_priority
+        from "app_jobs".jobs j
+        where j.queue_name is not null and not j.exhausted and j.priority > v_priority
+        order by j.priority
+        limit 1;
+        exit when not found;
+        v_candidates := v_candidates || array(
+            select j.queue_name
+            from "app_jobs".jobs j
+            where j.queue_name is not null
+                and not j.exhausted
+                and j.priority = v_priority
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (exclude_tasks)
+            order by j.run_at, j.id
+            limit v_window - cardinality(v_candidates)
+        );
+        exit when cardinality(v_candidates) >= v_window;
+    end loop;
+    v_names := array(
+        select urgent.name
+        from (
+            select candidate.name
+            from unnest(v_candidates) with ordinality as candidate (name, position)
+            group by candidate.name
+            order by min(candidate.position)
+            offset 0 -- keeps the order: try_lock_queue is called for the most urgent queue first
+        ) urgent
+        where not "app_jobs".is_queue_locked(urgent.name, expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        limit max_queues
+    );
+    if v_priority is null or cardinality(v_names) >= max_queues then -- null: all priorities were read
+        return v_names;
+    end if;
+
+    -- A few long queues filled the window. Skip from queue to queue and read the head of each.
+    return array(
+        with recursive queue (name) as (
+            (
+                select j.queue_name
+                from "app_jobs".jobs j
+                where j.queue_name is not null and not j.exhausted
+                order by j.queue_name
+                limit 1
+            )
+            union all
+            select following.queue_name
+            from queue
+            cross join lateral (
+                select j.queue_name
+                from "app_jobs".jobs j
+                where j.queue_name > queue.name and j.queue_name is not null and not j.exhausted
+                order by j.queue_name
+                limit 1
+            ) following
+        )
+        select urgent.name
+        from (
+            select queue.name
+            from queue
+            cross join lateral (
+                select j.priority, j.run_at, j.id
+                from "app_jobs".jobs j
+                where j.queue_name = queue.name
+                    and not j.exhausted
+                    and j.run_at <= now()
+                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                    and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                    and j.task_identifier <> all (exclude_tasks)
+                order by j.priority, j.run_at, j.id
+                limit 1
+            ) head
+            order by head.priority, head.run_at, head.id
+            offset 0
+        ) urgent
+        where not "app_jobs".is_queue_locked(urgent.name, expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        limit max_queues
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_task_identifiers(max_tasks integer)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with recursive task (name, hash) as (
+        (
+            select j.task_identifier, hashtextextended(j.task_identifier, 0)
+            from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted
+            order by hashtextextended(j.task_identifier, 0)
+            limit 1
+        )
+        union all
+        select following.task_identifier, following.hash
+        from task
+        cross join lateral (
+            select j.task_identifier, hashtextextended(j.task_identifier, 0) as hash
+            from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted and hashtextextended(j.task_identifier, 0) > task.hash
+            order by hashtextextended(j.task_identifier, 0)
+            limit 1
+        ) following
+    )
+    select array(select task.name from task limit max_tasks)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.reap_expired_jobs(job_expiry interval)
+ RETURNS TABLE(id bigint, task_identifier text, attempts integer, locked_by text, database_id uuid)
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with lost as materialized (
+        select j.*, format('the worker %s died, or lost its lease, in the last attempt', j.locked_by) as reason
+        from "app_jobs".jobs j
+        where j.in_last_attempt
+            and coalesce(j.lease_expires_at < now(), j.locked_at < now() - job_expiry)
+        order by j.id
+        for update
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select lost.id, lost.attempts, lost.task_identifier, lost.queue_name, lost.database_id, lost.locked_by,
+            lost.created_at, lost.run_at, lost.locked_at, now(), 'lost', lost.reason
+        from lost
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = lost.reason,
+        fenced_attempt = j.attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from lost
+    where j.id = lost.id
+    returning lost.id, lost.task_identifier, lost.attempts, lost.locked_by, lost.database_id
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.reclaim_jobs(worker_id text)
+ RETURNS TABLE(id bigint, task_identifier text, attempts integer, locked_by text, database_id uuid)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    -- The attempts count: functions may still run them, and the number of the attempt tells a late report from one of
+    -- the next attempt.
+    return query
+    with lost as materialized (
+        select j.*
+        from "app_jobs".jobs j
+        where j.locked_by = worker_id
+            and not coalesce(j.accepted_attempt = j.attempts and j.lease_expires_at >= now(), false)
+        order by j.id
+        for update
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select lost.id, lost.attempts, lost.task_identifier, lost.queue_name, lost.database_id, lost.locked_by,
+            lost.created_at, lost.run_at, lost.locked_at, now(), 'lost',
+            format('the worker %s died, or lost its lease', lost.locked_by)
+        from lost
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = case
+            when j.exhausted then format('the worker %s died, or lost its lease, in the last attempt', worker_id)
+            else j.last_error
+        end,
+        fenced_attempt = j.attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from lost
+    where j.id = lost.id
+    returning lost.id, lost.task_identifier, lost.attempts, lost.locked_by, lost.database_id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+    delete from "app_jobs".queue_locks l -- the trigger has not deleted locks without a job
+    where l.locked_by = worker_id
+        and not exists (select from "app_jobs".jobs j where j.id = l.job_id and j.locked_by = worker_id);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.release_jobs(worker_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    with released as materialized (
+        select j.* from "app_jobs".jobs j where j.locked_by = worker_id order by j.id for update
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select released.id, released.attempts, released.task_identifier, released.queue_name, released.database_id,
+            released.locked_by, released.created_at, released.run_at, released.locked_at, now(), 'released', null
+        from released
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        attempts = greatest(j.attempts - 1, 0),
+        updated_at = now()
+    from released
+    where j.id = released.id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+    delete from "app_jobs".queue_locks l where l.locked_by = worker_id; -- the trigger has not deleted locks without a job
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.release_scheduled_jobs(worker_id text, ids bigint[] DEFAULT NULL::bigint[])
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".scheduled_jobs s
+    set locked_at = null, locked_by = null
+    where s.locked_by = worker_id and (ids is null or s.id = any (ids))
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.renew_leases(worker_id text, job_ids bigint[], job_attempts integer[], lease interval)
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with locked as materialized (
+        select j.id, j.queue_name
+        from unnest(job_ids, job_attempts) as given (job_id, attempt)
+        join "app_jobs".jobs j
+            on j.id = given.job_id and j.locked_by = renew_leases.worker_id and j.attempts = given.attempt
+        order by j.id
+        for update of j
+    ),
+    queues as (
+        update "app_jobs".queue_locks l set lease_expires_at = now() + lease
+        from locked
+        where l.queue_name = locked.queue_name and l.job_id = locked.id
+    )
+    update "app_jobs".jobs j set lease_expires_at = now() + lease
+    from locked
+    where j.id = locked.id
+    returning j.id
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs(job_ids bigint[], run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer)
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return query
+    with idle as materialized (select found.id from "app_jobs".lock_idle_jobs(job_ids) as found (id))
+    update "app_jobs".jobs j
+    set run_at = coalesce(reschedule_jobs.run_at, j.run_at),
+        priority = coalesce(reschedule_jobs.priority, j.priority),
+        attempts = coalesce(reschedule_jobs.attempts, j.attempts),
+        max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts),
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from idle
+    where j.id = idle.id
+    returning j.*;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return query
+    with failed as materialized (
+        select j.id
+        from "app_jobs".jobs j
+        where j.id = any (job_ids) and j.exhausted and j.locked_at is null
+        order by j.id
+        for update
+    )
+    update "app_jobs".jobs j
+    set attempts = coalesce(j.fenced_attempt, 0),
+        max_attempts = least(j.max_attempts::bigint + coalesce(j.fenced_attempt, 0), 2147483647),
+        run_at = now(),
+        updated_at = now()
+    from failed
+    where j.id = failed.id
+    returning j.id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry interval DEFAULT '01:00:00'::interval)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_schedule "app_jobs".scheduled_jobs;
+    v_job "app_jobs".jobs;
+begin
+    select s.* into v_schedule from "app_jobs".scheduled_jobs s where s.id = run_scheduled_job.id for update;
+    if not found then
+        return null;
+    end if;
+    perform from "app_jobs".jobs j
+    where j.id = v_schedule.last_scheduled_id
+        and not (j.exhausted and j.locked_at is null)
+        and case
+            when j.locked_at is null then true
+            -- an expired lease means a dead worker: the job still waits for another one if it has attempts left
+            when j.lease_expires_at is not null then j.lease_expires_at >= now() or not j.exhausted
+            else j.locked_at >= now() - job_expiry
+        end;
+    if found then
+        raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
+    end if;
+    v_job := "app_jobs".insert_job(
+        v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
+        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
+        v_schedule.priority
+    );
+    update "app_jobs".scheduled_jobs s
+    set last_scheduled = now(), last_scheduled_id = v_job.id
+    where s.id = run_scheduled_job.id;
+    return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_history_retention(days double precision)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".history_settings h
+    set retention = make_interval(secs => days * 86400)
+    where h.retention is distinct from make_interval(secs => days * 86400)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.settle_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_history_enabled boolean := "app_jobs".history_enabled();
+    v_workers text[];
+    v_ids bigint[];
+    v_attempts int[];
+    v_ids_are_unique boolean;
+begin
+    select array_agg(settlement.worker_id order by settlement.job_id),
+        array_agg(settlement.job_id order by settlement.job_id),
+        array_agg(settlement.attempt order by settlement.job_id),
+        count(distinct settlement.job_id) = count(*)
+    into v_workers, v_ids, v_attempts, v_ids_are_unique
+    from unnest(worker_ids, job_ids, job_attempts) as settlement (worker_id, job_id, attempt);
+    if not v_ids_are_unique or outcomes <> array_fill('completed'::text, array[cardinality(outcomes)]) then
+        return query
+        select * from "app_jobs".settle_mixed_jobs(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays);
+        return;
+    end if;
+    -- All completed, as in most batches: one statement. Rows are found by the primary key, and their worker and attempt
+    -- by binary search in the sorted arrays. A join would be simpler, but statistics can spoil its plan: after a vacuum
+    -- of an empty table, it read all jobs and compared each with each settlement.
+    return query
+    with completed as (
+        delete from "app_jobs".jobs j
+        where j.id = any (v_ids)
+            and j.locked_by = v_workers[width_bucket(j.id, v_ids)]
+            and j.attempts = coalesce(v_attempts[width_bucket(j.id, v_ids)], j.attempts)
+        returning j.*
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select completed.id, completed.attempts, completed.task_identifier, completed.queue_name,
+            completed.database_id, completed.locked_by, completed.created_at, completed.run_at, completed.locked_at,
+            now(), 'completed', null
+        from completed
+        where v_history_enabled
+    )
+    select completed.* from completed;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.settle_jobs_with_results(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[], results json[], storage_errors text[], retention_seconds double precision[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".jobs;
+    v_settled bigint[] := '{}';
+    v_stored bigint;
+begin
+    for v_job in
+        select * from "app_jobs".settle_jobs(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays)
+    loop
+        v_settled := v_settled || v_job.id;
+        return next v_job;
+    end loop;
+    for v_stored in
+        insert into "app_jobs".job_results as r (job_id, result, storage_error, expires_at)
+        select given.job_id, given.result, given.storage_error, now() + given.retention_seconds * interval '1 second'
+        from unnest(job_ids, outcomes, results, storage_errors, retention_seconds)
+            as given (job_id, outcome, result, storage_error, retention_seconds)
+        where given.retention_seconds is not null and given.outcome = 'completed' and given.job_id = any (v_settled)
+        on conflict (job_id) do nothing
+        returning r.job_id
+    loop
+        perform pg_notify('jobs:result', v_stored::text);
+    end loop;
+    -- Each call deletes some expired results, so that no other process has to.
+    delete from "app_jobs".job_results r
+    where r.job_id in (
+        select old.job_id from "app_jobs".job_results old
+        where old.expires_at < now()
+        order by old.expires_at
+        limit 100
+        for update skip locked
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.settle_mixed_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_settlement record;
+    v_ended record;
+    v_job "app_jobs".jobs;
+    v_history_enabled boolean := "app_jobs".history_enabled();
+    v_runs "app_jobs".job_runs[] := '{}';
+    v_notify boolean := false;
+begin
+    -- In the order of ids, so that two batches with jobs in common do not deadlock. Of two outcomes of one job, the
+    -- better one counts, which the alphabet happens to sort first.
+    for v_settlement in
+        select settlement.*
+        from unnest(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays)
+            as settlement (worker_id, job_id, attempt, outcome, error_message, delay)
+        order by settlement.job_id, settlement.outcome
+    loop
+        if v_settlement.outcome = 'completed' then
+            delete from "app_jobs".jobs j
+            where j.id = v_settlement.job_id
+                and j.locked_by = v_settlement.worker_id
+                and (v_settlement.attempt is null or j.attempts = v_settlement.attempt)
+            returning j.* into v_job;
+            continue when not found;
+            if v_history_enabled then
+                v_runs := array_append(v_runs, row(
+                    v_job.id, v_job.attempts, v_job.task_identifier, v_job.queue_name, v_job.database_id,
+                    v_job.locked_by, v_job.created_at, v_job.run_at, v_job.locked_at, now(), 'completed', null
+                )::"app_jobs".job_runs);
+            end if;
+        else
+            with before as materialized (
+                select j.id, j.attempts, j.run_at, j.locked_at
+                from "app_jobs".jobs j
+                where j.id = v_settlement.job_id
+                    and j.locked_by = v_settlement.worker_id
+                    and (v_settlement.attempt is null or j.attempts = v_settlement.attempt)
+                for update
+            )
+            update "app_jobs".jobs j
+            set last_error = case
+                    when v_settlement.outcome = 'released' then j.last_error else v_settlement.error_message
+                end,
+                attempts = case v_settlement.outcome
+                    when 'permanently_failed' then j.max_attempts
+                    when 'released' then greatest(j.attempts - 1, 0)
+                    else j.attempts
+                end,
+                run_at = case
+                    when v_settlement.outcome = 'permanently_failed' then j.run_at
+                    when v_settlement.outcome = 'released' then greatest(j.run_at, now() + v_settlement.delay)
+                    when v_settlement.delay is not null then now() + v_settlement.delay
+                    else greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second'
+                end,
+                locked_at = null,
+                locked_by = null,
+                lease_expires_at = null,
+                updated_at = now()
+            from before
+            where j.id = before.id
+            returning j as job, before.attempts as attempt, before.run_at as due_at, before.locked_at as started_at
+                into v_ended;
+            continue when not found;
+            v_job := v_ended.job;
+            v_notify := v_notify or v_settlement.outcome in ('failed', 'released');
+            if v_history_enabled then
+                v_runs := array_append(v_runs, row(
+                    v_job.id, v_ended.attempt, v_job.task_identifier, v_job.queue_name, v_job.database_id,
+                    v_settlement.worker_id, v_job.created_at, v_ended.due_at, v_ended.started_at, now(),
+                    case
+                        when v_settlement.outcome = 'released' then 'released'
+                        when v_job.exhausted then 'permanently_failed'
+                        else 'failed'
+                    end,
+                    case when v_settlement.outcome <> 'released' then v_settlement.error_message end
+                )::"app_jobs".job_runs);
+            end if;
+        end if;
+        return next v_job;
+    end loop;
+    if cardinality(v_runs) > 0 then
+        insert into "app_jobs".job_runs select run.* from unnest(v_runs) run;
+    end if;
+    if v_notify then
+        perform pg_notify('jobs:insert', ''); -- workers have a new time to wake at
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_notify()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform pg_notify(tg_argv[0], '');
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_record_lost_run()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if "app_jobs".history_enabled() then
+        insert into "app_jobs".job_runs values (
+            old.id, old.attempts, old.task_identifier, old.queue_name, old.database_id, old.locked_by,
+            old.created_at, old.run_at, old.locked_at, now(), 'lost',
+            format('the worker %s died, or lost its lease', old.locked_by)
+        );
+    end if;
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_reset_due_at()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if new.schedule_info::text is distinct from old.schedule_info::text then
+        if new.rule_changed_at is not distinct from old.rule_changed_at then
+            new.rule_changed_at := clock_timestamp();
+        end if;
+        new.due_at := null;
+        new.last_error := null;
+    elsif old.due_at = 'infinity' and old.last_error is not null and new.last_error is null then
+        -- The error of an invalid rule was cleared: try the rule again.
+        new.rule_changed_at := clock_timestamp();
+        new.due_at := null;
+    end if;
+    return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_unlock_queue()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if tg_op = 'TRUNCATE' then
+        delete from "app_jobs".queue_locks;
+        return null;
+    end if;
+    delete from "app_jobs".queue_locks l where l.queue_name = old.queue_name and l.job_id = old.id;
+    if found then
+        perform pg_notify('jobs:insert', ''); -- the queue's next job may run now
+    end if;
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_write_job_queues()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if tg_op <> 'INSERT' and (tg_op = 'DELETE' or new.queue_name <> old.queue_name or new.locked_at is null) then
+        delete from "app_jobs".queue_locks l where l.queue_name = old.queue_name;
+        perform pg_notify('jobs:insert', '');
+    end if;
+    if tg_op = 'DELETE' then
+        return old;
+    end if;
+    if new.locked_at is not null then
+        insert into "app_jobs".queue_locks as l (queue_name, locked_by, locked_at)
+        values (new.queue_name, coalesce(new.locked_by, 'by hand'), new.locked_at)
+        on conflict (queue_name) do update set locked_by = excluded.locked_by, locked_at = excluded.locked_at;
+    end if;
+    return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.try_lock_queue(name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    -- The oid of the row type keeps the queues of two jobs schemas apart.
+    return pg_try_advisory_xact_lock(hashtextextended(name, pg_typeof(null::"app_jobs".jobs)::oid::bigint));
+end
+$function$;
+
+CREATE TRIGGER _500_write_job_queues INSTEAD OF INSERT OR DELETE OR UPDATE ON app_jobs.job_queues FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_write_job_queues();
+CREATE TRIGGER _500_unlock_all_queues AFTER TRUNCATE ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_unlock_queue();
+CREATE TRIGGER _500_unlock_queue_of_deleted_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
+CREATE TRIGGER _500_unlock_queue_of_unlocked_job AFTER UPDATE OF locked_at, queue_name ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL) AND ((new.locked_at IS NULL) OR (new.queue_name IS DISTINCT FROM old.queue_name)))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
+CREATE TRIGGER _600_record_lost_run AFTER UPDATE OF locked_by ON app_jobs.jobs FOR EACH ROW WHEN (((old.locked_at IS NOT NULL) AND (new.locked_at IS NOT NULL) AND (new.attempts > old.attempts))) EXECUTE FUNCTION app_jobs.tg_record_lost_run();
+CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
+CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
+CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
+
+comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function accepted and reports on later; null: none.';
+comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
+comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a scheduler has yet to compute it. Infinity: there is no next one.';
+comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
+comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
+comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
+comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
+comment on function app_jobs.add_job(text,text,text,text,timestamp with time zone,integer,integer) is 'add_job called with untyped literals.';
+comment on function app_jobs.add_job(uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'The older form of add_job, with the tenant as an argument.';
+comment on function app_jobs.add_jobs(text,json[],text[],text[],timestamp with time zone[],integer,integer,uuid) is 'Enqueue many jobs of one task, as calls of add_job would. Returns their ids in the order of the payloads.';
+comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,integer) is 'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
+comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';
+comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
+comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
+comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
+comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
+comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
+comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
+comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
+comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
+comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
+comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
+comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
+comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
+comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
+comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
+comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
+comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
+comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
+comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
+comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
+comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
+comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
+comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback; null if there is none.';
+comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
+comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';
+comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
+comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_task_identifiers(integer) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
+comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
+comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
+comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
+comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
+comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
+comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
+comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
+comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
+comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist.';
+comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
+comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
+comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
+comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
+comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
+comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
+comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
+comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
+comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
+comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
+comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
+comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
+comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
+comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
+comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';
+comment on table app_jobs.workers is 'The running processes of jobfn service.';
+comment on view app_jobs.job_queues is 'Named queues: the number of their jobs, and the worker that runs one of them now.';

@@ -1,0 +1,12 @@
+"""Numbers of PostgreSQL advisory locks, each declared once.
+
+They are valid in one database, for all schemas in it. Two kinds of work with one number would wait for each other.
+Claims lock queues with advisory locks too, by a 64-bit hash (``schema/0005_claim.sql``).
+"""
+
+#: One migration at a time. The number spells "jobfn".
+MIGRATION_LOCK = 456568464
+#: One sync of schedules from code at a time.
+SCHEDULE_SYNC_LOCK = 456568465
+#: One ``jobfn triggers apply`` at a time.
+TRIGGER_APPLY_LOCK = 456568466

@@ -1,0 +1,165 @@
+-- The catalog, for triggers: the jobs schema, tables with their columns and types, and the objects that exist.
+
+-- name: jobs_schema
+-- $1: the jobs schema's name. Whether it exists, and how triggers can add jobs to it.
+select
+    to_regclass(format('%I.jobs', $1::text)) is not null as has_jobs,
+    to_regclass(format('%I.jobfn_migrations', $1::text)) is not null
+        and to_regprocedure(format('%I.jwt_claim(text)', $1::text)) is not null as is_ours,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and p.proargnames[1] = 'identifier'
+    ) as by_identifier,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and p.proargnames[1] = 'db_id'
+    ) as by_tenant,
+    exists (
+        select from pg_attribute a
+        where a.attrelid = to_regclass(format('%I.jobs', $1::text)) and a.attname = 'database_id' and a.attnotnull
+    ) as needs_tenant,
+    -- Triggers enqueue with the rights of this role. On jobfn's own schema they insert into the table, and call
+    -- jwt_claim and add_job; on the platform's they only call add_job.
+    has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage')
+        and has_table_privilege(to_regclass(format('%I.jobs', $1::text)), 'insert')
+        and coalesce(has_sequence_privilege(to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
+        and has_function_privilege(to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute')
+        and has_function_privilege(
+            to_regprocedure(format('%I.add_job(text, json, text, text, timestamptz, int, int)', $1::text)), 'execute'
+        ) as may_insert,
+    has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage') and exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and has_function_privilege(p.oid, 'execute')
+    ) as may_call
+
+-- name: tables
+-- $1 schemas, $2 names. The relations with these names.
+select
+    n.nspname::text as schema,
+    c.relname::text as name,
+    c.oid,
+    c.relkind::text as kind,
+    c.relkind = 'r' and not c.relispartition and not exists (
+        select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent)
+    ) as stands_alone,
+    array(
+        select a.attname::text
+        from pg_index x
+        cross join lateral unnest(x.indkey) with ordinality as k (number, position)
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = k.number
+        where x.indrelid = c.oid and x.indisprimary
+        order by k.position
+    ) as primary_key
+from unnest($1::text[], $2::text[]) as wanted (schema, name)
+join pg_namespace n on n.nspname = wanted.schema
+join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+
+-- name: columns
+-- $1: the oids of tables. Their columns in order.
+select
+    a.attrelid as table_oid,
+    a.attname::text as name,
+    a.atttypid as type_oid,
+    not a.attnotnull as nullable,
+    a.atttypid = 'numeric'::regtype and a.atttypmod >= 4 and ((a.atttypmod - 4) & 2047) = 0 as whole_numbers,
+    a.attgenerated = 'v' as is_virtual
+from pg_attribute a
+where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
+order by a.attrelid, a.attnum
+
+-- name: types
+-- $1: the oids of types. These types and their elements, base types and attributes.
+with recursive reachable (oid) as (
+    select unnest($1::oid[])
+    union
+    select part.oid
+    from reachable r
+    join pg_type t on t.oid = r.oid
+    cross join lateral (
+        select t.typbasetype where t.typtype = 'd'
+        union all
+        select t.typelem where t.typsubscript = 'array_subscript_handler'::regproc
+        union all
+        select a.atttypid
+        from pg_attribute a
+        where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as part (oid)
+)
+select
+    t.oid,
+    format_type(t.oid, -1) as name,
+    case when n.nspname = 'pg_catalog' then t.typname::text end as catalog_name,
+    case when t.typsubscript = 'array_subscript_handler'::regproc then 'a' else t.typtype::text end as made,
+    t.typelem as element_oid,
+    t.typbasetype as base_oid,
+    t.typnotnull as not_null,
+    array(select e.enumlabel::text from pg_enum e where e.enumtypid = t.oid order by e.enumsortorder) as labels,
+    (
+        select coalesce(json_agg(json_build_array(a.attname, a.atttypid::bigint) order by a.attnum), '[]')
+        from pg_attribute a
+        where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as attributes,
+    t.typtype in ('e', 'r', 'm') or exists (
+        -- an operator class of the type, or of a type with the same binary form, as text is for varchar
+        select
+        from pg_opclass o
+        join pg_am m on m.oid = o.opcmethod
+        where m.amname in ('btree', 'hash') and o.opcdefault and (
+            o.opcintype = t.oid or exists (
+                select from pg_cast c
+                where c.castsource = t.oid and c.casttarget = o.opcintype and c.castmethod = 'b' and c.castcontext = 'i'
+            )
+        )
+    ) as comparable,
+    (
+        select coalesce(json_object_agg(o.oprname, quote_ident(s.nspname) order by s.nspname <> n.nspname desc), '{}')
+        from pg_operator o
+        join pg_namespace s on s.oid = o.oprnamespace
+        where t.typtype = 'b' and o.oprleft = t.oid and o.oprright = t.oid and s.nspname <> 'pg_catalog'
+            and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~')
+    ) as operators,
+    exists (
+        select from pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype and c.castmethod = 'f'
+    ) as sends_json
+from reachable r
+join pg_type t on t.oid = r.oid
+join pg_namespace n on n.oid = t.typnamespace
+
+-- name: existing_triggers
+-- $1: the oids of tables, or null for every table; $2: names of triggers to include though jobfn did not make them.
+select
+    n.nspname::text as schema,
+    c.relname::text as table,
+    t.tgname::text as name,
+    t.tgenabled::text as enabled,
+    obj_description(t.oid, 'pg_trigger') as comment,
+    t.tgfoid as function_oid
+from pg_trigger t
+join pg_class c on c.oid = t.tgrelid
+join pg_namespace n on n.oid = c.relnamespace
+where not t.tgisinternal
+    and t.tgparentid = 0 -- a partition's copy goes with its parent's trigger
+    and ($1::oid[] is null or t.tgrelid = any ($1::oid[]))
+    and (obj_description(t.oid, 'pg_trigger') like 'Made by jobfn;%' or t.tgname = any ($2::text[]))
+order by n.nspname, c.relname, t.tgname
+
+-- name: existing_functions
+-- $1: the jobs schema's name, $2: oids of functions, $3: names of functions in the jobs schema to include though jobfn
+-- did not make them.
+select
+    p.oid,
+    n.nspname::text as schema,
+    p.proname::text as name,
+    p.prosrc as body,
+    obj_description(p.oid, 'pg_proc') as comment,
+    (select count(*) from pg_trigger t where t.tgfoid = p.oid and t.tgparentid = 0) as users
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+where p.oid = any ($2::oid[])
+    or (n.nspname = $1 and p.pronargs = 0 and (
+        obj_description(p.oid, 'pg_proc') like 'Made by jobfn;%' or p.proname = any ($3::text[])
+    ))
+order by n.nspname, p.proname
