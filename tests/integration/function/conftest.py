@@ -1,4 +1,4 @@
-"""A callback server that records, and a client."""
+"""A callback server that records, and an HTTP client."""
 
 from collections.abc import AsyncIterator
 
@@ -12,18 +12,17 @@ from support.network import LOOPBACK
 
 @pytest.fixture
 async def callbacks() -> AsyncIterator[CallbackServer]:
-    """A callback server; ``url`` is what goes into X-Callback-Url."""
-    recorder = CallbackServer()
-    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
+    """A callback server, with its URL for ``X-Callback-Url``."""
+    callbacks = CallbackServer()
+    server = HttpServer(callbacks, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
-    recorder.url = f"http://{LOOPBACK}:{server.port}/callback"
-    yield recorder
-    recorder.release()
+    callbacks.url = f"http://{LOOPBACK}:{server.port}/callback"
+    yield callbacks
+    callbacks.release()
     await server.stop()
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    """A client that waits as long as a test may."""
     async with httpx.AsyncClient(timeout=30) as client:
         yield client

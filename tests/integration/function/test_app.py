@@ -1,4 +1,4 @@
-"""The app as a part of others: mounted, wrapped in middleware, with a lifespan, with routes of its own."""
+"""The app inside other apps: mounted, with middleware, a lifespan and further routes."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jobfn import ConfigurationError, FunctionApp, JobContext, create_app, task
 from jobfn.http.server import HttpServer, bind
 from support.fixtures import Serve
-from support.function_app import PATIENT, CallbackServer, HandMade, job_headers
+from support.function_app import WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers
 from support.network import LOOPBACK
 
 
@@ -32,27 +32,26 @@ async def other(payload: dict[str, Any]) -> str:
     return "other"
 
 
-class Marking:
-    """Middleware that marks every response and knows the order it ran in."""
+class AddMark:
+    """Middleware that adds a header to every response."""
 
     def __init__(self, app: ASGIApp, mark: str) -> None:
         self.app, self.mark = app, mark
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def marked(message: Message) -> None:
+        async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-mark", self.mark.encode())]
             await send(message)
 
-        await self.app(scope, receive, marked)
+        await self.app(scope, receive, send_marked)
 
 
 @pytest.mark.parametrize("prefix", ["/jobs", "/api/v1/jobs"])
-async def test_mounted_it_serves_below_its_prefix(
+async def test_mounted_app_serves_tasks_and_probes_below_its_prefix(
     prefix: str, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """Tasks, list and probes, percent-encoded or not; errors name paths without the prefix."""
-    functions = create_app(tasks=[send, other], settings=PATIENT)
+    functions = create_app(tasks=[send, other], settings=WAIT_FOR_REPORT)
 
     async def home(_request: Request) -> Response:
         return JSONResponse("the larger app's")
@@ -62,8 +61,7 @@ async def test_mounted_it_serves_below_its_prefix(
         async with functions.lifespan_context():
             yield
 
-    outer = Starlette(routes=[Route("/", home), Mount(prefix, functions)], lifespan=lifespan)
-    url = await serve(outer)
+    url = await serve(Starlette(routes=[Route("/", home), Mount(prefix, functions)], lifespan=lifespan))
     for path in ("email:send/now", "email%3Asend%2Fnow"):
         response = await http.post(f"{url}{prefix}/{path}", json={"a": 1}, headers=job_headers(callbacks.url))
         assert response.json() == {"task": "email:send/now", "payload": {"a": 1}}
@@ -76,9 +74,8 @@ async def test_mounted_it_serves_below_its_prefix(
     assert (await http.post(f"{url}/other")).status_code == 404
 
 
-async def test_mounted_alone_its_task_is_at_the_prefix(serve: Serve, http: httpx.AsyncClient) -> None:
-    """With one task, the mount's own path runs it."""
-    url = await serve(Starlette(routes=[Mount("/send", create_app(tasks=[send], settings=PATIENT))]))
+async def test_mounted_app_with_one_task_runs_it_at_the_prefix(serve: Serve, http: httpx.AsyncClient) -> None:
+    url = await serve(Starlette(routes=[Mount("/send", create_app(tasks=[send], settings=WAIT_FOR_REPORT))]))
     response = await http.post(f"{url}/send/", json={})
     assert response.json()["task"] == "email:send/now"
 
@@ -95,38 +92,34 @@ async def test_mounted_alone_its_task_is_at_the_prefix(serve: Serve, http: httpx
         ("", ""),
     ],
 )
-async def test_a_server_s_root_path_is_no_part_of_the_task(path: str, root_path: str) -> None:
-    """As ASGI has it: the path holds the root_path, or it is none of it."""
-    by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
-    app = create_app(tasks=[send], settings=PATIENT)
-    await app(by_hand.scope(path, root_path=root_path), by_hand.receive, by_hand.send)
-    assert by_hand.status == 200
+async def test_root_path_is_not_part_of_the_task(path: str, root_path: str) -> None:
+    """ASGI servers differ: the path includes the root path or does not."""
+    request = AsgiRequest()
+    app = create_app(tasks=[send], settings=WAIT_FOR_REPORT)
+    await app(request.scope(path, root_path=root_path), request.receive, request.send)
+    assert request.status == 200
 
 
-async def test_a_name_that_only_begins_like_the_root_path_is_a_task(serve: Serve, http: httpx.AsyncClient) -> None:
-    """``/pay`` is not below ``/p``."""
-
+async def test_task_that_begins_like_the_root_path_is_found() -> None:
     @task("pay")
     async def pay(payload: dict[str, Any]) -> str:
         return "paid"
 
-    by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
-    await create_app(tasks=[pay, other], settings=PATIENT)(
-        by_hand.scope("/pay", root_path="/p"), by_hand.receive, by_hand.send
-    )
-    assert by_hand.status == 200
+    request = AsgiRequest()
+    app = create_app(tasks=[pay, other], settings=WAIT_FOR_REPORT)
+    await app(request.scope("/pay", root_path="/p"), request.receive, request.send)
+    assert request.status == 200
 
 
-async def test_middleware_is_around_everything(
+async def test_middleware_wraps_deliveries_errors_and_probes(
     serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """Deliveries, refusals, probes; the first one is the outermost; add_middleware goes around those."""
     app = create_app(
         tasks=[send, other],
-        settings=PATIENT,
-        middleware=[Middleware(Marking, mark="outer"), Middleware(Marking, mark="inner"), Middleware(GZipMiddleware)],
+        settings=WAIT_FOR_REPORT,
+        middleware=[Middleware(AddMark, mark="outer"), Middleware(AddMark, mark="inner"), Middleware(GZipMiddleware)],
     )
-    app.add_middleware(Marking, mark="added")
+    app.add_middleware(AddMark, mark="added")
     url = await serve(app)
     for method, path in (("POST", "/other"), ("POST", "/missing"), ("GET", "/healthz"), ("PUT", "/other")):
         response = await http.request(method, f"{url}{path}", content=b"{}", headers=job_headers(callbacks.url))
@@ -134,39 +127,38 @@ async def test_middleware_is_around_everything(
     assert len(callbacks.received) == 3
 
 
-async def test_middleware_may_refuse(serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer) -> None:
-    """What it answers is the answer; nothing ran, so nothing is reported."""
-
+async def test_request_that_middleware_answers_is_not_reported(
+    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
     class Closed:
         def __init__(self, app: ASGIApp) -> None: ...
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             await JSONResponse({"message": "closed"}, 401)(scope, receive, send)
 
-    url = await serve(create_app(tasks=[other], settings=PATIENT, middleware=[Middleware(Closed)]))
+    url = await serve(create_app(tasks=[other], settings=WAIT_FOR_REPORT, middleware=[Middleware(Closed)]))
     response = await http.post(f"{url}/other", json={}, headers=job_headers(callbacks.url))
     assert response.status_code == 401
     assert callbacks.received == []
 
 
-class Pool(TypedDict):
+class State(TypedDict):
     pool: str
 
 
-async def test_the_lifespan_is_around_the_app_s_life(serve: Serve, http: httpx.AsyncClient) -> None:
-    """Entered before the first request with the app, left after the last; its state reaches requests."""
+async def test_lifespan_runs_around_requests_and_passes_its_state(http: httpx.AsyncClient) -> None:
     events: list[object] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FunctionApp) -> AsyncIterator[Mapping[str, Any]]:
         events.append(list(app.tasks))
-        yield Pool(pool="open")
+        yield State(pool="open")
         events.append("closed")
 
     async def state(request: Request) -> Response:
         return JSONResponse(request.state.pool)
 
-    app = create_app(tasks=[other], settings=PATIENT, lifespan=lifespan)
+    app = create_app(tasks=[other], settings=WAIT_FOR_REPORT, lifespan=lifespan)
     app.add_route("/state", state)
     server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
     await server.start()
@@ -176,9 +168,7 @@ async def test_the_lifespan_is_around_the_app_s_life(serve: Serve, http: httpx.A
     assert events == [["other"], "closed"]
 
 
-async def test_a_lifespan_that_fails_is_a_start_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """No server, the port is free again, and the error says where to look."""
-
+async def test_lifespan_that_raises_stops_the_start_and_frees_the_port() -> None:
     @contextlib.asynccontextmanager
     async def lifespan(app: FunctionApp) -> AsyncIterator[None]:
         if app.tasks:
@@ -187,21 +177,18 @@ async def test_a_lifespan_that_fails_is_a_start_that_fails(capsys: pytest.Captur
 
     listener = bind(LOOPBACK, 0)
     port = listener.getsockname()[1]
-    server = HttpServer(
-        create_app(tasks=[other], settings=PATIENT, lifespan=lifespan), listener, shutdown_timeout_seconds=1
-    )
+    app = create_app(tasks=[other], settings=WAIT_FOR_REPORT, lifespan=lifespan)
+    server = HttpServer(app, listener, shutdown_timeout_seconds=1)
     with pytest.raises(ConfigurationError, match="the app did not start: its lifespan failed, see the log above"):
         await server.start()
     bind(LOOPBACK, port).close()
 
 
-async def test_routes_of_one_s_own_answer_as_they_like(serve: Serve, http: httpx.AsyncClient) -> None:
-    """Other methods than POST can be routed; an error of such a route is its own, not a missing task."""
-
+async def test_added_route_answers_with_its_own_errors(serve: Serve, http: httpx.AsyncClient) -> None:
     async def invoice(_request: Request) -> Response:
         raise HTTPException(404, "no such invoice")
 
-    app = create_app(tasks=[other], settings=PATIENT)
+    app = create_app(tasks=[other], settings=WAIT_FOR_REPORT)
     app.add_route("/invoices", invoice)
     url = await serve(app)
     response = await http.get(f"{url}/invoices")
@@ -209,28 +196,19 @@ async def test_routes_of_one_s_own_answer_as_they_like(serve: Serve, http: httpx
     assert (await http.post(f"{url}/invoices")).json() == {"message": "No task 'invoices' here. Known: other"}
 
 
-async def test_a_websocket_is_closed() -> None:
-    """Nothing here speaks it, alone or mounted."""
-    app = create_app(tasks=[other], settings=PATIENT)
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def keep(message: Message) -> None:
-        sent.append(message)
-
+async def test_websocket_is_closed() -> None:
+    app = create_app(tasks=[other], settings=WAIT_FOR_REPORT)
+    request = AsgiRequest([{"type": "websocket.connect"}])
     scope = {"type": "websocket", "path": "/other", "root_path": "", "headers": [], "query_string": b""}
-    await app(scope, receive, keep)
-    assert [message["type"] for message in sent] == ["websocket.close"]
+    await app(scope, request.receive, request.send)
+    assert [message["type"] for message in request.sent] == ["websocket.close"]
 
 
-async def test_without_a_lifespan_it_still_works(callbacks: CallbackServer) -> None:
-    """A server that runs none, or a mount in an app that forgets it: deliveries run and are reported."""
-    app = create_app(tasks=[other], settings=PATIENT)
-    by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
-    await app(by_hand.scope("/other", job_headers(callbacks.url)), by_hand.receive, by_hand.send)
-    assert by_hand.status == 200
+async def test_delivery_without_a_lifespan_runs_and_is_reported(callbacks: CallbackServer) -> None:
+    app = create_app(tasks=[other], settings=WAIT_FOR_REPORT)
+    request = AsgiRequest()
+    await app(request.scope("/other", job_headers(callbacks.url)), request.receive, request.send)
+    assert request.status == 200
     assert len(callbacks.received) == 1
     async with app.lifespan_context():
         pass  # closes what the delivery opened

@@ -1,4 +1,4 @@
-"""What a handler may do: block, overrun, raise anything, and never take the server or the report with it."""
+"""Handlers that block, overrun or raise, and what the server and the report make of it."""
 
 import asyncio
 import contextvars
@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobfn import FunctionSettings, JobContext, Task, create_app, task
+from jobfn.telemetry import logs
 from support.fixtures import Serve
-from support.function_app import PATIENT, SECRET, CallbackServer, HandMade, job_headers
+from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers
 from support.network import eventually
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
@@ -23,45 +24,42 @@ COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What handlers in threads wait for; open at the latest when the test ends, or they would never."""
+    """An event for handlers in threads, set at the latest after the test, so that they end."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def settings(**changes: object) -> FunctionSettings:
-    """Patient ones, with changes."""
-    return PATIENT.model_copy(update=changes)
+def with_threads(count: int) -> FunctionSettings:
+    return WAIT_FOR_REPORT.model_copy(update={"max_threads": count})
 
 
-async def test_sync_handlers_run_in_threads_of_a_set_number(
+async def test_sync_handlers_run_in_a_bounded_number_of_threads(
     serve: Serve, http: httpx.AsyncClient, gate: threading.Event
 ) -> None:
-    """Three at a time and no more, none on the event loop, which goes on answering."""
     running = threading.Semaphore(0)
-    seen: set[str] = set()
+    threads: set[str] = set()
 
     @task("block")
     def block(payload: int) -> int:
-        seen.add(threading.current_thread().name)
+        threads.add(threading.current_thread().name)
         running.release()
         gate.wait()
         return payload
 
-    url = await serve(create_app(tasks=[block], settings=settings(max_threads=3)))
-    posts = [asyncio.create_task(http.post(f"{url}/block", json=number)) for number in range(5)]
+    url = await serve(create_app(tasks=[block], settings=with_threads(3)))
+    requests = [asyncio.create_task(http.post(f"{url}/block", json=number)) for number in range(5)]
     for _ in range(3):
         await asyncio.to_thread(running.acquire)
     assert (await http.get(f"{url}/healthz")).status_code == 200
-    assert not running.acquire(blocking=False), "a fourth one runs"
+    assert not running.acquire(blocking=False), "a fourth handler runs"
     gate.set()
-    assert [response.json() for response in await asyncio.gather(*posts)] == [0, 1, 2, 3, 4]
-    assert len(seen) == 3
-    assert threading.main_thread().name not in seen
+    assert [response.json() for response in await asyncio.gather(*requests)] == [0, 1, 2, 3, 4]
+    assert len(threads) == 3
+    assert threading.main_thread().name not in threads
 
 
-async def test_async_handlers_run_on_the_loop_side_by_side(serve: Serve, http: httpx.AsyncClient) -> None:
-    """More at once than there are threads; each waits for the others."""
+async def test_async_handlers_run_concurrently_on_the_event_loop(serve: Serve, http: httpx.AsyncClient) -> None:
     barrier = asyncio.Barrier(10)
 
     @task("meet")
@@ -69,15 +67,15 @@ async def test_async_handlers_run_on_the_loop_side_by_side(serve: Serve, http: h
         await barrier.wait()
         return threading.current_thread() is threading.main_thread()
 
-    url = await serve(create_app(tasks=[meet], settings=settings(max_threads=1)))
-    found = await asyncio.gather(*(http.post(f"{url}/meet", json=number) for number in range(10)))
-    assert [response.json() for response in found] == [True] * 10
+    url = await serve(create_app(tasks=[meet], settings=with_threads(1)))
+    responses = await asyncio.gather(*(http.post(f"{url}/meet", json=number) for number in range(10)))
+    assert [response.json() for response in responses] == [True] * 10
 
 
-async def test_context_variables_reach_a_sync_handler(serve: Serve, http: httpx.AsyncClient) -> None:
-    """What middleware sets is there; what the handler sets stays its own."""
-
-    class Colouring:
+async def test_context_variables_reach_a_sync_handler_and_do_not_leak_back(
+    serve: Serve, http: httpx.AsyncClient
+) -> None:
+    class SetColour:
         def __init__(self, app: Any) -> None:
             self.app = app
 
@@ -86,55 +84,50 @@ async def test_context_variables_reach_a_sync_handler(serve: Serve, http: httpx.
             await self.app(scope, receive, send)
             assert COLOUR.get() == "red"
 
-    @task("look")
-    def look(payload: dict[str, Any]) -> str:
-        found = COLOUR.get()
+    @task("get_colour")
+    def get_colour(payload: dict[str, Any]) -> str:
+        colour = COLOUR.get()
         COLOUR.set("blue")
-        return found
+        return colour
 
-    app = create_app(tasks=[look], settings=PATIENT)
-    app.add_middleware(Colouring)
+    app = create_app(tasks=[get_colour], settings=WAIT_FOR_REPORT)
+    app.add_middleware(SetColour)
     url = await serve(app)
     for _ in range(2):
-        assert (await http.post(f"{url}/look", json={})).json() == "red"
+        assert (await http.post(f"{url}/get_colour", json={})).json() == "red"
 
 
-async def test_every_line_of_a_delivery_carries_its_job(serve: Serve, http: httpx.AsyncClient) -> None:
-    """What the ids are is known to any logger while the handler runs, sync or async, and not after."""
-    from jobfn.telemetry import logs  # noqa: PLC0415  - for its context variable
+async def test_job_ids_are_set_for_log_lines_of_the_handler_only(serve: Serve, http: httpx.AsyncClient) -> None:
+    def current_ids() -> Any:
+        ids = logs.job_ids.get()
+        return ids() if ids is not None else None
 
     @task("sync")
     def sync(payload: int) -> Any:
-        ids = logs.job_ids.get()
-        return ids() if ids is not None else None
+        return current_ids()
 
     @task("async")
     async def asynchronous(payload: int) -> Any:
-        ids = logs.job_ids.get()
-        return ids() if ids is not None else None
+        return current_ids()
 
-    url = await serve(create_app(tasks=[sync, asynchronous], settings=PATIENT))
+    url = await serve(create_app(tasks=[sync, asynchronous], settings=WAIT_FOR_REPORT))
     for name in ("sync", "async"):
         response = await http.post(f"{url}/{name}", json=1, headers=job_headers(None, 9))
         assert response.json() == {"task": name, "job": 9, "attempt": None, "worker": "worker-7", "tenant": None}
     assert logs.job_ids.get() is None
 
 
-async def test_the_job_is_forgotten_when_its_delivery_ends() -> None:
-    """A server that runs several deliveries in one task, as one may, tells none of them of another's job."""
-    from jobfn.telemetry import logs  # noqa: PLC0415  - for its context variable
-
-    by_hand = HandMade([{"type": "http.request", "body": b"{}"}])
-    app = create_app(tasks=[raising("async", ValueError)], settings=PATIENT)
-    await app(by_hand.scope("/fail", job_headers(None)), by_hand.receive, by_hand.send)
-    assert by_hand.status == 500
+async def test_job_ids_are_reset_when_a_delivery_fails() -> None:
+    """A server may run several deliveries in one asyncio task."""
+    request = AsgiRequest()
+    app = create_app(tasks=[raising("async", ValueError)], settings=WAIT_FOR_REPORT)
+    await app(request.scope("/fail", job_headers(None)), request.receive, request.send)
+    assert request.status == 500
     assert logs.job_ids.get() is None
 
 
-async def test_a_sync_wrapper_of_an_async_handler_is_awaited(serve: Serve, http: httpx.AsyncClient) -> None:
-    """A decorator that forgets to be async does no harm."""
-
-    def careless(function: Callable[..., Any]) -> Callable[..., Any]:
+async def test_sync_wrapper_of_an_async_handler_is_awaited(serve: Serve, http: httpx.AsyncClient) -> None:
+    def sync_decorator(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapper(*arguments: Any) -> Any:
             return function(*arguments)
@@ -142,49 +135,47 @@ async def test_a_sync_wrapper_of_an_async_handler_is_awaited(serve: Serve, http:
         return wrapper
 
     @task("wrapped")
-    @careless
+    @sync_decorator
     async def wrapped(payload: int, ctx: JobContext) -> str:
         await asyncio.sleep(0)
         return f"{payload} for {ctx.task}"
 
-    url = await serve(create_app(tasks=[wrapped], settings=PATIENT))
+    url = await serve(create_app(tasks=[wrapped], settings=WAIT_FOR_REPORT))
     assert (await http.post(f"{url}/wrapped", json=1)).json() == "1 for wrapped"
 
 
-async def test_an_async_handler_that_overruns_is_cancelled(
+async def test_async_handler_that_times_out_is_cancelled_and_reported(
     serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """504 after the timeout, reported; its cleanup has run."""
-    cleaned = asyncio.Event()
+    cleaned_up = asyncio.Event()
 
     @task("slow", timeout=0.05)
     async def slow(payload: dict[str, Any]) -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            cleaned.set()
+            cleaned_up.set()
 
-    url = await serve(create_app(tasks=[slow], settings=PATIENT))
+    url = await serve(create_app(tasks=[slow], settings=WAIT_FOR_REPORT))
     response = await http.post(f"{url}/slow", json={}, headers=job_headers(callbacks.url))
     message = "slow did not finish within its timeout of 0.05 seconds"
     assert (response.status_code, response.json()) == (504, {"message": message})
-    assert cleaned.is_set()
+    assert cleaned_up.is_set()
     assert [report.body["error"] for report in callbacks.received] == [message]
 
 
-async def test_a_sync_handler_that_overruns_is_left_alone(
+async def test_sync_handler_that_times_out_runs_on_and_is_reported_once(
     serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer, gate: threading.Event
 ) -> None:
-    """504 after the timeout, one report; the thread ends when it ends, and its result is dropped."""
     ended = threading.Event()
 
     @task("slow", timeout=0.05)
     def slow(payload: dict[str, Any]) -> str:
         gate.wait()
         ended.set()
-        return "too late"
+        return "dropped"
 
-    url = await serve(create_app(tasks=[slow], settings=PATIENT))
+    url = await serve(create_app(tasks=[slow], settings=WAIT_FOR_REPORT))
     response = await http.post(f"{url}/slow", json={}, headers=job_headers(callbacks.url))
     assert response.status_code == 504
     gate.set()
@@ -192,52 +183,49 @@ async def test_a_sync_handler_that_overruns_is_left_alone(
     assert len(callbacks.received) == 1
 
 
-async def test_a_sync_handler_that_finds_no_thread_says_so(
+async def test_sync_handler_without_a_free_thread_times_out_before_it_starts(
     serve: Serve, http: httpx.AsyncClient, gate: threading.Event
 ) -> None:
-    """The message names the variable; the handler never runs."""
     started = threading.Event()
-    ran: list[int] = []
+    payloads: list[int] = []
 
-    @task("hold")
-    def hold(payload: int) -> None:
+    @task("block")
+    def block(payload: int) -> None:
         started.set()
         gate.wait()
 
-    @task("hasty", timeout=0.05)
-    def hasty(payload: int) -> None:
-        ran.append(payload)
+    @task("impatient", timeout=0.05)
+    def impatient(payload: int) -> None:
+        payloads.append(payload)
 
-    url = await serve(create_app(tasks=[hold, hasty], settings=settings(max_threads=1)))
-    holding = asyncio.create_task(http.post(f"{url}/hold", json=1))
+    url = await serve(create_app(tasks=[block, impatient], settings=with_threads(1)))
+    blocking = asyncio.create_task(http.post(f"{url}/block", json=1))
     await asyncio.to_thread(started.wait)
-    response = await http.post(f"{url}/hasty", json=2)
+    response = await http.post(f"{url}/impatient", json=2)
     assert response.status_code == 504
     assert response.json()["message"] == (
-        "hasty did not start within its timeout of 0.05 seconds: all 1 threads were busy (JOBFN_MAX_THREADS)"
+        "impatient did not start within its timeout of 0.05 seconds: all 1 threads were busy (JOBFN_MAX_THREADS)"
     )
     gate.set()
-    assert (await holding).status_code == 200
-    assert ran == []
+    assert (await blocking).status_code == 200
+    assert payloads == []
 
 
-async def test_a_handler_that_is_done_in_time_is_not_timed_out(serve: Serve, http: httpx.AsyncClient) -> None:
-    """A timeout that is not reached changes nothing; a TimeoutError of the handler's own is its failure."""
-
+async def test_timeout_error_of_the_handler_is_its_failure(serve: Serve, http: httpx.AsyncClient) -> None:
     @task("quick", timeout=30)
     async def quick(payload: bool) -> str:  # noqa: FBT001  - a payload
         if payload:
             raise TimeoutError("the mail server was slow")
         return "done"
 
-    url = await serve(create_app(tasks=[quick], settings=PATIENT))
+    url = await serve(create_app(tasks=[quick], settings=WAIT_FOR_REPORT))
     assert (await http.post(f"{url}/quick", json=False)).json() == "done"
     response = await http.post(f"{url}/quick", json=True)
     assert (response.status_code, response.json()) == (500, {"message": "the mail server was slow"})
 
 
-async def test_a_handler_that_survives_its_cancellation_decides(serve: Serve, http: httpx.AsyncClient) -> None:
-    """One that ends with a result after its time has done the work; one that breaks while cleaning up has timed out."""
+async def test_handler_that_returns_after_its_timeout_succeeds(serve: Serve, http: httpx.AsyncClient) -> None:
+    """The work is done; a handler that raises during its cleanup has timed out."""
 
     @task("stubborn", timeout=0.05)
     async def stubborn(payload: bool) -> str:  # noqa: FBT001  - a payload
@@ -245,74 +233,61 @@ async def test_a_handler_that_survives_its_cancellation_decides(serve: Serve, ht
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             if payload:
-                raise RuntimeError("while cleaning up") from None
-        return "done all the same"
+                raise RuntimeError("during cleanup") from None
+        return "done"
 
-    url = await serve(create_app(tasks=[stubborn], settings=PATIENT))
-    assert (await http.post(f"{url}/stubborn", json=False)).json() == "done all the same"
+    url = await serve(create_app(tasks=[stubborn], settings=WAIT_FOR_REPORT))
+    assert (await http.post(f"{url}/stubborn", json=False)).json() == "done"
     assert (await http.post(f"{url}/stubborn", json=True)).status_code == 504
 
 
-class Odd(BaseException):
-    """Derived from what nobody should derive from."""
-
-
-class Mute(Exception):
-    """Cannot even say what it is."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
+class CustomBaseException(BaseException): ...
 
 
 ERRORS: list[tuple[Callable[[], BaseException], str]] = [
-    (lambda: ValueError("the mail server said no"), "the mail server said no"),
-    (lambda: KeyError("customer"), "KeyError: 'customer'"),
-    (AssertionError, "AssertionError"),
-    (Mute, "Mute"),
+    (lambda: ValueError("the mail server refused"), "the mail server refused"),
     (lambda: SystemExit(3), "3"),
     (KeyboardInterrupt, "KeyboardInterrupt"),
     (asyncio.CancelledError, "CancelledError"),
     (GeneratorExit, "GeneratorExit"),
-    (lambda: Odd("odd"), "odd"),
+    (lambda: CustomBaseException("custom"), "custom"),
     (
-        lambda: ExceptionGroup("two", [ValueError("a"), OSError("b")]),
-        "two (2 sub-exceptions): ValueError: a; OSError: b",
+        lambda: BaseExceptionGroup("two", [ValueError("a"), KeyboardInterrupt()]),
+        "two (2 sub-exceptions): ValueError: a; KeyboardInterrupt",
     ),
-    (lambda: BaseExceptionGroup("g", [KeyboardInterrupt()]), "g (1 sub-exception): KeyboardInterrupt"),
-    (lambda: RecursionError("maximum recursion depth exceeded"), "maximum recursion depth exceeded"),
     (lambda: ValueError("nul \0 and half \ud800"), "nul \N{REPLACEMENT CHARACTER} and half ?"),
 ]
 
 
-def raising(kind: str, make: Callable[[], BaseException]) -> Task[..., Any]:
-    """A task that raises."""
-
+def raising(kind: str, create_error: Callable[[], BaseException]) -> Task[..., Any]:
     @task("fail")
     async def asynchronous(payload: dict[str, Any]) -> None:
-        raise make()
+        raise create_error()
 
     @task("fail")
     def synchronous(payload: dict[str, Any]) -> None:
-        raise make()
+        raise create_error()
 
     return asynchronous if kind == "async" else synchronous
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-@pytest.mark.parametrize(("make", "message"), ERRORS, ids=lambda value: value[:20] if isinstance(value, str) else "")
-async def test_whatever_a_handler_raises_is_its_delivery_s_end(
+@pytest.mark.parametrize(
+    ("create_error", "message"), ERRORS, ids=lambda value: value[:20] if isinstance(value, str) else ""
+)
+async def test_exception_of_a_handler_is_answered_reported_and_logged(
     kind: str,
-    make: Callable[[], BaseException],
+    create_error: Callable[[], BaseException],
     message: str,
     serve: Serve,
     http: httpx.AsyncClient,
     callbacks: CallbackServer,
 ) -> None:
-    """500 with the message, one report that says the same, the traceback in the log, and the server goes on."""
-    url = await serve(create_app(tasks=[raising(kind, make)], settings=PATIENT))
+    url = await serve(create_app(tasks=[raising(kind, create_error)], settings=WAIT_FOR_REPORT))
     with capture_logs() as lines:
         response = await http.post(f"{url}/fail", json={"a": SECRET}, headers=job_headers(callbacks.url))
-    assert (response.status_code, response.json()) == (500, {"message": message})
+    assert response.status_code == 500
+    assert response.text == json.dumps({"message": message})
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
     [line] = lines
     assert (line["event"], line["task"], line["job"]) == ("task failed", "fail", 42)
@@ -321,63 +296,47 @@ async def test_whatever_a_handler_raises_is_its_delivery_s_end(
     assert (await http.get(f"{url}/healthz")).status_code == 200
 
 
-async def test_stop_iteration_from_a_thread_does_not_hang(serve: Serve, http: httpx.AsyncClient) -> None:
-    """Set on a future it would never arrive: a delivery without an end."""
+async def test_stop_iteration_in_a_thread_fails_the_job(serve: Serve, http: httpx.AsyncClient) -> None:
+    """A future cannot hold a StopIteration: the delivery would hang."""
 
-    @task("empty")
-    def empty(payload: list[int]) -> int:
+    @task("first")
+    def first(payload: list[int]) -> int:
         return next(iter(payload))
 
-    url = await serve(create_app(tasks=[empty], settings=PATIENT))
-    assert (await http.post(f"{url}/empty", json=[1])).json() == 1
-    response = await http.post(f"{url}/empty", json=[])
+    url = await serve(create_app(tasks=[first], settings=WAIT_FOR_REPORT))
+    assert (await http.post(f"{url}/first", json=[1])).json() == 1
+    response = await http.post(f"{url}/first", json=[])
     assert (response.status_code, response.json()) == (500, {"message": "coroutine raised StopIteration"})
 
 
-async def test_a_traceback_is_logged_and_not_sent(serve: Serve, http: httpx.AsyncClient) -> None:
-    """The response holds the message alone."""
-
-    @task("fail")
-    async def fail(payload: dict[str, Any]) -> None:
-        raise ValueError("no")
-
-    url = await serve(create_app(tasks=[fail], settings=PATIENT))
-    response = await http.post(f"{url}/fail", json={})
-    assert response.text == json.dumps({"message": "no"})
-
-
-async def test_an_app_that_is_started_twice_works_twice(callbacks: CallbackServer) -> None:
-    """Threads and connections open again after a stop, as tests of users need it."""
-
-    @task("work")
-    def work(payload: int) -> int:
+async def test_app_can_be_started_again(callbacks: CallbackServer) -> None:
+    @task("echo")
+    def echo(payload: int) -> int:
         return payload
 
-    app = create_app(tasks=[work], settings=PATIENT)
+    app = create_app(tasks=[echo], settings=WAIT_FOR_REPORT)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         for number in range(2):
             async with app.lifespan_context():
-                assert (await client.post("/work", json=number, headers=job_headers(callbacks.url))).json() == number
+                assert (await client.post("/echo", json=number, headers=job_headers(callbacks.url))).json() == number
     assert len(callbacks.received) == 2
 
 
-async def test_a_cpu_that_is_busy_in_a_thread_does_not_stop_probes(
+async def test_probe_is_answered_while_sync_handlers_use_the_cpu(
     serve: Serve, http: httpx.AsyncClient, gate: threading.Event
 ) -> None:
-    """A probe is answered while sync handlers work."""
-
-    @task("busy")
-    def busy(payload: int) -> None:
+    @task("spin")
+    def spin(payload: int) -> None:
         while not gate.is_set():
             time.sleep(0.001)
 
-    url = await serve(create_app(tasks=[busy], settings=PATIENT))
-    working = asyncio.create_task(http.post(f"{url}/busy", json=1))
+    url = await serve(create_app(tasks=[spin], settings=WAIT_FOR_REPORT))
+    spinning = asyncio.create_task(http.post(f"{url}/spin", json=1))
 
-    async def ready() -> bool:
+    async def is_ready() -> bool:
         return (await http.get(f"{url}/readyz")).status_code == 200
 
-    await eventually(ready)
-    assert not working.done()
+    await eventually(is_ready)
+    assert not spinning.done()
     gate.set()
-    assert (await working).status_code == 200
+    assert (await spinning).status_code == 200

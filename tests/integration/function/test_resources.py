@@ -1,4 +1,4 @@
-"""Resources and middleware: what handlers get, when it is made, and when it is closed."""
+"""Resources and task middleware: when they are created, passed and closed."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ Events = list[str]
 
 
 class Pool:
-    """Something that is made once and closed at the end."""
+    """A resource that records when it is opened and closed."""
 
     def __init__(self, name: str, events: Events) -> None:
         self.name, self._events = name, events
@@ -29,13 +29,10 @@ class Pool:
 
 @pytest.fixture
 def events() -> Events:
-    """What happened, in order."""
     return []
 
 
-async def test_named_resources_are_made_once_and_closed(events: Events) -> None:
-    """One for all jobs, by the parameter's name, in async and sync handlers; closed when the app stops."""
-
+async def test_named_resource_is_created_once_per_app_and_closed(events: Events) -> None:
     @task("asynchronous")
     async def asynchronous(payload: None, ctx: JobContext, pool: Pool) -> str:
         return pool.name
@@ -48,32 +45,28 @@ async def test_named_resources_are_made_once_and_closed(events: Events) -> None:
     async with app:
         assert events == ["open a"]
         results = await asyncio.gather(*(app.deliver(name) for name in ("asynchronous", "synchronous")))
-        assert [each.result for each in results] == ["a", "a"]
+        assert [delivery.result for delivery in results] == ["a", "a"]
     assert events == ["open a", "close a"]
-    assert (await app.deliver("asynchronous")).result == "a", "it is made again when the app starts again"
+    assert (await app.deliver("asynchronous")).result == "a"
     assert events == ["open a", "close a"] * 2
 
 
-async def test_without_a_lifespan_they_are_made_when_first_needed(events: Events) -> None:
-    """Of two jobs that come first together, one makes it."""
-
-    async def make() -> Pool:
+async def test_resource_is_created_once_on_first_use_without_a_lifespan(events: Events) -> None:
+    async def create_pool() -> Pool:
         await asyncio.sleep(0)
         return Pool("late", events)
 
     @task("x")
-    async def x(payload: None, pool: Annotated[Pool, Resource(make)]) -> str:
+    async def x(payload: None, pool: Annotated[Pool, Resource(create_pool)]) -> str:
         return pool.name
 
     app = function_under_test(create_app(tasks=[x]))
-    app._is_running = True  # noqa: SLF001  - an app that is mounted without its lifespan
+    app._is_running = True  # noqa: SLF001  - as an app that is mounted without its lifespan
     await asyncio.gather(app.deliver("x"), app.deliver("x"))
     assert events == ["open late"]
 
 
-async def test_resources_of_a_job_are_closed_when_it_ends(events: Events) -> None:
-    """Made for each delivery, with its context where they take it; closed before the report, failed or not."""
-
+async def test_job_scoped_resources_are_created_for_each_job_and_closed_before_its_report(events: Events) -> None:
     async def session(ctx: JobContext) -> AsyncIterator[str]:
         events.append(f"begin {ctx.job_id}")
         try:
@@ -84,41 +77,39 @@ async def test_resources_of_a_job_are_closed_when_it_ends(events: Events) -> Non
         finally:
             events.append("end")
 
-    def plain() -> Iterator[int]:
+    def generator() -> Iterator[int]:
         yield 5
 
     @contextlib.contextmanager
-    def managed() -> Iterator[int]:
+    def context_manager() -> Iterator[int]:
         yield 6
-        events.append("managed ended")
+        events.append("context manager closed")
 
     @task("x")
     async def x(
         payload: int,
         ctx: JobContext,
         session: Annotated[str, Resource(session, scope="job")],
-        five: Annotated[int, Resource(plain, scope="job")],
-        six: Annotated[int, "a note", Resource(managed, scope="job")],
+        five: Annotated[int, Resource(generator, scope="job")],
+        six: Annotated[int, "a note", Resource(context_manager, scope="job")],
         seven: Annotated[int, Resource(lambda: 7, scope="job")],
-        word: Annotated[str, Resource(str, scope="job")],
+        text: Annotated[str, Resource(str, scope="job")],
         unused: int = 1,
     ) -> list[Any]:
         events.append("handler")
         if payload:
             raise ValueError("no")
-        return [session, five, six, seven, word, unused]
+        return [session, five, six, seven, text, unused]
 
     app = function_under_test(x)
     assert (await app.deliver(x, 0)).result == ["session 1", 5, 6, 7, "", 1]
-    assert events == ["begin 1", "handler", "managed ended", "end"]
+    assert events == ["begin 1", "handler", "context manager closed", "end"]
     events.clear()
     assert (await app.deliver(x, 1)).error == "no"
     assert events == ["begin 2", "handler", "rolled back", "end"]
 
 
-async def test_a_resource_that_cannot_be_made_fails_the_job(events: Events) -> None:
-    """The job fails with the reason, and is tried again; of a process's, the app does not start."""
-
+async def test_factory_that_raises_fails_the_job_or_the_start(events: Events) -> None:
     def broken() -> int:
         raise ConnectionError("no server")
 
@@ -132,56 +123,51 @@ async def test_a_resource_that_cannot_be_made_fails_the_job(events: Events) -> N
     assert events == []
 
 
-def test_a_parameter_that_is_no_resource() -> None:
-    """It is told where the handler is, and how to give it one."""
-
+def test_unknown_resource_is_an_error_with_the_handler_s_line() -> None:
     @task("x")
     async def x(payload: None, ctx: JobContext, http: Pool) -> None: ...
 
-    with pytest.raises(
-        TaskDefinitionError,
-        match=r"test_resources.py:\d+: the handler parameter 'http' is not a resource of this app \(known: pool\)",
-    ):
+    message = (
+        r"test_resources.py:\d+: the handler parameter 'http' is not a resource of this app \(known: pool\): "
+        r"add create_app\(resources={'http': ...}\), or annotate it"
+    )
+    with pytest.raises(TaskDefinitionError, match=message):
         create_app(tasks=[x], resources={"pool": list})
 
 
 @task("plain")
-async def plain(payload: None) -> None:
-    """It needs nothing."""
+async def plain(payload: None) -> None: ...
 
 
-async def _around(ctx: JobContext) -> None:
-    """It does not take what comes next."""
+async def without_call_next(ctx: JobContext) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"resources": {"pool": 5}}, r"Resource\(5\): the factory must be callable"),
+        ({"resources": {"pool": 5}}, r"Resource\(5\): the factory must be callable: pass lambda: 5"),
         (
             {"resources": {"pool": lambda one, two: (one, two)}},
             "requires 2 arguments, but a resource factory is passed nothing",
         ),
-        ({"resources": [list]}, "must be a mapping"),
+        ({"resources": [list]}, "must be a mapping, for example"),
         ({"task_middleware": [5]}, "5 is not a task middleware: pass async def around"),
-        ({"task_middleware": [_around]}, "is not a task middleware"),
-        ({"task_middleware": _around}, r"must be a list, for example \[around\]"),
+        ({"task_middleware": [without_call_next]}, "is not a task middleware"),
+        ({"task_middleware": without_call_next}, r"must be a list, for example \[around\]"),
     ],
 )
-def test_what_is_neither_is_refused_where_the_app_is_made(options: Any, told: str) -> None:
-    """Not by the first job."""
-    with pytest.raises(TaskDefinitionError, match=told):
+def test_invalid_resource_or_middleware_is_an_error_of_create_app(options: Any, message: str) -> None:
+    with pytest.raises(TaskDefinitionError, match=message):
         create_app(tasks=[plain], **options)
 
 
-def test_settings_are_settings() -> None:
-    """Not a dictionary of them."""
+def test_settings_that_are_not_function_settings_are_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"must be FunctionSettings\(...\)"):
         create_app(tasks=[plain], settings={"threads": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("create", "message"),
     [
         (lambda: Resource(None), r"Resource\(None\): the factory must be callable"),  # type: ignore[arg-type]
         (lambda: Resource(list, scope="hour"), "scope='hour'.: scope must be 'process' or 'job'"),  # type: ignore[arg-type]
@@ -189,23 +175,19 @@ def test_settings_are_settings() -> None:
         (lambda: Resource(lambda ctx, more: (ctx, more), scope="job"), "is passed only the JobContext"),
     ],
 )
-def test_a_resource_that_could_not_be_made_is_refused_where_it_is_written(make: Callable[[], Any], told: str) -> None:
-    """With what its factory may ask for."""
-    with pytest.raises(TaskDefinitionError, match=told):
-        make()
+def test_invalid_resource_definition_is_an_error(create: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TaskDefinitionError, match=message):
+        create()
 
 
-def test_a_positional_only_resource_is_refused() -> None:
-    """Resources are given by name."""
-    with pytest.raises(TaskDefinitionError, match="put it after the /"):
+def test_positional_only_resource_is_an_error() -> None:
+    with pytest.raises(TaskDefinitionError, match="'pool' is a resource, which is passed by name: put it after the /"):
 
         @task("x")
         def x(payload: None, ctx: JobContext, pool: Pool, /) -> None: ...
 
 
-def test_a_second_parameter_is_the_context_where_it_can_be() -> None:
-    """By its name, without an annotation, or by one that a context fits; else it is a resource."""
-
+def test_second_parameter_is_the_context_if_its_name_or_annotation_allows_it() -> None:
     @task("a")
     def a(payload: None, anything: object) -> None: ...
 
@@ -218,23 +200,18 @@ def test_a_second_parameter_is_the_context_where_it_can_be() -> None:
     @task("d")
     def d(payload: None, pool: "Callable[[], int]") -> None: ...
 
-    assert [each.takes_context for each in (a, b, c, d)] == [True, True, False, True]
-
     @task("e")
     def e(payload: None, context: "OnlyForTypeCheckers", more: "Unknown" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    assert e.takes_context
+    assert [each.takes_context for each in (a, b, c, d, e)] == [True, True, False, True, True]
+    assert [each.name for each in c.dependencies] == ["pool"]
     with pytest.raises(TaskDefinitionError, match="the annotation of 'pool' is not readable"):
 
         @task("f")
         def f(payload: None, ctx: JobContext, pool: "Unknown") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    assert [each.name for each in c.dependencies] == ["pool"]
 
-
-async def test_middleware_surrounds_every_handler(events: Events) -> None:
-    """The first one outermost, around resources and handler; what it gives is the result."""
-
+async def test_task_middleware_wraps_resources_and_handler_inside_the_timeout(events: Events) -> None:
     async def outer(ctx: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
         events.append(f"outer {ctx.task}")
         try:

@@ -1,4 +1,4 @@
-"""Functions in processes of their own: python -m jobfn.function, its signals, its logs, its one-line errors."""
+"""``python -m jobfn.function``: what it serves, its signals, its logs, its one-line errors."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from jobfn.http.server import bind
-from support.commands import Command, CommandResult, Spawn
+from support.commands import Command, Spawn
 from support.function_app import SECRET, CallbackServer, job_headers
 from support.network import LOOPBACK, free_port
 
@@ -41,7 +41,7 @@ async def fail(payload):
     local = payload
     raise ValueError("it failed")
 
-@task("leave")
+@task("exit")
 async def leave(payload):
     raise SystemExit(7)
 
@@ -51,7 +51,7 @@ app = create_app(tasks=[echo])
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path) -> Path:
-    """Where commands run, with a file of functions."""
+    """The working directory of commands, with a file of functions."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     return tmp_path
 
@@ -64,32 +64,30 @@ def port() -> int:
 @pytest.mark.parametrize(
     ("target", "tasks"),
     [
-        ("functions.py", ["block", "echo", "fail", "leave", "slow"]),
-        ("functions", ["block", "echo", "fail", "leave", "slow"]),
+        ("functions.py", ["block", "echo", "exit", "fail", "slow"]),
+        ("functions", ["block", "echo", "exit", "fail", "slow"]),
         ("functions.py:app", ["echo"]),
         ("functions:slow", ["slow"]),
     ],
 )
-async def test_it_serves_a_file_a_module_or_an_attribute(
+async def test_file_module_or_attribute_is_served_until_sigterm(
     target: str, tasks: list[str], port: int, spawn: Spawn, http: httpx.AsyncClient
 ) -> None:
-    """At PORT, on every address; SIGTERM ends it with 0, and it says what it does in JSON lines."""
     process = await spawn("python", "-m", "jobfn.function", target, PORT=str(port))
     line = json.loads(await process.until("serving"))
     assert (line["port"], line["tasks"], line["level"]) == (port, tasks, "info")
-    listed = (await http.get(f"http://{LOOPBACK}:{port}/")).json()["tasks"]
-    assert sorted(entry["identifier"] for entry in listed) == tasks
+    index = (await http.get(f"http://{LOOPBACK}:{port}/")).json()["tasks"]
+    assert sorted(entry["identifier"] for entry in index) == tasks
     process.send(signal.SIGTERM)
     assert await process.wait() == 0
-    assert [json.loads(said)["event"] for said in process.lines] == [
+    assert [json.loads(line)["event"] for line in process.lines] == [
         "serving",
         "stopping: finishing running jobs",
         "stopped",
     ]
 
 
-async def test_options_go_before_the_environment(port: int, spawn: Spawn, http: httpx.AsyncClient) -> None:
-    """--host and --port."""
+async def test_options_override_the_environment(port: int, spawn: Spawn, http: httpx.AsyncClient) -> None:
     process = await spawn(
         "python", "-m", "jobfn.function", "functions.py", "--host", LOOPBACK, "--port", str(port), PORT="1"
     )
@@ -100,19 +98,18 @@ async def test_options_go_before_the_environment(port: int, spawn: Spawn, http: 
 
 
 @pytest.mark.parametrize("task", ["slow", "block"])
-async def test_what_runs_when_it_is_told_to_stop_is_finished_and_reported(
+async def test_running_job_is_finished_and_reported_after_sigterm(
     task: str, port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """The handler ends, its success is reported and answered, nothing new is accepted, exit code 0."""
     process = await spawn("python", "-m", "jobfn.function", "functions.py", PORT=str(port))
     await process.until("serving")
     url = f"http://{LOOPBACK}:{port}/{task}"
-    answering = asyncio.create_task(http.post(url, json=1, headers=job_headers(callbacks.url)))
+    request = asyncio.create_task(http.post(url, json=1, headers=job_headers(callbacks.url)))
     await process.until("started")
     process.send(signal.SIGTERM)
     await process.until("stopping")
-    process.send(signal.SIGTERM)  # once more changes nothing
-    response = await answering
+    process.send(signal.SIGTERM)  # a second signal changes nothing
+    response = await request
     assert (response.status_code, response.json()) == (200, "done")
     with pytest.raises(httpx.ConnectError):
         await http.post(url, json=0)
@@ -121,54 +118,43 @@ async def test_what_runs_when_it_is_told_to_stop_is_finished_and_reported(
 
 
 @pytest.mark.parametrize("task", ["slow", "block"])
-async def test_what_does_not_end_in_time_is_reported_as_failed(
+async def test_job_that_exceeds_the_shutdown_timeout_is_reported_and_the_process_exits(
     task: str, port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """After JOBFN_SHUTDOWN_TIMEOUT_SECONDS the job is told, the caller answered, and the process is gone, thread or not."""
     process = await spawn(
         "python", "-m", "jobfn.function", "functions.py", PORT=str(port), JOBFN_SHUTDOWN_TIMEOUT_SECONDS="1"
     )
     await process.until("serving")
-    answering = asyncio.create_task(
+    request = asyncio.create_task(
         http.post(f"http://{LOOPBACK}:{port}/{task}", json=60, headers=job_headers(callbacks.url))
     )
     await process.until("started")
     process.send(signal.SIGTERM)
-    response = await answering
+    response = await request
     message = f"the function was stopped before {task} finished"
     assert (response.status_code, response.json()) == (503, {"message": message})
     assert await process.wait(seconds=10) == 0
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
-    left = [line for line in process.lines if "stopped with running sync handlers" in line]
-    assert len(left) == (1 if task == "block" else 0)
+    running = [line for line in process.lines if "stopped with running sync handlers" in line]
+    assert len(running) == (1 if task == "block" else 0)
 
 
-async def test_a_handler_that_exits_does_not_end_the_process(
+async def test_handler_that_raises_system_exit_fails_only_its_job(
     port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """SystemExit is its delivery's failure."""
     process = await spawn("python", "-m", "jobfn.function", "functions.py", PORT=str(port))
     await process.until("serving")
     base = f"http://{LOOPBACK}:{port}"
-    assert (await http.post(f"{base}/leave", json={}, headers=job_headers(callbacks.url))).status_code == 500
-    assert (await http.post(f"{base}/echo", json={"still": "here"})).json() == {"still": "here"}
+    assert (await http.post(f"{base}/exit", json={}, headers=job_headers(callbacks.url))).status_code == 500
+    assert (await http.post(f"{base}/echo", json={"still": "running"})).json() == {"still": "running"}
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": "7"}]
 
 
-async def test_its_log_has_the_jobs_and_none_of_their_payloads(
+async def test_log_lines_carry_the_job_and_no_payload(
     port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    """JSON lines that all carry the job; tracebacks are whole and show no values."""
-    process = await spawn(
-        "python",
-        "-m",
-        "jobfn.function",
-        "functions.py",
-        PORT=str(port),
-        LOG_LEVEL="debug",
-        K_SERVICE="s",
-        K_REVISION="r",
-    )
+    environment = {"PORT": str(port), "LOG_LEVEL": "debug", "K_SERVICE": "s", "K_REVISION": "r"}
+    process = await spawn("python", "-m", "jobfn.function", "functions.py", **environment)
     await process.until("serving")
     base = f"http://{LOOPBACK}:{port}"
     headers = job_headers(callbacks.url)
@@ -188,8 +174,8 @@ async def test_its_log_has_the_jobs_and_none_of_their_payloads(
     assert SECRET not in "\n".join(process.lines)
 
 
-async def test_it_stops_with_the_parent_that_holds_its_input(folder: Path, http: httpx.AsyncClient) -> None:
-    """--until-stdin-closes on an inherited socket, which dev uses: the end of the input is the end of the process."""
+async def test_process_ends_when_its_parent_closes_standard_input(folder: Path, http: httpx.AsyncClient) -> None:
+    """``jobfn dev`` starts functions so, with an inherited socket."""
     with bind(LOOPBACK, 0) as listener:
         fd = listener.fileno()
         process = await asyncio.create_subprocess_exec(
@@ -199,7 +185,7 @@ async def test_it_stops_with_the_parent_that_holds_its_input(folder: Path, http:
             pass_fds=(fd,),
             stdin=asyncio.subprocess.PIPE,
         )
-        # the socket is open already: the request waits in its queue until the process is there
+        # The socket is open already: the request waits in its backlog until the process accepts it.
         response = await http.post(f"http://{LOOPBACK}:{listener.getsockname()[1]}/echo", json=1)
         assert response.status_code == 422
         assert process.stdin is not None
@@ -207,50 +193,48 @@ async def test_it_stops_with_the_parent_that_holds_its_input(folder: Path, http:
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
-WRONG = {
-    "missing.py": "no file missing.py: pass the Python file that defines your tasks",
-    "missing_module": "no module 'missing_module': pass a file, for example functions.py, or run where it can be imported",
-    "functions.py:missing": "functions.py has no app 'missing': its apps and tasks are: echo, slow, block, ",
-    "broken.py": "broken.py:1: SyntaxError: invalid syntax",
-    "importing.py": "importing.py:2: ModuleNotFoundError: No module named 'missing_inside'",
-    "raising.py": "raising.py:1: ZeroDivisionError: division by zero",
-    "defining.py": "defining.py:2: @task on f: a handler must be callable as handler(payload) or handler(payload, ctx)",
-    "twice.py": "the task 'a' is already defined at",
-    "starting.py:app": "the app did not start: its lifespan failed, see the log above",
-}
-FILES = {
-    "broken.py": "def f(:",
-    "importing.py": "\nimport missing_inside",
-    "raising.py": "1 / 0",
-    "defining.py": 'from jobfn import task\n@task("a")\ndef f(): ...',
-    "twice.py": 'from jobfn import task\n@task("a")\ndef f(x): ...\n@task("a")\ndef g(x): ...',
-    "starting.py": (
-        "from contextlib import asynccontextmanager\nfrom jobfn import create_app, task\n"
-        '@task("a")\ndef f(x): ...\n'
-        '@asynccontextmanager\nasync def lifespan(app):\n    raise ValueError("no database")\n    yield\n'
-        "app = create_app(tasks=[f], lifespan=lifespan)"
+#: Each target, its file and the error.
+INVALID_TARGETS = {
+    "missing.py": (None, "no file missing.py: pass the Python file that defines your tasks"),
+    "missing_module": (None, "no module 'missing_module': pass a file, for example functions.py, or run where it can"),
+    "functions.py:missing": (None, "functions.py has no app 'missing': its apps and tasks are: echo, slow, block, "),
+    "broken.py": ("def f(:", "broken.py:1: SyntaxError: invalid syntax"),
+    "raising.py": ("1 / 0", "raising.py:1: ZeroDivisionError: division by zero"),
+    "defining.py": (
+        'from jobfn import task\n@task("a")\ndef f(): ...',
+        "defining.py:2: @task on f: a handler must be callable as handler(payload) or handler(payload, ctx)",
+    ),
+    "twice.py": (
+        'from jobfn import task\n@task("a")\ndef f(x): ...\n@task("a")\ndef g(x): ...',
+        "the task 'a' is already defined at",
     ),
 }
 
 
-def last_line(found: CommandResult) -> str:
-    """The last thing that was said."""
-    return found.output.splitlines()[-1]
+@pytest.mark.parametrize("target", INVALID_TARGETS)
+async def test_invalid_target_is_a_one_line_error(target: str, folder: Path, port: int, command: Command) -> None:
+    content, message = INVALID_TARGETS[target]
+    if content is not None:
+        (folder / target).write_text(content)
+    result = await command("python", "-m", "jobfn.function", target, PORT=str(port))
+    assert result.code == 2
+    [line] = result.output.splitlines()
+    assert line.startswith("jobfn: ")
+    assert message in line
 
 
-@pytest.mark.parametrize("target", WRONG)
-async def test_what_cannot_be_served_is_one_line(target: str, folder: Path, port: int, command: Command) -> None:
-    """What is wrong and where; exit code 2; no traceback but that of an app's own start."""
-    for name, content in FILES.items():
-        (folder / name).write_text(content)
-    found = await command("python", "-m", "jobfn.function", target, PORT=str(port))
-    assert found.code == 2
-    assert last_line(found).startswith("jobfn: ")
-    assert WRONG[target] in last_line(found)
-    if "starting" not in target:
-        assert len(found.output.splitlines()) == 1
-    else:
-        assert "ValueError: no database" in found.output
+async def test_lifespan_that_raises_is_an_error_below_its_traceback(folder: Path, port: int, command: Command) -> None:
+    (folder / "starting.py").write_text(
+        "from contextlib import asynccontextmanager\nfrom jobfn import create_app, task\n"
+        '@task("a")\ndef f(x): ...\n'
+        '@asynccontextmanager\nasync def lifespan(app):\n    raise ValueError("no database")\n    yield\n'
+        "app = create_app(tasks=[f], lifespan=lifespan)"
+    )
+    result = await command("python", "-m", "jobfn.function", "starting.py:app", PORT=str(port))
+    assert result.code == 2
+    assert "ValueError: no database" in result.output
+    last_line = result.output.splitlines()[-1]
+    assert last_line.startswith("jobfn: the app did not start: its lifespan failed, see the log above")
 
 
 @pytest.mark.parametrize(
@@ -261,19 +245,17 @@ async def test_what_cannot_be_served_is_one_line(target: str, folder: Path, port
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud': choose one of debug, info"),
     ],
 )
-async def test_a_wrong_variable_is_one_line(variables: dict[str, str], message: str, command: Command) -> None:
-    """The variable and what it may hold."""
-    found = await command("python", "-m", "jobfn.function", "functions.py", **variables)
-    assert (found.code, len(found.output.splitlines())) == (2, 1)
-    assert message in found.output
+async def test_invalid_variable_is_a_one_line_error(variables: dict[str, str], message: str, command: Command) -> None:
+    result = await command("python", "-m", "jobfn.function", "functions.py", **variables)
+    assert (result.code, len(result.output.splitlines())) == (2, 1)
+    assert message in result.output
 
 
-async def test_a_port_that_is_taken_is_one_line(command: Command) -> None:
-    """Who listens there is not known, what to do is."""
-    with bind("0.0.0.0", 0) as taken:  # noqa: S104  - where a container listens
-        port = taken.getsockname()[1]
-        found = await command("python", "-m", "jobfn.function", "functions.py", PORT=str(port))
-    assert (found.code, found.output) == (
+async def test_occupied_port_is_a_one_line_error(command: Command) -> None:
+    with bind("0.0.0.0", 0) as listener:  # noqa: S104  - where a container listens
+        port = listener.getsockname()[1]
+        result = await command("python", "-m", "jobfn.function", "functions.py", PORT=str(port))
+    assert (result.code, result.output) == (
         2,
         (
             f"jobfn: cannot listen on 0.0.0.0:{port}: Address already in use. "
@@ -282,9 +264,8 @@ async def test_a_port_that_is_taken_is_one_line(command: Command) -> None:
     )
 
 
-async def test_help_has_an_example(command: Command) -> None:
-    """And wrong options exit with 2."""
-    found = await command("python", "-m", "jobfn.function", "--help")
-    assert (found.code, "PORT=8080 python -m jobfn.function functions.py" in found.output) == (0, True)
-    for line in ([], ["a", "b"], ["functions.py", "--port", "x"]):
-        assert (await command("python", "-m", "jobfn.function", *line)).code == 2
+async def test_help_shows_an_example_and_invalid_options_exit_with_2(command: Command) -> None:
+    result = await command("python", "-m", "jobfn.function", "--help")
+    assert (result.code, "PORT=8080 python -m jobfn.function functions.py" in result.output) == (0, True)
+    for arguments in ([], ["a", "b"], ["functions.py", "--port", "x"]):
+        assert (await command("python", "-m", "jobfn.function", *arguments)).code == 2

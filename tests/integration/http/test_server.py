@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn import ConfigurationError
 from jobfn.http.server import HttpServer, bind, stop_signals
-from support.function_app import exchange
+from support.function_app import send_raw
 from support.network import LOOPBACK
 
 POST_10_BYTES = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
@@ -158,7 +158,7 @@ async def test_client_reads_the_rejection_although_it_is_still_sending() -> None
     await server.start()
     size = 30_000_000
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
-    received = await exchange(f"http://{LOOPBACK}:{server.port}", head + b"x" * size + POST_10_BYTES)
+    received = await send_raw(f"http://{LOOPBACK}:{server.port}", head + b"x" * size + POST_10_BYTES)
     assert received.startswith(b"HTTP/1.1 413 ")
     assert received.endswith(b'"no"')
     assert app.requests == 1

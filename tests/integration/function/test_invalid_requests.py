@@ -1,0 +1,270 @@
+"""Invalid requests: a JSON error that names the field and the reason, without payload values, and a report."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+import httpx
+import pytest
+from pydantic import BaseModel, ConfigDict, Discriminator, field_validator
+from starlette.types import Message
+from structlog.testing import capture_logs
+
+from jobfn import FunctionApp, create_app, task
+from jobfn.payloads import RowId
+from support.fixtures import Serve
+from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers, send_raw
+
+
+class Small(BaseModel):
+    kind: Literal["small"]
+    size: int
+
+
+class Large(BaseModel):
+    kind: Literal["large"]
+    size: int
+
+
+class Order(BaseModel):
+    """A payload with every kind of validation error."""
+
+    choice: Annotated[Small | Large, Discriminator("kind")] | None = None
+    prices: dict[str, int] = {}
+    note: str = ""
+    broken: str = ""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @field_validator("note")
+    @classmethod
+    def _note(cls, value: str) -> str:
+        if value:
+            raise ValueError(f"the note {value!r} is too private")
+        return value
+
+    @field_validator("broken")
+    @classmethod
+    def _broken(cls, value: str) -> str:
+        if value:
+            raise LookupError(value)
+        return value
+
+
+def order_app(payloads: list[object] | None = None) -> FunctionApp:
+    """Create an app with a body limit of 1000 bytes that records its payloads."""
+
+    @task("order")
+    async def order(payload: Order) -> None:
+        (payloads if payloads is not None else []).append(payload)
+
+    @task("row")
+    async def row(payload: RowId) -> None: ...
+
+    @task("tick")
+    def tick(payload: None) -> None: ...
+
+    return create_app(tasks=[order, row, tick], settings=WAIT_FOR_REPORT.model_copy(update={"max_body_bytes": 1000}))
+
+
+DOES_NOT_FIT = "The payload does not fit order: "
+NOT_AN_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
+NOT_AN_ID = "id: Input should be a valid string; id: Input should be a valid integer"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message", "fields"),
+    [
+        ("/order", b"", 400, "The body is empty: send the payload of order as JSON", []),
+        ("/order", SECRET.encode(), 400, "The body is not valid JSON in UTF-8: expected ident", []),
+        ("/order", b'{"note": "\xff"}', 400, "The body is not valid JSON in UTF-8: invalid unicode", []),
+        ("/order", b"[" * 900, 400, "The body is not valid JSON in UTF-8: recursion limit", []),
+        ("/order", [SECRET], 422, "The payload does not fit order: (payload): ", ["(payload)"]),
+        ("/order", {"prices": {SECRET: SECRET}}, 422, f"{DOES_NOT_FIT}prices.*: {NOT_AN_INTEGER}", ["prices.*"]),
+        ("/order", {"choice": {"kind": SECRET}}, 422, f"{DOES_NOT_FIT}choice: 'kind' should be one of", ["choice"]),
+        ("/order", {"nte": SECRET}, 422, f"{DOES_NOT_FIT}nte: Extra inputs are not permitted", ["nte"]),
+        ("/order", {"note": SECRET}, 422, f"{DOES_NOT_FIT}note: the note '…' is too private", ["note"]),
+        (
+            "/order",
+            {"broken": SECRET},
+            500,
+            "validating order's payload raised LookupError: see the function's log",
+            [],
+        ),
+        ("/row", {"id": {"a": SECRET}}, 422, f"The payload does not fit row: {NOT_AN_ID}", ["id", "id"]),
+        ("/elsewhere", {"a": SECRET}, 404, "No task 'elsewhere' here. Known: order, row, tick", []),
+    ],
+)
+async def test_invalid_payload_is_answered_and_reported_without_its_values(
+    path: str,
+    body: object,
+    status: int,
+    message: str,
+    fields: list[str],
+    serve: Serve,
+    http: httpx.AsyncClient,
+    callbacks: CallbackServer,
+) -> None:
+    payloads: list[object] = []
+    url = await serve(order_app(payloads))
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with capture_logs() as lines:
+        response = await http.post(f"{url}{path}", content=content, headers=job_headers(callbacks.url))
+    assert response.status_code == status
+    error = response.json()
+    assert error["message"].startswith(message)
+    assert [detail["field"] for detail in error.get("details", [])] == fields
+    assert all(detail["problem"] for detail in error.get("details", []))
+    [report] = callbacks.received
+    retry = {"permanent": True} if status in {400, 422} else {}  # a retry has the same payload
+    assert report.body == {"status": "error", "error": error["message"], **retry}
+    assert error.get("permanent", False) is bool(retry)
+    assert payloads == []
+    [line] = lines
+    assert line["event"] == ("payload validator crashed" if status == 500 else "request refused")
+    line.pop("exc_info", None)  # the validator's own exception may hold values
+    for text in (response.text, str(response.headers), str(report), str(line)):
+        assert SECRET not in text
+        assert "Traceback" not in text
+        assert ".py" not in text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("application/cloudevents+json", 200),
+        ("", 200),
+        (None, 200),
+        ("text/plain", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("application/jsonx", 415),
+        ("json", 415),
+    ],
+)
+async def test_content_type_other_than_json_is_refused(
+    content_type: str | None, status: int, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    url = await serve(order_app())
+    headers = job_headers(callbacks.url) | ({} if content_type is None else {"Content-Type": content_type})
+    response = await http.post(f"{url}/order", content=b"{}", headers=headers)
+    assert response.status_code == status
+    if status == 415:
+        message = f"Content-Type {content_type.partition(';')[0]} is not supported: send application/json"  # type: ignore[union-attr]
+        assert response.json() == {"message": message}
+        assert callbacks.received[0].body == {"status": "error", "error": message}
+
+
+TOO_LARGE = "The body is over 1000 bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
+
+
+@pytest.mark.parametrize("has_length", [True, False], ids=["Content-Length", "chunked"])
+@pytest.mark.parametrize(("size", "status"), [(1000, 422), (1001, 413), (5_000_000, 413)])
+async def test_body_over_the_limit_is_refused_and_closes_the_connection(
+    has_length: bool,  # noqa: FBT001  - a column
+    size: int,
+    status: int,
+    serve: Serve,
+    http: httpx.AsyncClient,
+    callbacks: CallbackServer,
+) -> None:
+    url = await serve(order_app())
+    body = b'"' + b"x" * (size - 2) + b'"'
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, size, 50_000):
+            yield body[start : start + 50_000]
+
+    content = body if has_length else chunks()
+    response = await http.post(f"{url}/order", content=content, headers=job_headers(callbacks.url))
+    assert response.status_code == status
+    assert len(callbacks.received) == 1
+    if status == 413:
+        assert response.json() == {"message": TOO_LARGE, "permanent": True}
+        assert response.headers["connection"] == "close"
+        assert callbacks.received[0].body["error"] == TOO_LARGE
+
+
+async def test_declared_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve) -> None:
+    url = await serve(order_app())
+    head = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+    response = await send_raw(url, head)
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert b"100 Continue" not in response
+    assert response.endswith(json.dumps({"message": TOO_LARGE, "permanent": True}).encode())
+
+
+async def test_unfinished_chunked_body_is_refused_at_the_limit(serve: Serve) -> None:
+    url = await serve(order_app())
+    chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
+    response = await send_raw(url, b"POST /order HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in response
+
+
+@pytest.mark.parametrize(
+    ("headers", "receive_count"),
+    [
+        ({"Content-Length": "1001"}, 0),
+        ({"Content-Length": "9" * 30}, 0),
+        ({}, 11),
+        ({"Content-Length": "10"}, 11),
+        ({"Content-Length": "abc"}, 11),
+    ],
+)
+async def test_body_is_read_only_up_to_the_limit(headers: dict[str, str], receive_count: int) -> None:
+    """In chunks of 100 bytes: a Content-Length above the limit is trusted, one below it is not."""
+    messages: list[Message] = [{"type": "http.request", "body": b"x" * 100, "more_body": True}] * 100
+    request = AsgiRequest(messages)
+    await order_app()(request.scope("/order", headers), request.receive, request.send)
+    assert request.status == 413
+    assert request.receive_count == receive_count
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+async def test_wrong_method_is_refused_and_reported(
+    method: str, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    payloads: list[object] = []
+    url = await serve(order_app(payloads))
+    response = await http.request(method, f"{url}/order", headers=job_headers(callbacks.url))
+    assert response.status_code == 405
+    assert [report.body for report in callbacks.received] == [
+        {"status": "error", "error": f"/order allows POST, not {method}"}
+    ]
+    assert payloads == []
+
+
+async def test_invalid_payload_without_job_headers_is_only_answered(
+    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    url = await serve(order_app())
+    response = await http.post(f"{url}/row", json={})
+    assert response.json() == {
+        "message": "The payload does not fit row: id: Field required",
+        "permanent": True,
+        "details": [{"field": "id", "problem": "Field required"}],
+    }
+    assert response.headers["x-job-error"] == "true"
+    assert callbacks.received == []
+
+
+async def test_bytes_that_are_not_http_are_refused_and_the_server_continues(
+    serve: Serve, http: httpx.AsyncClient
+) -> None:
+    url = await serve(order_app())
+    assert (await send_raw(url, b"\x16\x03\x01\x02\x00 not http\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert (await http.get(f"{url}/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 200), (b"{}", 200), (b"null", 200), (b'{"a": 1}', 422), (b"[]", 422), (b"{", 400)]
+)
+async def test_task_without_payload_accepts_only_an_empty_one(
+    body: bytes, status: int, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    url = await serve(order_app())
+    response = await http.post(f"{url}/tick", content=body, headers=job_headers(callbacks.url))
+    assert response.status_code == status
+    assert callbacks.received[0].body["status"] == ("success" if status == 200 else "error")
