@@ -35,6 +35,7 @@ async def test_pollers_with_the_same_id_enqueue_one_job(schedules: Schedules, op
     await schedules.set_time("09:00")
     await asyncio.gather(first.poll(), second.poll())
     assert await schedules.completed_jobs() == 1
+    assert [await first.poll(), await second.poll()] == [3600.0, 3600.0]
 
 
 async def test_lock_is_renewed_when_a_run_is_skipped(schedules: Schedules, open_poller: OpenPoller) -> None:
@@ -97,6 +98,14 @@ async def test_schedule_is_not_taken_over_while_its_previous_job_runs(
     assert await (await open_poller()).poll("09:30") is None
     assert (await schedules.row(schedule))["locked_by"] == "other-scheduler"
     assert await schedules.job_count() == 1
+
+
+@pytest.mark.parametrize("info", [{"rule": "0 25 * * *"}, {"rule": "0 * * * *", "end": "2026-03-01"}])
+async def test_schedule_that_is_never_due_is_not_taken_over(
+    info: dict[str, str], schedules: Schedules, open_poller: OpenPoller
+) -> None:
+    await schedules.add(info, locked_by="dead-scheduler", locked_at=at("07:30"))
+    assert await (await open_poller()).poll("09:30") is None
 
 
 async def test_manual_run_does_not_replace_the_next_due_time(schedules: Schedules, open_poller: OpenPoller) -> None:
