@@ -1,8 +1,8 @@
-"""What tests of logs, metrics and traces speak of: kept spans and lines, and scrapes."""
+"""Recorded spans and log lines, and scraped metrics."""
 
 import io
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,17 +14,34 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobfn.function.task import Task
 from jobfn.worker.settings import ServiceRole
+from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
 
-#: What each line about a job carries; None where there is none.
+#: Fields of every log line about a job; None if unknown.
 JOB_IDS = frozenset({"task", "job", "attempt", "worker", "tenant"})
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
+def job_ids(job: int, task: str, attempt: int = 1, worker: str = WORKER) -> dict[str, object]:
+    """Return the ids in a log line about this job of ``TENANT``."""
+    return {"job": job, "task": task, "attempt": attempt, "worker": worker, "tenant": TENANT}
+
+
+def ids_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ids in a log line."""
+    return {name: line[name] for name in JOB_IDS}
+
+
+async def add_for_tenant(jobs: Jobs, task: str, **options: object) -> int:
+    """Add a job of ``TENANT``."""
+    await jobs.connection.execute("select set_config('jwt.claims.database_id', $1, false)", TENANT)
+    return await jobs.add(task, **options)
+
+
 @dataclass
 class Spans:
-    """The spans that ended, by name."""
+    """Records the spans that ended."""
 
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
 
@@ -33,67 +50,67 @@ class Spans:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     async def until(self, *names: str) -> dict[str, ReadableSpan]:
-        """Wait for these; returns all that ended, by name."""
+        """Wait until spans with these names have ended. Return all spans by name."""
 
-        async def found() -> dict[str, ReadableSpan]:
-            ended = {span.name: span for span in self.exporter.get_finished_spans()}
-            return ended if set(names) <= set(ended) else {}
+        async def ended() -> dict[str, ReadableSpan]:
+            spans = {span.name: span for span in self.exporter.get_finished_spans()}
+            return spans if set(names) <= set(spans) else {}
 
-        return await eventually(found)
+        return await eventually(ended)
 
 
 @dataclass
-class Lines:
-    """The log lines of the test."""
+class LogLines:
+    """Records log lines."""
 
     stream: io.StringIO = field(default_factory=io.StringIO)
 
     def all(self) -> list[dict[str, Any]]:
-        """All of them."""
+        """Return all lines."""
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     async def until(self, event: str) -> dict[str, Any]:
-        """Wait for a line of this event, and return it."""
+        """Wait for a line with this event, and return it."""
 
-        async def found() -> dict[str, Any]:
+        async def logged() -> dict[str, Any]:
             return next((line for line in self.all() if line["event"] == event), {})
 
-        return await eventually(found)
+        return await eventually(logged)
 
 
 @dataclass(frozen=True)
-class Path:
-    """A function app and a platform side that run."""
+class Deployment:
+    """A running function app and a running service."""
 
     function_url: str
     metrics_url: str
     callback_url: str
 
     async def function_metrics(self) -> Samples:
-        """What a scrape of the function holds."""
+        """Scrape the function."""
         return await scrape(f"{self.function_url}/metrics")
 
     async def service_metrics(self) -> Samples:
-        """What a scrape of the service holds."""
+        """Scrape the service."""
         return await scrape(self.metrics_url)
 
 
-class StartPath(Protocol):
-    """The fixture ``start_path``: serves these tasks, and runs a platform side for them; settings by field name."""
+class Deploy(Protocol):
+    """The fixture ``deploy``: runs a function app with these tasks and a service; settings by field name."""
 
     def __call__(
-        self, *tasks: "Task[..., Any]", only: tuple[ServiceRole, ...] = (), **settings: object
-    ) -> Awaitable[Path]: ...
+        self, *tasks: "Task[..., Any]", roles: tuple[ServiceRole, ...] = (), **settings: object
+    ) -> Awaitable[Deployment]: ...
 
 
 async def scrape(url: str) -> Samples:
-    """What a scrape holds: values by name and labels."""
+    """Return the samples at this URL, by name and labels."""
     async with httpx.AsyncClient() as client:
-        answer = await client.get(url)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        response = await client.get(url)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
+        for family in text_string_to_metric_families(response.text)
         for sample in family.samples
     }

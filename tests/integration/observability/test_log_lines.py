@@ -1,0 +1,161 @@
+"""The ids in log lines about jobs."""
+
+import asyncio
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+from jobfn import JobContext, create_app, task
+from jobfn.function.settings import FunctionSettings
+from jobfn.worker.settings import ServiceRole
+from support.fixtures import Serve, StartService
+from support.functions import RecordingFunction
+from support.jobs import TENANT, WORKER, Jobs
+from support.observability import JOB_IDS, Deploy, LogLines, Spans, add_for_tenant, ids_of, job_ids
+
+LIBRARY = logging.getLogger("a.library")
+
+
+@task("async")
+async def asynchronous(payload: dict[str, Any], ctx: JobContext) -> None:
+    ctx.log.info("by ctx.log")
+    LIBRARY.warning("by a library")
+    await asyncio.create_task(log_in_a_task())
+
+
+@task("thread")
+def in_a_thread(payload: dict[str, Any], ctx: JobContext) -> None:
+    ctx.log.info("by ctx.log")
+    LIBRARY.warning("by a library")
+
+
+@task("background", background=True)
+async def in_the_background(payload: dict[str, Any], ctx: JobContext) -> None:
+    await asynchronous(payload, ctx)
+
+
+async def log_in_a_task() -> None:
+    LIBRARY.error("by a task of the handler")
+
+
+@pytest.mark.parametrize(("name", "lines_per_job"), [("async", 4), ("thread", 3), ("background", 4)])
+async def test_handler_and_callback_server_log_the_same_ids(
+    name: str, lines_per_job: int, jobs: Jobs, lines: LogLines, deploy: Deploy
+) -> None:
+    await deploy(asynchronous, in_a_thread, in_the_background)
+    job = await add_for_tenant(jobs, name)
+    await jobs.until_gone(job)
+    await lines.until("job done")
+    about_job = [line for line in lines.all() if line["event"].startswith(("by ", "job "))]
+    assert [ids_of(line) for line in about_job] == [job_ids(job, name)] * lines_per_job
+
+
+async def test_callback_server_without_a_worker_logs_all_ids(jobs: Jobs, lines: LogLines, deploy: Deploy) -> None:
+    """The report has neither task nor tenant; the settled row has."""
+    deployment = await deploy(asynchronous, roles=(ServiceRole.CALLBACKS,))
+    job = await add_for_tenant(jobs, "theirs")
+    await jobs.claim()
+    async with httpx.AsyncClient() as client:
+        headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Error": "true"}
+        response = await client.post(deployment.callback_url, headers=headers, json={"error": "boom"})
+    assert response.status_code == 200
+    line = await lines.until("job failed")
+    assert (ids_of(line), line["error"]) == (job_ids(job, "theirs"), "boom")
+
+
+@pytest.mark.parametrize(
+    ("status", "event"),
+    [(200, "job done, without a report"), (500, "job failed, without a report"), (429, "function busy, job released")],
+)
+async def test_worker_logs_the_ids_of_a_job_without_a_report(
+    status: int,
+    event: str,
+    jobs: Jobs,
+    lines: LogLines,
+    function: RecordingFunction,
+    serve: Serve,
+    start_service: StartService,
+) -> None:
+    function.respond(status)
+    await start_service(await serve(function.app))
+    job = await add_for_tenant(jobs, "plain")
+    assert ids_of(await lines.until(event)) == job_ids(job, "plain")
+
+
+async def test_worker_logs_a_lost_lease(
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    gate = function.hold()
+    await start_service(await serve(function.app), lease_seconds=1.0)
+    job = await add_for_tenant(jobs, "taken")
+    await function.arrived.wait()
+    await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")
+    line = await lines.until("lease lost: the job was settled elsewhere or claimed by another worker")
+    assert ids_of(line) == job_ids(job, "taken")
+    gate.set()
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers"),
+    [
+        ("/async", "POST", {"Content-Type": "text/plain"}),
+        ("/async", "PUT", {}),
+        ("/unknown", "POST", {}),
+        ("/async", "POST", {"X-Actor-Id": "not-a-uuid"}),
+    ],
+)
+async def test_function_logs_the_ids_of_a_refused_delivery_and_its_unsent_report(
+    path: str, method: str, headers: dict[str, str], lines: LogLines, serve: Serve
+) -> None:
+    settings = FunctionSettings(report_timeout_seconds=0.1)
+    url = await serve(create_app(tasks=[asynchronous, in_a_thread], settings=settings))
+    delivery = {
+        "X-Worker-Id": WORKER,
+        "X-Job-Id": "7",
+        "X-Job-Attempt": "3",
+        "X-Database-Id": TENANT,
+        "X-Callback-Url": "not a URL",
+    }
+    async with httpx.AsyncClient() as client:
+        response = await client.request(method, f"{url}{path}", headers=delivery | headers, content="{}")
+    assert response.status_code >= 400
+    for event in ("request refused", "report not sent"):
+        assert ids_of(await lines.until(event)) == job_ids(7, path[1:], 3)
+
+
+async def test_call_without_a_job_logs_only_the_task(lines: LogLines, serve: Serve) -> None:
+    url = await serve(create_app(tasks=[asynchronous], settings=FunctionSettings()))
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(f"{url}/async", json={})).status_code == 200
+    LIBRARY.warning("outside of a delivery")
+    line = await lines.until("by a library")
+    assert {name: line[name] for name in JOB_IDS & line.keys()} == {"task": "async"}
+    assert set(await lines.until("outside of a delivery")) == {"event", "level", "logger", "timestamp"}
+
+
+@pytest.mark.parametrize("name", ["async", "thread"])
+async def test_line_within_a_span_has_its_ids(
+    name: str, jobs: Jobs, lines: LogLines, spans: Spans, deploy: Deploy
+) -> None:
+    await deploy(asynchronous, in_a_thread)
+    await jobs.until_gone(await add_for_tenant(jobs, name))
+    context = (await spans.until(f"run {name}"))[f"run {name}"].context
+    assert context is not None
+    for event in ("by ctx.log", "by a library"):
+        line = await lines.until(event)
+        assert (line["trace_id"], line["span_id"]) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
+
+
+async def test_http_server_logs_in_the_same_format(lines: LogLines, serve: Serve) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            raise RuntimeError("broken")
+
+    url = await serve(broken)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(url)).status_code == 500
+    line = await lines.until("ASGI app raised")
+    assert (line["logger"], line["level"]) == ("jobfn.http", "error")
+    assert "RuntimeError: broken" in line["exception"]
