@@ -43,13 +43,18 @@ def json_lines(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_lines_of_both_logging_systems_are_json_with_the_same_keys() -> None:
     stream = io.StringIO()
     logs.configure(stream=stream)
-    logs.get_logger("mine").info("charging", invoice=7)
-    logging.getLogger("theirs").warning("half %d%%", 50)
-    ours, theirs = json_lines(stream)
-    assert set(ours) == {"logger", "invoice", "event", "level", "timestamp"}
-    assert (ours["event"], ours["level"], ours["logger"], ours["invoice"]) == ("charging", "info", "mine", 7)
-    assert set(theirs) == {"logger", "event", "level", "timestamp"}
-    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("half 50%", "warning", "theirs")
+    logs.get_logger("jobfn").info("charging", invoice=7)
+    logging.getLogger("stdlib").warning("half %d%%", 50)
+    structured, stdlib = json_lines(stream)
+    assert set(structured) == {"logger", "invoice", "event", "level", "timestamp"}
+    assert (structured["event"], structured["level"], structured["logger"], structured["invoice"]) == (
+        "charging",
+        "info",
+        "jobfn",
+        7,
+    )
+    assert set(stdlib) == {"logger", "event", "level", "timestamp"}
+    assert (stdlib["event"], stdlib["level"], stdlib["logger"]) == ("half 50%", "warning", "stdlib")
 
 
 def test_exception_is_one_key_of_its_line() -> None:
@@ -58,8 +63,8 @@ def test_exception_is_one_key_of_its_line() -> None:
     try:
         int("no")
     except ValueError as error:
-        logs.get_logger("mine").error("failed", exc_info=error)
-        logging.getLogger("theirs").exception("failed")
+        logs.get_logger("jobfn").error("failed", exc_info=error)
+        logging.getLogger("stdlib").exception("failed")
     for line in json_lines(stream):
         assert line["exception"].startswith("Traceback (most recent call last):")
         assert "ValueError: invalid literal" in line["exception"]
@@ -68,11 +73,11 @@ def test_exception_is_one_key_of_its_line() -> None:
 def test_terminal_lines_are_coloured_text_with_plain_tracebacks() -> None:
     stream = Terminal()
     logs.configure(stream=stream)
-    logs.get_logger("mine").info("charging", invoice=7)
+    logs.get_logger("jobfn").info("charging", invoice=7)
     try:
         int("no")
     except ValueError:
-        logging.getLogger("theirs").exception("failed")
+        logging.getLogger("stdlib").exception("failed")
     text = stream.getvalue()
     assert "\x1b[" in text
     assert "charging" in text
@@ -85,7 +90,7 @@ def test_terminal_lines_are_coloured_text_with_plain_tracebacks() -> None:
 @pytest.mark.parametrize(("stream", "as_json"), [(Terminal(), True), (io.StringIO(), False)])
 def test_format_can_be_chosen_and_text_has_colours_only_in_a_terminal(stream: io.StringIO, *, as_json: bool) -> None:
     logs.configure(stream=stream, json_lines=as_json)
-    logs.get_logger("mine").info("hello")
+    logs.get_logger("jobfn").info("hello")
     text = stream.getvalue()
     assert text.startswith("{") is as_json
     assert "\x1b[" not in text
@@ -96,8 +101,8 @@ def test_knative_lines_are_json_with_service_and_revision(environment: pytest.Mo
     environment.setenv("K_REVISION", "send-email-00007")
     stream = Terminal()
     logs.configure(stream=stream)
-    logs.get_logger("mine").info("a")
-    logging.getLogger("theirs").info("b")
+    logs.get_logger("jobfn").info("a")
+    logging.getLogger("stdlib").info("b")
     for line in json_lines(stream):
         assert (line["service"], line["revision"]) == ("send-email", "send-email-00007")
 
@@ -105,10 +110,22 @@ def test_knative_lines_are_json_with_service_and_revision(environment: pytest.Mo
 @pytest.mark.parametrize(
     ("level", "events"),
     [
-        ("debug", ["ours d", "theirs d", "uvicorn i", "ours i", "theirs i", "ours w", "theirs w", "ours e"]),
-        ("INFO", ["ours i", "theirs i", "ours w", "theirs w", "ours e"]),
-        ("warning", ["ours w", "theirs w", "ours e"]),
-        ("error", ["ours e"]),
+        (
+            "debug",
+            [
+                "structured d",
+                "stdlib d",
+                "uvicorn i",
+                "structured i",
+                "stdlib i",
+                "structured w",
+                "stdlib w",
+                "structured e",
+            ],
+        ),
+        ("INFO", ["structured i", "stdlib i", "structured w", "stdlib w", "structured e"]),
+        ("warning", ["structured w", "stdlib w", "structured e"]),
+        ("error", ["structured e"]),
         ("critical", []),
     ],
 )
@@ -119,15 +136,15 @@ def test_level_applies_to_all_loggers_and_hides_noisy_ones_above_debug(
     stream = io.StringIO()
     environment.setenv("LOG_LEVEL", level if from_environment else "info")
     logs.configure(stream=stream, level=None if from_environment else level)
-    ours, theirs = logs.get_logger("mine"), logging.getLogger("theirs")
-    ours.debug("ours d")
-    theirs.debug("theirs d")
+    structured, stdlib = logs.get_logger("jobfn"), logging.getLogger("stdlib")
+    structured.debug("structured d")
+    stdlib.debug("stdlib d")
     logging.getLogger("uvicorn.error").info("uvicorn i")
-    ours.info("ours i")
-    theirs.info("theirs i")
-    ours.warning("ours w")
-    theirs.warning("theirs w")
-    ours.error("ours e")
+    structured.info("structured i")
+    stdlib.info("stdlib i")
+    structured.warning("structured w")
+    stdlib.warning("stdlib w")
+    structured.error("structured e")
     assert [line["event"] for line in json_lines(stream)] == events
 
 
@@ -141,8 +158,8 @@ def test_second_configuration_replaces_the_first() -> None:
     first, second = io.StringIO(), io.StringIO()
     logs.configure(stream=first)
     logs.configure(stream=second)
-    logs.get_logger("mine").info("a")
-    logging.getLogger("theirs").info("b")
+    logs.get_logger("jobfn").info("a")
+    logging.getLogger("stdlib").info("b")
     assert first.getvalue() == ""
     assert [line["event"] for line in json_lines(second)] == ["a", "b"]
 
@@ -152,7 +169,7 @@ def test_lines_carry_the_ids_of_the_current_job_unless_they_set_their_own() -> N
     logs.configure(stream=stream)
     token = logs.job_ids.set(JobContext("charge", job_id=7, attempt=2).ids)
     logging.getLogger("library").info("within")
-    logs.get_logger("mine").info("own", job=8)
+    logs.get_logger("jobfn").info("own", job=8)
     logs.job_ids.reset(token)
     logging.getLogger("library").info("after")
     within, own, after = json_lines(stream)
@@ -164,6 +181,6 @@ def test_lines_carry_the_ids_of_the_current_job_unless_they_set_their_own() -> N
 def test_values_that_are_not_json_are_logged_as_their_repr() -> None:
     stream = io.StringIO()
     logs.configure(stream=stream)
-    logs.get_logger("mine").info("odd", value={1}, text="\ud800")
+    logs.get_logger("jobfn").info("odd", value={1}, text="\ud800")
     (line,) = json_lines(stream)
     assert (line["value"], line["text"]) == ("{1}", "\ud800")
