@@ -1,5 +1,6 @@
-"""The tasks of the blueprints in this folder. Each says by its annotation what it takes, and `jobfn triggers check`
-compares that with what the triggers send:
+"""The tasks of the blueprints in this folder.
+
+`jobfn triggers check` compares their annotations with the payloads of the triggers:
 
     jobfn triggers check functions.py parameters/*.yaml
 """
@@ -16,7 +17,7 @@ from jobfn.payloads import Row, RowChange, RowId
 
 
 class Strict(BaseModel):
-    """Refuses fields that it does not know: what a trigger sends too much is found out."""
+    """Rejects unknown fields, so that the check finds fields that a trigger sends in excess."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +45,7 @@ class Document(Strict):
     created_at: datetime
 
 
-# --- one for each parameter
+# --- parameters/
 
 
 @task("process_invoice")
@@ -111,7 +112,7 @@ class Views(Strict):
 
 @task("note_views")
 async def note_views(payload: Views, ctx: JobContext) -> None:
-    ctx.log.info("viewed", more=payload.views - payload.old.views)
+    ctx.log.info("viewed", new_views=payload.views - payload.old.views)
 
 
 @task("log_change")
@@ -145,7 +146,7 @@ async def charge_order(payload: RowId, ctx: JobContext) -> None:
     ctx.log.info("charging", order=payload.id)
 
 
-# --- one for each pattern
+# --- patterns/
 
 
 class Invite(Strict):

@@ -1,4 +1,4 @@
-"""What the tests of this function share."""
+"""Fixtures of this function's tests."""
 
 import pytest
 

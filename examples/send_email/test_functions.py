@@ -1,4 +1,4 @@
-"""The send_email function against real SMTP servers: what it sends is read where it arrives."""
+"""The send_email function with real SMTP servers."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ OPEN_MAIL_SERVER = Callable[..., AbstractAsyncContextManager["MailServer"]]
 
 @dataclass
 class MailServer:
-    """A running SMTP server and what it was sent."""
+    """An SMTP server that records the mail it receives."""
 
     port: int
     certificates: Path
@@ -57,11 +57,11 @@ class MailServer:
         return {**self.env, "SMTP_SECURITY": "starttls", "SMTP_CA_FILE": str(self.certificates)}
 
     def only_message(self) -> EmailMessage:
-        """The one message that arrived. (No property: aiosmtpd reads every attribute of its handler.)"""
+        """Return the one received message. Not a property, because aiosmtpd reads all attributes of its handler."""
         (envelope,) = self.envelopes
         return email.message_from_bytes(envelope.content, policy=email.policy.default)
 
-    # What aiosmtpd calls:
+    # Handler methods of aiosmtpd:
     async def handle_RCPT(  # noqa: N802
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
@@ -82,14 +82,14 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def open_mail_server(authority: trustme.CA, tmp_path: Path) -> OPEN_MAIL_SERVER:
-    """Starts SMTP servers, each on a free port; its arguments are aiosmtpd's."""
+    """Start SMTP servers, each on a free port, with aiosmtpd's options."""
     certificates = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(certificates)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
     @contextlib.asynccontextmanager
-    async def running(*, starttls: bool = False, tls: bool = False, **options: Any) -> AsyncIterator[MailServer]:
+    async def start(*, starttls: bool = False, tls: bool = False, **options: Any) -> AsyncIterator[MailServer]:
         mail_server = MailServer(0, certificates)
 
         def session() -> SMTP:
@@ -100,30 +100,29 @@ def open_mail_server(authority: trustme.CA, tmp_path: Path) -> OPEN_MAIL_SERVER:
             mail_server.port = listener.sockets[0].getsockname()[1]
             yield mail_server
 
-    return running
+    return start
 
 
 @pytest.fixture
 async def mail_server(open_mail_server: OPEN_MAIL_SERVER) -> AsyncIterator[MailServer]:
-    """One that takes everything, without TLS or login."""
-    async with open_mail_server() as running:
-        yield running
+    """A server without TLS and login."""
+    async with open_mail_server() as server:
+        yield server
 
 
 def read_body(part: Any) -> str:
-    """A part's text with the line ends of Python; on the wire they are CRLF."""
+    """Return a part's text with ``\\n`` line ends."""
     text: str = part.get_content()
     return text.replace("\r\n", "\n").removesuffix("\n")
 
 
 async def send(payload: Mapping[str, Any], env: Mapping[str, str]) -> Any:
-    """Run the handler as the app does: the payload from JSON, then the function."""
+    """Validate the payload and run the handler, as the app does."""
     mail = functions.send_email.decode(json.dumps(payload).encode())
     return await functions.send_email(mail, JobContext(task="send_email", env=env))
 
 
-async def test_the_whole_message_arrives(mail_server: MailServer) -> None:
-    """Every header, both bodies and every recipient come through, letters beyond ASCII included."""
+async def test_message_arrives_with_all_headers_bodies_and_recipients(mail_server: MailServer) -> None:
     result = await send(
         {
             "to": ["ada@example.com", '"Löwe, Grete" <grete@example.org>'],
@@ -157,8 +156,7 @@ async def test_the_whole_message_arrives(mail_server: MailServer) -> None:
 
 
 @pytest.mark.parametrize(("key", "content_type"), [("text", "text/plain"), ("html", "text/html")])
-async def test_one_body_needs_no_multipart(mail_server: MailServer, key: str, content_type: str) -> None:
-    """A mail with one body is that body, sent from SMTP_FROM where the payload names nobody."""
+async def test_mail_with_one_body_is_not_multipart(mail_server: MailServer, key: str, content_type: str) -> None:
     await send({"to": ["ada@example.com"], "subject": "Hello", key: "<b>It works.</b>"}, mail_server.env)
 
     message = mail_server.only_message()
@@ -185,25 +183,23 @@ LINE = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_s
 @given(subject=LINE, name=LINE, body=LINE)
 @example(subject="=?utf-8?q?=0ABcc:_eve=40example.com?=", name="x", body=".")
 @example(subject="Hello  there ", name='Grete "die Löwin", ' * 5, body="From Århus = Å" * 90)
-def test_any_line_survives_as_subject_name_and_body(subject: str, name: str, body: str) -> None:
-    """What a mail program decodes is what the payload held, and no line is longer than servers take."""
+def test_any_text_is_decoded_unchanged_and_lines_are_short(subject: str, name: str, body: str) -> None:
     sender = email.utils.formataddr((name, "a@example.com"))
     try:
         payload = {**HELLO, "subject": subject, "from": sender, "text": body}
         mail = functions.send_email.decode(json.dumps(payload).encode())
     except InvalidPayload:
         assume(False)
-    sent = functions.compose(mail, sender=mail.sender).as_bytes(policy=functions.ON_THE_WIRE)
+    sent = functions.compose(mail, sender=mail.sender).as_bytes(policy=functions.SMTP_POLICY)
     message = email.message_from_bytes(sent, policy=email.policy.default)
     assert message["Subject"] == subject
-    assert message["From"].addresses[0].display_name == functions.parsed(mail.sender).display_name
+    assert message["From"].addresses[0].display_name == functions.parse_address(mail.sender).display_name
     assert read_body(message) == body
     assert sorted(message.keys()) == sorted(HEADERS)
     assert max(map(len, sent.split(b"\r\n"))) <= 998
 
 
-async def test_a_delivery_over_http_sends_the_mail(mail_server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """POSTed as a worker does it, with the settings in the process's environment, the mail arrives."""
+async def test_delivery_over_http_sends_the_mail(mail_server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in mail_server.env.items():
         monkeypatch.setenv(name, value)
 
@@ -220,11 +216,12 @@ async def test_a_delivery_over_http_sends_the_mail(mail_server: MailServer, monk
     ("mode", "options"),
     [
         ("starttls", {"starttls": True, "require_starttls": True, "auth_required": True}),
-        ("tls", {"tls": True, "auth_require_tls": False}),  # aiosmtpd does not see a TLS that was there before it
+        ("tls", {"tls": True, "auth_require_tls": False}),  # aiosmtpd does not see implicit TLS
     ],
 )
-async def test_it_logs_in_over_tls(open_mail_server: OPEN_MAIL_SERVER, mode: str, options: dict[str, bool]) -> None:
-    """A server that asks for TLS and a login gets both; a refused login names the variables, not the password."""
+async def test_login_over_tls_succeeds_and_a_refused_one_hides_the_password(
+    open_mail_server: OPEN_MAIL_SERVER, mode: str, options: dict[str, bool]
+) -> None:
     logins = []
 
     def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, login: LoginPassword) -> AuthResult:
@@ -237,29 +234,26 @@ async def test_it_logs_in_over_tls(open_mail_server: OPEN_MAIL_SERVER, mode: str
         assert logins == [(b"jobs", b"open sesame")]
         assert server.only_message()["Subject"] == "Hello"
 
-        with pytest.raises(functions.NotSent, match="check SMTP_USERNAME and SMTP_PASSWORD") as refusal:
+        with pytest.raises(functions.NotSent, match="check SMTP_USERNAME and SMTP_PASSWORD") as caught:
             await send(HELLO, {**env, "SMTP_PASSWORD": "wrong"})
-        assert "wrong" not in str(refusal.value)
+        assert "wrong" not in str(caught.value)
         assert len(server.envelopes) == 1
 
 
-async def test_a_login_that_the_server_does_not_know(mail_server: MailServer) -> None:
-    """Settings with a login, a server without: the mail is not sent as if nobody had asked for one."""
+async def test_login_at_a_server_without_one_sends_nothing(mail_server: MailServer) -> None:
     with pytest.raises(functions.NotSent, match="AUTH"):
         await send(HELLO, {**mail_server.env, "SMTP_USERNAME": "jobs", "SMTP_PASSWORD": "open sesame"})
     assert mail_server.envelopes == []
 
 
-async def test_a_server_that_asks_for_a_login_gets_none(open_mail_server: OPEN_MAIL_SERVER) -> None:
-    """Without SMTP_USERNAME, the job's error holds the server's own words."""
+async def test_missing_login_fails_with_the_server_s_message(open_mail_server: OPEN_MAIL_SERVER) -> None:
     async with open_mail_server(starttls=True, auth_required=True) as server:
         with pytest.raises(functions.NotSent, match=r"refused the sender jobs@example\.com \(530 .*[Aa]uthentication"):
             await send(HELLO, server.secured_env)
         assert server.envelopes == []
 
 
-async def test_a_certificate_of_nobody_is_refused(open_mail_server: OPEN_MAIL_SERVER) -> None:
-    """A server whose certificate nobody vouches for gets neither the mail nor the password."""
+async def test_untrusted_certificate_is_refused(open_mail_server: OPEN_MAIL_SERVER) -> None:
     async with open_mail_server(starttls=True) as server:
         env = {**server.env, "SMTP_SECURITY": "starttls"}
         with pytest.raises(functions.NotSent, match="certificate"):
@@ -267,37 +261,33 @@ async def test_a_certificate_of_nobody_is_refused(open_mail_server: OPEN_MAIL_SE
         assert server.envelopes == []
 
 
-async def test_no_starttls_is_no_silent_plain_text(mail_server: MailServer) -> None:
-    """A server that cannot secure the line gets nothing, and the error names the setting."""
+async def test_server_without_starttls_gets_no_mail(mail_server: MailServer) -> None:
     with pytest.raises(functions.NotSent, match=r"STARTTLS.*SMTP_SECURITY"):
         await send(HELLO, {**mail_server.env, "SMTP_SECURITY": "starttls"})
     assert mail_server.envelopes == []
 
 
-async def test_a_refused_recipient_fails_the_job_for_all(mail_server: MailServer) -> None:
-    """The error says who was refused and why; the others get nothing now, so a second try sends nothing twice."""
+async def test_refused_recipient_fails_the_job_and_nobody_gets_the_mail(mail_server: MailServer) -> None:
     mail_server.refused = {"bob@example.com": "550 no such user", "eve@example.com": "450 come back later"}
     payload = {**HELLO, "to": ["ada@example.com", "Bob <bob@example.com>", "eve@example.com"]}
 
-    with pytest.raises(functions.NotSent) as refusal:
+    with pytest.raises(functions.NotSent) as caught:
         await send(payload, mail_server.env)
 
-    assert str(refusal.value) == (
+    assert str(caught.value) == (
         f"127.0.0.1:{mail_server.port} refused bob@example.com (550 no such user), "
-        "eve@example.com (450 come back later); nobody was sent this mail"
+        "eve@example.com (450 come back later); the mail was sent to nobody"
     )
     assert mail_server.envelopes == []
 
 
-async def test_a_refused_mail_fails_the_job(mail_server: MailServer) -> None:
-    """What the server says to the message itself is what the job's error says."""
+async def test_refused_mail_fails_with_the_server_s_message(mail_server: MailServer) -> None:
     mail_server.content_answer = "554 looks like spam"
     with pytest.raises(functions.NotSent, match=r"refused the mail \(554 looks like spam\)"):
         await send(HELLO, mail_server.env)
 
 
-async def test_a_server_that_is_not_there(mail_server: MailServer) -> None:
-    """Nothing listens: the error names the address and the settings to look at."""
+async def test_unreachable_server_fails_with_its_address_and_the_settings(mail_server: MailServer) -> None:
     env = {**mail_server.env, "SMTP_PORT": "1"}
     with pytest.raises(functions.NotSent, match=r"127\.0\.0\.1:1: .*Check SMTP_HOST, SMTP_PORT"):
         await send(HELLO, env)
@@ -307,22 +297,23 @@ async def test_a_server_that_is_not_there(mail_server: MailServer) -> None:
     ("change", "problem"),
     [
         ({"SMTP_HOST": ""}, "SMTP_HOST is not set"),
-        ({"SMTP_FROM": ""}, "set SMTP_FROM, or give from"),
-        ({"SMTP_FROM": "nobody"}, "SMTP_FROM='nobody' is no mail address"),
-        ({"SMTP_PORT": "smtp"}, "SMTP_PORT='smtp' is no port"),
-        ({"SMTP_PORT": "70000"}, "SMTP_PORT='70000' is no port"),
+        ({"SMTP_FROM": ""}, "set SMTP_FROM, or from"),
+        ({"SMTP_FROM": "nobody"}, "SMTP_FROM='nobody' is not a mail address"),
+        ({"SMTP_PORT": "smtp"}, "SMTP_PORT='smtp' is not a port"),
+        ({"SMTP_PORT": "70000"}, "SMTP_PORT='70000' is not a port"),
         ({"SMTP_SECURITY": "ssl"}, "SMTP_SECURITY='ssl': choose one of starttls, tls, none"),
         ({"SMTP_USERNAME": "jobs"}, "SMTP_PASSWORD is not set"),
         ({"SMTP_PASSWORD": "secret"}, "SMTP_USERNAME is not set"),
-        ({"SMTP_CA_FILE": "/no/such/file"}, "no such file"),
-        ({"SEND_EMAIL_DRY_RUN": "ture"}, "SEND_EMAIL_DRY_RUN='ture': use true or false"),
+        ({"SMTP_CA_FILE": "/no/such/file"}, "is not a file"),
+        ({"SEND_EMAIL_DRY_RUN": "ture"}, "SEND_EMAIL_DRY_RUN='ture' is not a boolean: use true or false"),
     ],
 )
-async def test_wrong_settings_are_named(mail_server: MailServer, change: dict[str, str], problem: str) -> None:
-    """A setting that is missing or wrong fails the job with its name, and sends nothing."""
-    with pytest.raises(ConfigurationError) as refusal:
+async def test_missing_or_invalid_setting_fails_with_its_name(
+    mail_server: MailServer, change: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         await send(HELLO, {**mail_server.env, **change})
-    assert problem in str(refusal.value)
+    assert problem in str(caught.value)
     assert mail_server.envelopes == []
 
 
@@ -336,15 +327,13 @@ async def test_wrong_settings_are_named(mail_server: MailServer, change: dict[st
         ({"SMTP_SECURITY": "none"}, 25, "none"),
     ],
 )
-def test_port_and_security_follow_each_other(settings: dict[str, str], port: int, security: str) -> None:
-    """Where only one of port and security is set, the other is what mail servers use with it."""
+def test_port_and_security_have_matching_defaults(settings: dict[str, str], port: int, security: str) -> None:
     smtp = functions.Smtp.from_env({"SMTP_HOST": "mail.example.com", **settings})
     assert (smtp.port, smtp.security) == (port, security)
 
 
 @pytest.mark.parametrize("switch", ["1", "true", "Yes", "on"])
-async def test_a_dry_run_sends_and_tells(mail_server: MailServer, switch: str) -> None:
-    """Nothing is sent; log and result say what would be, the body excepted."""
+async def test_dry_run_logs_and_returns_the_mail_without_its_body(mail_server: MailServer, switch: str) -> None:
     payload = {**HELLO, "to": "Ada <ada@example.com>", "html": "<b>secret</b>", "replyTo": "help@example.com"}
     with structlog.testing.capture_logs() as logged:
         result = await send(payload, {**mail_server.env, "SEND_EMAIL_DRY_RUN": switch})
@@ -358,22 +347,20 @@ async def test_a_dry_run_sends_and_tells(mail_server: MailServer, switch: str) -
     }
     assert result == {"sent": False, "dryRun": True, **mail}
     (line,) = logged
-    assert line["event"] == "dry run: this mail would be sent"
+    assert line["event"] == "dry run: mail not sent"
     assert {key: line[key] for key in mail} == mail
     assert "secret" not in str(logged)
     assert "It works." not in str(logged)
     assert mail_server.envelopes == []
 
 
-async def test_a_dry_run_needs_no_server() -> None:
-    """With the switch alone and no other setting, the function runs."""
+async def test_dry_run_needs_no_other_setting() -> None:
     result = await send(HELLO, {"SEND_EMAIL_DRY_RUN": "true"})
     assert result["dryRun"] is True
     assert result["from"] is None
 
 
 @pytest.mark.parametrize("switch", ["", "0", "false", "No", "off"])
-async def test_no_dry_run_sends(mail_server: MailServer, switch: str) -> None:
-    """Switched off, in any spelling, the mail goes out."""
+async def test_mail_is_sent_without_dry_run(mail_server: MailServer, switch: str) -> None:
     await send(HELLO, {**mail_server.env, "SEND_EMAIL_DRY_RUN": switch})
     assert mail_server.only_message()["Subject"] == "Hello"

@@ -112,7 +112,7 @@ async def test_what_the_project_s_readme_says(
     running = await spawn("/bin/bash", "-c", f"cd my-function && exec {dev} --port 0")
     await running.until("jobfn dev is running")
     assert int(follow(enqueue)) > 0
-    await running.until("handling an order")
+    await running.until("handling order")
     await running.until("job done")
     build, lock = commands_in(readme, "Build")
     assert build.startswith(".venv/bin/jobfn build --tag ")
