@@ -1,6 +1,6 @@
--- The tables of the blueprints in this folder. On the platform, blueprints make them too; here they are made by hand:
+-- The tables of the blueprints in this folder. The platform creates tables from blueprints; here, create them with
 --     psql -f schema.sql
--- or, into the database of a running `jobfn dev`, with its address from `jobfn dev`'s first lines.
+-- For `jobfn dev`, use the database URL that it prints at the start.
 
 create table invoices (
     id uuid primary key default gen_random_uuid(),
