@@ -205,10 +205,10 @@ async def _start_scheduler(
 async def _start_dashboard(
     settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack
 ) -> None:
-    from jobfn.dashboard.server import serving  # noqa: PLC0415  - loads templates, which most services do not need
+    from jobfn.dashboard.server import serve_dashboard  # noqa: PLC0415  - loads templates, which most services do not need
 
     url = await stack.enter_async_context(
-        serving(
+        serve_dashboard(
             dashboard,
             database_url=settings.database_url,
             schema=settings.schema_name,

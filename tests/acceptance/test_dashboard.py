@@ -45,7 +45,7 @@ async def test_it_finds_the_development_server_of_its_folder(spawn: Spawn, datab
         running = await spawn("jobfn", "dashboard", "--port", "0")
         url = await url_of(running, "dashboard  http://")
         async with httpx.AsyncClient(trust_env=False) as client:
-            assert f"{nobody}/ does not answer" in (await client.get(f"{url}/enqueue")).text
+            assert f"{nobody}/ is unreachable" in (await client.get(f"{url}/enqueue")).text
 
 
 async def test_read_only_by_its_option(spawn: Spawn, database: str, jobs: Jobs) -> None:
@@ -63,7 +63,7 @@ async def test_read_only_by_its_option(spawn: Spawn, database: str, jobs: Jobs) 
     ("arguments", "env", "said"),
     [
         (["--host", "0.0.0.0"], {}, "set JOBFN_DASHBOARD_TOKEN to a long random text"),  # noqa: S104  - refused
-        (["--host", "0.0.0.0"], {"JOBFN_DASHBOARD_TOKEN": "short"}, "16 characters or more"),  # noqa: S104  - refused
+        (["--host", "0.0.0.0"], {"JOBFN_DASHBOARD_TOKEN": "short"}, "at least 16 characters"),  # noqa: S104  - refused
         ([], {"JOBFN_DASHBOARD_PORT": "high"}, "JOBFN_DASHBOARD_PORT='high'"),
         ([], {"JOBFN_DASHBOARD_READ_ONLY": "perhaps"}, "JOBFN_DASHBOARD_READ_ONLY='perhaps'"),
         (["--port", "99999"], {}, "--port"),

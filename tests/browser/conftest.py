@@ -1,6 +1,6 @@
-"""A real browser: the system's Chromium, headless, driven by playwright.
+"""Headless Chromium, driven by playwright.
 
-What a page says in its console, what breaks in its scripts, and what it asks of another host ends the test.
+A console message, a script error or a request to another host fails the test.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
-from support.browser import ARGUMENTS, Complaints, OpenPage, chromium
+from support.browser import ARGUMENTS, OpenPage, PageErrors, chromium
 from support.dashboard import OpenSite, Site, site
 from support.fixtures import Serve
 from support.network import LOOPBACK
@@ -22,32 +22,32 @@ from support.network import LOOPBACK
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     path = chromium()
-    if path is None:  # CI names one, so that these tests are never left out there
+    if path is None:  # CI sets CHROMIUM, so that these tests are never skipped there
         (pytest.fail if "CHROMIUM" in os.environ else pytest.skip)(
-            "no Chromium: apt-get install chromium, or name one in CHROMIUM"
+            "no Chromium: run apt-get install chromium, or set CHROMIUM"
         )
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield started
-        await started.close()
+        chromium_browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium_browser
+        await chromium_browser.close()
 
 
 @pytest.fixture
-async def complaints() -> AsyncIterator[Complaints]:
-    found = Complaints()
-    yield found
-    assert found.unexpected() == []
+async def page_errors() -> AsyncIterator[PageErrors]:
+    errors = PageErrors()
+    yield errors
+    assert errors.unexpected() == []
 
 
 @pytest.fixture
-async def open_page(browser: Browser, complaints: Complaints) -> AsyncIterator[OpenPage]:
+async def open_page(browser: Browser, page_errors: PageErrors) -> AsyncIterator[OpenPage]:
     contexts = []
 
     async def start(url: str, **options: Any) -> Page:
         context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
         page = await context.new_page()
-        complaints.watch(page)
+        page_errors.watch(page)
         await page.goto(url)
         return page
 

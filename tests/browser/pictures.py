@@ -1,6 +1,6 @@
-"""Takes the pictures of the dashboard that the documentation shows: ``python tests/browser/pictures.py``.
+"""Take the screenshots of the documentation: ``python tests/browser/pictures.py``.
 
-On an embedded PostgreSQL with the jobs of ``demo_jobs.py``. Needs Chromium, as the tests beside it do.
+Uses an embedded PostgreSQL with the jobs of ``demo_jobs.py``. Needs Chromium, like the browser tests.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from jobfn.database.migrate import migrate  # noqa: E402
 from jobfn.devserver.postgres import EmbeddedPostgres  # noqa: E402
-from support.browser import ARGUMENTS, chromium  # noqa: E402  - of the folder above
+from support.browser import ARGUMENTS, chromium  # noqa: E402
 from support.dashboard import site  # noqa: E402
 from support.demo_jobs import fill  # noqa: E402
 
@@ -24,8 +24,8 @@ IMAGES = HERE.parents[2] / "docs" / "images"
 SIZE = ViewportSize(width=1440, height=900)
 
 
-async def take(dsn: str) -> None:
-    """Fill a database and take both pictures."""
+async def take_screenshots(dsn: str) -> None:
+    """Fill a database and take both screenshots."""
     connection = await asyncpg.connect(dsn)
     await migrate(connection, "app_jobs")
     await connection.close()
@@ -34,18 +34,18 @@ async def take(dsn: str) -> None:
     async with site(dsn) as dashboard, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         light = await browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
-        await shoot(light, dashboard.url, "dashboard-overview.png")
+        await take_screenshot(light, dashboard.url, "dashboard-overview.png")
         dark = await browser.new_page(viewport=SIZE, color_scheme="dark", reduced_motion="reduce")
         await dark.goto(f"{dashboard.url}/jobs?state=failed&task=process_invoice")
         job = await dark.locator("[data-row] a").first.get_attribute("href")
-        await shoot(dark, f"{dashboard.url}{job}", "dashboard-job.png")
+        await take_screenshot(dark, f"{dashboard.url}{job}", "dashboard-job.png")
         await browser.close()
 
 
-async def shoot(page: Page, url: str, name: str) -> None:
-    """One picture, once the page is live."""
+async def take_screenshot(page: Page, url: str, name: str) -> None:
+    """Save a screenshot of a page after it has become live."""
     await page.goto(url)
-    await page.locator('#pulse[data-state="live"]').wait_for()
+    await page.locator('#live-status[data-state="live"]').wait_for()
     IMAGES.mkdir(exist_ok=True)
     await page.screenshot(path=IMAGES / name)
 
@@ -54,6 +54,6 @@ if __name__ == "__main__":
     postgres = EmbeddedPostgres()
     postgres.start()
     try:
-        asyncio.run(take(postgres.dsn()))
+        asyncio.run(take_screenshots(postgres.dsn()))
     finally:
         postgres.stop()

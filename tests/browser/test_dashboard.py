@@ -1,4 +1,4 @@
-"""The dashboard in a browser, as a person uses it."""
+"""The dashboard in a browser."""
 
 import pytest
 from playwright.async_api import Page, expect
@@ -6,32 +6,31 @@ from pydantic import BaseModel
 
 from jobfn.function.app import create_app
 from jobfn.function.task import task
-from support.browser import Complaints, OpenPage
+from support.browser import OpenPage, PageErrors
 from support.dashboard import TOKEN, OpenSite, site
 from support.fixtures import Serve
 from support.jobs import WORKER, Jobs
 from support.network import free_port
 
 
-async def failed(jobs: Jobs, number: int = 1, task_name: str = "mail") -> list[int]:
-    """So many jobs that are out of attempts."""
-    made = [await jobs.add(task_name, {"n": n}, max_attempts=1) for n in range(number)]
-    for job in made:
+async def add_failed_jobs(jobs: Jobs, number: int = 1, task_name: str = "mail") -> list[int]:
+    job_ids = [await jobs.add(task_name, {"n": n}, max_attempts=1) for n in range(number)]
+    for job in job_ids:
         await jobs.connection.fetch("select * from app_jobs.get_job($1, $2)", WORKER, [task_name])
         await jobs.connection.execute("select app_jobs.fail_job($1, $2, 'no route to mail.example')", WORKER, job)
-    return made
+    return job_ids
 
 
-async def live(page: Page) -> None:
-    """Wait until the page follows the database."""
-    await expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+async def until_live(page: Page) -> None:
+    await expect(page.locator("#live-status")).to_have_attribute("data-state", "live")
 
 
-async def test_a_page_changes_by_itself(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
-    """Counts, rows and states follow the database; the document is never loaded again, and focus stays."""
+async def test_live_update_keeps_focus_input_and_selection(
+    open_site: OpenSite, open_page: OpenPage, jobs: Jobs
+) -> None:
     site = await open_site()
     page = await open_page(f"{site.url}/jobs")
-    await live(page)
+    await until_live(page)
     await page.evaluate("window.sameDocument = true")
     await page.locator("#q").fill("half-typed")
     job = await jobs.add("mail")
@@ -50,20 +49,19 @@ async def test_a_page_changes_by_itself(open_site: OpenSite, open_page: OpenPage
     assert await page.evaluate("window.sameDocument")
 
 
-async def test_ticked_jobs_are_retried_after_a_confirmation(
+async def test_selected_jobs_are_retried_after_confirmation(
     open_site: OpenSite, open_page: OpenPage, jobs: Jobs
 ) -> None:
-    """The buttons appear with the first tick; nothing happens before the dialog's own button is pressed."""
     site = await open_site()
-    first, second, third = await failed(jobs, 3)
+    first, second, third = await add_failed_jobs(jobs, 3)
     page = await open_page(f"{site.url}/jobs?state=failed")
-    await live(page)
+    await until_live(page)
     await expect(page.get_by_role("button", name="Retry")).to_be_hidden()
     await page.locator(f"#job-{first} input").check()
     await page.locator(f"#job-{second} input").check()
-    await expect(page.locator("[data-chosen]")).to_have_text("2 selected")
+    await expect(page.locator("[data-selected-count]")).to_have_text("2 selected")
     await page.get_by_role("button", name="Retry").click()
-    dialog = page.locator("#ask")
+    dialog = page.locator("#confirm")
     await expect(dialog).to_contain_text("Retry 2 jobs?")
     await dialog.get_by_role("link", name="Keep them").click()
     await expect(dialog).to_be_hidden()
@@ -78,32 +76,30 @@ async def test_ticked_jobs_are_retried_after_a_confirmation(
     await expect(page.get_by_role("button", name="Retry")).to_be_hidden()
 
 
-async def test_all_that_match_are_removed(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
-    """More than one page holds."""
+async def test_all_matching_jobs_are_removed(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
     site = await open_site()
     for number in range(60):
         await jobs.add("mail", {"n": number})
     kept = await jobs.add("other")
     page = await open_page(f"{site.url}/jobs?task=mail")
-    await live(page)
+    await until_live(page)
     await page.get_by_label("Select all on this page").check()
-    await page.get_by_label("all 60 that match").check()
+    await page.get_by_label("all 60 matching jobs").check()
     await page.get_by_role("button", name="Remove").click()
-    await expect(page.locator("#ask")).to_contain_text("Remove 60 jobs?")
-    await page.locator("#ask").get_by_role("button", name="Remove").click()
+    await expect(page.locator("#confirm")).to_contain_text("Remove 60 jobs?")
+    await page.locator("#confirm").get_by_role("button", name="Remove").click()
     await expect(page.locator("#toasts")).to_contain_text("Removed: 60 jobs.")
     await expect(page.locator("#jobs")).to_contain_text("No job matches")
     assert await jobs.row(kept) is not None
 
 
-async def test_the_keyboard_is_enough(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
-    """From the start page to a failed job, through its confirmation, without a mouse."""
+async def test_keyboard_navigation(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
     site = await open_site()
-    older, newer = await failed(jobs, 2)
+    older, newer = await add_failed_jobs(jobs, 2)
     page = await open_page(site.url)
     press = page.keyboard.press
     await press("Tab")
-    await expect(page.get_by_text("Skip to the content")).to_be_focused()
+    await expect(page.get_by_text("Skip to content")).to_be_focused()
     await press("Enter")
     await expect(page.locator("main")).to_be_focused()
     await press("?")
@@ -113,10 +109,10 @@ async def test_the_keyboard_is_enough(open_site: OpenSite, open_page: OpenPage, 
     await press("g")
     await press("j")
     await page.wait_for_url("**/jobs")
-    await live(page)
+    await until_live(page)
     await press("/")
     await expect(page.locator("#q")).to_be_focused()
-    await page.keyboard.type("rx")  # letters, while something is typed in
+    await page.keyboard.type("rx")  # shortcut letters in a text input
     await expect(page.locator("#q")).to_have_value("rx")
     await press("Escape")
     await press("j")
@@ -130,26 +126,28 @@ async def test_the_keyboard_is_enough(open_site: OpenSite, open_page: OpenPage, 
     await press("Escape")
     await expect(page.locator(f"#job-{older} input")).not_to_be_checked()
     await press("a")
-    await expect(page.locator("[data-chosen]")).to_have_text("2 selected")
+    await expect(page.locator("[data-selected-count]")).to_have_text("2 selected")
     await press("Escape")
     await page.locator(f"#job-{older} a").focus()
     await press("Enter")
     await page.wait_for_url(f"**/jobs/{older}")
-    await live(page)
+    await until_live(page)
     await press("r")
-    await expect(page.locator("#ask").get_by_role("button", name="Retry")).to_be_focused()
+    await expect(page.locator("#confirm").get_by_role("button", name="Retry")).to_be_focused()
     await press("Enter")
     await expect(page.locator("#head")).to_contain_text("ready")
     await press("T")
-    shown = page.locator("#attempts time").first
-    assert ":" in (await shown.inner_text())
+    assert ":" in (await page.locator("#attempts time").first.inner_text())
 
 
 class Invoice(BaseModel):
-    """What the task takes."""
-
     id: int
     customer: str
+
+
+class Order(BaseModel):
+    id: int
+    tags: list[str]
 
 
 @task("process_invoice")
@@ -157,93 +155,110 @@ async def process_invoice(payload: Invoice) -> None:
     """Charge an invoice."""
 
 
-async def test_an_enqueue_form_says_what_is_wrong_at_its_fields(
-    open_site: OpenSite, open_page: OpenPage, serve: Serve, jobs: Jobs, complaints: Complaints
+@task("ship_order")
+async def ship_order(payload: Order) -> None:
+    """Ship an order."""
+
+
+async def test_json_editor_has_an_example_and_keeps_invalid_text(
+    open_site: OpenSite, open_page: OpenPage, serve: Serve, jobs: Jobs, page_errors: PageErrors
 ) -> None:
-    """And, once that is mended, leads to the job."""
-    complaints.expected.append("422")
+    page_errors.expected.append("422")
+    site = await open_site(functions=await serve(create_app(tasks=[ship_order])))
+    page = await open_page(f"{site.url}/enqueue?task=ship_order")
+    editor = page.get_by_label("JSON", exact=True)
+    await expect(editor).to_have_value('{\n  "id": 0,\n  "tags": [\n    "string"\n  ]\n}')
+    await editor.fill('{"id": "x", "tags": []}')
+    await page.get_by_role("button", name="Enqueue job").click()
+    await expect(editor).to_have_accessible_description("id: 'x' is not of type 'integer'")
+    await expect(editor).to_have_value('{"id": "x", "tags": []}')
+    await editor.fill('{"id": 7, "tags": ["new"]}')
+    await page.get_by_role("button", name="Enqueue job").click()
+    await page.wait_for_url("**/jobs/*")
+    await expect(page.locator("#payload")).to_contain_text('"new"')
+    assert await jobs.count() == 1
+
+
+async def test_enqueue_form_shows_errors_at_its_fields(
+    open_site: OpenSite, open_page: OpenPage, serve: Serve, jobs: Jobs, page_errors: PageErrors
+) -> None:
+    page_errors.expected.append("422")
     site = await open_site(functions=await serve(create_app(tasks=[process_invoice])))
     page = await open_page(f"{site.url}/enqueue")
     await page.get_by_role("link", name="process_invoice").click()
     await page.get_by_label("id", exact=True).fill("many")
-    await page.get_by_role("button", name="Add job").click()
-    await expect(page.get_by_role("alert")).to_contain_text("was not added")
+    await page.get_by_role("button", name="Enqueue job").click()
+    await expect(page.get_by_role("alert")).to_contain_text("was not enqueued")
     number = page.get_by_label("id", exact=True)
     await expect(number).to_have_attribute("aria-invalid", "true")
-    await expect(number).to_have_accessible_description("must be a whole number")
+    await expect(number).to_have_accessible_description("'many' is not of type 'integer'")
     await expect(page.get_by_label("customer")).to_have_accessible_description("is required")
     await number.fill("7")
     await page.get_by_label("customer").fill("Ada")
-    await page.get_by_role("button", name="Add job").click()
+    await page.get_by_role("button", name="Enqueue job").click()
     await page.wait_for_url("**/jobs/*")
     await expect(page.locator("#payload")).to_contain_text('"customer": "Ada"')
     assert await jobs.count() == 1
 
 
-async def test_a_login_and_its_end(
-    open_site: OpenSite, open_page: OpenPage, complaints: Complaints, jobs: Jobs
-) -> None:
-    """A wrong token is told, the right one leads on to the page that was asked for; no script reads the cookie."""
-    complaints.expected.append("401")
+async def test_login_and_logout(open_site: OpenSite, open_page: OpenPage, page_errors: PageErrors, jobs: Jobs) -> None:
+    page_errors.expected.append("401")
     site = await open_site(token=TOKEN)
     await jobs.add("mail")
     page = await open_page(f"{site.url}/jobs?task=mail")
     await page.get_by_label("Token").fill("wrong")
     await page.get_by_role("button", name="Log in").click()
-    await expect(page.get_by_role("alert")).to_contain_text("not the token")
+    await expect(page.get_by_role("alert")).to_contain_text("Wrong token")
     await page.get_by_label("Token").fill(TOKEN)
     await page.get_by_role("button", name="Log in").click()
     await page.wait_for_url("**/jobs?task=mail")
-    await live(page)
+    await until_live(page)
     assert await page.evaluate("document.cookie") == ""
     await page.get_by_role("button", name="Log out").click()
     await expect(page.get_by_label("Token")).to_be_visible()
 
 
-async def test_a_form_of_another_site_is_refused(
-    open_site: OpenSite, open_page: OpenPage, jobs: Jobs, complaints: Complaints
+async def test_form_of_another_site_is_rejected(
+    open_site: OpenSite, open_page: OpenPage, jobs: Jobs, page_errors: PageErrors
 ) -> None:
-    """A page of somebody else's that posts to the dashboard brings neither cookie nor token."""
-    complaints.expected += ["403", "404"]  # the answer is no page of ours, and has no icon
+    page_errors.expected += ["403", "404"]  # the error response has no icon
     site = await open_site()
     job = await jobs.add("mail")
     page = await open_page(site.url)
     await page.goto("data:text/html,<title>elsewhere</title>")
     await page.set_content(
-        f'<form method="post" action="{site.url}/jobs/act"><input name="action" value="remove">'
+        f'<form method="post" action="{site.url}/jobs/apply"><input name="action" value="remove">'
         f'<input name="id" value="{job}"><button>Win a prize</button></form>'
     )
-    async with page.expect_response(f"{site.url}/jobs/act") as answered:
+    async with page.expect_response(f"{site.url}/jobs/apply") as response:
         await page.get_by_role("button").click()
-    assert (await answered.value).status == 403
+    assert (await response.value).status == 403
     assert await jobs.row(job) is not None
 
 
-async def test_hostile_words_make_no_element(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
-    """What jobs hold is text, on the page as it comes and in what is put into it later."""
+async def test_hostile_text_creates_no_elements(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
     hostile = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
     site = await open_site()
     page = await open_page(f"{site.url}/jobs")
-    await live(page)
+    await until_live(page)
     job = await jobs.add(hostile, {"<b>": hostile}, max_attempts=1)
     await expect(page.locator(f"#job-{job}")).to_contain_text(hostile)
     await page.goto(f"{site.url}/jobs/{job}")
-    await live(page)
+    await until_live(page)
     await jobs.claim()
     await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", WORKER, job, hostile)
-    await expect(page.locator("#why")).to_contain_text(hostile)
+    await expect(page.locator("#error")).to_contain_text(hostile)
     await page.get_by_role("button", name="Remove").click()
-    await expect(page.locator("#ask")).to_contain_text(f"Remove job #{job}?")
+    await expect(page.locator("#confirm")).to_contain_text(f"Remove job #{job}?")
     assert await page.locator("main img, main script, main b").count() == 0
     assert "taken" not in (await page.title()).partition("·")[2]
 
 
-async def test_read_only_shows_and_does_not_act(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
-    """No boxes, no buttons; the page is as live."""
+async def test_read_only_has_no_buttons(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
     site = await open_site(read_only=True)
-    (job,) = await failed(jobs)
+    (job,) = await add_failed_jobs(jobs)
     page = await open_page(f"{site.url}/jobs/{job}")
-    await live(page)
+    await until_live(page)
     await expect(page.get_by_text("no route to mail.example").first).to_be_visible()
     await expect(page.get_by_role("button", name="Retry")).to_have_count(0)
     await page.goto(f"{site.url}/jobs")
@@ -252,34 +267,32 @@ async def test_read_only_shows_and_does_not_act(open_site: OpenSite, open_page: 
     await expect(page.locator("[data-row]")).to_have_count(2)
 
 
-async def test_a_restart_of_the_dashboard_is_survived(
-    database: str, open_page: OpenPage, jobs: Jobs, complaints: Complaints
+async def test_page_reconnects_after_a_restart(
+    database: str, open_page: OpenPage, jobs: Jobs, page_errors: PageErrors
 ) -> None:
-    """The open page finds the new one by itself, and its buttons work there, although all keys are new."""
-    complaints.expected += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"]
-    (job,) = await failed(jobs)
+    page_errors.expected += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"]
+    (job,) = await add_failed_jobs(jobs)
     port = free_port()
-    async with site(database, at_port=port) as first:
+    async with site(database, port=port) as first:
         page = await open_page(f"{first.url}/jobs/{job}")
-        await live(page)
-    await expect(page.locator("#pulse")).to_have_attribute("data-state", "lost")
-    async with site(database, at_port=port):
-        await expect(page.locator("#pulse")).to_have_attribute("data-state", "live", timeout=20_000)
+        await until_live(page)
+    await expect(page.locator("#live-status")).to_have_attribute("data-state", "lost")
+    async with site(database, port=port):
+        await expect(page.locator("#live-status")).to_have_attribute("data-state", "live", timeout=20_000)
         await page.get_by_role("button", name="Retry").click()
-        await page.locator("#ask").get_by_role("button", name="Retry").click()
+        await page.locator("#confirm").get_by_role("button", name="Retry").click()
         await expect(page.locator("#head")).to_contain_text("ready")
 
 
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_fits_a_screen_and_can_be_read(
+async def test_pages_fit_the_screen_with_enough_contrast(
     open_site: OpenSite, open_page: OpenPage, jobs: Jobs, width: int, scheme: str
 ) -> None:
-    """No page is wider than the screen, whatever stands in it; words stand out from their ground by 4.5 or more."""
     site = await open_site()
-    await failed(jobs, 2, "a_task_with_a_name_that_is_rather_long_for_a_narrow_screen")
+    await add_failed_jobs(jobs, 2, "a_task_with_a_name_that_is_rather_long_for_a_narrow_screen")
     await jobs.add("mail", {"long": "x" * 300}, queue_name="q" * 60)
-    (job,) = await failed(jobs)
+    (job,) = await add_failed_jobs(jobs)
     page = await open_page(
         site.url, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
@@ -290,7 +303,7 @@ async def test_it_fits_a_screen_and_can_be_read(
         assert await page.evaluate(LOW_CONTRAST) == [], path
 
 
-#: The words on a page whose colour is too near to what is behind them (WCAG 2.2, 1.4.3), with how near.
+#: Script that lists the text with a contrast below 4.5 (WCAG 2.2, 1.4.3).
 LOW_CONTRAST = """
 () => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -304,22 +317,22 @@ LOW_CONTRAST = """
     .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
     .reduce((sum, c, index) => sum + c * [0.2126, 0.7152, 0.0722][index], 0);
   const over = (top, below) => top.map((part, index) => (index < 3 ? part * top[3] + below[index] * (1 - top[3]) : 1));
-  const ground = (element) => {
+  const background = (element) => {
     const layers = [];
-    for (let one = element; one; one = one.parentElement) {
-      layers.push(rgba(getComputedStyle(one).backgroundColor));
+    for (let each = element; each; each = each.parentElement) {
+      layers.push(rgba(getComputedStyle(each).backgroundColor));
     }
     return layers.reverse().reduce((below, top) => over(top, below), [1, 1, 1, 1]);
   };
   const low = [];
   for (const element of document.querySelectorAll("body *:not(script, option, title)")) {
-    const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.nodeValue.trim());
-    if (!words || !element.checkVisibility({ opacityProperty: true })) continue;
-    const behind = ground(element);
+    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.nodeValue.trim());
+    if (!hasText || !element.checkVisibility({ opacityProperty: true })) continue;
+    const behind = background(element);
     const style = getComputedStyle(element);
-    let ink = rgba(style.color);
-    ink = over([ink[0], ink[1], ink[2], ink[3] * Number(style.opacity)], behind);
-    const [high, lower] = [luminance(ink), luminance(behind)].sort((a, b) => b - a);
+    let text = rgba(style.color);
+    text = over([text[0], text[1], text[2], text[3] * Number(style.opacity)], behind);
+    const [high, lower] = [luminance(text), luminance(behind)].sort((a, b) => b - a);
     const ratio = (high + 0.05) / (lower + 0.05);
     if (ratio < 4.5) low.push(`${element.textContent.trim().slice(0, 30)} (${element.className}): ${ratio.toFixed(2)}`);
   }

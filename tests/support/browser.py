@@ -1,4 +1,4 @@
-"""What tests in a browser speak of."""
+"""Chromium for the browser tests, and the errors of its pages."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Page
 
-#: Without the last ones Chromium looks for hosts of its maker at every start.
+#: The last flags stop Chromium's requests to Google at start.
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -21,42 +21,42 @@ ARGUMENTS = (
 
 
 def chromium() -> str | None:
-    """Where the browser is: what ``CHROMIUM`` names, else the system's."""
-    wanted = os.environ.get("CHROMIUM")
-    return shutil.which(wanted) if wanted else shutil.which("chromium") or shutil.which("chromium-browser")
+    """Return the path of the browser: ``CHROMIUM``, or the system's."""
+    name = os.environ.get("CHROMIUM")
+    return shutil.which(name) if name else shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @dataclass
-class Complaints:
-    """What went wrong in the browser, and what is to be expected there.
+class PageErrors:
+    """Script errors, console messages and requests to other hosts.
 
     Attributes:
-        heard: All of it.
-        expected: Parts of complaints that the test brings about.
+        messages: All messages.
+        expected: Substrings of messages that the test causes.
     """
 
-    heard: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
 
     def watch(self, page: Page) -> None:
-        """Listen to a page."""
-        page.on("pageerror", lambda error: self.heard.append(f"script: {error}"))
+        """Collect the errors of a page."""
+        page.on("pageerror", lambda error: self.messages.append(f"script: {error}"))
         page.on(
             "console",
-            lambda message: self.heard.append(message.text) if message.type in {"error", "warning"} else None,
+            lambda message: self.messages.append(message.text) if message.type in {"error", "warning"} else None,
         )
         page.on("request", lambda request: self._same_host(page, request.url))
 
     def _same_host(self, page: Page, url: str) -> None:
         if urlsplit(url).hostname not in {"127.0.0.1", "localhost"}:
-            self.heard.append(f"{page.url} asks {url}")
+            self.messages.append(f"{page.url} requests {url}")
 
     def unexpected(self) -> list[str]:
-        """Those that no test brought about."""
-        return [one for one in self.heard if not any(part in one for part in self.expected)]
+        """Return the messages that the test does not cause."""
+        return [each for each in self.messages if not any(part in each for part in self.expected)]
 
 
 class OpenPage(Protocol):
-    """The fixture ``open_page``: a fresh browser window at a URL; options as of playwright's ``new_context``."""
+    """The fixture ``open_page``: opens a URL in a new browser context; options are those of ``new_context``."""
 
     async def __call__(self, url: str, **options: Any) -> Page: ...

@@ -1,6 +1,6 @@
-"""A shop's jobs in every state, with an hour of history: for pictures of the dashboard and for tests of it.
+"""Demo data for tests and screenshots of the dashboard: jobs in every state and an hour of history.
 
-``python tests/support/demo_jobs.py postgresql://...`` fills a database that ``jobfn db migrate`` has prepared.
+``python tests/support/demo_jobs.py postgresql://...`` fills a database that ``jobfn db migrate`` has migrated.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ TABLES = """
     create table articles (id bigserial primary key, title text, body text);
 """
 
-#: Attempts of the last hour: more of them at some minutes than at others, and a bad quarter of an hour.
+#: Attempts of the last hour, at a varying rate, with 13 minutes of many failures.
 HISTORY = """
     insert into app_jobs.job_runs (job_id, attempt, task_identifier, queue_name, worker,
         enqueued_at, due_at, started_at, ended_at, outcome, error)
@@ -95,8 +95,8 @@ JOBS = """
             run_at := now() + n * interval '3 hours', priority := 5)) from generate_series(1, 30) as n)
 """
 
-#: The failures as they would be: some minutes ago, each attempt some time after the one before.
-APART = """
+#: Moves the failed attempts into the past, each some time after the previous one.
+SPREAD_FAILURES = """
     with moved as (
         select id, created_at - (4 + 2 * (max(id) over () - id)) * interval '1 minute' as began from app_jobs.jobs
     ), runs as (
@@ -121,7 +121,7 @@ FAILURES = {
 
 
 async def fill(dsn: str, folder: Path) -> None:
-    """Fill a database; the blueprint of its triggers is written into the folder."""
+    """Fill a database. Writes the blueprint of its triggers to the folder."""
     blueprint = folder / "demo_blueprint.json"
     blueprint.write_text(json.dumps(BLUEPRINT))
     connection = await asyncpg.connect(dsn)
@@ -130,17 +130,17 @@ async def fill(dsn: str, folder: Path) -> None:
         await connection.execute(TABLES)
         await apply_triggers(connection, load_blueprints([blueprint]).tables, jobs_schema="app_jobs")
         await connection.execute(HISTORY)
-        await _fail(connection)
-        await connection.execute(APART)
+        await _fail_jobs(connection)
+        await connection.execute(SPREAD_FAILURES)
         await connection.execute(JOBS)
-        await _hold(connection)
-        await _schedules(connection)
+        await _claim_jobs(connection)
+        await _add_schedules(connection)
     finally:
         await connection.close()
 
 
-async def _fail(connection: "asyncpg.Connection[Any]") -> None:
-    """Jobs that a worker took and could not do: some are out of attempts, some are tried again later."""
+async def _fail_jobs(connection: "asyncpg.Connection[Any]") -> None:
+    """Add jobs that failed: some permanently, some with a retry due later."""
     for task, error in FAILURES.items():
         for number in range(6):
             job = await connection.fetchval(
@@ -151,13 +151,13 @@ async def _fail(connection: "asyncpg.Connection[Any]") -> None:
             )
             for _ in range((1, 3, 6)[number % 3]):
                 await connection.execute("update app_jobs.jobs set run_at = now() where id = $1", job)
-                held = await connection.fetchval("select (app_jobs.get_job('worker-1')).id")
-                if held is not None:
-                    await connection.execute("select app_jobs.fail_job('worker-1', $1, $2)", held, error)
+                job_id = await connection.fetchval("select (app_jobs.get_job('worker-1')).id")
+                if job_id is not None:
+                    await connection.execute("select app_jobs.fail_job('worker-1', $1, $2)", job_id, error)
 
 
-async def _hold(connection: "asyncpg.Connection[Any]") -> None:
-    """Three workers, one of them silent, and what they run."""
+async def _claim_jobs(connection: "asyncpg.Connection[Any]") -> None:
+    """Register three workers, one of them not alive, and claim their jobs."""
     for worker, host, in_flight in (("worker-1", "node-a", 5), ("worker-2", "node-b", 4), ("worker-3", "node-c", 0)):
         await connection.execute(
             "select app_jobs.heartbeat_worker("
@@ -178,7 +178,7 @@ async def _hold(connection: "asyncpg.Connection[Any]") -> None:
     )
 
 
-async def _schedules(connection: "asyncpg.Connection[Any]") -> None:
+async def _add_schedules(connection: "asyncpg.Connection[Any]") -> None:
     await connection.execute(
         "select app_jobs.add_scheduled_job('render_report', '0 9 * * 1', '{\"kind\": \"weekly\"}'::json)"
     )

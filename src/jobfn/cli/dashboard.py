@@ -44,7 +44,7 @@ def dashboard_command(
     read_only: Annotated[bool, typer.Option("--read-only", help="Turn off all changes.")] = False,
 ) -> None:
     """Serve the dashboard alone."""
-    from jobfn.dashboard.server import serving  # noqa: PLC0415  - only for this command
+    from jobfn.dashboard.server import serve_dashboard  # noqa: PLC0415  - only for this command
     from jobfn.worker.dispatch import Routes  # noqa: PLC0415
 
     logs.configure()
@@ -57,7 +57,7 @@ def dashboard_command(
 
     async def work() -> None:
         with stop_signals() as stop:
-            async with serving(
+            async with serve_dashboard(
                 settings,
                 database_url=service.database_url,
                 schema=jobs_schema(),

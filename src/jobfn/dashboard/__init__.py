@@ -1,5 +1,5 @@
-"""The dashboard: what waits, what fails and why, in a browser, and the buttons to act on it.
+"""The dashboard: shows jobs, schedules, triggers and workers in a browser, and changes and enqueues jobs.
 
-``serving.py`` runs it beside a database; ``app.py`` puts the pages together. It sees jobs through
-``jobfn.operations`` alone and holds no SQL of its own.
+``server.py`` serves it; ``app.py`` builds the ASGI app. It accesses jobs only through ``jobfn.operations`` and contains
+no SQL.
 """

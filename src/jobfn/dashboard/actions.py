@@ -1,16 +1,17 @@
-"""Retry, run now, cancel, remove: one job, those that are ticked, or all that a filter matches.
+"""Retry, run, cancel or remove jobs: one job, the selected jobs, or all jobs that match a filter.
 
-Two steps, each a POST. ``/jobs/ask`` says what would happen and changes nothing; ``/jobs/act`` does it. A script shows
-the first in a dialog and the second as a toast; without scripts both are pages.
+Each action is two POST requests: ``/jobs/confirm`` shows a confirmation and changes nothing, ``/jobs/apply`` performs
+the action. With JavaScript, they appear as a dialog and a toast; without it, as pages.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jobfn.dashboard.filters import Filter
+from jobfn.dashboard.filters import ListFilter
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.login import safe_redirect
 from jobfn.dashboard.render import Pages
@@ -20,69 +21,75 @@ from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, ActionResult, Operations
 from jobfn.telemetry import logs
 
-#: How a button calls it, what it does, and how its end is told.
-NAMES = {Action.RETRY: "Retry", Action.RUN_NOW: "Run now", Action.CANCEL: "Cancel", Action.REMOVE: "Remove"}
-DONE = {Action.RETRY: "Retried", Action.RUN_NOW: "Set to run now", Action.CANCEL: "Cancelled", Action.REMOVE: "Removed"}
-MEANINGS = {
-    Action.RETRY: "A failed job starts again at its first attempt, at once.",
-    Action.RUN_NOW: "A delayed job is due at once. Its attempts stay as they are.",
-    Action.CANCEL: "A job that waits fails for good, with the reason below. It can be retried later.",
-    Action.REMOVE: "The job's row is deleted. That cannot be undone.",
+#: Button labels.
+LABELS: Final = {Action.RETRY: "Retry", Action.RUN_NOW: "Run now", Action.CANCEL: "Cancel", Action.REMOVE: "Remove"}
+#: Labels of results.
+PAST_TENSE: Final = {
+    Action.RETRY: "Retried",
+    Action.RUN_NOW: "Set to run now",
+    Action.CANCEL: "Cancelled",
+    Action.REMOVE: "Removed",
 }
-#: How many skipped jobs a result names.
-SHOWN_SKIPPED = 5
+DESCRIPTIONS: Final = {
+    Action.RETRY: "A failed job starts again immediately, at its first attempt.",
+    Action.RUN_NOW: "A delayed job becomes due immediately. Its attempts are kept.",
+    Action.CANCEL: "A waiting job fails permanently with this reason. You can retry it later.",
+    Action.REMOVE: "The job's row is deleted. This cannot be undone.",
+}
+#: Maximum number of skipped jobs that a result lists.
+MAX_LISTED_SKIPPED: Final = 5
 
 
 class InvalidForm(Exception):
-    """A form that no page of ours sends."""
+    """The form has missing or invalid fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRequest:
-    """What a person wants done, and to which jobs.
+    """An action and its jobs.
 
     Attributes:
-        action: What.
-        ids: To these jobs; empty where ``filter`` says which.
-        filter: To all that it matches.
-        back: The page that it was asked on.
+        action: The action.
+        ids: Ids of the jobs; empty to use ``filter``.
+        filter: ListFilter of the jobs.
+        back: Path of the page to return to.
     """
 
     action: Action
     ids: tuple[int, ...]
-    filter: Filter
+    filter: ListFilter
     back: str
 
     @classmethod
-    def read(cls, form: Form) -> "ActionRequest":
-        """The wish in a form.
+    def from_form(cls, form: Form) -> "ActionRequest":
+        """Parse a form.
 
         Raises:
-            InvalidForm: It names no action, no job, or a filter that matches everything.
+            InvalidForm: The action or the jobs are missing or invalid, or the filter matches every job.
         """
         try:
             action = Action(form.one("action"))
             ids = tuple(dict.fromkeys(int(text) for text in form.all("id")))
         except ValueError:
-            raise InvalidForm("Choose an action and the jobs it is for.") from None
-        wanted = Filter.parse(form.one("filter"))
+            raise InvalidForm("Choose an action and the jobs to apply it to.") from None
+        list_filter = ListFilter.parse(form.one("filter"))
         if form.one("scope") == "matching":
-            if wanted.is_empty or wanted.problems:
-                raise InvalidForm("Filter the list first: an action is for jobs that you name.")
+            if list_filter.is_empty or list_filter.problems:
+                raise InvalidForm("Filter the list first: actions cannot apply to all jobs.")
             ids = ()
         elif not ids:
-            raise InvalidForm("No job is selected: tick some first.")
+            raise InvalidForm("No job is selected: select some first.")
         elif max(ids) >= 2**63 or min(ids) < 0:
             raise InvalidForm("There is no such job.")
-        return cls(action, ids, wanted, safe_redirect(form.one("back")))
+        return cls(action, ids, list_filter, safe_redirect(form.one("back")))
 
 
-class Acting:
+class ActionPages:
     """The pages that change jobs.
 
     Args:
-        pages: What draws them.
-        operations: What does it.
+        pages: Renders them.
+        operations: Performs the actions.
     """
 
     def __init__(self, pages: Pages, operations: Operations) -> None:
@@ -91,66 +98,71 @@ class Acting:
 
     @property
     def routes(self) -> list[Route]:
-        """Where it answers."""
+        """Routes of the pages."""
         return [
-            Route("/jobs/ask", self.ask, methods=["POST"]),
-            Route("/jobs/act", self.act, methods=["POST"]),
+            Route("/jobs/confirm", self.confirm, methods=["POST"]),
+            Route("/jobs/apply", self.apply, methods=["POST"]),
         ]
 
-    async def ask(self, request: Request) -> Response:
-        """``POST /jobs/ask``: say what would happen."""
+    async def confirm(self, request: Request) -> Response:
+        """Handle ``POST /jobs/confirm``: show what would change."""
+        form = RequestContext.from_request(request).form
         try:
-            wish = ActionRequest.read(RequestContext.of(request).form)
+            action_request = ActionRequest.from_form(form)
         except InvalidForm as problem:
-            return self._refused(request, str(problem))
-        number = len(wish.ids)
-        if not wish.ids:
-            number = await self._operations.count_matching(wish.filter.meant, limit=MAX_COUNTED)
-        return self._pages.answer(
+            return self._reject(request, str(problem))
+        ids = action_request.ids
+        count = len(ids)
+        if not ids:
+            job_filter = action_request.filter.to_job_filter()
+            count = await self._operations.count_matching(job_filter, limit=MAX_COUNTED)
+        return self._pages.respond(
             request,
-            "ask.html",
+            "confirm.html",
             {
-                "wish": wish,
-                "number": number,
-                "is_more": not wish.ids and number >= MAX_COUNTED,
-                "name": NAMES[wish.action],
-                "meaning": MEANINGS[wish.action],
-                "running": RequestContext.of(request).form.one("running") == "yes",
+                "action_request": action_request,
+                "count": count,
+                "is_capped": not ids and count >= MAX_COUNTED,
+                "label": LABELS[action_request.action],
+                "description": DESCRIPTIONS[action_request.action],
+                "include_running": form.one("running") == "yes",
             },
         )
 
-    async def act(self, request: Request) -> Response:
-        """``POST /jobs/act``: do it, and say what was done."""
-        form = RequestContext.of(request).form
+    async def apply(self, request: Request) -> Response:
+        """Handle ``POST /jobs/apply``: perform the action and show its result."""
+        form = RequestContext.from_request(request).form
         try:
-            wish = ActionRequest.read(form)
-            result = await self._done(wish, form)
+            action_request = ActionRequest.from_form(form)
+            result = await self._apply(action_request, form)
         except (InvalidForm, ConfigurationError) as problem:
-            return self._refused(request, str(problem))
+            return self._reject(request, str(problem))
         logs.get_logger("jobfn.dashboard").info(
-            "acted on jobs", action=str(wish.action), done=result.done, skipped=result.skipped_count
+            "action applied", action=str(action_request.action), done=result.done, skipped=result.skipped_count
         )
-        return self._pages.answer(
+        return self._pages.respond(
             request,
             "result.html",
             {
                 "problem": None,
-                "done": DONE[wish.action],
+                "label": PAST_TENSE[action_request.action],
                 "result": result,
-                "shown": result.skipped[:SHOWN_SKIPPED],
-                "back": wish.back,
+                "listed": result.skipped[:MAX_LISTED_SKIPPED],
+                "back": action_request.back,
             },
         )
 
-    async def _done(self, wish: ActionRequest, form: Form) -> ActionResult:
+    async def _apply(self, action_request: ActionRequest, form: Form) -> ActionResult:
+        action, ids = action_request.action, action_request.ids
         reason = form.one("reason") or None
-        running = form.one("running") == "yes"
-        if wish.ids:
-            return await self._operations.apply(wish.action, wish.ids, reason=reason, include_running=running)
+        include_running = form.one("running") == "yes"
+        if ids:
+            return await self._operations.apply(action, ids, reason=reason, include_running=include_running)
+        job_filter = action_request.filter.to_job_filter()
         return await self._operations.apply_to_matching(
-            wish.action, wish.filter.meant, reason=reason, include_running=running
+            action, job_filter, reason=reason, include_running=include_running
         )
 
-    def _refused(self, request: Request, problem: str) -> Response:
-        back = safe_redirect(RequestContext.of(request).form.one("back"))
-        return self._pages.answer(request, "result.html", {"problem": problem, "back": back}, status_code=400)
+    def _reject(self, request: Request, problem: str) -> Response:
+        back = safe_redirect(RequestContext.from_request(request).form.one("back"))
+        return self._pages.respond(request, "result.html", {"problem": problem, "back": back}, status_code=400)

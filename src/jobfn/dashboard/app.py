@@ -1,4 +1,4 @@
-"""The dashboard's ASGI app: the pages behind their guard, the styles and scripts, and how errors look."""
+"""Build the dashboard's ASGI app: routes, middleware, static files and error pages."""
 
 from importlib.resources import files
 from typing import Any
@@ -13,15 +13,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from jobfn.dashboard.actions import Acting
-from jobfn.dashboard.enqueue import Enqueueing
-from jobfn.dashboard.live import Live
+from jobfn.dashboard.actions import ActionPages
+from jobfn.dashboard.enqueue import EnqueuePages
+from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.security import Guard
+from jobfn.dashboard.security import SecurityMiddleware
 from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.dashboard.task_discovery import Catalog
+from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.dashboard.views import Views
 from jobfn.database.connection import CONNECTION_LOST
 from jobfn.errors import DatabaseError
@@ -33,75 +33,74 @@ def create_dashboard(
     settings: DashboardSettings,
     operations: Operations,
     *,
-    catalog: Catalog,
+    discovery: TaskDiscovery,
     connections: "asyncpg.Pool[Any]",
     schema: str,
-    subject: str,
-) -> tuple[Starlette, Live]:
-    """Make the app.
+    database_label: str,
+) -> tuple[Starlette, LivePages]:
+    """Create the app.
 
     Args:
-        settings: Who may see it, and what it offers.
-        operations: What it looks through.
-        catalog: What knows the tasks that there are.
-        connections: Where jobs are added.
-        schema: The jobs schema.
-        subject: What the pages say they show: the database, without a password.
+        settings: Settings of the dashboard.
+        operations: Reads and changes jobs.
+        discovery: Lists the tasks of function apps.
+        connections: Pool for enqueueing.
+        schema: Jobs schema.
+        database_label: Name of the database, without a password.
 
     Returns:
-        The app, and its streams, which are to be closed before its server is stopped.
+        The app and its live pages. Close the live pages before stopping the server.
     """
-    pages = Pages(settings, subject=subject)
+    pages = Pages(settings, database_label=database_label)
     sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
-    live = Live(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
+    live = LivePages(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
     views = Views(operations)
-    enqueueing = Enqueueing(pages, operations, catalog=catalog, connections=connections, schema=schema)
+    enqueue_pages = EnqueuePages(pages, operations, discovery=discovery, connections=connections, schema=schema)
     routes: list[BaseRoute] = [
-        Route("/healthz", _alive, methods=["GET"]),
+        Route("/healthz", _healthz, methods=["GET"]),
         *Login(pages, sessions).routes,
         *live.routes("/", views.overview),
-        *Acting(pages, operations).routes,
+        *ActionPages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),
         *live.routes("/jobs/{id:int}", views.job),
         *live.routes("/schedules", views.schedules),
         *live.routes("/triggers", views.triggers),
         *live.routes("/workers", views.workers),
-        *enqueueing.routes,
+        *enqueue_pages.routes,
         Mount("/static", _Static(directory=str(files("jobfn.dashboard") / "static"))),
     ]
 
-    async def refused(request: Request, error: Exception) -> Response:
+    async def on_http_error(request: Request, error: Exception) -> Response:
         status_code = error.status_code if isinstance(error, HTTPException) else 500
         texts = {
-            404: ("Nothing here", "There is no such page."),
-            405: ("Not like this", "This page takes no such call."),
+            404: ("Page not found", "There is no such page."),
+            405: ("Method not allowed", "This page does not support this method."),
         }
         detail = error.detail if isinstance(error, HTTPException) else ""
-        title, text = texts.get(status_code, ("That did not work", detail))
-        return pages.answer(request, "error.html", {"title": title, "text": text}, status_code=status_code)
+        title, text = texts.get(status_code, ("Request failed", detail))
+        return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=status_code)
 
-    async def no_database(request: Request, error: Exception) -> Response:
-        logs.get_logger("jobfn.dashboard").warning("page not drawn", reason=str(error))
+    async def on_database_error(request: Request, error: Exception) -> Response:
+        logs.get_logger("jobfn.dashboard").warning("page failed", reason=str(error))
         text = f"{str(error) or type(error).__name__}. Reload the page to try again."
-        is_away = isinstance(error, CONNECTION_LOST)
-        context = {"title": "The database does not answer" if is_away else "The database refused", "text": text}
-        return pages.answer(request, "error.html", context, status_code=503)
+        title = "The database is unreachable" if isinstance(error, CONNECTION_LOST) else "Database error"
+        return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=503)
 
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, settings=settings, sessions=sessions)],
+        middleware=[Middleware(SecurityMiddleware, settings=settings, sessions=sessions)],
         exception_handlers={
-            HTTPException: refused,
-            DatabaseError: no_database,
-            **dict.fromkeys(CONNECTION_LOST, no_database),
+            HTTPException: on_http_error,
+            DatabaseError: on_database_error,
+            **dict.fromkeys(CONNECTION_LOST, on_database_error),
         },
     )
-    app.router.redirect_slashes = False  # a redirect would go where the Host header says
+    app.router.redirect_slashes = False  # the redirect would use the Host header
     return app, live
 
 
 class _Static(StaticFiles):
-    """Our styles and scripts: kept by the browser, asked for again each time, so that an update is seen at once."""
+    """Static files that the browser revalidates on each request, so that updates are visible at once."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -109,5 +108,5 @@ class _Static(StaticFiles):
         return response
 
 
-async def _alive(_request: Request) -> Response:
+async def _healthz(_request: Request) -> Response:
     return PlainTextResponse("ok\n")

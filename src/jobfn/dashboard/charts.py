@@ -1,31 +1,35 @@
-"""The last hour as pictures: from minutes to coordinates. Pure; ``templates/charts.html`` draws the SVG.
+"""Compute the coordinates of the charts of the last hour. Pure; ``templates/charts.html`` writes the SVG.
 
-A chart is drawn in a box of 600 by 100 that the page stretches to its own width; its words stand around it in HTML,
-so that they are never stretched. The lowest value is always 0.
+A chart is a box of 600 by 100 that is stretched to the width of the page. Its labels are HTML outside of the SVG, so
+that they are not stretched. The bottom of the box is 0.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Final
 
 from jobfn.dashboard.render import duration
 from jobfn.operations import ThroughputBucket
 
-WIDTH, HEIGHT = 600.0, 100.0
-_GAP = 2.0
-#: A bar that stands for something is seen, however much higher the others are.
-_LEAST = 1.5
+WIDTH: Final = 600.0
+HEIGHT: Final = 100.0
+_GAP: Final = 2.0
+#: Minimum height of a bar, so that a single job is visible.
+_MIN_BAR_HEIGHT: Final = 1.5
+#: Leading digits of axis maximums.
+_ROUND_NUMBERS: Final = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One minute of the throughput.
+    """One minute of the throughput chart.
 
     Attributes:
-        x, width: Where it stands.
-        completed, failed: Its two parts, each its top and its height.
-        title: What it says when pointed at.
+        x, width: Position and width.
+        completed, failed: Top and height of each part.
+        title: Tooltip.
     """
 
     x: float
@@ -37,87 +41,86 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How many jobs ended in each minute.
+    """Number of jobs that ended in each minute.
 
     Attributes:
-        bars: Oldest first.
-        highest: What the top of the box stands for.
-        completed, failed: In the whole hour.
+        bars: Bars, oldest first.
+        maximum: Number of jobs at the top of the box.
+        completed, failed: Totals of the hour.
     """
 
     bars: tuple[Bar, ...]
-    highest: float
+    maximum: float
     completed: int
     failed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long runs took in each minute.
+    """Duration of the attempts in each minute.
 
     Attributes:
-        median, high: The paths of the 50th and the 95th percentile; a minute without runs breaks them.
-        slots: For each minute its left edge, its width, and what it says when pointed at.
-        highest: What the top of the box stands for, in seconds.
+        p50, p95: SVG paths of the median and the 95th percentile, interrupted at minutes without attempts.
+        tooltips: Left edge, width and text of each minute's tooltip.
+        maximum: Duration at the top of the box, in seconds.
     """
 
-    median: str
-    high: str
-    slots: tuple[tuple[float, float, str], ...]
-    highest: float
+    p50: str
+    p95: str
+    tooltips: tuple[tuple[float, float, str], ...]
+    maximum: float
 
 
 def throughput(minutes: Sequence[ThroughputBucket]) -> Throughput:
-    """The bars of these minutes."""
-    highest = nice_top(max((minute.completed + minute.failed for minute in minutes), default=0), whole=True)
+    """Return the bars of the throughput chart."""
+    maximum = axis_maximum(max((minute.completed + minute.failed for minute in minutes), default=0), is_integer=True)
     width = WIDTH / max(1, len(minutes))
     bars = []
-    for number, minute in enumerate(minutes):
-        done, failed = _height(minute.completed, highest), _height(minute.failed, highest)
+    for index, minute in enumerate(minutes):
+        completed, failed = _bar_height(minute.completed, maximum), _bar_height(minute.failed, maximum)
         bars.append(
             Bar(
-                x=round(number * width + _GAP / 2, 2),
+                x=round(index * width + _GAP / 2, 2),
                 width=round(width - _GAP, 2),
-                completed=(round(HEIGHT - done, 2), round(done, 2)),
-                failed=(round(HEIGHT - done - failed, 2), round(failed, 2)),
+                completed=(round(HEIGHT - completed, 2), round(completed, 2)),
+                failed=(round(HEIGHT - completed - failed, 2), round(failed, 2)),
                 title=f"{_clock(minute)}: {minute.completed:,} completed, {minute.failed:,} failed",
             )
         )
     return Throughput(
         tuple(bars),
-        highest,
+        maximum,
         sum(minute.completed for minute in minutes),
         sum(minute.failed for minute in minutes),
     )
 
 
 def durations(minutes: Sequence[ThroughputBucket]) -> Durations:
-    """The curves of these minutes."""
-    highest = nice_top(max((minute.p95_seconds or 0.0 for minute in minutes), default=0.0))
+    """Return the curves of the duration chart."""
+    maximum = axis_maximum(max((minute.p95_seconds or 0.0 for minute in minutes), default=0.0))
     width = WIDTH / max(1, len(minutes))
     return Durations(
-        median=_path(minutes, lambda minute: minute.p50_seconds, width=width, highest=highest),
-        high=_path(minutes, lambda minute: minute.p95_seconds, width=width, highest=highest),
-        slots=tuple(
-            (round(number * width, 2), round(width, 2), _durations_title(minute))
-            for number, minute in enumerate(minutes)
+        p50=_path(minutes, lambda minute: minute.p50_seconds, width=width, maximum=maximum),
+        p95=_path(minutes, lambda minute: minute.p95_seconds, width=width, maximum=maximum),
+        tooltips=tuple(
+            (round(index * width, 2), round(width, 2), _durations_title(minute)) for index, minute in enumerate(minutes)
         ),
-        highest=highest,
+        maximum=maximum,
     )
 
 
-def nice_top(value: float, *, whole: bool = False) -> float:
-    """The next number at or above it that reads well, such as 1.5, 40 or 800; 1 for nothing, 2 or more for jobs."""
+def axis_maximum(value: float, *, is_integer: bool = False) -> float:
+    """Round up to a readable number, for example 1.5, 40 or 800; at least 1 for zero and 2 for integers."""
     if value <= 0:
         return 1.0
-    if whole and value <= 2:
+    if is_integer and value <= 2:
         return 2.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(round(step * power, 9) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
+    return next(round(step * power, 9) for step in _ROUND_NUMBERS if step * power >= value * (1 - 1e-9))
 
 
-def _height(number: float, highest: float) -> float:
-    return max(_LEAST, HEIGHT * number / highest) if number else 0.0
+def _bar_height(number: float, maximum: float) -> float:
+    return max(_MIN_BAR_HEIGHT, HEIGHT * number / maximum) if number else 0.0
 
 
 def _path(
@@ -125,17 +128,17 @@ def _path(
     value_of: Callable[[ThroughputBucket], float | None],
     *,
     width: float,
-    highest: float,
+    maximum: float,
 ) -> str:
-    """A path through the middles of the minutes; one that stands alone becomes a dot."""
+    """Return a path through the minutes; a minute between two gaps becomes a dot."""
     parts: list[str] = []
-    is_broken = True
-    for number, minute in enumerate(minutes):
+    is_interrupted = True
+    for index, minute in enumerate(minutes):
         value = value_of(minute)
         if value is not None:
-            x, y = (number + 0.5) * width, HEIGHT - HEIGHT * min(value, highest) / highest
-            parts.append(f"M{x:.2f} {y:.2f}h.01" if is_broken else f"L{x:.2f} {y:.2f}")
-        is_broken = value is None
+            x, y = (index + 0.5) * width, HEIGHT - HEIGHT * min(value, maximum) / maximum
+            parts.append(f"M{x:.2f} {y:.2f}h.01" if is_interrupted else f"L{x:.2f} {y:.2f}")
+        is_interrupted = value is None
     return "".join(parts)
 
 
@@ -145,5 +148,5 @@ def _clock(minute: ThroughputBucket) -> str:
 
 def _durations_title(minute: ThroughputBucket) -> str:
     if minute.p50_seconds is None:
-        return f"{_clock(minute)}: nothing ran"
-    return f"{_clock(minute)}: half within {duration(minute.p50_seconds)}, 95 % within {duration(minute.p95_seconds)}"
+        return f"{_clock(minute)}: no attempts"
+    return f"{_clock(minute)}: median {duration(minute.p50_seconds)}, 95th percentile {duration(minute.p95_seconds)}"

@@ -1,10 +1,9 @@
-"""Add a job by hand: a form made from the task's JSON Schema, or JSON where nothing is known of it."""
+"""The pages that enqueue a job by hand, with a form or a JSON editor built from the task's JSON Schema."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from starlette.requests import Request
@@ -12,172 +11,198 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from jobfn.dashboard.filters import is_uuid
-from jobfn.dashboard.form_payload import ParsedForm, fill, fill_json
+from jobfn.dashboard.form_payload import PAYLOAD_INPUT, ParsedForm, parse_fields, parse_json
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.schema_fields import Field, fields_of
+from jobfn.dashboard.schema_errors import is_valid_schema
+from jobfn.dashboard.schema_fields import Field, Schema, example_payload, form_fields
 from jobfn.dashboard.security import RequestContext
-from jobfn.dashboard.task_discovery import Catalog, ListedTask
+from jobfn.dashboard.task_discovery import ListedTask, TaskDiscovery
 from jobfn.database.jobs import NewJob, enqueue
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_MAX_DELAY_SECONDS = 10 * 366 * 86_400.0
-_MAX_INT = 2**31 - 1
-#: What the jobs table takes.
-MAX_KEY_CHARACTERS, MAX_QUEUE_CHARACTERS = 512, 126
+UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_MAX_DELAY_SECONDS: Final = 10 * 366 * 86_400.0
+_MAX_INT: Final = 2**31 - 1
+#: Limits of the jobs table.
+MAX_KEY_CHARACTERS: Final = 512
+MAX_QUEUE_CHARACTERS: Final = 126
 
 
 @dataclass
-class Draft:
-    """A job that is being written.
+class EnqueueForm:
+    """The state of the enqueue form.
 
     Attributes:
-        task: The task identifier.
-        listed: What its function app says of it; None where it is not known.
-        fields: The form's fields; empty where the payload is written as JSON, or there is none.
-        as_json: Whether the payload is written as JSON.
-        form: What was sent.
-        problems: What is wrong, by the name of the input.
+        task: Task identifier.
+        listed: Description of the task; None if no function app lists it.
+        schema: JSON Schema of the payload; empty if it is unknown or invalid.
+        fields: Fields of the payload; None if it can only be edited as JSON.
+        as_json: Whether the payload is edited as JSON.
+        form: Submitted values.
+        problems: Validation errors, by input name; ``""`` for the whole form.
     """
 
     task: str
     listed: ListedTask | None
-    fields: tuple[Field, ...]
+    schema: Schema
+    fields: tuple[Field, ...] | None
     as_json: bool
-    form: Form = field(default_factory=Form)
+    form: Form
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
-    def schema(self) -> Mapping[str, Any]:
-        """The payload's schema; one that allows everything where it is not known."""
-        return self.listed.payload if self.listed is not None else {}
-
-    @property
-    def takes_nothing(self) -> bool:
-        """Whether the task has no payload."""
+    def has_no_payload(self) -> bool:
+        """Whether the task takes no payload."""
         return self.schema.get("type") == "null"
 
+    @property
+    def json_text(self) -> str:
+        """Text of the JSON editor: the submitted text, or an example."""
+        if self.form.values:
+            return self.form.one(PAYLOAD_INPUT)
+        return json.dumps(example_payload(self.schema), indent=2, ensure_ascii=False)
+
+    def value(self, payload_field: Field) -> str:
+        """Return the submitted value of a field, or its initial value."""
+        return self.form.one(payload_field.input_name) if self.form.values else payload_field.value
+
     def problem(self, name: str) -> str | None:
-        """What is wrong with an input."""
+        """Return the validation error of an input."""
         return self.problems.get(name)
 
-    def filled(self) -> ParsedForm:
-        """The payload, and what is wrong with it."""
-        if self.takes_nothing:
+    def parse(self) -> ParsedForm:
+        """Return the submitted payload and its validation errors."""
+        if self.has_no_payload:
             return ParsedForm({})
-        if self.as_json:
-            return fill_json(self.form.one("payload"), self.schema)
-        return fill(self.fields, self.form, self.schema)
+        if self.as_json or self.fields is None:
+            return parse_json(self.form.one(PAYLOAD_INPUT), self.schema)
+        return parse_fields(self.fields, self.form, self.schema)
 
 
-class Enqueueing:
-    """The pages that add jobs.
+class EnqueuePages:
+    """The pages that enqueue jobs.
 
     Args:
-        pages: What draws them.
-        operations: What knows the tasks that have been seen.
-        catalog: What knows the tasks that there are.
-        connections: Where jobs are added.
-        schema: The jobs schema.
+        pages: Renders them.
+        operations: Lists the tasks of existing jobs.
+        discovery: Lists the tasks of function apps.
+        connections: Pool for enqueueing.
+        schema: Jobs schema.
     """
 
     def __init__(
-        self, pages: Pages, operations: Operations, *, catalog: Catalog, connections: "asyncpg.Pool[Any]", schema: str
+        self,
+        pages: Pages,
+        operations: Operations,
+        *,
+        discovery: TaskDiscovery,
+        connections: "asyncpg.Pool[Any]",
+        schema: str,
     ) -> None:
         self._pages = pages
         self._operations = operations
-        self._catalog = catalog
+        self._discovery = discovery
         self._connections = connections
         self._schema = schema
 
     @property
     def routes(self) -> list[Route]:
-        """Where it answers."""
+        """Routes of the pages."""
         return [
             Route("/enqueue", self.show, methods=["GET"]),
-            Route("/enqueue", self.add, methods=["POST"]),
+            Route("/enqueue", self.submit, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
-        """``GET /enqueue``: choose a task; with ``?task=``, its form."""
+        """Handle ``GET /enqueue``: list the tasks; with ``?task=``, show the form of a task."""
         task = request.query_params.get("task", "").strip()
         if not task:
-            listing = await self._catalog.all()
-            seen = [name for name in await self._operations.tasks() if name not in listing.tasks]
-            context = {"tasks": list(listing.tasks.values()), "seen": seen, "problems": listing.problems}
-            return self._pages.answer(request, "tasks.html", context)
-        draft, asked = await self._draft(task, as_json=request.query_params.get("as") == "json", form=Form())
-        return self._drawn(request, draft, asked)
+            listing = await self._discovery.list_tasks()
+            unlisted = [name for name in await self._operations.tasks() if name not in listing.tasks]
+            context = {"tasks": list(listing.tasks.values()), "unlisted": unlisted, "problems": listing.problems}
+            return self._pages.respond(request, "tasks.html", context)
+        enqueue_form, notices = await self._load(task, as_json=request.query_params.get("as") == "json", form=Form())
+        return self._respond(request, enqueue_form, notices)
 
-    async def add(self, request: Request) -> Response:
-        """``POST /enqueue``: add the job, or say at each field what is wrong with it."""
-        form = RequestContext.of(request).form
-        draft, asked = await self._draft(form.one("task"), as_json=form.one("as") == "json", form=form)
-        filled = draft.filled()
-        draft.problems |= {f"payload{pointer}": problem for pointer, problem in filled.problems.items()}
-        options = _options(form, draft.problems)
-        if not 0 < len(draft.task) <= MAX_TASK_IDENTIFIER_CHARACTERS:
-            draft.problems["task"] = f"a task's name has 1 to {MAX_TASK_IDENTIFIER_CHARACTERS} characters"
-        if not draft.problems:
+    async def submit(self, request: Request) -> Response:
+        """Handle ``POST /enqueue``: enqueue the job, or show the form with its validation errors."""
+        form = RequestContext.from_request(request).form
+        enqueue_form, notices = await self._load(form.one("task"), as_json=form.one("as") == "json", form=form)
+        parsed = enqueue_form.parse()
+        problems = enqueue_form.problems
+        problems |= parsed.problems
+        options = _job_options(form, problems)
+        if not 0 < len(enqueue_form.task) <= MAX_TASK_IDENTIFIER_CHARACTERS:
+            problems["task"] = f"a task identifier must have 1 to {MAX_TASK_IDENTIFIER_CHARACTERS} characters"
+        if not problems:
+            payload = json.dumps(parsed.payload, ensure_ascii=False)
             try:
-                job = await self._added(NewJob(draft.task, json.dumps(filled.payload, ensure_ascii=False), **options))
+                job_id = await self._enqueue(NewJob(enqueue_form.task, payload, **options))
             except DatabaseError as error:
-                draft.problems[""] = str(error)
+                problems[""] = str(error)
             else:
-                return RedirectResponse(f"/jobs/{job}", 303)
-        return self._drawn(request, draft, asked, status_code=422)
+                return RedirectResponse(f"/jobs/{job_id}", 303)
+        return self._respond(request, enqueue_form, notices, status_code=422)
 
-    async def _draft(self, task: str, *, as_json: bool, form: Form) -> tuple[Draft, tuple[str, ...]]:
-        listed, problems = await self._catalog.find(task)
-        fields = fields_of(listed.payload) if listed is not None else ()
-        is_free = listed is None or (bool(fields) and fields[0].pointer == "")
-        return Draft(task, listed, () if is_free else fields, as_json or is_free, form), problems
+    async def _load(self, task: str, *, as_json: bool, form: Form) -> tuple[EnqueueForm, tuple[str, ...]]:
+        """Return the form of a task, and why no function app lists it."""
+        listed, notices = await self._discovery.find_task(task)
+        schema = listed.payload if listed is not None and is_valid_schema(listed.payload) else {}
+        fields = form_fields(schema)
+        return EnqueueForm(task, listed, schema, fields, as_json or fields is None, form), notices
 
-    async def _added(self, job: NewJob) -> int:
+    async def _enqueue(self, job: NewJob) -> int:
         async with self._connections.acquire() as connection:
-            added = await enqueue(connection, self._schema, job)
+            job_id = await enqueue(connection, self._schema, job)
         logs.get_logger("jobfn.dashboard").info(
-            "added a job", task=job.task, job=added, attempt=0, worker=None, tenant=job.database_id
+            "job enqueued", task=job.task, job=job_id, attempt=0, worker=None, tenant=job.database_id
         )
-        return added
+        return job_id
 
-    def _drawn(self, request: Request, draft: Draft, asked: tuple[str, ...], *, status_code: int = 200) -> Response:
-        context = {"draft": draft, "asked": asked, "units": UNITS, "max_attempts": NewJob(draft.task).max_attempts}
-        return self._pages.answer(request, "enqueue.html", context, status_code=status_code)
+    def _respond(
+        self, request: Request, enqueue_form: EnqueueForm, notices: tuple[str, ...], *, status_code: int = 200
+    ) -> Response:
+        context = {
+            "enqueue": enqueue_form,
+            "notices": notices,
+            "units": UNITS,
+            "max_attempts": NewJob(enqueue_form.task).max_attempts,
+        }
+        return self._pages.respond(request, "enqueue.html", context, status_code=status_code)
 
 
-def _options(form: Form, problems: dict[str, str]) -> dict[str, Any]:
-    """The job's own fields, beside its payload; what is wrong with them goes into ``problems``."""
+def _job_options(form: Form, problems: dict[str, str]) -> dict[str, Any]:
+    """Parse the fields of the job besides its payload; add validation errors to ``problems``."""
     options: dict[str, Any] = {
         "key": form.one("key") or None,
         "queue": form.one("queue") or None,
         "database_id": form.one("database_id") or None,
     }
-    for name, lowest in (("priority", -_MAX_INT), ("max_attempts", 1)):
+    for name, minimum in (("priority", -_MAX_INT), ("max_attempts", 1)):
         if form.one(name):
-            options[name] = number = _whole(form.one(name))
-            if number is None or not lowest <= number <= _MAX_INT:
-                problems[name] = "must be a whole number" + (", 1 or more" if lowest == 1 else "")
-    for name, most in (("key", MAX_KEY_CHARACTERS), ("queue", MAX_QUEUE_CHARACTERS)):
-        if len(options[name] or "") > most:
-            problems[name] = f"has at most {most} characters"
+            options[name] = number = _parse_int(form.one(name))
+            if number is None or not minimum <= number <= _MAX_INT:
+                problems[name] = "must be an integer" + (", 1 or more" if minimum == 1 else "")
+    for name, maximum in (("key", MAX_KEY_CHARACTERS), ("queue", MAX_QUEUE_CHARACTERS)):
+        if len(options[name] or "") > maximum:
+            problems[name] = f"must have at most {maximum} characters"
     if not is_uuid(options["database_id"]):
         problems["database_id"] = "must be a UUID"
     seconds = _delay_seconds(form)
     if seconds is None:
-        problems["delay"] = "must be a number, 0 or more, and at most ten years"
+        problems["delay"] = "must be a number from 0 to ten years"
     elif seconds:
         options["run_at"] = datetime.now(UTC) + timedelta(seconds=seconds)
     return options
 
 
 def _delay_seconds(form: Form) -> float | None:
-    """How long the job is to wait; None where that cannot be."""
+    """Return the delay; None if it is invalid."""
     try:
         seconds = float(form.one("delay") or 0) * _UNIT_SECONDS[form.one("delay_unit") or "s"]
     except (ValueError, KeyError):
@@ -185,7 +210,7 @@ def _delay_seconds(form: Form) -> float | None:
     return seconds if 0 <= seconds <= _MAX_DELAY_SECONDS else None
 
 
-def _whole(text: str) -> int | None:
+def _parse_int(text: str) -> int | None:
     try:
         return int(text)
     except ValueError:

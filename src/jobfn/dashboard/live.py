@@ -1,9 +1,8 @@
-"""Pages that keep themselves current: the same page as a stream of server-sent events.
+"""Live pages: each page is also served as a stream of server-sent events.
 
-While somebody looks at ``/jobs?state=failed``, the browser holds ``/live/jobs?state=failed`` open. The page is drawn
-again from the database every second, and sent when it has changed; ``static/live.js`` puts the differences in place.
-A page that is slow to draw is drawn less often, so that looking on never costs the database more than a fifth of the
-time of one connection.
+While a browser shows ``/jobs?state=failed``, it keeps ``/live/jobs?state=failed`` open. The server renders the page at
+an interval and sends it if it changed; ``static/live.js`` updates the document. Slow pages are rendered less often, so
+that a stream uses a database connection at most a fifth of the time.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,21 +24,21 @@ from jobfn.database.connection import CONNECTION_LOST
 from jobfn.errors import DatabaseError
 from jobfn.telemetry import logs
 
-#: A comment goes out when nothing else has for so long, so that nobody between takes the line for dead.
-KEEP_ALIVE_SECONDS = 15.0
-MAX_STREAMS = 100
-#: A page is drawn at most so much of the time.
-_SHARE = 0.2
+#: Interval of keep-alive comments on an idle stream, so that proxies do not close it.
+KEEP_ALIVE_SECONDS: Final = 15.0
+MAX_STREAMS: Final = 100
+#: Maximum share of the time that a stream spends rendering.
+_MAX_RENDER_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A page to be drawn.
+    """The content of a page.
 
     Attributes:
-        template: Its template, whose block ``live`` is what changes.
-        context: The values for it.
-        status_code: Of the whole page.
+        template: Template name; its block ``live`` is the part that is updated.
+        context: Values for the template.
+        status_code: HTTP status of the page.
     """
 
     template: str
@@ -47,18 +46,17 @@ class View:
     status_code: int = 200
 
 
-#: Looks at the database and says what a page shows.
-Load = Callable[[Request], Awaitable[View]]
+#: Loads the content of a page.
+LoadView = Callable[[Request], Awaitable[View]]
 
 
-class Live:
-    """Serves pages, once and as streams.
+class LivePages:
+    """Serves pages and their streams.
 
     Args:
-        pages: What draws them.
-        refresh_seconds: How often a page is drawn again, in seconds.
-        stream_seconds: How long a stream lasts, in seconds. The browser opens the next one by itself, and is asked
-            for its login again.
+        pages: Renders the pages.
+        refresh_seconds: Interval between updates, in seconds.
+        stream_seconds: Maximum duration of a stream, in seconds. The browser then reconnects, which checks its session.
     """
 
     def __init__(self, pages: Pages, *, refresh_seconds: float, stream_seconds: float) -> None:
@@ -69,19 +67,19 @@ class Live:
         self._streams = 0
 
     def close(self) -> None:
-        """End all streams, so that the server can stop; browsers come back when there is one again."""
+        """End all streams, so that the server can stop. Browsers reconnect."""
         self._closing.set()
 
-    def routes(self, path: str, load: Load) -> list[Route]:
-        """A page and its stream."""
+    def routes(self, path: str, load: LoadView) -> list[Route]:
+        """Return the routes of a page and its stream."""
 
         async def page(request: Request) -> Response:
             view = await load(request)
-            return self._pages.answer(request, view.template, view.context, status_code=view.status_code)
+            return self._pages.respond(request, view.template, view.context, status_code=view.status_code)
 
         async def stream(request: Request) -> Response:
             if self._streams >= MAX_STREAMS:
-                raise HTTPException(503, f"{MAX_STREAMS} pages are being watched already: close some")
+                raise HTTPException(503, f"{MAX_STREAMS} live pages are open already: close some")
             return StreamingResponse(
                 self._events(request, load), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
             )
@@ -91,37 +89,40 @@ class Live:
             Route(f"/live{path}", stream, methods=["GET"]),
         ]
 
-    async def _events(self, request: Request, load: Load) -> AsyncIterator[str]:
+    async def _events(self, request: Request, load: LoadView) -> AsyncIterator[str]:
         self._streams += 1
         try:
-            yield event("hello", {"csrf_token": RequestContext.of(request).csrf_token}, retry_ms=1000)
-            shown, said_at = "", time.monotonic()
-            ends_at = said_at + self._stream_seconds
+            csrf_token = RequestContext.from_request(request).csrf_token
+            yield server_sent_event("open", {"csrf_token": csrf_token}, retry_ms=1000)
+            previous, sent_at = "", time.monotonic()
+            ends_at = sent_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:
-                begun = time.monotonic()
-                html = await self._drawn(request, load)
+                started_at = time.monotonic()
+                html = await self._render(request, load)
                 if html is None:
-                    yield event("trouble", {"text": "The database cannot be reached. Trying again."})
-                elif html != shown:
-                    yield event("page", {"html": html, "now": datetime.now(UTC).isoformat()})
-                    shown, said_at = html, time.monotonic()
-                elif time.monotonic() - said_at > KEEP_ALIVE_SECONDS:
-                    yield ": still here\n\n"
-                    said_at = time.monotonic()
-                await self._pause(max(self._refresh_seconds, (time.monotonic() - begun) / _SHARE))
+                    yield server_sent_event("error", {"text": "The database is unreachable. Trying again."})
+                elif html != previous:
+                    yield server_sent_event("page", {"html": html, "now": datetime.now(UTC).isoformat()})
+                    previous, sent_at = html, time.monotonic()
+                elif time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
+                    yield ": keep-alive\n\n"
+                    sent_at = time.monotonic()
+                render_seconds = time.monotonic() - started_at
+                await self._pause(max(self._refresh_seconds, render_seconds / _MAX_RENDER_SHARE))
         finally:
             self._streams -= 1
 
-    async def _drawn(self, request: Request, load: Load) -> str | None:
-        """The page's live block; None while the database is away."""
+    async def _render(self, request: Request, load: LoadView) -> str | None:
+        """Render the live block of a page; None if the database is unreachable."""
         try:
             view = await load(request)
         except (DatabaseError, *CONNECTION_LOST) as error:
-            logs.get_logger("jobfn.dashboard").warning("page not refreshed", reason=str(error))
+            logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=str(error))
             return None
-        return self._pages.html(request, view.template, view.context, block="live")
+        return self._pages.render(request, view.template, view.context, block="live")
 
     async def _pause(self, seconds: float) -> None:
+        """Sleep until the time has passed or the streams are closed."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -129,7 +130,7 @@ class Live:
             return
 
 
-def event(name: str, content: Mapping[str, object], *, retry_ms: int | None = None) -> str:
-    """One server-sent event. JSON holds no line break, which would end it early."""
+def server_sent_event(name: str, content: Mapping[str, object], *, retry_ms: int | None = None) -> str:
+    """Format an event. Its data is one line of JSON; a line break would end the event."""
     retry = f"retry: {retry_ms}\n" if retry_ms is not None else ""
     return f"{retry}event: {name}\ndata: {json.dumps(content)}\n\n"

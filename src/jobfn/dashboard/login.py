@@ -1,8 +1,9 @@
-"""Logging in with the dashboard's token, and out."""
+"""Log in with the dashboard's token, and log out."""
 
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -13,28 +14,28 @@ from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.sessions import Sessions
 from jobfn.telemetry import logs
 
-#: So many wrong tokens in a minute, whoever types them, and nobody's is looked at for the rest of it.
-MAX_LOGIN_FAILURES_PER_MINUTE = 20
+#: Maximum number of wrong tokens per minute, from all clients together. Then every login waits.
+MAX_LOGIN_FAILURES_PER_MINUTE: Final = 20
 
 
 class Login:
     """The login page.
 
     Args:
-        pages: What draws it.
-        sessions: What checks the token.
-        now: A clock in seconds.
+        pages: Renders it.
+        sessions: Checks the token and sets the cookie.
+        now: Clock, in seconds.
     """
 
     def __init__(self, pages: Pages, sessions: Sessions, *, now: Callable[[], float] = time.monotonic) -> None:
         self._pages = pages
         self._sessions = sessions
         self._now = now
-        self._wrong: deque[float] = deque(maxlen=MAX_LOGIN_FAILURES_PER_MINUTE)
+        self._failed_at: deque[float] = deque(maxlen=MAX_LOGIN_FAILURES_PER_MINUTE)
 
     @property
     def routes(self) -> list[Route]:
-        """Where it answers."""
+        """Routes of the page."""
         return [
             Route("/login", self.show, methods=["GET"]),
             Route("/login", self.log_in, methods=["POST"]),
@@ -42,37 +43,37 @@ class Login:
         ]
 
     async def show(self, request: Request) -> Response:
-        """``GET /login``."""
-        wanted = safe_redirect(request.query_params.get("next", ""))
-        if RequestContext.of(request).session.is_logged_in:
-            return RedirectResponse(wanted, 303)
-        return self._pages.answer(request, "login.html", {"next": wanted, "problem": None})
+        """Handle ``GET /login``."""
+        target = safe_redirect(request.query_params.get("next", ""))
+        if RequestContext.from_request(request).session.is_logged_in:
+            return RedirectResponse(target, 303)
+        return self._pages.respond(request, "login.html", {"next": target, "problem": None})
 
     async def log_in(self, request: Request) -> Response:
-        """``POST /login``: a new session for whoever knows the token."""
-        visit = RequestContext.of(request)
-        wanted = safe_redirect(visit.form.one("next"))
-        if len(self._wrong) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._wrong[0] < 60:
+        """Handle ``POST /login``: start a new session if the token is right."""
+        form = RequestContext.from_request(request).form
+        target = safe_redirect(form.one("next"))
+        if len(self._failed_at) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._failed_at[0] < 60:
             problem = "Too many wrong tokens. Wait a minute and try again."
-            return self._pages.answer(request, "login.html", {"next": wanted, "problem": problem}, status_code=429)
-        if not self._sessions.is_token(visit.form.one("token")):
-            self._wrong.append(self._now())
-            logs.get_logger("jobfn.dashboard").warning("wrong token", client=request.client and request.client.host)
-            problem = "That is not the token. It is the value of JOBFN_DASHBOARD_TOKEN where the dashboard runs."
-            return self._pages.answer(request, "login.html", {"next": wanted, "problem": problem}, status_code=401)
-        response = RedirectResponse(wanted, 303)
-        # A new id: one that somebody else may have planted in this browser is worth nothing.
-        self._sessions.remember(self._sessions.new(is_logged_in=True), response, request)
+            return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=429)
+        if not self._sessions.check_token(form.one("token")):
+            self._failed_at.append(self._now())
+            logs.get_logger("jobfn.dashboard").warning("login failed", client=request.client and request.client.host)
+            problem = "Wrong token. The token is the value of JOBFN_DASHBOARD_TOKEN on the dashboard's host."
+            return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=401)
+        response = RedirectResponse(target, 303)
+        # A new id prevents session fixation.
+        self._sessions.set_cookie(self._sessions.new(is_logged_in=True), response, request)
         return response
 
     async def log_out(self, request: Request) -> Response:
-        """``POST /logout``."""
+        """Handle ``POST /logout``."""
         response = RedirectResponse("/login", 303)
-        self._sessions.forget(response, request)
+        self._sessions.delete_cookie(response, request)
         return response
 
 
-def safe_redirect(wanted: str) -> str:
-    """Where to go after the login: a path of ours, and the start page for anything else."""
-    is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
-    return wanted if is_ours else "/"
+def safe_redirect(target: str) -> str:
+    """Return the target if it is a path on this site, else the start page."""
+    is_local = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if is_local else "/"

@@ -1,11 +1,11 @@
-"""From values to HTML: the templates, and what they may call. Everything is escaped unless it is our own markup."""
+"""Render the templates, with their filters and macros. Values are escaped automatically."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,107 +16,106 @@ from starlette.responses import HTMLResponse
 from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.settings import DashboardSettings
 
-#: A script that asks for a part of a page names the template's block in this header.
-FRAGMENT_HEADER = "X-Fragment"
-#: The macros of ``templates/parts.html``.
-PARTS = ("csrf", "state", "progress", "empty", "groups")
-#: A long time in two units, the largest first: their lengths in seconds, and their names.
-_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+#: Scripts send this header to get only the template's block ``fragment``.
+FRAGMENT_HEADER: Final = "X-Fragment"
+#: Macros of ``templates/components.html`` that every template can call.
+COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups")
+#: Pairs of units for long durations, largest first: seconds and name of each.
+_UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 class Pages:
-    """Draws pages.
+    """Renders pages.
 
     Args:
-        settings: What the pages may offer.
-        subject: Which database they show, without a password.
+        settings: Settings that the pages depend on.
+        database_label: Name of the database, without a password.
     """
 
-    def __init__(self, settings: DashboardSettings, *, subject: str) -> None:
+    def __init__(self, settings: DashboardSettings, *, database_label: str) -> None:
         self._settings = settings
-        self._subject = subject
+        self._database_label = database_label
 
-    def answer(
+    def respond(
         self, request: Request, template: str, context: Mapping[str, Any], *, status_code: int = 200
     ) -> HTMLResponse:
-        """A whole page; or its block ``fragment``, where a script asks for no more than that."""
+        """Return a page, or only its block ``fragment`` if a script requests that."""
         block = "fragment" if FRAGMENT_HEADER in request.headers else None
-        return HTMLResponse(self.html(request, template, context, block=block), status_code)
+        return HTMLResponse(self.render(request, template, context, block=block), status_code)
 
-    def html(self, request: Request, template: str, context: Mapping[str, Any], *, block: str | None = None) -> str:
-        """The HTML of a page, or of one block of it."""
-        visit = RequestContext.of(request)
-        found = environment().get_template(template)
+    def render(self, request: Request, template: str, context: Mapping[str, Any], *, block: str | None = None) -> str:
+        """Render a page, or one of its blocks."""
+        request_context = RequestContext.from_request(request)
+        page = environment().get_template(template)
         values = {
             **context,
             "path": request.url.path.removeprefix("/live") or "/",
             "query": request.url.query,
-            "csrf_token": visit.csrf_token,
+            "csrf_token": request_context.csrf_token,
             "read_only": self._settings.read_only,
-            "can_log_out": self._settings.token is not None and visit.session.is_logged_in,
-            "subject": self._subject,
-            "now": datetime.now(UTC),
+            "can_log_out": self._settings.token is not None and request_context.session.is_logged_in,
+            "database_label": self._database_label,
         }
         if block is None:
-            return found.render(values)
-        return "".join(found.blocks[block](found.new_context(values)))
+            return page.render(values)
+        return "".join(page.blocks[block](page.new_context(values)))
 
 
 @cache
 def environment() -> Environment:
-    """The template engine."""
-    made = Environment(
+    """Return the template engine."""
+    engine = Environment(
         loader=PackageLoader("jobfn.dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    engine.filters |= {
         "breakable": breakable,
-        "moment": moment,
+        "timestamp": timestamp,
         "count": count,
         "duration": duration,
-        "pretty": pretty,
-        "compact": compact,
+        "pretty_json": pretty_json,
+        "compact_json": compact_json,
         "first_line": first_line,
     }
-    made.globals |= {"link": link, "version": version("jobfn")}
-    # A stream draws a block by itself, and no import that stands above it: what blocks call is known everywhere.
-    parts = made.get_template("parts.html").module
-    made.globals |= {name: getattr(parts, name) for name in PARTS}
-    made.globals["charts"] = made.get_template("charts.html").module
-    return made
+    engine.globals |= {"link": link, "version": version("jobfn")}
+    # Streams render single blocks, which do not see the imports of their template.
+    components = engine.get_template("components.html").module
+    engine.globals |= {name: getattr(components, name) for name in COMPONENTS}
+    engine.globals["charts"] = engine.get_template("charts.html").module
+    return engine
 
 
 def link(path: str, **parameters: object) -> str:
-    """A URL of ours; parameters that are None or empty are left out."""
-    given = [(name, str(value)) for name, value in parameters.items() if value not in {None, ""}]
-    return f"{path}?{urlencode(given)}" if given else path
+    """Return a URL of the dashboard. Parameters that are None or empty are omitted."""
+    query = [(name, str(value)) for name, value in parameters.items() if value not in {None, ""}]
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def breakable(name: str) -> Markup:
-    """A name that may go on in the next line after its underscores, where it has no room."""
+    """Allow line breaks after the underscores of a name."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
-def moment(at: datetime | None, *, nothing: str = "—") -> str | Markup:
-    """A moment as a ``<time>``: absolute here, in UTC; the browser shows how long ago, in its own zone."""
+def timestamp(at: datetime | None) -> str | Markup:
+    """Return a ``<time>`` element in UTC. Scripts replace its text with a relative time."""
     if at is None:
-        return nothing
-    exact = at.astimezone(UTC)
+        return "—"
+    utc = at.astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(
-        exact.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{exact:%Y-%m-%d %H:%M:%S} UTC"
+        utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     )
 
 
 def count(number: float | None) -> str:
-    """A whole number with thousands apart: ``1,234``."""
+    """Format an integer with thousands separators: ``1,234``."""
     return "—" if number is None else f"{number:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time with the unit that fits: ``250 ms``, ``1.5 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """Format a duration: ``250 ms``, ``1.5 s``, ``3 min 5 s``, ``2 h 10 min``."""
     if seconds is None:
         return "—"
     if seconds < 0.0995:
@@ -130,8 +129,8 @@ def duration(seconds: float | None) -> str:
     return f"{whole} {unit}" + (f" {rest // part_length} {part_unit}" if rest >= part_length else "")
 
 
-def pretty(value: object) -> str:
-    """A payload as readable JSON. What is a text that is no JSON stays as it is."""
+def pretty_json(value: object) -> str:
+    """Format a payload as indented JSON. Text that is not JSON is returned as it is."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -140,11 +139,11 @@ def pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def compact(value: object) -> str:
-    """A value as JSON on one line."""
+def compact_json(value: object) -> str:
+    """Format a value as JSON on one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def first_line(text: str | None) -> str:
-    """The first line of an error, for a list."""
+    """Return the first line of an error, cut to 300 characters."""
     return (text or "").strip().partition("\n")[0][:300]

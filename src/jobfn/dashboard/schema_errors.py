@@ -1,107 +1,67 @@
-"""What is wrong with a payload by its schema, in sentences, each at the field where it is wrong: pure.
-
-``jsonschema`` is what checks. A sentence tells the rule, never the value.
-"""
+"""Validate a payload against its JSON Schema. Pure: a remote ``$ref`` is never retrieved."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from jobfn.dashboard.schema_fields import Schema, pointer_to
+from jobfn.dashboard.schema_fields import Schema
 
-_SENTENCES = {
-    "const": "must be {}",
-    "minLength": "must have {} characters or more",
-    "maxLength": "must have {} characters or fewer",
-    "minimum": "must be {} or more",
-    "exclusiveMinimum": "must be more than {}",
-    "maximum": "must be {} or less",
-    "exclusiveMaximum": "must be less than {}",
-    "multipleOf": "must be a multiple of {}",
-    "minItems": "needs {} or more",
-    "maxItems": "takes {} at most",
-    "pattern": "must match {}",
-    "additionalProperties": "has a member that is not among those allowed",
-}
-_TYPES = {
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a text",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
-_FORMATS = {
-    "date": "a date",
-    "email": "an email address",
-    "ipv4": "an IPv4 address",
-    "ipv6": "an IPv6 address",
-    "regex": "a regular expression",
-    "uuid": "a UUID",
-}
+#: Location of an error: property names and array indexes.
+Path = tuple[str | int, ...]
+
+#: Maximum length of a message. Longer ones do not quote the payload.
+_MAX_MESSAGE_CHARACTERS: Final = 200
 
 
-def findings(payload: Any, schema: Schema, known: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
-    """What is wrong with a payload.
+def is_valid_schema(schema: Schema) -> bool:
+    """Whether this is a JSON Schema that payloads can be validated with."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except (SchemaError, re.error, RecursionError):
+        return False
+    return True
+
+
+def validation_errors(payload: Any, schema: Schema) -> dict[Path, str]:
+    """Return the first error at each location; empty if the payload is valid or the schema has a remote ``$ref``.
 
     Args:
         payload: The payload.
-        schema: What it is to fit. One that cannot be used finds nothing: the function itself will check.
-        known: The pointers of the fields that a form has. Default: any.
-
-    Yields:
-        A pointer, that of the nearest field that is known, and what is wrong there.
+        schema: A valid JSON Schema.
     """
+    validator = Draft202012Validator(
+        schema,
+        registry=Registry(),  # the default registry fetches unknown URLs
+        format_checker=Draft202012Validator.FORMAT_CHECKER,
+    )
+    errors: dict[Path, str] = {}
     try:
-        Draft202012Validator.check_schema(schema)
-        checker = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        errors = list(checker.iter_errors(payload))
-    except (SchemaError, Unresolvable, re.error, RecursionError):
-        return
-    for error in errors:
-        yield from _told(error, known)
+        for error in validator.iter_errors(payload):
+            for path, message in _messages(error):
+                errors.setdefault(path, message)
+    except (Unresolvable, RecursionError):
+        return {}
+    return errors
 
 
-def _told(error: ValidationError, known: Collection[str] | None) -> Iterator[tuple[str, str]]:
-    pointer = ""
-    for part in error.absolute_path:
-        pointer = pointer_to(pointer, part)
-    rule: Any = error.validator_value
-    if error.validator == "required" and isinstance(error.instance, Mapping):
-        for name in rule:
-            if name not in error.instance:
-                yield _nearest(pointer_to(pointer, name), known), "is required"
-        return
-    best = best_match(error.context) if error.context else None
-    if best is not None and (best.validator == "required" or best.absolute_path != error.absolute_path):
-        yield from _told(best, known)
-        return
-    nearest = _nearest(pointer, known)
-    inner = pointer.removeprefix(nearest).lstrip("/") if known is not None else ""
-    yield nearest, f"{inner}: {_sentence(error)}" if inner else _sentence(error)
-
-
-def _nearest(pointer: str, known: Collection[str] | None) -> str:
-    while known is not None and pointer and pointer not in known:
-        pointer = pointer.rpartition("/")[0]
-    return pointer
-
-
-def _sentence(error: ValidationError) -> str:
-    rule: Any = error.validator_value
-    if error.validator == "type":
-        kinds = [rule] if isinstance(rule, str) else rule
-        return f"must be {' or '.join(_TYPES.get(kind, kind) for kind in kinds)}"
-    if error.validator == "enum":
-        return f"must be one of {', '.join(map(str, rule))}"
-    if error.validator == "format":
-        return f"must be {_FORMATS.get(rule, rule)}"
-    best = best_match([one for one in error.context or () if one.validator_value != "null"])
-    if best is not None:
-        return _sentence(best)
-    return _SENTENCES.get(str(error.validator), f"does not fit the schema ({error.validator})").format(rule)
+def _messages(error: ValidationError) -> Iterator[tuple[Path, str]]:
+    # For X | None, report the error of X rather than "not valid under any of the given schemas".
+    non_null = [each for each in error.context or () if each.validator_value != "null"]
+    has_one_option = len({each.schema_path[0] for each in non_null}) == 1
+    best = best_match(non_null if has_one_option else [error]) or error
+    path = tuple(best.absolute_path)
+    if best.validator == "required" and isinstance(best.instance, Mapping):
+        required: Any = best.validator_value
+        for name in required:
+            if name not in best.instance:
+                yield (*path, name), "is required"
+    else:
+        message = best.message
+        if len(message) > _MAX_MESSAGE_CHARACTERS:
+            message = message.replace(repr(best.instance), "the value")[:_MAX_MESSAGE_CHARACTERS]
+        yield path, message

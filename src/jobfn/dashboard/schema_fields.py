@@ -1,36 +1,45 @@
-"""From a payload's JSON Schema to the fields of a form: pure.
+"""Turn the JSON Schema of a payload into form fields, or into an example to edit as JSON. Pure.
 
-A field is named by the JSON Pointer of its value, ``/customer/name``, so that what is typed in and what is found wrong
-meet again. What no simple field can hold (lists of objects, unions, objects of any keys) is written as JSON.
-Read next: ``filling.py``, the way back.
+An object whose properties are all scalars becomes a form with one field per property. Other payloads (nested objects,
+arrays, unions) are edited as JSON text. Next step: ``form_payload.py``.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-#: Deeper than this, an object is written as JSON.
-MAX_DEPTH = 3
-#: A text of more characters than this gets several lines.
-_LONG_TEXT = 200
+from typing import Any, Final
 
 Schema = Mapping[str, Any]
+#: A nested schema. True accepts any value.
+Subschema = Schema | bool
+
+#: Minimum ``maxLength`` of a string with a multi-line input.
+_MULTILINE_CHARACTERS: Final = 200
+#: Maximum length of a chain of references, and maximum nesting of referenced models in an example.
+_MAX_REFERENCES: Final = 5
+_COMBINATORS: Final = ("anyOf", "oneOf", "allOf")
+_FORMAT_EXAMPLES: Final = {
+    "date-time": "2026-01-31T09:30:00Z",
+    "date": "2026-01-31",
+    "time": "09:30:00",
+    "duration": "PT1H30M",
+    "uuid": "5b720132-17d5-424d-9bcb-ee7b17c13d43",
+    "email": "ada@example.com",
+    "uri": "https://example.com/",
+}
+_INPUT_TYPES: Final = {"email": "email", "uri": "url", "password": "password"}
 
 
-class Kind(StrEnum):
-    """How a field is filled in."""
+class FieldKind(StrEnum):
+    """Kind of input."""
 
     TEXT = "text"
-    LONG_TEXT = "long"
+    MULTILINE = "multiline"
     INTEGER = "integer"
     NUMBER = "number"
-    SWITCH = "switch"
-    CHOICE = "choice"
-    LINES = "lines"
-    JSON = "json"
-    GROUP = "group"
+    CHECKBOX = "checkbox"
+    SELECT = "select"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,171 +47,170 @@ class Field:
     """One field of a form.
 
     Attributes:
-        pointer: The JSON Pointer of its value; empty for the whole payload.
-        label: What stands above it.
-        kind: How it is filled in.
-        is_required: Whether the payload must have it.
-        is_nullable: Whether it may be null.
-        hint: The schema's description, and what a person must know to fill it in.
-        value: What stands in it at first.
-        choices: Of a choice: each as JSON text, and as people read it.
-        input_type: Of a text: what an ``<input>`` calls it; of lines: ``number`` where each is one.
-        children: Of a group.
+        name: Name of the property.
+        kind: Kind of input.
+        is_required: Whether the payload must contain the property.
+        is_nullable: Whether the property can be null.
+        hint: Description and format of the property.
+        value: Initial value.
+        choices: Options of a select: the value as JSON text, and the label.
+        input_type: ``type`` attribute of a text input.
     """
 
-    pointer: str
-    label: str
-    kind: Kind
+    name: str
+    kind: FieldKind
     is_required: bool = False
     is_nullable: bool = False
     hint: str = ""
     value: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     input_type: str = "text"
-    children: tuple["Field", ...] = ()
+
+    @property
+    def input_name(self) -> str:
+        """Name of the HTML input."""
+        return f"payload/{self.name}"
 
 
-def fields_of(schema: Schema) -> tuple[Field, ...]:
-    """The fields for a payload of this schema; none for a task that takes no payload."""
-    whole = _resolved(schema, schema)
-    if whole.get("type") == "null":
+def form_fields(schema: Schema) -> tuple[Field, ...] | None:
+    """Return one field per property; None if the payload must be edited as JSON.
+
+    Args:
+        schema: A valid JSON Schema.
+    """
+    resolved = _resolve(schema, schema)
+    if resolved.get("type") == "null":
         return ()
-    if _has_fields(whole):
-        return _children(whole, root=schema, pointer="", depth=0)
-    return (Field("", "Payload", Kind.JSON, is_required=True, hint=_hint(whole), value=_shown(whole.get("default"))),)
+    if "properties" not in resolved or any(keyword in resolved for keyword in _COMBINATORS):
+        return None
+    required = resolved.get("required", ())
+    fields: list[Field] = []
+    for name, subschema in resolved["properties"].items():
+        field = _field(name, subschema, schema, is_required=name in required)
+        if field is None:
+            return None
+        fields.append(field)
+    return tuple(fields)
 
 
-def flat(fields: Iterable[Field]) -> Iterable[Field]:
-    """All fields, those in groups too, each after its group."""
-    for field in fields:
-        yield field
-        yield from flat(field.children)
+def example_payload(schema: Schema) -> Any:
+    """Build a payload from defaults, examples and types. A schema without constraints gives ``{}``."""
+    example = _example(schema, schema, frozenset())
+    return {} if example is None else example
 
 
-def pointer_to(pointer: str, name: str | int) -> str:
-    """The pointer of a member (RFC 6901)."""
-    return f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}"
-
-
-def _children(schema: Schema, *, root: Schema, pointer: str, depth: int) -> tuple[Field, ...]:
-    required = set(schema.get("required", ()))
-    return tuple(
-        _field(name, inner, root=root, pointer=pointer_to(pointer, name), depth=depth, is_required=name in required)
-        for name, inner in schema["properties"].items()
-        if isinstance(inner, Mapping)
-    )
-
-
-def _field(name: str, given: Schema, *, root: Schema, pointer: str, depth: int, is_required: bool) -> Field:
-    schema, is_nullable = _without_null(_resolved(given, root), root)
-    told = {**schema, **{key: given[key] for key in ("title", "description", "default") if key in given}}
-    kind = _kind(schema, root, depth)
-    choices = _choices(schema)
-    if kind is Kind.SWITCH and (is_nullable or (not is_required and "default" not in told)):
-        kind, choices = Kind.CHOICE, (("true", "yes"), ("false", "no"))
+def _field(name: str, subschema: Subschema, root: Schema, *, is_required: bool) -> Field | None:
+    schema, is_nullable = _without_null(_resolve(subschema, root), root)
+    kind = _kind(schema)
+    if kind is None:
+        return None
+    values = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    choices = tuple((json.dumps(value), value if isinstance(value, str) else json.dumps(value)) for value in values)
+    if kind is FieldKind.CHECKBOX and (is_nullable or (not is_required and "default" not in schema)):
+        # A checkbox cannot tell "no" from "not given".
+        kind, choices = FieldKind.SELECT, (("true", "yes"), ("false", "no"))
     return Field(
-        pointer=pointer,
-        label=name,
+        name=name,
         kind=kind,
         is_required=is_required,
         is_nullable=is_nullable,
-        hint=_hint(told, kind),
-        value=_value(told.get("default"), kind),
+        hint=_hint(schema, kind),
+        value=_initial_value(schema.get("default"), kind),
         choices=choices,
-        input_type=_input_type(schema, kind, root),
-        children=_children(schema, root=root, pointer=pointer, depth=depth + 1) if kind is Kind.GROUP else (),
+        input_type=_INPUT_TYPES.get(str(schema.get("format")), "text"),
     )
 
 
-def _kind(schema: Schema, root: Schema, depth: int) -> Kind:
+def _kind(schema: Schema) -> FieldKind | None:
+    """Return the input of a scalar; None for any other schema."""
     if "enum" in schema or "const" in schema:
-        return Kind.CHOICE
-    kind = schema.get("type")
-    if kind == "string":
-        return Kind.LONG_TEXT if schema.get("maxLength", 0) > _LONG_TEXT or _is_long(schema) else Kind.TEXT
-    if kind == "array":
-        items = schema.get("items")
-        is_simple = isinstance(items, Mapping) and _resolved(items, root).get("type") in {"string", "integer", "number"}
-        return Kind.LINES if is_simple and "prefixItems" not in schema else Kind.JSON
-    if kind == "object" and _has_fields(schema) and depth + 1 < MAX_DEPTH:
-        return Kind.GROUP
-    return {"integer": Kind.INTEGER, "number": Kind.NUMBER, "boolean": Kind.SWITCH}.get(str(kind), Kind.JSON)
+        return FieldKind.SELECT
+    match schema.get("type"):
+        case "string":
+            # A single-line input would drop the line breaks of a default value.
+            is_multiline = schema.get("maxLength", 0) > _MULTILINE_CHARACTERS or "\n" in str(schema.get("default"))
+            return FieldKind.MULTILINE if is_multiline else FieldKind.TEXT
+        case "integer":
+            return FieldKind.INTEGER
+        case "number":
+            return FieldKind.NUMBER
+        case "boolean":
+            return FieldKind.CHECKBOX
+    return None
 
 
-def _input_type(schema: Schema, kind: Kind, root: Schema) -> str:
-    if kind is Kind.LINES:
-        return "text" if _resolved(schema["items"], root).get("type") == "string" else "number"
-    return {"email": "email", "uri": "url", "password": "password"}.get(str(schema.get("format")), "text")
+def _hint(schema: Schema, kind: FieldKind) -> str:
+    parts = [str(schema.get("description") or "").strip()]
+    if kind is FieldKind.TEXT and schema.get("format") in _FORMAT_EXAMPLES:
+        parts.append(f"For example {_FORMAT_EXAMPLES[schema['format']]}.")
+    return " ".join(part for part in parts if part)
 
 
-def _is_long(schema: Schema) -> bool:
-    return schema.get("contentMediaType") is not None or schema.get("format") in {"multiline", "textarea"}
+def _initial_value(default: object, kind: FieldKind) -> str:
+    if default is None:
+        return ""
+    return str(default) if kind in {FieldKind.TEXT, FieldKind.MULTILINE} else json.dumps(default)
 
 
-def _has_fields(schema: Schema) -> bool:
-    """Whether an object's members are known: then it is a form, unless it is one of several shapes."""
-    return isinstance(schema.get("properties"), Mapping) and not {"anyOf", "oneOf", "allOf"} & schema.keys()
-
-
-def _resolved(schema: Schema, root: Schema) -> Schema:
-    """The schema behind references of its own document; one that leads nowhere, or in a circle, says nothing."""
-    for _ in range(10):
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
+def _resolve(schema: Subschema, root: Schema) -> Schema:
+    """Follow references within the document; a reference to nowhere, or in a circle, gives an empty schema."""
+    for _ in range(_MAX_REFERENCES):
+        if not isinstance(schema, Mapping):
+            return {}
+        if "$ref" not in schema:
             return schema
-        found: Any = root
-        for part in reference.removeprefix("#").split("/")[1:]:
-            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**(found if isinstance(found, Mapping) else {}), **beside}
+        siblings = {key: value for key, value in schema.items() if key != "$ref"}
+        target: Any = root if schema["$ref"].startswith("#") else {}
+        for part in schema["$ref"].removeprefix("#").split("/")[1:]:
+            target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        schema = {**target, **siblings} if isinstance(target, Mapping) else siblings
     return {}
 
 
 def _without_null(schema: Schema, root: Schema) -> tuple[Schema, bool]:
-    """``X | None`` as pydantic writes it, as X, and that it may be null."""
-    choices = schema.get("anyOf")
-    if not isinstance(choices, list):
+    """Split ``X | None``, as pydantic writes it, into the schema of X and whether it is nullable."""
+    options = schema.get("anyOf", ())
+    non_null = [option for option in options if not _is_null(option)]
+    if len(non_null) != 1 or len(options) != 2:
         return schema, False
-    others = [choice for choice in choices if isinstance(choice, Mapping) and choice.get("type") != "null"]
-    is_nullable = len(others) < len(choices)
-    if is_nullable and len(others) == 1:
-        beside = {key: value for key, value in schema.items() if key != "anyOf"}
-        return {**_resolved(others[0], root), **beside}, True
-    return schema, is_nullable
+    siblings = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**_resolve(non_null[0], root), **siblings}, True
 
 
-def _choices(schema: Schema) -> tuple[tuple[str, str], ...]:
-    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
-    return tuple((json.dumps(value), value if isinstance(value, str) else json.dumps(value)) for value in values)
+def _is_null(schema: Subschema) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
-def _hint(schema: Schema, kind: Kind = Kind.JSON) -> str:
-    parts = [str(schema.get("description") or "").strip()]
-    if kind is Kind.LINES:
-        parts.append("One on each line.")
-    elif kind is Kind.JSON:
-        parts.append("Written as JSON.")
-    elif schema.get("format") in {"date-time", "date", "time", "uuid", "duration"}:
-        examples = {
-            "date-time": "2026-01-31T09:30:00Z",
-            "date": "2026-01-31",
-            "time": "09:30:00",
-            "uuid": "5b720132-17d5-424d-9bcb-ee7b17c13d43",
-            "duration": "PT1H30M",
-        }
-        parts.append(f"Such as {examples[schema['format']]}.")
-    return " ".join(part for part in parts if part)
+def _example(schema: Subschema, root: Schema, references: frozenset[str]) -> Any:
+    """Return an example; None for null, for recursive references and for schemas without constraints."""
+    if not isinstance(schema, Mapping):
+        return None
+    if "$ref" in schema:
+        if schema["$ref"] in references or len(references) == _MAX_REFERENCES:
+            return None
+        references |= {schema["$ref"]}
+        schema = _resolve(schema, root)
+    declared = [schema[keyword] for keyword in ("default", "const") if keyword in schema]
+    declared += [*schema.get("examples", ()), *schema.get("enum", ())]
+    if declared:
+        return declared[0]
+    options = next((schema[keyword] for keyword in _COMBINATORS if keyword in schema), None)
+    if options is not None:
+        return next((_example(each, root, references) for each in options if not _is_null(each)), None)
+    return _example_of_type(schema, root, references)
 
 
-def _value(default: object, kind: Kind) -> str:
-    if default is None:
-        return ""
-    if kind is Kind.LINES and isinstance(default, list):
-        return "\n".join(map(str, default))
-    if kind in {Kind.TEXT, Kind.LONG_TEXT}:
-        return str(default)
-    return _shown(default) if kind is Kind.JSON else json.dumps(default)
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+def _example_of_type(schema: Schema, root: Schema, references: frozenset[str]) -> Any:
+    types = schema.get("type", "object" if "properties" in schema else None)
+    first = types[0] if isinstance(types, list) else types
+    if first == "object":
+        properties = schema.get("properties", {})
+        return {name: _example(subschema, root, references) for name, subschema in properties.items()}
+    if first == "array":
+        item = _example(schema.get("items", {}), root, references)
+        return [] if item is None else [item]
+    if first == "string":
+        return _FORMAT_EXAMPLES.get(str(schema.get("format")), "string")
+    if first in {"integer", "number"}:
+        return schema.get("minimum", 0)
+    return False if first == "boolean" else None

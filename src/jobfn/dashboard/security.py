@@ -1,10 +1,11 @@
-"""What every request passes before it reaches a page: its host, its session, and where its form came from.
+"""Middleware that checks the host, the session and the CSRF token of every request and adds security headers.
 
-An ASGI middleware. It puts ``RequestContext`` into the request's scope and our security headers on every response.
+It puts a ``RequestContext`` into the request's scope.
 """
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -16,12 +17,12 @@ from jobfn.dashboard.forms import Form, read_form
 from jobfn.dashboard.sessions import CSRF_FIELD, CSRF_HEADER, Session, Sessions
 from jobfn.dashboard.settings import DashboardSettings
 
-#: Scripts, styles and connections of our own and nothing else; nothing inline.
-CONTENT_SECURITY_POLICY = (
+#: Allows only scripts, styles and connections of this site, and nothing inline.
+CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-SECURITY_HEADERS = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -30,20 +31,23 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-#: What a person without a session may ask for.
-_OPEN = ("/login", "/static/", "/healthz")
-STALE = "This page is from before the dashboard was restarted, or from another site. Reload it and try again."
-READ_ONLY = "This dashboard is read-only: it was started with --read-only."
+STALE_PAGE_MESSAGE: Final = (
+    "This page is older than the dashboard's last restart, or from another site. Reload it and try again."
+)
+READ_ONLY_MESSAGE: Final = "This dashboard is read-only: it was started with --read-only."
+#: Paths that need no login.
+_PUBLIC_PATHS: Final = ("/login", "/static/", "/healthz")
+_SCOPE_KEY: Final = "jobfn.dashboard"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What the guard found out about a request.
+    """The session and the form of a request.
 
     Attributes:
-        session: Whose it is.
-        csrf_token: What the forms of the answer carry.
-        form: What was sent, if it is a POST.
+        session: Session of the browser.
+        csrf_token: CSRF token for the forms of the response.
+        form: Submitted form; empty unless the request is a POST.
     """
 
     session: Session
@@ -51,20 +55,20 @@ class RequestContext:
     form: Form
 
     @classmethod
-    def of(cls, request: HTTPConnection) -> "RequestContext":
-        """The visit that a request is part of."""
-        found = request.scope["jobfn.visit"]
-        assert isinstance(found, cls)  # noqa: S101  - the guard stands before every page
-        return found
+    def from_request(cls, request: HTTPConnection) -> "RequestContext":
+        """Return the context of a request."""
+        context = request.scope[_SCOPE_KEY]
+        assert isinstance(context, cls)  # noqa: S101  - the middleware sets it for every page
+        return context
 
 
-class Guard:
-    """Lets through what may pass.
+class SecurityMiddleware:
+    """Rejects requests with a wrong host, session or CSRF token.
 
     Args:
-        app: The pages.
-        settings: Who may see them.
-        sessions: Whose is whose.
+        app: ASGI app of the pages.
+        settings: Host, token and read-only mode.
+        sessions: Verifies sessions and CSRF tokens.
     """
 
     def __init__(self, app: ASGIApp, *, settings: DashboardSettings, sessions: Sessions) -> None:
@@ -73,59 +77,61 @@ class Guard:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Handle an ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        found = self._sessions.read(request)
-        session = found or self._sessions.new()
+        existing = self._sessions.read(request)
+        session = existing or self._sessions.new()
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if found is None and not _is_static(request) and "set-cookie" not in headers:
+                if existing is None and not _is_static(request) and "set-cookie" not in headers:
                     cookie = Response()
-                    self._sessions.remember(session, cookie, request)
+                    self._sessions.set_cookie(session, cookie, request)
                     headers.append("Set-Cookie", cookie.headers["Set-Cookie"])
             await send(message)
 
-        answer: ASGIApp | None = await self._refusal(request, session)
-        if answer is None:
+        response: ASGIApp | None = self._check_access(request, session)
+        if response is None:
             form = await read_form(request)
             if isinstance(form, Response):
-                answer = form
+                response = form
             else:
-                answer = self._post_refusal(request, session, form) or self._app
-                scope["jobfn.visit"] = RequestContext(session, self._sessions.csrf_token(session), form)
-        await answer(scope, receive, send_guarded)
+                response = self._check_post(request, session, form) or self._app
+                scope[_SCOPE_KEY] = RequestContext(session, self._sessions.csrf_token(session), form)
+        await response(scope, receive, send_with_headers)
 
-    async def _refusal(self, request: Request, session: Session) -> Response | None:
-        if self._settings.is_loopback and not names_loopback(request.headers.get("Host", "")):
-            # A site whose name was made to point at 127.0.0.1 would otherwise be of our own origin.
+    def _check_access(self, request: Request, session: Session) -> Response | None:
+        """Return an error or login response; None if the request may proceed."""
+        if self._settings.is_loopback and not is_loopback_host(request.headers.get("Host", "")):
+            # DNS rebinding: another site's name that resolves to 127.0.0.1 would share this origin.
             return PlainTextResponse("This dashboard answers to localhost and 127.0.0.1 only.\n", 421)
-        if session.is_logged_in or request.url.path.startswith(_OPEN):
+        if session.is_logged_in or request.url.path.startswith(_PUBLIC_PATHS):
             return None
         if request.method in {"GET", "HEAD"} and not request.url.path.startswith("/live/"):
-            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"/login?next={quote(wanted, safe='')}", 303)
+            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/login?next={quote(target, safe='')}", 303)
         return PlainTextResponse("Log in first.\n", 401)
 
-    def _post_refusal(self, request: Request, session: Session, form: Form) -> Response | None:
+    def _check_post(self, request: Request, session: Session, form: Form) -> Response | None:
+        """Return an error response to a forged or forbidden POST."""
         if request.method != "POST":
             return None
-        sent = request.headers.get(CSRF_HEADER) or form.one(CSRF_FIELD)
-        if not self._sessions.is_csrf_token(session, sent):
-            return PlainTextResponse(STALE + "\n", 403)
+        token = request.headers.get(CSRF_HEADER) or form.one(CSRF_FIELD)
+        if not self._sessions.check_csrf_token(session, token):
+            return PlainTextResponse(f"{STALE_PAGE_MESSAGE}\n", 403)
         if self._settings.read_only and request.url.path not in {"/login", "/logout"}:
-            return PlainTextResponse(READ_ONLY + "\n", 403)
+            return PlainTextResponse(f"{READ_ONLY_MESSAGE}\n", 403)
         return None
 
 
-def names_loopback(host_header: str) -> bool:
-    """Whether a Host header names this machine by a loopback name or address."""
+def is_loopback_host(host_header: str) -> bool:
+    """Whether a Host header is a loopback name or address."""
     try:
         name = urlsplit(f"//{host_header}").hostname or ""
         return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback

@@ -1,15 +1,15 @@
-"""Which tasks there are and what each takes: asked of the function apps themselves.
+"""Discover the tasks of function apps, and their payload schemas.
 
-A function app lists its tasks with their JSON Schemas at ``GET /``. Where that is follows from where its jobs go
-(``worker/dispatch.py``'s ``Routes``): the gateway, the URLs of single tasks, and the URL of the one task that is asked
-for. A function that is no jobfn lists nothing; its jobs are then written as JSON.
+A function app lists its tasks at ``GET /``. The URLs are those that jobs are sent to (``Routes``): the gateway, the
+URLs of single tasks, and for one task its own URL. Tasks of other HTTP services are not listed; their payloads are
+edited as JSON.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -17,19 +17,19 @@ from pydantic import BaseModel, Field, ValidationError
 from jobfn.wire import redact_url
 from jobfn.worker.dispatch import Routes
 
-#: A list is good for so long; a saved file is seen with the next one.
-FRESH_SECONDS = 2.0
-TIMEOUT_SECONDS = 3.0
-MAX_LIST_BYTES = 4 * 1024 * 1024
+#: TTL of a list; short, so that ``jobfn dev`` shows a saved file soon.
+CACHE_TTL_SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 3.0
+MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 
 
 class ListedTask(BaseModel):
-    """A task as its function app lists it.
+    """A task that a function app lists.
 
     Attributes:
-        identifier: The task identifier.
-        description: The first line of its docstring.
-        payload: The JSON Schema of its payload; ``{}`` says nothing.
+        identifier: Task identifier.
+        description: First line of the docstring.
+        payload: JSON Schema of the payload; empty if it is unknown.
     """
 
     identifier: str
@@ -37,30 +37,30 @@ class ListedTask(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
 
 
-class _Index(BaseModel):
+class _TaskList(BaseModel):
     tasks: list[ListedTask]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the function apps said.
+    """The tasks of several function apps.
 
     Attributes:
-        tasks: By identifier.
-        problems: Who said nothing, and why.
+        tasks: Tasks, by identifier.
+        problems: Messages about URLs that list no tasks.
     """
 
     tasks: Mapping[str, ListedTask] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
-class Catalog:
-    """Asks function apps for their tasks.
+class TaskDiscovery:
+    """Fetches and caches the task lists of function apps.
 
     Args:
-        routes: Where each task lives; None where nobody said, and nothing is asked.
-        client: What carries the questions. Default: one of its own, that reads no proxy settings.
-        now: A clock in seconds.
+        routes: Function URLs of tasks; None to discover nothing.
+        client: HTTP client. Default: a new one that ignores proxy settings.
+        now: Clock, in seconds.
     """
 
     def __init__(
@@ -73,61 +73,61 @@ class Catalog:
         self._routes = routes
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
         self._now = now
-        self._asked: dict[str, tuple[float, _Index | str]] = {}
+        self._cache: dict[str, tuple[float, _TaskList | str]] = {}
 
     async def aclose(self) -> None:
-        """Close the client."""
+        """Close the HTTP client."""
         await self._client.aclose()
 
-    async def all(self) -> Listing:
-        """The tasks of every function app that can be found without knowing a task."""
+    async def list_tasks(self) -> Listing:
+        """Return the tasks of every URL that does not depend on a task."""
         if self._routes is None:
             return Listing()
         urls = dict.fromkeys(self._routes.by_task.values())
         if "{task}" not in self._routes.gateway_url:
             urls = {f"{self._routes.gateway_url.rstrip('/')}/": None} | urls
-        return _merged(await asyncio.gather(*(self._ask(url) for url in urls)))
+        return _merge(await asyncio.gather(*(self._fetch_cached(url) for url in urls)))
 
-    async def find(self, task: str) -> tuple[ListedTask | None, tuple[str, ...]]:
-        """One task, and where it is not listed, what the function apps that were asked answered."""
-        listing = await self.all()
+    async def find_task(self, task: str) -> tuple[ListedTask | None, tuple[str, ...]]:
+        """Return a task; or None, and a message about each URL that was tried."""
+        listing = await self.list_tasks()
         if self._routes is not None and task not in listing.tasks:
-            own = _merged([await self._ask(self._routes.url_for(task))])
+            own = _merge([await self._fetch_cached(self._routes.url_for(task))])
             listing = Listing({**listing.tasks, **own.tasks}, (*listing.problems, *own.problems))
-        found = listing.tasks.get(task)
-        return found, () if found is not None else tuple(dict.fromkeys(listing.problems))
+        listed = listing.tasks.get(task)
+        return listed, () if listed is not None else tuple(dict.fromkeys(listing.problems))
 
-    async def _ask(self, url: str) -> _Index | str:
-        """What the app at a URL lists, or why that is not known."""
-        asked_at, answer = self._asked.get(url, (0.0, ""))
-        if url not in self._asked or self._now() - asked_at > FRESH_SECONDS:
-            answer = await self._asked_now(url)
-            self._asked[url] = (self._now(), answer)
-        return answer
+    async def _fetch_cached(self, url: str) -> _TaskList | str:
+        """Return the task list at a URL, or an error message."""
+        fetched_at, result = self._cache.get(url, (0.0, ""))
+        if url not in self._cache or self._now() - fetched_at > CACHE_TTL_SECONDS:
+            result = await self._fetch(url)
+            self._cache[url] = (self._now(), result)
+        return result
 
-    async def _asked_now(self, url: str) -> _Index | str:
+    async def _fetch(self, url: str) -> _TaskList | str:
         body = b""
         try:
-            async with self._client.stream("GET", url, headers={"Accept": "application/json"}) as answer:
-                async for chunk in answer.aiter_bytes():
+            async with self._client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+                async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > MAX_LIST_BYTES:
-                        return f"{redact_url(url)} answers with more than a list of tasks"
-                if answer.status_code != 200:
-                    return f"{redact_url(url)} lists no tasks: it answered {answer.status_code}"
-            return _Index.model_validate_json(body)
+                        return f"{redact_url(url)} lists no tasks: its response exceeds {MAX_LIST_BYTES} bytes"
+                if response.status_code != 200:
+                    return f"{redact_url(url)} lists no tasks: it responded with {response.status_code}"
+            return _TaskList.model_validate_json(body)
         except httpx.HTTPError as error:
-            return f"{redact_url(url)} does not answer: {str(error) or type(error).__name__}"
+            return f"{redact_url(url)} is unreachable: {str(error) or type(error).__name__}"
         except (ValidationError, httpx.InvalidURL):
-            return f"{redact_url(url)} lists no tasks as jobfn does"
+            return f"{redact_url(url)} lists no tasks: it is not a jobfn function app"
 
 
-def _merged(answers: Iterable[_Index | str]) -> Listing:
+def _merge(results: Iterable[_TaskList | str]) -> Listing:
     tasks: dict[str, ListedTask] = {}
     problems: list[str] = []
-    for answer in answers:
-        if isinstance(answer, str):
-            problems.append(answer)
+    for result in results:
+        if isinstance(result, str):
+            problems.append(result)
         else:
-            tasks |= {task.identifier: task for task in answer.tasks if task.identifier not in tasks}
+            tasks |= {task.identifier: task for task in result.tasks if task.identifier not in tasks}
     return Listing(tasks, tuple(problems))

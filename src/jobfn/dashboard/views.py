@@ -1,23 +1,24 @@
-"""What the pages show: each function asks the operations and hands the answer to a template."""
+"""Load the content of the read-only pages from the operations."""
 
 from itertools import groupby
+from typing import Final
 
 from starlette.requests import Request
 
 from jobfn.dashboard import charts
-from jobfn.dashboard.filters import AGE_NAMES, Filter
+from jobfn.dashboard.filters import AGE_LABELS, ListFilter
 from jobfn.dashboard.live import View
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, GroupCount, JobCounts, JobDetail, JobFilter, JobState, Operations, TriggerView
 
-#: How old the counts may be that a page shows.
-COUNTS_TTL_SECONDS = 0.5
-PAGE_SIZE = 50
-LATEST_FAILURES = 5
-#: The list says "10,000+" rather than count on.
-MAX_COUNTED = 10_000
-#: What can be done with a job in each state.
-ACTIONS = {
+#: TTL of the counts.
+COUNTS_TTL_SECONDS: Final = 0.5
+PAGE_SIZE: Final = 50
+LATEST_FAILURES: Final = 5
+#: Maximum number of matching jobs to count; the list then shows "10,000+".
+MAX_COUNTED: Final = 10_000
+#: Actions on a job in each state.
+ACTIONS: Final = {
     JobState.READY: (Action.CANCEL, Action.REMOVE),
     JobState.DELAYED: (Action.RUN_NOW, Action.CANCEL, Action.REMOVE),
     JobState.RUNNING: (Action.CANCEL,),
@@ -27,17 +28,17 @@ ACTIONS = {
 
 
 class Views:
-    """The pages that look and change nothing.
+    """Loads the read-only pages.
 
     Args:
-        operations: What they look through.
+        operations: Reads the jobs.
     """
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
     async def overview(self, _request: Request) -> View:
-        """``GET /``: how it goes."""
+        """Load ``GET /``."""
         minutes = await self._operations.throughput() if self._operations.capabilities.history else ()
         failures = await self._operations.list_jobs(JobFilter(state=JobState.FAILED), limit=LATEST_FAILURES)
         return View(
@@ -53,74 +54,75 @@ class Views:
         )
 
     async def jobs(self, request: Request) -> View:
-        """``GET /jobs``: the list."""
-        wanted = Filter.parse(request.query_params)
+        """Load ``GET /jobs``: the list of jobs."""
+        list_filter = ListFilter.parse(request.query_params)
+        job_filter = list_filter.to_job_filter()
         problem = None
         try:
             page = await self._operations.list_jobs(
-                wanted.meant, limit=PAGE_SIZE, after=request.query_params.get("after") or None
+                job_filter, limit=PAGE_SIZE, after=request.query_params.get("after") or None
             )
-        except ConfigurationError as error:  # such as a cursor that was cut short on its way here
+        except ConfigurationError as error:  # for example an invalid cursor
             problem = str(error)
-            page = await self._operations.list_jobs(wanted.meant, limit=PAGE_SIZE)
+            page = await self._operations.list_jobs(job_filter, limit=PAGE_SIZE)
         matching = None
-        if not wanted.is_empty and wanted.meant.state is not JobState.COMPLETED:  # of those, nobody keeps count
-            matching = await self._operations.count_matching(wanted.meant, limit=MAX_COUNTED)
+        if not list_filter.is_empty and job_filter.state is not JobState.COMPLETED:  # completed jobs are not counted
+            matching = await self._operations.count_matching(job_filter, limit=MAX_COUNTED)
         return View(
             "jobs.html",
             {
-                "filter": wanted,
+                "filter": list_filter,
                 "problem": problem,
                 "page": page,
                 "is_first": not request.query_params.get("after"),
                 "matching": matching,
-                "counted_at_most": MAX_COUNTED,
-                "tally": await self._tally(wanted),
+                "max_counted": MAX_COUNTED,
+                "counts": await self._counts(list_filter),
                 "tasks": await self._operations.tasks(),
-                "ages": AGE_NAMES,
+                "ages": AGE_LABELS,
                 "states": [state for state in JobState if _is_listed(state, self._operations)],
-                "actions": tuple(Action),
             },
         )
 
-    async def _tally(self, wanted: Filter) -> JobCounts | GroupCount | None:
-        """How many jobs of each state the rest of the filter lets through, where the counts tell."""
+    async def _counts(self, list_filter: ListFilter) -> JobCounts | GroupCount | None:
+        """Return the counts by state for the filter without its state; None if they are not known."""
         counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
-        rest = wanted.given.keys() - {"state"}
-        if not rest:
+        names = list_filter.values.keys() - {"state"}
+        if not names:
             return counts
-        groups = {frozenset({"task"}): counts.by_task, frozenset({"queue"}): counts.by_queue}.get(frozenset(rest), ())
-        name = wanted.get("task") or wanted.get("queue")
+        groups = {frozenset({"task"}): counts.by_task, frozenset({"queue"}): counts.by_queue}.get(frozenset(names), ())
+        name = list_filter.get("task") or list_filter.get("queue")
         return next((group for group in groups if group.name == name), None)
 
     async def job(self, request: Request) -> View:
-        """``GET /jobs/{id}``: one job."""
-        number = int(request.path_params["id"])
-        detail = await self._operations.get_job(number) if number < 2**63 else None
+        """Load ``GET /jobs/{id}``."""
+        job_id = int(request.path_params["id"])
+        detail = await self._operations.get_job(job_id) if job_id < 2**63 else None
         if detail is None:
-            return View("gone.html", {"id": number, "capabilities": self._operations.capabilities}, status_code=404)
+            context = {"id": job_id, "capabilities": self._operations.capabilities}
+            return View("job_not_found.html", context, status_code=404)
         return View(
             "job.html",
             {"detail": detail, "actions": ACTIONS[detail.state], "error": _last_error(detail)},
         )
 
     async def schedules(self, _request: Request) -> View:
-        """``GET /schedules``."""
+        """Load ``GET /schedules``."""
         return View("schedules.html", {"schedules": await self._operations.schedules()})
 
     async def triggers(self, _request: Request) -> View:
-        """``GET /triggers``."""
-        found = sorted(await self._operations.triggers(), key=_table_of)
-        return View("triggers.html", {"tables": [(table, list(of)) for table, of in groupby(found, key=_table_of)]})
+        """Load ``GET /triggers``."""
+        triggers = sorted(await self._operations.triggers(), key=_table)
+        return View("triggers.html", {"tables": [(table, list(group)) for table, group in groupby(triggers, _table)]})
 
     async def workers(self, _request: Request) -> View:
-        """``GET /workers``."""
+        """Load ``GET /workers``."""
         return View(
             "workers.html", {"workers": await self._operations.workers(), "capabilities": self._operations.capabilities}
         )
 
 
-def _table_of(trigger: TriggerView) -> tuple[str, str]:
+def _table(trigger: TriggerView) -> tuple[str, str]:
     return trigger.schema, trigger.table
 
 
@@ -129,7 +131,7 @@ def _is_listed(state: JobState, operations: Operations) -> bool:
 
 
 def _last_error(detail: JobDetail) -> str | None:
-    """What a person who asks why reads first; nothing once a later attempt went well."""
+    """Return the error of the last attempt; None if it completed."""
     if detail.state is JobState.COMPLETED:
         return None
     if detail.job is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobfn.dashboard.server import serving
+from jobfn.dashboard.server import serve_dashboard
 from jobfn.dashboard.settings import DEFAULT_PORT, DashboardSettings
 from jobfn.database.connection import connect, shown
 from jobfn.database.jobs import NewJob, enqueue
@@ -114,7 +114,7 @@ async def run_dev(options: DevOptions) -> None:
         dashboard_url = None
         if dashboard_listener is not None:
             dashboard_url = await stack.enter_async_context(
-                serving(
+                serve_dashboard(
                     DashboardSettings(host=LOOPBACK),
                     database_url=database_url,
                     schema=settings.schema_name,

@@ -1,4 +1,4 @@
-"""What the dashboard's tests share."""
+"""Fixtures of the dashboard tests."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -20,6 +20,5 @@ async def open_site(database: str) -> AsyncIterator[OpenSite]:
 
 
 @pytest.fixture
-async def open_dashboard(open_site: OpenSite) -> Site:
-    """A dashboard with nothing special about it: loopback, no login."""
+async def dashboard(open_site: OpenSite) -> Site:
     return await open_site()

@@ -1,12 +1,12 @@
-// The entry: each module does one thing and works without the others. Without any of them the pages still work.
-import { followPage } from "./live.js";
-import { askFirst } from "./dialogs.js";
-import { listenToKeys } from "./keys.js";
+// Entry point. Every module is independent; without JavaScript all pages work too.
+import { confirmActions } from "./dialogs.js";
+import { enableShortcuts } from "./keys.js";
+import { startLiveUpdates } from "./live.js";
 import { countSelected } from "./selection.js";
 import { showTimes } from "./times.js";
 
 showTimes();
-askFirst();
+confirmActions();
 countSelected();
-listenToKeys();
-followPage();
+enableShortcuts();
+startLiveUpdates();

@@ -1,17 +1,17 @@
-// Actions ask first, in a dialog, and say in a toast what was done. The words come from the server: its confirmation
-// and result pages, of which only the inner part is fetched.
+// Shows the confirmation of an action in a dialog and its result in a toast. Both are the "fragment" block of a server
+// page.
 
 const TOAST_MS = 8000;
 
-export function askFirst() {
+export function confirmActions() {
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.matches("[data-ask]")) {
+    if (form.matches("[data-confirm]")) {
       event.preventDefault();
-      ask(form, event.submitter);
-    } else if (form.matches("dialog [data-act]")) {
+      openConfirmation(form, event.submitter);
+    } else if (form.matches("dialog [data-apply]")) {
       event.preventDefault();
-      act(form, event.submitter);
+      applyAction(form, event.submitter);
     }
   });
   document.addEventListener("click", (event) => {
@@ -25,27 +25,27 @@ export function askFirst() {
       closer.closest("dialog").close();
     }
     if (event.target.matches("dialog[open]")) {
-      event.target.close(); // the backdrop
+      event.target.close(); // click on the backdrop
     }
   });
 }
 
-async function ask(form, submitter) {
+async function openConfirmation(form, submitter) {
   const { ok, html } = await post(form, submitter);
   if (!ok) {
     toast(html);
     return;
   }
-  const dialog = document.getElementById("ask");
+  const dialog = document.getElementById("confirm");
   dialog.innerHTML = html;
   dialog.showModal();
 }
 
-async function act(form, submitter) {
+async function applyAction(form, submitter) {
   submitter.disabled = true;
   submitter.textContent = "Working…";
   const { html } = await post(form, null);
-  document.getElementById("ask").close();
+  document.getElementById("confirm").close();
   document.querySelectorAll("#jobs input:checked").forEach((box) => (box.checked = false));
   document.dispatchEvent(new Event("selection"));
   toast(html);
@@ -55,17 +55,17 @@ async function post(form, submitter) {
   const body = new URLSearchParams(new FormData(form, submitter));
   const token = document.querySelector("meta[name=csrf-token]").content;
   try {
-    // not form.action: that is the buttons of that name
-    const answer = await fetch(form.getAttribute("action"), {
+    // not form.action, which returns the buttons with the name "action"
+    const response = await fetch(form.getAttribute("action"), {
       method: "POST",
       body,
       headers: { "X-Fragment": "1", "X-CSRF-Token": token },
     });
-    const text = await answer.text();
-    const isHtml = answer.headers.get("Content-Type").startsWith("text/html");
-    return { ok: answer.ok, html: isHtml ? text : notice(text) };
+    const text = await response.text();
+    const isHtml = response.headers.get("Content-Type").startsWith("text/html");
+    return { ok: response.ok, html: isHtml ? text : notice(text) };
   } catch {
-    return { ok: false, html: notice("The dashboard does not answer. Is it still running?") };
+    return { ok: false, html: notice("The dashboard is unreachable. Is it still running?") };
   }
 }
 
@@ -79,6 +79,6 @@ function notice(text) {
 function toast(html) {
   const toasts = document.getElementById("toasts");
   toasts.insertAdjacentHTML("beforeend", html);
-  const shown = toasts.lastElementChild;
-  setTimeout(() => shown.remove(), TOAST_MS);
+  const added = toasts.lastElementChild;
+  setTimeout(() => added.remove(), TOAST_MS);
 }

@@ -1,54 +1,56 @@
-// The keyboard: shown to the reader by "?" (templates/shortcuts.html). No shortcut works while something is typed in,
-// while a dialog is open, or together with Ctrl, Alt or Meta.
+// Keyboard shortcuts; "?" lists them (templates/shortcuts.html). They are off while the user types, while a dialog is
+// open, and together with Ctrl, Alt or Meta.
 import { selectAll, countSelected } from "./selection.js";
 import { switchTimes } from "./times.js";
 
-const GO_MS = 1500;
-let goingUntil = 0;
+// Maximum time between "g" and the next key.
+const SEQUENCE_MS = 1500;
+let sequenceEnds = 0;
 
-export function listenToKeys() {
+export function enableShortcuts() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]") || isTyping(event)) {
       return;
     }
-    if (goTo(event.key) || move(event.key) || other(event.key) || press(event.key)) {
+    if (openPage(event.key) || moveFocus(event.key) || runCommand(event.key) || pressButton(event.key)) {
       event.preventDefault();
     }
   });
 }
 
 function isTyping({ target, key }) {
-  const writes = target.matches("input:not([type=checkbox]), textarea, select");
-  if (writes && key === "Escape") {
+  const isTextInput = target.matches("input:not([type=checkbox]), textarea, select");
+  if (isTextInput && key === "Escape") {
     target.blur();
   }
-  return writes;
+  return isTextInput;
 }
 
-function goTo(key) {
-  const isGoing = performance.now() < goingUntil;
-  goingUntil = !isGoing && key === "g" ? performance.now() + GO_MS : 0;
-  const link = isGoing && document.querySelector(`[data-go="${CSS.escape(key)}"]`);
+function openPage(key) {
+  const isSecondKey = performance.now() < sequenceEnds;
+  sequenceEnds = !isSecondKey && key === "g" ? performance.now() + SEQUENCE_MS : 0;
+  const link = isSecondKey && document.querySelector(`[data-go="${CSS.escape(key)}"]`);
   if (link) {
     link.click();
   }
-  return Boolean(link) || goingUntil > 0;
+  return Boolean(link) || sequenceEnds > 0;
 }
 
-function move(key) {
+function moveFocus(key) {
   const rows = [...document.querySelectorAll("[data-row]")];
   const step = { j: 1, k: -1 }[key];
   if (!step || !rows.length) {
     return false;
   }
-  const here = rows.findIndex((row) => row.contains(document.activeElement));
-  const next = rows[Math.min(rows.length - 1, Math.max(0, here + (here < 0 ? (step > 0 ? 1 : 0) : step)))];
-  next.querySelector("a").focus();
-  next.scrollIntoView({ block: "nearest" });
+  const current = rows.findIndex((row) => row.contains(document.activeElement));
+  const next = current < 0 ? 0 : current + step;
+  const row = rows[Math.min(rows.length - 1, Math.max(0, next))];
+  row.querySelector("a").focus();
+  row.scrollIntoView({ block: "nearest" });
   return true;
 }
 
-function other(key) {
+function runCommand(key) {
   switch (key) {
     case "?":
       document.getElementById("shortcuts").showModal();
@@ -57,7 +59,7 @@ function other(key) {
       switchTimes();
       return true;
     case "x":
-      return tick(document.activeElement.closest("[data-row]"));
+      return toggleRow(document.activeElement.closest("[data-row]"));
     case "a":
       if (document.querySelector("[data-all]")) {
         selectAll(true);
@@ -67,13 +69,13 @@ function other(key) {
       selectAll(false);
       return true;
     case "/":
-      return search();
+      return focusSearch();
     default:
       return false;
   }
 }
 
-function search() {
+function focusSearch() {
   const field = document.querySelector('[data-key="/"]');
   if (!field) {
     location.assign("/jobs#q");
@@ -82,7 +84,7 @@ function search() {
   return true;
 }
 
-function tick(row) {
+function toggleRow(row) {
   const box = row?.querySelector("[name=id]:not(:disabled)");
   if (box) {
     box.checked = !box.checked;
@@ -91,15 +93,15 @@ function tick(row) {
   return Boolean(box);
 }
 
-// A button's own key. In the list it means the ticked rows; with none ticked, the row that has the focus.
-function press(key) {
-  const button = [...document.querySelectorAll("button[data-key]")].find((one) => one.dataset.key === key);
+// Press the button with this key. In the list it applies to the selected rows; without a selection, to the focused row.
+function pressButton(key) {
+  const button = [...document.querySelectorAll("button[data-key]")].find((each) => each.dataset.key === key);
   if (!button) {
     return false;
   }
   const list = button.closest("#jobs");
   if (list && !list.querySelector("[name=id]:checked, [name=scope]:checked")) {
-    if (!tick(document.activeElement.closest("[data-row]"))) {
+    if (!toggleRow(document.activeElement.closest("[data-row]"))) {
       return false;
     }
   }

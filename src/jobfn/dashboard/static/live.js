@@ -1,26 +1,28 @@
-// Keeps the page current: the server sends the page's live part whenever it has changed, and morph.js puts it in place.
+// Keeps the page up to date: the server sends the live part of the page when it changes, and morph.js applies it.
 import { morph } from "./morph.js";
 import { showTimes, setServerTime } from "./times.js";
 import { countSelected } from "./selection.js";
 
+const RECONNECT_MS = 5000;
 let source = null;
 
-export function followPage() {
+export function startLiveUpdates() {
   if (!document.getElementById("live")?.childElementCount) {
     return;
   }
-  document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
-  window.addEventListener("pagehide", leave);
-  window.addEventListener("pageshow", follow);
-  follow();
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", connect);
+  connect();
 }
 
-function follow() {
+function connect() {
   if (source || document.hidden) {
     return;
   }
   source = new EventSource(`/live${location.pathname}${location.search}`);
-  source.addEventListener("hello", (event) => useToken(JSON.parse(event.data).csrf_token));
+  // "open" and "error" are events of the server, with data, and of the browser's connection, without.
+  source.addEventListener("open", ({ data }) => data && setCsrfToken(JSON.parse(data).csrf_token));
   source.addEventListener("page", (event) => {
     const { html, now } = JSON.parse(event.data);
     setServerTime(now);
@@ -30,35 +32,34 @@ function follow() {
     morph(live, next);
     showTimes();
     countSelected();
-    say("live", "live");
+    setStatus("live", "live");
   });
-  source.addEventListener("trouble", (event) => say("lost", JSON.parse(event.data).text));
-  source.addEventListener("error", () => {
-    say("lost", "not connected, trying again");
+  source.addEventListener("error", ({ data }) => {
+    setStatus("lost", data ? JSON.parse(data).text : "disconnected, trying again");
     if (source?.readyState === EventSource.CLOSED) {
-      // Refused, for instance because the login has ended: the browser does not try again by itself.
+      // The server refused, for example after the login expired: the browser does not reconnect.
       source = null;
-      setTimeout(follow, 5000);
+      setTimeout(connect, RECONNECT_MS);
     }
   });
 }
 
-function leave() {
+function disconnect() {
   source?.close();
   source = null;
-  say("off", "paused");
+  setStatus("off", "paused");
 }
 
-// After the server was restarted, the token of the page's own forms is from before.
-function useToken(token) {
+// A restarted server rejects the CSRF token that the page was rendered with.
+function setCsrfToken(token) {
   document.querySelector("meta[name=csrf-token]").content = token;
   document.querySelectorAll("input[name=csrf_token]").forEach((input) => (input.value = token));
 }
 
-function say(state, text) {
-  const pulse = document.getElementById("pulse");
-  if (pulse.dataset.state !== state || pulse.textContent !== text) {
-    pulse.dataset.state = state;
-    pulse.textContent = text;
+function setStatus(state, text) {
+  const status = document.getElementById("live-status");
+  if (status.dataset.state !== state || status.textContent !== text) {
+    status.dataset.state = state;
+    status.textContent = text;
   }
 }

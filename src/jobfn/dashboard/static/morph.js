@@ -1,17 +1,17 @@
-// Makes one element like another with as few changes as can be, so that focus, selection, scroll position, what is
-// typed in and what is ticked stay as they are. Children with an id are matched by it, others by their place.
+// Changes one element to equal another with minimal changes, so that focus, selection, scroll position and input stay.
+// Children with an id are matched by id, others by position.
 
 export function morph(old, next) {
-  copyAttributes(old, next);
   if (old.tagName === "TIME" && old.dataset.shown && old.getAttribute("datetime") === next.getAttribute("datetime")) {
-    return; // times.js has written into it
+    return; // times.js has replaced its text
   }
-  const kept = new Map([...old.children].filter(idOf).map((child) => [idOf(child), child]));
+  copyAttributes(old, next);
+  const byId = new Map([...old.children].filter(idOf).map((child) => [idOf(child), child]));
   let place = old.firstChild;
-  for (const wanted of [...next.childNodes]) {
-    const match = idOf(wanted) ? kept.get(idOf(wanted)) : isAlike(place, wanted) ? place : null;
+  for (const child of [...next.childNodes]) {
+    const match = idOf(child) ? byId.get(idOf(child)) : isSameKind(place, child) ? place : null;
     if (!match) {
-      old.insertBefore(wanted, place);
+      old.insertBefore(child, place);
       continue;
     }
     if (match !== place) {
@@ -19,9 +19,9 @@ export function morph(old, next) {
     }
     place = match.nextSibling;
     if (match.nodeType === Node.ELEMENT_NODE) {
-      morph(match, wanted);
-    } else if (match.nodeValue !== wanted.nodeValue) {
-      match.nodeValue = wanted.nodeValue;
+      morph(match, child);
+    } else if (match.nodeValue !== child.nodeValue) {
+      match.nodeValue = child.nodeValue;
     }
   }
   while (place) {
@@ -31,19 +31,19 @@ export function morph(old, next) {
   }
 }
 
-// Not node.id: a form's is whatever field of it is called "id".
+// Not node.id, which for a form is its input with the name "id".
 function idOf(node) {
   return node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null;
 }
 
-function isAlike(node, wanted) {
-  return Boolean(node) && node.nodeType === wanted.nodeType && node.nodeName === wanted.nodeName && !idOf(node);
+function isSameKind(node, other) {
+  return Boolean(node) && node.nodeType === other.nodeType && node.nodeName === other.nodeName && !idOf(node);
 }
 
-// What a script has put there begins with data-my-; whether a box is ticked or details are open is the reader's.
+// Keep the user's state: open details and changed inputs.
 function copyAttributes(old, next) {
   for (const { name } of [...old.attributes]) {
-    if (!next.hasAttribute(name) && !name.startsWith("data-my-") && name !== "open") {
+    if (!next.hasAttribute(name) && name !== "open") {
       old.removeAttribute(name);
     }
   }

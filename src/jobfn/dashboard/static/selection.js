@@ -1,19 +1,19 @@
-// How many rows are ticked, and ticking all of them. Which buttons are seen follows in the styles, from the boxes.
+// Counts and selects the rows of the job list. CSS shows the action buttons while a row is selected.
 
 export function countSelected() {
-  const chosen = document.querySelector("[data-chosen]");
-  if (!chosen) {
+  const label = document.querySelector("[data-selected-count]");
+  if (!label) {
     return;
   }
   const boxes = rowBoxes();
-  const number = boxes.filter((box) => box.checked).length;
-  const text = number ? `${number} selected` : "";
-  if (chosen.textContent !== text) {
-    chosen.textContent = text;
+  const count = boxes.filter((box) => box.checked).length;
+  const text = count ? `${count} selected` : "";
+  if (label.textContent !== text) {
+    label.textContent = text;
   }
   const all = document.querySelector("[data-all]");
-  all.checked = number > 0 && number === boxes.length;
-  all.indeterminate = number > 0 && number < boxes.length;
+  all.checked = count > 0 && count === boxes.length;
+  all.indeterminate = count > 0 && count < boxes.length;
 }
 
 export function selectAll(checked) {

@@ -1,7 +1,7 @@
-// Times as people read them: how long ago, with the clock time beside it where there is room, else when pointed at.
-// The server writes them in UTC; here they are shown in the reader's own zone. T switches between the two.
+// Replaces UTC times with relative times, and shows the local time beside them or as a tooltip. The key T switches
+// between relative and local times.
 
-const KEY = "jobfn-times";
+const STORAGE_KEY = "jobfn-times";
 const UNITS = [
   ["d", 86400],
   ["h", 3600],
@@ -9,21 +9,21 @@ const UNITS = [
   ["s", 1],
 ];
 
-let ahead = 0; // of the server's clock, in milliseconds
-let showsClock = localStorage.getItem(KEY) === "clock";
+let serverOffset = 0; // server time minus browser time, in milliseconds
+let showsClock = localStorage.getItem(STORAGE_KEY) === "clock";
 
 export function setServerTime(now) {
-  ahead = Date.parse(now) - Date.now();
+  serverOffset = Date.parse(now) - Date.now();
 }
 
 export function switchTimes() {
   showsClock = !showsClock;
-  localStorage.setItem(KEY, showsClock ? "clock" : "ago");
+  localStorage.setItem(STORAGE_KEY, showsClock ? "clock" : "ago");
   showTimes();
 }
 
 export function showTimes() {
-  const now = Date.now() + ahead;
+  const now = Date.now() + serverOffset;
   for (const time of document.querySelectorAll("time[datetime]")) {
     const at = Date.parse(time.getAttribute("datetime"));
     const relative = ago((now - at) / 1000);
@@ -58,7 +58,7 @@ function clock(at) {
   const date = new Date(at);
   const part = (number) => String(number).padStart(2, "0");
   const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(part).join(":");
-  const isToday = new Date(Date.now() + ahead).toDateString() === date.toDateString();
+  const isToday = new Date(Date.now() + serverOffset).toDateString() === date.toDateString();
   return isToday ? time : `${date.getFullYear()}-${part(date.getMonth() + 1)}-${part(date.getDate())} ${time}`;
 }
 

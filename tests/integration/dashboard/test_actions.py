@@ -1,0 +1,128 @@
+"""Actions on jobs: confirmation and result."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support.dashboard import Site
+from support.jobs import WORKER, Jobs
+
+FRAGMENT = {"X-Fragment": "1"}
+
+
+async def add_failed_job(jobs: Jobs, task: str = "x", error: str = "no") -> int:
+    job = await jobs.add(task, max_attempts=1)
+    await jobs.connection.fetch("select * from app_jobs.get_job($1, $2)", WORKER, [task])
+    await jobs.connection.execute("select app_jobs.fail_job($1, $2, $3)", WORKER, job, error)
+    return job
+
+
+async def test_confirmation_changes_nothing(dashboard: Site, jobs: Jobs) -> None:
+    job = await add_failed_job(jobs)
+    before = await jobs.row(job)
+    form = {"action": "retry", "id": str(job), "back": f"/jobs/{job}"}
+    page = await dashboard.post("/jobs/confirm", form)
+    assert f"Retry job #{job}?" in page.text
+    assert "<html" in page.text
+    fragment = await dashboard.post("/jobs/confirm", form, headers=FRAGMENT)
+    assert fragment.text.lstrip().startswith("<form")
+    assert await jobs.row(job) == before
+
+
+async def test_retry_starts_a_failed_job_again(dashboard: Site, jobs: Jobs) -> None:
+    job = await add_failed_job(jobs)
+    response = await dashboard.post("/jobs/apply", {"action": "retry", "id": str(job)})
+    assert "Retried: 1 job." in response.text
+    row = await jobs.row(job)
+    assert row is not None
+    assert row["attempts"] == 0
+
+
+async def test_run_now_makes_a_delayed_job_due(dashboard: Site, jobs: Jobs) -> None:
+    job = await jobs.add("x", run_at=datetime.now(UTC) + timedelta(days=1))
+    await dashboard.post("/jobs/apply", {"action": "run_now", "id": str(job)})
+    claimed = await jobs.claim()
+    assert claimed is not None
+    assert claimed["id"] == job
+
+
+async def test_cancel_fails_a_waiting_job_with_the_reason(dashboard: Site, jobs: Jobs) -> None:
+    job = await jobs.add("x")
+    confirmation = await dashboard.post("/jobs/confirm", {"action": "cancel", "id": str(job)})
+    assert 'name="reason"' in confirmation.text
+    await dashboard.post("/jobs/apply", {"action": "cancel", "id": str(job), "reason": "ordered twice"})
+    row = await jobs.row(job)
+    assert row is not None
+    assert (row["exhausted"], "ordered twice" in row["last_error"]) == (True, True)
+
+
+async def test_cancel_skips_a_running_job_unless_included(dashboard: Site, jobs: Jobs) -> None:
+    job = await jobs.add("x")
+    await jobs.claim()
+    skipped = await dashboard.post("/jobs/apply", {"action": "cancel", "id": str(job)})
+    assert "Nothing changed." in skipped.text
+    assert f"#{job}" in skipped.text
+    confirmation = await dashboard.post("/jobs/confirm", {"action": "cancel", "id": str(job), "running": "yes"})
+    assert 'value="yes" checked' in confirmation.text
+    await dashboard.post("/jobs/apply", {"action": "cancel", "id": str(job), "running": "yes"})
+    row = await jobs.row(job)
+    assert row is not None
+    assert row["locked_by"] is None
+
+
+async def test_remove_selected_jobs_lists_skipped_ones(dashboard: Site, jobs: Jobs) -> None:
+    first, second, third = [await jobs.add("x", priority=number) for number in range(3)]
+    await jobs.claim()
+    form = {"action": "remove", "id": [str(first), str(second)]}
+    confirmation = await dashboard.post("/jobs/confirm", form)
+    assert "Remove 2 jobs?" in confirmation.text
+    response = await dashboard.post("/jobs/apply", form)
+    assert "Removed: 1 job." in response.text
+    assert f"#{first}" in response.text
+    assert [await jobs.row(job) is not None for job in (first, second, third)] == [True, False, True]
+
+
+async def test_retry_matching_jobs_only(dashboard: Site, jobs: Jobs) -> None:
+    matching = [await add_failed_job(jobs, "mail", "timeout") for _ in range(3)]
+    other = await add_failed_job(jobs, "mail", "no such mailbox")
+    form = {"action": "retry", "scope": "matching", "filter": "task=mail&state=failed&error=TIMEOUT"}
+    assert "Retry 3 jobs?" in (await dashboard.post("/jobs/confirm", form)).text
+    assert "Retried: 3 jobs." in (await dashboard.post("/jobs/apply", form)).text
+    for job in matching:
+        row = await jobs.row(job)
+        assert row is not None
+        assert row["attempts"] == 0
+    row = await jobs.row(other)
+    assert row is not None
+    assert row["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"action": "explode", "id": "1"}, "Choose an action"),
+        ({"action": "retry", "id": "one"}, "Choose an action"),
+        ({"action": "retry"}, "select some"),
+        ({"action": "retry", "id": "99999999999999999999"}, "no such job"),
+        ({"action": "retry", "id": "-1"}, "no such job"),
+        ({"action": "remove", "scope": "matching"}, "Filter the list first"),
+        ({"action": "remove", "scope": "matching", "filter": "state=odd"}, "Filter the list first"),
+        ({"action": "remove", "scope": "matching", "filter": "state=completed"}, "Nothing changed"),
+        ({"action": "remove", "scope": "matching", "filter": "unknown=1"}, "Filter the list first"),
+    ],
+)
+async def test_invalid_action_changes_nothing(dashboard: Site, jobs: Jobs, form: dict[str, str], message: str) -> None:
+    job = await jobs.add("x")
+    before = await jobs.row(job)
+    for path in ("/jobs/confirm", "/jobs/apply")[message == "Nothing changed" :]:
+        response = await dashboard.post(path, form)
+        assert response.status_code == 400
+        assert message in response.text
+    assert await jobs.row(job) == before
+
+
+async def test_repeated_action_changes_nothing(dashboard: Site, jobs: Jobs) -> None:
+    job = await jobs.add("x")
+    form = {"action": "remove", "id": str(job)}
+    assert "Removed: 1 job." in (await dashboard.post("/jobs/apply", form)).text
+    assert "Nothing changed." in (await dashboard.post("/jobs/apply", form, headers=FRAGMENT)).text

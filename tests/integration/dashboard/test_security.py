@@ -1,0 +1,224 @@
+"""Login, sessions, CSRF, hosts and security headers."""
+
+import re
+import time
+
+import httpx
+import pytest
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from jobfn.dashboard.forms import MAX_FORM_BYTES
+from jobfn.dashboard.login import MAX_LOGIN_FAILURES_PER_MINUTE, safe_redirect
+from jobfn.dashboard.sessions import Sessions
+from jobfn.dashboard.settings import DashboardSettings
+from jobfn.errors import ConfigurationError
+from support.dashboard import TOKEN, OpenSite, Site
+from support.jobs import Jobs
+
+PAGES = ("/", "/jobs", "/jobs/1", "/enqueue", "/schedules", "/triggers", "/workers", "/nowhere")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert DashboardSettings(host=host).is_loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "jobs.example.com"])  # noqa: S104  - not bound
+def test_other_addresses_need_a_token(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="JOBFN_DASHBOARD_TOKEN to a long random text"):
+        DashboardSettings.from_environ({"JOBFN_DASHBOARD_HOST": host})
+    settings = DashboardSettings.from_environ({"JOBFN_DASHBOARD_HOST": host, "JOBFN_DASHBOARD_TOKEN": TOKEN})
+    assert not settings.is_loopback
+
+
+def test_short_token_is_rejected_and_not_quoted() -> None:
+    with pytest.raises(ConfigurationError, match="at least 16 characters") as raised:
+        DashboardSettings.from_environ({"JOBFN_DASHBOARD_TOKEN": "hunter2"})
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_every_response_has_security_headers(dashboard: Site, page: str) -> None:
+    response = await dashboard.get(page)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_pages_have_no_inline_scripts_styles_or_foreign_urls(dashboard: Site, page: str) -> None:
+    html = (await dashboard.get(page)).text
+    assert not re.search(r"<script(?![^>]* src=\"/static/)", html)
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=", html)
+    assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", html)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8081", "127.0.0.1.evil.example", "10.0.0.5", ""])
+async def test_foreign_host_header_is_rejected(dashboard: Site, host: str) -> None:
+    response = await dashboard.get("/", headers={"Host": host})
+    assert response.status_code == 421
+    assert (await dashboard.get("/", headers={"Host": "localhost:1234"})).status_code == 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_pages_require_a_login(open_site: OpenSite, page: str) -> None:
+    site = await open_site(token=TOKEN)
+    response = await site.get(page)
+    assert response.status_code == 303
+    assert response.headers["Location"].startswith("/login?next=%2F")
+    assert (await site.get(f"/live{page}")).status_code == 401
+    assert (await site.client.post("/jobs/apply", data={})).status_code == 401
+
+
+def session_cookie(site: Site) -> tuple[str, str]:
+    ((name, value),) = site.client.cookies.items()
+    return name, value
+
+
+async def test_dashboards_on_two_ports_have_separate_cookies(open_site: OpenSite, jobs: Jobs) -> None:
+    first, second = await open_site(), await open_site()
+    job = await jobs.add("x")
+    await first.get("/")
+    await first.client.get(f"{second.url}/")  # the same browser
+    assert len(first.client.cookies) == 2
+    assert (await first.post("/jobs/apply", {"action": "remove", "id": str(job)})).status_code == 200
+
+
+async def test_login_sets_a_signed_http_only_cookie(open_site: OpenSite) -> None:
+    site = await open_site(token=TOKEN)
+    response = await site.log_in()
+    assert (response.status_code, response.headers["Location"]) == (303, "/")
+    cookie = response.headers["Set-Cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "secure" not in cookie
+    assert (await site.get("/jobs")).status_code == 200
+    assert (await site.get("/login")).status_code == 303
+    name, value = session_cookie(site)
+    async with httpx.AsyncClient(base_url=site.url, trust_env=False) as stranger:
+        tampered = await stranger.get("/jobs", headers={"Cookie": f"{name}=x{value[1:]}"})
+        assert tampered.status_code == 303
+
+
+async def test_cookie_is_secure_behind_https(open_site: OpenSite) -> None:
+    site = await open_site(token=TOKEN)
+    response = await site.get("/login", headers={"X-Forwarded-Proto": "https"})
+    assert "secure" in response.headers["Set-Cookie"].lower()
+
+
+async def test_logout_ends_the_session(open_site: OpenSite) -> None:
+    site = await open_site(token=TOKEN)
+    await site.log_in()
+    assert "Log out" in (await site.get("/")).text
+    assert (await site.post("/logout", {})).headers["Location"] == "/login"
+    assert (await site.get("/")).status_code == 303
+
+
+@pytest.mark.parametrize(("age_seconds", "status"), [(0, 200), (3700, 303)])
+async def test_login_expires(open_site: OpenSite, age_seconds: float, status: int) -> None:
+    site = await open_site(token=TOKEN, session_ttl_seconds=3600)
+    sessions = Sessions(TOKEN, max_age_seconds=3600, now=lambda: time.time() - age_seconds)
+    response = Response()
+    address = site.client.base_url
+    scope = {"type": "http", "scheme": "http", "server": (address.host, address.port), "path": "/", "headers": []}
+    browser = HTTPConnection(scope)
+    sessions.set_cookie(sessions.new(is_logged_in=True), response, browser)
+    cookie = response.headers["Set-Cookie"].partition(";")[0]
+    assert (await site.get("/", headers={"Cookie": cookie})).status_code == status
+
+
+async def test_login_failures_are_rate_limited(open_site: OpenSite) -> None:
+    site = await open_site(token=TOKEN)
+    for _ in range(MAX_LOGIN_FAILURES_PER_MINUTE):
+        response = await site.log_in("not-the-token")
+        assert response.status_code == 401
+    assert "Wrong token" in response.text
+    assert "not-the-token" not in response.text
+    assert (await site.log_in()).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/jobs?state=failed", "/jobs?state=failed"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/a\nb", "/"),
+        ("", "/"),
+    ],
+)
+def test_redirect_stays_on_this_site(target: str, path: str) -> None:
+    assert safe_redirect(target) == path
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "é"])
+async def test_form_with_a_wrong_csrf_token_is_rejected(dashboard: Site, jobs: Jobs, token: str) -> None:
+    job = await jobs.add("x")
+    await dashboard.get("/")
+    form = {"csrf_token": token, "action": "remove", "id": str(job)}
+    response = await dashboard.client.post("/jobs/apply", data=form)
+    assert response.status_code == 403
+    assert "Reload it" in response.text
+    assert await jobs.row(job) is not None
+
+
+async def test_csrf_token_of_another_session_is_rejected(dashboard: Site, jobs: Jobs) -> None:
+    job = await jobs.add("x")
+    await dashboard.get("/")
+    async with httpx.AsyncClient(base_url=dashboard.url, trust_env=False) as other:
+        await other.get("/")
+        form = {"csrf_token": dashboard.csrf_token, "action": "remove", "id": str(job)}
+        assert (await other.post("/jobs/apply", data=form)).status_code == 403
+    assert await jobs.row(job) is not None
+
+
+async def test_read_only_rejects_every_change(open_site: OpenSite, jobs: Jobs) -> None:
+    site = await open_site(read_only=True)
+    job = await jobs.add("x")
+    page = await site.get(f"/jobs/{job}")
+    assert "read-only" in page.text
+    assert 'name="action"' not in page.text
+    assert 'name="action"' not in (await site.get("/jobs")).text
+    for path, form in (
+        ("/jobs/confirm", {"action": "remove", "id": str(job)}),
+        ("/jobs/apply", {"action": "remove", "id": str(job)}),
+        ("/enqueue", {"task": "x", "payload": "{}"}),
+    ):
+        response = await site.post(path, form)
+        assert (response.status_code, "--read-only" in response.text) == (403, True)
+    assert await jobs.count() == 1
+
+
+async def test_read_only_allows_login_and_logout(open_site: OpenSite) -> None:
+    site = await open_site(read_only=True, token=TOKEN)
+    assert (await site.log_in()).status_code == 303
+    await site.get("/")
+    assert (await site.post("/logout", {})).status_code == 303
+
+
+async def test_invalid_form_bodies_are_rejected(dashboard: Site) -> None:
+    await dashboard.get("/")
+    post = dashboard.client.post
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await post("/jobs/apply", json={"action": "remove"})).status_code == 415
+    assert (await post("/jobs/apply", content=b"a=" + b"x" * MAX_FORM_BYTES, headers=headers)).status_code == 413
+    assert (await post("/jobs/apply", content=b"&".join([b"a=1"] * 10_001), headers=headers)).status_code == 400
+    assert (await post("/jobs/apply", content=b"a=\xff\xfe", headers=headers)).status_code == 400
+
+
+async def test_static_files_are_local_and_revalidated(dashboard: Site) -> None:
+    page = (await dashboard.get("/")).text
+    paths = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert len(paths) > 3
+    for path in paths:
+        response = await dashboard.get(path)
+        assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", response.text)
+    assert (await dashboard.get("/static/../app.py")).status_code == 404
+    assert (await dashboard.get("/healthz")).text == "ok\n"
