@@ -1,4 +1,4 @@
-"""``jobfn dev``: everything at once, as a developer runs it."""
+"""``jobfn dev``."""
 
 import json
 import os
@@ -35,10 +35,10 @@ FUNCTIONS = dedent(
 def project(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     yield tmp_path
-    shutil.rmtree(folder_for(tmp_path), ignore_errors=True)  # root's lies outside of tmp_path
+    shutil.rmtree(folder_for(tmp_path), ignore_errors=True)  # for root it is outside of tmp_path
 
 
-def state_of(project: Path) -> DevState:
+def dev_state(project: Path) -> DevState:
     state = DevState.find(project)
     assert state is not None
     return state
@@ -51,8 +51,9 @@ async def start_dev(spawn: Spawn, *options: str, **env: str) -> RunningCommand:
     return running
 
 
-async def test_the_tutorial_works_as_written(project: Path, spawn: Spawn, command: Command) -> None:
-    """dev on an embedded PostgreSQL, enqueue in another terminal, the handler's line, a clean end."""
+async def test_dev_with_embedded_postgres_runs_a_job_and_stops_clean(
+    project: Path, spawn: Spawn, command: Command
+) -> None:
     dev = await start_dev(spawn)
     added = await command("jobfn", "enqueue", "process_invoice", '{"id": "abc"}')
     assert added.code == 0, added.output
@@ -72,15 +73,14 @@ async def test_the_tutorial_works_as_written(project: Path, spawn: Spawn, comman
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
-async def test_a_saved_file_is_reloaded_and_no_job_fails_meanwhile(
+async def test_save_reloads_the_function_and_jobs_wait_for_broken_files(
     project: Path, spawn: Spawn, command: Command, database: str, jobs: Jobs
 ) -> None:
-    """After a save the new code runs; a broken file is reported and its jobs wait until it is mended."""
     dev = await start_dev(spawn, DATABASE_URL=database)
-    (project / "functions.py").write_text(FUNCTIONS.replace('"charging"', '"charging anew"'))
+    (project / "functions.py").write_text(FUNCTIONS.replace('"charging"', '"charging again"'))
     await dev.until('"serving"', times=2)
     await jobs.until_gone(await jobs.add("process_invoice", {"id": 1}))
-    await dev.until('"charging anew"')
+    await dev.until('"charging again"')
 
     (project / "functions.py").write_text("def (:\n")
     await dev.until("functions.py:1: SyntaxError")
@@ -91,10 +91,9 @@ async def test_a_saved_file_is_reloaded_and_no_job_fails_meanwhile(
     await dev.until('"charging"')
 
 
-async def test_it_works_on_a_database_of_the_user_s_and_leaves_no_lock(
+async def test_database_url_is_migrated_and_left_without_locks(
     project: Path, spawn: Spawn, empty_database: str
 ) -> None:
-    """--database-url: the schema is brought up to date; at the end nothing is locked and PostgreSQL runs on."""
     dev = await start_dev(spawn, "--database-url", empty_database, "--enqueue", "process_invoice", '{"id": 7}')
     await dev.until('"job done"')
     dev.send(signal.SIGTERM)
@@ -106,35 +105,35 @@ async def test_it_works_on_a_database_of_the_user_s_and_leaves_no_lock(
         await connection.close()
 
 
-async def test_its_pages_answer(project: Path, spawn: Spawn, database: str) -> None:
-    """The function app lists its tasks at the address that dev names; other terminals find the state file."""
+async def test_function_and_callback_urls_respond(project: Path, spawn: Spawn, database: str) -> None:
     await start_dev(spawn, DATABASE_URL=database)
-    state = state_of(project)
+    state = dev_state(project)
     async with httpx.AsyncClient(timeout=30) as client:
         tasks = (await client.get(f"{state.function_url}/")).json()["tasks"]
         assert [task["identifier"] for task in tasks] == ["process_invoice"]
         assert (await client.post(state.callback_url)).json() == "OK"
 
 
-async def test_the_function_ends_with_its_parent(project: Path, spawn: Spawn, database: str) -> None:
-    """kill -9 on dev: the function's process notices and ends; no orphan keeps the port."""
+async def test_function_ends_when_dev_is_killed(project: Path, spawn: Spawn, database: str) -> None:
     dev = await start_dev(spawn, DATABASE_URL=database)
-    (child,) = [one for one in psutil.Process(dev.process.pid).children() if "jobfn.function" in one.cmdline()]
+    (child,) = [
+        process for process in psutil.Process(dev.process.pid).children() if "jobfn.function" in process.cmdline()
+    ]
     dev.send(signal.SIGKILL)
     await dev.wait()
     assert psutil.wait_procs([child], timeout=10)[1] == []
     assert DevState.find(project) is None
 
 
-async def test_ctrl_c_lets_a_function_that_still_starts_do_its_job(
+async def test_ctrl_c_waits_for_a_job_of_a_starting_function(
     project: Path, spawn: Spawn, database: str, jobs: Jobs
 ) -> None:
-    """Ctrl-C goes to the whole process group of a terminal: the delivered job is done, then all ends, at once."""
+    """Ctrl-C reaches the whole process group of the terminal."""
     waits = "import pathlib\nprint('importing', flush=True)\nwhile not pathlib.Path('go').exists(): pass\n"
     (project / "functions.py").write_text(waits + FUNCTIONS)
-    lead = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    start_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
     options = ("--port", "0", "--enqueue", "process_invoice", '{"id": 7}')
-    dev = await spawn("python", "-c", lead, "jobfn", "dev", "functions.py", *options, DATABASE_URL=database)
+    dev = await spawn("python", "-c", start_group, "jobfn", "dev", "functions.py", *options, DATABASE_URL=database)
     await dev.until("importing")
     added = await dev.until("added job")
     await jobs.until_held(int(added.split()[2].rstrip(":")))
@@ -145,12 +144,11 @@ async def test_ctrl_c_lets_a_function_that_still_starts_do_its_job(
     assert not [line for line in dev.lines if "KeyboardInterrupt" in line]
 
 
-async def test_without_reload_a_broken_file_ends_it(
+async def test_broken_file_without_reload_ends_dev(
     project: Path, spawn: Spawn, command: Command, database: str
 ) -> None:
-    """--no-reload: what the function app said stands there, and the exit code is 2."""
     (project / "functions.py").write_text("def (:\n")
-    ended = await command("jobfn", "dev", "functions.py", "--no-reload", "--port", "0", DATABASE_URL=database)
-    assert ended.code == 2
-    assert "functions.py:1: SyntaxError" in ended.output
-    assert "Traceback" not in ended.output
+    result = await command("jobfn", "dev", "functions.py", "--no-reload", "--port", "0", DATABASE_URL=database)
+    assert result.code == 2
+    assert "functions.py:1: SyntaxError" in result.output
+    assert "Traceback" not in result.output

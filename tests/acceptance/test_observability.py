@@ -1,4 +1,4 @@
-"""Logs, metrics and traces of real processes, and the dashboard and alerts that are made of them."""
+"""Logs, metrics and traces of processes; the Grafana dashboard and the alert rules."""
 
 import gzip
 import itertools
@@ -28,14 +28,13 @@ from support.observability import scrape
 
 @dataclass
 class Collector:
-    """Hears OTLP over HTTP, as a collector of traces does."""
+    """An OTLP collector over HTTP."""
 
     url: str = ""
     spans: dict[str, Any] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take spans in."""
         assert scope["path"] == "/v1/traces"
         body, more = b"", True
         while more:
@@ -43,9 +42,9 @@ class Collector:
             body, more = body + message.get("body", b""), message.get("more_body", False)
         if dict(scope["headers"]).get(b"content-encoding") == b"gzip":
             body = gzip.decompress(body)
-        for of_service in ExportTraceServiceRequest.FromString(body).resource_spans:
-            attributes = {entry.key: entry.value.string_value for entry in of_service.resource.attributes}
-            for span in (span for scoped in of_service.scope_spans for span in scoped.spans):
+        for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+            attributes = {entry.key: entry.value.string_value for entry in resource_spans.resource.attributes}
+            for span in (span for scope_spans in resource_spans.scope_spans for span in scope_spans.spans):
                 self.spans[span.name] = span
                 self.services[span.name] = attributes["service.name"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -54,31 +53,30 @@ class Collector:
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    recorder = Collector()
-    server = HttpServer(recorder, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
+    collector = Collector()
+    server = HttpServer(collector, bind(LOOPBACK, 0), shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
-    recorder.url = f"http://{LOOPBACK}:{server.port}"
-    yield recorder
+    collector.url = f"http://{LOOPBACK}:{server.port}"
+    yield collector
     await server.stop()
 
 
-async def test_a_job_is_one_trace_across_processes(
+async def test_job_is_one_trace_across_processes(
     jobs: Jobs, database: str, spawn: Spawn, command: Command, tmp_path: Path, collector: Collector
 ) -> None:
-    """Command line, worker, function and callback server send their spans of it when they end, if not before."""
-    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-    processes = await start(spawn, database, tmp_path, **traced)
-    added = await command("jobfn", "enqueue", "hello", "{}", "--database-url", database, **traced)
-    assert (added.code, added.output.strip().isdigit()) == (0, True), added.output
-    await jobs.until_gone(int(added.output))
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    processes = await start(spawn, database, tmp_path, **variables)
+    enqueued = await command("jobfn", "enqueue", "hello", "{}", "--database-url", database, **variables)
+    assert (enqueued.code, enqueued.output.strip().isdigit()) == (0, True), enqueued.output
+    await jobs.until_gone(int(enqueued.output))
     for process in (processes.function, processes.service):
         process.send(signal.SIGTERM)
         assert await process.wait() == 0
     chain = ["enqueue hello", "deliver hello", "receive hello", "report", "settle"]
     assert set(collector.spans) == {*chain, "run hello"}
     assert len({span.trace_id for span in collector.spans.values()}) == 1
-    for above, below in itertools.pairwise(chain):
-        assert collector.spans[below].parent_span_id == collector.spans[above].span_id, below
+    for parent, child in itertools.pairwise(chain):
+        assert collector.spans[child].parent_span_id == collector.spans[parent].span_id, child
     assert collector.services == {
         "enqueue hello": "jobfn-enqueue",
         "deliver hello": "jobfn-service",
@@ -89,8 +87,9 @@ async def test_a_job_is_one_trace_across_processes(
     }
 
 
-async def test_nothing_is_loaded_before_the_first_scrape(database: str, spawn: Spawn, tmp_path: Path) -> None:
-    """A function that nobody scrapes, and that sends no traces, has neither library in memory."""
+async def test_function_loads_metrics_library_on_the_first_scrape_only(
+    database: str, spawn: Spawn, tmp_path: Path
+) -> None:
     processes = await start(spawn, database, tmp_path)
     async with httpx.AsyncClient(base_url=processes.function_url) as client:
         assert (await client.post("/loaded", json={})).json() == []
@@ -98,44 +97,42 @@ async def test_nothing_is_loaded_before_the_first_scrape(database: str, spawn: S
         assert (await client.post("/loaded", json={})).json() == ["prometheus_client"]
 
 
-async def test_dashboard_and_alerts_speak_of_what_there_is(
+async def test_dashboard_and_alerts_use_exposed_metrics_and_labels(
     jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
 ) -> None:
-    """Every metric in them is exposed by running processes, every label too."""
     processes = await start(spawn, database, tmp_path)
     await jobs.until_gone(await jobs.add("hello"))
     await jobs.until_failed(await jobs.add("boom"))
-    wanted = {name for text in expressions() for name in re.findall(r"\b(?:jobfn|process)_\w+", text)}
-    assert len(wanted) > 15
+    metrics = {name for text in expressions() for name in re.findall(r"\b(?:jobfn|process)_\w+", text)}
+    assert len(metrics) > 15
 
-    async def exposed() -> bool:
-        return not wanted - {name for name, _ in await processes.samples()}
+    async def all_exposed() -> bool:
+        return not metrics - {name for name, _ in await processes.samples()}
 
-    await eventually(exposed)
+    await eventually(all_exposed)
     samples = await processes.samples()
-    labels = {key for _, found in samples for key, _ in found} | {"instance"}
+    labels = {key for _, pairs in samples for key, _ in pairs} | {"instance"}
     for text in expressions():
-        for used in re.findall(r"by \(([^)]*)\)", text):
-            assert {label.strip() for label in used.split(",")} <= labels
-    outcomes = {dict(found)["outcome"] for name, found in samples if name == "jobfn_jobs_total"}
+        for names in re.findall(r"by \(([^)]*)\)", text):
+            assert {label.strip() for label in names.split(",")} <= labels
+    outcomes = {dict(pairs)["outcome"] for name, pairs in samples if name == "jobfn_jobs_total"}
     assert outcomes == {"completed", "failed"}
 
 
-def test_the_dashboard_is_whole() -> None:
-    """Panels have names, sizes and a query each, none covers another, and the data source is a variable."""
+def test_dashboard_panels_have_queries_and_do_not_overlap() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     for panel in dashboard["panels"]:
-        place = panel["gridPos"]
+        position = panel["gridPos"]
         cells = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
-        assert not cells & taken, panel["title"]
-        assert place["x"] + place["w"] <= 24
-        taken |= cells
+        assert not cells & occupied, panel["title"]
+        assert position["x"] + position["w"] <= 24
+        occupied |= cells
         if panel["type"] != "row":
             assert panel["title"]
             assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -143,8 +140,7 @@ def test_the_dashboard_is_whole() -> None:
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "task"]
 
 
-def test_alerts_say_what_to_do() -> None:
-    """Each has a severity, what is wrong, and what to do about it."""
+def test_alerts_have_severity_and_description() -> None:
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     assert len({rule["alert"] for rule in rules}) == len(rules) > 5
     for rule in rules:
@@ -152,9 +148,8 @@ def test_alerts_say_what_to_do() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Debian's package of that name, is not here")
-async def test_prometheus_itself_understands_them(command: Command, tmp_path: Path) -> None:
-    """Its own tool reads the rules, and every query of the dashboard as one."""
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_promtool_accepts_rules_and_queries(command: Command, tmp_path: Path) -> None:
     checked = await command("promtool", "check", "rules", str(ALERTS))
     assert checked.code == 0, checked.output
     rules = [
@@ -177,31 +172,29 @@ async def test_prometheus_itself_understands_them(command: Command, tmp_path: Pa
         ("jobfn", "dev", "functions.py"),
     ],
 )
-async def test_a_wrong_level_is_told_at_once(arguments: tuple[str, ...], command: Command, tmp_path: Path) -> None:
-    """Every process says which variable it is and what it may be, and ends with 2."""
+async def test_invalid_log_level_is_one_line(arguments: tuple[str, ...], command: Command, tmp_path: Path) -> None:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
-    ended = await command(*arguments, LOG_LEVEL="loud")
-    assert ended.code == 2
-    assert ended.output == "jobfn: LOG_LEVEL='loud': choose one of debug, info, warning, error, critical"
+    result = await command(*arguments, LOG_LEVEL="loud")
+    assert result.code == 2
+    assert result.output == "jobfn: LOG_LEVEL='loud': choose one of debug, info, warning, error, critical"
 
 
 @pytest.mark.parametrize("environment", [{}, {"K_SERVICE": "hello"}])
-async def test_in_a_terminal_lines_are_coloured_unless_knative_runs_them(
+async def test_terminal_lines_are_coloured_except_in_knative(
     environment: dict[str, str], command: Command, tmp_path: Path
 ) -> None:
-    """The same function, on a terminal of its own."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     (tmp_path / "in_a_terminal.py").write_text(
         dedent(
             """
             import os, pty, sys
-            seen = b""
+            output = b""
             def read(descriptor: int) -> bytes:
-                global seen
+                global output
                 data = os.read(descriptor, 4096)
-                said_before = b"serving" in seen
-                seen += data
-                if b"serving" in seen and not said_before:
+                was_serving = b"serving" in output
+                output += data
+                if b"serving" in output and not was_serving:
                     os.write(descriptor, b"\\x03")  # Ctrl-C
                 return data
             command = [sys.executable, "-m", "jobfn.function", "functions.py"]
@@ -209,9 +202,9 @@ async def test_in_a_terminal_lines_are_coloured_unless_knative_runs_them(
             """
         )
     )
-    ended = await command("python", "in_a_terminal.py", **environment, PORT="0")
-    lines = [line for line in ended.output.splitlines() if "serving" in line]
-    assert ended.code == 0, ended.output
+    result = await command("python", "in_a_terminal.py", **environment, PORT="0")
+    lines = [line for line in result.output.splitlines() if "serving" in line]
+    assert result.code == 0, result.output
     if environment:
         assert json.loads(lines[0].removeprefix("^C"))["service"] == "hello"
     else:

@@ -1,4 +1,4 @@
-"""What a service says where people depend on it."""
+"""Warnings of a service in production."""
 
 import pytest
 
@@ -16,19 +16,17 @@ from support.network import free_port
         ({}, 0),
     ],
 )
-async def test_production_is_told_of_callback_urls_that_nobody_signs(
+async def test_unsigned_callback_urls_are_a_warning_in_production(
     variables: dict[str, str], warnings: int, jobs: Jobs, database: str, spawn: Spawn
 ) -> None:
-    """At its start, and what to set; not where a secret is set, nor on a developer's machine."""
     service = await spawn(
-        "python",
-        "-m",
-        "jobfn.service",
+        "jobfn",
+        "service",
         DATABASE_URL=database,
         INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
         HOSTNAME="worker-0",
         **variables,
     )
     await service.until("looking for jobs")
-    said = [line for line in service.lines if '"level": "warning"' in line]
-    assert [("not signed" in line, "JOBS_CALLBACK_SECRET" in line) for line in said] == [(True, True)] * warnings
+    lines = [line for line in service.lines if '"level": "warning"' in line]
+    assert [("not signed" in line, "JOBS_CALLBACK_SECRET" in line) for line in lines] == [(True, True)] * warnings

@@ -1,7 +1,6 @@
-"""The Grafana dashboard and the alert rules on a real Prometheus that scrapes a real service and function.
+"""The Grafana dashboard's queries and the alert rules, on a real Prometheus.
 
-Grafana itself is not here; what its panels ask, with the values that it puts in for its variables, is asked instead.
-"""
+Grafana is not needed: the test sends the queries of its panels with values for its variables."""
 
 import json
 import math
@@ -22,25 +21,26 @@ from support.jobs import Jobs
 from support.monitoring import ALERTS, DASHBOARD, Processes, start
 from support.network import LOOPBACK, eventually, free_port
 
-#: Grafana puts four times the interval of scrapes there; here it is a window that several of them fall in.
+#: Value of Grafana's ``$__rate_interval``: a window with several scrapes.
 RATE_INTERVAL = "5s"
-#: What the variable ``task`` becomes: all of them, or the two that were picked.
-PICKED = (".*", "(boom|hello)")
+#: Values of the variable ``task``: all tasks, or two selected ones.
+TASK_VALUES = (".*", "(boom|hello)")
 
 
 @pytest.fixture
 def program() -> str:
-    """Debian's ``prometheus``; CI names one, so that this is never left out there."""
-    named = os.environ.get("PROMETHEUS")
-    found = shutil.which(named or "prometheus")
-    if found is None:
-        (pytest.fail if named else pytest.skip)("no Prometheus: apt-get install prometheus, or name one in PROMETHEUS")
-    return found
+    """Path of Prometheus. CI sets ``PROMETHEUS``, so that the test is not skipped there."""
+    configured = os.environ.get("PROMETHEUS")
+    path = shutil.which(configured or "prometheus")
+    if path is None:
+        (pytest.fail if configured else pytest.skip)(
+            "Prometheus is not installed: apt-get install prometheus, or set PROMETHEUS"
+        )
+    return path
 
 
 @pytest.fixture
 async def processes(database: str, spawn: Spawn, tmp_path: Path) -> Processes:
-    """A service and a function at work."""
     return await start(spawn, database, tmp_path)
 
 
@@ -48,7 +48,7 @@ async def processes(database: str, spawn: Spawn, tmp_path: Path) -> Processes:
 async def prometheus(
     program: str, processes: Processes, spawn: Spawn, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """It scrapes both, many times a second, and has the alert rules."""
+    """Prometheus with the alert rules, scraping both processes several times a second."""
     targets = [urlsplit(url).netloc for url in (processes.function_url, processes.metrics_url)]
     settings = {
         "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"},
@@ -68,23 +68,22 @@ async def prometheus(
         yield client
 
 
-async def ask(prometheus: httpx.AsyncClient, query: str) -> list[dict[str, Any]]:
-    """The series that a query has now: labels, and a value."""
-    answer = await prometheus.get("/query", params={"query": query})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["data"]["result"]
-    return found
+async def run_query(prometheus: httpx.AsyncClient, query: str) -> list[dict[str, Any]]:
+    """Return the current series of a query: labels and value."""
+    response = await prometheus.get("/query", params={"query": query})
+    assert response.status_code == 200, response.text
+    series: list[dict[str, Any]] = response.json()["data"]["result"]
+    return series
 
 
-def is_drawn(series: list[dict[str, Any]]) -> bool:
-    """Whether there is a point to draw: a share of nothing is none."""
-    return any(math.isfinite(float(each["value"][1])) for each in series)
+def has_value(series: list[dict[str, Any]]) -> bool:
+    """Whether a series has a finite value."""
+    return any(math.isfinite(float(one["value"][1])) for one in series)
 
 
-async def test_dashboard_and_alerts_on_a_real_prometheus(jobs: Jobs, prometheus: httpx.AsyncClient) -> None:
-    """Every panel has something to draw once jobs run, its tasks can be picked, and no alert is broken or goes off."""
-    await eventually_drawn(jobs, prometheus)
-    assert await tasks_to_pick(prometheus) == ["boom", "hello"]
+async def test_panels_have_values_and_alerts_do_not_fire(jobs: Jobs, prometheus: httpx.AsyncClient) -> None:
+    await wait_for_all_panels(jobs, prometheus)
+    assert await task_options(prometheus) == ["boom", "hello"]
     groups = (await prometheus.get("/rules")).json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == {
@@ -94,39 +93,39 @@ async def test_dashboard_and_alerts_on_a_real_prometheus(jobs: Jobs, prometheus:
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
 
 
-async def eventually_drawn(jobs: Jobs, prometheus: httpx.AsyncClient) -> None:
-    """Wait until each query of each panel gives a number, with the labels that its legend names."""
+async def wait_for_all_panels(jobs: Jobs, prometheus: httpx.AsyncClient) -> None:
+    """Wait until each query of each panel has a value, with the labels of its legend."""
     panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if "targets" in panel]
     waiting = {
-        (panel["title"], target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$task", picked)): target
+        (panel["title"], target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$task", task)): target
         for panel in panels
         for target in panel["targets"]
-        for picked in PICKED
+        for task in TASK_VALUES
     }
     assert len(waiting) > 30
 
-    async def all_drawn() -> bool:
-        await jobs.add("hello")  # they go on running meanwhile: a rate is of what happens now
+    async def all_have_values() -> bool:
+        await jobs.add("hello")  # a rate needs jobs that run now
         await jobs.add("boom")
         for panel, query in list(waiting):
-            series = await ask(prometheus, query)
-            if is_drawn(series):
+            series = await run_query(prometheus, query)
+            if has_value(series):
                 legend = waiting.pop((panel, query))["legendFormat"]
-                named = set(re.findall(r"{{\s*(\w+)\s*}}", legend))
-                assert all(named <= each["metric"].keys() for each in series), (panel, legend, series[0]["metric"])
+                labels = set(re.findall(r"{{\s*(\w+)\s*}}", legend))
+                assert all(labels <= one["metric"].keys() for one in series), (panel, legend, series[0]["metric"])
         return not waiting
 
     try:
-        await eventually(all_drawn, seconds=60.0)
+        await eventually(all_have_values, seconds=60.0)
     except TimeoutError:
-        pytest.fail(f"nothing to draw: {sorted(waiting)}")
+        pytest.fail(f"no values: {sorted(waiting)}")
 
 
-async def tasks_to_pick(prometheus: httpx.AsyncClient) -> list[str]:
-    """What the dashboard's variable finds."""
-    (variable,) = [each for each in json.loads(DASHBOARD.read_text())["templating"]["list"] if each["name"] == "task"]
-    asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
-    assert asked is not None
-    answer = await prometheus.get(f"/label/{asked[2]}/values", params={"match[]": asked[1]})
-    found: list[str] = answer.json()["data"]
-    return found
+async def task_options(prometheus: httpx.AsyncClient) -> list[str]:
+    """Return the values of the dashboard's variable ``task``."""
+    (variable,) = [item for item in json.loads(DASHBOARD.read_text())["templating"]["list"] if item["name"] == "task"]
+    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+    assert match is not None
+    response = await prometheus.get(f"/label/{match[2]}/values", params={"match[]": match[1]})
+    values: list[str] = response.json()["data"]
+    return values

@@ -1,4 +1,4 @@
-"""Secrets and payloads stay where they belong: not one line of any process holds them, nor does any job's row."""
+"""Secrets and payloads do not appear in logs, responses or job rows."""
 
 import json
 import re
@@ -26,20 +26,20 @@ FUNCTIONS = dedent(
     from pydantic import AfterValidator, BaseModel
     from jobfn import JobContext, PermanentError, RetryLater, task
 
-    def refused(value: str) -> str:
+    def reject(value: str) -> str:
         raise ValueError(f"{value} is not allowed")
 
-    def broken(value: str) -> str:
-        raise KeyError("a validator of the user's broke")
+    def fail(value: str) -> str:
+        raise KeyError("the user's validator failed")
 
     class Card(BaseModel):
         number: int
 
     class Picky(BaseModel):
-        note: Annotated[str, AfterValidator(refused)]
+        note: Annotated[str, AfterValidator(reject)]
 
     class Breaking(BaseModel):
-        note: Annotated[str, AfterValidator(broken)]
+        note: Annotated[str, AfterValidator(fail)]
 
     @task("well")
     async def well(payload: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
@@ -52,15 +52,15 @@ FUNCTIONS = dedent(
 
     @task("raises")
     async def raises(payload: dict[str, Any]) -> None:
-        raise RuntimeError("in the user's own words")
+        raise RuntimeError("the user's error")
 
-    @task("for_good")
-    def for_good(payload: dict[str, Any]) -> None:
-        raise PermanentError("in the user's own words")
+    @task("permanent")
+    def permanent(payload: dict[str, Any]) -> None:
+        raise PermanentError("the user's error")
 
     @task("later")
     async def later(payload: dict[str, Any]) -> None:
-        raise RetryLater("in the user's own words", seconds=60)
+        raise RetryLater("the user's error", seconds=60)
 
     @task("slow", timeout=0.1)
     async def slow(payload: dict[str, Any]) -> None:
@@ -83,13 +83,13 @@ FUNCTIONS = dedent(
         return object()
     """
 )
-FAILING = ("raises", "for_good", "later", "slow", "card", "picky", "breaking", "nothing", "nowhere")
+FAILING = ("raises", "permanent", "later", "slow", "card", "picky", "breaking", "nothing", "nowhere")
 SUCCEEDING = ("well", "background", "unwritable")
 
 
 @pytest.fixture
 async def worker_dsn(jobs: Jobs, database: str) -> AsyncIterator[str]:
-    """The address of a worker's role, with its password."""
+    """DSN of a worker role, with its password."""
     role = f"jobfn_test_{secrets.token_hex(8)}"
     await jobs.connection.execute(f"create role {role} login password '{PASSWORD}'")
     await migrate(jobs.connection, "app_jobs", grants=Grants(work=(role,)))
@@ -100,7 +100,7 @@ async def worker_dsn(jobs: Jobs, database: str) -> AsyncIterator[str]:
 
 
 async def start(spawn: Spawn, tmp_path: Path, dsn: str) -> tuple[int, RunningCommand, RunningCommand]:
-    """A function and a service that share all secrets, at their most talkative."""
+    """Start a function and a service with all secrets, at debug level."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     port = free_port()
     shared = {"LOG_LEVEL": "debug", "JOBFN_INVOKE_SECRET": INVOKE_SECRET, "PYTHONASYNCIODEBUG": "1"}
@@ -122,72 +122,71 @@ async def start(spawn: Spawn, tmp_path: Path, dsn: str) -> tuple[int, RunningCom
     return port, function, service
 
 
-def check(*texts: str) -> None:
+def assert_no_secrets(*texts: str) -> None:
     for secret in (PAYLOAD, KEY, CALLBACK_SECRET, INVOKE_SECRET, PASSWORD, GATEWAY_PASSWORD):
         for text in texts:
             for line in text.splitlines():
                 assert secret.lower() not in line.lower(), line
 
 
-async def test_the_whole_path_tells_nothing(
+async def test_no_line_and_no_row_contains_a_secret(
     jobs: Jobs, worker_dsn: str, spawn: Spawn, command: Command, tmp_path: Path
 ) -> None:
-    """Jobs that end in every way, malformed requests and lost reports: no line and no row holds a secret or a value."""
     port, function, service = await start(spawn, tmp_path, worker_dsn)
     payload = {"note": PAYLOAD, "number": PAYLOAD, KEY: {"deep": [PAYLOAD, 1]}}
     done = [await jobs.add(task, payload) for task in SUCCEEDING]
     failing = [await jobs.add(task, payload, max_attempts=1) for task in FAILING]
     await jobs.until_gone(*done)
     errors = [str((await jobs.until_failed(job))["last_error"]) for job in failing]
-    answers = await malformed_requests(port)
+    responses = await malformed_requests(port)
     unsigned = await reports_without_a_token(service)
-    function_lines = await ended(function)
-    # without a function every delivery fails: the URL is told, its password is not
-    unreached = await jobs.add("well", payload, max_attempts=1)
-    errors.append(str((await jobs.until_failed(unreached))["last_error"]))
-    service_lines = await ended(service)
+    function_lines = await stop(function)
+    # without a function every delivery fails, with the URL in the error, but not its password
+    undelivered = await jobs.add("well", payload, max_attempts=1)
+    errors.append(str((await jobs.until_failed(undelivered))["last_error"]))
+    service_lines = await stop(service)
     wrong = await command("jobfn", "db", "status", DATABASE_URL=f"postgresql://me:{PASSWORD}@127.0.0.1:1/shop")
-    odd = await command("jobfn", "db", "status", DATABASE_URL=f"postgresql://me:{PASSWORD}/x@127.0.0.1:1/shop")
-    check(*errors, *answers, *unsigned, function_lines, service_lines, wrong.output, odd.output)
-    assert not re.search(r"/\.?[\w-]+\.[\w-]+\.[\w-]{20,}/", function_lines + service_lines), "a token was told"
-    assert "in the user's own words" in function_lines  # they did speak
+    unparsable = await command("jobfn", "db", "status", DATABASE_URL=f"postgresql://me:{PASSWORD}/x@127.0.0.1:1/shop")
+    assert_no_secrets(*errors, *responses, *unsigned, function_lines, service_lines, wrong.output, unparsable.output)
+    assert not re.search(r"/\.?[\w-]+\.[\w-]+\.[\w-]{20,}/", function_lines + service_lines), "a token was logged"
+    assert "the user's error" in function_lines  # the function did log
     assert any(f"http://{LOOPBACK}:{port}/well" in error for error in errors)
 
 
 async def malformed_requests(port: int) -> list[str]:
-    """What a stranger, and a worker that garbles its bodies, are answered."""
-    invited = {"X-Invoke-Secret": INVOKE_SECRET, "X-Worker-Id": "worker-0", "X-Job-Id": "999999"}
-    # nobody listens there: the report is tried, and given up when the function is stopped
-    reported = invited | {"X-Callback-Url": f"http://user:{GATEWAY_PASSWORD}@{LOOPBACK}:1/{a_token()}/callback"}
-    said = []
+    """Send malformed requests, with and without the invoke secret; return the responses."""
+    authorized = {"X-Invoke-Secret": INVOKE_SECRET, "X-Worker-Id": "worker-0", "X-Job-Id": "999999"}
+    # nothing listens on port 1: the report is retried until the function stops
+    reported = authorized | {"X-Callback-Url": f"http://user:{GATEWAY_PASSWORD}@{LOOPBACK}:1/{fake_token()}/callback"}
+    texts = []
     async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as client:
-        for headers in ({}, {"X-Invoke-Secret": f"{INVOKE_SECRET}x"}, invited, reported):
+        for headers in ({}, {"X-Invoke-Secret": f"{INVOKE_SECRET}x"}, authorized, reported):
             for body in (f'{{"number": "{PAYLOAD}"', f'{{"{KEY}": 1}}', f"{PAYLOAD}", json.dumps({"number": PAYLOAD})):
-                answer = await client.post("/card", content=body.encode(), headers=headers)
-                said.append(answer.text)
-    return said
+                response = await client.post("/card", content=body.encode(), headers=headers)
+                texts.append(response.text)
+    return texts
 
 
-def a_token() -> str:
+def fake_token() -> str:
     return "WyJ3b3JrZXItMCIsNywxXQ.aSTfeQ." + "a" * 27
 
 
 async def reports_without_a_token(service: RunningCommand) -> list[str]:
-    """What a callback server with a secret answers to who has none."""
+    """Send reports without a valid token; return the responses."""
     line = next(line for line in service.lines if "callback server started" in line)
     url = str(json.loads(line)["callback_url"])
     headers = {"X-Worker-Id": "worker-0", "X-Job-Id": "1", "X-Job-Error": "true"}
     async with httpx.AsyncClient() as client:
-        answers = [
+        responses = [
             await client.post(url, headers=headers, json={"error": PAYLOAD}),
-            await client.post(url.replace("/callback", f"/{a_token()}/callback"), headers=headers, json={}),
+            await client.post(url.replace("/callback", f"/{fake_token()}/callback"), headers=headers, json={}),
         ]
-    assert [answer.status_code for answer in answers] == [401, 401]
-    return [answer.text for answer in answers]
+    assert [response.status_code for response in responses] == [401, 401]
+    return [response.text for response in responses]
 
 
-async def ended(running: RunningCommand) -> str:
-    """Stop it; all it has said."""
+async def stop(running: RunningCommand) -> str:
+    """Stop a process and return its output."""
     running.process.terminate()
     await running.wait()
     return "\n".join(running.lines)

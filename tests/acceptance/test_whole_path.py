@@ -1,4 +1,4 @@
-"""From a row to a finished job: worker, function and database in processes of their own."""
+"""From a row to a completed job, with worker, function and database in their own processes."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ from support.commands import RunningCommand, Spawn
 from support.jobs import Jobs
 from support.network import eventually, free_port
 
-#: A function whose effects are rows: which job ran, in which attempt, from when to when.
+#: Functions that record job, attempt, start and end in a table.
 FUNCTIONS = dedent(
     """
     import asyncio, os
@@ -55,13 +55,13 @@ EFFECTS = """
 
 @pytest.fixture
 def port() -> int:
-    """Where the function listens."""
+    """Port of the function."""
     return free_port()
 
 
 @pytest.fixture
 def functions(tmp_path: Path) -> str:
-    """The functions' file."""
+    """Name of the functions' file."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     return "functions.py"
 
@@ -82,13 +82,14 @@ async def start_service(spawn: Spawn, dsn: str, function_port: int, **env: str) 
         "INTERNAL_JOBS_CALLBACK_PORT": str(free_port()),
         "HOSTNAME": "worker-0",
     }
-    running = await spawn("python", "-m", "jobfn.service", **(variables | env))
+    running = await spawn("jobfn", "service", **(variables | env))
     await running.until("looking for jobs")
     return running
 
 
-async def test_a_job_runs_and_is_gone(jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int) -> None:
-    """A row is added; its effect is there, the row is not, and the worker heard the report."""
+async def test_job_runs_and_its_row_is_deleted(
+    jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
+) -> None:
     await jobs.connection.execute(EFFECTS)
     await start_function(spawn, database, functions, port)
     service = await start_service(spawn, database, port)
@@ -97,14 +98,13 @@ async def test_a_job_runs_and_is_gone(jobs: Jobs, database: str, spawn: Spawn, f
     effect = await jobs.connection.fetchrow("select job, task, attempt, worker, ended from effects")
     assert tuple(effect)[:4] == (job, "note", 1, "worker-0")
     assert effect["ended"] is not None
-    said = json.loads(await service.until('"job done"'))
-    assert (said["job"], said["event"]) == (job, "job done")
+    line = json.loads(await service.until('"job done"'))
+    assert (line["job"], line["event"]) == (job, "job done")
 
 
-async def test_two_workers_share_a_thousand_jobs(
+async def test_two_workers_run_each_job_once(
     jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
 ) -> None:
-    """Each job runs exactly once, and both workers run some."""
     await jobs.connection.execute(EFFECTS)
     await start_function(spawn, database, functions, port)
     await jobs.connection.execute("select app_jobs.add_job('note', '{}') from generate_series(1, 1000)")
@@ -116,19 +116,18 @@ async def test_two_workers_share_a_thousand_jobs(
     assert {effect["worker"] for effect in effects} == set(workers)
 
 
-async def test_a_function_killed_in_the_middle_of_a_job_is_tried_again(
+async def test_job_of_a_killed_function_is_retried(
     jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
 ) -> None:
-    """kill -9 while the handler runs: the job fails with the connection, and its second attempt succeeds."""
     await jobs.connection.execute(EFFECTS)
     function = await start_function(spawn, database, functions, port)
     await start_service(spawn, database, port)
     job = await jobs.add("note", {"seconds": 3600})
 
-    async def started() -> bool:
+    async def has_started() -> bool:
         return bool(await jobs.connection.fetchval("select exists (select from effects)"))
 
-    await eventually(started)
+    await eventually(has_started)
     function.send(signal.SIGKILL)
     row = await jobs.until_failed(job)
     assert f"http://127.0.0.1:{port}/note" in row["last_error"]
@@ -139,10 +138,9 @@ async def test_a_function_killed_in_the_middle_of_a_job_is_tried_again(
     assert [tuple(attempt) for attempt in attempts] == [(1, False), (2, True)]
 
 
-async def test_a_failing_job_keeps_its_error_and_its_schedule(
+async def test_failed_job_keeps_its_error_and_stops_at_max_attempts(
     jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
 ) -> None:
-    """The handler's message is in last_error; after max_attempts the row stays and is not tried again."""
     await jobs.connection.execute(EFFECTS)
     await start_function(spawn, database, functions, port)
     await start_service(spawn, database, port)
@@ -153,10 +151,9 @@ async def test_a_failing_job_keeps_its_error_and_its_schedule(
     assert await jobs.connection.fetchval("select count(*) from effects where task = 'fail'") == 2
 
 
-async def test_queues_and_keys_hold_across_processes(
+async def test_queue_order_and_job_keys_hold_across_workers(
     jobs: Jobs, database: str, spawn: Spawn, functions: str, port: int
 ) -> None:
-    """Ten jobs of one queue never overlap and keep their order, with two workers; a key is one job."""
     await jobs.connection.execute(EFFECTS)
     queued = [await jobs.add("note", {"seconds": 0.02}, queue_name="one") for _ in range(10)]
     keyed = {await jobs.add("note", job_key="only") for _ in range(5)}
@@ -172,16 +169,15 @@ async def test_queues_and_keys_hold_across_processes(
     assert sum(effect["job"] in keyed for effect in effects) == 1
 
 
-async def test_a_database_restarted_in_the_middle_loses_nothing(spawn: Spawn, functions: str, port: int) -> None:
-    """Worker and callback server reconnect by themselves; every job's effect is there, none stays locked."""
+async def test_database_restart_loses_no_job(spawn: Spawn, functions: str, port: int) -> None:
     postgres = EmbeddedPostgres()
     postgres.start()
     try:
         dsn = postgres.dsn()
         connection = await asyncpg.connect(dsn)
         await connection.execute(EFFECTS)
-        migrating = await spawn("jobfn", "db", "migrate", "--database-url", dsn)
-        assert await migrating.wait() == 0
+        migration = await spawn("jobfn", "db", "migrate", "--database-url", dsn)
+        assert await migration.wait() == 0
         await connection.execute(
             """select app_jobs.add_job('note', '{"seconds": 0.05}') from generate_series(1, 300)"""
         )

@@ -64,9 +64,8 @@ async def start(spawn: Spawn, database: str, folder: Path, **env: str) -> Proces
     )
     await function.until('"serving"')
     service = await spawn(
-        "python",
-        "-m",
-        "jobfn.service",
+        "jobfn",
+        "service",
         **env,
         DATABASE_URL=database,
         KNATIVE_SERVICE_URL=f"http://{LOOPBACK}:{port}",

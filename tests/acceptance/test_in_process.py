@@ -1,4 +1,4 @@
-"""``jobfn service --local``: the tasks in the worker's process, as a user runs it."""
+"""``jobfn service --local``: tasks run in the worker's process."""
 
 import signal
 from pathlib import Path
@@ -20,8 +20,9 @@ FUNCTIONS = dedent(
 )
 
 
-async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path) -> None:
-    """One process and the database; SIGTERM ends it with 0."""
+async def test_jobs_run_without_function_or_callback_server(
+    jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
+) -> None:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     service = await spawn("jobfn", "service", "--local", "functions.py", DATABASE_URL=database)
     await jobs.until_gone(await jobs.add("hello", {"name": "ada"}), seconds=30)
@@ -32,12 +33,13 @@ async def test_jobs_run_without_a_function_server(jobs: Jobs, database: str, spa
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is not an app of create_app")]
+    ("target", "message"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is not an app of create_app")]
 )
-async def test_what_holds_no_tasks(target: str, said: str, database: str, command: Command, tmp_path: Path) -> None:
-    """One line that says what to do, and 2."""
+async def test_target_without_tasks_is_an_error(
+    target: str, message: str, database: str, command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "other.py").write_text("from starlette.applications import Starlette\napp = Starlette()\n")
-    finished = await command("jobfn", "service", "--local", target, DATABASE_URL=database)
-    assert finished.code == 2
-    assert said in finished.output
-    assert "Traceback" not in finished.output
+    result = await command("jobfn", "service", "--local", target, DATABASE_URL=database)
+    assert result.code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
