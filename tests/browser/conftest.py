@@ -14,9 +14,11 @@ from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
 from support.browser import ARGUMENTS, OpenPage, PageErrors, chromium
-from support.dashboard import OpenSite, Site, site
+from support.dashboard import open_site
 from support.fixtures import Serve
 from support.network import LOOPBACK
+
+__all__ = ["browser", "open_page", "open_site", "page_errors", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +56,6 @@ async def open_page(browser: Browser, page_errors: PageErrors) -> AsyncIterator[
     yield start
     for context in contexts:
         await context.close()
-
-
-@pytest.fixture
-async def open_site(database: str) -> AsyncIterator[OpenSite]:
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(*, functions: str | None = None, **settings: Any) -> Site:
-            return await stack.enter_async_context(site(database, functions=functions, **settings))
-
-        yield start
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
+import pytest
 
 from jobfn.dashboard.server import serve_dashboard
 from jobfn.dashboard.settings import DashboardSettings
@@ -81,6 +82,16 @@ class Events:
     async def to_end(self) -> None:
         async for _ in self._lines:
             pass
+
+
+@pytest.fixture
+async def open_site(database: str) -> AsyncIterator["OpenSite"]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*, functions: str | None = None, **settings: Any) -> Site:
+            return await stack.enter_async_context(site(database, functions=functions, **settings))
+
+        yield start
 
 
 class OpenSite(Protocol):

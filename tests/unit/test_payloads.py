@@ -1,9 +1,12 @@
 import json
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from jobfn.payloads import Meta, RowChange, RowId
+from jobfn.payloads import Meta, Row, RowChange, RowId
 
 
 class Contact(BaseModel):
@@ -41,3 +44,53 @@ def test_row_change_validates_both_rows() -> None:
 def test_row_id_rejects_invalid_bodies(body: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         RowId.model_validate(body)
+
+
+class StrictRow(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: UUID
+    at: datetime
+
+
+ROW = {"id": "aaaaaaaa-0000-4000-8000-000000000000", "at": "2030-01-31T09:00:00Z"}
+
+
+@pytest.mark.parametrize("meta", [None, META])
+def test_row_and_meta_are_separated(meta: dict[str, str] | None) -> None:
+    payload = ROW if meta is None else ROW | {"_meta": meta}
+    parsed = TypeAdapter(Row[StrictRow]).validate_json(json.dumps(payload))
+    assert parsed.row == StrictRow(id=UUID(ROW["id"]), at=datetime.fromisoformat(ROW["at"]))
+    assert parsed.meta == (None if meta is None else Meta(table_schema="app", table="contacts", event="UPDATE"))
+
+
+def test_row_accepts_any_annotation() -> None:
+    parsed = TypeAdapter(Row[dict[str, Any]]).validate_json('{"row": 1, "meta": 2}')
+    assert (parsed.row, parsed.meta) == ({"row": 1, "meta": 2}, None)
+
+
+def test_row_can_be_constructed_in_code() -> None:
+    row = StrictRow(id=UUID(ROW["id"]), at=datetime.fromisoformat(ROW["at"]))
+    assert Row[StrictRow](row=row).row == row
+
+
+@pytest.mark.parametrize(
+    ("payload", "location"),
+    [
+        ({}, ("id",)),
+        (ROW | {"more": 1}, ("more",)),
+        (ROW | {"_meta": {"schema": 1}}, ("_meta", "schema")),
+        ([], ()),
+    ],
+)
+def test_error_location_is_the_sent_field(payload: Any, location: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(Row[StrictRow]).validate_json(json.dumps(payload))
+    assert raised.value.errors()[0]["loc"] == location
+
+
+def test_schema_describes_the_sent_payload() -> None:
+    schema = TypeAdapter(Row[StrictRow]).json_schema()
+    assert set(schema["properties"]) == {"id", "at", "_meta"}
+    assert schema["required"] == ["id", "at"]
+    assert schema["additionalProperties"] is False

@@ -89,7 +89,7 @@ def environment() -> Environment:
 
 
 def link(path: str, **parameters: object) -> str:
-    """Return a URL of the dashboard. Parameters that are None or empty are omitted."""
+    """Return a URL of the dashboard without its empty parameters."""
     query = [(name, str(value)) for name, value in parameters.items() if value not in {None, ""}]
     return f"{path}?{urlencode(query)}" if query else path
 

@@ -7,7 +7,7 @@ Blueprints become triggers in seven steps; ``plan.py`` runs them:
    ``introspect.py`` reads the existing triggers and functions, which ``ownership.py`` recognises as jobfn's.
 3. validate: ``validate_columns.py`` checks each trigger against the columns of its table.
 4. generate: ``sql.py`` writes the statements, from ``expressions.py`` (payloads, conditions) and ``plpgsql.py``
-   (function bodies). ``quoting.py`` quotes every name and value.
+   (function bodies). ``jobfn.sql.quoting`` quotes every name and value.
 5. verify: ``validate_in_database.py`` lets PostgreSQL parse the generated comparisons and the intervals.
 6. diff: ``diff.py`` compares the generated triggers with the existing ones.
 7. apply: ``plan.py`` executes the difference in one transaction.

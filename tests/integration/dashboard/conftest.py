@@ -1,22 +1,10 @@
 """Fixtures of the dashboard tests."""
 
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
-
 import pytest
 
-from support.dashboard import OpenSite, Site, site
+from support.dashboard import OpenSite, Site, open_site
 
-
-@pytest.fixture
-async def open_site(database: str) -> AsyncIterator[OpenSite]:
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(*, functions: str | None = None, **settings: Any) -> Site:
-            return await stack.enter_async_context(site(database, functions=functions, **settings))
-
-        yield start
+__all__ = ["dashboard", "open_site"]
 
 
 @pytest.fixture
