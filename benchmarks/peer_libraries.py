@@ -41,7 +41,6 @@ class Peer:
     _command: list[str] = field(default_factory=list)
 
     async def prepare(self, bench: Bench) -> str:
-        """Implement ``Subject``."""
         if self.script.endswith(".cjs"):
             self._command = [bench.node_path(), str(PEERS / self.script)]
         else:
@@ -55,7 +54,6 @@ class Peer:
         return {"DATABASE_URL": url, "BENCH_NODE_MODULES": str(NODE_MODULES), "NODE_ENV": "production", **self.settings}
 
     async def fill(self, url: str, jobs: int) -> None:
-        """Implement ``Subject``."""
         await execute(url, self.clear_sql)
         if self.fill_sql is None:
             await self.enqueue(url, jobs)
@@ -73,7 +71,6 @@ class Peer:
         return [*self._command, "ping", str(jobs)]
 
     async def is_empty(self, url: str) -> bool:
-        """Implement ``Subject``."""
         return await fetch_bool(url, self.is_empty_sql)
 
     @contextlib.asynccontextmanager
@@ -83,7 +80,6 @@ class Peer:
         url: str,
         timestamps: dict[str, str],
     ) -> AsyncIterator[Sequence[BenchProcess]]:
-        """Implement ``Subject``."""
         variables = self.variables(url) | timestamps
         with start_process(self.name, [*self._command, "work"], variables, graceful=False) as process:
             yield [process]

@@ -30,11 +30,9 @@ class JobsSchema:
     """The part that subjects with a table ``app_jobs.jobs`` share."""
 
     async def is_empty(self, url: str) -> bool:
-        """Implement ``Subject``."""
         return await fetch_bool(url, IS_EMPTY)
 
     async def fill(self, url: str, jobs: int) -> None:
-        """Implement ``Subject``."""
         async with connect(url) as connection:
             await connection.execute("truncate app_jobs.jobs cascade")
             if await connection.fetchval("select to_regclass('app_jobs.job_runs') is not null"):
@@ -62,23 +60,19 @@ class JobfnOverHttp(JobsSchema):
     no_database: bool = False
 
     async def prepare(self, bench: Bench) -> str:
-        """Implement ``Subject``."""
         return await bench.create_migrated_database(database_name("jobfn", self.name))
 
     async def fill(self, url: str, jobs: int) -> None:
-        """Implement ``Subject``."""
         if not self.no_database:
             await super().fill(url, jobs)
 
     async def is_empty(self, url: str) -> bool:
-        """Implement ``Subject``."""
         return self.no_database or await super().is_empty(url)
 
     @contextlib.asynccontextmanager
     async def running(
         self, bench: Bench, url: str, timestamps: dict[str, str]
     ) -> AsyncIterator[Sequence[BenchProcess]]:
-        """Implement ``Subject``."""
         port, callback_port = free_port(), free_port()
         function_command = bench.jobfn_python("-m", "jobfn.function", FUNCTIONS, "--host", "127.0.0.1")
         function_variables = bench.jobfn_variables(PORT=str(port), **timestamps)
@@ -117,14 +111,12 @@ class JobfnLocal(JobsSchema):
     note: str = f"jobfn service --local, JOBS_CONCURRENCY={LOCAL_CONCURRENCY}"
 
     async def prepare(self, bench: Bench) -> str:
-        """Implement ``Subject``."""
         return await bench.create_migrated_database(database_name("jobfn", self.name))
 
     @contextlib.asynccontextmanager
     async def running(
         self, bench: Bench, url: str, timestamps: dict[str, str]
     ) -> AsyncIterator[Sequence[BenchProcess]]:
-        """Implement ``Subject``."""
         variables = bench.jobfn_variables(DATABASE_URL=url, JOBS_CONCURRENCY=str(LOCAL_CONCURRENCY), **timestamps)
         with start_process(self.name, bench.jobfn_command("service", "--local", FUNCTIONS), variables) as process:
             yield [process]
@@ -138,7 +130,6 @@ class NodeStack(JobsSchema):
     note: str = "one job at a time, as published"
 
     async def prepare(self, bench: Bench) -> str:
-        """Implement ``Subject``."""
         bench.node_path()
         url = await bench.cluster.create_database("node_stack")
         (file,) = (NODE_MODULES / "@pgpm" / "database-jobs" / "sql").glob("*.sql")
@@ -147,7 +138,6 @@ class NodeStack(JobsSchema):
         return url
 
     async def fill(self, url: str, jobs: int) -> None:
-        """Implement ``Subject``."""
         add_job = f"app_jobs.add_job(db_id := '{TENANT}', identifier := 'noop', payload := json_build_object('n', n))"
         await execute(
             url,
@@ -160,7 +150,6 @@ class NodeStack(JobsSchema):
     async def running(
         self, bench: Bench, url: str, timestamps: dict[str, str]
     ) -> AsyncIterator[Sequence[BenchProcess]]:
-        """Implement ``Subject``."""
         port, callback_port = free_port(), free_port()
         variables = {
             **pg_variables(url),

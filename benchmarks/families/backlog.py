@@ -73,7 +73,6 @@ class Backlog(JobfnLocal):
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(6, "Backlog: drain rate next to waiting, failed and delayed jobs")
     few, many = bench.job_count(10_000, quick=4000), bench.job_count(1_000_000, quick=50_000)
     failed, delayed = bench.job_count(500_000, quick=25_000), bench.job_count(100_000, quick=10_000)

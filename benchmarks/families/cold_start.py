@@ -27,7 +27,6 @@ START_TIMEOUT_SECONDS = 20.0
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(8, "Cold start and memory")
     servers = {name: started for name, started in server_commands(bench).items() if name in {JOBFN, STARLETTE}}
     rounds = bench.rounds(family, factor=1 if bench.options.quick else ROUND_FACTOR)

@@ -9,7 +9,7 @@ from benchmarks.peer_libraries import Peer, chancy, graphile, oban, pgqueuer, pr
 from benchmarks.processes import run_command
 
 SINGLE, STATEMENT, MANY = "jobfn, add_job one by one", "jobfn, add_job in one statement", "jobfn, enqueue_many"
-#: Verbs of ``peers/jobfn_bulk.py``.
+#: Verbs of ``peers/jobfn_enqueue.py``.
 VERBS = {SINGLE: "single", STATEMENT: "statement", MANY: "many"}
 TRIGGER, NO_TRIGGER = "jobfn, INSERT with a DataJobTrigger", "the same INSERT without one"
 ROWS_UNIT = "rows/s"
@@ -17,7 +17,6 @@ FAST_PEERS = {"pgqueuer", "graphile-worker"}
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(7, "Enqueueing: durable commits, jobs per second")
     jobs, rows = bench.job_count(20_000, quick=4000), bench.job_count(100_000, quick=10_000)
     url = await bench.create_migrated_database("jobfn_enqueue")
@@ -36,7 +35,7 @@ async def measure(bench: Bench) -> Family:
             rate = peer_jobs / await peer.enqueue(peer_url, peer_jobs)
             family.measurement(f"{peer.package}, bulk", RATE_UNIT).rounds.append(rate)
         if bench.includes(TRIGGER):
-            command = bench.jobfn_python("-m", "benchmarks.peers.jobfn_trigger", str(rows))
+            command = bench.jobfn_python("-m", "benchmarks.peers.jobfn_enqueue", "trigger", str(rows))
             output = await run_command(TRIGGER, command, bench.jobfn_variables(DATABASE_URL=url))
             without_seconds, with_seconds = map(float, output.split())
             family.measurement(TRIGGER, ROWS_UNIT).rounds.append(rows / with_seconds)
@@ -64,7 +63,7 @@ async def _prepare(bench: Bench, family: Family, peer: Peer) -> str | None:
 
 async def _enqueue(bench: Bench, family: Family, name: str, *, url: str, jobs: int) -> None:
     await execute(url, "truncate app_jobs.jobs cascade")
-    command = bench.jobfn_python("-m", "benchmarks.peers.jobfn_bulk", VERBS[name], str(jobs))
+    command = bench.jobfn_python("-m", "benchmarks.peers.jobfn_enqueue", VERBS[name], str(jobs))
     measurement = family.measurement(name, RATE_UNIT)
     try:
         seconds = float(await run_command(name, command, bench.jobfn_variables(DATABASE_URL=url)))

@@ -12,7 +12,6 @@ MAX_SECONDS = 20.0
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(3, "Fewer requests: reports in batches, or none")
     jobs = bench.job_count(20_000, quick=2000)
     subjects = (

@@ -46,7 +46,6 @@ def server_commands(bench: Bench) -> dict[str, tuple[Sequence[str], dict[str, st
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(1, "Function app: POST /{task}, pydantic payload, no callback URL")
     seconds = 0.5 if bench.options.quick else 1.0
     commands = server_commands(bench)

@@ -4,7 +4,6 @@ jobfn goes over HTTP: worker, POST, function. The peers run the handler in their
 """
 
 import statistics
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -39,7 +38,6 @@ class PreparedSubject:
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(5, "Latency: from commit to handler start, idle worker")
     jobs = bench.job_count(82, quick=32) + WARM_UP_JOBS
     subjects: list[Subject] = [JobfnOverHttp(JOBFN), procrastinate(), JobfnLocal()]
@@ -70,8 +68,8 @@ async def _prepare(bench: Bench, family: Family, subject: Subject, jobs: int) ->
         return None
     if isinstance(subject, Peer):
         return PreparedSubject(subject, url, subject.ping_command(jobs), subject.variables(url))
-    command = [sys.executable, "-m", "benchmarks.peers.jobfn_ping", str(jobs)]
-    return PreparedSubject(subject, url, command, {"DATABASE_URL": url})
+    command = bench.jobfn_python("-m", "benchmarks.peers.jobfn_enqueue", "ping", str(jobs))
+    return PreparedSubject(subject, url, command, bench.jobfn_variables(DATABASE_URL=url))
 
 
 async def _run_round(bench: Bench, family: Family, prepared: PreparedSubject, number: int, jobs: int) -> None:

@@ -8,7 +8,6 @@ from benchmarks.subjects import JobfnLocal
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(4, "Local functions: one worker process, no HTTP")
     jobs = bench.job_count(20_000, quick=5000)
     quick = bench.options.quick

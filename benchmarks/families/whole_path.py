@@ -15,7 +15,6 @@ MAX_SECONDS = 20.0
 
 
 async def measure(bench: Bench) -> Family:
-    """Measure the family."""
     family = Family(2, "Whole path over HTTP: claim, POST, handler, report, settle")
     jobs = bench.job_count(20_000, quick=2000)
     subjects: list[tuple[Subject, int, float]] = [

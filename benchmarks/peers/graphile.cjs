@@ -30,7 +30,7 @@ const verbs = {
     const client = new Client({ connectionString });
     await client.connect();
     for (let number = 0; number < jobs; number += 1) {
-      await pause(30 + ((number * 7) % 11)); // as in pacing.py
+      await pause(30 + ((number * 7) % 11)); // as in script.py
       await client.query('begin');
       await client.query("select graphile_worker.add_job('noop', json_build_object('n', $1::int))", [number]);
       console.log(number, String(process.hrtime.bigint()));
@@ -54,7 +54,6 @@ const verbs = {
         },
       },
     });
-    console.log('working');
     await runner.promise;
   },
 };
