@@ -239,7 +239,7 @@ class FunctionApp(Starlette):
             stack.push_async_callback(self._executor.aclose)
             stack.push_async_callback(self._reporter.drain, timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS)
             stack.push_async_callback(self._resources.close)
-            await self._resources.open(each for task in self.tasks.values() for each in task.dependencies)
+            await self._resources.open(dependency for task in self.tasks.values() for dependency in task.dependencies)
             state = None
             if self._user_lifespan is not None:
                 state = await stack.enter_async_context(self._user_lifespan(self))

@@ -156,4 +156,6 @@ def _required_parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]
     except (TypeError, ValueError):
         return []
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return [each for each in parameters if each.kind in positional and each.default is each.empty]
+    return [
+        parameter for parameter in parameters if parameter.kind in positional and parameter.default is parameter.empty
+    ]

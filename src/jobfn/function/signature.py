@@ -57,7 +57,7 @@ def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Sig
         fail(handler, f"@task decorates a function, not {handler!r}")
     # The handler itself, not what it wraps: a decorator may turn a generator into an ordinary function.
     functions = (handler, getattr(handler, "__call__", None))  # noqa: B004  - an object may have an async __call__
-    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in functions):
+    if any(inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) for function in functions):
         fail(handler, "a handler must return its result, not yield it")
     payload, takes_context, dependencies = _parameters(handler, names)
     annotation = _annotation(handler, payload, names)
@@ -66,7 +66,7 @@ def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Sig
     return Signature(
         payload=_adapter(handler, payload, annotation),
         takes_context=takes_context,
-        is_async=any(inspect.iscoroutinefunction(each) for each in functions),
+        is_async=any(inspect.iscoroutinefunction(function) for function in functions),
         dependencies=dependencies,
     )
 
@@ -103,8 +103,11 @@ def _parameters(
         fail(handler, f"@task decorates a function whose signature Python can read, not {handler!r}")
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     payload = positional[0] if positional else None
-    others = [each for each in parameters if each is not payload and each.kind not in _VARIADIC]
-    kinds = {each.name: _classify(handler, each, names, is_second=each in positional[1:2]) for each in others}
+    others = [parameter for parameter in parameters if parameter is not payload and parameter.kind not in _VARIADIC]
+    kinds = {
+        parameter.name: _classify(handler, parameter, names, is_second=parameter in positional[1:2])
+        for parameter in others
+    }
     if payload is None or _UNKNOWN in kinds.values():
         fail(
             handler,
@@ -113,10 +116,11 @@ def _parameters(
             + ("" if parameters else ": without a payload write handler(payload: None)")
             + (": annotate the resources after them" if payload is not None else ""),
         )
-    for each in others:
-        if isinstance(kinds[each.name], Dependency) and each.kind is inspect.Parameter.POSITIONAL_ONLY:
-            fail(handler, f"{each.name!r} is a resource, which is passed by name: put it after the /")
-    return payload, _CONTEXT in kinds.values(), tuple(each for each in kinds.values() if isinstance(each, Dependency))
+    for parameter in others:
+        if isinstance(kinds[parameter.name], Dependency) and parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            fail(handler, f"{parameter.name!r} is a resource, which is passed by name: put it after the /")
+    dependencies = tuple(kind for kind in kinds.values() if isinstance(kind, Dependency))
+    return payload, _CONTEXT in kinds.values(), dependencies
 
 
 def _classify(
@@ -137,7 +141,7 @@ def _classify(
         if is_required and not may_be_context:
             raise
         return _CONTEXT if may_be_context else fallback
-    resources = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Resource)]
+    resources = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Resource)]
     if resources:
         return Dependency(parameter.name, resources[-1])
     if may_be_context and _accepts_context(annotation):

@@ -66,13 +66,13 @@ def to_request_error(
     if count > _MAX_READ_ERRORS:
         return InvalidPayload(f"The payload does not fit {task} in {count} places, too many to list")
     errors = _first_errors(error)
-    quoted = _quoted_values([_message(each) for each in errors if _is_custom(each)], payload, declared)
+    quoted = _quoted_values([_message(detail) for detail in errors if _is_custom(detail)], payload, declared)
     problems = dict.fromkeys(
         (
-            _field(each, payload, declared),
-            _redact(_message(each), quoted) if _is_custom(each) else _message(each),
+            _field(detail, payload, declared),
+            _redact(_message(detail), quoted) if _is_custom(detail) else _message(detail),
         )
-        for each in errors
+        for detail in errors
     )
     listed = "; ".join(f"{field}: {problem}" for field, problem in problems)
     more = f"; and {count - len(errors)} more" if count > len(errors) else ""
@@ -87,7 +87,7 @@ def summarize(error: ValidationError) -> str:
     count = error.error_count()
     errors = _first_errors(error) if count <= _MAX_READ_ERRORS else []
     listed = "; ".join(
-        f"{'.'.join(str(part) for part in each['loc']) or '(value)'}: {_message(each)}" for each in errors
+        f"{'.'.join(str(part) for part in detail['loc']) or '(value)'}: {_message(detail)}" for detail in errors
     )
     more = f"; and {count - len(errors)} more" if count > len(errors) else ""
     return f"{count} validation error{'s' if count > 1 else ''} for {error.title}: {listed}{more}"
