@@ -1,4 +1,4 @@
-"""A function and a service as processes, and the dashboard and alerts that are made of their numbers."""
+"""A function and a service as processes, and the dashboard and alerts for their metrics."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ FUNCTIONS = dedent(
 
 @dataclass(frozen=True)
 class Processes:
-    """A function and a service, and where they show their numbers."""
+    """A running function and a running service."""
 
     function: RunningCommand
     service: RunningCommand
@@ -43,12 +43,12 @@ class Processes:
     metrics_url: str
 
     async def samples(self) -> Samples:
-        """All that both expose now."""
+        """Scrape both."""
         return await scrape(f"{self.function_url}/metrics") | await scrape(self.metrics_url)
 
 
 async def start(spawn: Spawn, database: str, folder: Path, **env: str) -> Processes:
-    """Start both, with these variables."""
+    """Start a function and a service with these environment variables."""
     (folder / "functions.py").write_text(FUNCTIONS)
     port, metrics = free_port(), free_port()
     function = await spawn(
@@ -80,7 +80,7 @@ async def start(spawn: Spawn, database: str, folder: Path, **env: str) -> Proces
 
 
 def expressions() -> list[str]:
-    """All queries of the dashboard and the alerts."""
+    """Return all queries of the dashboard and the alerts."""
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]

@@ -1,6 +1,6 @@
-"""The worker and the callback server: one background role a file.
+"""The worker and the callback server.
 
-``claim.py`` (take jobs from the database) -> ``dispatch.py`` (POST each to its function) -> ``settle.py`` (write
-down how it ended), driven by ``worker.py``. ``callbacks.py`` hears the functions' reports. ``service.py``, one level
-up, puts them together.
+``worker.py`` claims jobs and delivers them (``dispatch.py``). ``in_flight.py`` follows each claimed job until its
+settlement, which ``settlement.py`` commits. ``callbacks.py`` settles jobs by their functions' reports.
+``jobfn/service.py`` runs both.
 """

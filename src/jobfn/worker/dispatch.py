@@ -220,7 +220,7 @@ def parse_response(response: Response, url: str) -> DeliveryResult:
 
 
 def _parse_retry_after(header: str | None) -> float | None:
-    """Return a Retry-After header in seconds; None for one with a date, as the throttle has pauses of its own."""
+    """Return a Retry-After header in seconds; None if it is a date: the throttle then chooses the pause."""
     text = (header or "").strip()
     return float(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_RETRY_AFTER_DIGITS else None
 
@@ -228,4 +228,4 @@ def _parse_retry_after(header: str | None) -> float | None:
 def _error_message(response: Response, url: str) -> str:
     body = response.body.decode("utf-8", "replace").strip()
     excerpt = f": {body[:_MAX_EXCERPT_CHARACTERS]}" if body else ""
-    return f"{redact_url(url)} answered {response.status}{excerpt}"
+    return f"{redact_url(url)} responded with {response.status}{excerpt}"

@@ -75,11 +75,11 @@ from jobfn.worker.dispatch import Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.settlement import SettlementBatcher
 
-_INTERRUPTED = "the worker was stopped before the function answered"
+_SHUTDOWN_ERROR = "the worker was stopped before the function responded"
 
 
-class JobState(StrEnum):
-    """Where a claimed job is; see the module."""
+class InFlightState(StrEnum):
+    """The states of a claimed job; see the module."""
 
     PREFETCHED = "prefetched"
     DELIVERING = "delivering"
@@ -93,7 +93,7 @@ class JobState(StrEnum):
 
 
 #: Module constants, as attributes of enums are slow on Python 3.11.
-PREFETCHED, DELIVERING, AWAITING_REPORT, REPORTED, SETTLING, DONE, RELEASED, ACCEPTED, ABANDONED = JobState
+PREFETCHED, DELIVERING, AWAITING_REPORT, REPORTED, SETTLING, DONE, RELEASED, ACCEPTED, ABANDONED = InFlightState
 
 
 class Timer(Protocol):
@@ -117,7 +117,7 @@ class InFlightJob:
     Attributes:
         job: The job.
         state: See the module.
-        commit: The pending commit of its settlement, in SETTLING.
+        commit: The pending commit of its settlement; None before SETTLING.
     """
 
     __slots__ = ("_jobs", "_settlement", "_timer", "commit", "job", "state")
@@ -195,7 +195,7 @@ class InFlightJob:
         if self.state is PREFETCHED:
             self.release()
         elif self.state is DELIVERING:
-            self._settle(self._new_settlement(error=_INTERRUPTED, delay_seconds=0.0))
+            self._settle(self._new_settlement(error=_SHUTDOWN_ERROR, delay_seconds=0.0))
         elif self.state is AWAITING_REPORT:
             self.on_grace_expired()
         elif self.state is REPORTED:
@@ -210,7 +210,7 @@ class InFlightJob:
         ids = self.job.ids(self._jobs.worker_id)
         self._jobs.log.error("job not settled: it is reclaimed when its lease expires", **ids, exc_info=error)
 
-    def _require(self, *allowed: JobState) -> None:
+    def _require(self, *allowed: InFlightState) -> None:
         if self.state not in allowed:
             raise InvalidTransition(f"job {self.job.id} is {self.state}, not {' or '.join(allowed)}: this is a bug")
 
@@ -244,7 +244,7 @@ class InFlightJob:
         else:
             self._finish(RELEASED if self._settlement.released else DONE)
 
-    def _finish(self, state: JobState) -> None:
+    def _finish(self, state: InFlightState) -> None:
         self._cancel_timer()
         self.state = state
         self._jobs.remove(self)
@@ -264,6 +264,11 @@ class InFlightJobs:
         call_later: Run a callback after a number of seconds. Default: ``call_later`` of the running event loop.
 
     Attributes:
+        settlements: See above.
+        worker_id: The worker's id.
+        grace_seconds: Grace period for reports; None if responses settle jobs.
+        call_later: See above.
+        log: A logger with the worker's id.
         prefetched: Jobs in PREFETCHED that wait for a slot, in the order of their claims.
     """
 

@@ -22,7 +22,7 @@ class ServiceRole(StrEnum):
 
 
 class SettlementMode(StrEnum):
-    """What settles a job: the function's report, or its response."""
+    """The event that settles a job: the function's report, or its response."""
 
     REPORT = "report"
     RESPONSE = "response"

@@ -89,11 +89,11 @@ async def test_worker_logs_a_lost_lease(
 ) -> None:
     gate = function.hold()
     await start_service(await serve(function.app), lease_seconds=1.0)
-    job = await add_for_tenant(jobs, "taken")
+    job = await add_for_tenant(jobs, "lost")
     await function.arrived.wait()
     await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")
     line = await lines.until("lease lost: the job was settled elsewhere or claimed by another worker")
-    assert ids_of(line) == job_ids(job, "taken")
+    assert ids_of(line) == job_ids(job, "lost")
     gate.set()
 
 

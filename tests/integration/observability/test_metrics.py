@@ -199,8 +199,8 @@ async def test_each_role_has_metrics(role: ServiceRole, deploy: Deploy) -> None:
 
 
 async def test_unavailable_metrics_port_is_an_error(spawn: Spawn, database: str) -> None:
-    with bind(LOOPBACK, 0) as taken:
-        port = str(taken.getsockname()[1])
+    with bind(LOOPBACK, 0) as occupied:
+        port = str(occupied.getsockname()[1])
         variables = {"DATABASE_URL": database, "INTERNAL_JOBS_CALLBACK_PORT": "0", "JOBS_METRICS_HOST": LOOPBACK}
         process = await spawn("jobfn", "service", **variables, JOBS_METRICS_PORT=port)
         await process.until(f"cannot listen on {LOOPBACK}:{port}")

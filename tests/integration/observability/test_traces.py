@@ -88,7 +88,7 @@ async def test_refused_requests_have_spans_without_a_task(spans: Spans, deploy: 
         await client.post(deployment.callback_url, headers={"X-Worker-Id": "worker-x", "X-Job-Id": "7"})
     ended = await spans.until("receive", "settle")
     assert ended["receive"].status.description == "refused"
-    assert ended["settle"].status.description == "answered 409"
+    assert ended["settle"].status.description == "responded with 409"
     assert ended["receive"].context is not None
     assert f"{ended['receive'].context.trace_id:032x}" == TRACE
 

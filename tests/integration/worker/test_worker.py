@@ -163,7 +163,7 @@ async def test_job_that_outlasts_the_shutdown_is_unlocked_and_its_attempt_counts
     row = await jobs.row(job)
     assert row is not None
     assert (row["attempts"], row["locked_by"], row["locked_at"]) == (1, None, None)
-    assert row["last_error"] == "the worker was stopped before the function answered"
+    assert row["last_error"] == "the worker was stopped before the function responded"
     assert await jobs.connection.fetchval("select run_at <= now() from app_jobs.jobs")
     assert await jobs.connection.fetchval("select locked_by from app_jobs.job_queues") is None
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from jobfn.database.records import Job, Settlement
 from jobfn.worker.dispatch import Failed, Succeeded
-from jobfn.worker.in_flight import InFlightJob, InFlightJobs, InvalidTransition, JobState
+from jobfn.worker.in_flight import InFlightJob, InFlightJobs, InFlightState, InvalidTransition
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from support.clock import ManualClock
@@ -31,45 +31,45 @@ EVENTS: dict[str, Callable[[InFlightJob], None]] = {
 }
 #: The events that lead to a state.
 PATHS = {
-    JobState.PREFETCHED: [],
-    JobState.DELIVERING: ["start"],
-    JobState.AWAITING_REPORT: ["start", "on_response"],
-    JobState.REPORTED: ["start", "on_report"],
-    JobState.SETTLING: ["start", "on_unreachable"],
-    JobState.DONE: ["start", "on_report", "on_response"],
-    JobState.RELEASED: ["release"],
-    JobState.ACCEPTED: ["start", "on_accepted"],
-    JobState.ABANDONED: ["start", "abandon"],
+    InFlightState.PREFETCHED: [],
+    InFlightState.DELIVERING: ["start"],
+    InFlightState.AWAITING_REPORT: ["start", "on_response"],
+    InFlightState.REPORTED: ["start", "on_report"],
+    InFlightState.SETTLING: ["start", "on_unreachable"],
+    InFlightState.DONE: ["start", "on_report", "on_response"],
+    InFlightState.RELEASED: ["release"],
+    InFlightState.ACCEPTED: ["start", "on_accepted"],
+    InFlightState.ABANDONED: ["start", "abandon"],
 }
 TRANSITIONS = {
-    (JobState.PREFETCHED, "start"): JobState.DELIVERING,
-    (JobState.PREFETCHED, "release"): JobState.SETTLING,
-    (JobState.PREFETCHED, "on_report"): JobState.DONE,
-    (JobState.PREFETCHED, "on_shutdown"): JobState.SETTLING,
-    (JobState.DELIVERING, "on_response"): JobState.AWAITING_REPORT,
-    (JobState.DELIVERING, "on_busy"): JobState.SETTLING,
-    (JobState.DELIVERING, "on_unreachable"): JobState.SETTLING,
-    (JobState.DELIVERING, "on_accepted"): JobState.ACCEPTED,
-    (JobState.DELIVERING, "on_report"): JobState.REPORTED,
-    (JobState.DELIVERING, "on_shutdown"): JobState.SETTLING,
-    (JobState.DELIVERING, "abandon"): JobState.ABANDONED,
-    (JobState.AWAITING_REPORT, "on_report"): JobState.DONE,
-    (JobState.AWAITING_REPORT, "on_grace_expired"): JobState.SETTLING,
-    (JobState.AWAITING_REPORT, "on_shutdown"): JobState.SETTLING,
-    (JobState.REPORTED, "on_response"): JobState.DONE,
-    (JobState.REPORTED, "on_busy"): JobState.DONE,
-    (JobState.REPORTED, "on_unreachable"): JobState.DONE,
-    (JobState.REPORTED, "on_accepted"): JobState.DONE,
-    (JobState.REPORTED, "on_report"): JobState.REPORTED,
-    (JobState.REPORTED, "on_shutdown"): JobState.DONE,
-    (JobState.REPORTED, "abandon"): JobState.ABANDONED,
-    (JobState.SETTLING, "on_response"): JobState.SETTLING,
-    (JobState.SETTLING, "on_busy"): JobState.SETTLING,
-    (JobState.SETTLING, "on_unreachable"): JobState.SETTLING,
-    (JobState.SETTLING, "on_accepted"): JobState.SETTLING,
-    (JobState.SETTLING, "on_report"): JobState.SETTLING,
-    (JobState.SETTLING, "on_shutdown"): JobState.SETTLING,
-    (JobState.SETTLING, "abandon"): JobState.ABANDONED,
+    (InFlightState.PREFETCHED, "start"): InFlightState.DELIVERING,
+    (InFlightState.PREFETCHED, "release"): InFlightState.SETTLING,
+    (InFlightState.PREFETCHED, "on_report"): InFlightState.DONE,
+    (InFlightState.PREFETCHED, "on_shutdown"): InFlightState.SETTLING,
+    (InFlightState.DELIVERING, "on_response"): InFlightState.AWAITING_REPORT,
+    (InFlightState.DELIVERING, "on_busy"): InFlightState.SETTLING,
+    (InFlightState.DELIVERING, "on_unreachable"): InFlightState.SETTLING,
+    (InFlightState.DELIVERING, "on_accepted"): InFlightState.ACCEPTED,
+    (InFlightState.DELIVERING, "on_report"): InFlightState.REPORTED,
+    (InFlightState.DELIVERING, "on_shutdown"): InFlightState.SETTLING,
+    (InFlightState.DELIVERING, "abandon"): InFlightState.ABANDONED,
+    (InFlightState.AWAITING_REPORT, "on_report"): InFlightState.DONE,
+    (InFlightState.AWAITING_REPORT, "on_grace_expired"): InFlightState.SETTLING,
+    (InFlightState.AWAITING_REPORT, "on_shutdown"): InFlightState.SETTLING,
+    (InFlightState.REPORTED, "on_response"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_busy"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_unreachable"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_accepted"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_report"): InFlightState.REPORTED,
+    (InFlightState.REPORTED, "on_shutdown"): InFlightState.DONE,
+    (InFlightState.REPORTED, "abandon"): InFlightState.ABANDONED,
+    (InFlightState.SETTLING, "on_response"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_busy"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_unreachable"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_accepted"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_report"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_shutdown"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "abandon"): InFlightState.ABANDONED,
 }
 
 
@@ -100,29 +100,35 @@ async def worker() -> Worker:
     return Worker()
 
 
-async def job_in(worker: Worker, state: JobState) -> InFlightJob:
+async def job_in(worker: Worker, state: InFlightState) -> InFlightJob:
     job = worker.claim()
     for event in PATHS[state]:
         EVENTS[event](job)
-    if state is JobState.RELEASED:
+    if state is InFlightState.RELEASED:
         await worker.committed()
     assert job.state is state
     return job
 
 
 @pytest.mark.parametrize(("state", "event"), TRANSITIONS)
-async def test_allowed_event_changes_the_state(worker: Worker, state: JobState, event: str) -> None:
+async def test_allowed_event_changes_the_state(worker: Worker, state: InFlightState, event: str) -> None:
     job = await job_in(worker, state)
     EVENTS[event](job)
     assert job.state is TRANSITIONS[state, event]
-    is_final = job.state in {JobState.DONE, JobState.RELEASED, JobState.ACCEPTED, JobState.ABANDONED}
+    is_final = job.state in {
+        InFlightState.DONE,
+        InFlightState.RELEASED,
+        InFlightState.ACCEPTED,
+        InFlightState.ABANDONED,
+    }
     assert (worker.jobs.find(JOB.id) is None) is is_final
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), [(state, event) for state in JobState for event in EVENTS if (state, event) not in TRANSITIONS]
+    ("state", "event"),
+    [(state, event) for state in InFlightState for event in EVENTS if (state, event) not in TRANSITIONS],
 )
-async def test_other_events_are_invalid(worker: Worker, state: JobState, event: str) -> None:
+async def test_other_events_are_invalid(worker: Worker, state: InFlightState, event: str) -> None:
     job = await job_in(worker, state)
     with pytest.raises(InvalidTransition, match=f"job 7 is {state}, not .*: this is a bug"):
         EVENTS[event](job)
@@ -132,25 +138,25 @@ async def test_other_events_are_invalid(worker: Worker, state: JobState, event: 
 @pytest.mark.parametrize(
     ("path", "settlement", "final"),
     [
-        (["release"], Settlement(WORKER, 7, 2, released=True), JobState.RELEASED),
-        (["on_shutdown"], Settlement(WORKER, 7, 2, released=True), JobState.RELEASED),
+        (["release"], Settlement(WORKER, 7, 2, released=True), InFlightState.RELEASED),
+        (["on_shutdown"], Settlement(WORKER, 7, 2, released=True), InFlightState.RELEASED),
         (
             ["start", "on_busy"],
             Settlement(WORKER, 7, 2, released=True, delay_seconds=5.0),
-            JobState.RELEASED,
+            InFlightState.RELEASED,
         ),
-        (["start", "on_unreachable"], Settlement(WORKER, 7, 2, error="connection refused"), JobState.DONE),
-        (["start", "on_response", "on_grace_expired"], Settlement(WORKER, 7, 2), JobState.DONE),
-        (["start", "on_response", "on_shutdown"], Settlement(WORKER, 7, 2), JobState.DONE),
+        (["start", "on_unreachable"], Settlement(WORKER, 7, 2, error="connection refused"), InFlightState.DONE),
+        (["start", "on_response", "on_grace_expired"], Settlement(WORKER, 7, 2), InFlightState.DONE),
+        (["start", "on_response", "on_shutdown"], Settlement(WORKER, 7, 2), InFlightState.DONE),
         (
             ["start", "on_shutdown"],
-            Settlement(WORKER, 7, 2, error="the worker was stopped before the function answered", delay_seconds=0.0),
-            JobState.DONE,
+            Settlement(WORKER, 7, 2, error="the worker was stopped before the function responded", delay_seconds=0.0),
+            InFlightState.DONE,
         ),
     ],
 )
 async def test_settlement_is_committed_once(
-    worker: Worker, path: list[str], settlement: Settlement, final: JobState
+    worker: Worker, path: list[str], settlement: Settlement, final: InFlightState
 ) -> None:
     job = worker.claim()
     for event in path:
@@ -170,16 +176,16 @@ async def test_failed_response_fails_the_attempt(worker: Worker) -> None:
 
 
 async def test_response_settles_after_the_grace_period(worker: Worker) -> None:
-    job = await job_in(worker, JobState.AWAITING_REPORT)
+    job = await job_in(worker, InFlightState.AWAITING_REPORT)
     worker.clock.advance(4.9)
     states = [job.state]
     worker.clock.advance(0.1)
-    assert [*states, job.state] == [JobState.AWAITING_REPORT, JobState.SETTLING]
+    assert [*states, job.state] == [InFlightState.AWAITING_REPORT, InFlightState.SETTLING]
 
 
 @pytest.mark.parametrize("event", ["on_report", "on_shutdown"])
 async def test_grace_timer_is_cancelled_by_an_earlier_event(worker: Worker, event: str) -> None:
-    job = await job_in(worker, JobState.AWAITING_REPORT)
+    job = await job_in(worker, InFlightState.AWAITING_REPORT)
     EVENTS[event](job)
     worker.clock.advance(5.0)
     assert len(await worker.committed()) == (event == "on_shutdown")
@@ -190,7 +196,7 @@ async def test_response_settles_at_once_without_reports() -> None:
     job = worker.claim()
     job.start()
     job.on_response(Succeeded())
-    assert job.state is JobState.SETTLING
+    assert job.state is InFlightState.SETTLING
     assert await worker.committed() == [Settlement(WORKER, 7, 2)]
 
 
@@ -202,46 +208,48 @@ async def test_report_removes_a_prefetched_job(worker: Worker) -> None:
 
 async def test_rejected_settlement_abandons_the_job(worker: Worker) -> None:
     worker.store.error = ValueError("rejected")
-    job = await job_in(worker, JobState.SETTLING)
+    job = await job_in(worker, InFlightState.SETTLING)
     with capture_logs() as lines:
         await worker.committed()
-    assert job.state is JobState.ABANDONED
+    assert job.state is InFlightState.ABANDONED
     assert [(line["event"], line["job"], line["attempt"], line["worker"]) for line in lines] == [
         ("job not settled: it is reclaimed when its lease expires", 7, 2, WORKER)
     ]
 
 
 async def test_commit_after_an_unexpected_error_keeps_the_job_abandoned(worker: Worker) -> None:
-    job = await job_in(worker, JobState.SETTLING)
+    job = await job_in(worker, InFlightState.SETTLING)
     job.abandon(RuntimeError("unexpected"))
     await worker.committed()
-    assert job.state is JobState.ABANDONED
+    assert job.state is InFlightState.ABANDONED
 
 
 @pytest.mark.parametrize(
     ("report", "state"),
     [
-        (Settlement(WORKER, 7, 2), JobState.REPORTED),
-        (Settlement(WORKER, 7, None), JobState.REPORTED),
-        (Settlement(WORKER, 7, 1), JobState.DELIVERING),
-        (Settlement(WORKER, 8, 2), JobState.DELIVERING),
-        (Settlement("another-worker", 7, 2), JobState.DELIVERING),
+        (Settlement(WORKER, 7, 2), InFlightState.REPORTED),
+        (Settlement(WORKER, 7, None), InFlightState.REPORTED),
+        (Settlement(WORKER, 7, 1), InFlightState.DELIVERING),
+        (Settlement(WORKER, 8, 2), InFlightState.DELIVERING),
+        (Settlement("another-worker", 7, 2), InFlightState.DELIVERING),
     ],
 )
-async def test_report_is_matched_by_worker_job_and_attempt(worker: Worker, report: Settlement, state: JobState) -> None:
-    job = await job_in(worker, JobState.DELIVERING)
+async def test_report_is_matched_by_worker_job_and_attempt(
+    worker: Worker, report: Settlement, state: InFlightState
+) -> None:
+    job = await job_in(worker, InFlightState.DELIVERING)
     worker.jobs.on_report(report)
     assert job.state is state
 
 
 async def test_lease_of_a_reported_job_is_not_renewed(worker: Worker) -> None:
-    await job_in(worker, JobState.REPORTED)
+    await job_in(worker, InFlightState.REPORTED)
     assert worker.jobs.leased_jobs() == []
     assert worker.jobs.find(7) == JOB
 
 
 async def test_next_attempt_stays_when_the_previous_one_ends(worker: Worker) -> None:
-    first = await job_in(worker, JobState.REPORTED)
+    first = await job_in(worker, InFlightState.REPORTED)
     retry = Job(7, "send_email", "{}", attempt=3)
     worker.claim(retry)
     first.on_response(Succeeded())
@@ -250,11 +258,11 @@ async def test_next_attempt_stays_when_the_previous_one_ends(worker: Worker) -> 
 
 async def test_drain_settles_all_jobs(worker: Worker) -> None:
     ids = {
-        JobState.PREFETCHED: 1,
-        JobState.DELIVERING: 2,
-        JobState.AWAITING_REPORT: 3,
-        JobState.REPORTED: 4,
-        JobState.SETTLING: 5,
+        InFlightState.PREFETCHED: 1,
+        InFlightState.DELIVERING: 2,
+        InFlightState.AWAITING_REPORT: 3,
+        InFlightState.REPORTED: 4,
+        InFlightState.SETTLING: 5,
     }
     for state, job_id in ids.items():
         job = worker.claim(Job(job_id, "send_email", "{}", attempt=1))
@@ -269,11 +277,11 @@ async def test_drain_settles_all_jobs(worker: Worker) -> None:
 
 async def test_drain_abandons_jobs_if_the_database_is_unreachable(worker: Worker) -> None:
     worker.store.error = ConnectionResetError("gone")
-    job = await job_in(worker, JobState.DELIVERING)
+    job = await job_in(worker, InFlightState.DELIVERING)
     with capture_logs() as lines:
         await worker.jobs.drain(timeout_seconds=0.01)
     await worker.committed()
-    assert job.state is JobState.ABANDONED
+    assert job.state is InFlightState.ABANDONED
     assert [(line["event"], line["job"], line["attempt"], line["worker"]) for line in lines if "job" in line] == [
         ("job not settled: database unreachable, it is reclaimed when its lease expires", 7, 2, WORKER)
     ]

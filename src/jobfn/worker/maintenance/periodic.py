@@ -1,4 +1,4 @@
-"""What the maintenance tasks share: an interruptible sleep, and errors that are logged once and retried."""
+"""Shared by the maintenance tasks: an interruptible sleep, and errors that are logged once and retried."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -3,7 +3,7 @@
 Every job leaves two dead rows, and an entry in each index. autovacuum runs once a minute (``autovacuum_naptime``),
 which no setting of the table changes: at thousands of jobs a second that is too late. So a process that settles jobs
 reads the table's statistics once a second, and vacuums if its role may. The statistics are a second late, too, in which
-many more rows can die; the process counts those of its own settlements.
+many more rows can die; the process counts its settlements itself.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class VacuumPlan:
         min_dead_rows: Minimum number of new dead rows. A vacuum of 50,000 takes about 60 ms.
         min_dead_ratio: Minimum ratio of new dead rows to rows: a vacuum reads the indexes whole.
         stats_interval_seconds: Interval between reads of the statistics, which are updated once a second.
-        poll_interval_seconds: Interval between looks at the process's count of settlements.
+        poll_interval_seconds: Interval between reads of the process's count of settlements.
         cooldown_factor: Pause after a vacuum, as a multiple of its duration.
         error_backoff_seconds: Pause after an error, or if the role may not vacuum.
     """

@@ -57,7 +57,7 @@ class InstrumentedCallbacks(Callbacks):
         with self._tracing.open("settle", kind="server", ids=self._ids(headers), parent=trace) as span:
             reply = await self._report_counted(path, headers, body)
             if reply.status != 200:
-                span.set_error(f"answered {reply.status}")
+                span.set_error(f"responded with {reply.status}")
             return reply
 
     async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
