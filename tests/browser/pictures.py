@@ -5,7 +5,6 @@ Uses an embedded PostgreSQL with the jobs of ``demo_jobs.py``. Needs Chromium, l
 
 import asyncio
 import sys
-import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -29,8 +28,7 @@ async def take_screenshots(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     await migrate(connection, "app_jobs")
     await connection.close()
-    with tempfile.TemporaryDirectory() as folder:
-        await fill(dsn, Path(folder))
+    await fill(dsn)
     async with site(dsn) as dashboard, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         light = await browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")

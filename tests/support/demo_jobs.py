@@ -6,52 +6,38 @@
 import asyncio
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from jobfn.triggers.blueprint import load_blueprints
-from jobfn.triggers.plan import apply_triggers
+from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
 
-BLUEPRINT = {
-    "tables": [
-        {
-            "table_name": "invoices",
-            "nodes": [
-                {
-                    "$type": "DataJobTrigger",
-                    "data": {"task_identifier": "process_invoice", "events": ["INSERT"]},
-                },
-                {
-                    "$type": "DataJobTrigger",
-                    "data": {
-                        "task_identifier": "send_receipt",
-                        "events": ["UPDATE"],
-                        "condition_field": "status",
-                        "condition_value": "paid",
-                        "job_key": "receipt",
-                    },
-                },
-            ],
-        },
-        {
-            "table_name": "articles",
-            "nodes": [
-                {
-                    "$type": "DataJobTrigger",
-                    "data": {
-                        "task_identifier": "index_article",
-                        "payload_strategy": "row",
-                        "events": ["INSERT", "UPDATE"],
-                        "watch_fields": ["title", "body"],
-                        "run_at_delay": "30 seconds",
-                    },
-                }
-            ],
-        },
-    ]
-}
+TRIGGERS = [
+    TableTriggers(
+        "invoices",
+        [
+            DataJobTrigger(task_identifier="process_invoice", events=("INSERT",)),
+            DataJobTrigger(
+                task_identifier="send_receipt",
+                events=("UPDATE",),
+                condition_field="status",
+                condition_value="paid",
+                job_key="receipt",
+            ),
+        ],
+    ),
+    TableTriggers(
+        "articles",
+        [
+            DataJobTrigger(
+                task_identifier="index_article",
+                payload_strategy="row",
+                watch_fields=("title", "body"),
+                run_at_delay="30 seconds",
+            )
+        ],
+    ),
+]
 
 TABLES = """
     create table invoices (id uuid primary key default gen_random_uuid(), status text, total numeric);
@@ -120,15 +106,13 @@ FAILURES = {
 }
 
 
-async def fill(dsn: str, folder: Path) -> None:
-    """Fill a database. Writes the blueprint of its triggers to the folder."""
-    blueprint = folder / "demo_blueprint.json"
-    blueprint.write_text(json.dumps(BLUEPRINT))
+async def fill(dsn: str) -> None:
+    """Fill a database."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("select setseed(0.42)")
         await connection.execute(TABLES)
-        await apply_triggers(connection, load_blueprints([blueprint]).tables, jobs_schema="app_jobs")
+        await apply_triggers(connection, TRIGGERS)
         await connection.execute(HISTORY)
         await _fail_jobs(connection)
         await connection.execute(SPREAD_FAILURES)
@@ -190,4 +174,4 @@ async def _add_schedules(connection: "asyncpg.Connection[Any]") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(fill(sys.argv[1], Path.cwd()))
+    asyncio.run(fill(sys.argv[1]))

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.schema_errors import validation_errors
-from jobfn.dashboard.schema_fields import Field, FieldKind, Schema
+from jobfn.dashboard.schema_fields import Field, Schema
 
 #: Name of the HTML input for JSON text, and key of errors that belong to no field.
 PAYLOAD_INPUT: Final = "payload"
@@ -57,11 +57,11 @@ def parse_json(text: str, schema: Schema) -> ParsedForm:
 def _value(one: Field, form: Form) -> Any:
     """Return the value of a field; ``_MISSING`` if it is empty and can be omitted."""
     text = form.one(one.input_name)
-    if one.kind is FieldKind.CHECKBOX:
+    if one.kind == "checkbox":
         return text == "true"
     if not text:
         return None if one.is_nullable and one.is_required else _MISSING
-    if one.kind in {FieldKind.TEXT, FieldKind.MULTILINE}:
+    if one.kind in {"text", "multiline"}:
         return text
     try:
         return json.loads(text, parse_constant=_reject_constant)

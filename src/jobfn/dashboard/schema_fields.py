@@ -7,12 +7,12 @@ arrays, unions) are edited as JSON text. Next step: ``form_payload.py``.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 Schema = Mapping[str, Any]
 #: A nested schema. True accepts any value.
 Subschema = Schema | bool
+FieldKind = Literal["text", "multiline", "number", "checkbox", "select"]
 
 #: Minimum ``maxLength`` of a string with a multi-line input.
 _MULTILINE_CHARACTERS: Final = 200
@@ -29,17 +29,6 @@ _FORMAT_EXAMPLES: Final = {
     "uri": "https://example.com/",
 }
 _INPUT_TYPES: Final = {"email": "email", "uri": "url", "password": "password"}
-
-
-class FieldKind(StrEnum):
-    """Kind of input."""
-
-    TEXT = "text"
-    MULTILINE = "multiline"
-    INTEGER = "integer"
-    NUMBER = "number"
-    CHECKBOX = "checkbox"
-    SELECT = "select"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +95,9 @@ def _field(name: str, subschema: Subschema, root: Schema, *, is_required: bool) 
         return None
     values = [schema["const"]] if "const" in schema else schema.get("enum", ())
     choices = tuple((json.dumps(value), value if isinstance(value, str) else json.dumps(value)) for value in values)
-    if kind is FieldKind.CHECKBOX and (is_nullable or (not is_required and "default" not in schema)):
+    if kind == "checkbox" and (is_nullable or (not is_required and "default" not in schema)):
         # A checkbox cannot tell "no" from "not given".
-        kind, choices = FieldKind.SELECT, (("true", "yes"), ("false", "no"))
+        kind, choices = "select", (("true", "yes"), ("false", "no"))
     return Field(
         name=name,
         kind=kind,
@@ -124,24 +113,22 @@ def _field(name: str, subschema: Subschema, root: Schema, *, is_required: bool) 
 def _kind(schema: Schema) -> FieldKind | None:
     """Return the input of a scalar; None for any other schema."""
     if "enum" in schema or "const" in schema:
-        return FieldKind.SELECT
+        return "select"
     match schema.get("type"):
         case "string":
             # A single-line input would drop the line breaks of a default value.
             is_multiline = schema.get("maxLength", 0) > _MULTILINE_CHARACTERS or "\n" in str(schema.get("default"))
-            return FieldKind.MULTILINE if is_multiline else FieldKind.TEXT
-        case "integer":
-            return FieldKind.INTEGER
-        case "number":
-            return FieldKind.NUMBER
+            return "multiline" if is_multiline else "text"
+        case "integer" | "number":
+            return "number"
         case "boolean":
-            return FieldKind.CHECKBOX
+            return "checkbox"
     return None
 
 
 def _hint(schema: Schema, kind: FieldKind) -> str:
     parts = [str(schema.get("description") or "").strip()]
-    if kind is FieldKind.TEXT and schema.get("format") in _FORMAT_EXAMPLES:
+    if kind == "text" and schema.get("format") in _FORMAT_EXAMPLES:
         parts.append(f"For example {_FORMAT_EXAMPLES[schema['format']]}.")
     return " ".join(part for part in parts if part)
 
@@ -149,7 +136,7 @@ def _hint(schema: Schema, kind: FieldKind) -> str:
 def _initial_value(default: object, kind: FieldKind) -> str:
     if default is None:
         return ""
-    return str(default) if kind in {FieldKind.TEXT, FieldKind.MULTILINE} else json.dumps(default)
+    return str(default) if kind in {"text", "multiline"} else json.dumps(default)
 
 
 def _resolve(schema: Subschema, root: Schema) -> Schema:

@@ -14,12 +14,9 @@ from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Tabl
 _TABLE_KINDS: Final = frozenset({"r", "p", "f"})
 _TYPE_KINDS: Final = {
     "a": TypeKind.ARRAY,
-    "b": TypeKind.BASE,
     "c": TypeKind.COMPOSITE,
     "d": TypeKind.DOMAIN,
     "e": TypeKind.ENUM,
-    "m": TypeKind.RANGE,
-    "r": TypeKind.RANGE,
 }
 
 

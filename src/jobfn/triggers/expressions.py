@@ -106,8 +106,8 @@ def firing_condition(node: DataJobTrigger, table: Table, event: Event, rows: Row
     if tree is not None:
         parts = [condition_sql(part, table, event, rows) for part in tree.conditions]
     if node.watch_fields and event == "UPDATE":
-        parts.append(_or([_is_changed(_column(table, name), rows) for name in node.watch_fields]))
-    return _and(parts) if parts else None
+        parts.append(_join([_is_changed(_column(table, name), rows) for name in node.watch_fields], "or"))
+    return _join(parts, "and") if parts else None
 
 
 def condition_sql(tree: Comparison | AllOf | AnyOf | Not, table: Table, event: Event, rows: Rows) -> str:
@@ -116,9 +116,9 @@ def condition_sql(tree: Comparison | AllOf | AnyOf | Not, table: Table, event: E
         case Comparison():
             return _comparison(tree, table, event_row(event), rows)
         case AllOf():
-            return _and([condition_sql(part, table, event, rows) for part in tree.conditions])
+            return _join([condition_sql(part, table, event, rows) for part in tree.conditions], "and")
         case AnyOf():
-            return _or([condition_sql(part, table, event, rows) for part in tree.conditions])
+            return _join([condition_sql(part, table, event, rows) for part in tree.conditions], "or")
         case Not():
             return f"not ({condition_sql(tree.condition, table, event, rows)})"
 
@@ -186,14 +186,6 @@ def _is_distinct(left: str, right: str, column: Column) -> str:
         f"case when {left} is null or {right} is null then ({left} is null) <> ({right} is null) "
         f"else not ({left} operator({schema}.=) {right}) end"
     )
-
-
-def _and(parts: Sequence[str]) -> str:
-    return _join(parts, "and")
-
-
-def _or(parts: Sequence[str]) -> str:
-    return _join(parts, "or")
 
 
 def _join(parts: Sequence[str], word: str) -> str:

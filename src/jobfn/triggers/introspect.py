@@ -20,9 +20,6 @@ class ExistingTrigger:
     """A trigger in the database.
 
     Attributes:
-        schema: Schema of the table.
-        table: Table name.
-        name: Trigger name.
         tag: Ownership tag; None if jobfn did not create the trigger.
         function_oid: Function that the trigger executes.
         state: ``disable``, ``enable replica`` or ``enable always``; None for the default state.
@@ -41,11 +38,7 @@ class ExistingFunction:
     """A function in the database.
 
     Attributes:
-        oid: Object identifier.
-        schema: Schema name.
-        name: Function name.
         tag: Ownership tag; None if jobfn did not create the function.
-        body: Source of the function.
         trigger_count: Number of triggers that execute the function.
     """
 

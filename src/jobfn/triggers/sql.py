@@ -26,10 +26,8 @@ class ObjectSql:
 
     Attributes:
         name: Unquoted name.
-        create: Statement that creates it.
-        drop: Statement that drops it.
+        create, drop: Statements that create and drop it.
         comment: Statement that adds the ownership tag.
-        tag: Ownership tag.
     """
 
     name: str
@@ -44,9 +42,6 @@ class NodeSql:
     """The SQL of one node of a blueprint.
 
     Attributes:
-        table: Table of the node.
-        node: The node.
-        function_schema: Schema of the function.
         function: Function that the triggers execute.
         body: Body of the function, as PostgreSQL stores it.
         triggers: One trigger per event, in the order of ``node.events``.

@@ -18,12 +18,10 @@ CATALOG_OPERATORS: Final = {"!=": "<>", "LIKE": "~~", "NOT LIKE": "!~~"}
 class TypeKind(StrEnum):
     """Kind of a PostgreSQL type."""
 
-    BASE = "base"
     ENUM = "enum"
     DOMAIN = "domain"
     ARRAY = "array"
     COMPOSITE = "composite"
-    RANGE = "range"
     OTHER = "other"
 
 
@@ -33,7 +31,6 @@ class PgType:
 
     Attributes:
         name: Name in SQL: quoted if necessary, qualified unless the type is built in.
-        kind: Kind of the type.
         catalog_name: Name of a built-in type, for example ``int4``; None for other types.
         comparable: Whether the type has an ``=`` operator; json, for example, has none.
         operators: Quoted schema of each operator that is not built in, by operator name.
@@ -45,7 +42,7 @@ class PgType:
     """
 
     name: str
-    kind: TypeKind = TypeKind.BASE
+    kind: TypeKind = TypeKind.OTHER
     catalog_name: str | None = None
     comparable: bool = True
     operators: Mapping[str, str] = field(default_factory=dict)
@@ -80,9 +77,6 @@ class Column:
     """A column of a table, or an attribute of a composite type.
 
     Attributes:
-        name: Column name.
-        type: Column type.
-        nullable: Whether the column can be NULL.
         is_integral: Whether a numeric column is declared with scale 0.
         is_virtual: Whether this is a virtual generated column, whose value triggers cannot read.
     """
@@ -99,9 +93,6 @@ class Table:
     """A table.
 
     Attributes:
-        schema: Schema name.
-        name: Table name.
-        columns: Columns, in order.
         primary_key: Names of the primary key's columns; empty if there is no primary key.
         is_plain_table: Whether the table is neither a partition nor part of an inheritance tree. Only then do
             statement-level triggers see every change of its rows.
@@ -151,8 +142,6 @@ class JobsSchema:
     """The schema that triggers enqueue into; it also contains their functions.
 
     Attributes:
-        name: Schema name.
-        enqueue_method: How triggers enqueue.
         requires_tenant: Whether ``jobs.database_id`` forbids NULL.
         can_enqueue: Whether the current role may enqueue. Triggers enqueue with the rights of the role that applies
             them.

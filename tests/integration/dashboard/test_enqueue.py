@@ -95,7 +95,7 @@ async def test_task_list_has_listed_and_unlisted_tasks(shop: Site, jobs: Jobs) -
 async def test_form_has_the_fields_of_the_schema(shop: Site) -> None:
     page = (await shop.get("/enqueue?task=process_invoice")).text
     assert 'name="payload/id"' in page
-    assert 'inputmode="numeric"' in page
+    assert 'inputmode="decimal"' in page
     assert "The invoice&#39;s number." in page
     assert "For example 2026-01-31." in page
     assert re.search(r'<select[^>]*name="payload/country"', page)

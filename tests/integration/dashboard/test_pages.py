@@ -25,8 +25,8 @@ HOSTILE_QUERY = urlencode({"task": HOSTILE_TASK, "error": HOSTILE})
 
 
 @pytest.fixture
-async def shop(database: str, tmp_path: Any) -> None:
-    await demo_jobs.fill(database, tmp_path)
+async def shop(database: str) -> None:
+    await demo_jobs.fill(database)
 
 
 def test_no_template_disables_escaping() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobfn.database.migrate import migrate
 from jobfn.triggers import (
     AnyOf,
     Comparison,
@@ -22,62 +20,13 @@ from jobfn.triggers import (
 )
 from jobfn.triggers.plan import generate_sql
 
-FRAGMENTS = st.sampled_from(
-    [
-        *(
-            "'",
-            "''",
-            '"',
-            '""',
-            "\\",
-            "\\'",
-            "$$",
-            "$jobfn$",
-            "$jobfn1$",
-            ";",
-            "--",
-            "/*",
-            "*/",
-            "\n",
-            "\r",
-            "\t",
-            " ",
-            "%",
-        ),
-        *(
-            "NEW",
-            "OLD",
-            "tg_op",
-            "select",
-            "null",
-            "{}",
-            ":=",
-            "::",
-            "E'",
-            "U&'",
-            ".",
-            ",",
-            "(",
-            ")",
-            "@schema@",
-            "?",
-            "$1",
-        ),
-        *(
-            "'; drop table jobs; --",
-            '"; drop table jobs; --',
-            "ä",
-            "𝄞",
-            "\u2028",
-            "\x1b[31m",
-            "\x7f",
-            "%s",
-            "%I",
-            "{t}",
-            "a",
-        ),
-    ]
+SYMBOLS = (
+    "' '' \" \"\" \\ \\' $$ $jobfn$ $jobfn1$ ; -- /* */ % {} := :: E' U&' . , ( ) @schema@ ? $1 %s %I {t} \x1b[31m \x7f"
 )
+WORDS = "NEW OLD tg_op select null ä 𝄞 \u2028 a"
+SPACES = ["\n", "\r", "\t", " "]
+STATEMENTS = ["'; drop table jobs; --", '"; drop table jobs; --']
+FRAGMENTS = st.sampled_from([*SYMBOLS.split(" "), *WORDS.split(" "), *SPACES, *STATEMENTS])
 TEXT = st.lists(FRAGMENTS | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3), max_size=8).map(
     "".join
 )
@@ -87,14 +36,6 @@ NON_EMPTY_TEXT = TEXT.filter(lambda text: 0 < len(text) <= 126)
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-@pytest.fixture
-async def connection(empty_database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
-    opened = await asyncpg.connect(empty_database)
-    await migrate(opened, "app_jobs")
-    yield opened
-    await opened.close()
 
 
 @pytest.mark.parametrize("standard_strings", ["on", "off"], ids=["standard strings", "escaping strings"])
