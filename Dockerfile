@@ -3,14 +3,14 @@
 #   docker build --build-arg FUNCTION=examples/send_email --tag send-email .     a function, the default target
 #   docker build --target service --tag jobs .                                   worker, callback server, scheduler
 #
-# In their last stages: Python packages with their bytecode in /opt/venv, a function's code in /app, nothing else over
-# the base. They need no writable file system, and any user may run them.
+# The last stages add Python packages with their bytecode in /opt/venv, and a function's code in /app, to the base image.
+# They need no writable file system, and any user may run them.
 
-# Any image with python3, 3.11 or newer, and its venv module. All stages have to be of the same one.
+# Any image with python3 (3.11 or newer) and its venv module. All stages use it.
 ARG BASE_IMAGE=docker.io/library/python:3.13-slim-trixie
 
-# What builds: pip, and jobfn's own wheel. pip reads the arguments: an index of your own (PIP_INDEX_URL), or none at all
-# (PIP_NO_INDEX=1), with wheels in a folder that the builder mounts (PIP_FIND_LINKS).
+# Builds jobfn's wheel. For pip: a private index (PIP_INDEX_URL), or no index (PIP_NO_INDEX=1, with wheels in a folder
+# that the builder mounts, PIP_FIND_LINKS).
 FROM ${BASE_IMAGE} AS build
 ARG PIP_INDEX_URL=
 ARG PIP_NO_INDEX=
@@ -25,7 +25,7 @@ COPY src src
 COPY templates templates
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels
 
-# The packages of one function: exactly what its lock names, checked by its hashes, and jobfn without dependencies.
+# Installs exactly the function's lock, checked by hash, and jobfn's wheel without dependencies.
 FROM build AS function-build
 ARG PIP_INDEX_URL=
 ARG PIP_NO_INDEX=
@@ -49,8 +49,8 @@ RUN /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-d
     && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib \
     && chmod -R a+rX,go-w /opt/venv
 
-# What both images are.
-FROM ${BASE_IMAGE} AS last
+# Common to both images.
+FROM ${BASE_IMAGE} AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \
@@ -59,11 +59,11 @@ LABEL org.opencontainers.image.version="${VERSION}" \
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# By number, so that Kubernetes can see that it is not root.
+# By number, so that Kubernetes can verify that it is not root.
 USER 65532:65532
 STOPSIGNAL SIGTERM
 
-FROM last AS service
+FROM runtime AS service
 LABEL org.opencontainers.image.title="jobfn-service" \
       org.opencontainers.image.description="Worker, callback server and scheduler of the jobs platform."
 ENV INTERNAL_JOBS_CALLBACK_PORT=12345
@@ -72,13 +72,13 @@ WORKDIR /
 EXPOSE 12345
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "\
 import http.client, os, sys; \
-asked = http.client.HTTPConnection('127.0.0.1', int(os.environ['INTERNAL_JOBS_CALLBACK_PORT']), timeout=4); \
-asked.request('GET', '/healthz'); \
-sys.exit(asked.getresponse().status != 200)"]
-# No shell in between: SIGTERM reaches the process, which finishes what runs and then ends.
+connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['INTERNAL_JOBS_CALLBACK_PORT']), timeout=4); \
+connection.request('GET', '/healthz'); \
+sys.exit(connection.getresponse().status != 200)"]
+# Without a shell, so that SIGTERM reaches the process, which finishes running jobs and exits.
 ENTRYPOINT ["python", "-m", "jobfn.service"]
 
-FROM last AS function
+FROM runtime AS function
 ARG FUNCTION=examples/send_email
 LABEL org.opencontainers.image.title="${FUNCTION}" \
       org.opencontainers.image.description="A job function."
@@ -89,8 +89,8 @@ WORKDIR /app
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "\
 import http.client, os, sys; \
-asked = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); \
-asked.request('GET', '/healthz'); \
-sys.exit(asked.getresponse().status != 200)"]
+connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); \
+connection.request('GET', '/healthz'); \
+sys.exit(connection.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "jobfn.function"]
 CMD ["functions.py"]

@@ -201,7 +201,7 @@ async def test_build_uses_the_first_installed_builder(
     assert (tmp_path / "calls").read_text().splitlines() == calls
     printed = [line.replace("'", "") for line in built.output.splitlines() if line.startswith("$ ")]
     assert printed == [f"$ {line}" for line in calls]
-    assert built.output.index("shop  Put your work here.") < built.output.index("$ ")
+    assert built.output.index("shop  Handle an order: replace this with your work.") < built.output.index("$ ")
 
 
 async def test_failed_builder_is_an_error(builders: Path, command: Command, tmp_path: Path) -> None:

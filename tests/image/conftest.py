@@ -1,8 +1,7 @@
-"""Images that are really built, and their commands run: nothing is pulled, no engine runs.
+"""Fixtures that build images, without pulling anything and without a container engine.
 
-A base is made by ``debootstrap``, once, and kept in ``build/image``; wheels come through pip into the same place.
-Buildah builds in a store of the test run's own. Skipped, with the reason, where that cannot be done.
-"""
+``debootstrap`` creates the base once, in ``build/image``; pip downloads wheels there. Buildah builds in a temporary
+store. The tests are skipped where this is not possible."""
 
 import asyncio
 import contextlib
@@ -19,10 +18,10 @@ import yaml
 
 from support.images import BASE, ROOT, Image, Store
 
-KEPT = ROOT / "build" / "image"
+CACHE = ROOT / "build" / "image"
 SUITE = "trixie"
-#: What the wheels in the images are for: the base's Python.
-PYTHON_OF_BASE = "3.13"
+#: Python version of the base.
+BASE_PYTHON = "3.13"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 LOCKS = (
     "locks/build.txt",
@@ -33,46 +32,46 @@ LOCKS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder is `make image`'s."""
+    """Mark the tests of this folder, which `make image` runs."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("image")
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> str:
-    """Run a command to its end and return what it said; what it said is the failure where it fails."""
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
-    assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
+    """Run a command and return its output; the error of a failed one has its output."""
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
+    assert process.returncode == 0, f"{' '.join(command)}\n{process.stdout}\n{process.stderr}"
+    return process.stdout
 
 
 @pytest.fixture(scope="session")
 def _can_build() -> None:
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("building an image here wants root on Linux: buildah and debootstrap chroot")
+        pytest.skip("images can be built by root on Linux only: buildah and debootstrap use chroot")
     if os.uname().machine != "x86_64":
-        pytest.skip("the wheels for the images are fetched for x86_64 alone")
+        pytest.skip("the images are built for x86_64 only")
     missing = [name for name in ("buildah", "debootstrap", "unshare", "chroot") if shutil.which(name) is None]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}; apt-get install buildah debootstrap has them")
+        pytest.skip(f"not installed: {', '.join(missing)}: apt-get install buildah debootstrap")
 
 
 @pytest.fixture(scope="session")
 def base_archive(_can_build: None) -> Path:
-    """Debian with python3 and its venv module, as a tar file. A mirror of one's own: DEBIAN_MIRROR."""
-    archive = KEPT / f"{SUITE}.tar"
+    """Debian with python3 and venv as a tar file. ``DEBIAN_MIRROR`` sets another mirror."""
+    archive = CACHE / f"{SUITE}.tar"
     if not archive.is_file():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        root = KEPT / f"{SUITE}.new"
+        CACHE.mkdir(parents=True, exist_ok=True)
+        root = CACHE / f"{SUITE}.new"
         shutil.rmtree(root, ignore_errors=True)
         mirror = [os.environ["DEBIAN_MIRROR"]] if "DEBIAN_MIRROR" in os.environ else []
         packages = "--include=python3,python3-venv,ca-certificates"
         command = ("debootstrap", "--variant=minbase", packages, SUITE, str(root), *mirror)
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode != 0:
-            pytest.skip(f"debootstrap could not make the base: {ended.stdout.strip().splitlines()[-1:]}")
-        for left in (*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")):
-            left.unlink()
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode != 0:
+            pytest.skip(f"debootstrap failed: {process.stdout.strip().splitlines()[-1:]}")
+        for file in (*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")):
+            file.unlink()
         run("tar", "-C", str(root), "-cf", f"{archive}.new", ".")
         Path(f"{archive}.new").rename(archive)
         shutil.rmtree(root)
@@ -81,13 +80,13 @@ def base_archive(_can_build: None) -> Path:
 
 @pytest.fixture(scope="session")
 def wheelhouse(_can_build: None) -> Path:
-    """All that the locks name, by their hashes."""
-    folder = KEPT / "wheels"
+    """The packages of all locks, downloaded by hash."""
+    folder = CACHE / "wheels"
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     for lock in LOCKS:
         run(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"),
-            *("--python-version", PYTHON_OF_BASE, *platforms, "--require-hashes"),
+            *("--python-version", BASE_PYTHON, *platforms, "--require-hashes"),
             *("--requirement", str(ROOT / lock), "--dest", str(folder)),
         )
     return folder
@@ -95,7 +94,7 @@ def wheelhouse(_can_build: None) -> Path:
 
 @pytest.fixture(scope="session")
 def store(base_archive: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store for images that holds the base, and what it takes to build in it."""
+    """A store with the base image."""
     folder = tmp_path_factory.mktemp("images")
     settings = folder / "storage.conf"
     settings.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{folder / "graph"}"\nrunroot = "{folder / "run"}"\n')
@@ -119,7 +118,7 @@ def store(base_archive: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def own_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """jobfn's own wheel, as `make dist` makes it."""
+    """jobfn's wheel."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(ROOT))
     (wheel,) = folder.glob("*.whl")
@@ -128,59 +127,59 @@ def own_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def template_image(store: Store, own_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """`jobfn init`, and `jobfn build` in what it made."""
+    """Image of a project of `jobfn init`, built by `jobfn build`."""
     project = tmp_path_factory.mktemp("projects") / "my-function"
     jobfn = str(Path(sys.executable).with_name("jobfn"))
     run(jobfn, "init", str(project), "--task", "email:welcome")
     shutil.copy(own_wheel, project / "wheels")
     tag = "localhost/my-function"
-    said = run(
+    build_output = run(
         *(jobfn, "build", str(project), "--with", "buildah", "--tag", tag),
         *("--", *store.options),
         env=store.env,
     )
     manifest = yaml.safe_load((project / "knative" / "service.yaml").read_text())
-    return store.image(tag, said, service_name=manifest["metadata"]["name"])
+    return store.image(tag, build_output, service_name=manifest["metadata"]["name"])
 
 
 @pytest.fixture(scope="session")
 def example_image(store: Store) -> Image:
-    """The repository's own Dockerfile, for the example."""
+    """Image of the example, from the repository's Dockerfile."""
     tag = "localhost/send-email"
     return store.image(tag, store.build(ROOT, "--tag", tag, "--build-arg", "FUNCTION=examples/send_email"))
 
 
 @pytest.fixture(scope="session")
 def service_image(store: Store) -> Image:
-    """The repository's own Dockerfile, for the job service."""
+    """Image of the job service, from the repository's Dockerfile."""
     tag = "localhost/jobs"
     return store.image(tag, store.build(ROOT, "--tag", tag, "--target", "service"))
 
 
 @pytest.fixture
 async def database_on_tcp(database: str) -> AsyncIterator[str]:
-    """The test's database at a TCP address: a container does not see the socket's folder."""
-    async with at_tcp(database) as address:
+    """TCP address of the test's database: containers cannot reach its Unix socket."""
+    async with forward_tcp(database) as address:
         yield address
 
 
 @pytest.fixture
 async def empty_database_on_tcp(empty_database: str) -> AsyncIterator[str]:
-    """The same for one without any schema of ours."""
-    async with at_tcp(empty_database) as address:
+    """TCP address of a database without a schema."""
+    async with forward_tcp(empty_database) as address:
         yield address
 
 
 @contextlib.asynccontextmanager
-async def at_tcp(dsn: str) -> AsyncIterator[str]:
-    """A TCP address for the database of a socket; others have one."""
+async def forward_tcp(dsn: str) -> AsyncIterator[str]:
+    """Forward a TCP port to the Unix socket of a DSN."""
     address = urlsplit(dsn)
     folder = parse_qs(address.query).get("host", [None])[0]
     if folder is None:
         yield dsn
         return
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while part := await reader.read(65536):
                 writer.write(part)
@@ -189,7 +188,7 @@ async def at_tcp(dsn: str) -> AsyncIterator[str]:
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_database, to_database = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
-        await asyncio.gather(carry(reader, to_database), carry(from_database, writer))
+        await asyncio.gather(copy(reader, to_database), copy(from_database, writer))
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

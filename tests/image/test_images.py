@@ -1,4 +1,4 @@
-"""The images: what is in them, how they run, and a job that goes through them."""
+"""Content and commands of the images, and jobs that run in them."""
 
 import os
 import re
@@ -22,46 +22,43 @@ MAIL = {"to": "ada@example.com", "subject": "Hello", "text": "It works."}
 
 @pytest.fixture(params=["template_image", "example_image", "service_image"])
 def image(request: pytest.FixtureRequest) -> Image:
-    found: Image = request.getfixturevalue(request.param)
-    return found
+    image: Image = request.getfixturevalue(request.param)
+    return image
 
 
 @pytest.fixture(params=["template_image", "example_image"])
 def function_image(request: pytest.FixtureRequest) -> Image:
-    found: Image = request.getfixturevalue(request.param)
-    return found
+    image: Image = request.getfixturevalue(request.param)
+    return image
 
 
-def locked(path: Path) -> set[str]:
-    """The packages that a lock names, but for those of other systems."""
+def locked_packages(path: Path) -> set[str]:
+    """Return the packages of a lock."""
     return {name.replace("_", "-") for name in re.findall(r"^([a-z0-9-]+)==", path.read_text(), re.MULTILINE)}
 
 
-def installed(image: Image) -> set[str]:
-    """The packages in an image."""
+def installed_packages(image: Image) -> set[str]:
+    """Return the packages in an image."""
     folders = image.root.glob("opt/venv/lib/python3*/site-packages/*.dist-info")
     return {folder.name.partition("-")[0].lower().replace("_", "-") for folder in folders}
 
 
-def test_what_jobfn_build_says(template_image: Image) -> None:
-    """The tasks first, as `jobfn check` lists them; then the command that it runs, word for word."""
-    said = template_image.said
-    assert said.startswith("email:welcome  Put your work here.")
-    assert "$ buildah build --format docker --tag localhost/my-function --pull=never" in said
+def test_build_prints_tasks_and_command(template_image: Image) -> None:
+    output = template_image.build_output
+    assert output.startswith("email:welcome  Handle an order: replace this with your work.")
+    assert "$ buildah build --format docker --tag localhost/my-function --pull=never" in output
 
 
-def test_a_function_s_own_layers_are_small(function_image: Image) -> None:
-    """Under 60 MB over the base, uncompressed."""
+def test_function_adds_less_than_60_mb(function_image: Image) -> None:
     size = sum(layer.stat().st_size for layer in function_image.own_layers)
-    print(f"{function_image.tag}: {size / MEGABYTE:.1f} MB over its base")  # noqa: T201  - for `make image` to show
+    print(f"{function_image.tag}: {size / MEGABYTE:.1f} MB over its base")  # noqa: T201  - shown by `make image`
     assert 0 < size < 60 * MEGABYTE
 
 
-def test_there_is_nothing_else_in_the_layers(image: Image) -> None:
-    """Packages, and a function's code: no pip and no cache of it, no tests, no secrets by chance."""
-    places = {"/".join(name.split("/")[:2]) for name in image.own_files}
-    assert places <= {"opt/venv", "app/functions.py", "app/__pycache__"}
-    assert "opt/venv" in places
+def test_layers_contain_packages_and_code_only(image: Image) -> None:
+    folders = {"/".join(name.split("/")[:2]) for name in image.own_files}
+    assert folders <= {"opt/venv", "app/functions.py", "app/__pycache__"}
+    assert "opt/venv" in folders
     assert not list(image.root.glob("opt/venv/lib/python3*/site-packages/pip*"))
     assert not list(image.root.glob("root/.cache/*"))
     assert not [name for name in ("gcc", "cc", "clang", "make") if list(image.root.glob(f"usr/bin/{name}"))]
@@ -75,24 +72,21 @@ def test_there_is_nothing_else_in_the_layers(image: Image) -> None:
         ("service_image", "locks/service.txt"),
     ],
 )
-def test_what_is_installed_is_what_the_lock_names(name: str, lock: str, request: pytest.FixtureRequest) -> None:
-    """Exactly that, and jobfn."""
-    elsewhere = {"colorama", "pywin32"}  # for Windows alone
-    assert installed(request.getfixturevalue(name)) - {"jobfn"} == locked(ROOT / lock) - elsewhere
+def test_image_has_the_packages_of_its_lock(name: str, lock: str, request: pytest.FixtureRequest) -> None:
+    windows_only = {"colorama", "pywin32"}
+    assert installed_packages(request.getfixturevalue(name)) - {"jobfn"} == locked_packages(ROOT / lock) - windows_only
 
 
-def test_everything_is_compiled(image: Image) -> None:
-    """Each Python file has its bytecode, which nobody compares with the file again."""
+def test_all_code_has_unchecked_bytecode(image: Image) -> None:
     sources = [path for folder in ("opt/venv/lib", "app") for path in (image.root / folder).rglob("*.py")]
     assert len(sources) > 100
     compiled = [list((path.parent / "__pycache__").glob(f"{path.stem}.cpython-*.pyc")) for path in sources]
-    assert [path for path, found in zip(sources, compiled, strict=True) if not found] == []
+    assert [path for path, files in zip(sources, compiled, strict=True) if not files] == []
     # PEP 552: flag 0b01, hash-based and not checked
-    assert {found[0].read_bytes()[4:8] for found in compiled} == {b"\1\0\0\0"}
+    assert {files[0].read_bytes()[4:8] for files in compiled} == {b"\1\0\0\0"}
 
 
-def test_the_image_says_what_it_is(image: Image) -> None:
-    """A numeric user that is not root, a command without a shell, a health check, labels of the OCI's names."""
+def test_image_config_has_user_entrypoint_and_labels(image: Image) -> None:
     config = image.config
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"][:2] == ["python", "-m"]
@@ -102,20 +96,19 @@ def test_the_image_says_what_it_is(image: Image) -> None:
     assert {"title", "description", "version", "revision"} <= labels
 
 
-async def test_nothing_can_be_written(image: Image, command: Command) -> None:
-    """What the other tests call read-only is so, even for root."""
-    tried = await command(*image.command("touch", "/app-or-not", user="0:0"))
-    assert (tried.code, "Read-only file system" in tried.output) == (1, True), tried.output
+async def test_file_system_is_read_only(image: Image, command: Command) -> None:
+    """The other tests rely on it."""
+    result = await command(*image.command("touch", "/file", user="0:0"))
+    assert (result.code, "Read-only file system" in result.output) == (1, True), result.output
 
 
-async def test_a_job_goes_through_the_function(
+async def test_job_runs_in_the_function_image(
     template_image: Image, jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
 ) -> None:
-    """Row, worker, the service's DNS name, the container's own command on a read-only file system, report: all done."""
     port = free_port()
     function = await spawn(*template_image.command(PORT=str(port)))
     await function.until("serving")
-    hosts = tmp_path / "hosts"  # what the cluster's DNS would say, for the worker alone
+    hosts = tmp_path / "hosts"  # replaces the cluster's DNS for the worker
     hosts.write_text(f"{LOOPBACK} localhost {template_image.service_name}.jobs.svc.cluster.local\n")
     service = await spawn(
         *("unshare", "--mount", "/bin/sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$0" -m jobfn.service'),
@@ -133,10 +126,9 @@ async def test_a_job_goes_through_the_function(
     assert failed["last_error"] == "order 7 has a total of 0: there is nothing to charge"
 
 
-async def test_a_job_goes_through_both_images(
+async def test_job_runs_with_function_and_service_images(
     example_image: Image, service_image: Image, jobs: Jobs, database_on_tcp: str, spawn: Spawn
 ) -> None:
-    """The platform side is a container too: its own command takes the job, and hears the report."""
     port = free_port()
     function = await spawn(*example_image.command(PORT=str(port), SEND_EMAIL_DRY_RUN="true"))
     await function.until("serving")
@@ -156,28 +148,27 @@ async def test_a_job_goes_through_both_images(
     assert await service.wait() == 0
 
 
-async def test_the_service_image_has_the_command_line(
+async def test_service_image_can_migrate_the_schema(
     service_image: Image, empty_database_on_tcp: str, command: Command
 ) -> None:
-    """`jobfn db migrate`, from the image that is in the cluster anyway."""
-    migrated = await command(*service_image.command("jobfn", "db", "migrate", DATABASE_URL=empty_database_on_tcp))
-    assert (migrated.code, "schema app_jobs is up to date" in migrated.output) == (0, True), migrated.output
+    result = await command(*service_image.command("jobfn", "db", "migrate", DATABASE_URL=empty_database_on_tcp))
+    assert (result.code, "schema app_jobs is up to date" in result.output) == (0, True), result.output
 
 
-async def test_the_health_check_knows_a_server_from_none(function_image: Image, spawn: Spawn, command: Command) -> None:
-    """HEALTHCHECK's own command: 0 while the server answers at PORT, 1 when there is none."""
+async def test_function_health_check_fails_without_a_server(
+    function_image: Image, spawn: Spawn, command: Command
+) -> None:
     port = str(free_port())
     assert (await command(*function_image.command(*function_image.health_command, PORT=port))).code == 1
     function = await spawn(*function_image.command(PORT=port))
     await function.until("serving")
-    checked = await command(*function_image.command(*function_image.health_command, PORT=port))
-    assert checked.code == 0, checked.output
+    result = await command(*function_image.command(*function_image.health_command, PORT=port))
+    assert result.code == 0, result.output
 
 
-async def test_the_service_s_health_check(
+async def test_service_health_check_fails_without_a_server(
     service_image: Image, database_on_tcp: str, spawn: Spawn, command: Command
 ) -> None:
-    """The same for the callback server, at its own port."""
     port = str(free_port())
     check = service_image.command(*service_image.health_command, INTERNAL_JOBS_CALLBACK_PORT=port)
     assert (await command(*check)).code == 1
@@ -186,9 +177,9 @@ async def test_the_service_s_health_check(
     assert (await command(*check)).code == 0
 
 
-async def test_sigterm_reaches_process_one(function_image: Image, spawn: Spawn) -> None:
-    """As process 1 of its namespace, which a signal without a handler would not end: it stops and exits with 0."""
-    function = await spawn(*function_image.command(alone=True, PORT=str(free_port())))
+async def test_sigterm_stops_process_one(function_image: Image, spawn: Spawn) -> None:
+    """The kernel ignores signals to process 1 that have no handler."""
+    function = await spawn(*function_image.command(as_init=True, PORT=str(free_port())))
     await function.until("serving")
     (server,) = psutil.Process(function.process.pid).children()
     assert server.uids().real == 65532

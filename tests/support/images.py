@@ -1,4 +1,4 @@
-"""What the image tests speak of: a store of images, an image, and its command as it is run without an engine."""
+"""A store of images, an image, and its commands, run without a container engine."""
 
 import json
 import os
@@ -19,11 +19,10 @@ class Store:
     """Images of one test run.
 
     Attributes:
-        folder: Where they lie.
-        env: What buildah has to be told.
-        wheelhouse: Where pip finds wheels while an image is built.
-        run: Runs a command and returns what it said.
-    """
+        folder: Folder of the store.
+        env: Environment variables for buildah.
+        wheelhouse: Folder of wheels for pip.
+        run: Runs a command and returns its output."""
 
     folder: Path
     env: dict[str, str]
@@ -32,7 +31,7 @@ class Store:
 
     @property
     def options(self) -> list[str]:
-        """For every build: nothing is pulled, and limits that a chroot can set."""
+        """Build options: no pulls, limits that a chroot can set, wheels from the folder."""
         return [
             *("--pull=never", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=90000:90000"),
             *("--volume", f"{self.wheelhouse}:/wheelhouse:ro", "--build-arg", f"BASE_IMAGE={BASE}"),
@@ -44,14 +43,14 @@ class Store:
         return self.run("buildah", *arguments, env=self.env)
 
     def build(self, context: Path, *arguments: str) -> str:
-        """Build an image."""
+        """Build an image and return the output."""
         return self.buildah("build", "--format", "docker", *self.options, *arguments, str(context))
 
-    def image(self, tag: str, said: str, *, service_name: str | None = None) -> "Image":
-        """A built image, mounted."""
+    def image(self, tag: str, build_output: str, *, service_name: str | None = None) -> "Image":
+        """Mount a built image."""
         container = self.buildah("from", "--pull=never", tag).strip()
         root = Path(self.buildah("mount", container).strip())
-        return Image(self, tag, root, said, service_name)
+        return Image(self, tag, root, build_output, service_name)
 
 
 @dataclass(frozen=True)
@@ -59,28 +58,27 @@ class Image:
     """A built image.
 
     Attributes:
-        store: Where it is.
-        tag: What it is called.
+        store: Its store.
+        tag: Its name.
         root: Where its file system is mounted.
-        said: What its build said.
-        service_name: What the manifest of its project calls the Knative service, where it has one.
-    """
+        build_output: Output of its build.
+        service_name: Name of its Knative service, if there is a manifest."""
 
     store: Store
     tag: str
     root: Path
-    said: str
+    build_output: str
     service_name: str | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What Docker calls the image's config."""
-        found: dict[str, Any] = json.loads(self.store.buildah("inspect", "--type", "image", self.tag))["Docker"]
-        return dict(found["config"])
+        """Docker's config of the image."""
+        inspected: dict[str, Any] = json.loads(self.store.buildah("inspect", "--type", "image", self.tag))["Docker"]
+        return dict(inspected["config"])
 
     @cached_property
     def own_layers(self) -> list[Path]:
-        """The layers that it has over its base, each an uncompressed tar file."""
+        """Layers above the base, each an uncompressed tar file."""
         copies = {
             tag: self.store.folder / f"copy-{index}-{tag.rpartition('/')[2]}"
             for index, tag in enumerate((BASE, self.tag))
@@ -91,28 +89,27 @@ class Image:
                 self.store.buildah("push", "--quiet", "--disable-compression", tag, f"dir:{copy}")
             manifest = json.loads((copy / "manifest.json").read_text())
             layers[tag] = [copy / layer["digest"].partition(":")[2] for layer in manifest["layers"]]
-        of_base = [layer.name for layer in layers[BASE]]
-        assert [layer.name for layer in layers[self.tag]][: len(of_base)] == of_base
-        return layers[self.tag][len(of_base) :]
+        base_layers = [layer.name for layer in layers[BASE]]
+        assert [layer.name for layer in layers[self.tag]][: len(base_layers)] == base_layers
+        return layers[self.tag][len(base_layers) :]
 
     @property
     def own_files(self) -> list[str]:
-        """What its layers hold over its base, folders left out."""
+        """Files in the layers above the base."""
         names = []
         for layer in self.own_layers:
             with tarfile.open(layer) as archive:
                 names += [member.name for member in archive if not member.isdir()]
         return names
 
-    def command(self, *arguments: str, user: str | None = None, alone: bool = False, **env: str) -> list[str]:
-        """A command line that runs in the image's file system, which is read-only, as its user.
+    def command(self, *arguments: str, user: str | None = None, as_init: bool = False, **env: str) -> list[str]:
+        """Return a command line that runs in the image's read-only file system.
 
         Args:
-            arguments: What to run. Default: the image's own command.
-            user: Instead of the image's.
-            alone: In a process namespace of its own, as process 1.
-            env: On top of the image's environment.
-        """
+            arguments: The command. Default: the image's own.
+            user: Default: the image's.
+            as_init: Run it as process 1 of a new process namespace.
+            env: More environment variables."""
         config = self.config
         values = dict(pair.split("=", 1) for pair in config["Env"]) | env
         words = [
@@ -122,12 +119,12 @@ class Image:
         ]
         root = shlex.quote(str(self.root))
         script = f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec {shlex.join(words)}"
-        namespaces = ["--mount", *(["--pid", "--fork", "--kill-child"] if alone else [])]
+        namespaces = ["--mount", *(["--pid", "--fork", "--kill-child"] if as_init else [])]
         return ["unshare", *namespaces, "/bin/sh", "-c", f"PATH={os.defpath}:/usr/sbin:/sbin; {script}"]
 
     @property
     def health_command(self) -> list[str]:
-        """What HEALTHCHECK runs."""
+        """Command of HEALTHCHECK."""
         kind, *words = self.config["Healthcheck"]["Test"]
         assert kind == "CMD"
         return list(words)

@@ -1,4 +1,4 @@
-"""An environment that has nothing but what a test installed, and the commands of a README."""
+"""A virtual environment, and the commands of a README."""
 
 import re
 import subprocess
@@ -13,15 +13,14 @@ class Environment:
     """A virtual environment.
 
     Attributes:
-        folder: Where it is.
-        env: The variables that its commands get.
-    """
+        folder: Its folder.
+        env: Environment variables for its commands."""
 
     folder: Path
     env: dict[str, str]
 
     def run_unchecked(self, *command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run one of its commands to its end."""
+        """Run a command of the environment."""
         program = str(self.folder / "bin" / command[0])
         return subprocess.run(
             [program, *command[1:]],
@@ -34,17 +33,17 @@ class Environment:
         )
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
-        """Run one of its commands, which has to succeed; returns what it said on standard output."""
+        """Run a command that must succeed and return its standard output."""
         process = self.run_unchecked(*command, cwd=cwd)
         assert process.returncode == 0, f"{' '.join(command)}\n{process.stdout}\n{process.stderr}"
         return process.stdout
 
 
 def commands_in(readme: Path, section: str) -> list[str]:
-    """The commands that a section of a README shows, in its order."""
+    """Return the console commands in a section of a README, in order."""
     text = readme.read_text(encoding="utf-8")
-    found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"{readme} has no section {section!r}"
-    blocks = re.findall(r"```console\n(.*?)```", found[1], re.DOTALL)
+    match = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match is not None, f"{readme} has no section {section!r}"
+    blocks = re.findall(r"```console\n(.*?)```", match[1], re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     return [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ ")]

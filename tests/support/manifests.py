@@ -1,4 +1,4 @@
-"""Whether Kubernetes and Knative would take a manifest: their published schemas, as packages of the index ship them."""
+"""Validation of manifests with the published schemas of Kubernetes and Knative."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ KUBERNETES = "1.31"
 
 
 def validate(manifest: Manifest) -> None:
-    """Raise where a field has another type than the schema's, is not in it, or is missing."""
+    """Fail if a field is unknown, missing or has another type."""
     if manifest["apiVersion"] != "serving.knative.dev/v1":
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
         return
-    # the models ignore what they do not know: what comes back is what they knew
-    known = KnativeService.model_validate(manifest)
-    back = known.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    assert back == manifest, f"Knative's schema does not have all of {manifest['metadata']['name']}"
+    # the models drop unknown fields, so compare with what is left
+    model = KnativeService.model_validate(manifest)
+    dumped = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    assert dumped == manifest, f"unknown fields in {manifest['metadata']['name']}"
 
 
 def of_kind(manifests: list[Manifest], kind: str, api: str = "") -> list[Manifest]:
-    """The manifests of one kind."""
-    return [found for found in manifests if found["kind"] == kind and found["apiVersion"].startswith(api)]
+    """Return the manifests of one kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind and manifest["apiVersion"].startswith(api)]
 
 
 def pod_labels(manifests: list[Manifest]) -> list[dict[str, str]]:
-    """The labels of the pods that the manifests make."""
-    made = of_kind(manifests, "Deployment") + of_kind(manifests, "Service", "serving.knative.dev")
-    return [found["spec"]["template"]["metadata"]["labels"] for found in made]
+    """Return the labels of the pods of the manifests."""
+    workloads = of_kind(manifests, "Deployment") + of_kind(manifests, "Service", "serving.knative.dev")
+    return [workload["spec"]["template"]["metadata"]["labels"] for workload in workloads]

@@ -48,7 +48,7 @@ class ManifestOptions:
 
     @property
     def notes(self) -> list[str]:
-        """What to know before applying the manifests."""
+        """Hints to read before applying the manifests."""
         urls = {} if self.service_image else self.function_urls
         return knative.deployment_notes(self.functions, self.limits, urls)
 

@@ -51,7 +51,7 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
 
 
 class Operations:
-    """What operators see and do. Open it with ``open_operations``. The platform's own schema supports less.
+    """Read and change jobs. Open it with ``open_operations``. The platform's own schema supports less.
 
     Args:
         pool: Connections.

@@ -21,7 +21,7 @@ _NEWEST_FIRST = f"{_CUSTOM_PLAN}; set local enable_seqscan = off"
 
 @dataclass(frozen=True, slots=True)
 class SchemaCapabilities:
-    """What a jobs schema supports.
+    """Features that a jobs schema supports.
 
     Attributes:
         is_platform: Whether it is the platform's own schema: no history, no worker registry, no progress; running jobs

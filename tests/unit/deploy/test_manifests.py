@@ -59,10 +59,9 @@ def test_manifests_match_the_published_schemas() -> None:
 
 
 def test_validation_rejects_wrong_manifests() -> None:
-    """The tests above rely on it."""
     service = of_kind(generate(ALL), "Service", "serving")[0]
     service["spec"]["template"]["spec"]["containerConcurency"] = 1
-    with pytest.raises(AssertionError, match="does not have all of"):
+    with pytest.raises(AssertionError, match="unknown fields in"):
         validate(service)
     service = of_kind(generate(ALL), "Service", "serving")[0]
     service["spec"]["template"]["spec"]["timeoutSeconds"] = "long"
