@@ -34,7 +34,7 @@ class MemoryStore:
         """Renew all leases."""
         return {number for number, _ in jobs}
 
-    async def reap(self, *_: Any) -> set[int]:
+    async def reap_expired(self, *_: Any) -> set[int]:
         """Return no jobs, because none expires and none is left by an earlier process."""
         return set()
 
@@ -46,7 +46,7 @@ class MemoryStore:
         return None
 
     # Names of the same methods in other source trees.
-    reclaim = bury = take_back = reap
+    reclaim = bury = take_back = reap_expired
     seconds_to_next = seconds_until_next
 
 

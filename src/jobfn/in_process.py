@@ -8,7 +8,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from jobfn.database.records import Beat, Job, JobStore
+from jobfn.database.records import Heartbeat, Job
+from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
 from jobfn.worker.dispatch import DeliveryResult, Failed, Succeeded
@@ -45,8 +46,8 @@ class InProcessDispatcher:
         )
 
         async def send_heartbeat(progress: Progress) -> None:
-            heartbeat = Beat(self._worker_id, job.id, job.attempt, progress.fraction, progress.message)
-            await self._store.beat(heartbeat, lease_seconds=self._lease_seconds)
+            heartbeat = Heartbeat(self._worker_id, job.id, job.attempt, progress.fraction, progress.message)
+            await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds)
 
         context.on_progress = send_heartbeat
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report

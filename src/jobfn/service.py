@@ -17,9 +17,9 @@ from typing import Any
 import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import pool
-from jobfn.database.jobs import open_store
-from jobfn.database.records import JobStore
+from jobfn.database.connection import open_pool
+from jobfn.database.open_store import open_store
+from jobfn.database.store import JobStore
 from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
@@ -92,10 +92,10 @@ async def run_service(
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
         connections = await stack.enter_async_context(
-            pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
+            open_pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
-        store = await open_store(connections, settings.schema_name, on_ending=SettlementObserver(metrics))
+        store = await open_store(connections, settings.schema_name, on_settled=SettlementObserver(metrics))
         tasks: list[_ServiceTask] = []
         worker: Worker | None = None
         if active != {ServiceRole.SCHEDULER}:

@@ -37,9 +37,9 @@ from support.jobs import TENANT, Jobs
         ("enqueue t {} --run-at soon", "--run-at 'soon' is not an ISO 8601 time"),
         ("enqueue t {} --database-id 7", "Invalid value for '--database-id'"),
         ("enqueue t {} --max-attempts 0", "Invalid value for '--max-attempts'"),
-        ("enqueue t {} --database-url nonsense", "is no database address"),
+        ("enqueue t {} --database-url nonsense", "is not a database address"),
         ("db status", "no database is set"),
-        ("db migrate --database-url http://x/y", "is no database address"),
+        ("db migrate --database-url http://x/y", "is not a database address"),
     ],
 )
 async def test_wrong_usage_is_one_line(line: str, message: str, command: Command, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ async def service_variables(spawn: Spawn, database: str, tmp_path: Path) -> dict
         ("jobs cancel 1 --running", "cancel 1 job? Confirm with --yes: there is no terminal to ask in", 2),
         ("jobs watch --every 0", "Invalid value for '--every'", 2),
         ("enqueue x --timeout 5", "--timeout requires --follow", 2),
-        ("jobs list --database-url nonsense", "is no database address", 2),
+        ("jobs list --database-url nonsense", "is not a database address", 2),
     ],
 )
 async def test_wrong_usage_is_one_line_and_changes_nothing(

@@ -92,7 +92,7 @@ async def worker_dsn(jobs: Jobs, database: str) -> AsyncIterator[str]:
     """DSN of a worker role, with its password."""
     role = f"jobfn_test_{secrets.token_hex(8)}"
     await jobs.connection.execute(f"create role {role} login password '{PASSWORD}'")
-    await migrate(jobs.connection, "app_jobs", grants=Grants(work=(role,)))
+    await migrate(jobs.connection, "app_jobs", grants=Grants(worker=(role,)))
     scheme, _, rest = database.partition("://")
     yield f"{scheme}://{role}:{PASSWORD}@{rest.rpartition('@')[2]}"
     await jobs.connection.execute(f"drop owned by {role}")

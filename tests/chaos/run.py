@@ -24,7 +24,7 @@ from chaos.plan import PlannedJob, plan_jobs
 from chaos.processes import Database, ManagedProcess, run_processes
 from chaos.proxy import FunctionGateway, ReportGateway, serve
 from chaos.stall_detector import detect_stalls
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.migrate import migrate
 
 T = TypeVar("T")
@@ -259,5 +259,5 @@ async def retry_until_connected(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except CONNECTION_LOST:
+        except CONNECTION_ERRORS:
             await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ from chaos.delivery_log import DeliveryLog
 from chaos.faults import POSTGRES
 from chaos.http_messages import DISCONNECTED, LOOPBACK, Message, send_request
 from chaos.processes import ManagedProcess
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 
 #: Maximum response time of a probe. Workers renew their leases of 2 seconds every 0.7 seconds.
 STALL_THRESHOLD_SECONDS = 0.5
@@ -46,7 +46,7 @@ async def _probe(name: str, probe: Probe, log: DeliveryLog, lease_seconds: float
     while True:
         started_at = log.now()
         await asyncio.sleep(PROBE_INTERVAL_SECONDS)
-        with contextlib.suppress(*DISCONNECTED, *CONNECTION_LOST):  # A killed process is not stalled.
+        with contextlib.suppress(*DISCONNECTED, *CONNECTION_ERRORS):  # A killed process is not stalled.
             await probe()
             if log.now() - started_at - PROBE_INTERVAL_SECONDS > STALL_THRESHOLD_SECONDS:
                 log.on_stalled(name, since=started_at, lease_seconds=lease_seconds)

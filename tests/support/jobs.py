@@ -7,7 +7,10 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.jobs import Job, JobStore, NewJob, PlatformJobStore, enqueue
+from jobfn.database.enqueue import enqueue
+from jobfn.database.platform_store import PlatformJobStore
+from jobfn.database.records import Job, NewJob
+from jobfn.database.store import JobStore
 from support.network import eventually
 
 WORKER = "worker-under-test"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfn.database.connection import shown
+from jobfn.database.connection import redact_dsn
 from jobfn.errors import ConfigurationError
 from jobfn.settings import EnvironmentSettings
 from jobfn.wire import redact_url
@@ -26,7 +26,7 @@ SIGNED = CallbackTokens(["a-secret"], max_age_seconds=60).url_for("http://h/call
     ],
 )
 def test_dsn_is_redacted(dsn: str, redacted: str) -> None:
-    assert shown(dsn) == redacted
+    assert redact_dsn(dsn) == redacted
 
 
 @pytest.mark.parametrize(

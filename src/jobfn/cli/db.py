@@ -34,7 +34,7 @@ def migrate_command(
     ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""
-    grants = Grants(enqueue=tuple(grant_enqueue or ()), work=tuple(grant_worker or ()))
+    grants = Grants(enqueue=tuple(grant_enqueue or ()), worker=tuple(grant_worker or ()))
 
     async def work(connection: "asyncpg.Connection[Any]") -> None:
         for migration in await migrate(connection, jobs_schema(), grants=grants):
@@ -42,7 +42,7 @@ def migrate_command(
         typer.echo(f"schema {jobs_schema()} is up to date")
         for role in grants.enqueue:
             typer.echo(f"granted to {role}: add jobs and schedules")
-        for role in grants.work:
+        for role in grants.worker:
             typer.echo(f"granted to {role}: run `jobfn service`")
 
     with_connection(work, database_url, application_name="jobfn-migrate")

@@ -11,7 +11,7 @@ from jobfn.cli import render_jobs
 from jobfn.cli.database import resolve_database_url, run_async
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
-from jobfn.database.connection import has_database, pool, shown
+from jobfn.database.connection import has_database, open_pool, redact_dsn
 from jobfn.devserver.state import DevState
 from jobfn.errors import DatabaseUnreachable, SchemaError
 from jobfn.operations import open_operations
@@ -60,10 +60,10 @@ async def _run_checks(database_url: str | None, *, print_checks: bool) -> "list[
     settings = _service_settings(database_url)
     try:
         async with (
-            pool(dsn, application_name="jobfn-doctor", size=2) as connections,
+            open_pool(dsn, application_name="jobfn-doctor", size=2) as connections,
             httpx.AsyncClient(timeout=CHECK_TIMEOUT_SECONDS, trust_env=False) as http,
         ):
-            add(Check("database", CheckStatus.OK, f"{shown(dsn)} responds"))
+            add(Check("database", CheckStatus.OK, f"{redact_dsn(dsn)} responds"))
             try:
                 operations = await open_operations(connections, settings.schema_name)
             except SchemaError:

@@ -11,7 +11,8 @@ from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.follow import follow_job
 from jobfn.cli.options import DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, str_or_none
 from jobfn.cli.session import complete_tasks
-from jobfn.database.jobs import NewJob, enqueue
+from jobfn.database.enqueue import enqueue
+from jobfn.database.records import NewJob
 from jobfn.errors import ConfigurationError
 from jobfn.telemetry import logs, otel
 

@@ -9,7 +9,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.exit_codes import FAILED
-from jobfn.database.connection import pool
+from jobfn.database.connection import open_pool
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Operations, open_operations
 
@@ -34,7 +34,7 @@ def with_operations(
 
     async def run() -> T:
         dsn = resolve_database_url(database_url)
-        async with pool(dsn, application_name="jobfn-operate", size=2) as connections:
+        async with open_pool(dsn, application_name="jobfn-operate", size=2) as connections:
             operations = await open_operations(connections, jobs_schema())
             return await (work(operations) if spinner is None else with_spinner(work(operations), spinner))
 
@@ -142,7 +142,7 @@ def complete_tasks(prefix: str) -> list[str]:
     async def read_tasks() -> tuple[str, ...]:
         async with asyncio.timeout(_COMPLETION_TIMEOUT_SECONDS):
             dsn = resolve_database_url(None)
-            async with pool(dsn, application_name="jobfn-completion", size=1) as connections:
+            async with open_pool(dsn, application_name="jobfn-completion", size=1) as connections:
                 return await (await open_operations(connections, jobs_schema())).tasks()
 
     try:

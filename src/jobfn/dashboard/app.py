@@ -23,7 +23,7 @@ from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.dashboard.views import Views
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
@@ -83,7 +83,7 @@ def create_dashboard(
     async def on_database_error(request: Request, error: Exception) -> Response:
         logs.get_logger("jobfn.dashboard").warning("page failed", reason=str(error))
         text = f"{str(error) or type(error).__name__}. Reload the page to try again."
-        title = "The database is unreachable" if isinstance(error, CONNECTION_LOST) else "Database error"
+        title = "The database is unreachable" if isinstance(error, CONNECTION_ERRORS) else "Database error"
         return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=503)
 
     app = Starlette(
@@ -92,7 +92,7 @@ def create_dashboard(
         exception_handlers={
             HTTPException: on_http_error,
             DatabaseError: on_database_error,
-            **dict.fromkeys(CONNECTION_LOST, on_database_error),
+            **dict.fromkeys(CONNECTION_ERRORS, on_database_error),
         },
     )
     app.router.redirect_slashes = False  # the redirect would use the Host header

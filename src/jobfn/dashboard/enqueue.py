@@ -18,7 +18,8 @@ from jobfn.dashboard.schema_errors import is_valid_schema
 from jobfn.dashboard.schema_fields import Field, Schema, example_payload, form_fields
 from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.task_discovery import ListedTask, TaskDiscovery
-from jobfn.database.jobs import NewJob, enqueue
+from jobfn.database.enqueue import enqueue
+from jobfn.database.records import NewJob
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
 from jobfn.telemetry import logs

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.errors import DatabaseError
 from jobfn.telemetry import logs
 
@@ -116,7 +116,7 @@ class LivePages:
         """Render the live block of a page; None if the database is unreachable."""
         try:
             view = await load(request)
-        except (DatabaseError, *CONNECTION_LOST) as error:
+        except (DatabaseError, *CONNECTION_ERRORS) as error:
             logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=str(error))
             return None
         return self._pages.render(request, view.template, view.context, block="live")

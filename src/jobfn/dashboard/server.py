@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from jobfn.dashboard.app import create_dashboard
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
-from jobfn.database.connection import pool, shown
+from jobfn.database.connection import open_pool, redact_dsn
 from jobfn.http.server import HttpServer, bind
 from jobfn.operations import open_operations
 from jobfn.worker.dispatch import Routes
@@ -44,7 +44,7 @@ async def serve_dashboard(
         listener = listener or bind(settings.host, settings.port)
         stack.enter_context(contextlib.closing(listener))
         connections = await stack.enter_async_context(
-            pool(database_url, application_name="jobfn-dashboard", size=POOL_SIZE)
+            open_pool(database_url, application_name="jobfn-dashboard", size=POOL_SIZE)
         )
         operations = await open_operations(connections, schema)
         discovery = TaskDiscovery(routes)
@@ -67,6 +67,6 @@ async def serve_dashboard(
 
 def _database_label(database_url: str | None, schema: str) -> str:
     """Return the name of the database, or its address, and the schema."""
-    address = shown(database_url)
+    address = redact_dsn(database_url)
     name = address.partition("?")[0].rpartition("/")[2] if database_url else address
     return f"{name or address}, schema {schema}"

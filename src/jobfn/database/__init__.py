@@ -1,5 +1,6 @@
-"""The platform side's database: schema ``app_jobs`` and the only code that talks to it (contract, section 3).
+"""The jobs schema ``app_jobs`` (contract, section 3), and the code of the platform side that accesses it.
 
-``connection.py`` (an address, a pool) -> ``migrate.py`` (the schema) -> ``jobs.py`` (claim, settle, release).
-SQL is in ``schema/*.sql``, numbered migrations, and ``queries/*.sql``, named statements.
+``connection.py`` opens connections, ``migrate.py`` installs the schema of ``schema/*.sql``, and ``open_store.py``
+returns the store that claims and settles jobs. Their statements are in ``queries/*.sql``. ``schema.sql`` is a snapshot
+of the whole schema, for reviews.
 """

@@ -1,13 +1,10 @@
-"""How PostgreSQL is reached: an address from the settings, a pool, and driver errors made readable.
-
-Read next: ``jobs.py``, which runs statements on these connections.
-"""
+"""Open connections and pools, with readable errors, and retry after a lost connection."""
 
 import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import stamina
@@ -17,21 +14,20 @@ from jobfn.telemetry.metrics import Counter
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 
-#: How often this process has lost its database and found it again. A number of the process's, for its metrics.
+#: Number of times that this process has lost its database and connected again, for the metrics.
 RECONNECTS = Counter([()])
 
-#: Where a password can stand in an address: before the host, whatever characters it holds, in the query, or in libpq's
-#: own form of key=value, which a user may try.
+#: Passwords in a DSN: before the host, in the query, or in libpq's key=value form, which a user may try.
 _PASSWORDS = (
     (re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL), r"\1:***@"),
     (re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE), r"\1***"),
     (re.compile(r"((?:^|\s)password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE), r"\1***"),
 )
 
-#: What a statement raises when the connection or the moment, not the statement, is at fault: wait and try again.
-CONNECTION_LOST = (
+#: Errors of a statement that succeeds if it is retried, because the connection failed and not the statement.
+CONNECTION_ERRORS = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -40,113 +36,110 @@ CONNECTION_LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     DatabaseUnreachable,
-    # nothing of the statement was done: it was chosen to end a deadlock, with a user's transaction perhaps
+    # PostgreSQL rolled the statement back, for example to end a deadlock with a user's transaction.
     asyncpg.TransactionRollbackError,
-    # what the driver makes of a connection that the server ended while this process stood still
+    # asyncpg raises it if the server closed the connection while this process was suspended.
     asyncpg.InternalClientError,
 )
 
 
 def dsn_from_env(environ: Mapping[str, str]) -> str | None:
-    """The database that the environment names: ``DATABASE_URL``, else None, and the driver reads ``PG*`` itself."""
+    """Return ``DATABASE_URL``; None if it is not set, so that the driver reads the ``PG*`` variables."""
     return environ.get("DATABASE_URL") or None
 
 
 def has_database(environ: Mapping[str, str]) -> bool:
-    """Whether the environment names a database at all: ``DATABASE_URL``, or ``PG*`` with a host or a database."""
+    """Return whether the environment names a database, by ``DATABASE_URL`` or ``PG*`` variables."""
     return any(environ.get(name) for name in ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGSERVICE"))
 
 
-def shown(dsn: str | None) -> str:
-    """An address fit for a message or a log: without its password."""
+def redact_dsn(dsn: str | None) -> str:
+    """Return a DSN without its password, for messages and logs."""
     if dsn is None:
         return "the database of PGHOST, PGPORT, PGUSER, PGDATABASE"
-    for password, blanked in _PASSWORDS:
-        dsn = password.sub(blanked, dsn)
+    for password, replacement in _PASSWORDS:
+        dsn = password.sub(replacement, dsn)
     return dsn
 
 
-async def connect(dsn: str | None, *, application_name: str) -> "asyncpg.Connection[Any]":
-    """One connection.
+async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connection:
+    """Open a connection.
 
     Args:
-        dsn: ``postgresql://...``; None for the ``PG*`` variables and the client's own defaults.
-        application_name: What ``pg_stat_activity`` shows.
+        dsn: ``postgresql://...``; None: the ``PG*`` variables and the driver's defaults.
+        application_name: Name in ``pg_stat_activity``.
 
     Raises:
-        DatabaseUnreachable: No connection can be made; names the address and the reason.
-        ConfigurationError: The address is no address.
+        DatabaseUnreachable: The server does not respond, or rejects the login.
+        ConfigurationError: The DSN is not valid.
     """
     with translate_errors(dsn):
         return await asyncpg.connect(
-            dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": application_name}
+            dsn, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"application_name": application_name}
         )
 
 
 @contextlib.asynccontextmanager
-async def pool(dsn: str | None, *, application_name: str, size: int) -> "AsyncIterator[asyncpg.Pool[Any]]":
-    """A pool of at most ``size`` connections, closed with the block. Arguments and errors as ``connect``."""
+async def open_pool(dsn: str | None, *, application_name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
+    """Open a pool of at most ``size`` connections, and close it at the end of the block. Otherwise as ``connect``."""
     with translate_errors(dsn):
-        created = await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             dsn,
-            min_size=0,  # or asyncpg would log a traceback a second for it while the database is away
+            min_size=0,  # with more, asyncpg logs a traceback every second while the database is unreachable
             init_size=1,
             max_size=size,
-            timeout=CONNECT_SECONDS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings={"application_name": application_name},
             reset=_no_reset,
         )
     try:
-        yield created
+        yield pool
     finally:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await created.close()
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await pool.close()
         except TimeoutError:
-            created.terminate()
+            pool.terminate()
 
 
 async def _no_reset(_connection: object) -> None:
-    """What the pool does when a connection comes back: nothing.
-
-    No statement of ours leaves anything in its session, and to reset it would be one more round trip for each. A
-    transaction that is still open was rolled back before this.
-    """
+    """Skip the reset of a connection that returns to the pool: it costs a round trip, and no session state is set."""
 
 
 @contextlib.contextmanager
 def translate_errors(dsn: str | None) -> Iterator[None]:
-    """Turn what the driver raises while connecting into errors that say what to do."""
+    """Translate the driver's errors while connecting into errors that say what to do."""
+    shown = redact_dsn(dsn)
     try:
         yield
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseUnreachable(f"{shown(dsn)} refused the login: {error}. Check user and password") from error
+        raise DatabaseUnreachable(f"{shown} rejected the login: {error}. Check user and password") from error
     except asyncpg.InvalidCatalogNameError as error:
-        raise DatabaseUnreachable(f"{shown(dsn)}: {error}. Create it (createdb), or name another") from error
+        raise DatabaseUnreachable(f"{shown}: {error}. Create it (createdb), or use another database") from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
-        if dsn is not None and shown(dsn) != dsn:  # what the driver says may quote what it took for a port or a host
+        if dsn is not None and shown != dsn:  # the driver's message may quote the password as a host or port
             raise ConfigurationError(
-                f"{shown(dsn)} is no database address: special characters of a password are percent-encoded (/ is %2F)"
+                f"{shown} is not a database address: percent-encode special characters of the password (/ is %2F)"
             ) from None
-        raise ConfigurationError(f"{shown(dsn)} is no database address: {error}") from error
+        raise ConfigurationError(f"{shown} is not a database address: {error}") from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(
-            f"{shown(dsn)} cannot be reached: {error or type(error).__name__}. Is PostgreSQL running there?"
+            f"{shown} cannot be reached: {error or type(error).__name__}. Is PostgreSQL running there?"
         ) from error
 
 
-async def until_connected(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the database answers: after a lost connection again, with pauses that grow to five seconds."""
+async def retry_on_disconnect(call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and retry after each connection error, with pauses that increase to five seconds."""
     try:
         return await call()
-    except CONNECTION_LOST:
-        pass  # what keeps count of the tries costs more than most calls: it is for those that need it
+    except CONNECTION_ERRORS:
+        pass  # the first call runs without stamina, whose retry context costs more than most calls
     async for attempt in stamina.retry_context(
-        on=CONNECTION_LOST, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
+        on=CONNECTION_ERRORS, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
     ):
         with attempt:
-            found = await call()
+            result = await call()
             if attempt.num > 1:
                 RECONNECTS.add()
-            return found
-    raise AssertionError("unreachable: without a limit, the loop above ends by returning")
+            return result
+    raise AssertionError("unreachable: without a limit, the loop ends only by returning")

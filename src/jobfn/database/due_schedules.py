@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import asyncpg
 
@@ -115,7 +114,7 @@ class DueSchedules:
 
     def __init__(
         self,
-        pool: "asyncpg.Pool[Any]",
+        pool: asyncpg.Pool,
         schema: str,
         *,
         tasks: Sequence[str] | None,
@@ -176,7 +175,7 @@ class DueSchedules:
         return self._clock() if self._clock is not None else None
 
 
-async def is_native_schema(pool: "asyncpg.Pool[Any]", schema: str) -> bool:
+async def is_native_schema(pool: asyncpg.Pool, schema: str) -> bool:
     """Return whether the schema is jobfn's own; False: it is the platform's.
 
     Raises:
@@ -188,7 +187,7 @@ async def is_native_schema(pool: "asyncpg.Pool[Any]", schema: str) -> bool:
     return bool(kind["has_due_times"])
 
 
-def _due_schedule(row: "asyncpg.Record") -> DueSchedule:
+def _due_schedule(row: asyncpg.Record) -> DueSchedule:
     return DueSchedule(
         id=row["id"],
         task=row["task_identifier"],
@@ -201,7 +200,7 @@ def _due_schedule(row: "asyncpg.Record") -> DueSchedule:
     )
 
 
-def _columns(decisions: Sequence[tuple[DueSchedule, ScheduleDecision]]) -> list[list[Any]]:
+def _columns(decisions: Sequence[tuple[DueSchedule, ScheduleDecision]]) -> list[list[object]]:
     return [
         [schedule.id for schedule, _ in decisions],
         [decision.due_at is not None for _, decision in decisions],

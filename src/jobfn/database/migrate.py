@@ -1,30 +1,35 @@
 """Bring the jobs schema up to date: numbered migrations, one transaction each, under an advisory lock.
 
-Applied migrations are recorded in ``{schema}.jobfn_migrations``. A schema that another tool made (the platform's own)
-is never touched: jobfn works on it as it is. One that a pre-release of jobfn made is refused.
+Applied migrations are recorded in ``{schema}.jobfn_migrations``. The platform's schema is never changed: jobfn uses it
+as it is. A schema from a pre-release of jobfn is rejected.
 """
 
+import functools
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from importlib import resources
+from typing import NamedTuple
 
 import asyncpg
 
 from jobfn.database.privileges import NO_GRANTS, Grants, check_roles, grant
-from jobfn.database.statements import migrations, query
+from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
 from jobfn.sql.loader import render
 from jobfn.sql.locks import MIGRATION_LOCK
 
-#: The lowest PostgreSQL that the migrations run on.
-LOWEST_SERVER_VERSION = 14
+#: Minimum PostgreSQL version of the migrations.
+MIN_SERVER_VERSION = 14
+
+_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>\w+)\.sql")
 
 
 class SchemaKind(StrEnum):
-    """Maker of the schema of a database.
+    """Maker of a schema.
 
-    ``PRERELEASE``: a jobfn before its first release, whose migrations cannot be continued.
+    ``PRERELEASE``: a pre-release of jobfn. Its migrations cannot be continued.
     """
 
     ABSENT = "absent"
@@ -33,12 +38,31 @@ class SchemaKind(StrEnum):
     PRERELEASE = "prerelease"
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One numbered step.
+class MigrationFile(NamedTuple):
+    """A file in ``schema/``.
 
     Attributes:
-        version: Its number, 1 for the first.
+        version: Its number, from 1.
+        name: Its topic.
+        sql: Its text, with placeholders.
+    """
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of the text, as recorded in the database."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A migration in a database.
+
+    Attributes:
+        version: Its number, from 1.
         name: Its topic.
         applied: Whether this database has it.
     """
@@ -54,9 +78,9 @@ class SchemaStatus:
 
     Attributes:
         schema: Its name.
-        kind: Who made it.
-        migrations: The migrations of this jobfn, in order; empty unless it is ``ABSENT`` or ``JOBFN``.
-        unknown: Versions that the database has and this jobfn does not know: it is older than the schema.
+        kind: Its maker.
+        migrations: The migrations of this jobfn, in order; empty unless the schema is ``ABSENT`` or ``JOBFN``.
+        unknown: Versions of applied migrations that this jobfn does not have: it is older than the schema.
     """
 
     schema: str
@@ -70,35 +94,49 @@ class SchemaStatus:
         return tuple(migration for migration in self.migrations if not migration.applied)
 
 
-async def status(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaStatus:
-    """Return which migrations the schema has, and change nothing.
+@functools.cache
+def migration_files() -> tuple[MigrationFile, ...]:
+    """Return the migrations of this jobfn, in order."""
+    files = (resources.files("jobfn.database") / "schema").iterdir()
+    matches = ((_FILE_NAME.fullmatch(file.name), file) for file in files)
+    return tuple(
+        sorted(
+            MigrationFile(int(match["version"]), match["name"], file.read_text("utf-8"))
+            for match, file in matches
+            if match is not None
+        )
+    )
+
+
+async def status(connection: asyncpg.Connection, schema: str) -> SchemaStatus:
+    """Return the state of a schema, without changing it.
 
     Raises:
         DatabaseError: The connection's role may not read the record of migrations.
     """
-    kind = await kind_of(connection, schema)
+    kind = await schema_kind(connection, schema)
     if kind not in {SchemaKind.ABSENT, SchemaKind.JOBFN}:
         return SchemaStatus(schema, kind, ())
-    applied: dict[int, str] = {}
+    checksums: dict[int, str] = {}
     if kind is SchemaKind.JOBFN:
         try:
             rows = await connection.fetch(query("applied_migrations", schema))
         except asyncpg.InsufficientPrivilegeError as error:
-            raise DatabaseError(f"this role may not look at schema {schema}: {error}. Connect as its owner") from error
-        applied = {row["version"]: row["checksum"] for row in rows}
-    known = migrations()
-    if any(applied.get(version, _sum(text)) != _sum(text) for version, _, text in known):
+            raise DatabaseError(f"this role may not read schema {schema}: {error}. Connect as its owner") from error
+        checksums = {row["version"]: row["checksum"] for row in rows}
+    files = migration_files()
+    if any(checksums.get(file.version, file.checksum) != file.checksum for file in files):
         return SchemaStatus(schema, SchemaKind.PRERELEASE, ())  # a released migration never changes
     return SchemaStatus(
         schema,
         kind,
-        tuple(Migration(version, name, version in applied) for version, name, _ in known),
-        unknown=tuple(sorted(set(applied) - {version for version, _, _ in known})),
+        tuple(Migration(file.version, file.name, file.version in checksums) for file in files),
+        unknown=tuple(sorted(set(checksums) - {file.version for file in files})),
     )
 
 
-async def kind_of(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaKind:
-    """Return who made this schema, from the catalog, which every role may read."""
+async def schema_kind(connection: asyncpg.Connection, schema: str) -> SchemaKind:
+    """Return the maker of a schema, from the catalog, which every role may read."""
     row = await connection.fetchrow(query("schema_kind", schema), schema)
     if row is None or not (row["has_record"] or row["has_jobs"]):
         return SchemaKind.ABSENT
@@ -107,38 +145,35 @@ async def kind_of(connection: "asyncpg.Connection[Any]", schema: str) -> SchemaK
     return SchemaKind.JOBFN if row["has_record"] else SchemaKind.PLATFORM
 
 
-async def migrate(
-    connection: "asyncpg.Connection[Any]", schema: str, *, grants: Grants = NO_GRANTS
-) -> tuple[Migration, ...]:
-    """Apply the missing migrations. Any number of processes may call it at once; each is applied once.
+async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants = NO_GRANTS) -> tuple[Migration, ...]:
+    """Apply the pending migrations. Several processes can call it at the same time; each migration is applied once.
 
     Args:
         connection: Its role must be able to create the schema, or own it.
-        schema: The schema's name, any that PostgreSQL allows.
-        grants: Roles that get their rights, whether or not a migration was missing. Default: none.
+        schema: The schema's name: any that PostgreSQL allows.
+        grants: Roles to grant privileges to, even if no migration is pending.
 
     Returns:
-        The migrations that were applied now, in order; empty if none was missing.
+        The migrations that were applied, in order.
 
     Raises:
-        SchemaError: The schema is the platform's own, from a pre-release or newer than this jobfn, or the server is too
+        SchemaError: The schema is the platform's, from a pre-release, or newer than this jobfn, or the server is too
             old.
-        ConfigurationError: A role of ``grants`` is not there; nothing was applied.
-        DatabaseError: PostgreSQL refused a step; that step left nothing behind.
+        ConfigurationError: A role of ``grants`` does not exist; nothing was applied.
+        DatabaseError: PostgreSQL rejected a migration, which was rolled back; those before it stay.
     """
-    check_server(connection.get_server_version().major)
-    applied_now: list[Migration] = []
+    check_server_version(connection.get_server_version().major)
+    applied: list[Migration] = []
     try:
         await connection.execute(query("lock_migrations", schema), MIGRATION_LOCK)
         try:
-            found = await status(connection, schema)
-            _check(found)
-            await check_roles(connection, schema, grants)
-            for migration in found.pending:
-                await _apply(
-                    connection, schema, migration, is_first=found.kind is SchemaKind.ABSENT and not applied_now
-                )
-                applied_now.append(Migration(migration.version, migration.name, applied=True))
+            current = await status(connection, schema)
+            _check_migratable(current)
+            await check_roles(connection, grants)
+            for migration in current.pending:
+                is_first = current.kind is SchemaKind.ABSENT and not applied
+                await _apply(connection, schema, migration.version, is_first=is_first)
+                applied.append(replace(migration, applied=True))
             await grant(connection, schema, grants)
         finally:
             if not connection.is_closed():
@@ -148,54 +183,50 @@ async def migrate(
             f"this role may not change schema {schema}: {error}. Run `jobfn db migrate` as its owner"
         ) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise DatabaseError(f"schema {schema} could not be brought up to date: {error}") from error
-    return tuple(applied_now)
+        raise DatabaseError(f"schema {schema} was not migrated: {error}") from error
+    return tuple(applied)
 
 
-def check_server(major: int) -> None:
-    """Refuse a server that is too old for the migrations.
+def check_server_version(major: int) -> None:
+    """Check that the server is new enough for the migrations.
 
     Raises:
-        SchemaError: It is older than ``LOWEST_SERVER_VERSION``.
+        SchemaError: It is older than ``MIN_SERVER_VERSION``.
     """
-    if major < LOWEST_SERVER_VERSION:
-        raise SchemaError(f"PostgreSQL {major} is too old for jobfn: use {LOWEST_SERVER_VERSION} or newer")
+    if major < MIN_SERVER_VERSION:
+        raise SchemaError(f"PostgreSQL {major} is too old for jobfn: use {MIN_SERVER_VERSION} or newer")
 
 
 def prerelease_message(schema: str) -> str:
-    """Return the line that says what to do with a schema that a pre-release made."""
+    """Return the error text for a schema from a pre-release."""
     return (
         f"schema {schema} was made by a pre-release of jobfn and cannot be upgraded: finish or export its jobs and drop"
         " it, or set JOBS_SCHEMA to another name, then run `jobfn db migrate`"
     )
 
 
-def _check(found: SchemaStatus) -> None:
-    schema = found.schema
-    if found.kind is SchemaKind.PLATFORM:
+def _check_migratable(current: SchemaStatus) -> None:
+    schema = current.schema
+    if current.kind is SchemaKind.PLATFORM:
         raise SchemaError(
-            f"schema {schema} was made by the platform, not by jobfn, and is left as it is: worker and service run "
-            "on it. To have jobfn's own beside it, set JOBS_SCHEMA to another name"
+            f"schema {schema} was made by the platform and is not changed: jobfn runs on it as it is. To install "
+            "jobfn's schema beside it, set JOBS_SCHEMA to another name"
         )
-    if found.kind is SchemaKind.PRERELEASE:
+    if current.kind is SchemaKind.PRERELEASE:
         raise SchemaError(prerelease_message(schema))
-    if found.unknown:
+    if current.unknown:
         raise SchemaError(
-            f"schema {schema} has migration {found.unknown[-1]}, which this jobfn does not know: upgrade jobfn"
+            f"schema {schema} has migration {current.unknown[-1]}, which this jobfn does not know: upgrade jobfn"
         )
 
 
-async def _apply(connection: "asyncpg.Connection[Any]", schema: str, migration: Migration, *, is_first: bool) -> None:
-    text = next(text for version, _, text in migrations() if version == migration.version)
+async def _apply(connection: asyncpg.Connection, schema: str, version: int, *, is_first: bool) -> None:
+    file = migration_files()[version - 1]
     async with connection.transaction():
         if is_first:
             row = await connection.fetchrow(query("schema_kind", schema), schema)
-            if row is None or not row["has_schema"]:  # its owner need not be allowed to create schemas
+            if row is None or not row["has_schema"]:  # the owner of an existing schema may not create schemas
                 await connection.execute(query("create_schema", schema))
             await connection.execute(query("create_record", schema))
-        await connection.execute(render(text, schema))
-        await connection.execute(query("record_migration", schema), migration.version, migration.name, _sum(text))
-
-
-def _sum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        await connection.execute(render(file.sql, schema))
+        await connection.execute(query("record_migration", schema), version, file.name, file.checksum)

@@ -1,47 +1,29 @@
-"""``JobStore`` on jobfn's own schema: one statement for many jobs."""
+"""``JobStore`` on jobfn's schema: one statement for many jobs."""
 
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
-from jobfn.database.records import (
-    JOB_EXPIRY,
-    Beat,
-    ExpiredJob,
-    Job,
-    OnSettled,
-    SettledJob,
-    Settlement,
-    sanitize_text,
-    unheard,
-)
+from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
 from jobfn.database.statements import query
+from jobfn.database.store import OnSettled, ignore_settlement
 
 
 class NativeJobStore:
-    """See ``model.JobStore``.
+    """See ``JobStore``.
 
     Args:
         pool: Connections.
-        schema: The jobs schema's name.
-        on_ending: Told of each settlement that changed its job.
+        schema: The jobs schema.
+        on_settled: Called for each settled job.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, on_ending: OnSettled = unheard) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> None:
         self._pool = pool
-        self._on_ending = on_ending
-        self._claim = query("claim_jobs", schema)
-        self._settle = query("settle_jobs", schema)
-        self._settle_and_keep = query("settle_jobs_with_results", schema)
-        self._renew = query("renew_leases", schema)
-        self._beat = query("heartbeat_job", schema)
-        self._accepted = query("mark_accepted", schema)
-        self._bury = query("reap_expired_jobs", schema)
-        self._take_back = query("reclaim_jobs", schema)
-        self._release = query("release_jobs", schema)
-        self._next = query("next_run_at", schema)
+        self._query = functools.partial(query, schema=schema)
+        self._on_settled = on_settled
 
     async def claim(
         self,
@@ -54,12 +36,14 @@ class NativeJobStore:
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
-        rows = await self._pool.fetch(self._claim, worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks)
-        return [Job.of(row) for row in rows]
+        rows = await self._pool.fetch(
+            self._query("claim_jobs"), worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks
+        )
+        return [Job.from_row(row) for row in rows]
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""
-        columns: list[list[Any]] = [
+        columns: list[list[object]] = [
             [settlement.worker_id for settlement in settlements],
             [settlement.job_id for settlement in settlements],
             [settlement.attempt for settlement in settlements],
@@ -67,58 +51,60 @@ class NativeJobStore:
             [None if settlement.error is None else sanitize_text(settlement.error) for settlement in settlements],
             [settlement.delay for settlement in settlements],
         ]
-        kept = [settlement.kept for settlement in settlements]
-        if not any(kept):
-            rows = await self._pool.fetch(self._settle, *columns)
-        else:
+        results = [settlement.result for settlement in settlements]
+        if any(results):
             columns += [
-                [each.result if each is not None else None for each in kept],
-                [each.problem if each is not None else None for each in kept],
-                [each.keep_seconds if each is not None else None for each in kept],
+                [None if result is None else result.result for result in results],
+                [None if result is None else result.problem for result in results],
+                [None if result is None else result.keep_seconds for result in results],
             ]
-            rows = await self._pool.fetch(self._settle_and_keep, *columns)
+            rows = await self._pool.fetch(self._query("settle_jobs_with_results"), *columns)
+        else:
+            rows = await self._pool.fetch(self._query("settle_jobs"), *columns)
         by_id = {settlement.job_id: settlement for settlement in settlements}
         for row in rows:
-            self._on_ending(SettledJob.of(by_id[row["id"]], row))
+            self._on_settled(SettledJob.from_row(by_id[row["id"]], row))
         return {row["id"] for row in rows}
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""
-        ids, attempts = [job for job, _ in jobs], [attempt for _, attempt in jobs]
-        rows = await self._pool.fetch(self._renew, worker_id, ids, attempts, timedelta(seconds=lease_seconds))
+        ids, attempts = [job_id for job_id, _ in jobs], [attempt for _, attempt in jobs]
+        lease = timedelta(seconds=lease_seconds)
+        rows = await self._pool.fetch(self._query("renew_leases"), worker_id, ids, attempts, lease)
         return {row["id"] for row in rows}
 
-    async def beat(self, beat: Beat, *, lease_seconds: float) -> bool:
-        """See ``JobStore.beat``."""
-        note = None if beat.note is None else sanitize_text(beat.note)
-        held: bool = await self._pool.fetchval(
-            self._beat,
-            beat.worker_id,
-            beat.job_id,
-            beat.attempt,
+    async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
+        """See ``JobStore.heartbeat``."""
+        is_locked: bool = await self._pool.fetchval(
+            self._query("heartbeat_job"),
+            heartbeat.worker_id,
+            heartbeat.job_id,
+            heartbeat.attempt,
             timedelta(seconds=lease_seconds),
-            beat.progress,
-            note,
+            heartbeat.progress,
+            None if heartbeat.message is None else sanitize_text(heartbeat.message),
         )
-        return held
+        return is_locked
 
-    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
-        """See ``JobStore.accepted``."""
-        await self._pool.execute(self._accepted, worker_id, job_id, attempt)
+    async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """See ``JobStore.mark_accepted``."""
+        await self._pool.execute(self._query("mark_accepted"), worker_id, job_id, attempt)
 
-    async def bury(self) -> list[ExpiredJob]:
-        """See ``JobStore.bury``."""
-        return [ExpiredJob.of(row) for row in await self._pool.fetch(self._bury, JOB_EXPIRY)]
+    async def reap_expired(self) -> list[ExpiredJob]:
+        """See ``JobStore.reap_expired``."""
+        return [
+            ExpiredJob.from_row(row) for row in await self._pool.fetch(self._query("reap_expired_jobs"), JOB_EXPIRY)
+        ]
 
-    async def take_back(self, worker_id: str) -> list[ExpiredJob]:
-        """See ``JobStore.take_back``."""
-        return [ExpiredJob.of(row) for row in await self._pool.fetch(self._take_back, worker_id)]
+    async def reclaim(self, worker_id: str) -> list[ExpiredJob]:
+        """See ``JobStore.reclaim``."""
+        return [ExpiredJob.from_row(row) for row in await self._pool.fetch(self._query("reclaim_jobs"), worker_id)]
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""
-        await self._pool.execute(self._release, worker_id)
+        await self._pool.execute(self._query("release_jobs"), worker_id)
 
-    async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
-        """See ``JobStore.seconds_to_next``."""
-        seconds: float | None = await self._pool.fetchval(self._next, timedelta(seconds=looked_seconds_ago))
+    async def seconds_until_next(self, *, since_seconds: float = 0.0) -> float | None:
+        """See ``JobStore.seconds_until_next``."""
+        seconds: float | None = await self._pool.fetchval(self._query("next_run_at"), timedelta(seconds=since_seconds))
         return seconds

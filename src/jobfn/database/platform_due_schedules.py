@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 
@@ -40,7 +39,7 @@ class LockedSchedule:
     last_scheduled: datetime | None
 
     @classmethod
-    def from_row(cls, row: "asyncpg.Record") -> "LockedSchedule":
+    def from_row(cls, row: asyncpg.Record) -> "LockedSchedule":
         """Return the schedule in a row of ``scheduled_jobs``."""
         return cls(
             id=row["id"],
@@ -85,7 +84,7 @@ class PlatformDueSchedules:
 
     def __init__(
         self,
-        pool: "asyncpg.Pool[Any]",
+        pool: asyncpg.Pool,
         schema: str,
         *,
         scheduler_id: str,
@@ -158,12 +157,12 @@ class PlatformDueSchedules:
                 await connection.execute(self._query("release_scheduled_jobs"), schedule.locked_by, [schedule.id])
             return result if result.outcome is ScheduleOutcome.ENQUEUED else None
 
-    async def _lock_schedule(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> LockedSchedule | None:
+    async def _lock_schedule(self, connection: asyncpg.Connection, schedule_id: int) -> LockedSchedule | None:
         await connection.execute(self._query("limit_schedule_locks"))
         row = await connection.fetchrow(self._query("locked_schedule"), schedule_id)
         return None if row is None else LockedSchedule.from_row(row)
 
-    async def _run_scheduled_job(self, connection: "asyncpg.Connection[Any]", schedule_id: int) -> EnqueueResult:
+    async def _run_scheduled_job(self, connection: asyncpg.Connection, schedule_id: int) -> EnqueueResult:
         try:
             async with connection.transaction():
                 job = await connection.fetchrow(self._query("run_scheduled_job"), schedule_id)

@@ -1,73 +1,54 @@
-"""``JobStore`` on a schema that has only the contract's functions, and perhaps fewer columns.
+"""``JobStore`` on the platform's schema, which has only the contract's functions, and perhaps fewer columns.
 
-There is no column for a lease. While a job is locked, nobody reads its ``run_at``, and a lock is never older than the
-``run_at`` that made the job ready; so a locked job whose ``run_at`` lies after its ``locked_at`` is leased until then.
-Locks of workers that know nothing of leases keep the contract's four hours.
+There is no column for a lease, so ``run_at`` holds its end. Nothing reads ``run_at`` of a locked job, and a lock is
+never older than the ``run_at`` at which the job became ready: if ``run_at`` is after ``locked_at``, the job is leased
+until ``run_at``. Locks of workers without leases expire after the contract's four hours.
 """
 
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.records import (
-    JOB_EXPIRY,
-    Beat,
-    ExpiredJob,
-    Job,
-    OnSettled,
-    SettledJob,
-    Settlement,
-    sanitize_text,
-    unheard,
-)
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
 from jobfn.database.statements import query
+from jobfn.database.store import OnSettled, ignore_settlement
 
-#: How long a job of a task that is to be left out is set aside when ``get_job`` hands it out all the same.
+#: Delay of a job that ``get_job`` returned although its task is excluded: ``get_job`` cannot skip it.
 SKIP_DELAY = timedelta(seconds=1)
 
 
 class PlatformJobStore:
-    """See ``model.JobStore``.
+    """See ``JobStore``.
 
     Args:
         pool: Connections.
-        schema: The jobs schema's name.
-        has_actor_id: Whether ``jobs`` has that column.
-        has_entity_id: Whether ``jobs`` has that column.
-        on_ending: Told of each settlement that changed its job.
+        schema: The jobs schema.
+        has_actor_id: Whether ``jobs`` has the column ``actor_id``.
+        has_entity_id: Whether ``jobs`` has the column ``entity_id``.
+        on_settled: Called for each settled job.
     """
 
     def __init__(
         self,
-        pool: "asyncpg.Pool[Any]",
+        pool: asyncpg.Pool,
         schema: str,
         *,
         has_actor_id: bool,
         has_entity_id: bool,
-        on_ending: OnSettled = unheard,
+        on_settled: OnSettled = ignore_settlement,
     ) -> None:
         self._pool = pool
-        self._on_ending = on_ending
-        self._buried: list[ExpiredJob] = []
-        self._claim = (
-            query("get_job", schema)
+        self._query = functools.partial(query, schema=schema)
+        self._on_settled = on_settled
+        self._reaped: list[ExpiredJob] = []
+        self._get_job = (
+            self._query("get_job")
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")
             .replace("@entity_id@", "j.entity_id" if has_entity_id else "null::uuid")
         )
-        self._free_expired = query("unlock_expired_platform_jobs", schema)
-        self._lease = query("renew_platform_leases", schema)
-        self._unlease = query("end_platform_leases", schema)
-        self._give_back = query("release_platform_job", schema)
-        self._is_held = query("lock_claimed_job", schema)
-        self._complete = query("complete_job", schema)
-        self._fail = query("fail_job", schema)
-        self._after_failure = query("adjust_failed_job", schema)
-        self._take_back = query("reclaim_platform_jobs", schema)
-        self._release = query("release_jobs", schema)
-        self._next = query("next_platform_run_at", schema)
 
     async def claim(
         self,
@@ -78,85 +59,96 @@ class PlatformJobStore:
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
     ) -> list[Job]:
-        """See ``JobStore.claim``: ``get_job`` until it has no more, or the connection ends; what it has, it returns."""
+        """See ``JobStore.claim``. If the connection is lost after some jobs were claimed, they are returned."""
         jobs: list[Job] = []
         try:
             async with self._pool.acquire() as connection:
-                self._buried += [ExpiredJob.of(row) for row in await connection.fetch(self._free_expired)]
+                expired = await connection.fetch(self._query("unlock_expired_platform_jobs"))
+                self._reaped += [ExpiredJob.from_row(row) for row in expired]
                 while len(jobs) < limit:
-                    row = await connection.fetchrow(self._claim, worker_id, tasks, JOB_EXPIRY)
+                    row = await connection.fetchrow(self._get_job, worker_id, tasks, JOB_EXPIRY)
                     if row is None:
                         break
-                    job = Job.of(row)
+                    job = Job.from_row(row)
                     if job.task in exclude_tasks:
-                        await connection.execute(self._give_back, job.id, SKIP_DELAY)
+                        await connection.execute(self._query("release_platform_job"), job.id, SKIP_DELAY)
                     else:
                         jobs.append(job)
-                if jobs and lease_seconds is not None:
-                    held = [job.id for job in jobs], [job.attempt for job in jobs]
-                    await connection.execute(self._lease, worker_id, *held, timedelta(seconds=lease_seconds))
-        except CONNECTION_LOST:
+            if jobs and lease_seconds is not None:
+                claimed = [(job.id, job.attempt) for job in jobs]
+                await self.renew(worker_id, claimed, lease_seconds=lease_seconds)
+        except CONNECTION_ERRORS:
             if not jobs:
                 raise
         return jobs
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
-        """See ``JobStore.settle``: a transaction for each, which first makes sure that the job is held.
+        """See ``JobStore.settle``: one transaction for each settlement.
 
-        The platform's ``complete_job`` does not ask who holds the job; we do.
+        It first checks that the worker has locked the job, because the platform's ``complete_job`` does not.
         """
         changed: set[int] = set()
         async with self._pool.acquire() as connection:
             for settlement in settlements:
-                worker_id, job_id = settlement.worker_id, settlement.job_id
                 async with connection.transaction():
-                    held = await connection.fetchrow(self._is_held, worker_id, job_id, settlement.attempt)
-                    if held is None:
+                    row = await connection.fetchrow(
+                        self._query("lock_claimed_job"), settlement.worker_id, settlement.job_id, settlement.attempt
+                    )
+                    if row is None:
                         continue
-                    await connection.execute(self._unlease, worker_id, job_id)
-                    if settlement.released:
-                        await connection.execute(self._give_back, job_id, settlement.delay)
-                    elif settlement.error is None:
-                        await connection.execute(self._complete, worker_id, job_id)
-                    else:
-                        await connection.execute(self._fail, worker_id, job_id, sanitize_text(settlement.error))
-                        if settlement.permanent or settlement.delay is not None:
-                            await connection.execute(
-                                self._after_failure, job_id, settlement.permanent, settlement.delay
-                            )
-                changed.add(job_id)
-                self._on_ending(SettledJob.of(settlement, held))
+                    await self._settle_locked(connection, settlement)
+                changed.add(settlement.job_id)
+                self._on_settled(SettledJob.from_row(settlement, row))
         return changed
+
+    async def _settle_locked(self, connection: asyncpg.Connection, settlement: Settlement) -> None:
+        worker_id, job_id = settlement.worker_id, settlement.job_id
+        await connection.execute(self._query("end_platform_leases"), worker_id, job_id)
+        if settlement.released:
+            await connection.execute(self._query("release_platform_job"), job_id, settlement.delay)
+        elif settlement.error is None:
+            await connection.execute(self._query("complete_job"), worker_id, job_id)
+        else:
+            await connection.execute(self._query("fail_job"), worker_id, job_id, sanitize_text(settlement.error))
+            if settlement.permanent or settlement.delay is not None:
+                await connection.execute(
+                    self._query("adjust_failed_job"), job_id, settlement.permanent, settlement.delay
+                )
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""
-        ids, attempts = [job for job, _ in jobs], [attempt for _, attempt in jobs]
-        rows = await self._pool.fetch(self._lease, worker_id, ids, attempts, timedelta(seconds=lease_seconds))
+        ids, attempts = [job_id for job_id, _ in jobs], [attempt for _, attempt in jobs]
+        lease = timedelta(seconds=lease_seconds)
+        rows = await self._pool.fetch(self._query("renew_platform_leases"), worker_id, ids, attempts, lease)
         return {row["id"] for row in rows}
 
-    async def beat(self, beat: Beat, *, lease_seconds: float) -> bool:
-        """See ``JobStore.beat``: there is nowhere to note the progress."""
-        return bool(await self.renew(beat.worker_id, [(beat.job_id, beat.attempt)], lease_seconds=lease_seconds))
+    async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
+        """See ``JobStore.heartbeat``. This schema cannot store the progress."""
+        job = heartbeat.job_id, heartbeat.attempt
+        return bool(await self.renew(heartbeat.worker_id, [job], lease_seconds=lease_seconds))
 
-    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
-        """See ``JobStore.accepted``: there is nowhere to note it."""
+    async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """Do nothing: this schema cannot store it."""
 
-    async def bury(self) -> list[ExpiredJob]:
-        """See ``JobStore.bury``: every claim does it, and this tells of it."""
-        buried, self._buried = self._buried, []
-        return buried
+    async def reap_expired(self) -> list[ExpiredJob]:
+        """See ``JobStore.reap_expired``. Claims unlock the jobs; this returns those since the last call."""
+        reaped, self._reaped = self._reaped, []
+        return reaped
 
-    async def take_back(self, worker_id: str) -> list[ExpiredJob]:
-        """See ``JobStore.take_back``."""
-        return [ExpiredJob.of(row) for row in await self._pool.fetch(self._take_back, worker_id)]
+    async def reclaim(self, worker_id: str) -> list[ExpiredJob]:
+        """See ``JobStore.reclaim``."""
+        rows = await self._pool.fetch(self._query("reclaim_platform_jobs"), worker_id)
+        return [ExpiredJob.from_row(row) for row in rows]
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(self._unlease, worker_id, None)
-            await connection.execute(self._release, worker_id)
+            await connection.execute(self._query("end_platform_leases"), worker_id, None)
+            await connection.execute(self._query("release_jobs"), worker_id)
 
-    async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
-        """See ``JobStore.seconds_to_next``."""
-        seconds: float | None = await self._pool.fetchval(self._next, timedelta(seconds=looked_seconds_ago))
+    async def seconds_until_next(self, *, since_seconds: float = 0.0) -> float | None:
+        """See ``JobStore.seconds_until_next``."""
+        seconds: float | None = await self._pool.fetchval(
+            self._query("next_platform_run_at"), timedelta(seconds=since_seconds)
+        )
         return seconds

@@ -1,11 +1,10 @@
-"""Least privilege: which roles may enqueue, and which may work.
+"""Grant roles the least privileges with which they can enqueue, or run a worker.
 
-The grants are in ``queries/migrations.sql``. Each migration revokes its functions from everybody else. ``migrate.py``
-calls this under its lock.
+The grants are in ``queries/migrations.sql``. Each migration revokes its functions from all other roles. ``migrate.py``
+calls this module while it holds the migration lock.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
@@ -16,53 +15,51 @@ from jobfn.sql.quoting import quote_identifier
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Roles, by what they are to do. One role may be in both.
+    """Roles to grant privileges to. A role can be in both groups.
 
     Attributes:
-        enqueue: They add jobs and schedules, and read or change nothing.
-        work: They run worker, callback server and scheduler.
+        enqueue: Roles that add jobs and schedules, and cannot read or change any.
+        worker: Roles that run workers, callback servers and schedulers.
     """
 
     enqueue: tuple[str, ...] = ()
-    work: tuple[str, ...] = ()
+    worker: tuple[str, ...] = ()
 
 
 NO_GRANTS = Grants()
 
-#: The first PostgreSQL on which a role can be allowed to vacuum a table that is not its own.
-MAINTAIN_SERVER_VERSION = 17
+#: First PostgreSQL version in which a role can be granted the vacuum of a table that it does not own.
+MIN_MAINTAIN_SERVER_VERSION = 17
 
 
-async def check_roles(connection: "asyncpg.Connection[Any]", schema: str, grants: Grants) -> None:
-    """Look whether all these roles are there, before anything is changed.
+async def check_roles(connection: asyncpg.Connection, grants: Grants) -> None:
+    """Check that all roles exist.
 
     Raises:
-        ConfigurationError: One is not; names it.
+        ConfigurationError: A role does not exist.
     """
-    wanted = dict.fromkeys((*grants.enqueue, *grants.work))
-    for role in wanted:
+    roles = dict.fromkeys((*grants.enqueue, *grants.worker))
+    for role in roles:
         quote_identifier(role, what="role name")
-    unknown = await connection.fetchval(query("unknown_roles", schema), list(wanted))
+    unknown = await connection.fetchval(query("unknown_roles", ""), list(roles))
     if unknown == "public":
-        raise ConfigurationError("public is everybody and not a role: name the role that is to have this right")
+        raise ConfigurationError("public means every role: name the role that needs the privileges")
     if unknown is not None:
-        raise ConfigurationError(
-            f"there is no role {unknown!r} on this server: create it first (create role ... login)"
-        )
+        raise ConfigurationError(f"role {unknown!r} does not exist: create it first (create role ... login)")
 
 
-async def grant(connection: "asyncpg.Connection[Any]", schema: str, grants: Grants) -> None:
-    """Give the roles what they need. Twice is as once; nothing is ever taken away.
+async def grant(connection: asyncpg.Connection, schema: str, grants: Grants) -> None:
+    """Grant the privileges. Granting twice changes nothing, and nothing is ever revoked.
 
     Args:
-        connection: Of the schema's owner.
-        schema: Its name.
-        grants: Which roles; ``check_roles`` has seen them.
+        connection: A connection of the schema's owner.
+        schema: The jobs schema.
+        grants: Roles that exist.
     """
     async with connection.transaction():
         for role in grants.enqueue:
             await connection.execute(query("grant_enqueue", schema, role=role))
-        for role in grants.work:
+        for role in grants.worker:
             await connection.execute(query("grant_worker", schema, role=role))
-            if connection.get_server_version().major >= MAINTAIN_SERVER_VERSION:
+            if connection.get_server_version().major >= MIN_MAINTAIN_SERVER_VERSION:
                 await connection.execute(query("grant_vacuum", schema, role=role))

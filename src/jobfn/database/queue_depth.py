@@ -1,36 +1,36 @@
-"""How deep the queue is, for metrics: counted in one statement, and not again for a while (``remembered.py``).
+"""Count a schema's jobs by state, for metrics.
 
-The statement reads the whole table, which takes the longer the more jobs there are.
+One statement reads the whole table, so the counts are cached.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from jobfn.cache import AsyncTTLCache
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.statements import query
 from jobfn.telemetry import logs
 
-#: For so long, at least, is a count good.
-FRESH_SECONDS: Final = 5.0
-#: A count that takes longer is given up.
-LONGEST_SECONDS: Final = 5.0
+#: Minimum TTL of the cached counts.
+CACHE_TTL_SECONDS: Final = 5.0
+#: Timeout of the statement.
+COUNT_TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
-    """What a schema's jobs are doing.
+class QueueDepth:
+    """Number of jobs by state.
 
     Attributes:
-        ready: Due and not held.
+        ready: Due and not locked.
         delayed: Not due yet.
-        running: Held.
-        failed: Out of attempts.
-        oldest_ready_seconds: For how long the oldest ready one has been due; 0 where there is none.
+        running: Locked.
+        failed: Permanently failed.
+        oldest_ready_seconds: Time since the oldest ready job became due; 0 if no job is ready.
     """
 
     ready: int
@@ -40,36 +40,34 @@ class Depth:
     oldest_ready_seconds: float
 
 
-class DepthReader:
-    """Counts, and remembers.
+class QueueDepthReader:
+    """Reads the queue depth, at most once per TTL.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
-        is_platform: Whether it is the platform's own.
-        clock: Seconds, monotonic.
+        is_platform: Whether it is the platform's schema.
+        clock: Monotonic time in seconds.
     """
 
-    def __init__(
-        self, pool: "asyncpg.Pool[Any]", schema: str, *, is_platform: bool, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, *, is_platform: bool, clock: Callable[[], float]) -> None:
         self._pool = pool
         self._query = query("platform_queue_depth" if is_platform else "queue_depth", schema)
-        self._depth: AsyncTTLCache[Depth | None] = AsyncTTLCache(self._count, clock)
+        self._cache: AsyncTTLCache[QueueDepth | None] = AsyncTTLCache(self._count, clock)
 
-    async def read(self) -> Depth | None:
-        """The depth, at most ``FRESH_SECONDS`` old, or older where counting costs much; None: the database did not say.
+    async def read(self) -> QueueDepth | None:
+        """Return the depth, or None if it could not be counted, which is cached too.
 
-        That it did not is remembered, too.
+        If counting is slow, the TTL is longer than ``CACHE_TTL_SECONDS``.
         """
-        return await self._depth.get(max_age_seconds=FRESH_SECONDS)
+        return await self._cache.get(max_age_seconds=CACHE_TTL_SECONDS)
 
-    async def _count(self) -> Depth | None:
+    async def _count(self) -> QueueDepth | None:
         try:
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(COUNT_TIMEOUT_SECONDS):
                 row = await self._pool.fetchrow(self._query)
-        except (TimeoutError, asyncpg.PostgresError, *CONNECTION_LOST) as error:
-            reason = str(error) or f"it took over {LONGEST_SECONDS:g} seconds"
-            logs.get_logger("jobfn.telemetry").warning("the queue's depth was not counted", reason=reason)
+        except (TimeoutError, asyncpg.PostgresError, *CONNECTION_ERRORS) as error:
+            reason = str(error) or f"the statement took more than {COUNT_TIMEOUT_SECONDS:g} seconds"
+            logs.get_logger("jobfn.telemetry").warning("queue depth not counted", reason=reason)
             return None
-        return None if row is None else Depth(**row)
+        return None if row is None else QueueDepth(**row)

@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
@@ -42,7 +41,7 @@ class JobsTable:
         dsn: The database; a vacuum takes a connection outside of the pool, as it can take seconds.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, *, dsn: str | None) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, *, dsn: str | None) -> None:
         self._pool = pool
         self._schema = schema
         self._dsn = dsn

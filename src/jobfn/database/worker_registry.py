@@ -1,90 +1,71 @@
-"""What a service writes down beside jobs: for how long their history is kept, and that it is at work.
+"""The list of running processes in the table ``workers``, kept up to date by heartbeats.
 
-The functions that end attempts write the history itself (``schema/0007_settle.sql`` and others). People read it through
-``jobfn.operations``.
+``jobfn.operations`` reads it.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
 from jobfn.database.statements import query
 
 
-class History:
-    """The retention of attempts.
-
-    Args:
-        pool: Connections.
-        schema: The jobs schema, one of jobfn's.
-    """
-
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
-        self._pool = pool
-        self._set = query("set_history_retention", schema)
-        self._sweep = query("prune_job_runs", schema)
-
-    async def keep(self, days: float) -> None:
-        """Keep attempts for so many days from now on; 0: write none down."""
-        await self._pool.execute(self._set, days)
-
-    async def sweep(self, *, limit: int) -> int:
-        """Delete up to so many attempts that are kept no longer, the oldest first. Returns how many went."""
-        swept: int = await self._pool.fetchval(self._sweep, limit)
-        return swept
-
-
 @dataclass(frozen=True, slots=True)
-class Process:
+class WorkerProcess:
     """A process of ``jobfn service``.
 
     Attributes:
-        worker_id: Under which id it works.
-        host: Where it runs.
+        worker_id: Its worker id.
+        host: Its host name.
         pid: Its process id.
-        version: Of jobfn.
-        parts: What it runs.
-        concurrency: Requests to functions at a time.
+        version: The version of jobfn.
+        roles: Its service roles.
+        concurrency: Maximum number of concurrent requests to functions.
     """
 
     worker_id: str
     host: str
     pid: int
     version: str
-    parts: Sequence[str]
+    roles: Sequence[str]
     concurrency: int
 
 
-class Processes:
-    """Who is at work.
+class WorkerRegistry:
+    """The registered processes in a schema of jobfn's.
 
     Args:
         pool: Connections.
-        schema: The jobs schema, one of jobfn's.
+        schema: The jobs schema.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool = pool
-        self._note = query("heartbeat_worker", schema)
-        self._forget = query("deregister_worker", schema)
+        self._query = functools.partial(query, schema=schema)
 
-    async def note(self, process: Process, *, in_flight: int, beat_seconds: float) -> None:
-        """Say that this process is at work, with so many requests, and that it will say so again in so long."""
+    async def heartbeat(self, process: WorkerProcess, *, in_flight: int, interval_seconds: float) -> None:
+        """Record that a process is alive; register it if it is new.
+
+        Args:
+            process: The process.
+            in_flight: Number of its jobs in flight.
+            interval_seconds: Interval until its next heartbeat.
+        """
         await self._pool.execute(
-            self._note,
+            self._query("heartbeat_worker"),
             process.worker_id,
             process.host,
             process.pid,
             process.version,
-            list(process.parts),
+            list(process.roles),
             process.concurrency,
             in_flight,
-            timedelta(seconds=beat_seconds),
+            timedelta(seconds=interval_seconds),
         )
 
-    async def forget(self, process: Process) -> None:
-        """Say that it has ended."""
-        await self._pool.execute(self._forget, process.worker_id, process.host, process.pid)
+    async def deregister(self, process: WorkerProcess) -> None:
+        """Remove a process from the list."""
+        await self._pool.execute(self._query("deregister_worker"), process.worker_id, process.host, process.pid)

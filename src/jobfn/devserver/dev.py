@@ -12,9 +12,10 @@ from typing import Any
 
 from jobfn.dashboard.server import serve_dashboard
 from jobfn.dashboard.settings import DEFAULT_PORT, DashboardSettings
-from jobfn.database.connection import connect, shown
-from jobfn.database.jobs import NewJob, enqueue
-from jobfn.database.migrate import SchemaKind, kind_of, migrate
+from jobfn.database.connection import connect, redact_dsn
+from jobfn.database.enqueue import enqueue
+from jobfn.database.migrate import SchemaKind, migrate, schema_kind
+from jobfn.database.records import NewJob
 from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, watch_python_files
@@ -178,7 +179,7 @@ async def _database(options: DevOptions) -> AsyncIterator[str | None]:
 async def _migrate(settings: ServiceSettings) -> None:
     connection = await connect(settings.database_url, application_name="jobfn-dev")
     try:
-        if await kind_of(connection, settings.schema_name) is not SchemaKind.PLATFORM:
+        if await schema_kind(connection, settings.schema_name) is not SchemaKind.PLATFORM:
             await migrate(connection, settings.schema_name)
     finally:
         await connection.close()
@@ -220,7 +221,7 @@ async def _print_banner(ready: asyncio.Event, options: DevOptions, settings: Ser
         *([f"  dashboard      {state.dashboard_url}/"] if state.dashboard_url else []),
         f"  function app   {state.function_url}/   lists its tasks and their payloads",
         f"  callbacks      {state.callback_url}",
-        f"  database       {shown(state.database_url)}   (schema {settings.schema_name})",
+        f"  database       {redact_dsn(state.database_url)}   (schema {settings.schema_name})",
         "  in another terminal, in this folder:",
         "    jobfn enqueue TASK '{\"id\": 1}'",
         "    jobfn db status",

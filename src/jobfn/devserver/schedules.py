@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from jobfn.database.connection import CONNECTION_LOST, connect
+from jobfn.database.connection import CONNECTION_ERRORS, connect
 from jobfn.errors import JobfnError
 from jobfn.scheduler.sync import Change, CodeTask, sync
 from jobfn.telemetry import logs
@@ -46,7 +46,7 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
             changes = await sync(connection, schema, tasks, prune=prune)
         finally:
             await connection.close()
-    except (JobfnError, *CONNECTION_LOST) as error:
+    except (JobfnError, *CONNECTION_ERRORS) as error:
         log.error("schedules not synced", error=str(error))
         return
     for change, task in changes:

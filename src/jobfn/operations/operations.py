@@ -5,7 +5,8 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.jobs import NativeJobStore, open_store
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.open_store import open_store
 from jobfn.database.statements import query
 from jobfn.operations import actions, queries, read_models
 from jobfn.operations.actions import Action, ActionResult

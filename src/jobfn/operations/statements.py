@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError
 
@@ -107,7 +107,7 @@ def translate_errors(schema: str) -> Iterator[None]:
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(f"permission denied ({error}): connect as the owner of schema {schema}") from error
-    except CONNECTION_LOST as error:
+    except CONNECTION_ERRORS as error:
         raise DatabaseUnreachable(
             f"the connection to the database was lost ({error or type(error).__name__}): try again"
         ) from error

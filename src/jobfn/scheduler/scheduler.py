@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_LOST, until_connected
+from jobfn.database.connection import CONNECTION_ERRORS, retry_on_disconnect
 from jobfn.database.due_schedules import DueSchedules, is_native_schema
 from jobfn.database.platform_due_schedules import PlatformDueSchedules
 from jobfn.scheduler.platform_poller import PlatformSchedulePoller
@@ -83,7 +83,7 @@ class Scheduler:
             # cancelling during a poll rolls its transaction back: another scheduler, or the next start, repeats it
             polling.cancel()
             await asyncio.wait({polling}, timeout=SHUTDOWN_TIMEOUT_SECONDS)
-            with contextlib.suppress(TimeoutError, *CONNECTION_LOST):
+            with contextlib.suppress(TimeoutError, *CONNECTION_ERRORS):
                 async with asyncio.timeout(SHUTDOWN_TIMEOUT_SECONDS):
                     await self._poller.stop()
         if polling.done() and not polling.cancelled():
@@ -91,11 +91,11 @@ class Scheduler:
         self._log.info("scheduler stopped")
 
     async def _poll_forever(self) -> None:
-        await until_connected(self._poller.start)
+        await retry_on_disconnect(self._poller.start)
         self._log.info("scheduler started")
         while True:
             self._wake_event.clear()
-            seconds = await until_connected(self._poll)
+            seconds = await retry_on_disconnect(self._poll)
             seconds = self._poll_interval_seconds if seconds is None else min(seconds, self._poll_interval_seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -104,7 +104,7 @@ class Scheduler:
     async def _poll(self) -> float | None:
         try:
             return await self._poller.poll()
-        except CONNECTION_LOST:
+        except CONNECTION_ERRORS:
             raise
         except asyncpg.PostgresError as error:
             if not str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES):

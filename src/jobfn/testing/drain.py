@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import asyncpg
 
-from jobfn.database.connection import pool
-from jobfn.database.jobs import open_store
+from jobfn.database.connection import open_pool
+from jobfn.database.open_store import open_store
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.task import Task
 from jobfn.http.client import Response
@@ -108,7 +108,7 @@ class DrainJobs:
         """
         async with contextlib.AsyncExitStack() as stack:
             connections = await stack.enter_async_context(
-                pool(self._database.dsn, application_name=WORKER_ID, size=_POOL_SIZE)
+                open_pool(self._database.dsn, application_name=WORKER_ID, size=_POOL_SIZE)
             )
             schema, clock = self._database.schema, self._database.clock
             store = RecordingStore(await open_store(connections, schema), connections, clock, max_claims=max_jobs)

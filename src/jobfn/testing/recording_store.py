@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.records import Beat, ExpiredJob, Job, JobStore, Settlement
+from jobfn.database.records import ExpiredJob, Heartbeat, Job, Settlement
+from jobfn.database.store import JobStore
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA
 
@@ -128,26 +129,26 @@ class RecordingStore:
         """See ``JobStore.renew``."""
         return await self._store.renew(worker_id, jobs, lease_seconds=lease_seconds)
 
-    async def beat(self, beat: Beat, *, lease_seconds: float) -> bool:
-        """See ``JobStore.beat``."""
-        return await self._store.beat(beat, lease_seconds=lease_seconds)
+    async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
+        """See ``JobStore.heartbeat``."""
+        return await self._store.heartbeat(heartbeat, lease_seconds=lease_seconds)
 
-    async def accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
-        """See ``JobStore.accepted``."""
-        await self._store.accepted(worker_id, job_id, attempt)
+    async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """See ``JobStore.mark_accepted``."""
+        await self._store.mark_accepted(worker_id, job_id, attempt)
 
-    async def bury(self) -> list[ExpiredJob]:
-        """See ``JobStore.bury``."""
-        return await self._store.bury()
+    async def reap_expired(self) -> list[ExpiredJob]:
+        """See ``JobStore.reap_expired``."""
+        return await self._store.reap_expired()
 
-    async def take_back(self, worker_id: str) -> list[ExpiredJob]:
-        """See ``JobStore.take_back``."""
-        return await self._store.take_back(worker_id)
+    async def reclaim(self, worker_id: str) -> list[ExpiredJob]:
+        """See ``JobStore.reclaim``."""
+        return await self._store.reclaim(worker_id)
 
     async def release(self, worker_id: str) -> None:
         """See ``JobStore.release``."""
         await self._store.release(worker_id)
 
-    async def seconds_to_next(self, *, looked_seconds_ago: float = 0.0) -> float | None:
-        """See ``JobStore.seconds_to_next``."""
-        return await self._store.seconds_to_next(looked_seconds_ago=looked_seconds_ago)
+    async def seconds_until_next(self, *, since_seconds: float = 0.0) -> float | None:
+        """See ``JobStore.seconds_until_next``."""
+        return await self._store.seconds_until_next(since_seconds=since_seconds)

@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.records import Beat, JobStore, Settlement
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.records import Heartbeat, Settlement
+from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.wire import (
     CALLBACK_URL,
@@ -124,7 +125,7 @@ class Callbacks:
                 delay_seconds=failure.retry_after_seconds,
             )
         else:
-            settlement = replace(settlement, kept=StoredResult.from_report(body))
+            settlement = replace(settlement, result=StoredResult.from_report(body))
         if not await self._settlements.submit(settlement):
             return CONFLICT
         if self._on_report is not None:
@@ -162,8 +163,8 @@ class Callbacks:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise CallbackError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
-        heartbeat = Beat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
-        if not await self._store.beat(heartbeat, lease_seconds=self._lease_seconds):
+        heartbeat = Heartbeat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
+        if not await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds):
             return CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 
@@ -196,7 +197,7 @@ async def to_reply(handling: Awaitable[Reply]) -> Reply:
         return await handling
     except CallbackError as error:
         return error.reply
-    except CONNECTION_LOST as error:
+    except CONNECTION_ERRORS as error:
         logs.get_logger("jobfn.callbacks").warning("report not settled: database unreachable", reason=str(error))
         return DATABASE_UNREACHABLE
     except Exception as error:  # noqa: BLE001  - logged; the sender retries

@@ -4,7 +4,8 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator
 
-from jobfn.database.records import Job, JobStore
+from jobfn.database.records import Job
+from jobfn.database.store import JobStore
 from jobfn.http.client import HttpTransport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing

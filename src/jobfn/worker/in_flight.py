@@ -146,7 +146,7 @@ class InFlightJob:
         if self._finish_if_settled():
             return
         if isinstance(result, Succeeded):
-            settlement = self._new_settlement(kept=result.kept)
+            settlement = self._new_settlement(result=result.kept)
         else:
             settlement = self._new_settlement(
                 error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds

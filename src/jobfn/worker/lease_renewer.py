@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.records import Job, JobStore
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.records import Job
+from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.worker.telemetry.settlement_log import log_unlocked
 
@@ -50,7 +51,7 @@ class LeaseRenewer:
                 await self._renew()
                 if tick % RENEWALS_PER_LEASE == 0:
                     await self._reap_expired()
-            except CONNECTION_LOST as error:
+            except CONNECTION_ERRORS as error:
                 self._log.warning("leases not renewed: database unreachable", reason=str(error))
             except asyncpg.PostgresError as error:
                 self._log.error("leases not renewed: the next renewal retries", exc_info=error)
@@ -71,5 +72,5 @@ class LeaseRenewer:
                 self._log.warning("lease lost: the job was settled elsewhere or claimed by another worker", **ids)
 
     async def _reap_expired(self) -> None:
-        reaped = await self._store.bury()
+        reaped = await self._store.reap_expired()
         await log_unlocked(self._log.error, "job permanently failed: its worker died in the last attempt", reaped)

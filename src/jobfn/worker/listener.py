@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import RECONNECTS, connect, until_connected
+from jobfn.database.connection import RECONNECTS, connect, retry_on_disconnect
 from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"
@@ -31,7 +31,7 @@ class Listener:
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
-            connection = await until_connected(self._listen)
+            connection = await retry_on_disconnect(self._listen)
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _connection, lost=lost: lost.set())
             if connection.is_closed():

@@ -8,8 +8,9 @@ import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobfn.database.connection import CONNECTION_LOST, until_connected
-from jobfn.database.records import JobStore, Settlement
+from jobfn.database.connection import CONNECTION_ERRORS, retry_on_disconnect
+from jobfn.database.records import Settlement
+from jobfn.database.store import JobStore
 
 #: Maximum number of settlements in a statement; larger batches gain nothing.
 MAX_BATCH_SIZE = 500
@@ -89,7 +90,7 @@ class SettlementBatcher:
     async def _commit(self, batch: Sequence[_Pending]) -> None:
         try:
             changed = await self._store.settle([pending.settlement for pending in batch])
-        except CONNECTION_LOST as error:
+        except CONNECTION_ERRORS as error:
             _reject([pending for pending in batch if not pending.retry_on_disconnect], error)
             if retried := [pending for pending in batch if pending.retry_on_disconnect]:
                 retry = asyncio.create_task(self._retry(retried))
@@ -103,7 +104,7 @@ class SettlementBatcher:
     async def _retry(self, batch: Sequence[_Pending]) -> None:
         settlements = [pending.settlement for pending in batch]
         try:
-            changed = await until_connected(lambda: self._store.settle(settlements))
+            changed = await retry_on_disconnect(lambda: self._store.settle(settlements))
         except Exception as error:  # noqa: BLE001  - raised by each future
             _reject(batch, error)
         else:

@@ -9,8 +9,9 @@ quick (``prefetch.py``). It polls when it is notified, when the next delayed job
 import asyncio
 import functools
 
-from jobfn.database.connection import until_connected
-from jobfn.database.records import Job, JobStore, Settlement
+from jobfn.database.connection import retry_on_disconnect
+from jobfn.database.records import Job, Settlement
+from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs
@@ -107,7 +108,7 @@ class Worker:
         self._jobs.on_report(settlement)
 
     async def _claim_forever(self) -> None:
-        reclaimed = await until_connected(lambda: self._store.take_back(self._settings.worker_id))
+        reclaimed = await retry_on_disconnect(lambda: self._store.reclaim(self._settings.worker_id))
         await log_unlocked(self._log.warning, "job reclaimed: this worker died while it held the job", reclaimed)
         self.ready.set()
         self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
@@ -129,7 +130,7 @@ class Worker:
                 break
             is_exhausted = True
             for request in requests:
-                jobs = await until_connected(functools.partial(self._claim, request))
+                jobs = await retry_on_disconnect(functools.partial(self._claim, request))
                 is_exhausted = is_exhausted and len(jobs) < request.limit
                 if not jobs and request.exclude_tasks:
                     self._throttle.on_empty_claim()
@@ -163,8 +164,8 @@ class Worker:
         """
         timeouts: list[float | None] = [self._settings.poll_interval_seconds]
         if len(self._deliveries) < self._settings.concurrency:
-            next_due = await until_connected(
-                lambda: self._store.seconds_to_next(looked_seconds_ago=self._clock() - polled_at)
+            next_due = await retry_on_disconnect(
+                lambda: self._store.seconds_until_next(since_seconds=self._clock() - polled_at)
             )
             timeouts += [next_due, self._throttle.seconds_to_resume()]
         if self._prefetched:
@@ -223,7 +224,7 @@ class Worker:
                 in_flight.on_unreachable(error)
             case Accepted():
                 worker_id = self._settings.worker_id
-                await until_connected(lambda: self._store.accepted(worker_id, job.id, job.attempt))
+                await retry_on_disconnect(lambda: self._store.mark_accepted(worker_id, job.id, job.attempt))
                 in_flight.on_accepted()
 
     def _on_delivered(self, in_flight: InFlightJob, delivery: "asyncio.Task[None]") -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 
 from jobfn import create_app, task
-from jobfn.database.connection import pool
-from jobfn.database.jobs import open_store
+from jobfn.database.connection import open_pool
+from jobfn.database.open_store import open_store
 from jobfn.in_process import local_settings, local_tasks
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
@@ -24,7 +24,7 @@ async def test_result_is_stored_without_a_report(database: str, connection: "asy
     job = await add_up.enqueue(connection, [1, 2])
     app = create_app(tasks=[add_up])
     settings = local_settings(ServiceSettings.from_environ({}, worker_id=WORKER, database_url=database), app)
-    async with pool(database, application_name="test", size=3) as connections:
+    async with open_pool(database, application_name="test", size=3) as connections:
         store = await open_store(connections, "app_jobs")
         async with local_tasks(app, store, settings) as deliverer:
             wake_event, stop = asyncio.Event(), asyncio.Event()

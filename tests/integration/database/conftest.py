@@ -8,7 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import NativeJobStore, PlatformJobStore, open_store
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.open_store import open_store
+from jobfn.database.platform_store import PlatformJobStore
 from support.fixtures import Connect, ConnectTo, Heard
 from support.jobs import Stage
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import Beat, Settlement
-from jobfn.database.records import ExpiredJob
+from jobfn.database.records import ExpiredJob, Heartbeat, Settlement
 from support.jobs import TENANT, WORKER, Stage
 
 LEASE = 30.0
@@ -47,10 +46,10 @@ async def test_a_worker_that_died_is_told_apart_from_itself(stage: Stage) -> Non
     theirs = await stage.add("theirs")
     await stage.claim("another", tasks=["theirs"], lease_seconds=LEASE)
     assert len(await stage.claim(limit=5, lease_seconds=LEASE)) == 3
-    taken = await stage.store.take_back(WORKER)
+    taken = await stage.store.reclaim(WORKER)
     assert {job.id for job in taken} == {queued, free, last}
     assert {job[1:] for job in taken} == {("x", 1, WORKER, TENANT)}
-    assert await stage.store.take_back(WORKER) == []
+    assert await stage.store.reclaim(WORKER) == []
     again = await stage.claim(limit=5, lease_seconds=LEASE)
     assert {(job.id, job.attempt) for job in again} == {(queued, 2), (free, 2)}
     assert await stage.store.settle([Settlement(WORKER, job, 1) for job in (queued, free, last)]) == set()
@@ -88,12 +87,12 @@ async def test_who_dies_in_the_last_attempt_leaves_a_failed_job(stage: Stage) ->
     """Nobody gets the job again, its queue goes on, last_error says what happened, and the worker is told, once."""
     job, following = await stage.add(queue="q", max_attempts=1), await stage.add(queue="q")
     await stage.claim(lease_seconds=LEASE)
-    assert await stage.store.bury() == []
+    assert await stage.store.reap_expired() == []
     await stage.pass_time(LEASE + 1)
-    buried = await stage.store.bury()
+    buried = await stage.store.reap_expired()
     assert [claimed.id for claimed in await stage.claim("another", limit=5)] == [following]
-    assert [*buried, *await stage.store.bury()] == [ExpiredJob(job, "x", 1, WORKER, TENANT)]
-    assert await stage.store.bury() == []
+    assert [*buried, *await stage.store.reap_expired()] == [ExpiredJob(job, "x", 1, WORKER, TENANT)]
+    assert await stage.store.reap_expired() == []
     row = await stage.row(job)
     assert row is not None
     assert (row["attempts"], row["locked_at"], row["locked_by"]) == (1, None, None)
@@ -105,9 +104,9 @@ async def test_a_leased_job_fails_like_any_other(stage: Stage, lease_seconds: fl
     """However the lease is kept, the retry is reckoned from now."""
     job = await stage.add()
     await stage.claim(lease_seconds=lease_seconds)
-    assert await stage.store.seconds_to_next() is None
+    assert await stage.store.seconds_until_next() is None
     await stage.store.settle([Settlement(WORKER, job, 1, "boom")])
-    assert await stage.store.seconds_to_next() == pytest.approx(math.e, abs=0.5)
+    assert await stage.store.seconds_until_next() == pytest.approx(math.e, abs=0.5)
 
 
 async def test_a_released_lease_leaves_no_trace(stage: Stage) -> None:
@@ -115,7 +114,7 @@ async def test_a_released_lease_leaves_no_trace(stage: Stage) -> None:
     job = await stage.add()
     await stage.claim(lease_seconds=LEASE)
     await stage.store.release(WORKER)
-    assert await stage.store.seconds_to_next() is None
+    assert await stage.store.seconds_until_next() is None
     assert [(claimed.id, claimed.attempt) for claimed in await stage.claim("another")] == [(job, 1)]
 
 
@@ -128,7 +127,7 @@ async def test_failed_for_good_a_job_is_not_tried_again(stage: Stage, lease_seco
     row = await stage.row(job)
     assert row is not None
     assert (row["attempts"], row["max_attempts"], row["last_error"], row["locked_by"]) == (25, 25, "never", None)
-    assert await stage.store.seconds_to_next() is None
+    assert await stage.store.seconds_until_next() is None
     assert await stage.claim(limit=5) == []
 
 
@@ -158,7 +157,7 @@ async def test_given_back_a_job_is_as_before_the_claim(stage: Stage, lease_secon
         assert row is not None
         assert (row["attempts"], row["last_error"], row["locked_by"]) == (0, None, None)
     assert await stage.claim() == []
-    assert await stage.store.seconds_to_next() == pytest.approx(60, abs=5)
+    assert await stage.store.seconds_until_next() == pytest.approx(60, abs=5)
     following = await stage.add(queue="q")
     assert [claimed.id for claimed in await stage.claim()] == [following]
 
@@ -177,25 +176,25 @@ async def test_a_beat_prolongs_and_is_refused_to_others(stage: Stage) -> None:
     job = await stage.add()
     await stage.claim(lease_seconds=LEASE)
     await stage.pass_time(LEASE - 1)
-    assert await stage.store.beat(Beat(WORKER, job, 1, 0.5, "half-way"), lease_seconds=LEASE)
+    assert await stage.store.heartbeat(Heartbeat(WORKER, job, 1, 0.5, "half-way"), lease_seconds=LEASE)
     await stage.pass_time(LEASE - 1)
     assert await stage.claim("another") == []
-    assert not await stage.store.beat(Beat("another", job, 1), lease_seconds=LEASE)
-    assert not await stage.store.beat(Beat(WORKER, job, 2), lease_seconds=LEASE)
+    assert not await stage.store.heartbeat(Heartbeat("another", job, 1), lease_seconds=LEASE)
+    assert not await stage.store.heartbeat(Heartbeat(WORKER, job, 2), lease_seconds=LEASE)
 
 
 @pytest.mark.parametrize("kind", ["batches"], indirect=True)
 async def test_progress_stands_with_the_job(stage: Stage) -> None:
-    """On our schema: what a beat says, until the next one says otherwise, and anew in the next attempt."""
+    """On our schema: what a heartbeat says, until the next one says otherwise, and anew in the next attempt."""
     job = await stage.add()
     await stage.claim(lease_seconds=LEASE)
-    for beat, progress, note in (
-        (Beat(WORKER, job, 1, 0.25, "one of\0 four"), 0.25, "one of four"),
-        (Beat(WORKER, job, 1, 0.5), 0.5, "one of four"),
-        (Beat(WORKER, job, 1, note="still there"), 0.5, "still there"),
-        (Beat(WORKER, job, 1), 0.5, "still there"),
+    for heartbeat, progress, note in (
+        (Heartbeat(WORKER, job, 1, 0.25, "one of\0 four"), 0.25, "one of four"),
+        (Heartbeat(WORKER, job, 1, 0.5), 0.5, "one of four"),
+        (Heartbeat(WORKER, job, 1, message="still there"), 0.5, "still there"),
+        (Heartbeat(WORKER, job, 1), 0.5, "still there"),
     ):
-        assert await stage.store.beat(beat, lease_seconds=LEASE)
+        assert await stage.store.heartbeat(heartbeat, lease_seconds=LEASE)
         row = await stage.row(job)
         assert row is not None
         assert (row["progress"], row["progress_message"]) == (progress, note)

@@ -8,9 +8,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import NativeJobStore, NewJob, enqueue, open_store
-from jobfn.database.migrate import LOWEST_SERVER_VERSION, SchemaKind, check_server, migrate, status
-from jobfn.database.statements import migrations
+from jobfn.database.enqueue import enqueue
+from jobfn.database.migrate import (
+    MIN_SERVER_VERSION,
+    SchemaKind,
+    check_server_version,
+    migrate,
+    migration_files,
+    status,
+)
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.open_store import open_store
+from jobfn.database.records import NewJob
 from jobfn.errors import DatabaseError, SchemaError
 from jobfn.sql.locks import MIGRATION_LOCK
 from jobfn.sql.quoting import quote_identifier
@@ -18,7 +27,7 @@ from support.commands import Spawn
 from support.fixtures import ConnectTo
 from support.network import eventually
 
-ALL = [version for version, _, _ in migrations()]
+ALL = [version for version, _, _ in migration_files()]
 NAMES = [
     "app_jobs",
     "App Jobs",
@@ -77,7 +86,7 @@ async def test_any_name_will_do(empty_database: str, connect_to: ConnectTo, sche
         await enqueue(empty, schema, NewJob("y", database_id=str(uuid.uuid4())))
         assert [claimed.id for claimed in await store.claim("worker", tasks=["x"], limit=5)] == [job]
         await store.release("worker")
-        assert await store.seconds_to_next() is None
+        assert await store.seconds_until_next() is None
     quoted = quote_identifier(schema)
     await empty.execute(f"select {quoted}.run_scheduled_job(({quoted}.add_scheduled_job('x', '0 9 * * *')).id)")
     assert await empty.fetchval(f"select sum(job_count) from {quoted}.job_queues") == 1
@@ -115,7 +124,7 @@ async def test_a_first_step_that_fails_leaves_nothing(empty: "asyncpg.Connection
     """Something of that name is in the way: no schema of ours, no record, no table; and the lock is free again."""
     await empty.execute("create schema app_jobs")
     await empty.execute("create table app_jobs.scheduled_jobs ()")
-    with pytest.raises(DatabaseError, match=r'schema app_jobs could not be brought up to date.*"scheduled_jobs"'):
+    with pytest.raises(DatabaseError, match=r'schema app_jobs was not migrated.*"scheduled_jobs"'):
         await migrate(empty, "app_jobs")
     assert (await status(empty, "app_jobs")).kind is SchemaKind.ABSENT
     tables = await empty.fetch("select relname from pg_class where relnamespace = 'app_jobs'::regnamespace")
@@ -181,12 +190,12 @@ async def test_an_empty_schema_is_made_use_of(empty: "asyncpg.Connection[Any]") 
     assert await versions(empty) == ALL
 
 
-@pytest.mark.parametrize("major", [9, 13, LOWEST_SERVER_VERSION - 1])
+@pytest.mark.parametrize("major", [9, 13, MIN_SERVER_VERSION - 1])
 def test_an_old_server_is_refused(major: int) -> None:
     """Below PostgreSQL 14 nothing is tried."""
     with pytest.raises(SchemaError, match=f"PostgreSQL {major} is too old for jobfn: use 14 or newer"):
-        check_server(major)
-    check_server(14)
+        check_server_version(major)
+    check_server_version(14)
 
 
 @pytest.fixture
@@ -226,5 +235,5 @@ async def test_a_lost_connection_is_a_readable_error(
     waiting = "select exists (select from pg_locks where pid = $1 and locktype = 'advisory' and not granted)"
     await eventually(lambda: other.fetchval(waiting, pid))
     await other.execute("select pg_terminate_backend($1)", pid)
-    with pytest.raises(DatabaseError, match="could not be brought up to date"):
+    with pytest.raises(DatabaseError, match="was not migrated"):
         await migrating

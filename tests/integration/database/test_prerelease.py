@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import open_store
 from jobfn.database.migrate import SchemaKind, migrate, prerelease_message, status
+from jobfn.database.open_store import open_store
 from jobfn.errors import SchemaError
 from support.commands import Spawn
 from support.fixtures import ConnectTo

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
-from jobfn.database.privileges import MAINTAIN_SERVER_VERSION, Grants
+from jobfn.database.privileges import MIN_MAINTAIN_SERVER_VERSION, Grants
 from jobfn.database.vacuum_table import JobsTable
 from jobfn.http.server import HttpServer, bind
 from jobfn.service import run_service
@@ -103,7 +103,7 @@ async def enqueuer(connection: "asyncpg.Connection[Any]", database: str) -> Asyn
 @pytest.fixture
 async def worker(connection: "asyncpg.Connection[Any]", database: str) -> AsyncIterator[Role]:
     async with login_role(connection, database) as role:
-        await migrate(connection, "app_jobs", grants=Grants(work=(role.name,)))
+        await migrate(connection, "app_jobs", grants=Grants(worker=(role.name,)))
         yield role
 
 
@@ -136,7 +136,7 @@ async def rights_on_tables(connection: "asyncpg.Connection[Any]", role: str) -> 
 def can_be_granted_vacuum(connection: "asyncpg.Connection[Any]") -> bool:
     """Whether this server lets a role vacuum a table that is not its own."""
     major: int = connection.get_server_version().major
-    return major >= MAINTAIN_SERVER_VERSION
+    return major >= MIN_MAINTAIN_SERVER_VERSION
 
 
 async def test_every_function_is_known_to_be_somebodys(connection: "asyncpg.Connection[Any]") -> None:
@@ -411,11 +411,11 @@ async def test_any_name_is_only_a_name(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nobody_has_this_name", "there is no role 'nobody_has_this_name'"),
-        ("public", "public is everybody"),
+        ("nobody_has_this_name", "role 'nobody_has_this_name' does not exist"),
+        ("public", "public means every role"),
         ("", "'' is not a role name"),
         ("x" * 64, "is not a role name"),
-        ("x; drop schema app_jobs", "there is no role 'x; drop schema app_jobs'"),
+        ("x; drop schema app_jobs", "role 'x; drop schema app_jobs' does not exist"),
     ],
 )
 async def test_an_unknown_role_is_named_and_nothing_is_applied(

@@ -46,7 +46,7 @@ async def test_a_callers_own_objects_do_not_stand_in_for_ours(jobs: Jobs, role: 
     """Functions and tables of the caller's, first in its search_path or temporary, are never used by the definer."""
     connection = jobs.connection
     await connection.execute(f"create schema trap authorization {role}")
-    await migrate(connection, "app_jobs", grants=Grants(enqueue=(role,), work=(role,)))
+    await migrate(connection, "app_jobs", grants=Grants(enqueue=(role,), worker=(role,)))
     await connection.execute(f"set role {role}")
     await connection.execute(
         """

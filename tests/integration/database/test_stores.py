@@ -9,7 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import Job, NewJob, Settlement, enqueue, open_store
+from jobfn.database.enqueue import enqueue
+from jobfn.database.open_store import open_store
+from jobfn.database.records import Job, NewJob, Settlement
 from jobfn.errors import DatabaseError, SchemaError
 from support.fixtures import ConnectTo
 from support.jobs import TENANT, WORKER, Stage
@@ -81,7 +83,7 @@ async def test_settled_jobs_are_gone_or_wait_for_their_retry(stage: Stage) -> No
     row = await stage.row(failed)
     assert row is not None
     assert (row["attempts"], row["last_error"], row["locked_by"], row["locked_at"]) == (1, "boom", None, None)
-    seconds = await stage.store.seconds_to_next()
+    seconds = await stage.store.seconds_until_next()
     assert seconds == pytest.approx(math.e, abs=0.5)
 
 
@@ -174,15 +176,15 @@ async def test_released_jobs_get_their_attempt_back(stage: Stage) -> None:
 
 async def test_when_the_next_delayed_job_is_due(stage: Stage) -> None:
     """None without any; else the nearest, not counting what is ready or out of attempts."""
-    assert await stage.store.seconds_to_next() is None
+    assert await stage.store.seconds_until_next() is None
     await stage.add()
-    assert await stage.store.seconds_to_next() is None
+    assert await stage.store.seconds_until_next() is None
     for minutes in (30, 10, 20):
         await stage.add(run_at=datetime.now(UTC) + timedelta(minutes=minutes))
     nearest = await stage.add(run_at=datetime.now(UTC) + timedelta(minutes=5))
-    assert await stage.store.seconds_to_next() == pytest.approx(300, abs=10)
+    assert await stage.store.seconds_until_next() == pytest.approx(300, abs=10)
     await stage.connection.execute("update app_jobs.jobs set attempts = max_attempts where id = $1", nearest)
-    assert await stage.store.seconds_to_next() == pytest.approx(600, abs=10)
+    assert await stage.store.seconds_until_next() == pytest.approx(600, abs=10)
 
 
 @pytest.mark.parametrize(("queue", "priority"), [(None, -5), (None, 7), ("mail", 0), ("mail", 9)])
@@ -195,14 +197,14 @@ async def test_the_next_delayed_job_may_be_of_any_priority_and_queue(
             run_at=datetime.now(UTC) + timedelta(minutes=30), priority=other, queue="a" if other % 2 else None
         )
     await stage.add(run_at=datetime.now(UTC) + timedelta(minutes=5), priority=priority, queue=queue)
-    assert await stage.store.seconds_to_next() == pytest.approx(300, abs=10)
+    assert await stage.store.seconds_until_next() == pytest.approx(300, abs=10)
 
 
 async def test_a_tenant_is_wanted_on_the_platforms_schema(stage: Stage) -> None:
     """enqueue without one works on ours and says on the platform's what is missing."""
     job = NewJob("x")
     if stage.is_platform:
-        with pytest.raises(SchemaError, match="wants the tenant too"):
+        with pytest.raises(SchemaError, match="requires the tenant"):
             await enqueue(stage.connection, "app_jobs", job)
     else:
         row = await stage.row(await enqueue(stage.connection, "app_jobs", job))

@@ -11,7 +11,7 @@ import pytest
 from jobfn import create_app, task
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
-from jobfn.database.queue_depth import Depth, DepthReader
+from jobfn.database.queue_depth import QueueDepth, QueueDepthReader
 from jobfn.database.statements import query
 from jobfn.function.settings import FunctionSettings
 from jobfn.http.server import bind
@@ -236,7 +236,7 @@ async def test_unreachable_database_is_down(deploy: Deploy, jobs: Jobs) -> None:
 async def test_queue_depth_counts_jobs_by_state(*, is_platform: bool, jobs: Jobs, pool: "asyncpg.Pool[Any]") -> None:
     """On jobfn's schema and on the platform's. The count is cached for five seconds."""
     clock = ManualClock()
-    reader = DepthReader(pool, "app_jobs", is_platform=is_platform, clock=clock)
+    reader = QueueDepthReader(pool, "app_jobs", is_platform=is_platform, clock=clock)
     await jobs.add("ready")
     await jobs.connection.execute("update app_jobs.jobs set run_at = now() - interval '1 minute'")
     await jobs.add("running", priority=-1)
@@ -251,19 +251,19 @@ async def test_queue_depth_counts_jobs_by_state(*, is_platform: bool, jobs: Jobs
     clock.advance(4.9)
     assert await reader.read() == depth
     clock.advance(0.1)
-    assert await reader.read() == Depth(0, 0, 0, 0, 0.0)
+    assert await reader.read() == QueueDepth(0, 0, 0, 0, 0.0)
 
 
 async def test_queue_depth_is_readable_with_the_worker_s_privileges(connection: "asyncpg.Connection[Any]") -> None:
     role = f"counter_{uuid.uuid4().hex[:12]}"
     await connection.execute(f"create role {role}")
     try:
-        await migrate(connection, "app_jobs", grants=Grants(work=(role,)))
+        await migrate(connection, "app_jobs", grants=Grants(worker=(role,)))
         await connection.execute(f"set role {role}")
         row = await connection.fetchrow(query("queue_depth", "app_jobs"))
         await connection.execute("reset role")
         assert row is not None
-        assert Depth(**row) == Depth(0, 0, 0, 0, 0.0)
+        assert QueueDepth(**row) == QueueDepth(0, 0, 0, 0, 0.0)
     finally:
         await connection.execute(f"reset role; drop owned by {role}; drop role {role}")
 
@@ -277,7 +277,7 @@ async def test_slow_queue_depth_is_cached_longer(pool: "asyncpg.Pool[Any]", jobs
             return super().__call__()
 
     clock = SlowClock()
-    reader = DepthReader(pool, "app_jobs", is_platform=False, clock=clock)
+    reader = QueueDepthReader(pool, "app_jobs", is_platform=False, clock=clock)
     first = await reader.read()
     assert first is not None
     await jobs.add("x")

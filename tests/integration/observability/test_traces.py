@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from jobfn import JobContext, task
-from jobfn.database.jobs import NewJob, enqueue
+from jobfn.database.enqueue import enqueue
+from jobfn.database.records import NewJob
 from jobfn.errors import DatabaseError
 from jobfn.telemetry.tracing import Tracing
 from support.fixtures import Serve, StartService

@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.jobs import NativeJobStore, Settlement
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import Settlement
 from jobfn.operations import Operations, RunOutcome
 from support.jobs import WORKER, Jobs, settle
 

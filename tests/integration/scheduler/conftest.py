@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.connection import pool
+from jobfn.database.connection import open_pool
 from jobfn.scheduler.scheduler import open_poller as open_schedule_poller
 from support.schedules import OpenPoller, Schedules, TimedPoller, at
 
@@ -44,7 +44,7 @@ async def open_poller(database: str, schedules: Schedules) -> AsyncIterator[Open
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(scheduler_id: str = "scheduler-a", *, tasks: list[str] | None = None) -> TimedPoller:
-            connections = await stack.enter_async_context(pool(database, application_name=scheduler_id, size=1))
+            connections = await stack.enter_async_context(open_pool(database, application_name=scheduler_id, size=1))
             poller = await open_schedule_poller(
                 connections,
                 "app_jobs",

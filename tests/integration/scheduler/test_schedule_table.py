@@ -65,7 +65,7 @@ async def test_schedule_has_the_outcome_of_its_last_job(
 async def test_run_is_rejected_while_the_last_job_waits(table: ScheduleTable) -> None:
     schedule = await table.add(NewSchedule("report", NINE))
     await table.run(schedule)
-    with pytest.raises(DatabaseError, match="no job was made: the schedule's last one is still waiting or running"):
+    with pytest.raises(DatabaseError, match="no job was enqueued: the schedule's last job still waits or runs"):
         await table.run(schedule)
 
 
@@ -73,7 +73,7 @@ async def test_schedule_rejected_by_postgresql_raises_its_message(
     connection: "asyncpg.Connection[Any]", table: ScheduleTable
 ) -> None:
     await connection.execute("alter table app_jobs.scheduled_jobs alter database_id set not null")
-    with pytest.raises(DatabaseError, match=r"wants the tenant \(--database-id\)"):
+    with pytest.raises(DatabaseError, match=r"requires the tenant \(--database-id\)"):
         await table.add(NewSchedule("report", NINE))
     await connection.execute("alter table app_jobs.scheduled_jobs add constraint no_x check (task_identifier <> 'x')")
     with pytest.raises(DatabaseError, match="no_x"):

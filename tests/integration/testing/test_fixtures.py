@@ -305,7 +305,7 @@ def test_target_without_tasks_is_rejected(target: Any, jobfn_app: Any) -> None:
     ("dsn", "error", "message"),
     [
         ("postgresql://nobody@127.0.0.1:9/x", DatabaseUnreachable, "127.0.0.1:9/x cannot be reached"),
-        ("nonsense", ConfigurationError, "nonsense is no database address"),
+        ("nonsense", ConfigurationError, "nonsense is not a database address"),
     ],
 )
 def test_unreachable_server_is_an_error_with_its_variable(

@@ -169,7 +169,7 @@ async def test_plan_is_coloured_in_a_terminal_without_no_color(
         ("check functions.py:confirm_order.handler b.yaml", "functions.py has no app"),
         ("drop", "the tables must be given by blueprints or --all: use one of them"),
         ("drop b.yaml --all", "the tables must be given"),
-        ("plan b.yaml --database-url nonsense", "is no database address"),
+        ("plan b.yaml --database-url nonsense", "is not a database address"),
     ],
 )
 async def test_usage_error_is_one_line_with_exit_code_2(

@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.database.worker_registry import History, Process, Processes
+from jobfn.database.history import History
+from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
 from support.fixtures import Serve, StartService
@@ -16,7 +17,7 @@ from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
 
-PROCESS = Process(WORKER, "here", 7, "1.0", ("worker", "callbacks"), 16)
+PROCESS = WorkerProcess(WORKER, "here", 7, "1.0", ("worker", "callbacks"), 16)
 ADD_EXPIRED_RUNS = """
     insert into app_jobs.job_runs (job_id, attempt, task_identifier, enqueued_at, due_at, ended_at, outcome)
     select n, 1, 'x', now(), now(), now() - interval '8 days', 'completed' from generate_series(1, $1) n
@@ -72,7 +73,7 @@ async def test_heartbeats_record_the_requests_in_flight(pool: "asyncpg.Pool[Any]
     await jobs.connection.execute("update app_jobs.workers set last_heartbeat_at = now() - interval '25 hours'")
     in_flight, stop = 3, asyncio.Event()
     heartbeat = WorkerHeartbeat(
-        Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: in_flight, interval_seconds=0.01
+        WorkerRegistry(pool, "app_jobs"), PROCESS, in_flight=lambda: in_flight, interval_seconds=0.01
     )
     running = asyncio.create_task(heartbeat.run(stop))
 
@@ -124,7 +125,7 @@ async def test_failure_is_logged_once_and_retried(
 
 async def test_heartbeats_continue_after_a_lost_connection(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
     stop = asyncio.Event()
-    heartbeat = WorkerHeartbeat(Processes(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, interval_seconds=0.01)
+    heartbeat = WorkerHeartbeat(WorkerRegistry(pool, "app_jobs"), PROCESS, in_flight=lambda: 1, interval_seconds=0.01)
     running = asyncio.create_task(heartbeat.run(stop))
     await eventually(lambda: workers(jobs))
     await jobs.connection.execute(

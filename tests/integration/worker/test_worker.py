@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from jobfn.database.connection import pool
+from jobfn.database.connection import open_pool
 from jobfn.database.migrate import migrate
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import Job
@@ -270,7 +270,7 @@ class Success:
 
 async def test_job_that_becomes_due_during_a_claim_is_claimed_at_once(jobs: Jobs, database: str) -> None:
     settings = ServiceSettings.from_environ({}, worker_id=WORKER, poll_interval_seconds=NO_POLLS, settle_on="response")
-    async with pool(database, application_name="test", size=4) as connections:
+    async with open_pool(database, application_name="test", size=4) as connections:
         store = SlowStore(connections, "app_jobs")
         store.due = asyncio.Event()
         worker = Worker(

@@ -5,7 +5,8 @@ from importlib import resources
 
 import pytest
 
-from jobfn.database.statements import migrations, query
+from jobfn.database.migrate import migration_files
+from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError
 from jobfn.sql.loader import render
 from jobfn.sql.quoting import quote_identifier
@@ -72,6 +73,6 @@ def test_a_schema_with_a_line_break_breaks_nothing() -> None:
 
 def test_migrations_are_numbered_without_gaps() -> None:
     """1, 2, 3 and so on, in order, each number once."""
-    found = migrations()
+    found = migration_files()
     assert [version for version, _, _ in found] == list(range(1, len(found) + 1))
     assert all("@schema@" in text for _, _, text in found)

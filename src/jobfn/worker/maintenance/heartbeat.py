@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from jobfn.database.worker_registry import Process, Processes
+from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
 
 #: Interval between heartbeats. A process that misses three counts as dead.
@@ -22,8 +22,8 @@ class WorkerHeartbeat:
 
     def __init__(
         self,
-        registry: Processes,
-        process: Process,
+        registry: WorkerRegistry,
+        process: WorkerProcess,
         *,
         in_flight: Callable[[], int],
         interval_seconds: float = HEARTBEAT_INTERVAL_SECONDS,
@@ -48,8 +48,10 @@ class WorkerHeartbeat:
 
     async def _send(self) -> None:
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            await self._registry.note(self._process, in_flight=self._in_flight(), beat_seconds=self._interval_seconds)
+            await self._registry.heartbeat(
+                self._process, in_flight=self._in_flight(), interval_seconds=self._interval_seconds
+            )
 
     async def _deregister(self) -> None:
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            await self._registry.forget(self._process)
+            await self._registry.deregister(self._process)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_LOST
+from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.telemetry import logs
 
 #: Statement timeout, so that an unresponsive database cannot delay shutdown.
@@ -27,7 +27,7 @@ class FailureLogger:
         """Run the call. Return whether it succeeded."""
         try:
             await call()
-        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             if not self._has_failed:
                 is_outdated = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
                 advice = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jobfn.database.worker_registry import History
+from jobfn.database.history import History
 from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
 
 PRUNE_INTERVAL_SECONDS = 60.0
@@ -42,13 +42,13 @@ class HistoryPruner:
 
     async def _set_retention(self) -> None:
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            await self._history.keep(self._days)
+            await self._history.set_retention(self._days)
 
     async def _prune(self, stop: asyncio.Event) -> None:
         await self._set_retention()
         while not stop.is_set():
             async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-                deleted = await self._history.sweep(limit=PRUNE_BATCH_SIZE)
+                deleted = await self._history.prune(limit=PRUNE_BATCH_SIZE)
             if deleted < PRUNE_BATCH_SIZE:
                 return
             await sleep_until(stop, _BATCH_PAUSE_SECONDS)

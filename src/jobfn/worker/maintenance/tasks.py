@@ -9,10 +9,11 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.database.history import History
 from jobfn.database.native_store import NativeJobStore
-from jobfn.database.records import JobStore
+from jobfn.database.store import JobStore
 from jobfn.database.vacuum_table import JobsTable
-from jobfn.database.worker_registry import History, Process, Processes
+from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.telemetry import logs
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import HistoryPruner
@@ -52,15 +53,15 @@ async def maintenance_tasks(
             "platform schema: no history of attempts and no list of workers", schema=settings.schema_name
         )
         return []
-    process = Process(
+    process = WorkerProcess(
         worker_id=settings.scheduler_id if roles == {ServiceRole.SCHEDULER} else settings.worker_id,
         host=socket.gethostname(),
         pid=os.getpid(),
         version=importlib.metadata.version("jobfn"),
-        parts=[role.value for role in ServiceRole if role in roles],
+        roles=[role.value for role in ServiceRole if role in roles],
         concurrency=settings.concurrency if worker is not None else 0,
     )
-    registry = Processes(connections, settings.schema_name)
+    registry = WorkerRegistry(connections, settings.schema_name)
     heartbeat = WorkerHeartbeat(registry, process, in_flight=lambda: worker.in_flight if worker is not None else 0)
     await heartbeat.start()
     tasks: list[MaintenanceTask] = [heartbeat.run]

@@ -3,8 +3,9 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from jobfn.database.connection import CONNECTION_LOST
-from jobfn.database.records import Job, JobStore, Settlement
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.records import Job, Settlement
+from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import JOB_ID, JobHeaders, log_ids
@@ -86,7 +87,7 @@ class InstrumentedCallbacks(Callbacks):
         except CallbackError as error:
             status = error.reply.status
             raise
-        except CONNECTION_LOST:
+        except CONNECTION_ERRORS:
             status = DATABASE_UNREACHABLE.status
             raise
         finally:

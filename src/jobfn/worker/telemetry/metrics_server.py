@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from jobfn.database.connection import RECONNECTS
 from jobfn.database.platform_store import PlatformJobStore
-from jobfn.database.queue_depth import Depth, DepthReader
-from jobfn.database.records import JobStore
+from jobfn.database.queue_depth import QueueDepth, QueueDepthReader
+from jobfn.database.store import JobStore
 from jobfn.http.server import HttpServer, bind
 from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Metric
@@ -54,7 +54,7 @@ async def metrics_server(
     """
     depth_reader = None
     if pool is not None:
-        depth_reader = DepthReader(
+        depth_reader = QueueDepthReader(
             pool,
             settings.schema_name,
             is_platform=isinstance(store, PlatformJobStore),
@@ -70,7 +70,7 @@ async def metrics_server(
         await server.stop()
 
 
-def create_metrics_app(metrics: WorkerMetrics, depth_reader: DepthReader | None) -> Starlette:
+def create_metrics_app(metrics: WorkerMetrics, depth_reader: QueueDepthReader | None) -> Starlette:
     """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``.
 
     Args:
@@ -90,7 +90,7 @@ def create_metrics_app(metrics: WorkerMetrics, depth_reader: DepthReader | None)
     )
 
 
-def _queue_metrics(depth: Depth | None) -> list[Metric]:
+def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
     """Return the metrics of the queue. All processes on one schema expose the same: use the maximum, not the sum."""
     is_up = Metric("jobfn_database_up", "Whether the database is reachable.", (), {(): float(depth is not None)})
     if depth is None:

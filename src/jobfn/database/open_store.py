@@ -1,0 +1,47 @@
+"""Choose the ``JobStore`` for a database's schema.
+
+jobfn's schema gets a ``NativeJobStore``, which handles many jobs in one statement. The platform's schema gets a
+``PlatformJobStore``, which calls the contract's functions job by job.
+"""
+
+import asyncpg
+
+from jobfn.database.migrate import prerelease_message
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.platform_store import PlatformJobStore
+from jobfn.database.statements import query
+from jobfn.database.store import JobStore, OnSettled, ignore_settlement
+from jobfn.errors import SchemaError
+
+
+async def open_store(pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> JobStore:
+    """Return the store for a schema.
+
+    Args:
+        pool: Connections.
+        schema: The jobs schema.
+        on_settled: Called for each settled job.
+
+    Raises:
+        SchemaError: The schema does not exist, is older than this jobfn, is from a pre-release, or the role may not use
+            it.
+    """
+    kind = await pool.fetchrow(query("schema_kind", schema), schema)
+    if kind is None or not kind["has_jobs"]:
+        raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
+    if not kind["is_open"]:
+        raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
+    if kind["has_record"] and kind["has_prerelease_function"]:
+        raise SchemaError(prerelease_message(schema))
+    features = await pool.fetchrow(query("features", schema), schema)
+    if features is not None and features["batches"]:
+        return NativeJobStore(pool, schema, on_settled=on_settled)
+    if kind["has_record"]:
+        raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
+    return PlatformJobStore(
+        pool,
+        schema,
+        has_actor_id=features is not None and features["actor_id"],
+        has_entity_id=features is not None and features["entity_id"],
+        on_settled=on_settled,
+    )

@@ -1,0 +1,74 @@
+"""The interface of a job store: what workers and callback servers need from the database.
+
+``native_store.py`` implements it for jobfn's schema, ``platform_store.py`` for the platform's, and ``open_store.py``
+chooses one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from jobfn.database.records import ExpiredJob, Heartbeat, Job, SettledJob, Settlement
+
+#: Called for each job when its settlement is committed. It must not raise.
+OnSettled = Callable[[SettledJob], None]
+
+
+def ignore_settlement(_settled: SettledJob) -> None:
+    """Do nothing: the default ``OnSettled``."""
+
+
+class JobStore(Protocol):
+    """Claims and settles jobs."""
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        tasks: Sequence[str] | None,
+        limit: int,
+        lease_seconds: float | None = None,
+        exclude_tasks: Sequence[str] = (),
+    ) -> list[Job]:
+        """Lock ready jobs, ordered by priority, due time and id.
+
+        Args:
+            worker_id: The worker that locks them.
+            tasks: Only jobs of these tasks; None: of all tasks.
+            limit: Maximum number of jobs.
+            lease_seconds: After this time without a renewal, the locks expire; None: after four hours (contract).
+            exclude_tasks: No jobs of these tasks.
+        """
+
+    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
+        """Commit the outcomes, and return the ids of the jobs that changed.
+
+        A job changes only if the settlement's worker has locked it in the settlement's attempt.
+        """
+
+    async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
+        """Renew the leases of jobs, given as id and attempt. Return the ids that this worker has locked."""
+
+    async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
+        """Renew a job's lease and store its progress. Return whether the worker has locked the job."""
+
+    async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
+        """Record that a function runs this attempt in the background, so that ``reclaim`` skips it while leased."""
+
+    async def reap_expired(self) -> list[ExpiredJob]:
+        """Unlock jobs whose lease expired in their last attempt, and return them. They have permanently failed."""
+
+    async def reclaim(self, worker_id: str) -> list[ExpiredJob]:
+        """Unlock the jobs that this worker had locked when it died, and return them. Their attempts count.
+
+        Jobs that a function has accepted stay locked: their heartbeats renew the lease.
+        """
+
+    async def release(self, worker_id: str) -> None:
+        """Unlock all jobs of this worker. Their attempts do not count."""
+
+    async def seconds_until_next(self, *, since_seconds: float = 0.0) -> float | None:
+        """Return the seconds until a delayed job is due; None if no job is delayed.
+
+        Args:
+            since_seconds: Time since the caller's last claim. If a job became due since then, the result is 0 or less.
+        """
