@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, and for each test a fresh database, cloned from a migrated template.
+"""A real PostgreSQL for all tests, and for each test a fresh database, cloned from a migrated template.
 
 The server is embedded, or the one of ``DATABASE_URL``. ``JOBFN_TEST_POSTGRES`` chooses the embedded major (16, 18).
 """

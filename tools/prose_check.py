@@ -41,7 +41,7 @@ def _rule(pattern: str, advice: str, *, case_sensitive: bool = False) -> Rule:
 
 RULES: Final = (
     _rule(rf"(?<!there ){_BE} no (?!longer\b|more than\b)\w+", 'write "is not a ..." or "there is no ..."'),
-    _rule(rf"(?<!there ){_BE} none\b", 'write "there is none" or "is not a ..."'),
+    _rule(rf"(?<!there ){_BE} (?-i:none)\b", 'write "there is none" or "is not a ..."'),
     _rule(r"\bso (?:long|many|much) (?:as )?(?:is|are|was|were|may)\b", 'write "Maximum ..." or "Timeout ..."'),
     _rule(
         r"^\W*So (?:long|many|much)\b(?! (?:is|are|was|were|may)\b)",

@@ -45,7 +45,7 @@ class PlannedFailure(Exception):
 async def record_effect(
     connection: "asyncpg.Connection[Any]", work: Work, ctx: JobContext, run: Callable[[], Awaitable[object]]
 ) -> None:
-    """Insert an effect, run, set the time of its end. Then fail if the plan says so."""
+    """Insert an effect, run, set the time of its end. Then fail if the plan has a failure."""
     assert ctx.attempt is not None
     fails = work.fails_in(ctx.attempt)
     async with connection.transaction():

@@ -127,7 +127,7 @@ class Stage:
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
     ) -> list[Job]:
-        """What the store gives this worker."""
+        """Claim jobs through the store."""
         return await self.store.claim(
             worker, tasks=tasks, limit=limit, lease_seconds=lease_seconds, exclude_tasks=exclude_tasks
         )

@@ -1,4 +1,4 @@
-"""Who may call a function, and which hosts it sends reports to."""
+"""Invoke secrets, and the hosts that a function may send reports to."""
 
 from typing import Any
 

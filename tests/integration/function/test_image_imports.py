@@ -1,4 +1,4 @@
-"""What a function image imports, and that the base dependencies suffice."""
+"""Modules that a function image imports: the base dependencies suffice."""
 
 import asyncio
 import json
