@@ -112,21 +112,21 @@ def driver_for(connection: object) -> Driver:
 
 
 async def _fetch_asyncpg(connection: Any, statement: Statement) -> Any:
-    return await connection.fetchval(statement.numbered(), *statement.values)
+    return await connection.fetchval(statement.numeric(), *statement.values)
 
 
 def _fetch_psycopg(connection: Any, statement: Statement) -> Any:
     from psycopg.rows import tuple_row  # noqa: PLC0415  - already loaded by the caller
 
     with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(statement.formatted(), statement.values).fetchone()[0]
+        return cursor.execute(statement.format(), statement.values).fetchone()[0]
 
 
 async def _fetch_psycopg_async(connection: Any, statement: Statement) -> Any:
     from psycopg.rows import tuple_row  # noqa: PLC0415  - already loaded by the caller
 
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(statement.formatted(), statement.values)
+        await cursor.execute(statement.format(), statement.values)
         return (await cursor.fetchone())[0]
 
 
@@ -146,7 +146,7 @@ async def _fetch_sqlalchemy_async(connection: Any, statement: Statement) -> Any:
 
 def _fetch_django(connection: Any, statement: Statement) -> Any:
     with connection.cursor() as cursor:
-        cursor.execute(statement.formatted(), statement.values)
+        cursor.execute(statement.format(), statement.values)
         return cursor.fetchone()[0]
 
 

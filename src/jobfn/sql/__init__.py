@@ -1,4 +1,4 @@
-"""SQL text: loading it from files, quoting names and values, and the numbers of advisory locks.
+"""SQL text: load it from files, quote names and values, and declare advisory lock numbers.
 
-Below ``jobfn.client`` and ``jobfn.database``: nothing here knows a driver or a connection.
+Nothing here uses a driver or a connection.
 """

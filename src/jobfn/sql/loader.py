@@ -1,13 +1,12 @@
 """Load SQL from the files of a package.
 
-A file of queries has sections, as aiosql reads them::
+A file has sections, as aiosql reads them::
 
     -- name: claim_jobs
     -- $1 worker, $2 task identifiers or null.
     select * from @schema@.claim_jobs($1, $2)
 
-``@schema@`` stands for the jobs schema and ``@role@`` for a role, each quoted. No other text from outside is put into a
-statement: values travel as parameters. Files are read when their first query is needed, and once.
+``@schema@`` stands for the jobs schema and ``@role@`` for a role, each quoted. Other values travel as parameters.
 """
 
 import functools
@@ -21,12 +20,12 @@ _SECTION = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def load_query(package: str, path: str, name: str) -> str:
-    """Return the text of one section, without its comments and with its placeholders.
+    """Return the text of a section, with its placeholders and without whole-line comments.
 
     Args:
         package: The package that contains the files.
-        path: A file in it, or a folder: then all ``*.sql`` in it.
-        name: The section.
+        path: A file in the package, or a folder with ``*.sql`` files.
+        name: The section's name.
 
     Raises:
         LookupError: There is no such section.
@@ -39,13 +38,13 @@ def load_query(package: str, path: str, name: str) -> str:
 
 @functools.cache
 def load_queries(package: str, path: str) -> Mapping[str, str]:
-    """Return all sections of a file, or of a folder, by name. Arguments as ``load_query``.
+    """Return all sections of a file, or of the files in a folder, by name. Arguments as ``load_query``.
 
     Raises:
-        LookupError: Two sections have one name.
+        LookupError: Two sections have the same name.
     """
-    found = resources.files(package) / path
-    files = [found] if found.is_file() else [file for file in found.iterdir() if file.name.endswith(".sql")]
+    location = resources.files(package) / path
+    files = [location] if location.is_file() else [file for file in location.iterdir() if file.name.endswith(".sql")]
     queries: dict[str, str] = {}
     for file in files:
         _, *sections = _SECTION.split(file.read_text("utf-8"))
@@ -58,9 +57,9 @@ def load_queries(package: str, path: str) -> Mapping[str, str]:
 
 
 def render(text: str, schema: str, *, role: str | None = None) -> str:
-    """Fill in the schema's name, and a role's.
+    """Replace the placeholders of the schema and the role.
 
-    The bodies of functions stand between ``$$``. A name may contain that too, so they get a tag that it does not
+    Function bodies are quoted with ``$$``, which a name may contain. So they get a tag that the schema's name does not
     contain.
     """
     tag = "$jobfn$"
@@ -68,8 +67,9 @@ def render(text: str, schema: str, *, role: str | None = None) -> str:
         tag = f"{tag[:-1]}_$"
     names = {"@schema@": (schema, "schema name"), "@role@": (role or "", "role name")}
 
-    def quoted(place: re.Match[str]) -> str:  # in one pass: a name may contain another placeholder
-        name, what = names[place[0]]
+    def quote(placeholder: re.Match[str]) -> str:
+        name, what = names[placeholder[0]]
         return quote_identifier(name, what=what)
 
-    return re.sub("@schema@|@role@", quoted, text.replace("$$", tag))
+    # One pass, because a name may contain another placeholder.
+    return re.sub("@schema@|@role@", quote, text.replace("$$", tag))

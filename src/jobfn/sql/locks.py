@@ -1,7 +1,7 @@
-"""Numbers of PostgreSQL advisory locks, each declared once.
+"""Numbers of PostgreSQL advisory locks.
 
-They are valid in one database, for all schemas in it. Two kinds of work with one number would wait for each other.
-Claims lock queues with advisory locks too, by a 64-bit hash (``schema/0005_claim.sql``).
+A lock is valid in one database, for all schemas in it. Two operations with the same number would wait for each other.
+Claims lock queues with advisory locks, too, by a 64-bit hash (``schema/0005_claim.sql``).
 """
 
 #: One migration at a time. The number spells "jobfn".

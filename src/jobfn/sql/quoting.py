@@ -1,17 +1,16 @@
 """Quoting of names and values in SQL text.
 
-Values travel as parameters wherever that is possible. Names of schemas and roles, and the texts of trigger functions,
-pass through here instead. Pure.
+Values travel as parameters wherever possible. Names, and the text of trigger functions, cannot. Pure.
 """
 
 from jobfn.errors import ConfigurationError
 
-#: PostgreSQL silently cuts longer names.
+#: Maximum length of a name. PostgreSQL truncates longer ones without an error.
 MAX_NAME_BYTES = 63
 
 
 def name_problem(name: str) -> str | None:
-    """Return why PostgreSQL cannot have this name; None if it can."""
+    """Return why a name is not valid in PostgreSQL; None if it is."""
     if not name:
         return "a name has at least one character"
     problem = text_problem(name)
@@ -21,7 +20,7 @@ def name_problem(name: str) -> str | None:
 
 
 def text_problem(text: str) -> str | None:
-    """Return why PostgreSQL cannot store this text; None if it can."""
+    """Return why PostgreSQL cannot store a text; None if it can."""
     if "\0" in text:
         return "PostgreSQL cannot store a NUL character"
     try:
@@ -32,14 +31,14 @@ def text_problem(text: str) -> str | None:
 
 
 def quote_identifier(name: str, *, what: str = "name") -> str:
-    """Return a name in double quotes, so that no word is reserved and no letter changes its case.
+    """Return a name in double quotes, so that reserved words and uppercase letters are allowed.
 
     Args:
         name: The name.
         what: The kind of name, for the error. ``schema name`` names the setting, too.
 
     Raises:
-        ConfigurationError: PostgreSQL cannot have this name; says why.
+        ConfigurationError: The name is not valid in PostgreSQL.
     """
     problem = name_problem(name)
     if problem is not None:
@@ -50,13 +49,13 @@ def quote_identifier(name: str, *, what: str = "name") -> str:
 
 
 def quote_literal(text: str) -> str:
-    r"""Return a value in single quotes.
+    r"""Return a text in single quotes.
 
-    With a backslash in it, it is an ``E''`` string, which reads the same whatever ``standard_conforming_strings`` is
-    when the statement, or the function that contains it, runs.
+    A text with a backslash becomes an ``E''`` string, whose meaning does not depend on
+    ``standard_conforming_strings`` when the statement, or the function that contains it, runs.
 
     Raises:
-        ValueError: PostgreSQL cannot store this text.
+        ValueError: PostgreSQL cannot store the text.
     """
     problem = text_problem(text)
     if problem is not None:
@@ -66,7 +65,7 @@ def quote_literal(text: str) -> str:
 
 
 def quote_body(body: str) -> str:
-    """Return a function's body between dollar quotes with a tag that it does not contain."""
+    """Return a function's body in dollar quotes, with a tag that it does not contain."""
     tag, number = "$jobfn$", 0
     while tag[:-1] in body:
         number += 1
