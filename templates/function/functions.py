@@ -17,7 +17,7 @@ class Order(BaseModel):
 
 @task("template_task", timeout=30)
 async def handle_order(order: Order, ctx: JobContext) -> dict[str, Any]:
-    """Put your work here.
+    """Handle an order: replace this with your work.
 
     The return value is the job's result. An exception fails the job, which is then retried.
     """
