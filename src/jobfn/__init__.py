@@ -76,33 +76,21 @@ __all__ = [
 #: Modules of the exports, imported on first use: a program that only enqueues does not load the server, and a function
 #: that never enqueues does not load the client.
 _LAZY_EXPORTS = {
-    "Backoff": "jobfn.function.retry_policy",
-    "BulkJobOptions": "jobfn.client.options",
-    "ConfigurationError": "jobfn.errors",
-    "DatabaseError": "jobfn.errors",
-    "EnqueueError": "jobfn.errors",
-    "FunctionApp": "jobfn.function.app",
-    "FunctionSettings": "jobfn.function.settings",
-    "GraphQLError": "jobfn.errors",
-    "InvalidPayload": "jobfn.errors",
-    "JobContext": "jobfn.function.context",
-    "JobOptions": "jobfn.client.options",
-    "JobResult": "jobfn.client.result",
-    "JobfnError": "jobfn.errors",
-    "LoadError": "jobfn.errors",
-    "ResultTimeout": "jobfn.errors",
-    "PermanentError": "jobfn.errors",
-    "RequestError": "jobfn.errors",
-    "Resource": "jobfn.function.dependencies",
-    "ResultUnavailable": "jobfn.errors",
-    "RetryLater": "jobfn.errors",
-    "Task": "jobfn.function.task",
-    "TaskDefinitionError": "jobfn.errors",
-    "TransportError": "jobfn.errors",
-    "create_app": "jobfn.function.app",
-    "enqueue": "jobfn.client.enqueue",
-    "enqueue_many": "jobfn.client.enqueue",
-    "task": "jobfn.function.task",
+    name: f"jobfn.{module}"
+    for module, names in {
+        "client.enqueue": "enqueue enqueue_many",
+        "client.options": "BulkJobOptions JobOptions",
+        "client.result": "JobResult",
+        "errors": "ConfigurationError DatabaseError EnqueueError GraphQLError InvalidPayload JobfnError LoadError "
+        "PermanentError RequestError ResultTimeout ResultUnavailable RetryLater TaskDefinitionError TransportError",
+        "function.app": "FunctionApp create_app",
+        "function.context": "JobContext",
+        "function.dependencies": "Resource",
+        "function.retry_policy": "Backoff",
+        "function.settings": "FunctionSettings",
+        "function.task": "Task task",
+    }.items()
+    for name in names.split()
 }
 
 

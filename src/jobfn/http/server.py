@@ -19,7 +19,7 @@ from jobfn.http.protocol import HttpProtocol
 
 T = TypeVar("T")
 
-#: Default timeout of idle connections. Longer than clients', so that the client closes them.
+#: Timeout of idle connections. Longer than clients', so that the client closes them.
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -31,7 +31,6 @@ class HttpServer:
         listener: A bound socket, from ``bind`` or inherited. It is closed with the server.
         shutdown_timeout_seconds: How long requests in flight may take on shutdown.
         lifespan: Whether to send lifespan events. An app that does not support them is served all the same.
-        keep_alive_seconds: Timeout of idle connections.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class HttpServer:
         *,
         shutdown_timeout_seconds: float,
         lifespan: bool = True,
-        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         self._listener = listener
         self._server = _EmbeddedServer(
@@ -53,7 +51,7 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # the client's address is not used
-                timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # only HttpProtocol reads it
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
                 lifespan="auto" if lifespan else "off",
             )

@@ -12,23 +12,7 @@ from typing import Final
 Labels = tuple[str, ...]
 
 #: Default histogram buckets for run and wait times: five milliseconds to half an hour.
-DURATION_BUCKETS_SECONDS: Final = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    300.0,
-    1800.0,
-)
+DURATION_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 #: Maximum number of distinct values of one label. Each value is a line in every scrape and a series in Prometheus.
 MAX_LABEL_VALUES: Final = 100
 #: Label of all values beyond the limit. Parentheses keep it apart from real task identifiers.
@@ -104,21 +88,18 @@ class LabelLimiter:
         limit: Maximum number of other values.
     """
 
-    __slots__ = ("_labels", "_remaining")
+    __slots__ = ("_labels", "_limit")
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = MAX_LABEL_VALUES) -> None:
-        self._labels = {name: name for name in known}
-        self._remaining = limit
+        self._labels = set(known)
+        self._limit = len(self._labels) + limit
 
     def label(self, name: str) -> str:
         """Return the name, or ``OVERFLOW_LABEL`` once the limit is reached."""
-        label = self._labels.get(name)
-        if label is not None:
-            return label
-        if self._remaining <= 0:
-            return OVERFLOW_LABEL
-        self._remaining -= 1
-        self._labels[name] = name
+        if name not in self._labels:
+            if len(self._labels) >= self._limit:
+                return OVERFLOW_LABEL
+            self._labels.add(name)
         return name
 
 

@@ -5,7 +5,6 @@ function side (``function/app.py``) and the platform side (``worker/dispatch.py`
 """
 
 from jobfn.wire.headers import (
-    NO_HEADERS,
     JobHeaders,
     extract_job_headers,
     log_ids,
@@ -16,7 +15,6 @@ from jobfn.wire.names import (
     CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
-    ECHO_HEADERS,
     ENTITY_ID,
     HEARTBEAT_URL,
     INVOKE_SECRET,
@@ -28,7 +26,6 @@ from jobfn.wire.names import (
     WORKER_ID,
 )
 from jobfn.wire.reports import (
-    MAX_KEEP_SECONDS,
     MAX_RESULT_BYTES,
     RESULT_TOO_LARGE,
     Failure,
@@ -37,7 +34,6 @@ from jobfn.wire.reports import (
     is_failure,
 )
 from jobfn.wire.urls import (
-    TASK_PLACEHOLDER,
     has_host_per_task,
     redact_url,
     report_url,
@@ -51,7 +47,6 @@ __all__ = [
     "CALLBACK_BATCH",
     "CALLBACK_URL",
     "DATABASE_ID",
-    "ECHO_HEADERS",
     "ENTITY_ID",
     "HEARTBEAT_URL",
     "INVOKE_SECRET",
@@ -59,12 +54,9 @@ __all__ = [
     "JOB_ERROR",
     "JOB_ID",
     "LEASE_SECONDS",
-    "MAX_KEEP_SECONDS",
     "MAX_RESULT_BYTES",
     "MAX_TASK_IDENTIFIER_CHARACTERS",
-    "NO_HEADERS",
     "RESULT_TOO_LARGE",
-    "TASK_PLACEHOLDER",
     "WORKER_ID",
     "Failure",
     "JobHeaders",

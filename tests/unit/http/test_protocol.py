@@ -61,7 +61,7 @@ class FakeConnection:
             ServerState(),
             asyncio.Event(),
         )
-        config = Config(self._app, interface="asgi3", timeout_keep_alive=KEEP_ALIVE_SECONDS, lifespan="off")
+        config = Config(self._app, interface="asgi3", timeout_keep_alive=KEEP_ALIVE_SECONDS, log_config=None)
         config.load()
         self.protocol = HttpProtocol(config, self.state, {}, cast("asyncio.AbstractEventLoop", FakeLoop(self.clock)))
         self.protocol.connection_made(self.transport)
