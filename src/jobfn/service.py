@@ -158,33 +158,25 @@ async def _start_worker_and_callbacks(
         _start_listener(settings, wake_event, stack)
     stack.push_async_callback(settlements.drain)
     if ServiceRole.CALLBACKS in roles and listener is not None:
-        callbacks = InstrumentedCallbacks(
+        callbacks = Callbacks(
             settlements,
             store,
             lease_seconds=settings.lease_seconds,
-            metrics=metrics,
             tokens=tokens,
             on_report=worker.on_report if worker is not None else None,
-            tracing=tracing,
-            find_job=worker.find if worker is not None else None,
         )
-        await _start_callback_server(settings, callbacks, listener, stack)
+        find_job = worker.find if worker is not None else None
+        app = create_callback_app(
+            InstrumentedCallbacks(callbacks, metrics=metrics, tracing=tracing, find_job=find_job)
+        )
+        server = HttpServer(
+            app, listener, shutdown_timeout_seconds=settings.shutdown_timeout_seconds, lifespan=False
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        callback_url = redact_url(settings.callback_url)
+        logs.get_logger("jobfn.service").info("callback server started", port=server.port, callback_url=callback_url)
     return worker
-
-
-async def _start_callback_server(
-    settings: ServiceSettings, callbacks: Callbacks, listener: socket.socket, stack: contextlib.AsyncExitStack
-) -> None:
-    server = HttpServer(
-        create_callback_app(callbacks),
-        listener,
-        shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
-        lifespan=False,
-    )
-    await server.start()
-    stack.push_async_callback(server.stop)
-    callback_url = redact_url(settings.callback_url)
-    logs.get_logger("jobfn.service").info("callback server started", port=server.port, callback_url=callback_url)
 
 
 async def _start_scheduler(

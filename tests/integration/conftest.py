@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from jobfn.http.server import HttpServer, bind
 from jobfn.worker.settings import ServiceSettings
-from support.fixtures import ConnectTo, Serve, Service, StartService
+from support.fixtures import ConnectTo, Serve, Service, StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER
 from support.network import LOOPBACK
@@ -58,6 +58,16 @@ async def start_service(database: str) -> AsyncIterator[StartService]:
             return Service(callback_url, stop)
 
         yield start
+
+
+@pytest.fixture
+def start_worker(function: RecordingFunction, serve: Serve, start_service: StartService) -> StartWorker:
+    """Run a service for ``function``; settings by field name."""
+
+    async def start(**settings: object) -> Service:
+        return await start_service(await serve(function.app), **settings)
+
+    return start
 
 
 @pytest.fixture

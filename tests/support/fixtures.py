@@ -44,3 +44,9 @@ class StartService(Protocol):
     """The fixture ``start_service``: runs a platform side for the functions at this URL; settings by field name."""
 
     def __call__(self, gateway_url: str, **settings: object) -> Awaitable[Service]: ...
+
+
+class StartWorker(Protocol):
+    """The fixture ``start_worker``: runs a service for the fixture ``function``; settings by field name."""
+
+    def __call__(self, **settings: object) -> Awaitable[Service]: ...

@@ -4,8 +4,10 @@ The hot path, a POST to a known last segment, bypasses Starlette's routing. All 
 path may precede the last segment: a token, or the prefix of a gateway.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import unquote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.messages import read_body, send_response
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, extract_job_headers
+from jobfn.wire.report_batch import decode_batch
 from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, to_reply
+from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 
 MAX_REPORT_BYTES = 1024 * 1024
 
@@ -25,7 +29,7 @@ MAX_REPORT_BYTES = 1024 * 1024
 _Handler = Callable[[str, Mapping[str, str], bytes], Awaitable[Reply]]
 
 
-def create_callback_app(callbacks: Callbacks) -> ASGIApp:
+def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp:
     """Create the callback server's ASGI app.
 
     Returns:
@@ -34,7 +38,14 @@ def create_callback_app(callbacks: Callbacks) -> ASGIApp:
     """
 
     async def report_batch(_path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
-        return await callbacks.report_batch(body)
+        try:
+            batch = decode_batch(body)
+        except ValueError as error:
+            raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
+        replies = await asyncio.gather(
+            *(to_reply(callbacks.report(unquote(urlsplit(each.url).path), each.headers, each.body)) for each in batch)
+        )
+        return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
 
     handlers: dict[str, _Handler] = {
         "callback": callbacks.report,

@@ -4,10 +4,8 @@ A report is acknowledged after its settlement is committed. If its attempt does 
 is a 409, and nothing changes. ``callback_app.py`` serves this over HTTP.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -25,7 +23,6 @@ from jobfn.wire import (
     JobHeaders,
     StoredResult,
 )
-from jobfn.wire.report_batch import decode_batch
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.tokens import CallbackTokens, Claim
 
@@ -131,27 +128,6 @@ class Callbacks:
         if self._on_report is not None:
             self._on_report(settlement)
         return Reply(200, {"workerId": claim.worker_id, "jobId": str(claim.job_id)})
-
-    async def report_batch(self, body: bytes) -> Reply:
-        """Settle jobs by a batch of reports. Each report has a reply with a status.
-
-        Args:
-            body: See ``wire.report_batch``.
-
-        Raises:
-            CallbackError: The body is not a batch of reports.
-        """
-        try:
-            batch = decode_batch(body)
-        except ValueError as error:
-            raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
-        replies = await asyncio.gather(
-            *(
-                to_reply(self.report(unquote(urlsplit(report.url).path), report.headers, report.body))
-                for report in batch
-            )
-        )
-        return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
 
     async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Renew a job's lease and record its progress. Arguments and errors as in ``report``."""

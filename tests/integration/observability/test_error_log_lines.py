@@ -13,7 +13,7 @@ from jobfn import JobContext, PermanentError, RetryLater, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
 from jobfn.worker.settings import ServiceRole
-from support.fixtures import Serve, StartService
+from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
@@ -96,11 +96,11 @@ async def test_function_logs_a_lost_lease(jobs: Jobs, lines: LogLines, deploy: D
 
 
 async def test_restarted_worker_logs_each_reclaimed_job(
-    jobs: Jobs, lines: LogLines, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     held = {await add_for_tenant(jobs, name): name for name in ("a", "b", "c")}
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 9, '1 hour')", WORKER)
-    await start_service(await serve(function.app))
+    await start_worker()
     await jobs.until_gone()
     event = "job reclaimed: this worker died while it held the job"
     reclaimed = [ids_of(line) for line in lines.all() if line["event"] == event]
@@ -108,7 +108,7 @@ async def test_restarted_worker_logs_each_reclaimed_job(
 
 
 async def test_each_job_of_a_dead_worker_that_failed_permanently_is_logged(
-    jobs: Jobs, lines: LogLines, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The worker in the line is the dead one. There are more jobs than are logged in one turn of the event loop."""
     first = await add_for_tenant(jobs, "last", max_attempts=1)
@@ -117,7 +117,7 @@ async def test_each_job_of_a_dead_worker_that_failed_permanently_is_logged(
     )
     await jobs.connection.execute("select app_jobs.claim_jobs('dead-worker', null, '4 hours', 999, '1 hour')")
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
-    await start_service(await serve(function.app))
+    await start_worker()
     event = "job permanently failed: its worker died in the last attempt"
 
     async def all_lines() -> list[dict[str, Any]]:
@@ -176,10 +176,10 @@ async def test_heartbeat_without_a_database_is_logged(
 
 
 async def test_worker_that_stops_without_a_database_logs_its_unsettled_jobs(
-    jobs: Jobs, lines: LogLines, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.connection.execute(SHUT_DOWN)
-    service = await start_service(await serve(function.app), settle_on="response", shutdown_timeout_seconds=0.1)
+    service = await start_worker(settle_on="response", shutdown_timeout_seconds=0.1)
     job = await add_for_tenant(jobs, "unsettled")
     await function.arrived.wait()
     await service.stop()

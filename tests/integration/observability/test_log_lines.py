@@ -10,7 +10,7 @@ import pytest
 from jobfn import JobContext, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.worker.settings import ServiceRole
-from support.fixtures import Serve, StartService
+from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 from support.observability import JOB_IDS, Deploy, LogLines, Spans, add_for_tenant, ids_of, job_ids
@@ -75,20 +75,19 @@ async def test_worker_logs_the_ids_of_a_job_without_a_report(
     jobs: Jobs,
     lines: LogLines,
     function: RecordingFunction,
-    serve: Serve,
-    start_service: StartService,
+    start_worker: StartWorker,
 ) -> None:
     function.respond(status)
-    await start_service(await serve(function.app))
+    await start_worker()
     job = await add_for_tenant(jobs, "plain")
     assert ids_of(await lines.until(event)) == job_ids(job, "plain")
 
 
 async def test_worker_logs_a_lost_lease(
-    jobs: Jobs, lines: LogLines, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=1.0)
+    await start_worker(lease_seconds=1.0)
     job = await add_for_tenant(jobs, "lost")
     await function.arrived.wait()
     await jobs.connection.execute("update app_jobs.jobs set locked_by = 'another'")

@@ -13,7 +13,7 @@ from jobfn.database.enqueue import enqueue
 from jobfn.database.records import NewJob
 from jobfn.errors import DatabaseError
 from jobfn.telemetry.tracing import Tracing
-from support.fixtures import Serve, StartService
+from support.fixtures import StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
@@ -95,7 +95,7 @@ async def test_refused_requests_have_spans_without_a_task(spans: Spans, deploy: 
 
 
 async def test_trigger_takes_the_trace_from_the_session_s_settings(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """A service without a tracer provider passes it on unchanged."""
     await jobs.connection.execute(
@@ -111,7 +111,7 @@ async def test_trigger_takes_the_trace_from_the_session_s_settings(
         await jobs.connection.execute("select set_config('jobfn.tracestate', 'vendor=1', true)")
         await jobs.connection.execute("insert into orders values (1)")
     await jobs.connection.execute("insert into orders values (2)")
-    await start_service(await serve(function.app), concurrency=1)
+    await start_worker(concurrency=1)
     await jobs.until_gone()
     first, second = function.received
     assert (first.headers["traceparent"], first.headers["tracestate"]) == (PARENT, "vendor=1")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from jobfn.worker.tokens import CallbackTokens, Claim
-from support.fixtures import Serve, StartService
+from support.fixtures import StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 
@@ -251,10 +251,10 @@ async def test_invalid_heartbeat_is_rejected(
 
 
 async def test_report_before_the_response_decides(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_service(await serve(function.app))
+    service = await start_worker()
     job = await jobs.add("t")
     await function.arrived.wait()
     async with httpx.AsyncClient(timeout=30) as client:
@@ -265,10 +265,10 @@ async def test_report_before_the_response_decides(
 
 
 async def test_report_after_the_response_decides_within_the_grace_period(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The Node SDK responds first and then reports."""
-    service = await start_service(await serve(function.app), report_grace_seconds=60.0)
+    service = await start_worker(report_grace_seconds=60.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     await jobs.until_held(job)
@@ -286,10 +286,10 @@ async def test_host_header_is_ignored(host: str, start_service: StartService) ->
 
 
 async def test_signed_url_is_required_with_a_secret(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_service(await serve(function.app), callback_secrets="new,old")
+    service = await start_worker(callback_secrets="new,old")
     job = await jobs.add("t")
     await function.arrived.wait()
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from support.fixtures import Serve, StartService
+from support.fixtures import Serve, StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 
@@ -13,9 +13,9 @@ ENTITY = "0f0e0d0c-0b0a-4909-8807-060504030201"
 
 
 async def test_request_has_the_payload_and_the_job_s_headers(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    service = await start_service(await serve(function.app))
+    service = await start_worker()
     job = await jobs.add("process_invoice", {"id": 1.5, "ü": [None]})
     await jobs.until_gone(job)
     (request,) = function.received
@@ -34,7 +34,7 @@ async def test_request_has_the_payload_and_the_job_s_headers(
 
 
 async def test_tenant_actor_and_entity_are_headers(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.connection.execute(
         "insert into app_jobs.jobs (task_identifier, database_id, actor_id, entity_id) values ('t', $1, $2, $3)",
@@ -42,18 +42,16 @@ async def test_tenant_actor_and_entity_are_headers(
         ACTOR,
         ENTITY,
     )
-    await start_service(await serve(function.app))
+    await start_worker()
     await jobs.until_gone(1)
     headers = function.received[0].headers
     assert (headers["x-database-id"], headers["x-actor-id"], headers["x-entity-id"]) == (TENANT, ACTOR, ENTITY)
 
 
 async def test_settle_on_response_sends_no_callback_url(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    service = await start_service(
-        await serve(function.app), settle_on="response", report_grace_seconds=3600.0, callback_secrets="one"
-    )
+    service = await start_worker(settle_on="response", report_grace_seconds=3600.0, callback_secrets="one")
     await jobs.until_gone(await jobs.add("t"))
     function.respond(500, {"message": "no", "retryAfterSeconds": 3600})
     assert (await jobs.until_failed(await jobs.add("t")))["last_error"] == "no"
@@ -72,10 +70,10 @@ async def test_settle_on_response_sends_no_callback_url(
     ],
 )
 async def test_task_identifier_is_one_encoded_path_segment(
-    task: str, path: str, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    task: str, path: str, jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     job = await jobs.add(task)
-    await start_service(await serve(function.app))
+    await start_worker()
     await jobs.until_gone(job)
     assert [request.path for request in function.received] == [path]
 
@@ -135,19 +133,19 @@ async def test_response_settles_the_job_without_a_report(
 
 
 async def test_permanent_failure_in_a_response_uses_up_the_attempts(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     function.respond(422, {"message": "wrong", "permanent": True})
-    await start_service(await serve(function.app))
+    await start_worker()
     row = await jobs.until_failed(await jobs.add("t"))
     assert (row["last_error"], row["attempts"]) == ("wrong", 25)
 
 
 async def test_accepted_job_stays_locked_until_its_report(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     function.respond(202)
-    await start_service(await serve(function.app))
+    await start_worker()
     accepted = await jobs.add("accepted")
     await function.arrived.wait()
     function.respond(200)

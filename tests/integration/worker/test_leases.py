@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from support.fixtures import Serve, StartService
+from support.fixtures import StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
@@ -42,11 +42,11 @@ async def until_lease_is_extended(jobs: Jobs, job: int, *, seconds: float) -> No
 
 
 async def test_job_of_a_dead_worker_is_claimed_when_its_lease_expires(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     job = await jobs.add("t", queue_name="q")
     await claim_as(jobs, DEAD, lease="600 milliseconds")
-    await start_service(await serve(function.app), poll_interval_seconds=0.1)
+    await start_worker(poll_interval_seconds=0.1)
     await jobs.until_gone(job)
     assert function.received[0].headers["x-job-attempt"] == "2"
 
@@ -64,24 +64,24 @@ async def test_report_of_a_dead_worker_is_a_conflict_after_a_takeover(jobs: Jobs
 
 
 async def test_job_whose_worker_died_in_the_last_attempt_fails_permanently(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     job = await jobs.add("t", max_attempts=1)
     await claim_as(jobs, DEAD, lease="10 milliseconds")
-    await start_service(await serve(function.app), lease_seconds=1.0)
+    await start_worker(lease_seconds=1.0)
     row = await jobs.until_failed(job)
     assert row["last_error"] == f"the worker {DEAD} died, or lost its lease, in the last attempt"
     assert row["attempts"] == row["max_attempts"]
 
 
 async def test_lock_without_a_lease_expires_after_four_hours(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The platform's worker knows no leases."""
     held = await jobs.add("held")
     await jobs.connection.execute("select app_jobs.get_job('node-worker')")
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '3 hours 59 minutes'")
-    await start_service(await serve(function.app), poll_interval_seconds=0.05)
+    await start_worker(poll_interval_seconds=0.05)
     await jobs.until_gone(await jobs.add("free"))
     assert (await jobs.until_held(held))["locked_by"] == "node-worker"
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '4 hours 1 second'")
@@ -89,10 +89,10 @@ async def test_lock_without_a_lease_expires_after_four_hours(
 
 
 async def test_lease_of_a_running_job_is_renewed(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=1.0, poll_interval_seconds=0.1)
+    await start_worker(lease_seconds=1.0, poll_interval_seconds=0.1)
     job = await jobs.add("t", queue_name="q")
     await function.arrived.wait()
     await until_lease_is_extended(jobs, job, seconds=1.1)
@@ -103,7 +103,7 @@ async def test_lease_of_a_running_job_is_renewed(
 
 
 async def test_leases_are_renewed_after_a_rejected_renewal(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.connection.execute(
         FAIL_ONCE.format(code="XX000")
@@ -111,7 +111,7 @@ async def test_leases_are_renewed_after_a_rejected_renewal(
         .replace("return old", "return new")
     )
     gate = function.hold()
-    await start_service(await serve(function.app), lease_seconds=3.0, poll_interval_seconds=3600.0)
+    await start_worker(lease_seconds=3.0, poll_interval_seconds=3600.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     await until_lease_is_extended(jobs, job, seconds=1.5)
@@ -128,10 +128,10 @@ async def test_leases_are_renewed_after_a_rejected_renewal(
     ],
 )
 async def test_rejected_settlement_leaves_no_job_locked(
-    code: str, deliveries: int, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    code: str, deliveries: int, jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.connection.execute(FAIL_ONCE.format(code=code))
-    await start_service(await serve(function.app), lease_seconds=1.0, poll_interval_seconds=0.1)
+    await start_worker(lease_seconds=1.0, poll_interval_seconds=0.1)
     await jobs.until_gone(await jobs.add("t"))
     assert len(function.received) == deliveries
 
@@ -151,11 +151,11 @@ async def test_report_that_ends_in_a_deadlock_is_unavailable_and_can_be_repeated
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_busy_function_costs_no_attempt(
-    status: int, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    status: int, jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The job is delivered again after Retry-After. Other tasks are not affected."""
     function.respond(status, "overloaded", {"Retry-After": "1"})
-    await start_service(await serve(function.app), poll_interval_seconds=3600.0)
+    await start_worker(poll_interval_seconds=3600.0)
     job = await jobs.add("busy")
     await function.arrived.wait()
     refused_at = time.monotonic()
@@ -169,10 +169,10 @@ async def test_busy_function_costs_no_attempt(
 
 
 async def test_slow_task_does_not_block_the_others(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    await start_service(await serve(function.app), concurrency=16)
+    await start_worker(concurrency=16)
     await jobs.connection.execute("select app_jobs.add_job('slow', '{}') from generate_series(1, 100)")
 
     async def slow_task_is_at_its_limit() -> bool:

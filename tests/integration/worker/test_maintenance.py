@@ -12,7 +12,7 @@ from jobfn.database.history import History
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
-from support.fixtures import Serve, StartService
+from support.fixtures import StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
@@ -32,9 +32,9 @@ async def workers(jobs: Jobs) -> list[tuple[Any, ...]]:
 
 
 async def test_service_is_registered_while_it_runs(
-    function: RecordingFunction, serve: Serve, start_service: StartService, jobs: Jobs
+    function: RecordingFunction, start_worker: StartWorker, jobs: Jobs
 ) -> None:
-    service = await start_service(await serve(function.app))
+    service = await start_worker()
     row = await jobs.connection.fetchrow("select * from app_jobs.workers")
     assert row is not None
     assert (row["worker_id"], row["pid"], row["concurrency"]) == (WORKER, os.getpid(), 16)
@@ -44,20 +44,20 @@ async def test_service_is_registered_while_it_runs(
 
 
 async def test_history_days_zero_disables_and_empties_the_history(
-    function: RecordingFunction, serve: Serve, start_service: StartService, jobs: Jobs
+    function: RecordingFunction, start_worker: StartWorker, jobs: Jobs
 ) -> None:
     await jobs.connection.execute(ADD_EXPIRED_RUNS, 3)
-    await start_service(await serve(function.app), history_days=0.0)
+    await start_worker(history_days=0.0)
     await eventually(lambda: jobs.connection.fetchval(HISTORY_IS_EMPTY))
     await jobs.until_gone(await jobs.add("x"))
     assert await jobs.connection.fetchval(HISTORY_IS_EMPTY)
 
 
 async def test_history_is_kept_for_a_week_by_default(
-    function: RecordingFunction, serve: Serve, start_service: StartService, jobs: Jobs
+    function: RecordingFunction, start_worker: StartWorker, jobs: Jobs
 ) -> None:
     await jobs.connection.execute(ADD_EXPIRED_RUNS, 1)
-    await start_service(await serve(function.app))
+    await start_worker()
     job = await jobs.add("x")
     await jobs.until_gone(job)
     row = await jobs.connection.fetchrow("select * from app_jobs.job_runs where ended_at > now() - interval '1 day'")

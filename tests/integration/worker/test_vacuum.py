@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from jobfn.database.vacuum_table import JobsTable
 from jobfn.worker.maintenance.vacuum import Vacuumer, VacuumPlan
-from support.fixtures import Serve, StartService
+from support.fixtures import StartWorker
 from support.functions import RecordingFunction
 from support.jobs import Jobs
 from support.network import eventually
@@ -19,7 +18,6 @@ from support.network import eventually
 #: Due from 50 dead rows on, at every poll.
 EAGER = VacuumPlan(
     min_dead_rows=50,
-    stats_interval_seconds=0.01,
     poll_interval_seconds=0.01,
     cooldown_factor=0.0,
     error_backoff_seconds=0.01,
@@ -113,10 +111,10 @@ async def running_vacuums(jobs: Jobs) -> int:
 
 
 async def test_service_vacuums_by_default(
-    function: RecordingFunction, serve: Serve, start_service: StartService, jobs: Jobs, table: JobsTable, database: str
+    function: RecordingFunction, start_worker: StartWorker, jobs: Jobs, table: JobsTable, database: str
 ) -> None:
     await add_dead_rows(database, table, 60_000)
-    await start_service(await serve(function.app))
+    await start_worker()
     await jobs.until_gone(await jobs.add("x"))
     await eventually(lambda: vacuum_count(jobs))
 
@@ -148,8 +146,7 @@ async def test_own_settlements_count_before_the_statistics_show_them(jobs: Jobs,
         reads()
         return count
 
-    plan = dataclasses.replace(EAGER, stats_interval_seconds=3600)
-    async with running(Vacuumer(table, settlements=settlements, plan=plan)):
+    async with running(Vacuumer(table, settlements=settlements, plan=EAGER)):
         for times in (0, 1, 2):
             await reads.until_read()
             assert await vacuum_count(jobs) == times

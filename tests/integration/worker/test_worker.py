@@ -17,7 +17,7 @@ from jobfn.worker.dispatch import DeliveryResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
-from support.fixtures import Serve, StartService
+from support.fixtures import Serve, StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
@@ -26,24 +26,24 @@ NO_POLLS = 3600.0
 
 
 async def test_jobs_run_by_priority_then_time_then_id(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.add("third", priority=0)
     await jobs.add("fourth", priority=0)
     await jobs.add("first", priority=-5)
     await jobs.connection.execute("select app_jobs.add_job('second', '{}', run_at := now() - interval '1 hour')")
     await jobs.add("last", priority=7)
-    await start_service(await serve(function.app), concurrency=1)
+    await start_worker(concurrency=1)
     await jobs.until_gone()
     assert [request.path for request in function.received] == ["/first", "/second", "/third", "/fourth", "/last"]
 
 
 async def test_only_supported_tasks_are_claimed(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     other = await jobs.add("other")
     supported = await jobs.add("supported")
-    await start_service(await serve(function.app), support_any=False, supported="also-supported, supported")
+    await start_worker(support_any=False, supported="also-supported, supported")
     await jobs.until_gone(supported)
     row = await jobs.row(other)
     assert row is not None
@@ -51,10 +51,10 @@ async def test_only_supported_tasks_are_claimed(
 
 
 async def test_concurrency_limits_the_open_requests(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    await start_service(await serve(function.app), concurrency=3)
+    await start_worker(concurrency=3)
     for _ in range(5):
         await jobs.add("t")
 
@@ -69,9 +69,9 @@ async def test_concurrency_limits_the_open_requests(
 
 
 async def test_notification_wakes_the_worker(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
+    await start_worker(poll_interval_seconds=NO_POLLS)
     await jobs.until_gone(await jobs.add("first"))
     async with jobs.connection.transaction():
         job = await jobs.add("in a transaction")
@@ -80,18 +80,18 @@ async def test_notification_wakes_the_worker(
 
 
 async def test_poll_claims_jobs_without_a_notification(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    await start_service(await serve(function.app), poll_interval_seconds=0.2)
+    await start_worker(poll_interval_seconds=0.2)
     await jobs.until_gone(await jobs.add("first"))
     await jobs.connection.execute("alter table app_jobs.jobs disable trigger _900_notify_worker")
     await jobs.until_gone(await jobs.add("silent"), seconds=3)
 
 
 async def test_delayed_job_starts_when_it_is_due(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
+    await start_worker(poll_interval_seconds=NO_POLLS)
     await jobs.connection.execute("select app_jobs.add_job('t', '{}', run_at := now() + interval '700 milliseconds')")
     started_at = time.monotonic()
     await function.arrived.wait()
@@ -99,10 +99,10 @@ async def test_delayed_job_starts_when_it_is_due(
 
 
 async def test_failed_job_is_retried_after_the_backoff(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     function.respond(500, {"message": "not yet"})
-    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
+    await start_worker(poll_interval_seconds=NO_POLLS)
     job = await jobs.add("t")
     row = await jobs.until_failed(job)
     failed_at = time.monotonic()
@@ -115,13 +115,13 @@ async def test_failed_job_is_retried_after_the_backoff(
 
 
 async def test_named_queue_runs_one_job_at_a_time(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     first = await jobs.add("first", queue_name="q")
     second = await jobs.add("second", queue_name="q")
     unqueued = await jobs.add("unqueued")
     gate = function.hold()
-    await start_service(await serve(function.app), poll_interval_seconds=NO_POLLS)
+    await start_worker(poll_interval_seconds=NO_POLLS)
     await jobs.until_held(first)
     await jobs.until_held(unqueued)
     row = await jobs.row(second)
@@ -133,10 +133,10 @@ async def test_named_queue_runs_one_job_at_a_time(
 
 
 async def test_shutdown_waits_for_running_jobs(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_service(await serve(function.app), concurrency=1)
+    service = await start_worker(concurrency=1)
     running = await jobs.add("running")
     await function.arrived.wait()
     waiting = await jobs.add("waiting")
@@ -152,10 +152,10 @@ async def test_shutdown_waits_for_running_jobs(
 
 
 async def test_job_that_outlasts_the_shutdown_is_unlocked_and_its_attempt_counts(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_service(await serve(function.app), shutdown_timeout_seconds=0.2)
+    service = await start_worker(shutdown_timeout_seconds=0.2)
     job = await jobs.add("slow", queue_name="q")
     await function.arrived.wait()
     await service.stop()
@@ -169,13 +169,13 @@ async def test_job_that_outlasts_the_shutdown_is_unlocked_and_its_attempt_counts
 
 
 async def test_restarted_worker_reclaims_its_jobs(
-    jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The function may still be running the attempt before: its report must not settle the new one."""
     gate = function.hold()
     job = await jobs.add("t")
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 hour')", WORKER)
-    service = await start_service(await serve(function.app))
+    service = await start_worker()
     await function.arrived.wait()
     assert [request.headers["x-job-attempt"] for request in function.received] == ["2"]
     async with httpx.AsyncClient() as client:
@@ -230,12 +230,12 @@ async def test_missing_schema_fails_the_startup(empty_database: str, start_servi
 
 
 async def test_schema_name_may_need_quotes(
-    empty_database: str, function: RecordingFunction, serve: Serve, start_service: StartService
+    empty_database: str, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     connection = await asyncpg.connect(empty_database)
     try:
         await migrate(connection, 'my "odd" jobs')
-        await start_service(await serve(function.app), database_url=empty_database, schema_name='my "odd" jobs')
+        await start_worker(database_url=empty_database, schema_name='my "odd" jobs')
         await connection.execute('select "my ""odd"" jobs".add_job($1)', "t")
         await function.arrived.wait()
 

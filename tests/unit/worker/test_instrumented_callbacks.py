@@ -4,6 +4,7 @@ import pytest
 
 from jobfn.telemetry.metrics import Counter
 from jobfn.telemetry.tracing import Tracing
+from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 from jobfn.worker.telemetry.metrics import WorkerMetrics
@@ -16,9 +17,7 @@ async def test_report_without_a_database_is_counted_as_unavailable(*, is_traced:
     metrics, spans, store = WorkerMetrics(), Spans(), RecordingStore()
     store.error = ConnectionResetError("gone")
     callbacks = InstrumentedCallbacks(
-        SettlementBatcher(store),
-        store,
-        lease_seconds=30,
+        Callbacks(SettlementBatcher(store), store, lease_seconds=30),
         metrics=metrics,
         tracing=Tracing(spans.provider if is_traced else None),
     )

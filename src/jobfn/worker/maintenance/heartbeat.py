@@ -53,5 +53,4 @@ class WorkerHeartbeat:
             )
 
     async def _deregister(self) -> None:
-        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            await self._registry.deregister(self._process)
+        await asyncio.wait_for(self._registry.deregister(self._process), STATEMENT_TIMEOUT_SECONDS)

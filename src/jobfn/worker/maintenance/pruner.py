@@ -41,14 +41,12 @@ class HistoryPruner:
             await sleep_until(stop, self._interval_seconds)
 
     async def _set_retention(self) -> None:
-        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            await self._history.set_retention(self._days)
+        await asyncio.wait_for(self._history.set_retention(self._days), STATEMENT_TIMEOUT_SECONDS)
 
     async def _prune(self, stop: asyncio.Event) -> None:
         await self._set_retention()
         while not stop.is_set():
-            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-                deleted = await self._history.prune(limit=PRUNE_BATCH_SIZE)
+            deleted = await asyncio.wait_for(self._history.prune(limit=PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS)
             if deleted < PRUNE_BATCH_SIZE:
                 return
             await sleep_until(stop, _BATCH_PAUSE_SECONDS)

@@ -2,8 +2,8 @@
 
 Every job leaves two dead rows, and an entry in each index. autovacuum runs once a minute (``autovacuum_naptime``),
 which no setting of the table changes: at thousands of jobs a second that is too late. So a process that settles jobs
-reads the table's statistics once a second, and vacuums if its role may. The statistics are a second late, too, in which
-many more rows can die; the process counts its settlements itself.
+reads the table's statistics several times a second, and vacuums if its role may. The statistics are a second late, in
+which many more rows can die, so the process also counts its own settlements.
 """
 
 import asyncio
@@ -26,16 +26,14 @@ class VacuumPlan:
     Attributes:
         min_dead_rows: Minimum number of new dead rows. A vacuum of 50,000 takes about 60 ms.
         min_dead_ratio: Minimum ratio of new dead rows to rows: a vacuum reads the indexes whole.
-        stats_interval_seconds: Interval between reads of the statistics, which are updated once a second.
-        poll_interval_seconds: Interval between reads of the process's count of settlements.
+        poll_interval_seconds: Interval between checks. The statistics are only read if the process has settled jobs.
         cooldown_factor: Pause after a vacuum, as a multiple of its duration.
         error_backoff_seconds: Pause after an error, or if the role may not vacuum.
     """
 
     min_dead_rows: int = 50_000
     min_dead_ratio: float = 0.2
-    stats_interval_seconds: float = 1.0
-    poll_interval_seconds: float = 0.05
+    poll_interval_seconds: float = 0.25
     cooldown_factor: float = 10.0
     error_backoff_seconds: float = 60.0
 
@@ -66,17 +64,13 @@ class Vacuumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Vacuum until ``stop`` is set, which also cancels a running vacuum."""
-        checked_at, checked_settlements = time.monotonic(), 0
+        checked_settlements = 0
         while not stop.is_set():
             await sleep_until(stop, self._pause_seconds)
             self._pause_seconds = self._plan.poll_interval_seconds
-            is_due = (
-                self._own_dead_rows() >= self._threshold
-                or time.monotonic() - checked_at >= self._plan.stats_interval_seconds
-            )
-            if stop.is_set() or not is_due or self._settlements() == checked_settlements:
+            if stop.is_set() or (settlements := self._settlements()) == checked_settlements:
                 continue
-            checked_at, checked_settlements = time.monotonic(), self._settlements()
+            checked_settlements = settlements
             if not await self._failures.run(lambda: self._run_once(stop)):
                 self._pause_seconds = self._plan.error_backoff_seconds
 
@@ -86,10 +80,8 @@ class Vacuumer:
 
     async def _run_once(self, stop: asyncio.Event) -> None:
         state = await self._refresh()
-        if max(state.dead - self._unremovable, self._own_dead_rows()) < self._threshold:
-            return
-        if state.is_locked:
-            self._pause_seconds = self._plan.stats_interval_seconds
+        new_dead_rows = max(state.dead - self._unremovable, self._own_dead_rows())
+        if new_dead_rows < self._threshold or state.is_locked:
             return
         if not state.is_allowed:
             self._warn_not_allowed()
@@ -104,15 +96,15 @@ class Vacuumer:
 
     async def _refresh(self) -> TableState:
         """Read the statistics, and update the counts if some process has vacuumed since."""
-        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
-            state = await self._table.state(min_dead_rows=min(self._plan.min_dead_rows, self._own_dead_rows()))
+        min_dead_rows = min(self._plan.min_dead_rows, self._own_dead_rows())
+        state = await asyncio.wait_for(self._table.state(min_dead_rows=min_dead_rows), STATEMENT_TIMEOUT_SECONDS)
         if self._vacuum_count not in {None, state.vacuums}:
             self._unremovable = state.dead
             self._vacuumed_settlements = self._settlements()
         self._vacuum_count = state.vacuums
         self._unremovable = min(self._unremovable, state.dead)
-        min_dead_rows = round(self._plan.min_dead_ratio * (state.live + self._unremovable))
-        self._threshold = max(self._plan.min_dead_rows, min_dead_rows)
+        rows = state.live + self._unremovable
+        self._threshold = max(self._plan.min_dead_rows, round(self._plan.min_dead_ratio * rows))
         return state
 
     async def _vacuum(self, stop: asyncio.Event) -> bool:

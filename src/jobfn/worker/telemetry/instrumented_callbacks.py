@@ -4,27 +4,20 @@ import functools
 from collections.abc import Callable, Mapping
 
 from jobfn.database.connection import CONNECTION_ERRORS
-from jobfn.database.records import Job, Settlement
-from jobfn.database.store import JobStore
+from jobfn.database.records import Job
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import JOB_ID, JobHeaders, log_ids
 from jobfn.worker.callbacks import DATABASE_UNREACHABLE, INTERNAL_ERROR, CallbackError, Callbacks, Reply
-from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.metrics import WorkerMetrics
-from jobfn.worker.tokens import CallbackTokens
 
 
-class InstrumentedCallbacks(Callbacks):
-    """``Callbacks`` that count and trace reports, and add the job's ids to every log line.
+class InstrumentedCallbacks:
+    """``Callbacks`` with counted and traced reports, and the job's ids in every log line.
 
     Args:
-        settlements: See ``Callbacks``.
-        store: See ``Callbacks``.
-        lease_seconds: See ``Callbacks``.
+        callbacks: Handles reports and heartbeats.
         metrics: Counts reports.
-        tokens: See ``Callbacks``.
-        on_report: See ``Callbacks``.
         tracing: Creates spans.
         find_job: Returns the job with an id, if it is in flight in this process. The worker knows its task, and perhaps
             a tenant and an attempt that the function does not send back. Default: no worker in this process.
@@ -32,17 +25,13 @@ class InstrumentedCallbacks(Callbacks):
 
     def __init__(
         self,
-        settlements: SettlementBatcher,
-        store: JobStore,
+        callbacks: Callbacks,
         *,
-        lease_seconds: float,
         metrics: WorkerMetrics,
-        tokens: CallbackTokens | None = None,
-        on_report: Callable[[Settlement], None] | None = None,
         tracing: Tracing = GLOBAL,
         find_job: Callable[[int], Job | None] | None = None,
     ) -> None:
-        super().__init__(settlements, store, lease_seconds=lease_seconds, tokens=tokens, on_report=on_report)
+        self._callbacks = callbacks
         self._metrics = metrics
         self._tracing = tracing
         self._find_job = find_job
@@ -50,7 +39,7 @@ class InstrumentedCallbacks(Callbacks):
     async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.report``. Health probes are not counted."""
         if JOB_ID not in headers:
-            return await super().report(path, headers, body)
+            return await self._callbacks.report(path, headers, body)
         self._bind_log_context(headers)
         if not self._tracing.is_on:
             return await self._report_counted(path, headers, body)
@@ -64,7 +53,7 @@ class InstrumentedCallbacks(Callbacks):
     async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.heartbeat``."""
         self._bind_log_context(headers)
-        return await super().heartbeat(path, headers, body)
+        return await self._callbacks.heartbeat(path, headers, body)
 
     def _bind_log_context(self, headers: Mapping[str, str]) -> None:
         # Not reset: each report has its own task, whose later log lines are about the same job.
@@ -82,7 +71,7 @@ class InstrumentedCallbacks(Callbacks):
     async def _report_counted(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         status = INTERNAL_ERROR.status
         try:
-            reply = await super().report(path, headers, body)
+            reply = await self._callbacks.report(path, headers, body)
             status = reply.status
         except CallbackError as error:
             status = error.reply.status
