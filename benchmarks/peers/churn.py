@@ -19,6 +19,7 @@ import uvloop
 from benchmarks.peers.source_tree import import_first
 
 open_store = import_first("jobfn.database.open_store", "jobfn.database.jobs").open_store
+open_store = import_first("jobfn.database.open_store", "jobfn.database.jobs").open_store
 Settlement = import_first("jobfn.database.records", "jobfn.database.model").Settlement
 JobsTable = import_first("jobfn.database.vacuum_table", "jobfn.database.vacuum").JobsTable
 Vacuumer = import_first("jobfn.worker.maintenance.vacuum", "jobfn.worker.vacuuming").Vacuumer

@@ -35,7 +35,7 @@ class MemoryStore:
         return {number for number, _ in jobs}
 
     async def reap_expired(self, *_: Any) -> set[int]:
-        """Return no jobs, because none expires and none is left by an earlier process."""
+        """Return no jobs, because none expires."""
         return set()
 
     async def release(self, _worker_id: str) -> None:
@@ -45,8 +45,9 @@ class MemoryStore:
         """Return None, because no job is delayed."""
         return None
 
-    # Names of the same methods in other source trees.
-    reclaim = bury = take_back = reap_expired
+    reclaim = reap_expired
+    # Names of the same methods in older source trees.
+    bury = take_back = reap_expired
     seconds_to_next = seconds_until_next
 
 
