@@ -44,7 +44,7 @@ class FunctionMetrics:
         self.report_retries = Counter([()])
 
     def record_outcome(self, task: str | None, outcome: DeliveryOutcome) -> None:
-        """Count an outcome; ``task`` is None for an unknown task. An accepted job has no outcome yet."""
+        """Count an outcome, with ``task=None`` for an unknown task. An accepted job has no outcome yet."""
         if outcome.status_code != ACCEPTED_STATUS:
             self._jobs.add(task or UNKNOWN_TASK, outcome_label(outcome))
 
