@@ -212,7 +212,7 @@ class DeliveryEndpoint:
         return ", ".join(sorted(self._tasks))
 
     def _instrument(self, scope: Scope, task: AnyTask | None, path: str) -> DeliverySpan:
-        return self._instrumentation.delivery(scope, None if task is None else task.identifier, path)
+        return DeliverySpan(self._instrumentation, scope, None if task is None else task.identifier, path)
 
     def _is_authorized(self, scope: Scope) -> bool:
         """Whether the caller sent one of the secrets, if there are any. Compares all of them, in constant time."""

@@ -17,7 +17,7 @@ from jobfn.function import outcome as outcomes
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
 from jobfn.function.dependencies import ResourceRegistry
-from jobfn.function.instrumentation import Instrumentation
+from jobfn.function.instrumentation import HandlerSpan, Instrumentation
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY, RetryDecision
 from jobfn.function.task import Task
@@ -70,7 +70,7 @@ class Executor:
         """Run the task's handler."""
         context._bind_pool(self._databases)  # noqa: SLF001  - not part of the context's public API
         timeout: asyncio.Timeout | None = None
-        span = self._instrumentation.handler(task.identifier, context)
+        span = HandlerSpan(self._instrumentation, task.identifier, context)
         try:
             if task.timeout is None:
                 result = await self._call(task, payload, context)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextvars import Token
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from starlette.types import Scope
 
@@ -22,35 +22,22 @@ from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_h
 SUCCESS_STATUSES: Final = frozenset({200, 202})
 
 
-class Instrumentation:
-    """Creates the spans of one function app.
+class Instrumentation(NamedTuple):
+    """The metrics and the tracing of one function app."""
 
-    Args:
-        metrics: Counts outcomes.
-        tracing: Creates OpenTelemetry spans.
-    """
-
-    def __init__(self, metrics: FunctionMetrics, tracing: Tracing) -> None:
-        self.metrics = metrics
-        self.tracing = tracing
-
-    def delivery(self, scope: Scope, task: str | None, path: str) -> "DeliverySpan":
-        """Return the span of a whole delivery, including its report and its response.
-
-        Args:
-            scope: The request's ASGI scope.
-            task: The task identifier; None for an unknown task.
-            path: The requested path.
-        """
-        return DeliverySpan(self, scope, task, path)
-
-    def handler(self, task: str, context: JobContext) -> "HandlerSpan":
-        """Start the span of a handler call."""
-        return HandlerSpan(self, task, context)
+    metrics: FunctionMetrics
+    tracing: Tracing
 
 
 class DeliverySpan:
-    """A context manager around a delivery; pass its outcome to ``record``."""
+    """A context manager around a delivery, its report and its response; pass the outcome to ``record``.
+
+    Args:
+        instrumentation: Of the app.
+        scope: The request's ASGI scope.
+        task: The task identifier; None for an unknown task.
+        path: The requested path.
+    """
 
     __slots__ = ("_instrumentation", "_requested_task", "_scope", "_span", "_task", "_token")
 
@@ -93,7 +80,7 @@ class DeliverySpan:
 
 
 class HandlerSpan:
-    """A running handler; pass its outcome to ``finish``."""
+    """A handler call, which starts with the span; pass the outcome to ``finish``."""
 
     __slots__ = ("_metrics", "_span", "_started_at", "_task")
 

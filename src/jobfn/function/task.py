@@ -50,7 +50,8 @@ class Task(TaskEnqueue, Generic[P, R_co]):
     Attributes:
         keep_seconds: How long the result is stored; None: not stored.
         schedule_info: The schedule as ``scheduled_jobs.schedule_info``; None for no schedule.
-        takes_payload: Whether the handler has a payload; False for ``handler(payload: None)``.
+        payload_adapter: Validates the payload; None for ``handler(payload: None)``.
+        takes_payload: Whether the handler has a payload.
         takes_context: Whether the handler takes a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
         dependencies: The resources that the handler is called with, by parameter name.
@@ -91,8 +92,7 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         except ValueError as error:
             fail(handler, str(error))
         signature = read_signature(handler, names or {})
-        self._adapter = signature.payload
-        self._validator = None if self._adapter is None else self._adapter.validator
+        self.payload_adapter = signature.payload
         self.takes_payload = signature.payload is not None
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
@@ -123,22 +123,17 @@ class Task(TaskEnqueue, Generic[P, R_co]):
             InvalidPayload: It does not fit the annotation; ``details`` lists the fields.
             Exception: A custom validator crashed.
         """
-        if self._adapter is None or self._validator is None:
+        if self.payload_adapter is None:
             return self._decode_empty(body)
         try:
-            return self._validator.validate_json(body)
+            return self.payload_adapter.validator.validate_json(body)
         except ValidationError as error:
-            declared = _declared_names(self._adapter)
+            declared = _declared_names(self.payload_adapter)
             raise to_request_error(error, task=self.identifier, body=body, declared=declared) from None
-
-    @property
-    def payload_adapter(self) -> "TypeAdapter[Any] | None":
-        """The adapter that validates the payload; None without a payload."""
-        return self._adapter
 
     def payload_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the payload, with the names that callers send; ``{}`` if its type has none."""
-        return {"type": "null"} if self._adapter is None else _schema(self._adapter, by_alias=True)
+        return {"type": "null"} if self.payload_adapter is None else _schema(self.payload_adapter, by_alias=True)
 
     def _decode_empty(self, body: bytes) -> None:
         if not body.strip():
