@@ -28,18 +28,12 @@ def dashboard_command(
         str | None,
         typer.Option(
             help="Address to listen on; all but loopback require JOBFN_DASHBOARD_TOKEN. "
-            "Default: JOBFN_DASHBOARD_HOST or 127.0.0.1.",
-            show_default=False,
+            "Default: JOBFN_DASHBOARD_HOST or 127.0.0.1."
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Port; 0 for a free one. Default: JOBFN_DASHBOARD_PORT or 8081.",
-            show_default=False,
-        ),
+        typer.Option(min=0, max=65535, help="Port; 0 for a free one. Default: JOBFN_DASHBOARD_PORT or 8081."),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Turn off all changes.")] = False,
 ) -> None:

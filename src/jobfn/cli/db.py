@@ -25,12 +25,10 @@ app = typer.Typer(
 def migrate_command(
     database_url: DatabaseUrl = None,
     grant_enqueue: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ROLE", help="Let this role add jobs and schedules; repeatable.", show_default=False),
+        list[str] | None, typer.Option(metavar="ROLE", help="Let this role add jobs and schedules; repeatable.")
     ] = None,
     grant_worker: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ROLE", help="Let this role run `jobfn service` only; repeatable.", show_default=False),
+        list[str] | None, typer.Option(metavar="ROLE", help="Let this role run `jobfn service` only; repeatable.")
     ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""
@@ -54,11 +52,9 @@ def status_command(database_url: DatabaseUrl = None, as_json: AsJson = False) ->
 
     Exits with 3 if some are missing, or the schema cannot be migrated.
     """
-
-    async def work(connection: "asyncpg.Connection[Any]") -> SchemaStatus:
-        return await status(connection, jobs_schema())
-
-    schema_status = with_connection(work, database_url, application_name="jobfn-status")
+    schema_status = with_connection(
+        lambda connection: status(connection, jobs_schema()), database_url, application_name="jobfn-status"
+    )
     typer.echo(_as_json(schema_status) if as_json else _as_text(schema_status))
     if schema_status.pending or schema_status.unknown or schema_status.kind is SchemaKind.PRERELEASE:
         raise typer.Exit(CHECK_FAILED)

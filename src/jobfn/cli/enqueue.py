@@ -3,7 +3,7 @@
 import os
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from jobfn.database.records import NewJob
 from jobfn.errors import ConfigurationError
 from jobfn.telemetry import logs, otel
 
-if TYPE_CHECKING:
-    import asyncpg
-
 EXAMPLE = """example: jobfn enqueue process_invoice '{"id": "42"}' --follow"""
 
 
@@ -28,19 +25,12 @@ def register_commands(app: typer.Typer) -> None:
 
 
 def enqueue_command(
-    task: Annotated[
-        str, typer.Argument(help="The task identifier.", autocompletion=complete_tasks, show_default=False)
-    ],
+    task: Annotated[str, typer.Argument(help="The task identifier.", autocompletion=complete_tasks)],
     payload: Annotated[str, typer.Argument(help="The payload as JSON; - reads it from standard input.")] = "{}",
-    key: Annotated[
-        str | None, typer.Option(help="Job key: only one waiting job can have it.", show_default=False)
-    ] = None,
-    queue: Annotated[
-        str | None, typer.Option(help="Named queue: its jobs run one at a time.", show_default=False)
-    ] = None,
+    key: Annotated[str | None, typer.Option(help="Job key: only one waiting job can have it.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Named queue: its jobs run one at a time.")] = None,
     run_at: Annotated[
-        str | None,
-        typer.Option(help="Earliest start, ISO 8601: 2030-01-31T09:00+01:00.", metavar="TIME", show_default=False),
+        str | None, typer.Option(help="Earliest start, ISO 8601: 2030-01-31T09:00+01:00.", metavar="TIME")
     ] = None,
     priority: Priority = 0,
     max_attempts: MaxAttempts = 25,
@@ -49,8 +39,7 @@ def enqueue_command(
         bool, typer.Option("--follow", "-f", help="Wait until the job ends; exit with 5 if it fails permanently.")
     ] = False,
     timeout: Annotated[
-        float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="With --follow: exit with 124 after this.", show_default=False),
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="With --follow: exit with 124 after this.")
     ] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -69,11 +58,9 @@ def enqueue_command(
     )
     logs.configure(level=os.environ.get("LOG_LEVEL") or "warning")  # standard output is the id alone
     otel.configure(os.environ, role="jobfn-enqueue")
-
-    async def work(connection: "asyncpg.Connection[Any]") -> int:
-        return await enqueue(connection, jobs_schema(), job)
-
-    job_id = with_connection(work, database_url, application_name="jobfn-enqueue")
+    job_id = with_connection(
+        lambda connection: enqueue(connection, jobs_schema(), job), database_url, application_name="jobfn-enqueue"
+    )
     typer.echo(job_id)
     if follow:
         raise typer.Exit(follow_job(job_id, database_url, timeout_seconds=timeout))

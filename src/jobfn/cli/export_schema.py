@@ -34,9 +34,7 @@ def export_schema_command(
     ] = Format.JSON_SCHEMA,
     title: Annotated[str, typer.Option(help="Title of an OpenAPI document.")] = "Job functions",
     version: Annotated[str, typer.Option(help="Version of an OpenAPI document.")] = "1.0.0",
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: print.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: print.")] = None,
 ) -> None:
     """Export the payloads of tasks as JSON Schema or OpenAPI 3.1."""
     app = load_function_app(target)

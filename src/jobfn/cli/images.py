@@ -51,16 +51,11 @@ def inspect_command(
 
 def build_command(
     arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PATH] [-- BUILDER_OPTIONS]", help="The folder. Default: this one.", show_default=False
-        ),
+        list[str] | None, typer.Argument(metavar="[PATH] [-- BUILDER_OPTIONS]", help="The folder. Default: this one.")
     ] = None,
-    tag: Annotated[str, typer.Option(help="Name of the image.", metavar="NAME", show_default=False)] = ...,  # type: ignore[assignment]  # makes the option required
+    tag: Annotated[str, typer.Option(help="Name of the image.", metavar="NAME")] = ...,  # type: ignore[assignment]  # makes the option required
     push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
-    builder: Annotated[
-        Builder | None, typer.Option("--with", help="Default: the first that is installed.", show_default=False)
-    ] = None,
+    builder: Annotated[Builder | None, typer.Option("--with", help="Default: the first that is installed.")] = None,
 ) -> None:
     """Build a function's image with docker, podman or buildah."""
     extra = list(arguments or ())

@@ -15,16 +15,10 @@ def register_commands(app: typer.Typer) -> None:
 
 
 def init_command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The new folder, and the project's name.", show_default=False)
-    ],
-    task: Annotated[
-        str | None, typer.Option(help="The task identifier. Default: the project's name.", show_default=False)
-    ] = None,
-    description: Annotated[
-        str | None, typer.Option(help="Description of the project, one line.", show_default=False)
-    ] = None,
-    image: Annotated[str | None, typer.Option(help="Name of the image, with registry.", show_default=False)] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder, and the project's name.")],
+    task: Annotated[str | None, typer.Option(help="The task identifier. Default: the project's name.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description of the project, one line.")] = None,
+    image: Annotated[str | None, typer.Option(help="Name of the image, with registry.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Use the defaults without asking.")] = False,
 ) -> None:
     """Create a function project with tests, image and manifest.

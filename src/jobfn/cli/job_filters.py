@@ -16,42 +16,29 @@ _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw]?)")
 
 Task = Annotated[
-    str | None,
-    typer.Option("--task", "-t", help="Only jobs of this task.", autocompletion=complete_tasks, show_default=False),
+    str | None, typer.Option("--task", "-t", help="Only jobs of this task.", autocompletion=complete_tasks)
 ]
-Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Only jobs of this named queue.", show_default=False)]
-State = Annotated[JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.", show_default=False)]
-OlderThan = Annotated[
-    str | None,
-    typer.Option(metavar="AGE", help="Only jobs enqueued before: 30s, 15m, 2h, 7d ago.", show_default=False),
-]
-NewerThan = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Only jobs enqueued since: 30s, 15m, 2h, 7d ago.", show_default=False)
-]
+Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Only jobs of this named queue.")]
+State = Annotated[JobState | None, typer.Option("--state", "-s", help="Only jobs in this state.")]
+OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Only jobs enqueued before: 30s, 15m, 2h, 7d ago.")]
+NewerThan = Annotated[str | None, typer.Option(metavar="AGE", help="Only jobs enqueued since: 30s, 15m, 2h, 7d ago.")]
 ErrorText = Annotated[
-    str | None,
-    typer.Option("--error", "-e", metavar="TEXT", help="Only jobs whose last error contains TEXT.", show_default=False),
+    str | None, typer.Option("--error", "-e", metavar="TEXT", help="Only jobs whose last error contains TEXT.")
 ]
 Search = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT", help="A job id, the start of a key or task, or a part of the last error.", show_default=False
-    ),
+    str | None, typer.Option(metavar="TEXT", help="A job id, the start of a key or task, or a part of the last error.")
 ]
-Tenant = Annotated[
-    UUID | None, typer.Option("--database-id", metavar="UUID", help="Only jobs of this tenant.", show_default=False)
-]
-Worker = Annotated[str | None, typer.Option(help="Only jobs locked by this worker.", show_default=False)]
+Tenant = Annotated[UUID | None, typer.Option("--database-id", metavar="UUID", help="Only jobs of this tenant.")]
+Worker = Annotated[str | None, typer.Option(help="Only jobs locked by this worker.")]
 
 
 def parse_filter(
-    *,
     task: str | None = None,
     queue: str | None = None,
     state: JobState | None = None,
+    error: str | None = None,
     older_than: str | None = None,
     newer_than: str | None = None,
-    error: str | None = None,
     search: str | None = None,
     tenant: UUID | None = None,
     worker: str | None = None,
@@ -61,17 +48,8 @@ def parse_filter(
     Raises:
         ConfigurationError: An age is invalid.
     """
-    return JobFilter(
-        task=task,
-        queue=queue,
-        state=state,
-        error=error,
-        search=search,
-        tenant=str_or_none(tenant),
-        worker=worker,
-        older_than_seconds=_parse_age(older_than, "--older-than"),
-        newer_than_seconds=_parse_age(newer_than, "--newer-than"),
-    )
+    older_seconds, newer_seconds = _parse_age(older_than, "--older-than"), _parse_age(newer_than, "--newer-than")
+    return JobFilter(task, queue, state, error, search, str_or_none(tenant), worker, older_seconds, newer_seconds)
 
 
 def _parse_age(text: str | None, option: str) -> float | None:

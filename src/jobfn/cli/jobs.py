@@ -32,7 +32,6 @@ from jobfn.operations import (
     JobCounts,
     JobDetail,
     JobFilter,
-    JobPage,
     Operations,
     ThroughputBucket,
 )
@@ -58,9 +57,7 @@ def list_command(
     tenant: Tenant = None,
     worker: Worker = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 50,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Continue after this job of the last page.", show_default=False)
-    ] = None,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Continue after this job of the last page.")] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -68,28 +65,19 @@ def list_command(
 
     Completed jobs are in the history only: --state completed.
     """
-    job_filter = parse_filter(
-        task=task,
-        queue=queue,
-        state=state,
-        older_than=older_than,
-        newer_than=newer_than,
-        error=error,
-        search=search,
-        tenant=tenant,
-        worker=worker,
+    job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
+
+    page = with_operations(
+        lambda operations: operations.list_jobs(job_filter, limit=limit, after=after),
+        database_url,
+        spinner="Loading jobs",
     )
-
-    async def work(operations: Operations) -> JobPage:
-        return await operations.list_jobs(job_filter, limit=limit, after=after)
-
-    page = with_operations(work, database_url, spinner="Loading jobs")
     typer.echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
 def show_command(
-    job_id: Annotated[int, typer.Argument(metavar="ID", help="The job.", show_default=False)],
+    job_id: Annotated[int, typer.Argument(metavar="ID", help="The job.")],
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -138,14 +126,12 @@ def watch_command(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Watch counts, throughput and the newest jobs live."""
-    job_filter = parse_filter(
-        task=task, queue=queue, state=state, older_than=older_than, newer_than=newer_than, error=error
+    job_filter = parse_filter(task, queue, state, error, older_than, newer_than)
+
+    with_operations(
+        lambda operations: watch_jobs(operations, job_filter, interval_seconds=every, times=times, as_json=as_json),
+        database_url,
     )
-
-    async def work(operations: Operations) -> None:
-        await watch_jobs(operations, job_filter, interval_seconds=every, times=times, as_json=as_json)
-
-    with_operations(work, database_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +177,7 @@ _ACTION_COMMANDS = (
 
 def _register(spec: _ActionCommand) -> None:
     def command(
-        ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Job ids.", show_default=False)] = None,
+        ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Job ids.")] = None,
         task: Task = None,
         queue: Queue = None,
         state: State = None,
@@ -202,22 +188,12 @@ def _register(spec: _ActionCommand) -> None:
         tenant: Tenant = None,
         worker: Worker = None,
         running: Annotated[bool, typer.Option("--running", help="For cancel: running jobs too.")] = False,
-        reason: Annotated[str | None, typer.Option(help="For cancel: the error to store.", show_default=False)] = None,
+        reason: Annotated[str | None, typer.Option(help="For cancel: the error to store.")] = None,
         yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
         as_json: AsJson = False,
         database_url: DatabaseUrl = None,
     ) -> None:
-        job_filter = parse_filter(
-            task=task,
-            queue=queue,
-            state=state,
-            older_than=older_than,
-            newer_than=newer_than,
-            error=error,
-            search=search,
-            tenant=tenant,
-            worker=worker,
-        )
+        job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
         if ids and not job_filter.is_empty:
             raise ConfigurationError("job ids and a filter cannot be combined: use one of them")
         if not ids and job_filter.is_empty:

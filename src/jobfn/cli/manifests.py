@@ -24,15 +24,11 @@ def register_commands(app: typer.Typer) -> None:
 def manifests_command(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[PATH]...", help="Functions: folders with a functions.py, or Python files.", show_default=False
-        ),
+        typer.Argument(metavar="[PATH]...", help="Functions: folders with a functions.py, or Python files."),
     ] = None,
-    image: Annotated[
-        str | None, typer.Option(help="Image of the functions; {function} is the service's name.", show_default=False)
-    ] = None,
+    image: Annotated[str | None, typer.Option(help="Image of the functions; {function} is the service's name.")] = None,
     service_image: Annotated[
-        str | None, typer.Option(help="Image of the job service. Default: no job service.", show_default=False)
+        str | None, typer.Option(help="Image of the job service. Default: no job service.")
     ] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of all objects.")] = "jobs",
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Concurrent requests per container.")] = 16,
@@ -43,20 +39,17 @@ def manifests_command(
     max_scale: Annotated[int, typer.Option(min=1, help="Maximum number of containers per function.")] = 10,
     replicas: Annotated[int, typer.Option(min=1, help="Replicas of the job service.")] = 2,
     gateway_url: Annotated[
-        str | None,
-        typer.Option(help="KNATIVE_SERVICE_URL. Default: one service per task in this namespace.", show_default=False),
+        str | None, typer.Option(help="KNATIVE_SERVICE_URL. Default: one service per task in this namespace.")
     ] = None,
     ingress_namespace: Annotated[
         list[str] | None,
         typer.Option(
             help="Namespace whose pods send requests to functions; repeatable. "
-            f"Default: {' and '.join(INGRESS_NAMESPACES)}.",
-            show_default=False,
+            f"Default: {' and '.join(INGRESS_NAMESPACES)}."
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Write a kustomize base to this folder. Default: print YAML.", show_default=False),
+        Path | None, typer.Option(help="Write a kustomize base to this folder. Default: print YAML.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
 ) -> None:

@@ -14,15 +14,11 @@ DatabaseUrl = Annotated[
         "--database-url",
         metavar="URL",
         help="postgresql://user@host/name. Default: DATABASE_URL, PG*, or the running `jobfn dev`.",
-        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Target = Annotated[
-    str,
-    typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions.", show_default=False),
-]
-DatabaseId = Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID", show_default=False)]
+Target = Annotated[str, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions.")]
+DatabaseId = Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID")]
 Priority = Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)]
 MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", min=1, max=2**31 - 1)]
 

@@ -18,10 +18,7 @@ from jobfn.telemetry import logs, otel
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
 Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=10_000, help="Maximum concurrent requests. Default: JOBS_CONCURRENCY or 16.", show_default=False
-    ),
+    int | None, typer.Option(min=1, max=10_000, help="Maximum concurrent requests. Default: JOBS_CONCURRENCY or 16.")
 ]
 
 SERVICE_EXAMPLE = (
@@ -39,9 +36,7 @@ def register_commands(app: typer.Typer) -> None:
 
 def serve_command(
     target: Target,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default: PORT or 8080.", show_default=False)
-    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: PORT or 8080.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  - for containers
 ) -> None:
     """Serve a function app, as its container does."""
@@ -58,9 +53,7 @@ def service_command(
     local: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE_OR_MODULE[:app]",
-            help="Run these tasks in this process, without HTTP and callback server.",
-            show_default=False,
+            metavar="FILE_OR_MODULE[:app]", help="Run these tasks in this process, without HTTP and callback server."
         ),
     ] = None,
     dashboard: Annotated[
@@ -99,11 +92,7 @@ def dev_command(
     target: Target,
     database_url: Annotated[
         str | None,
-        typer.Option(
-            metavar="URL",
-            help="A test database. Default: DATABASE_URL, PG*, or an embedded PostgreSQL.",
-            show_default=False,
-        ),
+        typer.Option(metavar="URL", help="A test database. Default: DATABASE_URL, PG*, or an embedded PostgreSQL."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the function app; 0 for a free one.")] = 8080,
     callback_port: Annotated[
@@ -112,19 +101,15 @@ def dev_command(
     concurrency: Concurrency = None,
     reload: Annotated[bool, typer.Option(help="Restart the function app when a file is saved.")] = True,
     enqueue: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="TASK JSON", help="Add this job once everything runs.", show_default=False),
+        tuple[str, str] | None, typer.Option(metavar="TASK JSON", help="Add this job once everything runs.")
     ] = None,
     blueprint: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="Apply the triggers of this file now and on save; repeatable.", show_default=False
-        ),
+        typer.Option(metavar="FILE", help="Apply the triggers of this file now and on save; repeatable."),
     ] = None,
     dashboard: Annotated[bool, typer.Option(help="Serve the dashboard.")] = True,
     dashboard_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Port of the dashboard. Default: 8081, or a free one.", show_default=False),
+        int | None, typer.Option(min=0, max=65535, help="Port of the dashboard. Default: 8081, or a free one.")
     ] = None,
 ) -> None:
     """Run everything for development, with reload on save.

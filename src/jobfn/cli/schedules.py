@@ -17,25 +17,19 @@ from jobfn.function.loading import load_module
 from jobfn.function.task import Task
 
 if TYPE_CHECKING:
-    import asyncpg
-
-    from jobfn.scheduler.sync import Change, CodeTask
+    from jobfn.scheduler.sync import CodeTask
 
 T = TypeVar("T")
 
 app = typer.Typer(help="Manage recurring (cron) jobs.", no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="ID|KEY|TASK", help="The schedule.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="ID|KEY|TASK", help="The schedule.")]
 
 
 @app.command("list", epilog="example: jobfn schedules list --json")
 def list_command(database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
     """List schedules with their next times and last jobs."""
-
-    async def work(table: ScheduleTable) -> list[ScheduleRow]:
-        return await table.all()
-
-    rows = _with_table(work, database_url)
+    rows = _with_table(ScheduleTable.all, database_url)
     typer.echo(as_json(rows) if json_output else as_text(rows))
 
 
@@ -45,29 +39,21 @@ def list_command(database_url: DatabaseUrl = None, json_output: AsJson = False) 
     """jobfn schedules add sweep '{"minute": [0, 30]}' --key sweep""",
 )
 def add_command(
-    task: Annotated[str, typer.Argument(help="The task identifier.", show_default=False)],
+    task: Annotated[str, typer.Argument(help="The task identifier.")],
     rule: Annotated[
-        str,
-        typer.Argument(
-            help="A cron rule (5 fields, 6 with seconds first, or @daily), or a schedule_info as JSON.",
-            show_default=False,
-        ),
+        str, typer.Argument(help="A cron rule (5 fields, 6 with seconds first, or @daily), or a schedule_info as JSON.")
     ],
     payload: Annotated[str, typer.Argument(help="The payload of its jobs as JSON.")] = "{}",
-    tz: Annotated[str | None, typer.Option(help="Time zone: Europe/Paris. Default: UTC.", show_default=False)] = None,
-    start: Annotated[str | None, typer.Option(help="First time, ISO 8601.", metavar="TIME", show_default=False)] = None,
-    end: Annotated[str | None, typer.Option(help="Last time, ISO 8601.", metavar="TIME", show_default=False)] = None,
+    tz: Annotated[str | None, typer.Option(help="Time zone: Europe/Paris. Default: UTC.")] = None,
+    start: Annotated[str | None, typer.Option(help="First time, ISO 8601.", metavar="TIME")] = None,
+    end: Annotated[str | None, typer.Option(help="Last time, ISO 8601.", metavar="TIME")] = None,
     catch_up: Annotated[
-        str | None,
-        typer.Option(help="Jobs for times missed in a downtime: one (default), all or none.", show_default=False),
+        str | None, typer.Option(help="Jobs for times missed in a downtime: one (default), all or none.")
     ] = None,
     key: Annotated[
-        str | None,
-        typer.Option(help="Key of the schedule and its jobs; an existing one is replaced.", show_default=False),
+        str | None, typer.Option(help="Key of the schedule and its jobs; an existing one is replaced.")
     ] = None,
-    queue: Annotated[
-        str | None, typer.Option(help="Named queue: its jobs run one at a time.", show_default=False)
-    ] = None,
+    queue: Annotated[str | None, typer.Option(help="Named queue: its jobs run one at a time.")] = None,
     priority: Priority = 0,
     max_attempts: MaxAttempts = 25,
     database_id: DatabaseId = None,
@@ -127,8 +113,7 @@ def run_command(name: Name, database_url: DatabaseUrl = None) -> None:
 @app.command("sync", epilog="example: jobfn schedules sync functions.py")
 def sync_command(
     targets: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE_OR_MODULE[:app]...", help="functions.py, shop.functions.", show_default=False),
+        list[str], typer.Argument(metavar="FILE_OR_MODULE[:app]...", help="functions.py, shop.functions.")
     ],
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove schedules from code whose tasks are in none of these files.")
@@ -144,11 +129,12 @@ def sync_command(
     from jobfn.scheduler.sync import Change, sync  # noqa: PLC0415  - only for this command
 
     tasks = _code_tasks(targets)
-
-    async def work(connection: "asyncpg.Connection[Any]") -> "list[tuple[Change, str]]":
-        return await sync(connection, jobs_schema(), tasks, prune=prune, database_id=str_or_none(database_id))
-
-    changes = with_connection(work, database_url, application_name="jobfn-schedules")
+    tenant = str_or_none(database_id)
+    changes = with_connection(
+        lambda connection: sync(connection, jobs_schema(), tasks, prune=prune, database_id=tenant),
+        database_url,
+        application_name="jobfn-schedules",
+    )
     if json_output:
         typer.echo(json.dumps([{"change": change.value, "task": task} for change, task in changes], indent=2))
         return

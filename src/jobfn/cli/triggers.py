@@ -28,8 +28,7 @@ from jobfn.triggers.plan import (
 from jobfn.triggers.sql import NodeSql
 
 Blueprints = Annotated[
-    list[Path],
-    typer.Argument(metavar="BLUEPRINT", help="Files ending in .json, .yaml, .yml or .toml.", show_default=False),
+    list[Path], typer.Argument(metavar="BLUEPRINT", help="Files ending in .json, .yaml, .yml or .toml.")
 ]
 
 app = typer.Typer(
@@ -88,8 +87,7 @@ def apply_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json
 @app.command("drop", epilog="example: jobfn triggers drop blueprint.yaml --dry-run")
 def drop_command(
     blueprints: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="BLUEPRINT", help="Blueprints that name the tables.", show_default=False),
+        list[Path] | None, typer.Argument(metavar="BLUEPRINT", help="Blueprints that name the tables.")
     ] = None,
     all_tables: Annotated[bool, typer.Option("--all", help="Drop them on every table of the database.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be dropped.")] = False,
