@@ -166,12 +166,8 @@ async def _start_worker_and_callbacks(
             on_report=worker.on_report if worker is not None else None,
         )
         find_job = worker.find if worker is not None else None
-        app = create_callback_app(
-            InstrumentedCallbacks(callbacks, metrics=metrics, tracing=tracing, find_job=find_job)
-        )
-        server = HttpServer(
-            app, listener, shutdown_timeout_seconds=settings.shutdown_timeout_seconds, lifespan=False
-        )
+        app = create_callback_app(InstrumentedCallbacks(callbacks, metrics=metrics, tracing=tracing, find_job=find_job))
+        server = HttpServer(app, listener, shutdown_timeout_seconds=settings.shutdown_timeout_seconds, lifespan=False)
         await server.start()
         stack.push_async_callback(server.stop)
         callback_url = redact_url(settings.callback_url)

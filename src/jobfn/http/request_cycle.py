@@ -8,15 +8,12 @@ import asyncio
 import http
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
 from jobfn.http import NO_BODY_STATUSES
 from jobfn.telemetry import logs
-
-if TYPE_CHECKING:
-    from jobfn.http.protocol import HttpProtocol
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -30,6 +27,34 @@ _FRAMING_PREFIXES: Final = frozenset({_CONTENT_LENGTH, _TRANSFER_ENCODING, _CONN
 #: Cache of header names as written on the wire, with colon and space.
 _HEADER_PREFIXES: Final[dict[bytes, bytes]] = {}
 _MAX_HEADER_PREFIXES: Final = 1000
+
+
+class Connection(Protocol):
+    """What a cycle uses of its connection, ``HttpProtocol``."""
+
+    writable: asyncio.Event | None
+
+    @property
+    def default_header_lines(self) -> bytes:
+        """The last lines of every response head."""
+
+    def write(self, data: bytes) -> None:
+        """Write to the client; do nothing after a disconnect."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough."""
+
+    def resume_reading(self) -> None:
+        """Continue to read."""
+
+    def on_response_complete(self, cycle: "RequestCycle") -> None:
+        """Serve the next request, or close."""
+
+    def on_task_done(self, task: "asyncio.Task[None] | None") -> None:
+        """Forget the task of a cycle."""
+
+    def abort(self) -> None:
+        """Close without sending pending data."""
 
 
 class RequestCycle:
@@ -62,7 +87,7 @@ class RequestCycle:
     _remaining: int | None = None  # bytes of the response body still expected; None without a Content-Length
     _pending_head = b""  # a head that is written together with the first bytes of the body
 
-    def __init__(self, connection: "HttpProtocol", scope: Scope, *, keep_alive: bool) -> None:
+    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self._connection = connection
         self._scope = scope

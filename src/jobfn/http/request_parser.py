@@ -5,16 +5,13 @@ that are not a request.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
 from starlette.types import Scope
 
-from jobfn.http.request_cycle import STATUS_LINES, RequestCycle
-
-if TYPE_CHECKING:
-    from jobfn.http.protocol import HttpProtocol
+from jobfn.http.request_cycle import STATUS_LINES, Connection, RequestCycle
 
 #: Maximum size of the request line and headers. The rest of the packet that exceeds it is read too.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -47,7 +44,7 @@ class RequestParser:
 
     def __init__(
         self,
-        connection: "HttpProtocol",
+        connection: Connection,
         on_request: Callable[[RequestCycle], bool],
         scope: dict[str, Any],
         app_state: dict[str, Any],
