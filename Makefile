@@ -101,12 +101,13 @@ bench-quick: $(BENCH)/.installed ## the same with fewer jobs, at most 90 seconds
 profile: $(BENCH)/.installed ## flame graphs of worker and function over HTTP, by py-spy
 	$(BENCH)/bin/python -m benchmarks.profiling $(BENCH_ARGS)
 
-lint: setup     ## check style, format, types and imports between packages
+lint: setup     ## check style, format, types, imports between packages and prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python tests/types
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/prose_check.py
 
 format: setup   ## fix style and format automatically
 	$(BIN)/ruff check --fix .

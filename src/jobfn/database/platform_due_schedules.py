@@ -1,7 +1,7 @@
 """Lock and run schedules on the platform's own schema, by its functions (contract, section 3).
 
-``get_scheduled_job`` locks a schedule until ``release_scheduled_jobs``; ``run_scheduled_job`` enqueues its job. There
-is no column for the next due time: a scheduler keeps it in memory while it holds the schedule. To prevent two
+``get_scheduled_job`` locks a schedule until ``release_scheduled_jobs``; ``run_scheduled_job`` enqueues its job. The
+schema has no column for the next due time: a scheduler keeps it in memory while it holds the schedule. To prevent two
 schedulers from enqueueing the same job, the lock is read again in the transaction that enqueues it.
 """
 

@@ -30,7 +30,7 @@ _MAX_HEADER_PREFIXES: Final = 1000
 
 
 class Connection(Protocol):
-    """What a cycle uses of its connection, ``HttpProtocol``."""
+    """The part of ``HttpProtocol`` that a cycle uses."""
 
     writable: asyncio.Event | None
 
