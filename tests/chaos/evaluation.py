@@ -20,7 +20,7 @@ TRACEBACK = re.compile(r'"exception": "|Traceback \(most recent call last\)')
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowExpressions:
     """Rows of the database at the end.
 
     Attributes:
@@ -55,7 +55,7 @@ class RunData:
 
     plan: Sequence[PlannedJob]
     log: DeliveryLog
-    rows: Rows
+    rows: RowExpressions
 
     @property
     def last_versions(self) -> dict[int, PlannedJob]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from chaos.delivery_log import DeliveryLog
-from chaos.evaluation import Evaluation, Rows, RunData, evaluate
+from chaos.evaluation import Evaluation, RowExpressions, RunData, evaluate
 from chaos.faults import FUNCTIONS, POSTGRES, WORKERS, FaultInjector, plan_kills
 from chaos.http_messages import LOOPBACK
 from chaos.plan import PlannedJob, plan_jobs
@@ -235,9 +235,9 @@ async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
                 await asyncio.sleep(0.5)
 
 
-async def _fetch_rows(dsn: str) -> Rows:
+async def _fetch_rows(dsn: str) -> RowExpressions:
     async with _connect(dsn) as connection:
-        return Rows(
+        return RowExpressions(
             effects=await connection.fetch("select * from effects order by started"),
             planned=await connection.fetch("select * from planned"),
             jobs=await connection.fetch("select * from app_jobs.jobs order by id"),

@@ -56,7 +56,7 @@ def succeeded(result: Any, *, keep_seconds: float | None = None) -> DeliveryOutc
         keep_seconds: How long the result is stored; None: not stored.
     """
     if keep_seconds is not None:
-        return _with_stored_result(succeeded(result), keep_seconds)
+        return _attach_result_to_report(succeeded(result), keep_seconds)
     if result is None:
         return _NO_RESULT
     try:
@@ -66,7 +66,7 @@ def succeeded(result: Any, *, keep_seconds: float | None = None) -> DeliveryOutc
         return DeliveryOutcome(200, _NULL, _SUCCESS_REPORT, problem=problem)
 
 
-def _with_stored_result(outcome: DeliveryOutcome, keep_seconds: float) -> DeliveryOutcome:
+def _attach_result_to_report(outcome: DeliveryOutcome, keep_seconds: float) -> DeliveryOutcome:
     if outcome.problem is not None:
         stored = StoredResult(keep_seconds, problem="its result is not JSON-serializable: see the function's log")
     elif len(outcome.body) > MAX_RESULT_BYTES:

@@ -1,7 +1,7 @@
 """Generate the SQL expressions of a trigger: its payload and its condition.
 
 Pure. The expressions work in row-level triggers, on ``NEW`` and ``OLD``, and in statement-level triggers, on transition
-tables: ``Rows`` abstracts the difference. Next step: ``sql.py``.
+tables: ``RowExpressions`` abstracts the difference. Next step: ``sql.py``.
 
 Expressions are lists of lines, so that indenting them does not change line breaks inside names and values.
 """
@@ -33,7 +33,7 @@ _PAIRS_PER_CALL: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowExpressions:
     """SQL for the new and the old row.
 
     Attributes:
@@ -50,7 +50,9 @@ class Rows:
 
 
 #: The records of a row-level trigger.
-TRIGGER_ROWS: Final = Rows(names={"NEW": "NEW", "OLD": "OLD"}, whole={"NEW": "to_json(NEW)", "OLD": "to_json(OLD)"})
+TRIGGER_ROWS: Final = RowExpressions(
+    names={"NEW": "NEW", "OLD": "OLD"}, whole={"NEW": "to_json(NEW)", "OLD": "to_json(OLD)"}
+)
 
 
 def event_row(event: Event) -> RowName:
@@ -73,7 +75,7 @@ def needs_both_rows(node: DataJobTrigger, event: Event) -> bool:
     )
 
 
-def payload_expression(node: DataJobTrigger, table: Table, event: Event, rows: Rows) -> Lines:
+def payload_expression(node: DataJobTrigger, table: Table, event: Event, rows: RowExpressions) -> Lines:
     """Return the expression of the payload, of type json."""
     row = event_row(event)
     includes_old = node.include_old and event == "UPDATE"
@@ -99,7 +101,7 @@ def payload_expression(node: DataJobTrigger, table: Table, event: Event, rows: R
     return _json_object(pairs)
 
 
-def firing_condition(node: DataJobTrigger, table: Table, event: Event, rows: Rows) -> str | None:
+def firing_condition(node: DataJobTrigger, table: Table, event: Event, rows: RowExpressions) -> str | None:
     """Return the condition for an event to enqueue; None if it always does."""
     parts: list[str] = []
     tree = node.condition_tree()
@@ -110,7 +112,7 @@ def firing_condition(node: DataJobTrigger, table: Table, event: Event, rows: Row
     return _join(parts, "and") if parts else None
 
 
-def condition_sql(tree: Comparison | AllOf | AnyOf | Not, table: Table, event: Event, rows: Rows) -> str:
+def condition_sql(tree: Comparison | AllOf | AnyOf | Not, table: Table, event: Event, rows: RowExpressions) -> str:
     """Return the SQL of a condition."""
     match tree:
         case Comparison():
@@ -128,7 +130,7 @@ def indent(lines: Lines, by: str = INDENT) -> Lines:
     return [by + line for line in lines]
 
 
-def _comparison(comparison: Comparison, table: Table, default: RowName, rows: Rows) -> str:
+def _comparison(comparison: Comparison, table: Table, default: RowName, rows: RowExpressions) -> str:
     column = _column(table, comparison.field)
     left = rows.column(comparison.row or default, column.name)
     if comparison.detects_change:
@@ -170,7 +172,7 @@ def _operation(left: str, operator: str, right: str, column: Column) -> str:
     return f"{left} {CATALOG_OPERATORS['!='] if operator == '!=' else operator.lower()} {right}"
 
 
-def _is_changed(column: Column, rows: Rows) -> str:
+def _is_changed(column: Column, rows: RowExpressions) -> str:
     return _is_distinct(rows.column("OLD", column.name), rows.column("NEW", column.name), column)
 
 

@@ -11,7 +11,7 @@ from jobfn.triggers.expressions import (
     INDENT,
     TRIGGER_ROWS,
     Lines,
-    Rows,
+    RowExpressions,
     event_row,
     firing_condition,
     indent,
@@ -68,7 +68,7 @@ def _enqueue_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Ev
 
 def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
     """Enqueue one job per row. Tests for rows first, because an INSERT of no rows would wake every worker."""
-    source = _ChangedRows(node, table, event, numbered=False)
+    source = _TransitionTableRows(node, table, event, numbered=False)
     columns = "database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority"
     values: list[Lines] = [
         [f"(select {jobs.sql}.jwt_claim('jwt.claims.database_id'))"],
@@ -95,7 +95,7 @@ def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Ev
 
 def _upsert_last_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
     """Enqueue a job for the last row only: with a job key, each row would replace the job of the previous one."""
-    source = _ChangedRows(node, table, event, numbered=True)
+    source = _TransitionTableRows(node, table, event, numbered=True)
     call = _add_job_call(node, jobs, ["jobfn_last.payload"])
     payload = payload_expression(node, table, event, source.rows)
     payload[-1] += " as payload"
@@ -142,7 +142,7 @@ def _comma_separated(items: Sequence[Lines]) -> Lines:
     return lines
 
 
-class _ChangedRows:
+class _TransitionTableRows:
     """The changed rows of a statement as a FROM clause, for one event.
 
     PostgreSQL writes the old and the new rows of an UPDATE to two transition tables in the same order. They are joined
@@ -157,7 +157,9 @@ class _ChangedRows:
         self._main, self._rows = (old, OLD_ROWS) if event_row(event) == "OLD" else (new, NEW_ROWS)
         self._before = old if needs_both_rows(node, event) else None
         self.number = f"{self._main}.{self._n}" if self._numbered else None
-        self.rows = Rows(names={"NEW": new, "OLD": old}, whole={"NEW": self._whole(new), "OLD": self._whole(old)})
+        self.rows = RowExpressions(
+            names={"NEW": new, "OLD": old}, whole={"NEW": self._whole(new), "OLD": self._whole(old)}
+        )
         self._condition = firing_condition(node, table, event, self.rows)
 
     def from_where(self) -> Lines:

@@ -38,7 +38,7 @@ AWAITING_REPORT
     The function has responded. The slot is free; a timer runs for ``JOBS_REPORT_GRACE_SECONDS``.
 
     - ``on_report`` -> DONE: the report decides. The response is dropped.
-    - ``on_grace_expired`` -> SETTLING: no report arrived. The response decides.
+    - ``on_report_grace_expired`` -> SETTLING: no report arrived. The response decides.
     - ``on_shutdown`` -> SETTLING: the worker cannot wait. The response decides.
 
 REPORTED
@@ -156,7 +156,7 @@ class InFlightJob:
             return
         self.state = AWAITING_REPORT
         self._settlement = settlement
-        self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_grace_expired)
+        self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_report_grace_expired)
 
     def on_busy(self, delay_seconds: float) -> None:
         """Release the job for this long: its function accepts no more jobs at present (429, 503)."""
@@ -185,7 +185,7 @@ class InFlightJob:
         else:
             self._require(REPORTED, SETTLING)
 
-    def on_grace_expired(self) -> None:
+    def on_report_grace_expired(self) -> None:
         """Settle the job by its response: no report arrived in time."""
         self._require(AWAITING_REPORT)
         self._settle(self._settlement)
@@ -197,7 +197,7 @@ class InFlightJob:
         elif self.state is DELIVERING:
             self._settle(self._new_settlement(error=_SHUTDOWN_ERROR, delay_seconds=0.0))
         elif self.state is AWAITING_REPORT:
-            self.on_grace_expired()
+            self.on_report_grace_expired()
         elif self.state is REPORTED:
             self._finish(DONE)
         else:

@@ -25,7 +25,7 @@ EVENTS: dict[str, Callable[[InFlightJob], None]] = {
     "on_unreachable": lambda job: job.on_unreachable("connection refused"),
     "on_accepted": InFlightJob.on_accepted,
     "on_report": InFlightJob.on_report,
-    "on_grace_expired": InFlightJob.on_grace_expired,
+    "on_report_grace_expired": InFlightJob.on_report_grace_expired,
     "on_shutdown": InFlightJob.on_shutdown,
     "abandon": lambda job: job.abandon(RuntimeError("unexpected")),
 }
@@ -54,7 +54,7 @@ TRANSITIONS = {
     (InFlightState.DELIVERING, "on_shutdown"): InFlightState.SETTLING,
     (InFlightState.DELIVERING, "abandon"): InFlightState.ABANDONED,
     (InFlightState.AWAITING_REPORT, "on_report"): InFlightState.DONE,
-    (InFlightState.AWAITING_REPORT, "on_grace_expired"): InFlightState.SETTLING,
+    (InFlightState.AWAITING_REPORT, "on_report_grace_expired"): InFlightState.SETTLING,
     (InFlightState.AWAITING_REPORT, "on_shutdown"): InFlightState.SETTLING,
     (InFlightState.REPORTED, "on_response"): InFlightState.DONE,
     (InFlightState.REPORTED, "on_busy"): InFlightState.DONE,
@@ -146,7 +146,7 @@ async def test_other_events_are_invalid(worker: Worker, state: InFlightState, ev
             InFlightState.RELEASED,
         ),
         (["start", "on_unreachable"], Settlement(WORKER, 7, 2, error="connection refused"), InFlightState.DONE),
-        (["start", "on_response", "on_grace_expired"], Settlement(WORKER, 7, 2), InFlightState.DONE),
+        (["start", "on_response", "on_report_grace_expired"], Settlement(WORKER, 7, 2), InFlightState.DONE),
         (["start", "on_response", "on_shutdown"], Settlement(WORKER, 7, 2), InFlightState.DONE),
         (
             ["start", "on_shutdown"],
@@ -171,7 +171,7 @@ async def test_failed_response_fails_the_attempt(worker: Worker) -> None:
     job = worker.claim()
     job.start()
     job.on_response(Failed("boom", permanent=True, retry_after_seconds=60.0))
-    job.on_grace_expired()
+    job.on_report_grace_expired()
     assert await worker.committed() == [Settlement(WORKER, 7, 2, "boom", permanent=True, delay_seconds=60.0)]
 
 
