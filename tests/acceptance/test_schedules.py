@@ -65,7 +65,7 @@ async def test_schedule_is_added_listed_run_and_removed(command: Command, databa
     assert job is not None
     assert json.loads(job["payload"]) == {"report_type": "daily"}
     again = await jobfn("run", "daily_report")
-    assert (again.code, "still waiting or running" in again.output) == (1, True)
+    assert (again.code, "still waits or runs" in again.output) == (1, True)
     assert f"job {ran.output}: waiting" in (await jobfn("list")).output
 
     removed = await jobfn("remove", added.output)

@@ -32,13 +32,14 @@ def follow_job(job_id: int, database_url: str | None, *, timeout_seconds: float 
             except TimeoutError:
                 typer.echo(f"job {job_id} has not ended within {timeout_seconds:g} seconds and continues", err=True)
                 return TIMED_OUT
-        typer.echo(_final_text(final), err=True)
+        typer.echo(final_text(final), err=True)
         return OK if final.state is JobState.COMPLETED else JOB_FAILED
 
     return with_operations(work, database_url)
 
 
-def _final_text(final: FinalState) -> str:
+def final_text(final: FinalState) -> str:
+    """Describe how a job ended."""
     attempts = f" in attempt {final.attempts}" if final.attempts else ""
     match final.outcome:
         case None:
@@ -59,7 +60,7 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
 
         def print_line(job: JobRow) -> None:
             nonlocal last_line
-            line = f"job {job_id}: {_state_text(job)}"
+            line = f"job {job_id}: {state_text(job)}"
             if line != last_line:
                 typer.echo(line, err=True)
                 last_line = line
@@ -77,7 +78,7 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
             note = f": {job.progress_message}" if job.progress_message else ""
             progress.update(
                 bar,
-                description=f"job {job_id}: {_state_text(job)}{note}",
+                description=f"job {job_id}: {state_text(job)}{note}",
                 total=None if job.progress is None else 1.0,
                 completed=job.progress or 0.0,
             )
@@ -85,7 +86,8 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
         yield update_bar
 
 
-def _state_text(job: JobRow) -> str:
+def state_text(job: JobRow) -> str:
+    """Describe the state of a job that has not ended."""
     if job.state is JobState.RUNNING:
         return f"running, attempt {job.attempts}"
     if job.attempts and job.last_error:
