@@ -52,7 +52,7 @@ def validation_errors(payload: Any, schema: Schema) -> dict[Path, str]:
 def _messages(error: ValidationError) -> Iterator[tuple[Path, str]]:
     # For X | None, report the error of X rather than "not valid under any of the given schemas".
     non_null = [each for each in error.context or () if each.validator_value != "null"]
-    has_one_option = len({each.schema_path[0] for each in non_null}) == 1
+    has_one_option = len({next(iter(each.schema_path), None) for each in non_null}) == 1
     best = best_match(non_null if has_one_option else [error]) or error
     path = tuple(best.absolute_path)
     if best.validator == "required" and isinstance(best.instance, Mapping):
