@@ -74,7 +74,7 @@ class CallbackServer:
             self.received.append(ReceivedReport(target, dict(request.headers), body))
             self._changed.notify_all()
         if response == "close":
-            send.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's cycle: no ASGI message does this
+            send.__self__._connection.abort()  # type: ignore[attr-defined]  # noqa: SLF001  - no ASGI message does this
             await receive()  # until the connection is closed
             return
         if response == "hang":
