@@ -11,7 +11,7 @@ import pytest
 
 from jobfn import FunctionApp, JobContext, Task, create_app, task
 from jobfn.function.loading import load_app
-from jobfn.triggers import Blueprint, apply_triggers, load_blueprints, plan_triggers
+from jobfn.triggers import apply_triggers, drop_triggers, load_blueprints, plan_triggers
 from jobfn.triggers.plan import check_triggers
 from support.fixtures import Serve, StartService
 from support.jobs import TENANT, Jobs
@@ -240,6 +240,7 @@ PATTERNS = [
 EXAMPLES = [dataclasses.replace(example, file=f"parameters/{example.file}") for example in PARAMETERS] + [
     dataclasses.replace(example, file=f"patterns/{example.file}") for example in PATTERNS
 ]
+BLUEPRINTS_BY_FILE = {example.file: load_blueprints([BLUEPRINTS / example.file]) for example in EXAMPLES}
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +250,7 @@ def typed_tasks() -> Mapping[str, Task[..., Any]]:
     return app.tasks
 
 
-def recording_tasks(blueprint: Blueprint, received: list[tuple[str, Any]]) -> list[Task[..., Any]]:
+def recording_tasks(received: list[tuple[str, Any]]) -> list[Task[..., Any]]:
     def recording_task(identifier: str) -> Task[..., Any]:
         async def record(payload: Any, ctx: JobContext) -> None:
             assert ctx.job_id is not None
@@ -257,8 +258,7 @@ def recording_tasks(blueprint: Blueprint, received: list[tuple[str, Any]]) -> li
 
         return task(identifier)(record)
 
-    identifiers = {trigger.task_identifier for table in blueprint.tables for trigger in table.triggers}
-    return [recording_task(identifier) for identifier in identifiers]
+    return [recording_task(identifier) for identifier in {job.task for example in EXAMPLES for job in example.jobs}]
 
 
 def json_text(value: object) -> str:
@@ -274,45 +274,46 @@ def test_every_blueprint_in_the_folder_is_tested() -> None:
     assert files == {example.file for example in EXAMPLES}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.file)
-async def test_example_enqueues_jobs_that_reach_their_handlers(
-    example: Example,
-    shop: Shop,
-    serve: Serve,
-    start_service: StartService,
-    jobs: Jobs,
-    typed_tasks: Mapping[str, Task[..., Any]],
+async def test_jobs_of_the_examples_reach_their_handlers(
+    shop: Shop, serve: Serve, start_service: StartService, jobs: Jobs, typed_tasks: Mapping[str, Task[..., Any]]
 ) -> None:
-    blueprint = load_blueprints([BLUEPRINTS / example.file])
-    await apply_triggers(shop.connection, blueprint.tables)
-    await shop.execute(*example.statements)
-    assert await shop.jobs() == list(example.jobs)
-
     received: list[tuple[str, Any]] = []
-    gateway_url = await serve(create_app(tasks=recording_tasks(blueprint, received)))
-    await shop.execute("update app_jobs.jobs set run_at = now()")  # run delayed jobs now
-    await start_service(gateway_url)
-    await jobs.until_gone()
-    expected = [(job.task, job.payload) for job in example.jobs]
-    assert sorted(received, key=json_text) == sorted(expected, key=json_text)
-
-    for identifier, payload in received:
-        typed_tasks[identifier].decode(json.dumps(payload).encode())  # matches the task's annotation
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.file)
-async def test_example_enqueues_the_same_jobs_on_a_platform_schema(example: Example, platform_shop: Shop) -> None:
-    blueprint = load_blueprints([BLUEPRINTS / example.file])
-    await apply_triggers(platform_shop.connection, blueprint.tables)
-    await platform_shop.execute(f"set jwt.claims.database_id = '{TENANT}'", *example.statements)
-    assert await platform_shop.jobs() == list(example.jobs)
-    tenants = await platform_shop.connection.fetch("select distinct database_id::text from app_jobs.jobs")
-    assert [row["database_id"] for row in tenants] == [TENANT]
-    assert not (await plan_triggers(platform_shop.connection, blueprint.tables)).pending
+    await start_service(await serve(create_app(tasks=recording_tasks(received))))
+    for example in EXAMPLES:
+        tables = BLUEPRINTS_BY_FILE[example.file].tables
+        async with shop.connection.transaction():
+            await apply_triggers(shop.connection, tables)
+            await shop.execute(*example.statements)
+            assert await shop.jobs() == list(example.jobs), example.file
+            await shop.execute(
+                "update app_jobs.jobs set run_at = now()", 'notify "jobs:insert"'
+            )  # run delayed jobs now
+        await jobs.until_gone()
+        expected = [(job.task, job.payload) for job in example.jobs]
+        assert sorted(received, key=json_text) == sorted(expected, key=json_text), example.file
+        for identifier, payload in received:
+            typed_tasks[identifier].decode(json.dumps(payload).encode())  # matches the task's annotation
+        received.clear()
+        await drop_triggers(shop.connection, None)
+        await shop.execute(*(f"truncate {table.label} cascade" for table in tables))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.file)
-async def test_example_passes_check(example: Example, shop: Shop, typed_tasks: Mapping[str, Task[..., Any]]) -> None:
+async def test_examples_enqueue_the_same_jobs_on_a_platform_schema(platform_shop: Shop) -> None:
+    connection = platform_shop.connection
+    for example in EXAMPLES:
+        tables = BLUEPRINTS_BY_FILE[example.file].tables
+        transaction = connection.transaction()
+        await transaction.start()
+        await apply_triggers(connection, tables)
+        await platform_shop.execute(f"set jwt.claims.database_id = '{TENANT}'", *example.statements)
+        assert await platform_shop.jobs() == list(example.jobs), example.file
+        tenants = await connection.fetch("select distinct database_id::text from app_jobs.jobs")
+        assert [row["database_id"] for row in tenants] == [TENANT]
+        assert not (await plan_triggers(connection, tables)).pending
+        await transaction.rollback()
+
+
+async def test_examples_pass_check(shop: Shop, typed_tasks: Mapping[str, Task[..., Any]]) -> None:
     schemas = {identifier: task.payload_schema() for identifier, task in typed_tasks.items()}
-    blueprint = load_blueprints([BLUEPRINTS / example.file])
-    assert await check_triggers(shop.connection, blueprint.tables, schemas) == ([], ())
+    for file, blueprint in BLUEPRINTS_BY_FILE.items():
+        assert await check_triggers(shop.connection, blueprint.tables, schemas) == ([], ()), file

@@ -89,42 +89,29 @@ class Flat(BaseModel):
     ("column", "annotation"),
     [
         ("id", UUID),
-        ("id", str),
         ("id", str | int),
-        ("amount", float),
         ("amount", Decimal),
         ("whole", int),
         ("count", int),
-        ("count", float),
-        ("count", Decimal),
         ("share", float),
         ("open", bool),
         ("name", str),
         ("name", UUID),  # a text column may contain only UUIDs
-        ("name", datetime),
         ("name", Literal["a", "b"]),
-        ("name", Colour),
-        ("day", date),
         ("day", datetime),
         ("at", datetime),
-        ("at", str),
         ("hour", time),
         ("wait", str),
         ("data", dict[str, Any]),
-        ("data", list[int]),
-        ("data", int),
         ("status", Literal["new", "paid", "gone"]),
         ("status", str),
         ("tags", list[str | None]),
-        ("tags", list[Any]),
         ("positive", int),
         ("place", Everywhere),
-        ("place", dict[str, int | None]),
         ("shape", Everywhere),
         ("email", str),
         ("maybe", str | None),
         ("maybe", Any),
-        ("maybe", Literal["a"] | None),
     ],
 )
 def test_matching_column_has_no_problem(column: str, annotation: Any) -> None:
@@ -132,58 +119,43 @@ def test_matching_column_has_no_problem(column: str, annotation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "annotation", "field", "problem"),
+    ("column", "annotation", "problem"),
     [
-        (
-            "amount",
-            int,
-            "amount",
-            "column amount (numeric) can be fractional, but the field accepts an integer",
-        ),
-        (
-            "share",
-            int | None,
-            "share",
-            "column share (float8) can be fractional, but the field accepts an integer",
-        ),
-        ("count", str, "count", "column count (int8) is sent as an integer, but the field accepts a string"),
-        ("name", int, "name", "column name (text) is sent as a string, but the field accepts an integer"),
-        ("name", list[str], "name", "column name (text) is sent as a string, but the field accepts an array"),
-        ("open", str, "open", "column open (bool) is sent as a boolean, but the field accepts a string"),
-        ("count", Literal["a"], "count", "column count (int8) is sent as an integer, but the field accepts a string"),
-        ("id", datetime, "id", "column id (uuid) is sent as uuid, but the field accepts a date-time"),
-        ("at", date, "at", "column at (timestamptz) is sent as date-time, but the field accepts a date"),
-        ("at", UUID, "at", "column at (timestamptz) is sent as date-time, but the field accepts a uuid"),
+        ("amount", int, "column amount (numeric) can be fractional, but the field accepts an integer"),
+        ("count", str, "column count (int8) is sent as an integer, but the field accepts a string"),
+        ("name", int, "column name (text) is sent as a string, but the field accepts an integer"),
+        ("name", None, "column name (text) is sent as a string, but the field accepts null"),
+        ("id", datetime, "column id (uuid) is sent as uuid, but the field accepts a date-time"),
+        ("at", date, "column at (timestamptz) is sent as date-time, but the field accepts a date"),
         (
             "wait",
             timedelta,
-            "wait",
             "column wait (interval) is sent as a PostgreSQL interval, but the field accepts a duration",
         ),
-        ("id", Literal["a"], "id", "column id (uuid) is sent, but the field accepts only a"),
-        ("status", Literal["new"], "status", "column status (status) can be paid, but the field accepts only new"),
-        ("status", Colour, "status", "column status (status) can be new, paid, but the field accepts only red"),
-        ("status", UUID, "status", "column status (status) is sent as one of its labels, but the field accepts a uuid"),
+        ("id", Literal["a"], "column id (uuid) is sent, but the field accepts only a"),
+        ("status", Literal["new"], "column status (status) can be paid, but the field accepts only new"),
+        ("status", Colour, "column status (status) can be new, paid, but the field accepts only red"),
+        ("status", UUID, "column status (status) is sent as one of its labels, but the field accepts a uuid"),
+        ("maybe", str, "column maybe (text) can be NULL, but the field does not accept null"),
+    ],
+)
+def test_mismatching_column_is_reported(column: str, annotation: Any, problem: str) -> None:
+    assert column_problems(column, annotation) == [(column, problem)]
+
+
+@pytest.mark.parametrize(
+    ("column", "annotation", "field", "problem"),
+    [
         (
             "tags",
             list[str],
             "tags[]",
             "an element of column tags (text[]) can be NULL, but the field does not accept null",
         ),
-        (
-            "tags",
-            list[int | None],
-            "tags[]",
-            "an element of column tags (text[]) is sent as a string, but the field accepts an integer",
-        ),
-        ("tags", str, "tags", "column tags (text[]) is sent as an array, but the field accepts a string"),
         ("place", Flat, "place.x", "x of column place (place) can be NULL, but the field does not accept null"),
-        ("maybe", str, "maybe", "column maybe (text) can be NULL, but the field does not accept null"),
-        ("maybe", Literal["a"], "maybe", "column maybe (text) can be NULL, but the field does not accept null"),
-        ("name", None, "name", "column name (text) is sent as a string, but the field accepts null"),
     ],
 )
-def test_mismatching_column_is_reported(column: str, annotation: Any, field: str, problem: str) -> None:
+def test_mismatching_part_of_a_column_is_reported(column: str, annotation: Any, field: str, problem: str) -> None:
     assert column_problems(column, annotation) == [(field, problem)]
 
 
@@ -241,11 +213,8 @@ INVOICE = {"payload_strategy": "fields", "payload_fields": ("id", "amount")}
         (RowId, {}),
         (RowId, {"include_meta": True, "include_old": True}),
         (dict[str, Any], {}),
-        (dict, {"payload_strategy": "row"}),
-        (Any, {}),
         (Invoice, {"payload_strategy": "row", "include_meta": True}),
         (Strict, INVOICE),
-        (Row[Strict], INVOICE),
         (Row[Strict], INVOICE | {"include_meta": True}),
         (Row[Invoice], {"payload_strategy": "row"}),
         (RowChange[Invoice], {"payload_strategy": "row", "include_old": True, "include_meta": True}),
@@ -277,7 +246,6 @@ def test_matching_payload_has_no_problem(annotation: Any, parameters: dict[str, 
             INVOICE | {"include_meta": True},
             [("_meta", "the value of include_meta is sent, but the task forbids additional fields")],
         ),
-        (None, {}, [("", "the payload is sent as an object, but the field accepts null")]),
         (list[int], {}, [("", "the payload is sent as an object, but the field accepts an array")]),
         (dict[str, int], {}, [("id", "column id (uuid) is sent as a string, but the field accepts an integer")]),
         (
@@ -286,17 +254,6 @@ def test_matching_payload_has_no_problem(annotation: Any, parameters: dict[str, 
             [
                 ("new", "the task requires this field, but the trigger sends only id, amount"),
                 ("old", "the task requires this field, but the trigger sends only id, amount"),
-            ],
-        ),
-        (
-            RowChange[Needs],
-            {"payload_strategy": "row", "include_old": True, "events": ("UPDATE",)},
-            [
-                (
-                    f"{row}.missing",
-                    f"the task requires this field, but the trigger sends only {', '.join([*TYPES, 'whole', 'maybe'])}",
-                )
-                for row in ("new", "old")
             ],
         ),
         (

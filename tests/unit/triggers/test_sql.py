@@ -44,18 +44,12 @@ def test_names_do_not_collide() -> None:
     assert len(distinct) == len(keys)
 
 
-def test_generation_is_deterministic() -> None:
-    node = DataJobTrigger(task_identifier="t", payload_strategy="row", include_old=True, watch_fields=("a",))
-    assert node_sql(node) == node_sql(node)
-
-
 @pytest.mark.parametrize(
     ("jobs", "table", "each_statement"),
     [
         (OWN_SCHEMA, TABLE, True),
         (OWN_SCHEMA, Table("public", "t", COLUMNS, ("id",), is_plain_table=False), False),
         (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB), TABLE, False),
-        (JobsSchema("app_jobs", EnqueueMethod.ADD_JOB_WITH_TENANT), TABLE, False),
     ],
 )
 def test_statement_level_needs_own_schema_and_plain_table(
