@@ -69,13 +69,14 @@ class LogLines:
         """Return all lines."""
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
-    async def until(self, event: str) -> dict[str, Any]:
-        """Wait for a line with this event, and return it."""
+    async def until(self, event: str, *, times: int = 1) -> dict[str, Any]:
+        """Wait for this many lines with this event, and return the first."""
 
-        async def logged() -> dict[str, Any]:
-            return next((line for line in self.all() if line["event"] == event), {})
+        async def logged() -> list[dict[str, Any]]:
+            lines = [line for line in self.all() if line["event"] == event]
+            return lines if len(lines) >= times else []
 
-        return await eventually(logged)
+        return (await eventually(logged))[0]
 
 
 @dataclass(frozen=True)

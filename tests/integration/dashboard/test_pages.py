@@ -83,11 +83,9 @@ async def test_job_list_is_filtered_and_paged(dashboard: Site) -> None:
         assert text in (await dashboard.get(f"/jobs?{query}")).text, query
 
 
-@pytest.mark.parametrize(
-    "query", ["state=odd", "tenant=none", "since=ever", "after=%21%21", "q=%00", "task=" + "x" * 900]
-)
-async def test_invalid_filter_still_shows_the_list(dashboard: Site, query: str) -> None:
-    assert (await dashboard.get(f"/jobs?{query}")).status_code == 200
+async def test_invalid_filter_still_shows_the_list(dashboard: Site) -> None:
+    for query in ("state=odd", "tenant=none", "since=ever", "after=%21%21", "q=%00", "task=" + "x" * 900):
+        assert (await dashboard.get(f"/jobs?{query}")).status_code == 200, query
 
 
 async def test_job_page_shows_payload_attempts_errors_and_progress(dashboard: Site, jobs: Jobs) -> None:
@@ -122,11 +120,10 @@ async def test_completed_job_is_shown_from_the_history(dashboard: Site, jobs: Jo
     assert 'name="action"' not in html
 
 
-@pytest.mark.parametrize("number", ["123456", "99999999999999999999999"])
-async def test_unknown_job_is_404(dashboard: Site, number: str) -> None:
-    response = await dashboard.get(f"/jobs/{number}")
-    assert response.status_code == 404
-    assert "completed or removed, or it never existed" in response.text
+async def test_unknown_job_is_404(dashboard: Site) -> None:
+    for number in ("123456", "99999999999999999999999"):
+        response = await dashboard.get(f"/jobs/{number}")
+        assert (response.status_code, "or it never existed" in response.text) == (404, True)
 
 
 @pytest.mark.usefixtures("shop")

@@ -40,16 +40,14 @@ async def log_in_a_task() -> None:
     LIBRARY.error("by a task of the handler")
 
 
-@pytest.mark.parametrize(("name", "lines_per_job"), [("async", 4), ("thread", 3), ("background", 4)])
-async def test_handler_and_callback_server_log_the_same_ids(
-    name: str, lines_per_job: int, jobs: Jobs, lines: LogLines, deploy: Deploy
-) -> None:
+async def test_handler_and_callback_server_log_the_same_ids(jobs: Jobs, lines: LogLines, deploy: Deploy) -> None:
     await deploy(asynchronous, in_a_thread, in_the_background)
-    job = await add_for_tenant(jobs, name)
-    await jobs.until_gone(job)
-    await lines.until("job done")
-    about_job = [line for line in lines.all() if line["event"].startswith(("by ", "job "))]
-    assert [ids_of(line) for line in about_job] == [job_ids(job, name)] * lines_per_job
+    ids = {name: await add_for_tenant(jobs, name) for name in ("async", "thread", "background")}
+    await lines.until("job done", times=3)
+    for name, count in (("async", 4), ("thread", 3), ("background", 4)):
+        about_job = [line for line in lines.all() if line.get("job") == ids[name]]
+        logged = [ids_of(line) for line in about_job if line["event"].startswith(("by ", "job "))]
+        assert logged == [job_ids(ids[name], name)] * count
 
 
 async def test_callback_server_without_a_worker_logs_all_ids(jobs: Jobs, lines: LogLines, deploy: Deploy) -> None:
@@ -98,12 +96,7 @@ async def test_worker_logs_a_lost_lease(
 
 @pytest.mark.parametrize(
     ("path", "method", "headers"),
-    [
-        ("/async", "POST", {"Content-Type": "text/plain"}),
-        ("/async", "PUT", {}),
-        ("/unknown", "POST", {}),
-        ("/async", "POST", {"X-Actor-Id": "not-a-uuid"}),
-    ],
+    [("/async", "PUT", {}), ("/unknown", "POST", {}), ("/async", "POST", {"X-Actor-Id": "x"})],
 )
 async def test_function_logs_the_ids_of_a_refused_delivery_and_its_unsent_report(
     path: str, method: str, headers: dict[str, str], lines: LogLines, serve: Serve

@@ -95,12 +95,6 @@ async def test_adding_a_failed_schedule_again_does_not_repeat_the_failed_run(
     assert [log["schedule"] for log in logs if log["event"].startswith("invalid schedule")] == [invalid]
 
 
-async def test_schedule_added_during_a_downtime_is_caught_up(schedules: Schedules, open_poller: OpenPoller) -> None:
-    await schedules.add()
-    await (await open_poller()).poll("09:10")
-    assert await schedules.job_count() == 1
-
-
 async def test_row_counts_skipped_runs_and_their_reason(schedules: Schedules, open_poller: OpenPoller) -> None:
     schedule = await schedules.add()
     poller = await open_poller()

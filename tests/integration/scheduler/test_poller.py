@@ -51,10 +51,6 @@ async def test_changed_and_removed_schedules(schedules: Schedules, open_poller: 
     assert (await schedules.completed_jobs(), await schedules.completed_jobs("removed")) == (1, 0)
 
 
-async def test_no_schedules_are_never_due(schedules: Schedules, open_poller: OpenPoller) -> None:
-    assert await (await open_poller()).poll() is None
-
-
 async def test_due_time_is_skipped_while_the_previous_job_waits(schedules: Schedules, open_poller: OpenPoller) -> None:
     await schedules.add()
     poller = await open_poller()

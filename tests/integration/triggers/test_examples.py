@@ -285,9 +285,8 @@ async def test_jobs_of_the_examples_reach_their_handlers(
             await apply_triggers(shop.connection, tables)
             await shop.execute(*example.statements)
             assert await shop.jobs() == list(example.jobs), example.file
-            await shop.execute(
-                "update app_jobs.jobs set run_at = now()", 'notify "jobs:insert"'
-            )  # run delayed jobs now
+            # run delayed jobs now
+            await shop.execute("update app_jobs.jobs set run_at = now()", 'notify "jobs:insert"')
         await jobs.until_gone()
         expected = [(job.task, job.payload) for job in example.jobs]
         assert sorted(received, key=json_text) == sorted(expected, key=json_text), example.file

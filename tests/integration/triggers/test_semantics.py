@@ -33,35 +33,24 @@ async def test_rollback_discards_the_jobs(shop: Shop) -> None:
 
 @pytest.mark.parametrize("key", [None, "k"])
 @pytest.mark.parametrize("is_row_level", [True, False])
-@pytest.mark.parametrize(
-    ("tenant", "actor", "expected"),
-    [
-        (TENANT, ACTOR, (TENANT, ACTOR)),
-        (TENANT, "", (TENANT, None)),
-        ("", None, (None, None)),
-        (None, None, (None, None)),
-        ("no uuid", "'; drop table jobs", (None, None)),
-    ],
-)
-async def test_tenant_and_actor_are_read_from_the_session(
-    shop: Shop,
-    tenant: str | None,
-    actor: str | None,
-    expected: tuple[str | None, str | None],
-    key: str | None,
-    *,
-    is_row_level: bool,
-) -> None:
+async def test_tenant_and_actor_are_read_from_the_session(shop: Shop, key: str | None, *, is_row_level: bool) -> None:
     if is_row_level:
         await shop.execute("create table orders_archive () inherits (orders)")
     await shop.apply("orders", DataJobTrigger(task_identifier="t", job_key=key))
-    for name, value in (("database_id", tenant), ("user_id", actor)):
-        if value is not None:
-            await shop.connection.execute("select set_config($1, $2, false)", f"jwt.claims.{name}", value)
-    await shop.execute(ORDERS.format(1, 1))
-    row = await shop.connection.fetchrow("select database_id::text, actor_id::text from app_jobs.jobs")
-    assert row is not None
-    assert tuple(row) == expected
+    for tenant, actor, expected in (
+        (None, None, (None, None)),
+        (TENANT, ACTOR, (TENANT, ACTOR)),
+        (TENANT, "", (TENANT, None)),
+        ("no uuid", "'; drop table jobs", (None, None)),
+    ):
+        for name, value in (("database_id", tenant), ("user_id", actor)):
+            if value is not None:
+                await shop.connection.execute("select set_config($1, $2, false)", f"jwt.claims.{name}", value)
+        await shop.execute("delete from orders", ORDERS.format(1, 1))
+        row = await shop.connection.fetchrow("select database_id::text, actor_id::text from app_jobs.jobs")
+        assert row is not None
+        assert tuple(row) == expected
+        await shop.delete_jobs()
 
 
 @pytest.mark.parametrize("tenant", [None, "", "no uuid"])
@@ -148,16 +137,11 @@ async def test_payload_keeps_json_types_and_digits(shop: Shop) -> None:
     ("kind", "values"),
     [
         ("json", ["'{}'", "'[]'", "null"]),
-        ("json[]", ["array['1'::json]", "array['2'::json]", "null"]),
         ("jsonb", ["'{\"a\": 1}'", "'{}'", "null"]),
-        ("point", ["'(1,2)'", "'(2,2)'", "null"]),
         ("box", ["'(1,1),(0,0)'", "'(2,2),(1,1)'", "null"]),  # = compares their areas
         ("holder", ["row('1')", "row('2')", "null"]),
         ("text", ["'a'", "'A'", "''", "null"]),
-        ("numeric", ["1", "'NaN'", "null"]),
         ("float8", ["'NaN'", "0", "null"]),
-        ("int[]", ["'{1}'", "'{1,null}'", "null"]),
-        ("timestamptz", ["'infinity'", "now()", "null"]),
     ],
 )
 async def test_watch_fields_detects_every_change_of_any_type(shop: Shop, kind: str, values: Sequence[str]) -> None:
@@ -220,15 +204,6 @@ async def test_custom_type_is_compared_with_its_own_operators(shop: Shop) -> Non
     assert await shop.payloads() == [{"id": 1}, {"id": 2}, {"id": 3}]
 
 
-@pytest.mark.parametrize(
-    "statement", [ORDERS.format(1, 5), f"with x as ({ORDERS.format(1, 5)} returning *) select count(*) from x"]
-)
-async def test_insert_enqueues_one_job_per_row_in_order(shop: Shop, statement: str) -> None:
-    await shop.apply("orders", DataJobTrigger(task_identifier="t", events=("INSERT",)))
-    await shop.execute(statement)
-    assert await shop.payloads() == [{"id": number} for number in range(1, 6)]
-
-
 async def test_old_and_new_rows_are_paired_when_the_key_changes(shop: Shop) -> None:
     await shop.execute("alter table orders drop constraint orders_pkey")
     await shop.execute("alter table orders add primary key (id) deferrable initially deferred", ORDERS.format(1, 100))
@@ -266,7 +241,7 @@ async def test_upsert_and_merge_enqueue_by_row_action(shop: Shop) -> None:
     assert await events() == [("DELETE", 1), ("INSERT", 6), ("UPDATE", 2)]
 
 
-async def test_copy_enqueues(shop: Shop) -> None:
+async def test_copy_enqueues_one_job_per_row_in_order(shop: Shop) -> None:
     await shop.apply("page_views", DataJobTrigger(task_identifier="t", events=("INSERT",)))
     await shop.connection.copy_records_to_table("page_views", records=[(number, "/") for number in range(3)])
     assert await shop.payloads() == [{"id": 0}, {"id": 1}, {"id": 2}]

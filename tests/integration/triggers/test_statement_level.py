@@ -115,7 +115,7 @@ async def outcomes(
     return results
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(node=NODES, statements=st.lists(STATEMENTS, min_size=1, max_size=8))
 async def test_statement_level_enqueues_the_same_jobs_as_row_level(
     shop: Shop, node: DataJobTrigger, statements: list[str]

@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel, field_validator
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import sessionmaker
 
 from jobfn import EnqueueError, InvalidPayload, enqueue, enqueue_many, task
 from jobfn.client import SyncEnqueuedJob
@@ -39,7 +38,6 @@ async def _async_numbers() -> AsyncIterator[int]:
     ("payload", "message"),
     [
         ({"id": "seven"}, r"process_invoice: id: .* No job was added"),
-        ({}, "id: Field required"),
         (Invoice.model_construct(id="seven"), "id: Input should be a valid integer"),
         (None, "id: Field required"),
     ],
@@ -77,7 +75,6 @@ def test_unexpected_error_of_a_validator_is_reported_by_type() -> None:
     [
         (object(), r"payload of type object is not serializable to JSON \(PydanticSerializationError\)"),
         ({"amounts": [1.0, math.nan]}, "must not contain NaN or infinity"),
-        ({"amounts": [1.0, math.inf]}, "must not contain NaN or infinity"),
         ({"amounts": [1.0, -math.inf]}, "must not contain NaN or infinity"),
     ],
 )
@@ -90,10 +87,8 @@ def test_payload_that_is_not_json_is_rejected(payload: Any, message: str) -> Non
     ("payloads", "kind"),
     [
         ("abc", "str"),
-        (b"abc", "bytes"),
         ({"id": 1}, "dict"),
         (Invoice(id=1), "Invoice"),
-        (5, "int"),
         (_async_numbers(), "async_generator"),
     ],
 )
@@ -109,17 +104,12 @@ def test_payloads_must_be_a_list(payloads: Any, kind: str, call: Callable[[Any],
     ("options", "message"),
     [
         ({"run_at": datetime(2040, 1, 1)}, "time zone"),  # noqa: DTZ001  - the error under test
-        ({"run_at": "tomorrow"}, "time zone"),
         ({"key": ""}, "1 to 512"),
         ({"key": "k" * 10_000}, r"^key='k{99}… must be text of 1 to 512 characters"),
-        ({"key": "\0"}, "1 to 512"),
         ({"queue": "q" * 127}, "1 to 126"),
-        ({"queue": 5}, "1 to 126"),
         ({"priority": 2**31}, "whole number"),
-        ({"priority": 1.5}, "whole number"),
         ({"max_attempts": 0}, "from 1 to"),
         ({"database_id": "acme"}, "must be a UUID"),
-        ({"database_id": 5}, "must be a UUID"),
         ({"database_id": b"5b720132-17d5-424d-9bcb-ee7b17c13d43"}, "must be a UUID"),
     ],
 )
@@ -158,7 +148,6 @@ def test_one_key_for_many_jobs_is_rejected() -> None:
         "postgresql://localhost/shop",
         create_engine("postgresql+psycopg://"),
         create_async_engine("postgresql+asyncpg://"),
-        sessionmaker(),
         psycopg.ClientCursor,
         asyncpg.Connection,
     ],

@@ -111,10 +111,6 @@ def test_other_payloads_have_no_fields(schema: dict[str, Any]) -> None:
     assert form_fields(schema) is None
 
 
-def test_task_without_payload_has_an_empty_form() -> None:
-    assert form_fields({"type": "null"}) == ()
-
-
 def test_example_has_every_property() -> None:
     assert example_payload(NESTED_SCHEMA) == {
         "id": 0,

@@ -140,7 +140,7 @@ IDENTIFIERS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # slow machines
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # slow machines
 @given(st.lists(IDENTIFIERS, min_size=1, max_size=4))
 def test_worker_routes_each_task_to_its_service(groups: list[list[str]]) -> None:
     functions = [function(*tasks, folder=f"folder-{number}") for number, tasks in enumerate(groups)]
@@ -188,7 +188,6 @@ def test_no_functions_and_no_service_is_an_error() -> None:
     ("tasks", "seconds"),
     [
         ({"timeout_seconds": None}, 300),
-        ({"timeout_seconds": 30}, 300),
         ({"timeout_seconds": 299.5}, 310),
         ({"timeout_seconds": 900}, 910),
         ({"timeout_seconds": 900, "background": True}, 300),

@@ -105,30 +105,25 @@ def test_lock_satisfies_the_project(lock: str, project: str, extra: str | None) 
             assert versions[requirement.name] in requirement.specifier
 
 
-@pytest.mark.parametrize(
-    "lock",
-    [
-        "locks/build.txt",
-        "locks/service.txt",
-        "templates/function/requirements.lock",
-        "examples/send_email/requirements.lock",
-    ],
+LOCKS = (
+    "locks/build.txt",
+    "locks/service.txt",
+    "templates/function/requirements.lock",
+    "examples/send_email/requirements.lock",
 )
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_lock_pins_versions_with_hashes_only(lock: str) -> None:
     lines = (ROOT / lock).read_text().splitlines()
     line_pattern = re.compile(r"[a-z0-9-]+==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
     assert [line for line in lines if not line_pattern.fullmatch(line)] == []
 
 
-@pytest.mark.parametrize("name", [".gitignore", "wheels/README.md"])
-def test_example_has_the_template_s_files(name: str) -> None:
-    example, template = ROOT / "examples" / "send_email", ROOT / "templates" / "function"
-    assert (example / name).read_text() == (template / name).read_text()
-
-
-def test_example_has_the_template_s_dockerfile_with_other_labels() -> None:
+@pytest.mark.parametrize("name", [".gitignore", "wheels/README.md", "Dockerfile"])
+def test_example_has_the_template_s_files_with_other_labels(name: str) -> None:
     example, template = (
-        [line for line in (ROOT / folder / "Dockerfile").read_text().splitlines() if "image." not in line]
+        [line for line in (ROOT / folder / name).read_text().splitlines() if "image." not in line]
         for folder in ("examples/send_email", "templates/function")
     )
     assert example == template

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfn.triggers import DataJobTrigger
@@ -25,6 +25,7 @@ def names(sql: NodeSql) -> list[str]:
     return [sql.function.name, *(trigger.name for trigger in sql.triggers)]
 
 
+@settings(max_examples=30, deadline=None)
 @given(TEXT, st.integers(0, 200))
 def test_names_are_short_ascii_and_stable(task: str, position: int) -> None:
     node = DataJobTrigger(task_identifier=task, events=("INSERT", "UPDATE", "DELETE"))
