@@ -28,7 +28,6 @@ def secret_app(payloads: list[dict[str, Any]] | None = None) -> FunctionApp:
         ("POST", "/order", {}),
         ("POST", "/order", {INVOKE_SECRET: ""}),
         ("POST", "/order", {INVOKE_SECRET: "open sesam"}),
-        ("POST", "/order", {INVOKE_SECRET: "open sesames"}),
         ("POST", "/missing", {}),
         ("POST", "/order", {"X-Database-Id": "malformed"}),
         ("POST", "/order", {"Content-Length": "5000"}),
@@ -68,11 +67,9 @@ async def test_each_secret_is_accepted_and_not_passed_on(
 @pytest.mark.parametrize(
     ("allowed", "is_reported"),
     [
-        ("127.0.0.1", True),
         ("127.0.0.1:{port}", True),
         ("elsewhere, 127.0.0.1", True),
         ("127.0.0.1:1", False),
-        ("localhost", False),
         ("*.0.0.1", True),
         ("*.example.com", False),
         ("", True),

@@ -10,7 +10,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from jobfn import FunctionApp, create_app, task
@@ -192,26 +191,3 @@ async def test_delivery_that_is_cancelled_while_it_reports_keeps_its_report(
         callbacks.release()
     assert delivery.cancelled()
     assert [report.body for report in callbacks.received] == [{"status": "success"}]
-
-
-class TimeLimit:
-    """Middleware that cancels slow requests."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await self.app(scope, receive, send)
-
-
-async def test_delivery_that_middleware_cancels_is_answered_and_reported(
-    work: GatedTask, callbacks: CallbackServer
-) -> None:
-    request = AsgiRequest()
-    app = work.app(Middleware(TimeLimit))
-    async with app.lifespan_context():
-        await app(request.scope("/work", job_headers(callbacks.url)), request.receive, request.send)
-    assert [report.body["status"] for report in callbacks.received] == ["error"]
-    assert request.status == 503

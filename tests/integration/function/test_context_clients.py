@@ -1,8 +1,6 @@
 """``ctx.graphql``, ``ctx.meta`` and ``ctx.db``, with a real endpoint and a real database."""
 
-import inspect
 import json
-import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +16,6 @@ from starlette.routing import Route
 
 from jobfn import ConfigurationError, GraphQLError, JobContext, create_app, task
 from jobfn.errors import DatabaseError, DatabaseUnreachable
-from jobfn.function import database, graphql
 from jobfn.testing import function_under_test
 from support.fixtures import Serve
 from support.function_app import ACTOR, SECRET
@@ -111,13 +108,6 @@ async def test_meta_uses_its_own_url_if_it_is_set(endpoint: Endpoint, url: str, 
     await ctx.aclose()
     assert endpoint.headers == []
     assert meta_endpoint.headers[0]["x-meta-schema"] == "true"
-
-
-def test_reference_lists_every_variable_that_is_read() -> None:
-    for module in (graphql, database):
-        names = set(re.findall(r'(?:env\.get\(|_url\(env, )"(\w+)"', inspect.getsource(module)))
-        assert names
-        assert names <= module.VARIABLES.keys()
 
 
 def test_missing_or_invalid_url_is_an_error_that_names_the_variable() -> None:

