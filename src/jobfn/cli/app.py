@@ -38,11 +38,7 @@ _COMMAND_MODULES = {
 
 
 def build_app(command: str | None = None) -> typer.Typer:
-    """Build the typer app with one command, so that only its module is imported, or with all of them.
-
-    Args:
-        command: The first argument of the command line. None or an unknown command: all commands.
-    """
+    """Build the typer app with one command, so that only its module is imported, or with all of them."""
     app = typer.Typer(
         name="jobfn",
         help=_HELP,

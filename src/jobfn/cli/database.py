@@ -17,14 +17,7 @@ T = TypeVar("T")
 
 
 def resolve_database_url(option: str | None) -> str | None:
-    """Return the database: from the option, the environment, or a running ``jobfn dev``.
-
-    Returns:
-        A DSN, or None if the driver reads the ``PG*`` variables itself.
-
-    Raises:
-        ConfigurationError: No database is set.
-    """
+    """Return the database of the option, the environment (None: by ``PG*``), or a running ``jobfn dev``."""
     if option:
         return option
     if has_database(os.environ):

@@ -13,16 +13,7 @@ from jobfn.operations import FinalState, JobRow, JobState, Operations, RunOutcom
 
 
 def follow_job(job_id: int, database_url: str | None, *, timeout_seconds: float | None) -> int:
-    """Wait until a job ends and print how.
-
-    Args:
-        job_id: The job.
-        database_url: The command's option.
-        timeout_seconds: Maximum wait. None: no limit.
-
-    Returns:
-        The exit code: ``OK``, ``JOB_FAILED`` or ``TIMED_OUT``.
-    """
+    """Wait until a job ends, print how, and return the exit code."""
 
     async def work(operations: Operations) -> int:
         with _progress_display(job_id) as on_change:

@@ -43,11 +43,7 @@ def parse_filter(
     tenant: UUID | None = None,
     worker: str | None = None,
 ) -> JobFilter:
-    """Return the filter of these options.
-
-    Raises:
-        ConfigurationError: An age is invalid.
-    """
+    """Return the filter of these options."""
     older_seconds, newer_seconds = _parse_age(older_than, "--older-than"), _parse_age(newer_than, "--newer-than")
     return JobFilter(task, queue, state, error, search, str_or_none(tenant), worker, older_seconds, newer_seconds)
 

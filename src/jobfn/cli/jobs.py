@@ -139,10 +139,7 @@ class _ActionCommand:
     """A command that applies an action to jobs.
 
     Attributes:
-        action: The action.
-        name: Name of the command.
         past_tense: The action in the past tense, for the result.
-        help: Help of the command.
         always_confirms: Whether it asks even for a single job, because the action cannot be undone.
     """
 

@@ -29,11 +29,7 @@ def str_or_none(value: UUID | None) -> str | None:
 
 
 def check_json(text: str, *, name: str = "the payload") -> str:
-    """Return the text if it is JSON that PostgreSQL accepts.
-
-    Raises:
-        ConfigurationError: It is not.
-    """
+    """Return the text if it is JSON that PostgreSQL accepts."""
     try:
         text.encode()  # the shell passes invalid UTF-8 as surrogates
         json.loads(text, parse_constant=_reject_constant, parse_int=str)  # PostgreSQL has no limit for integers

@@ -30,12 +30,7 @@ _PLANNED: Final = {
 
 
 def print_plan(plan: Plan, *, applied: bool) -> None:
-    """Print a plan to standard output.
-
-    Args:
-        plan: The plan.
-        applied: Whether it was applied.
-    """
+    """Print a plan to standard output."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     task_width = max((len(printable(change.task)) for change in plan.changes), default=0)
     for table, changes in groupby(plan.changes, key=lambda change: change.table):

@@ -24,13 +24,7 @@ _COMPLETION_TIMEOUT_SECONDS = 2.0
 def with_operations(
     work: Callable[[Operations], Coroutine[Any, Any, T]], database_url: str | None, *, spinner: str | None = None
 ) -> T:
-    """Run a coroutine function with the operations of the command's database.
-
-    Args:
-        work: The coroutine function.
-        database_url: The command's option.
-        spinner: Text of the spinner. Default: no spinner.
-    """
+    """Run a coroutine function with the operations of the command's database."""
 
     async def run() -> T:
         dsn = resolve_database_url(database_url)
@@ -48,14 +42,7 @@ async def with_spinner(
     stream: TextIO | None = None,
     delay_seconds: float = SPINNER_DELAY_SECONDS,
 ) -> T:
-    """Await a coroutine and show a spinner if it takes long.
-
-    Args:
-        work: The coroutine.
-        text: Text of the spinner.
-        stream: Where to show it; only a terminal shows it. Default: standard error.
-        delay_seconds: Delay before it appears.
-    """
+    """Await a coroutine, and show a spinner in a terminal if it takes longer than the delay."""
     stream = stream or sys.stderr
     task = asyncio.create_task(work)
     try:
@@ -71,14 +58,7 @@ async def with_spinner(
 
 
 class ProgressBar:
-    """A progress bar that appears in a terminal if the work takes long.
-
-    Args:
-        text: Description of the work.
-        total: Number of steps.
-        clock: Monotonic time in seconds.
-        stream: Where to show it; only a terminal shows it. Default: standard error.
-    """
+    """A progress bar that appears in a terminal if the work takes long by a monotonic clock."""
 
     def __init__(self, text: str, total: int, clock: Callable[[], float], *, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

@@ -49,14 +49,7 @@ def find_builder(builder: Builder | None = None) -> Builder:
 
 
 def image_commands(builder: Builder, folder: Path, *, tag: str, extra: Sequence[str] = ()) -> ImageCommands:
-    """Return the commands that build and push an image.
-
-    Args:
-        builder: The builder.
-        folder: The build context, with the Dockerfile.
-        tag: Name of the image.
-        extra: More options for the build.
-    """
+    """Return the commands that build and push an image."""
     # The OCI format has no HEALTHCHECK: podman and buildah drop it unless they write Docker's format.
     format_options = () if builder is Builder.DOCKER else ("--format", "docker")
     return ImageCommands(

@@ -16,11 +16,8 @@ class TaskInfo(BaseModel):
     """A task of a function.
 
     Attributes:
-        identifier: The task identifier.
         description: First line of its docstring; empty without one.
         payload: JSON Schema of its payload.
-        location: File and line.
-        timeout_seconds: Its timeout; None: no timeout.
         background: Whether its request is answered before it ends.
         schedule: Its ``schedule_info``; None: no schedule.
     """

@@ -42,8 +42,6 @@ class Limits:
     Attributes:
         concurrency: Maximum concurrent requests per container; more start another container.
         timeout_seconds: Timeout of a request, unless a task's own timeout is longer.
-        min_scale: Minimum number of containers.
-        max_scale: Maximum number of containers.
     """
 
     concurrency: int = 16
@@ -54,13 +52,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Function:
-    """A function.
-
-    Attributes:
-        name: Name of its Knative service.
-        image: Image of its container.
-        tasks: Its tasks.
-    """
+    """A function with the name of its Knative service."""
 
     name: str
     image: str

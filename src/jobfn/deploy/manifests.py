@@ -24,12 +24,8 @@ class ManifestOptions:
     """Options of the generator.
 
     Attributes:
-        namespace: Namespace of all objects.
-        functions: The functions; may be empty.
-        limits: Scale and timeout of the functions.
         service_image: Image of the job service; None: no job service.
         gateway_url: URL of functions; None: one service per task in this namespace.
-        replicas: Replicas of the job service.
         ingress_namespaces: Namespaces whose pods send requests to functions.
     """
 
@@ -75,11 +71,7 @@ def kustomize_base(options: ManifestOptions) -> dict[PurePosixPath, str]:
 
 
 def as_stream(options: ManifestOptions) -> str:
-    """Return all objects as one stream of YAML, for ``kubectl apply --filename -``.
-
-    Raises:
-        ConfigurationError: See ``kustomize_base``.
-    """
+    """Return all objects as one stream of YAML, for ``kubectl apply --filename -``."""
     texts = (text for path, text in kustomize_base(options).items() if path.name != KUSTOMIZATION)
     return "---\n".join(text.removeprefix(_HEADER) for text in texts)
 

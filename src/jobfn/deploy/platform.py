@@ -30,11 +30,8 @@ class Platform:
     """The job service of one namespace.
 
     Attributes:
-        image: Image of its container.
-        namespace: Its namespace.
         gateway_url: ``KNATIVE_SERVICE_URL``.
         function_urls: ``JOBS_FUNCTION_URLS``.
-        replicas: Number of pods.
     """
 
     image: str

@@ -40,8 +40,6 @@ class Project:
     Attributes:
         name: Its name: lower case letters, digits and hyphens.
         task: Identifier of its first task.
-        description: One line.
-        image: Name of its image.
     """
 
     name: str
@@ -123,10 +121,6 @@ def direct_url() -> str | None:
 
 def copy_installed_wheel(folder: Path, direct_url: str | None) -> Path | None:
     """Copy the wheel that this jobfn was installed from into the project's ``wheels``.
-
-    Args:
-        folder: The project's folder.
-        direct_url: See ``direct_url``.
 
     Returns:
         Relative path of the copy; None if jobfn was installed in another way, or the wheel has changed.

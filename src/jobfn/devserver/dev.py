@@ -43,12 +43,9 @@ class DevOptions:
         database_url: The database; None for the ``PG*`` variables or the embedded one.
         embedded: Whether to start the embedded PostgreSQL.
         port: Port of the function app; 0 for a free one.
-        callback_port: Port of the callback server; 0 for a free one.
         concurrency: Maximum concurrent requests; None for the default of the settings.
-        reload: Whether to restart the function app when a file is saved.
         enqueue: Task and JSON payload of a job to add once everything runs.
         blueprints: Files whose triggers are applied at start and when a file is saved.
-        dashboard: Whether to serve the dashboard.
         dashboard_port: Port of the dashboard; None for 8081, or a free one if it is taken.
     """
 

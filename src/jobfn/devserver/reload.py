@@ -18,12 +18,7 @@ SHUTDOWN_TIMEOUT_SECONDS = 10.0
 
 
 class FunctionProcess:
-    """``python -m jobfn.function TARGET`` on an inherited socket.
-
-    Args:
-        target: ``FILE_OR_MODULE[:app]``.
-        listener: The listening socket.
-    """
+    """``python -m jobfn.function TARGET`` on an inherited socket."""
 
     def __init__(self, target: str, listener: socket.socket) -> None:
         self._target = target

@@ -26,14 +26,9 @@ class _Index(BaseModel):
 
 
 async def sync_schedules(function_url: str, *, target: str, database_url: str | None, schema: str, prune: bool) -> None:
-    """Sync the schedules of a function app's tasks and log the changes.
+    """Sync the schedules of a function app's tasks and log the changes. Prune: remove those of other files too.
 
-    Args:
-        function_url: URL of the app. While it starts, the request waits in its socket.
-        target: The user's file, for errors.
-        database_url: The database; None if the ``PG*`` variables name it.
-        schema: The jobs schema.
-        prune: Whether to remove schedules of other files.
+    While the app starts, the request waits in its socket.
     """
     log = logs.get_logger("jobfn.dev")
     index = await _fetch_index(function_url)

@@ -14,10 +14,7 @@ class DevState(BaseModel):
     """A running development server.
 
     Attributes:
-        pid: Its process id.
         database_url: Its database; None if the ``PG*`` variables name it.
-        function_url: URL of the function app.
-        callback_url: URL of the callback server.
         dashboard_url: URL of the dashboard; None if it is turned off.
     """
 

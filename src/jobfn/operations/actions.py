@@ -31,12 +31,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A job that an action did not change.
-
-    Attributes:
-        id: ``jobs.id``.
-        reason: Why it was skipped.
-    """
+    """A job that an action did not change, and why."""
 
     id: int
     reason: str
@@ -44,15 +39,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """Result of an action.
-
-    Attributes:
-        action: The action.
-        done: Number of jobs that it changed.
-        ids: Ids of the changed jobs, at most ``MAX_RESULT_IDS``.
-        skipped: Jobs that it did not change, at most ``MAX_RESULT_IDS``.
-        skipped_count: Number of jobs that it did not change.
-    """
+    """Result of an action: how many jobs it changed and skipped, and at most ``MAX_RESULT_IDS`` of each."""
 
     action: Action
     done: int = 0

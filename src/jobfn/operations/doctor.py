@@ -41,14 +41,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Result of a check.
-
-    Attributes:
-        name: What was checked.
-        status: The status.
-        message: What was found.
-        advice: What to do; empty if the status is ``OK``.
-    """
+    """Result of a check, with advice on what to do unless the status is ``OK``."""
 
     name: str
     status: CheckStatus
@@ -65,16 +58,7 @@ async def run_checks(
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Check]:
-    """Run all checks, one after the other.
-
-    Args:
-        pool: Connections to the database.
-        operations: Its operations; None if there is no usable schema.
-        settings: Settings of the service: where the functions and the callback server are.
-        http: Client for the functions and the callback server.
-        clock: Monotonic time in seconds.
-        now: This machine's time.
-    """
+    """Run all checks, one after the other; without operations (no usable schema), only those of the database."""
     yield await _check_schema(pool, settings.schema_name)
     yield await _check_clocks(pool, settings.schema_name, now)
     if operations is None:

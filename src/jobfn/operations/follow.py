@@ -16,12 +16,10 @@ class FinalState:
     """How a job ended.
 
     Attributes:
-        id: ``jobs.id``.
         state: ``COMPLETED`` or ``FAILED``.
         outcome: Outcome of the last attempt. None: the row was deleted and there is no history, so the job completed or
             an operator removed it.
         attempts: Number of attempts; None if unknown.
-        error: Error of the last attempt, if it failed.
     """
 
     id: int

@@ -54,11 +54,6 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
 class Operations:
     """Read and change jobs. Open it with ``open_operations``. The platform's own schema supports less.
 
-    Args:
-        pool: Connections.
-        schema: The jobs schema.
-        capabilities: What the schema supports.
-
     Raises:
         DatabaseError: From every method: PostgreSQL rejected the statement, or the connection was lost.
     """
@@ -86,21 +81,13 @@ class Operations:
         return await queries.list_jobs(self._database, job_filter, limit=limit, after=after)
 
     async def count_matching(self, job_filter: JobFilter, *, limit: int = 10_000) -> int:
-        """Count the jobs that match, up to ``limit``.
-
-        Raises:
-            ConfigurationError: The filter is invalid.
-        """
+        """Count the jobs that match, up to ``limit``."""
         return await queries.count_matching(self._database, job_filter, limit=limit)
 
     async def count_targets(
         self, action: Action, job_filter: JobFilter, *, include_running: bool = False, limit: int
     ) -> int:
-        """Count the jobs that ``apply_to_matching`` would select, up to about ``limit``.
-
-        Raises:
-            ConfigurationError: See ``apply_to_matching``.
-        """
+        """Count the jobs that ``apply_to_matching`` would select, up to about ``limit``."""
         targets = actions.select_targets(action, job_filter, include_running=include_running)
         return sum([await self.count_matching(target, limit=limit) for target in targets])
 

@@ -20,8 +20,6 @@ class ScheduleView:
     """A schedule.
 
     Attributes:
-        row: The row, with the outcome of the last job.
-        rule: The rule, as written.
         words: The rule in English; empty if it is invalid.
         next_times: The next times, in UTC.
         problem: Why the rule is invalid or the last job could not be enqueued; None if there is no problem.
@@ -39,11 +37,7 @@ class TriggerView:
     """A trigger that jobfn created.
 
     Attributes:
-        schema: Schema of the table.
-        table: The table.
-        name: Name of the trigger.
         event: ``INSERT``, ``UPDATE`` or ``DELETE``; None if unknown.
-        task: The task that it enqueues.
         state: How ``alter table`` changed it (``disable``, for instance); None if it did not.
         parameters: Parameters of its blueprint node that differ from the defaults.
     """

@@ -48,9 +48,6 @@ class JobFilter:
     """Filter for jobs: every field that is set must match.
 
     Attributes:
-        task: The task identifier.
-        queue: The named queue.
-        state: The state.
         error: A substring of the last error, ignoring case.
         search: A number matches this id or the start of a key. Any other text matches the start of a key or task, or a
             substring of the last error (ignoring case). For completed jobs: the id or the start of the task.
@@ -81,26 +78,12 @@ class JobRow:
     """A job without its payload: the columns of ``jobs`` (contract, section 3).
 
     Attributes:
-        id: ``jobs.id``.
-        task: The task identifier.
-        state: The state.
-        created_at: When the job was enqueued.
-        queue: The named queue.
-        key: The job key.
-        priority: Lower runs first.
         attempts: Attempts started so far.
         max_attempts: Maximum number of attempts; 0 if only the history has the job.
-        run_at: Earliest start.
-        updated_at: When the row last changed.
-        last_error: Error of the last failed attempt.
-        locked_at: When the worker claimed the job, if it is running.
         locked_by: The worker that holds the job, or that completed it.
         lease_expires_at: When the lock expires unless the worker renews it.
         progress: Last reported progress, 0 to 1.
-        progress_message: Message of the last progress report.
         database_id: The tenant.
-        actor_id: The user that caused the job.
-        entity_id: The entity that the job is about.
         ended_at: When the job completed.
     """
 
@@ -174,12 +157,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """A page of jobs, newest first.
-
-    Attributes:
-        jobs: The jobs.
-        next: Cursor of the next page (``after``); None on the last page.
-    """
+    """A page of jobs, newest first. ``next`` is the cursor of the next page (``after``), None on the last page."""
 
     jobs: tuple[JobRow, ...]
     next: str | None = None
@@ -190,18 +168,9 @@ class Run:
     """An attempt that ended: a row of ``job_runs``.
 
     Attributes:
-        job_id: ``jobs.id``.
-        attempt: Number of the attempt, starting at 1.
-        task: The task identifier.
-        queue: The named queue.
-        database_id: The tenant.
         worker: The worker that held the job; None if no worker did.
-        enqueued_at: When the job was enqueued.
         due_at: When this attempt became due.
         started_at: When the job was claimed; None if it was not running.
-        ended_at: When the attempt ended.
-        outcome: The outcome.
-        error: The error, if it failed.
     """
 
     job_id: int
@@ -253,12 +222,7 @@ class Event:
     """An entry of a job's timeline.
 
     Attributes:
-        at: When it happened.
         kind: ``enqueued``, ``started``, ``ended``, ``running`` or ``due``.
-        text: Description for people.
-        attempt: Number of the attempt, where there is one.
-        outcome: Outcome of the attempt, if it ended.
-        error: Error of the attempt, if it failed.
     """
 
     at: datetime
@@ -274,12 +238,9 @@ class JobDetail:
     """Everything known about a job.
 
     Attributes:
-        id: ``jobs.id``.
-        task: The task identifier.
         job: The row; None if it was deleted and only the history has the job.
         payload: The stored JSON text; None if the row was deleted.
         runs: The attempts that ended, oldest first; empty without history.
-        timeline: What happened to the job, oldest first.
     """
 
     id: int

@@ -26,8 +26,6 @@ class SchemaCapabilities:
     Attributes:
         is_platform: Whether it is the platform's own schema: no history, no worker registry, no progress; running jobs
             cannot be cancelled.
-        has_actor_id: Whether jobs have the column ``actor_id``.
-        has_entity_id: Whether jobs have the column ``entity_id``.
         history_days: Retention of attempts in days; 0 if history is turned off, None if the schema has none.
         keys_in_byte_order: Whether the index of job keys is sorted by bytes.
     """
@@ -50,13 +48,7 @@ class SchemaCapabilities:
 
 
 class Database:
-    """A connection pool and the statements for its schema.
-
-    Args:
-        pool: Connections. The role must be allowed to read and change jobs, as the schema's owner is.
-        schema: The jobs schema.
-        capabilities: What the schema supports.
-    """
+    """A connection pool and the statements for its schema, which its role may read and change as the owner does."""
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
         self._pool = pool

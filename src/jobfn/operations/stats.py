@@ -27,15 +27,7 @@ _MAX_COMMIT_LAG = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class GroupCount:
-    """Number of jobs of one task or one queue, by state.
-
-    Attributes:
-        name: The task or queue.
-        ready: Jobs that are due.
-        delayed: Jobs that are due later.
-        running: Jobs that a worker holds.
-        failed: Jobs without attempts left.
-    """
+    """Number of jobs of one task or one queue, by state."""
 
     name: str
     ready: int
@@ -55,12 +47,7 @@ class JobCounts:
 
     Attributes:
         taken_at: When they were counted, by the database's clock.
-        ready: Jobs that are due.
-        delayed: Jobs that are due later.
-        running: Jobs that a worker holds.
-        failed: Jobs without attempts left.
         oldest_ready_seconds: Seconds since the oldest ready job became due; None if no job is ready.
-        by_task: Counts of each task, sorted by name.
         by_queue: Counts of the largest named queues, at most ``MAX_QUEUES``, largest first.
         took_seconds: Duration of the count, in seconds.
     """
@@ -87,13 +74,8 @@ class ThroughputBucket:
 
     Attributes:
         at: Start of the minute.
-        completed: Attempts that succeeded.
         failed: Attempts that failed, including those that are retried.
         mean_seconds: Mean duration; None if no attempt ended.
-        p50_seconds: Median duration.
-        p95_seconds: 95th percentile of the duration.
-        max_seconds: Longest duration.
-        queue_p95_seconds: 95th percentile of the queue latency.
     """
 
     at: datetime
@@ -111,17 +93,9 @@ class WorkerRow:
     """A process that works on jobs.
 
     Attributes:
-        id: Its worker id.
         host: Its host. None, as the following fields, if it is known only from the jobs that it holds.
-        pid: Its process id.
-        version: Its version of jobfn.
-        roles: What it runs: ``worker``, ``callbacks``, ``scheduler``.
-        concurrency: Maximum number of concurrent requests to functions.
         in_flight: Requests to functions at its last heartbeat.
-        started_at: When it started.
-        last_heartbeat_at: When its last heartbeat was.
         is_alive: Whether the last heartbeat is recent, or it holds a job whose lock has not expired.
-        held_jobs: Number of jobs that it holds.
     """
 
     id: str
@@ -143,12 +117,7 @@ class WorkerRow:
 
 
 class Stats:
-    """Statistics of one database.
-
-    Args:
-        database: The database.
-        clock: Monotonic time in seconds.
-    """
+    """Statistics of one database."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database

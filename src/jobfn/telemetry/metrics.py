@@ -81,12 +81,7 @@ class _Buckets:
 
 
 class LabelLimiter:
-    """Limit on the number of label values, because anyone who may enqueue can invent task names.
-
-    Args:
-        known: Values that never count against the limit.
-        limit: Maximum number of other values.
-    """
+    """Limit on the number of unknown label values, because anyone who may enqueue can invent task names."""
 
     __slots__ = ("_labels", "_limit")
 
@@ -105,14 +100,7 @@ class LabelLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric as it is exposed. The type of ``values`` decides its kind.
-
-    Attributes:
-        name: Name with its unit; counters end in ``_total``.
-        help: Description in one line.
-        labels: Names of the labels.
-        values: A counter, a histogram, or the values of a gauge by its labels.
-    """
+    """One metric as it is exposed. The type of ``values`` decides its kind; a mapping is a gauge."""
 
     name: str
     help: str

@@ -28,11 +28,7 @@ Ids = Mapping[str, str | int | None]
 
 
 class OpenSpan:
-    """Context manager of a span, which is the current span inside the block.
-
-    Args:
-        manager: OpenTelemetry's context manager.
-    """
+    """Context manager of a span, which is the current span inside the block."""
 
     __slots__ = ("_manager", "_span")
 
@@ -64,11 +60,7 @@ class OpenSpan:
 
 
 class Tracing:
-    """Factory of spans.
-
-    Args:
-        provider: Tracer provider. Default: the process's provider at the time of each span.
-    """
+    """Factory of spans. Without a provider, it uses the process's at the time of each span."""
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
@@ -83,14 +75,7 @@ class Tracing:
         return self._current_tracer() is not None
 
     def open(self, name: str, *, kind: Kind, ids: Ids, parent: TraceContext | None = None) -> OpenSpan:
-        """Return a new span. Check ``is_on`` first.
-
-        Args:
-            name: Name of the span, for example ``deliver process_invoice``.
-            kind: Kind of the span.
-            ids: Attributes of the span.
-            parent: Remote parent. Default: the current span, if there is one.
-        """
+        """Return a new span, by default as a child of the current one. Check ``is_on`` first."""
         from opentelemetry.trace import SpanKind  # noqa: PLC0415  - loaded with the tracer
 
         tracer = self._current_tracer()

@@ -50,18 +50,12 @@ class JobHeaders(NamedTuple):
     """The job headers of one delivery. All may be absent, for example in a manual call.
 
     Attributes:
-        job_id: ``jobs.id``.
-        worker_id: Worker that holds the job's lock.
-        database_id: Tenant.
-        actor_id: User who caused the job.
-        entity_id: Row or object that the job is about.
         attempt: Number of this attempt, 1 for the first. Older workers do not send it.
         callback_url: URL of the report, not normalized: see ``report_url``.
         callback_batch: URL of report batches, if the worker accepts them.
         heartbeat_url: URL of job heartbeats, if the worker accepts them.
         lease_seconds: How long each heartbeat extends the job's lock.
         echo: Headers to echo, with the contract's spelling of the names.
-        trace: Trace context.
     """
 
     job_id: int | None = None
@@ -134,11 +128,7 @@ NO_HEADERS: Final = JobHeaders()
 
 
 def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the job headers that are present, with the contract's spelling of the names.
-
-    Args:
-        raw: Raw ASGI headers, whose names are in lower case.
-    """
+    """Return the job headers among raw ASGI headers (names in lower case), with the contract's spelling."""
     headers: dict[str, str] = {}
     for key, value in raw:
         name = _NAMES.get(key)
@@ -151,10 +141,6 @@ def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def log_ids(headers: Mapping[str, str], task: str | None = None) -> dict[str, str | int | None]:
     """Return the ids of a delivery for logs and spans.
-
-    Args:
-        headers: Result of ``extract_job_headers``.
-        task: Task identifier, if known.
 
     Returns:
         All five ids of a job, None for those that are unknown. Without a job id, only the known ones.

@@ -18,13 +18,7 @@ from jobfn.wire import extract_job_headers
 
 @dataclass(frozen=True, slots=True)
 class BatchedReport:
-    """One report in a batch.
-
-    Attributes:
-        url: URL that the report would be sent to alone.
-        headers: Job headers, including ``X-Job-Error``.
-        body: Request body.
-    """
+    """One report in a batch: URL, headers (also ``X-Job-Error``) and body that it would be sent with alone."""
 
     url: str
     headers: dict[str, str]
@@ -52,11 +46,7 @@ class BatchedReport:
 
 
 def encode_batch(reports: Iterable[str]) -> bytes:
-    """Return the request body of a batch.
-
-    Args:
-        reports: Results of ``BatchedReport.to_json``.
-    """
+    """Return the request body of a batch of ``BatchedReport.to_json``."""
     return f'{{"reports": [{", ".join(reports)}]}}'.encode("ascii")
 
 
@@ -70,11 +60,7 @@ def decode_batch(body: bytes) -> Sequence[BatchedReport]:
 
 
 def decode_statuses(body: bytes, *, count: int) -> Sequence[int]:
-    """Return the statuses in the response to a batch, in its order.
-
-    Args:
-        body: Response body.
-        count: Number of reports in the batch.
+    """Return the statuses in the response to a batch of this many reports, in its order.
 
     Raises:
         ValueError: The response does not have one status for each report.

@@ -27,7 +27,6 @@ class Failure(NamedTuple):
     ``permanent`` and ``retryAfterSeconds`` are additions of jobfn; the Node server ignores them.
 
     Attributes:
-        error: Error message, or None if there is none.
         permanent: Whether the job is not to be retried.
         retry_after_seconds: Delay before the next attempt. None: the contract's backoff.
     """
@@ -128,15 +127,7 @@ class StoredResult(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Outcome of a job, as reported to the callback server (contract, section 2).
-
-    Attributes:
-        status: ``success`` or ``error``.
-        error: Error message; None on success.
-        permanent: See ``Failure``.
-        retry_after_seconds: See ``Failure``.
-        stored_result: The handler's result, if the task keeps results.
-    """
+    """Outcome of a job, as reported to the callback server (contract, section 2)."""
 
     status: Literal["success", "error"]
     error: str | None = None

@@ -18,12 +18,7 @@ _STATE: Final = re.compile(r"[ -~]{1,512}")
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A position in a trace, in the format of W3C's headers.
-
-    Attributes:
-        parent: ``traceparent``.
-        state: ``tracestate``, or None.
-    """
+    """A position in a trace: W3C's ``traceparent`` and ``tracestate``."""
 
     parent: str
     state: str | None = None

@@ -52,12 +52,7 @@ DATABASE_UNREACHABLE = Reply(503, {"error": "the database is not reachable: send
 
 
 class CallbackError(Exception):
-    """A report or heartbeat that is rejected.
-
-    Args:
-        status: HTTP status.
-        message: The reason, and what to do.
-    """
+    """A report or heartbeat that is rejected with this HTTP status. The message says why, and what to do."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -74,12 +69,7 @@ class HeartbeatBody(BaseModel):
 class Callbacks:
     """Settles jobs by their functions' reports, and renews leases at their heartbeats.
 
-    Args:
-        settlements: Commits what is reported.
-        store: The job store.
-        lease_seconds: Duration of the lease after a heartbeat.
-        tokens: Verifies signed callback URLs; None: URLs are not signed.
-        on_report: Called after each report that settled its job, for the worker in the same process.
+    Without tokens, callback URLs are not signed. ``on_report`` is called after each report that settled its job.
     """
 
     def __init__(

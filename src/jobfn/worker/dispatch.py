@@ -42,11 +42,7 @@ _MAX_RETRY_AFTER_DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The response completes the job.
-
-    Attributes:
-        kept: The handler's result, if the task keeps results.
-    """
+    """The response completes the job, perhaps with a result to store."""
 
     kept: StoredResult | None = None
 
@@ -73,23 +69,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """There was no response: the connection failed, or the request timed out.
-
-    Attributes:
-        error: The URL and the reason.
-    """
+    """There was no response: the connection failed, or the request timed out."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The function, or a proxy before it, accepts no more jobs at present (HTTP 429 or 503).
-
-    Attributes:
-        error: The URL, the status and the body.
-        retry_after_seconds: The response's ``Retry-After``, if any.
-    """
+    """The function, or a proxy before it, accepts no more jobs at present (HTTP 429 or 503, ``Retry-After``)."""
 
     error: str
     retry_after_seconds: float | None = None
@@ -111,8 +98,6 @@ class CallbackConfig:
 
     Attributes:
         callback_url: URL for the outcome; None: the response is the outcome.
-        heartbeat_url: URL for heartbeats.
-        lease_seconds: Duration of the lease; each heartbeat renews it.
         batch_url: URL for several outcomes in one request; None: not supported.
         invoke_secret: Shared secret that the function may require; None: not sent.
     """
@@ -163,16 +148,7 @@ def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> 
 
 
 class Dispatcher:
-    """Delivers jobs over HTTP.
-
-    Args:
-        transport: Sends the requests.
-        routes: The URLs of tasks.
-        worker_id: Value of ``X-Worker-Id``.
-        callback_config: Returns how the function reports on a job.
-        request_timeout_seconds: Timeout for the response.
-        tracing: Propagates the job's trace.
-    """
+    """Delivers jobs over HTTP."""
 
     def __init__(
         self,

@@ -110,13 +110,7 @@ class InvalidTransition(RuntimeError):
 class InFlightJob:
     """A claimed job and its state.
 
-    Args:
-        job: The job.
-        jobs: The registry that it leaves when it reaches a final state.
-
     Attributes:
-        job: The job.
-        state: See the module.
         commit: The pending commit of its settlement; None before SETTLING.
     """
 
@@ -258,17 +252,8 @@ class InFlightJob:
 class InFlightJobs:
     """The claimed jobs of a worker that have not reached a final state.
 
-    Args:
-        settlements: Commits their settlements.
-        settings: The worker's id, what settles its jobs, and the grace period for reports.
-        call_later: Run a callback after a number of seconds. Default: ``call_later`` of the running event loop.
-
     Attributes:
-        settlements: See above.
-        worker_id: The worker's id.
         grace_seconds: Grace period for reports; None if responses settle jobs.
-        call_later: See above.
-        log: A logger with the worker's id.
         prefetched: Jobs in PREFETCHED that wait for a slot, in the order of their claims.
     """
 

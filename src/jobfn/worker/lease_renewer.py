@@ -19,14 +19,7 @@ RENEWALS_PER_LEASE = 3
 
 
 class LeaseRenewer:
-    """Renews the leases of one worker.
-
-    Args:
-        store: The job store.
-        worker_id: The worker that holds the leases.
-        lease_seconds: Duration of a lease.
-        leased_jobs: Returns the jobs whose leases are to be renewed.
-    """
+    """Renews the leases of one worker."""
 
     def __init__(
         self,

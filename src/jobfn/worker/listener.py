@@ -15,13 +15,7 @@ CHANNEL = "jobs:insert"
 
 
 class Listener:
-    """Sets an event at every notification, and after every (re)connect, as notifications may have been missed.
-
-    Args:
-        dsn: The database; None for ``PG*``.
-        wake_event: The event.
-        channel: The channel to listen on.
-    """
+    """Sets an event at every notification, and after every (re)connect, as notifications may have been missed."""
 
     def __init__(self, dsn: str | None, wake_event: asyncio.Event, *, channel: str = CHANNEL) -> None:
         self._dsn = dsn

@@ -17,11 +17,7 @@ PREFETCH_TTL_SECONDS = 1.0
 
 
 class Prefetch:
-    """Size of the prefetch buffer, from the rate at which jobs finish.
-
-    Args:
-        clock: Monotonic time in seconds.
-    """
+    """Size of the prefetch buffer, from the rate at which jobs finish."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -18,13 +18,7 @@ MAX_BATCH_SIZE = 500
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A settlement that is not committed.
-
-    Attributes:
-        settlement: The settlement.
-        committed: Resolves with whether it changed its job.
-        retry_on_disconnect: Whether to retry until the database is reachable.
-    """
+    """A settlement that is not committed. ``committed`` resolves with whether it changed its job."""
 
     settlement: Settlement
     committed: asyncio.Future[bool]
@@ -32,12 +26,7 @@ class _Pending:
 
 
 class SettlementBatcher:
-    """Commits settlements in batches.
-
-    Args:
-        store: The job store.
-        on_commit: Called with the size of each committed batch.
-    """
+    """Commits settlements in batches, and calls ``on_commit`` with the size of each."""
 
     def __init__(self, store: JobStore, *, on_commit: Callable[[int], None] | None = None) -> None:
         self._store = store

@@ -17,13 +17,7 @@ EMPTY_CLAIM_COOLDOWN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """A claim to make.
-
-    Attributes:
-        limit: Maximum number of jobs, at least 1.
-        tasks: Only these tasks; None: all that the worker supports.
-        exclude_tasks: None of these tasks.
-    """
+    """A claim to make, of all tasks that the worker supports by default."""
 
     limit: int
     tasks: tuple[str, ...] | None = None
@@ -32,13 +26,7 @@ class ClaimRequest:
 
 @dataclass(slots=True)
 class _BusyTask:
-    """A task whose function responded "busy".
-
-    Attributes:
-        limit: Maximum number of its running jobs.
-        resumes_at: End of the pause, by the clock.
-        pause_seconds: Length of the last pause.
-    """
+    """A task whose function responded "busy": the limit of its running jobs, and its pause."""
 
     limit: int
     resumes_at: float
@@ -46,12 +34,7 @@ class _BusyTask:
 
 
 class Throttle:
-    """Limits per task, from what runs and what functions respond.
-
-    Args:
-        concurrency: Number of slots.
-        clock: Monotonic time in seconds.
-    """
+    """Limits per task, from what runs and what functions respond."""
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._concurrency = concurrency
@@ -78,15 +61,7 @@ class Throttle:
             del self._running[task]
 
     def on_busy(self, task: str, retry_after_seconds: float | None) -> float:
-        """Record that the task's function responded "busy".
-
-        Args:
-            task: The task.
-            retry_after_seconds: The response's ``Retry-After``, if any.
-
-        Returns:
-            The length of the task's pause, in seconds.
-        """
+        """Record that the task's function responded "busy". Return the length of the task's pause, in seconds."""
         now = self._clock()
         busy = self._busy.get(task)
         if busy is None:

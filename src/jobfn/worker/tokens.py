@@ -15,13 +15,7 @@ _SALT = "jobfn.callback"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The statement that a worker holds a job in an attempt.
-
-    Attributes:
-        worker_id: The worker.
-        job_id: ``jobs.id``.
-        attempt: The attempt; None: any. Tokens always have one.
-    """
+    """The statement that a worker holds a job in an attempt. None: in any; tokens always have one."""
 
     worker_id: str
     job_id: int
@@ -29,12 +23,7 @@ class Claim:
 
 
 class CallbackTokens:
-    """Signs and verifies claims in callback URLs.
-
-    Args:
-        secrets: The keys: the first one signs, all are accepted.
-        max_age_seconds: Maximum age of a token.
-    """
+    """Signs and verifies claims in callback URLs. The first secret signs, all are accepted."""
 
     def __init__(self, secrets: Sequence[str], *, max_age_seconds: float) -> None:
         self._serializer = URLSafeTimedSerializer(list(reversed(secrets)), salt=_SALT)  # signs with the last key

@@ -32,14 +32,6 @@ _FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
 class Worker:
     """Claims, delivers and settles jobs. ``run`` once per instance.
 
-    Args:
-        store: The job store.
-        settlements: Commits the outcomes of jobs.
-        deliverer: Delivers jobs to their tasks.
-        settings: The worker's id, tasks, concurrency and timeouts.
-        wake_event: Set when jobs may have become ready, by a ``Listener``.
-        metrics: Counts claims. Default: metrics that are not exposed.
-
     Attributes:
         ready: Set when the worker has reclaimed the jobs of its previous run and polls for new ones.
     """
@@ -157,11 +149,7 @@ class Worker:
         return jobs
 
     async def _wait_for_work(self, polled_at: float) -> None:
-        """Sleep until the wake event, the next delayed job, the end of a pause, or the next poll.
-
-        Args:
-            polled_at: When the last poll began. Jobs that became due since then have not been claimed.
-        """
+        """Sleep until the wake event, the next job due since the last poll, the end of a pause, or the next poll."""
         timeouts: list[float | None] = [self._settings.poll_interval_seconds]
         if len(self._deliveries) < self._settings.concurrency:
             next_due = await retry_on_disconnect(

@@ -11,14 +11,7 @@ HEARTBEAT_INTERVAL_SECONDS = 10.0
 
 
 class WorkerHeartbeat:
-    """Records that a process is alive, and how many requests it has in flight.
-
-    Args:
-        registry: The list of workers.
-        process: The process.
-        in_flight: Returns the number of open requests.
-        interval_seconds: Interval between heartbeats.
-    """
+    """Records that a process is alive, and how many requests it has in flight."""
 
     def __init__(
         self,

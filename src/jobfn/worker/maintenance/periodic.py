@@ -13,11 +13,7 @@ STATEMENT_TIMEOUT_SECONDS = 5.0
 
 
 class FailureLogger:
-    """Runs database calls, and logs the first of consecutive failures.
-
-    Args:
-        event: The event to log.
-    """
+    """Runs database calls, and logs the first of consecutive failures."""
 
     def __init__(self, event: str) -> None:
         self._event = event

@@ -35,19 +35,7 @@ async def maintenance_tasks(
     metrics: WorkerMetrics,
     worker: Worker | None,
 ) -> list[MaintenanceTask]:
-    """Start the maintenance of a service with these roles. The platform's schema has no tables for it: no tasks.
-
-    Args:
-        settings: The settings of the service.
-        roles: The roles of the service.
-        connections: A connection pool.
-        store: The job store, which tells jobfn's schema from the platform's.
-        metrics: Counts the settlements.
-        worker: The worker, if it is one of the roles.
-
-    Returns:
-        The tasks, to be run by the caller.
-    """
+    """Start the maintenance of a service with these roles. The platform's schema has no tables for it: no tasks."""
     if not isinstance(store, NativeJobStore):
         logs.get_logger("jobfn.service").info(
             "platform schema: no history of attempts and no list of workers", schema=settings.schema_name

@@ -39,13 +39,7 @@ class VacuumPlan:
 
 
 class Vacuumer:
-    """Vacuums the jobs table.
-
-    Args:
-        table: The table.
-        settlements: Returns the number of settlements of this process. The table is not read while it stays the same.
-        plan: When to vacuum.
-    """
+    """Vacuums the table as planned. Its statistics are not read while the number of settlements stays the same."""
 
     def __init__(self, table: JobsTable, *, settlements: Callable[[], int], plan: VacuumPlan | None = None) -> None:
         self._table = table

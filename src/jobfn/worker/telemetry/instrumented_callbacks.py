@@ -15,12 +15,8 @@ from jobfn.worker.telemetry.metrics import WorkerMetrics
 class InstrumentedCallbacks:
     """``Callbacks`` with counted and traced reports, and the job's ids in every log line.
 
-    Args:
-        callbacks: Handles reports and heartbeats.
-        metrics: Counts reports.
-        tracing: Creates spans.
-        find_job: Returns the job with an id, if it is in flight in this process. The worker knows its task, and perhaps
-            a tenant and an attempt that the function does not send back. Default: no worker in this process.
+    ``find_job`` returns a job that is in flight in this process: the worker knows its task, and perhaps a tenant and an
+    attempt that the function does not send back.
     """
 
     def __init__(

@@ -22,14 +22,7 @@ _STOPPED: Final = "stopped"
 
 
 class InstrumentedDeliverer:
-    """A ``Deliverer`` that counts and traces the deliveries of another one.
-
-    Args:
-        deliverer: The other one.
-        worker_id: The worker's id, for spans.
-        metrics: Counts deliveries.
-        tracing: Creates spans.
-    """
+    """A ``Deliverer`` that counts and traces the deliveries of another one."""
 
     def __init__(self, deliverer: Deliverer, *, worker_id: str, metrics: WorkerMetrics, tracing: Tracing) -> None:
         self._deliverer = deliverer

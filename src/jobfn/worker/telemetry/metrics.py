@@ -16,14 +16,7 @@ _REPORT_RESULTS: Final = {200: "settled", 409: "conflict", 500: "error", 503: "u
 
 
 class WorkerMetrics:
-    """Counters and histograms of one process.
-
-    Args:
-        concurrency: Number of the worker's slots; 0 without a worker.
-
-    Attributes:
-        settlements: Number of settlements that this process has committed.
-    """
+    """Counters and histograms of one process, with a concurrency of 0 if it has no worker."""
 
     def __init__(self, *, concurrency: int = 0) -> None:
         self._concurrency = concurrency

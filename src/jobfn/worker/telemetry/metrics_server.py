@@ -41,13 +41,7 @@ async def metrics_server(
     store: JobStore | None = None,
     pool: "asyncpg.Pool[Any] | None" = None,
 ) -> AsyncIterator[None]:
-    """Serve metrics on the settings' port until the end of the block.
-
-    Args:
-        settings: The host and the port, which is not None.
-        metrics: Metrics of this process.
-        store: The job store whose queue depth is exposed.
-        pool: Connections for the queue depth. Default: the depth is not exposed.
+    """Serve metrics on the settings' port until the end of the block. Without a pool, the queue depth is not exposed.
 
     Raises:
         ConfigurationError: The port is not available.
@@ -71,12 +65,7 @@ async def metrics_server(
 
 
 def create_metrics_app(metrics: WorkerMetrics, depth_reader: QueueDepthReader | None) -> Starlette:
-    """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``.
-
-    Args:
-        metrics: Metrics of this process.
-        depth_reader: Reads the queue depth; None: not exposed.
-    """
+    """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``."""
 
     async def get_metrics(_request: Request) -> Response:
         queue = [] if depth_reader is None else _queue_metrics(await depth_reader.read())

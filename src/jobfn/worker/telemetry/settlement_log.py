@@ -16,11 +16,7 @@ _MAX_LINES_PER_TURN = 100
 
 
 class SettlementObserver:
-    """An ``OnSettled`` callback.
-
-    Args:
-        metrics: Counts the settlements.
-    """
+    """An ``OnSettled`` callback."""
 
     def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
@@ -39,13 +35,7 @@ class SettlementObserver:
 
 
 async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
-    """Log a line for each job that was unlocked because its worker died.
-
-    Args:
-        log: A logger's ``warning`` or ``error``.
-        event: What happened to the jobs.
-        jobs: The jobs.
-    """
+    """Log a line for each job that was unlocked because its worker died."""
     for number, job in enumerate(jobs, start=1):
         log(event, **job.ids())
         if number % _MAX_LINES_PER_TURN == 0:
