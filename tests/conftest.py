@@ -17,7 +17,7 @@ import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
-from jobfn.testing.database import LoopThread
+from jobfn.testing.database import JobsServer, LoopThread
 from support.jobs import Jobs
 
 pytest_plugins = ["support.processes"]
@@ -97,6 +97,17 @@ def server() -> Iterator[Server]:
         if embedded is not None:
             server.execute(*NO_DURABILITY)
         yield server
+
+
+@pytest.fixture(scope="session")
+def jobs_server(server: Server) -> Iterator[JobsServer]:
+    """Let the plugin's fixtures use this server instead of one of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBFN_TEST_DATABASE_URL", server.admin_dsn)
+        stack = contextlib.ExitStack()
+        jobs_server = stack.enter_context(JobsServer.start())
+    with stack:
+        yield jobs_server
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Servers that are fuzzed: real processes, whose output and memory are checked at the end.
 
-The short form, in ``make test``, always sends the same requests. ``FUZZ=long`` (``make fuzz``) sends ten times as many,
+The short form, in ``make test``, always sends the same requests. ``FUZZ=long`` (``make fuzz``) sends 25 times as many,
 with a seed that it prints.
 """
 

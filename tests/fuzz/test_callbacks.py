@@ -97,7 +97,7 @@ def any_callbacks(request: pytest.FixtureRequest) -> FuzzTarget:
     return target
 
 
-@fuzz(250)
+@fuzz(100)
 @given(method=METHODS, target=paths(*PATHS), headers=hostile_headers(), body=hostile_bodies())
 def test_any_request_without_a_locked_job_gets_one_valid_response_and_changes_nothing(
     method: bytes, target: bytes, headers: Headers, body: bytes, any_callbacks: FuzzTarget, locked_jobs: LockedJobs
@@ -213,7 +213,7 @@ def check_effect(response: FuzzResponse, job: int, before: str, jobs: LockedJobs
         assert response.content == {"workerId": WORKER, "jobId": str(job)}
 
 
-@fuzz(450)
+@fuzz(180)
 @given(
     message=MESSAGES,
     identity=IDENTITIES,
@@ -273,7 +273,7 @@ def signed(secret: str, claim: Claim) -> str:
     return url.split("/")[-2]
 
 
-@fuzz(350)
+@fuzz(140)
 @given(
     kind=st.sampled_from([*TOKENS, *VALID_TOKENS]),
     message=MESSAGES,

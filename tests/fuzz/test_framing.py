@@ -41,7 +41,7 @@ def job_headers() -> list[tuple[bytes, bytes]]:
     return [(b"Host", b"x"), (b"X-Worker-Id", b"nobody"), (b"X-Job-Id", b"%d" % (10**9 + next(_jobs)))]
 
 
-@fuzz(100)
+@fuzz(40)
 @given(
     body=hostile_bodies(),
     lengths=st.lists(st.integers(0, 9), max_size=6),
@@ -110,7 +110,7 @@ BODIES = st.one_of(
 )
 
 
-@fuzz(150)
+@fuzz(60)
 @given(framing=FRAMING_HEADERS, body=BODIES)
 def test_connection_ends_after_eof_for_any_framing_headers(
     framing: list[tuple[bytes, bytes]], body: bytes, target: tuple[FuzzTarget, bytes]
@@ -121,7 +121,7 @@ def test_connection_ends_after_eof_for_any_framing_headers(
     assert b"Traceback" not in received
 
 
-@fuzz(60)
+@fuzz(25)
 @given(
     sent=st.one_of(
         st.binary(min_size=1, max_size=200),

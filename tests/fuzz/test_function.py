@@ -75,7 +75,7 @@ def delivery_headers(sink: ReportSink, status: int) -> tuple[str, Headers]:
     ]
 
 
-@fuzz(700)
+@fuzz(280)
 @given(method=METHODS, target=paths(*TASKS), headers=hostile_headers(), body=hostile_bodies())
 def test_any_request_gets_one_valid_response(
     method: bytes, target: bytes, headers: Headers, body: bytes, function: FuzzTarget
@@ -86,7 +86,7 @@ def test_any_request_gets_one_valid_response(
     check(responses[0], is_head=method == b"HEAD")
 
 
-@fuzz(500)
+@fuzz(200)
 @given(data=st.data(), task=st.sampled_from(TASKS), status=st.sampled_from([200, 400, 409]))
 def test_valid_payload_is_accepted_and_reported_once_for_any_callback_status(
     data: st.DataObject,
@@ -106,7 +106,7 @@ def test_valid_payload_is_accepted_and_reported_once_for_any_callback_status(
         assert sink.reports[path] == 1
 
 
-@fuzz(900)
+@fuzz(360)
 @given(data=st.data(), task=st.sampled_from(TASKS), status=st.sampled_from([200, 409]), headers=hostile_headers())
 def test_mutated_payload_is_accepted_or_rejected_and_reported_once(
     data: st.DataObject,
@@ -135,7 +135,7 @@ def deliver(function: FuzzTarget, task: str, headers: Headers, body: bytes) -> l
     return function.send(request_bytes(b"POST", target, sent, body))
 
 
-@fuzz(60)
+@fuzz(25)
 @given(payloads=st.lists(st.dictionaries(st.text(max_size=3), st.integers(), max_size=3), min_size=2, max_size=5))
 def test_pipelined_deliveries_are_answered_in_order_and_reported_once_each(
     payloads: list[dict[str, int]], function: FuzzTarget, sink: ReportSink

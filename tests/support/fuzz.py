@@ -31,11 +31,11 @@ START_TIMEOUT_SECONDS = 30.0
 #: Part of every payload value. It must not appear in a response or log. Field names do not contain it, because an error
 #: about a forbidden field names that field.
 CANARY = "c4n4ry!"
-#: ``make fuzz`` sends ten times as many requests, with a new seed. The short form always sends the same requests.
+#: ``make fuzz`` sends 25 times as many requests, with a new seed. The short form always sends the same requests.
 IS_LONG = os.environ.get("FUZZ") == "long"
-SCALE = 10 if IS_LONG else 1
+SCALE = 25 if IS_LONG else 1
 #: Requests after which a server's caches are full and its memory is measured for the first time.
-WARMUP_REQUESTS = 300 * SCALE
+WARMUP_REQUESTS = 3_000 if IS_LONG else 200
 
 Headers = list[tuple[bytes, bytes]]
 

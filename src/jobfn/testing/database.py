@@ -140,8 +140,8 @@ class JobsServer:
                 dsn = embedded.dsn()
             server = cls(dsn or "", loop)
             sql = setup.read_text("utf-8") if isinstance(setup, Path) else setup
-            loop.run(server._prepare(sql, is_embedded=embedded is not None))
             try:
+                loop.run(server._prepare(sql, is_embedded=embedded is not None))
                 yield server
             finally:
                 loop.run(server._drop_all())
@@ -192,8 +192,10 @@ class JobsServer:
     async def _drop_all(self) -> None:
         if self._spare is not None:
             await self._drop(await asyncio.wrap_future(self._spare))
-        await self._drop(self.template)
-        await self._admin.close()
+        if self.template:
+            await self._drop(self.template)
+        if self._admin is not None:
+            await self._admin.close()
 
     def dsn(self, database: str) -> str:
         """Return the address of a database of this server."""

@@ -7,9 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from jobfn.http.request_parser import MAX_HEAD_BYTES
-from support.http import BOTH_LOOPS, GatedApp, RawClient, part, request, respond, serving, start
-
-pytestmark = BOTH_LOOPS
+from support.http import GatedApp, RawClient, part, request, respond, serving, start
 
 CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
 
@@ -21,8 +19,6 @@ CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
         (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 0),
         (b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n", 0),
         (request(b"http://[x/"), 0),
-        (request(b"/\xff", method=b"POST", body=b"x"), 0),
-        (request(b"/a") + b"nonsense\r\n\r\n", 1),
         (request(b"/a") + request(b"/a") + request(b"http://[x/") + request(b"/a"), 2),
         (request(b"/a") + request(method=b"POST", body=b"") + b"\0", 2),
         (request(b"/a") + request(b"/a", b"Transfer-Encoding: chunked", method=b"POST") + b"nonsense\r\n", 1),

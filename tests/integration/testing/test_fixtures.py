@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import types
@@ -27,7 +28,7 @@ from jobfn import (
     enqueue,
     task,
 )
-from jobfn.errors import DatabaseUnreachable
+from jobfn.errors import DatabaseError, DatabaseUnreachable
 from jobfn.testing import JobsClock, JobsDatabase, JobsServer
 from support.function_app import ACTOR
 from support.jobs import TENANT
@@ -170,10 +171,6 @@ async def test_drain_returns_each_attempt_with_its_outcome(jobs_db: JobsDatabase
     ]
 
 
-async def test_drain_of_an_empty_queue_returns_nothing(drain_jobs: Any) -> None:
-    assert await drain_jobs(functions) == []
-
-
 async def test_drain_runs_jobs_that_handlers_enqueue(jobs_db: JobsDatabase, drain_jobs: Any) -> None:
 
     @task("countdown")
@@ -274,10 +271,6 @@ def test_assert_enqueued_returns_matches_and_lists_the_queue(jobs_db: JobsDataba
         assert_enqueued(charge, database_id=UUID(TENANT))
 
 
-def test_database_is_empty_in_each_test(jobs_db: JobsDatabase) -> None:
-    assert jobs_db.fetch("select count(*) as jobs from app_jobs.jobs") == [{"jobs": 0}]
-
-
 def test_clock_cannot_go_back() -> None:
     clock = JobsClock(lambda: NOON)
     assert clock.now() == NOON
@@ -298,15 +291,10 @@ def test_clock_cannot_go_back() -> None:
     assert clock.at(NOON + timedelta(hours=1)) == NOON + timedelta(days=3)
 
 
-@pytest.mark.parametrize("target", ["functions.py", charge.handler, charge])
-def test_target_without_tasks_is_rejected(target: Any, jobfn_app: Any) -> None:
-    if target is charge:
-        assert set(jobfn_app(target).app.tasks) == {"charge"}
-    else:
-        with pytest.raises(TaskDefinitionError, match=r"is not a module: pass the module that defines the tasks"):
-            jobfn_app(target)
-    with pytest.raises(TaskDefinitionError, match=r"is not a module"):
-        create_app(target)
+def test_target_is_a_module_an_app_or_a_task(jobfn_app: Any) -> None:
+    assert set(jobfn_app(charge).app.tasks) == {"charge"}
+    with pytest.raises(TaskDefinitionError, match=r"is not a module: pass the module that defines the tasks"):
+        jobfn_app("functions.py")
 
 
 @pytest.mark.parametrize(
@@ -359,44 +347,28 @@ create trigger enqueue_note after insert on notes for each row execute function 
 """
 
 
-def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in another process."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
 def test_fixtures_work_in_a_project_with_its_own_schema(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\n")
     (tmp_path / "schema.sql").write_text(USERS_SCHEMA)
     (tmp_path / "test_notes.py").write_text(USERS_TESTS)
-    process = run_pytest(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "jobfn", "-p", "anyio"]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "1 passed" in process.stdout, process.stdout + process.stderr
 
 
-def test_invalid_setup_is_an_error_with_the_fixture_s_name(tmp_path: Path) -> None:
-    (tmp_path / "test_x.py").write_text(
-        "import pytest\n"
-        "@pytest.fixture(scope='session')\ndef jobs_db_setup():\n    return 'create tabel x ()'\n"
-        "def test_x(jobs_db):\n    pass\n"
-    )
-    process = run_pytest(tmp_path)
-    assert "the fixture jobs_db_setup: syntax error" in process.stdout
+def test_invalid_setup_is_an_error_with_the_fixture_s_name(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBFN_TEST_DATABASE_URL", server.admin_dsn)
+    message = "the fixture jobs_db_setup: syntax error"
+    with pytest.raises(DatabaseError, match=message), JobsServer.start(setup="create tabel x ()"):
+        pass
 
 
-def test_unused_plugin_imports_nothing(tmp_path: Path) -> None:
-    (tmp_path / "test_x.py").write_text(
-        "import sys\n"
-        "def test_x():\n"
-        "    assert 'jobfn_pytest' in sys.modules\n"
-        "    assert not [name for name in sys.modules if name.partition('.')[0] in {'jobfn', 'asyncpg', 'starlette'}]\n"
-    )
-    process = run_pytest(tmp_path)
-    assert "1 passed" in process.stdout, process.stdout
-
-
-def test_deliveries_import_no_database_driver() -> None:
+def test_unused_plugin_imports_nothing_and_deliveries_no_database_driver() -> None:
     code = (
-        "import sys, jobfn.testing, jobfn.testing.app\n"
+        "import sys, jobfn_pytest\n"
+        "assert not {'jobfn', 'asyncpg', 'starlette'} & sys.modules.keys()\n"
+        "import jobfn.testing, jobfn.testing.app\n"
         "assert jobfn.testing.DeliveryResult and not {'asyncpg', 'typer'} & sys.modules.keys()\n"
         "assert all(hasattr(jobfn.testing, name) for name in jobfn.testing.__all__)\n"
         "assert not hasattr(jobfn.testing, 'nothing')"
