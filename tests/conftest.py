@@ -1,6 +1,6 @@
-"""A real PostgreSQL for all tests, and for each test a fresh database, cloned from a migrated template.
+"""A PostgreSQL server, and a new database for each test, cloned from a migrated template.
 
-The server is embedded, or the one of ``DATABASE_URL``. ``JOBFN_TEST_POSTGRES`` chooses the embedded major (16, 18).
+The server is embedded, or the one of ``DATABASE_URL``. ``JOBFN_TEST_POSTGRES`` chooses the embedded version (16, 18).
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -29,22 +28,22 @@ NO_DURABILITY = ("alter system set fsync = off", "alter system set full_page_wri
 class Server:
     """A PostgreSQL server on which tests create databases.
 
-    The next clone of the template is made, and used ones are dropped, while a test runs.
+    The next database is created, and used ones are dropped, while a test runs.
     """
 
     def __init__(self, admin_dsn: str) -> None:
         self.admin_dsn = admin_dsn
         self._loop = LoopThread()
-        self._admin: asyncpg.Pool[Any] = self._loop.run(self._connect())
+        self._admin: asyncpg.Pool = self._loop.run(self._connect())
         self._spares: dict[str | None, Future[str]] = {}
 
-    async def _connect(self) -> "asyncpg.Pool[Any]":
+    async def _connect(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(self.admin_dsn, min_size=1, max_size=2)
 
     def dsn(self, database: str) -> str:
-        """Return the address of one of its databases."""
+        """Return the DSN of one of its databases."""
         parts = urlsplit(self.admin_dsn)
-        # put together here, since urlunsplit drops the empty host of postgresql:///name?host=/socket
+        # Composed by hand, because urlunsplit drops the empty host of postgresql:///name?host=/socket.
         return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
 
     def execute(self, *statements: str) -> None:
@@ -53,7 +52,7 @@ class Server:
             self._loop.run(self._admin.execute(statement))
 
     def create(self, template: str | None = None) -> str:
-        """Create a database, empty or as a clone of the template; return its name."""
+        """Create a database, empty or as a clone of the template, and return its name."""
         name = (self._spares.pop(template, None) or self._loop.submit(self._create(template))).result()
         self._spares[template] = self._loop.submit(self._create(template))
         return name
@@ -64,13 +63,13 @@ class Server:
         return name
 
     def drop(self, name: str) -> "Future[str]":
-        """Begin to drop a database."""
+        """Start to drop a database."""
         return self._loop.submit(self._admin.execute(f"drop database if exists {name} with (force)"))
 
     def close(self) -> None:
-        """Drop what is left and disconnect."""
-        for dropped in [self.drop(spare.result()) for spare in self._spares.values()]:
-            dropped.result()
+        """Drop the spare databases and disconnect."""
+        for drop in [self.drop(spare.result()) for spare in self._spares.values()]:
+            drop.result()
         self._loop.run(self._admin.close())
         self._loop.close()
 
@@ -129,7 +128,7 @@ def template(server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def database(server: Server, template: str) -> Iterator[str]:
-    """The DSN of a fresh database with an up-to-date ``app_jobs``."""
+    """The DSN of a new database with an up-to-date ``app_jobs``."""
     name = server.create(template)
     yield server.dsn(name)
     server.drop(name)
@@ -137,14 +136,14 @@ def database(server: Server, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database(server: Server) -> Iterator[str]:
-    """The DSN of a fresh database without any schema of ours."""
+    """The DSN of a new, empty database."""
     name = server.create()
     yield server.dsn(name)
     server.drop(name)
 
 
 @pytest.fixture
-async def connection(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to ``database``."""
     opened = await asyncpg.connect(database)
     yield opened
@@ -152,6 +151,6 @@ async def connection(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
 
 
 @pytest.fixture
-def jobs(connection: "asyncpg.Connection[Any]") -> Jobs:
+def jobs(connection: asyncpg.Connection) -> Jobs:
     """The jobs of ``database``."""
     return Jobs(connection)

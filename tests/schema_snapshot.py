@@ -1,7 +1,7 @@
 """Print the jobs schema as PostgreSQL sees it, from the catalog, for ``src/jobfn/database/schema.sql``.
 
-``make schema-snapshot`` writes that file, and ``test_schema_snapshot.py`` compares it with a migrated database. So a
-review shows what a new migration changes. The text is the same on PostgreSQL 14 to 18, which pg_dump's is not.
+``make schema-snapshot`` writes that file, and ``test_schema_snapshot.py`` compares it with a migrated database, so that
+a review shows what a new migration changes. Unlike pg_dump's, the text is the same on PostgreSQL 14 to 18.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
@@ -25,7 +24,7 @@ HEADER = """\
 -- Change it with a new migration in schema/, and run `make schema-snapshot`.
 """
 
-#: Each returns one column of text, in the order of the file. $1 is the schema's name.
+#: Queries that return one column of text, in the order of the file. $1 is the schema's name.
 TABLES = r"""
 select format(
     E'create table %s (\n%s\n)%s;', c.oid::regclass,
@@ -47,7 +46,7 @@ cross join lateral (
     union all
     select 2, 0, format('constraint %I %s', k.conname, pg_get_constraintdef(k.oid))
     from pg_constraint k
-    where k.conrelid = c.oid and k.contype <> 'n' -- PostgreSQL 18 has those of not null here, too
+    where k.conrelid = c.oid and k.contype <> 'n' -- not null, which only PostgreSQL 18 lists here
 ) line
 where c.relnamespace = $1::regnamespace and c.relkind = 'r'
 group by c.oid, c.relname, c.reloptions
@@ -101,8 +100,8 @@ order by o.name collate "C"
 """
 GRANTS = """
 select format(
-    'grant %s on %s to %s;', lower(given.privilege_type), o.name,
-    case given.grantee when 0 then 'public' else given.grantee::regrole::text end
+    'grant %s on %s to %s;', lower(g.privilege_type), o.name,
+    case g.grantee when 0 then 'public' else g.grantee::regrole::text end
 )
 from (
     select p.oid::regprocedure::text as name, p.proowner as owner,
@@ -114,13 +113,13 @@ from (
     from pg_class c
     where c.relnamespace = $1::regnamespace
 ) o
-cross join lateral aclexplode(o.acl) given
-where given.grantee <> o.owner
+cross join lateral aclexplode(o.acl) g
+where g.grantee <> o.owner
 order by 1
 """
 
 
-async def snapshot(connection: "asyncpg.Connection[Any]", schema: str = SCHEMA) -> str:
+async def snapshot(connection: asyncpg.Connection, schema: str = SCHEMA) -> str:
     """Return the snapshot of a schema."""
     parts = [HEADER]
     async with connection.transaction():
@@ -129,23 +128,23 @@ async def snapshot(connection: "asyncpg.Connection[Any]", schema: str = SCHEMA) 
             texts = [row[0] for row in await connection.fetch(query, schema)]
             if query is VIEWS:
                 texts = [_without_qualifiers(text) for text in texts]
-            between = "\n\n" if query in {TABLES, FUNCTIONS, VIEWS} else "\n"
+            separator = "\n\n" if query in {TABLES, FUNCTIONS, VIEWS} else "\n"
             if texts:
-                parts.append(between.join(texts) + "\n")
+                parts.append(separator.join(texts) + "\n")
     return "\n".join(parts)
 
 
 def _without_qualifiers(view: str) -> str:
-    """Remove the table before each column: PostgreSQL 16 and later leave it out where a query has only one table."""
+    """Remove the table before each column: PostgreSQL 16 and later omit it if a query has only one table."""
     head, body = view.split("\n", 1)
     return head + "\n" + re.sub(rf"\b(?!{SCHEMA}\.)\w+\.(?=\w)", "", body)
 
 
 @contextlib.contextmanager
 def _server() -> Iterator[str]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
+    dsn = os.environ.get("DATABASE_URL")
+    if dsn:
+        yield dsn
         return
     embedded = EmbeddedPostgres()
     embedded.start()
@@ -156,7 +155,7 @@ def _server() -> Iterator[str]:
 
 
 async def _write(dsn: str) -> None:
-    """Write the snapshot of a fresh database."""
+    """Write the snapshot of a new database."""
     name = "jobfn_schema_snapshot"
     admin = await asyncpg.connect(dsn)
     await admin.execute(f"drop database if exists {name}")

@@ -117,7 +117,6 @@ async def test_enqueue_stores_every_option(command: Command, database: str, jobs
     )
     assert result.code == 0, result.output
     row = await jobs.row(int(result.output))
-    assert row is not None
     assert json.loads(row["payload"]) == {"id": 7}
     assert (row["task_identifier"], row["key"], row["queue_name"]) == ("email:send", "k", "q")
     assert (row["priority"], row["max_attempts"], str(row["database_id"])) == (-3, 2, TENANT)

@@ -281,7 +281,7 @@ async def test_follow_exits_with_the_job_s_outcome(jobfn: Jobfn, jobs: Jobs) -> 
     slow = await jobfn("enqueue", "forever", "-f", "--timeout", "0.5")
     assert (slow.code, "has not ended within 0.5 seconds" in slow.output) == (124, True), slow.output
     job = int(slow.output.splitlines()[0])
-    assert await jobs.row(job) is not None
+    assert await jobs.exists(job)
     following = asyncio.create_task(jobfn("enqueue", "forever", "-f"))
 
     async def locked_ids() -> list[int]:

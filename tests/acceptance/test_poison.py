@@ -75,7 +75,6 @@ async def test_job_that_kills_its_function_fails_permanently(
         restarts.cancel()
         await asyncio.wait({restarts})
     row = await jobs.row(poison)
-    assert row is not None
     assert row["attempts"] == 3
     assert f"http://127.0.0.1:{port}/poison" in row["last_error"]
     assert kills == 3

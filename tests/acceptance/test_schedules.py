@@ -62,7 +62,6 @@ async def test_schedule_is_added_listed_run_and_removed(command: Command, databa
 
     ran = await jobfn("run", "daily_report")
     job = await jobs.row(int(ran.output))
-    assert job is not None
     assert json.loads(job["payload"]) == {"report_type": "daily"}
     again = await jobfn("run", "daily_report")
     assert (again.code, "still waits or runs" in again.output) == (1, True)

@@ -5,21 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
-from support.jobs import Jobs
-
 
 async def maybe_await(value: Any) -> Any:
     """Return the value, awaited if its driver is async."""
     return await value if inspect.isawaitable(value) else value
-
-
-async def job_row(jobs: Jobs, job_id: int) -> "asyncpg.Record":
-    """Return the row of a job that exists."""
-    row = await jobs.row(job_id)
-    assert row is not None
-    return row
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import asyncpg
 from starlette.types import ASGIApp
@@ -11,37 +11,37 @@ from starlette.types import ASGIApp
 class ConnectTo(Protocol):
     """The fixture ``connect_to``: opens a connection to a database; settings of the session by name."""
 
-    def __call__(self, dsn: str, **settings: str) -> "Awaitable[asyncpg.Connection[Any]]": ...
+    def __call__(self, dsn: str, **settings: str) -> Awaitable[asyncpg.Connection]: ...
 
 
 class Connect(Protocol):
-    """The fixture ``connect``: the same, to the test's own database."""
+    """The fixture ``connect``: as ``connect_to``, to the test's database."""
 
-    def __call__(self, **settings: str) -> "Awaitable[asyncpg.Connection[Any]]": ...
+    def __call__(self, **settings: str) -> Awaitable[asyncpg.Connection]: ...
 
 
-class Heard(Protocol):
-    """The fixture ``heard``: runs a statement and returns what it announced: channels and payloads."""
+class NotificationsOf(Protocol):
+    """The fixture ``notifications_of``: runs a statement and returns the channels and payloads that it notified."""
 
-    def __call__(self, statement: str, *arguments: object) -> Awaitable[list[tuple[str, str]]]: ...
+    def __call__(self, statement: str) -> Awaitable[list[tuple[str, str]]]: ...
 
 
 @dataclass
 class Service:
-    """A platform side that runs in the test's loop."""
+    """A service in the test's event loop."""
 
     callback_url: str
     stop: Callable[[], Awaitable[None]]
 
 
 class Serve(Protocol):
-    """The fixture ``serve``: serves an ASGI app on a free port, returns its base URL."""
+    """The fixture ``serve``: serves an ASGI app on a free port, and returns its base URL."""
 
     def __call__(self, app: ASGIApp) -> Awaitable[str]: ...
 
 
 class StartService(Protocol):
-    """The fixture ``start_service``: runs a platform side for the functions at this URL; settings by field name."""
+    """The fixture ``start_service``: starts a service for the functions at a URL; settings by field name."""
 
     def __call__(self, gateway_url: str, **settings: object) -> Awaitable[Service]: ...
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +14,10 @@ from jobfn import EnqueueError, enqueue, enqueue_many, task
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
 from jobfn.errors import SchemaError
-from support.client import OpenTransaction, job_row, maybe_await
+from support.client import OpenTransaction, maybe_await
 from support.fixtures import ConnectTo
-from support.jobs import TENANT, Jobs
+from support.jobs import PLATFORM_SCHEMA, TENANT, Jobs
 
-PLATFORM = (Path(__file__).parents[1] / "database" / "platform.sql").read_text("utf-8")
 ACTOR = "c2d29867-3d0b-d497-9191-18a9d8ee7830"
 LATER = datetime(2040, 1, 31, 9, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 
@@ -54,10 +52,10 @@ async def test_job_has_all_options_and_is_visible_after_the_commit(transaction: 
         )
     )
     assert isinstance(job, int)
-    assert await jobs.row(job) is None
+    assert not await jobs.exists(job)
     await transaction.commit()
 
-    row = await job_row(jobs, job)
+    row = await jobs.row(job)
     assert row["task_identifier"] == "process_invoice"
     assert json.loads(row["payload"]) == {"id": 7, "from": "ada", "due": "2040-01-31T09:00:00.123456+01:00"}
     assert (row["run_at"], row["key"], row["queue_name"]) == (LATER, "invoice-7", "invoices")
@@ -81,7 +79,7 @@ async def test_default_options(transaction: OpenTransaction, jobs: Jobs) -> None
     assert await maybe_await(process_invoice.enqueue_many(connection, [])) == []
     await transaction.commit()
 
-    rows = [await job_row(jobs, job) for job in ids]
+    rows = [await jobs.row(job) for job in ids]
     assert [row["max_attempts"] for row in rows] == [3, 25, 25]
     assert json.loads(rows[1]["payload"]) == {
         "ids": [1, "é\n"],
@@ -111,7 +109,7 @@ async def test_enqueue_many_keeps_the_order_and_options_of_the_payloads(
     await transaction.commit()
 
     assert ids == sorted(ids)
-    rows = [await job_row(jobs, job) for job in ids]
+    rows = [await jobs.row(job) for job in ids]
     assert [json.loads(row["payload"])["id"] for row in rows] == [1, 2, 3]
     assert [row["key"] for row in rows] == ["invoice-1", "invoice-2", None]
     assert [row["queue_name"] for row in rows] == ["odd", None, "odd"]
@@ -133,7 +131,7 @@ async def test_second_job_with_a_key_replaces_the_first(transaction: OpenTransac
     await transaction.commit()
 
     assert (ids[1], ids[0], len(set(ids))) == (first, ids[3], 3)
-    assert [json.loads((await job_row(jobs, job))["payload"])["n"] for job in ids] == [4, 2, 3, 4]
+    assert [json.loads((await jobs.row(job))["payload"])["n"] for job in ids] == [4, 2, 3, 4]
     assert await jobs.count() == 3
 
 
@@ -178,7 +176,7 @@ async def test_enqueue_grant_allows_enqueue_many(
 
 async def test_platform_schema_supports_single_jobs_with_a_tenant(empty_database: str, connect_to: ConnectTo) -> None:
     connection = await connect_to(empty_database)
-    await connection.execute(PLATFORM)
+    await connection.execute(PLATFORM_SCHEMA)
     job = await enqueue(connection, "x", {"a": 1}, database_id=TENANT)
     with pytest.raises(SchemaError, match="requires a tenant"):
         await enqueue(connection, "x")
@@ -195,7 +193,7 @@ async def test_tenant_and_actor_default_to_those_of_the_session(
     ids = [await enqueue(connection, "x"), *await enqueue_many(connection, "x", [{}])]
     ids += await enqueue_many(connection, "x", [{"key": "k"}], key=lambda payload: payload["key"])
     for job in ids:
-        row = await job_row(jobs, job)
+        row = await jobs.row(job)
         assert (str(row["database_id"]), str(row["actor_id"])) == (TENANT, ACTOR)
 
 
@@ -203,7 +201,7 @@ async def test_enqueue_many_takes_the_key_from_a_running_job(connection: "asyncp
     old = await enqueue(connection, "x", key="k")
     assert await jobs.claim() is not None
     (new,) = await enqueue_many(connection, "x", [{}], key=lambda _payload: "k")
-    running, waiting = await job_row(jobs, old), await job_row(jobs, new)
+    running, waiting = await jobs.row(old), await jobs.row(new)
     assert new != old
     assert (running["key"], running["max_attempts"], waiting["key"]) == (None, 1, "k")
 
@@ -243,7 +241,7 @@ async def test_add_jobs_rejects_columns_of_different_lengths(connection: "asyncp
 async def test_pool_adds_the_job_in_its_own_transaction(database: str, jobs: Jobs) -> None:
     async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
         job = await process_invoice.enqueue(pool, Invoice(id=1))
-    assert await jobs.row(job) is not None
+    assert await jobs.exists(job)
 
 
 async def test_other_errors_are_the_drivers(

@@ -5,7 +5,7 @@ from typing import Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from jobfn import enqueue, enqueue_many
-from support.client import OpenTransaction, job_row, maybe_await
+from support.client import OpenTransaction, maybe_await
 from support.jobs import TENANT, Jobs
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -21,10 +21,10 @@ async def test_jobs_added_in_a_span_continue_its_trace(transaction: OpenTransact
     await transaction.commit()
     context = span.get_span_context()
     for job in (one, of_tenant, *many):
-        traceparent = (await job_row(jobs, job))["traceparent"]
+        traceparent = (await jobs.row(job))["traceparent"]
         assert traceparent.startswith(f"00-{context.trace_id:032x}-{context.span_id:016x}-")
-    assert (await job_row(jobs, one))["payload"] == '{"a":"100 % :p1 $1"}'
-    assert (await job_row(jobs, after_span))["traceparent"] is None
+    assert (await jobs.row(one))["payload"] == '{"a":"100 % :p1 $1"}'
+    assert (await jobs.row(after_span))["traceparent"] is None
 
 
 async def test_trace_of_the_transaction_is_restored(jobs: Jobs) -> None:
@@ -34,4 +34,4 @@ async def test_trace_of_the_transaction_is_restored(jobs: Jobs) -> None:
         with TracerProvider().get_tracer("user").start_as_current_span("order placed"):
             await enqueue(connection, "x")
         after_span = await jobs.add("x")
-    assert (await job_row(jobs, after_span))["traceparent"] == TRACEPARENT
+    assert (await jobs.row(after_span))["traceparent"] == TRACEPARENT

@@ -1,9 +1,7 @@
-"""Sessions beside the first, what a database announces, and the stores on every schema that they may meet."""
+"""Further connections, notifications, and every job store on every kind of schema."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -11,71 +9,76 @@ import pytest
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.platform_store import PlatformJobStore
-from support.fixtures import Connect, ConnectTo, Heard
-from support.jobs import Stage
+from support.fixtures import Connect, ConnectTo, NotificationsOf
+from support.jobs import PLATFORM_SCHEMA, StoreHarness
 
-PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
-IDS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
+ADD_ID_COLUMNS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
 
 
 @pytest.fixture
 def connect(database: str, connect_to: ConnectTo) -> Connect:
     """Open further connections to ``database``."""
 
-    async def open_connection(**settings: str) -> "asyncpg.Connection[Any]":
+    async def open_connection(**settings: str) -> asyncpg.Connection:
         return await connect_to(database, **settings)
 
     return open_connection
 
 
 @pytest.fixture
-async def heard(connect: Connect, connection: "asyncpg.Connection[Any]") -> Heard:
-    """Run a statement and say which notifications it sent."""
+async def empty(empty_database: str, connect_to: ConnectTo) -> asyncpg.Connection:
+    """A connection to a database without schemas of jobfn."""
+    return await connect_to(empty_database)
+
+
+@pytest.fixture
+async def notifications_of(connect: Connect, connection: asyncpg.Connection) -> NotificationsOf:
+    """Run a statement, and return the notifications that it sent."""
     listener = await connect()
-    arrived: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    for channel in ("jobs:insert", "scheduled_jobs:insert", "end"):
-        await listener.add_listener(channel, lambda _c, _pid, channel, payload: arrived.put_nowait((channel, payload)))
+    received: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    for name in ("jobs:insert", "scheduled_jobs:insert", "end"):
+        await listener.add_listener(name, lambda _c, _pid, channel, payload: received.put_nowait((channel, payload)))
 
     async def until_end() -> list[tuple[str, str]]:
-        await connection.execute('notify "end"')  # notifications come in order: what is here before it is all
-        found = []
+        await connection.execute('notify "end"')  # notifications arrive in order, so this is the last one
+        notifications = []
         async with asyncio.timeout(10):
-            while (notification := await arrived.get())[0] != "end":
-                found.append(notification)
-        return found
+            while (notification := await received.get())[0] != "end":
+                notifications.append(notification)
+        return notifications
 
-    async def hear(statement: str, *arguments: object) -> list[tuple[str, str]]:
+    async def run(statement: str) -> list[tuple[str, str]]:
         await until_end()
-        await connection.fetch(statement, *arguments)
+        await connection.fetch(statement)
         return await until_end()
 
-    return hear
+    return run
 
 
-@pytest.fixture(params=["batches", "one by one", "platform", "platform with actor and entity"])
+@pytest.fixture(params=["native", "one by one", "platform", "platform with ids"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each store on each schema that it may meet."""
+    """The kind of store and schema. "one by one": the platform's store on jobfn's schema."""
     return str(request.param)
 
 
 @pytest.fixture
 def dsn(request: pytest.FixtureRequest, kind: str) -> str:
-    """A database for it, with our schema or without."""
+    """The DSN of a database for this kind."""
     return str(request.getfixturevalue("empty_database" if kind.startswith("platform") else "database"))
 
 
 @pytest.fixture
-async def stage(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[Stage]:
-    """The store, on a schema with no job."""
+async def harness(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[StoreHarness]:
+    """A job store on a schema without jobs."""
     connection = await connect_to(dsn)
     is_platform = kind.startswith("platform")
     if is_platform:
-        await connection.execute(PLATFORM)
-    if kind == "platform with actor and entity":
-        await connection.execute(IDS)
+        await connection.execute(PLATFORM_SCHEMA)
+    if kind == "platform with ids":
+        await connection.execute(ADD_ID_COLUMNS)
     async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
         store = await open_store(pool, "app_jobs")
         assert isinstance(store, PlatformJobStore if is_platform else NativeJobStore)
         if kind == "one by one":
             store = PlatformJobStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
-        yield Stage(store, connection, is_platform=is_platform, has_ids=kind != "platform")
+        yield StoreHarness(connection, store, is_platform=is_platform, has_ids=kind != "platform")

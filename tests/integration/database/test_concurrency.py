@@ -1,50 +1,44 @@
-"""Many sessions at once: no job twice, no queue with two, no one waiting for somebody's open transaction."""
+"""Many sessions at the same time: each job is claimed once, each queue runs one job, and no session blocks another."""
 
 import asyncio
 import random
 from collections import Counter
-from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
 from support.fixtures import Connect
-from support.jobs import Jobs, settle
+from support.jobs import Jobs, settle_jobs
 
-EXPIRY = timedelta(hours=4)
-#: Long enough for any claim or settlement, far too short for waiting until another's transaction ends.
-IMPATIENT = "3s"
+#: Statement timeout: long enough for a claim or settlement, too short to wait for another session's transaction.
+SHORT_TIMEOUT = "3s"
+CLAIM = "select id, queue_name from app_jobs.claim_jobs($1, null, '4 hours', $2)"
 
 
-async def test_many_claimers_share_the_jobs(jobs: Jobs, connect: Connect) -> None:
-    """Eight sessions claim in batches of different sizes until nothing is left: every job comes once."""
+async def test_sessions_claim_each_job_once(jobs: Jobs, connect: Connect) -> None:
     await jobs.connection.execute(
         """
         insert into app_jobs.jobs (task_identifier, priority, queue_name)
         select 'x', n % 3, case when n % 4 = 0 then 'q' || n end from generate_series(1, 600) n
         """
     )
-    claimed: Counter[int] = Counter()
+    claims: Counter[int] = Counter()
 
-    async def work(number: int) -> None:
+    async def claim_all(number: int) -> None:
         connection = await connect()
-        while claimed.total() < 600:
-            rows = await connection.fetch(
-                "select id from app_jobs.claim_jobs($1, null, $2, $3)", f"worker-{number}", EXPIRY, 1 + 3 * number
-            )
-            claimed.update(row["id"] for row in rows)
+        while claims.total() < 600:
+            rows = await connection.fetch(CLAIM, f"worker-{number}", 1 + 3 * number)
+            claims.update(row["id"] for row in rows)
             await asyncio.sleep(0)
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(work(number) for number in range(8)))
-    assert set(claimed.values()) == {1}
-    held = await jobs.connection.fetch("select locked_by, attempts from app_jobs.jobs")
-    assert {row["attempts"] for row in held} == {1}
-    assert len({row["locked_by"] for row in held}) > 1, "more than one of them got something"
+        await asyncio.gather(*(claim_all(number) for number in range(8)))
+    assert set(claims.values()) == {1}
+    rows = await jobs.connection.fetch("select locked_by, attempts from app_jobs.jobs")
+    assert {row["attempts"] for row in rows} == {1}
+    assert len({row["locked_by"] for row in rows}) > 1
 
 
-async def test_a_queue_is_strictly_one_at_a_time(jobs: Jobs, connect: Connect) -> None:
-    """Six sessions claim and end jobs of three queues: never two of a queue at once, and each queue in its order."""
+async def test_sessions_run_one_job_of_a_queue_at_a_time_in_order(jobs: Jobs, connect: Connect) -> None:
     added = [await jobs.add("x", queue_name=f"q{number % 3}") for number in range(120)]
     running: Counter[str] = Counter()
     order: dict[str, list[int]] = {}
@@ -52,14 +46,12 @@ async def test_a_queue_is_strictly_one_at_a_time(jobs: Jobs, connect: Connect) -
     async def work(number: int) -> None:
         connection = await connect()
         while sum(map(len, order.values())) < len(added):
-            rows = await connection.fetch(
-                "select id, queue_name from app_jobs.claim_jobs($1, null, $2, 2)", f"worker-{number}", EXPIRY
-            )
+            rows = await connection.fetch(CLAIM, f"worker-{number}", 2)
             for row in rows:
                 running[row["queue_name"]] += 1
                 assert running[row["queue_name"]] == 1
                 order.setdefault(row["queue_name"], []).append(row["id"])
-            await asyncio.sleep(random.random() / 500)  # noqa: S311  - work takes some time
+            await asyncio.sleep(0)
             for row in rows:
                 running[row["queue_name"]] -= 1
                 await connection.execute("select app_jobs.complete_job($1, $2)", f"worker-{number}", row["id"])
@@ -69,22 +61,21 @@ async def test_a_queue_is_strictly_one_at_a_time(jobs: Jobs, connect: Connect) -
     assert order == {f"q{number}": added[number::3] for number in range(3)}
 
 
-async def test_a_claim_that_is_not_committed_holds_its_queue(jobs: Jobs, connect: Connect) -> None:
-    """A more urgent job arrives before the claim commits: nobody takes that beside it, and nobody waits to see."""
+async def test_uncommitted_claim_locks_its_queue(jobs: Jobs, connect: Connect) -> None:
+    get_job = "select (app_jobs.get_job($1)).id"
     first = await jobs.add("x", queue_name="q")
-    one, two = await connect(), await connect(statement_timeout=IMPATIENT)
+    one, two = await connect(), await connect(statement_timeout=SHORT_TIMEOUT)
     async with one.transaction():
-        assert await one.fetchval("select (app_jobs.get_job('worker-1')).id") == first
+        assert await one.fetchval(get_job, "worker-1") == first
         await jobs.add("x", queue_name="q", priority=-1)
-        free = await jobs.add("x")
-        assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") == free
-        assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") is None
-    assert await two.fetchval("select (app_jobs.get_job('worker-2')).id") is None
+        without_queue = await jobs.add("x")
+        assert await two.fetchval(get_job, "worker-2") == without_queue
+        assert await two.fetchval(get_job, "worker-2") is None
+    assert await two.fetchval(get_job, "worker-2") is None
 
 
-async def test_adding_one_key_at_once_leaves_one_waiting_job(jobs: Jobs, connect: Connect) -> None:
-    """Ten sessions add the same key while another runs it: at any time at most one job waits, and none has died."""
-    adding = True
+async def test_one_job_waits_for_a_key_that_many_sessions_add(jobs: Jobs, connect: Connect) -> None:
+    all_added = asyncio.Event()
 
     async def add(number: int) -> None:
         connection = await connect()
@@ -95,51 +86,46 @@ async def test_adding_one_key_at_once_leaves_one_waiting_job(jobs: Jobs, connect
 
     async def work() -> None:
         connection = await connect()
-        while adding:
-            row = await connection.fetchrow("select id from app_jobs.get_job('worker')")
-            assert row is not None
+        while not all_added.is_set():
+            job = await connection.fetchval("select (app_jobs.get_job('worker')).id")
             waiting = await connection.fetchval(
                 "select count(*) from app_jobs.jobs where key = 'k' or locked_by is null"
             )
             assert waiting <= 1
-            if row["id"] is not None:
-                await connection.execute("select app_jobs.complete_job('worker', $1)", row["id"])
+            await connection.execute("select app_jobs.complete_job('worker', $1)", job)
 
     async with asyncio.timeout(60):
         working = asyncio.create_task(work())
         await asyncio.gather(*(add(number) for number in range(10)))
-        adding = False
+        all_added.set()
         await working
     await jobs.add("x", {"last": True}, job_key="k")
     rows = await jobs.connection.fetch("select payload from app_jobs.jobs where locked_by is null")
     assert [row["payload"] for row in rows] == ['{"last": true}']
 
 
-async def test_an_open_transaction_holds_up_nobody(jobs: Jobs, connect: Connect) -> None:
-    """While one session has enqueued and not committed, all others add, claim and end jobs of the same queue."""
+async def test_uncommitted_jobs_of_a_queue_block_no_other_session(jobs: Jobs, connect: Connect) -> None:
     first = await jobs.add("x", queue_name="q")
-    other, impatient = await connect(), await connect(statement_timeout=IMPATIENT)
-    async with other.transaction():
-        await other.execute("select app_jobs.add_job('x', queue_name := 'q')")
-        await other.execute("select app_jobs.add_job('x', queue_name := 'new')")
-        claimed = await impatient.fetchrow("select * from app_jobs.get_job('worker')")
-        assert claimed is not None
-        assert claimed["id"] == first
+    one, two = await connect(), await connect(statement_timeout=SHORT_TIMEOUT)
+    count_queued = "select sum(job_count) from app_jobs.job_queues"
+    async with one.transaction():
         for queue in ("q", "new"):
-            await impatient.execute("select app_jobs.add_job('x', queue_name := $1)", queue)
-        await impatient.execute("select app_jobs.complete_job('worker', $1)", first)
-        counts = await impatient.fetch("select queue_name, job_count from app_jobs.job_queues order by 1")
+            await one.execute("select app_jobs.add_job('x', queue_name := $1)", queue)
+        assert await two.fetchval("select (app_jobs.get_job('worker')).id") == first
+        for queue in ("q", "new"):
+            await two.execute("select app_jobs.add_job('x', queue_name := $1)", queue)
+        await two.execute("select app_jobs.complete_job('worker', $1)", first)
+        counts = await two.fetch("select queue_name, job_count from app_jobs.job_queues order by 1")
         assert [tuple(row) for row in counts] == [("new", 1), ("q", 1)]
-        assert await impatient.fetchval("select (app_jobs.get_job('worker')).id") is not None
-        assert await other.fetchval("select sum(job_count) from app_jobs.job_queues") == 4
-    assert await jobs.connection.fetchval("select sum(job_count) from app_jobs.job_queues") == 4
+        assert await two.fetchval("select (app_jobs.get_job('worker')).id") is not None
+        assert await one.fetchval(count_queued) == 4
+    assert await jobs.connection.fetchval(count_queued) == 4
 
 
-async def test_transactions_add_to_queues_in_any_order(connect: Connect) -> None:
-    """Two transactions that enqueue to the same two queues the other way round both commit."""
-    one, two = await connect(statement_timeout=IMPATIENT), await connect(statement_timeout=IMPATIENT)
+async def test_transactions_can_add_to_the_same_queues_in_opposite_orders(connect: Connect) -> None:
+    one, two = await connect(statement_timeout=SHORT_TIMEOUT), await connect(statement_timeout=SHORT_TIMEOUT)
     add = "select app_jobs.add_job('x', queue_name := $1)"
-    for _ in range(2):  # into queues that are new, and into queues that are not
+    for _ in range(2):  # first to new queues, then to existing ones
         async with one.transaction(), two.transaction():
             await one.execute(add, "a")
             await two.execute(add, "b")
@@ -149,8 +135,7 @@ async def test_transactions_add_to_queues_in_any_order(connect: Connect) -> None
     assert [tuple(row) for row in counts] == [("a", 4), ("b", 4)]
 
 
-async def test_batches_with_jobs_in_common_do_not_lock_each_other_out(jobs: Jobs, connect: Connect) -> None:
-    """Two callback servers settle the same jobs, in opposite orders, while the worker gives up: no deadlock."""
+async def test_batches_with_the_same_jobs_in_opposite_orders_do_not_deadlock(jobs: Jobs, connect: Connect) -> None:
     one, two, three = [await connect(deadlock_timeout="50ms") for _ in range(3)]
     for _ in range(25):
         await jobs.connection.execute("truncate app_jobs.jobs")
@@ -160,56 +145,54 @@ async def test_batches_with_jobs_in_common_do_not_lock_each_other_out(jobs: Jobs
             select 'x', case when n % 2 = 0 then 'q' || n end from generate_series(1, 200) n
             """
         )
-        rows = await jobs.connection.fetch("select id from app_jobs.claim_jobs('worker', null, '4 hours', 1000)")
-        ids = [row["id"] for row in rows]
-        ends = [("worker", job, None, None if job % 3 else "boom") for job in ids]
+        rows = await jobs.connection.fetch(CLAIM, "worker", 1000)
+        settlements = [("worker", row["id"], None, None if row["id"] % 3 else "boom") for row in rows]
         await asyncio.gather(
-            settle(one, *ends),
-            settle(two, *ends[::-1]),
+            settle_jobs(one, *settlements),
+            settle_jobs(two, *settlements[::-1]),
             three.execute("select app_jobs.release_jobs('worker')"),
         )
-        held = await jobs.connection.fetchval("select count(*) from app_jobs.job_queues where locked_by is not null")
-        assert held == 0
+        locked = "select count(*) from app_jobs.job_queues where locked_by is not null"
+        assert await jobs.connection.fetchval(locked) == 0
 
 
-async def test_everything_at_once_ends_well(connect: Connect, jobs: Jobs) -> None:
-    """Adds with and without keys and queues, claims, both ends, releases and hands: no error, and true counts."""
-
-    async def storm(connection: "asyncpg.Connection[Any]", number: int) -> None:
-        dice = random.Random(number)  # noqa: S311  - the same storm each time
-        worker = f"worker-{number}"
+async def test_random_operations_of_many_sessions_leave_correct_counts_and_no_locks(
+    connect: Connect, jobs: Jobs
+) -> None:
+    async def operate(connection: asyncpg.Connection, seed: int) -> None:
+        rng = random.Random(seed)  # noqa: S311  - reproducible
+        worker = f"worker-{seed}"
         for _ in range(60):
-            match dice.randrange(6):
+            match rng.randrange(6):
                 case 0 | 1:
                     async with connection.transaction():
-                        for _ in range(dice.randrange(1, 4)):
+                        for _ in range(rng.randrange(1, 4)):
                             await connection.execute(
-                                "select app_jobs.add_job('x', queue_name := $1)", dice.choice(["a", "b", "c", None])
+                                "select app_jobs.add_job('x', queue_name := $1)", rng.choice(["a", "b", "c", None])
                             )
                         await connection.execute(
                             "select app_jobs.add_job('x', job_key := $1, queue_name := $2)",
-                            dice.choice(["k1", "k2"]),
-                            dice.choice(["a", "b", "c", None]),
+                            rng.choice(["k1", "k2"]),
+                            rng.choice(["a", "b", "c", None]),
                         )
                 case 2 | 3:
-                    rows = await connection.fetch(
-                        "select id from app_jobs.claim_jobs($1, null, '4 hours', $2)", worker, dice.randrange(1, 6)
+                    rows = await connection.fetch(CLAIM, worker, rng.randrange(1, 6))
+                    rng.shuffle(rows)
+                    await settle_jobs(
+                        connection, *((worker, row["id"], None, rng.choice([None, "boom"])) for row in rows)
                     )
-                    ids = [row["id"] for row in rows]
-                    dice.shuffle(ids)
-                    await settle(connection, *((worker, job, None, dice.choice([None, "boom"])) for job in ids))
                 case 4:
                     await connection.execute("select app_jobs.get_job($1)", worker)
                     await connection.execute("select app_jobs.release_jobs($1)", worker)
                 case _:
-                    call = dice.choice(["complete_jobs", "permanently_fail_jobs", "reschedule_jobs"])
+                    function = rng.choice(["complete_jobs", "permanently_fail_jobs", "reschedule_jobs"])
                     await connection.execute(
-                        f"select app_jobs.{call}(array(select id from app_jobs.jobs order by random() limit 5))"
+                        f"select app_jobs.{function}(array(select id from app_jobs.jobs order by random() limit 5))"
                     )
 
     connections = [await connect(deadlock_timeout="50ms") for _ in range(6)]
     async with asyncio.timeout(60):
-        await asyncio.gather(*(storm(connection, number) for number, connection in enumerate(connections)))
+        await asyncio.gather(*(operate(connection, seed) for seed, connection in enumerate(connections)))
     assert await jobs.connection.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 0
     wrong = await jobs.connection.fetch(
         """
@@ -222,14 +205,13 @@ async def test_everything_at_once_ends_well(connect: Connect, jobs: Jobs) -> Non
     assert await jobs.connection.fetchval("select count(*) from app_jobs.queue_locks") == 0
 
 
-async def test_a_schedule_runs_once_for_many_schedulers(jobs: Jobs, connect: Connect) -> None:
-    """Five sessions run the same schedule at the same moment: one makes the job, the others hear ALREADY_SCHEDULED."""
+async def test_schedule_that_many_sessions_run_enqueues_one_job(jobs: Jobs, connect: Connect) -> None:
     schedule = await jobs.connection.fetchval("select (app_jobs.add_scheduled_job('x', '0 9 * * *')).id")
     connections = [await connect() for _ in range(5)]
-    outcomes = await asyncio.gather(
+    results = await asyncio.gather(
         *(connection.execute("select app_jobs.run_scheduled_job($1)", schedule) for connection in connections),
         return_exceptions=True,
     )
-    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert [isinstance(error, asyncpg.RaiseError) and error.message for error in refused] == ["ALREADY_SCHEDULED"] * 4
+    errors = [result for result in results if isinstance(result, BaseException)]
+    assert [error.args[0] for error in errors] == ["ALREADY_SCHEDULED"] * 4
     assert await jobs.count() == 1

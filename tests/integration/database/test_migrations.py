@@ -1,22 +1,14 @@
-"""Bringing the schema up to date: once, whole or not at all, under any name, by any number of processes."""
+"""Migrations: each is applied once, completely or not at all, under any schema name."""
 
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
 
 from jobfn.database.enqueue import enqueue
-from jobfn.database.migrate import (
-    MIN_SERVER_VERSION,
-    SchemaKind,
-    check_server_version,
-    migrate,
-    migration_files,
-    status,
-)
+from jobfn.database.migrate import SchemaKind, check_server_version, migrate, migration_files, status
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.records import NewJob
@@ -26,9 +18,10 @@ from jobfn.sql.quoting import quote_identifier
 from support.commands import Spawn
 from support.fixtures import ConnectTo
 from support.network import eventually
+from support.roles import temporary_role
 
-ALL = [version for version, _, _ in migration_files()]
-NAMES = [
+VERSIONS = [file.version for file in migration_files()]
+SCHEMA_NAMES = [
     "app_jobs",
     "App Jobs",
     'say "jobs"',
@@ -48,22 +41,15 @@ NAMES = [
 ]
 
 
-@pytest.fixture
-async def empty(empty_database: str, connect_to: ConnectTo) -> "asyncpg.Connection[Any]":
-    """A connection to a database without any schema of ours."""
-    return await connect_to(empty_database)
-
-
-async def versions(connection: "asyncpg.Connection[Any]", schema: str = "app_jobs") -> list[int]:
-    """What is recorded as applied."""
-    rows = await connection.fetch(f"select version from {quote_identifier(schema)}.jobfn_migrations order by version")
+async def recorded_versions(connection: asyncpg.Connection) -> list[int]:
+    """Return the versions that the database records as applied."""
+    rows = await connection.fetch("select version from app_jobs.jobfn_migrations order by version")
     return [row["version"] for row in rows]
 
 
-async def test_a_second_time_changes_nothing(empty: "asyncpg.Connection[Any]") -> None:
-    """The first applies all, in order; the second nothing, and no job is lost."""
-    first = await migrate(empty, "app_jobs")
-    assert [(step.version, step.applied) for step in first] == [(version, True) for version in ALL]
+async def test_second_run_changes_nothing(empty: asyncpg.Connection) -> None:
+    applied = await migrate(empty, "app_jobs")
+    assert [(migration.version, migration.applied) for migration in applied] == [(each, True) for each in VERSIONS]
     await empty.execute("select app_jobs.add_job('x')")
     before = await empty.fetch("select * from app_jobs.jobfn_migrations")
     assert await migrate(empty, "app_jobs") == ()
@@ -71,14 +57,12 @@ async def test_a_second_time_changes_nothing(empty: "asyncpg.Connection[Any]") -
     assert await empty.fetchval("select count(*) from app_jobs.jobs") == 1
 
 
-@pytest.mark.parametrize("schema", NAMES)
-async def test_any_name_will_do(empty_database: str, connect_to: ConnectTo, schema: str) -> None:
-    """Installed, asked and worked on under a name that holds quotes, dollars, dots, line breaks or our own marks."""
-    empty = await connect_to(empty_database)
+@pytest.mark.parametrize("schema", SCHEMA_NAMES)
+async def test_any_schema_name_works(empty: asyncpg.Connection, empty_database: str, schema: str) -> None:
     await migrate(empty, schema)
     assert await migrate(empty, schema) == ()
-    found = await status(empty, schema)
-    assert (found.kind, found.pending, found.unknown) == (SchemaKind.JOBFN, (), ())
+    schema_status = await status(empty, schema)
+    assert (schema_status.kind, schema_status.pending, schema_status.unknown) == (SchemaKind.JOBFN, (), ())
     async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
         store = await open_store(pool, schema)
         assert isinstance(store, NativeJobStore)
@@ -92,8 +76,7 @@ async def test_any_name_will_do(empty_database: str, connect_to: ConnectTo, sche
     assert await empty.fetchval(f"select sum(job_count) from {quoted}.job_queues") == 1
 
 
-async def test_schemas_live_side_by_side(empty: "asyncpg.Connection[Any]") -> None:
-    """Two schemas in one database have their own jobs, and a queue held in one is free in the other."""
+async def test_schemas_in_one_database_do_not_share_queue_locks(empty: asyncpg.Connection) -> None:
     for schema in ("one", "two"):
         await migrate(empty, schema)
         await empty.execute(f"select {schema}.add_job('x', queue_name := 'q')")
@@ -102,26 +85,23 @@ async def test_schemas_live_side_by_side(empty: "asyncpg.Connection[Any]") -> No
         assert await empty.fetchval("select (two.get_job('worker')).id") is not None
 
 
-async def test_processes_at_the_same_time_apply_each_step_once(
-    empty_database: str, spawn: Spawn, connect_to: ConnectTo
+async def test_concurrent_commands_apply_each_migration_once(
+    empty: asyncpg.Connection, empty_database: str, spawn: Spawn
 ) -> None:
-    """Three `jobfn db migrate` at once all end well, and each step was applied by one of them."""
     commands = [await spawn("jobfn", "db", "migrate", "--database-url", empty_database) for _ in range(3)]
     assert [await command.wait() for command in commands] == [0, 0, 0]
     applied = [line for command in commands for line in command.lines if "applied" in line]
-    assert len(applied) == len(ALL)
-    assert await versions(await connect_to(empty_database)) == ALL
+    assert len(applied) == len(VERSIONS)
+    assert await recorded_versions(empty) == VERSIONS
 
 
-async def test_sessions_at_the_same_time_apply_each_step_once(empty_database: str, connect_to: ConnectTo) -> None:
-    """Five sessions of one process, too."""
+async def test_concurrent_sessions_apply_each_migration_once(empty_database: str, connect_to: ConnectTo) -> None:
     connections = [await connect_to(empty_database) for _ in range(5)]
     applied = await asyncio.gather(*(migrate(connection, "app_jobs") for connection in connections))
-    assert sorted(step.version for steps in applied for step in steps) == ALL
+    assert sorted(migration.version for migrations in applied for migration in migrations) == VERSIONS
 
 
-async def test_a_first_step_that_fails_leaves_nothing(empty: "asyncpg.Connection[Any]") -> None:
-    """Something of that name is in the way: no schema of ours, no record, no table; and the lock is free again."""
+async def test_failed_first_migration_is_rolled_back(empty: asyncpg.Connection) -> None:
     await empty.execute("create schema app_jobs")
     await empty.execute("create table app_jobs.scheduled_jobs ()")
     with pytest.raises(DatabaseError, match=r'schema app_jobs was not migrated.*"scheduled_jobs"'):
@@ -130,104 +110,89 @@ async def test_a_first_step_that_fails_leaves_nothing(empty: "asyncpg.Connection
     tables = await empty.fetch("select relname from pg_class where relnamespace = 'app_jobs'::regnamespace")
     assert [row["relname"] for row in tables] == ["scheduled_jobs"]
     await empty.execute("drop table app_jobs.scheduled_jobs")
-    assert [step.version for step in await migrate(empty, "app_jobs")] == ALL
+    assert [migration.version for migration in await migrate(empty, "app_jobs")] == VERSIONS
 
 
-async def test_a_later_step_that_fails_leaves_the_earlier_ones(empty: "asyncpg.Connection[Any]") -> None:
-    """Committed steps stay, the failing step leaves nothing, and the next run goes on from there."""
-    await migrate(empty, "app_jobs")
-    await empty.execute("delete from app_jobs.jobfn_migrations where version >= 3")
-    before = await empty.fetch(
-        "select oid, proname from pg_proc where pronamespace = 'app_jobs'::regnamespace order by 1"
-    )
+async def test_failed_later_migration_leaves_the_earlier_ones(connection: asyncpg.Connection) -> None:
+    functions = "select oid, proname from pg_proc where pronamespace = 'app_jobs'::regnamespace order by 1"
+    await connection.execute("delete from app_jobs.jobfn_migrations where version >= 3")
+    before = await connection.fetch(functions)
     with pytest.raises(DatabaseError, match="already exists"):
-        await migrate(empty, "app_jobs")
-    after = await empty.fetch(
-        "select oid, proname from pg_proc where pronamespace = 'app_jobs'::regnamespace order by 1"
-    )
-    assert after == before
-    found = await status(empty, "app_jobs")
-    assert [step.version for step in found.pending] == ALL[2:]
-    assert await versions(empty) == ALL[:2]
+        await migrate(connection, "app_jobs")
+    assert await connection.fetch(functions) == before
+    schema_status = await status(connection, "app_jobs")
+    assert [migration.version for migration in schema_status.pending] == VERSIONS[2:]
+    assert await recorded_versions(connection) == [1, 2]
 
 
-@pytest.mark.parametrize("table", ["jobs", '"jobs" (id bigserial, database_id uuid not null)'])
-async def test_another_ones_schema_is_left_alone(empty: "asyncpg.Connection[Any]", table: str) -> None:
-    """A jobs table without our record is the platform's: not one object is made in its schema."""
-    await empty.execute("create schema app_jobs")
-    await empty.execute(f"create table app_jobs.{table}" + ("" if "(" in table else " ()"))
+@pytest.mark.parametrize("columns", ["", "id bigserial, database_id uuid not null"])
+async def test_platform_schema_is_not_changed(empty: asyncpg.Connection, columns: str) -> None:
+    await empty.execute(f"create schema app_jobs create table jobs ({columns})")
     with pytest.raises(SchemaError, match=r"made by the platform.*set JOBS_SCHEMA to another name"):
         await migrate(empty, "app_jobs")
-    found = await status(empty, "app_jobs")
-    assert (found.kind, found.migrations) == (SchemaKind.PLATFORM, ())
+    schema_status = await status(empty, "app_jobs")
+    assert (schema_status.kind, schema_status.migrations) == (SchemaKind.PLATFORM, ())
     assert await empty.fetchval("select count(*) from pg_proc where pronamespace = 'app_jobs'::regnamespace") == 0
     await migrate(empty, "native_jobs")
     assert (await status(empty, "native_jobs")).kind is SchemaKind.JOBFN
 
 
-async def test_a_newer_schema_is_left_alone(connection: "asyncpg.Connection[Any]") -> None:
-    """A version that this jobfn does not know: it says so, and applies nothing, not even what is missing."""
+async def test_schema_newer_than_jobfn_is_not_changed(connection: asyncpg.Connection) -> None:
     await connection.execute("insert into app_jobs.jobfn_migrations values (9000, 'from the future', 'x')")
-    await connection.execute("delete from app_jobs.jobfn_migrations where version = $1", ALL[-1])
+    await connection.execute("delete from app_jobs.jobfn_migrations where version = $1", VERSIONS[-1])
     with pytest.raises(SchemaError, match="has migration 9000, which this jobfn does not know: upgrade jobfn"):
         await migrate(connection, "app_jobs")
-    found = await status(connection, "app_jobs")
-    assert (found.unknown, [step.version for step in found.pending]) == ((9000,), [ALL[-1]])
+    schema_status = await status(connection, "app_jobs")
+    assert schema_status.unknown == (9000,)
+    assert [migration.version for migration in schema_status.pending] == [VERSIONS[-1]]
 
 
-async def test_the_status_of_nothing(empty: "asyncpg.Connection[Any]") -> None:
-    """Asking makes nothing: no schema, and all steps pending."""
-    found = await status(empty, "app_jobs")
-    assert (found.kind, [step.version for step in found.pending]) == (SchemaKind.ABSENT, ALL)
+async def test_status_of_a_missing_schema_does_not_create_it(empty: asyncpg.Connection) -> None:
+    schema_status = await status(empty, "app_jobs")
+    assert schema_status.kind is SchemaKind.ABSENT
+    assert [migration.version for migration in schema_status.pending] == VERSIONS
     assert await empty.fetchval("select to_regnamespace('app_jobs')") is None
 
 
-async def test_an_empty_schema_is_made_use_of(empty: "asyncpg.Connection[Any]") -> None:
-    """A role without the right to create schemas uses one that exists; other tables in it stay."""
+async def test_existing_schema_keeps_its_other_tables(empty: asyncpg.Connection) -> None:
     await empty.execute("create schema app_jobs create table unrelated ()")
     await migrate(empty, "app_jobs")
     assert await empty.fetchval("select count(*) from app_jobs.unrelated") == 0
-    assert await versions(empty) == ALL
+    assert await recorded_versions(empty) == VERSIONS
 
 
-@pytest.mark.parametrize("major", [9, 13, MIN_SERVER_VERSION - 1])
-def test_an_old_server_is_refused(major: int) -> None:
-    """Below PostgreSQL 14 nothing is tried."""
+@pytest.mark.parametrize("major", [9, 13])
+def test_old_server_is_rejected(major: int) -> None:
     with pytest.raises(SchemaError, match=f"PostgreSQL {major} is too old for jobfn: use 14 or newer"):
         check_server_version(major)
     check_server_version(14)
 
 
 @pytest.fixture
-async def role(empty: "asyncpg.Connection[Any]") -> AsyncIterator[str]:
-    """A role without any right, as which ``empty`` can act."""
-    name = f"jobfn_test_{uuid.uuid4().hex[:12]}"
-    await empty.execute(f"create role {name} login")
-    yield name
-    await empty.execute("reset role")
-    await empty.execute(f"drop owned by {name} cascade")
-    await empty.execute(f"drop role {name}")
+async def role(empty: asyncpg.Connection) -> AsyncIterator[str]:
+    """A role without privileges, which ``empty`` can act as."""
+    async with temporary_role(empty) as name:
+        yield name
 
 
-async def test_the_owner_of_the_schema_may_migrate_it(empty: "asyncpg.Connection[Any]", role: str) -> None:
-    """Without the right to create schemas, its owner fills it."""
+async def test_owner_of_the_schema_can_migrate_without_the_right_to_create_schemas(
+    empty: asyncpg.Connection, role: str
+) -> None:
     await empty.execute(f"create schema app_jobs authorization {role}")
     await empty.execute(f"set role {role}")
-    assert [step.version for step in await migrate(empty, "app_jobs")] == ALL
+    assert [migration.version for migration in await migrate(empty, "app_jobs")] == VERSIONS
 
 
-async def test_a_role_without_rights_is_told_what_to_do(empty: "asyncpg.Connection[Any]", role: str) -> None:
-    """One line that names the schema and who can do it; nothing is made."""
+async def test_role_without_privileges_cannot_migrate(empty: asyncpg.Connection, role: str) -> None:
     await empty.execute(f"set role {role}")
     with pytest.raises(DatabaseError, match=r"this role may not change schema app_jobs.*as its owner"):
         await migrate(empty, "app_jobs")
     assert (await status(empty, "app_jobs")).kind is SchemaKind.ABSENT
 
 
-async def test_a_lost_connection_is_a_readable_error(
-    empty: "asyncpg.Connection[Any]", empty_database: str, connect_to: ConnectTo
+async def test_connection_lost_while_waiting_for_the_lock_is_a_database_error(
+    empty: asyncpg.Connection, empty_database: str, connect_to: ConnectTo
 ) -> None:
-    """The server ends the session while it waits for another's migration: one line, not a traceback of the driver's."""
     other = await connect_to(empty_database)
     await other.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
     pid = empty.get_server_pid()
@@ -235,5 +200,5 @@ async def test_a_lost_connection_is_a_readable_error(
     waiting = "select exists (select from pg_locks where pid = $1 and locktype = 'advisory' and not granted)"
     await eventually(lambda: other.fetchval(waiting, pid))
     await other.execute("select pg_terminate_backend($1)", pid)
-    with pytest.raises(DatabaseError, match="was not migrated"):
+    with pytest.raises(DatabaseError, match="schema app_jobs was not migrated"):
         await migrating

@@ -1,12 +1,9 @@
-"""Least privilege: what a role that enqueues, one that works, and everybody else can and cannot do."""
+"""What roles that enqueue, roles of workers, and other roles can do."""
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -14,48 +11,21 @@ import pytest
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import MIN_MAINTAIN_SERVER_VERSION, Grants
 from jobfn.database.vacuum_table import JobsTable
-from jobfn.http.server import HttpServer, bind
-from jobfn.service import run_service
-from jobfn.worker.settings import ServiceSettings
 from support.commands import Command
+from support.fixtures import Connect, ConnectTo, Serve, StartService
 from support.functions import RecordingFunction
-from support.jobs import WORKER, Jobs
-from support.network import LOOPBACK, eventually
+from support.jobs import Jobs
+from support.network import eventually
+from support.roles import temporary_role
 
-ENQUEUER_CALLS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
-WORKER_CALLS = frozenset(
+ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
+WORKER_FUNCTIONS = frozenset(
     {
-        *("claim_jobs", "next_run_at", "renew_leases", "heartbeat_job", "mark_accepted"),
-        *("reap_expired_jobs", "settle_jobs"),
-        "settle_jobs_with_results",
-        *("get_job", "complete_job", "fail_job", "release_jobs", "reclaim_jobs"),
+        *("get_job", "claim_jobs", "next_run_at", "renew_leases", "heartbeat_job", "mark_accepted"),
+        *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results"),
+        *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "prune_job_runs", "heartbeat_worker", "deregister_worker"),
-    }
-)
-#: What else is in the schema, and nobody but its owner may call: parts of the above, and what people steer by.
-OWNERS_CALLS = frozenset(
-    {
-        *("insert_job", "insert_scheduled_job", "jwt_claim", "is_uuid", "lock_idle_jobs"),
-        "job_result",
-        *(
-            "ready_jobs",
-            "ready_jobs_of_task",
-            "ready_jobs_of_any_task",
-            "ready_task_identifiers",
-            "settle_mixed_jobs",
-            "ready_queues",
-            "ready_queue_heads",
-            "try_lock_queue",
-            "is_queue_locked",
-            "complete_jobs",
-            "permanently_fail_jobs",
-            "reschedule_jobs",
-            "cancel_jobs",
-            "retry_jobs",
-            "history_enabled",
-        ),
-        *("tg_notify", "tg_write_job_queues", "tg_unlock_queue", "tg_reset_due_at", "tg_record_lost_run"),
     }
 )
 SCHEDULE_COLUMNS = (
@@ -66,49 +36,44 @@ SCHEDULE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Role:
-    """A login role of the server."""
+    """A role that can log in."""
 
     name: str
     dsn: str
 
 
 @contextlib.asynccontextmanager
-async def login_role(owner: "asyncpg.Connection[Any]", dsn: str, *, name: str | None = None) -> AsyncIterator[Role]:
-    name, password = name or f"jobfn_test_{secrets.token_hex(8)}", secrets.token_hex(16)
-    quoted = '"' + name.replace('"', '""') + '"'
-    await owner.execute(f"create role {quoted} login password '{password}'")
-    scheme, _, rest = dsn.partition("://")
-    try:
-        yield Role(name, f"{scheme}://{quote(name)}:{password}@{rest.rpartition('@')[2]}")
-    finally:
-        await owner.execute(f"drop owned by {quoted}")
-        await owner.execute(f"drop role {quoted}")
+async def login_role(connection: asyncpg.Connection, dsn: str) -> AsyncIterator[Role]:
+    password = secrets.token_hex(16)
+    async with temporary_role(connection, password=password) as name:
+        scheme, _, rest = dsn.partition("://")
+        yield Role(name, f"{scheme}://{name}:{password}@{rest.rpartition('@')[2]}")
 
 
 @pytest.fixture
-async def stranger(connection: "asyncpg.Connection[Any]", database: str) -> AsyncIterator[Role]:
-    """A role that was granted nothing but USAGE on the schema."""
+async def other(connection: asyncpg.Connection, database: str) -> AsyncIterator[Role]:
+    """A role that may use the schema, and has no grants of jobfn."""
     async with login_role(connection, database) as role:
         await connection.execute(f"grant usage on schema app_jobs to {role.name}")
         yield role
 
 
 @pytest.fixture
-async def enqueuer(connection: "asyncpg.Connection[Any]", database: str) -> AsyncIterator[Role]:
+async def enqueuer(connection: asyncpg.Connection, database: str) -> AsyncIterator[Role]:
     async with login_role(connection, database) as role:
         await migrate(connection, "app_jobs", grants=Grants(enqueue=(role.name,)))
         yield role
 
 
 @pytest.fixture
-async def worker(connection: "asyncpg.Connection[Any]", database: str) -> AsyncIterator[Role]:
+async def worker(connection: asyncpg.Connection, database: str) -> AsyncIterator[Role]:
     async with login_role(connection, database) as role:
         await migrate(connection, "app_jobs", grants=Grants(worker=(role.name,)))
         yield role
 
 
-async def callable_by(connection: "asyncpg.Connection[Any]", role: str) -> set[str]:
-    """The functions of the schema that a role may execute."""
+async def executable_functions(connection: asyncpg.Connection, role: str) -> set[str]:
+    """Return the functions of the schema that a role may execute."""
     rows = await connection.fetch(
         "select proname from pg_proc where pronamespace = 'app_jobs'::regnamespace"
         " and has_function_privilege($1::text, oid, 'execute')",
@@ -117,8 +82,8 @@ async def callable_by(connection: "asyncpg.Connection[Any]", role: str) -> set[s
     return {row["proname"] for row in rows}
 
 
-async def rights_on_tables(connection: "asyncpg.Connection[Any]", role: str) -> set[tuple[str, str | None, str]]:
-    """Table, column (None: all) and right, of what a role was granted anywhere in the database."""
+async def table_privileges(connection: asyncpg.Connection, role: str) -> set[tuple[str, str | None, str]]:
+    """Return the table, column (None: all) and privilege of all grants of tables to a role."""
     rows = await connection.fetch(
         """
         select c.relname, null as attname, a.privilege_type
@@ -133,37 +98,32 @@ async def rights_on_tables(connection: "asyncpg.Connection[Any]", role: str) -> 
     return {tuple(row) for row in rows}
 
 
-def can_be_granted_vacuum(connection: "asyncpg.Connection[Any]") -> bool:
-    """Whether this server lets a role vacuum a table that is not its own."""
-    major: int = connection.get_server_version().major
-    return major >= MIN_MAINTAIN_SERVER_VERSION
+def has_maintain_privilege(connection: asyncpg.Connection) -> bool:
+    """Return whether this server can grant the vacuum of a table."""
+    return bool(connection.get_server_version().major >= MIN_MAINTAIN_SERVER_VERSION)
 
 
-async def test_every_function_is_known_to_be_somebodys(connection: "asyncpg.Connection[Any]") -> None:
-    """A new function of the schema is for enqueuers, for workers or for the owner: these tests say which."""
-    rows = await connection.fetch("select proname from pg_proc where pronamespace = 'app_jobs'::regnamespace")
-    assert {row["proname"] for row in rows} == ENQUEUER_CALLS | WORKER_CALLS | OWNERS_CALLS
+async def vacuum_count(jobs: Jobs) -> int:
+    """Return how often the jobs table was vacuumed, except by autovacuum."""
+    count: int = await jobs.connection.fetchval(
+        "select vacuum_count from pg_stat_user_tables where relid = 'app_jobs.jobs'::regclass"
+    )
+    return count
 
 
-async def test_everybody_may_call_nothing(connection: "asyncpg.Connection[Any]", stranger: Role) -> None:
-    """With USAGE on the schema and no more, every function is closed."""
-    assert await callable_by(connection, stranger.name) == set()
+async def test_role_without_grants_can_execute_nothing(connection: asyncpg.Connection, other: Role) -> None:
+    assert await executable_functions(connection, other.name) == set()
 
 
-async def test_an_enqueuer_may_call_the_ways_in(connection: "asyncpg.Connection[Any]", enqueuer: Role) -> None:
-    """Every form of add_job and add_scheduled_job, and nothing else; no right on any table."""
-    assert await callable_by(connection, enqueuer.name) == ENQUEUER_CALLS
-    assert await rights_on_tables(connection, enqueuer.name) == set()
+async def test_enqueuer_can_only_add_jobs_and_schedules(connection: asyncpg.Connection, enqueuer: Role) -> None:
+    assert await executable_functions(connection, enqueuer.name) == ENQUEUE_FUNCTIONS
+    assert await table_privileges(connection, enqueuer.name) == set()
 
 
-async def test_a_worker_may_call_what_works(connection: "asyncpg.Connection[Any]", worker: Role) -> None:
-    """The functions of worker, callback server and scheduler; of the tables, when what is due, and no payload.
-
-    And to vacuum the jobs table, where that is a right of its own.
-    """
-    assert await callable_by(connection, worker.name) == WORKER_CALLS
-    assert await rights_on_tables(connection, worker.name) == {
-        *([("jobs", None, "MAINTAIN")] if can_be_granted_vacuum(connection) else []),
+async def test_worker_can_execute_functions_and_read_due_times(connection: asyncpg.Connection, worker: Role) -> None:
+    assert await executable_functions(connection, worker.name) == WORKER_FUNCTIONS
+    assert await table_privileges(connection, worker.name) == {
+        *([("jobs", None, "MAINTAIN")] if has_maintain_privilege(connection) else []),
         *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at")),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
@@ -182,16 +142,10 @@ async def test_a_worker_may_call_what_works(connection: "asyncpg.Connection[Any]
         "add_scheduled_job(gen_random_uuid(), 'x', '{}', '{\"hour\": 9}')",
     ],
 )
-async def test_an_enqueuer_enqueues(enqueuer: Role, call: str) -> None:
-    """Every form that people write works as that role."""
-    connection = await asyncpg.connect(enqueuer.dsn)
-    try:
-        assert await connection.fetchval("select current_user") == enqueuer.name
-        row = await connection.fetchrow(f"select * from app_jobs.{call}")
-    finally:
-        await connection.close()
-    assert row is not None
-    assert row["task_identifier"] == "x"
+async def test_enqueuer_can_use_all_forms_of_a_call(enqueuer: Role, connect_to: ConnectTo, call: str) -> None:
+    connection = await connect_to(enqueuer.dsn)
+    assert await connection.fetchval("select current_user") == enqueuer.name
+    assert await connection.fetchval(f"select (app_jobs.{call}).task_identifier") == "x"
 
 
 FORBIDDEN_TO_BOTH = [
@@ -218,194 +172,136 @@ FORBIDDEN_TO_BOTH = [
     "select app_jobs.reschedule_jobs('{1}')",
     "select * from public.users",
 ]
-FORBIDDEN = {
-    "enqueuer": [
-        *FORBIDDEN_TO_BOTH,
-        "select run_at from app_jobs.jobs",
-        "select app_jobs.get_job('worker')",
-        "select app_jobs.complete_job('worker', 1)",
-        "select app_jobs.fail_job('worker', 1, 'x')",
-        "select app_jobs.run_scheduled_job(1)",
-    ],
-    "worker": [
-        *FORBIDDEN_TO_BOTH,
-        "select app_jobs.add_job('x')",
-        "select app_jobs.add_scheduled_job('x', '0 9 * * *')",
-    ],
-}
+FORBIDDEN_TO_ENQUEUER = [
+    *FORBIDDEN_TO_BOTH,
+    "select run_at from app_jobs.jobs",
+    "select app_jobs.get_job('worker')",
+    "select app_jobs.complete_job('worker', 1)",
+    "select app_jobs.fail_job('worker', 1, 'x')",
+    "select app_jobs.run_scheduled_job(1)",
+]
+FORBIDDEN_TO_WORKER = [
+    *FORBIDDEN_TO_BOTH,
+    "select app_jobs.add_job('x')",
+    "select app_jobs.add_scheduled_job('x', '0 9 * * *')",
+]
 
 
-@pytest.mark.parametrize("kind", ["enqueuer", "worker"])
-async def test_what_each_role_cannot_do(kind: str, enqueuer: Role, worker: Role, jobs: Jobs) -> None:
-    """Reading payloads, writing, DDL, TRUNCATE, the other one's functions, other schemas: all are refused."""
+async def test_other_statements_of_enqueuer_and_worker_are_rejected(
+    enqueuer: Role, worker: Role, jobs: Jobs, connect_to: ConnectTo
+) -> None:
     await jobs.add("t")
     await jobs.connection.execute("create table public.users ()")
-    connection = await asyncpg.connect({"enqueuer": enqueuer, "worker": worker}[kind].dsn)
-    try:
-        for statement in FORBIDDEN[kind]:
+    for role, statements in ((enqueuer, FORBIDDEN_TO_ENQUEUER), (worker, FORBIDDEN_TO_WORKER)):
+        connection = await connect_to(role.dsn)
+        for statement in statements:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
-    finally:
-        await connection.close()
     assert await jobs.count() == 1
 
 
-@contextlib.asynccontextmanager
-async def serving(function: RecordingFunction) -> AsyncIterator[str]:
-    """Serve a function meanwhile; gives its URL."""
-    server = HttpServer(function.app, bind(LOOPBACK, 0), shutdown_timeout_seconds=1)
-    await server.start()
-    try:
-        yield f"http://{LOOPBACK}:{server.port}"
-    finally:
-        await server.stop()
+async def test_service_runs_as_a_worker_role(
+    worker: Role, jobs: Jobs, function: RecordingFunction, serve: Serve, start_service: StartService
+) -> None:
+    async def exists(condition: str) -> bool:
+        return bool(await jobs.connection.fetchval(f"select exists (select from app_jobs.{condition})"))
+
+    url = await serve(function.app)
+    service = await start_service(url, database_url=worker.dsn, lease_seconds=1.0)  # so that leases are renewed
+    await jobs.until_gone(await jobs.add("t"), await jobs.add("t", queue_name="q"))
+    function.respond(500, {"message": "boom"})
+    failed = await jobs.until_failed(await jobs.add("t"))
+    assert failed["last_error"] == "boom"
+    gate = function.hold()
+    held = await jobs.add("t")
+    lease = (await jobs.until_claimed(held))["lease_expires_at"]
+    await eventually(lambda: exists(f"jobs where id = {held} and lease_expires_at > '{lease}'"))
+    gate.set()
+    await jobs.until_gone(held)
+    function.received.clear()
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('by_schedule', '* * * * * *')")
+    await eventually(lambda: exists("job_runs where task_identifier = 'by_schedule'"))
+    assert any(received.path == "/by_schedule" for received in function.received)
+    assert await exists("workers")
+    await service.stop()
 
 
-@contextlib.asynccontextmanager
-async def at_work(role: Role, gateway_url: str) -> AsyncIterator[None]:
-    """Run a service as this role meanwhile."""
-    listener = bind(LOOPBACK, 0)
-    stop = asyncio.Event()
-    settings = ServiceSettings.from_environ(
-        {},
-        database_url=role.dsn,
-        gateway_url=gateway_url,
-        own_callback_url=f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback",
-        worker_id=WORKER,
-        lease_seconds=1.0,  # so that renewing and burying run, too
-        report_grace_seconds=0.0,
-    )
-    running = asyncio.create_task(run_service(settings, stop, listener=listener))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 10)
-
-
-async def test_the_whole_path_runs_as_a_worker_role(worker: Role, jobs: Jobs) -> None:
-    """run_service as that role claims, renews, reaps, settles, releases and makes scheduled jobs."""
-    function = RecordingFunction()
-    done, later = await jobs.add("t"), await jobs.add("t", queue_name="q")
-    await jobs.connection.execute(
-        "update app_jobs.jobs set run_at = now() + interval '300 milliseconds' where id = $1", later
-    )
-    async with serving(function) as url, at_work(worker, url):
-        await jobs.until_gone(done, later)
-        function.respond(500, {"message": "boom"})
-        failed = await jobs.add("t")
-        assert (await jobs.until_failed(failed))["last_error"] == "boom"
-        gate = function.hold()
-        held = await jobs.add("t")
-        lease = (await jobs.until_held(held))["lease_expires_at"]
-
-        async def renewed() -> bool:
-            row = await jobs.row(held)
-            return row is not None and row["lease_expires_at"] > lease
-
-        await eventually(renewed)
-        gate.set()
-        await jobs.until_gone(held)
-        function.received.clear()
-        await jobs.connection.execute("select app_jobs.add_scheduled_job('by_schedule', '* * * * * *')")
-
-        async def scheduled() -> bool:
-            return any(received.path == "/by_schedule" for received in function.received)
-
-        await eventually(scheduled)
-
-        async def says_that_it_works() -> bool:
-            return bool(await jobs.connection.fetchval("select count(*) from app_jobs.workers"))
-
-        await eventually(says_that_it_works)
-        assert await jobs.connection.fetchval("select count(*) from app_jobs.job_runs where worker = $1", WORKER) >= 3
-
-
-async def test_who_may_vacuum_is_told_beforehand(worker: Role, enqueuer: Role, database: str, jobs: Jobs) -> None:
-    """The owner, and the worker where the server has that right; the others are told so, and try nothing."""
-    granted = can_be_granted_vacuum(jobs.connection)
-    for dsn, allowed in ((database, True), (worker.dsn, granted), (enqueuer.dsn, False)):
+async def test_only_owner_and_worker_can_vacuum(worker: Role, enqueuer: Role, database: str, jobs: Jobs) -> None:
+    worker_can_vacuum = has_maintain_privilege(jobs.connection)
+    for dsn, allowed in ((database, True), (worker.dsn, worker_can_vacuum), (enqueuer.dsn, False)):
         async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
             table = JobsTable(pool, "app_jobs", dsn=dsn)
             assert (await table.state(min_dead_rows=0)).is_allowed is allowed
             before = await vacuum_count(jobs)
-            await table.vacuum()  # the server refuses it by a warning, and does nothing
+            await table.vacuum()  # without the privilege, PostgreSQL only warns
             assert await vacuum_count(jobs) == before + allowed
 
 
-async def vacuum_count(jobs: Jobs) -> int:
-    """How often the jobs table was vacuumed, by others than autovacuum."""
-    count: int = await jobs.connection.fetchval(
-        "select vacuum_count from pg_stat_user_tables where relid = 'app_jobs.jobs'::regclass"
-    )
-    return count
-
-
-async def test_a_service_that_may_not_vacuum_says_so_and_works(
-    worker: Role, database: str, jobs: Jobs, capsys: pytest.CaptureFixture[str]
+async def test_service_without_the_vacuum_privilege_logs_it_and_runs(
+    worker: Role,
+    jobs: Jobs,
+    connect: Connect,
+    function: RecordingFunction,
+    serve: Serve,
+    start_service: StartService,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line with what to do, when there is something to vacuum; jobs run on."""
-    if can_be_granted_vacuum(jobs.connection):
+    if has_maintain_privilege(jobs.connection):
         await jobs.connection.execute(f"revoke maintain on app_jobs.jobs from {worker.name}")
     await jobs.connection.execute("alter table app_jobs.jobs set (autovacuum_enabled = false)")
-    filling = await asyncpg.connect(database)
-    await filling.execute(
+    writer = await connect()
+    await writer.execute(
         "insert into app_jobs.jobs (task_identifier, run_at) select 'dead', 'infinity' from generate_series(1, 60000)"
     )
-    await filling.execute("delete from app_jobs.jobs")
-    await filling.close()
-    async with serving(RecordingFunction()) as url, at_work(worker, url):
-        said = ""
+    await writer.execute("delete from app_jobs.jobs")
+    await writer.close()  # reports its statistics
+    service = await start_service(await serve(function.app), database_url=worker.dsn)
+    output = ""
 
-        async def told() -> bool:
-            nonlocal said
-            await jobs.until_gone(await jobs.add("t"))
-            captured = capsys.readouterr()
-            said += captured.out + captured.err
-            return "may not vacuum" in said
-
-        await eventually(told)
-        assert "--grant-worker" in said
+    async def is_logged() -> bool:
+        nonlocal output
         await jobs.until_gone(await jobs.add("t"))
+        captured = capsys.readouterr()
+        output += captured.out + captured.err
+        return "may not vacuum" in output
+
+    await eventually(is_logged)
+    assert "--grant-worker" in output
+    await jobs.until_gone(await jobs.add("t"))
+    await service.stop()
     assert await vacuum_count(jobs) == 0
 
 
-async def test_a_worker_role_calls_all_of_the_contracts_functions(worker: Role, jobs: Jobs) -> None:
-    """What the platform's own worker and scheduler call, one by one, works as that role on named queues too."""
+async def test_worker_can_call_the_contracts_functions(worker: Role, jobs: Jobs, connect_to: ConnectTo) -> None:
     await jobs.add("x", queue_name="q")
     await jobs.connection.execute("select app_jobs.add_scheduled_job('x', '0 9 * * *')")
-    connection = await asyncpg.connect(worker.dsn)
-    try:
-        for call in (
-            "get_job('worker')",
-            "release_jobs('worker')",
-            "get_job('worker')",
-            "complete_job('worker', 1)",
-            "get_scheduled_job('scheduler')",
-            "run_scheduled_job(1)",
-            "release_scheduled_jobs('scheduler')",
-            "get_job('worker')",
-            "fail_job('worker', 2, 'boom')",
-        ):
-            await connection.execute(f"select app_jobs.{call}")
-    finally:
-        await connection.close()
-    row = await jobs.row(2)
-    assert row is not None
-    assert (row["last_error"], row["locked_by"]) == ("boom", None)
+    connection = await connect_to(worker.dsn)
+    for call in (
+        "get_job('worker')",
+        "release_jobs('worker')",
+        "get_job('worker')",
+        "complete_job('worker', 1)",
+        "get_scheduled_job('scheduler')",
+        "run_scheduled_job(1)",
+        "release_scheduled_jobs('scheduler')",
+        "get_job('worker')",
+        "fail_job('worker', 2, 'boom')",
+    ):
+        await connection.execute(f"select app_jobs.{call}")
+    assert await jobs.values(2, "last_error", "locked_by") == ("boom", None)
 
 
 @pytest.mark.parametrize("name", ['a "quoted" role', "drop schema app_jobs cascade; --", "@schema@", "Ünïcode '$$'"])
-async def test_any_name_is_only_a_name(
-    name: str, connection: "asyncpg.Connection[Any]", database: str, command: Command
+async def test_migrate_grants_to_a_role_with_any_name(
+    name: str, connection: asyncpg.Connection, database: str, command: Command
 ) -> None:
-    """Whatever characters a role's name holds, it gets its rights, twice as well as once, and nothing else happens."""
-    async with login_role(connection, database, name=name):
+    async with temporary_role(connection, name=name):
         options = ("--grant-enqueue", name, "--grant-worker", name, "--database-url", database)
         for _ in range(2):
-            ended = await command("jobfn", "db", "migrate", *options)
-            assert (ended.code, f"granted to {name}: add jobs and schedules" in ended.output) == (0, True), ended.output
-        assert await callable_by(connection, name) == ENQUEUER_CALLS | WORKER_CALLS
+            result = await command("jobfn", "db", "migrate", *options)
+            assert result.code == 0, result.output
+            assert f"granted to {name}: add jobs and schedules" in result.output
+        assert await executable_functions(connection, name) == ENQUEUE_FUNCTIONS | WORKER_FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -418,25 +314,19 @@ async def test_any_name_is_only_a_name(
         ("x; drop schema app_jobs", "role 'x; drop schema app_jobs' does not exist"),
     ],
 )
-async def test_an_unknown_role_is_named_and_nothing_is_applied(
-    name: str, message: str, empty_database: str, command: Command
+async def test_migrate_with_an_unknown_role_applies_nothing(
+    name: str, message: str, empty: asyncpg.Connection, empty_database: str, command: Command
 ) -> None:
-    """One line, exit code 2, and not even the migrations were applied."""
-    ended = await command(
+    result = await command(
         *("jobfn", "db", "migrate", "--grant-enqueue", "postgres", "--grant-worker", name),
         *("--database-url", empty_database),
     )
-    assert (ended.code, message in ended.output, ended.output.count("\n")) == (2, True, 0), ended.output
-    connection = await asyncpg.connect(empty_database)
-    try:
-        assert await connection.fetchval("select to_regnamespace('app_jobs')") is None
-    finally:
-        await connection.close()
+    assert (result.code, message in result.output, result.output.count("\n")) == (2, True, 0), result.output
+    assert await empty.fetchval("select to_regnamespace('app_jobs')") is None
 
 
-async def test_who_may_not_look_is_told_so(worker: Role, command: Command) -> None:
-    """db status and db migrate as a worker's role: one line, exit code 1."""
-    for verb in ("status", "migrate"):
-        ended = await command("jobfn", "db", verb, "--database-url", worker.dsn)
-        assert (ended.code, ended.output.count("\n")) == (1, 0), ended.output
-        assert "as its owner" in ended.output
+@pytest.mark.parametrize("verb", ["status", "migrate"])
+async def test_worker_cannot_run_db_commands(worker: Role, command: Command, verb: str) -> None:
+    result = await command("jobfn", "db", verb, "--database-url", worker.dsn)
+    assert (result.code, result.output.count("\n")) == (1, 0), result.output
+    assert "as its owner" in result.output

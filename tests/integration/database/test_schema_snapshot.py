@@ -1,18 +1,16 @@
-"""The snapshot of the schema in the repository is that of the migrations, so that reviews see each change."""
+"""``schema.sql`` is up to date, so that reviews show every change of the schema."""
 
 import difflib
-from typing import Any
 
 import asyncpg
 
 from schema_snapshot import SNAPSHOT, snapshot
 
 
-async def test_the_snapshot_is_up_to_date(connection: "asyncpg.Connection[Any]") -> None:
-    """On every version of PostgreSQL; on failure it shows the difference."""
-    found = await snapshot(connection)
-    kept = SNAPSHOT.read_text("utf-8")
-    difference = difflib.unified_diff(
-        kept.splitlines(), found.splitlines(), "schema.sql", "migrations", lineterm="", n=1
+async def test_schema_sql_is_the_snapshot_of_the_migrated_schema(connection: asyncpg.Connection) -> None:
+    expected = await snapshot(connection)
+    stored = SNAPSHOT.read_text("utf-8")
+    diff = difflib.unified_diff(
+        stored.splitlines(), expected.splitlines(), "schema.sql", "migrations", lineterm="", n=1
     )
-    assert found == kept, "run `make schema-snapshot`:\n" + "\n".join(difference)
+    assert stored == expected, "run `make schema-snapshot`:\n" + "\n".join(diff)

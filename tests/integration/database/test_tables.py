@@ -1,6 +1,6 @@
-"""The tables and functions are those of the contract: names, types, defaults, limits."""
+"""Tables and functions have the names, types, defaults and limits of the contract."""
 
-from typing import Any
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -38,7 +38,7 @@ EMPTY = "DEFAULT '{}'::json"
 FUNCTIONS = {
     "add_job": {
         f"identifier text, payload json {EMPTY}, {ADD}": "app_jobs.jobs",
-        f"identifier text, payload text, {ADD}": "app_jobs.jobs",  # ours: untyped literals
+        f"identifier text, payload text, {ADD}": "app_jobs.jobs",  # jobfn's, for untyped literals
         f"db_id uuid, identifier text, payload json {EMPTY}, {ADD}": "app_jobs.jobs",
     },
     "add_scheduled_job": {
@@ -72,8 +72,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_a_table_has_the_contracts_columns(connection: "asyncpg.Connection[Any]", table: str) -> None:
-    """Every column of the contract is there with its type; ours may come on top."""
+async def test_table_has_the_contracts_columns(connection: asyncpg.Connection, table: str) -> None:
     rows = await connection.fetch(
         """
         select attname, format_type(atttypid, atttypmod) as type
@@ -86,9 +85,8 @@ async def test_a_table_has_the_contracts_columns(connection: "asyncpg.Connection
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-async def test_a_function_has_the_contracts_signature(connection: "asyncpg.Connection[Any]", function: str) -> None:
-    """Argument names, their order, types and defaults, and what is returned; no form beside the known ones."""
-    await connection.execute("set search_path = pg_catalog")  # so that result types are shown with their schema
+async def test_function_has_the_contracts_signatures(connection: asyncpg.Connection, function: str) -> None:
+    await connection.execute("set search_path = pg_catalog")  # so that PostgreSQL qualifies the result types
     rows = await connection.fetch(
         """
         select pg_get_function_arguments(oid) as arguments, pg_get_function_result(oid) as result
@@ -100,109 +98,82 @@ async def test_a_function_has_the_contracts_signature(connection: "asyncpg.Conne
     assert {row["arguments"]: row["result"] for row in rows} == FUNCTIONS[function]
 
 
-async def test_a_bare_job_has_the_contracts_defaults(connection: "asyncpg.Connection[Any]") -> None:
-    """Whoever inserts nothing but a task gets priority 0, 25 attempts, an empty payload, and 'now'."""
-    async with connection.transaction():
-        row = await connection.fetchrow(
-            """
-            insert into app_jobs.jobs (task_identifier) values ('bare')
-            returning *, now() as moment
-            """
-        )
-    assert row is not None
+async def test_inserted_job_has_the_contracts_defaults(connection: asyncpg.Connection) -> None:
+    row = await connection.fetchrow(
+        "insert into app_jobs.jobs (task_identifier) values ('bare') returning *, now() as now"
+    )
     assert (row["payload"], row["priority"], row["attempts"], row["max_attempts"]) == ("{}", 0, 0, 25)
-    assert row["run_at"] == row["created_at"] == row["updated_at"] == row["moment"]
+    assert row["run_at"] == row["created_at"] == row["updated_at"] == row["now"]
     unset = ("database_id", "actor_id", "entity_id", "queue_name", "key", "last_error", "locked_at", "locked_by")
-    assert [row[name] for name in unset] == [None] * len(unset)
+    assert {row[name] for name in unset} == {None}
 
 
-@pytest.mark.parametrize(("column", "longest"), [("task_identifier", 126), ("queue_name", 126), ("key", 512)])
+@pytest.mark.parametrize(("column", "max_length"), [("task_identifier", 126), ("queue_name", 126), ("key", 512)])
 @pytest.mark.parametrize("table", ["jobs", "scheduled_jobs"])
-async def test_names_have_a_greatest_length(
-    connection: "asyncpg.Connection[Any]", table: str, column: str, longest: int
+async def test_names_have_at_least_one_character_and_a_maximum_length(
+    connection: asyncpg.Connection, table: str, column: str, max_length: int
 ) -> None:
-    """A name of the greatest length is kept; one more character, or none at all, is refused."""
     values = {"task_identifier": "task"} | ({"schedule_info": "{}"} if table == "scheduled_jobs" else {})
 
     async def insert(name: str) -> None:
-        named = values | {column: name}
-        places = ", ".join(f"${number}" for number in range(1, len(named) + 1))
-        await connection.execute(
-            f"insert into app_jobs.{table} ({', '.join(named)}) values ({places})",
-            *named.values(),
-        )
+        row = values | {column: name}
+        places = ", ".join(f"${number}" for number, _ in enumerate(row, 1))
+        await connection.execute(f"insert into app_jobs.{table} ({', '.join(row)}) values ({places})", *row.values())
 
-    await insert("é" * longest)
-    for refused in ("e" * (longest + 1), ""):
+    await insert("é" * max_length)
+    for name in ("e" * (max_length + 1), ""):
         with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_{column}_length"):
-            await insert(refused)
+            await insert(name)
 
 
-async def test_a_key_is_there_once(connection: "asyncpg.Connection[Any]") -> None:
-    """Whoever goes round add_job still cannot have two jobs of one key."""
-    await connection.execute("insert into app_jobs.jobs (task_identifier, key) values ('task', 'once')")
+async def test_key_is_unique(connection: asyncpg.Connection) -> None:
+    insert = "insert into app_jobs.jobs (task_identifier, key) values ('task', 'once')"
+    await connection.execute(insert)
     with pytest.raises(asyncpg.UniqueViolationError, match="jobs_key_unique"):
-        await connection.execute("insert into app_jobs.jobs (task_identifier, key) values ('task', 'once')")
+        await connection.execute(insert)
 
 
 @pytest.mark.parametrize("attempts", [0, -1])
-async def test_a_job_has_at_least_one_attempt(connection: "asyncpg.Connection[Any]", attempts: int) -> None:
-    """max_attempts below 1 is refused, since such a job could never run."""
+async def test_max_attempts_is_positive(connection: asyncpg.Connection, attempts: int) -> None:
     with pytest.raises(asyncpg.CheckViolationError, match="jobs_max_attempts_positive"):
         await connection.execute("select app_jobs.add_job('task', max_attempts := $1)", attempts)
 
 
-async def test_a_holder_has_a_name_of_four_characters(connection: "asyncpg.Connection[Any]") -> None:
-    """A worker id of four characters may hold a job, one of three may not, whoever writes it."""
-    await connection.execute("insert into app_jobs.jobs (task_identifier, locked_by) values ('task', 'four')")
+async def test_locked_by_has_at_least_four_characters(connection: asyncpg.Connection) -> None:
+    insert = "insert into app_jobs.jobs (task_identifier, locked_by) values ('task', $1)"
+    await connection.execute(insert, "four")
     with pytest.raises(asyncpg.CheckViolationError, match="jobs_locked_by_length"):
-        await connection.execute("insert into app_jobs.jobs (task_identifier, locked_by) values ('task', 'abc')")
+        await connection.execute(insert, "abc")
 
 
-async def test_a_queue_has_a_row_while_it_has_jobs(jobs: Jobs) -> None:
-    """job_count is the number of the queue's jobs, and the last one takes the row with it."""
+async def test_queue_has_a_row_with_its_number_of_jobs(jobs: Jobs) -> None:
     first, second = await jobs.add("task", queue_name="q"), await jobs.add("task", queue_name="q")
     await jobs.add("task")
-    row = await jobs.queue("q")
-    assert row is not None
-    assert dict(row) == {"queue_name": "q", "job_count": 2, "locked_at": None, "locked_by": None}
+    assert await jobs.queue("q") == (2, None)
     await jobs.connection.execute("select app_jobs.complete_jobs($1)", [first])
-    row = await jobs.queue("q")
-    assert row is not None
-    assert row["job_count"] == 1
+    assert await jobs.queue("q") == (1, None)
     await jobs.connection.execute("select app_jobs.complete_jobs($1)", [second])
     assert await jobs.queue("q") is None
 
 
-async def test_a_queue_can_be_held_and_freed_by_hand(jobs: Jobs) -> None:
-    """Writing job_queues works as on a table: a held queue gives no jobs out, a freed one does."""
+async def test_queue_can_be_locked_and_unlocked_by_writing_job_queues(jobs: Jobs) -> None:
     job = await jobs.add("task", queue_name="q")
-    await jobs.connection.execute(
-        "update app_jobs.job_queues set locked_at = now(), locked_by = 'a person' where queue_name = 'q'"
-    )
+    update = "update app_jobs.job_queues set locked_at = $1, locked_by = $2 where queue_name = 'q'"
+    await jobs.connection.execute(update, datetime.now(UTC), "a person")
     assert await jobs.claim() is None
-    row = await jobs.queue("q")
-    assert row is not None
-    assert (row["job_count"], row["locked_by"]) == (1, "a person")
-    await jobs.connection.execute(
-        "update app_jobs.job_queues set locked_at = null, locked_by = null where queue_name = 'q'"
-    )
-    claimed = await jobs.claim()
-    assert claimed is not None
-    assert claimed["id"] == job
+    assert await jobs.queue("q") == (1, "a person")
+    await jobs.connection.execute(update, None, None)
+    assert await jobs.claim_id() == job
 
 
-async def test_an_empty_queue_can_be_held_before_its_first_job(jobs: Jobs) -> None:
-    """A row inserted into job_queues holds a queue that has no jobs yet; deleting it frees the queue."""
+async def test_empty_queue_can_be_locked_before_its_first_job(jobs: Jobs) -> None:
     await jobs.connection.execute(
         "insert into app_jobs.job_queues (queue_name, locked_at, locked_by) values ('q', now(), 'a person')"
     )
     job = await jobs.add("task", queue_name="q")
     assert await jobs.claim() is None
     await jobs.connection.execute("delete from app_jobs.job_queues where queue_name = 'q'")
-    claimed = await jobs.claim()
-    assert claimed is not None
-    assert claimed["id"] == job
+    assert await jobs.claim_id() == job
 
 
 @pytest.mark.parametrize(
@@ -215,15 +186,9 @@ async def test_an_empty_queue_can_be_held_before_its_first_job(jobs: Jobs) -> No
         "truncate app_jobs.jobs",
     ],
 )
-async def test_a_queue_is_free_when_its_job_is_gone_by_hand(jobs: Jobs, statement: str) -> None:
-    """Whoever removes, unlocks or moves the running job frees its queue for the next."""
+async def test_statement_that_removes_the_running_job_unlocks_its_queue(jobs: Jobs, statement: str) -> None:
     await jobs.add("task", queue_name="q")
     assert await jobs.claim() is not None
     await jobs.connection.execute(statement)
-    await jobs.add("following", queue_name="q", priority=-1)
-    row = await jobs.queue("q")
-    assert row is not None
-    assert row["locked_by"] is None
-    claimed = await jobs.claim()
-    assert claimed is not None
-    assert claimed["task_identifier"] == "following"
+    following = await jobs.add("following", queue_name="q", priority=-1)
+    assert await jobs.claim_id() == following

@@ -8,10 +8,9 @@ import asyncpg
 import pytest
 
 from jobfn.operations import Operations, open_operations
+from support.jobs import PLATFORM_SCHEMA
 
-HERE = Path(__file__).parent
-PLATFORM_SCHEMA = (HERE.parent / "database" / "platform.sql").read_text("utf-8")
-PLATFORM_TOOLS = (HERE / "platform_tools.sql").read_text("utf-8")
+PLATFORM_TOOLS = Path(__file__).with_name("platform_tools.sql").read_text("utf-8")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, JobFilter, JobState, Operations
 from jobfn.operations.actions import BATCH_SIZE
-from support.jobs import TENANT, WORKER, Jobs, settle
+from support.jobs import TENANT, WORKER, Jobs, settle_jobs
 from support.network import eventually
 
 
@@ -80,7 +80,6 @@ async def test_retry_resets_the_attempts_and_keeps_the_last_error(operations: Op
     job = await add_job(jobs, "failed")
     await operations.apply(Action.RETRY, [job])
     row = await jobs.row(job)
-    assert row is not None
     assert (row["attempts"], row["max_attempts"], row["last_error"]) == (0, 25, "boom")
     assert await jobs.claim() is not None
 
@@ -122,9 +121,8 @@ async def test_cancelled_running_job_ignores_its_worker(operations: Operations, 
     assert (await operations.apply(Action.CANCEL, [job], include_running=True)).done == 1
     held = await jobs.connection.fetch("select * from app_jobs.renew_leases($1, $2, '{1}', '1 minute')", WORKER, [job])
     assert held == []
-    assert await settle(jobs.connection, (WORKER, job, 1, None), (WORKER, job, None, "late")) == []
+    assert await settle_jobs(jobs.connection, (WORKER, job, 1, None), (WORKER, job, None, "late")) == []
     row = await jobs.row(job)
-    assert row is not None
     assert (row["last_error"], row["locked_by"], row["exhausted"]) == ("cancelled by hand", None, True)
     assert await jobs.connection.fetchval("select count(*) from app_jobs.queue_locks") == 0
     detail = await operations.get_job(job)
@@ -148,8 +146,8 @@ async def test_late_report_does_not_settle_the_retry(operations: Operations, job
     claimed = await jobs.claim()
     assert claimed is not None
     assert (claimed["id"], claimed["attempts"], claimed["max_attempts"]) == (job, 2, 2)
-    assert await settle(jobs.connection, (WORKER, job, 1, None)) == []
-    assert len(await settle(jobs.connection, (WORKER, job, 2, None))) == 1
+    assert await settle_jobs(jobs.connection, (WORKER, job, 1, None)) == []
+    assert len(await settle_jobs(jobs.connection, (WORKER, job, 2, None))) == 1
 
 
 async def test_many_ids_are_applied_in_batches(operations: Operations, jobs: Jobs) -> None:
@@ -253,7 +251,7 @@ async def test_remove_waits_for_a_claim_and_skips_the_job(
         0,
         ["it is running: wait until it ends, or cancel it first"],
     )
-    assert await jobs.row(job) is not None
+    assert await jobs.exists(job)
 
 
 async def test_platform_schema_supports_actions_on_jobs_not_running(

@@ -9,7 +9,7 @@ import pytest
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import Settlement
 from jobfn.operations import Operations, RunOutcome
-from support.jobs import WORKER, Jobs, settle
+from support.jobs import WORKER, Jobs, settle_jobs
 
 OTHER = "another-worker"
 
@@ -104,7 +104,7 @@ async def test_batch_records_each_held_job_once(jobs: Jobs) -> None:
     for _ in ids:
         await jobs.claim()
     settlements = [(WORKER, job, 1, "boom" if job % 2 else None) for job in ids]
-    await settle(jobs.connection, *settlements, (WORKER, 999, 1, None), (OTHER, ids[0], 1, None))
+    await settle_jobs(jobs.connection, *settlements, (WORKER, 999, 1, None), (OTHER, ids[0], 1, None))
     assert await jobs.connection.fetch("select job_id, outcome from app_jobs.job_runs order by job_id") == [
         (job, "failed" if job % 2 else "completed") for job in ids
     ]
@@ -156,7 +156,6 @@ async def test_claim_of_an_expired_job_records_the_lost_attempt(jobs: Jobs) -> N
     await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 minute')", WORKER)
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
     before = await jobs.row(1)
-    assert before is not None
     assert await jobs.claim(OTHER) is not None
     assert await runs(jobs) == [(1, "lost", WORKER, f"the worker {WORKER} died, or lost its lease")]
     assert await jobs.connection.fetchval("select started_at from app_jobs.job_runs") == before["locked_at"]
@@ -168,7 +167,6 @@ async def test_reaped_job_is_recorded_as_lost(jobs: Jobs) -> None:
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() - interval '1 s'")
     assert await jobs.connection.fetch("select id from app_jobs.reap_expired_jobs('4 hours')") == [(1,)]
     row = await jobs.row(1)
-    assert row is not None
     assert await runs(jobs) == [(1, "lost", WORKER, row["last_error"])]
 
 

@@ -25,7 +25,6 @@ async def test_job_has_the_options_of_its_schedule(schedules: Schedules, jobs: J
     await (await open_poller()).poll("09:00")
     row = await schedules.row(schedule)
     job = await jobs.row(row["last_scheduled_id"])
-    assert job is not None
     assert {name: job[name] for name in options} == options
     assert (job["task_identifier"], row["due_at"], row["skipped"]) == ("sweep", at("10:00"), 0)
 

@@ -114,7 +114,6 @@ async def test_service_roles_stop_without_locks_and_connections(
         if not only or ServiceRole.WORKER in only:
             await jobs.until_failed(job)
     row = await jobs.row(job)
-    assert row is not None
     assert row["locked_by"] is None
     closed = "select count(*) = 0 from pg_stat_activity where application_name like 'jobfn-%' and datname = $1"
     name = await jobs.connection.fetchval("select current_database()")

@@ -41,7 +41,7 @@ async def test_success_report_completes_the_job(jobs: Jobs, callbacks: httpx.Asy
     job = await add_held(jobs)
     response = await callbacks.post("/callback", headers=report_headers(job), json={"status": "success"})
     assert (response.status_code, response.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
-    assert await jobs.row(job) is None
+    assert not await jobs.exists(job)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,6 @@ async def test_failure_report_fails_the_attempt(
     response = await callbacks.post("/callback", headers=report_headers(job, failed=True), content=body)
     assert (response.status_code, response.json()) == (200, {"workerId": WORKER, "jobId": str(job)})
     row = await jobs.row(job)
-    assert row is not None
     assert (row["last_error"], row["locked_by"], row["attempts"]) == (error, None, 1)
 
 
@@ -89,7 +88,6 @@ async def test_failure_report_sets_the_retry(
     headers = report_headers(job, failed=True)
     assert (await callbacks.post("/callback", headers=headers, json={"error": "no", **fields})).status_code == 200
     row = await jobs.row(job)
-    assert row is not None
     assert (row["last_error"], row["attempts"], row["locked_by"]) == ("no", attempts, None)
     if delay is not None:
         assert (row["run_at"] - row["updated_at"]).total_seconds() == pytest.approx(delay, abs=0.01)
@@ -108,7 +106,7 @@ async def test_report_without_a_worker_is_rejected(
     headers = {"X-Job-Id": str(job)} | ({} if worker is None else {"X-Worker-Id": worker})
     response = await callbacks.post("/callback", headers=headers)
     assert (response.status_code, "X-Worker-Id" in response.json()["error"]) == (400, True)
-    assert (await jobs.until_held(job))["attempts"] == 1
+    assert (await jobs.until_claimed(job))["attempts"] == 1
 
 
 @pytest.mark.parametrize("job", ["abc", "-1", "0", "1.5", "9223372036854775808", "1" * 400])
@@ -122,7 +120,7 @@ async def test_malformed_attempt_is_rejected(attempt: str, jobs: Jobs, callbacks
     job = await add_held(jobs)
     response = await callbacks.post("/callback", headers=report_headers(job, attempt=attempt))
     assert (response.status_code, "X-Job-Attempt" in response.json()["error"]) == (400, True)
-    await jobs.until_held(job)
+    await jobs.until_claimed(job)
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -133,14 +131,14 @@ async def test_report_of_another_worker_is_a_conflict(
     response = await callbacks.post("/callback", headers=report_headers(job, failed=failed), json={})
     assert response.status_code == 409
     assert "does not hold this job" in response.json()["error"]
-    row = await jobs.until_held(job)
+    row = await jobs.until_claimed(job)
     assert (row["locked_by"], row["last_error"]) == ("another-worker", None)
 
 
 async def test_report_of_another_attempt_is_a_conflict(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
     job = await add_held(jobs)
     assert (await callbacks.post("/callback", headers=report_headers(job, attempt=2))).status_code == 409
-    assert (await jobs.until_held(job))["attempts"] == 1
+    assert (await jobs.until_claimed(job))["attempts"] == 1
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -168,7 +166,7 @@ async def test_report_over_the_size_limit_is_rejected(jobs: Jobs, callbacks: htt
     response = await callbacks.post("/callback", headers=report_headers(job, failed=True), content=body)
     assert response.status_code == 400
     assert "at most 1048576 bytes" in response.json()["error"]
-    await jobs.until_held(job)
+    await jobs.until_claimed(job)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +214,7 @@ async def test_each_report_of_a_batch_has_its_own_reply(jobs: Jobs, callbacks: h
     assert [reply["status"] for reply in replies] == [200, 200, 409, 400]
     assert replies[0]["content"] == {"workerId": WORKER, "jobId": str(done)}
     assert "X-Worker-Id" in replies[3]["content"]["error"]
-    assert await jobs.row(done) is None
+    assert not await jobs.exists(done)
     assert (await jobs.until_failed(failed))["last_error"] == "boom"
 
 
@@ -233,7 +231,7 @@ async def test_heartbeat_renews_the_lease_and_records_progress(jobs: Jobs, callb
     response = await callbacks.post("/heartbeat", headers=headers, json={"progress": 0.25, "note": "rendering"})
     assert (response.status_code, response.json()) == (200, {"leaseSeconds": 60.0})
     assert (await callbacks.post("/heartbeat", headers=headers)).status_code == 200
-    row = await jobs.until_held(job)
+    row = await jobs.until_claimed(job)
     assert (row["progress"], row["progress_message"]) == (0.25, "rendering")
     assert (row["lease_expires_at"] - row["locked_at"]).total_seconds() > 50
 
@@ -271,7 +269,7 @@ async def test_report_after_the_response_decides_within_the_grace_period(
     service = await start_worker(report_grace_seconds=60.0)
     job = await jobs.add("t")
     await function.arrived.wait()
-    await jobs.until_held(job)
+    await jobs.until_claimed(job)
     async with httpx.AsyncClient(timeout=30) as client:
         await client.post(service.callback_url, headers=report_headers(job, failed=True), json={"error": "reported"})
     assert (await jobs.until_failed(job))["last_error"] == "reported"
@@ -311,8 +309,8 @@ async def test_signed_url_is_required_with_a_secret(
             assert response.status_code == 401, url
             assert "token" in response.json()["error"]
         assert (await client.post(signed, headers={"X-Job-Attempt": "2"})).status_code == 401
-        assert (await jobs.until_held(job))["attempts"] == 1
+        assert (await jobs.until_claimed(job))["attempts"] == 1
         assert (await client.post(sign("old", Claim(WORKER, job, 7)))).status_code == 409
         assert (await client.post(signed)).status_code == 200
-    assert await jobs.row(job) is None
+    assert not await jobs.exists(job)
     gate.set()

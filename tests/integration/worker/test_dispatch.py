@@ -150,7 +150,7 @@ async def test_accepted_job_stays_locked_until_its_report(
     await function.arrived.wait()
     function.respond(200)
     await jobs.until_gone(await jobs.add("answered"))
-    assert (await jobs.until_held(accepted))["locked_by"] == WORKER
+    assert (await jobs.until_claimed(accepted))["locked_by"] == WORKER
 
 
 async def test_connection_error_fails_the_job_and_names_the_url(jobs: Jobs, start_service: StartService) -> None:

@@ -86,7 +86,6 @@ async def test_failures_are_settled_and_other_tasks_not_claimed(jobs: Jobs, star
     assert "id" in rows[2]["last_error"]
     assert (rows[0]["run_at"] - rows[0]["updated_at"]).total_seconds() > 3000
     row = await jobs.row(other)
-    assert row is not None
     assert (row["attempts"], row["locked_by"]) == (0, None)
 
 
@@ -103,7 +102,6 @@ async def test_progress_is_recorded(jobs: Jobs, start_local: StartLocal) -> None
     job = await jobs.add("long")
     await asyncio.wait_for(reported.wait(), 10)
     row = await jobs.row(job)
-    assert row is not None
     assert (row["progress"], row["progress_message"]) == (0.5, "halfway")
     gate.set()
     await jobs.until_gone(job)

@@ -32,11 +32,11 @@ async def claim_as(jobs: Jobs, worker: str, *, lease: str) -> None:
 
 
 async def until_lease_is_extended(jobs: Jobs, job: int, *, seconds: float) -> None:
-    first = (await jobs.until_held(job))["lease_expires_at"]
+    first = (await jobs.until_claimed(job))["lease_expires_at"]
 
     async def is_extended() -> bool:
         row = await jobs.row(job)
-        return row is not None and (row["lease_expires_at"] - first).total_seconds() > seconds
+        return bool((row["lease_expires_at"] - first).total_seconds() > seconds)
 
     await eventually(is_extended)
 
@@ -59,7 +59,7 @@ async def test_report_of_a_dead_worker_is_a_conflict_after_a_takeover(jobs: Jobs
     headers = {"X-Worker-Id": DEAD, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
     async with httpx.AsyncClient(timeout=30) as client:
         assert (await client.post(service.callback_url, headers=headers)).status_code == 409
-    row = await jobs.until_held(job)
+    row = await jobs.until_claimed(job)
     assert (row["locked_by"], row["attempts"]) == (WORKER, 2)
 
 
@@ -83,7 +83,7 @@ async def test_lock_without_a_lease_expires_after_four_hours(
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '3 hours 59 minutes'")
     await start_worker(poll_interval_seconds=0.05)
     await jobs.until_gone(await jobs.add("free"))
-    assert (await jobs.until_held(held))["locked_by"] == "node-worker"
+    assert (await jobs.until_claimed(held))["locked_by"] == "node-worker"
     await jobs.connection.execute("update app_jobs.jobs set locked_at = now() - interval '4 hours 1 second'")
     await jobs.until_gone(held)
 

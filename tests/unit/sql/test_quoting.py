@@ -1,4 +1,4 @@
-"""Quoting, as text: what goes in comes out again under PostgreSQL's reading rules, and nothing is left over."""
+"""Quoted names and values have their meaning under PostgreSQL's rules."""
 
 import re
 
@@ -9,32 +9,28 @@ from hypothesis import strategies as st
 from jobfn.errors import ConfigurationError
 from jobfn.sql.quoting import quote_body, quote_identifier, quote_literal
 
-TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
-HOSTILE = TEXT | st.text("'\"\\$;-/*\n e")
+TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8")) | st.text("'\"\\$;-/*\n e")
 
 
-@given(HOSTILE)
-def test_a_literal_is_one_string_whatever_backslashes_mean(text: str) -> None:
-    """Undoing doubled quotes, and doubled backslashes in an E string, gives the text; other strings have none."""
+@given(TEXT)
+def test_literal_is_one_string_with_the_given_text(text: str) -> None:
     literal = quote_literal(text)
     match = re.fullmatch(r"(E?)'((?:[^'\\]|''|\\\\)*)'", literal, re.DOTALL)
     assert match is not None
-    inner = match[2].replace("''", "'")
-    assert (inner.replace("\\\\", "\\") if match[1] else inner) == text
-    assert match[1] or "\\" not in literal
+    is_escape_string, content = match[1] == "E", match[2].replace("''", "'")
+    assert (content.replace("\\\\", "\\") if is_escape_string else content) == text
+    assert is_escape_string or "\\" not in literal
 
 
-@given(HOSTILE.filter(lambda name: 0 < len(name.encode()) <= 63))
-def test_an_identifier_is_one_name(name: str) -> None:
-    """Read with doubled double quotes undone, it is the name."""
+@given(TEXT.filter(lambda name: 0 < len(name.encode()) <= 63))
+def test_identifier_is_one_name(name: str) -> None:
     match = re.fullmatch(r'"((?:[^"]|"")+)"', quote_identifier(name), re.DOTALL)
     assert match is not None
     assert match[1].replace('""', '"') == name
 
 
-@given(st.lists(st.sampled_from(["$jobfn", "$jobfn1", "$", "\n", "x"])).map("".join) | HOSTILE)
-def test_a_body_ends_where_it_should(body: str) -> None:
-    """The tag that opens a body is found again at its end and nowhere before."""
+@given(st.lists(st.sampled_from(["$jobfn", "$jobfn1", "$", "\n", "x"])).map("".join) | TEXT)
+def test_body_does_not_contain_its_tag(body: str) -> None:
     quoted = quote_body(body)
     tag = quoted.partition("\n")[0]
     assert re.fullmatch(r"\$jobfn\d*\$", tag)
@@ -43,14 +39,14 @@ def test_a_body_ends_where_it_should(body: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 64, "ä" * 32, "a\0b", "\ud800"])
-def test_there_are_no_such_names(name: str) -> None:
-    """PostgreSQL would cut or refuse them."""
+def test_invalid_name_is_rejected(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r".+ is not a name: .+"):
         quote_identifier(name)
+    with pytest.raises(ConfigurationError, match=r"JOBS_SCHEMA=.* is not a schema name"):
+        quote_identifier(name, what="schema name")
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\udfff"])
-def test_there_is_no_such_text(text: str) -> None:
-    """No PostgreSQL can hold it."""
+def test_text_that_postgresql_cannot_store_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+: .+"):
         quote_literal(text)

@@ -1,8 +1,6 @@
-"""Definer functions are closed to a caller's search_path, and the schema to who was granted nothing."""
+"""Functions that run with the rights of their owner cannot be misused by their callers."""
 
-import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
@@ -10,40 +8,33 @@ import pytest
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
 from support.jobs import Jobs
-
-ENQUEUES = {"add_job", "add_scheduled_job"}
+from support.roles import temporary_role
 
 
 @pytest.fixture
-async def role(connection: "asyncpg.Connection[Any]") -> AsyncIterator[str]:
-    """A role that owns nothing and is granted nothing."""
-    name = f"jobfn_test_{uuid.uuid4().hex[:12]}"
-    await connection.execute(f"create role {name}")
-    yield name
-    await connection.execute("reset role")
-    await connection.execute(f"drop owned by {name}")
-    await connection.execute(f"drop role {name}")
+async def role(connection: asyncpg.Connection) -> AsyncIterator[str]:
+    """A role without privileges, which ``connection`` can act as."""
+    async with temporary_role(connection) as name:
+        yield name
 
 
-async def test_every_function_sets_its_search_path(connection: "asyncpg.Connection[Any]") -> None:
-    """Definer or not: what a name means in a function is decided here, with pg_temp last."""
+async def test_every_function_sets_its_search_path(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(
         "select proname, prosecdef, proconfig from pg_proc where pronamespace = 'app_jobs'::regnamespace"
     )
-    assert {row["proname"] for row in rows if row["prosecdef"]} >= {*ENQUEUES, "claim_jobs", "complete_job"}
+    definer_functions = {row["proname"] for row in rows if row["prosecdef"]}
+    assert definer_functions >= {"add_job", "add_scheduled_job", "claim_jobs", "complete_job"}
     for row in rows:
         assert "search_path=pg_catalog, pg_temp" in (row["proconfig"] or []), row["proname"]
 
 
-async def test_without_usage_nothing_is_enqueued(connection: "asyncpg.Connection[Any]", role: str) -> None:
-    """The schema itself is the door."""
+async def test_role_without_usage_cannot_enqueue(connection: asyncpg.Connection, role: str) -> None:
     await connection.execute(f"set role {role}")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("select app_jobs.add_job('x')")
 
 
-async def test_a_callers_own_objects_do_not_stand_in_for_ours(jobs: Jobs, role: str) -> None:
-    """Functions and tables of the caller's, first in its search_path or temporary, are never used by the definer."""
+async def test_functions_do_not_use_objects_of_the_caller(jobs: Jobs, role: str) -> None:
     connection = jobs.connection
     await connection.execute(f"create schema trap authorization {role}")
     await migrate(connection, "app_jobs", grants=Grants(enqueue=(role,), worker=(role,)))
@@ -61,17 +52,19 @@ async def test_a_callers_own_objects_do_not_stand_in_for_ours(jobs: Jobs, role: 
         """
     )
     await connection.execute("set search_path = trap, pg_temp, app_jobs, pg_catalog")
-    await connection.execute("select app_jobs.add_job('x', '{}', 'k', 'q')")
-    await connection.execute("select app_jobs.get_job('worker')")
-    await connection.execute("select app_jobs.renew_leases('worker', '{1}', '{1}', '1 hour')")
-    await connection.execute("select app_jobs.fail_job('worker', 1, 'boom')")
+    for call in (
+        "add_job('x', '{}', 'k', 'q')",
+        "get_job('worker')",
+        "renew_leases('worker', '{1}', '{1}', '1 hour')",
+        "fail_job('worker', 1, 'boom')",
+    ):
+        await connection.execute(f"select app_jobs.{call}")
     await connection.execute("reset role")
     await connection.execute("reset search_path")
     assert await jobs.count() == 1
 
 
-async def test_rights_on_jobs_alone_free_a_queue(jobs: Jobs, role: str) -> None:
-    """Who may delete a running job need know nothing of queue_locks: its queue is free all the same."""
+async def test_deletion_of_a_running_job_unlocks_its_queue_for_every_role(jobs: Jobs, role: str) -> None:
     await jobs.add("x", queue_name="q")
     following = await jobs.add("x", queue_name="q")
     await jobs.claim()
@@ -80,6 +73,4 @@ async def test_rights_on_jobs_alone_free_a_queue(jobs: Jobs, role: str) -> None:
     await jobs.connection.execute(f"set role {role}")
     await jobs.connection.execute("delete from app_jobs.jobs where locked_by is not null")
     await jobs.connection.execute("reset role")
-    claimed = await jobs.claim()
-    assert claimed is not None
-    assert claimed["id"] == following
+    assert await jobs.claim_id() == following

@@ -1,0 +1,25 @@
+"""Roles of the PostgreSQL server, which all its databases share."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from jobfn.sql.quoting import quote_identifier
+
+
+@contextlib.asynccontextmanager
+async def temporary_role(
+    connection: asyncpg.Connection, *, name: str | None = None, password: str | None = None
+) -> AsyncIterator[str]:
+    """Create a role without privileges, and drop it at the end of the block. With a password, it can log in."""
+    name = name or f"jobfn_test_{secrets.token_hex(8)}"
+    role = quote_identifier(name)
+    await connection.execute(f"create role {role}" + (f" login password '{password}'" if password else ""))
+    try:
+        yield name
+    finally:
+        await connection.execute("reset role")
+        await connection.execute(f"drop owned by {role} cascade")
+        await connection.execute(f"drop role {role}")
