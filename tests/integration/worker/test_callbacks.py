@@ -146,9 +146,9 @@ async def test_repeated_report_is_a_conflict(*, failed: bool, jobs: Jobs, callba
     job = await add_held(jobs)
     headers = report_headers(job, attempt=1, failed=failed)
     assert (await callbacks.post("/callback", headers=headers)).status_code == 200
-    row = await jobs.row(job)
+    rows = await jobs.connection.fetch("select * from app_jobs.jobs")
     assert (await callbacks.post("/callback", headers=headers)).status_code == 409
-    assert await jobs.row(job) == row
+    assert await jobs.connection.fetch("select * from app_jobs.jobs") == rows
 
 
 async def test_malformed_tenant_does_not_reject_a_report(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
