@@ -93,11 +93,7 @@ def create_app(
 
 
 def collect_tasks(module: ModuleType) -> list[AnyTask]:
-    """Return the tasks among a module's attributes, each once, in the order of the file.
-
-    Raises:
-        TaskDefinitionError: The argument is not a module.
-    """
+    """Return the tasks among a module's attributes, each once, in the order of the file."""
     if not isinstance(module, ModuleType):
         raise TaskDefinitionError(f"{module!r} is not a module: pass the module that defines the tasks, or tasks=[...]")
     return list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Task)))

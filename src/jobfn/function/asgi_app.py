@@ -44,13 +44,6 @@ METRICS_PATH: Final = "/metrics"
 class DeliveryEndpoint:
     """The ASGI app for POST requests.
 
-    Args:
-        tasks: At least one task, by identifier.
-        settings: The app's settings.
-        reporter: Sends reports.
-        instrumentation: Logs, counts and traces deliveries.
-        executor: Runs the handlers.
-
     Attributes:
         get_paths: The paths that answer GET.
     """
@@ -257,11 +250,7 @@ def _failure_headers(outcome: DeliveryOutcome) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _check_content_type(content_type: bytes | None) -> None:
-    """Check that a body is declared as JSON, or not declared at all.
-
-    Raises:
-        UnsupportedMediaType: It is declared as another type.
-    """
+    """Check that a body is declared as JSON, or not declared at all."""
     if content_type is None or content_type == b"application/json":
         return
     media_type = content_type.partition(b";")[0].strip().lower()

@@ -17,12 +17,7 @@ from jobfn.wire import JobHeaders
 
 
 class BackgroundRunner:
-    """Runs accepted jobs.
-
-    Args:
-        reporter: Sends heartbeats.
-        max_jobs: Maximum number of concurrent jobs.
-    """
+    """Runs accepted jobs."""
 
     def __init__(self, reporter: Reporter, *, max_jobs: int) -> None:
         self._reporter = reporter

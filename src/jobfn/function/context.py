@@ -19,12 +19,7 @@ MAX_PROGRESS_MESSAGE_CHARACTERS = 1000
 
 
 class Progress(NamedTuple):
-    """Progress of a running job.
-
-    Attributes:
-        fraction: 0 to 1; None if unknown.
-        message: What the job is doing; None if unknown.
-    """
+    """Progress of a running job."""
 
     fraction: float | None = None
     message: str | None = None

@@ -53,15 +53,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A handler parameter that is a resource.
-
-    Attributes:
-        name: The parameter's name.
-        resource: The annotated resource; None: the resource of that name in ``create_app``.
-    """
+    """A handler parameter that is a resource."""
 
     name: str
-    resource: Resource | None = None
+    resource: Resource | None = None  # None: the one of this name in create_app
 
 
 class ResourceRegistry:
@@ -69,9 +64,6 @@ class ResourceRegistry:
 
     Args:
         named: A ``Resource``, or a factory with process scope, by name.
-
-    Raises:
-        TaskDefinitionError: ``named`` is not a mapping, or a value is neither.
     """
 
     def __init__(self, named: Mapping[str, Resource | Callable[..., Any]]) -> None:
@@ -83,11 +75,7 @@ class ResourceRegistry:
         self._stack = contextlib.AsyncExitStack()
 
     def check(self, location: str, dependencies: Iterable[Dependency]) -> None:
-        """Check that the app has every dependency of the task at this location.
-
-        Raises:
-            TaskDefinitionError: A parameter does not name a resource; the text holds the file, line and parameter.
-        """
+        """Check that the app has every dependency of the task at this location."""
         for dependency in dependencies:
             if dependency.resource is None and dependency.name not in self._named:
                 name, known = dependency.name, ", ".join(sorted(self._named)) or "none"

@@ -54,13 +54,7 @@ def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:
 
 
 def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, Any]:
-    """Return an OpenAPI 3.1 document: one POST per task, with its payload, its result and its failure.
-
-    Args:
-        tasks: The tasks to describe.
-        title: The document's title.
-        version: The document's version.
-    """
+    """Return an OpenAPI 3.1 document: one POST per task, with its payload, its result and its failure."""
     tasks = list(tasks)
     schemas, definitions = _schemas(tasks, ref_template="#/components/schemas/{model}")
     return {

@@ -30,17 +30,7 @@ TaskMiddleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[
 
 
 class Executor:
-    """Runs tasks.
-
-    Args:
-        max_threads: Maximum number of concurrent sync handlers.
-        instrumentation: Records each run.
-        resources: The resources that handlers may depend on. Default: none by name.
-        middleware: Wraps every handler, the first one outermost.
-
-    Raises:
-        TaskDefinitionError: A middleware is not callable as one.
-    """
+    """Runs tasks."""
 
     def __init__(
         self,

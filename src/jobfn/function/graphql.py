@@ -29,12 +29,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 class GraphQL:
-    """A GraphQL endpoint, for one job. It connects with the first request and closes with the job.
-
-    Attributes:
-        url: The endpoint.
-        headers: Headers of every request.
-    """
+    """A GraphQL endpoint, for one job. It connects with the first request and closes with the job."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.url = url
@@ -93,11 +88,7 @@ class GraphQL:
 
 
 def tenant_endpoint(env: Mapping[str, str], database_id: UUID | None) -> GraphQL:
-    """Return the endpoint of the tenant's data: ``ctx.graphql``.
-
-    Raises:
-        ConfigurationError: ``GRAPHQL_URL`` is not set.
-    """
+    """Return the endpoint of the tenant's data: ``ctx.graphql``."""
     return GraphQL(
         _url(env, "GRAPHQL_URL"),
         _headers(
@@ -113,11 +104,7 @@ def tenant_endpoint(env: Mapping[str, str], database_id: UUID | None) -> GraphQL
 
 
 def meta_endpoint(env: Mapping[str, str]) -> GraphQL:
-    """Return the endpoint of the platform's own data: ``ctx.meta``.
-
-    Raises:
-        ConfigurationError: Neither ``META_GRAPHQL_URL`` nor ``GRAPHQL_URL`` is set.
-    """
+    """Return the endpoint of the platform's own data: ``ctx.meta``."""
     return GraphQL(
         _url(env, "META_GRAPHQL_URL", "GRAPHQL_URL"),
         _headers(env, {META_SCHEMA: "true", "Host": env.get("META_GRAPHQL_HOST_HEADER")}),

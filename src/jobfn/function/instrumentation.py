@@ -30,14 +30,7 @@ class Instrumentation(NamedTuple):
 
 
 class DeliverySpan:
-    """A context manager around a delivery, its report and its response; pass the outcome to ``record``.
-
-    Args:
-        instrumentation: Of the app.
-        scope: The request's ASGI scope.
-        task: The task identifier; None for an unknown task.
-        path: The requested path.
-    """
+    """A context manager around a delivery, its report and its response; pass the outcome to ``record``."""
 
     __slots__ = ("_instrumentation", "_requested_task", "_scope", "_span", "_task", "_token")
 

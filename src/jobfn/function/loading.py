@@ -47,9 +47,6 @@ def load_app(target: str) -> ASGIApp:
 def load_function_app(target: str) -> FunctionApp:
     """Return the function app of ``FILE_OR_MODULE[:attribute]``, whose tasks are known.
 
-    Args:
-        target: As for ``load_app``.
-
     Raises:
         LoadError: As for ``load_app``; or the app is not a ``FunctionApp``.
         TaskDefinitionError: A task definition is invalid.

@@ -26,15 +26,7 @@ def outcome_label(outcome: DeliveryOutcome) -> str:
 
 
 class FunctionMetrics:
-    """The counters of one function app.
-
-    Args:
-        tasks: The identifiers of the function's tasks.
-
-    Attributes:
-        reports: Number of reports by result.
-        report_retries: Number of report retries.
-    """
+    """The counters of one function app."""
 
     def __init__(self, tasks: Iterable[str] = ()) -> None:
         self._running = dict.fromkeys(tasks, 0)

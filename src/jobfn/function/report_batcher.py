@@ -36,12 +36,7 @@ class _Lane:
 
 
 class ReportBatcher:
-    """Sends reports, in batches if several are ready.
-
-    Args:
-        transport: Sends the requests.
-        timeout_seconds: Timeout of one request.
-    """
+    """Sends reports, in batches if several are ready."""
 
     def __init__(self, transport: Transport, *, timeout_seconds: float) -> None:
         self._transport = transport
@@ -52,15 +47,8 @@ class ReportBatcher:
     async def post(self, url: str, report: BatchedReport) -> int | None:
         """Send one report, together with others that are ready for the same URL.
 
-        Args:
-            url: The URL for batches.
-            report: The report.
-
         Returns:
             The report's HTTP status; None if the server does not support batches: send the report alone.
-
-        Raises:
-            TransportError: No response.
         """
         if url in self._unsupported:
             return None

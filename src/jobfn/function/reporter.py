@@ -99,11 +99,7 @@ class Reporter:
         await asyncio.wait({sender}, timeout=wait_seconds)
 
     async def send_heartbeat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
-        """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent.
-
-        Raises:
-            TransportError: No response.
-        """
+        """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent."""
         if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None
         try:
@@ -197,11 +193,7 @@ class Reporter:
             self._metrics.reports.add(result)
 
     async def _send_until_acknowledged(self, target: str, headers: JobHeaders, report: Report) -> int:
-        """Return the first HTTP status below 500.
-
-        Raises:
-            TransportError: The report's timeout passed without one.
-        """
+        """Return the first HTTP status below 500."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout_seconds(headers)
         trace = self._tracing.propagate(headers.trace)

@@ -57,12 +57,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
-    """Whether and when to retry. By default, the jobs schema decides.
-
-    Attributes:
-        permanent: Do not retry.
-        retry_after_seconds: Retry after this delay.
-    """
+    """Whether and when to retry. By default, the jobs schema decides."""
 
     permanent: bool = False
     retry_after_seconds: float | None = None

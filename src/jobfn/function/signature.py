@@ -28,14 +28,7 @@ _CONTEXT, _UNKNOWN = "context", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """How a handler is called.
-
-    Attributes:
-        payload: Validates the payload; None for a handler without one.
-        takes_context: Whether the handler takes a ``JobContext``.
-        is_async: Whether calling it returns a coroutine.
-        dependencies: The parameters after payload and context, passed by name.
-    """
+    """How a handler is called."""
 
     payload: "TypeAdapter[Any] | None"
     takes_context: bool
@@ -49,9 +42,6 @@ def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Sig
     Args:
         handler: A function, a method, a partial or an object with ``__call__``.
         names: Names that annotations may use besides the globals of the handler's module.
-
-    Raises:
-        TaskDefinitionError: It is not callable as a handler, or an annotation is not readable.
     """
     if inspect.isclass(handler) or not callable(handler):
         fail(handler, f"@task decorates a function, not {handler!r}")

@@ -166,12 +166,7 @@ class TaskEnqueue:
         )
 
     def _serialize(self, payload: Any) -> str:
-        """Return the payload as JSON text, validated as the function will validate it.
-
-        Raises:
-            InvalidPayload: It does not match the handler's type.
-            EnqueueError: It is not serializable, or a validator raised an unexpected error.
-        """
+        """Return the payload as JSON text, validated as the function will validate it."""
         from jobfn.client.validation import to_json  # noqa: PLC0415  - see the module
 
         text = to_json(payload) if self.takes_payload or payload is not None else "{}"

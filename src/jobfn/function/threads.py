@@ -34,12 +34,7 @@ class HandlerThreads:
         _POOLS.add(self)
 
     async def run(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a handler in a thread, with a copy of the caller's context variables.
-
-        Raises:
-            ThreadPoolTimeout: The call was cancelled before a thread was free.
-            BaseException: Whatever the handler raises.
-        """
+        """Call a handler in a thread, with a copy of the caller's context variables."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.size, thread_name_prefix=THREAD_NAME_PREFIX)
         call = functools.partial(contextvars.copy_context().run, _call, handler, *arguments)

@@ -48,14 +48,7 @@ _REPLACED_MESSAGES = {
 def to_request_error(
     error: ValidationError, *, task: str, body: bytes, declared: frozenset[str]
 ) -> BadRequest | InvalidPayload:
-    """Return the response to an invalid body.
-
-    Args:
-        error: The payload's validation error.
-        task: The task identifier.
-        body: The request body.
-        declared: The field names of the task's payload, from ``declared_names``.
-    """
+    """Return the response to an invalid body."""
     if not body.strip():
         return BadRequest(f"The body is empty: send the payload of {task} as JSON")
     try:

@@ -58,14 +58,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Key of the pool.
-
-    Attributes:
-        host: Name or address.
-        port: TCP port.
-        is_tls: Whether the scheme is https.
-        header_lines: Headers that every request to this origin has.
-    """
+    """Key of the pool."""
 
     host: str
     port: int
@@ -217,11 +210,7 @@ class ConnectTimeout(Exception):
 
 
 def _parse_url(url: str) -> tuple[_Origin, str]:
-    """Split a URL into its origin and the request target.
-
-    Raises:
-        ValueError: This is not an absolute, percent-encoded http or https URL.
-    """
+    """Split a URL into its origin and the request target."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("the URL contains characters that must be percent-encoded")
     start = url.find("/", url.find("//") + 2)

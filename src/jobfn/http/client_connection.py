@@ -21,11 +21,7 @@ class RemoteProtocolError(Exception):
 
 
 class HttpConnection(asyncio.Protocol):
-    """A client connection that sends one request at a time.
-
-    Attributes:
-        idle_since: When the last response ended, in the event loop's time. Set by the pool.
-    """
+    """A client connection that sends one request at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.idle_since = 0.0

@@ -20,10 +20,6 @@ _MAX_DIGITS: Final = 19
 def buffered_body(receive: Receive, *, limit: int) -> bytes | None:
     """Return the request body if it has arrived completely.
 
-    Args:
-        receive: ASGI receive callable.
-        limit: Maximum size in bytes.
-
     Returns:
         The body, or None if ``read_body`` has to wait for it.
 
@@ -67,14 +63,7 @@ async def read_body(receive: Receive, *, limit: int, content_length: bytes | Non
 
 
 async def send_response(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    """Send a whole response. A client that has disconnected is not an error.
-
-    Args:
-        send: ASGI send callable.
-        status: HTTP status.
-        headers: Raw headers, including ``content-length``.
-        body: The whole body.
-    """
+    """Send a whole response. A client that has disconnected is not an error."""
     cycle = getattr(send, "__self__", None)
     if type(cycle) is RequestCycle and cycle.send_response(status, headers, body):
         return

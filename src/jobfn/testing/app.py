@@ -204,14 +204,22 @@ def function_under_test(
         TaskDefinitionError: There is no task.
     """
     callbacks = _RecordingCallbacks()
+    app = app_of(functions, *more, **options)
+    app.use_report_transport(callbacks)
+    return FunctionUnderTest(app, callbacks)
+
+
+def app_of(
+    functions: "ModuleType | FunctionApp | Task[..., Any]", *more: "Task[..., Any]", **options: Any
+) -> FunctionApp:
+    """Return an app, or create one: see ``function_under_test``."""
     if isinstance(functions, FunctionApp):
         if options or more:
             raise ConfigurationError("options cannot be given for an app: pass them to its create_app")
-        functions.use_report_transport(callbacks)
-        return FunctionUnderTest(functions, callbacks)
+        return functions
     if isinstance(functions, Task):
-        return FunctionUnderTest(create_app(tasks=[functions, *more], transport=callbacks, **options), callbacks)
-    return FunctionUnderTest(create_app(functions, tasks=more, transport=callbacks, **options), callbacks)
+        return create_app(tasks=[functions, *more], **options)
+    return create_app(functions, tasks=more, **options)
 
 
 def _to_json(payload: Any) -> bytes:

@@ -11,11 +11,7 @@ from jobfn.http.client import Response
 
 
 class ASGITransport:
-    """``Transport`` to ASGI apps.
-
-    Args:
-        apps: The apps, by host name.
-    """
+    """``Transport`` to ASGI apps."""
 
     def __init__(self, apps: Mapping[str, ASGIApp]) -> None:
         # An app responds to its handlers' errors itself, so they are not raised here.

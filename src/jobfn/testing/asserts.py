@@ -23,11 +23,7 @@ _SELECT_JOBS = f"""
 
 
 class AssertEnqueued:
-    """The fixture ``assert_enqueued``.
-
-    Args:
-        database: The test's database.
-    """
+    """The fixture ``assert_enqueued``."""
 
     def __init__(self, database: JobsDatabase) -> None:
         self._database = database

@@ -5,11 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class JobsClock:
-    """Clock for ``run_at``, retries and schedules, as ``drain_jobs`` uses it.
-
-    Args:
-        real: The real time.
-    """
+    """Clock for ``run_at``, retries and schedules, as ``drain_jobs`` uses it."""
 
     def __init__(self, real: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._real = real
@@ -54,9 +50,6 @@ class JobsClock:
 
         Args:
             duration: As for ``timedelta``: ``advance(hours=1, minutes=30)``.
-
-        Returns:
-            The duration.
 
         Raises:
             ValueError: The duration is negative.

@@ -105,12 +105,7 @@ class JobsDatabase:
 
 
 class JobsServer:
-    """The server of a test run, with the template of its databases.
-
-    Attributes:
-        admin_dsn: Address of the database for creating and dropping others.
-        template: Name of the template database.
-    """
+    """The server of a test run, with the template of its databases."""
 
     def __init__(self, admin_dsn: str, loop: LoopThread) -> None:
         self.admin_dsn = admin_dsn

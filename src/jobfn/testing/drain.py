@@ -12,16 +12,18 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import asyncpg
 
 from jobfn.database.connection import open_pool
 from jobfn.database.open_store import open_store
-from jobfn.function.app import FunctionApp, create_app
+from jobfn.database.store import JobStore
+from jobfn.function.app import FunctionApp
 from jobfn.function.task import Task
 from jobfn.http.client import Response
 from jobfn.scheduler.scheduler import open_poller
+from jobfn.testing.app import app_of
 from jobfn.testing.asgi_transport import ASGITransport
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
@@ -71,11 +73,7 @@ class JobRun:
 
 
 class DrainJobs:
-    """The fixture ``drain_jobs``.
-
-    Args:
-        database: The test's database.
-    """
+    """The fixture ``drain_jobs``."""
 
     def __init__(self, database: JobsDatabase) -> None:
         self._database = database
@@ -113,7 +111,7 @@ class DrainJobs:
             schema, clock = self._database.schema, self._database.clock
             store = RecordingStore(await open_store(connections, schema), connections, clock, max_claims=max_jobs)
             poller = await open_poller(connections, schema, scheduler_id=WORKER_ID, clock=clock.now)
-            app = _create_app(functions, *more, **options)
+            app = app_of(functions, *more, **options)
             results = await stack.enter_async_context(_running_worker(store, app, concurrency))
             try:
                 async with asyncio.timeout(timeout_seconds):
@@ -158,7 +156,8 @@ async def _running_worker(
         concurrency=concurrency,
         shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS,
     )
-    settler = SettlementBatcher(store)
+    job_store = cast("JobStore", store)  # by __getattr__
+    settler = SettlementBatcher(job_store)
     transport = _RecordingTransport(ASGITransport({"functions": app}))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.aclose)
@@ -170,10 +169,10 @@ async def _running_worker(
             request_timeout_seconds=settings.request_timeout_seconds,
         )
         worker = Worker(
-            store=store, settlements=settler, deliverer=dispatcher, settings=settings, wake_event=store.wake_event
+            store=job_store, settlements=settler, deliverer=dispatcher, settings=settings, wake_event=store.wake_event
         )
         callbacks = create_callback_app(
-            Callbacks(settler, store, lease_seconds=settings.lease_seconds, on_report=worker.on_report)
+            Callbacks(settler, job_store, lease_seconds=settings.lease_seconds, on_report=worker.on_report)
         )
         app.use_report_transport(ASGITransport({"callbacks": callbacks}))
         await stack.enter_async_context(app.lifespan_context())
@@ -227,13 +226,3 @@ def _job_run(record: Record, result: Any) -> JobRun:
         result=result if outcome == "completed" else None,
         retry_at=record.retry_at,
     )
-
-
-def _create_app(
-    functions: "ModuleType | FunctionApp | Task[..., Any]", *more: "Task[..., Any]", **options: Any
-) -> FunctionApp:
-    if isinstance(functions, FunctionApp):
-        return functions
-    if isinstance(functions, Task):
-        return create_app(tasks=[functions, *more], **options)
-    return create_app(functions, tasks=more, **options)

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.records import ExpiredJob, Heartbeat, Job, Settlement
+from jobfn.database.records import Job, Settlement
 from jobfn.database.store import JobStore
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA
@@ -16,14 +16,7 @@ from jobfn.testing.database import SCHEMA
 
 @dataclass(frozen=True)
 class Record:
-    """A settlement that changed its job.
-
-    Attributes:
-        job: The claimed job.
-        settlement: The settlement.
-        is_last: Whether the job is not retried.
-        retry_at: When the job is retried.
-    """
+    """A settlement that changed its job."""
 
     job: Job
     settlement: Settlement
@@ -33,12 +26,6 @@ class Record:
 
 class RecordingStore:
     """A ``JobStore`` in front of another one.
-
-    Args:
-        store: The other store.
-        pool: Connections to its database.
-        clock: The test's clock.
-        max_claims: Maximum number of jobs that are claimed.
 
     Attributes:
         records: The settlements, in order.
@@ -125,30 +112,6 @@ class RecordingStore:
         self.wake()
         return changed
 
-    async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
-        """See ``JobStore.renew``."""
-        return await self._store.renew(worker_id, jobs, lease_seconds=lease_seconds)
-
-    async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
-        """See ``JobStore.heartbeat``."""
-        return await self._store.heartbeat(heartbeat, lease_seconds=lease_seconds)
-
-    async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
-        """See ``JobStore.mark_accepted``."""
-        await self._store.mark_accepted(worker_id, job_id, attempt)
-
-    async def reap_expired(self) -> list[ExpiredJob]:
-        """See ``JobStore.reap_expired``."""
-        return await self._store.reap_expired()
-
-    async def reclaim(self, worker_id: str) -> list[ExpiredJob]:
-        """See ``JobStore.reclaim``."""
-        return await self._store.reclaim(worker_id)
-
-    async def release(self, worker_id: str) -> None:
-        """See ``JobStore.release``."""
-        await self._store.release(worker_id)
-
-    async def seconds_until_next(self, *, since_seconds: float = 0.0) -> float | None:
-        """See ``JobStore.seconds_until_next``."""
-        return await self._store.seconds_until_next(since_seconds=since_seconds)
+    def __getattr__(self, name: str) -> Any:
+        """Forward all other methods."""
+        return getattr(self._store, name)
