@@ -7,7 +7,7 @@ with a seed that it prints.
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pytest
 
@@ -18,16 +18,6 @@ from support.processes import environment
 #: Secrets of the signed callback server: the first signs, both are accepted.
 CALLBACK_SECRETS = ("new-secret", "old-secret")
 MAX_MEMORY_GROWTH_BYTES = 24 * 1024 * 1024
-
-
-class Server(Protocol):
-    """The fixture ``server``, as far as it is used here."""
-
-    def create(self, template: str | None = None) -> str: ...
-
-    def dsn(self, database: str) -> str: ...
-
-    def drop(self, name: str) -> object: ...
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +68,7 @@ def _run_target(
 
 
 @pytest.fixture(scope="session")
-def callbacks_dsn(server: Server, template: str) -> Iterator[str]:
+def callbacks_dsn(server: Any, template: str) -> Iterator[str]:
     """Create the database of the callback servers."""
     name = server.create(template)
     yield server.dsn(name)

@@ -215,10 +215,7 @@ def check_effect(response: FuzzResponse, job: int, before: str, jobs: LockedJobs
 
 @fuzz(180)
 @given(
-    message=MESSAGES,
-    identity=IDENTITIES,
-    job_error=JOB_ERRORS,
-    extra_headers=st.one_of(st.just([]), hostile_headers()),
+    message=MESSAGES, identity=IDENTITIES, job_error=JOB_ERRORS, extra_headers=st.one_of(st.just([]), hostile_headers())
 )
 def test_only_a_report_of_the_job_s_worker_is_accepted_whatever_its_body(
     message: tuple[bytes, bytes],
@@ -274,12 +271,7 @@ def signed(secret: str, claim: Claim) -> str:
 
 
 @fuzz(140)
-@given(
-    kind=st.sampled_from([*TOKENS, *VALID_TOKENS]),
-    message=MESSAGES,
-    identity=IDENTITIES,
-    job_error=JOB_ERRORS,
-)
+@given(kind=st.sampled_from([*TOKENS, *VALID_TOKENS]), message=MESSAGES, identity=IDENTITIES, job_error=JOB_ERRORS)
 def test_only_a_valid_token_of_this_worker_job_and_attempt_is_accepted(
     kind: str,
     message: tuple[bytes, bytes],

@@ -89,12 +89,7 @@ def test_any_request_gets_one_valid_response(
 @fuzz(200)
 @given(data=st.data(), task=st.sampled_from(TASKS), status=st.sampled_from([200, 400, 409]))
 def test_valid_payload_is_accepted_and_reported_once_for_any_callback_status(
-    data: st.DataObject,
-    task: str,
-    status: int,
-    function: FuzzTarget,
-    sink: ReportSink,
-    schemas: Schemas,
+    data: st.DataObject, task: str, status: int, function: FuzzTarget, sink: ReportSink, schemas: Schemas
 ) -> None:
     payload = data.draw(schemas.payloads(task))
     path, headers = delivery_headers(sink, status)

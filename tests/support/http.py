@@ -14,9 +14,7 @@ from support.network import LOOPBACK
 
 #: Run a test in asyncio's loop and in uvloop, because their transports differ.
 BOTH_LOOPS = pytest.mark.parametrize(
-    "anyio_backend",
-    [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
-    ids=["asyncio", "uvloop"],
+    "anyio_backend", [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
 )
 TEST_TIMEOUT_SECONDS = 15
 #: More bytes than the kernel buffers for a peer that does not read.

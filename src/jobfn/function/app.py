@@ -159,11 +159,7 @@ class FunctionApp(Starlette):
             middleware=task_middleware,
         )
         self._endpoint = DeliveryEndpoint(
-            tasks,
-            settings=settings,
-            reporter=self._reporter,
-            instrumentation=instrumentation,
-            executor=self._executor,
+            tasks, settings=settings, reporter=self._reporter, instrumentation=instrumentation, executor=self._executor
         )
         self._user_lifespan = lifespan
         self.router = _DeliveryRouter(

@@ -54,7 +54,9 @@ class Executor:
             return refused(error, NO_RETRY)  # the payload stays invalid
         except BaseException as error:
             context.log.error("payload validator crashed", exc_info=error)
-            return outcomes.validator_error(task.identifier, error)
+            # the exception's message may hold values
+            problem = f"validating {task.identifier}'s payload raised {type(error).__name__}: see the function's log"
+            return outcomes.failed(500, problem)
 
     async def run(self, task: AnyTask, payload: Any, context: JobContext) -> DeliveryOutcome:
         """Run the task's handler."""
@@ -119,12 +121,14 @@ class Executor:
             is_started = not isinstance(error, ThreadPoolTimeout)
             context.log.error("task timed out", timeout=seconds, started=is_started, sync=not task.is_async)
             if is_started:
-                return outcomes.timed_out(task.identifier, seconds, decision)
-            return outcomes.thread_pool_timeout(task.identifier, seconds, self._threads.size)
+                problem = f"{task.identifier} did not finish within its timeout of {seconds:g} seconds"
+                return outcomes.failed(504, problem, decision)
+            problem = f"{task.identifier} did not start within its timeout of {seconds:g} seconds: "
+            return outcomes.failed(504, f"{problem}all {self._threads.size} threads were busy (JOBFN_MAX_THREADS)")
         current = asyncio.current_task()
         if isinstance(error, ThreadPoolTimeout) or (current is not None and current.cancelling()):
             context.log.error("task cancelled: lease lost" if context.lease_lost else "task cancelled")
-            return outcomes.stopped(task.identifier)
+            return outcomes.failed(503, f"the function was stopped before {task.identifier} finished")
         if isinstance(error, PermanentError | RetryLater):  # raised on purpose: no traceback
             context.log.warning("task failed", reason=str(error), permanent=decision.permanent)
         else:

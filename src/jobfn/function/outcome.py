@@ -81,44 +81,32 @@ def accepted() -> DeliveryOutcome:
     return DeliveryOutcome(ACCEPTED_STATUS, b'{"accepted": true}', _SUCCESS_REPORT)
 
 
+def failed(
+    status_code: int, message: str, decision: RetryDecision = DEFAULT_RETRY, details: list[dict[str, str]] | None = None
+) -> DeliveryOutcome:
+    """Return the outcome of a delivery that failed: the status, the message and the retry decision."""
+    message = sanitize_message(message)
+    failure = Failure(message, decision.permanent, decision.retry_after_seconds)
+    content: dict[str, Any] = {"message": message, **failure.fields()}
+    if details:
+        content["details"] = details
+    return DeliveryOutcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))
+
+
 def busy(max_jobs: int) -> DeliveryOutcome:
     """Return the outcome at the limit of background jobs: 429. The worker retries; the attempt does not count."""
     message = f"{max_jobs} background jobs are running already (JOBFN_MAX_BACKGROUND_JOBS): retry later"
-    return _failure(BUSY_STATUS, message)._replace(retry_after_seconds=1)
+    return failed(BUSY_STATUS, message)._replace(retry_after_seconds=1)
 
 
 def refused(error: RequestError, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
     """Return the outcome of an invalid request: the error's status, message and details."""
-    return _failure(error.status_code, error.message, decision, error.details)
+    return failed(error.status_code, error.message, decision, error.details)
 
 
 def raised(error: BaseException, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
     """Return the outcome of a handler that raised: 500 and the exception's message. The traceback is only logged."""
-    return _failure(500, message_of(error), decision)
-
-
-def validator_error(task: str, error: BaseException) -> DeliveryOutcome:
-    """Return the outcome of a validator that crashed: 500 and the exception's type; its message may hold values."""
-    return _failure(500, f"validating {task}'s payload raised {type(error).__name__}: see the function's log")
-
-
-def timed_out(task: str, seconds: float, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
-    """Return the outcome of a handler that exceeded its timeout: 504."""
-    return _failure(504, f"{task} did not finish within its timeout of {seconds:g} seconds", decision)
-
-
-def thread_pool_timeout(task: str, seconds: float, threads: int) -> DeliveryOutcome:
-    """Return the outcome of a sync handler that got no thread within its timeout: 504."""
-    return _failure(
-        504,
-        f"{task} did not start within its timeout of {seconds:g} seconds: "
-        f"all {threads} threads were busy (JOBFN_MAX_THREADS)",
-    )
-
-
-def stopped(task: str) -> DeliveryOutcome:
-    """Return the outcome of a handler that the process's shutdown cancelled: 503."""
-    return _failure(503, f"the function was stopped before {task} finished")
+    return failed(500, message_of(error), decision)
 
 
 def message_of(error: BaseException) -> str:
@@ -148,17 +136,3 @@ def sanitize_message(text: str) -> str:
 def _qualified_message(error: BaseException) -> str:
     kind, message = type(error).__name__, message_of(error)
     return message if message.startswith(kind) else f"{kind}: {message}"
-
-
-def _failure(
-    status_code: int,
-    message: str,
-    decision: RetryDecision = DEFAULT_RETRY,
-    details: list[dict[str, str]] | None = None,
-) -> DeliveryOutcome:
-    message = sanitize_message(message)
-    failure = Failure(message, decision.permanent, decision.retry_after_seconds)
-    content: dict[str, Any] = {"message": message, **failure.fields()}
-    if details:
-        content["details"] = details
-    return DeliveryOutcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))

@@ -184,10 +184,7 @@ class Reporter:
             elif not 200 <= status < 300:
                 result = "refused"
                 self._log.error(
-                    "report refused: check X-Callback-Url",
-                    job=headers.job_id,
-                    url=redact_url(target),
-                    status=status,
+                    "report refused: check X-Callback-Url", job=headers.job_id, url=redact_url(target), status=status
                 )
         finally:
             self._metrics.reports.add(result)

@@ -229,10 +229,7 @@ def _check_identifier(handler: object, identifier: object) -> None:
     if not isinstance(identifier, str) or not identifier:
         fail(handler, 'a task needs an identifier: @task("process_invoice")')
     if len(identifier) > MAX_TASK_IDENTIFIER_CHARACTERS:
-        fail(
-            handler,
-            f"the identifier has {len(identifier)} characters: use at most {MAX_TASK_IDENTIFIER_CHARACTERS}",
-        )
+        fail(handler, f"the identifier has {len(identifier)} characters: use at most {MAX_TASK_IDENTIFIER_CHARACTERS}")
     if not identifier.isprintable():
         fail(handler, f"the identifier {identifier!r} must not contain unprintable characters")
 

@@ -50,31 +50,19 @@ class TaskEnqueue:
 
     @overload
     def enqueue(
-        self: AsyncHandlerTask[T, V_co],
-        connection: "AnyAsyncConnection",
-        payload: T,
-        **options: "Unpack[JobOptions]",
+        self: AsyncHandlerTask[T, V_co], connection: "AnyAsyncConnection", payload: T, **options: "Unpack[JobOptions]"
     ) -> "Coroutine[Any, Any, EnqueuedJob[V_co]]": ...
     @overload
     def enqueue(
-        self: AsyncHandlerTask[T, V_co],
-        connection: "SyncConnection",
-        payload: T,
-        **options: "Unpack[JobOptions]",
+        self: AsyncHandlerTask[T, V_co], connection: "SyncConnection", payload: T, **options: "Unpack[JobOptions]"
     ) -> "SyncEnqueuedJob[V_co]": ...
     @overload
     def enqueue(
-        self: SyncHandlerTask[T, V_co],
-        connection: "AnyAsyncConnection",
-        payload: T,
-        **options: "Unpack[JobOptions]",
+        self: SyncHandlerTask[T, V_co], connection: "AnyAsyncConnection", payload: T, **options: "Unpack[JobOptions]"
     ) -> "Coroutine[Any, Any, EnqueuedJob[V_co]]": ...
     @overload
     def enqueue(
-        self: SyncHandlerTask[T, V_co],
-        connection: "SyncConnection",
-        payload: T,
-        **options: "Unpack[JobOptions]",
+        self: SyncHandlerTask[T, V_co], connection: "SyncConnection", payload: T, **options: "Unpack[JobOptions]"
     ) -> "SyncEnqueuedJob[V_co]": ...
     def enqueue(self, connection: "AnyConnection", payload: Any, **options: "Unpack[JobOptions]") -> Any:
         """Enqueue one job of this task, in the connection's own transaction.

@@ -55,8 +55,7 @@ def headers(callbacks: CallbackServer, job: int = 42, lease_seconds: float = LEA
 
 
 @pytest.mark.parametrize(
-    ("payload", "report"),
-    [({}, {"status": "success"}), ({"fail": True}, {"status": "error", "error": "no luck"})],
+    ("payload", "report"), [({}, {"status": "success"}), ({"fail": True}, {"status": "error", "error": "no luck"})]
 )
 async def test_background_job_is_accepted_at_once_and_reported_once_when_it_ends(
     payload: dict[str, Any],

@@ -12,12 +12,7 @@ from support.fixtures import Serve
 from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackServer, job_headers
 from support.jobs import TENANT
 
-OPTIONAL_HEADERS = {
-    "X-Database-Id": TENANT,
-    "X-Actor-Id": ACTOR,
-    "X-Entity-Id": ENTITY,
-    "X-Job-Attempt": "3",
-}
+OPTIONAL_HEADERS = {"X-Database-Id": TENANT, "X-Actor-Id": ACTOR, "X-Entity-Id": ENTITY, "X-Job-Attempt": "3"}
 
 
 def echo_app(*identifiers: str) -> FunctionApp:

@@ -275,16 +275,3 @@ async def test_stop_iteration_in_a_thread_fails_the_job(serve: Serve, http: http
     assert (await http.post(f"{url}/first", json=[1])).json() == 1
     response = await http.post(f"{url}/first", json=[])
     assert (response.status_code, response.json()) == (500, {"message": "coroutine raised StopIteration"})
-
-
-async def test_app_can_be_started_again(callbacks: CallbackServer) -> None:
-    @task("echo")
-    def echo(payload: int) -> int:
-        return payload
-
-    app = create_app(tasks=[echo], settings=WAIT_FOR_REPORT)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
-        for number in range(2):
-            async with app.lifespan_context():
-                assert (await client.post("/echo", json=number, headers=job_headers(callbacks.url))).json() == number
-    assert len(callbacks.received) == 2

@@ -145,14 +145,12 @@ async def without_call_next(ctx: JobContext) -> None: ...
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resources": {"pool": 5}}, r"Resource\(5\): the factory must be callable: pass lambda: 5"),
         (
             {"resources": {"pool": lambda one, two: (one, two)}},
             "requires 2 arguments, but a resource factory is passed nothing",
         ),
         ({"resources": [list]}, "must be a mapping, for example"),
         ({"task_middleware": [5]}, "5 is not a task middleware: pass async def around"),
-        ({"task_middleware": [without_call_next]}, "is not a task middleware"),
         ({"task_middleware": without_call_next}, r"must be a list, for example \[around\]"),
     ],
 )

@@ -9,25 +9,9 @@ from structlog.testing import capture_logs
 
 from jobfn import JobContext
 from jobfn.function.context import Progress
-from jobfn.wire import JobHeaders
 from support.jobs import TENANT
 
 TENANT_ID = UUID(TENANT)
-
-
-def test_context_has_the_values_of_the_headers() -> None:
-    headers = JobHeaders(
-        job_id=7, worker_id="worker-0", database_id=TENANT_ID, actor_id=UUID(int=1), entity_id=UUID(int=2), attempt=3
-    )
-    assert JobContext.from_headers("charge", headers) == JobContext(
-        task="charge",
-        job_id=7,
-        worker_id="worker-0",
-        database_id=TENANT_ID,
-        actor_id=UUID(int=1),
-        entity_id=UUID(int=2),
-        attempt=3,
-    )
 
 
 def test_context_outside_a_job_needs_only_the_task() -> None:

@@ -57,7 +57,6 @@ def identifiers(target: str) -> list[str]:
     ("target", "tasks"),
     [
         ("functions_under_test.py", ["first", "second"]),
-        ("./functions_under_test.py", ["first", "second"]),
         ("functions_under_test", ["first", "second"]),
         ("functions_under_test.py:app", ["second"]),
         ("functions_under_test.py:first", ["first"]),
@@ -114,22 +113,19 @@ def test_file_named_like_a_standard_module_does_not_replace_it(folder: Path) -> 
 
 
 #: Each target, its file and the error.
-INVALID_TARGETS: dict[str, tuple[str | bytes | None, str]] = {
+INVALID_TARGETS: dict[str, tuple[str | None, str]] = {
     "missing.py": (None, "no file missing.py: pass the Python file that defines your tasks"),
     "folder/": (None, "no file folder: pass"),
     "missing_module": (None, "no module 'missing_module': pass a file, for example functions.py"),
     "functions_under_test.missing": (None, "no module 'functions_under_test.missing'"),
     ":app": (None, "'' is not a module name"),
-    ".relative": (None, "'.relative' is not a module name"),
     "send-email": (None, "'send-email' is not a module name: pass a file, for example functions.py, or a module"),
     "empty.py": ("", 'empty.py has no task: decorate a handler with @task("an_identifier")'),
     "syntax.py": ("x = 1\ndef f(:\n", "{folder}/syntax.py:2: SyntaxError: invalid syntax"),
     "raises.py": ("\n\nraise ValueError('two\\nlines')", "{folder}/raises.py:3: ValueError: two lines"),
     "deep.py": ("def f():\n    1 / 0\nf()", "{folder}/deep.py:2: ZeroDivisionError: division by zero"),
-    "imports.py": ("import missing_inside", "{folder}/imports.py:1: ModuleNotFoundError: No module named"),
     "exits.py": ("import sys\nsys.exit('no')", "{folder}/exits.py:2: SystemExit: no"),
     "nul.py": ("x = '\0'", "source code string cannot contain null bytes"),
-    "encoding.py": (b"x = '\xff'", "SyntaxError"),
 }
 
 
@@ -137,7 +133,7 @@ INVALID_TARGETS: dict[str, tuple[str | bytes | None, str]] = {
 def test_invalid_target_is_a_one_line_error_and_leaves_no_module(target: str, folder: Path) -> None:
     content, message = INVALID_TARGETS[target]
     if content is not None:
-        (folder / target).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (folder / target).write_text(content)
     with pytest.raises(ConfigurationError) as caught:
         load_app(target)
     text = str(caught.value)

@@ -126,28 +126,6 @@ def test_message_of_a_validation_error_lists_twenty_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status", "message"),
-    [
-        (outcomes.timed_out("charge", 1.5), 504, "charge did not finish within its timeout of 1.5 seconds"),
-        (
-            outcomes.thread_pool_timeout("charge", 2, 16),
-            504,
-            "charge did not start within its timeout of 2 seconds: all 16 threads were busy (JOBFN_MAX_THREADS)",
-        ),
-        (outcomes.stopped("charge"), 503, "the function was stopped before charge finished"),
-        (
-            outcomes.validator_error("charge", KeyError(SECRET)),
-            500,
-            "validating charge's payload raised KeyError: see the function's log",
-        ),
-    ],
-)
-def test_failure_has_a_status_and_a_message(outcome: DeliveryOutcome, status: int, message: str) -> None:
-    assert (outcome.status_code, json.loads(outcome.body)) == (status, {"message": message})
-    assert outcome.report == Report("error", message)
-
-
-@pytest.mark.parametrize(
     ("text", "sanitized"),
     [
         ("fine ü", "fine ü"),

@@ -18,7 +18,6 @@ import builtins
 
 INVALID_DEFINITIONS = {
     "empty identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
-    "number": ("@task(5)\ndef f(payload): ...", "a task needs an identifier"),
     "127 characters": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters: use at most 126"),
     "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "must not contain unprintable characters"),
     "without brackets": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
@@ -26,7 +25,6 @@ INVALID_DEFINITIONS = {
     "three": ('@task("t")\ndef f(a, b, c): ...', "handler(payload, ctx), but this one takes (a, b, c)"),
     "keyword-only": ('@task("t")\ndef f(a, *, c): ...', "this one takes (a, *, c)"),
     "only keywords": ('@task("t")\ndef f(*, payload): ...', "a handler must be callable as"),
-    "only rest": ('@task("t")\ndef f(*args): ...', "a handler must be callable as"),
     "generator": ('@task("t")\ndef f(payload):\n    yield 1', "a handler must return its result, not yield it"),
     "async generator": ('@task("t")\nasync def f(payload):\n    yield 1', "a handler must return its result"),
     "class": ('@task("t")\nclass F: ...', "@task decorates a function, not <class"),
@@ -47,14 +45,9 @@ INVALID_DEFINITIONS = {
     ),
     "context first": ('@task("t")\ndef f(ctx: JobContext): ...', "the payload comes first, then the context"),
     "zero timeout": ('@task("t", timeout=0)\ndef f(payload): ...', "timeout=0 must be a number of seconds above 0"),
-    "text timeout": ('@task("t", timeout="5")\ndef f(payload): ...', "timeout='5' must be"),
     "true timeout": ('@task("t", timeout=True)\ndef f(payload): ...', "timeout=True must be"),
     "infinite timeout": ('@task("t", timeout=float("inf"))\ndef f(payload): ...', "timeout=inf must be"),
-    "partial": ('def f(a, b, c): ...\ntask("t")(functools.partial(f))', "this one takes (a, b, c)"),
-    "wrapped": (
-        'def f(a, b, c): ...\n@functools.wraps(f)\ndef g(*a): ...\ntask("t")(g)',
-        "this one takes (a, b, c)",
-    ),
+    "wrapped": ('def f(a, b, c): ...\n@functools.wraps(f)\ndef g(*a): ...\ntask("t")(g)', "this one takes (a, b, c)"),
     "callable object": ('class F:\n    def __call__(self, a, b, c): ...\ntask("t")(F())', "this one takes (a, b, c)"),
 }
 

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from jobfn.errors import BadRequest, InvalidPayload
 from jobfn.function.task import Task
-from jobfn.function.validation_errors import MAX_LISTED_ERRORS, declared_names
+from jobfn.function.validation_errors import MAX_LISTED_ERRORS
 from support.function_app import SECRET
 
 
@@ -136,12 +136,7 @@ NOT_AN_INTEGER = "Input should be a valid integer, unable to parse string as an 
     [
         (int, SECRET, [("(payload)", NOT_AN_INTEGER)]),
         (Cat, {"kind": "cat"}, [("lives", "Field required")]),
-        (Cat, [SECRET], [("(payload)", "Input should be an object")]),
-        (tuple[int, str], [1], [("1", "Field required")]),
-        (Literal["a", "b"], SECRET, [("(payload)", "Input should be 'a' or 'b'")]),
         (UUID, SECRET, [("(payload)", "Input should be a valid UUID")]),
-        (dt.datetime, SECRET, [("(payload)", "Input should be a valid datetime or date, invalid character in year")]),
-        (Annotated[str, Field(pattern="^x+$")], SECRET, [("(payload)", "String should match pattern '^x+$'")]),
         (
             str | int,
             {},
@@ -176,7 +171,6 @@ def test_error_names_the_field_and_the_reason(annotation: Any, payload: object, 
         (dict[str, int], {SECRET: "x"}, ["*"]),
         (dict[int, int], {SECRET: 1}, ["*.[key]"]),
         (dict[str, dict[str, Strict]], {SECRET: {SECRET: {"a": "x"}}}, ["*.*.a"]),
-        (dict[str, Strict], {SECRET: {"extra": SECRET}}, ["*.extra"]),
         (Mapping[str, list[int]], {SECRET: [1, "x"]}, ["*.1"]),
         (Strict, {"ada@example.com": SECRET, "4111 1111": 1}, ["*"]),
         (Aliased, {"theInner": {"a": "x"}}, ["theInner.a"]),
@@ -238,7 +232,6 @@ def test_long_custom_message_is_omitted() -> None:
         (SECRET.encode(), "The body is not valid JSON in UTF-8: expected ident at line 1 column 2"),
         (b'{"a": "\xff"}', "The body is not valid JSON in UTF-8: invalid unicode code point"),
         (b'"\\ud800"', "The body is not valid JSON in UTF-8: "),
-        (b"[" * 1000, "The body is not valid JSON in UTF-8: recursion limit exceeded"),
         (b"1" * 5000, "The body is not valid JSON in UTF-8: number out of range"),
     ],
 )
@@ -289,12 +282,3 @@ def test_fields_of_a_type_without_a_json_schema_are_hidden() -> None:
         a: int
 
     assert problems(WithoutSchema, {"a": "x"}) == [("*", NOT_AN_INTEGER)]
-
-
-def test_declared_names_are_properties_and_definitions_at_any_depth() -> None:
-    schema = {
-        "$defs": {"Cat": {"properties": {"lives": {"type": "integer"}}}},
-        "anyOf": [{"properties": {"a": {"items": {"properties": {"b": {}}}}}}, {"$ref": "#/$defs/Cat"}],
-        "properties": "not a mapping",
-    }
-    assert declared_names(schema) == {"Cat", "lives", "a", "b"}
