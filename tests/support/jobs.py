@@ -142,7 +142,7 @@ class Jobs(JobTable):
 
 @dataclass(frozen=True)
 class StoreHarness(JobTable):
-    """A job store, with a connection of its own to the same database.
+    """A job store, and another connection to its database.
 
     Attributes:
         store: The store under test.

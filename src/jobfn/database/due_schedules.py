@@ -181,8 +181,8 @@ async def is_native_schema(pool: asyncpg.Pool, schema: str) -> bool:
     Raises:
         SchemaError: The schema has no schedules, or is a schema of jobfn's that is out of date.
     """
-    kind = await pool.fetchrow(query("schedules_kind", schema), schema)
-    if kind is None or not kind["has_schedules"] or (kind["has_record"] and not kind["has_due_times"]):
+    kind = await pool.fetchrow(query("schema_kind", schema), schema)
+    if not kind["has_schedules"] or (kind["has_record"] and not kind["has_due_times"]):
         raise SchemaError(f"schema {schema} has no schedules, or is out of date: run `jobfn db migrate`")
     return bool(kind["has_due_times"])
 

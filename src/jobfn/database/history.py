@@ -11,7 +11,7 @@ from jobfn.database.statements import query
 
 
 class History:
-    """The history of attempts in a schema of jobfn's.
+    """The history of attempts in jobfn's schema.
 
     Args:
         pool: Connections.

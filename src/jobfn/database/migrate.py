@@ -138,7 +138,7 @@ async def status(connection: asyncpg.Connection, schema: str) -> SchemaStatus:
 async def schema_kind(connection: asyncpg.Connection, schema: str) -> SchemaKind:
     """Return the maker of a schema, from the catalog, which every role may read."""
     row = await connection.fetchrow(query("schema_kind", schema), schema)
-    if row is None or not (row["has_record"] or row["has_jobs"]):
+    if not (row["has_record"] or row["has_jobs"]):
         return SchemaKind.ABSENT
     if row["has_record"] and row["has_prerelease_function"]:
         return SchemaKind.PRERELEASE
@@ -225,7 +225,7 @@ async def _apply(connection: asyncpg.Connection, schema: str, version: int, *, i
     async with connection.transaction():
         if is_first:
             row = await connection.fetchrow(query("schema_kind", schema), schema)
-            if row is None or not row["has_schema"]:  # the owner of an existing schema may not create schemas
+            if not row["has_schema"]:  # the owner of an existing schema may not create schemas
                 await connection.execute(query("create_schema", schema))
             await connection.execute(query("create_record", schema))
         await connection.execute(render(file.sql, schema))

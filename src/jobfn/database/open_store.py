@@ -27,21 +27,20 @@ async def open_store(pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled =
             it.
     """
     kind = await pool.fetchrow(query("schema_kind", schema), schema)
-    if kind is None or not kind["has_jobs"]:
+    if not kind["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
-    if not kind["is_open"]:
+    if not kind["is_usable"]:
         raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
     if kind["has_record"] and kind["has_prerelease_function"]:
         raise SchemaError(prerelease_message(schema))
-    features = await pool.fetchrow(query("features", schema), schema)
-    if features is not None and features["batches"]:
+    if kind["has_batches"]:
         return NativeJobStore(pool, schema, on_settled=on_settled)
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
     return PlatformJobStore(
         pool,
         schema,
-        has_actor_id=features is not None and features["actor_id"],
-        has_entity_id=features is not None and features["entity_id"],
+        has_actor_id=kind["has_actor_id"],
+        has_entity_id=kind["has_entity_id"],
         on_settled=on_settled,
     )

@@ -185,7 +185,7 @@ class ScheduleTable:
         return rows[0]["id"] if rows else None
 
     async def _is_native(self) -> bool:
-        rows = await self._fetch("schedules_kind", self._schema)
+        rows = await self._fetch("schema_kind", self._schema)
         return bool(rows[0]["has_due_times"])
 
     async def _fetch(self, name: str, *values: object) -> Sequence[asyncpg.Record]:

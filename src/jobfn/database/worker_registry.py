@@ -35,7 +35,7 @@ class WorkerProcess:
 
 
 class WorkerRegistry:
-    """The registered processes in a schema of jobfn's.
+    """The processes that are registered in jobfn's schema.
 
     Args:
         pool: Connections.

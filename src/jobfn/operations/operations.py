@@ -35,11 +35,11 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
         is_platform = not isinstance(await open_store(pool, schema), NativeJobStore)
         keys_in_byte_order = bool(await pool.fetchval(query("keys_in_byte_order", schema), schema))
         if is_platform:
-            row = await pool.fetchrow(query("features", schema), schema)
+            row = await pool.fetchrow(query("schema_kind", schema), schema)
             capabilities = SchemaCapabilities(
                 is_platform=True,
-                has_actor_id=row["actor_id"],
-                has_entity_id=row["entity_id"],
+                has_actor_id=row["has_actor_id"],
+                has_entity_id=row["has_entity_id"],
                 keys_in_byte_order=keys_in_byte_order,
             )
             return Operations(pool, schema, capabilities)

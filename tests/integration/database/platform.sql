@@ -1,6 +1,6 @@
--- A stand-in for the platform's own schema, as small as the contract allows: every job has a tenant, add_job takes it
--- as its first argument and knows no other form, complete_job asks nobody who holds the job, and nothing of ours is
--- here. Written for these tests; the real one is tried in tests/interop.
+-- A stand-in for the platform's schema, as small as the contract allows: every job has a tenant, add_job has only the
+-- form with a tenant, complete_job does not check who has locked the job, and there are no additions of jobfn. Tests in
+-- tests/interop use the real schema.
 create schema app_jobs;
 
 create table app_jobs.jobs (
@@ -46,14 +46,14 @@ create trigger queue_in after insert on app_jobs.jobs
 create trigger queue_out after delete on app_jobs.jobs
     for each row when (old.queue_name is not null) execute function app_jobs.count_queue();
 
-create function app_jobs.tell() returns trigger language plpgsql as $$
+create function app_jobs.notify_insert() returns trigger language plpgsql as $$
 begin
     perform pg_notify('jobs:insert', '');
     return null;
 end
 $$;
 
-create trigger tell after insert on app_jobs.jobs for each row execute function app_jobs.tell();
+create trigger notify_insert after insert on app_jobs.jobs for each row execute function app_jobs.notify_insert();
 
 create function app_jobs.add_job(
     db_id uuid, identifier text, payload json default '{}', job_key text default null, queue_name text default null,
@@ -61,7 +61,7 @@ create function app_jobs.add_job(
 ) returns app_jobs.jobs language plpgsql as $$
 #variable_conflict use_variable
 declare
-    found_job app_jobs.jobs;
+    job app_jobs.jobs;
 begin
     -- a running job loses its key, and its further attempts
     update app_jobs.jobs j set key = null, attempts = j.max_attempts where j.key = job_key and j.locked_at is not null;
@@ -69,8 +69,8 @@ begin
     insert into app_jobs.jobs as j (
         database_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority
     ) values (db_id, identifier, payload, job_key, queue_name, run_at, max_attempts, priority)
-    returning j.* into found_job;
-    return found_job;
+    returning j.* into job;
+    return job;
 end
 $$;
 
@@ -78,9 +78,9 @@ create function app_jobs.get_job(
     worker_id text, task_identifiers text[] default null, job_expiry interval default '4 hours'
 ) returns app_jobs.jobs language plpgsql as $$
 declare
-    found_job app_jobs.jobs;
+    job app_jobs.jobs;
 begin
-    select * into found_job from app_jobs.jobs j
+    select * into job from app_jobs.jobs j
     where j.run_at <= now() and j.attempts < j.max_attempts
         and (j.locked_at is null or j.locked_at < now() - job_expiry)
         and (task_identifiers is null or j.task_identifier = any (task_identifiers))
@@ -92,41 +92,41 @@ begin
     order by j.priority, j.run_at, j.id
     limit 1
     for update skip locked;
-    update app_jobs.job_queues q set locked_at = now(), locked_by = worker_id where q.queue_name = found_job.queue_name;
+    update app_jobs.job_queues q set locked_at = now(), locked_by = worker_id where q.queue_name = job.queue_name;
     update app_jobs.jobs j set attempts = attempts + 1, locked_at = now(), locked_by = worker_id
-    where j.id = found_job.id
-    returning * into found_job;
-    return found_job;
+    where j.id = job.id
+    returning * into job;
+    return job;
 end
 $$;
 
-create function app_jobs.free_queue(job app_jobs.jobs, worker_id text) returns void language sql as $$
+create function app_jobs.unlock_queue(job app_jobs.jobs, worker_id text) returns void language sql as $$
     update app_jobs.job_queues set locked_at = null, locked_by = null
     where queue_name = job.queue_name and locked_by = worker_id
 $$;
 
 create function app_jobs.complete_job(worker_id text, job_id bigint) returns app_jobs.jobs language plpgsql as $$
 declare
-    found_job app_jobs.jobs;
+    job app_jobs.jobs;
 begin
-    delete from app_jobs.jobs where id = job_id returning * into found_job;
-    perform app_jobs.free_queue(found_job, worker_id);
-    return found_job;
+    delete from app_jobs.jobs where id = job_id returning * into job;
+    perform app_jobs.unlock_queue(job, worker_id);
+    return job;
 end
 $$;
 
 create function app_jobs.fail_job(worker_id text, job_id bigint, error_message text) returns app_jobs.jobs
 language plpgsql as $$
 declare
-    found_job app_jobs.jobs;
+    job app_jobs.jobs;
 begin
     update app_jobs.jobs
     set last_error = error_message, locked_at = null, locked_by = null,
         run_at = greatest(now(), run_at) + exp(least(attempts, 10)) * interval '1 second'
     where id = job_id and locked_by = worker_id
-    returning * into found_job;
-    perform app_jobs.free_queue(found_job, worker_id);
-    return found_job;
+    returning * into job;
+    perform app_jobs.unlock_queue(job, worker_id);
+    return job;
 end
 $$;
 

@@ -1,4 +1,4 @@
-"""What roles that enqueue, roles of workers, and other roles can do."""
+"""Privileges of roles that enqueue, roles of workers, and other roles."""
 
 import contextlib
 import secrets

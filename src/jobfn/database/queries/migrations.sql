@@ -8,37 +8,36 @@ select pg_advisory_lock($1)
 select pg_advisory_unlock($1)
 
 -- name: schema_kind
--- $1: the schema's name. Whether it exists, who made it, and whether this role may use it. Read from the catalog: other
--- ways to look names up fail without the right to use the schema.
+-- $1: the schema's name. Whether it exists, who made it, what it has, and whether this role may use it. Read from the
+-- catalog: other ways to look names up fail without the right to use the schema.
 select
     n.oid is not null as has_schema,
-    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobfn_migrations')
-        as has_record,
-    exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'jobs') as has_jobs,
+    coalesce(has_schema_privilege(n.oid, 'usage'), false) as is_usable,
+    'jobfn_migrations' = any (tables.names) as has_record,
     -- a function of the first migration of every pre-release, and of no release
-    exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'tg_free_queue')
-        as has_prerelease_function,
-    coalesce(has_schema_privilege(n.oid, 'usage'), false) as is_open
+    'tg_free_queue' = any (functions.names) as has_prerelease_function,
+    'jobs' = any (tables.names) as has_jobs,
+    'scheduled_jobs' = any (tables.names) as has_schedules,
+    functions.names @> array['claim_jobs', 'settle_jobs_with_results'] as has_batches,
+    'advance_schedule' = any (functions.names) as has_due_times,
+    'actor_id' = any (job_columns.names) as has_actor_id,
+    'entity_id' = any (job_columns.names) as has_entity_id
 from (select) as one
 left join pg_catalog.pg_namespace n on n.nspname = $1
-
--- name: features
--- $1: the schema's name. What it has beyond the minimum of the contract.
-select
-    (
-        select count(*) from pg_catalog.pg_proc p
-        where p.pronamespace = n.oid and p.proname in ('claim_jobs', 'settle_jobs_with_results')
-    ) = 2 as batches,
-    exists (
-        select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-        where c.relnamespace = n.oid and c.relname = 'jobs' and a.attname = 'actor_id' and not a.attisdropped
-    ) as actor_id,
-    exists (
-        select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-        where c.relnamespace = n.oid and c.relname = 'jobs' and a.attname = 'entity_id' and not a.attisdropped
-    ) as entity_id
-from pg_catalog.pg_namespace n
-where n.nspname = $1
+cross join lateral (
+    select array(select c.relname::text from pg_catalog.pg_class c where c.relnamespace = n.oid)
+) tables (names)
+cross join lateral (
+    select array(select p.proname::text from pg_catalog.pg_proc p where p.pronamespace = n.oid)
+) functions (names)
+cross join lateral (
+    select array(
+        select a.attname::text
+        from pg_catalog.pg_attribute a
+        join pg_catalog.pg_class c on c.oid = a.attrelid
+        where c.relnamespace = n.oid and c.relname = 'jobs' and not a.attisdropped
+    )
+) job_columns (names)
 
 -- name: create_schema
 create schema @schema@

@@ -43,15 +43,6 @@ select enqueued.id, enqueued.database_id from @schema@.run_scheduled_job($1, int
 -- $1 the lock number: one sync at a time in a database, until the transaction ends.
 select pg_advisory_xact_lock($1)
 
--- name: schedules_kind
--- $1: the schema's name. Whether it has schedules, jobfn's columns for them, and jobfn's record of migrations.
-select
-    to_regclass(format('%I.scheduled_jobs', $1::text)) is not null as has_schedules,
-    to_regprocedure(format(
-        '%I.advance_schedule(bigint, boolean, boolean, timestamptz, timestamptz, bigint, timestamptz, text)', $1::text
-    )) is not null as has_due_times,
-    to_regclass(format('%I.jobfn_migrations', $1::text)) is not null as has_record
-
 -- name: limit_schedule_locks
 -- For the transaction that locks schedules. A scheduler whose machine dies in the middle of it must not keep them for
 -- the hours that a network connection may take to end, and a lock on one job must not delay all schedules.
