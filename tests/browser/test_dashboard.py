@@ -241,8 +241,7 @@ async def test_page_reconnects_after_a_restart(
         await expect(page.locator("#head")).to_contain_text("ready")
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 async def test_pages_fit_the_screen_with_enough_contrast(
     open_site: OpenSite, open_page: OpenPage, jobs: Jobs, width: int, scheme: str
 ) -> None:

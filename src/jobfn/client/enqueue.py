@@ -106,17 +106,7 @@ def enqueue_one(
     default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     keep_result: bool | None = None,
 ) -> Any:
-    """Implement ``enqueue``.
-
-    Args:
-        connection: As for ``enqueue``.
-        task: As for ``enqueue``.
-        payload: As for ``enqueue``.
-        options: As for ``enqueue``.
-        serialize: Validates the payload and returns it as JSON text.
-        default_max_attempts: Used if ``options`` has no ``max_attempts``.
-        keep_result: Whether the task stores results; None: not known.
-    """
+    """Implement ``enqueue``."""
     validate_option_names("enqueue", options, JobOptions.__optional_keys__)
     max_attempts, priority, tenant = _shared_values(task, options, default_max_attempts)
     values: list[Value] = [

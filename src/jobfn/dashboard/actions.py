@@ -46,14 +46,7 @@ class InvalidForm(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ActionRequest:
-    """An action and its jobs.
-
-    Attributes:
-        action: The action.
-        ids: Ids of the jobs; empty to use ``filter``.
-        filter: ListFilter of the jobs.
-        back: Path of the page to return to.
-    """
+    """An action and its jobs."""
 
     action: Action
     ids: tuple[int, ...]
@@ -85,12 +78,7 @@ class ActionRequest:
 
 
 class ActionPages:
-    """The pages that change jobs.
-
-    Args:
-        pages: Renders them.
-        operations: Performs the actions.
-    """
+    """The pages that change jobs."""
 
     def __init__(self, pages: Pages, operations: Operations) -> None:
         self._pages = pages

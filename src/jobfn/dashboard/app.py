@@ -40,14 +40,6 @@ def create_dashboard(
 ) -> tuple[Starlette, LivePages]:
     """Create the app.
 
-    Args:
-        settings: Settings of the dashboard.
-        operations: Reads and changes jobs.
-        discovery: Lists the tasks of function apps.
-        connections: Pool for enqueueing.
-        schema: Jobs schema.
-        database_label: Name of the database, without a password.
-
     Returns:
         The app and its live pages. Close the live pages before stopping the server.
     """

@@ -24,13 +24,7 @@ _ROUND_NUMBERS: Final = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One minute of the throughput chart.
-
-    Attributes:
-        x, width: Position and width.
-        completed, failed: Top and height of each part.
-        title: Tooltip.
-    """
+    """One minute of the throughput chart."""
 
     x: float
     width: float
@@ -41,13 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Number of jobs that ended in each minute.
-
-    Attributes:
-        bars: Bars, oldest first.
-        maximum: Number of jobs at the top of the box.
-        completed, failed: Totals of the hour.
-    """
+    """Number of jobs that ended in each minute."""
 
     bars: tuple[Bar, ...]
     maximum: float

@@ -86,15 +86,7 @@ class EnqueueForm:
 
 
 class EnqueuePages:
-    """The pages that enqueue jobs.
-
-    Args:
-        pages: Renders them.
-        operations: Lists the tasks of existing jobs.
-        discovery: Lists the tasks of function apps.
-        connections: Pool for enqueueing.
-        schema: Jobs schema.
-    """
+    """The pages that enqueue jobs."""
 
     def __init__(
         self,

@@ -16,12 +16,7 @@ FIELDS: Final = ("state", "task", "queue", "q", "error", "worker", "tenant", "si
 
 @dataclass(frozen=True, slots=True)
 class ListFilter:
-    """The filter of the job list.
-
-    Attributes:
-        values: Non-empty fields, by their name in the query string.
-        problems: Errors of invalid fields, by name.
-    """
+    """The filter of the job list."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)

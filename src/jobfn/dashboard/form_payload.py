@@ -19,12 +19,7 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class ParsedForm:
-    """The payload of a submitted form.
-
-    Attributes:
-        payload: The payload; None if it is not valid JSON.
-        problems: Validation errors, by input name.
-    """
+    """The payload of a submitted form."""
 
     payload: Any = None
     problems: Mapping[str, str] = field(default_factory=dict)

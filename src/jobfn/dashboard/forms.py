@@ -13,11 +13,7 @@ MAX_FIELDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields of a submitted form.
-
-    Attributes:
-        values: Values of each field, in order.
-    """
+    """The fields of a submitted form."""
 
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
 

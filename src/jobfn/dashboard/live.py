@@ -51,13 +51,7 @@ LoadView = Callable[[Request], Awaitable[View]]
 
 
 class LivePages:
-    """Serves pages and their streams.
-
-    Args:
-        pages: Renders the pages.
-        refresh_seconds: Interval between updates, in seconds.
-        stream_seconds: Maximum duration of a stream, in seconds. The browser then reconnects, which checks its session.
-    """
+    """Serves pages and their streams."""
 
     def __init__(self, pages: Pages, *, refresh_seconds: float, stream_seconds: float) -> None:
         self._pages = pages

@@ -19,13 +19,7 @@ MAX_LOGIN_FAILURES_PER_MINUTE: Final = 20
 
 
 class Login:
-    """The login page.
-
-    Args:
-        pages: Renders it.
-        sessions: Checks the token and sets the cookie.
-        now: Clock, in seconds.
-    """
+    """The login page."""
 
     def __init__(self, pages: Pages, sessions: Sessions, *, now: Callable[[], float] = time.monotonic) -> None:
         self._pages = pages

@@ -25,12 +25,7 @@ _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1
 
 
 class Pages:
-    """Renders pages.
-
-    Args:
-        settings: Settings that the pages depend on.
-        database_label: Name of the database, without a password.
-    """
+    """Renders pages."""
 
     def __init__(self, settings: DashboardSettings, *, database_label: str) -> None:
         self._settings = settings

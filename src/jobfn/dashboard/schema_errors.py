@@ -28,12 +28,7 @@ def is_valid_schema(schema: Schema) -> bool:
 
 
 def validation_errors(payload: Any, schema: Schema) -> dict[Path, str]:
-    """Return the first error at each location; empty if the payload is valid or the schema has a remote ``$ref``.
-
-    Args:
-        payload: The payload.
-        schema: A valid JSON Schema.
-    """
+    """Return the first error at each location; empty if the payload is valid or the schema has a remote ``$ref``."""
     validator = Draft202012Validator(
         schema,
         registry=Registry(),  # the default registry fetches unknown URLs

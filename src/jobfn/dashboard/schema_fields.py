@@ -62,11 +62,7 @@ class Field:
 
 
 def form_fields(schema: Schema) -> tuple[Field, ...] | None:
-    """Return one field per property; None if the payload must be edited as JSON.
-
-    Args:
-        schema: A valid JSON Schema.
-    """
+    """Return one field per property; None if the payload must be edited as JSON."""
     resolved = _resolve(schema, schema)
     if resolved.get("type") == "null":
         return ()

@@ -42,13 +42,7 @@ _SCOPE_KEY: Final = "jobfn.dashboard"
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The session and the form of a request.
-
-    Attributes:
-        session: Session of the browser.
-        csrf_token: CSRF token for the forms of the response.
-        form: Submitted form; empty unless the request is a POST.
-    """
+    """The session and the form of a request."""
 
     session: Session
     csrf_token: str
@@ -63,13 +57,7 @@ class RequestContext:
 
 
 class SecurityMiddleware:
-    """Rejects requests with a wrong host, session or CSRF token.
-
-    Args:
-        app: ASGI app of the pages.
-        settings: Host, token and read-only mode.
-        sessions: Verifies sessions and CSRF tokens.
-    """
+    """Rejects requests with a wrong host, session or CSRF token."""
 
     def __init__(self, app: ASGIApp, *, settings: DashboardSettings, sessions: Sessions) -> None:
         self._app = app

@@ -25,12 +25,7 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The session of one browser.
-
-    Attributes:
-        id: Random id.
-        is_logged_in: Whether the session may see the pages.
-    """
+    """The session of one browser."""
 
     id: str
     is_logged_in: bool

@@ -24,13 +24,7 @@ MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 
 
 class ListedTask(BaseModel):
-    """A task that a function app lists.
-
-    Attributes:
-        identifier: Task identifier.
-        description: First line of the docstring.
-        payload: JSON Schema of the payload; empty if it is unknown.
-    """
+    """A task that a function app lists."""
 
     identifier: str
     description: str = ""
@@ -43,25 +37,14 @@ class _TaskList(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tasks of several function apps.
-
-    Attributes:
-        tasks: Tasks, by identifier.
-        problems: Messages about URLs that list no tasks.
-    """
+    """The tasks of several function apps."""
 
     tasks: Mapping[str, ListedTask] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
 class TaskDiscovery:
-    """Fetches and caches the task lists of function apps.
-
-    Args:
-        routes: Function URLs of tasks; None to discover nothing.
-        client: HTTP client. Default: a new one that ignores proxy settings.
-        now: Clock, in seconds.
-    """
+    """Fetches and caches the task lists of function apps."""
 
     def __init__(
         self,

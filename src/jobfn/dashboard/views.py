@@ -28,11 +28,7 @@ ACTIONS: Final = {
 
 
 class Views:
-    """Loads the read-only pages.
-
-    Args:
-        operations: Reads the jobs.
-    """
+    """Loads the read-only pages."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations

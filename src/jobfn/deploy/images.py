@@ -22,12 +22,7 @@ class Builder(StrEnum):
 
 @dataclass(frozen=True)
 class ImageCommands:
-    """The commands for one image.
-
-    Attributes:
-        build: Builds it.
-        push: Pushes it to its registry.
-    """
+    """The commands for one image."""
 
     build: tuple[str, ...]
     push: tuple[str, ...]

@@ -20,12 +20,7 @@ _EPSILON = timedelta(microseconds=1)
 
 
 def decide(schedule: DueSchedule, *, takeover_delay: timedelta) -> ScheduleDecision:
-    """Return what to do with a schedule at ``schedule.now``.
-
-    Args:
-        schedule: The schedule.
-        takeover_delay: How long after its due time a schedule is left to the scheduler that holds it.
-    """
+    """Return what to do at ``schedule.now``; until ``takeover_delay`` after a due time, its holder may still act."""
     try:
         rule = parse_cached(schedule.schedule_info)
     except InvalidSchedule as error:

@@ -31,13 +31,7 @@ class _Plan:
 
 
 class PlatformSchedulePoller:
-    """``SchedulePoller`` on the platform's schema.
-
-    Args:
-        schedules: The schedules.
-        takeover_delay: How long after its due time a schedule is left to the scheduler that holds it.
-        scheduler_id: The id under which schedules are locked.
-    """
+    """``SchedulePoller`` on the platform's schema."""
 
     def __init__(self, schedules: PlatformDueSchedules, *, takeover_delay: timedelta, scheduler_id: str) -> None:
         self._schedules = schedules

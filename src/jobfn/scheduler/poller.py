@@ -36,13 +36,7 @@ class SchedulePoller(Protocol):
 
 
 class NativeSchedulePoller:
-    """``SchedulePoller`` on jobfn's own schema.
-
-    Args:
-        schedules: The schedules.
-        takeover_delay: How long after its due time a schedule is left to the scheduler that holds it.
-        scheduler_id: Bound to every log line.
-    """
+    """``SchedulePoller`` on jobfn's own schema."""
 
     def __init__(self, schedules: DueSchedules, *, takeover_delay: timedelta, scheduler_id: str) -> None:
         self._schedules = schedules
@@ -76,11 +70,7 @@ def job_fields(task: str, job_id: int | None, database_id: str | None) -> dict[s
 
 
 class ScheduleLog:
-    """Logs the result of each decision.
-
-    Args:
-        scheduler_id: Bound to every log line.
-    """
+    """Logs the result of each decision."""
 
     def __init__(self, scheduler_id: str) -> None:
         self._log = logs.get_logger("jobfn.scheduler").bind(scheduler=scheduler_id)

@@ -68,13 +68,7 @@ class Schedule:
             after = due_at
 
     def latest(self, first: datetime, until: datetime, *, limit: int) -> list[datetime]:
-        """Return the latest due times in [first, until], without iterating over all of them.
-
-        Args:
-            first: A due time.
-            until: The end, inclusive.
-            limit: Maximum number of due times.
-        """
+        """Return the latest due times in [first, until], without iterating over all of them."""
         times = [first, *self._between(first, until, limit=limit)]
         if len(times) <= limit:
             return times

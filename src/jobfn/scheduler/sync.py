@@ -20,13 +20,7 @@ from jobfn.sql.locks import SCHEDULE_SYNC_LOCK
 
 @dataclass(frozen=True, slots=True)
 class CodeTask:
-    """A task as defined in code.
-
-    Attributes:
-        task: The task identifier.
-        location: ``file:line``, for errors.
-        schedule_info: Its schedule; None: it has none.
-    """
+    """A task as defined in code."""
 
     task: str
     location: str

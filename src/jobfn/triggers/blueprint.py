@@ -83,10 +83,6 @@ def load_blueprints(paths: Iterable[Path]) -> Blueprint:
 def parse_node(data: object, location: str) -> DataJobTrigger:
     """Parse the ``data`` of a node.
 
-    Args:
-        data: Parameters of the trigger.
-        location: Prefix of error messages.
-
     Raises:
         BlueprintError: A parameter is missing, unknown or invalid.
     """

@@ -70,16 +70,7 @@ class Mismatch:
 
 
 def check_compatibility(node: DataJobTrigger, table: Table, tasks: Mapping[str, Schema]) -> list[Mismatch]:
-    """Compare the payload of a trigger with its task.
-
-    Args:
-        node: A trigger that passed ``validate_columns``.
-        table: Table of the trigger.
-        tasks: JSON Schema of each task's payload, by task identifier.
-
-    Returns:
-        The mismatches, each once with all its events; empty if the payload matches.
-    """
+    """Compare the payload of a trigger with its task."""
     if node.task_identifier not in tasks:
         unknown = f"no function has this task{suggest(node.task_identifier, tasks)}"
         return [Mismatch(table.label, node.task_identifier, node.events, "", unknown)]

@@ -180,14 +180,7 @@ def _drops(
     kept_functions: Collection[int] = (),
     replaced_counts: Mapping[int, int] = MappingProxyType({}),
 ) -> Iterator[NodeChange]:
-    """Drop triggers, and functions that no trigger executes afterwards.
-
-    Args:
-        obsolete: Triggers to drop.
-        existing: All existing objects.
-        kept_functions: Oids of functions to keep.
-        replaced_counts: Number of triggers of each function that switch to another function, by oid.
-    """
+    """Drop triggers, and functions that no trigger executes afterwards."""
     functions = {function.oid: function for function in existing.functions if function.tag is not None}
     unused = [oid for oid, function in functions.items() if function.trigger_count == replaced_counts.get(oid, 0)]
     for oid in dict.fromkeys([*(trigger.function_oid for trigger in obsolete), *unused]):

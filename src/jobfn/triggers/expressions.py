@@ -34,12 +34,7 @@ _PAIRS_PER_CALL: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class RowExpressions:
-    """SQL for the new and the old row.
-
-    Attributes:
-        names: Qualifier of column names, for NEW and OLD.
-        whole: Whole row as json, for NEW and OLD.
-    """
+    """SQL for the new and the old row."""
 
     names: Mapping[RowName, str]
     whole: Mapping[RowName, str]

@@ -17,13 +17,7 @@ _STATES: Final = {"D": "disable", "R": "enable replica", "A": "enable always"}
 
 @dataclass(frozen=True, slots=True)
 class ExistingTrigger:
-    """A trigger in the database.
-
-    Attributes:
-        tag: Ownership tag; None if jobfn did not create the trigger.
-        function_oid: Function that the trigger executes.
-        state: ``disable``, ``enable replica`` or ``enable always``; None for the default state.
-    """
+    """A trigger in the database."""
 
     schema: str
     table: str
@@ -35,12 +29,7 @@ class ExistingTrigger:
 
 @dataclass(frozen=True, slots=True)
 class ExistingFunction:
-    """A function in the database.
-
-    Attributes:
-        tag: Ownership tag; None if jobfn did not create the function.
-        trigger_count: Number of triggers that execute the function.
-    """
+    """A function in the database."""
 
     oid: int
     schema: str
@@ -52,12 +41,7 @@ class ExistingFunction:
 
 @dataclass(frozen=True, slots=True)
 class ExistingObjects:
-    """Triggers and functions in the database.
-
-    Attributes:
-        triggers: Triggers on the tables of the plan.
-        functions: Functions that these triggers execute, and jobfn's other functions in the jobs schema.
-    """
+    """Triggers and functions in the database."""
 
     triggers: tuple[ExistingTrigger, ...]
     functions: tuple[ExistingFunction, ...]
@@ -86,14 +70,7 @@ async def read_existing_objects(
     table_oids: Sequence[int] | None,
     nodes: Sequence[NodeSql] = (),
 ) -> ExistingObjects:
-    """Read the objects with an ownership tag, and the objects whose names the nodes use.
-
-    Args:
-        connection: Database connection.
-        jobs: Jobs schema, which contains the functions.
-        table_oids: Tables whose triggers to read; None for all tables.
-        nodes: Nodes whose function and trigger names to look up.
-    """
+    """Read the objects with an ownership tag, and the objects whose names the nodes use."""
     trigger_names = [trigger.name for node in nodes for trigger in node.triggers]
     function_names = [node.function.name for node in nodes]
     triggers = tuple(

@@ -62,13 +62,7 @@ class ValueShape:
 
 
 def payload_shape(node: DataJobTrigger, table: Table, event: Event) -> ValueShape:
-    """Return the shape of the payload for one event.
-
-    Args:
-        node: A trigger that passed ``validate_columns``.
-        table: Table of the trigger.
-        event: One of the trigger's events.
-    """
+    """Return the shape of the payload for one event."""
     columns = _columns(table, non_null=_non_null_columns(node, event_row(event)))
     properties: dict[str, ValueShape] = {}
     includes_old = node.include_old and event == "UPDATE"

@@ -22,13 +22,7 @@ _SLUG_CHARACTERS: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class ObjectSql:
-    """The SQL of a function or a trigger.
-
-    Attributes:
-        name: Unquoted name.
-        create, drop: Statements that create and drop it.
-        comment: Statement that adds the ownership tag.
-    """
+    """The SQL of a function or a trigger."""
 
     name: str
     create: str

@@ -20,10 +20,6 @@ def error_prefix(table: Table, node: DataJobTrigger) -> str:
 def validate_columns(node: DataJobTrigger, table: Table) -> list[str]:
     """Check every column that a trigger names.
 
-    Args:
-        node: The trigger.
-        table: The table, as it exists in the database.
-
     Returns:
         Warnings about allowed but suspicious parameters.
 

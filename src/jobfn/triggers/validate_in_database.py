@@ -23,11 +23,6 @@ _INVALID = (asyncpg.DataError, asyncpg.SyntaxOrAccessError)
 async def validate_in_database(connection: "asyncpg.Connection[Any]", node: DataJobTrigger, table: Table) -> None:
     """Let PostgreSQL parse the interval and the comparisons of a trigger, without reading any row.
 
-    Args:
-        connection: Connection in a transaction, which stays usable.
-        node: A trigger that passed ``validate_columns``.
-        table: Table of the trigger.
-
     Raises:
         BlueprintError: PostgreSQL rejects a parameter. The message names the table, the node and the parameter.
     """

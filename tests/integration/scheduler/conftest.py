@@ -17,7 +17,7 @@ PLATFORM = Path(__file__).with_name("platform.sql").read_text("utf-8")
 
 @pytest.fixture
 def schema() -> str:
-    """``native`` or ``platform``; test modules override it."""
+    """``native`` or ``platform``; test modules parametrize it."""
     return "native"
 
 

@@ -10,10 +10,7 @@ from support.commands import Spawn
 from support.network import eventually
 from support.schedules import OpenPoller, Schedules, at
 
-
-@pytest.fixture
-def schema() -> str:
-    return "platform"
+pytestmark = pytest.mark.parametrize("schema", ["platform"])
 
 
 async def test_poller_locks_schedules_until_it_stops(schedules: Schedules, open_poller: OpenPoller) -> None:

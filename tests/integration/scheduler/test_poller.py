@@ -8,10 +8,7 @@ from structlog.testing import capture_logs
 from jobfn.scheduler.poller import BLOCKED_RETRY_SECONDS
 from support.schedules import EVERY_HOUR, OpenPoller, Schedules
 
-
-@pytest.fixture(params=["native", "platform"])
-def schema(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.parametrize("schema", ["native", "platform"])
 
 
 async def test_due_time_enqueues_one_job(schedules: Schedules, open_poller: OpenPoller) -> None:

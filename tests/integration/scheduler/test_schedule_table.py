@@ -12,10 +12,7 @@ from support.jobs import TENANT
 NINE = {"rule": "0 9 * * *"}
 TEN = {"rule": "0 10 * * *"}
 
-
-@pytest.fixture(params=["native", "platform"])
-def schema(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.parametrize("schema", ["native", "platform"])
 
 
 @pytest.fixture

@@ -13,10 +13,7 @@ from support.jobs import TENANT
 NINE = {"rule": "0 9 * * *", "tz": "Europe/Paris"}
 TEN = {"rule": "0 10 * * *"}
 
-
-@pytest.fixture(params=["native", "platform"])
-def schema(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.parametrize("schema", ["native", "platform"])
 
 
 @pytest.fixture

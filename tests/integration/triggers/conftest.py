@@ -1,11 +1,11 @@
 """Databases with tables for triggers, on jobfn's schema and on schemas of the platform's shape."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
+from support.fixtures import ConnectTo
 from support.triggers import BLUEPRINTS, PLATFORM_SCHEMAS, Shop
 
 
@@ -16,11 +16,8 @@ async def shop(connection: "asyncpg.Connection[Any]") -> Shop:
 
 
 @pytest.fixture(params=PLATFORM_SCHEMAS)
-async def platform_shop(request: pytest.FixtureRequest, empty_database: str) -> AsyncIterator[Shop]:
-    connection = await asyncpg.connect(empty_database)
-    try:
-        await connection.execute(PLATFORM_SCHEMAS[request.param])
-        await connection.execute((BLUEPRINTS / "schema.sql").read_text("utf-8"))
-        yield Shop(connection)
-    finally:
-        await connection.close()
+async def platform_shop(request: pytest.FixtureRequest, empty_database: str, connect_to: ConnectTo) -> Shop:
+    connection = await connect_to(empty_database)
+    await connection.execute(PLATFORM_SCHEMAS[request.param])
+    await connection.execute((BLUEPRINTS / "schema.sql").read_text("utf-8"))
+    return Shop(connection)

@@ -185,13 +185,6 @@ async def test_usage_error_is_one_line_with_exit_code_2(
     assert await shop.owned_objects() == []
 
 
-async def test_missing_jobs_schema_is_reported(command: Command, empty_database: str, tmp_path: Path) -> None:
-    write(tmp_path)
-    result = await command("jobfn", "triggers", "plan", "b.yaml", DATABASE_URL=empty_database)
-    assert result.code == 1
-    assert result.output.splitlines()[-1].endswith("run `jobfn db migrate`, or set JOBS_SCHEMA")
-
-
 async def test_dev_applies_blueprint_at_start_and_on_save(
     shop: Shop, spawn: Spawn, command: Command, database: str, tmp_path: Path
 ) -> None:

@@ -2,15 +2,14 @@
 
 import asyncio
 import uuid
-from typing import Any
 
-import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.errors import BlueprintError, DatabaseError, SchemaError
 from jobfn.triggers import DataJobTrigger, Plan, TableTriggers, apply_triggers, drop_triggers, plan_triggers
 from jobfn.triggers.plan import generate_sql
+from support.fixtures import ConnectTo
 from support.triggers import PLATFORM_SCHEMAS, Shop
 
 ORDER = "insert into orders (id, customer_id, total) values ({}, gen_random_uuid(), 1)"
@@ -183,14 +182,6 @@ async def test_apply_with_another_jobs_schema_moves_the_triggers(shop: Shop) -> 
     )
 
 
-async def test_generated_script_is_idempotent_and_complete(shop: Shop) -> None:
-    tables = [TableTriggers("orders", [ONE, TWO]), TableTriggers("contacts", [ONE])]
-    nodes, _ = await generate_sql(shop.connection, tables)
-    for _ in range(2):
-        await shop.execute(*(node.script() for node in nodes))
-        assert not (await plan_triggers(shop.connection, tables)).pending
-
-
 async def test_apply_is_atomic(shop: Shop) -> None:
     invalid = DataJobTrigger(task_identifier="two", watch_fields=("nothing",))
     tables = [TableTriggers("orders", [ONE]), TableTriggers("contacts", [invalid])]
@@ -199,25 +190,19 @@ async def test_apply_is_atomic(shop: Shop) -> None:
     assert await shop.owned_objects() == []
 
 
-async def test_concurrent_applies_are_serialised(shop: Shop, database: str) -> None:
-    other = await asyncpg.connect(database)
-    try:
-        tables = [TableTriggers("orders", [ONE, TWO])]
-        plans = await asyncio.gather(*(apply_triggers(connection, tables) for connection in (shop.connection, other)))
-    finally:
-        await other.close()
+async def test_concurrent_applies_are_serialised(shop: Shop, database: str, connect_to: ConnectTo) -> None:
+    connections = (shop.connection, await connect_to(database))
+    tables = [TableTriggers("orders", [ONE, TWO])]
+    plans = await asyncio.gather(*(apply_triggers(connection, tables) for connection in connections))
     assert sorted(len(plan.pending) for plan in plans) == [0, 2]
 
 
-async def test_lock_timeout_is_reported(shop: Shop, database: str) -> None:
-    other = await asyncpg.connect(database)
-    try:
-        async with other.transaction():
-            await other.execute("lock table orders in share row exclusive mode")
-            with pytest.raises(DatabaseError, match=r"held a lock for 0\.1 s.*Nothing was changed; try again"):
-                await apply_triggers(shop.connection, [TableTriggers("orders", [ONE])], lock_timeout_seconds=0.1)
-    finally:
-        await other.close()
+async def test_lock_timeout_is_reported(shop: Shop, database: str, connect_to: ConnectTo) -> None:
+    other = await connect_to(database)
+    async with other.transaction():
+        await other.execute("lock table orders in share row exclusive mode")
+        with pytest.raises(DatabaseError, match=r"held a lock for 0\.1 s.*Nothing was changed; try again"):
+            await apply_triggers(shop.connection, [TableTriggers("orders", [ONE])], lock_timeout_seconds=0.1)
     assert await shop.owned_objects() == []
 
 
@@ -267,28 +252,22 @@ async def test_role_that_cannot_enqueue_is_rejected(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("preparation", ["", "create schema app_jobs; create table app_jobs.jobs (id int)"])
-async def test_missing_jobs_schema_is_reported(empty_database: str, preparation: str) -> None:
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(empty_database)
-    try:
-        await connection.execute(f"create table t (id int primary key); {preparation}")
-        with pytest.raises(SchemaError, match="run `jobfn db migrate`"):
-            await plan_triggers(connection, [TableTriggers("t", [ONE])])
-    finally:
-        await connection.close()
+async def test_missing_jobs_schema_is_reported(empty_database: str, connect_to: ConnectTo, preparation: str) -> None:
+    connection = await connect_to(empty_database)
+    await connection.execute(f"create table t (id int primary key); {preparation}")
+    with pytest.raises(SchemaError, match="run `jobfn db migrate`"):
+        await plan_triggers(connection, [TableTriggers("t", [ONE])])
 
 
-async def test_triggers_move_from_a_platform_schema_to_jobfns(empty_database: str) -> None:
-    connection = await asyncpg.connect(empty_database)
-    try:
-        await connection.execute("create table t (id int primary key)")
-        await connection.execute(PLATFORM_SCHEMAS["identifier"])
-        await migrate(connection, "jobs")
-        tables = [TableTriggers("t", [ONE])]
-        await apply_triggers(connection, tables)
-        plan = await apply_triggers(connection, tables, jobs_schema="jobs")
-        assert [change.each_statement for change in plan.changes if change.after is not None] == [True]
-        await connection.execute("insert into t values (1)")
-        assert await connection.fetchval("select count(*) from jobs.jobs") == 1
-        assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0
-    finally:
-        await connection.close()
+async def test_triggers_move_from_a_platform_schema_to_jobfns(empty_database: str, connect_to: ConnectTo) -> None:
+    connection = await connect_to(empty_database)
+    await connection.execute("create table t (id int primary key)")
+    await connection.execute(PLATFORM_SCHEMAS["identifier"])
+    await migrate(connection, "jobs")
+    tables = [TableTriggers("t", [ONE])]
+    await apply_triggers(connection, tables)
+    plan = await apply_triggers(connection, tables, jobs_schema="jobs")
+    assert [change.each_statement for change in plan.changes if change.after is not None] == [True]
+    await connection.execute("insert into t values (1)")
+    assert await connection.fetchval("select count(*) from jobs.jobs") == 1
+    assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from jobfn.triggers import DataJobTrigger
+from support.fixtures import ConnectTo
 from support.jobs import TENANT
 from support.triggers import Shop
 
@@ -291,21 +292,20 @@ async def test_job_key_keeps_one_waiting_job_of_the_last_row(shop: Shop) -> None
     assert (following.key, following.payload) == ("k", {"id": 60})
 
 
-async def test_statement_without_matching_rows_sends_no_notification(shop: Shop, database: str) -> None:
+async def test_statement_without_matching_rows_sends_no_notification(
+    shop: Shop, database: str, connect_to: ConnectTo
+) -> None:
     await shop.apply("orders", DataJobTrigger(task_identifier="t", watch_fields=("status",)))
     await shop.execute(ORDERS.format(1, 3))
     notifications: list[object] = []
-    listener = await asyncpg.connect(database)
-    try:
-        await listener.add_listener("jobs:insert", lambda *call: notifications.append(call))
-        await shop.execute(
-            "update orders set total = 5", "delete from orders where false", "update orders set id = 1 where false"
-        )
-        await shop.execute("insert into orders select * from orders where false", "notify \"jobs:insert\", 'the end'")
-        while not notifications:
-            await listener.execute("select 1")
-    finally:
-        await listener.close()
+    listener = await connect_to(database)
+    await listener.add_listener("jobs:insert", lambda *call: notifications.append(call))
+    await shop.execute(
+        "update orders set total = 5", "delete from orders where false", "update orders set id = 1 where false"
+    )
+    await shop.execute("insert into orders select * from orders where false", "notify \"jobs:insert\", 'the end'")
+    while not notifications:
+        await listener.execute("select 1")
     assert [call[-1] for call in notifications if isinstance(call, tuple)] == ["the end"]
 
 
