@@ -112,12 +112,7 @@ def test_any_request_without_a_locked_job_gets_one_valid_response_and_changes_no
 
 @dataclass(frozen=True)
 class HeaderValue:
-    """The value of a job header, made from the correct value.
-
-    Attributes:
-        make: Returns the value from the correct one.
-        is_correct: Whether it identifies the same job, worker or attempt.
-    """
+    """The value of a job header, made from the correct value."""
 
     make: Callable[[object], bytes]
     is_correct: bool = False

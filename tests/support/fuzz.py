@@ -66,11 +66,7 @@ class FuzzResponse:
 
 
 class _ResponseReader:
-    """httptools callbacks that collect the responses on one connection.
-
-    Args:
-        is_head: Whether they are responses to HEAD requests.
-    """
+    """httptools callbacks that collect the responses on one connection."""
 
     def __init__(self, *, is_head: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -124,11 +120,7 @@ def ends_head_early(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def exchange(port: int, *parts: bytes, count: int = 1, method: bytes = b"") -> list[FuzzResponse]:
-    """Send bytes on one connection and read ``count`` responses, or fewer if the server closes it.
-
-    Raises:
-        TimeoutError: The server neither responds nor closes the connection.
-    """
+    """Send bytes on one connection and read ``count`` responses, or fewer if the server closes it."""
     reader = _ResponseReader(is_head=method == b"HEAD")
     with socket.create_connection((LOOPBACK, port), timeout=RESPONSE_TIMEOUT_SECONDS) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -153,15 +145,7 @@ def exchange(port: int, *parts: bytes, count: int = 1, method: bytes = b"") -> l
 
 
 class ServerProcess:
-    """A server under test in a process.
-
-    Args:
-        command: Command line.
-        env: Environment.
-        port: Port that the server listens on.
-        log: File for its output.
-        cwd: Working directory.
-    """
+    """A server under test in a process."""
 
     def __init__(self, command: list[str], *, env: dict[str, str], port: int, log: Path, cwd: Path) -> None:
         self._port = port

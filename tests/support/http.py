@@ -117,6 +117,13 @@ async def serving(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[Runn
             await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def connected(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[RawClient]:
+    """Serve an app, with one client."""
+    async with serving(app, lifespan=lifespan) as running:
+        yield await running.connect()
+
+
 async def turns(count: int) -> None:
     """Let the event loop run this many times."""
     for _ in range(count):

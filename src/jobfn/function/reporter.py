@@ -87,10 +87,8 @@ class Reporter:
         """
         if headers.callback_url is None or not headers.reportable:
             return
-        try:
-            target = self._allowed_target(headers.callback_url)
-        except ValueError as error:
-            self._log.error("report not sent", job=headers.job_id, reason=str(error))
+        target = self._allowed_target("report", headers.callback_url, headers)
+        if target is None:
             self._metrics.reports.add("refused")
             return
         sender = asyncio.create_task(self._send(target, headers, report))
@@ -102,10 +100,8 @@ class Reporter:
         """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent."""
         if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None
-        try:
-            target = self._allowed_target(headers.heartbeat_url)
-        except ValueError as error:
-            self._log.error("heartbeat not sent", job=headers.job_id, reason=str(error))
+        target = self._allowed_target("heartbeat", headers.heartbeat_url, headers)
+        if target is None:
             return None
         content = {} if progress is None else {"progress": progress.fraction, "note": progress.message}
         response = await self._transport.post(
@@ -125,21 +121,21 @@ class Reporter:
         except TransportError as error:
             self._log.warning("progress not sent", job=headers.job_id, reason=str(error))
 
-    def _allowed_target(self, url: str) -> str:
-        """Return the URL that a report to ``url`` goes to.
-
-        Raises:
-            ValueError: It is not a URL, or ``JOBFN_CALLBACK_ALLOWED_HOSTS`` does not allow its host.
-        """
-        target = report_url(url)
-        parts = urlsplit(target)
-        host = parts.hostname or ""
-        names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
-        if self._allowed_hosts and not any(
-            pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:]))
-            for pattern in self._allowed_hosts
-        ):
-            raise ValueError(f"{host} is not allowed: add it to JOBFN_CALLBACK_ALLOWED_HOSTS")
+    def _allowed_target(self, kind: str, url: str, headers: JobHeaders) -> str | None:
+        """Return the URL that a report to ``url`` goes to; None, with a log line, if it is invalid or not allowed."""
+        try:
+            target = report_url(url)
+            parts = urlsplit(target)
+            host = parts.hostname or ""
+            names = {host, f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"}
+            if self._allowed_hosts and not any(
+                pattern in names or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+                for pattern in self._allowed_hosts
+            ):
+                raise ValueError(f"{host} is not allowed: add it to JOBFN_CALLBACK_ALLOWED_HOSTS")  # noqa: TRY301
+        except ValueError as error:
+            self._log.error(f"{kind} not sent", job=headers.job_id, reason=str(error))
+            return None
         return target
 
     async def drain(self, *, timeout_seconds: float) -> None:

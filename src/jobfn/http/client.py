@@ -161,6 +161,8 @@ class HttpTransport:
     async def _connect(self, loop: asyncio.AbstractEventLoop, origin: _Origin) -> HttpConnection:
         if len(self._active) + sum(map(len, self._idle.values())) >= self._max_connections:
             self._evict_idle()
+        if origin.is_tls and self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
         timeout = asyncio.timeout(self._connect_timeout_seconds)
         try:
             async with timeout:
@@ -168,7 +170,7 @@ class HttpTransport:
                     functools.partial(HttpConnection, loop),
                     origin.host,
                     origin.port,
-                    ssl=self._tls_context() if origin.is_tls else None,
+                    ssl=self._ssl_context if origin.is_tls else None,
                 )
         except TimeoutError as error:
             if timeout.expired():
@@ -177,11 +179,6 @@ class HttpTransport:
         except OSError as error:
             raise OSError(f"Cannot connect to {origin.host}:{origin.port}: {error}") from error
         return connection
-
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
-        return self._ssl_context
 
     def _evict_idle(self) -> None:
         """Close the connection that has been idle longest."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobfn import ConfigurationError, FunctionApp, JobContext, create_app, task
 from jobfn.http.server import HttpServer, bind
+from jobfn.telemetry import logs
 from support.fixtures import Serve
 from support.function_app import WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers
 from support.network import LOOPBACK
@@ -179,6 +180,7 @@ async def test_delivery_without_a_lifespan_runs_and_is_reported(callbacks: Callb
     request = AsgiRequest()
     await app(request.scope("/other", job_headers(callbacks.url)), request.receive, request.send)
     assert request.status == 200
+    assert logs.job_ids.get() is None, "a server may run several deliveries in one asyncio task"
     assert len(callbacks.received) == 1
     async with app.lifespan_context():
         pass  # closes what the delivery opened

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from jobfn import FunctionSettings, JobContext, Task, create_app, task
 from jobfn.telemetry import logs
 from support.fixtures import Serve
-from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers
+from support.function_app import SECRET, WAIT_FOR_REPORT, CallbackServer, job_headers
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
@@ -112,15 +112,6 @@ async def test_job_ids_are_set_for_log_lines_of_the_handler_only(serve: Serve, h
     for name in ("sync", "async"):
         response = await http.post(f"{url}/{name}", json=1, headers=job_headers(None, 9))
         assert response.json() == {"task": name, "job": 9, "attempt": None, "worker": "worker-7", "tenant": None}
-    assert logs.job_ids.get() is None
-
-
-async def test_job_ids_are_reset_when_a_delivery_fails() -> None:
-    """A server may run several deliveries in one asyncio task."""
-    request = AsgiRequest()
-    app = create_app(tasks=[raising("async", ValueError)], settings=WAIT_FOR_REPORT)
-    await app(request.scope("/fail", job_headers(None)), request.receive, request.send)
-    assert request.status == 500
     assert logs.job_ids.get() is None
 
 

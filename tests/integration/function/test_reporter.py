@@ -134,9 +134,16 @@ async def test_report_is_retried_after_a_5xx_or_a_closed_connection(
     assert all(report == reports[0] for report in reports)
 
 
-@pytest.mark.parametrize("status", [301, 400, 429])
+@pytest.mark.parametrize(
+    ("status", "level", "event"),
+    [
+        (301, "error", "report refused: check X-Callback-Url"),
+        (429, "error", "report refused: check X-Callback-Url"),
+        (409, "warning", "report conflict: the job was settled already or claimed by another worker"),
+    ],
+)
 async def test_refused_report_is_logged_and_not_retried(
-    status: int, url: str, http: httpx.AsyncClient, callbacks: CallbackServer
+    status: int, level: str, event: str, url: str, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
     callbacks.respond_with(status)
     with capture_logs() as lines:
@@ -144,26 +151,7 @@ async def test_refused_report_is_logged_and_not_retried(
     assert response.status_code == 200
     assert len(callbacks.received) == 1
     [line] = lines
-    assert line == {
-        "event": "report refused: check X-Callback-Url",
-        "log_level": "error",
-        "logger": "jobfn.report",
-        "job": 42,
-        "status": status,
-        "url": callbacks.url,
-    }
-
-
-async def test_conflicting_report_is_a_warning_and_not_retried(
-    url: str, http: httpx.AsyncClient, callbacks: CallbackServer
-) -> None:
-    callbacks.respond_with(409)
-    with capture_logs() as lines:
-        await http.post(f"{url}/run", json={}, headers=job_headers(callbacks.url))
-    assert len(callbacks.received) == 1
-    assert [(line["event"], line["log_level"], line["job"]) for line in lines] == [
-        ("report conflict: the job was settled already or claimed by another worker", "warning", 42)
-    ]
+    assert (line["event"], line["log_level"], line["job"]) == (event, level, 42)
 
 
 @pytest.mark.parametrize(("responses", "reports"), [(["hang"], 1), ([503, 503, 200], 3)], ids=str)

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from jobfn.http.request_parser import MAX_HEAD_BYTES
-from support.http import GatedApp, RawClient, part, request, respond, serving, start
+from support.http import GatedApp, RawClient, connected, part, request, respond, start
 
 CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
 
@@ -26,8 +26,7 @@ CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
 )
 async def test_invalid_bytes_get_400_after_the_responses_to_earlier_requests(sent: bytes, served_before: int) -> None:
     app = GatedApp("/a", "/")
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(sent)
         for _ in range(served_before):
             assert (await client.read_response()).status == 200
@@ -40,8 +39,7 @@ async def test_invalid_bytes_get_400_after_the_responses_to_earlier_requests(sen
 
 async def test_400_waits_for_a_slow_response_and_later_requests_are_ignored() -> None:
     app = GatedApp()
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a"))
         await app.arrived("/a").wait()
         await client.send(b"nonsense\r\n\r\n", request(b"/a"), b"more\r\n\r\n")
@@ -62,8 +60,7 @@ async def test_invalid_body_is_a_disconnect_for_the_app_and_400_for_the_client()
         await respond(send, b"not sent")
         finished.set()
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(CHUNKED_POST + b"1\r\nx\r\n")
         await arrived.wait()
         await client.send(b"nonsense\r\n")
@@ -84,8 +81,7 @@ async def test_invalid_body_cuts_off_a_started_response() -> None:
         await receive()
         finished.set()
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(CHUNKED_POST + b"1\r\nx\r\n")
         await arrived.wait()
         await client.send(b"nonsense\r\n")
@@ -97,8 +93,7 @@ async def test_invalid_body_after_the_response_gets_400() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, b"early")
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(CHUNKED_POST)
         assert (await client.read_response()).body == b"early"
         await client.send(b"nonsense\r\n")
@@ -120,8 +115,7 @@ async def send_until_response(client: RawClient, packet: bytes, *, at_most: int)
 
 async def test_head_over_the_limit_gets_431_before_it_ends() -> None:
     app = GatedApp("/a")
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a"))
         assert (await client.read_response()).status == 200
         await client.send(b"GET / HTTP/1.1\r\n")
@@ -136,8 +130,7 @@ async def test_head_over_the_limit_gets_431_before_it_ends() -> None:
 async def test_body_in_the_same_packet_does_not_count_towards_the_head() -> None:
     app = GatedApp("/", "/b")
     body = b"x" * (2 * MAX_HEAD_BYTES)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         for _ in range(3):
             await client.send(request(method=b"POST", body=body) + b"GET /b HTTP/1.1\r\n", b"X: y\r\n", b"X: y\r\n\r\n")
             assert (await client.read_response()).body == b"/ %d" % len(body)
@@ -147,8 +140,7 @@ async def test_body_in_the_same_packet_does_not_count_towards_the_head() -> None
 @pytest.mark.parametrize(("prefix", "more"), [(b"", b"X-Long: xxxx\r\n" * 100), (b"X-Long: ", b"x" * 1000)])
 async def test_trailer_over_the_limit_gets_431(prefix: bytes, more: bytes) -> None:
     app = GatedApp("/")
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         chunks = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" + b"1;x\r\nx\r\n0\r\n"
         await client.send(CHUNKED_POST + chunks + prefix)
         await send_until_response(client, more, at_most=20 * MAX_HEAD_BYTES)

@@ -7,15 +7,25 @@ import os
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from support.http import BOTH_LOOPS, HUGE, GatedApp, read_all, request, respond, serving, turns, wait_until_stalled
+from support.http import (
+    BOTH_LOOPS,
+    HUGE,
+    GatedApp,
+    connected,
+    read_all,
+    request,
+    respond,
+    serving,
+    turns,
+    wait_until_stalled,
+)
 
 pytestmark = BOTH_LOOPS
 
 
 async def test_pipelined_requests_are_served_in_order() -> None:
     app = GatedApp("/b", "/c")
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a") + request(b"/b", method=b"POST", body=b"12345") + request(b"/c"))
         await app.arrived("/a").wait()
         await turns(10)
@@ -28,8 +38,7 @@ async def test_pipelined_requests_are_served_in_order() -> None:
 async def test_reading_pauses_while_pipelined_requests_wait() -> None:
     app = GatedApp("/")
     count, one = 600, request(method=b"POST", body=b"x" * 50_000)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a"))
         await app.arrived("/a").wait()
         sending = asyncio.create_task(client.send(one * count))
@@ -45,8 +54,7 @@ async def test_reading_pauses_while_pipelined_requests_wait() -> None:
 
 async def test_reading_resumes_for_the_body_of_a_pipelined_request() -> None:
     app = GatedApp("/b")
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a") + request(b"/b", b"Content-Length: 5", method=b"POST"))
         await app.arrived("/a").wait()
         await client.send(b"hello")
@@ -68,8 +76,7 @@ async def test_reading_resumes_to_notice_the_disconnect_of_a_pipelined_request()
             disconnected.set()
         await respond(send, b"done")
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/a") + request(b"/b"))
         await arrived["/a"].wait()
         continue_.set()
@@ -87,8 +94,7 @@ async def test_reading_pauses_while_the_app_does_not_read_a_large_body() -> None
         await gate.wait()
         await respond(send, hashlib.sha256(await read_all(receive)).digest())
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         sending = asyncio.create_task(client.send(request(method=b"POST", body=body)))
         await wait_until_stalled(client.unsent_bytes)
         assert not sending.done()
@@ -104,8 +110,7 @@ async def test_unread_body_is_skipped_before_the_next_request() -> None:
         await gate.wait()
         await respond(send, scope["raw_path"])
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         sending = asyncio.create_task(client.send(request(method=b"POST", body=b"x" * HUGE), request(b"/next")))
         await wait_until_stalled(client.unsent_bytes)
         assert not sending.done()
@@ -126,8 +131,7 @@ async def test_unread_body_is_skipped_before_the_next_request() -> None:
 @pytest.mark.parametrize("rest", [b"", request(b"/a")])
 async def test_http_1_0_close_and_upgrade_end_the_connection(sent: bytes, rest: bytes) -> None:
     app = GatedApp()
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(sent + rest, rest)
         app.gate("/a").set()
         response = await client.read_response()

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobfn.http.messages import send_response
-from support.http import BOTH_LOOPS, RecordingApp, app_sending, part, request, respond, serving, start
+from support.http import BOTH_LOOPS, RecordingApp, app_sending, connected, part, request, respond, start
 
 LENGTH_5 = (b"content-length", b"5")
 
@@ -37,8 +37,7 @@ async def test_disconnect_is_received_and_later_sends_are_ignored(
         await send_to_client(send)
 
     app = RecordingApp(receive_three_times)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request())
         await arrived.wait()
         client.writer.close()
@@ -59,8 +58,7 @@ async def test_disconnect_is_received_after_the_response() -> None:
         received.append((await receive())["type"])
 
     app = RecordingApp(respond_while_receiving)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request())
         assert (await client.read_response()).body == b"done"
         await app.finished.get()
@@ -82,8 +80,7 @@ async def return_early(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("app", [raise_error, cancel, return_early])
 async def test_app_without_a_response_sends_500_and_closes(app: ASGIApp) -> None:
     recording = RecordingApp(app)
-    async with serving(recording) as running:
-        client = await running.connect()
+    async with connected(recording) as client:
         await client.send(request() + request())
         response = await client.read_response()
         assert response.status_line == b"HTTP/1.1 500 Internal Server Error"
@@ -97,8 +94,7 @@ async def test_app_that_raises_after_its_response_keeps_the_connection() -> None
         await respond(send, b"done")
         raise ValueError
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         for _ in range(2):
             await client.send(request())
             assert (await client.read_response()).body == b"done"
@@ -122,8 +118,7 @@ async def test_incomplete_response_is_cut_off(messages: list[Message], body: byt
         if raises:
             raise ValueError
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request() + request())
         if body is not None:
             assert (await client.read_head()).status == 200
@@ -148,8 +143,7 @@ async def test_invalid_header_sends_500(headers: list[tuple[bytes, bytes]], *, a
         else:
             await send(start(*headers))
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request())
         received = await client.read_until_closed()
         assert received.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
@@ -168,8 +162,7 @@ async def test_invalid_header_sends_500(headers: list[tuple[bytes, bytes]], *, a
 )
 async def test_message_out_of_order_raises_and_is_not_sent(messages: list[Message], status_line: bytes) -> None:
     app = app_sending(*messages)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/", b"Connection: close"))
         received = await client.read_until_closed()
         assert received.startswith(status_line)

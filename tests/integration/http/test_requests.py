@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from jobfn.http.messages import buffered_body
 from jobfn.http.request_parser import MAX_HEAD_BYTES
-from support.http import part, read_all, request, respond, serving, start
+from support.http import connected, part, read_all, request, respond, serving, start
 from support.network import LOOPBACK
 
 CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
@@ -47,8 +47,7 @@ async def test_scope_has_the_decoded_path_and_the_raw_query(
     target: bytes, path: str, raw_path: bytes, query: bytes
 ) -> None:
     app = ScopeApp()
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(target))
         assert (await client.read_response()).status == 200
     (scope,) = app.scopes
@@ -82,8 +81,7 @@ async def test_each_request_has_its_own_copy_of_the_lifespan_state() -> None:
         yield {"count": 7}
 
     app = Starlette(routes=[Route("/", page)], lifespan=contextlib.asynccontextmanager(lifespan))
-    async with serving(app, lifespan=True) as running:
-        client = await running.connect()
+    async with connected(app, lifespan=True) as client:
         for _ in range(2):
             await client.send(request())
             assert (await client.read_response()).body == b"7"
@@ -94,8 +92,7 @@ async def test_body_in_many_packets_or_chunks_is_joined_and_its_trailer_ignored(
     body = b"".join(b"%03d" % number for number in range(300))
     pieces = [body[start : start + 3] for start in range(0, len(body), 3)]
     trailer = b"X-Trailer: y\r\n"
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/", b"Content-Length: %d" % len(body), method=b"POST"), *pieces)
         assert (await client.read_response()).body == body
         await client.send(CHUNKED_POST, *(b"3;x\r\n%b\r\n" % piece for piece in pieces), b"0\r\n", trailer, b"\r\n")
@@ -111,8 +108,7 @@ async def test_body_in_many_packets_or_chunks_is_joined_and_its_trailer_ignored(
 
 async def test_chunk_may_be_larger_than_the_head_limit() -> None:
     size = 20 * MAX_HEAD_BYTES
-    async with serving(ScopeApp()) as running:
-        client = await running.connect()
+    async with connected(ScopeApp()) as client:
         await client.send(CHUNKED_POST + b"%x\r\n" % size, *([b"x" * MAX_HEAD_BYTES] * 20), b"\r\n0\r\n\r\n")
         assert len((await client.read_response()).body) == size
 
@@ -139,8 +135,7 @@ async def test_buffered_body_needs_a_complete_body_that_was_not_read() -> None:
         await client.read_response()
         return bodies.copy()
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         assert await bodies_of(request(method=b"POST", body=b"hello")) == [b"hello", None]
         assert await bodies_of(CHUNKED_POST + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n") == [b"hello", None]
         assert await bodies_of(request()) == [b"", None]
@@ -160,8 +155,7 @@ async def test_100_continue_is_sent_once_when_the_app_reads(expect: bytes) -> No
             more = message["more_body"]
         await respond(send, b"done")
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request(b"/", expect, b"Content-Length: 5", method=b"POST"))
         assert (await client.read_head()).status_line == b"HTTP/1.1 100 Continue"
         await client.send(b"he")
@@ -192,8 +186,7 @@ async def test_100_continue_is_not_sent_with_a_body_without_a_reader_or_after_th
             await send(start())
         await send(part(b"done", more=False))
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(sent)
         if starts_first:
             assert (await client.read_head()).status == 200

@@ -10,10 +10,10 @@ from support.http import (
     BOTH_LOOPS,
     RecordingApp,
     app_sending,
+    connected,
     part,
     request,
     respond,
-    serving,
     start,
     wait_until_stalled,
 )
@@ -31,8 +31,7 @@ async def test_chunks_arrive_as_they_are_sent() -> None:
             await send(part(b"x" * (number * 9)))
         await send({"type": "http.response.body"})
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         for _ in range(2):
             await client.send(request())
             head = await client.read_head()
@@ -49,8 +48,7 @@ async def test_chunks_arrive_as_they_are_sent() -> None:
 
 async def test_body_with_a_length_may_be_sent_in_parts() -> None:
     messages = start((b"Content-Length", b"10")), part(b"hello"), part(b""), part(b"world"), part(b"", more=False)
-    async with serving(app_sending(*messages)) as running:
-        client = await running.connect()
+    async with connected(app_sending(*messages)) as client:
         for _ in range(2):
             await client.send(request())
             response = await client.read_response()
@@ -60,8 +58,7 @@ async def test_body_with_a_length_may_be_sent_in_parts() -> None:
 
 async def test_app_may_chunk_and_close_explicitly() -> None:
     head = start((b"Transfer-Encoding", b"Chunked"), (b"Connection", b"Close"))
-    async with serving(app_sending(head, part(b"hello"), part(b"", more=False))) as running:
-        client = await running.connect()
+    async with connected(app_sending(head, part(b"hello"), part(b"", more=False))) as client:
         await client.send(request())
         response = await client.read_head()
         assert (response.headers[b"transfer-encoding"], response.headers[b"connection"]) == (b"Chunked", b"Close")
@@ -69,8 +66,7 @@ async def test_app_may_chunk_and_close_explicitly() -> None:
 
 
 async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
-    async with serving(app_sending(start(), part(b"hello"), part(b"world", more=False))) as running:
-        client = await running.connect()
+    async with connected(app_sending(start(), part(b"hello"), part(b"world", more=False))) as client:
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
         head = await client.read_head()
         assert (head.status, head.headers[b"connection"]) == (200, b"close")
@@ -91,8 +87,7 @@ async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
 async def test_head_204_and_304_have_no_body_and_keep_the_connection(
     method: bytes, messages: list[Message], status_line: bytes, length: bytes | None
 ) -> None:
-    async with serving(app_sending(*messages)) as running:
-        client = await running.connect()
+    async with connected(app_sending(*messages)) as client:
         await client.send(request(method=method) * 2)
         for _ in range(2):
             head = await client.read_head()
@@ -102,8 +97,7 @@ async def test_head_204_and_304_have_no_body_and_keep_the_connection(
 
 async def test_unknown_status_is_sent_without_a_phrase() -> None:
     messages = start((b"content-length", b"2"), status=299), part(b"ok", more=False)
-    async with serving(app_sending(*messages)) as running:
-        client = await running.connect()
+    async with connected(app_sending(*messages)) as client:
         await client.send(request())
         response = await client.read_response()
         assert (response.status_line, response.body) == (b"HTTP/1.1 299 ", b"ok")
@@ -113,8 +107,7 @@ async def test_header_names_beyond_the_cache_limit_are_sent() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, b"", *((b"X-%b-%d" % (scope["raw_path"][1:], number), b"y") for number in range(400)))
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         for name in (b"a", b"b", b"c", b"d", b"d"):
             await client.send(request(b"/" + name))
             headers = (await client.read_response()).headers
@@ -132,8 +125,7 @@ async def test_app_waits_for_a_slow_reader_and_nothing_is_lost() -> None:
             sent += 1
         await send(part(b"", more=False))
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request())
         assert await wait_until_stalled(lambda: sent) < 200
         assert (await client.read_response()).body == b"".join(b"%04d" % number * 50_000 for number in range(200))
@@ -151,8 +143,7 @@ async def test_app_stops_waiting_when_a_slow_reader_disconnects() -> None:
             sent += 1
 
     app = RecordingApp(stream)
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         await client.send(request())
         assert await wait_until_stalled(lambda: sent) < 200
         client.writer.transport.abort()
@@ -169,8 +160,7 @@ async def test_send_response_waits_for_a_slow_reader_too() -> None:
         await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
         responses += 1
 
-    async with serving(app) as running:
-        client = await running.connect()
+    async with connected(app) as client:
         names = [b"/%d" % number for number in range(8)]
         await client.send(b"".join(map(request, names)))
         assert await wait_until_stalled(lambda: responses) < 8
