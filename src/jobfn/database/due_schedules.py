@@ -1,6 +1,6 @@
 """Lock the due schedules, decide what to do with each, and commit.
 
-``DueSchedules`` works on jobfn's own schema, ``platform_due_schedules.py`` on the platform's. The decision is a pure
+``DueSchedules`` works on jobfn's schema, ``platform_due_schedules.py`` on the platform's. The decision is a pure
 function of the scheduler (``scheduler/decide.py``), called while the rows are locked.
 """
 
@@ -43,7 +43,7 @@ class DueSchedule:
         after: Only due times after this one count.
         due_at: The next due time; None: not computed yet.
         last_scheduled: When its last job was enqueued, if ever.
-        locked_by: The other scheduler that holds it, as the platform's scheduler does; None: it is free.
+        locked_by: The scheduler that has locked it, as the platform's scheduler does; None: it is free.
     """
 
     id: int
@@ -102,13 +102,13 @@ Decide = Callable[[DueSchedule], ScheduleDecision]
 
 
 class DueSchedules:
-    """The schedules of jobfn's own schema; any number of schedulers can process them at the same time.
+    """The schedules of jobfn's schema. Several schedulers can process them at the same time.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
         tasks: Only schedules of these tasks; None: all.
-        takeover_delay: How long after its due time a schedule is left to a scheduler of the platform that holds it.
+        takeover_delay: Delay after the due time until a schedule that the platform's scheduler has locked is run.
         clock: Returns the current time; None: the database's clock, which all schedulers and workers share.
     """
 
@@ -130,7 +130,7 @@ class DueSchedules:
     async def advance(self, decide: Decide, *, exclude_ids: Sequence[int]) -> list[ScheduleResult]:
         """Lock up to ``BATCH_SIZE`` schedules that are due, decide, and commit all decisions together.
 
-        Schedules that another scheduler has locked are left to it.
+        Schedules whose rows another scheduler has locked are skipped.
 
         Args:
             decide: A pure function, called once for each schedule.
@@ -176,7 +176,7 @@ class DueSchedules:
 
 
 async def is_native_schema(pool: asyncpg.Pool, schema: str) -> bool:
-    """Return whether the schema is jobfn's own; False: it is the platform's.
+    """Return whether the schema is jobfn's; False: it is the platform's.
 
     Raises:
         SchemaError: The schema has no schedules, or is a schema of jobfn's that is out of date.

@@ -1,7 +1,7 @@
-"""Lock and run schedules on the platform's own schema, by its functions (contract, section 3).
+"""Lock and run schedules on the platform's schema, by its functions (contract, section 3).
 
 ``get_scheduled_job`` locks a schedule until ``release_scheduled_jobs``; ``run_scheduled_job`` enqueues its job. The
-schema has no column for the next due time: a scheduler keeps it in memory while it holds the schedule. To prevent two
+schema has no column for the next due time: a scheduler keeps it in memory while it has the lock. To prevent two
 schedulers from enqueueing the same job, the lock is read again in the transaction that enqueues it.
 """
 
@@ -125,7 +125,7 @@ class PlatformDueSchedules:
         await self._pool.execute(self._query("release_scheduled_jobs"), self._scheduler_id, None)
 
     async def enqueue_job(self, schedule: LockedSchedule, *, wait_for_previous: bool) -> EnqueueResult:
-        """Enqueue the job of a schedule that this scheduler holds, unless the row has changed.
+        """Enqueue the job of a schedule that this scheduler has locked, unless the row has changed.
 
         Args:
             schedule: The schedule as it was read.
@@ -144,7 +144,7 @@ class PlatformDueSchedules:
             return replace(result, schedule=await self._lock_schedule(connection, schedule.id))
 
     async def take_over(self, schedule: LockedSchedule) -> EnqueueResult | None:
-        """Enqueue the job that the schedule's holder missed, and remove its lock, in one transaction.
+        """Enqueue the job that the scheduler with the lock missed, and remove the lock, in one transaction.
 
         Returns:
             The result; None if the row has changed, or no job was enqueued.

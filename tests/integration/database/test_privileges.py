@@ -213,11 +213,11 @@ async def test_service_runs_as_a_worker_role(
     failed = await jobs.until_failed(await jobs.add("t"))
     assert failed["last_error"] == "boom"
     gate = function.hold()
-    held = await jobs.add("t")
-    lease = (await jobs.until_claimed(held))["lease_expires_at"]
-    await eventually(lambda: exists(f"jobs where id = {held} and lease_expires_at > '{lease}'"))
+    running = await jobs.add("t")
+    lease = (await jobs.until_claimed(running))["lease_expires_at"]
+    await eventually(lambda: exists(f"jobs where id = {running} and lease_expires_at > '{lease}'"))
     gate.set()
-    await jobs.until_gone(held)
+    await jobs.until_gone(running)
     function.received.clear()
     await jobs.connection.execute("select app_jobs.add_scheduled_job('by_schedule', '* * * * * *')")
     await eventually(lambda: exists("job_runs where task_identifier = 'by_schedule'"))

@@ -37,13 +37,13 @@ async def test_renewed_leases_do_not_expire(harness: StoreHarness) -> None:
 
 
 async def test_only_jobs_locked_by_the_worker_in_that_attempt_are_renewed(harness: StoreHarness) -> None:
-    mine, others, waiting, done = [await harness.add(task) for task in ("mine", "others", "waiting", "done")]
-    for worker, task in ((WORKER, "mine"), ("another", "others"), (WORKER, "done")):
+    own, others, waiting, done = [await harness.add(task) for task in ("own", "others", "waiting", "done")]
+    for worker, task in ((WORKER, "own"), ("another", "others"), (WORKER, "done")):
         await harness.claim(worker, tasks=[task], lease_seconds=LEASE)
     await harness.store.settle([Settlement(WORKER, done, 1)])
-    jobs = [(mine, 1), (others, 1), (waiting, 0), (done, 1)]
-    assert await harness.store.renew(WORKER, jobs, lease_seconds=LEASE) == {mine}
-    assert await harness.store.renew(WORKER, [(mine, 2)], lease_seconds=LEASE) == set()
+    jobs = [(own, 1), (others, 1), (waiting, 0), (done, 1)]
+    assert await harness.store.renew(WORKER, jobs, lease_seconds=LEASE) == {own}
+    assert await harness.store.renew(WORKER, [(own, 2)], lease_seconds=LEASE) == set()
     assert await harness.store.renew(WORKER, [], lease_seconds=LEASE) == set()
 
 
@@ -138,14 +138,14 @@ async def test_released_job_keeps_its_attempt_and_waits_for_its_delay(
 
 @pytest.mark.parametrize("lease_seconds", [None, LEASE])
 async def test_release_unlocks_all_jobs_of_the_worker(harness: StoreHarness, lease_seconds: float | None) -> None:
-    mine, other = await harness.add("mine"), await harness.add("other")
-    await harness.claim(tasks=["mine"], lease_seconds=lease_seconds)
+    own, other = await harness.add("own"), await harness.add("other")
+    await harness.claim(tasks=["own"], lease_seconds=lease_seconds)
     await harness.claim("another", tasks=["other"], lease_seconds=lease_seconds)
     await harness.store.release(WORKER)
-    assert await harness.values(mine, "attempts", "locked_by") == (0, None)
+    assert await harness.values(own, "attempts", "locked_by") == (0, None)
     assert await harness.values(other, "attempts", "locked_by") == (1, "another")
     assert await harness.store.seconds_until_next() is None
-    assert [(job.id, job.attempt) for job in await harness.claim("third-worker")] == [(mine, 1)]
+    assert [(job.id, job.attempt) for job in await harness.claim("third-worker")] == [(own, 1)]
 
 
 async def test_jobs_of_excluded_tasks_stay_unlocked(harness: StoreHarness) -> None:

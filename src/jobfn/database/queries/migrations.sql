@@ -58,9 +58,9 @@ insert into @schema@.jobfn_migrations (version, name, checksum) values ($1, $2, 
 
 -- name: unknown_roles
 -- $1 names. Returns those that are not names of roles.
-select wanted.name
-from unnest($1::text[]) as wanted (name)
-where not exists (select from pg_catalog.pg_roles r where r.rolname = wanted.name)
+select role.name
+from unnest($1::text[]) as role (name)
+where not exists (select from pg_catalog.pg_roles r where r.rolname = role.name)
 
 -- name: grant_enqueue
 -- For a role that enqueues: the schema, and all forms of adding. These functions run with the rights of their owner.

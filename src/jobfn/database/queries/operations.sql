@@ -2,7 +2,7 @@
 -- jobs_matching (operations/statements.py).
 
 -- name: native_jobs
--- Not a statement by itself: @jobs@ on jobfn's own schema.
+-- Not a statement by itself: @jobs@ on jobfn's schema.
 (
     select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.payload, j.priority,
         j.run_at, j.attempts, j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,

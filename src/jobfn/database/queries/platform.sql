@@ -1,4 +1,4 @@
--- On the platform's own schema, by the contract's functions: it has neither batches nor leases, and perhaps fewer
+-- On the platform's schema, by the contract's functions: it has neither batches nor leases, and perhaps fewer
 -- columns.
 
 -- name: get_job
@@ -52,10 +52,10 @@ where q.queue_name = released.queue_name
 -- this worker has locked.
 update @schema@.jobs j
 set run_at = now() + $4
-from unnest($2::bigint[], $3::int[]) as given (job_id, attempt)
-where j.id = given.job_id
+from unnest($2::bigint[], $3::int[]) as claimed (job_id, attempt)
+where j.id = claimed.job_id
     and j.locked_by = $1
-    and (j.attempts = given.attempt or j.attempts = j.max_attempts)
+    and (j.attempts = claimed.attempt or j.attempts = j.max_attempts)
 returning j.id
 
 -- name: end_platform_leases

@@ -1,4 +1,4 @@
--- Recurring jobs: for people, and for schedulers on jobfn's own schema.
+-- Recurring jobs: for people, and for schedulers on jobfn's schema.
 
 -- name: schedules
 -- Every schedule as JSON, with the columns that this schema has, and the state of its last job.
