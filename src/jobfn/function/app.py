@@ -201,11 +201,6 @@ class FunctionApp(Starlette):
     async def execute(self, identifier: str, body: bytes, context: JobContext) -> DeliveryOutcome:
         """Run a task as a delivery would, without HTTP and without a report.
 
-        Args:
-            identifier: The task identifier.
-            body: The payload as JSON.
-            context: The handler's context.
-
         Returns:
             The outcome, also for an unknown task or an invalid payload.
         """

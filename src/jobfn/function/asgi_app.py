@@ -42,11 +42,7 @@ METRICS_PATH: Final = "/metrics"
 
 
 class DeliveryEndpoint:
-    """The ASGI app for POST requests.
-
-    Attributes:
-        get_paths: The paths that answer GET.
-    """
+    """The ASGI app for POST requests."""
 
     def __init__(
         self,

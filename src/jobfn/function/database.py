@@ -42,12 +42,7 @@ class DatabasePool:
         self._lock = asyncio.Lock()
 
     async def acquire(self, env: Mapping[str, str]) -> "asyncpg.Connection[Any]":
-        """Return a connection to the database that the environment names.
-
-        Raises:
-            ConfigurationError: The environment names no database, or the driver is not installed.
-            DatabaseUnreachable: The connection failed.
-        """
+        """Return a connection to the database that the environment names."""
         asyncpg = _import_driver()
         try:
             async with self._lock:

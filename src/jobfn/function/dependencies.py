@@ -60,11 +60,7 @@ class Dependency:
 
 
 class ResourceRegistry:
-    """The resources of one app.
-
-    Args:
-        named: A ``Resource``, or a factory with process scope, by name.
-    """
+    """The resources of one app."""
 
     def __init__(self, named: Mapping[str, Resource | Callable[..., Any]]) -> None:
         if not isinstance(named, Mapping):

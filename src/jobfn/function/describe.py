@@ -26,13 +26,8 @@ def describe_public(task: AnyTask) -> dict[str, Any]:
 
 def describe_task(task: AnyTask) -> dict[str, Any]:
     """Describe a task for its own project: as ``describe_public``, with its location and limits."""
-    return {
-        **describe_public(task),
-        "location": task.location,
-        "timeout_seconds": task.timeout,
-        "background": task.background,
-        "schedule": task.schedule_info,
-    }
+    limits = {"location": task.location, "timeout_seconds": task.timeout, "background": task.background}
+    return {**describe_public(task), **limits, "schedule": task.schedule_info}
 
 
 def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:

@@ -43,15 +43,12 @@ class GraphQL:
     async def execute(
         self, query: str, variables: Mapping[str, Any] | None = None, *, operation_name: str | None = None
     ) -> dict[str, Any]:
-        """Run a query or a mutation.
+        """Run a query or a mutation and return the response's ``data``.
 
         Args:
             query: The document.
             variables: Its variables, JSON-serializable.
             operation_name: The operation to run, if the document has several.
-
-        Returns:
-            The response's ``data``.
 
         Raises:
             GraphQLError: The document is invalid, or the endpoint returned errors or did not respond.

@@ -45,12 +45,7 @@ def load_app(target: str) -> ASGIApp:
 
 
 def load_function_app(target: str) -> FunctionApp:
-    """Return the function app of ``FILE_OR_MODULE[:attribute]``, whose tasks are known.
-
-    Raises:
-        LoadError: As for ``load_app``; or the app is not a ``FunctionApp``.
-        TaskDefinitionError: A task definition is invalid.
-    """
+    """Return the function app of ``FILE_OR_MODULE[:attribute]``, whose tasks are known."""
     app = load_app(target)
     if not isinstance(app, FunctionApp):
         raise LoadError(

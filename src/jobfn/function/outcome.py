@@ -46,14 +46,10 @@ _NO_RESULT = DeliveryOutcome(200, _NULL, _SUCCESS_REPORT)
 
 
 def succeeded(result: Any, *, keep_seconds: float | None = None) -> DeliveryOutcome:
-    """Return the outcome of a handler that returned: 200 and its result.
+    """Return the outcome of a handler that returned: 200 and its result, stored for ``keep_seconds``.
 
     A result that is not JSON-serializable is logged and replaced with ``null``. It does not fail the job: the work is
     done, and a retry would do it again.
-
-    Args:
-        result: The handler's return value.
-        keep_seconds: How long the result is stored; None: not stored.
     """
     if keep_seconds is not None:
         return _attach_result_to_report(succeeded(result), keep_seconds)

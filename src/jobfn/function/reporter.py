@@ -79,11 +79,7 @@ class Reporter:
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report. Does nothing if worker, job or callback URL is missing.
 
-        Args:
-            headers: The delivery's headers.
-            report: The report.
-            wait_seconds: Maximum time until this returns. Afterwards, or if the caller is cancelled, the report is
-                retried in the background.
+        Returns after at most ``wait_seconds``. Then, or if the caller is cancelled, it is retried in the background.
         """
         if headers.callback_url is None or not headers.reportable:
             return

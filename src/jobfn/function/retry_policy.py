@@ -42,12 +42,7 @@ class Backoff:
                 raise ValueError(f"Backoff({name}={value!r}): {name} must be {span}")
 
     def delay_seconds(self, attempt: int, rand: float) -> float:
-        """Return the delay after this attempt.
-
-        Args:
-            attempt: 1 for the first.
-            rand: Random number from 0 to 1: the position within the jitter.
-        """
+        """Return the delay after this attempt."""
         try:
             delay = min(self.seconds * self.factor ** (attempt - 1), self.cap)
         except OverflowError:

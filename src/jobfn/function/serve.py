@@ -25,11 +25,7 @@ _LOG_DELAY_SECONDS = 0.02
 
 
 def port_from(environ: Mapping[str, str]) -> int:
-    """Return the port of ``PORT``, by default 8080 (contract, section 5).
-
-    Raises:
-        ConfigurationError: ``PORT`` is not a port number.
-    """
+    """Return the port of ``PORT``, by default 8080 (contract, section 5)."""
     text = environ.get("PORT") or str(DEFAULT_PORT)
     if not text.isdecimal() or int(text) > 65535:
         raise ConfigurationError(f"PORT={text!r} is not a port: use a number from 1 to 65535")

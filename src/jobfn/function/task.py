@@ -34,18 +34,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Task(TaskEnqueue, Generic[P, R_co]):
-    """A named handler. Calling it calls the decorated function.
-
-    Args:
-        identifier: The task identifier, 1 to 126 characters (contract, section 3).
-        handler: ``handler(payload)`` or ``handler(payload, ctx)``, sync or async.
-        timeout: Seconds after which a delivery fails; None for no limit.
-        background: Whether a delivery is accepted at once and reported when it ends.
-        retry_policy: When a failed job is retried.
-        schedule: Recurring schedule: see ``task``.
-        tz: The schedule's time zone.
-        keep_result: Whether, or how long, the result is stored: see ``task``.
-        names: Names that annotations may use besides the globals of the handler's module.
+    """A named handler, with the options of ``task``. Calling it calls the decorated function.
 
     Attributes:
         keep_seconds: How long the result is stored; None: not stored.

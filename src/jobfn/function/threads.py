@@ -21,11 +21,7 @@ class ThreadPoolTimeout(Exception):
 
 
 class HandlerThreads:
-    """A thread pool for sync handlers, created on first use.
-
-    Args:
-        size: Maximum number of concurrent handlers; further ones wait.
-    """
+    """A thread pool for sync handlers, created on first use."""
 
     def __init__(self, size: int) -> None:
         self.size = size

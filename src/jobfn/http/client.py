@@ -42,12 +42,6 @@ class Transport(Protocol):
     ) -> Response:
         """Send a POST and return the response, whatever its status.
 
-        Args:
-            url: Absolute http or https URL, already percent-encoded.
-            body: Request body.
-            headers: Request headers.
-            timeout_seconds: Timeout of the whole exchange. Default: none.
-
         Raises:
             TransportError: There was no response.
         """
@@ -234,11 +228,7 @@ def _origin(base: str) -> _Origin:
 
 
 def _request(origin: _Origin, target: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return the bytes of a request.
-
-    Raises:
-        ValueError: A header contains a line break or a NUL, which would inject another header.
-    """
+    """Return the bytes of a request."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ValueError("a header contains a line break or a NUL")

@@ -18,14 +18,7 @@ _MAX_DIGITS: Final = 19
 
 
 def buffered_body(receive: Receive, *, limit: int) -> bytes | None:
-    """Return the request body if it has arrived completely.
-
-    Returns:
-        The body, or None if ``read_body`` has to wait for it.
-
-    Raises:
-        PayloadTooLarge: The body is larger than ``limit``.
-    """
+    """Return the request body if it has arrived completely, else None: ``read_body`` waits for it."""
     cycle = getattr(receive, "__self__", None)
     body = cycle.buffered_body() if type(cycle) is RequestCycle else None
     if body is not None and len(body) > limit:
@@ -35,11 +28,6 @@ def buffered_body(receive: Receive, *, limit: int) -> bytes | None:
 
 async def read_body(receive: Receive, *, limit: int, content_length: bytes | None = None) -> bytes:
     """Read the request body.
-
-    Args:
-        receive: ASGI receive callable.
-        limit: Maximum size in bytes. Reading stops there.
-        content_length: Value of the header, if present. A body that declares too large a size is not read at all.
 
     Raises:
         PayloadTooLarge: The body is larger than ``limit``.

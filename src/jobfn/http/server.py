@@ -123,11 +123,7 @@ class _EmbeddedServer(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket.
-
-    Args:
-        host: Address to listen on, for example ``127.0.0.1`` or ``0.0.0.0``.
-        port: Port to listen on; 0 chooses a free one.
+    """Return a listening TCP socket; port 0 chooses a free one.
 
     Raises:
         ConfigurationError: The port is in use, or the address does not belong to this machine.

@@ -48,9 +48,6 @@ class JobsClock:
     def advance(self, **duration: float) -> timedelta:
         """Move the clock forward.
 
-        Args:
-            duration: As for ``timedelta``: ``advance(hours=1, minutes=30)``.
-
         Raises:
             ValueError: The duration is negative.
         """

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import httpx
 import pytest
@@ -113,17 +113,13 @@ async def test_middleware_wraps_deliveries_errors_and_probes(
     assert len(callbacks.received) == 3
 
 
-class State(TypedDict):
-    pool: str
-
-
 async def test_lifespan_runs_around_requests_and_passes_its_state(http: httpx.AsyncClient) -> None:
     events: list[object] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FunctionApp) -> AsyncIterator[Mapping[str, Any]]:
         events.append(list(app.tasks))
-        yield State(pool="open")
+        yield {"pool": "open"}
         events.append("closed")
 
     async def state(request: Request) -> Response:

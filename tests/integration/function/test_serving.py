@@ -11,17 +11,15 @@ import pytest
 
 from jobfn.http.server import bind
 from support.commands import Command, Spawn
-from support.function_app import SECRET, CallbackServer, job_headers
+from support.function_app import CallbackServer, job_headers
 from support.network import LOOPBACK, free_port
 
 FUNCTIONS = """\
-import asyncio, logging, os, time
+import asyncio, time
 from jobfn import JobContext, create_app, task
 
 @task("echo")
 async def echo(payload, ctx: JobContext):
-    ctx.log.info("echoing")
-    logging.getLogger("library").info("from a library")
     return payload
 
 @task("slow")
@@ -35,11 +33,6 @@ def block(payload: float, ctx: JobContext):
     ctx.log.info("started")
     time.sleep(payload)
     return "done"
-
-@task("fail")
-async def fail(payload):
-    local = payload
-    raise ValueError("it failed")
 
 app = create_app(tasks=[echo])
 """
@@ -113,30 +106,6 @@ async def test_job_that_exceeds_the_shutdown_timeout_is_reported_and_the_process
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
     running = [line for line in process.lines if "stopped with running sync handlers" in line]
     assert len(running) == (1 if task == "block" else 0)
-
-
-async def test_log_lines_carry_the_job_and_no_payload(
-    port: int, spawn: Spawn, http: httpx.AsyncClient, callbacks: CallbackServer
-) -> None:
-    environment = {"PORT": str(port), "LOG_LEVEL": "debug", "K_SERVICE": "s", "K_REVISION": "r"}
-    process = await spawn("python", "-m", "jobfn.function", "functions.py", **environment)
-    await process.until("serving")
-    base = f"http://{LOOPBACK}:{port}"
-    headers = job_headers(callbacks.url)
-    for path, body in (("echo", {"a": SECRET}), ("fail", {"a": SECRET}), ("slow", SECRET), ("missing", SECRET)):
-        await http.post(f"{base}/{path}", json=body, headers=headers)
-    await http.post(f"{base}/echo", content=SECRET.encode(), headers=headers)
-    process.send(signal.SIGTERM)
-    await process.wait()
-    lines = [json.loads(line) for line in process.lines]
-    assert all((line["service"], line["revision"]) == ("s", "r") for line in lines)
-    by_event = {line["event"]: line for line in lines}
-    for event in ("echoing", "from a library", "task failed"):
-        assert by_event[event]["job"] == 42
-    assert "functions.py" in by_event["task failed"]["exception"]
-    assert by_event["task failed"]["exception"].endswith("ValueError: it failed")
-    assert sum(line["event"] == "request refused" for line in lines) == 3
-    assert SECRET not in "\n".join(process.lines)
 
 
 async def test_process_ends_when_its_parent_closes_standard_input(folder: Path, http: httpx.AsyncClient) -> None:

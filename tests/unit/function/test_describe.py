@@ -1,6 +1,7 @@
 """Tasks as JSON Schema and OpenAPI, and ``jobfn export-schema``."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,17 +78,7 @@ def test_openapi_has_one_post_per_task_with_payload_result_and_failure() -> None
     assert list(document["paths"]["/moved"]["post"]["responses"]) == ["202", "default"]
     assert document["paths"]["/nothing"]["post"]["requestBody"]["required"] is False
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert set(references(document)) <= defined
-
-
-def references(part: Any) -> list[str]:
-    """Return all ``$ref`` values of a document."""
-    if isinstance(part, list):
-        return [reference for value in part for reference in references(value)]
-    if not isinstance(part, dict):
-        return []
-    own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
-    return own + [reference for value in part.values() for reference in references(value)]
+    assert set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))) <= defined
 
 
 FUNCTIONS = """

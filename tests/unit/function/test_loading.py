@@ -125,6 +125,7 @@ INVALID_TARGETS: dict[str, tuple[str | None, str]] = {
     "raises.py": ("\n\nraise ValueError('two\\nlines')", "{folder}/raises.py:3: ValueError: two lines"),
     "deep.py": ("def f():\n    1 / 0\nf()", "{folder}/deep.py:2: ZeroDivisionError: division by zero"),
     "exits.py": ("import sys\nsys.exit('no')", "{folder}/exits.py:2: SystemExit: no"),
+    "./functions.txt": (TASKS, "functions.txt is not a Python file: pass the one that defines your tasks"),
     "nul.py": ("x = '\0'", "source code string cannot contain null bytes"),
 }
 
@@ -141,9 +142,3 @@ def test_invalid_target_is_a_one_line_error_and_leaves_no_module(target: str, fo
     assert "\n" not in text
     if target != "empty.py":
         assert target.removesuffix(".py") not in sys.modules
-
-
-def test_file_that_is_not_python_is_an_error(folder: Path) -> None:
-    (folder / "functions.txt").write_text(TASKS)
-    with pytest.raises(LoadError, match=r"functions.txt is not a Python file: pass the one that defines your tasks"):
-        load_app("./functions.txt")
