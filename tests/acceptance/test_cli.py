@@ -42,12 +42,12 @@ from support.jobs import TENANT, Jobs
         ("db migrate --database-url http://x/y", "is not a database address"),
     ],
 )
-async def test_wrong_usage_is_one_line(line: str, message: str, command: Command, tmp_path: Path) -> None:
+async def test_wrong_usage_is_one_line(line: str, message: str, invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def (:\n")
     (tmp_path / "empty.py").write_text("x = 1\n")
     (tmp_path / "raises.py").write_text("1 / 0\n")
     (tmp_path / "good.py").write_text('from jobfn import task\n@task("t")\ndef t(payload: dict) -> None: ...\n')
-    result = await command("jobfn", *line.split(" "))
+    result = await invoke("jobfn", *line.split(" "))
     assert message in result.output
     assert result.output.startswith("jobfn: ")
     assert result.output.count("\n") == 0
@@ -63,8 +63,8 @@ async def test_wrong_usage_is_one_line(line: str, message: str, command: Command
         ),
     ],
 )
-async def test_unreadable_payload_is_rejected(payload: str, message: str, command: Command) -> None:
-    result = await command("jobfn", "enqueue", "t", payload)
+async def test_unreadable_payload_is_rejected(payload: str, message: str, invoke: Command) -> None:
+    result = await invoke("jobfn", "enqueue", "t", payload)
     assert result.output.startswith(message)
     assert (result.output.count("\n"), result.code) == (0, 2)
 
@@ -82,13 +82,13 @@ async def test_unreadable_payload_is_rejected(payload: str, message: str, comman
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud'"),
     ],
 )
-async def test_invalid_environment_variable_is_named(variables: dict[str, str], message: str, command: Command) -> None:
-    result = await command("jobfn", "service", **variables)
+async def test_invalid_environment_variable_is_named(variables: dict[str, str], message: str, invoke: Command) -> None:
+    result = await invoke("jobfn", "service", **variables)
     assert (result.code, result.output.startswith(f"jobfn: {message}")) == (2, True), result.output
 
 
-async def test_unreachable_database_is_named_without_password(command: Command) -> None:
-    result = await command("jobfn", "db", "status", DATABASE_URL="postgresql://me:secret@127.0.0.1:1/shop")
+async def test_unreachable_database_is_named_without_password(invoke: Command) -> None:
+    result = await invoke("jobfn", "db", "status", DATABASE_URL="postgresql://me:secret@127.0.0.1:1/shop")
     assert result.code == 1
     assert "me:***@127.0.0.1:1/shop cannot be reached" in result.output
     assert "secret" not in result.output

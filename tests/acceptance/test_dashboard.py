@@ -25,7 +25,7 @@ async def dashboard_url(running: RunningCommand, text: str) -> str:
 
 
 async def test_dashboard_shows_jobs_and_ends_on_ctrl_c_with_open_streams(
-    spawn: Spawn, database: str, jobs: Jobs
+    database: str, spawn: Spawn, jobs: Jobs
 ) -> None:
     await jobs.add("mail")
     running = await spawn("jobfn", "dashboard", "--port", "0", "--database-url", database)
@@ -38,7 +38,7 @@ async def test_dashboard_shows_jobs_and_ends_on_ctrl_c_with_open_streams(
             assert await running.wait(seconds=10) == 0
 
 
-async def test_dashboard_finds_a_running_dev_server(spawn: Spawn, database: str, tmp_path: Path) -> None:
+async def test_dashboard_finds_a_running_dev_server(database: str, spawn: Spawn, tmp_path: Path) -> None:
     unused_url = f"http://127.0.0.1:{free_port()}"
     state = DevState(pid=os.getpid(), database_url=database, function_url=unused_url, callback_url=unused_url)
     with state.published(tmp_path):
@@ -48,7 +48,7 @@ async def test_dashboard_finds_a_running_dev_server(spawn: Spawn, database: str,
             assert f"{unused_url}/ is unreachable" in (await client.get(f"{url}/enqueue")).text
 
 
-async def test_read_only_dashboard_has_no_actions(spawn: Spawn, database: str, jobs: Jobs) -> None:
+async def test_read_only_dashboard_has_no_actions(database: str, spawn: Spawn, jobs: Jobs) -> None:
     await jobs.add("mail")
     running = await spawn("jobfn", "dashboard", "--port", "0", "--read-only", DATABASE_URL=database)
     url = await dashboard_url(running, "(read-only)")
@@ -69,9 +69,9 @@ async def test_read_only_dashboard_has_no_actions(spawn: Spawn, database: str, j
     ],
 )
 async def test_wrong_usage_is_one_line_without_the_token(
-    command: Command, database: str, arguments: list[str], env: dict[str, str], message: str
+    invoke: Command, database: str, arguments: list[str], env: dict[str, str], message: str
 ) -> None:
-    result = await command("jobfn", "dashboard", *arguments, DATABASE_URL=database, **env)
+    result = await invoke("jobfn", "dashboard", *arguments, DATABASE_URL=database, **env)
     assert result.code == 2
     assert message in result.output
     assert len(result.output.splitlines()) == 1
@@ -85,7 +85,7 @@ async def test_missing_schema_is_an_error_with_advice(command: Command, empty_da
 
 @pytest.mark.parametrize("start", [("jobfn", "service"), ("python", "-m", "jobfn.service")])
 async def test_service_serves_the_dashboard(
-    spawn: Spawn, database: str, tmp_path: Path, start: tuple[str, ...]
+    database: str, spawn: Spawn, tmp_path: Path, start: tuple[str, ...]
 ) -> None:
     running = await spawn(
         *start,
@@ -104,7 +104,7 @@ async def test_service_serves_the_dashboard(
     assert TOKEN not in "\n".join(running.lines)
 
 
-async def test_dev_without_dashboard_and_with_a_taken_port(spawn: Spawn, database: str, tmp_path: Path) -> None:
+async def test_dev_without_dashboard_and_with_a_taken_port(database: str, spawn: Spawn, tmp_path: Path) -> None:
     (tmp_path / "functions.py").write_text('from jobfn import task\n\n@task("x")\ndef x(payload: dict) -> None: ...\n')
     dev = ("jobfn", "dev", "functions.py", "--port", "0")
     running = await spawn(*dev, "--no-dashboard", DATABASE_URL=database)

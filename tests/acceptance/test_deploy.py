@@ -57,7 +57,7 @@ def list_files(folder: Path) -> list[str]:
     ],
 )
 async def test_wrong_usage_is_one_line_and_writes_nothing(
-    line: str, message: str, command: Command, tmp_path: Path
+    line: str, message: str, invoke: Command, tmp_path: Path
 ) -> None:
     for name, text in {
         "file": "",
@@ -77,7 +77,7 @@ async def test_wrong_usage_is_one_line_and_writes_nothing(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     before = list_files(tmp_path)
-    result = await command("jobfn", *line.split(" "), PATH="/nowhere")
+    result = await invoke("jobfn", *line.split(" "), PATH="/nowhere")
     last = result.output.splitlines()[-1]
     assert message in last
     assert last.startswith("jobfn: ")

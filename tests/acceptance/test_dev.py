@@ -74,7 +74,7 @@ async def test_dev_with_embedded_postgres_runs_a_job_and_stops_clean(
 
 
 async def test_save_reloads_the_function_and_jobs_wait_for_broken_files(
-    project: Path, spawn: Spawn, command: Command, database: str, jobs: Jobs
+    project: Path, database: str, spawn: Spawn, command: Command, jobs: Jobs
 ) -> None:
     dev = await start_dev(spawn, DATABASE_URL=database)
     (project / "functions.py").write_text(FUNCTIONS.replace('"charging"', '"charging again"'))
@@ -92,7 +92,7 @@ async def test_save_reloads_the_function_and_jobs_wait_for_broken_files(
 
 
 async def test_database_url_is_migrated_and_left_without_locks(
-    project: Path, spawn: Spawn, empty_database: str
+    project: Path, empty_database: str, spawn: Spawn
 ) -> None:
     dev = await start_dev(spawn, "--database-url", empty_database, "--enqueue", "process_invoice", '{"id": 7}')
     await dev.until('"job done"')
@@ -105,7 +105,7 @@ async def test_database_url_is_migrated_and_left_without_locks(
         await connection.close()
 
 
-async def test_function_and_callback_urls_respond(project: Path, spawn: Spawn, database: str) -> None:
+async def test_function_and_callback_urls_respond(project: Path, database: str, spawn: Spawn) -> None:
     await start_dev(spawn, DATABASE_URL=database)
     state = dev_state(project)
     async with httpx.AsyncClient(timeout=30) as client:
@@ -114,7 +114,7 @@ async def test_function_and_callback_urls_respond(project: Path, spawn: Spawn, d
         assert (await client.post(state.callback_url)).json() == "OK"
 
 
-async def test_function_ends_when_dev_is_killed(project: Path, spawn: Spawn, database: str) -> None:
+async def test_function_ends_when_dev_is_killed(project: Path, database: str, spawn: Spawn) -> None:
     dev = await start_dev(spawn, DATABASE_URL=database)
     (child,) = [
         process for process in psutil.Process(dev.process.pid).children() if "jobfn.function" in process.cmdline()
@@ -126,7 +126,7 @@ async def test_function_ends_when_dev_is_killed(project: Path, spawn: Spawn, dat
 
 
 async def test_ctrl_c_waits_for_a_job_of_a_starting_function(
-    project: Path, spawn: Spawn, database: str, jobs: Jobs
+    project: Path, database: str, spawn: Spawn, jobs: Jobs
 ) -> None:
     """Ctrl-C reaches the whole process group of the terminal."""
     waits = "import pathlib\nprint('importing', flush=True)\nwhile not pathlib.Path('go').exists(): pass\n"
@@ -145,7 +145,7 @@ async def test_ctrl_c_waits_for_a_job_of_a_starting_function(
 
 
 async def test_broken_file_without_reload_ends_dev(
-    project: Path, spawn: Spawn, command: Command, database: str
+    project: Path, database: str, spawn: Spawn, command: Command
 ) -> None:
     (project / "functions.py").write_text("def (:\n")
     result = await command("jobfn", "dev", "functions.py", "--no-reload", "--port", "0", DATABASE_URL=database)

@@ -36,10 +36,10 @@ async def test_jobs_run_without_function_or_callback_server(
     ("target", "message"), [("nowhere.py", "nowhere.py"), ("other.py:app", "is not an app of create_app")]
 )
 async def test_target_without_tasks_is_an_error(
-    target: str, message: str, database: str, command: Command, tmp_path: Path
+    target: str, message: str, database: str, invoke: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "other.py").write_text("from starlette.applications import Starlette\napp = Starlette()\n")
-    result = await command("jobfn", "service", "--local", target, DATABASE_URL=database)
+    result = await invoke("jobfn", "service", "--local", target, DATABASE_URL=database)
     assert result.code == 2
     assert message in result.output
     assert "Traceback" not in result.output

@@ -1,19 +1,21 @@
 """``jobfn jobs``, ``workers``, ``doctor`` and ``enqueue --follow``."""
 
 import asyncio
+import contextlib
+import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
 
 from support.commands import Command, CommandResult, Spawn
 from support.jobs import WORKER, Jobs
 from support.network import eventually, free_port
+from support.prefork import fork_command
 from support.processes import JOBFN, environment
 
 FUNCTIONS = dedent(
@@ -34,21 +36,17 @@ FUNCTIONS = dedent(
     """
 )
 
-Jobfn = Callable[..., Coroutine[Any, Any, CommandResult]]
+Jobfn = Callable[..., Awaitable[CommandResult]]
 
 
 @pytest.fixture
-def jobfn(command: Command, database: str) -> Jobfn:
+def jobfn(invoke: Command, database: str) -> Jobfn:
     """Run jobfn on ``database`` to its end."""
-
-    async def run(*arguments: str, **env: str) -> CommandResult:
-        return await command("jobfn", *arguments, DATABASE_URL=database, **env)
-
-    return run
+    return functools.partial(invoke, "jobfn", DATABASE_URL=database)
 
 
 @pytest.fixture
-async def service_variables(spawn: Spawn, database: str, tmp_path: Path) -> dict[str, str]:
+async def service_variables(database: str, spawn: Spawn, tmp_path: Path) -> dict[str, str]:
     """Run a function app and a service; return the service's variables."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     function_port, callback_port = free_port(), free_port()
@@ -110,18 +108,18 @@ async def test_wrong_usage_is_one_line_and_changes_nothing(
     assert await jobs.row(job) == before
 
 
-@pytest.mark.parametrize("arguments", ["jobs list --json", "jobs watch --json --every 0.1"])
-async def test_closed_pipe_is_not_an_error(arguments: str, command: Command, database: str, jobs: Jobs) -> None:
+async def test_closed_pipe_is_not_an_error(command: Command, database: str, jobs: Jobs) -> None:
     await jobs.add("x")
-    result = await command("bash", "-o", "pipefail", "-c", f"{JOBFN} {arguments} | head -1", DATABASE_URL=database)
+    pipe = f"{JOBFN} jobs watch --json --every 0.1 | head -1"
+    result = await command("bash", "-o", "pipefail", "-c", pipe, DATABASE_URL=database)
     assert (result.code, result.output.startswith("{")) == (0, True), result.output
 
 
 @pytest.mark.parametrize("arguments", ["jobs list", "jobs retry 1", "jobs watch"])
-async def test_missing_database_is_an_error_with_advice(command: Command, arguments: str) -> None:
-    result = await command("jobfn", *arguments.split())
+async def test_missing_database_is_an_error_with_advice(invoke: Command, arguments: str) -> None:
+    result = await invoke("jobfn", *arguments.split())
     assert (result.code, "no database is set: start `jobfn dev" in result.output) == (2, True)
-    result = await command("jobfn", *arguments.split(), DATABASE_URL=f"postgresql://127.0.0.1:{free_port()}/x")
+    result = await invoke("jobfn", *arguments.split(), DATABASE_URL=f"postgresql://127.0.0.1:{free_port()}/x")
     assert (result.code, "cannot be reached" in result.output) == (1, True)
 
 
@@ -192,50 +190,43 @@ async def test_actions_on_a_filter_require_confirmation(jobfn: Jobfn, jobs: Jobs
     assert await jobs.count() == 1
 
 
-async def in_terminal(*arguments: str, answer: str = "", **env: str) -> tuple[int, str]:
+Terminal = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture
+def in_terminal(prefork: Path, database: str, tmp_path: Path) -> Terminal:
     """Run jobfn in a terminal and answer its question; return exit code and output."""
-    master, slave = os.openpty()
-    process = await asyncio.create_subprocess_exec(
-        JOBFN, *arguments, stdin=slave, stdout=slave, stderr=slave, env=environment({"TERM": "xterm", **env})
-    )
-    os.close(slave)
-    loop, output, closed = asyncio.get_running_loop(), bytearray(), asyncio.Event()
-    answered = False
 
-    def read() -> None:
-        nonlocal answered
-        try:
-            data = os.read(master, 65_536)
-        except OSError:
-            data = b""
-        if not data:
-            loop.remove_reader(master)
-            closed.set()
-        output.extend(data)
-        if b"[y/N]" in output and not answered:
-            answered = True
-            os.write(master, answer.encode() + b"\n")
+    async def run(*arguments: str, answer: bytes = b"", **env: str) -> tuple[int, str]:
+        master, slave = os.openpty()
+        variables = environment({"TERM": "xterm", "DATABASE_URL": database, **env})
+        process = await fork_command(prefork, list(arguments), variables, tmp_path, terminal=slave)
+        os.close(slave)
+        os.write(master, answer)
+        output = b""
+        with contextlib.suppress(OSError):  # closed
+            while data := await asyncio.to_thread(os.read, master, 65_536):
+                output += data
+        os.close(master)
+        return await process.wait(), output.decode()
 
-    loop.add_reader(master, read)
-    async with asyncio.timeout(60):
-        code = await process.wait()
-        await closed.wait()
-    os.close(master)
-    return code, output.decode()
+    return run
 
 
-@pytest.mark.parametrize(("answer", "code", "count"), [("y", 0, 0), ("n", 1, 1)])
-async def test_terminal_asks_for_confirmation(database: str, jobs: Jobs, answer: str, code: int, count: int) -> None:
+@pytest.mark.parametrize(("answer", "code", "count"), [(b"y\n", 0, 0), (b"n\n", 1, 1)])
+async def test_terminal_asks_for_confirmation(
+    in_terminal: Terminal, jobs: Jobs, answer: bytes, code: int, count: int
+) -> None:
     await jobs.add("x")
-    exit_code, output = await in_terminal("jobs", "remove", "--task", "x", answer=answer, DATABASE_URL=database)
+    exit_code, output = await in_terminal("jobs", "remove", "--task", "x", answer=answer)
     assert "remove 1 job? [y/N]" in output
     assert (exit_code, await jobs.count()) == (code, count)
 
 
-async def test_table_is_truncated_to_the_terminal(database: str, jobs: Jobs) -> None:
+async def test_table_is_truncated_to_the_terminal(in_terminal: Terminal, jobs: Jobs) -> None:
     await jobs.add("x")
     await jobs.connection.execute("update app_jobs.jobs set last_error = repeat('long ', 100)")
-    _, output = await in_terminal("jobs", "list", DATABASE_URL=database, COLUMNS="60")
+    _, output = await in_terminal("jobs", "list", COLUMNS="60")
     assert all(len(line) <= 60 for line in output.splitlines())
     assert "…" in output
 
@@ -254,15 +245,15 @@ async def test_stats_print_text_and_json(jobfn: Jobfn, jobs: Jobs) -> None:
     assert (stats["counts"]["ready"], len(stats["minutes"])) == (1, 60)
 
 
-async def test_watch_refreshes_a_number_of_times(jobfn: Jobfn, database: str, jobs: Jobs) -> None:
+async def test_watch_refreshes_a_number_of_times(jobfn: Jobfn, in_terminal: Terminal, jobs: Jobs) -> None:
     await jobs.add("send")
     text = (await jobfn("jobs", "watch", "--times", "2", "--every", "0.1")).output
     assert text.count("ready 1") == 2
-    code, output = await in_terminal("jobs", "watch", "--times", "1", DATABASE_URL=database)
+    code, output = await in_terminal("jobs", "watch", "--times", "1")
     assert (code, "ready 1" in output) == (0, True)
 
 
-async def test_watch_shows_new_jobs_until_ctrl_c(spawn: Spawn, database: str, jobs: Jobs) -> None:
+async def test_watch_shows_new_jobs_until_ctrl_c(database: str, spawn: Spawn, jobs: Jobs) -> None:
     watch = await spawn("jobfn", "jobs", "watch", "--json", "--every", "0.1", DATABASE_URL=database)
     first = await jobs.add("send")
     await watch.until(f'"id": {first}')  # not the counts, which are cached
@@ -273,7 +264,8 @@ async def test_watch_shows_new_jobs_until_ctrl_c(spawn: Spawn, database: str, jo
 
 
 @pytest.mark.usefixtures("service_variables")
-async def test_follow_exits_with_the_job_s_outcome(jobfn: Jobfn, jobs: Jobs) -> None:
+async def test_follow_exits_with_the_job_s_outcome(command: Command, database: str, jobs: Jobs) -> None:
+    jobfn = functools.partial(command, "jobfn", DATABASE_URL=database)
     completed = await jobfn("enqueue", "greet", "--follow")
     assert (completed.code, "completed in attempt 1" in completed.output) == (0, True), completed.output
     failed = await jobfn("enqueue", "refuse", "-f")
@@ -282,7 +274,7 @@ async def test_follow_exits_with_the_job_s_outcome(jobfn: Jobfn, jobs: Jobs) -> 
     assert (slow.code, "has not ended within 0.5 seconds" in slow.output) == (124, True), slow.output
     job = int(slow.output.splitlines()[0])
     assert await jobs.exists(job)
-    following = asyncio.create_task(jobfn("enqueue", "forever", "-f"))
+    following = asyncio.ensure_future(jobfn("enqueue", "forever", "-f"))
 
     async def locked_ids() -> list[int]:
         rows = await jobs.connection.fetch("select id from app_jobs.jobs where locked_at is not null and id > $1", job)
@@ -314,9 +306,7 @@ async def test_workers_without_a_service_say_what_to_start(jobfn: Jobfn) -> None
     assert "start `jobfn service`" in (await jobfn("workers")).output
 
 
-async def test_doctor_prints_errors_with_advice(
-    jobfn: Jobfn, command: Command, empty_database: str, jobs: Jobs
-) -> None:
+async def test_doctor_prints_errors_with_advice(jobfn: Jobfn, invoke: Command, empty_database: str, jobs: Jobs) -> None:
     await jobs.add("greet")
     result = await jobfn(
         "doctor", KNATIVE_SERVICE_URL=f"http://127.0.0.1:{free_port()}", JOBS_CALLBACK_HOST="127.0.0.1"
@@ -324,9 +314,9 @@ async def test_doctor_prints_errors_with_advice(
     assert result.code == 3
     assert "error    worker: no worker is running" in result.output
     assert result.output.count("->") == result.output.count("error    ")
-    result = await command("jobfn", "doctor", DATABASE_URL=empty_database)
+    result = await invoke("jobfn", "doctor", DATABASE_URL=empty_database)
     assert (result.code, "run `jobfn db migrate`" in result.output) == (3, True)
-    result = await command("jobfn", "doctor", "--json", DATABASE_URL=f"postgresql://127.0.0.1:{free_port()}/x")
+    result = await invoke("jobfn", "doctor", "--json", DATABASE_URL=f"postgresql://127.0.0.1:{free_port()}/x")
     assert (result.code, json.loads(result.output)[0]["status"]) == (3, "error")
 
 

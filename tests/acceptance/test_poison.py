@@ -37,9 +37,7 @@ async def test_job_that_kills_its_function_fails_permanently(
     async def keep_alive() -> None:
         nonlocal kills
         while True:
-            function = await spawn(
-                "python", "-m", "jobfn.function", "functions.py", "--host", "127.0.0.1", PORT=str(port)
-            )
+            function = await spawn("jobfn", "serve", "functions.py", "--host", "127.0.0.1", PORT=str(port))
             await function.until("serving")
             serving.set()
             code = await function.wait(seconds=120)

@@ -1,5 +1,6 @@
 """Secrets and payloads do not appear in logs, responses or job rows."""
 
+import asyncio
 import json
 import re
 import secrets
@@ -105,11 +106,15 @@ async def start(spawn: Spawn, tmp_path: Path, dsn: str) -> tuple[int, RunningCom
     port = free_port()
     shared = {"LOG_LEVEL": "debug", "JOBFN_INVOKE_SECRET": INVOKE_SECRET, "PYTHONASYNCIODEBUG": "1"}
     function = await spawn(
-        *("python", "-m", "jobfn.function", "functions.py", "--host", LOOPBACK), PORT=str(port), **shared
+        *("jobfn", "serve", "functions.py", "--host", LOOPBACK),
+        PORT=str(port),
+        JOBFN_SHUTDOWN_TIMEOUT_SECONDS="1",
+        JOBFN_REPORT_TIMEOUT_SECONDS="3",
+        **shared,
     )
     await function.until("serving")
     service = await spawn(
-        *("python", "-m", "jobfn.service"),
+        *("jobfn", "service"),
         DATABASE_URL=dsn,
         KNATIVE_SERVICE_URL=f"http://gateway:{GATEWAY_PASSWORD}@{LOOPBACK}:{port}",
         JOBS_CALLBACK_HOST=LOOPBACK,
@@ -158,13 +163,11 @@ async def malformed_requests(port: int) -> list[str]:
     authorized = {"X-Invoke-Secret": INVOKE_SECRET, "X-Worker-Id": "worker-0", "X-Job-Id": "999999"}
     # nothing listens on port 1: the report is retried until the function stops
     reported = authorized | {"X-Callback-Url": f"http://user:{GATEWAY_PASSWORD}@{LOOPBACK}:1/{fake_token()}/callback"}
-    texts = []
-    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as client:
-        for headers in ({}, {"X-Invoke-Secret": f"{INVOKE_SECRET}x"}, authorized, reported):
-            for body in (f'{{"number": "{PAYLOAD}"', f'{{"{KEY}": 1}}', f"{PAYLOAD}", json.dumps({"number": PAYLOAD})):
-                response = await client.post("/card", content=body.encode(), headers=headers)
-                texts.append(response.text)
-    return texts
+    senders: tuple[dict[str, str], ...] = ({}, {"X-Invoke-Secret": f"{INVOKE_SECRET}x"}, authorized, reported)
+    bodies = (f'{{"number": "{PAYLOAD}"', f'{{"{KEY}": 1}}', f"{PAYLOAD}", json.dumps({"number": PAYLOAD}))
+    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as client:
+        requests = (client.post("/card", content=body, headers=headers) for headers in senders for body in bodies)
+        return [response.text for response in await asyncio.gather(*requests)]
 
 
 def fake_token() -> str:

@@ -22,17 +22,17 @@ FUNCTIONS = dedent(
     import asyncpg
     from jobfn import JobContext, task
 
+    pools = []
+
     async def note(ctx: JobContext, seconds: float) -> None:
-        connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-        try:
+        pools[:] = pools or [asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=0)]
+        async with (await pools[0]).acquire() as connection:
             effect = await connection.fetchval(
                 "insert into effects (job, task, attempt, worker) values ($1, $2, $3, $4) returning id",
                 ctx.job_id, ctx.task, ctx.attempt, ctx.worker_id,
             )
             await asyncio.sleep(seconds)
             await connection.execute("update effects set ended = clock_timestamp() where id = $1", effect)
-        finally:
-            await connection.close()
 
     @task("note")
     async def note_task(payload: dict, ctx: JobContext) -> dict:
@@ -68,7 +68,10 @@ def functions(tmp_path: Path) -> str:
 
 async def start_function(spawn: Spawn, dsn: str, functions: str, port: int) -> RunningCommand:
     running = await spawn(
-        "python", "-m", "jobfn.function", functions, "--host", "127.0.0.1", DATABASE_URL=dsn, PORT=str(port)
+        *("jobfn", "serve", functions, "--host", "127.0.0.1"),
+        DATABASE_URL=dsn,
+        PORT=str(port),
+        JOBFN_SHUTDOWN_TIMEOUT_SECONDS="1",
     )
     await running.until("serving")
     return running
@@ -81,10 +84,16 @@ async def start_service(spawn: Spawn, dsn: str, function_port: int, **env: str) 
         "JOBS_CALLBACK_HOST": "127.0.0.1",
         "INTERNAL_JOBS_CALLBACK_PORT": str(free_port()),
         "HOSTNAME": "worker-0",
+        "JOBS_SHUTDOWN_TIMEOUT_SECONDS": "1",
     }
     running = await spawn("jobfn", "service", **(variables | env))
     await running.until("looking for jobs")
     return running
+
+
+async def retry_now(jobs: Jobs, job: int) -> None:
+    """Make a failed job due now, instead of after its backoff."""
+    await jobs.connection.execute("select app_jobs.reschedule_jobs(array[$1::bigint], run_at := now())", job)
 
 
 async def test_job_runs_and_its_row_is_deleted(
@@ -107,12 +116,12 @@ async def test_two_workers_run_each_job_once(
 ) -> None:
     await jobs.connection.execute(EFFECTS)
     await start_function(spawn, database, functions, port)
-    await jobs.connection.execute("select app_jobs.add_job('note', '{}') from generate_series(1, 1000)")
+    await jobs.connection.execute("select app_jobs.add_job('note', '{}') from generate_series(1, 300)")
     workers = ("worker-one", "worker-two")
     await asyncio.gather(*(start_service(spawn, database, port, HOSTNAME=worker) for worker in workers))
     await jobs.until_gone(seconds=60)
     effects = await jobs.connection.fetch("select job, worker from effects")
-    assert sorted(effect["job"] for effect in effects) == list(range(1, 1001))
+    assert sorted(effect["job"] for effect in effects) == list(range(1, 301))
     assert {effect["worker"] for effect in effects} == set(workers)
 
 
@@ -131,8 +140,9 @@ async def test_job_of_a_killed_function_is_retried(
     function.send(signal.SIGKILL)
     row = await jobs.until_failed(job)
     assert f"http://127.0.0.1:{port}/note" in row["last_error"]
-    await jobs.connection.execute("""update app_jobs.jobs set payload = '{"seconds": 0}'""")
+    await jobs.connection.execute("""update app_jobs.jobs set payload = '{"seconds": 0}', run_at = 'infinity'""")
     await start_function(spawn, database, functions, port)
+    await retry_now(jobs, job)
     await jobs.until_gone(job)
     attempts = await jobs.connection.fetch("select attempt, ended is not null as ended from effects order by id")
     assert [tuple(attempt) for attempt in attempts] == [(1, False), (2, True)]
@@ -145,6 +155,8 @@ async def test_failed_job_keeps_its_error_and_stops_at_max_attempts(
     await start_function(spawn, database, functions, port)
     await start_service(spawn, database, port)
     job = await jobs.add("fail", max_attempts=2)
+    await jobs.until_failed(job)
+    await retry_now(jobs, job)
     row = await jobs.until_failed(job, attempts=2)
     assert (row["last_error"], row["attempts"], row["locked_by"]) == ("boom", 2, None)
     await jobs.until_gone(await jobs.add("note"))
@@ -179,7 +191,7 @@ async def test_database_restart_loses_no_job(spawn: Spawn, functions: str, port:
         migration = await spawn("jobfn", "db", "migrate", "--database-url", dsn)
         assert await migration.wait() == 0
         await connection.execute(
-            """select app_jobs.add_job('note', '{"seconds": 0.05}') from generate_series(1, 300)"""
+            """select app_jobs.add_job('note', '{"seconds": 0.05}') from generate_series(1, 100)"""
         )
         await start_function(spawn, dsn, functions, port)
         service = await start_service(spawn, dsn, port)
@@ -190,7 +202,7 @@ async def test_database_restart_loses_no_job(spawn: Spawn, functions: str, port:
         jobs = Jobs(connection)
         await jobs.connection.execute("select app_jobs.add_job('note', '{}')")
         await jobs.until_gone(seconds=60)
-        assert await connection.fetchval("select count(distinct job) from effects where ended is not null") == 301
+        assert await connection.fetchval("select count(distinct job) from effects where ended is not null") == 101
         await connection.close()
         service.send(signal.SIGTERM)
         assert await service.wait() == 0

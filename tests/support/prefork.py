@@ -23,7 +23,7 @@ _MAX_REQUEST_BYTES: Final = 1 << 20
 class ForkedProcess:
     """A forked command, with the part of ``asyncio.subprocess.Process`` that tests use."""
 
-    def __init__(self, connection: socket.socket, pid: int, stdout: asyncio.StreamReader) -> None:
+    def __init__(self, connection: socket.socket, pid: int, stdout: asyncio.StreamReader | None) -> None:
         self.pid = pid
         self.stdout = stdout
         self.returncode: int | None = None
@@ -53,20 +53,26 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-async def fork_command(address: Path, arguments: list[str], env: dict[str, str], folder: Path) -> ForkedProcess:
-    """Run ``jobfn`` with these arguments in a fork of the server at ``address``."""
+async def fork_command(
+    address: Path, arguments: list[str], env: dict[str, str], folder: Path, *, terminal: int | None = None
+) -> ForkedProcess:
+    """Run ``jobfn`` with these arguments in a fork of the server at ``address``, perhaps in a terminal."""
     loop = asyncio.get_running_loop()
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     await loop.sock_connect(connection, str(address))
-    read, write = os.pipe()
+    read, write = os.pipe() if terminal is None else (-1, os.dup(terminal))
+    stdin = os.open(os.devnull, os.O_RDONLY) if terminal is None else os.dup(terminal)
     request = json.dumps({"arguments": arguments, "env": env, "folder": str(folder)}).encode()
     connection.setblocking(True)
-    socket.send_fds(connection, [len(request).to_bytes(4, "big")], [write])
+    socket.send_fds(connection, [len(request).to_bytes(4, "big")], [stdin, write])
     connection.sendall(request)
+    os.close(stdin)
     os.close(write)
     connection.setblocking(False)
     pid = int.from_bytes(await loop.sock_recv(connection, 4), "big")
+    if terminal is not None:
+        return ForkedProcess(connection, pid, None)
     stdout = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), os.fdopen(read, "rb"))
     return ForkedProcess(connection, pid, stdout)
@@ -93,13 +99,14 @@ def serve(address: str) -> None:
 
 
 def _supervise(connection: socket.socket) -> None:
-    length, descriptors, _, _ = socket.recv_fds(connection, 4, 1)
+    length, descriptors, _, _ = socket.recv_fds(connection, 4, 2)
     request = _receive(connection, int.from_bytes(length, "big"))
     pid = os.fork()
     if pid == 0:
         connection.close()
-        _run(request, descriptors[0])
-    os.close(descriptors[0])
+        _run(request, *descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
     connection.sendall(pid.to_bytes(4, "big"))
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(OSError):  # the test has ended without waiting for its command
@@ -115,12 +122,12 @@ def _receive(connection: socket.socket, length: int) -> dict[str, Any]:
     return request
 
 
-def _run(request: dict[str, Any], output: int) -> None:
+def _run(request: dict[str, Any], stdin: int, output: int) -> None:
+    os.dup2(stdin, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.close(stdin)
     os.close(output)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])

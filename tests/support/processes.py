@@ -1,7 +1,8 @@
-"""Fixtures that run commands as users do. A plugin of ``tests/conftest.py``."""
+"""Fixtures that run commands, in processes as users do or in this one. A plugin of ``tests/conftest.py``."""
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from jobfn.cli.app import run as run_command_line
+from jobfn.telemetry import logs
 from support.commands import Command, CommandResult, RunningCommand, Spawn
 from support.prefork import fork_command
 
@@ -49,7 +53,7 @@ async def spawn(tmp_path: Path, prefork: Path) -> AsyncIterator[Spawn]:
 
     async def start(*command: str, **env: str) -> RunningCommand:
         folder = Path(env.get("PWD", tmp_path))
-        if command[0] == "jobfn" and command[1:2] != ("serve",):
+        if command[0] == "jobfn":
             running = RunningCommand(await fork_command(prefork, list(command[1:]), environment(env), folder))
         else:
             process = await asyncio.create_subprocess_exec(
@@ -68,6 +72,7 @@ async def spawn(tmp_path: Path, prefork: Path) -> AsyncIterator[Spawn]:
     for running in reversed(commands):
         with contextlib.suppress(ProcessLookupError):
             running.send(signal.SIGTERM)
+    for running in commands:
         try:
             await running.wait(seconds=15)
         except TimeoutError:
@@ -85,3 +90,47 @@ def command(spawn: Spawn) -> Command:
         return CommandResult(code, "\n".join(running.lines))
 
     return run
+
+
+@pytest.fixture
+def invoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], undo_logging: None
+) -> Iterator[Command]:
+    """Run a ``jobfn`` command that ends by itself in this process: much faster, but one at a time."""
+    monkeypatch.chdir(tmp_path)
+    modules, path = set(sys.modules), sys.path[:]
+
+    async def run(*command: str, **env: str) -> CommandResult:
+        assert command[0] == "jobfn"
+        variables = environment(env)
+        with monkeypatch.context() as patch:
+            for name in os.environ.keys() - variables.keys():
+                patch.delenv(name)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            try:
+                code = await asyncio.to_thread(run_command_line, command[1:])
+            except SystemExit as exit_:  # shell completion
+                code = int(exit_.code or 0)
+        captured = capfd.readouterr()
+        return CommandResult(code, (captured.out + captured.err).removesuffix("\n"))
+
+    yield run
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def undo_logging() -> Iterator[None]:
+    """Undo ``logs.configure``."""
+    root, config = logging.getLogger(), structlog.get_config()
+    loggers = [root, *(logging.getLogger(name) for name in logs.NOISY_LOGGERS)]
+    handlers, levels = root.handlers[:], [logger.level for logger in loggers]
+    yield
+    logs.apply_config()
+    structlog.configure(**config)
+    root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

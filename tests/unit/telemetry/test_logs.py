@@ -1,11 +1,9 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from jobfn import ConfigurationError
 from jobfn.function.context import JobContext
@@ -13,19 +11,7 @@ from jobfn.telemetry import logs
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for name in ("uvicorn", "asyncio", "watchfiles"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def environment(monkeypatch: pytest.MonkeyPatch, undo_logging: None) -> pytest.MonkeyPatch:
     for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
