@@ -1,24 +1,29 @@
 """Loopback addresses and waiting for a condition."""
 
 import asyncio
+import contextlib
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """Return a free TCP port below those that the system gives to outgoing connections, which could take it first."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
-    """Ask until the answer is true, at most for so many seconds; returns the answer."""
+    """Poll until the condition returns a true value, and return it."""
     async with asyncio.timeout(seconds):
-        while not (found := await condition()):  # noqa: ASYNC110  - what is asked lies in another process
+        while not (value := await condition()):  # noqa: ASYNC110  - the state is in another process
             await asyncio.sleep(0.01)
-    return found
+    return value

@@ -107,7 +107,7 @@ def stats_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> 
     if as_json:
         typer.echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(buckets)}))
     else:
-        typer.echo("\n".join([*render_jobs.count_lines(counts), "", render_jobs.throughput_line(buckets)]))
+        typer.echo("\n".join([*render_jobs.format_counts(counts), "", render_jobs.throughput_line(buckets)]))
 
 
 @app.command("watch", epilog="example: jobfn jobs watch --task send_email")

@@ -77,7 +77,7 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     return lines
 
 
-def count_lines(counts: JobCounts) -> list[str]:
+def format_counts(counts: JobCounts) -> list[str]:
     """Format the number of jobs by state: in total, by task and by queue."""
     oldest = counts.oldest_ready_seconds
     lines = [

@@ -43,7 +43,7 @@ async def _snapshot_text(operations: Operations, job_filter: JobFilter) -> str:
     return "\n".join(
         [
             f"{now:%H:%M:%S} UTC" + counts_age_text(counts, now),
-            *render_jobs.count_lines(counts),
+            *render_jobs.format_counts(counts),
             "",
             render_jobs.throughput_line(buckets),
             "",

@@ -119,13 +119,15 @@ class EnqueuePages:
             unlisted = [name for name in await self._operations.tasks() if name not in listing.tasks]
             context = {"tasks": list(listing.tasks.values()), "unlisted": unlisted, "problems": listing.problems}
             return self._pages.respond(request, "tasks.html", context)
-        enqueue_form, notices = await self._load(task, as_json=request.query_params.get("as") == "json", form=Form())
+        enqueue_form, notices = await self._load_form(
+            task, as_json=request.query_params.get("as") == "json", form=Form()
+        )
         return self._respond(request, enqueue_form, notices)
 
     async def submit(self, request: Request) -> Response:
         """Handle ``POST /enqueue``: enqueue the job, or show the form with its validation errors."""
         form = RequestContext.from_request(request).form
-        enqueue_form, notices = await self._load(form.one("task"), as_json=form.one("as") == "json", form=form)
+        enqueue_form, notices = await self._load_form(form.one("task"), as_json=form.one("as") == "json", form=form)
         parsed = enqueue_form.parse()
         problems = enqueue_form.problems
         problems |= parsed.problems
@@ -142,7 +144,7 @@ class EnqueuePages:
                 return RedirectResponse(f"/jobs/{job_id}", 303)
         return self._respond(request, enqueue_form, notices, status_code=422)
 
-    async def _load(self, task: str, *, as_json: bool, form: Form) -> tuple[EnqueueForm, tuple[str, ...]]:
+    async def _load_form(self, task: str, *, as_json: bool, form: Form) -> tuple[EnqueueForm, tuple[str, ...]]:
         """Return the form of a task, and why no function app lists it."""
         listed, notices = await self._discovery.find_task(task)
         schema = listed.payload if listed is not None and is_valid_schema(listed.payload) else {}

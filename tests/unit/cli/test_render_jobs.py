@@ -110,5 +110,5 @@ def test_result_lists_skipped_jobs() -> None:
 
 def test_counts_show_the_age_of_the_oldest_ready_job() -> None:
     counts = JobCounts(NOW, 1, 0, 0, 0, 3.0, (), (GroupCount("q", 1, 0, 0, 0),), 0.1)
-    assert render_jobs.count_lines(counts)[0].endswith("(oldest ready job: 3s)")
+    assert render_jobs.format_counts(counts)[0].endswith("(oldest ready job: 3s)")
     assert json.loads(render_jobs.as_json(counts))["taken_at"] == "2030-01-31T12:00:00+00:00"
