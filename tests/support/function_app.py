@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from jobfn import FunctionSettings
+from support.jobs import TENANT
 
 ACTOR = "c2d29867-3d0b-d497-9191-18a9d8ee7830"
 ENTITY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+OPTIONAL_HEADERS = {"X-Database-Id": TENANT, "X-Actor-Id": ACTOR, "X-Entity-Id": ENTITY, "X-Job-Attempt": "3"}
 SECRET = "topsecret-314159"
 #: Responses wait for their report, so that a test can read it once it has the response.
 WAIT_FOR_REPORT = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=30, shutdown_timeout_seconds=5)

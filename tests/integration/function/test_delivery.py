@@ -9,10 +9,8 @@ import pytest
 
 from jobfn import FunctionApp, JobContext, Task, create_app, task
 from support.fixtures import Serve
-from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackServer, job_headers
+from support.function_app import ACTOR, ENTITY, OPTIONAL_HEADERS, WAIT_FOR_REPORT, CallbackServer, job_headers
 from support.jobs import TENANT
-
-OPTIONAL_HEADERS = {"X-Database-Id": TENANT, "X-Actor-Id": ACTOR, "X-Entity-Id": ENTITY, "X-Job-Attempt": "3"}
 
 
 def echo_app(*identifiers: str) -> FunctionApp:
@@ -197,6 +195,7 @@ async def test_probes_answer_get_and_head(path: str, serve: Serve, http: httpx.A
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == response.headers["content-length"]
     assert "date" in head.headers
+    assert "server" not in head.headers
 
 
 async def test_index_lists_the_tasks(serve: Serve, http: httpx.AsyncClient) -> None:

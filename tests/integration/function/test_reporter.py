@@ -14,11 +14,8 @@ from jobfn.function.reporter import Reporter
 from jobfn.http.client import HttpTransport, Response
 from jobfn.wire import JobHeaders, Report
 from support.fixtures import Serve
-from support.function_app import ACTOR, ENTITY, WAIT_FOR_REPORT, CallbackResponse, CallbackServer, job_headers
-from support.jobs import TENANT
+from support.function_app import OPTIONAL_HEADERS, WAIT_FOR_REPORT, CallbackResponse, CallbackServer, job_headers
 from support.network import LOOPBACK, free_port
-
-OPTIONAL_HEADERS = {"X-Database-Id": TENANT, "X-Actor-Id": ACTOR, "X-Entity-Id": ENTITY, "X-Job-Attempt": "3"}
 
 
 @task("run")

@@ -76,16 +76,6 @@ async def test_stop_without_start_frees_the_port() -> None:
     bind(LOOPBACK, port).close()
 
 
-async def test_responses_have_a_date_but_no_server_header(http: httpx.AsyncClient) -> None:
-    server = make_server(GatedApp(is_open=True))
-    await server.start()
-    await asyncio.sleep(0)
-    response = await http.get(f"http://{LOOPBACK}:{server.port}")
-    assert "date" in response.headers
-    assert "server" not in response.headers
-    await server.stop()
-
-
 async def test_server_installs_no_signal_handlers_and_stop_signals_restores_them() -> None:
     previous = signal.getsignal(signal.SIGTERM)
     server = make_server(GatedApp())

@@ -124,6 +124,7 @@ INVALID_TARGETS: dict[str, tuple[str | None, str]] = {
     "syntax.py": ("x = 1\ndef f(:\n", "{folder}/syntax.py:2: SyntaxError: invalid syntax"),
     "raises.py": ("\n\nraise ValueError('two\\nlines')", "{folder}/raises.py:3: ValueError: two lines"),
     "deep.py": ("def f():\n    1 / 0\nf()", "{folder}/deep.py:2: ZeroDivisionError: division by zero"),
+    "imports.py": ("import missing_inside", "{folder}/imports.py:1: ModuleNotFoundError: No module named"),
     "exits.py": ("import sys\nsys.exit('no')", "{folder}/exits.py:2: SystemExit: no"),
     "./functions.txt": (TASKS, "functions.txt is not a Python file: pass the one that defines your tasks"),
     "nul.py": ("x = '\0'", "source code string cannot contain null bytes"),
