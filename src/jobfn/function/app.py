@@ -199,11 +199,7 @@ class FunctionApp(Starlette):
             yield
 
     async def execute(self, identifier: str, body: bytes, context: JobContext) -> DeliveryOutcome:
-        """Run a task as a delivery would, without HTTP and without a report.
-
-        Returns:
-            The outcome, also for an unknown task or an invalid payload.
-        """
+        """Run a task as a delivery would, without HTTP and without a report."""
         outcome = await self._endpoint.execute(identifier, body, context)
         self._metrics.record_outcome(identifier if identifier in self.tasks else None, outcome)
         return outcome

@@ -45,11 +45,7 @@ class ReportBatcher:
         self._unsupported: set[str] = set()
 
     async def post(self, url: str, report: BatchedReport) -> int | None:
-        """Send one report, together with others that are ready for the same URL.
-
-        Returns:
-            The report's HTTP status; None if the server does not support batches: send the report alone.
-        """
+        """Send one report, with others for the same URL; return its status, or None if batches are not supported."""
         if url in self._unsupported:
             return None
         lane = self._lanes.setdefault(url, _Lane())

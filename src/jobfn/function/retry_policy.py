@@ -75,13 +75,7 @@ class RetryPolicy:
     backoff: Backoff | None = None
 
     def decide(self, error: BaseException | None, attempt: int | None, rand: float) -> RetryDecision:
-        """Decide on the next attempt of a failed job.
-
-        Args:
-            error: The handler's exception; None if the handler did not end.
-            attempt: Number of the failed attempt; None if the worker does not send it.
-            rand: Random number from 0 to 1, for the jitter.
-        """
+        """Decide on the next attempt of a job whose attempt, None if unknown, failed with ``error``."""
         if isinstance(error, PermanentError):
             return NO_RETRY
         if attempt is not None and self.max_attempts is not None and attempt >= self.max_attempts:

@@ -37,12 +37,7 @@ class Signature:
 
 
 def read_signature(handler: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
-    """Read a handler's signature.
-
-    Args:
-        handler: A function, a method, a partial or an object with ``__call__``.
-        names: Names that annotations may use besides the globals of the handler's module.
-    """
+    """Read a handler's signature; annotations may use ``names`` and the globals of its module."""
     if inspect.isclass(handler) or not callable(handler):
         fail(handler, f"@task decorates a function, not {handler!r}")
     # The handler itself, not what it wraps: a decorator may turn a generator into an ordinary function.

@@ -117,10 +117,7 @@ class JobsServer:
     @classmethod
     @contextlib.contextmanager
     def start(cls, *, setup: str | Path | None = None) -> Iterator[Self]:
-        """Start an embedded server, or use ``JOBFN_TEST_DATABASE_URL``, and create the template.
-
-        Args:
-            setup: SQL, or a path to an SQL file, to run in the template.
+        """Start an embedded server, or use ``JOBFN_TEST_DATABASE_URL``, and create the template with this SQL.
 
         Raises:
             ConfigurationError: The embedded PostgreSQL is not installed.

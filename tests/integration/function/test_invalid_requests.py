@@ -14,7 +14,7 @@ from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackS
 
 
 class Order(BaseModel):
-    """A payload with validators of its own."""
+    """A payload with custom validators."""
 
     note: str = ""
     broken: str = ""
