@@ -26,17 +26,13 @@ def list_files(folder: Path) -> list[str]:
     ("line", "message"),
     [
         ("init", "Missing argument 'FOLDER'"),
-        ("init ---", "No such option"),
         ("init +++", "is not a valid project name"),
         ("init fine --task no\tgood", "the task 'no\\tgood' is not valid: use letters"),
         (f"init fine --task {'x' * 127}", "at most 126 characters"),
         ('init fine --description "', "one line without double quotes"),
-        ("init fine --image UPPER CASE", "Got unexpected extra argument"),
         ("init fine --image :1", "the image ':1' is not valid"),
         ("init file/below", "file/below is not writable"),
-        ("inspect nowhere.py", "no file nowhere.py"),
         ("inspect empty", "empty/functions.py does not exist: give the Python file with your tasks, or a folder"),
-        ("inspect broken.py", "broken.py:1: SyntaxError"),
         ("inspect no_task.py", "has no task"),
         ("inspect other_app.py:app", "is not an app of create_app"),
         ("inspect dies.py", "dies.py cannot be imported: exit code 7"),
@@ -47,13 +43,9 @@ def list_files(folder: Path) -> list[str]:
         ("build no_wheel --tag t", "jobfn's wheel is missing in no_wheel/wheels"),
         ("build own --tag t --with podman", "podman is not installed, but needed to build the image"),
         ("build own --tag t", "docker, podman or buildah is not installed, but needed to build the image: install one"),
-        ("build own --tag t --with kaniko", "Invalid value for '--with'"),
         ("manifests", "there is nothing to generate"),
-        ("manifests empty --image i", "empty/functions.py does not exist"),
         ("manifests own", "--image is missing"),
         ("manifests own --image i --min-scale 3 --max-scale 2", "--min-scale 3 must not exceed --max-scale 2"),
-        ("manifests own same --image i", "the task 'email:send' is at"),
-        ("manifests own near --image i", "the tasks 'email:send' and 'email.send' have the same DNS name"),
     ],
 )
 async def test_wrong_usage_is_one_line_and_writes_nothing(
@@ -71,8 +63,6 @@ async def test_wrong_usage_is_one_line_and_writes_nothing(
         "no_wheel/requirements.lock": "yarl==1\n",
         "own/Dockerfile": "FROM scratch\n",
         "own/functions.py": ONE_TASK.format("email:send"),
-        "same/functions.py": ONE_TASK.format("email:send"),
-        "near/functions.py": ONE_TASK.format("email.send"),
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

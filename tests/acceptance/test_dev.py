@@ -63,6 +63,12 @@ async def test_dev_with_embedded_postgres_runs_a_job_and_stops_clean(
     status = await command("jobfn", "db", "status")
     assert (status.code, "installed by jobfn" in status.output) == (0, True)
 
+    state = dev_state(project)
+    async with httpx.AsyncClient(timeout=30) as client:
+        tasks = (await client.get(f"{state.function_url}/")).json()["tasks"]
+        assert [task["identifier"] for task in tasks] == ["process_invoice"]
+        assert (await client.post(state.callback_url)).json() == "OK"
+
     children = psutil.Process(dev.process.pid).children(recursive=True)
     postgres = folder_for(project)
     assert (postgres / "postmaster.pid").exists()
@@ -103,15 +109,6 @@ async def test_database_url_is_migrated_and_left_without_locks(
         assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0
     finally:
         await connection.close()
-
-
-async def test_function_and_callback_urls_respond(project: Path, database: str, spawn: Spawn) -> None:
-    await start_dev(spawn, DATABASE_URL=database)
-    state = dev_state(project)
-    async with httpx.AsyncClient(timeout=30) as client:
-        tasks = (await client.get(f"{state.function_url}/")).json()["tasks"]
-        assert [task["identifier"] for task in tasks] == ["process_invoice"]
-        assert (await client.post(state.callback_url)).json() == "OK"
 
 
 async def test_function_ends_when_dev_is_killed(project: Path, database: str, spawn: Spawn) -> None:

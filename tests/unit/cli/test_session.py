@@ -1,12 +1,11 @@
 """Spinner, progress bar, confirmation and the age options."""
 
-import asyncio
 import io
 
 import pytest
 
 from jobfn.cli.job_filters import parse_filter
-from jobfn.cli.session import ProgressBar, confirm, with_spinner
+from jobfn.cli.session import ProgressBar
 from jobfn.errors import ConfigurationError
 from support.clock import ManualClock
 
@@ -36,40 +35,6 @@ def test_progress_bar_is_hidden_outside_of_a_terminal() -> None:
         clock.seconds = 60
         bar.advance(10)
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(("stream", "shows"), [(Terminal(), True), (io.StringIO(), False)])
-async def test_spinner_appears_in_a_terminal_only(stream: io.StringIO, shows: bool) -> None:  # noqa: FBT001  - a parameter
-    gate = asyncio.Event()
-
-    async def work() -> int:
-        await gate.wait()
-        return 7
-
-    waiting = asyncio.create_task(with_spinner(work(), "counting", stream=stream, delay_seconds=0.0))
-    if shows:
-        async with asyncio.timeout(10):
-            while "counting" not in stream.getvalue():  # noqa: ASYNC110  - a stream has no event
-                await asyncio.sleep(0.01)
-    gate.set()
-    assert await waiting == 7
-    assert ("counting" in stream.getvalue()) is shows
-
-
-async def test_spinner_is_hidden_for_quick_work() -> None:
-    terminal = Terminal()
-
-    async def work() -> int:
-        return 7
-
-    assert await with_spinner(work(), "counting", stream=terminal) == 7
-    assert terminal.getvalue() == ""
-
-
-def test_confirmation_without_a_terminal_requires_yes() -> None:
-    confirm("remove 3 jobs?", yes=True)
-    with pytest.raises(ConfigurationError, match=r"remove 3 jobs\? Confirm with --yes"):
-        confirm("remove 3 jobs?", yes=False)
 
 
 @pytest.mark.parametrize(

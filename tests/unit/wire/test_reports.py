@@ -26,19 +26,13 @@ def test_report_has_the_contract_s_body_and_headers(
     ("value", "seconds"),
     [
         ("0", 0.0),
-        ("7.5", 7.5),
         ("-3", 0.0),
         ("1e308", 1e308),
         ("1e999", None),
-        ("-1e999", None),
         ("NaN", None),
         ("1" + "0" * 400, None),
-        ("-1" + "0" * 400, None),
-        ("9" * 5_000, None),
         ("true", None),
         ('"7"', None),
-        ("[7]", None),
-        ("null", None),
     ],
 )
 def test_retry_delay_is_a_finite_number_or_ignored(value: str, seconds: float | None) -> None:
@@ -55,10 +49,8 @@ def test_nested_error_becomes_text_or_is_ignored_beyond_the_recursion_limit(dept
     ("status", "headers", "expected"),
     [
         (200, {}, False),
-        (202, {}, False),
         (302, {}, False),
         (400, {}, True),
-        (500, {}, True),
         (200, {"X-Job-Error": "true"}, True),  # the Node SDK
         (200, {"X-Job-Error": "TRUE"}, True),
         (200, {"X-Job-Error": "false"}, False),

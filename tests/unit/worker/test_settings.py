@@ -22,21 +22,9 @@ def test_defaults_are_those_of_the_contract() -> None:
 @pytest.mark.parametrize(
     ("environ", "field", "value"),
     [
-        ({"KNATIVE_SERVICE_URL": "http://a"}, "gateway_url", "http://a"),
         ({"INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://b"),
         ({"KNATIVE_SERVICE_URL": "http://a", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://a"),
         ({"KNATIVE_SERVICE_URL": "", "INTERNAL_GATEWAY_URL": "http://b"}, "gateway_url", "http://b"),
-        ({"INTERNAL_GATEWAY_DEVELOPMENT_MAP": '{"t": "http://t"}'}, "development_map", {"t": "http://t"}),
-        ({"JOBS_FUNCTION_URLS": '{"t": "http://t"}'}, "urls_by_task", {"t": "http://t"}),
-        (
-            {
-                "JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}',
-                "K_SERVICE": "jobs",
-                "JOBFN_ENV": "production",
-            },
-            "urls_by_task",
-            {"t": "http://t", "u": "http://u"},
-        ),
         (
             {
                 "JOBS_FUNCTION_URLS": '{"t": "http://t", "u": "http://u"}',
@@ -46,22 +34,16 @@ def test_defaults_are_those_of_the_contract() -> None:
             {"t": "http://here", "u": "http://u"},
         ),
         ({"JOBS_SCHEMA": "work"}, "schema_name", "work"),
-        ({}, "history_days", 7.0),
         ({"JOBS_HISTORY_DAYS": "0"}, "history_days", 0.0),
-        ({"JOBS_HISTORY_DAYS": "0.5"}, "history_days", 0.5),
-        ({}, "vacuum", True),
         ({"JOBS_VACUUM": "false"}, "vacuum", False),
-        ({"JOBS_SUPPORT_ANY": "false"}, "tasks", []),
         ({"JOBS_SUPPORT_ANY": "false", "JOBS_SUPPORTED": "a, b:c,,d"}, "tasks", ["a", "b:c", "d"]),
         ({"JOBS_SUPPORTED": "a"}, "tasks", None),
         ({"INTERNAL_JOBS_CALLBACK_URL": "http://c/x/callback"}, "callback_url", "http://c/x/callback"),
-        ({"JOBS_CALLBACK_HOST": "here"}, "callback_url", "http://here:12345/callback"),
         (
             {"JOBS_CALLBACK_HOST": "here", "INTERNAL_JOBS_CALLBACK_PORT": "99"},
             "callback_url",
             "http://here:99/callback",
         ),
-        ({"INTERNAL_JOBS_CALLBACK_PORT": "99"}, "callback_port", 99),
         ({"HOSTNAME": "pod-7"}, "worker_id", "pod-7"),
         ({"DATABASE_URL": "postgresql://x/y"}, "database_url", "postgresql://x/y"),
         ({"JOBS_CONCURRENCY": "3"}, "concurrency", 3),

@@ -3,7 +3,10 @@
 from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
+from jobfn.worker.http_dispatch import callback_tokens
+from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.tokens import CallbackTokens, Claim
 
 CLAIM = Claim("worker-0", 12, 3)
@@ -53,3 +56,18 @@ def test_changed_token_is_invalid() -> None:
     for index in range(1, path.rindex("/") - 1):
         other = "A" if path[index] != "A" else "B"
         assert verify(path[:index] + other + path[index + 1 :], "key") is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "warnings"),
+    [
+        ({"K_SERVICE": "jobs"}, 1),
+        ({"JOBFN_ENV": "production"}, 1),
+        ({"JOBFN_ENV": "production", "JOBS_CALLBACK_SECRET": "one"}, 0),
+        ({}, 0),
+    ],
+)
+def test_unsigned_callback_urls_are_a_warning_in_production(environ: dict[str, str], warnings: int) -> None:
+    with capture_logs() as lines:
+        callback_tokens(ServiceSettings.from_environ(environ))
+    assert ["Set JOBS_CALLBACK_SECRET" in line["event"] for line in lines] == [True] * warnings
