@@ -20,14 +20,7 @@ class Delivery:
     """One request to a function. Times are seconds of the run.
 
     Attributes:
-        sequence: 1 for the first delivery of the run.
-        number: Number of the planned job.
-        job: Job id.
-        attempt: Attempt in the job headers.
-        worker: Id of the worker.
-        started_at: Time of the request.
         function: Name of the function process. None: not chosen yet.
-        faults: Time and description of each fault.
         failed_at: Time of the first failure response or report.
         acknowledged_at: Time when a report was answered with 200 or 409.
         settled: Whether a report was answered with 200.
@@ -60,11 +53,7 @@ def _cause_rank(cause: str) -> int:
 
 
 class DeliveryLog:
-    """See the module.
-
-    Args:
-        clock: Monotonic time in seconds since the start of the run.
-    """
+    """See the module."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock

@@ -21,14 +21,7 @@ TRACEBACK = re.compile(r'"exception": "|Traceback \(most recent call last\)')
 
 @dataclass(frozen=True)
 class RowExpressions:
-    """Rows of the database at the end.
-
-    Attributes:
-        effects: What handlers did, in order of their start.
-        planned: Committed calls of add_job with their job ids.
-        jobs: Remaining jobs.
-        queue_locks: Locked queues.
-    """
+    """Rows of the database at the end."""
 
     effects: Sequence[Row]
     planned: Sequence[Row]
@@ -38,12 +31,7 @@ class RowExpressions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a run.
-
-    Attributes:
-        summary: Counts, as text.
-        violations: What must not happen. Empty after a good run.
-    """
+    """Result of a run."""
 
     summary: str
     violations: Sequence[str]

@@ -46,13 +46,7 @@ HEARTBEAT_FAULTS = {FaultKind.CUT_REQUEST: 0.03, FaultKind.CUT_RESPONSE: 0.02}
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill -9.
-
-    Attributes:
-        at_seconds: Time since the start of the run.
-        target: Name of the process.
-        down_seconds: Time until it starts again.
-    """
+    """One kill -9."""
 
     at_seconds: float
     target: str
@@ -61,14 +55,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to one request, and how.
-
-    Attributes:
-        kind: What happens.
-        fraction: Position of a cut within the message, 0 to 1.
-        delay_seconds: Delay, or time between the request and a cut.
-        route: Which upstream gets the request, 0 to 1.
-    """
+    """What happens to one request, and how."""
 
     kind: FaultKind
     fraction: float
@@ -77,12 +64,7 @@ class Fault:
 
 
 class FaultInjector:
-    """Choose the fault of each request.
-
-    Args:
-        seed: Seed of the run.
-        max_report_delay_seconds: Maximum delay of a report.
-    """
+    """Choose the fault of each request."""
 
     def __init__(self, seed: int, *, max_report_delay_seconds: float) -> None:
         self._seed = seed
@@ -110,14 +92,7 @@ class FaultInjector:
 
 
 def plan_kills(seed: int, *, seconds: float, mean_interval_seconds: float, max_down_seconds: float) -> Sequence[Kill]:
-    """Return the kills of a run. Each round kills every process once, in random order.
-
-    Args:
-        seed: Seed of the run.
-        seconds: Duration of the run.
-        mean_interval_seconds: Mean time between two kills.
-        max_down_seconds: Maximum time until a process starts again.
-    """
+    """Return the kills of a run. Each round kills every process once, in random order."""
     rand = random.Random(f"{seed} kills")  # noqa: S311  - repeatable, not secret
     kills: list[Kill] = []
     at_seconds = 0.0

@@ -12,13 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request or a response.
-
-    Attributes:
-        start_line: First line.
-        headers: Names and values in order.
-        body: Body.
-    """
+    """A request or a response."""
 
     start_line: str
     headers: tuple[tuple[str, str], ...]

@@ -14,19 +14,7 @@ QUEUES = 5
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """One call of add_job.
-
-    Attributes:
-        number: Number of the job.
-        version: 1 for its first call of add_job.
-        task: Task identifier.
-        seconds: Duration of its handler.
-        failures: Number of attempts that fail before one succeeds.
-        fails_permanently: Whether it raises PermanentError.
-        queue: Named queue.
-        key: Job key.
-        delay_seconds: Delay until it may run.
-    """
+    """One call of add_job."""
 
     number: int
     version: int
@@ -45,13 +33,7 @@ class PlannedJob:
 
 
 def plan_jobs(seed: int, jobs: int, *, max_delay_seconds: float) -> Sequence[PlannedJob]:
-    """Return the calls of add_job in order.
-
-    Args:
-        seed: Seed of the run.
-        jobs: Number of jobs.
-        max_delay_seconds: Maximum delay of a delayed job.
-    """
+    """Return the calls of add_job in order."""
     rand = random.Random(f"{seed} plan")  # noqa: S311  - repeatable, not secret
     planned: list[tuple[float, PlannedJob]] = []
     for number in range(1, jobs + 1):

@@ -25,11 +25,7 @@ NO_DATABASE_ERROR = "cannot be reached"
 
 
 class Database:
-    """The run's PostgreSQL server.
-
-    Args:
-        log: Records kills.
-    """
+    """The run's PostgreSQL server."""
 
     def __init__(self, log: DeliveryLog) -> None:
         self._log = log
@@ -63,17 +59,7 @@ class Database:
 
 @dataclass
 class ManagedProcess:
-    """A process that is started again when it exits.
-
-    Attributes:
-        name: Name in the log.
-        command: Arguments of Python.
-        variables: Its environment, beyond the test's.
-        port: Port on which it listens.
-        output: File for its output.
-        log: Records kills.
-        unexpected_exits: Exits without a kill or a stop.
-    """
+    """A process that is started again when it exits."""
 
     name: str
     command: Sequence[str]
@@ -152,12 +138,7 @@ class ManagedProcess:
 async def run_processes(
     processes: Sequence[ManagedProcess], *, stop_timeout_seconds: float
 ) -> AsyncIterator[Callable[[], asyncio.Future[object]]]:
-    """Run processes while the block runs. Provide a function that stops them earlier.
-
-    Args:
-        processes: What to run.
-        stop_timeout_seconds: Time for all processes to stop before they are killed.
-    """
+    """Run processes while the block runs. Provide a function that stops them earlier."""
     tasks = [asyncio.create_task(process.run()) for process in processes]
 
     def stop() -> asyncio.Future[object]:

@@ -87,13 +87,7 @@ async def cut_request(port: int, request: Message, fault: Fault) -> None:
 
 
 class FunctionGateway:
-    """Forward deliveries.
-
-    Args:
-        log: Records them.
-        faults: Chooses their faults.
-        ports: Ports of the functions.
-    """
+    """Forward deliveries."""
 
     def __init__(self, log: DeliveryLog, faults: FaultInjector, ports: Sequence[int]) -> None:
         self._log = log
@@ -153,13 +147,7 @@ class FunctionGateway:
 
 
 class ReportGateway:
-    """Forward reports and heartbeats.
-
-    Args:
-        log: Records them.
-        faults: Chooses their faults.
-        ports: Ports of the callback servers.
-    """
+    """Forward reports and heartbeats."""
 
     def __init__(self, log: DeliveryLog, faults: FaultInjector, ports: Sequence[int]) -> None:
         self._log = log

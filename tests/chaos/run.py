@@ -48,15 +48,7 @@ TABLES = """
 
 @dataclass(frozen=True)
 class ChaosOptions:
-    """Options of a run.
-
-    Attributes:
-        seed: Seed of jobs, faults and kills.
-        jobs: Number of jobs.
-        fault_seconds: Duration of faults and kills.
-        kill_interval_seconds: Mean time between two kills.
-        drain_timeout_seconds: Maximum time to finish the remaining jobs afterwards.
-    """
+    """Options of a run."""
 
     seed: int
     jobs: int

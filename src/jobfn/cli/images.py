@@ -64,8 +64,8 @@ def build_command(
         raise ConfigurationError(f"{extra[0]!r} is not expected: give one folder, and options of the builder after --")
     check_context(folder)
     _print_tasks(inspect_tasks(resolve_target(folder)))
-    commands = image_commands(find_builder(builder), folder, tag=tag, extra=extra)
-    for command in (commands.build, commands.push) if push else (commands.build,):
+    build_image, push_image = image_commands(find_builder(builder), folder, tag=tag, extra=extra)
+    for command in (build_image, push_image) if push else (build_image,):
         _run(command)
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,20 +19,8 @@ class Builder(StrEnum):
     BUILDAH = "buildah"
 
 
-@dataclass(frozen=True)
-class ImageCommands:
-    """The commands for one image."""
-
-    build: tuple[str, ...]
-    push: tuple[str, ...]
-
-
 def find_builder(builder: Builder | None = None) -> Builder:
-    """Return the requested builder if it is installed, by default the first one that is.
-
-    Raises:
-        ConfigurationError: It is not installed.
-    """
+    """Return the requested builder, by default the first one that is installed."""
     for candidate in [builder] if builder is not None else list(Builder):
         if shutil.which(candidate):
             return candidate
@@ -43,14 +30,14 @@ def find_builder(builder: Builder | None = None) -> Builder:
     )
 
 
-def image_commands(builder: Builder, folder: Path, *, tag: str, extra: Sequence[str] = ()) -> ImageCommands:
+def image_commands(
+    builder: Builder, folder: Path, *, tag: str, extra: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
     """Return the commands that build and push an image."""
     # The OCI format has no HEALTHCHECK: podman and buildah drop it unless they write Docker's format.
     format_options = () if builder is Builder.DOCKER else ("--format", "docker")
-    return ImageCommands(
-        build=(builder.value, "build", *format_options, "--tag", tag, *extra, str(folder)),
-        push=(builder.value, "push", tag),
-    )
+    build = [builder.value, "build", *format_options, "--tag", tag, *extra, str(folder)]
+    return build, [builder.value, "push", tag]
 
 
 def check_context(folder: Path) -> None:

@@ -21,13 +21,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 @dataclass(frozen=True)
 class Block:
-    """One code block.
-
-    Attributes:
-        line: Line number of its start.
-        language: Language of its fence.
-        text: Content.
-    """
+    """One code block."""
 
     line: int
     language: str
@@ -36,15 +30,7 @@ class Block:
 
 @dataclass
 class ShellCommand:
-    """One command of a terminal session.
-
-    Attributes:
-        text: The command on one line.
-        words: Program and arguments, without assignments.
-        variables: Variables that are assigned for this command.
-        output: Lines of output that the page shows.
-        exit_codes: Allowed exit codes.
-    """
+    """One command of a terminal session."""
 
     text: str
     words: list[str]

@@ -31,8 +31,8 @@ def test_first_installed_builder_is_used_unless_one_is_requested(
 
 def test_podman_and_buildah_write_docker_s_format() -> None:
     folder = Path("shop")
-    docker = image_commands(Builder.DOCKER, folder, tag="shop:1", extra=["--no-cache"])
-    assert docker.build == ("docker", "build", "--tag", "shop:1", "--no-cache", "shop")
-    assert docker.push == ("docker", "push", "shop:1")
-    podman = image_commands(Builder.PODMAN, folder, tag="shop:1")
-    assert podman.build == ("podman", "build", "--format", "docker", "--tag", "shop:1", "shop")
+    build, push = image_commands(Builder.DOCKER, folder, tag="shop:1", extra=["--no-cache"])
+    assert build == ["docker", "build", "--tag", "shop:1", "--no-cache", "shop"]
+    assert push == ["docker", "push", "shop:1"]
+    build, _ = image_commands(Builder.PODMAN, folder, tag="shop:1")
+    assert build == ["podman", "build", "--format", "docker", "--tag", "shop:1", "shop"]
