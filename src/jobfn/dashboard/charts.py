@@ -76,10 +76,7 @@ def throughput(minutes: Sequence[ThroughputBucket]) -> Throughput:
             )
         )
     return Throughput(
-        tuple(bars),
-        maximum,
-        sum(minute.completed for minute in minutes),
-        sum(minute.failed for minute in minutes),
+        tuple(bars), maximum, sum(minute.completed for minute in minutes), sum(minute.failed for minute in minutes)
     )
 
 

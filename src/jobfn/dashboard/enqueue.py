@@ -106,10 +106,7 @@ class EnqueuePages:
     @property
     def routes(self) -> list[Route]:
         """Routes of the pages."""
-        return [
-            Route("/enqueue", self.show, methods=["GET"]),
-            Route("/enqueue", self.submit, methods=["POST"]),
-        ]
+        return [Route("/enqueue", self.show, methods=["GET"]), Route("/enqueue", self.submit, methods=["POST"])]
 
     async def show(self, request: Request) -> Response:
         """Handle ``GET /enqueue``: list the tasks; with ``?task=``, show the form of a task."""

@@ -78,10 +78,7 @@ class LivePages:
                 self._events(request, load), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
             )
 
-        return [
-            Route(path, page, methods=["GET"]),
-            Route(f"/live{path}", stream, methods=["GET"]),
-        ]
+        return [Route(path, page, methods=["GET"]), Route(f"/live{path}", stream, methods=["GET"])]
 
     async def _events(self, request: Request, load: LoadView) -> AsyncIterator[str]:
         self._streams += 1

@@ -97,10 +97,7 @@ class Views:
         if detail is None:
             context = {"id": job_id, "capabilities": self._operations.capabilities}
             return View("job_not_found.html", context, status_code=404)
-        return View(
-            "job.html",
-            {"detail": detail, "actions": ACTIONS[detail.state], "error": _last_error(detail)},
-        )
+        return View("job.html", {"detail": detail, "actions": ACTIONS[detail.state], "error": _last_error(detail)})
 
     async def schedules(self, _request: Request) -> View:
         """Load ``GET /schedules``."""

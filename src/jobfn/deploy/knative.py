@@ -152,9 +152,7 @@ def _container(function: Function) -> Manifest:
     return {
         "image": function.image,
         "ports": [{"containerPort": PORT}],
-        "env": [
-            {"name": "JOBFN_INVOKE_SECRET", "valueFrom": {"secretKeyRef": INVOKE_SECRET | {"optional": True}}},
-        ],
+        "env": [{"name": "JOBFN_INVOKE_SECRET", "valueFrom": {"secretKeyRef": INVOKE_SECRET | {"optional": True}}}],
         # optional settings and secrets of the function
         "envFrom": [
             {"configMapRef": {"name": function.name, "optional": True}},

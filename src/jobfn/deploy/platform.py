@@ -91,10 +91,7 @@ def deployment(platform: Platform) -> Manifest:
                                 {"name": "callbacks", "containerPort": CALLBACK_PORT},
                                 {"name": "metrics", "containerPort": METRICS_PORT},
                             ],
-                            "envFrom": [
-                                {"configMapRef": {"name": CONFIG_NAME}},
-                                {"secretRef": {"name": SECRET_NAME}},
-                            ],
+                            "envFrom": [{"configMapRef": {"name": CONFIG_NAME}}, {"secretRef": {"name": SECRET_NAME}}],
                             "env": [
                                 {
                                     "name": "JOBFN_INVOKE_SECRET",

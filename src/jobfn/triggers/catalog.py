@@ -12,12 +12,7 @@ from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Tabl
 
 #: ``pg_class.relkind`` of relations that can have triggers: ordinary, partitioned and foreign tables.
 _TABLE_KINDS: Final = frozenset({"r", "p", "f"})
-_TYPE_KINDS: Final = {
-    "a": TypeKind.ARRAY,
-    "c": TypeKind.COMPOSITE,
-    "d": TypeKind.DOMAIN,
-    "e": TypeKind.ENUM,
-}
+_TYPE_KINDS: Final = {"a": TypeKind.ARRAY, "c": TypeKind.COMPOSITE, "d": TypeKind.DOMAIN, "e": TypeKind.ENUM}
 
 
 def query(name: str) -> str:
@@ -40,10 +35,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
         return JobsSchema(name, EnqueueMethod.ADD_JOB, can_enqueue=row["may_call"])
     if row["by_tenant"]:
         return JobsSchema(
-            name,
-            EnqueueMethod.ADD_JOB_WITH_TENANT,
-            requires_tenant=row["needs_tenant"],
-            can_enqueue=row["may_call"],
+            name, EnqueueMethod.ADD_JOB_WITH_TENANT, requires_tenant=row["needs_tenant"], can_enqueue=row["may_call"]
         )
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"

@@ -126,8 +126,11 @@ async def test_each_job_of_a_dead_worker_that_failed_permanently_is_logged(
     assert len({line["job"] for line in reaped}) == 251
 
 
-@pytest.mark.parametrize("roles", [(), (ServiceRole.CALLBACKS,)], ids=["with its worker", "alone"])
+@pytest.mark.parametrize(
+    ("path", "roles"), [("callback", ()), ("heartbeat", ()), ("callback", (ServiceRole.CALLBACKS,))]
+)
 async def test_report_without_a_database_is_logged(
+    path: str,
     roles: tuple[ServiceRole, ...],
     jobs: Jobs,
     lines: LogLines,
@@ -138,15 +141,17 @@ async def test_report_without_a_database_is_logged(
     """The worker in the same process completes the ids; a callback server alone has only those of the report."""
     gate = function.hold()
     deployment = await deploy(fails, roles=roles, gateway_url=await serve(function.app))
-    await jobs.connection.execute(SHUT_DOWN)
     job = await add_for_tenant(jobs, "held")
     if roles:
         await jobs.claim()
     else:
         await function.arrived.wait()
+    await jobs.connection.execute(SHUT_DOWN.replace("before delete", "before update or delete"))
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)}
+    attempt = {"X-Job-Attempt": "1"} if path == "heartbeat" else {}
+    url = deployment.callback_url.replace("/callback", f"/{path}")
     async with httpx.AsyncClient() as client:
-        assert (await client.post(deployment.callback_url, headers=headers, json={})).status_code == 503
+        assert (await client.post(url, headers=headers | attempt, json={})).status_code == 503
     line = await lines.until("report not settled: database unreachable")
     unknown = {"task": None, "attempt": None, "tenant": None} if roles else {}
     assert ids_of(line) == job_ids(job, "held") | unknown
@@ -154,29 +159,8 @@ async def test_report_without_a_database_is_logged(
     gate.set()
 
 
-async def test_heartbeat_without_a_database_is_logged(
-    jobs: Jobs, lines: LogLines, deploy: Deploy, function: RecordingFunction, serve: Serve
-) -> None:
-    gate = function.hold()
-    deployment = await deploy(fails, gateway_url=await serve(function.app))
-    job = await add_for_tenant(jobs, "held")
-    await function.arrived.wait()
-    await jobs.connection.execute(SHUT_DOWN.replace("before delete", "before update"))
-    url = f"{deployment.callback_url.removesuffix('/callback')}/heartbeat"
-    headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-    async with httpx.AsyncClient() as client:
-        assert (await client.post(url, headers=headers, json={})).status_code == 503
-    assert ids_of(await lines.until("report not settled: database unreachable")) == job_ids(job, "held")
-    await jobs.connection.execute(RECOVER)
-    gate.set()
-
-
 async def test_worker_that_stops_without_a_database_logs_its_unsettled_jobs(
-    jobs: Jobs,
-    lines: LogLines,
-    function: RecordingFunction,
-    start_worker: StartWorker,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobfn.worker.worker._FINAL_FLUSH_TIMEOUT_SECONDS", 0.1)
     await jobs.connection.execute(SHUT_DOWN)

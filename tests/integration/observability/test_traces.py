@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 
 from jobfn import JobContext, task
 from jobfn.database.enqueue import enqueue
@@ -36,6 +37,11 @@ async def breaks(payload: dict[str, Any]) -> None:
 async def long(payload: dict[str, Any], ctx: JobContext) -> None: ...
 
 
+def is_child(child: ReadableSpan, parent: ReadableSpan) -> bool:
+    link, context = child.parent, parent.context
+    return bool(link and context and (link.trace_id, link.span_id) == (context.trace_id, context.span_id))
+
+
 async def test_spans_of_a_job_are_below_the_span_that_enqueued_it(
     jobs: Jobs, connection: "asyncpg.Connection[Any]", spans: Spans, deploy: Deploy
 ) -> None:
@@ -47,10 +53,7 @@ async def test_spans_of_a_job_are_below_the_span_that_enqueued_it(
     chain = ["order placed", "enqueue succeeds", "deliver succeeds", "receive succeeds", "report", "settle"]
     ended = await spans.until(*chain, "run succeeds")
     for parent, child in [*itertools.pairwise(chain), ("receive succeeds", "run succeeds")]:
-        link, context = ended[child].parent, ended[parent].context
-        assert link is not None
-        assert context is not None
-        assert (link.trace_id, link.span_id) == (context.trace_id, context.span_id), child
+        assert is_child(ended[child], ended[parent]), child
     for name in ("deliver succeeds", "receive succeeds", "run succeeds"):
         assert dict(ended[name].attributes or {}) == {
             "jobfn.task": "succeeds",
@@ -74,12 +77,8 @@ async def test_background_job_is_in_the_trace_of_its_delivery(jobs: Jobs, spans:
     await deploy(long)
     await jobs.until_gone(await jobs.add("long"))
     ended = await spans.until("receive long", "run long", "report")
-    received = ended["receive long"].context
-    assert received is not None
-    for name in ("run long", "report"):
-        parent = ended[name].parent
-        assert parent is not None
-        assert (parent.trace_id, parent.span_id) == (received.trace_id, received.span_id)
+    assert is_child(ended["run long"], ended["receive long"])
+    assert is_child(ended["report"], ended["receive long"])
 
 
 async def test_refused_requests_have_spans_without_a_task(spans: Spans, deploy: Deploy) -> None:

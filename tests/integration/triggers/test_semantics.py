@@ -107,7 +107,7 @@ async def test_payload_keeps_json_types_and_digits(shop: Shop) -> None:
             9007199254740993, 1.50, 0.1, true, E'"\\\\\\u00e4\\n', 'glad', (1, 'a'), 7, '{1,null}', '{{a},{b}}',
             '{"b": 1,  "b": 2, "a": "\\u0000"}', '{"b": [1.50]}', '5b720132-17d5-424d-9bcb-ee7b17c13d43',
             '2030-01-31 09:00', '1 day', '[1,3)', '\\x00ff', null
-        )""",
+        )"""
     )
     text: str = await shop.connection.fetchval("select payload::text from app_jobs.jobs")
     assert text.startswith('{"id":9007199254740993,"n":1.50,"f":0.1,"b":true,')

@@ -32,11 +32,7 @@ def condition(field: str, op: str, **more: Any) -> DataJobTrigger:
 @pytest.mark.parametrize(
     ("table", "trigger", "problem"),
     [
-        (
-            "no_key",
-            node(),
-            "payload_strategy: row_id sends the primary key, but the table has none",
-        ),
+        ("no_key", node(), "payload_strategy: row_id sends the primary key, but the table has none"),
         ("two_keys", node(), "payload_strategy: row_id sends the primary key, but it has several"),
         ("empty", node(), "the table has no columns"),
         ("metered", node(payload_strategy="row", include_meta=True), "include_meta: the table has a column _meta"),

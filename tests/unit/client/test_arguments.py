@@ -85,12 +85,7 @@ def test_payload_that_is_not_json_is_rejected(payload: Any, message: str) -> Non
 
 @pytest.mark.parametrize(
     ("payloads", "kind"),
-    [
-        ("abc", "str"),
-        ({"id": 1}, "dict"),
-        (Invoice(id=1), "Invoice"),
-        (_async_numbers(), "async_generator"),
-    ],
+    [("abc", "str"), ({"id": 1}, "dict"), (Invoice(id=1), "Invoice"), (_async_numbers(), "async_generator")],
 )
 @pytest.mark.parametrize(
     "call", [lambda payloads: enqueue_many(UNUSED, "x", payloads), lambda p: process_invoice.enqueue_many(UNUSED, p)]

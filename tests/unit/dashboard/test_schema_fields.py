@@ -143,10 +143,7 @@ def test_example_of_unusual_schemas(schema: dict[str, Any], example: object) -> 
 
 def test_example_of_recursive_schema_ends() -> None:
     node = {"properties": {"left": {"$ref": "#"}, "right": {"type": "array", "items": {"$ref": "#"}}}}
-    assert example_payload(node) == {
-        "left": {"left": None, "right": []},
-        "right": [{"left": None, "right": []}],
-    }
+    assert example_payload(node) == {"left": {"left": None, "right": []}, "right": [{"left": None, "right": []}]}
 
 
 def test_submitted_values_become_a_typed_payload() -> None:

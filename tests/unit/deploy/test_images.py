@@ -17,11 +17,7 @@ from jobfn.deploy.images import Builder, find_builder, image_commands
     ],
 )
 def test_first_installed_builder_is_used_unless_one_is_requested(
-    installed: list[str],
-    requested: Builder | None,
-    chosen: Builder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    installed: list[str], requested: Builder | None, chosen: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in installed:
         (tmp_path / name).touch(0o755)

@@ -256,11 +256,7 @@ def test_matching_payload_has_no_problem(annotation: Any, parameters: dict[str, 
                 ("old", "the task requires this field, but the trigger sends only id, amount"),
             ],
         ),
-        (
-            Needs | Strict,
-            {},
-            [("missing", "the task requires this field, but the trigger sends only id")],
-        ),
+        (Needs | Strict, {}, [("missing", "the task requires this field, but the trigger sends only id")]),
     ],
 )
 def test_mismatching_payload_is_reported(

@@ -38,8 +38,7 @@ def test_null_means_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "expected"),
-    [(["DELETE", "INSERT"], ("INSERT", "DELETE")), (["UPDATE", "UPDATE"], ("UPDATE",))],
+    ("events", "expected"), [(["DELETE", "INSERT"], ("INSERT", "DELETE")), (["UPDATE", "UPDATE"], ("UPDATE",))]
 )
 def test_events_are_sorted_and_unique(events: list[str], expected: tuple[str, ...]) -> None:
     assert parse_node({"task_identifier": "t", "events": events}, "node").events == expected
