@@ -52,25 +52,25 @@ def test_plain_english_is_not_found(line: str) -> None:
 
 
 def test_python_code_is_not_prose_but_comments_and_strings_are() -> None:
-    text = '"""Doc.\n\nIt is no job."""\nis_told = 1  # told of it\nx = f"{is_told} for good"\ny = whoever\n'
-    assert phrases("module.py", text) == [(3, "is no job"), (4, "told of"), (5, "for good")]
+    text = '"""Doc.\n\nIt says so."""\nx = 1  # told of it\ny = f"{x} as ever"\nsays so\n'
+    assert phrases("module.py", text) == [(3, "says so"), (4, "told of"), (5, "as ever")]
 
 
 def test_sql_code_is_not_prose_but_comments_and_literals_are() -> None:
-    text = "select whoever;\n-- whoever\nraise 'is no job';\n"
-    assert phrases("function.sql", text) == [(2, "whoever"), (3, "is no job")]
+    text = "says so;\n-- says so\nraise 'as ever';\n"
+    assert phrases("function.sql", text) == [(2, "says so"), (3, "as ever")]
 
 
 def test_marker_allows_its_line_and_the_next_one() -> None:
-    text = "x = 1  # whoever, prose: allow\n# prose: allow\n# whoever\n# whoever\n"
-    assert phrases("module.py", text) == [(4, "whoever")]
+    text = "x = 1  # says so, prose: allow\n# prose: allow\n# says so\n# says so\n"
+    assert phrases("module.py", text) == [(4, "says so")]
 
 
 def test_command_prints_places_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, script = tmp_path / "page.md", tmp_path / "script.sh"
-    page.write_text("fine\nwhoever\n")
-    script.write_text("# whoever\n")
+    page.write_text("fine\nit says so\n")
+    script.write_text("# says so\n")
     assert main([str(page), str(script)]) == 1
-    assert capsys.readouterr().out.startswith(f"{page}:2: 'whoever': write ")
+    assert capsys.readouterr().out.startswith(f"{page}:2: 'says so': ")
     page.write_text("fine\n")
     assert main([str(page)]) == 0
