@@ -42,6 +42,7 @@ async def test_tenant_and_actor_are_read_from_the_session(shop: Shop, key: str |
         (None, None, (None, None)),
         (TENANT, ACTOR, (TENANT, ACTOR)),
         (TENANT, "", (TENANT, None)),
+        ("", None, (None, None)),
         ("no uuid", "'; drop table jobs", (None, None)),
     ):
         for name, value in (("database_id", tenant), ("user_id", actor)):
@@ -138,6 +139,7 @@ async def test_payload_keeps_json_types_and_digits(shop: Shop) -> None:
     ("kind", "values"),
     [
         ("json", ["'{}'", "'[]'", "null"]),
+        ("json[]", ["array['1'::json]", "array['2'::json]", "null"]),
         ("jsonb", ["'{\"a\": 1}'", "'{}'", "null"]),
         ("box", ["'(1,1),(0,0)'", "'(2,2),(1,1)'", "null"]),  # = compares their areas
         ("holder", ["row('1')", "row('2')", "null"]),

@@ -51,6 +51,7 @@ def condition(field: str, op: str, **more: Any) -> DataJobTrigger:
         ("typed", condition("amount", "=", ref={"field": "amout"}), "conditions: the table has no column amout"),
         ("typed", node(condition_field="amount", condition_value="much"), "condition_value: amount = 'much': "),
         ("typed", node(condition_field="open", condition_value="maybe"), "condition_value: open = 'maybe': "),
+        ("typed", condition("amount", "LIKE", value="1%"), "conditions: amount LIKE '1%': operator does not exist"),
         ("typed", condition("doc", "=", value="{}"), "conditions: doc = '{}': operator does not exist: json = json"),
         ("typed", condition("amount", "<", ref={"field": "name"}), "conditions: amount < name: operator"),
         ("typed", node(run_at_delay="soon"), "run_at_delay: 'soon' is not a PostgreSQL interval"),

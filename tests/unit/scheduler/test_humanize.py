@@ -24,6 +24,7 @@ DESCRIPTIONS: list[tuple[Any, str]] = [
         "at 09:00 every day, Europe/Paris, from 2026-07-01 00:00+02:00, until 2026-12-31 09:00:30+01:00",
     ),
     ({"rule": "@hourly", "catch_up": "all"}, "at the start of every hour, UTC, every missed run is caught up"),
+    ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed runs are skipped"),
 ]
 
 
