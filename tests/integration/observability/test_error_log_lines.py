@@ -160,9 +160,8 @@ async def test_report_without_a_database_is_logged(
 
 
 async def test_worker_that_stops_without_a_database_logs_its_unsettled_jobs(
-    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    monkeypatch.setattr("jobfn.worker.worker._FINAL_FLUSH_TIMEOUT_SECONDS", 0.1)
     await jobs.connection.execute(SHUT_DOWN)
     service = await start_worker(settle_on="response", shutdown_timeout_seconds=0.1)
     job = await add_for_tenant(jobs, "unsettled")
