@@ -44,6 +44,7 @@ class Throttle:
         self._running: Counter[str] = Counter()
         self._busy: dict[str, _BusyTask] = {}
         self._cooldown_ends_at = clock()
+        self._planned_at = clock()
 
     @property
     def running(self) -> int:
@@ -100,7 +101,7 @@ class Throttle:
         Args:
             prefetch: Number of jobs to claim beyond the free slots.
         """
-        now = self._clock()
+        now = self._planned_at = self._clock()
         free = self._concurrency - self.running
         busy = tuple(sorted(self._busy))
         full = tuple(sorted(task for task in self._full_tasks if task not in self._busy))
@@ -121,12 +122,15 @@ class Throttle:
         return requests
 
     def seconds_to_resume(self) -> float | None:
-        """Return the time until the next pause or cooldown ends; None if there is none."""
-        now = self._clock()
-        pauses = [busy.resumes_at - now for busy in self._busy.values()]
+        """Return the time until the next pause or cooldown ends; None if the last plan left nothing out.
+
+        One that has ended since that plan gives 0: no claim has asked for its jobs yet.
+        """
+        ends = [busy.resumes_at for busy in self._busy.values()]
         if self._full_tasks:
-            pauses.append(self._cooldown_ends_at - now)
-        return min((pause for pause in pauses if pause > 0), default=None)
+            ends.append(self._cooldown_ends_at)
+        next_end = min((end for end in ends if end > self._planned_at), default=None)
+        return None if next_end is None else max(next_end - self._clock(), 0.0)
 
     @property
     def _full_tasks(self) -> list[str]:

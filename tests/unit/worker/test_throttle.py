@@ -47,8 +47,9 @@ def test_busy_task_is_paused_then_limited_to_half(clock: ManualClock) -> None:
     assert throttle.plan() == [ClaimRequest(14, exclude_tasks=("busy",))]
     assert throttle.seconds_to_resume() == 0.5
     clock.advance(0.5)
-    assert throttle.seconds_to_resume() is None
+    assert throttle.seconds_to_resume() == 0.0, "the last plan left the task out"
     assert throttle.plan() == [ClaimRequest(14, exclude_tasks=("busy",)), ClaimRequest(3, tasks=("busy",))]
+    assert throttle.seconds_to_resume() is None
 
 
 def test_simultaneous_busy_responses_count_once(clock: ManualClock) -> None:
