@@ -58,7 +58,7 @@ class JobContext:
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
     lease_lost: bool = field(default=False, init=False, repr=False, compare=False)
     _pool: "DatabasePool | None" = field(default=None, init=False, repr=False, compare=False)
-    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _clients: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
     _log: "FilteringBoundLogger | None" = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -124,11 +124,13 @@ class JobContext:
 
     async def aclose(self) -> None:
         """Close the clients that ``graphql``, ``meta`` and ``db`` opened. The app calls it after the handler."""
-        clients, self._clients = self._clients, {}
+        clients, self._clients = self._clients or {}, None
         for client in reversed(clients.values()):
             await client.aclose()
 
     def _cached_client(self, name: str, create: Callable[[], Any]) -> Any:
+        if self._clients is None:
+            self._clients = {}
         if name not in self._clients:
             self._clients[name] = create()
         return self._clients[name]

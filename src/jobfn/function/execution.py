@@ -64,7 +64,10 @@ class Executor:
         timeout: asyncio.Timeout | None = None
         span = HandlerSpan(self._instrumentation, task.identifier, context)
         try:
-            if task.timeout is None:
+            if task.is_async and task.timeout is None and not task.dependencies and not self._middleware:
+                # most tasks: fewer calls than below, with the same effect
+                result = await (task.handler(payload, context) if task.takes_context else task.handler(payload))
+            elif task.timeout is None:
                 result = await self._call(task, payload, context)
             else:
                 async with asyncio.timeout(task.timeout) as timeout:
@@ -76,7 +79,8 @@ class Executor:
             if outcome.problem is not None:
                 context.log.error(outcome.problem)
         try:
-            await _close(context)
+            if context._clients:  # noqa: SLF001  - as above
+                await _close(context)
         finally:
             span.finish(outcome)
         return outcome
