@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import open_pool
+from jobfn.database.connection import open_pool, retry_on_disconnect
 from jobfn.database.open_store import open_store
 from jobfn.database.store import JobStore
 from jobfn.errors import JobfnError
@@ -95,7 +95,9 @@ async def run_service(
             open_pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
-        store = await open_store(connections, settings.schema_name, on_settled=SettlementObserver(metrics))
+        store = await retry_on_disconnect(
+            lambda: open_store(connections, settings.schema_name, on_settled=SettlementObserver(metrics))
+        )
         tasks: list[_ServiceTask] = []
         worker: Worker | None = None
         if active != {ServiceRole.SCHEDULER}:
@@ -178,12 +180,14 @@ async def _start_worker_and_callbacks(
 async def _start_scheduler(
     settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
 ) -> _ServiceTask:
-    poller = await open_poller(
-        connections,
-        settings.schema_name,
-        scheduler_id=settings.scheduler_id,
-        tasks=settings.tasks,
-        takeover_seconds=settings.takeover_seconds,
+    poller = await retry_on_disconnect(
+        lambda: open_poller(
+            connections,
+            settings.schema_name,
+            scheduler_id=settings.scheduler_id,
+            tasks=settings.tasks,
+            takeover_seconds=settings.takeover_seconds,
+        )
     )
     wake_event = asyncio.Event()
     _start_listener(settings, wake_event, stack, channel=SCHEDULES_CHANNEL)

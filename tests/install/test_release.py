@@ -82,7 +82,7 @@ def test_extra_installs_its_modules(extra: str, new_environment: NewEnvironment,
         env.run("jobfn", name, "--help")
     env.run("jobfn", "init", "orders", cwd=tmp_path)
     assert (tmp_path / "orders" / "wheels" / wheel.name).read_bytes() == wheel.read_bytes()
-    assert "made  Handle an order: replace this with your work." in env.run("jobfn", "inspect", "orders", cwd=tmp_path)
+    assert "orders  Handle an order: replace this" in env.run("jobfn", "inspect", "orders", cwd=tmp_path)
 
 
 async def test_commands_of_the_project_readme_work(
