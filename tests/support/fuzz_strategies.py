@@ -5,6 +5,7 @@ Every generated string of a payload contains ``CANARY``, so that a response or l
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -199,7 +200,8 @@ def from_schema(schema: Schema, root: Schema | None = None, *, depth: int = 0) -
     if "const" in schema or "enum" in schema:
         return st.sampled_from(schema.get("enum") or [schema["const"]])
     if "type" not in schema:
-        return JUNK.filter(lambda value: "@huge" not in repr(value) and "ud800" not in ascii(value))
+        # surrogates are not valid in JSON
+        return JUNK.filter(lambda value: "@huge" not in repr(value) and not re.search(r"\\ud[89a-f]", ascii(value)))
     return _BY_TYPE[schema["type"]](schema, root, depth)
 
 
