@@ -96,6 +96,10 @@ def check(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
 def main(arguments: list[str]) -> int:
     """Check files and return the exit code."""
     names = arguments or subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.split()
+    missing = [name for name in arguments if not Path(name).is_file()]
+    if missing:
+        print(f"no file {', '.join(missing)}: pass the files to check", file=sys.stderr)
+        return 2
     count = 0
     for name in names:
         path = Path(name)

@@ -74,3 +74,8 @@ def test_command_prints_places_and_fails(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.startswith(f"{page}:2: 'says so': ")
     page.write_text("fine\n")
     assert main([str(page)]) == 0
+
+
+def test_missing_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nofile.md"]) == 2
+    assert capsys.readouterr().err == "no file nofile.md: pass the files to check\n"
