@@ -9,14 +9,13 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
-from jobfn.testing.database import JobsServer, LoopThread
+from jobfn.testing.database import JobsServer, LoopThread, replace_database
 from support.jobs import Jobs
 
 pytest_plugins = ["support.processes"]
@@ -42,9 +41,7 @@ class Server:
 
     def dsn(self, database: str) -> str:
         """Return the DSN of one of its databases."""
-        parts = urlsplit(self.admin_dsn)
-        # Composed by hand, because urlunsplit drops the empty host of postgresql:///name?host=/socket.
-        return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
+        return replace_database(self.admin_dsn, database)
 
     def execute(self, *statements: str) -> None:
         """Run statements one by one."""

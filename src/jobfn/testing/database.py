@@ -191,6 +191,11 @@ class JobsServer:
 
     def dsn(self, database: str) -> str:
         """Return the address of a database of this server."""
-        parts = urlsplit(self.admin_dsn)
-        # urlunsplit would drop the empty host of postgresql:///name?host=/socket
-        return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
+        return replace_database(self.admin_dsn, database)
+
+
+def replace_database(dsn: str, database: str) -> str:
+    """Return the address of another database of the same server."""
+    parts = urlsplit(dsn)
+    # urlunsplit would drop the empty host of postgresql:///name?host=/socket
+    return f"{parts.scheme}://{parts.netloc}/{database}" + (f"?{parts.query}" if parts.query else "")
