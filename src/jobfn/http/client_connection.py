@@ -29,6 +29,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._response: asyncio.Future[tuple[int, Headers, bytes]] | None = None
+        self._stream: asyncio.StreamReader | None = None
+        self._stream_error: Exception | None = None
         self._received_any = False
         self._reset_response()
 
@@ -39,23 +41,38 @@ class HttpConnection(asyncio.Protocol):
         self._head_complete = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether a request can be written."""
-        return self._transport is not None and not self._transport.is_closing()
+    def is_idle(self) -> bool:
+        """Whether the next request can be written."""
+        is_open = self._transport is not None and not self._transport.is_closing()
+        return is_open and self._response is None and (self._stream is None or self._stream.at_eof())
 
-    def send(self, request: bytes) -> "asyncio.Future[tuple[int, Headers, bytes]]":
+    def send(
+        self, request: bytes, *, stream: asyncio.StreamReader | None = None
+    ) -> "asyncio.Future[tuple[int, Headers, bytes]]":
         """Write a whole request and return the future of its response: status, headers and body.
 
         The future raises ``RemoteProtocolError`` or ``OSError``. A caller that stops waiting must call ``abort``, so
         that a late response is not taken for the response to the next request.
+
+        Args:
+            request: The bytes of the request.
+            stream: Receives the body. The future is then done when the head has arrived, with an empty body.
         """
         response = self._response = self._loop.create_future()
+        self._stream, self._stream_error = stream, None
         if self._transport is None or self._transport.is_closing():
             response.set_exception(RemoteProtocolError("Server disconnected"))
         else:
             self._received_any = False
+            if stream is not None:
+                stream.set_transport(self._transport)  # which it pauses while the buffer is full
             self._transport.write(request)
         return response
+
+    def raise_stream_error(self) -> None:
+        """Raise what ended a streamed body early."""
+        if self._stream_error is not None:
+            raise self._stream_error
 
     def abort(self) -> None:
         """Close the connection without sending pending data."""
@@ -112,9 +129,15 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Start the body."""
         self._head_complete = True
+        if self._stream is not None and self._parser.get_status_code() >= 200:
+            self._resolve()
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body. A body beyond the maximum completes the response and closes the connection."""
+        if self._stream is not None:
+            if self._response is not None:
+                self._stream.feed_data(body)
+            return
         self._chunks.append(body)
         self._size += len(body)
         if self._size > MAX_RESPONSE_BYTES:
@@ -138,13 +161,24 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def _complete(self) -> None:
-        response, self._response = self._response, None
-        if response is not None and not response.done():
+        self._resolve()
+        self._response = None
+        if self._stream is not None:
+            self._stream.feed_eof()
+
+    def _resolve(self) -> None:
+        if self._response is not None and not self._response.done():
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            response.set_result((self._parser.get_status_code(), Headers(raw=self._headers), body[:MAX_RESPONSE_BYTES]))
+            status, headers = self._parser.get_status_code(), Headers(raw=self._headers)
+            self._response.set_result((status, headers, body[:MAX_RESPONSE_BYTES]))
 
     def _fail(self, error: Exception) -> None:
         self.abort()
         response, self._response = self._response, None
-        if response is not None and not response.done():
+        if response is None:
+            return
+        if not response.done():
             response.set_exception(error)
+        elif self._stream is not None:
+            self._stream_error = error  # raised after the data that arrived before
+            self._stream.feed_eof()

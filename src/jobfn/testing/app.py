@@ -17,6 +17,7 @@ from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.outcome import NO_REPORT_STATUSES
 from jobfn.function.task import Task
 from jobfn.http.client import Response
+from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.wire import (
     ACTOR_ID,
     CALLBACK_URL,
@@ -63,7 +64,7 @@ class DeliveryResult:
         return None if self.report is None else self.report.get("error")
 
 
-class _RecordingCallbacks:
+class _RecordingCallbacks(BufferedTransport):
     """A ``Transport`` that records the reports sent to it."""
 
     def __init__(self) -> None:
@@ -88,9 +89,6 @@ class _RecordingCallbacks:
             self.reports[job_id] = (content, dict(headers))
             self.reported.set()
         return Response(200, {}, b"{}")
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
 
 class FunctionUnderTest:

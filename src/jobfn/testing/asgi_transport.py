@@ -8,9 +8,10 @@ from starlette.types import ASGIApp
 
 from jobfn.errors import TransportError
 from jobfn.http.client import Response
+from jobfn.testing.buffered_transport import BufferedTransport
 
 
-class ASGITransport:
+class ASGITransport(BufferedTransport):
     """``Transport`` to ASGI apps."""
 
     def __init__(self, apps: Mapping[str, ASGIApp]) -> None:

@@ -25,6 +25,7 @@ from jobfn.http.client import Response
 from jobfn.scheduler.scheduler import open_poller
 from jobfn.testing.app import app_of
 from jobfn.testing.asgi_transport import ASGITransport
+from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
 from jobfn.testing.recording_store import Record, RecordingStore
@@ -186,7 +187,7 @@ async def _running_worker(
             running.result()
 
 
-class _RecordingTransport:
+class _RecordingTransport(BufferedTransport):
     """A ``Transport`` that records the results of handlers."""
 
     def __init__(self, inner: ASGITransport) -> None:

@@ -11,6 +11,7 @@ from jobfn.errors import TransportError
 from jobfn.function.report_batcher import MAX_BATCH_CHARACTERS, MAX_BATCH_REPORTS, MAX_IN_FLIGHT_BATCHES
 from jobfn.function.reporter import Reporter
 from jobfn.http.client import Response
+from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.wire import JobHeaders, Report
 from jobfn.wire.report_batch import BatchedReport, decode_batch
 
@@ -19,7 +20,7 @@ BATCH_URL = "http://h/callbacks"
 Handler = Callable[[str, bytes], Awaitable[Response]]
 
 
-class RecordingTransport:
+class RecordingTransport(BufferedTransport):
     """A transport that records requests and answers them with a handler.
 
     Args:
@@ -57,8 +58,6 @@ class RecordingTransport:
     def single_urls(self) -> list[str]:
         """The URLs of the reports that were sent one by one."""
         return [url for url, _ in self.posts if url != BATCH_URL]
-
-    async def aclose(self) -> None: ...
 
 
 def batch_response(body: bytes, status: int = 200) -> Response:

@@ -12,6 +12,7 @@ from jobfn import FunctionSettings, create_app, task
 from jobfn.errors import TransportError
 from jobfn.function.reporter import Reporter
 from jobfn.http.client import HttpTransport, Response
+from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.wire import JobHeaders, Report
 from support.fixtures import Serve
 from support.function_app import OPTIONAL_HEADERS, WAIT_FOR_REPORT, CallbackResponse, CallbackServer, job_headers
@@ -190,7 +191,7 @@ async def test_worker_id_that_is_not_ascii_is_returned_byte_by_byte(url: str, ca
     await transport.aclose()
 
 
-class ScriptedTransport:
+class ScriptedTransport(BufferedTransport):
     """A transport that raises or responds as scripted; the last step is repeated."""
 
     def __init__(self, *script: Exception | int) -> None:
@@ -205,8 +206,6 @@ class ScriptedTransport:
         if isinstance(step, Exception):
             raise step
         return Response(step, {}, b"")
-
-    async def aclose(self) -> None: ...
 
 
 HEADERS = JobHeaders(job_id=42, worker_id="w", callback_url="http://h/callback")
