@@ -20,6 +20,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from jobfn.errors import ConfigurationError, TaskDefinitionError
 from jobfn.function.asgi_app import METRICS_PATH, DeliveryEndpoint, app_path
 from jobfn.function.context import JobContext
+from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.dependencies import Resource, ResourceRegistry
 from jobfn.function.describe import describe_public
 from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
@@ -158,8 +159,11 @@ class FunctionApp(Starlette):
             resources=self._resources,
             middleware=task_middleware,
         )
+        runner = DeliveryRunner(
+            settings=settings, reporter=self._reporter, instrumentation=instrumentation, executor=self._executor
+        )
         self._endpoint = DeliveryEndpoint(
-            tasks, settings=settings, reporter=self._reporter, instrumentation=instrumentation, executor=self._executor
+            tasks, settings=settings, runner=runner, executor=self._executor, accepts_batches=not middleware
         )
         self._user_lifespan = lifespan
         self.router = _DeliveryRouter(

@@ -1,82 +1,80 @@
 """``DeliveryEndpoint``: one delivery, from request to response (contract, sections 1 and 2).
 
 ``app.py`` passes every POST here before Starlette's routes: finding the task is one dictionary lookup. Each delivery
-ends as a ``DeliveryOutcome``. The report goes out first (``reporter.py``), then the response, so that nothing is left
-to do when Knative takes the CPU away. Whatever a handler raises, the server never sees it.
+ends as a ``DeliveryOutcome``, which settles the job by the response or, sent first, by a report (``delivery.py``).
+Whatever a handler raises, the server never sees it. Requests with several jobs go on to ``batch_endpoint.py``.
 """
 
 import asyncio
-import functools
-import hmac
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from time import perf_counter
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from jobfn.errors import (
-    MethodNotAllowed,
-    PayloadTooLarge,
-    RequestError,
-    Unauthorized,
-    UnknownTask,
-    UnsupportedMediaType,
-)
-from jobfn.function import outcome as outcomes
-from jobfn.function.background import BackgroundRunner
+from jobfn.errors import MethodNotAllowed, PayloadTooLarge, RequestError, UnknownTask, UnsupportedMediaType
+from jobfn.function.batch_endpoint import BatchEndpoint
 from jobfn.function.context import JobContext
+from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.execution import AnyTask, Executor, refused
-from jobfn.function.instrumentation import DeliverySpan, Instrumentation
-from jobfn.function.outcome import ACCEPTED_STATUS, BUSY_STATUS, NO_REPORT_STATUSES, DeliveryOutcome
-from jobfn.function.reporter import Reporter
-from jobfn.function.retry_policy import NO_RETRY
+from jobfn.function.instrumentation import DeliverySpan
+from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.settings import FunctionSettings
-from jobfn.http.messages import buffered_body, read_body, send_response
+from jobfn.http.messages import read_body, send_response
 from jobfn.telemetry import logs
-from jobfn.wire import INVOKE_SECRET, MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders
+from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers
+from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS
 
-_INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
 _ROOT_PATHS: Final = frozenset({"", "/"})
 _JSON_HEADER: Final = (b"content-type", b"application/json")
+_SETTLE_ON_RESPONSE: Final = (b"x-settle-on", b"response")
+_ACCEPT_BATCH: Final = (b"x-accept-batch", b"%d" % MAX_BATCH_JOBS)
 METRICS_PATH: Final = "/metrics"
 
 
 class DeliveryEndpoint:
-    """The ASGI app for POST requests."""
+    """The ASGI app for POST requests.
+
+    Args:
+        tasks: The app's tasks by identifier.
+        settings: The app's settings.
+        runner: Runs deliveries.
+        executor: Runs tasks without HTTP.
+        accepts_batches: Whether workers may send several jobs in one request. Not with HTTP middleware, which must see
+            every job.
+    """
 
     def __init__(
         self,
         tasks: Mapping[str, AnyTask],
         *,
         settings: FunctionSettings,
-        reporter: Reporter,
-        instrumentation: Instrumentation,
+        runner: DeliveryRunner,
         executor: Executor,
+        accepts_batches: bool,
     ) -> None:
         self._tasks = tasks
         self._only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
         self._settings = settings
-        self._reporter = reporter
-        self._instrumentation = instrumentation
+        self._runner = runner
         self._executor = executor
-        self._background = BackgroundRunner(reporter, max_jobs=settings.max_background_jobs)
+        self._batches = BatchEndpoint(runner) if accepts_batches else None
         self._requests: set[asyncio.Task[Any]] = set()
         self.get_paths = {"/", "/healthz", "/readyz", *([METRICS_PATH] if settings.metrics else [])}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the task that the path names, report its outcome, respond."""
+        """Run the task that the path names, settle the job, respond."""
         request = asyncio.current_task()
         assert request is not None  # noqa: S101  - ASGI servers run apps in tasks
         self._requests.add(request)
         try:
             path = app_path(scope)
-            task = self._find_task(path)
-            with self._instrument(scope, task, path) as span:
-                headers, outcome = await self._deliver(scope, receive, task, path)
-                span.record(outcome)
-                if outcome.status_code != ACCEPTED_STATUS and outcome.status_code not in NO_REPORT_STATUSES:
-                    await self._report(headers, outcome)
-                await send_response(send, outcome.status_code, _response_headers(outcome, headers), outcome.body)
+            if self._batches is not None and BatchEndpoint.matches(scope, path):
+                task_path = path.removesuffix(BATCH_PATH_SUFFIX)
+                await self._batches.respond(scope, receive, send, self._find_task(task_path), task_path)
+            else:
+                await self._respond(scope, receive, send, path)
         except ClientDisconnect:
             return  # the body was incomplete: nothing ran, and nobody waits for a response
         finally:
@@ -96,11 +94,15 @@ class DeliveryEndpoint:
             problem = unknown
         if allowed:
             problem = MethodNotAllowed(f"{path} allows {' or '.join(allowed)}, not {scope['method']}")
-        headers = JobHeaders.parse_lenient(scope["headers"])
-        with self._instrument(scope, self._find_task(path), path):
+        raw_headers = extract_job_headers(scope["headers"])
+        headers = JobHeaders.parse_lenient(raw_headers)
+        with self._instrument(raw_headers, self._find_task(path), path):
             outcome = refused(problem)
-            if self._is_authorized(scope):
-                await self._report(headers, outcome)
+            try:
+                self._runner.authorize(scope)
+                await self._runner.report(headers, outcome)
+            except RequestError:
+                pass
             response_headers = _response_headers(outcome, headers)
             if allowed:
                 response_headers.append((b"allow", ", ".join(allowed).encode()))
@@ -135,60 +137,45 @@ class DeliveryEndpoint:
 
     async def drain(self, *, timeout_seconds: float) -> None:
         """Wait for running deliveries. Background jobs have the shutdown timeout of the settings instead."""
-        await self._background.drain(timeout_seconds=self._settings.shutdown_timeout_seconds)
+        await self._runner.drain()
         others = self._requests - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=timeout_seconds)
 
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        task = self._find_task(path)
+        raw_headers = extract_job_headers(scope["headers"])
+        with self._instrument(raw_headers, task, path) as span:
+            started_at = perf_counter()
+            headers, outcome = await self._deliver(scope, receive, raw_headers, task, path)
+            seconds = perf_counter() - started_at
+            span.record(outcome)
+            is_settled = await self._runner.settle(headers, outcome, receive)
+            response_headers = _response_headers(outcome, headers)
+            if is_settled:
+                response_headers.append(_SETTLE_ON_RESPONSE)
+                if self._batches is not None and not scope.get("root_path"):
+                    response_headers += (_ACCEPT_BATCH, (b"x-handler-seconds", b"%.6f" % seconds))
+            await send_response(send, outcome.status_code, response_headers, outcome.body)
+
     async def _deliver(
-        self, scope: Scope, receive: Receive, task: AnyTask | None, path: str
+        self, scope: Scope, receive: Receive, raw_headers: Mapping[str, str], task: AnyTask | None, path: str
     ) -> tuple[JobHeaders, DeliveryOutcome]:
         """Return the delivery's headers and its outcome, which is 202 for a background job."""
         try:
-            if not self._is_authorized(scope):
-                raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: send the function's secret")
-            headers = JobHeaders.parse(scope["headers"])
+            self._runner.authorize(scope)
+            headers = JobHeaders.parse(raw_headers)
             task = task or self.resolve_task(path)
-            raw_headers = dict(scope["headers"])
-            _check_content_type(raw_headers.get(b"content-type"))
-            limit = self._settings.max_body_bytes
-            body = buffered_body(receive, limit=limit)
-            if body is None:
-                body = await read_body(receive, limit=limit, content_length=raw_headers.get(b"content-length"))
+            http_headers = dict(scope["headers"])
+            _check_content_type(http_headers.get(b"content-type"))
+            body = await read_body(
+                receive, limit=self._settings.max_body_bytes, content_length=http_headers.get(b"content-length")
+            )
         except PayloadTooLarge:
-            too_large = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
-            return headers, refused(PayloadTooLarge(too_large), NO_RETRY)
+            return headers, self._runner.payload_too_large()
         except RequestError as error:
-            return JobHeaders.parse_lenient(scope["headers"]), refused(error)
-        on_progress = None
-        if headers.heartbeat_url is not None:
-            on_progress = functools.partial(self._reporter.send_progress, headers)
-        context = JobContext.from_headers(task.identifier, headers, on_progress=on_progress)
-        payload = self._executor.decode(task, body, context)
-        if isinstance(payload, DeliveryOutcome):
-            return headers, payload
-        if task.background and not headers.settled_by_response:
-            return headers, self._start_in_background(task, payload, context, headers)
-        return headers, await self._executor.run(task, payload, context)
-
-    def _start_in_background(
-        self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders
-    ) -> DeliveryOutcome:
-        if self._background.is_full:
-            return outcomes.busy(self._settings.max_background_jobs)
-
-        async def run_job() -> None:
-            outcome = await self._executor.run(task, payload, context)
-            self._instrumentation.metrics.record_outcome(task.identifier, outcome)
-            if not context.lease_lost:
-                timeout_seconds = self._reporter.timeout_seconds(headers)
-                await self._reporter.report(headers, outcome.report, wait_seconds=timeout_seconds)
-
-        self._background.start(run_job, context, headers)
-        return outcomes.accepted()
-
-    async def _report(self, headers: JobHeaders, outcome: DeliveryOutcome) -> None:
-        await self._reporter.report(headers, outcome.report, wait_seconds=self._settings.report_wait_seconds)
+            return JobHeaders.parse_lenient(raw_headers), refused(error)
+        return headers, await self._runner.run(task, headers, body)
 
     def _find_task(self, path: str) -> AnyTask | None:
         return self._tasks.get(path[1:]) or (self._only_task if path in _ROOT_PATHS else None)
@@ -200,17 +187,9 @@ class DeliveryEndpoint:
     def _known_tasks(self) -> str:
         return ", ".join(sorted(self._tasks))
 
-    def _instrument(self, scope: Scope, task: AnyTask | None, path: str) -> DeliverySpan:
-        return DeliverySpan(self._instrumentation, scope, None if task is None else task.identifier, path)
-
-    def _is_authorized(self, scope: Scope) -> bool:
-        """Whether the caller sent one of the secrets, if there are any. Compares all of them, in constant time."""
-        secrets = self._settings.invoke_secrets
-        if not secrets:
-            return True
-        sent = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
-        matches = [hmac.compare_digest(sent, secret.encode()) for secret in secrets]
-        return any(matches)
+    def _instrument(self, headers: Mapping[str, str], task: AnyTask | None, path: str) -> DeliverySpan:
+        identifier = None if task is None else task.identifier
+        return DeliverySpan(self._runner.instrumentation, headers, identifier, path)
 
 
 def app_path(scope: Scope) -> str:
@@ -225,24 +204,14 @@ def app_path(scope: Scope) -> str:
 def _response_headers(outcome: DeliveryOutcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
     """Return the response's raw headers; the delivery's job headers are echoed (contract, section 2)."""
     raw_headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body)), *_encode(headers.echo)]
-    if outcome.report.stored_result is not None:
-        raw_headers += _encode(outcome.report.stored_result.headers().items())
-    if outcome.status_code >= 400:
-        raw_headers += _failure_headers(outcome)
+    raw_headers += _encode(outcome.headers().items())
+    if outcome.status_code == PayloadTooLarge.status_code:
+        raw_headers.append((b"connection", b"close"))  # the server must not read the rest of the body
     return raw_headers
 
 
 def _encode(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("ascii"), value.encode()) for name, value in headers]
-
-
-def _failure_headers(outcome: DeliveryOutcome) -> Iterator[tuple[bytes, bytes]]:
-    if outcome.retry_after_seconds is not None:
-        yield b"retry-after", b"%d" % outcome.retry_after_seconds
-    if outcome.report.status == "error" and outcome.status_code != BUSY_STATUS:
-        yield b"x-job-error", b"true"
-    if outcome.status_code == PayloadTooLarge.status_code:
-        yield b"connection", b"close"  # the server must not read the rest of the body
 
 
 def _check_content_type(content_type: bytes | None) -> None:

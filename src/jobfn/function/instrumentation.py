@@ -10,14 +10,12 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from starlette.types import Scope
-
 from jobfn.function.context import JobContext
 from jobfn.function.metrics import FunctionMetrics, outcome_label
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import OpenSpan, Tracing
-from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers, log_ids
+from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, log_ids
 
 SUCCESS_STATUSES: Final = frozenset({200, 202})
 
@@ -30,15 +28,24 @@ class Instrumentation(NamedTuple):
 
 
 class DeliverySpan:
-    """A context manager around a delivery, its report and its response; pass the outcome to ``record``."""
+    """A context manager around a delivery, its report and its response; pass the outcome to ``record``.
 
-    __slots__ = ("_instrumentation", "_requested_task", "_scope", "_span", "_task", "_token")
+    Args:
+        instrumentation: The app's.
+        headers: The delivery's job headers, from ``extract_job_headers``.
+        task: The task's identifier; None if there is no such task.
+        path: The path inside the app.
+    """
+
+    __slots__ = ("_headers", "_instrumentation", "_requested_task", "_span", "_task", "_token")
 
     _token: Token[Any]
 
-    def __init__(self, instrumentation: Instrumentation, scope: Scope, task: str | None, path: str) -> None:
+    def __init__(
+        self, instrumentation: Instrumentation, headers: Mapping[str, str], task: str | None, path: str
+    ) -> None:
         self._instrumentation = instrumentation
-        self._scope = scope
+        self._headers = headers
         self._task = task
         self._requested_task = path[1 : MAX_TASK_IDENTIFIER_CHARACTERS + 1] if task is None else task
         self._span = self._open_span() if instrumentation.tracing.is_on else None
@@ -63,13 +70,13 @@ class DeliverySpan:
             _record_status(self._span, outcome)
 
     def _open_span(self) -> OpenSpan:
-        headers = JobHeaders.parse_lenient(self._scope["headers"])
+        parent = JobHeaders.parse_lenient(self._headers).trace
         name = "receive" if self._task is None else f"receive {self._task}"
-        return self._instrumentation.tracing.open(name, kind="server", ids=self._ids(), parent=headers.trace)
+        return self._instrumentation.tracing.open(name, kind="server", ids=self._ids(), parent=parent)
 
     def _ids(self) -> Mapping[str, str | int | None]:
         """Return the request's job ids for log lines and spans."""
-        return log_ids(extract_job_headers(self._scope["headers"]), self._requested_task)
+        return log_ids(self._headers, self._requested_task)
 
 
 class HandlerSpan:

@@ -12,7 +12,7 @@ import pydantic_core
 from jobfn.errors import RequestError
 from jobfn.function.retry_policy import DEFAULT_RETRY, RetryDecision
 from jobfn.function.validation_errors import summarize
-from jobfn.wire import MAX_RESULT_BYTES, RESULT_TOO_LARGE, Failure, Report, StoredResult
+from jobfn.wire import JOB_ERROR, MAX_RESULT_BYTES, RESULT_TOO_LARGE, Failure, Report, StoredResult
 
 #: Maximum length of an error message. The Node callback server reads at most 100 kB; PostgreSQL stores all of it.
 MAX_MESSAGE_CHARACTERS = 10_000
@@ -40,6 +40,17 @@ class DeliveryOutcome(NamedTuple):
     report: Report
     problem: str | None = None
     retry_after_seconds: int | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the response that depend on the outcome."""
+        stored_result = self.report.stored_result
+        headers = {} if stored_result is None else stored_result.headers()
+        if self.status_code >= 400:
+            if self.retry_after_seconds is not None:
+                headers["Retry-After"] = str(self.retry_after_seconds)
+            if self.report.status == "error" and self.status_code != BUSY_STATUS:
+                headers[JOB_ERROR] = "true"
+        return headers
 
 
 _NO_RESULT = DeliveryOutcome(200, _NULL, _SUCCESS_REPORT)

@@ -5,7 +5,8 @@ request cycle if it has arrived, and the response is written in one call.
 """
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -58,9 +59,16 @@ async def send_response(send: Send, status: int, headers: Iterable[tuple[bytes, 
     cycle = getattr(send, "__self__", None)
     if type(cycle) is RequestCycle and cycle.send_response(status, headers, body):
         return
-    try:
+    with ignore_disconnect():
         await send({"type": "http.response.start", "status": status, "headers": [*headers]})
         await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.contextmanager
+def ignore_disconnect() -> Iterator[None]:
+    """Suppress the errors of a ``send`` whose client has disconnected."""
+    try:
+        yield
     except OSError:
         pass
     except RuntimeError as error:  # uvloop raises this on a closed connection before it calls connection_lost

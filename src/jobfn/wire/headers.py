@@ -19,6 +19,8 @@ from jobfn.wire.names import (
     JOB_ERROR,
     JOB_ID,
     LEASE_SECONDS,
+    SETTLE_ON,
+    SETTLE_ON_RESPONSE,
     WORKER_ID,
 )
 from jobfn.wire.trace_context import TRACEPARENT, TRACESTATE, TraceContext
@@ -36,12 +38,14 @@ _NAMES: Final = {
         CALLBACK_BATCH,
         HEARTBEAT_URL,
         LEASE_SECONDS,
+        SETTLE_ON,
         INVOKE_SECRET,
         JOB_ERROR,
         TRACEPARENT,
         TRACESTATE,
     )
 }
+_SPELLINGS: Final = {name.decode(): spelling for name, spelling in _NAMES.items()}
 #: Keys of the ids in logs and spans. The task identifier is not in a header.
 _LOG_KEYS: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
 
@@ -55,6 +59,7 @@ class JobHeaders(NamedTuple):
         callback_batch: URL of report batches, if the worker accepts them.
         heartbeat_url: URL of job heartbeats, if the worker accepts them.
         lease_seconds: How long each heartbeat extends the job's lock.
+        settle_on: ``response`` if the worker offers to settle the job by the response.
         echo: Headers to echo, with the contract's spelling of the names.
     """
 
@@ -68,17 +73,17 @@ class JobHeaders(NamedTuple):
     callback_batch: str | None = None
     heartbeat_url: str | None = None
     lease_seconds: float | None = None
+    settle_on: str | None = None
     echo: tuple[tuple[str, str], ...] = ()
     trace: TraceContext | None = None
 
     @classmethod
-    def parse(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
-        """Parse raw ASGI headers, whose names are in lower case.
+    def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
+        """Parse the result of ``extract_job_headers``.
 
         Raises:
             BadRequest: A header is malformed. The message names it.
         """
-        headers = extract_job_headers(raw)
         if not headers:
             return NO_HEADERS
         return cls(
@@ -92,23 +97,20 @@ class JobHeaders(NamedTuple):
             callback_batch=headers.get(CALLBACK_BATCH),
             heartbeat_url=headers.get(HEARTBEAT_URL),
             lease_seconds=parse_seconds(headers.get(LEASE_SECONDS)),
+            settle_on=headers.get(SETTLE_ON),
             echo=_echo(headers),
             trace=_trace(headers),
         )
 
     @classmethod
-    def parse_lenient(cls, raw: Iterable[tuple[bytes, bytes]]) -> "JobHeaders":
+    def parse_lenient(cls, headers: Mapping[str, str]) -> "JobHeaders":
         """Parse only the headers that a report needs, and treat malformed ones as absent."""
-        return cls.parse_lenient_mapping(extract_job_headers(raw))
-
-    @classmethod
-    def parse_lenient_mapping(cls, headers: Mapping[str, str]) -> "JobHeaders":
-        """Do the same with the result of ``extract_job_headers``."""
         return cls(
             job_id=_parse_integer(headers.get(JOB_ID), _MAX_BIGINT),
             worker_id=headers.get(WORKER_ID),
             attempt=_parse_integer(headers.get(JOB_ATTEMPT), _MAX_INT),
             callback_url=headers.get(CALLBACK_URL),
+            settle_on=headers.get(SETTLE_ON),
             echo=_echo(headers),
             trace=_trace(headers),
         )
@@ -120,8 +122,13 @@ class JobHeaders(NamedTuple):
 
     @property
     def settled_by_response(self) -> bool:
-        """Whether the worker settles the job from the response and expects no report."""
+        """Whether the worker settles the job by the response and accepts no report."""
         return self.worker_id is not None and self.callback_url is None
+
+    @property
+    def offers_response(self) -> bool:
+        """Whether the worker offers to settle the job by the response."""
+        return self.settle_on == SETTLE_ON_RESPONSE
 
 
 NO_HEADERS: Final = JobHeaders()
@@ -136,6 +143,24 @@ def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
             text = _decode(value).strip()
             if text not in _ABSENT:
                 headers[name] = text
+    return headers
+
+
+def job_headers_from_json(member: object) -> dict[str, str]:
+    """Return the job headers in a JSON object, with the contract's spelling.
+
+    Raises:
+        ValueError: This is not an object.
+    """
+    if not isinstance(member, dict):
+        raise ValueError("headers must be a JSON object")  # noqa: TRY004  - the value came over the network
+    headers: dict[str, str] = {}
+    for key, value in member.items():
+        name = _SPELLINGS.get(key.lower())
+        if name is not None and isinstance(value, str | int):
+            text = str(value).strip()
+            if text not in _ABSENT:
+                headers[name] = text if text.isascii() else text.encode("utf-8", "replace").decode()
     return headers
 
 

@@ -20,6 +20,12 @@ LEASE_SECONDS: Final = "X-Lease-Seconds"
 #: URL of report batches (``report_batch.py``), and the last segment of its path.
 CALLBACK_BATCH: Final = "X-Callback-Batch"
 BATCH_SEGMENT: Final = "callbacks"
+#: On a delivery: the worker settles the job by the response, if the response has this header with the same value.
+SETTLE_ON: Final = "X-Settle-On"
+SETTLE_ON_RESPONSE: Final = "response"
+#: On a response: how many jobs the function accepts in one request (``delivery_batch.py``), and the handler's duration.
+ACCEPT_BATCH: Final = "X-Accept-Batch"
+HANDLER_SECONDS: Final = "X-Handler-Seconds"
 #: Shared secret (``JOBFN_INVOKE_SECRET``) that a function requires from its worker. Never echoed.
 INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
 #: On a response: store its body as the job's result for this many seconds, or why it cannot be stored.

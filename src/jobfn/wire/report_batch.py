@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobfn.wire import extract_job_headers
+from jobfn.wire.headers import job_headers_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,7 @@ class BatchedReport:
         """
         match member:
             case {"url": str(url), "headers": dict(headers), "body": str(body)}:
-                raw = (
-                    (str(name).lower().encode(), str(value).encode("utf-8", "replace"))
-                    for name, value in headers.items()
-                )
-                return cls(url, extract_job_headers(raw), body.encode("utf-8", "replace"))
+                return cls(url, job_headers_from_json(headers), body.encode("utf-8", "replace"))
         raise ValueError("a report must have url, headers and body")
 
 

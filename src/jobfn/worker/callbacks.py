@@ -139,7 +139,7 @@ class Callbacks:
         if WORKER_ID not in headers:
             raise CallbackError(400, f"{WORKER_ID} is missing: {_ECHO_ADVICE}")
         # Lenient: a function that rejected a delivery for a malformed tenant returns that tenant here.
-        parsed = JobHeaders.parse_lenient_mapping(headers)
+        parsed = JobHeaders.parse_lenient(headers)
         if parsed.job_id is None:
             raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {_ECHO_ADVICE}")
         if parsed.attempt is None and JOB_ATTEMPT in headers:

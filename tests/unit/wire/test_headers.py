@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from jobfn.errors import BadRequest
-from jobfn.wire import JobHeaders
+from jobfn.wire import JobHeaders, extract_job_headers
 from support.jobs import TENANT
 
 ECHOED = {
@@ -18,8 +18,8 @@ ECHOED = {
 }
 
 
-def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+def raw(headers: dict[str, str]) -> dict[str, str]:
+    return extract_job_headers((name.lower().encode(), value.encode()) for name, value in headers.items())
 
 
 def test_parse_types_every_header_and_echoes_all_but_the_callback_url() -> None:
@@ -77,7 +77,7 @@ def test_malformed_header_is_named_by_parse_and_ignored_by_parse_lenient(name: s
 
 @pytest.mark.parametrize("value", ["wörker-0".encode(), "wörker-0".encode("latin-1")])
 def test_worker_id_is_decoded_as_utf8_or_latin1_to_match_locked_by(value: bytes) -> None:
-    assert JobHeaders.parse([(b"x-worker-id", value)]).worker_id == "wörker-0"
+    assert JobHeaders.parse(extract_job_headers([(b"x-worker-id", value)])).worker_id == "wörker-0"
 
 
 def test_leading_zeros_are_echoed() -> None:

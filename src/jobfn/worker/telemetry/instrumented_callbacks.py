@@ -39,7 +39,7 @@ class InstrumentedCallbacks:
         self._bind_log_context(headers)
         if not self._tracing.is_on:
             return await self._report_counted(path, headers, body)
-        trace = JobHeaders.parse_lenient_mapping(headers).trace
+        trace = JobHeaders.parse_lenient(headers).trace
         with self._tracing.open("settle", kind="server", ids=self._ids(headers), parent=trace) as span:
             reply = await self._report_counted(path, headers, body)
             if reply.status != 200:

@@ -1,0 +1,117 @@
+"""Run one delivery, from its job headers and body to its outcome, and settle it by report or response.
+
+``asgi_app.py`` delivers one job per request, ``batch_endpoint.py`` several. Both end here.
+"""
+
+import asyncio
+import functools
+import hmac
+from typing import Any, Final
+
+from starlette.types import Receive, Scope
+
+from jobfn.errors import PayloadTooLarge, Unauthorized
+from jobfn.function import outcome as outcomes
+from jobfn.function.background import BackgroundRunner
+from jobfn.function.context import JobContext
+from jobfn.function.execution import AnyTask, Executor, refused
+from jobfn.function.instrumentation import Instrumentation
+from jobfn.function.outcome import ACCEPTED_STATUS, NO_REPORT_STATUSES, DeliveryOutcome
+from jobfn.function.reporter import Reporter
+from jobfn.function.retry_policy import NO_RETRY
+from jobfn.function.settings import FunctionSettings
+from jobfn.http.messages import is_disconnected
+from jobfn.wire import INVOKE_SECRET, JobHeaders
+
+_INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
+
+
+class DeliveryRunner:
+    """Runs deliveries of one function app."""
+
+    def __init__(
+        self, *, settings: FunctionSettings, reporter: Reporter, instrumentation: Instrumentation, executor: Executor
+    ) -> None:
+        self.instrumentation = instrumentation
+        self._settings = settings
+        self._reporter = reporter
+        self._executor = executor
+        self._background = BackgroundRunner(reporter, max_jobs=settings.max_background_jobs)
+
+    def authorize(self, scope: Scope) -> None:
+        """Check the invoke secret of a request. Compares all secrets, in constant time.
+
+        Raises:
+            Unauthorized: The function has secrets, and the request has none of them.
+        """
+        secrets = self._settings.invoke_secrets
+        if not secrets:
+            return
+        sent = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
+        matches = [hmac.compare_digest(sent, secret.encode()) for secret in secrets]
+        if not any(matches):
+            raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: send the function's secret")
+
+    async def run(self, task: AnyTask, headers: JobHeaders, body: bytes) -> DeliveryOutcome:
+        """Return the outcome of a delivery, which is 202 for a background job."""
+        if len(body) > self._settings.max_body_bytes:
+            return self.payload_too_large()
+        on_progress = None
+        if headers.heartbeat_url is not None:
+            on_progress = functools.partial(self._reporter.send_progress, headers)
+        context = JobContext.from_headers(task.identifier, headers, on_progress=on_progress)
+        payload = self._executor.decode(task, body, context)
+        if isinstance(payload, DeliveryOutcome):
+            return payload
+        if task.background and not headers.settled_by_response:
+            return self._start_in_background(task, payload, context, headers)
+        return await self._executor.run(task, payload, context)
+
+    def payload_too_large(self) -> DeliveryOutcome:
+        """Return the outcome of a payload that exceeds the limit."""
+        limit = self._settings.max_body_bytes
+        message = f"The body is over {limit} bytes (JOBFN_MAX_BODY_BYTES): send a reference instead of the data"
+        return refused(PayloadTooLarge(message), NO_RETRY)
+
+    async def settle(self, headers: JobHeaders, outcome: DeliveryOutcome, receive: Receive) -> bool:
+        """Return whether the response may settle the job. Otherwise send the report, if the outcome has one.
+
+        The response may if the worker offers it. If the worker has disconnected or this request is being cancelled,
+        the response would be lost, and with it the work that is done: then the report goes out.
+        """
+        if outcome.status_code == ACCEPTED_STATUS:
+            return False
+        if headers.offers_response and (outcome.status_code in NO_REPORT_STATUSES or await _can_respond(receive)):
+            return True
+        await self.report(headers, outcome)
+        return False
+
+    async def report(self, headers: JobHeaders, outcome: DeliveryOutcome) -> None:
+        """Report an outcome to the callback server, unless it is one that has no report."""
+        if outcome.status_code not in NO_REPORT_STATUSES:
+            await self._reporter.report(headers, outcome.report, wait_seconds=self._settings.report_wait_seconds)
+
+    async def drain(self) -> None:
+        """Wait for background jobs, within the shutdown timeout of the settings."""
+        await self._background.drain(timeout_seconds=self._settings.shutdown_timeout_seconds)
+
+    def _start_in_background(
+        self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders
+    ) -> DeliveryOutcome:
+        if self._background.is_full:
+            return outcomes.busy(self._settings.max_background_jobs)
+
+        async def run_job() -> None:
+            outcome = await self._executor.run(task, payload, context)
+            self.instrumentation.metrics.record_outcome(task.identifier, outcome)
+            if not context.lease_lost:
+                timeout_seconds = self._reporter.timeout_seconds(headers)
+                await self._reporter.report(headers, outcome.report, wait_seconds=timeout_seconds)
+
+        self._background.start(run_job, context, headers)
+        return outcomes.accepted()
+
+
+async def _can_respond(receive: Receive) -> bool:
+    current = asyncio.current_task()
+    return (current is None or not current.cancelling()) and not await is_disconnected(receive)

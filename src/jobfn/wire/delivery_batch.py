@@ -1,0 +1,138 @@
+r"""Batches of deliveries: several jobs of one task in one request. Pure.
+
+An optional protocol between jobfn workers and jobfn functions (contract, section 7). A function that accepts batches
+says so in the header ``X-Accept-Batch`` of its responses. The worker then POSTs batches to ``batch_url`` of the task's
+URL. Other functions have nothing at that path, so a batch cannot run there by mistake.
+
+Request and response are newline-delimited JSON. The request has two lines for each job: its headers, without those that
+are the same for all jobs and therefore headers of the request, and its payload. The response has a line for each job::
+
+    {"X-Job-Id": "7", "X-Job-Attempt": "1"}
+    {"id": 42}
+
+    {"job": "7", "status": 200, "seconds": 0.000041}
+    {"job": "8", "status": 500, "seconds": 0.000103, "headers": {"x-job-error": "true"}, "body": "{\"message\": …}"}
+    {"job": "9", "started": false}
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from jobfn.wire.headers import job_headers_from_json
+
+CONTENT_TYPE: Final = "application/x-ndjson"
+#: Last segment of the path that accepts batches.
+BATCH_PATH_SUFFIX: Final = "/batch"
+#: Maximum number of jobs in a request.
+MAX_BATCH_JOBS: Final = 50
+#: Maximum size of a request: of the payloads that a worker puts into one, and of the body that a function reads.
+MAX_PAYLOAD_CHARACTERS: Final = 200_000
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+#: Handling time that a worker plans for a batch.
+PLANNED_SECONDS: Final = 0.02
+#: Handling time after which a function starts no further job of a batch and sends the outcomes that it has.
+MAX_SECONDS: Final = 0.05
+
+
+class BatchedDelivery(NamedTuple):
+    """One job of a batch: its own headers, with the contract's spelling, and its payload."""
+
+    headers: dict[str, str]
+    payload: bytes
+
+
+class BatchedResponse(NamedTuple):
+    """What would have been the response to one job of a batch.
+
+    Attributes:
+        job_id: ``X-Job-Id`` of the job.
+        status: HTTP status; None if the job was not started.
+        seconds: Duration of the handler.
+        headers: Headers that matter to a worker, with names in lower case.
+        body: Body, empty if it does not matter to a worker.
+    """
+
+    job_id: str
+    status: int | None
+    seconds: float = 0.0
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+    def to_line(self) -> bytes:
+        """Return the line of the response."""
+        job_id = json.dumps(self.job_id).encode("ascii")
+        if self.status is None:
+            return b'{"job": %b, "started": false}\n' % job_id
+        line = b'{"job": %b, "status": %d, "seconds": %.6f' % (job_id, self.status, self.seconds)
+        if self.headers:
+            line += b', "headers": ' + json.dumps(dict(self.headers)).encode("ascii")
+        if self.body:
+            line += b', "body": ' + json.dumps(self.body.decode("utf-8", "replace")).encode("ascii")
+        return line + b"}\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "BatchedResponse":
+        """Parse a line.
+
+        Raises:
+            ValueError: This is not a line of a response to a batch.
+        """
+        try:
+            content = json.loads(line)
+        except RecursionError:
+            content = None
+        match content:
+            case {"job": str(job_id), "started": False}:
+                return cls(job_id, None)
+            case {"job": str(job_id), "status": int(status)}:
+                seconds, headers, body = (content.get(name) for name in ("seconds", "headers", "body"))
+                return cls(
+                    job_id,
+                    status,
+                    float(seconds) if isinstance(seconds, int | float) else 0.0,
+                    _lower_case(headers) if isinstance(headers, dict) else {},
+                    body.encode("utf-8", "replace") if isinstance(body, str) else b"",
+                )
+        raise ValueError("a line must have job and status")
+
+
+def encode_request(jobs: Iterable[tuple[Mapping[str, str], str]]) -> bytes:
+    """Return the body of a request with these jobs: headers, and payload as JSON text.
+
+    Line feeds in a payload can only be white space between tokens; they become spaces.
+    """
+    lines: list[str] = []
+    for headers, payload in jobs:
+        lines += (json.dumps(headers), payload.replace("\n", " ") if "\n" in payload else payload)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def decode_request(body: bytes) -> Iterator[BatchedDelivery]:
+    """Return the jobs of a request.
+
+    Raises:
+        ValueError: This is not a request with jobs. The message says why.
+    """
+    lines = body.split(b"\n")
+    if lines[-1] == b"":
+        del lines[-1]
+    if not lines or len(lines) % 2:
+        raise ValueError("the body must have two lines per job: its headers and its payload")
+    for index in range(0, len(lines), 2):
+        try:
+            headers = json.loads(lines[index])
+        except (ValueError, RecursionError):
+            raise ValueError(f"line {index + 1} is not valid JSON") from None
+        yield BatchedDelivery(job_headers_from_json(headers), lines[index + 1])
+
+
+def batch_url(url: str) -> str:
+    """Return the URL that accepts batches for the task at this URL."""
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + BATCH_PATH_SUFFIX).geturl()
+
+
+def _lower_case(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
