@@ -12,13 +12,13 @@ from jobfn.database.records import Heartbeat, Job
 from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
-from jobfn.worker.dispatch import DeliveryResult, Failed, Succeeded
-from jobfn.worker.settings import ServiceSettings, SettlementMode
+from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, Succeeded
+from jobfn.worker.settings import ServiceSettings
 
 _SUCCEEDED = Succeeded()
 
 
-class InProcessDispatcher:
+class InProcessDispatcher(Deliverer):
     """A ``Deliverer`` that runs the tasks of a function app.
 
     Args:
@@ -66,9 +66,9 @@ async def local_tasks(
 
 
 def local_settings(settings: ServiceSettings, app: FunctionApp) -> ServiceSettings:
-    """Return the settings of a worker that claims this app's tasks only and waits for no reports."""
+    """Return the settings of a worker that claims this app's tasks only."""
     tasks = sorted(app.tasks) if settings.support_any else sorted(set(app.tasks) & set(settings.supported))
-    return settings.model_copy(update={"settle_on": SettlementMode.RESPONSE, "support_any": False, "supported": tasks})
+    return settings.model_copy(update={"support_any": False, "supported": tasks})
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -29,7 +29,8 @@ from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import redact_url
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
-from jobfn.worker.dispatch import Deliverer, Routes
+from jobfn.worker.delivery import Deliverer
+from jobfn.worker.dispatch import Routes
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.listener import Listener

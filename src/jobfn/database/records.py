@@ -34,6 +34,7 @@ class Job:
         task: The task identifier.
         payload: JSON text, as stored.
         attempt: Number of the attempt; the first is 1.
+        max_attempts: Number of the last attempt.
         queue: The named queue, if any.
         database_id: The tenant, if any.
         actor_id: The user who enqueued it, if known.
@@ -46,6 +47,7 @@ class Job:
     task: str
     payload: str
     attempt: int
+    max_attempts: int = 25
     queue: str | None = None
     database_id: str | None = None
     actor_id: str | None = None
@@ -61,6 +63,7 @@ class Job:
             task=row["task_identifier"],
             payload=row["payload"],
             attempt=row["attempts"],
+            max_attempts=row["max_attempts"],
             queue=row["queue_name"],
             database_id=str_or_none(row["database_id"]),
             actor_id=str_or_none(row["actor_id"]),

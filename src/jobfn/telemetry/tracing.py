@@ -59,6 +59,26 @@ class OpenSpan:
         self._span.set_status(Status(StatusCode.ERROR, description))
 
 
+class DetachedSpan:
+    """A span that is not the current one, for work that runs beside other work. Call ``end`` once."""
+
+    __slots__ = ("_span", "context")
+
+    def __init__(self, span: "Span") -> None:
+        from opentelemetry.trace import set_span_in_context  # noqa: PLC0415  - already loaded
+
+        self._span = span
+        self.context = _trace_context(set_span_in_context(span))
+
+    def end(self, error: str | None) -> None:
+        """End the span, with status error if there is a description of one (see ``OpenSpan.set_error``)."""
+        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415  - as above
+
+        if error is not None:
+            self._span.set_status(Status(StatusCode.ERROR, error))
+        self._span.end()
+
+
 class Tracing:
     """Factory of spans. Without a provider, it uses the process's at the time of each span."""
 
@@ -91,6 +111,17 @@ class Tracing:
             )
         )
 
+    def start(self, name: str, *, kind: Kind, ids: Ids, parent: TraceContext | None = None) -> DetachedSpan:
+        """Return a new span that does not become the current one. Check ``is_on`` first."""
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415  - loaded with the tracer
+
+        tracer = self._current_tracer()
+        assert tracer is not None, "check is_on first"  # noqa: S101
+        context = None if parent is None else _remote_context(parent)
+        return DetachedSpan(
+            tracer.start_span(name, context=context, kind=SpanKind[kind.upper()], attributes=_attributes(ids))
+        )
+
     def propagate(self, incoming: TraceContext | None) -> TraceContext | None:
         """Return the trace context to pass on: the current span's, or the incoming one."""
         if self._current_tracer() is None:
@@ -117,12 +148,15 @@ GLOBAL: Final = Tracing()
 
 def current() -> TraceContext | None:
     """Return the trace context of the current span, or None."""
-    if _TRACE_MODULE not in sys.modules:
-        return None
+    return None if _TRACE_MODULE not in sys.modules else _trace_context(None)
+
+
+def _trace_context(context: "Context | None") -> TraceContext | None:
+    """Return the trace context of the span in a context; None: in the current one."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
     carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
+    TraceContextTextMapPropagator().inject(carrier, context=context)
     return TraceContext.parse(carrier.get(TRACEPARENT), carrier.get(TRACESTATE))
 
 

@@ -6,7 +6,6 @@ Worker, callback server, scheduler and function app are those of production, con
 
 import asyncio
 import contextlib
-import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from jobfn.wire import JOB_ATTEMPT, JOB_ID
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.dispatch import Dispatcher, Routes
-from jobfn.worker.http_dispatch import callback_config
+from jobfn.worker.http_dispatch import callback_configs
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
@@ -166,7 +165,7 @@ async def _running_worker(
             transport,
             routes=Routes(settings.gateway_url, {}),
             worker_id=WORKER_ID,
-            callback_config=functools.partial(callback_config, settings, None),
+            callback_config=callback_configs(settings, None),
             request_timeout_seconds=settings.request_timeout_seconds,
         )
         worker = Worker(

@@ -10,12 +10,14 @@ from jobfn.wire.headers import (
     log_ids,
 )
 from jobfn.wire.names import (
+    ACCEPT_BATCH,
     ACTOR_ID,
     BATCH_SEGMENT,
     CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
     ENTITY_ID,
+    HANDLER_SECONDS,
     HEARTBEAT_URL,
     INVOKE_SECRET,
     JOB_ATTEMPT,
@@ -23,6 +25,8 @@ from jobfn.wire.names import (
     JOB_ID,
     LEASE_SECONDS,
     MAX_TASK_IDENTIFIER_CHARACTERS,
+    SETTLE_ON,
+    SETTLE_ON_RESPONSE,
     WORKER_ID,
 )
 from jobfn.wire.reports import (
@@ -42,12 +46,14 @@ from jobfn.wire.urls import (
 )
 
 __all__ = [
+    "ACCEPT_BATCH",
     "ACTOR_ID",
     "BATCH_SEGMENT",
     "CALLBACK_BATCH",
     "CALLBACK_URL",
     "DATABASE_ID",
     "ENTITY_ID",
+    "HANDLER_SECONDS",
     "HEARTBEAT_URL",
     "INVOKE_SECRET",
     "JOB_ATTEMPT",
@@ -57,6 +63,8 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MAX_TASK_IDENTIFIER_CHARACTERS",
     "RESULT_TOO_LARGE",
+    "SETTLE_ON",
+    "SETTLE_ON_RESPONSE",
     "WORKER_ID",
     "Failure",
     "JobHeaders",

@@ -1,12 +1,13 @@
-"""Deliver a job: its URL, its headers, and the meaning of the response (contract, section 1).
+"""Deliver jobs over HTTP: their URLs, their headers, and the meaning of responses (contract, sections 1 and 7).
 
-``Routes``, ``delivery_headers`` and ``parse_response`` are pure. The result of a delivery is a value; ``worker.py``
-matches on it.
+``Routes``, the headers and ``parse_response`` are pure. ``batching.py`` decides how many jobs share a request.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final
+
+from starlette.datastructures import Headers
 
 from jobfn.database.records import Job
 from jobfn.errors import TransportError
@@ -24,6 +25,8 @@ from jobfn.wire import (
     JOB_ERROR,
     JOB_ID,
     LEASE_SECONDS,
+    SETTLE_ON,
+    SETTLE_ON_RESPONSE,
     WORKER_ID,
     Failure,
     StoredResult,
@@ -31,9 +34,14 @@ from jobfn.wire import (
     redact_url,
     task_url,
 )
+from jobfn.wire.delivery_batch import CONTENT_TYPE, BatchedResponse, batch_url, encode_request
+from jobfn.worker.batching import Batching
+from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
 
 ACCEPTED_STATUS = 202
 BUSY_STATUSES = frozenset({429, 503})
+#: Responses to a batch that ran nothing: the function does not know batches, or refuses this one as a whole.
+_REFUSED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415})
 #: Maximum length of the response body in an error message.
 _MAX_EXCERPT_CHARACTERS = 500
 #: Maximum number of digits in a Retry-After header.
@@ -41,65 +49,14 @@ _MAX_RETRY_AFTER_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The response completes the job, perhaps with a result to store."""
-
-    kept: StoredResult | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The response fails the attempt.
-
-    Attributes:
-        error: The response's message; its URL, status and body if it has none.
-        permanent: Whether the job must not be retried.
-        retry_after_seconds: Delay before the retry; None: the contract's backoff.
-    """
-
-    error: str
-    permanent: bool = False
-    retry_after_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The function runs the job in the background (HTTP 202), and will report its outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """There was no response: the connection failed, or the request timed out."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """The function, or a proxy before it, accepts no more jobs at present (HTTP 429 or 503, ``Retry-After``)."""
-
-    error: str
-    retry_after_seconds: float | None = None
-
-
-DeliveryResult = Succeeded | Failed | Accepted | Busy | Unreachable
-
-
-class Deliverer(Protocol):
-    """Delivers jobs to their tasks: over HTTP (``Dispatcher``), or in this process (``InProcessDispatcher``)."""
-
-    async def deliver(self, job: Job) -> DeliveryResult:
-        """Run a job. Failures are results, not exceptions."""
-
-
-@dataclass(frozen=True, slots=True)
 class CallbackConfig:
-    """How a function reports on a delivery.
+    """How a function settles a delivery.
 
     Attributes:
-        callback_url: URL for the outcome; None: the response is the outcome.
-        batch_url: URL for several outcomes in one request; None: not supported.
+        callback_url: URL for the report; None: reports are not accepted.
+        batch_url: URL for several reports in one request; None: not supported.
         invoke_secret: Shared secret that the function may require; None: not sent.
+        offers_response: Whether the response settles the job if the function agrees.
     """
 
     callback_url: str | None
@@ -107,6 +64,7 @@ class CallbackConfig:
     lease_seconds: float
     batch_url: str | None = None
     invoke_secret: str | None = None
+    offers_response: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +86,31 @@ class Routes:
 
 def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
     """Return the headers of a delivery. Headers without a value are omitted."""
+    return {"Content-Type": "application/json"} | worker_headers(worker_id, callbacks) | job_headers(job)
+
+
+def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
+    """Return the headers that do not depend on the job, unless callback URLs are signed."""
     headers = {
-        "Content-Type": "application/json",
         WORKER_ID: worker_id,
-        JOB_ID: str(job.id),
-        JOB_ATTEMPT: str(job.attempt),
         HEARTBEAT_URL: callbacks.heartbeat_url,
         LEASE_SECONDS: f"{callbacks.lease_seconds:g}",
-    }
-    optional = {
         CALLBACK_URL: callbacks.callback_url,
         CALLBACK_BATCH: callbacks.batch_url,
-        DATABASE_ID: job.database_id,
-        ACTOR_ID: job.actor_id,
-        ENTITY_ID: job.entity_id,
+        SETTLE_ON: SETTLE_ON_RESPONSE if callbacks.offers_response else None,
         INVOKE_SECRET: callbacks.invoke_secret,
     }
+    return {name: value for name, value in headers.items() if value is not None}
+
+
+def job_headers(job: Job) -> dict[str, str]:
+    """Return the headers that depend on the job."""
+    headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
+    optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
     return headers | {name: value for name, value in optional.items() if value is not None}
 
 
-class Dispatcher:
+class Dispatcher(Deliverer):
     """Delivers jobs over HTTP."""
 
     def __init__(
@@ -158,6 +121,7 @@ class Dispatcher:
         worker_id: str,
         callback_config: Callable[[Job], CallbackConfig],
         request_timeout_seconds: float,
+        batching: Batching | None = None,
         tracing: Tracing = GLOBAL,
     ) -> None:
         self._transport = transport
@@ -165,34 +129,117 @@ class Dispatcher:
         self._worker_id = worker_id
         self._callback_config = callback_config
         self._timeout_seconds = request_timeout_seconds
+        self._batching = batching
         self._tracing = tracing
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """POST a job to its function. See ``Deliverer.deliver``."""
         url = self._routes.url_for(job.task)
-        headers = delivery_headers(job, worker_id=self._worker_id, callbacks=self._callback_config(job))
-        trace = self._tracing.propagate(job.trace)
-        if trace is not None:
-            headers |= trace.headers()
+        callbacks = self._callback_config(job)
+        headers = delivery_headers(job, worker_id=self._worker_id, callbacks=callbacks) | self._trace_headers(job)
         try:
             response = await self._transport.post(
                 url, body=job.payload.encode(), headers=headers, timeout_seconds=self._timeout_seconds
             )
         except TransportError as error:
             return Unreachable(str(error))
-        return parse_response(response, url)
+        if self._batching is not None:
+            self._batching.record_response(url, job.task, response.headers)
+        return parse_response(response, url, accepts_report=callbacks.callback_url is not None)
+
+    def batch_size(self, task: str) -> int:
+        """See ``Deliverer.batch_size``."""
+        return 1 if self._batching is None else self._batching.size(self._routes.url_for(task), task)
+
+    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
+        """POST several jobs in one request. See ``Deliverer.deliver_batch``.
+
+        A job without an outcome in the response, for example because the function died, is ``Unreachable``.
+        """
+        url = self._routes.url_for(jobs[0].task)
+        headers, body = self._encode_batch(jobs)
+        pending = {str(job.id): job for job in jobs}
+        error = f"POST {redact_url(url)}: the response to the batch had no outcome of this job"
+        try:
+            async with self._transport.stream(
+                batch_url(url), body=body, headers=headers, timeout_seconds=self._timeout_seconds
+            ) as response:
+                if response.status != 200 or response.headers.get("Content-Type") != CONTENT_TYPE:
+                    result = self._refused(Response(response.status, response.headers, await response.read()), url)
+                    for job in jobs:
+                        yield job, result
+                    return
+                async for line in response.lines():
+                    outcome = BatchedResponse.from_line(line)
+                    job = pending.pop(outcome.job_id)
+                    yield job, self._parse_outcome(outcome, url, job)
+        except TransportError as broken:
+            error = str(broken)
+        except (KeyError, ValueError):
+            error = f"POST {redact_url(url)}: the response to the batch is malformed"
+        for job in pending.values():
+            yield job, Unreachable(error)
+
+    def _encode_batch(self, jobs: Sequence[Job]) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of a request with several jobs."""
+        configs = [self._callback_config(job) for job in jobs]
+        shared = {"Content-Type": CONTENT_TYPE} | worker_headers(self._worker_id, configs[0])
+        own = [job_headers(job) | self._trace_headers(job) for job in jobs]
+        if configs[0] is not configs[1]:  # signed for each job
+            for name in (CALLBACK_URL, HEARTBEAT_URL):
+                shared.pop(name, None)
+            for headers, config in zip(own, configs, strict=True):
+                headers[HEARTBEAT_URL] = config.heartbeat_url
+                if config.callback_url is not None:
+                    headers[CALLBACK_URL] = config.callback_url
+        return shared, encode_request(zip(own, (job.payload for job in jobs), strict=True))
+
+    def _parse_outcome(self, outcome: BatchedResponse, url: str, job: Job) -> DeliveryResult:
+        if outcome.status is None:
+            return NotStarted()
+        if self._batching is not None:
+            self._batching.record_duration(job.task, outcome.seconds)
+        if outcome.status == 200 and not outcome.headers:
+            return _SUCCEEDED
+        return parse_response(Response(outcome.status, Headers(outcome.headers), outcome.body), url)
+
+    def _refused(self, response: Response, url: str) -> DeliveryResult:
+        """Return the result of all jobs in a batch whose response has no outcomes."""
+        if self._batching is not None and response.status not in BUSY_STATUSES:
+            self._batching.refuse(url)
+        if response.status in _REFUSED_STATUSES:
+            return NotStarted()
+        result = parse_response(response, url)
+        if isinstance(result, Succeeded | Accepted):
+            return Failed(f"{redact_url(url)} responded to a batch of jobs with {response.status} and no outcomes")
+        return result
+
+    def _trace_headers(self, job: Job) -> dict[str, str]:
+        trace = self._tracing.propagate(job.trace)
+        return {} if trace is None else trace.headers()
 
 
-def parse_response(response: Response, url: str) -> DeliveryResult:
-    """Return what a function's response means for the job (contract, section 2)."""
+_SUCCEEDED: Final = Succeeded()
+
+
+def parse_response(response: Response, url: str, *, accepts_report: bool = False) -> DeliveryResult:
+    """Return what a function's response means for the job (contract, sections 2 and 7).
+
+    Args:
+        response: The response.
+        url: The function's URL, for error messages.
+        accepts_report: Whether a report takes precedence, unless the function leaves it to the response.
+    """
     if response.status in BUSY_STATUSES and JOB_ERROR not in response.headers:
         return Busy(_error_message(response, url), _parse_retry_after(response.headers.get("Retry-After")))
+    awaits_report = accepts_report and response.headers.get(SETTLE_ON) != SETTLE_ON_RESPONSE
     if is_failure(response.status, response.headers):
         failure = Failure.from_json(response.body)
-        return Failed(failure.error or _error_message(response, url), failure.permanent, failure.retry_after_seconds)
+        error = failure.error or _error_message(response, url)
+        return Failed(error, failure.permanent, failure.retry_after_seconds, awaits_report)
     if response.status == ACCEPTED_STATUS:
         return Accepted()
-    return Succeeded(StoredResult.from_response(response.headers, response.body))
+    return Succeeded(StoredResult.from_response(response.headers, response.body), awaits_report)
 
 
 def _parse_retry_after(header: str | None) -> float | None:

@@ -1,8 +1,7 @@
 """Build the HTTP dispatcher from the settings of a service."""
 
 import contextlib
-import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
@@ -10,7 +9,9 @@ from jobfn.http.client import HttpTransport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
 from jobfn.wire import BATCH_SEGMENT, report_url, sibling_url
-from jobfn.worker.dispatch import CallbackConfig, Deliverer, Dispatcher, Routes
+from jobfn.worker.batching import Batching
+from jobfn.worker.delivery import Deliverer
+from jobfn.worker.dispatch import CallbackConfig, Dispatcher, Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.tokens import CallbackTokens, Claim
 
@@ -21,12 +22,14 @@ async def http_dispatcher(
 ) -> AsyncIterator[Deliverer]:
     """Open a dispatcher; its connections are closed at the end of the block."""
     transport = HttpTransport(max_connections=settings.concurrency)
+    accepts_batches = settings.delivery_batch and settings.settle_on is not SettlementMode.REPORT
     try:
         yield Dispatcher(
             transport,
             routes=Routes(settings.gateway_url, settings.urls_by_task),
             worker_id=settings.worker_id,
-            callback_config=functools.partial(callback_config, settings, tokens),
+            callback_config=callback_configs(settings, tokens),
+            batching=Batching() if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
             tracing=tracing,
         )
@@ -46,16 +49,22 @@ def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
     return None
 
 
-def callback_config(settings: ServiceSettings, tokens: CallbackTokens | None, job: Job) -> CallbackConfig:
-    """Return how the function reports on this job."""
-    plain_url = callback_url = report_url(settings.callback_url)
-    if tokens is not None:
-        callback_url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
-    reports = settings.settle_on is SettlementMode.REPORT
-    return CallbackConfig(
-        callback_url=callback_url if reports else None,
-        heartbeat_url=sibling_url(callback_url, "heartbeat"),
-        lease_seconds=settings.lease_seconds,
-        batch_url=sibling_url(plain_url, BATCH_SEGMENT) if reports and settings.callback_batch else None,
-        invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
-    )
+def callback_configs(settings: ServiceSettings, tokens: CallbackTokens | None) -> Callable[[Job], CallbackConfig]:
+    """Return a function that returns how the function settles a job; without tokens, the same for every job."""
+    plain_url = report_url(settings.callback_url)
+    accepts_reports = settings.settle_on is not SettlementMode.RESPONSE
+
+    def config_for(callback_url: str) -> CallbackConfig:
+        return CallbackConfig(
+            callback_url=callback_url if accepts_reports else None,
+            heartbeat_url=sibling_url(callback_url, "heartbeat"),
+            lease_seconds=settings.lease_seconds,
+            batch_url=sibling_url(plain_url, BATCH_SEGMENT) if accepts_reports and settings.callback_batch else None,
+            invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
+            offers_response=settings.settle_on is not SettlementMode.REPORT,
+        )
+
+    if tokens is None:
+        unsigned = config_for(plain_url)
+        return lambda _job: unsigned
+    return lambda job: config_for(tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt)))

@@ -2,7 +2,7 @@
 
 ::
 
-    PREFETCHED ---> DELIVERING ---> AWAITING_REPORT ---> SETTLING ---> DONE
+    PREFETCHED <--> DELIVERING ---> AWAITING_REPORT ---> SETTLING ---> DONE
         |            |  |  |               |              ^  |  |
         |            |  |  |               +---> DONE     |  |  +----> RELEASED
         |            |  |  +---> REPORTED ---> DONE       |  +-------> ABANDONED
@@ -14,7 +14,8 @@ its lease in every state but REPORTED, so that no other worker claims it. An eve
 raises ``InvalidTransition``.
 
 PREFETCHED
-    Claimed; no request has been sent. Most jobs leave this state at once, the others wait for a free slot.
+    Claimed; no request has been sent, or the function did not start the job. Most jobs leave this state at once, the
+    others wait for a free slot.
 
     - ``start`` -> DELIVERING: a slot is free.
     - ``release`` -> SETTLING: the job waited too long, or the worker stops. The attempt does not count.
@@ -22,11 +23,12 @@ PREFETCHED
       settled the job.
 
 DELIVERING
-    The request to the function is open and occupies a slot.
+    The request to the function is open and occupies a slot. It may carry several jobs.
 
-    - ``on_response`` -> AWAITING_REPORT: the function's report takes precedence, and may still arrive. With
-      ``JOBS_SETTLE_ON=response`` there is no report: -> SETTLING.
-    - ``on_report`` -> REPORTED: the usual order for jobfn's functions, which report before they respond.
+    - ``on_response`` -> SETTLING, if the function leaves the settlement to the response, as jobfn's do. Otherwise
+      -> AWAITING_REPORT: the function's report takes precedence, and may still arrive.
+    - ``on_report`` -> REPORTED: functions that report usually do so before they respond.
+    - ``on_not_started`` -> PREFETCHED: the function did not start this job of a batch.
     - ``on_busy`` (429, 503) -> SETTLING: the job is released. The attempt does not count.
     - ``on_unreachable`` -> SETTLING: there was no response. The attempt has failed.
     - ``on_accepted`` (202) -> ACCEPTED.
@@ -71,8 +73,8 @@ from typing import Any, Protocol
 
 from jobfn.database.records import Job, Settlement
 from jobfn.telemetry import logs
-from jobfn.worker.dispatch import Failed, Succeeded
-from jobfn.worker.settings import ServiceSettings, SettlementMode
+from jobfn.worker.delivery import Failed, Succeeded
+from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 
 _SHUTDOWN_ERROR = "the worker was stopped before the function responded"
@@ -114,7 +116,7 @@ class InFlightJob:
         commit: The pending commit of its settlement; None before SETTLING.
     """
 
-    __slots__ = ("_jobs", "_settlement", "_timer", "commit", "job", "state")
+    __slots__ = ("_jobs", "_settlement", "_timer", "_was_returned", "commit", "job", "state")
     #: Set in AWAITING_REPORT and SETTLING.
     _settlement: Settlement
 
@@ -124,6 +126,7 @@ class InFlightJob:
         self.commit: asyncio.Future[bool] | None = None
         self._jobs = jobs
         self._timer: Timer | None = None
+        self._was_returned = False
 
     def start(self) -> None:
         """Enter DELIVERING: a request to the function begins."""
@@ -145,12 +148,20 @@ class InFlightJob:
             settlement = self._new_settlement(
                 error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds
             )
-        if self._jobs.grace_seconds is None:
+        if not result.awaits_report:
             self._settle(settlement)
             return
         self.state = AWAITING_REPORT
         self._settlement = settlement
         self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_report_grace_expired)
+
+    def on_not_started(self) -> bool:
+        """Return whether the job waits for a slot again, because its function did not start it."""
+        if self._finish_if_settled():
+            return False
+        self.state = PREFETCHED
+        self._was_returned = True
+        return True
 
     def on_busy(self, delay_seconds: float) -> None:
         """Release the job for this long: its function accepts no more jobs at present (429, 503)."""
@@ -196,6 +207,16 @@ class InFlightJob:
             self._finish(DONE)
         else:
             self._require(SETTLING)
+
+    @property
+    def is_batchable(self) -> bool:
+        """Whether the job may share a request with others: on its first attempt, if that is not the last."""
+        return self.job.attempt == 1 < self.job.max_attempts and not self._was_returned
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether the request to the function is open."""
+        return self.state in {DELIVERING, REPORTED}
 
     def abandon(self, error: BaseException) -> None:
         """Stop renewing the lease after an unexpected error, so that the job is reclaimed when it expires."""
@@ -253,7 +274,7 @@ class InFlightJobs:
     """The claimed jobs of a worker that have not reached a final state.
 
     Attributes:
-        grace_seconds: Grace period for reports; None if responses settle jobs.
+        grace_seconds: Grace period for reports.
         prefetched: Jobs in PREFETCHED that wait for a slot, in the order of their claims.
     """
 
@@ -266,7 +287,7 @@ class InFlightJobs:
     ) -> None:
         self.settlements = settlements
         self.worker_id = settings.worker_id
-        self.grace_seconds = settings.report_grace_seconds if settings.settle_on is SettlementMode.REPORT else None
+        self.grace_seconds = settings.report_grace_seconds
         self.call_later = call_later or asyncio.get_running_loop().call_later
         self.log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self.prefetched: deque[InFlightJob] = deque()
@@ -281,6 +302,34 @@ class InFlightJobs:
         """Stop tracking a job. A later attempt of the same job stays."""
         if self._by_id.get(in_flight.job.id) is in_flight:
             del self._by_id[in_flight.job.id]
+
+    def remove_prefetched(self, first: InFlightJob, limit: int, *, max_characters: int) -> list[InFlightJob]:
+        """Remove a prefetched job, and the next ones of its task that may share its request.
+
+        Args:
+            first: The job.
+            limit: Maximum number of jobs.
+            max_characters: Maximum size of their payloads together. The first job may exceed it.
+        """
+        if limit == 1:
+            self.prefetched.remove(first)
+            return [first]
+        batch: list[InFlightJob] = []
+        others: deque[InFlightJob] = deque()
+        task, characters = first.job.task, 0
+        for in_flight in self.prefetched:
+            job = in_flight.job
+            is_included = in_flight is first or (len(batch) < limit and job.task == task and in_flight.is_batchable)
+            if is_included and batch and characters + len(job.payload) > max_characters:
+                is_included = False
+            if is_included:
+                batch.append(in_flight)
+                characters += len(job.payload)
+            else:
+                others.append(in_flight)
+        self.prefetched.clear()
+        self.prefetched.extend(others)
+        return batch
 
     def find(self, job_id: int) -> Job | None:
         """Return the job with this id, if it is in flight."""

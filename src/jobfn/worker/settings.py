@@ -22,8 +22,9 @@ class ServiceRole(StrEnum):
 
 
 class SettlementMode(StrEnum):
-    """The event that settles a job: the function's report, or its response."""
+    """The event that settles a job: the function's report or its response. ``AUTO``: the function chooses."""
 
+    AUTO = "auto"
     REPORT = "report"
     RESPONSE = "response"
 
@@ -50,8 +51,11 @@ class ServiceSettings(EnvironmentSettings):
         poll_interval_seconds: ``JOBS_POLL_INTERVAL_SECONDS``, default 5: interval between polls without a notification.
         lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: duration of a running job's lease. The jobs of a dead worker
             are free again after this time.
-        settle_on: ``JOBS_SETTLE_ON``, default ``report``: functions report to the callback server, and the response
-            only counts if no report arrives. ``response``: no callback URL is sent, and the response settles the job.
+        settle_on: ``JOBS_SETTLE_ON``, default ``auto``: the response settles a job if its function agrees, as jobfn's
+            do; other functions report. ``report``: functions report to the callback server, and the response only
+            counts if no report arrives. ``response``: no callback URL is sent, and the response settles the job.
+        delivery_batch: ``JOBS_DELIVERY_BATCH``, default true: send several jobs of quick tasks in one request, to
+            functions that accept it. Not with ``JOBS_SETTLE_ON=report``.
         callback_batch: ``JOBS_CALLBACK_BATCH``, default true: send functions a URL for batches of reports.
         callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs. The first one signs,
             all are accepted. With a key, reports without a valid token are rejected. Default: not signed.
@@ -96,7 +100,8 @@ class ServiceSettings(EnvironmentSettings):
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
     poll_interval_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_INTERVAL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
-    settle_on: SettlementMode = Field(default=SettlementMode.REPORT, validation_alias="JOBS_SETTLE_ON")
+    settle_on: SettlementMode = Field(default=SettlementMode.AUTO, validation_alias="JOBS_SETTLE_ON")
+    delivery_batch: bool = Field(default=True, validation_alias="JOBS_DELIVERY_BATCH")
     callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
     callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)

@@ -1,10 +1,12 @@
 """Decide how many jobs of which task the worker claims. No I/O; the clock is passed in.
 
-Two limits apply to a task. *Fairness*: one task never fills every slot, so that its slow jobs do not block the others.
+Two limits apply to a task. *Fairness*: while there are several tasks, none of them fills every slot, so that its slow
+jobs do not block the others. A task that has been alone for ``OTHER_TASKS_SECONDS`` may fill all.
 *Backpressure*: if a function responds "busy" (429, 503), its task is paused and its limit is halved. Each success
 raises the limit by one, until it is lifted. Other tasks are not affected.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ MIN_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 #: Interval between claims for other tasks while some task is at its limit and the last such claim was empty.
 EMPTY_CLAIM_COOLDOWN_SECONDS = 1.0
+#: Time for which slots stay reserved for other tasks after a job of such a task started.
+OTHER_TASKS_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,9 @@ class Throttle:
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._concurrency = concurrency
-        #: One slot in eight is reserved for other tasks.
-        self._task_limit = concurrency - concurrency // 8
+        self._task_limit = concurrency
+        self._latest_task: str | None = None
+        self._alone_since = -math.inf  # when the latest task started after another one
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._busy: dict[str, _BusyTask] = {}
@@ -54,6 +59,11 @@ class Throttle:
     def on_started(self, task: str) -> None:
         """Record that a job of this task occupies a slot."""
         self._running[task] += 1
+        if task != self._latest_task:
+            if self._latest_task is not None:
+                self._alone_since = self._clock()
+                self._update_task_limit()
+            self._latest_task = task
 
     def on_finished(self, task: str) -> None:
         """Record that a job of this task left its slot."""
@@ -102,6 +112,7 @@ class Throttle:
             prefetch: Number of jobs to claim beyond the free slots.
         """
         now = self._planned_at = self._clock()
+        self._update_task_limit()
         free = self._concurrency - self.running
         busy = tuple(sorted(self._busy))
         full = tuple(sorted(task for task in self._full_tasks if task not in self._busy))
@@ -131,6 +142,11 @@ class Throttle:
             ends.append(self._cooldown_ends_at)
         next_end = min((end for end in ends if end > self._planned_at), default=None)
         return None if next_end is None else max(next_end - self._clock(), 0.0)
+
+    def _update_task_limit(self) -> None:
+        """Reserve one slot in eight for other tasks, unless there is only one task."""
+        is_alone = self._clock() - self._alone_since > OTHER_TASKS_SECONDS
+        self._task_limit = self._concurrency - (0 if is_alone else self._concurrency // 8)
 
     @property
     def _full_tasks(self) -> list[str]:

@@ -1,19 +1,24 @@
 """The worker: claim jobs, deliver them to their functions, and settle them.
 
 It claims as many jobs as it has free slots (``throttle.py`` decides for which tasks), and prefetches more if jobs are
-quick (``prefetch.py``). It polls when it is notified, when the next delayed job is due, and every
-``poll_interval_seconds`` in case a notification was lost. A slot is free again when the function has responded.
-``in_flight.py`` describes what happens to a job from its claim to its settlement.
+quick (``prefetch.py``). A slot is an open request, which may carry several jobs of a quick task; it is free again when
+the function has responded. The worker polls when it is notified, when the next delayed job is due, and every
+``poll_interval_seconds`` in case a notification was lost. ``in_flight.py`` describes what happens to a job from its
+claim to its settlement.
 """
 
 import asyncio
+import contextlib
 import functools
+import math
+from collections.abc import Sequence
 
 from jobfn.database.connection import retry_on_disconnect
 from jobfn.database.records import Job, Settlement
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
-from jobfn.worker.dispatch import Accepted, Busy, Deliverer, Failed, Succeeded, Unreachable
+from jobfn.wire.delivery_batch import MAX_PAYLOAD_CHARACTERS
+from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs
 from jobfn.worker.lease_renewer import LeaseRenewer
 from jobfn.worker.prefetch import PREFETCH_TTL_SECONDS, Prefetch
@@ -64,7 +69,7 @@ class Worker:
             lease_seconds=settings.lease_seconds,
             leased_jobs=self._jobs.leased_jobs,
         )
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
         self._has_backlog = True
         self._self_woken = False
         self._stopping = False
@@ -126,8 +131,7 @@ class Worker:
                 is_exhausted = is_exhausted and len(jobs) < request.limit
                 if not jobs and request.exclude_tasks:
                     self._throttle.on_empty_claim()
-                for job in jobs:
-                    self._accept(job)
+                self._accept(jobs)
         # Poll as soon as a slot is free, if slots or a task's share of them were the limit.
         self._has_backlog = not is_exhausted or any(request.exclude_tasks for request in requests)
 
@@ -166,64 +170,99 @@ class Worker:
         if self._prefetch.is_expired:
             self._release_prefetched()
 
-    def _accept(self, job: Job) -> None:
-        """Start a claimed job, or keep it prefetched until a slot is free."""
-        in_flight = self._jobs.add(job)
-        if self._stopping:  # the stop signal arrived during the claim
-            in_flight.release()
-        elif self._throttle.has_capacity(job.task):
-            self._start(in_flight)
-        else:
-            self._prefetched.append(in_flight)
+    def _accept(self, jobs: Sequence[Job]) -> None:
+        """Start claimed jobs, and keep those prefetched for which no slot is free."""
+        for job in jobs:
+            in_flight = self._jobs.add(job)
+            if self._stopping:  # the stop signal arrived during the claim
+                in_flight.release()
+            else:
+                self._prefetched.append(in_flight)
+        self._start_prefetched()
 
     def _start_prefetched(self) -> None:
-        """Start the first prefetched job whose task has a free slot."""
-        for index, in_flight in enumerate(self._prefetched):
-            if self._throttle.has_capacity(in_flight.job.task):
-                del self._prefetched[index]
-                self._start(in_flight)
-                return
+        """Start prefetched jobs while one of them has a free slot."""
+        while self._prefetched and not self._stopping and (batch := self._next_batch()):
+            for in_flight in batch:
+                in_flight.start()
+            task = batch[0].job.task
+            self._throttle.on_started(task)
+            delivery = asyncio.create_task(self._deliver(batch))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(functools.partial(self._on_delivered, batch))
+
+    def _next_batch(self) -> list[InFlightJob]:
+        """Remove and return the first prefetched job whose task has a free slot, and others that may share its request.
+
+        Only first attempts share one: if the function dies, each job of the request has lost an attempt, and whichever
+        killed it must not take the others down again.
+        """
+        first = next((each for each in self._prefetched if self._throttle.has_capacity(each.job.task)), None)
+        if first is None:
+            return []
+        size = 1
+        if first.is_batchable:
+            # Spread over the free slots, so that none is idle while jobs wait.
+            share = math.ceil(len(self._prefetched) / max(self._settings.concurrency - self._throttle.running, 1))
+            size = min(self._deliverer.batch_size(first.job.task), share) if share > 1 else 1
+        return self._jobs.remove_prefetched(first, size, max_characters=MAX_PAYLOAD_CHARACTERS)
 
     def _release_prefetched(self) -> None:
         while self._prefetched:
             self._prefetched.popleft().release()
 
-    def _start(self, in_flight: InFlightJob) -> None:
-        in_flight.start()
-        self._throttle.on_started(in_flight.job.task)
-        delivery = asyncio.create_task(self._deliver(in_flight))
-        self._deliveries.add(delivery)
-        delivery.add_done_callback(functools.partial(self._on_delivered, in_flight))
+    async def _deliver(self, batch: list[InFlightJob]) -> None:
+        if len(batch) == 1:
+            job = batch[0].job
+            logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
+            await self._on_result(batch[0], await self._deliverer.deliver(job))
+            return
+        by_id = {in_flight.job.id: in_flight for in_flight in batch}
+        results = self._deliverer.deliver_batch([in_flight.job for in_flight in batch])
+        async with contextlib.aclosing(results):
+            async for job, result in results:
+                await self._on_result(by_id[job.id], result)
 
-    async def _deliver(self, in_flight: InFlightJob) -> None:
-        job = in_flight.job
-        logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
-        result = await self._deliverer.deliver(job)
+    async def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:
+        self._prefetch.on_job_finished()
+        task = in_flight.job.task
         if not isinstance(result, Busy | Unreachable):
-            self._throttle.on_success(job.task)
+            self._throttle.on_success(task)
         match result:
             case Succeeded() | Failed():
                 in_flight.on_response(result)
             case Busy(error, retry_after_seconds):
-                delay_seconds = self._throttle.on_busy(job.task, retry_after_seconds)
-                self._log.warning("function busy, job released", delay_seconds=delay_seconds, reason=error)
+                delay_seconds = self._throttle.on_busy(task, retry_after_seconds)
+                ids = in_flight.job.ids(self._settings.worker_id)
+                self._log.warning("function busy, job released", delay_seconds=delay_seconds, reason=error, **ids)
                 in_flight.on_busy(delay_seconds)
             case Unreachable(error):
                 in_flight.on_unreachable(error)
+            case NotStarted():
+                self._on_not_started(in_flight)
             case Accepted():
-                worker_id = self._settings.worker_id
+                worker_id, job = self._settings.worker_id, in_flight.job
                 await retry_on_disconnect(lambda: self._store.mark_accepted(worker_id, job.id, job.attempt))
                 in_flight.on_accepted()
 
-    def _on_delivered(self, in_flight: InFlightJob, delivery: "asyncio.Task[None]") -> None:
+    def _on_not_started(self, in_flight: InFlightJob) -> None:
+        """Let a job wait for a slot again, alone."""
+        if in_flight.on_not_started():
+            if self._stopping:
+                in_flight.release()
+                return
+            self._prefetched.appendleft(in_flight)
+            self._start_prefetched()
+
+    def _on_delivered(self, batch: list[InFlightJob], delivery: "asyncio.Task[None]") -> None:
         """Free the slot."""
         self._deliveries.discard(delivery)
-        self._throttle.on_finished(in_flight.job.task)
-        self._prefetch.on_job_finished()
-        if not self._stopping:
-            self._start_prefetched()
+        self._throttle.on_finished(batch[0].job.task)
+        self._start_prefetched()
         if not delivery.cancelled() and (error := delivery.exception()) is not None:
-            in_flight.abandon(error)
+            for in_flight in batch:
+                if in_flight.is_delivering:
+                    in_flight.abandon(error)
         if self._has_backlog and len(self._prefetched) <= self._low_watermark and not self._wake_event.is_set():
             self._self_woken = True
             self._wake_event.set()

@@ -29,6 +29,7 @@ async def test_request_has_the_payload_and_the_job_s_headers(
         "x-callback-batch": service.callback_url.replace("/callback", "/callbacks"),
         "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
         "x-lease-seconds": "30",
+        "x-settle-on": "response",
     }
     assert request.headers["content-type"] == "application/json"
 

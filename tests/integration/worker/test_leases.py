@@ -159,12 +159,14 @@ async def test_busy_function_costs_no_attempt(
 async def test_slow_task_does_not_block_the_others(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    gate = function.hold()
     await start_worker(concurrency=16)
+    for name in ("quick", "slow"):
+        await jobs.until_gone(await jobs.add(name))
+    gate = function.hold()
     await jobs.connection.execute("select app_jobs.add_job('slow', '{}') from generate_series(1, 100)")
 
     async def slow_task_is_at_its_limit() -> bool:
-        return len(function.received) == 14
+        return len(function.received) == 2 + 14
 
     await eventually(slow_task_is_at_its_limit)
     function.respond(200)

@@ -1,4 +1,4 @@
-"""Outcomes are the same whether the report or the response settles the job (``JOBS_SETTLE_ON``)."""
+"""Outcomes are the same whether report or response settles the job (``JOBS_SETTLE_ON``)."""
 
 import asyncio
 from datetime import timedelta
@@ -82,7 +82,7 @@ TASKS: list[Task[..., Any]] = [
 ]
 
 
-@pytest.fixture(params=["report", "response"])
+@pytest.fixture(params=["auto", "report", "response"])
 def settle_on(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -13,7 +13,7 @@ from jobfn.database.migrate import migrate
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import Job
 from jobfn.errors import SchemaError
-from jobfn.worker.dispatch import DeliveryResult, Succeeded
+from jobfn.worker.delivery import Deliverer, DeliveryResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
@@ -249,7 +249,7 @@ class SlowStore(NativeJobStore):
         return jobs
 
 
-class Success:
+class Success(Deliverer):
     """A deliverer whose jobs succeed."""
 
     async def deliver(self, _job: Job) -> DeliveryResult:

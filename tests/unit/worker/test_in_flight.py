@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobfn.database.records import Job, Settlement
-from jobfn.worker.dispatch import Failed, Succeeded
+from jobfn.worker.delivery import Failed, Succeeded
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs, InFlightState, InvalidTransition
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
@@ -16,11 +16,14 @@ from support.jobs import WORKER
 from support.store import RecordingStore
 
 JOB = Job(7, "send_email", "{}", attempt=2)
+FIRST_ATTEMPT = Job(7, "send_email", "{}", attempt=1)
 
-EVENTS: dict[str, Callable[[InFlightJob], None]] = {
+EVENTS: dict[str, Callable[[InFlightJob], object]] = {
     "start": InFlightJob.start,
     "release": InFlightJob.release,
-    "on_response": lambda job: job.on_response(Succeeded()),
+    "on_response": lambda job: job.on_response(Succeeded(awaits_report=True)),
+    "on_final_response": lambda job: job.on_response(Succeeded()),
+    "on_not_started": InFlightJob.on_not_started,
     "on_busy": lambda job: job.on_busy(5.0),
     "on_unreachable": lambda job: job.on_unreachable("connection refused"),
     "on_accepted": InFlightJob.on_accepted,
@@ -47,6 +50,8 @@ TRANSITIONS = {
     (InFlightState.PREFETCHED, "on_report"): InFlightState.DONE,
     (InFlightState.PREFETCHED, "on_shutdown"): InFlightState.SETTLING,
     (InFlightState.DELIVERING, "on_response"): InFlightState.AWAITING_REPORT,
+    (InFlightState.DELIVERING, "on_final_response"): InFlightState.SETTLING,
+    (InFlightState.DELIVERING, "on_not_started"): InFlightState.PREFETCHED,
     (InFlightState.DELIVERING, "on_busy"): InFlightState.SETTLING,
     (InFlightState.DELIVERING, "on_unreachable"): InFlightState.SETTLING,
     (InFlightState.DELIVERING, "on_accepted"): InFlightState.ACCEPTED,
@@ -57,6 +62,8 @@ TRANSITIONS = {
     (InFlightState.AWAITING_REPORT, "on_report_grace_expired"): InFlightState.SETTLING,
     (InFlightState.AWAITING_REPORT, "on_shutdown"): InFlightState.SETTLING,
     (InFlightState.REPORTED, "on_response"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_final_response"): InFlightState.DONE,
+    (InFlightState.REPORTED, "on_not_started"): InFlightState.DONE,
     (InFlightState.REPORTED, "on_busy"): InFlightState.DONE,
     (InFlightState.REPORTED, "on_unreachable"): InFlightState.DONE,
     (InFlightState.REPORTED, "on_accepted"): InFlightState.DONE,
@@ -64,6 +71,8 @@ TRANSITIONS = {
     (InFlightState.REPORTED, "on_shutdown"): InFlightState.DONE,
     (InFlightState.REPORTED, "abandon"): InFlightState.ABANDONED,
     (InFlightState.SETTLING, "on_response"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_final_response"): InFlightState.SETTLING,
+    (InFlightState.SETTLING, "on_not_started"): InFlightState.SETTLING,
     (InFlightState.SETTLING, "on_busy"): InFlightState.SETTLING,
     (InFlightState.SETTLING, "on_unreachable"): InFlightState.SETTLING,
     (InFlightState.SETTLING, "on_accepted"): InFlightState.SETTLING,
@@ -76,11 +85,11 @@ TRANSITIONS = {
 class Worker:
     """The jobs in flight of a worker without I/O."""
 
-    def __init__(self, settle_on: str = "report") -> None:
+    def __init__(self) -> None:
         self.clock = ManualClock()
         self.store = RecordingStore()
         self.settlements = SettlementBatcher(self.store)
-        settings = ServiceSettings.from_environ({}, worker_id=WORKER, settle_on=settle_on, report_grace_seconds=5.0)
+        settings = ServiceSettings.from_environ({}, worker_id=WORKER, report_grace_seconds=5.0)
         self.jobs = InFlightJobs(self.settlements, settings, call_later=self.clock.call_later)
 
     def claim(self, job: Job = JOB) -> InFlightJob:
@@ -171,7 +180,6 @@ async def test_failed_response_fails_the_attempt(worker: Worker) -> None:
     job = worker.claim()
     job.start()
     job.on_response(Failed("boom", permanent=True, retry_after_seconds=60.0))
-    job.on_report_grace_expired()
     assert await worker.committed() == [Settlement(WORKER, 7, 2, "boom", permanent=True, delay_seconds=60.0)]
 
 
@@ -191,13 +199,44 @@ async def test_grace_timer_is_cancelled_by_an_earlier_event(worker: Worker, even
     assert len(await worker.committed()) == (event == "on_shutdown")
 
 
-async def test_response_settles_at_once_without_reports() -> None:
-    worker = Worker(settle_on="response")
-    job = worker.claim()
+async def test_job_that_was_not_started_can_start_again_and_be_settled(worker: Worker) -> None:
+    job = worker.claim(FIRST_ATTEMPT)
+    was_batchable = job.is_batchable
+    job.start()
+    assert job.on_not_started()
     job.start()
     job.on_response(Succeeded())
-    assert job.state is InFlightState.SETTLING
-    assert await worker.committed() == [Settlement(WORKER, 7, 2)]
+    assert await worker.committed() == [Settlement(WORKER, 7, 1)]
+    assert (was_batchable, job.is_batchable) == (True, False), "it is not returned a second time"
+
+
+@pytest.mark.parametrize(("attempt", "max_attempts"), [(2, 25), (1, 1)])
+async def test_retry_and_last_attempt_are_delivered_alone(worker: Worker, attempt: int, max_attempts: int) -> None:
+    assert not worker.claim(Job(7, "send_email", "{}", attempt, max_attempts)).is_batchable
+
+
+def batch(worker: Worker, jobs: list[Job], limit: int, *, max_characters: int = 100) -> tuple[list[int], list[int]]:
+    """Return the ids of the first job's batch, and of the jobs that stay prefetched."""
+    claimed = [worker.claim(job) for job in jobs]
+    removed = worker.jobs.remove_prefetched(claimed[0], limit, max_characters=max_characters)
+    return [each.job.id for each in removed], [each.job.id for each in worker.jobs.prefetched]
+
+
+async def test_batch_holds_the_next_first_attempts_of_the_task(worker: Worker) -> None:
+    tasks_and_attempts = [("a", 1), ("b", 1), ("a", 2), ("a", 1), ("a", 1), ("a", 1)]
+    jobs = [Job(number, name, "{}", attempt) for number, (name, attempt) in enumerate(tasks_and_attempts, start=1)]
+    assert batch(worker, jobs, 3) == ([1, 4, 5], [2, 3, 6])
+
+
+async def test_batch_is_limited_by_the_size_of_its_payloads(worker: Worker) -> None:
+    jobs = [Job(number, "a", "x" * size, 1) for number, size in ((1, 60), (2, 50), (3, 40), (4, 1))]
+    assert batch(worker, jobs, 10, max_characters=100) == ([1, 3], [2, 4])
+    other = Worker()
+    assert batch(other, [Job(1, "a", "x" * 200, 1), Job(2, "a", "", 1)], 10, max_characters=100) == ([1], [2])
+
+
+async def test_batch_of_one_leaves_the_others(worker: Worker) -> None:
+    assert batch(worker, [Job(1, "a", "{}", 1), Job(2, "a", "{}", 1)], 1) == ([1], [2])
 
 
 async def test_report_removes_a_prefetched_job(worker: Worker) -> None:

@@ -23,13 +23,37 @@ def finish(throttle: Throttle, task: str, count: int) -> None:
         throttle.on_finished(task)
 
 
+def with_two_tasks(clock: ManualClock, concurrency: int = 16) -> Throttle:
+    """Return a throttle that has seen two tasks, so that a task may not use every slot."""
+    throttle = Throttle(concurrency, clock)
+    for name in ("first", "second"):
+        start(throttle, name, 1)
+        finish(throttle, name, 1)
+    return throttle
+
+
 def test_idle_worker_claims_any_task(clock: ManualClock) -> None:
-    assert Throttle(3, clock).plan() == [ClaimRequest(3)]
-    assert Throttle(16, clock).plan() == [ClaimRequest(14)], "one slot in eight is reserved for other tasks"
+    assert Throttle(16, clock).plan() == [ClaimRequest(16)]
+
+
+def test_only_task_may_use_every_slot(clock: ManualClock) -> None:
+    throttle = Throttle(16, clock)
+    start(throttle, "only", 15)
+    assert throttle.has_capacity("only")
+    assert throttle.plan() == [ClaimRequest(1)]
+
+
+def test_one_slot_in_eight_is_reserved_until_a_task_has_been_alone_for_ten_minutes(clock: ManualClock) -> None:
+    throttle = with_two_tasks(clock)
+    start(throttle, "slow", 14)
+    limited = throttle.has_capacity("slow")
+    clock.advance(600.1)
+    assert throttle.plan() == [ClaimRequest(2)]
+    assert (limited, throttle.has_capacity("slow")) == (False, True)
 
 
 def test_task_at_its_limit_leaves_slots_to_others(clock: ManualClock) -> None:
-    throttle = Throttle(16, clock)
+    throttle = with_two_tasks(clock)
     start(throttle, "slow", 14)
     assert throttle.plan() == [ClaimRequest(2, exclude_tasks=("slow",))]
     start(throttle, "quick", 2)
@@ -39,7 +63,7 @@ def test_task_at_its_limit_leaves_slots_to_others(clock: ManualClock) -> None:
 
 
 def test_busy_task_is_paused_then_limited_to_half(clock: ManualClock) -> None:
-    throttle = Throttle(16, clock)
+    throttle = with_two_tasks(clock)
     start(throttle, "busy", 8)
     finish(throttle, "busy", 1)
     assert throttle.on_busy("busy", None) == 0.5
@@ -102,7 +126,7 @@ def test_each_success_raises_the_limit_until_it_is_lifted(clock: ManualClock) ->
 def test_plan_never_exceeds_the_slots_or_a_task_s_limit(concurrency: int, events: list[tuple[str, str]]) -> None:
     """Every request is filled with jobs of one task."""
     clock = ManualClock()
-    throttle = Throttle(concurrency, clock)
+    throttle = with_two_tasks(clock, concurrency)
     running: list[str] = []
     task_limit = concurrency - concurrency // 8
     for event, task in events:
@@ -130,7 +154,7 @@ def test_plan_never_exceeds_the_slots_or_a_task_s_limit(concurrency: int, events
 
 
 def test_empty_claim_for_other_tasks_is_repeated_after_a_cooldown_or_a_notification(clock: ManualClock) -> None:
-    throttle = Throttle(16, clock)
+    throttle = with_two_tasks(clock)
     start(throttle, "quick", 14)
     others = [ClaimRequest(2, exclude_tasks=("quick",))]
     throttle.on_empty_claim()
@@ -144,7 +168,7 @@ def test_empty_claim_for_other_tasks_is_repeated_after_a_cooldown_or_a_notificat
 
 
 def test_jobs_of_a_task_at_its_limit_are_prefetched(clock: ManualClock) -> None:
-    throttle = Throttle(16, clock)
+    throttle = with_two_tasks(clock)
     assert throttle.plan(prefetch=100) == [ClaimRequest(114)]
     start(throttle, "quick", 14)
     assert throttle.plan(prefetch=100) == [ClaimRequest(2, exclude_tasks=("quick",)), ClaimRequest(100)]

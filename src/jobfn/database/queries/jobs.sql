@@ -27,8 +27,8 @@ select set_config('jobfn.traceparent', $1, true), set_config('jobfn.tracestate',
 -- name: claim_jobs
 -- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
 -- jobs, $5 the lease, $6 task identifiers to exclude.
-select id, task_identifier, payload, attempts, queue_name, database_id, actor_id, entity_id, traceparent, tracestate,
-    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
+    tracestate, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
 from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
 
 -- name: settle_jobs

@@ -1,12 +1,14 @@
 """Metrics and traces of deliveries, around any ``Deliverer``."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
 from jobfn.database.records import Job
-from jobfn.telemetry.tracing import Tracing
-from jobfn.worker.dispatch import Accepted, Busy, Deliverer, DeliveryResult, Failed, Succeeded, Unreachable
+from jobfn.telemetry.tracing import DetachedSpan, Tracing
+from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
 #: The label ``result`` of ``jobfn_deliveries_total``, and the status of spans.
@@ -16,12 +18,13 @@ _RESULTS: Final[Mapping[type, str]] = {
     Accepted: "accepted",
     Busy: "busy",
     Unreachable: "unreachable",
+    NotStarted: "not_started",
 }
 #: The result of a delivery that was cancelled by the worker's shutdown.
 _STOPPED: Final = "stopped"
 
 
-class InstrumentedDeliverer:
+class InstrumentedDeliverer(Deliverer):
     """A ``Deliverer`` that counts and traces the deliveries of another one."""
 
     def __init__(self, deliverer: Deliverer, *, worker_id: str, metrics: WorkerMetrics, tracing: Tracing) -> None:
@@ -29,6 +32,10 @@ class InstrumentedDeliverer:
         self._worker_id = worker_id
         self._metrics = metrics
         self._tracing = tracing
+
+    def batch_size(self, task: str) -> int:
+        """See ``Deliverer.batch_size``."""
+        return self._deliverer.batch_size(task)
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
@@ -39,7 +46,40 @@ class InstrumentedDeliverer:
             label = _RESULTS[type(result)]
             return result
         finally:
-            self._metrics.record_response(job.task, label, perf_counter() - started_at)
+            self._metrics.record_response()
+            self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
+
+    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
+        """See ``Deliverer.deliver_batch``. Each job has its own span."""
+        started_at = perf_counter()
+        pending = dict.fromkeys(job.id for job in jobs)
+        spans = self._start_spans(jobs) if self._tracing.is_on else {}
+        if spans:
+            jobs = [replace(job, trace=spans[job.id].context) for job in jobs]
+        self._metrics.record_request()
+        try:
+            async with contextlib.aclosing(self._deliverer.deliver_batch(jobs)) as results:
+                async for job, result in results:
+                    del pending[job.id]
+                    label = _RESULTS[type(result)]
+                    self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
+                    if spans:
+                        spans.pop(job.id).end(None if isinstance(result, Succeeded | Accepted) else label)
+                    yield job, result
+        finally:
+            self._metrics.record_response()
+            for _ in pending:
+                self._metrics.record_delivery(jobs[0].task, _STOPPED, perf_counter() - started_at)
+            for span in spans.values():
+                span.end(_STOPPED)
+
+    def _start_spans(self, jobs: Sequence[Job]) -> dict[int, DetachedSpan]:
+        return {
+            job.id: self._tracing.start(
+                f"deliver {job.task}", kind="client", ids=job.ids(self._worker_id), parent=job.trace
+            )
+            for job in jobs
+        }
 
     async def _deliver_traced(self, job: Job) -> DeliveryResult:
         ids = job.ids(self._worker_id)

@@ -41,9 +41,12 @@ class WorkerMetrics:
         """Count a request to a function as in flight."""
         self._in_flight += 1
 
-    def record_response(self, task: str, result: str, seconds: float) -> None:
-        """Count a delivery by its result, and observe its duration."""
+    def record_response(self) -> None:
+        """Count a request to a function as finished."""
         self._in_flight -= 1
+
+    def record_delivery(self, task: str, result: str, seconds: float) -> None:
+        """Count the delivery of a job by its result, and observe its duration."""
         label = self._task_labels.label(task)
         self._deliveries.add(label, result)
         self._delivery_seconds.observe(seconds, label)
@@ -72,7 +75,7 @@ class WorkerMetrics:
             ),
             Metric(
                 "jobfn_deliveries_total",
-                "Requests to functions, by task and result.",
+                "Deliveries of jobs to functions, by task and result.",
                 ("task", "result"),
                 self._deliveries,
             ),

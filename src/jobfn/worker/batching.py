@@ -1,0 +1,73 @@
+"""Decide how many jobs share a request: only jobs of quick tasks, and only to functions that accept it. Pure.
+
+A function says in each response that it accepts batches, and how long its handler took. A task's batch holds as many
+jobs as are expected to run within ``PLANNED_SECONDS`` together.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from jobfn.wire import ACCEPT_BATCH, HANDLER_SECONDS
+from jobfn.wire.delivery_batch import MAX_BATCH_JOBS, PLANNED_SECONDS
+
+#: Weight of the latest duration if it is shorter than the estimate. A longer one replaces the estimate.
+_WEIGHT = 0.1
+#: Maximum number of tasks and of origins to remember. Enqueuers choose the names of tasks.
+_MAX_ENTRIES = 1000
+_MAX_DIGITS = 9
+
+Value = TypeVar("Value")
+
+
+class Batching:
+    """The size of batches by task and function."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._accepted: dict[str, int] = {}
+
+    def record_response(self, url: str, task: str, headers: Mapping[str, str]) -> None:
+        """Record the response to a single job: whether its function accepts batches, and the handler's duration."""
+        accepted = headers.get(ACCEPT_BATCH, "")
+        if not accepted:
+            self._accepted.pop(_origin(url), None)
+            return
+        if accepted.isascii() and accepted.isdecimal() and len(accepted) <= _MAX_DIGITS:
+            _remember(self._accepted, _origin(url), int(accepted))
+        try:
+            seconds = float(headers.get(HANDLER_SECONDS, ""))
+        except ValueError:
+            return
+        if math.isfinite(seconds):
+            self.record_duration(task, seconds)
+
+    def record_duration(self, task: str, seconds: float) -> None:
+        """Record how long a handler took. The estimate follows slow jobs at once and quick ones slowly."""
+        estimate = self._seconds.get(task)
+        if estimate is not None and seconds < estimate:
+            seconds = estimate + (seconds - estimate) * _WEIGHT
+        _remember(self._seconds, task, seconds)
+
+    def refuse(self, url: str) -> None:
+        """Record that a function did not accept a batch."""
+        self._accepted.pop(_origin(url), None)
+
+    def size(self, url: str, task: str) -> int:
+        """Return how many jobs of a task one request to this URL may have; 1 or more."""
+        seconds = self._seconds.get(task)
+        accepted = self._accepted.get(_origin(url), 0)
+        if seconds is None or accepted < 2:
+            return 1
+        return max(1, min(accepted, MAX_BATCH_JOBS, int(PLANNED_SECONDS / max(seconds, 1e-6))))
+
+
+def _origin(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _remember(entries: dict[str, Value], key: str, value: Value) -> None:
+    if key not in entries and len(entries) >= _MAX_ENTRIES:
+        del entries[next(iter(entries))]
+    entries[key] = value

@@ -1,0 +1,82 @@
+"""``Deliverer`` delivers jobs to their tasks. The result of a delivery is a value; ``worker.py`` matches on it."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobfn.database.records import Job
+from jobfn.wire import StoredResult
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The response completes the job, perhaps with a result to store.
+
+    Attributes:
+        kept: The result to store.
+        awaits_report: Whether the function's report takes precedence, and is expected.
+    """
+
+    kept: StoredResult | None = None
+    awaits_report: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The response fails the attempt.
+
+    Attributes:
+        error: The response's message; its URL, status and body if it has none.
+        permanent: Whether the job must not be retried.
+        retry_after_seconds: Delay before the retry; None: the contract's backoff.
+        awaits_report: As in ``Succeeded``.
+    """
+
+    error: str
+    permanent: bool = False
+    retry_after_seconds: float | None = None
+    awaits_report: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The function runs the job in the background (HTTP 202), and will report its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """There was no response: the connection failed, or the request timed out."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The function, or a proxy before it, accepts no more jobs at present (HTTP 429 or 503, ``Retry-After``)."""
+
+    error: str
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The function did not start this job of a batch."""
+
+
+DeliveryResult = Succeeded | Failed | Accepted | Busy | Unreachable | NotStarted
+
+
+class Deliverer(Protocol):
+    """Delivers jobs to their tasks: over HTTP (``Dispatcher``), or in this process (``InProcessDispatcher``)."""
+
+    async def deliver(self, job: Job) -> DeliveryResult:
+        """Run a job. Failures are results, not exceptions."""
+
+    def batch_size(self, task: str) -> int:  # noqa: ARG002  - the default of a protocol
+        """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``."""
+        return 1
+
+    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
+        """Run jobs of one task one after the other. Yield each one once, with its result, in any order."""
+        for job in jobs:
+            yield job, await self.deliver(job)
