@@ -4,15 +4,20 @@ This is the only module that knows both sides: it makes a function app a ``Deliv
 queues and schedules are the worker's. There are no reports; the handler's outcome settles the job.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from time import perf_counter
 from uuid import UUID
 
 from jobfn.database.records import Heartbeat, Job
 from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
-from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, Succeeded
+from jobfn.wire.delivery_batch import MAX_SECONDS, YIELD_SECONDS
+from jobfn.worker.batching import BatchSizes
+from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 
 _SUCCEEDED = Succeeded()
@@ -32,6 +37,7 @@ class InProcessDispatcher(Deliverer):
         self._store = store
         self._worker_id = settings.worker_id
         self._lease_seconds = settings.lease_seconds
+        self._sizes = BatchSizes()
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
@@ -50,10 +56,41 @@ class InProcessDispatcher(Deliverer):
             await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds)
 
         context.on_progress = send_heartbeat
+        started_at = perf_counter()
         report = (await self._app.execute(job.task, job.payload.encode(), context)).report
+        self._sizes.record(job.task, perf_counter() - started_at)
         if report.status == "success":
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)
+
+    def batch_size(self, task: str) -> int:
+        """See ``Deliverer.batch_size``."""
+        return self._sizes.size(task)
+
+    async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
+        """See ``Deliverer.deliver_batch``. If it takes longer than ``MAX_SECONDS``, no further job is started."""
+        waiting = deque(jobs)
+
+        def return_waiting() -> None:
+            while waiting:
+                on_result(waiting.popleft(), NotStarted())
+
+        current = asyncio.current_task()
+        timer = asyncio.get_running_loop().call_later(MAX_SECONDS, return_waiting)
+        started_at = yielded_at = perf_counter()
+        try:
+            while waiting:
+                job = waiting.popleft()
+                on_result(job, await self.deliver(job))
+                now = perf_counter()
+                if now - started_at > MAX_SECONDS or (current is not None and current.cancelling()):
+                    return
+                if now - yielded_at > YIELD_SECONDS:
+                    await asyncio.sleep(0)
+                    yielded_at = perf_counter()
+        finally:
+            timer.cancel()
+            return_waiting()
 
 
 @contextlib.asynccontextmanager

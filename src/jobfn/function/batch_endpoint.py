@@ -26,6 +26,7 @@ from jobfn.wire.delivery_batch import (
     CONTENT_TYPE,
     MAX_REQUEST_BYTES,
     MAX_SECONDS,
+    YIELD_SECONDS,
     BatchedDelivery,
     BatchedResponse,
     decode_request,
@@ -33,8 +34,6 @@ from jobfn.wire.delivery_batch import (
 
 _CONTENT_TYPE: Final = CONTENT_TYPE.encode("ascii")
 _HEADERS: Final = [(b"content-type", _CONTENT_TYPE)]
-#: Time after which a batch lets other requests run.
-_YIELD_SECONDS: Final = 0.005
 
 
 class BatchEndpoint:
@@ -115,7 +114,7 @@ class _BatchRun:
             now = perf_counter()
             if now - started_at > MAX_SECONDS or self._is_cancelled:
                 return
-            if now - yielded_at > _YIELD_SECONDS:
+            if now - yielded_at > YIELD_SECONDS:
                 await asyncio.sleep(0)
                 yielded_at = perf_counter()
 

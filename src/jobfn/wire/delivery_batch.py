@@ -1,7 +1,7 @@
 r"""Batches of deliveries: several jobs of one task in one request. Pure.
 
 An optional protocol between jobfn workers and jobfn functions (contract, section 7). A function that accepts batches
-says so in the header ``X-Accept-Batch`` of its responses. The worker then POSTs batches to ``batch_url`` of the task's
+sends the header ``X-Accept-Batch`` with its responses. The worker then POSTs batches to ``batch_url`` of the task's
 URL. Other functions have nothing at that path, so a batch cannot run there by mistake.
 
 Request and response are newline-delimited JSON. The request has two lines for each job: its headers, without those that
@@ -34,6 +34,8 @@ MAX_REQUEST_BYTES: Final = 1024 * 1024
 PLANNED_SECONDS: Final = 0.02
 #: Handling time after which a function starts no further job of a batch and sends the outcomes that it has.
 MAX_SECONDS: Final = 0.05
+#: Handling time after which a batch lets other requests of its process run.
+YIELD_SECONDS: Final = 0.005
 
 
 class BatchedDelivery(NamedTuple):
@@ -44,7 +46,7 @@ class BatchedDelivery(NamedTuple):
 
 
 class BatchedResponse(NamedTuple):
-    """What would have been the response to one job of a batch.
+    """The response to one job of a batch.
 
     Attributes:
         job_id: ``X-Job-Id`` of the job.

@@ -21,11 +21,32 @@ _MAX_DIGITS = 9
 Value = TypeVar("Value")
 
 
+class BatchSizes:
+    """How many jobs of each task run within ``PLANNED_SECONDS``, from the durations of its handler."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def record(self, task: str, seconds: float) -> None:
+        """Record how long a handler took. The estimate follows slow jobs at once and quick ones slowly."""
+        estimate = self._seconds.get(task)
+        if estimate is not None and seconds < estimate:
+            seconds = estimate + (seconds - estimate) * _WEIGHT
+        _remember(self._seconds, task, seconds)
+
+    def size(self, task: str) -> int:
+        """Return how many jobs a batch may have, from 1 to ``MAX_BATCH_JOBS``; 1 for an unknown task."""
+        seconds = self._seconds.get(task)
+        if seconds is None:
+            return 1
+        return max(1, min(MAX_BATCH_JOBS, int(PLANNED_SECONDS / max(seconds, 1e-6))))
+
+
 class Batching:
     """The size of batches by task and function."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self._sizes = BatchSizes()
         self._accepted: dict[str, int] = {}
 
     def record_response(self, url: str, task: str, headers: Mapping[str, str]) -> None:
@@ -41,14 +62,11 @@ class Batching:
         except ValueError:
             return
         if math.isfinite(seconds):
-            self.record_duration(task, seconds)
+            self._sizes.record(task, seconds)
 
     def record_duration(self, task: str, seconds: float) -> None:
-        """Record how long a handler took. The estimate follows slow jobs at once and quick ones slowly."""
-        estimate = self._seconds.get(task)
-        if estimate is not None and seconds < estimate:
-            seconds = estimate + (seconds - estimate) * _WEIGHT
-        _remember(self._seconds, task, seconds)
+        """Record how long a handler took in a batch."""
+        self._sizes.record(task, seconds)
 
     def refuse(self, url: str) -> None:
         """Record that a function did not accept a batch."""
@@ -56,11 +74,7 @@ class Batching:
 
     def size(self, url: str, task: str) -> int:
         """Return how many jobs of a task one request to this URL may have; 1 or more."""
-        seconds = self._seconds.get(task)
-        accepted = self._accepted.get(_origin(url), 0)
-        if seconds is None or accepted < 2:
-            return 1
-        return max(1, min(accepted, MAX_BATCH_JOBS, int(PLANNED_SECONDS / max(seconds, 1e-6))))
+        return max(1, min(self._accepted.get(_origin(url), 1), self._sizes.size(task)))
 
 
 def _origin(url: str) -> str:

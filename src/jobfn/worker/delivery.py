@@ -1,6 +1,6 @@
 """``Deliverer`` delivers jobs to their tasks. The result of a delivery is a value; ``worker.py`` matches on it."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,9 @@ class NotStarted:
 DeliveryResult = Succeeded | Failed | Accepted | Busy | Unreachable | NotStarted
 
 
+OnResult = Callable[[Job, DeliveryResult], None]
+
+
 class Deliverer(Protocol):
     """Delivers jobs to their tasks: over HTTP (``Dispatcher``), or in this process (``InProcessDispatcher``)."""
 
@@ -76,7 +79,7 @@ class Deliverer(Protocol):
         """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``."""
         return 1
 
-    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
-        """Run jobs of one task one after the other. Yield each one once, with its result, in any order."""
+    async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
+        """Run jobs of one task one after the other. Call ``on_result`` once for each as soon as it has a result."""
         for job in jobs:
-            yield job, await self.deliver(job)
+            on_result(job, await self.deliver(job))

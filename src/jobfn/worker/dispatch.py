@@ -3,7 +3,7 @@
 ``Routes``, the headers and ``parse_response`` are pure. ``batching.py`` decides how many jobs share a request.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,7 +36,17 @@ from jobfn.wire import (
 )
 from jobfn.wire.delivery_batch import CONTENT_TYPE, BatchedResponse, batch_url, encode_request
 from jobfn.worker.batching import Batching
-from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
+from jobfn.worker.delivery import (
+    Accepted,
+    Busy,
+    Deliverer,
+    DeliveryResult,
+    Failed,
+    NotStarted,
+    OnResult,
+    Succeeded,
+    Unreachable,
+)
 
 ACCEPTED_STATUS = 202
 BUSY_STATUSES = frozenset({429, 503})
@@ -151,7 +161,7 @@ class Dispatcher(Deliverer):
         """See ``Deliverer.batch_size``."""
         return 1 if self._batching is None else self._batching.size(self._routes.url_for(task), task)
 
-    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
+    async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """POST several jobs in one request. See ``Deliverer.deliver_batch``.
 
         A job without an outcome in the response, for example because the function died, is ``Unreachable``.
@@ -167,18 +177,18 @@ class Dispatcher(Deliverer):
                 if response.status != 200 or response.headers.get("Content-Type") != CONTENT_TYPE:
                     result = self._refused(Response(response.status, response.headers, await response.read()), url)
                     for job in jobs:
-                        yield job, result
+                        on_result(job, result)
                     return
                 async for line in response.lines():
                     outcome = BatchedResponse.from_line(line)
                     job = pending.pop(outcome.job_id)
-                    yield job, self._parse_outcome(outcome, url, job)
+                    on_result(job, self._parse_outcome(outcome, url, job))
         except TransportError as broken:
             error = str(broken)
         except (KeyError, ValueError):
             error = f"POST {redact_url(url)}: the response to the batch is malformed"
         for job in pending.values():
-            yield job, Unreachable(error)
+            on_result(job, Unreachable(error))
 
     def _encode_batch(self, jobs: Sequence[Job]) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body of a request with several jobs."""

@@ -8,7 +8,6 @@ claim to its settlement.
 """
 
 import asyncio
-import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -215,15 +214,33 @@ class Worker:
         if len(batch) == 1:
             job = batch[0].job
             logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
-            await self._on_result(batch[0], await self._deliverer.deliver(job))
+            result = await self._deliverer.deliver(job)
+            if isinstance(result, Accepted):
+                await self._on_accepted(batch[0])
+            else:
+                self._on_result(batch[0], result)
             return
         by_id = {in_flight.job.id: in_flight for in_flight in batch}
-        results = self._deliverer.deliver_batch([in_flight.job for in_flight in batch])
-        async with contextlib.aclosing(results):
-            async for job, result in results:
-                await self._on_result(by_id[job.id], result)
+        accepted: list[InFlightJob] = []
 
-    async def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:
+        def on_result(job: Job, result: DeliveryResult) -> None:
+            in_flight = by_id[job.id]
+            if isinstance(result, Accepted):
+                accepted.append(in_flight)
+            else:
+                self._on_result(in_flight, result)
+
+        await self._deliverer.deliver_batch([in_flight.job for in_flight in batch], on_result)
+        for in_flight in accepted:
+            await self._on_accepted(in_flight)
+
+    async def _on_accepted(self, in_flight: InFlightJob) -> None:
+        self._on_result(in_flight, Accepted())
+        worker_id, job = self._settings.worker_id, in_flight.job
+        await retry_on_disconnect(lambda: self._store.mark_accepted(worker_id, job.id, job.attempt))
+        in_flight.on_accepted()
+
+    def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:
         self._prefetch.on_job_finished()
         task = in_flight.job.task
         if not isinstance(result, Busy | Unreachable):
@@ -240,10 +257,6 @@ class Worker:
                 in_flight.on_unreachable(error)
             case NotStarted():
                 self._on_not_started(in_flight)
-            case Accepted():
-                worker_id, job = self._settings.worker_id, in_flight.job
-                await retry_on_disconnect(lambda: self._store.mark_accepted(worker_id, job.id, job.attempt))
-                in_flight.on_accepted()
 
     def _on_not_started(self, in_flight: InFlightJob) -> None:
         """Let a job wait for a slot again, alone."""

@@ -1,14 +1,23 @@
 """Metrics and traces of deliveries, around any ``Deliverer``."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
 from jobfn.database.records import Job
 from jobfn.telemetry.tracing import DetachedSpan, Tracing
-from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
+from jobfn.worker.delivery import (
+    Accepted,
+    Busy,
+    Deliverer,
+    DeliveryResult,
+    Failed,
+    NotStarted,
+    OnResult,
+    Succeeded,
+    Unreachable,
+)
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
 #: The label ``result`` of ``jobfn_deliveries_total``, and the status of spans.
@@ -49,27 +58,28 @@ class InstrumentedDeliverer(Deliverer):
             self._metrics.record_response()
             self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
 
-    async def deliver_batch(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[Job, DeliveryResult], None]:
+    async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """See ``Deliverer.deliver_batch``. Each job has its own span."""
         started_at = perf_counter()
-        pending = dict.fromkeys(job.id for job in jobs)
+        by_id = {job.id: job for job in jobs}
         spans = self._start_spans(jobs) if self._tracing.is_on else {}
         if spans:
             jobs = [replace(job, trace=spans[job.id].context) for job in jobs]
+
+        def record(job: Job, result: DeliveryResult) -> None:
+            label = _RESULTS[type(result)]
+            self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
+            if spans:
+                spans.pop(job.id).end(None if isinstance(result, Succeeded | Accepted) else label)
+            on_result(by_id.pop(job.id), result)
+
         self._metrics.record_request()
         try:
-            async with contextlib.aclosing(self._deliverer.deliver_batch(jobs)) as results:
-                async for job, result in results:
-                    del pending[job.id]
-                    label = _RESULTS[type(result)]
-                    self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
-                    if spans:
-                        spans.pop(job.id).end(None if isinstance(result, Succeeded | Accepted) else label)
-                    yield job, result
+            await self._deliverer.deliver_batch(jobs, record)
         finally:
             self._metrics.record_response()
-            for _ in pending:
-                self._metrics.record_delivery(jobs[0].task, _STOPPED, perf_counter() - started_at)
+            for job in by_id.values():
+                self._metrics.record_delivery(job.task, _STOPPED, perf_counter() - started_at)
             for span in spans.values():
                 span.end(_STOPPED)
 
