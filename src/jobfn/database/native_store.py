@@ -17,7 +17,7 @@ class NativeJobStore:
     Args:
         pool: Connections.
         schema: The jobs schema.
-        on_settled: Called for each settled job.
+        on_settled: Called with the jobs that were settled together.
     """
 
     def __init__(self, pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> None:
@@ -62,8 +62,7 @@ class NativeJobStore:
         else:
             rows = await self._pool.fetch(self._query("settle_jobs"), *columns)
         by_id = {settlement.job_id: settlement for settlement in settlements}
-        for row in rows:
-            self._on_settled(SettledJob.from_row(by_id[row["id"]], row))
+        self._on_settled([SettledJob.from_row(by_id[row["id"]], row) for row in rows])
         return {row["id"] for row in rows}
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:

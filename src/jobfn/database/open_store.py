@@ -20,7 +20,7 @@ async def open_store(pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled =
     Args:
         pool: Connections.
         schema: The jobs schema.
-        on_settled: Called for each settled job.
+        on_settled: Called with the jobs that were settled together.
 
     Raises:
         SchemaError: The schema does not exist, is older than this jobfn, is from a pre-release, or the role may not use

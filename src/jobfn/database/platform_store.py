@@ -28,7 +28,7 @@ class PlatformJobStore:
         schema: The jobs schema.
         has_actor_id: Whether ``jobs`` has the column ``actor_id``.
         has_entity_id: Whether ``jobs`` has the column ``entity_id``.
-        on_settled: Called for each settled job.
+        on_settled: Called with the jobs that were settled together.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PlatformJobStore:
                         continue
                     await self._settle_locked(connection, settlement)
                 changed.add(settlement.job_id)
-                self._on_settled(SettledJob.from_row(settlement, row))
+                self._on_settled([SettledJob.from_row(settlement, row)])
         return changed
 
     async def _settle_locked(self, connection: asyncpg.Connection, settlement: Settlement) -> None:

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from jobfn.database.records import ExpiredJob, Heartbeat, Job, SettledJob, Settlement
 
-#: Called for each job when its settlement is committed. It must not raise.
-OnSettled = Callable[[SettledJob], None]
+#: Called with the jobs whose settlements were committed together. It must not raise.
+OnSettled = Callable[[Sequence[SettledJob]], None]
 
 
-def ignore_settlement(_settled: SettledJob) -> None:
+def ignore_settlement(_settled: Sequence[SettledJob]) -> None:
     """Do nothing: the default ``OnSettled``."""
 
 

@@ -4,14 +4,20 @@ structlog is imported for the first line, not by ``import jobfn`` or ``configure
 latency of a function's first request.
 """
 
+import contextlib
+import itertools
 import json
 import logging
+import operator
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import pydantic_core
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -90,6 +96,41 @@ class _LazyFormatter(logging.Formatter):
         return super().format(record) if formatter is None or formatter is self else formatter.format(record)
 
 
+class _LineLogger:
+    """Writes lines to a stream: one by one, or inside ``buffered_lines`` together."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write a line."""
+        if _buffer is None:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        else:
+            _buffer.append((self._stream, line))
+
+    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+
+
+_buffer: list[tuple[TextIO, str]] | None = None
+
+
+@contextlib.contextmanager
+def buffered_lines() -> Iterator[None]:
+    """Write the lines of this block, which must not await, together at its end: a third of the time per line."""
+    global _buffer  # noqa: PLW0603  - there is one log
+
+    lines = _buffer = []
+    try:
+        yield
+    finally:
+        _buffer = None
+        for stream, group in itertools.groupby(lines, key=operator.itemgetter(0)):
+            stream.write("".join(f"{line}\n" for _, line in group))
+            stream.flush()
+
+
 def apply_config() -> _Config | None:
     """Configure structlog, if that is still pending. Returns the configuration that was applied.
 
@@ -112,7 +153,7 @@ def _configure_structlog(config: _Config) -> None:
         _add_job_ids,
         _add_trace_ids,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_timestamp,
     ]
     if config.json_lines:
         process = {key: os.environ[variable] for variable, key in _PROCESS_KEYS.items() if variable in os.environ}
@@ -126,7 +167,7 @@ def _configure_structlog(config: _Config) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(config.level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: _LineLogger(stream),
         cache_logger_on_first_use=False,
     )
     config.handler.setFormatter(
@@ -137,12 +178,16 @@ def _configure_structlog(config: _Config) -> None:
     )
 
 
-#: ``json.dumps`` with a default function creates an encoder for each call.
-_ENCODER: Final = json.JSONEncoder(default=repr)
+def _add_timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return event
 
 
 def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    return _ENCODER.encode(event)
+    try:
+        return pydantic_core.to_json(event, fallback=repr, inf_nan_mode="constants").decode()
+    except Exception:  # noqa: BLE001  - a value's own serializer may raise anything, and lone surrogates do
+        return json.dumps(event, default=repr)
 
 
 def _drop_none(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,7 +5,7 @@ is a 409, and nothing changes. ``callback_app.py`` serves this over HTTP.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -102,18 +102,17 @@ class Callbacks:
         if JOB_ID not in headers:
             return Reply(200, "OK")  # a health probe
         claim = self._authorize(path, headers)
-        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt, reported=True)
+        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
         if headers.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.from_json(body)
-            settlement = replace(
-                settlement,
+            settlement = settlement._replace(
                 error=failure.error or UNKNOWN_ERROR,
                 permanent=failure.permanent,
                 delay_seconds=failure.retry_after_seconds,
             )
         else:
-            settlement = replace(settlement, result=StoredResult.from_report(body))
-        if not await self._settlements.submit(settlement):
+            settlement = settlement._replace(result=StoredResult.from_report(body))
+        if not await self._settlements.settle(settlement):
             return CONFLICT
         if self._on_report is not None:
             self._on_report(settlement)

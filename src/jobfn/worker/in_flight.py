@@ -75,7 +75,7 @@ from jobfn.database.records import Job, Settlement
 from jobfn.telemetry import logs
 from jobfn.worker.delivery import Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings
-from jobfn.worker.settlement import SettlementBatcher
+from jobfn.worker.settlement import CommitResult, SettlementBatcher
 
 _SHUTDOWN_ERROR = "the worker was stopped before the function responded"
 
@@ -110,20 +110,15 @@ class InvalidTransition(RuntimeError):
 
 
 class InFlightJob:
-    """A claimed job and its state.
+    """A claimed job and its state."""
 
-    Attributes:
-        commit: The pending commit of its settlement; None before SETTLING.
-    """
-
-    __slots__ = ("_jobs", "_settlement", "_timer", "_was_returned", "commit", "job", "state")
+    __slots__ = ("_jobs", "_settlement", "_timer", "_was_returned", "job", "state")
     #: Set in AWAITING_REPORT and SETTLING.
     _settlement: Settlement
 
     def __init__(self, job: Job, jobs: "InFlightJobs") -> None:
         self.job = job
         self.state = PREFETCHED
-        self.commit: asyncio.Future[bool] | None = None
         self._jobs = jobs
         self._timer: Timer | None = None
         self._was_returned = False
@@ -246,16 +241,13 @@ class InFlightJob:
         self._cancel_timer()
         self.state = SETTLING
         self._settlement = settlement
-        self.commit = self._jobs.settlements.submit(settlement, retry_on_disconnect=True)
-        self.commit.add_done_callback(self._on_committed)
+        self._jobs.settlements.submit(settlement, self._on_committed, retry_on_disconnect=True)
 
-    def _on_committed(self, commit: "asyncio.Future[bool]") -> None:
+    def _on_committed(self, result: CommitResult) -> None:
         if self.state is ABANDONED:
             return
-        if commit.cancelled():  # by `drain`, which has logged it
-            self._finish(ABANDONED)
-        elif (error := commit.exception()) is not None:
-            self.abandon(error)
+        if isinstance(result, Exception):
+            self.abandon(result)
         else:
             self._finish(RELEASED if self._settlement.released else DONE)
 
@@ -292,6 +284,7 @@ class InFlightJobs:
         self.log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self.prefetched: deque[InFlightJob] = deque()
         self._by_id: dict[int, InFlightJob] = {}
+        self._emptied: asyncio.Event | None = None  # while draining
 
     def add(self, job: Job) -> InFlightJob:
         """Start to track a job that was just claimed."""
@@ -302,6 +295,8 @@ class InFlightJobs:
         """Stop tracking a job. A later attempt of the same job stays."""
         if self._by_id.get(in_flight.job.id) is in_flight:
             del self._by_id[in_flight.job.id]
+            if self._emptied is not None and not self._by_id:
+                self._emptied.set()
 
     def remove_prefetched(self, first: InFlightJob, limit: int, *, max_characters: int) -> list[InFlightJob]:
         """Remove a prefetched job, and the next ones of its task that may share its request.
@@ -353,11 +348,14 @@ class InFlightJobs:
         self.prefetched.clear()
         for in_flight in list(self._by_id.values()):
             in_flight.on_shutdown()
-        commits = {job.commit: job.job for job in self._by_id.values() if job.commit is not None}
-        if not commits:
+        if not self._by_id:
             return
-        _, pending = await asyncio.wait(commits, timeout=timeout_seconds)
-        for commit in pending:
-            ids = commits[commit].ids(self.worker_id)
-            self.log.error("job not settled: database unreachable, it is reclaimed when its lease expires", **ids)
-            commit.cancel()
+        self._emptied = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+        except TimeoutError:
+            for in_flight in list(self._by_id.values()):
+                ids = in_flight.job.ids(self.worker_id)
+                self.log.error("job not settled: database unreachable, it is reclaimed when its lease expires", **ids)
+                in_flight.state = ABANDONED
+                self.remove(in_flight)

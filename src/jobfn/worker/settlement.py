@@ -6,7 +6,7 @@ While one batch commits, the next one gathers. No settlement waits for others, a
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobfn.database.connection import CONNECTION_ERRORS, retry_on_disconnect
 from jobfn.database.records import Settlement
@@ -16,12 +16,16 @@ from jobfn.database.store import JobStore
 MAX_BATCH_SIZE = 500
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A settlement that is not committed. ``committed`` resolves with whether it changed its job."""
+#: Called with whether a settlement changed its job, or with the store's error. It must not raise.
+CommitResult = bool | Exception
+OnCommitted = Callable[[CommitResult], None]
+
+
+class _Pending(NamedTuple):
+    """A settlement that is not committed."""
 
     settlement: Settlement
-    committed: asyncio.Future[bool]
+    on_committed: OnCommitted
     retry_on_disconnect: bool
 
 
@@ -35,23 +39,34 @@ class SettlementBatcher:
         self._flushing: asyncio.Task[None] | None = None
         self._retries: set[asyncio.Task[None]] = set()
 
-    def submit(self, settlement: Settlement, *, retry_on_disconnect: bool = False) -> "asyncio.Future[bool]":
+    def submit(self, settlement: Settlement, on_committed: OnCommitted, *, retry_on_disconnect: bool = False) -> None:
         """Commit a settlement together with the others that are ready.
 
         Args:
             settlement: The outcome of a job's attempt.
-            retry_on_disconnect: Retry until the database is reachable, instead of raising the connection's error.
-
-        Returns:
-            Whether the settlement changed its job: False if the worker does not hold the job (any more). The future
-            raises the store's error if the batch was not committed.
+            on_committed: Called when the batch is committed, with whether the settlement changed its job: False if the
+                worker does not hold the job (any more). Called with the store's error if it was not committed.
+            retry_on_disconnect: Retry until the database is reachable, instead of failing with the connection's error.
         """
-        committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Pending(settlement, committed, retry_on_disconnect))
+        self._queue.append(_Pending(settlement, on_committed, retry_on_disconnect))
         if self._flushing is None or self._flushing.done():
             # An empty context: log lines about a batch must not carry the ids of the job that started it.
             self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
-        return committed
+
+    async def settle(self, settlement: Settlement, *, retry_on_disconnect: bool = False) -> bool:
+        """Do the same, and wait. Return whether the settlement changed its job; raise the store's error."""
+        committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def resolve(result: CommitResult) -> None:
+            if committed.done():
+                return  # the caller was cancelled
+            if isinstance(result, Exception):
+                committed.set_exception(result)
+            else:
+                committed.set_result(result)
+
+        self.submit(settlement, resolve, retry_on_disconnect=retry_on_disconnect)
+        return await committed
 
     async def drain(self) -> None:
         """Wait until all submitted settlements are committed or rejected, and stop the retries."""
@@ -85,7 +100,7 @@ class SettlementBatcher:
                 retry = asyncio.create_task(self._retry(retried))
                 self._retries.add(retry)
                 retry.add_done_callback(self._retries.discard)
-        except Exception as error:  # noqa: BLE001  - raised by each future
+        except Exception as error:  # noqa: BLE001  - passed to each submitter
             _reject(batch, error)
         else:
             self._resolve(batch, changed)
@@ -94,7 +109,7 @@ class SettlementBatcher:
         settlements = [pending.settlement for pending in batch]
         try:
             changed = await retry_on_disconnect(lambda: self._store.settle(settlements))
-        except Exception as error:  # noqa: BLE001  - raised by each future
+        except Exception as error:  # noqa: BLE001  - passed to each submitter
             _reject(batch, error)
         else:
             self._resolve(batch, changed)
@@ -103,11 +118,9 @@ class SettlementBatcher:
         if self._on_commit is not None:
             self._on_commit(len(batch))
         for pending in batch:
-            if not pending.committed.done():
-                pending.committed.set_result(pending.settlement.job_id in changed)
+            pending.on_committed(pending.settlement.job_id in changed)
 
 
 def _reject(batch: Sequence[_Pending], error: Exception) -> None:
     for pending in batch:
-        if not pending.committed.done():
-            pending.committed.set_exception(error)
+        pending.on_committed(error)

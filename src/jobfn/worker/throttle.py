@@ -38,7 +38,11 @@ class _BusyTask:
 
 
 class Throttle:
-    """Limits per task, from what runs and what functions respond."""
+    """Limits per task, from what runs and what functions respond.
+
+    Attributes:
+        running: Number of occupied slots.
+    """
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._concurrency = concurrency
@@ -46,18 +50,20 @@ class Throttle:
         self._latest_task: str | None = None
         self._alone_since = -math.inf  # when the latest task started after another one
         self._clock = clock
+        self.running = 0
         self._running: Counter[str] = Counter()
         self._busy: dict[str, _BusyTask] = {}
         self._cooldown_ends_at = clock()
         self._planned_at = clock()
 
     @property
-    def running(self) -> int:
-        """Number of running jobs."""
-        return self._running.total()
+    def free(self) -> int:
+        """Number of free slots."""
+        return self._concurrency - self.running
 
     def on_started(self, task: str) -> None:
         """Record that a job of this task occupies a slot."""
+        self.running += 1
         self._running[task] += 1
         if task != self._latest_task:
             if self._latest_task is not None:
@@ -67,6 +73,7 @@ class Throttle:
 
     def on_finished(self, task: str) -> None:
         """Record that a job of this task left its slot."""
+        self.running -= 1
         self._running[task] -= 1
         if not self._running[task]:
             del self._running[task]
@@ -103,7 +110,7 @@ class Throttle:
 
     def has_capacity(self, task: str) -> bool:
         """Return whether a job of this task may start now."""
-        return self.running < self._concurrency and self._running[task] < self._task_limit
+        return self.running < self._concurrency and self._running.get(task, 0) < self._task_limit
 
     def plan(self, *, prefetch: int = 0) -> list[ClaimRequest]:
         """Return the claims that fill the free slots: one for all tasks that are not busy, and one for each busy task.
@@ -113,7 +120,7 @@ class Throttle:
         """
         now = self._planned_at = self._clock()
         self._update_task_limit()
-        free = self._concurrency - self.running
+        free = self.free
         busy = tuple(sorted(self._busy))
         full = tuple(sorted(task for task in self._full_tasks if task not in self._busy))
         largest = max((count for task, count in self._running.items() if task not in {*full, *busy}), default=0)

@@ -181,7 +181,7 @@ class Worker:
 
     def _start_prefetched(self) -> None:
         """Start prefetched jobs while one of them has a free slot."""
-        while self._prefetched and not self._stopping and (batch := self._next_batch()):
+        while self._throttle.free and self._prefetched and not self._stopping and (batch := self._next_batch()):
             for in_flight in batch:
                 in_flight.start()
             task = batch[0].job.task
@@ -202,7 +202,7 @@ class Worker:
         size = 1
         if first.is_batchable:
             # Spread over the free slots, so that none is idle while jobs wait.
-            share = math.ceil(len(self._prefetched) / max(self._settings.concurrency - self._throttle.running, 1))
+            share = math.ceil(len(self._prefetched) / self._throttle.free)
             size = min(self._deliverer.batch_size(first.job.task), share) if share > 1 else 1
         return self._jobs.remove_prefetched(first, size, max_characters=MAX_PAYLOAD_CHARACTERS)
 

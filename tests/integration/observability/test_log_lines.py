@@ -65,7 +65,7 @@ async def test_callback_server_without_a_worker_logs_all_ids(jobs: Jobs, lines: 
 
 @pytest.mark.parametrize(
     ("status", "event"),
-    [(200, "job done, without a report"), (500, "job failed, without a report"), (429, "function busy, job released")],
+    [(200, "job done"), (500, "job failed"), (429, "function busy, job released")],
 )
 async def test_worker_logs_the_ids_of_a_job_without_a_report(
     status: int, event: str, jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker

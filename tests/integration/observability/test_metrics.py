@@ -58,7 +58,7 @@ async def until_idle(deployment: Deployment) -> None:
 
 
 async def test_jobs_are_counted_by_worker_and_function(jobs: Jobs, deploy: Deploy) -> None:
-    deployment = await deploy(succeeds, breaks, long)
+    deployment = await deploy(succeeds, breaks, long, settle_on="report")
     ids = [await jobs.add("succeeds") for _ in range(3)]
     ids.append(await jobs.add("long"))
     await jobs.until_gone(*ids)

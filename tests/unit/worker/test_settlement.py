@@ -22,9 +22,10 @@ async def test_batch_gathers_while_the_previous_one_commits() -> None:
     store, committed = RecordingStore(held=range(0, 50, 2)), list[int]()
     batcher = SettlementBatcher(store, on_commit=committed.append)
     store.gate.clear()
-    first = batcher.submit(settlement(0))
+    first = asyncio.create_task(batcher.settle(settlement(0)))
     await store.started.wait()
-    others = [batcher.submit(settlement(job_id)) for job_id in range(1, 50)]
+    others = [asyncio.create_task(batcher.settle(settlement(job_id))) for job_id in range(1, 50)]
+    await asyncio.sleep(0)
     store.gate.set()
     assert await asyncio.gather(first, *others) == [job_id % 2 == 0 for job_id in range(50)]
     assert batches(store) == [[0], list(range(1, 50))]
@@ -34,7 +35,7 @@ async def test_batch_gathers_while_the_previous_one_commits() -> None:
 async def test_batch_has_a_maximum_size() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
-    await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in range(501)))
+    await asyncio.gather(*(batcher.settle(settlement(job_id)) for job_id in range(501)))
     assert MAX_BATCH_SIZE == 500
     assert [len(batch) for batch in store.batches] == [500, 1]
 
@@ -42,7 +43,7 @@ async def test_batch_has_a_maximum_size() -> None:
 async def test_batch_has_one_settlement_per_job() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
-    results = await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in (1, 2, 3, 2, 2)))
+    results = await asyncio.gather(*(batcher.settle(settlement(job_id)) for job_id in (1, 2, 3, 2, 2)))
     assert results == [True, True, True, False, False]
     assert batches(store) == [[1, 2, 3], [2], [2]]
 
@@ -52,19 +53,19 @@ async def test_error_fails_the_whole_batch_but_not_the_next_one(error: Exception
     store = RecordingStore()
     batcher = SettlementBatcher(store)
     store.error = error
-    results = await asyncio.gather(*(batcher.submit(settlement(job_id)) for job_id in (1, 2)), return_exceptions=True)
+    results = await asyncio.gather(*(batcher.settle(settlement(job_id)) for job_id in (1, 2)), return_exceptions=True)
     assert results == [error, error]
     store.error = None
-    assert await batcher.submit(settlement(3))
+    assert await batcher.settle(settlement(3))
 
 
 async def test_settlement_is_retried_until_the_database_is_reachable() -> None:
     store, committed = RecordingStore(), list[int]()
     batcher = SettlementBatcher(store, on_commit=committed.append)
     store.error = ConnectionResetError("gone")
-    retried = batcher.submit(settlement(1), retry_on_disconnect=True)
+    retried = asyncio.create_task(batcher.settle(settlement(1), retry_on_disconnect=True))
     with pytest.raises(ConnectionResetError):
-        await batcher.submit(settlement(2))
+        await batcher.settle(settlement(2))
     store.error = None
     assert await retried
     assert committed == [1]
@@ -74,9 +75,9 @@ async def test_error_during_a_retry_is_raised() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
     store.error = ConnectionResetError("gone")
-    retried = batcher.submit(settlement(1), retry_on_disconnect=True)
+    retried = asyncio.create_task(batcher.settle(settlement(1), retry_on_disconnect=True))
     with pytest.raises(ConnectionResetError):
-        await batcher.submit(settlement(2))
+        await batcher.settle(settlement(2))
     store.error = ValueError("rejected")
     with pytest.raises(ValueError, match="rejected"):
         await retried
@@ -86,7 +87,7 @@ async def test_cancelled_waiter_does_not_affect_the_batch() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
     store.gate.clear()
-    cancelled, other = batcher.submit(settlement(1)), batcher.submit(settlement(2))
+    cancelled, other = (asyncio.create_task(batcher.settle(settlement(job_id))) for job_id in (1, 2))
     await store.started.wait()
     cancelled.cancel()
     store.gate.set()

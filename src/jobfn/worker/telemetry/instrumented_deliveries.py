@@ -1,7 +1,6 @@
 """Metrics and traces of deliveries, around any ``Deliverer``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
@@ -64,7 +63,7 @@ class InstrumentedDeliverer(Deliverer):
         by_id = {job.id: job for job in jobs}
         spans = self._start_spans(jobs) if self._tracing.is_on else {}
         if spans:
-            jobs = [replace(job, trace=spans[job.id].context) for job in jobs]
+            jobs = [job._replace(trace=spans[job.id].context) for job in jobs]
 
         def record(job: Job, result: DeliveryResult) -> None:
             label = _RESULTS[type(result)]

@@ -4,6 +4,7 @@ The stores call ``SettlementObserver`` when a settlement is committed, by a repo
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,16 +23,18 @@ class SettlementObserver:
         self._metrics = metrics
         self._log = logs.get_logger("jobfn.worker")
 
-    def __call__(self, settled: SettledJob) -> None:
-        """Log and count a settlement. Releases are only counted: the worker logs their reason."""
-        self._metrics.record_settled_job(settled)
-        settlement = settled.settlement
-        if settlement.released:
+    def __call__(self, settled_jobs: Sequence[SettledJob]) -> None:
+        """Count and log settlements. Releases are only counted: the worker logs their reason."""
+        for settled in settled_jobs:
+            self._metrics.record_settled_job(settled)
+        if not self._log.is_enabled_for(logging.INFO):
             return
-        event = "job failed" if settlement.error is not None else "job done"
-        if not settlement.reported:
-            event += ", without a report"
-        self._log.info(event, **settled.ids(), error=settlement.error)
+        with logs.buffered_lines():
+            for settled in settled_jobs:
+                settlement = settled.settlement
+                if not settlement.released:
+                    event = "job done" if settlement.error is None else "job failed"
+                    self._log.info(event, **settled.ids(), error=settlement.error)
 
 
 async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
