@@ -81,7 +81,7 @@ class WorkerMetrics:
             ),
             Metric(
                 "jobfn_delivery_duration_seconds",
-                "Response time of functions, in seconds.",
+                "Time from the request to the job's outcome, in seconds.",
                 ("task",),
                 self._delivery_seconds,
             ),
