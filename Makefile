@@ -92,10 +92,10 @@ lock: setup     ## lock the newest versions for images; uses the package index
 	        -o $$project/requirements.lock; \
 	done
 
-bench: $(BENCH)/.installed ## measure jobfn next to its peers, at most 10 minutes: tables, latest.json, plots
+bench: $(BENCH)/.installed ## measure jobfn next to its peers, at most 12 minutes: tables, latest.json, plots
 	$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
 
-bench-quick: $(BENCH)/.installed ## the same with fewer jobs, at most 90 seconds
+bench-quick: $(BENCH)/.installed ## one round of the target rows, at most 3 minutes
 	$(BENCH)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
 profile: $(BENCH)/.installed ## flame graphs of worker and function over HTTP, by py-spy

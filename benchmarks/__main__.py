@@ -5,48 +5,45 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 from rich.console import Console
 
 from benchmarks.bench import Bench, Options
 from benchmarks.cluster import running_cluster
 from benchmarks.errors import BenchError
-from benchmarks.families import FAMILIES
+from benchmarks.families import FAMILIES, TARGET_FAMILIES
 from benchmarks.measurements import Family
 from benchmarks.results import RESULT_FILE, RESULTS_FOLDER, Result, describe_machine
 from benchmarks.table import print_table
 
-#: Relative time limit of each family, in the order of running. Short ones come first, so that a run that takes too
-#: long misses one family and not three.
-TIME_WEIGHTS = {1: 5, 2: 14, 3: 11, 8: 4, 7: 7, 5: 21, 4: 20, 6: 18}
-FULL_LIMIT_SECONDS, QUICK_LIMIT_SECONDS = 600.0, 90.0
-#: Fraction of the limit for measuring. The rest is for startup and for rounds that have begun.
-MEASURING_FRACTION = 0.9
+FULL_LIMIT_SECONDS, QUICK_LIMIT_SECONDS = 720.0, 180.0
+#: A family that would get less than this part of its usual time is cut. The usual times add up to a full run.
+MIN_TIME_FRACTION = 0.2
 #: Time for stopping the server and drawing.
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 10.0
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer jobs: 90 seconds instead of 10 minutes")
+    add("--quick", action="store_true", help="one round of the README's rows: 3 minutes instead of 12")
     add("--family", type=int, action="append", choices=sorted(FAMILIES), help="only this family; repeatable")
-    add("--rounds", type=int, default=3, help="rounds per subject (default: %(default)s)")
+    add("--rounds", type=int, help="rounds per subject (default: 3, quick: 1)")
     add("--only", action="append", default=[], metavar="TEXT", help="only subjects whose name has TEXT; repeatable")
     add("--no-peers", action="store_true", help="only jobfn")
     add("--python", default=sys.executable, help="interpreter that runs jobfn (default: this one)")
     add("--source", type=Path, metavar="DIR", help="measure the src of this checkout")
-    add("--concurrency", type=int, default=256, help="JOBS_CONCURRENCY of jobfn (default: %(default)s)")
-    add("--scale", type=float, default=1.0, help="factor for the numbers of jobs")
     add("--embedded", action="store_true", help="use the embedded PostgreSQL, not the system's")
-    add("--limit", type=float, metavar="SECONDS", help="maximum duration (default: 600, quick: 90)")
+    add("--limit", type=float, metavar="SECONDS", help="time for the run (default: 720, quick: 180)")
     add("--output", type=Path, default=RESULTS_FOLDER, metavar="DIR", help="folder for the result and the plots")
     add("--no-save", action="store_true", help="only print")
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
+    if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     if options.source is not None and not (options.source / "src" / "jobfn").is_dir():
         parser.error(f"--source: {options.source} has no src/jobfn")
@@ -58,22 +55,21 @@ def main(arguments: list[str]) -> int:
     parsed = parse_arguments(arguments)
     options = Options(
         quick=parsed.quick,
-        rounds=parsed.rounds,
+        rounds=parsed.rounds or (1 if parsed.quick else 3),
         python=parsed.python,
         source=parsed.source.resolve() if parsed.source is not None else None,
         peers=not parsed.no_peers,
-        concurrency=parsed.concurrency,
-        scale=parsed.scale,
         only=parsed.only,
         limit_seconds=parsed.limit or (QUICK_LIMIT_SECONDS if parsed.quick else FULL_LIMIT_SECONDS),
     )
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)
+    started_at = time.monotonic()
     machine = describe_machine()  # before the benchmark's own load
     try:
         with running_cluster(embedded=parsed.embedded) as cluster:
-            bench = Bench(options, cluster, console)
-            families = asyncio.run(_measure(bench, parsed.family or list(FAMILIES)))
+            bench = Bench(options, cluster, console, started_at=started_at)
+            families = asyncio.run(_measure(bench, parsed.family or (TARGET_FAMILIES if parsed.quick else FAMILIES)))
             server = asyncio.run(cluster.reported_settings()) | {"origin": cluster.origin}
     except BenchError as error:
         console.print(f"benchmark: {error}", style="red", markup=False)
@@ -81,9 +77,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.print("benchmark: interrupted, nothing was written")
         return 130
-    result = Result(
-        families=families, machine=machine, server=server, quick=options.quick, concurrency=options.concurrency
-    )
+    result = Result(families=families, machine=machine, server=server, quick=options.quick, seconds=bench.seconds)
     print_table(result, Console())
     if not parsed.no_save:
         result.save(parsed.output)
@@ -91,28 +85,37 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _measure(bench: Bench, numbers: list[int]) -> list[Family]:
-    """Measure each family within its share of the time."""
-    limit = bench.options.limit_seconds
-    weights = {number: weight for number, weight in TIME_WEIGHTS.items() if number in numbers}
-    bench.family_deadline = time.monotonic()
+async def _measure(bench: Bench, numbers: Collection[int]) -> list[Family]:
+    """Measure each family in its part of the time that is left."""
+    order = [*TARGET_FAMILIES, *(number for number in FAMILIES if number not in TARGET_FAMILIES)]
+    left = [number for number in order if number in numbers]
     families = []
-    for number, weight in weights.items():
-        summary = (FAMILIES[number].__doc__ or "").splitlines()[0]
-        bench.console.print(summary, highlight=False, markup=False)
+    while left:
+        weights = sum(FAMILIES[number].TIME_WEIGHT for number in left)
+        number = left.pop(0)
+        seconds = (bench.seconds_left - FINISH_SECONDS) * FAMILIES[number].TIME_WEIGHT / weights
         started_at = time.monotonic()
-        seconds = limit * MEASURING_FRACTION * weight / sum(weights.values())
-        bench.family_deadline = max(bench.family_deadline, started_at) + seconds
-        try:
-            async with asyncio.timeout(bench.seconds_left - FINISH_SECONDS):
-                family: Family = await FAMILIES[number].measure(bench)
-        except (TimeoutError, BenchError) as error:
-            reason = error if isinstance(error, BenchError) else f"the {limit:g} seconds were over"
-            family = Family(number, summary.partition(": ")[2], notes=[f"not measured: {reason}"])
-            bench.log(f"  {family.notes[0]}")
+        bench.family_deadline = started_at + seconds
+        family = await _measure_family(bench, number, seconds)
         family.seconds = time.monotonic() - started_at
+        bench.log(f"  took {family.seconds:.0f} of {max(0.0, seconds):.0f} s")
         families.append(family)
     return sorted(families, key=lambda family: family.number)
+
+
+async def _measure_family(bench: Bench, number: int, seconds: float) -> Family:
+    """Measure a family, or return one that says why it is not measured."""
+    module = FAMILIES[number]
+    summary = (module.__doc__ or "").splitlines()[0]
+    bench.console.print(summary, highlight=False, markup=False)
+    reason: object = f"cut, because {max(0.0, seconds):.0f} s do not suffice"
+    if seconds >= MIN_TIME_FRACTION * module.TIME_WEIGHT:
+        try:
+            return cast("Family", await module.measure(bench))
+        except BenchError as error:
+            reason = error
+    bench.log(f"  not measured: {reason}")
+    return Family(number, summary.partition(": ")[2].rstrip("."), notes=[f"not measured: {reason}"])
 
 
 def _draw_plots(result: Result, folder: Path) -> str:

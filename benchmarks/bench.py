@@ -18,6 +18,7 @@ from benchmarks.cluster import Cluster
 from benchmarks.errors import SubjectUnavailable
 from benchmarks.measurements import Family
 from benchmarks.processes import ROOT, run_command
+from benchmarks.timestamps import TimestampReader
 
 T = TypeVar("T")
 
@@ -31,15 +32,13 @@ class Options:
     """Options of a run.
 
     Attributes:
-        quick: Fewer jobs, for `make bench-quick`.
+        quick: Only the subjects of the target rows, for `make bench-quick`.
         rounds: Rounds per subject.
         python: Interpreter that runs jobfn.
         source: Checkout whose ``src`` is measured. None: the jobfn that the interpreter has.
         peers: Whether to measure peers too.
-        concurrency: ``JOBS_CONCURRENCY`` of jobfn's worker.
-        scale: Factor for the numbers of jobs.
         only: Measure subjects whose name contains one of these. Empty: all.
-        limit_seconds: Maximum duration of the whole run.
+        limit_seconds: Time for the whole run.
     """
 
     quick: bool = False
@@ -47,10 +46,8 @@ class Options:
     python: str = sys.executable
     source: Path | None = None
     peers: bool = True
-    concurrency: int = 256
-    scale: float = 1.0
     only: Sequence[str] = ()
-    limit_seconds: float = 600.0
+    limit_seconds: float = 720.0
 
 
 @dataclass
@@ -61,7 +58,7 @@ class Bench:
         options: Its options.
         cluster: PostgreSQL server.
         console: Receives progress messages.
-        family_deadline: Monotonic time after which the current family starts no further round.
+        family_deadline: Monotonic time at which the current family should end.
         started_at: Monotonic time of the start.
     """
 
@@ -72,28 +69,32 @@ class Bench:
     started_at: float = field(default_factory=time.monotonic)
     _has_template: bool = False
 
-    def rounds(self, family: Family, *, factor: int = 1) -> Iterator[int]:
-        """Yield round numbers from 1, up to ``factor`` times the option or until the family's time is up."""
-        count = self.options.rounds * factor
-        for number in range(1, count + 1):
-            if number > 1 and time.monotonic() > self.family_deadline:
-                family.notes.append(f"{number - 1} of {count} rounds: the time was up")
-                self.log(f"  {family.notes[-1]}")
+    def rounds(self, *, factor: int = 1) -> Iterator[int]:
+        """Yield round numbers from 1: the option's number, and up to ``factor`` times as many while there is time."""
+        required = self.options.rounds
+        for number in range(1, required * factor + 1):
+            if number > required and self.family_seconds_left <= 0:
                 return
             yield number
 
     @property
+    def seconds(self) -> float:
+        """Seconds since the start of the run."""
+        return time.monotonic() - self.started_at
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the whole run's time is up."""
-        return self.started_at + self.options.limit_seconds - time.monotonic()
+        return self.options.limit_seconds - self.seconds
+
+    @property
+    def family_seconds_left(self) -> float:
+        """Seconds until the current family's time is up."""
+        return self.family_deadline - time.monotonic()
 
     def round_order(self, subjects: Sequence[T], round_number: int) -> Sequence[T]:
         """Reverse the subjects in every second round, so that drift does not always affect the same one."""
         return subjects if round_number % 2 else subjects[::-1]
-
-    def job_count(self, full: int, *, quick: int) -> int:
-        """Return the scaled number of jobs for a full or a quick run."""
-        return max(1, round((quick if self.options.quick else full) * self.options.scale))
 
     def includes(self, subject: str) -> bool:
         """Whether ``--only`` selects a subject."""
@@ -103,9 +104,14 @@ class Bench:
         """Print a progress message."""
         self.console.print(text, style="dim", highlight=False, markup=False)
 
-    def log_skipped(self, subject: str, reason: object) -> None:
-        """Print why a subject is not measured."""
+    def skip(self, family: Family, subject: str, unit: str, reason: object) -> None:
+        """Record and print why a subject is not measured. Drop the rounds that it has."""
+        family.skip(subject, unit, str(reason))
         self.log(f"  {subject}: not measured: {reason}")
+
+    def fail(self, family: Family, subject: str, unit: str, error: Exception) -> None:
+        """Record and print the last line of an error of a subject."""
+        self.skip(family, subject, unit, f"it failed: {str(error).strip().splitlines()[-1]}")
 
     def jobfn_python(self, *arguments: str) -> list[str]:
         """Return a command of jobfn's interpreter."""
@@ -116,8 +122,8 @@ class Bench:
         return self.jobfn_python("-c", "import sys; from jobfn.cli import main; sys.exit(main())", *arguments)
 
     def jobfn_variables(self, **variables: str) -> dict[str, str]:
-        """Return the environment of jobfn's processes."""
-        common = {"PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning"}
+        """Return the environment of jobfn's processes. All settings, the log level included, keep their defaults."""
+        common = {"PYTHONPATH": str(ROOT)}
         if self.options.source is not None:
             common["PYTHONPATH"] = os.pathsep.join([str(self.options.source / "src"), str(ROOT)])
             # Keep compiled modules out of the measured checkout.
@@ -165,7 +171,7 @@ class Bench:
 
 
 @contextmanager
-def timestamp_file() -> Iterator[Path]:
-    """Provide a path for the timestamps of one round."""
+def timestamp_reader() -> Iterator[TimestampReader]:
+    """Provide a folder for the timestamps of one round, and its reader."""
     with tempfile.TemporaryDirectory(prefix="jobfn-bench-") as folder:
-        yield Path(folder) / "timestamps"
+        yield TimestampReader(Path(folder))

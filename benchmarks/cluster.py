@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
+import psutil
 
 from benchmarks.errors import BenchError
 
@@ -75,6 +76,25 @@ class Cluster:
             return {
                 name: str(await connection.fetchval("select current_setting($1)", name)) for name in REPORTED_SETTINGS
             }
+
+    async def postmaster(self) -> psutil.Process:
+        """Return the server's main process."""
+        async with connect(self.admin_url) as connection:
+            parent = psutil.Process(await connection.fetchval("select pg_backend_pid()")).parent()
+        if parent is None:
+            raise BenchError("the server's main process is not on this machine")
+        return parent
+
+
+def server_cpu_seconds(postmaster: psutil.Process) -> float:
+    """Return the CPU time of a server and of all its processes, ended ones included."""
+    own = postmaster.cpu_times()
+    seconds = own.user + own.system + own.children_user + own.children_system
+    for child in postmaster.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended and counts with the next call
+            times = child.cpu_times()
+            seconds += times.user + times.system
+    return float(seconds)
 
 
 def pg_variables(url: str) -> dict[str, str]:
@@ -233,9 +253,7 @@ async def execute(url: str, *statements: str) -> None:
             await connection.execute(statement)
 
 
-async def fetch_bool(url: str, query: str) -> bool:
-    """Return the boolean result of a query, or False if the database does not accept a connection."""
-    with contextlib.suppress(OSError):
-        async with connect(url) as connection:
-            return bool(await connection.fetchval(query))
-    return False
+async def fetch_number(url: str, query: str) -> int:
+    """Return the integer result of a query."""
+    async with connect(url) as connection:
+        return int(await connection.fetchval(query))

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cpus import FUNCTION
 from benchmarks.errors import BenchError
 from benchmarks.processes import BenchProcess, run_command
 
@@ -60,7 +61,7 @@ async def _run_wrk(wrk: str, url: str, body: str, seconds: float) -> tuple[int, 
         script = Path(folder) / "post.lua"
         script.write_text(WRK_SCRIPT.format(body=body))
         command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(script), url]
-        output = await run_command("wrk", command, {})
+        output = await run_command("wrk", command, {}, cpus=FUNCTION)
     if "Non-2xx" in output or "Socket errors" in output:
         raise BenchError(f"{url} did not respond with 200: {output.strip()}")
     summary = re.search(r"(\d+) requests in ([\d.]+)s", output)
@@ -71,5 +72,5 @@ async def _run_wrk(wrk: str, url: str, body: str, seconds: float) -> tuple[int, 
 
 async def _run_client(url: str, body: str, seconds: float) -> tuple[int, float]:
     command = [sys.executable, "-m", "benchmarks.peers.load_client", url, body, str(CONNECTIONS), str(seconds)]
-    requests, duration = (await run_command("the load client", command, {})).split()
+    requests, duration = (await run_command("the load client", command, {}, cpus=FUNCTION)).split()
     return int(requests), float(duration)

@@ -3,17 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.bench import Bench, timestamp_file
+from benchmarks.bench import Bench, timestamp_reader
 from benchmarks.drain import Subject
 from benchmarks.errors import BenchError
 from benchmarks.processes import BenchProcess, run_command
-from benchmarks.timestamps import read_timestamps
+from benchmarks.timestamps import TimestampReader
 
 #: The first jobs meet cold caches and unprepared statements. They do not count.
 WARM_UP_JOBS = 8
 IDLE_DELAY_SECONDS = 0.3
+HANDLED_TIMEOUT_SECONDS, POLL_INTERVAL_SECONDS = 30.0, 0.05
 
 
 async def measure_latencies(
@@ -30,36 +30,38 @@ async def measure_latencies(
         jobs: Number of jobs that the command enqueues.
     """
     await subject.fill(url, 1)  # Its timestamp shows that the worker is running.
-    with timestamp_file() as path:
-        async with subject.running(bench, url, every_job_variables(path)) as processes:
-            await wait_for_jobs(path, processes, 1)
+    with timestamp_reader() as reader:
+        async with subject.running(bench, url, every_job_variables(reader)) as processes:
+            await wait_for_jobs(reader, processes, 1)
             await asyncio.sleep(IDLE_DELAY_SECONDS)
             output = await run_command(f"{subject.name}: ping", command, variables)
             sent = {int(number): int(ns) / 1e9 for number, ns in (line.split() for line in output.splitlines())}
             if len(sent) != jobs:
                 raise BenchError(f"{len(sent)} of {jobs} jobs were enqueued")
-            started = await wait_for_jobs(path, processes, jobs, skip=1)
+            started = await wait_for_jobs(reader, processes, jobs, skip=1)
     return [(started[number] - sent_at) * 1e3 for number, sent_at in sent.items() if number >= WARM_UP_JOBS]
 
 
-def every_job_variables(path: Path) -> dict[str, str]:
+def every_job_variables(reader: TimestampReader) -> dict[str, str]:
     """Return variables that make handlers record every job."""
-    return {"BENCH_TIMESTAMPS": str(path), "BENCH_EVERY_JOB": "1"}
+    return {"BENCH_TIMESTAMPS": str(reader.folder), "BENCH_EVERY_JOB": "1"}
 
 
 async def wait_for_jobs(
-    path: Path, processes: Sequence[BenchProcess], jobs: int, *, skip: int = 0, timeout_seconds: float = 30.0
+    reader: TimestampReader, processes: Sequence[BenchProcess], jobs: int, *, skip: int = 0
 ) -> dict[int, float]:
     """Wait until this many jobs are handled. Return each job's first start by number, without the first ``skip``."""
-    deadline = time.monotonic() + timeout_seconds
+    started: dict[int, float] = {}
+    deadline = time.monotonic() + HANDLED_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        started = dict(reversed(read_timestamps(path)[skip:]))
+        reader.update()
+        started = dict(reversed(reader.lines[skip:]))
         if len(started) >= jobs:
             return started
         for process in processes:
             process.check_running()
-        await asyncio.sleep(0.05)
-    raise BenchError(f"{len(read_timestamps(path))} of {jobs} jobs were handled within {timeout_seconds:g} s")
+        await asyncio.sleep(POLL_INTERVAL_SECONDS)
+    raise BenchError(f"{len(started)} of {jobs} jobs were handled within {HANDLED_TIMEOUT_SECONDS:g} s")
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:

@@ -23,7 +23,6 @@ class Measurement:
         rounds: One value per round.
         skip_reason: Why there are no rounds. None: it was measured.
         note: Settings, or a remark for the table.
-        is_series: Whether the rounds are successive values of one run.
     """
 
     subject: str
@@ -31,12 +30,6 @@ class Measurement:
     rounds: list[float] = field(default_factory=list)
     skip_reason: str | None = None
     note: str = ""
-    is_series: bool = False
-
-    def fail(self, error: Exception) -> None:
-        """Drop the rounds and record the last line of an error."""
-        self.rounds.clear()
-        self.skip_reason = f"it failed: {str(error).strip().splitlines()[-1]}"
 
     @property
     def label(self) -> str:
@@ -159,8 +152,11 @@ class Family:
         return self._find(key) or Measurement(*key)
 
     def skip(self, subject: str, unit: str, reason: str) -> None:
-        """Record why a subject was not measured."""
-        self.measurement(subject, unit).skip_reason = reason
+        """Record why a subject was not measured, with the row of one unit. Remove its other rows."""
+        self.measurements = [each for each in self.measurements if each.subject != subject or each.unit == unit]
+        measurement = self.measurement(subject, unit)
+        measurement.rounds.clear()
+        measurement.skip_reason = reason
 
     def compare(
         self,

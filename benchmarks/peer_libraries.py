@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.bench import NODE_MODULES, Bench
-from benchmarks.cluster import execute, fetch_bool
+from benchmarks.cluster import execute, fetch_number
 from benchmarks.processes import BenchProcess, run_command, start_process
-from benchmarks.subjects import LOCAL_CONCURRENCY, PEERS, database_name
+from benchmarks.subjects import PEERS, database_name
 
-PYTHON_PACKAGES = ("pgqueuer", "procrastinate", "oban", "chancy", "asyncpg", "starlette", "uvicorn", "pydantic")
+PYTHON_PACKAGES = ("pgqueuer", "procrastinate", "oban", "asyncpg", "starlette", "uvicorn", "pydantic")
 NODE_PACKAGES = ("graphile-worker", "@constructive-io/knative-job-worker", "@constructive-io/knative-job-fn")
+#: Batch and local queue size at which the fastest peers did best.
+BATCH = 500
 
 
 @dataclass
@@ -23,7 +25,7 @@ class Peer:
         name: Name in the tables.
         package: Package that must be installed.
         script: Its module in ``peers``.
-        is_empty_sql: Query: are all jobs settled?
+        remaining_sql: Counts jobs that are not settled.
         clear_sql: Empties the queue.
         fill_sql: Fills the queue where the bulk enqueue takes long. ``{jobs}`` is replaced.
         settings: Variables that the script reads.
@@ -33,7 +35,7 @@ class Peer:
     name: str
     package: str
     script: str
-    is_empty_sql: str
+    remaining_sql: str
     clear_sql: str
     fill_sql: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -53,13 +55,14 @@ class Peer:
         """Return the environment of the script."""
         return {"DATABASE_URL": url, "BENCH_NODE_MODULES": str(NODE_MODULES), "NODE_ENV": "production", **self.settings}
 
-    async def fill(self, url: str, jobs: int) -> None:
+    async def fill(self, url: str, jobs: int) -> int:
         await execute(url, self.clear_sql)
         if self.fill_sql is None:
             await self.enqueue(url, jobs)
         else:
             await execute(url, self.fill_sql.format(jobs=jobs))
         await execute(url, "vacuum analyze")
+        return jobs
 
     async def enqueue(self, url: str, jobs: int) -> float:
         """Run the library's bulk enqueue. Return its seconds."""
@@ -70,40 +73,40 @@ class Peer:
         """Return the command that enqueues jobs one at a time."""
         return [*self._command, "ping", str(jobs)]
 
-    async def is_empty(self, url: str) -> bool:
-        return await fetch_bool(url, self.is_empty_sql)
+    async def remaining(self, url: str) -> int | None:
+        return await fetch_number(url, self.remaining_sql)
 
     @contextlib.asynccontextmanager
     async def running(
         self,
         bench: Bench,  # noqa: ARG002  - part of the protocol
         url: str,
-        timestamps: dict[str, str],
+        variables: dict[str, str],
     ) -> AsyncIterator[Sequence[BenchProcess]]:
-        variables = self.variables(url) | timestamps
-        with start_process(self.name, [*self._command, "work"], variables, graceful=False) as process:
+        environment = self.variables(url) | variables
+        with start_process(self.name, [*self._command, "work"], environment, graceful=False) as process:
             yield [process]
 
 
-def pgqueuer(batch: int = LOCAL_CONCURRENCY) -> Peer:
+def pgqueuer(batch: int = BATCH) -> Peer:
     """Return pgqueuer with a batch size."""
     return Peer(
         name=f"pgqueuer, batches of {batch}",
         package="pgqueuer",
         script="pgqueuer_peer",
-        is_empty_sql="select not exists (select from pgqueuer)",
+        remaining_sql="select count(*) from pgqueuer",
         clear_sql="truncate pgqueuer, pgqueuer_log",
         settings={"BENCH_BATCH": str(batch)},
     )
 
 
-def graphile(local_queue: int = LOCAL_CONCURRENCY) -> Peer:
+def graphile(local_queue: int = BATCH) -> Peer:
     """Return graphile-worker with a local queue of this size and batched completion. 0: without both."""
     return Peer(
         name="graphile-worker" + (f", local queue of {local_queue}" if local_queue else ""),
         package="graphile-worker",
         script="graphile.cjs",
-        is_empty_sql="select not exists (select from graphile_worker._private_jobs)",
+        remaining_sql="select count(*) from graphile_worker._private_jobs",
         clear_sql="truncate graphile_worker._private_jobs",
         settings={"BENCH_LOCAL_QUEUE": str(local_queue)},
         note="24 concurrent jobs" + (", completeJobBatchDelay 0" if local_queue else ""),
@@ -116,7 +119,7 @@ def procrastinate(concurrency: int = 10) -> Peer:
         name="procrastinate",
         package="procrastinate",
         script="procrastinate_peer",
-        is_empty_sql="select not exists (select from procrastinate_jobs where status in ('todo', 'doing'))",
+        remaining_sql="select count(*) from procrastinate_jobs where status in ('todo', 'doing')",
         clear_sql="truncate procrastinate_jobs, procrastinate_events cascade",
         fill_sql="insert into procrastinate_jobs (queue_name, task_name, args) "
         "select 'default', 'noop', jsonb_build_object('n', n) from generate_series(1, {jobs}) n",
@@ -125,31 +128,18 @@ def procrastinate(concurrency: int = 10) -> Peer:
     )
 
 
-def oban(limit: int = LOCAL_CONCURRENCY) -> Peer:
+def oban(limit: int = BATCH) -> Peer:
     """Return oban with a queue limit."""
     return Peer(
         name="oban",
         package="oban",
         script="oban_peer",
-        is_empty_sql="select not exists (select from oban_jobs where state <> 'completed')",
+        remaining_sql="select count(*) from oban_jobs where state <> 'completed'",
         clear_sql="truncate oban_jobs",
         fill_sql="insert into oban_jobs (worker, args) "
         "select 'benchmarks.peers.oban_peer.Noop', jsonb_build_object('n', n) from generate_series(1, {jobs}) n",
         settings={"BENCH_CONCURRENCY": str(limit)},
         note=f"queue limit {limit}",
-    )
-
-
-def chancy(concurrency: int = 1000) -> Peer:
-    """Return chancy on its asyncio executor with eager polling."""
-    return Peer(
-        name="chancy",
-        package="chancy",
-        script="chancy_peer",
-        is_empty_sql="select not exists (select from chancy_jobs where state <> 'succeeded')",
-        clear_sql="truncate chancy_jobs",
-        settings={"BENCH_CONCURRENCY": str(concurrency)},
-        note=f"asyncio executor, concurrency {concurrency}, eager polling",
     )
 
 

@@ -16,7 +16,7 @@ MET_COLOUR, MISSED_COLOUR, AXIS_COLOUR = "#15803d", "#b91c1c", "#d1d5db"
 #: Ratio of the longest to the shortest bar from which the axis is logarithmic.
 LOG_SCALE_RATIO = 60.0
 WIDTH_INCHES, TITLE_INCHES, FOOTER_INCHES = 9.0, 0.7, 0.5
-BAR_INCHES, PANEL_INCHES, LINE_INCHES, SERIES_INCHES = 0.36, 0.62, 0.24, 2.4
+BAR_INCHES, PANEL_INCHES, LINE_INCHES = 0.36, 0.62, 0.24
 MAX_REASON_CHARACTERS = 130
 
 #: Measurements in one unit.
@@ -58,7 +58,7 @@ def _draw(family: Family, panels: Sequence[Panel], caption: str) -> Figure:
         (f"not measured: {subject}: {reason}"[:MAX_REASON_CHARACTERS], MUTED_COLOUR)
         for subject, reason in reasons.items()
     ]
-    heights = [SERIES_INCHES if panel[0].is_series else len(panel) * BAR_INCHES + PANEL_INCHES for panel in panels]
+    heights = [len(panel) * BAR_INCHES + PANEL_INCHES for panel in panels]
     footer = len(lines) * LINE_INCHES + FOOTER_INCHES
     height = TITLE_INCHES + sum(heights) + footer
     figure = Figure(figsize=(WIDTH_INCHES, height))
@@ -66,7 +66,7 @@ def _draw(family: Family, panels: Sequence[Panel], caption: str) -> Figure:
     top = height - 0.6
     for panel, inches in zip(panels, heights, strict=True):
         axes = figure.add_axes((0.37, (top - inches + PANEL_INCHES) / height, 0.53, (inches - PANEL_INCHES) / height))
-        _draw_series(axes, panel[0]) if panel[0].is_series else _draw_bars(axes, panel)
+        _draw_bars(axes, panel)
         top -= inches
     for number, (text, colour) in enumerate(lines):
         y = (footer - (number + 1.3) * LINE_INCHES) / height
@@ -93,17 +93,6 @@ def _draw_bars(axes: Axes, panel: Panel) -> None:
     _style_axes(axes, panel[0].unit)
 
 
-def _draw_series(axes: Axes, measurement: Measurement) -> None:
-    """Draw successive values at each tenth of a run."""
-    values = measurement.rounds
-    axes.plot([10 * (number + 1) for number in range(len(values))], values, color=JOBFN_COLOUR, marker="o", ms=4)
-    axes.set_ylim(0, 1.1 * max(values))
-    axes.set_title(measurement.subject, fontsize=9, loc="left")
-    axes.set_ylabel(measurement.unit, fontsize=8, color=MUTED_COLOUR)
-    axes.tick_params(axis="y", labelsize=7.5, labelcolor=MUTED_COLOUR)
-    _style_axes(axes, "% of the jobs")
-
-
 def _style_axes(axes: Axes, unit: str) -> None:
     axes.set_xlabel(unit, fontsize=8, color=MUTED_COLOUR, labelpad=2)
     axes.tick_params(axis="x", labelsize=7.5, colors=MUTED_COLOUR)
@@ -115,7 +104,7 @@ def _style_axes(axes: Axes, unit: str) -> None:
 
 
 def _is_jobfn(subject: str) -> bool:
-    return "jobfn" in subject or "waiting" in subject
+    return "jobfn" in subject
 
 
 def _comparison_line(comparison: Comparison) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.cpus import SUBJECT, CpuSet, pinned
 from benchmarks.errors import BenchError
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,7 @@ REMOVED_PREFIXES = ("JOBS_", "JOBFN_", "INTERNAL_", "KNATIVE_", "PG", "K_", "BEN
 #: PYTHONDONTWRITEBYTECODE is removed because pip installs compiled modules.
 REMOVED_NAMES = frozenset({"DATABASE_URL", "HOSTNAME", "PORT", "LOG_LEVEL", "PYTHONDONTWRITEBYTECODE"})
 STOP_TIMEOUT_SECONDS = 10.0
-POLL_INTERVAL_SECONDS = 0.005
+POLL_INTERVAL_SECONDS = 0.01
 MAX_SHOWN_CHARACTERS = 1500
 
 
@@ -40,11 +41,19 @@ def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass
 class BenchProcess:
-    """A running process."""
+    """A running process.
+
+    Attributes:
+        name: Name in messages.
+        popen: The process.
+        log: Its output.
+        port: Port that it listens on. None: it is not a server.
+    """
 
     name: str
     popen: "subprocess.Popen[bytes]"
     log: Path
+    port: int | None = None
 
     def log_tail(self) -> str:
         """Return the end of its output."""
@@ -56,17 +65,17 @@ class BenchProcess:
         if code is not None:
             raise BenchError(f"{self.name} exited with {code}: {self.log_tail()}")
 
-    async def wait_for_port(self, port: int, *, timeout_seconds: float = 30.0) -> None:
-        """Wait until something accepts connections on a port of this machine."""
+    async def wait_for_port(self, *, timeout_seconds: float = 30.0) -> None:
+        """Wait until its port accepts connections."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             self.check_running()
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 writer.close()
                 return
             await asyncio.sleep(POLL_INTERVAL_SECONDS)
-        raise BenchError(f"{self.name} does not listen on {port} after {timeout_seconds:g} s: {self.log_tail()}")
+        raise BenchError(f"{self.name} does not listen on {self.port} after {timeout_seconds:g} s: {self.log_tail()}")
 
     def cpu_seconds(self) -> float:
         """Return the CPU time used so far."""
@@ -80,7 +89,13 @@ class BenchProcess:
 
 @contextlib.contextmanager
 def start_process(
-    name: str, command: Sequence[str], variables: Mapping[str, str], *, graceful: bool = True
+    name: str,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    graceful: bool = True,
+    port: int | None = None,
+    cpus: CpuSet = SUBJECT,
 ) -> Iterator[BenchProcess]:
     """Run a process while the block runs.
 
@@ -89,10 +104,12 @@ def start_process(
         command: Program and arguments.
         variables: Its environment, beyond the caller's.
         graceful: Send SIGTERM and wait before SIGKILL.
+        port: Port that it listens on.
+        cpus: CPUs that it may use. Empty: all.
     """
     with tempfile.TemporaryDirectory(prefix="jobfn-bench-") as folder:
         log = Path(folder) / "log"
-        with log.open("wb") as output:
+        with log.open("wb") as output, pinned(cpus):
             popen = subprocess.Popen(
                 list(command),
                 env=clean_environment(variables),
@@ -103,7 +120,7 @@ def start_process(
                 start_new_session=True,
             )
         try:
-            yield BenchProcess(name, popen, log)
+            yield BenchProcess(name, popen, log, port)
         finally:
             _stop(popen, graceful=graceful)
 
@@ -120,20 +137,26 @@ def _stop(popen: "subprocess.Popen[bytes]", *, graceful: bool) -> None:
 
 
 async def run_command(
-    name: str, command: Sequence[str], variables: Mapping[str, str], *, timeout_seconds: float = 120.0
+    name: str,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    timeout_seconds: float = 120.0,
+    cpus: CpuSet = frozenset(),
 ) -> str:
     """Run a process until it exits. Return its standard output.
 
     Raises:
         BenchError: It failed or took too long.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=clean_environment(variables),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    with pinned(cpus):
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=clean_environment(variables),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
     try:
         async with asyncio.timeout(timeout_seconds):
             out, err = await process.communicate()

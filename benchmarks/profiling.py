@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.bench import Bench, Options, timestamp_file
+from benchmarks.bench import Bench, Options, timestamp_reader
 from benchmarks.cluster import running_cluster
 from benchmarks.errors import BenchError
 from benchmarks.latencies import wait_for_jobs
@@ -36,7 +36,6 @@ def main(arguments: list[str]) -> int:
     add = parser.add_argument
     add("--seconds", type=int, default=8, help="duration of sampling (default: %(default)s)")
     add("--source", type=Path, metavar="DIR", help="profile the src of this checkout")
-    add("--concurrency", type=int, default=64, help="JOBS_CONCURRENCY (default: %(default)s)")
     add("--local", action="store_true", help="run functions in the worker process")
     add("--output", type=Path, default=RESULTS_FOLDER, metavar="DIR", help="folder for the flame graphs")
     parsed = parser.parse_args(arguments)
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
     console = Console(stderr=True)
     try:
         with running_cluster() as cluster:
-            bench = Bench(Options(source=source, concurrency=parsed.concurrency), cluster, console)
+            bench = Bench(Options(source=source), cluster, console)
             asyncio.run(_profile(bench, parsed.seconds, parsed.output, local=parsed.local))
     except BenchError as error:
         console.print(f"benchmark: {error}", style="red", markup=False)
@@ -56,9 +55,9 @@ async def _profile(bench: Bench, seconds: int, folder: Path, *, local: bool) -> 
     subject = JobfnLocal() if local else JobfnOverHttp("jobfn")
     url = await subject.prepare(bench)
     await subject.fill(url, JOBS)
-    with timestamp_file() as path:
-        async with subject.running(bench, url, {"BENCH_TIMESTAMPS": str(path)}) as processes:
-            await wait_for_jobs(path, processes, 1)
+    with timestamp_reader() as reader:
+        async with subject.running(bench, url, {"BENCH_TIMESTAMPS": str(reader.folder)}) as processes:
+            await wait_for_jobs(reader, processes, 1)
             with contextlib.ExitStack() as stack:
                 sampled = [(process, stack.enter_context(_sampling(process, seconds))) for process in processes]
                 await asyncio.sleep(seconds + 1)

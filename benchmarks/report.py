@@ -1,7 +1,7 @@
 """``python -m benchmarks.report``: write the results of ``latest.json`` as tables into the pages.
 
-``<!-- bench -->`` in ``docs/performance.md`` gets all targets and in ``README.md`` four rows;
-``docs/performance-appendix.md`` gets each family's table (``<!-- bench:N -->``) and the environment
+``<!-- bench -->`` gets the target rows in ``README.md`` and all comparisons with a target in ``docs/performance.md``;
+``docs/performance-appendix.md`` gets each family's table and plot (``<!-- bench:N -->``) and the environment
 (``<!-- bench:where -->``). Each block ends with the same marker and a slash.
 """
 
@@ -9,6 +9,8 @@ import argparse
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchError
@@ -16,25 +18,52 @@ from benchmarks.families import FAMILIES
 from benchmarks.measurements import Comparison, Family, format_number
 from benchmarks.processes import ROOT
 from benchmarks.results import RESULTS_FOLDER, Result
-from benchmarks.subjects import LOCAL_CONCURRENCY
 
 PAGE_WIDTH = 120
-#: Not in the table of targets: its server differs from jobfn's.
-NO_SUMMARY = "against a bare ASGI app"
-#: Rows of README.md: the family and the name of a comparison, and the label. ``{concurrency}`` is that of the run.
-README_ROWS = {
-    (2, "against the platform's Node stack"): (
-        "Whole path over HTTP, `JOBS_CONCURRENCY={concurrency}`: "
-        "against the platform's Node stack, which runs one job at a time"
-    ),
-    (4, "against pgqueuer's best"): (
-        f"Local functions (in the worker, without HTTP), `JOBS_CONCURRENCY={LOCAL_CONCURRENCY}`: "
-        "against pgqueuer's best"
-    ),
-    (5, "p99 over HTTP"): "Latency, `JOBS_CONCURRENCY={concurrency}`: p99 over HTTP",
-    (7, "enqueue_many, against pgqueuer's bulk"): "Enqueueing: enqueue_many, against pgqueuer's bulk",
-}
 TARGET_HEADER = ["| what | measured | rounds | target | |", "| --- | ---: | --- | --- | --- |"]
+
+
+@dataclass(frozen=True)
+class ReadmeRow:
+    """A row of README.md.
+
+    Attributes:
+        family: Number of the family.
+        names: Beginnings of the names of its comparisons. The row is met if all of them are.
+        label: The row's text. ``{name}`` is the name of the first comparison.
+        section: Section of ``docs/performance.md`` that says what limits the row.
+    """
+
+    family: int
+    names: Sequence[str]
+    label: str
+    section: str
+
+
+README_ROWS = (
+    ReadmeRow(2, ["against the platform's Node stack"], "Whole path over HTTP, {name}", "the-whole-path-over-http"),
+    ReadmeRow(2, ["against the same tasks"], "Whole path over HTTP, {name}", "the-whole-path-over-http"),
+    ReadmeRow(
+        4,
+        ["against graphile-worker's best"],
+        "In-process (`--local`), against graphile-worker at its best settings, on Node",
+        "local-functions",
+    ),
+    ReadmeRow(7, ["enqueue_many, against pgqueuer"], "`enqueue_many`, against pgqueuer's bulk call", "enqueueing"),
+    ReadmeRow(
+        7, ["add_job in one statement"], "`add_job` in one statement, against pgqueuer's bulk call", "enqueueing"
+    ),
+    ReadmeRow(7, ["INSERT with a DataJobTrigger"], "{name}", "enqueueing"),
+    ReadmeRow(5, ["median over HTTP, against graphile"], "Latency, {name}", "latency"),
+    ReadmeRow(1, ["against a Starlette route"], "Function app, {name}", "the-function-app"),
+    ReadmeRow(
+        9,
+        ["total CPU per job, 2", "total CPU per job, 4"],
+        "Total CPU per job, PostgreSQL's included: 2 workers against 1, 4 workers against 1",
+        "several-workers",
+    ),
+    ReadmeRow(11, ["rate after"], "Whole path over HTTP, {name}", "an-open-transaction"),
+)
 
 
 def write_pages(result: Result, root: Path = ROOT) -> list[Path]:
@@ -47,7 +76,7 @@ def write_pages(result: Result, root: Path = ROOT) -> list[Path]:
     """
     measured_on = f"Measured on {result.heading}."
     appendix = {"bench:where": _wrap(f"{measured_on} {_environment(result)}")}
-    appendix |= {f"bench:{family.number}": _family_tables(family) for family in result.families}
+    appendix |= {f"bench:{family.number}": _family_tables(family) + _plot(family, root) for family in result.families}
     pages = {root / "docs" / "performance-appendix.md": appendix}
     if len(result.families) == len(FAMILIES):
         pages[root / "docs" / "performance.md"] = {"bench": f"{measured_on}\n\n{_target_table(result)}"}
@@ -72,7 +101,10 @@ def _replace_blocks(page: Path, blocks: dict[str, str]) -> str:
 def _environment(result: Result) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in result.server.items() if name != "origin")
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    return f"{result.server['origin']}: {settings}. Versions: {versions}."
+    return (
+        f"{result.server['origin']}: {settings}. CPU sets: {result.machine['cpu_sets']}. Versions: {versions}. "
+        f"The run took {result.seconds / 60:.1f} minutes."
+    )
 
 
 def _family_tables(family: Family) -> str:
@@ -88,12 +120,18 @@ def _family_tables(family: Family) -> str:
     return "\n".join(lines)
 
 
+def _plot(family: Family, root: Path) -> str:
+    """Return the plot of a family, or nothing if it was not drawn."""
+    path = Path("benchmarks") / "results" / f"family-{family.number}.svg"
+    return f"\n\n![{family.short_title}](../{path})" if (root / path).exists() else ""
+
+
 def _target_table(result: Result) -> str:
     rows = [
         _target_row(comparison, prefix=f"{family.short_title}: ")
         for family in result.families
         for comparison in family.comparisons
-        if comparison.target and comparison.name != NO_SUMMARY
+        if comparison.target
     ]
     return "\n".join([*TARGET_HEADER, *rows])
 
@@ -104,13 +142,26 @@ def _target_row(comparison: Comparison, prefix: str = "") -> str:
 
 
 def _readme_table(result: Result) -> str:
-    comparisons = {(family.number, each.name): each for family in result.families for each in family.comparisons}
-    lines = ["| what | measured | rounds |", "| --- | ---: | --- |"]
-    for key, label in README_ROWS.items():
-        comparison = comparisons[key]
-        text = label.format(concurrency=result.concurrency)
-        lines.append(f"| {text} | {comparison.value_text} | {comparison.range_text} |")
-    return "\n".join(lines)
+    families = {family.number: family for family in result.families}
+    return "\n".join([*TARGET_HEADER, *(_readme_row(row, families[row.family]) for row in README_ROWS)])
+
+
+def _readme_row(row: ReadmeRow, family: Family) -> str:
+    if not family.comparisons:
+        return f"| {row.label.format(name=row.names[0])} | not measured | | | |"
+    found = [_find(family, name) for name in row.names]
+    measured, rounds = (", ".join(getattr(each, cell) for each in found) for cell in ("value_text", "range_text"))
+    verdict = "met" if all(each.is_met for each in found) else f"missed: [why](docs/performance.md#{row.section})"
+    if any(each.is_met is None for each in found):
+        verdict = ""
+    return f"| {row.label.format(name=found[0].name)} | {measured} | {rounds} | {found[0].target} | {verdict} |"
+
+
+def _find(family: Family, name: str) -> Comparison:
+    for comparison in family.comparisons:
+        if comparison.name.startswith(name):
+            return comparison
+    raise BenchError(f"family {family.number} has no comparison {name!r}: change README_ROWS or the family")
 
 
 def _wrap(text: str) -> str:

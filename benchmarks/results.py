@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import psutil
 
+from benchmarks.cpus import describe_cpu_sets
 from benchmarks.errors import BenchError
 from benchmarks.measurements import Family
 from benchmarks.peer_libraries import installed_versions
@@ -25,7 +26,7 @@ class Result:
     Attributes:
         date: Time of the run, in UTC.
         quick: Whether it was a quick run.
-        concurrency: ``JOBS_CONCURRENCY`` over HTTP.
+        seconds: Duration.
         machine: Hardware, system, Python and load at the start.
         server: PostgreSQL's origin and its settings.
         versions: Versions of the peers and of jobfn's main dependencies.
@@ -34,7 +35,7 @@ class Result:
 
     date: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"))
     quick: bool
-    concurrency: int
+    seconds: float
     machine: dict[str, Any]
     server: dict[str, str]
     versions: dict[str, str] = field(default_factory=installed_versions)
@@ -57,7 +58,10 @@ class Result:
         if not file.exists():
             raise BenchError(f"{file} does not exist: run make bench first")
         data = json.loads(file.read_text())
-        return cls(**data | {"families": [Family.from_json(family) for family in data["families"]]})
+        try:
+            return cls(**data | {"families": [Family.from_json(family) for family in data["families"]]})
+        except (KeyError, TypeError) as error:
+            raise BenchError(f"{file} is from another version of the benchmark: run make bench first") from error
 
     @property
     def heading(self) -> str:
@@ -80,6 +84,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load": os.getloadavg()[1],
+        "cpu_sets": describe_cpu_sets(),
     }
 
 

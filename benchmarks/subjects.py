@@ -1,5 +1,9 @@
-"""Subjects that drain jobfn's or the platform's schema: jobfn over HTTP, jobfn's local functions, the Node stack."""
+"""Subjects that drain jobfn's or the platform's schema: jobfn over HTTP, jobfn's local functions, the Node stack.
 
+jobfn runs with its defaults. Only addresses are set, unless a subject's name and note say otherwise.
+"""
+
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -7,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.bench import NODE_MODULES, Bench
-from benchmarks.cluster import connect, execute, fetch_bool, free_port, pg_variables
+from benchmarks.cluster import connect, execute, fetch_number, free_port, pg_variables
+from benchmarks.cpus import cpu_set
 from benchmarks.processes import BenchProcess, start_process
+from benchmarks.statements import ADD_JOBS, COUNT_READY
 
 PEERS = Path(__file__).parent / "peers"
 FUNCTIONS = str(PEERS / "functions.py")
-#: Concurrency of local functions, whose jobs cost no request. Peers use the same batch and local queue sizes.
-LOCAL_CONCURRENCY = 500
-IS_EMPTY = "select not exists (select from app_jobs.jobs)"
+#: Delay between the ports of several workers being open and the first job.
+READY_DELAY_SECONDS = 0.5
 #: Objects that the platform's schema expects.
 PLATFORM_PREREQUISITES = """
     do $$ begin
@@ -26,71 +31,123 @@ PLATFORM_PREREQUISITES = """
 TENANT = "5f3b1f5a-0f0c-4a52-9c1c-1d2f3a4b5c6d"
 
 
-class JobsSchema:
-    """The part that subjects with a table ``app_jobs.jobs`` share."""
-
-    async def is_empty(self, url: str) -> bool:
-        return await fetch_bool(url, IS_EMPTY)
-
-    async def fill(self, url: str, jobs: int) -> None:
-        async with connect(url) as connection:
-            await connection.execute("truncate app_jobs.jobs cascade")
-            if await connection.fetchval("select to_regclass('app_jobs.job_runs') is not null"):
-                await connection.execute("truncate app_jobs.job_runs")
-            await connection.execute(
-                "select app_jobs.add_job('noop', json_build_object('n', n)) from generate_series(1, $1::int) n", jobs
-            )
-            await connection.execute("vacuum analyze")
-
-
 @dataclass
-class JobfnOverHttp(JobsSchema):
-    """``jobfn service`` and a function process, over HTTP.
+class JobfnSubject:
+    """The part that subjects on jobfn's schema share.
 
     Attributes:
         name: Name in the tables.
         note: Settings, for the tables.
-        variables: Environment of the service.
-        no_database: Run the service on a store in memory.
     """
 
     name: str
     note: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    no_database: bool = False
 
     async def prepare(self, bench: Bench) -> str:
         return await bench.create_migrated_database(database_name("jobfn", self.name))
 
-    async def fill(self, url: str, jobs: int) -> None:
-        if not self.no_database:
-            await super().fill(url, jobs)
+    async def fill(self, url: str, jobs: int) -> int:
+        await self.clear(url)
+        await self.add(url, jobs)
+        await execute(url, "vacuum analyze")
+        return jobs
 
-    async def is_empty(self, url: str) -> bool:
-        return self.no_database or await super().is_empty(url)
+    async def clear(self, url: str) -> None:
+        """Remove all jobs and the history."""
+        await execute(url, "truncate app_jobs.jobs cascade", "truncate app_jobs.job_runs")
+
+    async def add(self, url: str, jobs: int) -> None:
+        """Add jobs in one transaction."""
+        async with connect(url) as connection:
+            await connection.execute(ADD_JOBS, jobs)
+
+    async def remaining(self, url: str) -> int | None:
+        return await fetch_number(url, COUNT_READY)
+
+
+@dataclass
+class JobfnOverHttp(JobfnSubject):
+    """``jobfn service`` and a function process, over HTTP.
+
+    Attributes:
+        variables: Settings of the service that differ from the defaults.
+    """
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: Module that runs the service.
+    module = "jobfn.service"
 
     @contextlib.asynccontextmanager
-    async def running(
-        self, bench: Bench, url: str, timestamps: dict[str, str]
-    ) -> AsyncIterator[Sequence[BenchProcess]]:
+    async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
+        with self.start(bench, url, variables) as processes:
+            yield processes
+
+    @contextlib.contextmanager
+    def start(
+        self, bench: Bench, url: str, variables: dict[str, str], *, pair: int = 0
+    ) -> Iterator[Sequence[BenchProcess]]:
+        """Run the service and its function while the block runs. Each pair has its own worker id, ports and CPUs."""
         port, callback_port = free_port(), free_port()
         function_command = bench.jobfn_python("-m", "jobfn.function", FUNCTIONS, "--host", "127.0.0.1")
-        function_variables = bench.jobfn_variables(PORT=str(port), **timestamps)
-        service_command = bench.jobfn_python(
-            "-m", "benchmarks.peers.http_limit" if self.no_database else "jobfn.service"
-        )
+        function_variables = bench.jobfn_variables(PORT=str(port), **variables)
         service_variables = bench.jobfn_variables(
             **url_variables(port, callback_port),
             DATABASE_URL=url,
-            JOBS_CONCURRENCY=str(bench.options.concurrency),
+            HOSTNAME=f"bench-worker-{pair}",
             **self.variables,
-            **timestamps,
+            **variables,
         )
+        service_command = bench.jobfn_python("-m", self.module)
+        worker_cpus, function_cpus = cpu_set(2 * pair), cpu_set(2 * pair + 1)
+        start = start_process
         with (
-            start_process("jobfn's function", function_command, function_variables) as function,
-            start_process("jobfn's service", service_command, service_variables) as service,
+            start("jobfn's function", function_command, function_variables, port=port, cpus=function_cpus) as function,
+            start(
+                "jobfn's service", service_command, service_variables, port=callback_port, cpus=worker_cpus
+            ) as service,
         ):
             yield [service, function]
+
+
+class HttpLimit(JobfnOverHttp):
+    """The same two processes on a store in memory: what HTTP costs without a database."""
+
+    module = "benchmarks.peers.http_limit"
+
+    async def fill(self, url: str, jobs: int) -> int:  # noqa: ARG002  - the store has its jobs from BENCH_JOBS
+        return jobs
+
+    async def remaining(self, url: str) -> int | None:  # noqa: ARG002
+        return None
+
+
+@dataclass
+class Workers(JobfnOverHttp):
+    """Several services on one database, each with a function process. They are ready before the first job exists.
+
+    Attributes:
+        count: Number of services.
+    """
+
+    count: int = 1
+    _jobs: int = 0
+
+    async def fill(self, url: str, jobs: int) -> int:
+        await self.clear(url)
+        await execute(url, "vacuum analyze")
+        self._jobs = jobs
+        return jobs
+
+    @contextlib.asynccontextmanager
+    async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
+        with contextlib.ExitStack() as stack:
+            pairs = [stack.enter_context(self.start(bench, url, variables, pair=pair)) for pair in range(self.count)]
+            processes = [process for pair in pairs for process in pair]
+            for process in processes:
+                await process.wait_for_port()
+            await asyncio.sleep(READY_DELAY_SECONDS)
+            await self.add(url, self._jobs)
+            yield processes
 
 
 def url_variables(port: int, callback_port: int) -> dict[str, str]:
@@ -104,26 +161,21 @@ def url_variables(port: int, callback_port: int) -> dict[str, str]:
 
 
 @dataclass
-class JobfnLocal(JobsSchema):
+class JobfnLocal(JobfnSubject):
     """``jobfn service --local functions.py``: tasks in the worker process, no HTTP."""
 
     name: str = "jobfn, local functions"
-    note: str = f"jobfn service --local, JOBS_CONCURRENCY={LOCAL_CONCURRENCY}"
-
-    async def prepare(self, bench: Bench) -> str:
-        return await bench.create_migrated_database(database_name("jobfn", self.name))
+    note: str = "jobfn service --local"
 
     @contextlib.asynccontextmanager
-    async def running(
-        self, bench: Bench, url: str, timestamps: dict[str, str]
-    ) -> AsyncIterator[Sequence[BenchProcess]]:
-        variables = bench.jobfn_variables(DATABASE_URL=url, JOBS_CONCURRENCY=str(LOCAL_CONCURRENCY), **timestamps)
-        with start_process(self.name, bench.jobfn_command("service", "--local", FUNCTIONS), variables) as process:
+    async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
+        command = bench.jobfn_command("service", "--local", FUNCTIONS)
+        with start_process(self.name, command, bench.jobfn_variables(DATABASE_URL=url, **variables)) as process:
             yield [process]
 
 
 @dataclass
-class NodeStack(JobsSchema):
+class NodeStack:
     """The platform's own schema, worker, callback server and function, on Node."""
 
     name: str = "the platform's Node stack"
@@ -137,21 +189,24 @@ class NodeStack(JobsSchema):
         await execute(url, PLATFORM_PREREQUISITES, schema)
         return url
 
-    async def fill(self, url: str, jobs: int) -> None:
-        add_job = f"app_jobs.add_job(db_id := '{TENANT}', identifier := 'noop', payload := json_build_object('n', n))"
+    async def fill(self, url: str, jobs: int) -> int:
         await execute(
             url,
             "truncate app_jobs.jobs",
-            f"select {add_job} from generate_series(1, {jobs}) n",
+            # The columns that the platform's add_job sets for a job without a queue.
+            "insert into app_jobs.jobs (database_id, task_identifier, payload, queue_name) "
+            f"select '{TENANT}', 'noop', json_build_object('n', n), null from generate_series(1, {jobs}) n",
             "vacuum analyze app_jobs.jobs",
         )
+        return jobs
+
+    async def remaining(self, url: str) -> int | None:
+        return await fetch_number(url, "select count(*) from app_jobs.jobs")
 
     @contextlib.asynccontextmanager
-    async def running(
-        self, bench: Bench, url: str, timestamps: dict[str, str]
-    ) -> AsyncIterator[Sequence[BenchProcess]]:
+    async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
         port, callback_port = free_port(), free_port()
-        variables = {
+        common = {
             **pg_variables(url),
             **url_variables(port, callback_port),
             "JOBS_SUPPORT_ANY": "true",
@@ -162,20 +217,20 @@ class NodeStack(JobsSchema):
         }
 
         @contextlib.contextmanager
-        def start(name: str, script: Path, **own: str) -> Iterator[BenchProcess]:
+        def start(name: str, script: Path, port: int | None = None, **own: str) -> Iterator[BenchProcess]:
             command = [bench.node_path(), str(script)]
-            with start_process(name, command, variables | own, graceful=False) as process:
+            with start_process(name, command, common | own, graceful=False, port=port) as process:
                 yield process
 
         packages = NODE_MODULES / "@constructive-io"
         with (
-            start("the Node function", PEERS / "function.cjs", PORT=str(port), **timestamps) as function,
-            start("the Node callback server", packages / "knative-job-server/run.js") as callback_server,
+            start("the Node function", PEERS / "function.cjs", port, PORT=str(port), **variables) as function,
+            start("the Node callback server", packages / "knative-job-server/run.js", callback_port) as callbacks,
         ):
-            await function.wait_for_port(port)
-            await callback_server.wait_for_port(callback_port)
+            await function.wait_for_port()
+            await callbacks.wait_for_port()
             with start("the Node worker", packages / "knative-job-worker/run.js") as worker:
-                yield [worker, callback_server, function]
+                yield [worker, callbacks, function]
 
 
 def database_name(prefix: str, subject: str) -> str:

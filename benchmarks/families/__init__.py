@@ -1,26 +1,37 @@
-"""Families of measurements, one module each with ``async def measure(bench) -> Family``."""
+"""Families of measurements, one module each with ``async def measure(bench) -> Family``.
+
+``TIME_WEIGHT`` of a module is its part of the run's time: the seconds that it takes in a run of 12 minutes.
+"""
 
 from types import ModuleType
 
 from benchmarks.families import (
     backlog,
     cold_start,
+    delivery_modes,
     enqueueing,
-    fewer_requests,
     function_app,
     latency,
     local_functions,
+    open_transaction,
+    slow_network,
     whole_path,
+    workers,
 )
 
 #: By the number of ``--family``.
 FAMILIES: dict[int, ModuleType] = {
     1: function_app,
     2: whole_path,
-    3: fewer_requests,
+    3: delivery_modes,
     4: local_functions,
     5: latency,
     6: backlog,
     7: enqueueing,
     8: cold_start,
+    9: workers,
+    10: slow_network,
+    11: open_transaction,
 }
+#: Families with a row in the table of the README. They run first, and alone in a quick run.
+TARGET_FAMILIES = (2, 4, 7, 5, 1, 9, 11)

@@ -1,9 +1,9 @@
-"""Family 8: cold start and memory of a function, against a bare Starlette and pydantic app on the same uvicorn."""
+"""Family 8: cold start and memory of a function, against a Starlette and pydantic app."""
 
 import asyncio
 import contextlib
-import itertools
 import time
+from collections.abc import Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.cluster import free_port
@@ -14,6 +14,7 @@ from benchmarks.measurements import Family
 from benchmarks.peers.invoice import BODY
 from benchmarks.processes import BenchProcess, run_command, start_process
 
+TIME_WEIGHT = 25
 START, CPU, MEMORY = "ms to the first 200", "ms of CPU to the first 200", "MB, idle"
 SERVICE = "jobfn's service"
 HEAVY = "heavy modules"
@@ -29,31 +30,45 @@ START_TIMEOUT_SECONDS = 20.0
 async def measure(bench: Bench) -> Family:
     family = Family(8, "Cold start and memory")
     servers = {name: started for name, started in server_commands(bench).items() if name in {JOBFN, STARLETTE}}
-    rounds = bench.rounds(family, factor=1 if bench.options.quick else ROUND_FACTOR)
-    for number in itertools.chain([0], rounds):
-        for name, (command, variables) in servers.items():
-            port = free_port()
-            started_at = time.monotonic()
-            with start_process(name, command, variables | {"PORT": str(port)}) as process:
-                await _wait_for_first_response(process, port)
-                seconds, cpu_seconds = time.monotonic() - started_at, process.cpu_seconds()
-                if number == 0:  # The first start compiles the imports and does not count.
-                    url = f"http://127.0.0.1:{port}/process_invoice"
-                    await run_load(process, url, BODY, seconds=WARM_UP_SECONDS)
-                    family.measurement(name, MEMORY).rounds.append(process.resident_megabytes())
-                    continue
-                family.measurement(name, START).rounds.append(seconds * 1e3)
-                family.measurement(name, CPU).rounds.append(cpu_seconds * 1e3)
-    await _measure_service(bench, family)
-    await _measure_imports(bench, family)
+    for name, (command, variables) in servers.items():  # The first start compiles the imports and does not count.
+        await _start(family, name, command, variables, counts=False)
+    for number in bench.rounds(factor=ROUND_FACTOR):
+        for name, (command, variables) in bench.round_order(list(servers.items()), number):
+            await _start(family, name, command, variables, with_memory=number <= bench.options.rounds)
+        if number <= bench.options.rounds:
+            await _measure_service(bench, family)
+            await _measure_imports(bench, family)
     for each in family.measurements:
         bench.log(f"  {each.subject}: {each.median or 0:.1f} {each.unit}")
     for text, unit in (("process start to first 200", START), ("memory of an idle function", MEMORY)):
-        family.compare(f"{text}, against the bare app", (JOBFN, unit), [(STARLETTE, unit)], at_most=1.2)
+        family.compare(f"{text}, against a Starlette app", (JOBFN, unit), [(STARLETTE, unit)], at_most=1.2)
     family.add_target("memory of an idle service", (SERVICE, MEMORY), at_most=90)
     family.add_target("heavy modules loaded by `import jobfn`", ("import jobfn", HEAVY), at_most=0)
-    family.notes.append("memory: resident, after half a second of requests")
+    family.notes.append(f"memory: resident, after half a second of requests; heavy modules: {', '.join(HEAVY_MODULES)}")
     return family
+
+
+async def _start(
+    family: Family,
+    name: str,
+    command: Sequence[str],
+    variables: dict[str, str],
+    *,
+    counts: bool = True,
+    with_memory: bool = False,
+) -> None:
+    """Start a server and measure the time to its first response."""
+    port = free_port()
+    started_at = time.monotonic()
+    with start_process(name, command, variables | {"PORT": str(port)}) as process:
+        await _wait_for_first_response(process, port)
+        seconds, cpu_seconds = time.monotonic() - started_at, process.cpu_seconds()
+        if counts:
+            family.measurement(name, START).rounds.append(seconds * 1e3)
+            family.measurement(name, CPU).rounds.append(cpu_seconds * 1e3)
+        if with_memory:
+            await run_load(process, f"http://127.0.0.1:{port}/process_invoice", BODY, seconds=WARM_UP_SECONDS)
+            family.measurement(name, MEMORY).rounds.append(process.resident_megabytes())
 
 
 async def _wait_for_first_response(process: BenchProcess, port: int) -> None:
@@ -81,8 +96,8 @@ async def _measure_service(bench: Bench, family: Family) -> None:
     variables = bench.jobfn_variables(
         DATABASE_URL=url, INTERNAL_JOBS_CALLBACK_PORT=str(port), JOBS_CALLBACK_HOST="127.0.0.1"
     )
-    with start_process(SERVICE, bench.jobfn_python("-m", "jobfn.service"), variables) as process:
-        await process.wait_for_port(port)
+    with start_process(SERVICE, bench.jobfn_python("-m", "jobfn.service"), variables, port=port) as process:
+        await process.wait_for_port()
         await asyncio.sleep(IDLE_DELAY_SECONDS)
         family.measurement(SERVICE, MEMORY).rounds.append(process.resident_megabytes())
 
@@ -90,7 +105,4 @@ async def _measure_service(bench: Bench, family: Family) -> None:
 async def _measure_imports(bench: Bench, family: Family) -> None:
     code = f"import sys, jobfn; print(*[name for name in {HEAVY_MODULES!r} if name in sys.modules])"
     loaded = (await run_command("import jobfn", bench.jobfn_python("-c", code), bench.jobfn_variables())).split()
-    measurement = family.measurement("import jobfn", HEAVY)
-    measurement.rounds.append(len(loaded))
-    measurement.note = ", ".join(loaded)
-    family.notes.append(f"heavy modules are {', '.join(HEAVY_MODULES)}; `import jobfn` loads {len(loaded)} of them")
+    family.measurement("import jobfn", HEAVY).rounds.append(len(loaded))

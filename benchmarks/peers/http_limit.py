@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jobfn.service
-from benchmarks.peers.source_tree import import_first
-
-Job = import_first("jobfn.database.records", "jobfn.database.model").Job
+from jobfn.database.records import Job
 
 
 class MemoryStore:
@@ -46,9 +44,6 @@ class MemoryStore:
         return None
 
     reclaim = reap_expired
-    # Names of the same methods in older source trees.
-    bury = take_back = reap_expired
-    seconds_to_next = seconds_until_next
 
 
 def main() -> int:

@@ -2,15 +2,14 @@
 const fs = require('node:fs');
 
 const RECORD_INTERVAL_JOBS = 50;
-const file = process.env.BENCH_TIMESTAMPS ? fs.openSync(process.env.BENCH_TIMESTAMPS, 'a') : null;
-const jobs = Number(process.env.BENCH_JOBS || 0);
+const folder = process.env.BENCH_TIMESTAMPS;
+const file = folder ? fs.openSync(`${folder}/${process.pid}`, 'a') : null;
 const recordsEveryJob = 'BENCH_EVERY_JOB' in process.env;
 let count = 0;
 
 exports.record = (number) => {
   count += 1;
-  const recorded = recordsEveryJob || count === 1 || count % RECORD_INTERVAL_JOBS === 0 || count === jobs;
-  if (recorded && file !== null) {
+  if (file !== null && (recordsEveryJob || count === 1 || count % RECORD_INTERVAL_JOBS === 0)) {
     fs.writeSync(file, `${recordsEveryJob ? number : count} ${process.hrtime.bigint()}\n`);
   }
 };
