@@ -93,18 +93,6 @@ def job_headers(callback_url: str | None, job: int = 42, **others: str) -> dict[
     return headers | {name.replace("_", "-"): value for name, value in others.items()}
 
 
-async def send_raw(url: str, request: bytes) -> bytes:
-    """Write bytes to a server and return all that it sends until it closes the connection."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        writer.write(request)
-        await writer.drain()
-        return await reader.read()
-    finally:
-        writer.close()
-
-
 @dataclass
 class AsgiRequest:
     """A POST without a server: ``receive`` returns these messages, ``send`` records the response."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from jobfn.http.limits import MAX_CONNECTIONS
 from jobfn.http.messages import read_body
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK
@@ -19,21 +21,15 @@ BOTH_LOOPS = pytest.mark.parametrize(
 TEST_TIMEOUT_SECONDS = 15
 #: More bytes than the kernel buffers for a peer that does not read.
 HUGE = 30_000_000
-#: Loop turns without progress after which a transfer counts as stalled.
-STALLED_TURNS = 50
 
 
 @dataclass(frozen=True)
 class RawResponse:
     """A response with header names in lower case."""
 
-    status_line: bytes
+    status: int
     headers: dict[bytes, bytes]
-    body: bytes = b""
-
-    @property
-    def status(self) -> int:
-        return int(self.status_line.split(b" ")[1])
+    body: bytes
 
 
 @dataclass
@@ -50,31 +46,13 @@ class RawClient:
             await self.writer.drain()
             await turns(3)  # the socket becomes readable, is read, and its data is parsed
 
-    async def read_head(self) -> RawResponse:
-        status_line, *lines = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
-        pairs = [line.split(b": ", 1) for line in lines]
-        headers = {name.lower(): value for name, value in pairs}
-        assert len(headers) == len(pairs), "a header is repeated"
-        return RawResponse(status_line, headers)
-
-    async def read_chunk(self) -> bytes:
-        """Read the next chunk of a body; the last one is empty."""
-        length = int(await self.reader.readuntil(b"\r\n"), 16)
-        chunk = await self.reader.readexactly(length)
-        assert await self.reader.readexactly(2) == b"\r\n"
-        return chunk
-
     async def read_response(self) -> RawResponse:
-        head = await self.read_head()
-        if b"content-length" in head.headers:
-            body = await self.reader.readexactly(int(head.headers[b"content-length"]))
-        else:
-            assert head.headers[b"transfer-encoding"] == b"chunked"
-            chunks = [await self.read_chunk()]
-            while chunks[-1]:
-                chunks.append(await self.read_chunk())
-            body = b"".join(chunks)
-        return RawResponse(head.status_line, head.headers, body)
+        """Read a response that has a Content-Length."""
+        status_line, *lines = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].lower().split(b"\r\n")
+        headers = dict(line.split(b": ", 1) for line in lines)
+        assert len(headers) == len(lines), "a header is repeated"
+        body = await self.reader.readexactly(int(headers[b"content-length"]))
+        return RawResponse(int(status_line.split(b" ")[1]), headers, body)
 
     async def read_until_closed(self) -> bytes:
         """Read everything until the server closes or resets the connection."""
@@ -83,9 +61,6 @@ class RawClient:
             while data := await self.reader.read(65_536):
                 received += data
         return received
-
-    def unsent_bytes(self) -> int:
-        return self.writer.transport.get_write_buffer_size()
 
 
 @dataclass
@@ -102,9 +77,18 @@ class RunningServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[RunningServer]:
+async def serving(
+    app: ASGIApp, *, max_connections: int = MAX_CONNECTIONS, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[RunningServer]:
     """Serve an app while the block runs."""
-    server = HttpServer(app, bind(LOOPBACK, 0), shutdown_timeout_seconds=5, lifespan=lifespan)
+    server = HttpServer(
+        app,
+        bind(LOOPBACK, 0),
+        shutdown_timeout_seconds=5,
+        lifespan=False,
+        max_connections=max_connections,
+        clock=clock,
+    )
     await server.start()
     running = RunningServer(server)
     try:
@@ -118,9 +102,9 @@ async def serving(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[Runn
 
 
 @contextlib.asynccontextmanager
-async def connected(app: ASGIApp, *, lifespan: bool = False) -> AsyncIterator[RawClient]:
+async def connected(app: ASGIApp) -> AsyncIterator[RawClient]:
     """Serve an app, with one client."""
-    async with serving(app, lifespan=lifespan) as running:
+    async with serving(app) as running:
         yield await running.connect()
 
 
@@ -128,16 +112,6 @@ async def turns(count: int) -> None:
     """Let the event loop run this many times."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def wait_until_stalled(progress: Callable[[], int]) -> int:
-    """Wait until a value above 0 no longer changes; returns it."""
-    value = unchanged = 0
-    while unchanged < STALLED_TURNS:
-        await asyncio.sleep(0)
-        previous, value = value, progress()
-        unchanged = unchanged + 1 if value == previous and value > 0 else 0
-    return value
 
 
 def request(target: bytes = b"/", *lines: bytes, method: bytes = b"GET", body: bytes | None = None) -> bytes:
@@ -150,27 +124,26 @@ def request(target: bytes = b"/", *lines: bytes, method: bytes = b"GET", body: b
 
 async def respond(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
     """Send a response in ASGI messages, with a Content-Length."""
-    await send(start((b"content-length", b"%d" % len(body)), *headers, status=status))
-    await send(part(body, more=False))
+    raw_headers = [(b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw_headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def read_all(receive: Receive) -> bytes:
     return await read_body(receive, limit=2 * HUGE)
 
 
-def start(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def part(body: bytes, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
 class GatedApp:
-    """App that responds with the path and the body's length when the gate of that path is open."""
+    """App that reads the body and responds with the path and the body's length when the gate of that path is open.
+
+    Attributes:
+        started: Paths of the requests that arrived.
+        completed: Paths of the requests whose body was read.
+    """
 
     def __init__(self, *open_paths: str) -> None:
-        self.log: list[str] = []
+        self.started: list[str] = []
+        self.completed: list[str] = []
         self._arrived: dict[str, asyncio.Event] = {}
         self._gates: dict[str, asyncio.Event] = {}
         for path in open_paths:
@@ -186,11 +159,12 @@ class GatedApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        self.log.append(f"+{path}")
+        self.started.append(path)
         self.arrived(path).set()
+        body = await read_all(receive)
+        self.completed.append(path)
         await self.gate(path).wait()
-        await respond(send, b"%s %d" % (path.encode(), len(await read_all(receive))))
-        self.log.append(f"-{path}")
+        await respond(send, b"%s %d" % (path.encode(), len(body)))
 
 
 class RecordingApp:
@@ -209,13 +183,3 @@ class RecordingApp:
             raise
         finally:
             self.finished.put_nowait(scope["path"])
-
-
-def app_sending(*messages: Message) -> RecordingApp:
-    """Return an app that sends these messages."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        for message in messages:
-            await send(message)
-
-    return RecordingApp(app)

@@ -156,7 +156,8 @@ class DeliveryEndpoint:
                 response_headers.append(_SETTLE_ON_RESPONSE)
                 if self._batches is not None and not scope.get("root_path"):
                     response_headers += (_ACCEPT_BATCH, (b"x-handler-seconds", b"%.6f" % seconds))
-            await send_response(send, outcome.status_code, response_headers, outcome.body)
+            unread = receive if outcome.status_code == PayloadTooLarge.status_code else None
+            await send_response(send, outcome.status_code, response_headers, outcome.body, unread=unread)
 
     async def _deliver(
         self, scope: Scope, receive: Receive, raw_headers: Mapping[str, str], task: AnyTask | None, path: str
@@ -206,7 +207,7 @@ def _response_headers(outcome: DeliveryOutcome, headers: JobHeaders) -> list[tup
     raw_headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body)), *_encode(headers.echo)]
     raw_headers += _encode(outcome.headers().items())
     if outcome.status_code == PayloadTooLarge.status_code:
-        raw_headers.append((b"connection", b"close"))  # the server must not read the rest of the body
+        raw_headers.append((b"connection", b"close"))  # the body was not read
     return raw_headers
 
 

@@ -1,4 +1,4 @@
-"""HTTP server and client: the embedded server with its protocol, the pooled client, and ASGI message helpers."""
+"""HTTP server and client: the embedded server, the pooled client, and ASGI message helpers."""
 
 from typing import Final
 

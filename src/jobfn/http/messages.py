@@ -1,8 +1,4 @@
-"""Read a whole request body and send a whole response, for the ASGI apps of both sides.
-
-Behind jobfn's own server, without middleware in between, both skip the ASGI messages: the body is taken from the
-request cycle if it has arrived, and the response is written in one call.
-"""
+"""Read a whole request body and send a whole response, for the ASGI apps of both sides."""
 
 import asyncio
 import contextlib
@@ -13,21 +9,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Send
 
 from jobfn.errors import PayloadTooLarge
-from jobfn.http.request_cycle import RequestCycle
 
+#: Timeout of discarding the rest of a body that was refused: see ``send_response``.
+LINGER_SECONDS: Final = 5.0
 #: Digits of the largest 64-bit integer. Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS: Final = 19
 #: Maximum number of loop turns to wait for a disconnect. Two of Starlette's ``BaseHTTPMiddleware`` need seven.
 _DISCONNECT_TURNS: Final = 8
-
-
-def buffered_body(receive: Receive, *, limit: int) -> bytes | None:
-    """Return the request body if it has arrived completely, else None: ``read_body`` waits for it."""
-    cycle = getattr(receive, "__self__", None)
-    body = cycle.buffered_body() if type(cycle) is RequestCycle else None
-    if body is not None and len(body) > limit:
-        raise _too_large(limit)
-    return body
 
 
 async def read_body(receive: Receive, *, limit: int, content_length: bytes | None = None) -> bytes:
@@ -54,14 +42,41 @@ async def read_body(receive: Receive, *, limit: int, content_length: bytes | Non
             return b"".join(chunks)
 
 
-async def send_response(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    """Send a whole response. A client that has disconnected is not an error."""
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is RequestCycle and cycle.send_response(status, headers, body):
-        return
+async def send_response(
+    send: Send,
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    unread: Receive | None = None,
+    linger_seconds: float = LINGER_SECONDS,
+) -> None:
+    """Send a whole response. A client that has disconnected is not an error.
+
+    Args:
+        send: ASGI's.
+        status: The status.
+        headers: The raw headers.
+        body: The body.
+        unread: ``receive``, if the request's body was not read and the response closes the connection. The rest is
+            then discarded before the close: a close while the client is sending would reset the connection, and many
+            clients discard the response of a connection that was reset.
+        linger_seconds: Timeout of that.
+    """
     with ignore_disconnect():
         await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+        if unread is not None:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await _discard_body(unread, linger_seconds)
+            body = b""
         await send({"type": "http.response.body", "body": body})
+
+
+async def _discard_body(receive: Receive, timeout_seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            while (await receive()).get("more_body"):
+                pass
 
 
 @contextlib.contextmanager

@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Coroutine, Generator, Iterator
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from jobfn.errors import ConfigurationError
-from jobfn.http.protocol import HttpProtocol
+from jobfn.http.limits import MAX_CONNECTIONS, ConnectionSweeper, LimitedHttpToolsProtocol
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ class HttpServer:
         listener: A bound socket, from ``bind`` or inherited. It is closed with the server.
         shutdown_timeout_seconds: How long requests in flight may take on shutdown.
         lifespan: Whether to send lifespan events. An app that does not support them is served all the same.
+        max_connections: Number of connections at which requests get 503.
+        clock: Monotonic time in seconds, for the timeout of slow clients.
     """
 
     def __init__(
@@ -40,21 +43,25 @@ class HttpServer:
         *,
         shutdown_timeout_seconds: float,
         lifespan: bool = True,
+        max_connections: int = MAX_CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
         self._server = _EmbeddedServer(
             uvicorn.Config(
                 app,
-                http=HttpProtocol,
+                http=LimitedHttpToolsProtocol,
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # the client's address is not used
+                limit_concurrency=max_connections,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
                 lifespan="auto" if lifespan else "off",
-            )
+            ),
+            clock,
         )
         self._serving: asyncio.Task[None] | None = None
 
@@ -94,8 +101,9 @@ class HttpServer:
 class _EmbeddedServer(uvicorn.Server):
     """uvicorn's server without signal handlers, with events instead of flags."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, clock: Callable[[], float]) -> None:
         super().__init__(config)
+        self._sweeper = ConnectionSweeper(self.server_state, clock)
         self.ready = asyncio.Event()
         self._shutdown_requested = asyncio.Event()
 
@@ -110,11 +118,16 @@ class _EmbeddedServer(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        """Tick once a second for the Date header, instead of ten times a second to poll ``should_exit``."""
+        """Tick once a second, instead of ten times a second to poll ``should_exit``."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._shutdown_requested.wait()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Update the Date header, and close connections of slow clients."""
+        self._sweeper.sweep()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

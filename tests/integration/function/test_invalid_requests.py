@@ -1,5 +1,6 @@
 """Invalid requests: a JSON error that names the field and the reason, without payload values, and a report."""
 
+import asyncio
 import json
 
 import httpx
@@ -10,7 +11,8 @@ from structlog.testing import capture_logs
 
 from jobfn import FunctionApp, create_app, task
 from support.fixtures import Serve
-from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers, send_raw
+from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer, job_headers
+from support.network import LOOPBACK
 
 
 class Order(BaseModel):
@@ -132,8 +134,10 @@ async def test_body_over_the_limit_is_refused_and_closes_the_connection(
 
 async def test_declared_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve) -> None:
     url = await serve(order_app())
-    head = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
-    response = await send_raw(url, head)
+    reader, writer = await asyncio.open_connection(LOOPBACK, int(url.rpartition(":")[2]))
+    writer.write(b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
+    response = await reader.readuntil(b"}")
+    writer.close()
     assert response.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in response
     assert response.endswith(json.dumps({"message": TOO_LARGE, "permanent": True}).encode())
@@ -151,8 +155,13 @@ async def test_declared_body_over_the_limit_is_refused_before_it_is_sent(serve: 
 )
 async def test_body_is_read_only_up_to_the_limit(headers: dict[str, str], receive_count: int) -> None:
     """In chunks of 100 bytes: a Content-Length above the limit is trusted, one below it is not."""
-    messages: list[Message] = [{"type": "http.request", "body": b"x" * 100, "more_body": True}] * 100
-    request = AsgiRequest(messages)
-    await order_app()(request.scope("/order", headers), request.receive, request.send)
-    assert request.status == 413
-    assert request.receive_count == receive_count
+    chunk: Message = {"type": "http.request", "body": b"x" * 100, "more_body": True}
+    request = AsgiRequest([*[chunk] * 100, {"type": "http.disconnect"}])
+    counts: list[int] = []
+
+    async def send(message: Message) -> None:
+        counts.append(request.receive_count)
+        await request.send(message)
+
+    await order_app()(request.scope("/order", headers), request.receive, send)
+    assert (request.status, counts[0]) == (413, receive_count)

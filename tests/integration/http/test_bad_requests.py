@@ -1,148 +1,98 @@
-"""Bytes that the HTTP server cannot serve: it responds with the reason and closes the connection."""
-
-import asyncio
-import contextlib
+"""Requests whose bytes could be read in two ways: no part of them runs as a second request."""
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from jobfn.http.request_parser import MAX_HEAD_BYTES
-from support.http import GatedApp, RawClient, connected, part, request, respond, start
+from support.http import GatedApp, connected, read_all, request, respond
 
-CHUNKED_POST = request(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+SECOND = request(b"/second")
+ZERO_CHUNK = b"0\r\n\r\n"
+
+
+def post(*lines: bytes, body: bytes = b"") -> bytes:
+    return request(b"/first", *lines, method=b"POST") + body
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")
+LENGTH_OF_SECOND = b"Content-Length: %d" % len(SECOND)
 
 
 @pytest.mark.parametrize(
-    ("sent", "served_before"),
+    "packets",
     [
-        (b"\x16\x03\x01\x02\x00", 0),
-        (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 0),
-        (b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n", 0),
-        (request(b"http://[x/"), 0),
-        (request(b"/a") + request(b"/a") + request(b"http://[x/") + request(b"/a"), 2),
-        (request(b"/a") + request(method=b"POST", body=b"") + b"\0", 2),
-        (request(b"/a") + request(b"/a", b"Transfer-Encoding: chunked", method=b"POST") + b"nonsense\r\n", 1),
+        [post(b"Content-Length: 4", CHUNKED, body=ZERO_CHUNK + SECOND)],
+        [post(CHUNKED, b"Content-Length: 4", body=ZERO_CHUNK + SECOND)],
+        [post(b"Content-Length: 0", LENGTH_OF_SECOND, body=SECOND)],
+        [post(LENGTH_OF_SECOND, LENGTH_OF_SECOND, body=SECOND)],
+        [post(b"Content-Length: +2", body=b"{}" + SECOND)],
+        [post(b"Content-Length: 2, 2", body=b"{}" + SECOND)],
+        [post(b"Transfer-Encoding: xchunked", body=ZERO_CHUNK + SECOND)],
+        [post(b"Transfer-Encoding: chunked, gzip", body=ZERO_CHUNK + SECOND)],
+        [post(CHUNKED, b"Transfer-Encoding: identity", body=ZERO_CHUNK + SECOND)],
+        [post(CHUNKED, body=b"2\n{}\n0\n\n" + SECOND)],
+        [post(CHUNKED, body=b"0x2\r\n{}\r\n0\r\n\r\n" + SECOND)],
+        [post(CHUNKED, body=b"2\r\n{}\r\n0\r\nContent-Length: 2\r\n\r\n" + SECOND)],
+        [post(b"Content-Length : 2", body=b"{}" + SECOND)],
+        [post(b"X-Folded: 1", b" 2", body=SECOND)],
+        [post(b"X-Nul: \0", body=SECOND)],
+        [post(*UPGRADE, LENGTH_OF_SECOND), SECOND],
+        [post(*UPGRADE, LENGTH_OF_SECOND, body=SECOND)],
+        [post(*UPGRADE, CHUNKED), b"%x\r\n%b\r\n0\r\n\r\n" % (len(SECOND), SECOND)],
+        [b"\x16\x03\x01\x02\x00" + SECOND],
     ],
 )
-async def test_invalid_bytes_get_400_after_the_responses_to_earlier_requests(sent: bytes, served_before: int) -> None:
-    app = GatedApp("/a", "/")
+async def test_ambiguous_request_gets_400_and_does_not_run(packets: list[bytes]) -> None:
+    app = GatedApp("/first", "/second")
     async with connected(app) as client:
-        await client.send(sent)
-        for _ in range(served_before):
-            assert (await client.read_response()).status == 200
+        await client.send(*packets)
         response = await client.read_response()
         assert (response.status, response.headers[b"connection"]) == (400, b"close")
-        assert response.body == b"Invalid HTTP request received."
         assert await client.read_until_closed() == b""
-        assert len(app.log) == 2 * served_before
+        assert app.completed == []
 
 
-async def test_400_waits_for_a_slow_response_and_later_requests_are_ignored() -> None:
-    app = GatedApp()
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [b"GET /first HTTP/1.0\r\n\r\n" + SECOND],
+        [request(b"/first", b"Connection: close") + SECOND],
+        [request(b"/first", b"Connection: close"), SECOND],
+        [request(b"/first", *UPGRADE) + SECOND],
+        [request(b"/first", *UPGRADE), SECOND],
+    ],
+)
+async def test_request_after_the_last_one_of_a_connection_does_not_run(packets: list[bytes]) -> None:
+    app = GatedApp("/second")
     async with connected(app) as client:
-        await client.send(request(b"/a"))
-        await app.arrived("/a").wait()
-        await client.send(b"nonsense\r\n\r\n", request(b"/a"), b"more\r\n\r\n")
-        app.gate("/a").set()
-        assert (await client.read_response()).body == b"/a 0"
+        await client.send(*packets)
+        app.gate("/first").set()
+        response = await client.read_response()
+        assert (response.status, response.headers[b"connection"], response.body) == (200, b"close", b"/first 0")
+        assert await client.read_until_closed() == b""
+        assert app.completed == ["/first"]
+
+
+async def test_invalid_bytes_after_a_request_close_the_connection() -> None:
+    app = GatedApp("/first", "/second")
+    async with connected(app) as client:
+        await client.send(post(b"Content-Length: 2", body=b"{}") + b"nonsense\r\n\r\n" + SECOND)
         assert (await client.read_response()).status == 400
         assert await client.read_until_closed() == b""
+        assert app.completed == ["/first"]
 
 
-async def test_invalid_body_is_a_disconnect_for_the_app_and_400_for_the_client() -> None:
-    received: list[str] = []
-    arrived, finished = asyncio.Event(), asyncio.Event()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        received.append((await receive())["type"])
-        arrived.set()
-        received.append((await receive())["type"])
-        await respond(send, b"not sent")
-        finished.set()
-
-    async with connected(app) as client:
-        await client.send(CHUNKED_POST + b"1\r\nx\r\n")
-        await arrived.wait()
-        await client.send(b"nonsense\r\n")
-        assert (await client.read_response()).status == 400
-        await finished.wait()
-        assert await client.read_until_closed() == b""
-        assert received == ["http.request", "http.disconnect"]
-
-
-async def test_invalid_body_cuts_off_a_started_response() -> None:
-    arrived, finished = asyncio.Event(), asyncio.Event()
+async def test_trailer_is_ignored() -> None:
+    headers: list[tuple[bytes, bytes]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start())
-        await send(part(b"begun"))
-        await receive()
-        arrived.set()
-        await receive()
-        finished.set()
+        body = await read_all(receive)
+        headers.extend(scope["headers"])
+        await respond(send, body)
 
     async with connected(app) as client:
-        await client.send(CHUNKED_POST + b"1\r\nx\r\n")
-        await arrived.wait()
-        await client.send(b"nonsense\r\n")
-        assert (await client.read_until_closed()).endswith(b"5\r\nbegun\r\n")
-        await finished.wait()
-
-
-async def test_invalid_body_after_the_response_gets_400() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, b"early")
-
-    async with connected(app) as client:
-        await client.send(CHUNKED_POST)
-        assert (await client.read_response()).body == b"early"
-        await client.send(b"nonsense\r\n")
-        assert (await client.read_response()).status == 400
-        assert await client.read_until_closed() == b""
-
-
-async def send_until_response(client: RawClient, packet: bytes, *, at_most: int) -> int:
-    """Send a packet repeatedly until a response starts; returns the number of bytes sent."""
-    sent = 0
-    reading = asyncio.create_task(client.reader.readuntil(b"HTTP/1.1 "))
-    while not reading.done() and sent < at_most:
-        with contextlib.suppress(ConnectionError):
-            await client.send(packet)
-        sent += len(packet)
-    await reading
-    return sent
-
-
-async def test_head_over_the_limit_gets_431_before_it_ends() -> None:
-    app = GatedApp("/a")
-    async with connected(app) as client:
-        await client.send(request(b"/a"))
-        assert (await client.read_response()).status == 200
-        await client.send(b"GET / HTTP/1.1\r\n")
-        sent = await send_until_response(client, b"X-Long: " + b"x" * 1000 + b"\r\n", at_most=20 * MAX_HEAD_BYTES)
-        assert MAX_HEAD_BYTES - 2000 < sent < 19 * MAX_HEAD_BYTES
-        received = await client.read_until_closed()
-        assert received.startswith(b"431 Request Header Fields Too Large\r\n")
-        assert received.endswith(b"The request's line and headers are too long.")
-        assert app.log == ["+/a", "-/a"]
-
-
-async def test_body_in_the_same_packet_does_not_count_towards_the_head() -> None:
-    app = GatedApp("/", "/b")
-    body = b"x" * (2 * MAX_HEAD_BYTES)
-    async with connected(app) as client:
-        for _ in range(3):
-            await client.send(request(method=b"POST", body=body) + b"GET /b HTTP/1.1\r\n", b"X: y\r\n", b"X: y\r\n\r\n")
-            assert (await client.read_response()).body == b"/ %d" % len(body)
-            assert (await client.read_response()).body == b"/b 0"
-
-
-@pytest.mark.parametrize(("prefix", "more"), [(b"", b"X-Long: xxxx\r\n" * 100), (b"X-Long: ", b"x" * 1000)])
-async def test_trailer_over_the_limit_gets_431(prefix: bytes, more: bytes) -> None:
-    app = GatedApp("/")
-    async with connected(app) as client:
-        chunks = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" + b"1;x\r\nx\r\n0\r\n"
-        await client.send(CHUNKED_POST + chunks + prefix)
-        await send_until_response(client, more, at_most=20 * MAX_HEAD_BYTES)
-        assert (await client.read_until_closed()).startswith(b"431 ")
-        assert app.log == ["+/"]
+        await client.send(post(CHUNKED, body=b"2\r\n{}\r\n0\r\nX-Job-Id: 7\r\n\r\n"))
+        assert (await client.read_response()).body == b"{}"
+        await client.send(post(CHUNKED), b"2\r\n{}\r\n0\r\n", b"X-Job-Id: 7\r\n\r\n")
+        assert (await client.read_response()).body == b"{}"
+    assert headers == [(b"host", b"x"), (b"transfer-encoding", b"chunked")] * 2

@@ -1,4 +1,4 @@
-"""Life cycle of the embedded server, and clients that send more than the app reads."""
+"""Life cycle of the embedded server."""
 
 import asyncio
 import os
@@ -12,10 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn import ConfigurationError
 from jobfn.http.server import HttpServer, bind, stop_signals
-from support.function_app import send_raw
 from support.network import LOOPBACK
-
-POST_10_BYTES = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 
 
 class GatedApp:
@@ -113,41 +110,3 @@ def test_bind_to_an_invalid_address_is_an_error(host: str, port: int) -> None:
 def test_bind_accepts_an_ipv6_address() -> None:
     with bind("::1", 0) as listener:
         assert listener.family is socket.AF_INET6
-
-
-class RejectingApp:
-    """App that responds with 413 without reading the body."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            self.requests += 1
-            await JSONResponse("no", 413, headers={"Connection": "close"})(scope, receive, send)
-
-
-async def test_client_reads_the_rejection_although_it_is_still_sending() -> None:
-    app = RejectingApp()
-    server = make_server(app)
-    await server.start()
-    size = 30_000_000
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
-    received = await send_raw(f"http://{LOOPBACK}:{server.port}", head + b"x" * size + POST_10_BYTES)
-    assert received.startswith(b"HTTP/1.1 413 ")
-    assert received.endswith(b'"no"')
-    assert app.requests == 1
-    await server.stop()
-
-
-async def test_stop_does_not_wait_for_a_rejected_client() -> None:
-    server = make_server(RejectingApp())
-    await server.start()
-    reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
-    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
-    async with asyncio.timeout(4):  # less than LINGER_TIMEOUT_SECONDS
-        assert (await reader.read()).endswith(b'"no"')
-        writer.write(b"x" * 1000)
-        await writer.drain()
-        await server.stop()
-    writer.close()

@@ -143,6 +143,6 @@ async def test_http_server_logs_in_the_same_format(lines: LogLines, serve: Serve
     url = await serve(broken)
     async with httpx.AsyncClient() as client:
         assert (await client.get(url)).status_code == 500
-    line = await lines.until("ASGI app raised")
-    assert (line["logger"], line["level"]) == ("jobfn.http", "error")
+    line = await lines.until("Exception in ASGI application\n")
+    assert (line["logger"], line["level"]) == ("uvicorn.error", "error")
     assert "RuntimeError: broken" in line["exception"]

@@ -1,0 +1,96 @@
+"""Limits on clients that uvicorn does not set: the size of a request's head, and the time to send a request.
+
+A connection costs at most ``MAX_HEAD_BYTES`` for a head and uvicorn's 64 KiB for a body that the app has not read.
+"""
+
+from collections.abc import Callable
+from typing import Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+#: Maximum number of connections; at the limit, uvicorn answers every request with 503, which means busy to a worker.
+MAX_CONNECTIONS: Final = 10_000
+#: Maximum size of the request line and headers. The rest of the packet that exceeds it is read too.
+MAX_HEAD_BYTES: Final = 64 * 1024
+#: Timeout of a client that is sending a request: for its head, and again for its body.
+REQUEST_TIMEOUT_SECONDS: Final = 60.0
+
+_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class LimitedHttpToolsProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a limit on the size of a head, without upgrades and without trailers.
+
+    httptools does not parse the body of a request that asks for an upgrade: the app would see an empty body, and the
+    body's bytes could be taken for another request. uvicorn adds a trailer to the request's headers, also to those that
+    a proxy has removed.
+    """
+
+    _bytes_in_head = 0  # or in a trailer, or in the line before a chunk
+
+    def data_received(self, data: bytes) -> None:
+        """Parse received bytes; respond with 400 and close if a head is too large."""
+        self._bytes_in_head += len(data)
+        super().data_received(data)
+        if self._bytes_in_head > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's line and headers are too long.")
+
+    def on_headers_complete(self) -> None:
+        """Start the request; an upgrade is ignored, and the request is the last one of its connection.
+
+        Raises:
+            ValueError: The request asks for an upgrade and has a body; ``data_received`` responds with 400.
+        """
+        self._bytes_in_head = 0
+        is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and any(name in _BODY_HEADERS for name, _ in self.headers):
+            raise ValueError("a request with a body must not ask for an upgrade")
+        super().on_headers_complete()
+        self.headers = []  # a trailer does not reach the scope's list
+        if is_upgrade:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of the body."""
+        self._bytes_in_head = 0
+        super().on_body(body)
+
+
+class ConnectionSweeper:
+    """Closes connections whose client takes longer than ``REQUEST_TIMEOUT_SECONDS`` to send a request.
+
+    One pass over all connections is cheaper than a timer for each request.
+
+    Args:
+        server_state: uvicorn's state, with its open connections.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, server_state: ServerState, clock: Callable[[], float]) -> None:
+        self._connections = cast("set[HttpToolsProtocol]", server_state.connections)
+        self._clock = clock
+        #: The request of each waiting connection when it was first seen waiting, and the time.
+        self._waiting: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
+
+    def sweep(self) -> None:
+        """Close connections that have waited for too long. Call it about once a second."""
+        now = self._clock()
+        waiting: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
+        for connection in self._connections:
+            if _waits_for_client(connection):
+                cycle, since = self._waiting.get(connection, (None, now))
+                if cycle is not connection.cycle:  # it has served a request since
+                    since = now
+                waiting[connection] = connection.cycle, since
+                if now - since >= REQUEST_TIMEOUT_SECONDS:
+                    connection.transport.close()
+        self._waiting = waiting
+
+
+def _waits_for_client(connection: HttpToolsProtocol) -> bool:
+    """Return whether a connection waits for the rest of a request, and not for the app or for its keep-alive timer."""
+    cycle: RequestResponseCycle | None = connection.cycle
+    if cycle is None or cycle.response_complete:
+        return connection.timeout_keep_alive_task is None
+    return cycle.more_body and not connection.flow.read_paused
