@@ -11,7 +11,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).parents[3]
 #: Languages that ``page.py`` runs or parses. A block in another language, or in none, is an error.
-LANGUAGES = ("python", "sql", "console", "yaml", "json", "js", "text")
+LANGUAGES = ("python", "sql", "console", "yaml", "json", "ndjson", "js", "text")
 _FENCE = re.compile(r"^\s*(?:>\s*)?(?:`{3,}|~{3,})(.*)$")
 #: Characters of a drawing. Text without them would be code that is not run.
 _DRAWING = re.compile("[─│├└▶▲]")

@@ -108,8 +108,8 @@ class PageRunner:
                     await self._run_command(command)
             case "yaml":
                 await self._apply_blueprint(block.text)
-            case "json":
-                json.loads(block.text)
+            case "json" | "ndjson":
+                _parse_json(block)
             case "js" if shutil.which("node"):  # Its imports are the platform's packages: check only the syntax.
                 node = ["node", "--check", "--input-type=module", "-"]
                 subprocess.run(node, input=block.text, text=True, check=True)  # noqa: ASYNC221
@@ -244,3 +244,8 @@ class PageRunner:
             "JOBFN_TEST_DATABASE_URL": self._environment.dsn,
         }
         return {**defaults, **self._environment.variables, **variables}
+
+
+def _parse_json(block: Block) -> None:
+    for text in block.text.splitlines() if block.language == "ndjson" else [block.text]:
+        json.loads(text)
