@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import pydantic_core
+
 from jobfn.wire.headers import job_headers_from_json
 
 CONTENT_TYPE: Final = "application/x-ndjson"
@@ -81,23 +83,25 @@ class BatchedResponse(NamedTuple):
         Raises:
             ValueError: This is not a line of a response to a batch.
         """
-        try:
-            content = json.loads(line)
-        except RecursionError:
-            content = None
-        match content:
-            case {"job": str(job_id), "started": False}:
-                return cls(job_id, None)
-            case {"job": str(job_id), "status": int(status)}:
-                seconds, headers, body = (content.get(name) for name in ("seconds", "headers", "body"))
-                return cls(
-                    job_id,
-                    status,
-                    float(seconds) if isinstance(seconds, int | float) else 0.0,
-                    _lower_case(headers) if isinstance(headers, dict) else {},
-                    body.encode("utf-8", "replace") if isinstance(body, str) else b"",
-                )
-        raise ValueError("a line must have job and status")
+        content = pydantic_core.from_json(line, allow_inf_nan=False)
+        job_id = content.get("job") if isinstance(content, dict) else None
+        if not isinstance(job_id, str):
+            raise ValueError("a line must be an object with the id of a job")  # noqa: TRY004  - it came over the network
+        if content.get("started") is False:
+            return cls(job_id, None)
+        status, seconds = content.get("status"), content.get("seconds", 0.0)
+        if type(status) is not int or type(seconds) not in {int, float}:
+            raise ValueError("the status must be a whole number, and the seconds a number")
+        if len(content) == 3:  # most lines have nothing more
+            return cls(job_id, status, seconds)
+        headers, body = content.get("headers"), content.get("body")
+        return cls(
+            job_id,
+            status,
+            seconds,
+            _lower_case(headers) if isinstance(headers, dict) else {},
+            body.encode("utf-8", "replace") if isinstance(body, str) else b"",
+        )
 
 
 def encode_request(jobs: Iterable[tuple[Mapping[str, str], str]]) -> bytes:
@@ -105,10 +109,10 @@ def encode_request(jobs: Iterable[tuple[Mapping[str, str], str]]) -> bytes:
 
     Line feeds in a payload can only be white space between tokens; they become spaces.
     """
-    lines: list[str] = []
+    lines: list[bytes] = []
     for headers, payload in jobs:
-        lines += (json.dumps(headers), payload.replace("\n", " ") if "\n" in payload else payload)
-    return ("\n".join(lines) + "\n").encode()
+        lines += (pydantic_core.to_json(headers), payload.replace("\n", " ").encode())
+    return b"\n".join(lines) + b"\n"
 
 
 def decode_request(body: bytes) -> Iterator[BatchedDelivery]:
@@ -124,8 +128,8 @@ def decode_request(body: bytes) -> Iterator[BatchedDelivery]:
         raise ValueError("the body must have two lines per job: its headers and its payload")
     for index in range(0, len(lines), 2):
         try:
-            headers = json.loads(lines[index])
-        except (ValueError, RecursionError):
+            headers = pydantic_core.from_json(lines[index])
+        except ValueError:
             raise ValueError(f"line {index + 1} is not valid JSON") from None
         yield BatchedDelivery(job_headers_from_json(headers), lines[index + 1])
 
