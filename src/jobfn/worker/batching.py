@@ -1,11 +1,13 @@
-"""Decide how many jobs share a request: only jobs of quick tasks, and only to functions that accept it. Pure.
+"""Decide how many jobs share a request: only jobs of quick tasks, and only to functions that accept it.
+
+No I/O; the clock is passed in.
 
 A function says in each response that it accepts batches, and how long its handler took. A task's batch holds as many
 jobs as are expected to run within ``PLANNED_SECONDS`` together.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +16,8 @@ from jobfn.wire.delivery_batch import MAX_BATCH_JOBS, PLANNED_SECONDS
 
 #: Weight of the latest duration if it is shorter than the estimate. A longer one replaces the estimate.
 _WEIGHT = 0.1
+#: Time for which a function that refused a batch gets none, whatever it announces: a proxy may not route the path.
+REFUSAL_SECONDS = 60.0
 #: Maximum number of tasks and of origins to remember. Enqueuers choose the names of tasks.
 _MAX_ENTRIES = 1000
 _MAX_DIGITS = 9
@@ -45,9 +49,11 @@ class BatchSizes:
 class Batching:
     """The size of batches by task and function."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._sizes = BatchSizes()
         self._accepted: dict[str, int] = {}
+        self._refused_at: dict[str, float] = {}
 
     def record_response(self, url: str, task: str, headers: Mapping[str, str]) -> None:
         """Record the response to a single job: whether its function accepts batches, and the handler's duration."""
@@ -70,11 +76,15 @@ class Batching:
 
     def refuse(self, url: str) -> None:
         """Record that a function did not accept a batch."""
-        self._accepted.pop(_origin(url), None)
+        _remember(self._refused_at, _origin(url), self._clock())
 
     def size(self, url: str, task: str) -> int:
         """Return how many jobs of a task one request to this URL may have; 1 or more."""
-        return max(1, min(self._accepted.get(_origin(url), 1), self._sizes.size(task)))
+        origin = _origin(url)
+        refused_at = self._refused_at.get(origin)
+        if refused_at is not None and self._clock() - refused_at < REFUSAL_SECONDS:
+            return 1
+        return max(1, min(self._accepted.get(origin, 1), self._sizes.size(task)))
 
 
 def _origin(url: str) -> str:

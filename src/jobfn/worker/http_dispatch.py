@@ -1,5 +1,6 @@
 """Build the HTTP dispatcher from the settings of a service."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -29,7 +30,7 @@ async def http_dispatcher(
             routes=Routes(settings.gateway_url, settings.urls_by_task),
             worker_id=settings.worker_id,
             callback_config=callback_configs(settings, tokens),
-            batching=Batching() if accepts_batches else None,
+            batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
             tracing=tracing,
         )
