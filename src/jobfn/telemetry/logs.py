@@ -4,14 +4,11 @@ structlog is imported for the first line, not by ``import jobfn`` or ``configure
 latency of a function's first request.
 """
 
-import contextlib
-import itertools
 import json
 import logging
-import operator
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +42,7 @@ class _Config:
 
 
 _pending: _Config | None = None
+_applied: _Config | None = None
 
 
 def get_logger(name: str) -> "FilteringBoundLogger":
@@ -96,39 +94,28 @@ class _LazyFormatter(logging.Formatter):
         return super().format(record) if formatter is None or formatter is self else formatter.format(record)
 
 
-class _LineLogger:
-    """Writes lines to a stream: one by one, or inside ``buffered_lines`` together."""
+def log_infos(name: str, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Log many lines at level info: events with their keys. Do not call it in the context of a job or of a span.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    JSON lines are rendered without structlog and written together: a tenth of the time of as many calls.
+    """
+    import structlog  # noqa: PLC0415  - kept off the import path of jobfn
 
-    def msg(self, line: str) -> None:
-        """Write a line."""
-        if _buffer is None:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
-        else:
-            _buffer.append((self._stream, line))
-
-    debug = info = warning = warn = error = critical = fatal = exception = log = msg
-
-
-_buffer: list[tuple[TextIO, str]] | None = None
-
-
-@contextlib.contextmanager
-def buffered_lines() -> Iterator[None]:
-    """Write the lines of this block, which must not await, together at its end: a third of the time per line."""
-    global _buffer  # noqa: PLW0603  - there is one log
-
-    lines = _buffer = []
-    try:
-        yield
-    finally:
-        _buffer = None
-        for stream, group in itertools.groupby(lines, key=operator.itemgetter(0)):
-            stream.write("".join(f"{line}\n" for _, line in group))
-            stream.flush()
+    apply_config()
+    config, processors = _applied, structlog.get_config()["processors"]
+    if config is None or processors[-1:] != [_render_json]:
+        log = get_logger(name)
+        for event, fields in lines:
+            log.info(event, **fields)
+    elif config.level <= logging.INFO:
+        process, tail = _process_keys(), {"level": "info"}
+        _add_timestamp(None, "info", tail)
+        rendered = [
+            _render_json(None, "info", {**process, "logger": name, **fields, "event": event, **tail})
+            for event, fields in lines
+        ]
+        config.stream.write("".join(f"{line}\n" for line in rendered))
+        config.stream.flush()
 
 
 def apply_config() -> _Config | None:
@@ -136,11 +123,12 @@ def apply_config() -> _Config | None:
 
     ``get_logger`` calls it. Call it before other code uses structlog directly.
     """
-    global _pending
+    global _pending, _applied  # noqa: PLW0603  - as above
 
     config, _pending = _pending, None
     if config is not None:
         _configure_structlog(config)
+        _applied = config
     return config
 
 
@@ -156,7 +144,7 @@ def _configure_structlog(config: _Config) -> None:
         _add_timestamp,
     ]
     if config.json_lines:
-        process = {key: os.environ[variable] for variable, key in _PROCESS_KEYS.items() if variable in os.environ}
+        process = _process_keys()
         shared.append(lambda _logger, _method, event: {**process, **event})
         last: list[Any] = [structlog.processors.format_exc_info, _render_json]
     else:
@@ -167,7 +155,7 @@ def _configure_structlog(config: _Config) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(config.level),
-        logger_factory=lambda *_: _LineLogger(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     config.handler.setFormatter(
@@ -176,6 +164,10 @@ def _configure_structlog(config: _Config) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+
+
+def _process_keys() -> dict[str, str]:
+    return {key: os.environ[variable] for variable, key in _PROCESS_KEYS.items() if variable in os.environ}
 
 
 def _add_timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

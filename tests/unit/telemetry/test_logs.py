@@ -1,9 +1,11 @@
 import io
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobfn import ConfigurationError
 from jobfn.function.context import JobContext
@@ -41,6 +43,38 @@ def test_lines_of_both_logging_systems_are_json_with_the_same_keys() -> None:
     )
     assert set(stdlib) == {"logger", "event", "level", "timestamp"}
     assert (stdlib["event"], stdlib["level"], stdlib["logger"]) == ("half 50%", "warning", "stdlib")
+
+
+@pytest.mark.parametrize("service", [None, "charge"])
+def test_many_lines_are_the_same_as_single_ones(service: str | None, environment: pytest.MonkeyPatch) -> None:
+    if service is not None:
+        environment.setenv("K_SERVICE", service)
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    fields = {"task": "charge", "job": 7, "error": "ü", "tenant": None}
+    logs.get_logger("jobfn.worker").info("job done", **fields)
+    logs.log_infos("jobfn.worker", [("job done", fields), ("job failed", {})])
+    single, first, second = stream.getvalue().splitlines()
+    timestamp = re.compile(r'"timestamp": ?"[^"]+Z"')
+    assert timestamp.sub("", first) == timestamp.sub("", single)
+    assert json.loads(second)["event"] == "job failed"
+
+
+def test_many_lines_have_a_level_and_go_to_a_terminal_as_text() -> None:
+    quiet, terminal = io.StringIO(), Terminal()
+    logs.configure(stream=quiet, level="warning")
+    logs.log_infos("jobfn.worker", [("job done", {})])
+    logs.configure(stream=terminal)
+    logs.log_infos("jobfn.worker", [("job done", {"job": 7})])
+    assert quiet.getvalue() == ""
+    assert "job done" in terminal.getvalue()
+
+
+def test_many_lines_can_be_captured() -> None:
+    logs.configure(stream=io.StringIO())
+    with capture_logs() as lines:
+        logs.log_infos("jobfn.worker", [("job done", {"job": 7})])
+    assert [(line["event"], line["job"]) for line in lines] == [("job done", 7)]
 
 
 def test_exception_is_one_key_of_its_line() -> None:

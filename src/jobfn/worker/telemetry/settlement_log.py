@@ -4,7 +4,6 @@ The stores call ``SettlementObserver`` when a settlement is committed, by a repo
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,20 +20,17 @@ class SettlementObserver:
 
     def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
-        self._log = logs.get_logger("jobfn.worker")
 
     def __call__(self, settled_jobs: Sequence[SettledJob]) -> None:
         """Count and log settlements. Releases are only counted: the worker logs their reason."""
         for settled in settled_jobs:
             self._metrics.record_settled_job(settled)
-        if not self._log.is_enabled_for(logging.INFO):
-            return
-        with logs.buffered_lines():
-            for settled in settled_jobs:
-                settlement = settled.settlement
-                if not settlement.released:
-                    event = "job done" if settlement.error is None else "job failed"
-                    self._log.info(event, **settled.ids(), error=settlement.error)
+        logs.log_infos("jobfn.worker", map(_line, (each for each in settled_jobs if not each.settlement.released)))
+
+
+def _line(settled: SettledJob) -> tuple[str, dict[str, Any]]:
+    error = settled.settlement.error
+    return "job done" if error is None else "job failed", {**settled.ids(), "error": error}
 
 
 async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
