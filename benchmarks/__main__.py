@@ -21,7 +21,7 @@ from benchmarks.results import RESULT_FILE, RESULTS_FOLDER, Result, describe_mac
 from benchmarks.table import print_table
 
 FULL_LIMIT_SECONDS, QUICK_LIMIT_SECONDS = 720.0, 180.0
-#: A family that would get less than this part of its usual time is cut. The usual times add up to a full run.
+#: A family that would get less than this part of its usual time is cut. A third of it is for one round.
 MIN_TIME_FRACTION = 0.2
 #: Time for stopping the server and drawing.
 FINISH_SECONDS = 10.0
@@ -86,20 +86,23 @@ def main(arguments: list[str]) -> int:
 
 
 async def _measure(bench: Bench, numbers: Collection[int]) -> list[Family]:
-    """Measure each family in its part of the time that is left."""
-    order = [*TARGET_FAMILIES, *(number for number in FAMILIES if number not in TARGET_FAMILIES)]
-    left = [number for number in order if number in numbers]
+    """Measure each family in its part of the time. Families without a row in the README get what the others leave."""
+    groups = (TARGET_FAMILIES, [number for number in FAMILIES if number not in TARGET_FAMILIES])
     families = []
-    while left:
-        weights = sum(FAMILIES[number].TIME_WEIGHT for number in left)
-        number = left.pop(0)
-        seconds = (bench.seconds_left - FINISH_SECONDS) * FAMILIES[number].TIME_WEIGHT / weights
-        started_at = time.monotonic()
-        bench.family_deadline = started_at + seconds
-        family = await _measure_family(bench, number, seconds)
-        family.seconds = time.monotonic() - started_at
-        bench.log(f"  took {family.seconds:.0f} of {max(0.0, seconds):.0f} s")
-        families.append(family)
+    for group in groups:
+        left = [number for number in group if number in numbers]
+        while left:
+            usual = sum(FAMILIES[number].USUAL_SECONDS for number in left)
+            number = left.pop(0)
+            own = FAMILIES[number].USUAL_SECONDS
+            scale = (bench.seconds_left - FINISH_SECONDS) / usual
+            seconds = own * min(scale, max(1.0, bench.options.limit_seconds / FULL_LIMIT_SECONDS))
+            started_at = time.monotonic()
+            bench.family_deadline = started_at + seconds
+            family = await _measure_family(bench, number, seconds)
+            family.seconds = time.monotonic() - started_at
+            bench.log(f"  took {family.seconds:.0f} of {max(0.0, seconds):.0f} s")
+            families.append(family)
     return sorted(families, key=lambda family: family.number)
 
 
@@ -109,13 +112,14 @@ async def _measure_family(bench: Bench, number: int, seconds: float) -> Family:
     summary = (module.__doc__ or "").splitlines()[0]
     bench.console.print(summary, highlight=False, markup=False)
     reason: object = f"cut, because {max(0.0, seconds):.0f} s do not suffice"
-    if seconds >= MIN_TIME_FRACTION * module.TIME_WEIGHT:
+    if seconds >= MIN_TIME_FRACTION * module.USUAL_SECONDS * min(bench.options.rounds, 3) / 3:
         try:
             return cast("Family", await module.measure(bench))
         except BenchError as error:
             reason = error
     bench.log(f"  not measured: {reason}")
-    return Family(number, summary.partition(": ")[2].rstrip("."), notes=[f"not measured: {reason}"])
+    title = summary.partition(": ")[2].rstrip(".")
+    return Family(number, title[0].upper() + title[1:], notes=[f"not measured: {reason}"])
 
 
 def _draw_plots(result: Result, folder: Path) -> str:

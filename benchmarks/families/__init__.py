@@ -1,6 +1,6 @@
 """Families of measurements, one module each with ``async def measure(bench) -> Family``.
 
-``TIME_WEIGHT`` of a module is its part of the run's time: the seconds that it takes in a run of 12 minutes.
+``USUAL_SECONDS`` of a module is its time in a run of 12 minutes.
 """
 
 from types import ModuleType

@@ -8,7 +8,7 @@ from benchmarks.measurements import Family
 from benchmarks.peer_libraries import Peer, graphile, oban, pgqueuer, procrastinate
 from benchmarks.processes import run_command
 
-TIME_WEIGHT = 50
+USUAL_SECONDS = 45
 SINGLE, STATEMENT, MANY = "jobfn, add_job one by one", "jobfn, add_job in one statement", "jobfn, enqueue_many"
 #: Verbs of ``peers/jobfn_enqueue.py``.
 VERBS = {STATEMENT: "statement", MANY: "many", SINGLE: "single"}
@@ -18,7 +18,7 @@ ROWS_UNIT = "rows/s"
 FAST = {MANY, STATEMENT, "pgqueuer, bulk", "graphile-worker, bulk"}
 WARM_UP_JOBS, MIN_JOBS, MAX_JOBS = 5000, 4000, 40_000
 #: The warm-up call of ``add_job`` in one statement gives the number of jobs that takes about this long.
-STATEMENT_SECONDS = 1.0
+STATEMENT_SECONDS = 2.0
 
 
 async def measure(bench: Bench) -> Family:

@@ -19,7 +19,7 @@ from benchmarks.processes import BenchProcess, start_process
 from benchmarks.subjects import PEERS
 
 JOBFN, STARLETTE, ASGI = "jobfn's function app", "a Starlette route", "a bare ASGI app"
-TIME_WEIGHT = 30
+USUAL_SECONDS = 30
 LOAD_SECONDS = 1.0
 WARM_UP_SECONDS, PAUSE_SECONDS = 0.3, 0.2
 
