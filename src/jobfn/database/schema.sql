@@ -68,16 +68,9 @@ CASE
     WHEN (octet_length(current_setting('jobfn.tracestate'::text, true)) <= 512) THEN "substring"(current_setting('jobfn.tracestate'::text, true), '^[ -~]+$'::text)
     ELSE NULL::text
 END,
-    exhausted boolean not null generated always as (attempts >= max_attempts) stored,
-    in_last_attempt boolean not null generated always as ((locked_at IS NOT NULL) AND (attempts >= max_attempts)) stored,
-    constraint jobs_key_length CHECK (((length(key) >= 1) AND (length(key) <= 512))),
-    constraint jobs_key_unique UNIQUE (key),
-    constraint jobs_locked_by_length CHECK ((length(locked_by) > 3)),
-    constraint jobs_max_attempts_positive CHECK ((max_attempts > 0)),
-    constraint jobs_pkey PRIMARY KEY (id),
-    constraint jobs_progress_range CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision))),
-    constraint jobs_queue_name_length CHECK (((length(queue_name) >= 1) AND (length(queue_name) <= 126))),
-    constraint jobs_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
+    exhausted boolean not null default false,
+    in_last_attempt boolean not null default false,
+    constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
 create table app_jobs.queue_locks (
@@ -139,9 +132,9 @@ create table app_jobs.workers (
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
 CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
-CREATE INDEX jobs_exhausted_idx ON app_jobs.jobs USING btree (id) WHERE exhausted;
+CREATE INDEX jobs_failed_idx ON app_jobs.jobs USING btree (id) WHERE (exhausted OR (last_error IS NOT NULL));
 CREATE INDEX jobs_in_last_attempt_idx ON app_jobs.jobs USING btree (id) WHERE in_last_attempt;
-CREATE INDEX jobs_last_error_idx ON app_jobs.jobs USING btree (id) WHERE (last_error IS NOT NULL);
+CREATE UNIQUE INDEX jobs_key_unique ON app_jobs.jobs USING btree (key) WHERE (key IS NOT NULL);
 CREATE INDEX jobs_queue_name_ready_idx ON app_jobs.jobs USING btree (queue_name, priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
@@ -247,6 +240,10 @@ begin
         raise exception 'add_jobs: job_keys, queue_names and run_ats have one element for each payload, or are null'
             using errcode = 'array_subscript_error';
     end if;
+    perform "app_jobs".check_job(identifier, null, null, max_attempts);
+    perform "app_jobs".check_job(null, given.queue_name, given.job_key, null)
+    from unnest(queue_names, job_keys) as given (queue_name, job_key)
+    where length(given.queue_name) not between 1 and 126 or length(given.job_key) not between 1 and 512;
 
     if coalesce(cardinality(array_remove(job_keys, null)), 0) = 0 then
         with added as (
@@ -292,7 +289,7 @@ begin
         from entries entry
         where entry.key is null or entry.position = entry.last_position
         order by case when entry.key is null then entry.position else entry.first_position end
-        on conflict (key) do update set
+        on conflict (key) where key is not null do update set
             database_id = excluded.database_id,
             actor_id = excluded.actor_id,
             entity_id = null,
@@ -485,6 +482,30 @@ begin
     from cancelled
     where j.id = cancelled.id
     returning j.id, cancelled.is_running;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.check_job(identifier text, queue_name text, job_key text, max_attempts integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_problem text;
+begin
+    v_problem := case
+        when length(identifier) not between 1 and 126
+            then format('the task identifier must have 1 to 126 characters, not %s', length(identifier))
+        when length(queue_name) not between 1 and 126
+            then format('the queue name must have 1 to 126 characters, not %s', length(queue_name))
+        when length(job_key) not between 1 and 512
+            then format('the job key must have 1 to 512 characters, not %s', length(job_key))
+        when max_attempts < 1
+            then format('max_attempts must be at least 1, not %s', max_attempts)
+    end;
+    if v_problem is not null then
+        raise check_violation using message = v_problem;
+    end if;
 end
 $function$;
 
@@ -719,28 +740,40 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer)
  RETURNS app_jobs.jobs
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
 declare
+    -- All columns in order. Inserting a whole row, and returning it without RETURNING, saves a fifth of the time.
+    v_new constant "app_jobs".jobs := row(
+        nextval('"app_jobs".jobs_id_seq'), database_id, actor_id, entity_id, queue_name, identifier,
+        coalesce(payload, '{}'), coalesce(priority, 0), coalesce(run_at, now()), 0, coalesce(max_attempts, 25),
+        job_key, null, null, null, now(), now(),
+        null, null, null, null, null, -- lease_expires_at to fenced_attempt
+        substring(
+            current_setting('jobfn.traceparent', true) from '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+        ),
+        case
+            when octet_length(current_setting('jobfn.tracestate', true)) <= 512
+            then substring(current_setting('jobfn.tracestate', true) from '^[ -~]+$')
+        end,
+        false, false
+    )::"app_jobs".jobs;
     v_job "app_jobs".jobs;
 begin
+    if length(identifier) not between 1 and 126
+        or length(queue_name) not between 1 and 126
+        or length(job_key) not between 1 and 512
+        or max_attempts < 1
+    then
+        perform "app_jobs".check_job(identifier, queue_name, job_key, max_attempts);
+    end if;
+    if job_key is null then
+        insert into "app_jobs".jobs values (v_new.*);
+        return v_new;
+    end if;
     loop
-        insert into "app_jobs".jobs as j (
-            database_id, actor_id, entity_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority
-        ) values (
-            insert_job.database_id,
-            insert_job.actor_id,
-            insert_job.entity_id,
-            insert_job.identifier,
-            coalesce(insert_job.payload, '{}'),
-            insert_job.job_key,
-            insert_job.queue_name,
-            coalesce(insert_job.run_at, now()),
-            coalesce(insert_job.max_attempts, 25),
-            coalesce(insert_job.priority, 0)
-        )
-        on conflict (key) do update set
+        insert into "app_jobs".jobs as j values (v_new.*)
+        on conflict (key) where key is not null do update set
             database_id = excluded.database_id,
             actor_id = excluded.actor_id,
             entity_id = excluded.entity_id,
@@ -762,7 +795,7 @@ begin
         end if;
         update "app_jobs".jobs j
         set key = null, max_attempts = greatest(j.attempts, 1), updated_at = now()
-        where j.key = insert_job.job_key and j.locked_at is not null;
+        where j.key = job_key and j.locked_at is not null;
     end loop;
 end
 $function$;
@@ -866,16 +899,9 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.jwt_claim(name text)
  RETURNS uuid
- LANGUAGE plpgsql
+ LANGUAGE sql
  STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-    return nullif(current_setting(name, true), '')::uuid;
-exception when invalid_text_representation then
-    return null; -- another application may use the setting: that must not fail the user's write
-end
-$function$;
+RETURN CASE WHEN (current_setting(name, true) ~* '^(([0-9a-f]{4}-?){7}[0-9a-f]{4}|[{]([0-9a-f]{4}-?){7}[0-9a-f]{4}[}])$'::text) THEN (current_setting(name, true))::uuid ELSE NULL::uuid END;
 
 CREATE OR REPLACE FUNCTION app_jobs.lock_idle_jobs(job_ids bigint[])
  RETURNS SETOF bigint
@@ -1479,6 +1505,7 @@ CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs(job_ids bigint[], run_at tim
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+    perform "app_jobs".check_job(null, null, null, max_attempts);
     return query
     with idle as materialized (select found.id from "app_jobs".lock_idle_jobs(job_ids) as found (id))
     update "app_jobs".jobs j
@@ -1766,10 +1793,12 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.tg_notify()
  RETURNS trigger
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    perform pg_notify(tg_argv[0], '');
+    -- An expression, because PERFORM executes a query. pg_notify returns void, which is not null.
+    if pg_catalog.pg_notify(tg_argv[0], '') is null then
+        return null;
+    end if;
     return null;
 end
 $function$;
@@ -1809,6 +1838,18 @@ begin
         new.rule_changed_at := clock_timestamp();
         new.due_at := null;
     end if;
+    return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_set_exhausted()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    new.exhausted := new.attempts >= new.max_attempts;
+    new.in_last_attempt := new.exhausted and new.locked_at is not null;
     return new;
 end
 $function$;
@@ -1867,6 +1908,8 @@ end
 $function$;
 
 CREATE TRIGGER _500_write_job_queues INSTEAD OF INSERT OR DELETE OR UPDATE ON app_jobs.job_queues FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_write_job_queues();
+CREATE TRIGGER _100_set_exhausted_of_inserted_job BEFORE INSERT ON app_jobs.jobs FOR EACH ROW WHEN ((new.attempts > 0)) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
+CREATE TRIGGER _100_set_exhausted_of_updated_job BEFORE UPDATE OF attempts, max_attempts, locked_at, exhausted, in_last_attempt ON app_jobs.jobs FOR EACH ROW WHEN (((new.exhausted <> (new.attempts >= new.max_attempts)) OR (new.in_last_attempt <> ((new.attempts >= new.max_attempts) AND (new.locked_at IS NOT NULL))))) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
 CREATE TRIGGER _500_unlock_all_queues AFTER TRUNCATE ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_deleted_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_unlocked_job AFTER UPDATE OF locked_at, queue_name ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL) AND ((new.locked_at IS NULL) OR (new.queue_name IS DISTINCT FROM old.queue_name)))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
@@ -1890,6 +1933,7 @@ comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,
 comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
+comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
@@ -1932,6 +1976,7 @@ comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
+comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
 comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';

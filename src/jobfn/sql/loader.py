@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 
-from jobfn.sql.quoting import quote_identifier
+from jobfn.sql.quoting import quote_identifier, quote_literal
 
 _SECTION = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -60,7 +60,7 @@ def render(text: str, schema: str, *, role: str | None = None) -> str:
     """Replace the placeholders of the schema and the role.
 
     Function bodies are quoted with ``$$``, which a name may contain. So they get a tag that the schema's name does not
-    contain.
+    contain. ``'@schema@.x'`` in single quotes becomes a literal.
     """
     tag = "$jobfn$"
     while tag in schema:
@@ -68,8 +68,10 @@ def render(text: str, schema: str, *, role: str | None = None) -> str:
     names = {"@schema@": (schema, "schema name"), "@role@": (role or "", "role name")}
 
     def quote(placeholder: re.Match[str]) -> str:
+        if placeholder["relation"] is not None:
+            return quote_literal(f"{quote_identifier(schema, what='schema name')}.{placeholder['relation']}")
         name, what = names[placeholder[0]]
         return quote_identifier(name, what=what)
 
     # One pass, because a name may contain another placeholder.
-    return re.sub("@schema@|@role@", quote, text.replace("$$", tag))
+    return re.sub(r"'@schema@\.(?P<relation>\w+)'|@schema@|@role@", quote, text.replace("$$", tag))

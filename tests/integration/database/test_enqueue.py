@@ -105,10 +105,6 @@ async def test_jwt_claims_of_a_transaction_do_not_outlive_it(connection: asyncpg
     [
         ("'x', '{not json'", asyncpg.InvalidTextRepresentationError),
         ("null", asyncpg.NotNullViolationError),
-        ("''", asyncpg.CheckViolationError),
-        (f"'{'x' * 127}'", asyncpg.CheckViolationError),
-        ("'x', queue_name := ''", asyncpg.CheckViolationError),
-        ("'x', max_attempts := 0", asyncpg.CheckViolationError),
     ],
 )
 async def test_add_job_rejects_invalid_arguments(
@@ -117,6 +113,75 @@ async def test_add_job_rejects_invalid_arguments(
     with pytest.raises(error):
         await jobs.connection.fetch(f"select app_jobs.add_job({arguments})")
     assert await jobs.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("add_job('')", "the task identifier must have 1 to 126 characters, not 0"),
+        ("add_job(repeat('é', 127))", "the task identifier must have 1 to 126 characters, not 127"),
+        ("add_job('x', queue_name := '')", "the queue name must have 1 to 126 characters, not 0"),
+        ("add_job('x', queue_name := repeat('é', 127))", "the queue name must have 1 to 126 characters, not 127"),
+        ("add_job('x', job_key := '')", "the job key must have 1 to 512 characters, not 0"),
+        ("add_job('x', job_key := repeat('é', 513))", "the job key must have 1 to 512 characters, not 513"),
+        ("add_job('x', max_attempts := 0)", "max_attempts must be at least 1, not 0"),
+        ("add_jobs('', array['{}']::json[])", "the task identifier must have 1 to 126 characters, not 0"),
+        ("add_jobs('x', array['{}']::json[], max_attempts := -1)", "max_attempts must be at least 1, not -1"),
+        (
+            "add_jobs('x', array['{}', '{}']::json[], queue_names := array['q', ''])",
+            "the queue name must have 1 to 126 characters, not 0",
+        ),
+        (
+            "add_jobs('x', array['{}', '{}']::json[], array[null, repeat('k', 513)])",
+            "the job key must have 1 to 512 characters, not 513",
+        ),
+        ("reschedule_jobs('{1}', max_attempts := 0)", "max_attempts must be at least 1, not 0"),
+    ],
+)
+async def test_values_out_of_range_are_rejected(jobs: Jobs, call: str, message: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match=message):
+        await jobs.connection.fetch(f"select app_jobs.{call}")
+    assert await jobs.count() == 0
+
+
+async def test_longest_names_are_accepted(jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        "select app_jobs.add_job(repeat('é', 126), queue_name := repeat('é', 126), job_key := repeat('é', 512))"
+    )
+    assert await jobs.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "is_uuid"),
+    [
+        (TENANT.upper(), True),
+        (TENANT.replace("-", ""), True),
+        ("{" + TENANT + "}", True),
+        ("{" + TENANT, False),
+        (TENANT + "-", False),
+    ],
+)
+async def test_jwt_claim_is_read_in_every_form_of_a_uuid(
+    connection: asyncpg.Connection, value: str, *, is_uuid: bool
+) -> None:
+    await connection.execute("select set_config('jwt.claims.database_id', $1, false)", value)
+    tenant = await connection.fetchval("select database_id::text from app_jobs.add_job('x')")
+    assert tenant == (TENANT if is_uuid else None)
+
+
+async def test_returned_job_is_the_stored_row(jobs: Jobs) -> None:
+    """``insert_job`` builds the row itself."""
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await jobs.connection.execute(
+        "select set_config('jobfn.traceparent', $1, false), set_config('jobfn.tracestate', 'a=b', false),"
+        " set_config('jwt.claims.database_id', $2, false)",
+        traceparent,
+        TENANT,
+    )
+    for call in ("add_job('x')", "add_job('x', '{\"n\": 1}', 'k', 'q', '2030-01-01 09:00Z', 3, -1)"):
+        returned = await jobs.connection.fetchrow(f"select * from app_jobs.{call}")
+        assert returned == await jobs.row(returned["id"])
+        assert (returned["traceparent"], returned["tracestate"]) == (traceparent, "a=b")
 
 
 async def test_rolled_back_job_is_not_enqueued(jobs: Jobs) -> None:

@@ -109,20 +109,18 @@ async def test_inserted_job_has_the_contracts_defaults(connection: asyncpg.Conne
 
 
 @pytest.mark.parametrize(("column", "max_length"), [("task_identifier", 126), ("queue_name", 126), ("key", 512)])
-@pytest.mark.parametrize("table", ["jobs", "scheduled_jobs"])
-async def test_names_have_at_least_one_character_and_a_maximum_length(
-    connection: asyncpg.Connection, table: str, column: str, max_length: int
+async def test_names_of_schedules_have_at_least_one_character_and_a_maximum_length(
+    connection: asyncpg.Connection, column: str, max_length: int
 ) -> None:
-    values = {"task_identifier": "task"} | ({"schedule_info": "{}"} if table == "scheduled_jobs" else {})
-
     async def insert(name: str) -> None:
-        row = values | {column: name}
+        row = {"task_identifier": "task", "schedule_info": "{}"} | {column: name}
         places = ", ".join(f"${number}" for number, _ in enumerate(row, 1))
-        await connection.execute(f"insert into app_jobs.{table} ({', '.join(row)}) values ({places})", *row.values())
+        statement = f"insert into app_jobs.scheduled_jobs ({', '.join(row)}) values ({places})"
+        await connection.execute(statement, *row.values())
 
     await insert("é" * max_length)
     for name in ("e" * (max_length + 1), ""):
-        with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_{column}_length"):
+        with pytest.raises(asyncpg.CheckViolationError, match=f"scheduled_jobs_{column}_length"):
             await insert(name)
 
 
@@ -133,17 +131,29 @@ async def test_key_is_unique(connection: asyncpg.Connection) -> None:
         await connection.execute(insert)
 
 
-@pytest.mark.parametrize("attempts", [0, -1])
-async def test_max_attempts_is_positive(connection: asyncpg.Connection, attempts: int) -> None:
-    with pytest.raises(asyncpg.CheckViolationError, match="jobs_max_attempts_positive"):
-        await connection.execute("select app_jobs.add_job('task', max_attempts := $1)", attempts)
-
-
-async def test_locked_by_has_at_least_four_characters(connection: asyncpg.Connection) -> None:
-    insert = "insert into app_jobs.jobs (task_identifier, locked_by) values ('task', $1)"
-    await connection.execute(insert, "four")
-    with pytest.raises(asyncpg.CheckViolationError, match="jobs_locked_by_length"):
-        await connection.execute(insert, "abc")
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("insert into app_jobs.jobs (task_identifier, attempts) values ('x', 25)", (True, False)),
+        ("insert into app_jobs.jobs (task_identifier, attempts) values ('x', 24)", (False, False)),
+        ("insert into app_jobs.jobs (task_identifier, attempts, locked_at) values ('x', 25, now())", (True, True)),
+        ("update app_jobs.jobs set attempts = 0", (False, False)),
+        ("update app_jobs.jobs set max_attempts = 2", (False, False)),
+        ("update app_jobs.jobs set locked_at = null, locked_by = null", (True, False)),
+        ("update app_jobs.jobs set exhausted = false, in_last_attempt = false", (True, True)),
+    ],
+)
+async def test_written_attempts_set_whether_they_are_used_up(
+    connection: asyncpg.Connection, statement: str, expected: tuple[bool, bool]
+) -> None:
+    """``exhausted`` and ``in_last_attempt`` match the attempts after every write."""
+    if statement.startswith("update"):
+        await connection.execute("select app_jobs.add_job('x', max_attempts := 1)")
+        assert await connection.fetchval("select in_last_attempt from app_jobs.get_job('worker')") is True
+    row = await connection.fetchrow(f"{statement} returning exhausted, in_last_attempt")
+    assert row is not None
+    assert tuple(row) == expected
+    assert tuple(await connection.fetchrow("select exhausted, in_last_attempt from app_jobs.jobs")) == expected
 
 
 async def test_queue_has_a_row_with_its_number_of_jobs(jobs: Jobs) -> None:

@@ -268,8 +268,8 @@ async def many_jobs(jobs: Jobs) -> None:
     [
         (JobFilter(), "jobs_pkey"),
         (JobFilter(task="x", state=JobState.READY), "jobs_pkey"),
-        (JobFilter(state=JobState.FAILED), "jobs_exhausted_idx"),
-        (JobFilter(error="boom7"), "jobs_last_error_idx"),
+        (JobFilter(state=JobState.FAILED), "jobs_failed_idx"),
+        (JobFilter(error="boom7"), "jobs_failed_idx"),
         (JobFilter(search="77"), "jobs_pkey"),
         (JobFilter(search="77"), "jobs_key_unique"),
         (JobFilter(search="boom"), "jobs_pkey"),
