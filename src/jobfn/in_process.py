@@ -63,9 +63,9 @@ class InProcessDispatcher(Deliverer):
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)
 
-    def batch_size(self, task: str) -> int:
+    def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
-        return self._sizes.size(task)
+        return self._sizes.size(task, share)
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """See ``Deliverer.deliver_batch``. If it takes longer than ``MAX_SECONDS``, no further job is started."""

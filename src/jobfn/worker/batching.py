@@ -16,6 +16,8 @@ from jobfn.wire.delivery_batch import MAX_BATCH_JOBS, PLANNED_SECONDS
 
 #: Weight of the latest duration if it is shorter than the estimate. A longer one replaces the estimate.
 _WEIGHT = 0.1
+#: Duration of a batch that is worth an idle slot, because a request costs as much as several quick jobs.
+IDLE_SECONDS = 0.002
 #: Time for which a function that refused a batch gets none, whatever it announces: a proxy may not route the path.
 REFUSAL_SECONDS = 60.0
 #: Maximum number of tasks and of origins to remember. Enqueuers choose the names of tasks.
@@ -38,12 +40,19 @@ class BatchSizes:
             seconds = estimate + (seconds - estimate) * _WEIGHT
         _remember(self._seconds, task, seconds)
 
-    def size(self, task: str) -> int:
-        """Return how many jobs a batch may have, from 1 to ``MAX_BATCH_JOBS``; 1 for an unknown task."""
+    def size(self, task: str, share: int) -> int:
+        """Return how many jobs a batch may have, from 1 to ``MAX_BATCH_JOBS``; 1 for an unknown task.
+
+        Args:
+            task: The task.
+            share: Number of waiting jobs for each free slot: larger batches would leave slots idle. They are worth it
+                while they take less than ``IDLE_SECONDS``.
+        """
         seconds = self._seconds.get(task)
         if seconds is None:
             return 1
-        return max(1, min(MAX_BATCH_JOBS, int(PLANNED_SECONDS / max(seconds, 1e-6))))
+        largest, worthwhile = (int(limit / max(seconds, 1e-6)) for limit in (PLANNED_SECONDS, IDLE_SECONDS))
+        return max(1, min(MAX_BATCH_JOBS, largest, max(share, worthwhile)))
 
 
 class Batching:
@@ -78,13 +87,13 @@ class Batching:
         """Record that a function did not accept a batch."""
         _remember(self._refused_at, _origin(url), self._clock())
 
-    def size(self, url: str, task: str) -> int:
-        """Return how many jobs of a task one request to this URL may have; 1 or more."""
+    def size(self, url: str, task: str, share: int) -> int:
+        """Return how many jobs of a task one request to this URL may have, 1 or more. See ``BatchSizes.size``."""
         origin = _origin(url)
         refused_at = self._refused_at.get(origin)
         if refused_at is not None and self._clock() - refused_at < REFUSAL_SECONDS:
             return 1
-        return max(1, min(self._accepted.get(origin, 1), self._sizes.size(task)))
+        return max(1, min(self._accepted.get(origin, 1), self._sizes.size(task, share)))
 
 
 def _origin(url: str) -> str:

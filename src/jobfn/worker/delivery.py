@@ -75,8 +75,13 @@ class Deliverer(Protocol):
     async def deliver(self, job: Job) -> DeliveryResult:
         """Run a job. Failures are results, not exceptions."""
 
-    def batch_size(self, task: str) -> int:  # noqa: ARG002  - the default of a protocol
-        """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``."""
+    def batch_size(self, task: str, share: int) -> int:  # noqa: ARG002  - the default of a protocol
+        """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``.
+
+        Args:
+            task: The task.
+            share: Number of waiting jobs for each free slot.
+        """
         return 1
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:

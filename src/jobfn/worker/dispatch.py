@@ -157,9 +157,9 @@ class Dispatcher(Deliverer):
             self._batching.record_response(url, job.task, response.headers)
         return parse_response(response, url, accepts_report=callbacks.callback_url is not None)
 
-    def batch_size(self, task: str) -> int:
+    def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
-        return 1 if self._batching is None else self._batching.size(self._routes.url_for(task), task)
+        return 1 if self._batching is None else self._batching.size(self._routes.url_for(task), task, share)
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """POST several jobs in one request. See ``Deliverer.deliver_batch``.

@@ -201,9 +201,8 @@ class Worker:
             return []
         size = 1
         if first.is_batchable:
-            # Spread over the free slots, so that none is idle while jobs wait.
             share = math.ceil(len(self._prefetched) / self._throttle.free)
-            size = min(self._deliverer.batch_size(first.job.task), share) if share > 1 else 1
+            size = self._deliverer.batch_size(first.job.task, share)
         return self._jobs.remove_prefetched(first, size, max_characters=MAX_PAYLOAD_CHARACTERS)
 
     def _release_prefetched(self) -> None:

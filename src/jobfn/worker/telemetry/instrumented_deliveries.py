@@ -41,9 +41,9 @@ class InstrumentedDeliverer(Deliverer):
         self._metrics = metrics
         self._tracing = tracing
 
-    def batch_size(self, task: str) -> int:
+    def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
-        return self._deliverer.batch_size(task)
+        return self._deliverer.batch_size(task, share)
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
