@@ -165,7 +165,7 @@ class JobfnLocal(JobfnSubject):
     """``jobfn service --local functions.py``: tasks in the worker process, no HTTP."""
 
     name: str = "jobfn, local functions"
-    note: str = "jobfn service --local"
+    note: str = "defaults, jobfn service --local"
 
     @contextlib.asynccontextmanager
     async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:

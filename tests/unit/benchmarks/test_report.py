@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from benchmarks.errors import BenchError
 from benchmarks.families import FAMILIES
 from benchmarks.measurements import Comparison, Family
+from benchmarks.processes import ROOT
 from benchmarks.report import write_pages
 from benchmarks.results import Result
 
@@ -74,6 +76,16 @@ def test_appendix_has_the_plots_that_were_drawn(root: Path) -> None:
     text = (root / "docs/performance-appendix.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("!")] == [
         "![Family 3](../benchmarks/results/family-3.svg)"
+    ]
+
+
+def test_pages_of_this_repository_have_all_blocks(root: Path) -> None:
+    for page in PAGES:
+        shutil.copy(ROOT / page, root / page)
+    assert [page.name for page in write_pages(result(COMPARISONS), root)] == [
+        "performance-appendix.md",
+        "performance.md",
+        "README.md",
     ]
 
 
