@@ -16,6 +16,7 @@ are the same for all jobs and therefore headers of the request, and its payload.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -53,14 +54,14 @@ class BatchedResponse(NamedTuple):
     Attributes:
         job_id: ``X-Job-Id`` of the job.
         status: HTTP status; None if the job was not started.
-        seconds: Duration of the handler.
+        seconds: Duration of validation and handler; None if unknown.
         headers: Headers that matter to a worker, with names in lower case.
         body: Body, empty if it does not matter to a worker.
     """
 
     job_id: str
     status: int | None
-    seconds: float = 0.0
+    seconds: float | None = None
     headers: Mapping[str, str] = {}
     body: bytes = b""
 
@@ -69,7 +70,9 @@ class BatchedResponse(NamedTuple):
         job_id = json.dumps(self.job_id).encode("ascii")
         if self.status is None:
             return b'{"job": %b, "started": false}\n' % job_id
-        line = b'{"job": %b, "status": %d, "seconds": %.6f' % (job_id, self.status, self.seconds)
+        line = b'{"job": %b, "status": %d' % (job_id, self.status)
+        if self.seconds is not None:
+            line += b', "seconds": %.6f' % self.seconds
         if self.headers:
             line += b', "headers": ' + json.dumps(dict(self.headers)).encode("ascii")
         if self.body:
@@ -89,16 +92,16 @@ class BatchedResponse(NamedTuple):
             raise ValueError("a line must be an object with the id of a job")  # noqa: TRY004  - it came over the network
         if content.get("started") is False:
             return cls(job_id, None)
-        status, seconds = content.get("status"), content.get("seconds", 0.0)
-        if type(status) is not int or type(seconds) not in {int, float}:
-            raise ValueError("the status must be a whole number, and the seconds a number")
-        if len(content) == 3:  # most lines have nothing more
-            return cls(job_id, status, seconds)
-        headers, body = content.get("headers"), content.get("body")
+        status = content.get("status")
+        if type(status) is not int or not 200 <= status < 600:
+            raise ValueError("the status must be a final HTTP status")
+        seconds, headers, body = content.get("seconds"), content.get("headers"), content.get("body")
+        if headers is None and body is None:  # most lines
+            return cls(job_id, status, _duration(seconds))
         return cls(
             job_id,
             status,
-            seconds,
+            _duration(seconds),
             _lower_case(headers) if isinstance(headers, dict) else {},
             body.encode("utf-8", "replace") if isinstance(body, str) else b"",
         )
@@ -140,5 +143,18 @@ def batch_url(url: str) -> str:
     return parts._replace(path=parts.path.rstrip("/") + BATCH_PATH_SUFFIX).geturl()
 
 
+def _duration(seconds: object) -> float | None:
+    try:
+        duration = float(seconds) if isinstance(seconds, int | float) else math.nan
+    except OverflowError:  # JSON integers may be larger than any float
+        return None
+    return duration if 0 <= duration < math.inf else None
+
+
 def _lower_case(headers: Mapping[str, Any]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    return {_header_text(name).lower(): _header_text(text) for name, text in headers.items() if isinstance(text, str)}
+
+
+def _header_text(text: str) -> str:
+    """Return the text with the characters that a header can carry."""
+    return text if text.isascii() else text.encode("latin-1", "replace").decode("latin-1")

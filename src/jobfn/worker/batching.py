@@ -34,7 +34,12 @@ class BatchSizes:
         self._seconds: dict[str, float] = {}
 
     def record(self, task: str, seconds: float) -> None:
-        """Record how long a handler took. The estimate follows slow jobs at once and quick ones slowly."""
+        """Record how long a handler took. The estimate follows slow jobs at once and quick ones slowly.
+
+        Args:
+            task: The task.
+            seconds: A finite number of seconds.
+        """
         estimate = self._seconds.get(task)
         if estimate is not None and seconds < estimate:
             seconds = estimate + (seconds - estimate) * _WEIGHT

@@ -180,13 +180,15 @@ class Dispatcher(Deliverer):
                         on_result(job, result)
                     return
                 async for line in response.lines():
-                    outcome = BatchedResponse.from_line(line)
-                    job = pending.pop(outcome.job_id)
+                    try:
+                        outcome = BatchedResponse.from_line(line)
+                        job = pending.pop(outcome.job_id)
+                    except (KeyError, ValueError):
+                        error = f"POST {redact_url(url)}: the response to the batch is malformed"
+                        break
                     on_result(job, self._parse_outcome(outcome, url, job))
         except TransportError as broken:
             error = str(broken)
-        except (KeyError, ValueError):
-            error = f"POST {redact_url(url)}: the response to the batch is malformed"
         for job in pending.values():
             on_result(job, Unreachable(error))
 
@@ -195,7 +197,7 @@ class Dispatcher(Deliverer):
         configs = [self._callback_config(job) for job in jobs]
         shared = {"Content-Type": CONTENT_TYPE} | worker_headers(self._worker_id, configs[0])
         own = [job_headers(job) | self._trace_headers(job) for job in jobs]
-        if configs[0] is not configs[1]:  # signed for each job
+        if configs[0] is not configs[-1]:  # signed for each job
             for name in (CALLBACK_URL, HEARTBEAT_URL):
                 shared.pop(name, None)
             for headers, config in zip(own, configs, strict=True):
@@ -207,7 +209,7 @@ class Dispatcher(Deliverer):
     def _parse_outcome(self, outcome: BatchedResponse, url: str, job: Job) -> DeliveryResult:
         if outcome.status is None:
             return NotStarted()
-        if self._batching is not None:
+        if self._batching is not None and outcome.seconds is not None:
             self._batching.record_duration(job.task, outcome.seconds)
         if outcome.status == 200 and not outcome.headers:
             return _SUCCEEDED
