@@ -7,6 +7,8 @@ outcome of the running one follows.
 """
 
 import asyncio
+import contextlib
+import contextvars
 from collections import deque
 from collections.abc import Iterable, Mapping
 from time import perf_counter
@@ -15,11 +17,12 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 
 from jobfn.errors import BadRequest, PayloadTooLarge, RequestError, UnknownTask
-from jobfn.function.delivery import DeliveryRunner
+from jobfn.function.delivery import DeliveryRunner, can_respond
 from jobfn.function.execution import AnyTask, refused
 from jobfn.function.instrumentation import DeliverySpan
+from jobfn.function.isolated import run_in_context
 from jobfn.function.outcome import DeliveryOutcome
-from jobfn.http.messages import ignore_disconnect, is_disconnected, read_body, send_response
+from jobfn.http.messages import ignore_disconnect, read_body, send_response
 from jobfn.wire import JOB_ID, JobHeaders, extract_job_headers
 from jobfn.wire.delivery_batch import (
     BATCH_PATH_SUFFIX,
@@ -63,7 +66,11 @@ class BatchEndpoint:
                 error = PayloadTooLarge(f"The batch is over {MAX_REQUEST_BYTES} bytes: send fewer jobs")
             outcome = refused(error)
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(outcome.body))]
-            await send_response(send, outcome.status_code, headers, outcome.body)
+            unread = None
+            if isinstance(error, PayloadTooLarge):
+                headers.append((b"connection", b"close"))
+                unread = receive
+            await send_response(send, outcome.status_code, headers, outcome.body, unread=unread)
             return
         shared = extract_job_headers(scope["headers"])
         await _BatchRun(self._runner, task, shared, deliveries, receive=receive, send=send).run()
@@ -88,31 +95,36 @@ class _BatchRun:
         self._waiting = deque(deliveries)
         self._receive = receive
         self._send = send
-        self._request = asyncio.current_task()
+        request = asyncio.current_task()
+        assert request is not None  # noqa: S101  - ASGI servers run apps in tasks
+        self._request = request
         self._lines: list[bytes] = []
-        self._unsent: list[tuple[JobHeaders, DeliveryOutcome]] = []
+        self._unsent: list[tuple[contextvars.Context, JobHeaders, DeliveryOutcome]] = []
         self._streaming: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run the jobs and send their outcomes."""
         timer = asyncio.get_running_loop().call_later(MAX_SECONDS, self._start_streaming)
-        try:
-            await self._run_jobs()
-        except asyncio.CancelledError:
-            pass  # the server stops: what has run is reported below, and the caller raises this again
-        finally:
-            timer.cancel()
+        # If the server stops, what has run is reported below, and the caller raises the cancellation again.
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                await self._run_jobs()
+            finally:
+                timer.cancel()
+            if self._streaming is not None:
+                await asyncio.wait({self._streaming})
+            elif self._request.cancelling():
+                await asyncio.sleep(0)  # a cancellation that no job has met is raised here
         self._return_waiting()
-        if self._streaming is not None:
-            await asyncio.wait({self._streaming})
         await self._send_lines(is_last=True)
 
     async def _run_jobs(self) -> None:
         started_at = yielded_at = perf_counter()
         while self._waiting:
-            await self._run_job(self._waiting.popleft())
+            # In its own context, as in its own request: handlers bind log fields and set variables.
+            await run_in_context(contextvars.copy_context(), self._run_job(self._waiting.popleft()))
             now = perf_counter()
-            if now - started_at > MAX_SECONDS or self._is_cancelled:
+            if now - started_at > MAX_SECONDS or self._request.cancelling():
                 return
             if now - yielded_at > YIELD_SECONDS:
                 await asyncio.sleep(0)
@@ -132,17 +144,14 @@ class _BatchRun:
             seconds = perf_counter() - started_at
             span.record(outcome)
             if headers.offers_response:
-                self._unsent.append((headers, outcome))
+                self._unsent.append((contextvars.copy_context(), headers, outcome))
             else:
                 await self._runner.report(headers, outcome)
-        response_headers = outcome.headers()
-        body = outcome.body if outcome.status_code != 200 or response_headers else b""  # a worker reads no other
-        line = BatchedResponse(_job_id(delivery), outcome.status_code, seconds, response_headers, body).to_line()
+        result = outcome.report.stored_result
+        is_read = outcome.status_code != 200 or (result is not None and result.problem is None)
+        body = outcome.body if is_read else b""
+        line = BatchedResponse(_job_id(delivery), outcome.status_code, seconds, outcome.headers(), body).to_line()
         self._lines.append(line)
-
-    @property
-    def _is_cancelled(self) -> bool:
-        return self._request is not None and self._request.cancelling() > 0
 
     def _return_waiting(self) -> None:
         """Start no further job, and tell the worker which ones were not started."""
@@ -157,8 +166,12 @@ class _BatchRun:
         """Send the outcomes that are ready; report them if the worker has disconnected."""
         body, unsent = b"".join(self._lines), self._unsent
         self._lines, self._unsent = [], []
-        if unsent and (self._is_cancelled or await is_disconnected(self._receive)):
-            await asyncio.gather(*(self._runner.report(headers, outcome) for headers, outcome in unsent))
+        if unsent and not await can_respond(self._receive, self._request):
+            reports = [
+                asyncio.create_task(self._runner.report(headers, outcome), context=context)
+                for context, headers, outcome in unsent
+            ]
+            await asyncio.wait(reports)
         if is_last and self._streaming is None:
             await send_response(self._send, 200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)
             return

@@ -81,14 +81,14 @@ class DeliveryRunner:
         """
         if outcome.status_code == ACCEPTED_STATUS:
             return False
-        if headers.offers_response and (outcome.status_code in NO_REPORT_STATUSES or await _can_respond(receive)):
+        if headers.offers_response and (outcome.status_code in NO_REPORT_STATUSES or await can_respond(receive)):
             return True
         await self.report(headers, outcome)
         return False
 
     async def report(self, headers: JobHeaders, outcome: DeliveryOutcome) -> None:
-        """Report an outcome to the callback server, unless it is one that has no report."""
-        if outcome.status_code not in NO_REPORT_STATUSES:
+        """Report an outcome to the callback server, unless it is one that has no report, or not yet."""
+        if outcome.status_code not in NO_REPORT_STATUSES and outcome.status_code != ACCEPTED_STATUS:
             await self._reporter.report(headers, outcome.report, wait_seconds=self._settings.report_wait_seconds)
 
     async def drain(self) -> None:
@@ -112,6 +112,16 @@ class DeliveryRunner:
         return outcomes.accepted()
 
 
-async def _can_respond(receive: Receive) -> bool:
-    current = asyncio.current_task()
-    return (current is None or not current.cancelling()) and not await is_disconnected(receive)
+async def can_respond(receive: Receive, request: "asyncio.Task[Any] | None" = None) -> bool:
+    """Return whether a response will probably arrive: the client is connected, and the server does not stop.
+
+    Args:
+        receive: ASGI's.
+        request: The task of the request. Default: the current one. Its caller must raise a cancellation that arrives
+            meanwhile again.
+    """
+    request = request or asyncio.current_task()
+    try:
+        return not (request is not None and request.cancelling()) and not await is_disconnected(receive)
+    except asyncio.CancelledError:
+        return False
