@@ -6,6 +6,7 @@ queues and schedules are the worker's. There are no reports; the handler's outco
 
 import asyncio
 import contextlib
+import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
@@ -15,6 +16,8 @@ from jobfn.database.records import Heartbeat, Job
 from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
+from jobfn.function.isolated import run_in_context
+from jobfn.telemetry import tracing
 from jobfn.wire.delivery_batch import MAX_SECONDS, YIELD_SECONDS
 from jobfn.worker.batching import BatchSizes
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded
@@ -29,7 +32,7 @@ class InProcessDispatcher(Deliverer):
     Args:
         app: The app.
         store: The job store, for the progress of jobs.
-        settings: The worker's id and the duration of its leases.
+        settings: The worker's id, the duration of its leases, and whether jobs of quick tasks share a slot.
     """
 
     def __init__(self, app: FunctionApp, store: JobStore, settings: ServiceSettings) -> None:
@@ -38,6 +41,7 @@ class InProcessDispatcher(Deliverer):
         self._worker_id = settings.worker_id
         self._lease_seconds = settings.lease_seconds
         self._sizes = BatchSizes()
+        self._is_batching = settings.delivery_batch
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
@@ -65,7 +69,7 @@ class InProcessDispatcher(Deliverer):
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
-        return self._sizes.size(task, share)
+        return self._sizes.size(task, share) if self._is_batching else 1
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """See ``Deliverer.deliver_batch``. If it takes longer than ``MAX_SECONDS``, no further job is started."""
@@ -81,7 +85,9 @@ class InProcessDispatcher(Deliverer):
         try:
             while waiting:
                 job = waiting.popleft()
-                on_result(job, await self.deliver(job))
+                # In its own context, as in its own task: handlers bind log fields and set variables.
+                result = await run_in_context(contextvars.copy_context(), self._deliver_in_trace(job))
+                on_result(job, result)
                 now = perf_counter()
                 if now - started_at > MAX_SECONDS or (current is not None and current.cancelling()):
                     return
@@ -91,6 +97,10 @@ class InProcessDispatcher(Deliverer):
         finally:
             timer.cancel()
             return_waiting()
+
+    async def _deliver_in_trace(self, job: Job) -> DeliveryResult:
+        tracing.attach(job.trace)
+        return await self.deliver(job)
 
 
 @contextlib.asynccontextmanager

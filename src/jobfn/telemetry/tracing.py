@@ -146,6 +146,14 @@ class Tracing:
 GLOBAL: Final = Tracing()
 
 
+def attach(trace: TraceContext | None) -> None:
+    """Make a trace context the current one, until the end of the current context variables."""
+    if trace is not None and _TRACE_MODULE in sys.modules:
+        from opentelemetry import context  # noqa: PLC0415  - already loaded
+
+        context.attach(_remote_context(trace))
+
+
 def current() -> TraceContext | None:
     """Return the trace context of the current span, or None."""
     return None if _TRACE_MODULE not in sys.modules else _trace_context(None)

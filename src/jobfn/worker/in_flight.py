@@ -110,9 +110,13 @@ class InvalidTransition(RuntimeError):
 
 
 class InFlightJob:
-    """A claimed job and its state."""
+    """A claimed job and its state.
 
-    __slots__ = ("_jobs", "_settlement", "_timer", "_was_returned", "job", "state")
+    Attributes:
+        was_returned: Whether its function did not start it when it was in a batch.
+    """
+
+    __slots__ = ("_jobs", "_settlement", "_timer", "job", "state", "was_returned")
     #: Set in AWAITING_REPORT and SETTLING.
     _settlement: Settlement
 
@@ -121,7 +125,7 @@ class InFlightJob:
         self.state = PREFETCHED
         self._jobs = jobs
         self._timer: Timer | None = None
-        self._was_returned = False
+        self.was_returned = False
 
     def start(self) -> None:
         """Enter DELIVERING: a request to the function begins."""
@@ -155,7 +159,7 @@ class InFlightJob:
         if self._finish_if_settled():
             return False
         self.state = PREFETCHED
-        self._was_returned = True
+        self.was_returned = True
         return True
 
     def on_busy(self, delay_seconds: float) -> None:
@@ -206,7 +210,7 @@ class InFlightJob:
     @property
     def is_batchable(self) -> bool:
         """Whether the job may share a request with others: on its first attempt, if that is not the last."""
-        return self.job.attempt == 1 < self.job.max_attempts and not self._was_returned
+        return self.job.attempt == 1 < self.job.max_attempts and not self.was_returned
 
     @property
     def is_delivering(self) -> bool:
@@ -325,6 +329,11 @@ class InFlightJobs:
         self.prefetched.clear()
         self.prefetched.extend(others)
         return batch
+
+    def return_prefetched(self, in_flight: InFlightJob) -> None:
+        """Add a job that was not started before those that have not been delivered yet."""
+        index = next((i for i, each in enumerate(self.prefetched) if not each.was_returned), len(self.prefetched))
+        self.prefetched.insert(index, in_flight)
 
     def find(self, job_id: int) -> Job | None:
         """Return the job with this id, if it is in flight."""

@@ -240,6 +240,9 @@ class Worker:
         in_flight.on_accepted()
 
     def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:
+        if isinstance(result, NotStarted):
+            self._on_not_started(in_flight)
+            return
         self._prefetch.on_job_finished()
         task = in_flight.job.task
         if not isinstance(result, Busy | Unreachable):
@@ -254,17 +257,18 @@ class Worker:
                 in_flight.on_busy(delay_seconds)
             case Unreachable(error):
                 in_flight.on_unreachable(error)
-            case NotStarted():
-                self._on_not_started(in_flight)
 
     def _on_not_started(self, in_flight: InFlightJob) -> None:
         """Let a job wait for a slot again, alone."""
-        if in_flight.on_not_started():
-            if self._stopping:
-                in_flight.release()
-                return
-            self._prefetched.appendleft(in_flight)
-            self._start_prefetched()
+        if not in_flight.on_not_started():
+            return
+        if self._stopping:
+            in_flight.release()
+            return
+        self._jobs.return_prefetched(in_flight)
+        self._start_prefetched()
+        if self._prefetched:
+            self._wake()  # so that it is released if no slot becomes free
 
     def _on_delivered(self, batch: list[InFlightJob], delivery: "asyncio.Task[None]") -> None:
         """Free the slot."""
@@ -275,7 +279,11 @@ class Worker:
             for in_flight in batch:
                 if in_flight.is_delivering:
                     in_flight.abandon(error)
-        if self._has_backlog and len(self._prefetched) <= self._low_watermark and not self._wake_event.is_set():
+        if self._has_backlog and len(self._prefetched) <= self._low_watermark:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._wake_event.is_set():
             self._self_woken = True
             self._wake_event.set()
 

@@ -15,7 +15,7 @@ LINE_OF_A_FAILURE = (
 def test_request_has_two_lines_per_job() -> None:
     jobs = [({"X-Job-Id": "7", "X-Job-Attempt": "1"}, '{"id": 1}'), ({"X-Job-Id": "8"}, "null")]
     assert encode_request(jobs) == (
-        b'{"X-Job-Id": "7", "X-Job-Attempt": "1"}\n{"id": 1}\n{"X-Job-Id": "8"}\nnull\n'  # one line each
+        b'{"X-Job-Id":"7","X-Job-Attempt":"1"}\n{"id": 1}\n{"X-Job-Id":"8"}\nnull\n'  # one line each
     )
 
 
