@@ -103,7 +103,7 @@ class BatchedResponse(NamedTuple):
             status,
             _duration(seconds),
             _lower_case(headers) if isinstance(headers, dict) else {},
-            body.encode("utf-8", "replace") if isinstance(body, str) else b"",
+            body.encode() if isinstance(body, str) else b"",
         )
 
 

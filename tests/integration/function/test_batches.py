@@ -99,7 +99,7 @@ def stream(undo_logging: None, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 class Recorder:
-    """A task that records its jobs, and waits for ``gate`` if the payload says so."""
+    """A task that records its jobs, and waits for ``gate`` for one payload."""
 
     def __init__(self) -> None:
         self.contexts: list[JobContext] = []

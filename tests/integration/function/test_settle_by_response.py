@@ -33,7 +33,7 @@ WITH_AND_WITHOUT_MIDDLEWARE = pytest.mark.parametrize(
 
 
 class GatedTask:
-    """A task that fails if its payload says so, and waits for ``gate`` if it says that."""
+    """A task that succeeds, fails, or waits for ``gate``."""
 
     def __init__(self) -> None:
         self.started, self.gate = asyncio.Event(), asyncio.Event()

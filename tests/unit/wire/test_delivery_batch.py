@@ -63,7 +63,7 @@ def test_last_line_feed_may_be_missing() -> None:
         (b'{"X-Job-Id": "null", "X-Actor-Id": "", "X-Worker-Id": "undefined"}', {}),
         (b'{"X-Job-Id": null, "X-Worker-Id": ["w"], "X-Job-Attempt": 1.5, "X-Actor-Id": {}}', {}),
         (b'{"Cookie": "a", "Host": "b", "Content-Type": "c"}', {}),
-        (b'{"X-Worker-Id": "w\xc3\xb6rker\\ud800"}', {"X-Worker-Id": "wörker?"}),
+        (b'{"X-Worker-Id": "w\xc3\xb6rker\\u00fc"}', {"X-Worker-Id": "wörkerü"}),
     ],
 )
 def test_headers_of_a_job_are_the_known_ones_with_a_value(line: bytes, headers: dict[str, str]) -> None:
@@ -80,6 +80,7 @@ def test_headers_of_a_job_are_the_known_ones_with_a_value(line: bytes, headers: 
         (b"{}\n{}\n{}\n", "the body must have two lines per job: its headers and its payload"),
         (b"{}\n{}\nnope\n{}\n", "line 3 is not valid JSON"),
         (b"\xff\n{}\n", "line 1 is not valid JSON"),
+        (b'{"X-Worker-Id": "\\ud800"}\n{}\n', "line 1 is not valid JSON"),
         (b"[" * 100_000 + b"\n{}\n", "line 1 is not valid JSON"),
         (b'{"X-Job-Id": ' + b"9" * 5000 + b"}\n{}\n", "line 1 is not valid JSON"),
         (b'["X-Job-Id"]\n{}\n', "headers must be a JSON object"),
@@ -111,9 +112,9 @@ def test_response_is_one_line(response: BatchedResponse, line: bytes) -> None:
 
 
 def test_body_that_is_not_utf8_and_odd_job_ids_survive_as_text() -> None:
-    line = BatchedResponse('"\n\ud800', 500, body=b"\xff").to_line()
+    line = BatchedResponse('"\n\0', 500, body=b"\xff").to_line()
     assert line.count(b"\n") == 1
-    assert BatchedResponse.from_line(line) == BatchedResponse('"\n\ud800', 500, body="\ufffd".encode())
+    assert BatchedResponse.from_line(line) == BatchedResponse('"\n\0', 500, body="\ufffd".encode())
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,9 @@ def test_body_that_is_not_utf8_and_odd_job_ids_survive_as_text() -> None:
         b'{"job": "7", "status": 200} {}',
         b"\xff\xfe",
         b'{"job": "\xff", "status": 200}',
+        b'{"job": "\\ud800", "status": 200}',
+        b'{"job": "7", "status": 200, "seconds": NaN}',
+        b'{"job": "7", "status": 200, "seconds": -Infinity}',
         b"[" * 100_000,
     ],
 )
@@ -161,8 +165,7 @@ def test_malformed_line_is_rejected(line: bytes) -> None:
         (b"0.25", 0.25),
         (b"-1", None),
         (b"1e400", None),
-        (b"NaN", None),
-        (b"-Infinity", None),
+        (b"-1e400", None),
         (b"9" * 400, None),
         (b'"1"', None),
         (b"null", None),
@@ -181,7 +184,7 @@ def test_members_of_the_wrong_type_are_ignored() -> None:
 
 
 def test_header_names_are_in_lower_case_and_values_are_latin1() -> None:
-    headers = '{"Retry-After": "1", "X-Result-Problem": "日ö", "X": 1, "ü\\ud800": ""}'
+    headers = '{"Retry-After": "1", "X-Result-Problem": "日ö", "X": 1, "ü日": ""}'
     line = f'{{"job": "7", "status": 200, "headers": {headers}}}'
     assert BatchedResponse.from_line(line.encode()).headers == {
         "retry-after": "1",
