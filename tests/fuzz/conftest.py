@@ -62,7 +62,7 @@ def _run_target(
     assert code == 0
     assert growth < MAX_MEMORY_GROWTH_BYTES
     # a handler's own error message is logged; nothing else that was sent may be
-    assert not [line for line in lines_with(CANARY, process.output) if '"event": "job failed"' not in line]
+    assert not [line for line in lines_with(CANARY, process.output) if '"event":"job failed"' not in line]
     unexpected = [line for line in lines_with("Traceback", process.output) if "deliberate" not in line]
     assert not unexpected, unexpected[0]
 
