@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import structlog
 from pydantic import BaseModel
 
-from jobfn import FunctionApp, JobContext, PermanentError, RetryLater, create_app, task
+from jobfn import Backoff, FunctionApp, JobContext, PermanentError, RetryLater, create_app, task
 from jobfn.in_process import local_settings, local_tasks
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from support.jobs import TENANT, WORKER, Jobs
@@ -143,3 +146,112 @@ async def test_prefetched_jobs_are_released(reason: str, jobs: Jobs, start_local
         await start_local(create_app(tasks=[t]))
     await jobs.until_gone(seconds=60)
     assert sorted(ran) == list(range(1, 5001))
+
+
+class BatchedTask:
+    """A task that records for each job the asyncio task that ran it, and waits for ``gate`` for the payload "block"."""
+
+    def __init__(self) -> None:
+        self.ran: dict[int, object] = {}
+        self.blocked, self.gate = asyncio.Event(), asyncio.Event()
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        user: ContextVar[str] = ContextVar("user", default="nobody")
+
+        @task("t", backoff=Backoff(seconds=3600))
+        async def handler(payload: str, ctx: JobContext) -> None:
+            assert ctx.job_id is not None
+            self.ran[ctx.job_id] = asyncio.current_task()
+            self.seen.append((user.get(), structlog.contextvars.get_contextvars()))
+            user.set(payload)
+            structlog.contextvars.bind_contextvars(order=payload)
+            if payload == "block":
+                self.blocked.set()
+                await self.gate.wait()
+            if payload == "fail":
+                raise ValueError("no")
+            if payload == "never":
+                raise PermanentError("closed")
+
+        self.task = handler
+
+
+async def add_payloads(jobs: Jobs, *payloads: object) -> list[int]:
+    """Add a job for each payload, in one statement."""
+    statement = """
+        select (app_jobs.add_job('t', payload::json)).id
+        from unnest($1::text[]) with ordinality as given (payload, position) order by position
+    """
+    rows = await jobs.connection.fetch(statement, [json.dumps(payload) for payload in payloads])
+    return [row["id"] for row in rows]
+
+
+@pytest.fixture
+async def batched() -> BatchedTask:
+    return BatchedTask()
+
+
+async def run_until_shared(jobs: Jobs, batched: BatchedTask) -> None:
+    """Run jobs until six of them share a slot, which happens when the worker has seen that they are quick."""
+    async with asyncio.timeout(60):
+        while True:
+            ids = await add_payloads(jobs, *["quick"] * 6)
+            await jobs.until_gone()
+            if len({batched.ran[job] for job in ids}) == 1:
+                return
+
+
+async def test_quick_jobs_share_a_slot_each_with_its_own_outcome(
+    jobs: Jobs, start_local: StartLocal, batched: BatchedTask
+) -> None:
+    await start_local(create_app(tasks=[batched.task]))
+    await run_until_shared(jobs, batched)
+    ids = await add_payloads(jobs, "a", "fail", "never", 7, "b", "c")
+    await jobs.until_gone(ids[0], *ids[4:])
+    rows = [await jobs.until_failed(job) for job in ids[1:4]]
+    assert [(row["attempts"], row["exhausted"]) for row in rows] == [(1, False), (25, True), (25, True)]
+    assert [row["last_error"] for row in rows[:2]] == ["no", "closed"]
+    assert len({batched.ran[job] for job in (*ids[:3], *ids[4:])}) < 5
+
+
+async def test_setting_gives_each_job_a_slot(jobs: Jobs, start_local: StartLocal, batched: BatchedTask) -> None:
+    await start_local(create_app(tasks=[batched.task]), delivery_batch=False)
+    for _ in range(10):
+        ids = await add_payloads(jobs, *"abcdef")
+        await jobs.until_gone()
+        assert len({batched.ran[job] for job in ids}) == 6
+
+
+async def test_context_variables_of_a_handler_do_not_reach_the_next_job(
+    jobs: Jobs, start_local: StartLocal, batched: BatchedTask
+) -> None:
+    await start_local(create_app(tasks=[batched.task]))
+    await run_until_shared(jobs, batched)
+    assert batched.seen == [("nobody", {})] * len(batched.seen)
+
+
+async def test_jobs_behind_a_slow_one_run_in_other_slots(
+    jobs: Jobs, start_local: StartLocal, batched: BatchedTask
+) -> None:
+    await start_local(create_app(tasks=[batched.task]))
+    await run_until_shared(jobs, batched)
+    ids = await add_payloads(jobs, "a", "block", *["behind"] * 8)
+    await jobs.until_gone(ids[0], *ids[2:])
+    assert batched.blocked.is_set()
+    assert (await jobs.row(ids[1]))["locked_by"] == WORKER
+    batched.gate.set()
+    await jobs.until_gone()
+
+
+async def test_stopped_worker_fails_the_running_job_of_a_batch_and_releases_the_others(
+    jobs: Jobs, start_local: StartLocal, batched: BatchedTask
+) -> None:
+    stop = await start_local(create_app(tasks=[batched.task]), concurrency=1, shutdown_timeout_seconds=0.2)
+    payloads = [*["quick"] * 500, "block", *["behind"] * 100]  # with one slot, jobs share it once they are quick
+    ids = await add_payloads(jobs, *payloads)
+    await asyncio.wait_for(batched.blocked.wait(), 60)
+    await stop()
+    running = await jobs.row(ids[500])
+    assert (running["attempts"], running["locked_by"]) == (1, None)
+    assert running["last_error"] == "the worker was stopped before the function responded"
+    others = await jobs.connection.fetch("select attempts, locked_by from app_jobs.jobs where id = any ($1)", ids[501:])
+    assert [tuple(row) for row in others] == [(0, None)] * 100

@@ -210,6 +210,17 @@ async def test_job_that_was_not_started_can_start_again_and_be_settled(worker: W
     assert (was_batchable, job.is_batchable) == (True, False), "it is not returned a second time"
 
 
+async def test_jobs_that_were_not_started_are_next_and_keep_their_order(worker: Worker) -> None:
+    returned = [worker.claim(Job(number, "a", "{}", 1)) for number in (1, 2, 3)]
+    worker.jobs.remove_prefetched(returned[0], 3, max_characters=100)
+    worker.claim(Job(4, "a", "{}", 1))
+    for job in returned:
+        job.start()
+        assert job.on_not_started()
+        worker.jobs.return_prefetched(job)
+    assert [each.job.id for each in worker.jobs.prefetched] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(("attempt", "max_attempts"), [(2, 25), (1, 1)])
 async def test_retry_and_last_attempt_are_delivered_alone(worker: Worker, attempt: int, max_attempts: int) -> None:
     assert not worker.claim(Job(7, "send_email", "{}", attempt, max_attempts)).is_batchable

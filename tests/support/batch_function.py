@@ -1,0 +1,139 @@
+"""Functions that accept batches: one without jobfn, and a proxy that records the requests of another one."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobfn.http.messages import read_body
+
+CONTENT_TYPE = "application/x-ndjson"
+#: Headers of a response to a single job, after which the worker sends batches of up to 50 jobs.
+OFFER = [(b"x-settle-on", b"response"), (b"x-accept-batch", b"50"), (b"x-handler-seconds", b"0.000001")]
+
+
+@dataclass(frozen=True)
+class ReceivedDelivery:
+    """A request as it arrived: its job headers, and its payload or body."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def jobs(self) -> "list[ReceivedDelivery]":
+        """The jobs of a batch."""
+        lines = self.body.removesuffix(b"\n").split(b"\n")
+        return [
+            ReceivedDelivery(self.path, {name.lower(): value for name, value in json.loads(own).items()}, payload)
+            for own, payload in zip(lines[::2], lines[1::2], strict=True)
+        ]
+
+    @property
+    def job_ids(self) -> list[int]:
+        """The ids of the jobs of a batch."""
+        return [int(job.headers["x-job-id"]) for job in self.jobs]
+
+
+#: Responds to a batch.
+RespondToBatch = Callable[[ReceivedDelivery, Send], Awaitable[None]]
+
+
+@dataclass
+class Recorded:
+    """The requests that arrived.
+
+    Attributes:
+        singles: Those with a single job.
+        batches: Those with several jobs.
+    """
+
+    singles: list[ReceivedDelivery] = field(default_factory=list)
+    batches: list[ReceivedDelivery] = field(default_factory=list)
+    batch_arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def record(self, scope: Scope, body: bytes) -> ReceivedDelivery:
+        """Record a request."""
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        received = ReceivedDelivery(scope["path"], headers, body)
+        if headers["content-type"] == CONTENT_TYPE:
+            self.batches.append(received)
+            self.batch_arrived.set()
+        else:
+            self.singles.append(received)
+        return received
+
+
+@dataclass
+class BatchFunction(Recorded):
+    """An ASGI app that completes single jobs and offers batches, to which it responds as configured."""
+
+    respond: RespondToBatch | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Record and respond to one request."""
+        if scope["type"] != "http":
+            raise ValueError("there is no lifespan")
+        received = self.record(scope, await read_body(receive, limit=10_000_000))
+        if received.headers["content-type"] == CONTENT_TYPE and self.respond is not None:
+            await self.respond(received, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [*OFFER, (b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"null"})
+
+
+@dataclass
+class RecordingProxy(Recorded):
+    """An ASGI app that records the requests of another one, whose handlers always seem to take a microsecond."""
+
+    app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        assert self.app is not None, "set app first"
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        body = await read_body(receive, limit=10_000_000)
+        self.record(scope, body)
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        async def send_quick(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name != b"x-handler-seconds"]
+                message = {**message, "headers": [*headers, (b"x-handler-seconds", b"0.000001")]}
+            await send(message)
+
+        await self.app(scope, receive_again, send_quick)
+
+
+def respond_with(
+    *parts: bytes, status: int = 200, headers: Iterable[tuple[str, str]] = (), breaks: bool = False
+) -> RespondToBatch:
+    """Respond to each batch with these parts of a body; if it breaks, the connection is closed before the end."""
+
+    async def respond(_batch: ReceivedDelivery, send: Send) -> None:
+        raw = [(b"content-type", CONTENT_TYPE.encode())] if status == 200 and not headers else []
+        raw += [(name.encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        if not breaks:
+            await send({"type": "http.response.body", "body": b""})
+
+    return respond
+
+
+def line(job: int | str, status: int = 200, **members: object) -> bytes:
+    """Return the line of a job in a response."""
+    return json.dumps({"job": str(job), "status": status, "seconds": 0.000001} | members).encode() + b"\n"
+
+
+def complete_all(batch: ReceivedDelivery, send: Send) -> Awaitable[None]:
+    """Respond that all jobs have succeeded."""
+    return respond_with(*(line(job_id) for job_id in batch.job_ids))(batch, send)
