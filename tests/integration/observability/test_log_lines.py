@@ -40,8 +40,11 @@ async def log_in_a_task() -> None:
     LIBRARY.error("by a task of the handler")
 
 
-async def test_handler_and_callback_server_log_the_same_ids(jobs: Jobs, lines: LogLines, deploy: Deploy) -> None:
-    await deploy(asynchronous, in_a_thread, in_the_background)
+@pytest.mark.parametrize("settle_on", ["auto", "report", "response"])
+async def test_function_and_service_log_the_same_ids(
+    settle_on: str, jobs: Jobs, lines: LogLines, deploy: Deploy
+) -> None:
+    await deploy(asynchronous, in_a_thread, in_the_background, settle_on=settle_on)
     ids = {name: await add_for_tenant(jobs, name) for name in ("async", "thread", "background")}
     await lines.until("job done", times=3)
     for name, count in (("async", 4), ("thread", 3), ("background", 4)):

@@ -1,6 +1,7 @@
 """Outcomes are the same whether report or response settles the job (``JOBS_SETTLE_ON``)."""
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -8,11 +9,22 @@ import asyncpg
 import httpx
 import pytest
 
-from jobfn import Backoff, JobContext, PermanentError, ResultUnavailable, RetryLater, Task, create_app, task
+from jobfn import (
+    Backoff,
+    FunctionApp,
+    JobContext,
+    PermanentError,
+    ResultUnavailable,
+    RetryLater,
+    Task,
+    create_app,
+    task,
+)
 from jobfn.function.settings import FunctionSettings
 from jobfn.wire import MAX_RESULT_BYTES
 from support.fixtures import Serve, StartService
-from support.jobs import Jobs
+from support.function_app import SECRET
+from support.jobs import WORKER, Jobs
 
 HOUR = 3600.0
 
@@ -177,6 +189,74 @@ async def test_progress_is_recorded(
     assert (row["progress"], row["progress_message"]) == (0.5, "half")
     gate.set()
     await jobs.until_gone(job)
+
+
+@dataclass
+class Held:
+    """A task that waits for ``gate``, and records its attempts."""
+
+    attempts: list[int | None] = field(default_factory=list)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def create_app(self, **settings: Any) -> FunctionApp:
+        @task("held", keep_result=True)
+        async def held(payload: dict[str, Any], ctx: JobContext) -> str:
+            self.attempts.append(ctx.attempt)
+            self.started.set()
+            await self.gate.wait()
+            return "result"
+
+        return create_app(tasks=[held], settings=FunctionSettings(**settings))
+
+
+async def test_report_of_an_earlier_attempt_is_rejected(
+    settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    held = Held()
+    job = await jobs.add("held")
+    await jobs.connection.execute("select app_jobs.claim_jobs($1, null, '4 hours', 1, '1 hour')", WORKER)
+    service = await start_service(await serve(held.create_app()), settle_on=settle_on)  # reclaims the job
+    await asyncio.wait_for(held.started.wait(), 20)
+    async with httpx.AsyncClient() as client:
+        for attempt in ("1", "3"):
+            headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": attempt}
+            assert (await client.post(service.callback_url, headers=headers)).status_code == 409
+    held.gate.set()
+    await jobs.until_gone(job)
+    assert held.attempts == [2]
+
+
+async def test_outcome_of_a_job_that_another_worker_has_claimed_changes_nothing(
+    settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    held = Held()
+    service = await start_service(await serve(held.create_app()), settle_on=settle_on, report_grace_seconds=HOUR)
+    job = await jobs.add("held")
+    await asyncio.wait_for(held.started.wait(), 20)
+    await jobs.update("locked_by = 'another-worker', attempts = 2")
+    held.gate.set()
+    await service.stop()  # with the settlements
+    assert await jobs.values(job, "locked_by", "attempts", "last_error") == ("another-worker", 2, None)
+    assert await jobs.connection.fetchval("select count(*) from app_jobs.job_results") == 0
+
+
+@pytest.mark.parametrize("sent", [SECRET, "wrong", None])
+async def test_function_requires_its_secret(
+    sent: str | None, settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    held = Held()
+    held.gate.set()
+    url = await serve(held.create_app(invoke_secrets=["another", SECRET]))
+    settings = {} if sent is None else {"invoke_secrets": sent}
+    await start_service(url, settle_on=settle_on, report_grace_seconds=0.05, **settings)
+    job = await jobs.add("held", max_attempts=1)
+    if sent == SECRET:
+        await jobs.until_gone(job)
+    else:
+        row = await jobs.until_failed(job)
+        assert row["last_error"] == "X-Invoke-Secret is missing or wrong: send the function's secret"
+    assert len(held.attempts) == (sent == SECRET)
 
 
 async def test_response_keeps_the_result_if_no_report_arrives(
