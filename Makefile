@@ -48,7 +48,7 @@ test: setup     ## run all tests with coverage
 fuzz: setup     ## send about 40,000 random hostile requests to the servers; make test sends 1,600
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
 
-chaos: setup    ## kill processes, cut and repeat requests for some minutes; count lost and repeated jobs; CHAOS_SEED repeats a run
+chaos: setup    ## kill processes, cut and repeat requests for some minutes in each settlement mode; count lost and repeated jobs; CHAOS_SEED repeats a run
 	$(BIN)/pytest -s -n 0 -m 'long or not long' tests/chaos $(PYTEST_ARGS)
 
 test-lowest:    ## run all tests on the lowest versions that pyproject.toml allows; needs uv

@@ -1,32 +1,22 @@
-"""Evaluate a chaos run: a summary, and violations of jobfn's guarantees."""
+"""Evaluate a chaos run: violations of jobfn's guarantees. ``summary.py`` adds numbers."""
 
-import itertools
+import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from chaos.delivery_log import Delivery, DeliveryLog
-from chaos.plan import PlannedJob
+from chaos.faults import mode_of
 from chaos.processes import ManagedProcess
+from chaos.run_data import Row, RunData
+from chaos.summary import summary_lines
+from jobfn.worker.settings import SettlementMode
 
-Row = Mapping[str, Any]
 MAX_SHOWN_VIOLATIONS = 10
 MAX_LINE_CHARACTERS = 3000
 #: The driver's pool logs this with a traceback while there is no database.
 EXPECTED_TRACEBACK = "Failed to restore the pool connection floor"
 TRACEBACK = re.compile(r'"exception": "|Traceback \(most recent call last\)')
-
-
-@dataclass(frozen=True)
-class RowExpressions:
-    """Rows of the database at the end."""
-
-    effects: Sequence[Row]
-    planned: Sequence[Row]
-    jobs: Sequence[Row]
-    queue_locks: Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -37,41 +27,25 @@ class Evaluation:
     violations: Sequence[str]
 
 
-@dataclass(frozen=True)
-class RunData:
-    """Everything that a run recorded."""
-
-    plan: Sequence[PlannedJob]
-    log: DeliveryLog
-    rows: RowExpressions
-
-    @property
-    def last_versions(self) -> dict[int, PlannedJob]:
-        """The last version of each job, which must have its effect."""
-        return {job.number: job for job in sorted(self.plan, key=lambda job: job.version)}
-
-    def delivery_of(self, effect: Row) -> Delivery:
-        """Return the delivery of an effect."""
-        sequence: int = effect["delivery"]
-        return self.log.deliveries[sequence - 1]
-
-
-def evaluate(seed: int, run: RunData, processes: Sequence[ManagedProcess], *, seconds: float) -> Evaluation:
+def evaluate(run: RunData, processes: Sequence[ManagedProcess], *, seconds: float) -> Evaluation:
     """Evaluate a run of this duration."""
     checks = {
         "lost": list(lost_jobs(run)),
         "remaining": list(remaining_jobs(run)),
         "locked": [f"job {job['id']} by {job['locked_by']}" for job in run.rows.jobs if job["locked_at"]]
         + [f"queue {lock['queue_name']} by {lock['locked_by']}" for lock in run.rows.queue_locks],
+        "results": list(wrong_results(run)),
+        "batches": list(missing_batches(run)),
         "overlapping": list(overlapping_jobs(run)),
         "repeated": run.log.unexplained_repetitions(),
         "stale reports": run.log.stale_reports,
+        "gateways": run.log.gateway_errors,
         "exits": [text for process in processes for text in process.unexpected_exits],
         "tracebacks": list(tracebacks(processes)),
     }
     violations = [f"{check}: {text}" for check, texts in checks.items() for text in texts[:MAX_SHOWN_VIOLATIONS]]
     counts = {check: len(texts) for check, texts in checks.items()}
-    return Evaluation("\n".join(_summary_lines(seed, run, counts, seconds)), violations)
+    return Evaluation("\n".join(summary_lines(run, counts, seconds)), violations)
 
 
 def lost_jobs(run: RunData) -> Iterator[str]:
@@ -86,6 +60,29 @@ def lost_jobs(run: RunData) -> Iterator[str]:
         elif number not in failed if job.fails_permanently else key not in succeeded:
             row = next((row for row in run.rows.jobs if row["id"] == committed[key]), None)
             yield f"number {number} version {job.version} ({job.task}, job {committed[key]}) has no effect: {row}"
+
+
+def wrong_results(run: RunData) -> Iterator[str]:
+    """Yield completed jobs whose stored result is missing or belongs to another job."""
+    results = {row["job_id"]: json.loads(row["result"] or "null") for row in run.rows.results}
+    last_jobs = {(row["number"], row["version"]): row["job"] for row in run.rows.planned}
+    for number, job in run.last_versions.items():
+        result = results.get(last_jobs.get((number, job.version)))
+        if result != (None if job.fails_permanently else {"number": number, "version": job.version}):
+            yield f"number {number} version {job.version}: {result}"
+
+
+def missing_batches(run: RunData) -> Iterator[str]:
+    """Yield a text if there were too few batches, or batches in a mode that has none."""
+    jobs = Counter[SettlementMode | None]()
+    for worker in run.options.workers:
+        jobs[mode_of(worker)] += run.log.counts[f"batched job {worker}"]
+    for mode in set(run.options.modes):
+        if mode is SettlementMode.REPORT:
+            if jobs[mode]:
+                yield f"{jobs[mode]} jobs were delivered in batches although functions report each job"
+        elif jobs[mode] < run.options.min_batched_jobs:
+            yield f"only {jobs[mode]} jobs were delivered in batches by workers with JOBS_SETTLE_ON={mode}"
 
 
 def remaining_jobs(run: RunData) -> Iterator[str]:
@@ -114,57 +111,16 @@ def overlapping_jobs(run: RunData) -> Iterator[str]:
                 if second["started"] >= first["ended"]:
                     break
                 one, other = run.delivery_of(first), run.delivery_of(second)
-                if not one.causes_before(other.started_at):
+                is_copied = one.origin.is_repeated or other.original is not None
+                if not is_copied and not run.log.causes(one, before=other.started_at):
                     yield f"{queue}: delivery {one.sequence} (job {one.job}) and {other.sequence} (job {other.job})"
 
 
 def tracebacks(processes: Sequence[ManagedProcess]) -> Iterator[str]:
     """Yield unexpected tracebacks in the logs of workers."""
     for process in processes:
-        if not process.name.startswith("worker"):
+        if mode_of(process.name) is None:
             continue
         for line in process.output.read_text(errors="replace").splitlines():
             if TRACEBACK.search(line) and EXPECTED_TRACEBACK not in line:
                 yield f"{process.name}: {line[:MAX_LINE_CHARACTERS]}"
-
-
-def repetition_causes(run: RunData) -> Counter[str]:
-    """Count the causes of repeated effects: of each effect that was not a job's last, the most probable one."""
-    by_job: dict[tuple[int, int], list[Delivery]] = defaultdict(list)
-    for effect in run.rows.effects:
-        if effect["succeeded"]:
-            by_job[effect["job"], effect["version"]].append(run.delivery_of(effect))
-    counts: Counter[str] = Counter()
-    for deliveries in by_job.values():
-        for first, second in itertools.pairwise(sorted(deliveries, key=lambda delivery: delivery.sequence)):
-            causes = first.causes_before(second.started_at)
-            counts[causes[0] if causes else "no cause"] += 1
-    return counts
-
-
-def _summary_lines(seed: int, run: RunData, violations: Mapping[str, int], seconds: float) -> Iterator[str]:
-    log, rows = run.log, run.rows
-    repetitions = repetition_causes(run)
-    deliveries = sum(not delivery.rejected for delivery in log.deliveries)
-    effects = sum(row["succeeded"] for row in rows.effects)
-    yield f"chaos, CHAOS_SEED={seed}: {seconds:.1f} s"
-    yield f"  jobs {len(run.last_versions)}, calls of add_job {len(rows.planned)}, deliveries {deliveries}"
-    yield f"  effects {effects}, repeated {_total(repetitions)}"
-    yield f"  kills {_total(_with_prefix(log.counts, 'kill '))}"
-    yield f"  starts without a database {log.counts['start without a database']}"
-    yield f"  stalls {_total(_with_prefix(log.counts, 'stall '))}"
-    for kind in ("delivery", "report", "heartbeat"):
-        yield f"  {kind} faults {_total(_with_prefix(log.counts, f'{kind} '))}"
-    yield f"  batches of reports {log.counts['batch of reports']}"
-    yield f"  responses to reports {_total(log.report_statuses)}"
-    yield f"  permanently failed {len(rows.jobs)}"
-    yield f"  violations {_total(violations)}"
-
-
-def _with_prefix(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix)}
-
-
-def _total(counts: Mapping[str, int]) -> str:
-    items = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return f"{sum(counts.values())} ({items})" if items else "0"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 #: Errors of a connection that the other side closes.
 DISCONNECTED = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
@@ -51,12 +52,24 @@ class Message:
         return "\r\n".join(lines).encode("latin-1") + self.body
 
 
-async def read_message(reader: asyncio.StreamReader) -> Message | None:
-    """Read the next message. Return None if the connection ends between two messages.
+class BodyPart(NamedTuple):
+    """A part of a body: a chunk if the body is chunked, otherwise all of it."""
+
+    raw: bytes
+    content: bytes
+
+    def cut(self, length: int) -> "BodyPart":
+        """Return the first bytes of the part."""
+        start = self.raw.index(self.content)
+        return BodyPart(self.raw[:length], self.content[: max(length - start, 0)])
+
+
+async def read_head(reader: asyncio.StreamReader) -> Message | None:
+    """Read the next message without its body. Return None if the connection ends between two messages.
 
     Raises:
         OSError: The connection broke.
-        IncompleteReadError: The connection ended within a message.
+        IncompleteReadError: The connection ended within the head.
     """
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -66,9 +79,40 @@ async def read_message(reader: asyncio.StreamReader) -> Message | None:
         return None
     start_line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     pairs = (line.partition(":") for line in lines)
-    message = Message(start_line, tuple((name, value.strip()) for name, _, value in pairs), b"")
-    length = message.header("content-length")
-    return replace(message, body=await reader.readexactly(int(length)) if length else b"")
+    return Message(start_line, tuple((name, value.strip()) for name, _, value in pairs), b"")
+
+
+async def read_body(reader: asyncio.StreamReader, head: Message) -> AsyncIterator[BodyPart]:
+    """Yield the parts of a body as they arrive.
+
+    Raises:
+        OSError: The connection broke.
+        IncompleteReadError: The connection ended within the body.
+    """
+    if head.header("transfer-encoding") != "chunked":
+        body = await reader.readexactly(int(head.header("content-length") or 0))
+        yield BodyPart(body, body)
+        return
+    content = None
+    while content != b"":
+        line = await reader.readuntil(b"\r\n")
+        chunk = await reader.readexactly(int(line, 16) + 2)
+        content = chunk[:-2]
+        yield BodyPart(line + chunk, content)
+
+
+async def read_message(reader: asyncio.StreamReader) -> Message | None:
+    """Read the next message. Return None if the connection ends between two messages.
+
+    Raises:
+        OSError: The connection broke.
+        IncompleteReadError: The connection ended within the message.
+    """
+    head = await read_head(reader)
+    if head is None:
+        return None
+    content = b"".join([part.content async for part in read_body(reader, head)])
+    return head.without_header("transfer-encoding").with_body(content) if content else head
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""One chaos run: jobs are added while processes are killed and requests cut, then the queue drains without faults.
+"""One chaos run: jobs are added while processes are killed, then the queue drains. Requests are cut all the time.
 
 ``evaluation.py`` evaluates it.
 """
@@ -6,23 +6,28 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 
 from chaos.delivery_log import DeliveryLog
-from chaos.evaluation import Evaluation, RowExpressions, RunData, evaluate
-from chaos.faults import FUNCTIONS, POSTGRES, WORKERS, FaultInjector, plan_kills
+from chaos.evaluation import Evaluation, evaluate
+from chaos.faults import FUNCTIONS, POSTGRES, FaultInjector, mode_of, plan_kills
+from chaos.function_gateway import FunctionGateway
 from chaos.http_messages import LOOPBACK
+from chaos.options import ChaosOptions
 from chaos.plan import PlannedJob, plan_jobs
 from chaos.processes import Database, ManagedProcess, run_processes
-from chaos.proxy import FunctionGateway, ReportGateway, serve
+from chaos.proxy import serve
+from chaos.report_gateway import ReportGateway
+from chaos.run_data import Row, Rows, RunData
 from chaos.stall_detector import detect_stalls
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.migrate import migrate
@@ -30,8 +35,7 @@ from jobfn.database.migrate import migrate
 T = TypeVar("T")
 HANDLERS = Path(__file__).with_name("functions.py")
 LEASE_SECONDS = 2
-MAX_DOWN_SECONDS = MAX_REPORT_DELAY_SECONDS = 1.5 * LEASE_SECONDS
-JOBS_PER_TRANSACTION = 10
+MAX_DOWN_SECONDS = MAX_DELAY_SECONDS = 1.5 * LEASE_SECONDS
 STOP_TIMEOUT_SECONDS = 30.0
 #: Ports that the kernel does not give to outgoing connections while a process is down.
 FIXED_PORTS = range(12_000, 32_000)
@@ -40,41 +44,38 @@ TABLES = """
     create table effects (
         id bigserial primary key, number int not null, version int not null, job bigint not null, attempt int not null,
         worker text not null, delivery int not null, queue text, succeeded boolean not null,
-        started timestamptz not null default clock_timestamp(), ended timestamptz
+        started float8 not null default extract(epoch from clock_timestamp()), ended float8
     );
     create table planned (number int, version int, job bigint not null, primary key (number, version));
 """
 
 
-@dataclass(frozen=True)
-class ChaosOptions:
-    """Options of a run."""
-
-    seed: int
-    jobs: int
-    fault_seconds: float
-    kill_interval_seconds: float
-    drain_timeout_seconds: float
-
-
 async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
     """Run and evaluate. Write the logs into a folder."""
-    clock = asyncio.get_running_loop().time
-    started_at = clock()
-    log = DeliveryLog(lambda: clock() - started_at)
-    faults = FaultInjector(options.seed, max_report_delay_seconds=MAX_REPORT_DELAY_SECONDS)
-    jobs = plan_jobs(options.seed, options.jobs, max_delay_seconds=options.fault_seconds / 4)
-    database = Database(log)
-    ports = free_fixed_ports(4)
-    reports = ReportGateway(log, faults, ports[:2])
+    started_at = time.time()  # the clock that PostgreSQL has, too
+    log = DeliveryLog(lambda: time.time() - started_at)
+    faults = FaultInjector(options.seed, max_delay_seconds=MAX_DELAY_SECONDS, enabled=not options.kills_only_workers)
+    jobs = plan_jobs(
+        options.seed, options.jobs, quick_share=options.quick_share, max_delay_seconds=options.fault_seconds / 4
+    )
+    database, effects_file = Database(log), folder / "effects.jsonl"
+    callback_ports, function_ports = free_fixed_ports(len(options.modes)), free_fixed_ports(len(FUNCTIONS))
+    deliveries, reports = FunctionGateway(log, faults, function_ports), ReportGateway(log, faults, callback_ports)
     try:
         dsn = await database.start()
         await _prepare_database(dsn)
         async with (
-            serve(FunctionGateway(log, faults, ports[2:]).handle) as function_port,
-            serve(reports.handle) as report_port,
+            serve(deliveries.handle, log.gateway_errors) as function_port,
+            serve(reports.handle, log.gateway_errors) as report_port,
         ):
-            processes = _create_processes(dsn, folder, log, ports, function_port, report_port)
+            variables = {
+                "DATABASE_URL": dsn,
+                "KNATIVE_SERVICE_URL": f"http://{LOOPBACK}:{function_port}",
+                "INTERNAL_JOBS_CALLBACK_URL": f"http://{LOOPBACK}:{report_port}/callback",
+                "CHAOS_EFFECTS_FILE": str(effects_file),
+            }
+            ports = dict(zip((*options.workers, *FUNCTIONS), (*callback_ports, *function_ports), strict=True))
+            processes = _create_processes(variables, folder, log, ports)
             async with (
                 run_processes(processes, stop_timeout_seconds=STOP_TIMEOUT_SECONDS) as stop,
                 detect_stalls(log, processes, dsn, lease_seconds=LEASE_SECONDS),
@@ -82,16 +83,18 @@ async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
                 await asyncio.gather(
                     _kill_processes(options, processes, database), _add_jobs(dsn, jobs, options.fault_seconds * 0.9)
                 )
-                faults.enabled = False
                 await _wait_until_drained(dsn, timeout_seconds=options.drain_timeout_seconds)
-                await reports.drain()
+                await asyncio.gather(deliveries.drain(), reports.drain())
                 await asyncio.gather(*(process.wait_until_listening() for process in processes))
                 await stop()
-        rows = await _fetch_rows(dsn)
+        rows = await _fetch_rows(dsn, _read_effects(effects_file))
+        for run in rows.history:
+            ended_at = run["ended_at"].timestamp() - started_at
+            log.on_attempt_ended(job=run["job_id"], attempt=run["attempt"], outcome=run["outcome"], at=ended_at)
     finally:
         await database.stop()
         (folder / "deliveries.txt").write_text("\n".join(log.lines()))
-    return evaluate(options.seed, RunData(jobs, log, rows), processes, seconds=log.now())
+    return evaluate(RunData(options, jobs, log, rows), processes, seconds=log.now())
 
 
 def free_fixed_ports(count: int) -> list[int]:
@@ -116,12 +119,9 @@ async def _prepare_database(dsn: str) -> None:
 
 
 def _create_processes(
-    dsn: str, folder: Path, log: DeliveryLog, ports: Sequence[int], function_port: int, report_port: int
+    variables: dict[str, str], folder: Path, log: DeliveryLog, ports: Mapping[str, int]
 ) -> list[ManagedProcess]:
-    worker_variables = {
-        "DATABASE_URL": dsn,
-        "KNATIVE_SERVICE_URL": f"http://{LOOPBACK}:{function_port}",
-        "INTERNAL_JOBS_CALLBACK_URL": f"http://{LOOPBACK}:{report_port}/callback",
+    worker_variables = variables | {
         "JOBS_CALLBACK_SECRET": "chaos-secret",
         "JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
         "JOBS_REPORT_GRACE_SECONDS": "1",
@@ -129,25 +129,22 @@ def _create_processes(
         "JOBS_CONCURRENCY": "12",
     }
     function_command = ["-m", "jobfn.function", f"{HANDLERS}:app", "--host", LOOPBACK]
-    function_variables = {"DATABASE_URL": dsn, "JOBFN_REPORT_TIMEOUT_SECONDS": "20"}
+    function_variables = variables | {"JOBFN_REPORT_TIMEOUT_SECONDS": "20"}
 
-    def create(name: str, command: Sequence[str], variables: dict[str, str], port: int) -> ManagedProcess:
-        return ManagedProcess(name, command, variables, port, folder / f"{name}.log", log)
-
-    workers = [
-        create(
-            name,
-            ["-m", "jobfn.service"],
-            worker_variables | {"HOSTNAME": name, "INTERNAL_JOBS_CALLBACK_PORT": str(port)},
-            port,
-        )
-        for name, port in zip(WORKERS, ports[:2], strict=True)
-    ]
-    functions = [
-        create(name, function_command, function_variables | {"PORT": str(port)}, port)
-        for name, port in zip(FUNCTIONS, ports[2:], strict=True)
-    ]
-    return [*workers, *functions]
+    processes: list[ManagedProcess] = []
+    for name, port in ports.items():
+        mode = mode_of(name)
+        if mode is None:
+            command, own_variables = function_command, function_variables | {"PORT": str(port)}
+        else:
+            command = ["-m", "jobfn.service"]
+            own_variables = worker_variables | {
+                "HOSTNAME": name,
+                "JOBS_SETTLE_ON": mode,
+                "INTERNAL_JOBS_CALLBACK_PORT": str(port),
+            }
+        processes.append(ManagedProcess(name, command, own_variables, port, folder / f"{name}.log", log))
+    return processes
 
 
 async def _kill_processes(options: ChaosOptions, processes: Sequence[ManagedProcess], database: Database) -> None:
@@ -158,6 +155,7 @@ async def _kill_processes(options: ChaosOptions, processes: Sequence[ManagedProc
     database_kill: asyncio.Task[None] | None = None
     for kill in plan_kills(
         options.seed,
+        options.workers if options.kills_only_workers else [*options.workers, *FUNCTIONS, POSTGRES],
         seconds=options.fault_seconds,
         mean_interval_seconds=options.kill_interval_seconds,
         max_down_seconds=MAX_DOWN_SECONDS,
@@ -175,32 +173,28 @@ async def _add_jobs(dsn: str, jobs: Sequence[PlannedJob], seconds: float) -> Non
     """Add the jobs, distributed over a duration."""
     clock = asyncio.get_running_loop().time
     started_at = clock()
-    for first in range(0, len(jobs), JOBS_PER_TRANSACTION):
-        await asyncio.sleep(started_at + seconds * first / len(jobs) - clock())
-        await retry_until_connected(functools.partial(_add, dsn, jobs[first : first + JOBS_PER_TRANSACTION]))
+    for at, transaction in itertools.groupby(jobs, key=lambda job: job.at):
+        await asyncio.sleep(started_at + seconds * at - clock())
+        await retry_until_connected(functools.partial(_add, dsn, list(transaction)))
 
 
 async def _add(dsn: str, jobs: Sequence[PlannedJob]) -> None:
     """Add jobs and record their ids in one transaction. Skip jobs that an earlier try committed."""
     async with _connect(dsn) as connection, connection.transaction():
-        for job in jobs:
-            await connection.execute(
-                """
-                insert into planned (number, version, job)
-                select $1, $2, (app_jobs.add_job(
-                    identifier := $3, payload := $4::text, job_key := $5, queue_name := $6,
-                    run_at := now() + $7::float8 * interval '1 second'
-                )).id
-                where not exists (select from planned where number = $1 and version = $2)
-                """,
-                job.number,
-                job.version,
-                job.task,
-                json.dumps(job.payload()),
-                job.key,
-                job.queue,
-                job.delay_seconds,
-            )
+        await connection.executemany(
+            """
+            insert into planned (number, version, job)
+            select $1, $2, (app_jobs.add_job(
+                identifier := $3, payload := $4::text, job_key := $5, queue_name := $6,
+                run_at := now() + $7::float8 * interval '1 second'
+            )).id
+            where not exists (select from planned where number = $1 and version = $2)
+            """,
+            [
+                (job.number, job.version, job.task, json.dumps(job.payload()), job.key, job.queue, job.delay_seconds)
+                for job in jobs
+            ],
+        )
 
 
 async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
@@ -227,13 +221,20 @@ async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
                 await asyncio.sleep(0.5)
 
 
-async def _fetch_rows(dsn: str) -> RowExpressions:
+def _read_effects(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+async def _fetch_rows(dsn: str, quick_effects: Sequence[Row]) -> Rows:
     async with _connect(dsn) as connection:
-        return RowExpressions(
-            effects=await connection.fetch("select * from effects order by started"),
+        effects: list[Row] = [*await connection.fetch("select * from effects"), *quick_effects]
+        return Rows(
+            effects=sorted(effects, key=lambda effect: effect["started"]),
             planned=await connection.fetch("select * from planned"),
             jobs=await connection.fetch("select * from app_jobs.jobs order by id"),
             queue_locks=await connection.fetch("select * from app_jobs.queue_locks"),
+            history=await connection.fetch("select * from app_jobs.job_runs order by ended_at"),
+            results=await connection.fetch("select job_id, result from app_jobs.job_results"),
         )
 
 

@@ -1,4 +1,4 @@
-"""Processes are killed, and requests cut, delayed and repeated.
+"""Processes are killed, and requests cut, delayed and repeated, in each settlement mode.
 
 Still every job must run, no job may stay locked or run at the same time as another job of its queue, and every
 repetition must have a cause.
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from chaos.run import ChaosOptions, run_chaos
+from chaos.options import ChaosOptions
+from chaos.run import run_chaos
+from jobfn.worker.settings import SettlementMode
 
 SHORT_SEED = 20240607
-SHORT_JOBS = 400
 
 
 async def check(options: ChaosOptions, folder: Path) -> None:
@@ -23,23 +24,56 @@ async def check(options: ChaosOptions, folder: Path) -> None:
     assert not evaluation.violations, "\n".join([*evaluation.violations, evaluation.summary, f"logs: {folder}"])
 
 
-async def test_no_job_is_lost_in_short_chaos(tmp_path: Path) -> None:
-    seed = int(os.environ.get("CHAOS_SEED", SHORT_SEED))
-    options = ChaosOptions(seed, SHORT_JOBS, fault_seconds=15.0, kill_interval_seconds=1.8, drain_timeout_seconds=60.0)
+def choose_seed() -> int:
+    """Return CHAOS_SEED, or a random number that the output shows before the run."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(2**31))
+    sys.stdout.write(f"\nCHAOS_SEED={seed}\n")
+    return seed
+
+
+async def test_no_job_is_lost_in_short_chaos_of_all_modes(tmp_path: Path) -> None:
+    options = ChaosOptions(
+        modes=tuple(SettlementMode),
+        seed=int(os.environ.get("CHAOS_SEED", SHORT_SEED)),
+        jobs=500,
+        fault_seconds=15.0,
+        kill_interval_seconds=1.8,
+        drain_timeout_seconds=60.0,
+        min_batched_jobs=2,
+    )
     await check(options, tmp_path)
 
 
 @pytest.mark.long
-async def test_no_job_is_lost_in_long_chaos(tmp_path: Path) -> None:
-    """Options: CHAOS_JOBS (5,000), CHAOS_SECONDS (600), CHAOS_SEED (random)."""
-    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(2**31))
-    sys.stdout.write(f"\nCHAOS_SEED={seed}\n")
-    jobs, seconds = int(os.environ.get("CHAOS_JOBS", "5000")), float(os.environ.get("CHAOS_SECONDS", "600"))
+@pytest.mark.parametrize("mode", SettlementMode)
+async def test_no_job_is_lost_in_long_chaos(mode: SettlementMode, tmp_path: Path) -> None:
+    """Options, divided among the modes: CHAOS_JOBS (3,600), CHAOS_SECONDS (450). CHAOS_SEED (random)."""
+    jobs = int(os.environ.get("CHAOS_JOBS", "3600")) // len(SettlementMode)
+    seconds = float(os.environ.get("CHAOS_SECONDS", "450")) / len(SettlementMode)
     options = ChaosOptions(
-        seed,
-        jobs,
-        fault_seconds=min(seconds * 0.6, jobs / 20),
+        modes=(mode, mode),
+        seed=choose_seed(),
+        jobs=jobs,
+        fault_seconds=min(seconds * 0.6, jobs / 25),
         kill_interval_seconds=3.0,
-        drain_timeout_seconds=seconds * 0.3,
+        drain_timeout_seconds=seconds * 0.4,
+        min_batched_jobs=jobs // 10,
+    )
+    await check(options, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", SettlementMode)
+async def test_no_job_is_lost_when_busy_workers_are_killed(mode: SettlementMode, tmp_path: Path) -> None:
+    options = ChaosOptions(
+        modes=(mode, mode),
+        seed=choose_seed(),
+        jobs=10_000,
+        fault_seconds=20.0,
+        kill_interval_seconds=2.5,
+        drain_timeout_seconds=60.0,
+        min_batched_jobs=2_000,
+        quick_share=1.0,
+        kills_only_workers=True,
     )
     await check(options, tmp_path)
