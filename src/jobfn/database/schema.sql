@@ -509,7 +509,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], after_priority integer DEFAULT NULL::integer, after_run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id bigint DEFAULT NULL::bigint)
  RETURNS SETOF app_jobs.jobs
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -527,7 +527,9 @@ begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
-    v_ids := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs);
+    v_ids := "app_jobs".ready_jobs(
+        task_identifiers, exclude_tasks, v_expired_before, max_jobs, after_priority, after_run_at, after_id
+    );
     v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, max_jobs);
     if cardinality(v_queues) > 0 then
         v_ids := v_ids || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before);
@@ -1039,7 +1041,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer)
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
  RETURNS bigint[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1056,11 +1058,15 @@ begin
         v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1);
     end if;
     if v_tasks is null or cardinality(v_tasks) > v_max_tasks then
-        return "app_jobs".ready_jobs_of_any_task(task_identifiers, exclude_tasks, expired_before, max_jobs);
+        return "app_jobs".ready_jobs_of_any_task(
+            task_identifiers, exclude_tasks, expired_before, max_jobs, after_priority, after_run_at, after_id
+        );
     end if;
     foreach v_task in array v_tasks loop
         if v_task <> all (exclude_tasks) then
-            v_ids := v_ids || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs);
+            v_ids := v_ids || "app_jobs".ready_jobs_of_task(
+                v_task, expired_before, max_jobs, after_priority, after_run_at, after_id
+            );
         end if;
     end loop;
     if cardinality(v_ids) <= max_jobs then
@@ -1072,24 +1078,30 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer)
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
  RETURNS bigint[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
     v_ids bigint[] := '{}';
-    v_priority bigint := -2147483649; -- below the lowest int
+    v_priority bigint := coalesce(after_priority, -2147483649); -- below the lowest int
+    v_run_at timestamptz := coalesce(after_run_at, '-infinity');
+    v_id bigint := coalesce(after_id, 0);
 begin
     -- One priority after the other: within one, the delayed jobs are at the end of the index range and are not read.
     for v_step in 1..16 loop
-        select j.priority into v_priority
-        from "app_jobs".jobs j
-        where j.queue_name is null and not j.exhausted and j.priority > v_priority
-        order by j.priority
-        limit 1;
-        if not found then
-            return v_ids;
+        if v_step > 1 or after_priority is null then
+            select j.priority into v_priority
+            from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted and j.priority > v_priority
+            order by j.priority
+            limit 1;
+            if not found then
+                return v_ids;
+            end if;
+            v_run_at := '-infinity';
+            v_id := 0;
         end if;
         v_ids := v_ids || array(
             select j.id
@@ -1097,6 +1109,7 @@ begin
             where j.queue_name is null
                 and not j.exhausted
                 and j.priority = v_priority
+                and (j.run_at, j.id) > (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
@@ -1127,7 +1140,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer)
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
  RETURNS bigint[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1135,21 +1148,27 @@ AS $function$
 declare
     v_hash constant bigint := hashtextextended(task, 0); -- of jobs_task_ready_idx
     v_ids bigint[] := '{}';
-    v_priority bigint := -2147483649; -- below the lowest int
+    v_priority bigint := coalesce(after_priority, -2147483649); -- below the lowest int
+    v_run_at timestamptz := coalesce(after_run_at, '-infinity');
+    v_id bigint := coalesce(after_id, 0);
 begin
     -- One priority after the other, as in ready_jobs_of_any_task.
     for v_step in 1..16 loop
-        select j.priority into v_priority
-        from "app_jobs".jobs j
-        where j.queue_name is null
-            and not j.exhausted
-            and hashtextextended(j.task_identifier, 0) = v_hash
-            and j.task_identifier = task
-            and j.priority > v_priority
-        order by j.priority
-        limit 1;
-        if not found then
-            return v_ids;
+        if v_step > 1 or after_priority is null then
+            select j.priority into v_priority
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
+                and j.task_identifier = task
+                and j.priority > v_priority
+            order by j.priority
+            limit 1;
+            if not found then
+                return v_ids;
+            end if;
+            v_run_at := '-infinity';
+            v_id := 0;
         end if;
         v_ids := v_ids || array(
             select j.id
@@ -1159,6 +1178,7 @@ begin
                 and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
                 and j.priority = v_priority
+                and (j.run_at, j.id) > (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
             order by j.run_at, j.id
@@ -1934,7 +1954,7 @@ comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,int
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
-comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
+comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],integer,timestamp with time zone,bigint) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. With the priority, run_at and id of a job, only jobs after it are locked, of those without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
@@ -1955,9 +1975,9 @@ comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that 
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback; null if there is none.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';
-comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
-comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
-comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
 comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_task_identifiers(integer) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';

@@ -154,7 +154,7 @@ class Worker:
     async def _wait_for_work(self, polled_at: float) -> None:
         """Sleep until the wake event, the next job due since the last poll, the end of a pause, or the next poll."""
         timeouts: list[float | None] = [self._settings.poll_interval_seconds]
-        if len(self._deliveries) < self._settings.concurrency:
+        if len(self._deliveries) < self._settings.concurrency and not self._prefetched:
             next_due = await retry_on_disconnect(
                 lambda: self._store.seconds_until_next(since_seconds=self._clock() - polled_at)
             )
