@@ -220,9 +220,7 @@ async def test_claim_skips_rows_that_another_session_has_locked(jobs: Jobs, conn
     assert await claim_batch(claimer, 10) == [locked, queued]
 
 
-async def claim_after(
-    connection: asyncpg.Connection, job: int, limit: int, *, tasks: list[str] | None = None
-) -> list[int]:
+async def claim_after(connection: asyncpg.Connection, job: int, limit: int, tasks: list[str] | None) -> list[int]:
     rows = await connection.fetch(
         """
         select c.id
