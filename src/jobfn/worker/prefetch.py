@@ -7,7 +7,7 @@ worker could run them sooner. Pure; the clock is passed in.
 from collections.abc import Callable
 
 #: Jobs expected to finish within this window are prefetched.
-PREFETCH_WINDOW_SECONDS = 0.05
+PREFETCH_WINDOW_SECONDS = 0.1
 #: Interval over which the completion rate is measured.
 RATE_INTERVAL_SECONDS = 0.1
 #: Maximum number of prefetched jobs; larger claims gain nothing.

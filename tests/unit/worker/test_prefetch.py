@@ -18,12 +18,12 @@ def test_size_follows_the_rate_of_the_last_interval() -> None:
     prefetch = Prefetch(clock)
     finish(prefetch, 200)
     clock.advance(0.25)
-    assert prefetch.size() == 40, "800 jobs a second for 0.05 s"
+    assert prefetch.size() == 80, "800 jobs a second for 0.1 s"
     finish(prefetch, 100)
     clock.advance(0.05)
-    assert prefetch.size() == 40, "the interval is not over"
+    assert prefetch.size() == 80, "the interval is not over"
     clock.advance(0.2)
-    assert prefetch.size() == 20
+    assert prefetch.size() == 40
     clock.advance(0.25)
     assert prefetch.size() == 0
 
