@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobfn.function.task import Task
 from jobfn.worker.settings import ServiceRole
+from support.batch_function import RecordingProxy
 from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
 
@@ -100,7 +101,11 @@ class Deploy(Protocol):
     """The fixture ``deploy``: runs a function app with these tasks and a service; settings by field name."""
 
     def __call__(
-        self, *tasks: "Task[..., Any]", roles: tuple[ServiceRole, ...] = (), **settings: object
+        self,
+        *tasks: "Task[..., Any]",
+        roles: tuple[ServiceRole, ...] = (),
+        proxy: RecordingProxy | None = None,
+        **settings: object,
     ) -> Awaitable[Deployment]: ...
 
 

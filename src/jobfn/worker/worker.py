@@ -188,7 +188,7 @@ class Worker:
             self._throttle.on_started(task)
             delivery = asyncio.create_task(self._deliver(batch))
             self._deliveries.add(delivery)
-            delivery.add_done_callback(functools.partial(self._on_delivered, batch))
+            delivery.add_done_callback(functools.partial(self._on_delivered, task, batch))
 
     def _next_batch(self) -> list[InFlightJob]:
         """Remove and return the first prefetched job whose task has a free slot, and others that may share its request.
@@ -226,8 +226,10 @@ class Worker:
             in_flight = by_id[job.id]
             if isinstance(result, Accepted):
                 accepted.append(in_flight)
-            else:
-                self._on_result(in_flight, result)
+                return
+            if isinstance(result, NotStarted):
+                batch.remove(in_flight)  # its next delivery is another one
+            self._on_result(in_flight, result)
 
         await self._deliverer.deliver_batch([in_flight.job for in_flight in batch], on_result)
         for in_flight in accepted:
@@ -270,10 +272,10 @@ class Worker:
         if self._prefetched:
             self._wake()  # so that it is released if no slot becomes free
 
-    def _on_delivered(self, batch: list[InFlightJob], delivery: "asyncio.Task[None]") -> None:
+    def _on_delivered(self, task: str, batch: list[InFlightJob], delivery: "asyncio.Task[None]") -> None:
         """Free the slot."""
         self._deliveries.discard(delivery)
-        self._throttle.on_finished(batch[0].job.task)
+        self._throttle.on_finished(task)
         self._start_prefetched()
         if not delivery.cancelled() and (error := delivery.exception()) is not None:
             for in_flight in batch:

@@ -15,6 +15,7 @@ from jobfn.http.server import bind
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
 from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.batch_function import RecordingProxy
 from support.fixtures import Serve
 from support.jobs import WORKER
 from support.network import LOOPBACK, free_port
@@ -48,10 +49,15 @@ async def deploy(database: str, serve: Serve, spans: Spans) -> AsyncIterator[Dep
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            *tasks: "Task[..., Any]", roles: tuple[ServiceRole, ...] = (), **settings: object
+            *tasks: "Task[..., Any]",
+            roles: tuple[ServiceRole, ...] = (),
+            proxy: RecordingProxy | None = None,
+            **settings: object,
         ) -> Deployment:
             app = create_app(tasks=tasks, settings=FunctionSettings(), tracer_provider=spans.provider)
-            function_url = await serve(app)
+            if proxy is not None:
+                proxy.app = app
+            function_url = await serve(proxy or app)
             listener = bind(LOOPBACK, 0)
             callback_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback"
             metrics_port = free_port()

@@ -13,6 +13,7 @@ from jobfn import FunctionSettings, JobContext, create_app, task
 from jobfn.in_process import local_settings, local_tasks
 from jobfn.telemetry.tracing import Tracing
 from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.batch_function import RecordingProxy
 from support.function_app import AsgiRequest
 from support.jobs import TENANT, WORKER, Jobs
 from support.network import LOOPBACK, eventually
@@ -56,13 +57,17 @@ class QuickTask:
         return [row["id"] for row in await jobs.connection.fetch(statement, TENANT, payloads)]
 
     async def run_together(self, jobs: Jobs) -> list[int]:
-        """Run jobs until six of them share a request, because the worker has seen that they are quick."""
+        """Run two jobs or more that share a request, after others if the worker must see first that they are quick."""
         async with asyncio.timeout(60):
             while True:
                 ids = await self.add(jobs, *["x"] * 6)
                 await jobs.until_gone()
-                if len({self.ran[job] for job in ids}) == 1:
-                    return ids
+                by_task: dict[object, list[int]] = {}
+                for job in ids:
+                    by_task.setdefault(self.ran[job], []).append(job)
+                largest = max(by_task.values(), key=len)
+                if len(largest) > 1:
+                    return largest
 
 
 @pytest.fixture
@@ -99,7 +104,7 @@ def trace_ids(grouped: dict[tuple[str, object], list[ReadableSpan]], ids: list[i
 
 
 async def test_each_job_has_its_own_trace(jobs: Jobs, spans: Spans, deploy: Deploy, quick: QuickTask) -> None:
-    await deploy(quick.task)
+    await deploy(quick.task, proxy=RecordingProxy())
     ids = await quick.run_together(jobs)
     grouped = await until_ended(spans, "deliver quick", ids)
     for job in ids:
@@ -116,11 +121,11 @@ async def test_each_job_has_its_own_trace(jobs: Jobs, spans: Spans, deploy: Depl
                 "jobfn.tenant": TENANT,
             }
             assert span.status.status_code.name == "UNSET"
-    assert len(trace_ids(grouped, ids)) == 6
+    assert len(trace_ids(grouped, ids)) == len(ids)
 
 
 async def test_trace_of_the_enqueuer_is_continued(jobs: Jobs, spans: Spans, deploy: Deploy, quick: QuickTask) -> None:
-    await deploy(quick.task)
+    await deploy(quick.task, proxy=RecordingProxy())
     await quick.run_together(jobs)
     await jobs.connection.execute("select set_config('jobfn.traceparent', $1, false)", PARENT)
     ids = await quick.run_together(jobs)
@@ -133,7 +138,7 @@ async def test_trace_of_the_enqueuer_is_continued(jobs: Jobs, spans: Spans, depl
 async def test_failure_and_return_are_the_status_of_the_job_s_delivery(
     jobs: Jobs, spans: Spans, deploy: Deploy, quick: QuickTask
 ) -> None:
-    await deploy(quick.task)
+    await deploy(quick.task, proxy=RecordingProxy())
     await quick.run_together(jobs)
     ids = await quick.add(jobs, "x", "block", "x")
     await jobs.until_gone(ids[0], ids[2])
@@ -172,7 +177,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 async def test_every_job_is_counted_once_on_both_sides(jobs: Jobs, deploy: Deploy, quick: QuickTask) -> None:
-    deployment = await deploy(quick.task)
+    deployment = await deploy(quick.task, proxy=RecordingProxy())
     await quick.run_together(jobs)
     ids = await quick.add(jobs, "x", "block", "x")
     await jobs.until_gone(ids[0], ids[2])
@@ -198,7 +203,7 @@ async def test_every_job_is_counted_once_on_both_sides(jobs: Jobs, deploy: Deplo
 
 
 async def test_every_line_has_the_ids_of_its_job(jobs: Jobs, lines: LogLines, deploy: Deploy, quick: QuickTask) -> None:
-    await deploy(quick.task)
+    await deploy(quick.task, proxy=RecordingProxy())
     ids = await quick.run_together(jobs)
     await lines.until("job done", times=quick.total)
     for event in ("handler", "job done"):
@@ -210,7 +215,7 @@ async def test_every_line_has_the_ids_of_its_job(jobs: Jobs, lines: LogLines, de
     handler_lines = [line for line in lines.all() if line["event"] == "handler"]
     assert [line["job"] for line in handler_lines] == [line["expected"] for line in handler_lines]
     traces = {line["trace_id"] for line in handler_lines if line["job"] in ids}
-    assert len(traces) == 6
+    assert len(traces) == len(ids)
 
 
 # Tasks in the worker's process.
@@ -240,7 +245,7 @@ async def test_local_job_has_its_own_trace(jobs: Jobs, spans: Spans, quick: Quic
         [delivery], [ran] = (grouped[f"{name} quick", job] for name in ("deliver", "run"))
         assert is_child(ran, delivery)
         assert delivery.parent is None
-    assert len(trace_ids(grouped, ids)) == 6
+    assert len(trace_ids(grouped, ids)) == len(ids)
     await jobs.connection.execute("select set_config('jobfn.traceparent', $1, false)", PARENT)
     traced = await quick.run_together(jobs)
     assert trace_ids(await until_ended(spans, "deliver quick", traced), traced) == {int(TRACE, 16)}
@@ -252,4 +257,4 @@ async def test_every_line_of_a_local_job_has_its_ids(jobs: Jobs, lines: LogLines
     await lines.until("handler", times=quick.total)
     handler_lines = [line for line in lines.all() if line["event"] == "handler"]
     assert [line["job"] for line in handler_lines] == [line["expected"] for line in handler_lines]
-    assert len({line["trace_id"] for line in handler_lines if line["job"] in ids}) == 6
+    assert len({line["trace_id"] for line in handler_lines if line["job"] in ids}) == len(ids)

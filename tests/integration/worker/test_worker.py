@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from jobfn.database.migrate import migrate
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import Job
 from jobfn.errors import SchemaError
-from jobfn.worker.delivery import Deliverer, DeliveryResult, Succeeded
+from jobfn.worker.delivery import Deliverer, DeliveryResult, NotStarted, OnResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
@@ -280,5 +281,59 @@ async def test_job_that_becomes_due_during_a_claim_is_claimed_at_once(jobs: Jobs
         await eventually(is_due)
         store.due.set()
         await jobs.until_gone(job, seconds=5)
+        stop.set()
+        await running
+
+
+class BrokenBatches(Success):
+    """Completes the first job of a batch, returns the second, and raises an error before the third has a result."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.alone: list[int] = []
+
+    def batch_size(self, _task: str, _share: int) -> int:
+        """See ``Deliverer.batch_size``."""
+        return 3
+
+    async def deliver(self, job: Job) -> DeliveryResult:
+        """See ``Deliverer.deliver``."""
+        self.alone.append(job.id)
+        await self.gate.wait()
+        return Succeeded()
+
+    async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
+        """See ``Deliverer.deliver_batch``."""
+        on_result(jobs[0], Succeeded())
+        on_result(jobs[1], NotStarted())
+        raise RuntimeError("unexpected")
+
+
+async def test_unexpected_error_in_a_batch_abandons_only_jobs_without_a_result(jobs: Jobs, database: str) -> None:
+    settings = ServiceSettings.from_environ({}, worker_id=WORKER)
+    ids = [
+        row["id"] for row in await jobs.connection.fetch("select (app_jobs.add_job('t')).id from generate_series(1, 3)")
+    ]
+    deliverer, stop = BrokenBatches(), asyncio.Event()
+    async with open_pool(database, application_name="test", size=4) as connections:
+        store = NativeJobStore(connections, "app_jobs")
+        worker = Worker(
+            store=store,
+            settlements=SettlementBatcher(store),
+            deliverer=deliverer,
+            settings=settings,
+            wake_event=asyncio.Event(),
+        )
+        running = asyncio.create_task(worker.run(stop))
+        await jobs.until_gone(ids[0])
+
+        async def third_is_abandoned() -> bool:
+            return worker.find(ids[2]) is None
+
+        await eventually(third_is_abandoned)
+        assert (deliverer.alone, worker.in_flight) == ([ids[1]], 1)
+        deliverer.gate.set()
+        await jobs.until_gone(ids[1])
+        assert await jobs.values(ids[2], "locked_by", "attempts") == (WORKER, 1)
         stop.set()
         await running
