@@ -153,6 +153,8 @@ class Dispatcher(Deliverer):
             )
         except TransportError as error:
             return Unreachable(str(error))
+        if response.headers.get(JOB_ID, headers[JOB_ID]) != headers[JOB_ID]:
+            return Unreachable(f"POST {redact_url(url)}: the response is about another job ({JOB_ID})")
         if self._batching is not None:
             self._batching.record_response(url, job.task, response.headers)
         return parse_response(response, url, accepts_report=callbacks.callback_url is not None)

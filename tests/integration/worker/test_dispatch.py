@@ -61,6 +61,16 @@ async def test_settle_on_response_sends_no_callback_url(
         assert request.headers["x-heartbeat-url"].startswith(service.callback_url.removesuffix("callback"))
 
 
+async def test_response_about_another_job_fails_the_attempt(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    """A server that sends a response late, or twice, must not settle the next job of its connection."""
+    function.respond(200, headers={"X-Job-Id": "999"})
+    await start_worker()
+    row = await jobs.until_failed(await jobs.add("t"))
+    assert row["last_error"].endswith("/t: the response is about another job (X-Job-Id)")
+
+
 @pytest.mark.parametrize(
     ("task", "path"),
     [
