@@ -144,3 +144,46 @@ def test_pipelined_deliveries_are_answered_in_order_and_reported_once_each(
     responses = function.send(b"".join(requests), count=len(requests))
     assert [response.status for response in responses] == [422] * len(requests)
     assert [sink.reports[path] for path in report_paths] == [1] * len(requests)
+
+
+#: Values of the headers of a job in a batch, most of them malformed.
+JOB_HEADERS = st.dictionaries(
+    st.sampled_from(["X-Job-Attempt", "x-database-id", "X-Actor-Id", "X-Lease-Seconds", "traceparent", "Cookie", ""]),
+    st.one_of(st.text(st.characters(codec="utf-8"), max_size=8), st.integers(), st.none(), st.lists(st.integers())),
+)
+
+
+def send_batch(function: FuzzTarget, task: str, headers: Headers, body: bytes) -> FuzzResponse:
+    return deliver(function, f"{task}/batch", [*headers, (b"Content-Type", b"application/x-ndjson")], body)[0]
+
+
+@fuzz(150)
+@given(data=st.data(), task=st.sampled_from(TASKS), offers=st.booleans())
+def test_batch_has_one_line_for_each_job(
+    data: st.DataObject, task: str, function: FuzzTarget, schemas: Schemas, *, offers: bool
+) -> None:
+    payloads = st.one_of(schemas.payloads(task).map(json_bytes), mutated(schemas.payloads(task)).map(json_bytes))
+    jobs = data.draw(st.lists(st.tuples(JOB_HEADERS, st.one_of(payloads, hostile_bodies())), min_size=1, max_size=5))
+    lines: list[bytes] = []
+    for number, (own, payload) in enumerate(jobs):
+        lines += [json.dumps(own | {"X-Job-Id": str(number + 1)}).encode(), payload.replace(b"\n", b" ")]
+    headers: Headers = [(b"X-Worker-Id", b"worker-0")] + [(b"X-Settle-On", b"response")] * offers
+    response = send_batch(function, task.replace("/", "%2F"), headers, b"\n".join(lines) + b"\n")
+    assert response.status == 200, response
+    assert CANARY.encode() not in response.body
+    assert b"Traceback" not in response.body
+    outcomes = [json.loads(line) for line in response.body.splitlines()]
+    assert sorted(outcome["job"] for outcome in outcomes) == [str(number + 1) for number in range(len(jobs))]
+    for outcome in outcomes:
+        if outcome.get("started") is not False:
+            assert outcome["status"] in STATUSES | {500}
+            event(f"status {outcome['status']}")
+
+
+@fuzz(150)
+@given(task=st.sampled_from(TASKS), body=st.one_of(hostile_bodies(), st.lists(hostile_bodies()).map(b"\n".join)))
+def test_arbitrary_body_of_a_batch_is_run_or_rejected(task: str, body: bytes, function: FuzzTarget) -> None:
+    response = send_batch(function, task, [], body)
+    assert CANARY.encode() not in response.body
+    event(f"status {response.status}")
+    assert response.status in {200, 400}
