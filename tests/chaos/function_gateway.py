@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -35,6 +35,7 @@ class FunctionGateway:
         self._faults = faults
         self._ports = ports
         self._repetitions = Repetitions()
+        self._draining: str | None = None
 
     async def handle(self, request: Message, client: ClientWriter) -> None:
         """Forward one request to a function."""
@@ -72,6 +73,15 @@ class FunctionGateway:
         finally:
             if fault.kind is FaultKind.REPEATED:
                 self._repetitions.start(self._repeat(request, deliveries, fault, delay_seconds=fault.delay_seconds))
+
+    @contextlib.asynccontextmanager
+    async def draining(self, process: str) -> AsyncIterator[None]:
+        """Send no new request to a process while the block runs, if it is a function."""
+        self._draining = process
+        try:
+            yield
+        finally:
+            self._draining = None
 
     async def drain(self) -> None:
         """Wait for pending repetitions of deliveries."""
@@ -143,7 +153,9 @@ class FunctionGateway:
         await send_request(port, add_delivery_numbers(request, copies))
 
     def _choose_function(self, deliveries: Sequence[Delivery], index: int) -> int:
-        """Record the function of deliveries. Return its port."""
+        """Record the function of deliveries, the other one if this one stops. Return its port."""
+        if FUNCTIONS[index] == self._draining:
+            index = 1 - index
         for delivery in deliveries:
             delivery.function = FUNCTIONS[index]
         return self._ports[index]

@@ -15,19 +15,22 @@ class ChaosOptions:
         modes: Settlement mode of each worker.
         quick_share: Share of quick jobs.
         min_batched_jobs: Minimum number of jobs that workers must deliver in batches.
-        kills_only_workers: Whether functions and the database are not killed, and no request is cut, delayed or
-            repeated.
+        kill_targets: Names of the processes to kill. None: all, and the database.
+        restarts: Whether each worker and function is restarted once with SIGTERM, and none is killed.
+        injects_faults: Whether requests are cut, delayed and repeated.
     """
 
     modes: Sequence[SettlementMode]
     seed: int
     jobs: int
     fault_seconds: float
-    kill_interval_seconds: float
     drain_timeout_seconds: float
     min_batched_jobs: int
+    kill_interval_seconds: float = 3.0
     quick_share: float = 0.7
-    kills_only_workers: bool = False
+    kill_targets: Sequence[str] | None = None
+    restarts: bool = False
+    injects_faults: bool = True
 
     @property
     def workers(self) -> list[str]:

@@ -110,11 +110,22 @@ class ManagedProcess:
 
     def kill(self, down_seconds: float) -> None:
         """Kill the process with SIGKILL. Start it again after a delay. Do nothing if it is down."""
-        if self._process is None or self._process.returncode is not None or self._down_seconds is not None:
-            return
-        self.log.on_killed(self.name)
-        self._down_seconds = down_seconds
-        self._process.kill()
+        if self._process is not None and self._is_up:
+            self.log.on_killed(self.name)
+            self._down_seconds = down_seconds
+            self._process.kill()
+
+    async def restart(self) -> None:
+        """Stop the process with SIGTERM, which must not repeat a job. Wait for its end. It is started again at once."""
+        if self._process is not None and self._is_up:
+            self.log.counts[f"restart {self.name}"] += 1
+            self._down_seconds = 0.0
+            self._process.send_signal(signal.SIGTERM)
+            await self._process.wait()
+
+    @property
+    def _is_up(self) -> bool:
+        return self._process is not None and self._process.returncode is None and self._down_seconds is None
 
     def stop(self) -> None:
         """Stop the process with SIGTERM."""

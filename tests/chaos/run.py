@@ -37,6 +37,8 @@ HANDLERS = Path(__file__).with_name("functions.py")
 LEASE_SECONDS = 2
 MAX_DOWN_SECONDS = MAX_DELAY_SECONDS = 1.5 * LEASE_SECONDS
 STOP_TIMEOUT_SECONDS = 30.0
+#: Time between the last request to a function and SIGTERM.
+DRAIN_SECONDS = 0.3
 #: Ports that the kernel does not give to outgoing connections while a process is down.
 FIXED_PORTS = range(12_000, 32_000)
 
@@ -54,13 +56,14 @@ async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
     """Run and evaluate. Write the logs into a folder."""
     started_at = time.time()  # the clock that PostgreSQL has, too
     log = DeliveryLog(lambda: time.time() - started_at)
-    faults = FaultInjector(options.seed, max_delay_seconds=MAX_DELAY_SECONDS, enabled=not options.kills_only_workers)
+    faults = FaultInjector(options.seed, max_delay_seconds=MAX_DELAY_SECONDS, enabled=options.injects_faults)
     jobs = plan_jobs(
         options.seed, options.jobs, quick_share=options.quick_share, max_delay_seconds=options.fault_seconds / 4
     )
     database, effects_file = Database(log), folder / "effects.jsonl"
-    callback_ports, function_ports = free_fixed_ports(len(options.modes)), free_fixed_ports(len(FUNCTIONS))
-    deliveries, reports = FunctionGateway(log, faults, function_ports), ReportGateway(log, faults, callback_ports)
+    ports = free_fixed_ports((*options.workers, *FUNCTIONS))
+    deliveries = FunctionGateway(log, faults, [ports[name] for name in FUNCTIONS])
+    reports = ReportGateway(log, faults, [ports[name] for name in options.workers])
     try:
         dsn = await database.start()
         await _prepare_database(dsn)
@@ -74,15 +77,18 @@ async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
                 "INTERNAL_JOBS_CALLBACK_URL": f"http://{LOOPBACK}:{report_port}/callback",
                 "CHAOS_EFFECTS_FILE": str(effects_file),
             }
-            ports = dict(zip((*options.workers, *FUNCTIONS), (*callback_ports, *function_ports), strict=True))
             processes = _create_processes(variables, folder, log, ports)
             async with (
                 run_processes(processes, stop_timeout_seconds=STOP_TIMEOUT_SECONDS) as stop,
                 detect_stalls(log, processes, dsn, lease_seconds=LEASE_SECONDS),
             ):
-                await asyncio.gather(
-                    _kill_processes(options, processes, database), _add_jobs(dsn, jobs, options.fault_seconds * 0.9)
-                )
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_add_jobs(dsn, jobs, options.fault_seconds * 0.9))
+                    if options.restarts:
+                        shuffled = random.Random(options.seed).sample(processes, len(processes))  # noqa: S311
+                        tasks.create_task(_restart_processes(shuffled, deliveries))
+                    else:
+                        tasks.create_task(_kill_processes(options, processes, database))
                 await _wait_until_drained(dsn, timeout_seconds=options.drain_timeout_seconds)
                 await asyncio.gather(deliveries.drain(), reports.drain())
                 await asyncio.gather(*(process.wait_until_listening() for process in processes))
@@ -97,16 +103,17 @@ async def run_chaos(options: ChaosOptions, folder: Path) -> Evaluation:
     return evaluate(RunData(options, jobs, log, rows), processes, seconds=log.now())
 
 
-def free_fixed_ports(count: int) -> list[int]:
-    """Return free ports of ``FIXED_PORTS``."""
-    ports: list[int] = []
-    for port in random.sample(FIXED_PORTS, len(FIXED_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise AssertionError("there are no free ports")
+def free_fixed_ports(names: Sequence[str]) -> dict[str, int]:
+    """Return a free port of ``FIXED_PORTS`` for each name."""
+    ports: dict[str, int] = {}
+    candidates = iter(random.sample(FIXED_PORTS, len(FIXED_PORTS)))
+    for name in names:
+        while name not in ports:
+            port = next(candidates)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                ports[name] = port
+    return ports
 
 
 async def _prepare_database(dsn: str) -> None:
@@ -150,12 +157,13 @@ def _create_processes(
 async def _kill_processes(options: ChaosOptions, processes: Sequence[ManagedProcess], database: Database) -> None:
     """Kill processes as planned."""
     by_name = {process.name: process for process in processes}
+    targets = [*by_name, POSTGRES] if options.kill_targets is None else options.kill_targets
     clock = asyncio.get_running_loop().time
     started_at = clock()
     database_kill: asyncio.Task[None] | None = None
     for kill in plan_kills(
         options.seed,
-        options.workers if options.kills_only_workers else [*options.workers, *FUNCTIONS, POSTGRES],
+        targets,
         seconds=options.fault_seconds,
         mean_interval_seconds=options.kill_interval_seconds,
         max_down_seconds=MAX_DOWN_SECONDS,
@@ -167,6 +175,15 @@ async def _kill_processes(options: ChaosOptions, processes: Sequence[ManagedProc
             database_kill = asyncio.create_task(database.kill(kill.down_seconds))
     if database_kill is not None:
         await database_kill
+
+
+async def _restart_processes(processes: Sequence[ManagedProcess], deliveries: FunctionGateway) -> None:
+    """Restart one process after the other, as an orchestrator does: first, a function gets no more requests."""
+    for process in processes:
+        async with deliveries.draining(process.name):
+            await asyncio.sleep(DRAIN_SECONDS)
+            await process.restart()
+        await process.wait_until_listening()
 
 
 async def _add_jobs(dsn: str, jobs: Sequence[PlannedJob], seconds: float) -> None:

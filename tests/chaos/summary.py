@@ -55,6 +55,7 @@ def summary_lines(run: RunData, violations: Mapping[str, int], seconds: float) -
     yield f"  effects {effects}, repeated {_total(Counter(each.causes[0] for each in repeated))}"
     yield from _killed_worker_lines(run, repeated)
     yield f"  kills {_total(_with_prefix(log.counts, 'kill '))}"
+    yield f"  restarts {_total(_with_prefix(log.counts, 'restart '))}"
     yield f"  starts without a database {log.counts['start without a database']}"
     yield f"  stalls {_total(_with_prefix(log.counts, 'stall '))}"
     for kind in ("single delivery", "batch", "report", "heartbeat"):

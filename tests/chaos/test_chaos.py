@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.faults import worker_names
 from chaos.options import ChaosOptions
 from chaos.run import run_chaos
 from jobfn.worker.settings import SettlementMode
@@ -57,7 +58,7 @@ async def test_no_job_is_lost_in_long_chaos(mode: SettlementMode, tmp_path: Path
         fault_seconds=min(seconds * 0.6, jobs / 25),
         kill_interval_seconds=3.0,
         drain_timeout_seconds=seconds * 0.4,
-        min_batched_jobs=jobs // 10,
+        min_batched_jobs=jobs // 40,
     )
     await check(options, tmp_path)
 
@@ -68,12 +69,28 @@ async def test_no_job_is_lost_when_busy_workers_are_killed(mode: SettlementMode,
     options = ChaosOptions(
         modes=(mode, mode),
         seed=choose_seed(),
-        jobs=10_000,
+        jobs=6_000,
         fault_seconds=20.0,
         kill_interval_seconds=2.5,
-        drain_timeout_seconds=60.0,
-        min_batched_jobs=2_000,
+        drain_timeout_seconds=150.0,
+        min_batched_jobs=150,
         quick_share=1.0,
-        kills_only_workers=True,
+        kill_targets=worker_names((mode, mode)),
+        injects_faults=False,
+    )
+    await check(options, tmp_path)
+
+
+@pytest.mark.long
+async def test_no_job_is_repeated_when_processes_are_restarted(tmp_path: Path) -> None:
+    options = ChaosOptions(
+        modes=tuple(SettlementMode),
+        seed=choose_seed(),
+        jobs=1_000,
+        fault_seconds=20.0,
+        drain_timeout_seconds=90.0,
+        min_batched_jobs=2,
+        restarts=True,
+        injects_faults=False,
     )
     await check(options, tmp_path)
