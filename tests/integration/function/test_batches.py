@@ -58,7 +58,7 @@ def parse(content: bytes) -> list[dict[str, Any]]:
 
 async def run_jobs(http: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str]) -> list[dict[str, Any]]:
     """Send a batch, as a worker does: the jobs that were not started are sent again. Return a line for each job."""
-    lines: dict[str, dict[str, Any]] = {}
+    lines: dict[str, dict[str, Any]] = {}  # in the order of the jobs
     while body:
         response = await http.post(url, content=body, headers=headers)
         assert (response.status_code, response.headers["content-type"]) == (200, CONTENT_TYPE)
@@ -66,6 +66,7 @@ async def run_jobs(http: httpx.AsyncClient, url: str, body: bytes, headers: dict
         jobs = [(own + b"\n", payload + b"\n") for own, payload in zip(raw_lines[::2], raw_lines[1::2], strict=False)]
         parsed = parse(response.content)
         assert len(parsed) == len(jobs)
+        lines = lines or {str(json.loads(own)["X-Job-Id"]): {} for own, _ in jobs}
         lines |= {line["job"]: line for line in parsed}
         waiting = {line["job"] for line in parsed if line.get("started") is False}
         body = b"".join(own + payload for own, payload in jobs if str(json.loads(own).get("X-Job-Id")) in waiting)

@@ -13,7 +13,7 @@ import pytest
 from jobfn.database.connection import open_pool
 from jobfn.database.migrate import migrate
 from jobfn.database.native_store import NativeJobStore
-from jobfn.database.records import Job
+from jobfn.database.records import Job, Settlement
 from jobfn.errors import SchemaError
 from jobfn.worker.delivery import Deliverer, DeliveryResult, NotStarted, OnResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
@@ -399,3 +399,24 @@ async def test_job_that_was_not_started_is_released_if_no_slot_is_free(jobs: Job
         finish.set()
         deliverer.gate.set()
         await jobs.until_gone()
+
+
+async def test_report_settles_a_job_that_its_function_returns(jobs: Jobs, database: str) -> None:
+    """For example if the function has reported it, and a proxy has repeated the request."""
+    workers: list[Worker] = []
+    returned = asyncio.Event()
+
+    async def report_then_return(batch: Sequence[Job], on_result: OnResult) -> None:
+        for job in batch:
+            await jobs.complete(job.id)
+            workers[0].on_report(Settlement(WORKER, job.id, job.attempt))
+            on_result(job, NotStarted())
+        returned.set()
+
+    ids = await add_three(jobs)
+    deliverer, wake_event = ScriptedBatches(report_then_return), asyncio.Event()
+    async with running_worker(database, deliverer, wake_event, concurrency=3) as worker:
+        workers.append(worker)
+        await asyncio.wait_for(returned.wait(), 10)
+        assert [worker.find(job) for job in ids] == [None] * 3
+    assert (deliverer.alone, await jobs.count()) == ([], 0)
