@@ -95,7 +95,7 @@ async def test_service_serves_the_dashboard(
         INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
         JOBFN_DASHBOARD_TOKEN=TOKEN,
     )
-    url = await dashboard_url(running, '"event": "dashboard"')
+    url = await dashboard_url(running, '"event":"dashboard"')
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{url}/healthz")).text == "ok\n"
         assert (await client.get(url)).status_code == 303

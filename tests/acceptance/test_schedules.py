@@ -239,11 +239,11 @@ async def test_dev_syncs_schedules_on_save(database: str, spawn: Spawn, schedule
     file = tmp_path / "functions.py"
     file.write_text(FUNCTIONS)
     dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", DATABASE_URL=database)
-    await dev.until('"change": "added", "task": "tick"')
+    await dev.until('"change":"added","task":"tick"')
     await dev.until('"job enqueued"')
 
     file.write_text(FUNCTIONS.replace('schedule="*/1 * * * * *"', "").replace('"tick", ', '"tick"'))
-    await dev.until('"change": "removed", "task": "tick"')
+    await dev.until('"change":"removed","task":"tick"')
     file.write_text(FUNCTIONS.replace("0 9 * * *", "0 25 * * *"))
     assert "functions.py: @task('daily_report')" in await dev.until("schedules not synced")
     keys = "select array_agg(key) from app_jobs.scheduled_jobs"

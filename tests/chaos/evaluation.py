@@ -16,7 +16,7 @@ MAX_SHOWN_VIOLATIONS = 10
 MAX_LINE_CHARACTERS = 3000
 #: The driver's pool logs this with a traceback while there is no database.
 EXPECTED_TRACEBACK = "Failed to restore the pool connection floor"
-TRACEBACK = re.compile(r'"exception": "|Traceback \(most recent call last\)')
+TRACEBACK = re.compile(r'"exception":"|Traceback \(most recent call last\)')
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ async def test_job_runs_in_the_function_image(
     )
     await service.until("looking for jobs")
     await jobs.until_gone(await jobs.add("email:welcome", ORDER))
-    assert '"order": 7' in await function.until("handling order")
+    assert '"order":7' in await function.until("handling order")
     await service.until('"job done"')
     failed = await jobs.until_failed(await jobs.add("email:welcome", ORDER | {"total": "0"}))
     assert failed["last_error"] == "order 7 has a total of 0: there is nothing to charge"

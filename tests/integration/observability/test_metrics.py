@@ -174,7 +174,7 @@ async def test_metrics_and_callbacks_have_separate_ports(deploy: Deploy) -> None
 
 
 async def test_reports_are_counted_by_result(jobs: Jobs, deploy: Deploy) -> None:
-    deployment = await deploy(succeeds)
+    deployment = await deploy(succeeds, roles=(ServiceRole.CALLBACKS,))  # a worker may claim while there is no table
     headers = {"X-Worker-Id": "worker-x", "X-Job-Id": "7"}
     async with httpx.AsyncClient() as client:
         assert (await client.post(deployment.callback_url)).status_code == 200
