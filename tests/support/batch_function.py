@@ -1,4 +1,4 @@
-"""Functions that accept batches: one without jobfn, and a proxy that records the requests of another one."""
+"""Functions that accept batches: one without jobfn, and a proxy of another one. Both record; and jobs for them."""
 
 import asyncio
 import json
@@ -6,9 +6,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+import asyncpg
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobfn.http.messages import read_body
+from support.jobs import Jobs
+from support.network import eventually
 
 CONTENT_TYPE = "application/x-ndjson"
 CONTENT_LENGTH = b"content-length"
@@ -143,3 +146,44 @@ def line(job: int | str, status: int = 200, **members: object) -> bytes:
 def complete_all(batch: ReceivedDelivery, send: Send) -> Awaitable[None]:
     """Respond that all jobs have succeeded."""
     return respond_with(*(line(job_id) for job_id in batch.job_ids))(batch, send)
+
+
+async def add_many(jobs: Jobs, count: int, name: str = "t", payload: str = "{}") -> list[int]:
+    """Add jobs in one statement, so that one claim finds all of them."""
+    statement = "select (app_jobs.add_job($1, $2::json)).id from generate_series(1, $3)"
+    return [row["id"] for row in await jobs.connection.fetch(statement, name, payload, count)]
+
+
+async def add_payloads(jobs: Jobs, name: str, *payloads: object) -> list[int]:
+    """Add a job for each payload, in one statement."""
+    statement = """
+        select (app_jobs.add_job($1, payload::json)).id
+        from unnest($2::text[]) with ordinality as given (payload, position) order by position
+    """
+    rows = await jobs.connection.fetch(statement, name, [json.dumps(payload) for payload in payloads])
+    return [row["id"] for row in rows]
+
+
+async def run_now(jobs: Jobs, ids: list[int]) -> None:
+    """Make failed jobs due, and wake the worker with another job."""
+    await jobs.connection.execute("select app_jobs.reschedule_jobs($1, now())", ids)
+    await jobs.add("t")
+
+
+async def rows_of(jobs: Jobs, ids: list[int]) -> dict[int, asyncpg.Record]:
+    rows = await jobs.connection.fetch("select * from app_jobs.jobs where id = any ($1)", ids)
+    return {row["id"]: row for row in rows}
+
+
+async def until_settled(jobs: Jobs, ids: list[int]) -> dict[int, asyncpg.Record]:
+    """Wait until these jobs are unlocked or completed; return the rows of those that are not completed."""
+
+    async def settled() -> list[dict[int, asyncpg.Record]]:
+        rows = await rows_of(jobs, ids)
+        is_settled = all(
+            row["locked_by"] is None and (row["exhausted"] or row["run_at"] > row["updated_at"])
+            for row in rows.values()
+        )
+        return [rows] if is_settled else []
+
+    return (await eventually(settled))[0]

@@ -7,6 +7,8 @@ from typing import Protocol
 import asyncpg
 from starlette.types import ASGIApp
 
+from support.batch_function import BatchFunction
+
 
 class ConnectTo(Protocol):
     """The fixture ``connect_to``: opens a connection to a database; settings of the session by name."""
@@ -50,3 +52,9 @@ class StartWorker(Protocol):
     """The fixture ``start_worker``: runs a service for the fixture ``function``; settings by field name."""
 
     def __call__(self, **settings: object) -> Awaitable[Service]: ...
+
+
+class StartBatchFunction(Protocol):
+    """The fixture ``start_function``: runs a service for a function that accepts batches; settings by field name."""
+
+    def __call__(self, **settings: object) -> Awaitable[tuple[BatchFunction, Service]]: ...

@@ -129,6 +129,8 @@ def decode_request(body: bytes) -> Iterator[BatchedDelivery]:
         del lines[-1]
     if not lines or len(lines) % 2:
         raise ValueError("the body must have two lines per job: its headers and its payload")
+    if len(lines) > 2 * MAX_BATCH_JOBS:
+        raise ValueError(f"the body must have at most {MAX_BATCH_JOBS} jobs")
     for index in range(0, len(lines), 2):
         try:
             headers = pydantic_core.from_json(lines[index])

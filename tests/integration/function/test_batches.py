@@ -1,130 +1,33 @@
-"""Several jobs of one task in one request (contract, section 7)."""
+"""Several jobs of one task in one request: their outcomes, their budget of time, their log lines."""
 
 import asyncio
-import contextlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
 import httpx
 import pytest
 import structlog
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount
-from starlette.types import Message
-from structlog.testing import capture_logs
 
-from jobfn import FunctionApp, FunctionSettings, JobContext, PermanentError, RetryLater, Task, create_app, task
-from jobfn.telemetry import logs
+from jobfn import FunctionSettings, JobContext, PermanentError, RetryLater, create_app, task
+from support.batch_request import (
+    Recorder,
+    batch,
+    done,
+    failed,
+    not_started,
+    parse,
+    run_jobs,
+    shared_headers,
+)
 from support.fixtures import Serve
-from support.function_app import SECRET, WAIT_FOR_REPORT, AsgiRequest, CallbackServer
-from support.http import turns
+from support.function_app import WAIT_FOR_REPORT, CallbackServer
 from support.jobs import TENANT
 
-CONTENT_TYPE = "application/x-ndjson"
-
-
-def batch(*payloads: object, **headers: str) -> bytes:
-    """Return a request with these payloads, for jobs 1, 2 and so on; bytes are sent unchanged."""
-    lines: list[bytes] = []
-    for number, payload in enumerate(payloads, start=1):
-        own = {"X-Job-Id": str(number), "X-Job-Attempt": "1"} | headers
-        lines += [json.dumps(own).encode(), payload if isinstance(payload, bytes) else json.dumps(payload).encode()]
-    return b"".join(line + b"\n" for line in lines)
-
-
-def shared_headers(callback_url: str | None = None, **others: str) -> dict[str, str]:
-    """Return the headers of a request; others by name, with underscores."""
-    headers = {"Content-Type": CONTENT_TYPE, "X-Worker-Id": "worker-7", "X-Settle-On": "response"}
-    if callback_url is not None:
-        headers["X-Callback-Url"] = callback_url
-    return headers | {name.replace("_", "-"): value for name, value in others.items()}
-
-
-def parse(content: bytes) -> list[dict[str, Any]]:
-    """Return the lines of a response without the durations, which are numbers of at least 0."""
-    lines = [json.loads(line) for line in content.splitlines()]
-    for line in lines:
-        assert line.pop("seconds", 0.0) >= 0.0
-    return lines
-
-
-async def run_jobs(http: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str]) -> list[dict[str, Any]]:
-    """Send a batch, as a worker does: the jobs that were not started are sent again. Return a line for each job."""
-    lines: dict[str, dict[str, Any]] = {}  # in the order of the jobs
-    while body:
-        response = await http.post(url, content=body, headers=headers)
-        assert (response.status_code, response.headers["content-type"]) == (200, CONTENT_TYPE)
-        raw_lines = body.split(b"\n")
-        jobs = [(own + b"\n", payload + b"\n") for own, payload in zip(raw_lines[::2], raw_lines[1::2], strict=False)]
-        parsed = parse(response.content)
-        assert len(parsed) == len(jobs)
-        lines = lines or {str(json.loads(own)["X-Job-Id"]): {} for own, _ in jobs}
-        lines |= {line["job"]: line for line in parsed}
-        waiting = {line["job"] for line in parsed if line.get("started") is False}
-        body = b"".join(own + payload for own, payload in jobs if str(json.loads(own).get("X-Job-Id")) in waiting)
-    return list(lines.values())
-
-
-def failed(job: int, status: int, message: str, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
-    """Return the line of a job that failed."""
-    body = json.dumps({"message": message, **more})
-    return {"job": str(job), "status": status, "headers": headers or {"X-Job-Error": "true"}, "body": body}
-
-
-def done(*jobs: int) -> list[dict[str, Any]]:
-    """Return the lines of jobs that succeeded."""
-    return [{"job": str(job), "status": 200} for job in jobs]
-
-
-def not_started(*jobs: int) -> list[dict[str, Any]]:
-    """Return the lines of jobs that go back to the worker."""
-    return [{"job": str(job), "started": False} for job in jobs]
-
-
-@pytest.fixture(autouse=True)
-def stream(undo_logging: None, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """The log, as jobfn configures it: a traceback for people would take most of a batch's time."""
-    for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
-        monkeypatch.delenv(variable, raising=False)
-    recorded = io.StringIO()
-    logs.configure(stream=recorded)
-    return recorded
-
-
-class Recorder:
-    """A task that records its jobs, and waits for ``gate`` for one payload."""
-
-    def __init__(self) -> None:
-        self.contexts: list[JobContext] = []
-        self.payloads: list[Any] = []
-        self.blocked, self.gate = asyncio.Event(), asyncio.Event()
-
-        @task("record")
-        async def record(payload: Any, ctx: JobContext) -> str:
-            self.contexts.append(ctx)
-            self.payloads.append(payload)
-            if payload == "block":
-                self.blocked.set()
-                await self.gate.wait()
-            return "result"
-
-        self.task = record
-
-    def app(self, **settings: Any) -> FunctionApp:
-        return create_app(tasks=[self.task], settings=WAIT_FOR_REPORT.model_copy(update=settings))
-
-
-@pytest.fixture
-async def recorder() -> Recorder:
-    return Recorder()
+#: A traceback for people would take most of a batch's time.
+pytestmark = pytest.mark.usefixtures("log_stream")
 
 
 async def test_jobs_run_in_order_each_with_its_own_payload_and_ids(
@@ -325,153 +228,6 @@ async def test_long_batch_lets_other_requests_run(serve: Serve, http: httpx.Asyn
         assert events[events.index(f"job {number}") + 1] == "turn"
 
 
-REFUSED = [
-    ("/record/batch", batch(1), {"X-Invoke-Secret": "wrong"}, 401, "X-Invoke-Secret is missing or wrong"),
-    ("/record/batch", batch(1, X_Invoke_Secret=SECRET), {}, 401, "X-Invoke-Secret is missing or wrong"),
-    ("/other/batch", batch(1), {"X-Invoke-Secret": SECRET}, 404, "No task at /other"),
-    ("/record/batch", b"", {"X-Invoke-Secret": SECRET}, 400, "The body is not a batch of jobs: the body must have"),
-    (
-        "/record/batch",
-        batch(1) + b"{}\n",
-        {"X-Invoke-Secret": SECRET},
-        400,
-        "The body is not a batch of jobs: the body",
-    ),
-    (
-        "/record/batch",
-        batch(1) + b"x\n1\n",
-        {"X-Invoke-Secret": SECRET},
-        400,
-        "The body is not a batch of jobs: line 3",
-    ),
-    (
-        "/record/batch",
-        batch("x" * 2**20),
-        {"X-Invoke-Secret": SECRET},
-        413,
-        "The batch is over 1048576 bytes: send few",
-    ),
-    ("/record/batch/", batch(1), {"X-Invoke-Secret": SECRET}, 404, "No task 'record/batch/' here. Known: record"),
-    (
-        "/record/batch",
-        batch(1),
-        {"X-Invoke-Secret": SECRET, "Content-Type": "application/json"},
-        404,
-        "No task 'record/batch' here. Known: record",
-    ),
-]
-
-
-@pytest.mark.parametrize(("path", "body", "headers", "status", "message"), REFUSED)
-async def test_refused_request_runs_nothing_and_causes_no_report(
-    path: str,
-    body: bytes,
-    headers: dict[str, str],
-    status: int,
-    message: str,
-    recorder: Recorder,
-    serve: Serve,
-    http: httpx.AsyncClient,
-    callbacks: CallbackServer,
-) -> None:
-    url = await serve(recorder.app(invoke_secrets=[SECRET]))
-    response = await http.post(f"{url}{path}", content=body, headers=shared_headers(callbacks.url) | headers)
-    assert response.status_code == status
-    assert response.json()["message"].startswith(message)
-    assert SECRET not in response.text
-    assert (recorder.payloads, callbacks.received) == ([], [])
-
-
-async def test_secret_of_the_request_is_that_of_all_its_jobs(
-    recorder: Recorder, serve: Serve, http: httpx.AsyncClient
-) -> None:
-    url = await serve(recorder.app(invoke_secrets=["other", SECRET]))
-    headers = shared_headers(X_Invoke_Secret=SECRET)
-    lines = await run_jobs(http, f"{url}/record/batch", batch(1, 2), headers)
-    assert (lines, recorder.payloads) == (done(1, 2), [1, 2])
-
-
-@pytest.mark.parametrize(
-    ("identifiers", "path", "ran"),
-    [
-        (["only"], "/batch", "only"),
-        (["only"], "/only/batch", "only"),
-        (["a/b", "a"], "/a%2Fb/batch", "a/b"),
-        (["a/b", "a"], "/a/batch", "a"),
-        (["a", "a/batch"], "/a/batch", "a"),
-        (["a", "a/batch"], "/a%2Fbatch/batch", "a/batch"),
-        (["batch", "a"], "/batch/batch", "batch"),
-        (["日本 %", "a"], "/%E6%97%A5%E6%9C%AC%20%25/batch", "日本 %"),
-    ],
-)
-async def test_path_is_that_of_the_task_and_batch(
-    identifiers: list[str], path: str, ran: str, serve: Serve, http: httpx.AsyncClient
-) -> None:
-    calls: list[str] = []
-
-    def create_task(identifier: str) -> Task[..., Any]:
-        @task(identifier)
-        async def handler(payload: int, ctx: JobContext) -> None:
-            calls.append(ctx.task)
-
-        return handler
-
-    url = await serve(create_app(tasks=[create_task(identifier) for identifier in identifiers]))
-    response = await http.post(f"{url}{path}", content=batch(1), headers=shared_headers())
-    assert (response.status_code, calls) == (200, [ran])
-
-
-async def test_task_named_batch_is_delivered_alone_as_usual(serve: Serve, http: httpx.AsyncClient) -> None:
-    @task("batch")
-    async def named_batch(payload: int) -> int:
-        return payload
-
-    @task("a/batch")
-    async def a_batch(payload: int) -> int:
-        return -payload
-
-    url = await serve(create_app(tasks=[named_batch, a_batch]))
-    assert (await http.post(f"{url}/batch", json=5)).json() == 5
-    assert (await http.post(f"{url}/a%2Fbatch", json=5)).json() == -5
-
-
-async def test_response_to_a_single_job_offers_batches_and_tells_the_duration(
-    recorder: Recorder, serve: Serve, http: httpx.AsyncClient
-) -> None:
-    url = await serve(recorder.app())
-    offered = await http.post(f"{url}/record", json=1, headers={"X-Settle-On": "response"})
-    assert offered.headers["x-accept-batch"] == "50"
-    assert 0 <= float(offered.headers["x-handler-seconds"]) < 10
-    not_offered = await http.post(f"{url}/record", json=1)
-    assert not {"x-accept-batch", "x-handler-seconds"} & set(not_offered.headers)
-
-
-class PassThrough(BaseHTTPMiddleware):
-    """Middleware that must see every job."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        return await call_next(request)
-
-
-async def test_app_with_http_middleware_accepts_no_batches(
-    recorder: Recorder, serve: Serve, http: httpx.AsyncClient
-) -> None:
-    url = await serve(create_app(tasks=[recorder.task], middleware=[Middleware(PassThrough)]))
-    alone = await http.post(f"{url}/record", json=1, headers={"X-Settle-On": "response"})
-    assert alone.headers["x-settle-on"] == "response"
-    assert not {"x-accept-batch", "x-handler-seconds"} & set(alone.headers)
-    together = await http.post(f"{url}/record/batch", content=batch(2), headers=shared_headers())
-    assert (together.status_code, recorder.payloads) == (404, [1])
-
-
-async def test_mounted_app_offers_no_batches(recorder: Recorder, serve: Serve, http: httpx.AsyncClient) -> None:
-    """The app that it is mounted in may have middleware."""
-    url = await serve(Starlette(routes=[Mount("/jobs", recorder.app())]))
-    response = await http.post(f"{url}/jobs/record", json=1, headers={"X-Settle-On": "response"})
-    assert response.headers["x-settle-on"] == "response"
-    assert not {"x-accept-batch", "x-handler-seconds"} & set(response.headers)
-
-
 async def test_jobs_that_their_worker_does_not_settle_by_the_response_are_reported(
     serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
 ) -> None:
@@ -500,9 +256,7 @@ async def test_heartbeats_go_to_the_url_of_their_job(
 
     url = await serve(create_app(tasks=[slow]))
     base = callbacks.url.removesuffix("/callback")
-    body = batch(0.25, X_Heartbeat_Url="unused").replace(b"X_Heartbeat_Url", b"X-Other") + (
-        f'{{"X-Job-Id": "2", "X-Heartbeat-Url": "{base}/two"}}\n0.5\n'.encode()
-    )
+    body = batch(0.25) + f'{{"X-Job-Id": "2", "X-Heartbeat-Url": "{base}/two"}}\n0.5\n'.encode()
     headers = shared_headers(callbacks.url, X_Heartbeat_Url=f"{base}/shared")
     assert await run_jobs(http, f"{url}/slow/batch", body, headers) == done(1, 2)
     assert [(each.target, each.headers["x-job-id"], each.body) for each in callbacks.received] == [
@@ -511,10 +265,9 @@ async def test_heartbeats_go_to_the_url_of_their_job(
     ]
 
 
-# Log lines and context variables.
-
-
-async def test_every_line_has_the_ids_of_its_job(stream: io.StringIO, serve: Serve, http: httpx.AsyncClient) -> None:
+async def test_every_line_has_the_ids_of_its_job(
+    log_stream: io.StringIO, serve: Serve, http: httpx.AsyncClient
+) -> None:
     @task("async")
     async def async_handler(payload: int, ctx: JobContext) -> None:
         ctx.log.info("one")
@@ -531,10 +284,10 @@ async def test_every_line_has_the_ids_of_its_job(stream: io.StringIO, serve: Ser
         structlog.get_logger().info("three")
 
     url = await serve(create_app(tasks=[async_handler, sync_handler]))
-    body = batch(1, -2, "x", X_Database_Id=TENANT).replace(b"X_Database_Id", b"X-Database-Id")
+    body = batch(1, -2, "x", X_Database_Id=TENANT)
     for name in ("async", "sync"):
         await run_jobs(http, f"{url}/{name}/batch", body, shared_headers())
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    lines = [json.loads(line) for line in log_stream.getvalue().splitlines()]
     assert [(line["event"], line["task"], line["job"], line["attempt"]) for line in lines if "job" in line] == [
         ("one", "async", 1, 1),
         ("two", "async", 1, 1),
@@ -572,208 +325,3 @@ async def test_context_variables_of_a_handler_do_not_reach_the_next_job(serve: S
     for payload in ("first", "suspend", "fail", "last"):
         expected += [("nobody", {}), (payload, {"order": payload})]
     assert seen == expected
-
-
-# Lost responses.
-
-
-@contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[asyncio.StreamWriter]:
-    host, _, port = url.removeprefix("http://").partition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def raw_request(path: str, headers: dict[str, str], body: bytes) -> bytes:
-    lines = [f"{name}: {value}" for name, value in {**headers, "Host": "x", "Content-Length": str(len(body))}.items()]
-    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode() + body
-
-
-async def test_outcomes_are_reported_if_the_worker_disconnects(serve: Serve, callbacks: CallbackServer) -> None:
-    blocked, gate = asyncio.Event(), asyncio.Event()
-
-    @task("work")
-    async def work(payload: str) -> None:
-        if payload == "fail":
-            raise ValueError("no")
-        if payload == "block":
-            blocked.set()
-            await gate.wait()
-
-    url = await serve(create_app(tasks=[work], settings=WAIT_FOR_REPORT))
-    async with connect(url) as writer:
-        body = batch("quick", "fail", "block")
-        writer.write(raw_request("/work/batch", shared_headers(callbacks.url), body))
-        await blocked.wait()
-    await turns(10)  # the server learns of it
-    gate.set()
-    reports = await callbacks.wait_for(3)
-    assert {report.headers["x-job-id"]: report.body for report in reports} == {
-        "1": {"status": "success"},
-        "2": {"status": "error", "error": "no"},
-        "3": {"status": "success"},
-    }
-
-
-async def test_accepted_background_jobs_are_not_reported_as_done_if_the_worker_disconnects(
-    serve: Serve, callbacks: CallbackServer
-) -> None:
-    finish = asyncio.Event()
-
-    @task("long", background=True)
-    async def long(payload: str) -> None:
-        await finish.wait()
-
-    app = create_app(tasks=[long], settings=WAIT_FOR_REPORT)
-    messages: list[Message] = [
-        {"type": "http.request", "body": batch("x", "y")},
-        {"type": "http.disconnect"},
-    ]
-    request = AsgiRequest(messages)
-    async with app.lifespan_context():
-        await app(request.scope("/long/batch", shared_headers(callbacks.url)), request.receive, request.send)
-        assert callbacks.received == []
-        finish.set()
-        reports = await callbacks.wait_for(2)
-    assert sorted((report.headers["x-job-id"], report.body["status"]) for report in reports) == [
-        ("1", "success"),
-        ("2", "success"),
-    ]
-
-
-def deliver(app: FunctionApp, callbacks: CallbackServer, request: AsgiRequest) -> "asyncio.Task[None]":
-    async def call() -> None:
-        await app(request.scope("/record/batch", shared_headers(callbacks.url)), request.receive, request.send)
-
-    return asyncio.create_task(call())
-
-
-def content_of(request: AsgiRequest) -> bytes:
-    return b"".join(message.get("body", b"") for message in request.sent)
-
-
-async def test_cancelled_batch_reports_what_ran_and_returns_the_rest(
-    recorder: Recorder, callbacks: CallbackServer
-) -> None:
-    """As a server does that stops."""
-    request = AsgiRequest([{"type": "http.request", "body": batch("quick", "block", "behind")}])
-    app = recorder.app()
-    async with app.lifespan_context():
-        delivery = deliver(app, callbacks, request)
-        await recorder.blocked.wait()
-        delivery.cancel()
-        await asyncio.wait({delivery})
-    assert delivery.cancelled()
-    stopped = "the function was stopped before record finished"
-    assert {report.headers["x-job-id"]: report.body for report in callbacks.received} == {
-        "1": {"status": "success"},
-        "2": {"status": "error", "error": stopped},
-    }
-    assert parse(content_of(request)) == [*done(1), failed(2, 503, stopped), *not_started(3)]
-
-
-async def test_batch_that_is_cancelled_before_it_responds_is_reported(
-    recorder: Recorder, callbacks: CallbackServer
-) -> None:
-    """The jobs have run; the cancellation arrives while the app looks for a disconnect."""
-    request = AsgiRequest([{"type": "http.request", "body": batch(1, 2)}])
-    app = recorder.app()
-
-    async def receive() -> Message:
-        if request.receive_count == 0:
-            return await request.receive()
-        delivery.cancel()
-        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        return await never
-
-    async def call() -> None:
-        await app(request.scope("/record/batch", shared_headers(callbacks.url)), receive, request.send)
-
-    async with app.lifespan_context():
-        delivery = asyncio.create_task(call())
-        await asyncio.wait({delivery})
-    assert delivery.cancelled()
-    assert [report.headers["x-job-id"] for report in callbacks.received] == ["1", "2"]
-
-
-async def test_batch_that_is_cancelled_between_jobs_returns_the_rest(callbacks: CallbackServer) -> None:
-    """The batch yields to the event loop after 5 ms."""
-    ran: list[int] = []
-
-    @task("record")
-    async def record(payload: int) -> None:
-        ran.append(payload)
-        time.sleep(0.006)  # noqa: ASYNC251  - as a computation does
-        asyncio.get_running_loop().call_soon(delivery.cancel)
-
-    app = create_app(tasks=[record], settings=WAIT_FOR_REPORT)
-    request = AsgiRequest([{"type": "http.request", "body": batch(1, 2)}])
-    async with app.lifespan_context():
-        delivery = deliver(app, callbacks, request)
-        await asyncio.wait({delivery})
-    assert (delivery.cancelled(), ran) == (True, [1])
-    assert [report.headers["x-job-id"] for report in callbacks.received] == ["1"]
-    assert parse(content_of(request)) == [*done(1), *not_started(2)]
-
-
-async def test_streamed_batch_that_is_cancelled_reports_the_running_job(
-    recorder: Recorder, callbacks: CallbackServer
-) -> None:
-    request = AsgiRequest([{"type": "http.request", "body": batch("quick", "block", "behind")}])
-    sent = asyncio.Event()
-
-    async def send(message: Message) -> None:
-        await request.send(message)
-        if message.get("body"):
-            sent.set()
-
-    app = recorder.app()
-    async with app.lifespan_context():
-
-        async def call() -> None:
-            await app(request.scope("/record/batch", shared_headers(callbacks.url)), request.receive, send)
-
-        delivery = asyncio.create_task(call())
-        await sent.wait()
-        delivery.cancel()
-        await asyncio.wait({delivery})
-    assert delivery.cancelled()
-    stopped = "the function was stopped before record finished"
-    assert [(report.headers["x-job-id"], report.body["error"]) for report in callbacks.received] == [("2", stopped)]
-    assert parse(content_of(request)) == [*done(1), *not_started(3), failed(2, 503, stopped)]
-    assert [message.get("more_body") for message in request.sent] == [None, True, False]
-
-
-async def test_handler_that_cancels_its_own_task_ends_the_batch_for_no_other_job(
-    serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
-) -> None:
-    ran: list[str] = []
-
-    @task("rude")
-    async def rude(payload: str) -> None:
-        ran.append(payload)
-        if payload == "cancel":
-            current = asyncio.current_task()
-            assert current is not None
-            current.cancel()
-
-    url = await serve(create_app(tasks=[rude], settings=WAIT_FOR_REPORT))
-    response = await http.post(
-        f"{url}/rude/batch", content=batch("a", "cancel", "b"), headers=shared_headers(callbacks.url)
-    )
-    assert parse(response.content) == [*done(1, 2), *not_started(3)]
-    assert ran == ["a", "cancel"]
-
-
-async def test_incomplete_request_runs_nothing(recorder: Recorder, serve: Serve, http: httpx.AsyncClient) -> None:
-    url = await serve(recorder.app())
-    with capture_logs() as lines:
-        async with connect(url) as writer:
-            writer.write(raw_request("/record/batch", shared_headers(), batch(1, 2))[:-5])
-            await writer.drain()
-        await turns(10)
-    response = await http.post(f"{url}/record/batch", content=batch(3), headers=shared_headers())
-    assert (parse(response.content), recorder.payloads, lines) == (done(1), [3], [])

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from jobfn import Backoff, FunctionApp, JobContext, PermanentError, RetryLater, create_app, task
 from jobfn.in_process import local_settings, local_tasks
 from jobfn.worker.settings import ServiceRole, ServiceSettings
+from support.batch_function import add_payloads
 from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
 from support.service import start_in_loop
@@ -175,16 +175,6 @@ class BatchedTask:
         self.task = handler
 
 
-async def add_payloads(jobs: Jobs, *payloads: object) -> list[int]:
-    """Add a job for each payload, in one statement."""
-    statement = """
-        select (app_jobs.add_job('t', payload::json)).id
-        from unnest($1::text[]) with ordinality as given (payload, position) order by position
-    """
-    rows = await jobs.connection.fetch(statement, [json.dumps(payload) for payload in payloads])
-    return [row["id"] for row in rows]
-
-
 @pytest.fixture
 async def batched() -> BatchedTask:
     return BatchedTask()
@@ -194,7 +184,7 @@ async def run_until_shared(jobs: Jobs, batched: BatchedTask) -> None:
     """Run jobs until some of them share a slot, which happens when the worker has seen that they are quick."""
     async with asyncio.timeout(60):
         while True:
-            ids = await add_payloads(jobs, *["quick"] * 6)
+            ids = await add_payloads(jobs, "t", *["quick"] * 6)
             await jobs.until_gone()
             if len({batched.ran[job] for job in ids}) < 6:
                 return
@@ -205,7 +195,7 @@ async def test_quick_jobs_share_a_slot_each_with_its_own_outcome(
 ) -> None:
     await start_local(create_app(tasks=[batched.task]))
     await run_until_shared(jobs, batched)
-    ids = await add_payloads(jobs, "a", "fail", "never", 7, "b", "c")
+    ids = await add_payloads(jobs, "t", "a", "fail", "never", 7, "b", "c")
     await jobs.until_gone(ids[0], *ids[4:])
     rows = [await jobs.until_failed(job) for job in ids[1:4]]
     assert [(row["attempts"], row["exhausted"]) for row in rows] == [(1, False), (25, True), (25, True)]
@@ -215,7 +205,7 @@ async def test_quick_jobs_share_a_slot_each_with_its_own_outcome(
 async def test_setting_gives_each_job_a_slot(jobs: Jobs, start_local: StartLocal, batched: BatchedTask) -> None:
     await start_local(create_app(tasks=[batched.task]), delivery_batch=False)
     for _ in range(10):
-        ids = await add_payloads(jobs, *"abcdef")
+        ids = await add_payloads(jobs, "t", *"abcdef")
         await jobs.until_gone()
         assert len({batched.ran[job] for job in ids}) == 6
 
@@ -233,7 +223,7 @@ async def test_jobs_behind_a_slow_one_run_in_other_slots(
 ) -> None:
     await start_local(create_app(tasks=[batched.task]))
     await run_until_shared(jobs, batched)
-    ids = await add_payloads(jobs, "a", "block", *["behind"] * 8)
+    ids = await add_payloads(jobs, "t", "a", "block", *["behind"] * 8)
     await jobs.until_gone(ids[0], *ids[2:])
     assert batched.blocked.is_set()
     assert (await jobs.row(ids[1]))["locked_by"] == WORKER
@@ -246,7 +236,7 @@ async def test_stopped_worker_fails_the_running_job_of_a_batch_and_releases_the_
 ) -> None:
     stop = await start_local(create_app(tasks=[batched.task]), concurrency=1, shutdown_timeout_seconds=0.2)
     payloads = [*["quick"] * 500, "block", *["behind"] * 100]  # with one slot, jobs share it once they are quick
-    ids = await add_payloads(jobs, *payloads)
+    ids = await add_payloads(jobs, "t", *payloads)
     await asyncio.wait_for(batched.blocked.wait(), 60)
     await stop()
     running = await jobs.row(ids[500])

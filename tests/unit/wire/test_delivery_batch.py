@@ -51,6 +51,10 @@ def test_header_values_cannot_break_the_lines() -> None:
     assert list(decode_request(encode_request([(headers, "{}")]))) == [BatchedDelivery(headers, b"{}")]
 
 
+def test_request_may_have_50_jobs() -> None:
+    assert len(list(decode_request(b"{}\n{}\n" * 50))) == 50
+
+
 def test_last_line_feed_may_be_missing() -> None:
     assert list(decode_request(b'{"x-job-id": "7"}\n{}')) == [BatchedDelivery({"X-Job-Id": "7"}, b"{}")]
 
@@ -78,6 +82,7 @@ def test_headers_of_a_job_are_the_known_ones_with_a_value(line: bytes, headers: 
         (b"\n", "the body must have two lines per job: its headers and its payload"),
         (b"{}\n", "the body must have two lines per job: its headers and its payload"),
         (b"{}\n{}\n{}\n", "the body must have two lines per job: its headers and its payload"),
+        (b"{}\n{}\n" * 51, "the body must have at most 50 jobs"),
         (b"{}\n{}\nnope\n{}\n", "line 3 is not valid JSON"),
         (b"\xff\n{}\n", "line 1 is not valid JSON"),
         (b'{"X-Worker-Id": "\\ud800"}\n{}\n', "line 1 is not valid JSON"),
