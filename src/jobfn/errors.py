@@ -23,6 +23,7 @@
     │   ├── UnsupportedMediaType 415  body not declared as JSON
     │   └── InvalidPayload     422  payload does not match its annotation
     ├── TransportError              HTTP request without a response
+    │   └── RequestNotSent          no connection, or an invalid URL
     └── DatabaseError               PostgreSQL returned an error
         ├── DatabaseUnreachable     no connection
         └── SchemaError             jobs schema missing or incompatible
@@ -215,6 +216,10 @@ class InvalidPayload(RequestError):
 
 class TransportError(JobfnError):
     """An HTTP request got no response: refused, reset, cut short or timed out. Check the URL in the message."""
+
+
+class RequestNotSent(TransportError):
+    """An HTTP request was not sent: no connection could be opened, or the URL is invalid. Check it in the message."""
 
 
 class DatabaseError(JobfnError):

@@ -66,6 +66,7 @@ async def test_job_that_kills_its_function_fails_permanently(
             KNATIVE_SERVICE_URL=f"http://127.0.0.1:{port}",
             JOBS_CALLBACK_HOST="127.0.0.1",
             INTERNAL_JOBS_CALLBACK_PORT=str(free_port()),
+            JOBS_REPORT_GRACE_SECONDS="0.1",
             HOSTNAME="worker-0",
         )
         await eventually(only_the_poison_is_left, seconds=60)

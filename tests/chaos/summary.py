@@ -31,12 +31,13 @@ def repetitions(run: RunData) -> Iterator[Repetition]:
     for deliveries in by_job.values():
         first, *others = sorted(deliveries, key=lambda delivery: delivery.sequence)
         for second in others:
-            if second.original is not None:
+            causes = run.log.causes(first.origin, before=second.started_at)
+            if second.original is not None or (first.original is not None and not causes):
                 yield Repetition(["repeated by the gateway"])
-                continue
-            causes = run.log.causes(first.origin, before=second.started_at) or ["no cause"]
-            yield Repetition(causes, first.origin.answered_at is not None)
-            first = second
+            else:
+                yield Repetition(causes or ["no cause"], first.origin.answered_at is not None)
+            if second.original is None:
+                first = second
 
 
 def summary_lines(run: RunData, violations: Mapping[str, int], seconds: float) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from jobfn.errors import TransportError
+from jobfn.errors import RequestNotSent, TransportError
 from jobfn.wire import redact_url
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Transport(Protocol):
 
         Raises:
             TransportError: There was no response.
+            RequestNotSent: There was no request either.
         """
 
     def stream(
@@ -214,12 +215,12 @@ def _transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exceptio
     post = f"POST {redact_url(url)}"
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return TransportError(f"{post} could not connect within {timeout.sock_connect:g} s")
+            return RequestNotSent(f"{post} could not connect within {timeout.sock_connect:g} s")
         case TimeoutError():
             within = "in time" if timeout.total is None else f"within {timeout.total:g} s"
             return TransportError(f"{post} got no response {within}")
         case aiohttp.ClientConnectorError():
-            reason = f"Cannot connect to {error.host}:{error.port}: {error.__cause__}"
+            return RequestNotSent(f"{post} failed: Cannot connect to {error.host}:{error.port}: {error.__cause__}")
         case aiohttp.ServerDisconnectedError():
             reason = "Server disconnected"
         case aiohttp.ClientPayloadError():
@@ -227,7 +228,7 @@ def _transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exceptio
         case aiohttp.ClientResponseError():
             reason = f"invalid HTTP response: {error.message.partition(':')[0]}"  # an excerpt of it follows
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            reason = "the URL must be absolute and begin with http:// or https://"
+            return RequestNotSent(f"{post} failed: the URL must be absolute and begin with http:// or https://")
         case OSError(errno=int(number)):
             reason = os.strerror(number)
         case ValueError() | RuntimeError():

@@ -45,9 +45,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """There was no response: the connection failed, or the request timed out."""
+    """There was no response: the connection failed, or the request timed out.
+
+    Attributes:
+        error: What failed.
+        awaits_report: Whether the function may have got the job, and then reports it.
+    """
 
     error: str
+    awaits_report: bool = False
 
 
 @dataclass(frozen=True, slots=True)

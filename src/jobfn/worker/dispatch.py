@@ -10,7 +10,7 @@ from typing import Final
 from starlette.datastructures import Headers
 
 from jobfn.database.records import Job
-from jobfn.errors import TransportError
+from jobfn.errors import RequestNotSent, TransportError
 from jobfn.http.client import Response, Transport
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import (
@@ -146,18 +146,19 @@ class Dispatcher(Deliverer):
         """POST a job to its function. See ``Deliverer.deliver``."""
         url = self._routes.url_for(job.task)
         callbacks = self._callback_config(job)
+        accepts_report = callbacks.callback_url is not None
         headers = delivery_headers(job, worker_id=self._worker_id, callbacks=callbacks) | self._trace_headers(job)
         try:
             response = await self._transport.post(
                 url, body=job.payload.encode(), headers=headers, timeout_seconds=self._timeout_seconds
             )
         except TransportError as error:
-            return Unreachable(str(error))
+            return Unreachable(str(error), accepts_report and not isinstance(error, RequestNotSent))
         if response.headers.get(JOB_ID, headers[JOB_ID]) != headers[JOB_ID]:
             return Unreachable(f"POST {redact_url(url)}: the response is about another job ({JOB_ID})")
         if self._batching is not None:
             self._batching.record_response(url, job.task, response.headers)
-        return parse_response(response, url, accepts_report=callbacks.callback_url is not None)
+        return parse_response(response, url, accepts_report=accepts_report)
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
@@ -169,7 +170,7 @@ class Dispatcher(Deliverer):
         A job without an outcome in the response, for example because the function died, is ``Unreachable``.
         """
         url = self._routes.url_for(jobs[0].task)
-        headers, body = self._encode_batch(jobs)
+        headers, body, awaits_report = self._encode_batch(jobs)
         pending = {str(job.id): job for job in jobs}
         error = f"POST {redact_url(url)}: the response to the batch had no outcome of this job"
         try:
@@ -177,7 +178,8 @@ class Dispatcher(Deliverer):
                 batch_url(url), body=body, headers=headers, timeout_seconds=self._timeout_seconds
             ) as response:
                 if response.status != 200 or response.headers.get("Content-Type") != CONTENT_TYPE:
-                    result = self._refused(Response(response.status, response.headers, await response.read()), url)
+                    refusal = Response(response.status, response.headers, await response.read())
+                    result = self._refused(refusal, url, accepts_report=awaits_report)
                     for job in jobs:
                         on_result(job, result)
                     return
@@ -191,11 +193,12 @@ class Dispatcher(Deliverer):
                     on_result(job, self._parse_outcome(outcome, url, job))
         except TransportError as broken:
             error = str(broken)
+            awaits_report = awaits_report and not isinstance(broken, RequestNotSent)
         for job in pending.values():
-            on_result(job, Unreachable(error))
+            on_result(job, Unreachable(error, awaits_report))
 
-    def _encode_batch(self, jobs: Sequence[Job]) -> tuple[dict[str, str], bytes]:
-        """Return the headers and the body of a request with several jobs."""
+    def _encode_batch(self, jobs: Sequence[Job]) -> tuple[dict[str, str], bytes, bool]:
+        """Return the headers and the body of a request with several jobs, and whether reports are accepted."""
         configs = [self._callback_config(job) for job in jobs]
         shared = {"Content-Type": CONTENT_TYPE} | worker_headers(self._worker_id, configs[0])
         own = [job_headers(job) | self._trace_headers(job) for job in jobs]
@@ -206,7 +209,8 @@ class Dispatcher(Deliverer):
                 headers[HEARTBEAT_URL] = config.heartbeat_url
                 if config.callback_url is not None:
                     headers[CALLBACK_URL] = config.callback_url
-        return shared, encode_request(zip(own, (job.payload for job in jobs), strict=True))
+        body = encode_request(zip(own, (job.payload for job in jobs), strict=True))
+        return shared, body, configs[0].callback_url is not None
 
     def _parse_outcome(self, outcome: BatchedResponse, url: str, job: Job) -> DeliveryResult:
         if outcome.status is None:
@@ -217,15 +221,16 @@ class Dispatcher(Deliverer):
             return _SUCCEEDED
         return parse_response(Response(outcome.status, Headers(outcome.headers), outcome.body), url)
 
-    def _refused(self, response: Response, url: str) -> DeliveryResult:
+    def _refused(self, response: Response, url: str, *, accepts_report: bool) -> DeliveryResult:
         """Return the result of all jobs in a batch whose response has no outcomes."""
         if self._batching is not None and response.status not in BUSY_STATUSES:
             self._batching.refuse(url)
         if response.status in _REFUSED_STATUSES:
             return NotStarted()
-        result = parse_response(response, url)
+        result = parse_response(response, url, accepts_report=accepts_report)
         if isinstance(result, Succeeded | Accepted):
-            return Failed(f"{redact_url(url)} responded to a batch of jobs with {response.status} and no outcomes")
+            error = f"{redact_url(url)} responded to a batch of jobs with {response.status} and no outcomes"
+            return Failed(error, awaits_report=accepts_report)
         return result
 
     def _trace_headers(self, job: Job) -> dict[str, str]:

@@ -30,14 +30,16 @@ DELIVERING
     - ``on_report`` -> REPORTED: functions that report usually do so before they respond.
     - ``on_not_started`` -> PREFETCHED: the function did not start this job of a batch.
     - ``on_busy`` (429, 503) -> SETTLING: the job is released. The attempt does not count.
-    - ``on_unreachable`` -> SETTLING: there was no response. The attempt has failed.
+    - ``on_unreachable`` -> SETTLING: the function cannot be reached. The attempt has failed. -> AWAITING_REPORT: the
+      connection broke after the request was sent. A function that lives reports what it has done.
     - ``on_accepted`` (202) -> ACCEPTED.
     - ``on_shutdown`` -> SETTLING: the attempt has failed and counts, because the function may still be running it. The
       job is due at once. Reports of this attempt are distinguished from those of the next by the attempt's number.
     - ``abandon`` -> ABANDONED: the dispatcher or the database raised an unexpected error.
 
 AWAITING_REPORT
-    The function has responded. The slot is free; a timer runs for ``JOBS_REPORT_GRACE_SECONDS``.
+    The function has responded, or the connection broke, which counts as a failure. The slot is free; a timer runs for
+    ``JOBS_REPORT_GRACE_SECONDS``.
 
     - ``on_report`` -> DONE: the report decides. The response is dropped.
     - ``on_report_grace_expired`` -> SETTLING: no report arrived. The response decides.
@@ -147,12 +149,7 @@ class InFlightJob:
             settlement = self._new_settlement(
                 error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds
             )
-        if not result.awaits_report:
-            self._settle(settlement)
-            return
-        self.state = AWAITING_REPORT
-        self._settlement = settlement
-        self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_report_grace_expired)
+        self._settle_unless_reported(settlement, awaits_report=result.awaits_report)
 
     def on_not_started(self) -> bool:
         """Return whether the job waits for a slot again, because its function did not start it."""
@@ -167,10 +164,10 @@ class InFlightJob:
         if not self._finish_if_settled():
             self._settle(self._new_settlement(released=True, delay_seconds=delay_seconds))
 
-    def on_unreachable(self, error: str) -> None:
-        """Fail the attempt: there was no response, so no report is expected."""
+    def on_unreachable(self, error: str, *, awaits_report: bool = False) -> None:
+        """Fail the attempt, because there was no response, unless a report arrives within the grace period."""
         if not self._finish_if_settled():
-            self._settle(self._new_settlement(error=error))
+            self._settle_unless_reported(self._new_settlement(error=error), awaits_report=awaits_report)
 
     def on_accepted(self) -> None:
         """Leave the job to its function, which runs it in the background (202)."""
@@ -246,6 +243,14 @@ class InFlightJob:
         self.state = SETTLING
         self._settlement = settlement
         self._jobs.settlements.submit(settlement, self._on_committed, retry_on_disconnect=True)
+
+    def _settle_unless_reported(self, settlement: Settlement, *, awaits_report: bool) -> None:
+        if not awaits_report:
+            self._settle(settlement)
+            return
+        self.state = AWAITING_REPORT
+        self._settlement = settlement
+        self._timer = self._jobs.call_later(self._jobs.grace_seconds, self.on_report_grace_expired)
 
     def _on_committed(self, result: CommitResult) -> None:
         if self.state is ABANDONED:

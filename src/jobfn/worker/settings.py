@@ -64,8 +64,8 @@ class ServiceSettings(EnvironmentSettings):
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first one is sent to functions. Default: none.
         request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
             counts a lock as expired): timeout for a function's response.
-        report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: time after the response in which the report may
-            arrive, before the response settles the job.
+        report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: time after the response, or after a connection
+            that broke, in which the report may arrive, before the job is settled without it.
         metrics_port: ``JOBS_METRICS_PORT``: port of ``GET /metrics``. Default: not served.
         metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: address of ``GET /metrics``.
         knative_service: ``K_SERVICE``, set by Knative.

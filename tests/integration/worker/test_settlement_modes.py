@@ -4,11 +4,15 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
+from chaos import proxy
+from chaos.http_messages import Message, connect
+from chaos.proxy import ClientWriter, ConnectionCut
 from jobfn import (
     Backoff,
     FunctionApp,
@@ -239,6 +243,28 @@ async def test_outcome_of_a_job_that_another_worker_has_claimed_changes_nothing(
     await service.stop()  # with the settlements
     assert await jobs.values(job, "locked_by", "attempts", "last_error") == ("another-worker", 2, None)
     assert await jobs.connection.fetchval("select count(*) from app_jobs.job_results") == 0
+
+
+@pytest.mark.parametrize("settle_on", ["auto", "report"])
+async def test_report_settles_a_job_whose_connection_broke(
+    settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    held = Held()
+    function_port = urlsplit(await serve(held.create_app())).port
+    assert function_port is not None
+
+    async def cut(request: Message, _client: ClientWriter) -> None:
+        async with connect(function_port) as (_, writer):
+            writer.write(request.raw)
+            await held.started.wait()
+        held.gate.set()
+        raise ConnectionCut
+
+    async with proxy.serve(cut, []) as port:
+        await start_service(f"http://127.0.0.1:{port}", settle_on=settle_on, report_grace_seconds=HOUR)
+        job = await jobs.add("held")
+        await jobs.until_gone(job)
+    assert held.attempts == [1]
 
 
 @pytest.mark.parametrize("sent", [SECRET, "wrong", None])
