@@ -40,6 +40,8 @@ class RecordingStore:
         self._claims_left = max_claims
         self._claimed: dict[int, Job] = {}
         self._generation = 0
+        #: A claim between a settlement and the move of its retry to the test's clock would run the retry at once.
+        self._lock = asyncio.Lock()
         self.records: list[Record] = []
         self.idle = asyncio.Event()
         self.wake_event = asyncio.Event()
@@ -70,47 +72,49 @@ class RecordingStore:
         exclude_tasks: Sequence[str] = (),
     ) -> list[Job]:
         """See ``JobStore.claim``. First makes jobs due that are due by the test's clock."""
-        generation = self._generation
-        await self._pool.execute(
-            f"update {SCHEMA}.jobs set run_at = run_at - $1::interval"  # noqa: S608  - a constant
-            " where locked_at is null and run_at > now() and run_at <= $2",
-            self._clock.offset(),
-            self._clock.now(),
-        )
-        jobs: list[Job] = []
-        if not self.is_exhausted:
-            jobs = await self._store.claim(
-                worker_id,
-                tasks=tasks,
-                limit=min(limit, self._claims_left),
-                lease_seconds=lease_seconds,
-                exclude_tasks=exclude_tasks,
+        async with self._lock:
+            generation = self._generation
+            await self._pool.execute(
+                f"update {SCHEMA}.jobs set run_at = run_at - $1::interval"  # noqa: S608  - a constant
+                " where locked_at is null and run_at > now() and run_at <= $2",
+                self._clock.offset(),
+                self._clock.now(),
             )
-        self._claims_left -= len(jobs)
-        self._claimed.update({job.id: job for job in jobs})
-        if not jobs and not self._claimed and generation == self._generation:
-            self.idle.set()
-        return jobs
+            jobs: list[Job] = []
+            if not self.is_exhausted:
+                jobs = await self._store.claim(
+                    worker_id,
+                    tasks=tasks,
+                    limit=min(limit, self._claims_left),
+                    lease_seconds=lease_seconds,
+                    exclude_tasks=exclude_tasks,
+                )
+            self._claims_left -= len(jobs)
+            self._claimed.update({job.id: job for job in jobs})
+            if not jobs and not self._claimed and generation == self._generation:
+                self.idle.set()
+            return jobs
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``. Moves the retry to the test's clock."""
-        changed = await self._store.settle(settlements)
-        rows = await self._pool.fetch(
-            f"update {SCHEMA}.jobs set run_at = run_at + $1::interval"  # noqa: S608  - a constant
-            " where id = any ($2) and locked_at is null returning id, run_at, exhausted",
-            self._clock.offset(),
-            list(changed),
-        )
-        row_by_id = {row["id"]: row for row in rows}
-        for settlement in settlements:
-            job = self._claimed.pop(settlement.job_id, None) if settlement.job_id in changed else None
-            if job is not None:
-                row = row_by_id.get(job.id)
-                is_last = row is None or row["exhausted"]
-                retry_at = row["run_at"] if row is not None and not is_last else None
-                self.records.append(Record(job, settlement, is_last, retry_at))
-        self.wake()
-        return changed
+        async with self._lock:
+            changed = await self._store.settle(settlements)
+            rows = await self._pool.fetch(
+                f"update {SCHEMA}.jobs set run_at = run_at + $1::interval"  # noqa: S608  - a constant
+                " where id = any ($2) and locked_at is null returning id, run_at, exhausted",
+                self._clock.offset(),
+                list(changed),
+            )
+            row_by_id = {row["id"]: row for row in rows}
+            for settlement in settlements:
+                job = self._claimed.pop(settlement.job_id, None) if settlement.job_id in changed else None
+                if job is not None:
+                    row = row_by_id.get(job.id)
+                    is_last = row is None or row["exhausted"]
+                    retry_at = row["run_at"] if row is not None and not is_last else None
+                    self.records.append(Record(job, settlement, is_last, retry_at))
+            self.wake()
+            return changed
 
     def __getattr__(self, name: str) -> Any:
         """Forward all other methods."""
