@@ -160,8 +160,12 @@ class DeliveryLog:
     def lines(self) -> Iterator[str]:
         """Yield one line per delivery, for debugging."""
         for each in self.deliveries:
-            times = {"answered": each.answered_at, "failed": each.failed_at, each.outcome or "": each.ended_at}
-            events = [f"{name} at {at:.3f}" for name, at in times.items() if at is not None]
+            times = [
+                ("answered", each.answered_at),
+                ("failed", each.failed_at),
+                (f"ended {each.outcome}", each.ended_at),
+            ]
+            events = [f"{name} at {at:.3f}" for name, at in times if at is not None]
             events += [f"{fault} at {at:.3f}" for at, fault in each.faults]
             copy = f" copy of {each.original.sequence}" if each.original else ""
             yield (
