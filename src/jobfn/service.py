@@ -85,6 +85,10 @@ async def run_service(
         ConfigurationError: A port is not available.
     """
     active = frozenset(roles) or frozenset(ServiceRole)
+    if settings.tasks == [] and active != {ServiceRole.CALLBACKS}:
+        logs.get_logger("jobfn.service").warning(
+            "no job is run: JOBS_SUPPORT_ANY is false and JOBS_SUPPORTED is empty. List the tasks in JOBS_SUPPORTED"
+        )
     async with contextlib.AsyncExitStack() as stack:
         if ServiceRole.CALLBACKS in active:
             listener = listener or bind(ANY_ADDRESS, settings.callback_port)

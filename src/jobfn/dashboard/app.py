@@ -23,7 +23,7 @@ from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.dashboard.views import Views
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import CONNECTION_ERRORS, error_text
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
@@ -73,8 +73,8 @@ def create_dashboard(
         return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=status_code)
 
     async def on_database_error(request: Request, error: Exception) -> Response:
-        logs.get_logger("jobfn.dashboard").warning("page failed", reason=str(error))
-        text = f"{str(error) or type(error).__name__}. Reload the page to try again."
+        logs.get_logger("jobfn.dashboard").warning("page failed", reason=error_text(error))
+        text = f"{error_text(error)}. Reload the page to try again."
         title = "The database is unreachable" if isinstance(error, CONNECTION_ERRORS) else "Database error"
         return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=503)
 

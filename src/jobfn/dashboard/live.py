@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import CONNECTION_ERRORS, error_text
 from jobfn.errors import DatabaseError
 from jobfn.telemetry import logs
 
@@ -108,7 +108,7 @@ class LivePages:
         try:
             view = await load(request)
         except (DatabaseError, *CONNECTION_ERRORS) as error:
-            logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=str(error))
+            logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
             return None
         return self._pages.render(request, view.template, view.context, block="live")
 

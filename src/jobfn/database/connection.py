@@ -124,8 +124,15 @@ def translate_errors(dsn: str | None) -> Iterator[None]:
         raise ConfigurationError(f"{shown} is not a database address: {error}") from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(
-            f"{shown} cannot be reached: {error or type(error).__name__}. Is PostgreSQL running there?"
+            f"{shown} cannot be reached: {error_text(error)}. Is PostgreSQL running there?"
         ) from error
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of a connection's error. Some have none, such as timeouts."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no response in time"
+    return str(error) or type(error).__name__
 
 
 async def retry_on_disconnect(call: Callable[[], Awaitable[T]]) -> T:

@@ -89,6 +89,8 @@ class Schedule:
 def parse(schedule_info: object, *, strict: bool = False) -> Schedule:
     """Parse a ``schedule_info``: ``{"rule", "start", "end", "tz"}`` or parts, either with ``catch_up``.
 
+    The rule is cron text or an object of parts. A zone inside it has no effect, as in node-schedule.
+
     Args:
         schedule_info: The value of the column. A plain string counts as the rule.
         strict: Reject unknown keys, for new schedules. Schedules in the database may have unknown keys, because the
@@ -102,15 +104,15 @@ def parse(schedule_info: object, *, strict: bool = False) -> Schedule:
         _check_keys(info)
     zone = _parse_zone(info.get("tz"))
     rule = info.get("rule")
-    if rule is None:
-        parts = {name: info[name] for name in PART_RANGES if info.get(name) is not None}
+    if isinstance(rule, str):
+        calendar, text = parse_rule(rule), rule
+    elif rule is None or isinstance(rule, Mapping):
+        parts = _parts_of(info if rule is None else rule)
         if not parts:
             raise InvalidSchedule(
                 'schedule_info has no rule: give {"rule": "0 9 * * *"}, or parts such as {"hour": 9, "minute": 0}'
             )
         calendar, text = parse_parts(parts), json.dumps(parts)
-    elif isinstance(rule, str):
-        calendar, text = parse_rule(rule), rule
     else:
         raise InvalidSchedule(f"rule cannot be {rule!r}: give a cron rule as text, such as '0 9 * * *'")
     start, end = _parse_time("start", info.get("start"), zone), _parse_time("end", info.get("end"), zone)
@@ -127,15 +129,25 @@ def _as_mapping(schedule_info: object) -> Mapping[str, Any]:
     raise InvalidSchedule(f'schedule_info cannot be {schedule_info!r}: give an object such as {{"rule": "0 9 * * *"}}')
 
 
+def _parts_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: info[name] for name in PART_RANGES if info.get(name) is not None}
+
+
 def _check_keys(info: Mapping[str, Any]) -> None:
+    _check_known(info, KEYS, "schedule_info")
+    rule, parts = info.get("rule"), _parts_of(info)
+    if rule is not None and parts:
+        raise InvalidSchedule(f"rule and {next(iter(parts))} exclude each other: give only one of them")
+    if isinstance(rule, Mapping):
+        _check_known(rule, tuple(PART_RANGES), "rule")
+
+
+def _check_known(info: Mapping[str, Any], keys: tuple[str, ...], what: str) -> None:
     for key in info:
-        if key not in KEYS:
-            similar = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
-            hint = f"did you mean {similar[0]}?" if similar else f"use {', '.join(KEYS)}"
-            raise InvalidSchedule(f"schedule_info has an unknown key {key!r}: {hint}")
-    parts = [name for name in PART_RANGES if info.get(name) is not None]
-    if info.get("rule") is not None and parts:
-        raise InvalidSchedule(f"rule and {parts[0]} exclude each other: give only one of them")
+        if key not in keys:
+            similar = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+            hint = f"did you mean {similar[0]}?" if similar else f"use {', '.join(keys)}"
+            raise InvalidSchedule(f"{what} has an unknown key {key!r}: {hint}")
 
 
 def _parse_zone(name: object) -> ZoneInfo:

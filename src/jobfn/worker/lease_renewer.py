@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import CONNECTION_ERRORS, error_text
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
@@ -45,7 +45,7 @@ class LeaseRenewer:
                 if tick % RENEWALS_PER_LEASE == 0:
                     await self._reap_expired()
             except CONNECTION_ERRORS as error:
-                self._log.warning("leases not renewed: database unreachable", reason=str(error))
+                self._log.warning("leases not renewed: database unreachable", reason=error_text(error))
             except asyncpg.PostgresError as error:
                 self._log.error("leases not renewed: the next renewal retries", exc_info=error)
             tick += 1

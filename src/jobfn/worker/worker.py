@@ -107,7 +107,10 @@ class Worker:
         reclaimed = await retry_on_disconnect(lambda: self._store.reclaim(self._settings.worker_id))
         await log_unlocked(self._log.warning, "job reclaimed: this worker died while it held the job", reclaimed)
         self.ready.set()
-        self._log.info("looking for jobs", tasks=self._settings.tasks or "all", concurrency=self._settings.concurrency)
+        tasks = self._settings.tasks
+        self._log.info(
+            "looking for jobs", tasks="all" if tasks is None else tasks, concurrency=self._settings.concurrency
+        )
         while not self._stopping:
             if self._wake_event.is_set() and not self._self_woken:
                 self._throttle.on_notification()

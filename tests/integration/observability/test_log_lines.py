@@ -67,6 +67,23 @@ async def test_callback_server_without_a_worker_logs_all_ids(jobs: Jobs, lines: 
 
 
 @pytest.mark.parametrize(
+    ("settings", "tasks", "warnings"),
+    [
+        ({}, "all", 0),
+        ({"support_any": False, "supported": ["a", "b"]}, ["a", "b"], 0),
+        ({"support_any": False}, [], 1),
+    ],
+)
+async def test_worker_logs_the_tasks_that_it_runs(
+    settings: dict[str, Any], tasks: object, warnings: int, lines: LogLines, start_worker: StartWorker
+) -> None:
+    await start_worker(**settings)
+    assert (await lines.until("looking for jobs"))["tasks"] == tasks
+    warned = [line for line in lines.all() if line["level"] == "warning" and "JOBS_SUPPORTED" in line["event"]]
+    assert len(warned) == warnings
+
+
+@pytest.mark.parametrize(
     ("status", "event"),
     [(200, "job done"), (500, "job failed"), (429, "function busy, job released")],
 )

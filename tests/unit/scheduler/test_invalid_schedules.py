@@ -31,6 +31,8 @@ CASES: list[tuple[Any, list[str]]] = [
     (None, ["schedule_info cannot be None"]),
     (["0 9 * * *"], ["schedule_info cannot be"]),
     ({"rule": 9}, ["rule cannot be 9"]),
+    ({"rule": {}}, ["has no rule", '"hour": 9']),
+    ({"rule": {"hour": 24}, "start": "2026-01-01"}, ["hour cannot be 24", "0 to 23"]),
     ({"hour": 24}, ["hour cannot be 24", "0 to 23"]),
     ({"hour": [8, "noon"]}, ["hour cannot be [8, 'noon']"]),
     ({"minute": True}, ["minute cannot be True"]),
@@ -65,6 +67,8 @@ def test_invalid_schedule_error_names_place_and_value(info: Any, phrases: list[s
         ({"rule": "0 9 * * *", "timezone": "Europe/Paris"}, "unknown key 'timezone'"),
         ({"hour": 9, "dayofweek": 1}, "did you mean dayOfWeek?"),
         ({"rule": "0 9 * * *", "hour": 9}, "rule and hour exclude each other"),
+        ({"rule": {"hour": 9, "minut": 0}}, "rule has an unknown key 'minut': did you mean minute?"),
+        ({"rule": {"hour": 9, "tz": "UTC"}}, "rule has an unknown key 'tz'"),
     ],
 )
 def test_strict_parsing_rejects_unknown_and_conflicting_keys(info: Any, message: str) -> None:

@@ -84,6 +84,18 @@ INFOS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"rule": "0 9 * * *", "end": "2026-01-02T09:00:00Z"}, "2026-01-01T09:00Z", ["2026-01-02T09:00Z", "never"]),
     ({"rule": "0 9 * * *", "end": "2025-12-31T00:00:00Z"}, "2026-01-01T00:00Z", ["never"]),
     ({"hour": 9, "minute": 0, "end": "2026-01-01T09:00+00:00"}, "2026-01-01T00:00Z", ["2026-01-01T09:00Z", "never"]),
+    # parts inside the rule, as node-schedule accepts them; its zone is the one beside the rule
+    ({"rule": {"hour": 14, "minute": 30}}, "2026-01-01T00:00Z", ["2026-01-01T14:30Z", "2026-01-02T14:30Z"]),
+    (
+        {"rule": {"hour": 14, "minute": 0, "dayOfWeek": [1]}, "start": "2026-01-06", "end": "2026-01-13"},
+        "2026-01-01T00:00Z",
+        ["2026-01-12T14:00Z", "never"],
+    ),
+    (
+        {"rule": {"hour": 9, "minute": 0, "tz": "Asia/Tokyo"}, "tz": "Europe/Paris", "hour": 3},
+        "2026-07-01T00:00Z",
+        ["2026-07-01T07:00Z"],
+    ),
     # zones
     ({"rule": "0 9 * * *", "tz": "Europe/Paris"}, "2026-07-01T00:00Z", ["2026-07-01T07:00Z"]),
     ({"rule": "30 0 * * *", "tz": "Asia/Kathmandu"}, "2026-01-01T00:00Z", ["2026-01-01T18:45Z"]),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import CONNECTION_ERRORS, error_text
 from jobfn.telemetry import logs
 
 #: Statement timeout, so that an unresponsive database cannot delay shutdown.
@@ -28,7 +28,7 @@ class FailureLogger:
                 is_outdated = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
                 advice = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"
                 logs.get_logger("jobfn.service").warning(
-                    self._event, reason=str(error), advice=advice if is_outdated else "retried automatically"
+                    self._event, reason=error_text(error), advice=advice if is_outdated else "retried automatically"
                 )
             self._has_failed = True
         else:
