@@ -30,11 +30,11 @@ from jobfn.wire import redact_url
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.delivery import Deliverer
-from jobfn.worker.dispatch import Routes
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.listener import Listener
 from jobfn.worker.maintenance.tasks import maintenance_tasks
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
@@ -209,7 +209,7 @@ async def _start_dashboard(
             dashboard,
             database_url=settings.database_url,
             schema=settings.schema_name,
-            routes=Routes(settings.gateway_url, settings.development_map),
+            routes=Routes.from_settings(settings),
         )
     )
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)

@@ -1,5 +1,6 @@
 """``jobfn dashboard`` and ``jobfn service --dashboard``."""
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,23 @@ from support.network import free_port
 
 TOKEN = "a-token-for-these-tests-only"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
+
+
+FUNCTIONS = """
+from jobfn import task
+from pydantic import BaseModel
+
+class Person(BaseModel):
+    who: str
+
+@task("greet")
+async def greet(payload: Person) -> None:
+    '''Greet somebody.'''
+
+@task("part")
+async def part(payload: Person) -> None:
+    '''Part from somebody.'''
+"""
 
 
 async def dashboard_url(running: RunningCommand, text: str) -> str:
@@ -46,6 +64,30 @@ async def test_dashboard_finds_a_running_dev_server(database: str, spawn: Spawn,
         url = await dashboard_url(running, "dashboard  http://")
         async with httpx.AsyncClient(trust_env=False) as client:
             assert f"{unused_url}/ is unreachable" in (await client.get(f"{url}/enqueue")).text
+
+
+@pytest.mark.parametrize("command", ["dashboard", "service --dashboard"])
+async def test_dashboard_shows_the_forms_of_functions_by_their_urls(
+    command: str, database: str, spawn: Spawn, tmp_path: Path
+) -> None:
+    """`jobfn manifests` writes such a URL for each task of a function with several."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    function = await spawn("python", "-m", "jobfn.function", "functions.py", PORT=str(port))
+    await function.until("serving")
+    variables = {
+        "DATABASE_URL": database,
+        "JOBFN_DASHBOARD_PORT": "0",
+        "INTERNAL_JOBS_CALLBACK_PORT": "0",
+        "KNATIVE_SERVICE_URL": "http://{task}.jobs.invalid",
+        "JOBS_FUNCTION_URLS": json.dumps({"greet": f"{url}/greet", "part": f"{url}/part"}),
+    }
+    running = await spawn("jobfn", *command.split(), **variables)
+    dashboard = await dashboard_url(running, "dashboard")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        page = (await client.get(f"{dashboard}/enqueue")).text
+        assert [text in page for text in ("Greet somebody.", "Part from somebody.")] == [True, True]
+        assert 'name="payload/who"' in (await client.get(f"{dashboard}/enqueue?task=greet")).text
 
 
 async def test_read_only_dashboard_has_no_actions(database: str, spawn: Spawn, jobs: Jobs) -> None:

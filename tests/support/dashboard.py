@@ -13,7 +13,7 @@ import pytest
 from jobfn.dashboard.server import serve_dashboard
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.http.server import bind
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 from support.network import LOOPBACK
 
 TOKEN = "a-token-for-these-tests-only"

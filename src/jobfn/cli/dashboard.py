@@ -39,15 +39,14 @@ def dashboard_command(
 ) -> None:
     """Serve the dashboard alone."""
     from jobfn.dashboard.server import serve_dashboard  # noqa: PLC0415  - only for this command
-    from jobfn.worker.dispatch import Routes  # noqa: PLC0415
+    from jobfn.worker.routes import Routes  # noqa: PLC0415
 
     logs.configure()
     settings = DashboardSettings.from_environ(os.environ, host=host, port=port, read_only=read_only or None)
     service = ServiceSettings.from_environ(os.environ, database_url=resolve_database_url(database_url))
     dev = DevState.find(Path.cwd())
-    gateway_url = service.gateway_url
     if dev is not None and dev.database_url == service.database_url:
-        gateway_url = dev.function_url
+        service = service.model_copy(update={"gateway_url": dev.function_url})
 
     async def work() -> None:
         with stop_signals() as stop:
@@ -55,7 +54,7 @@ def dashboard_command(
                 settings,
                 database_url=service.database_url,
                 schema=jobs_schema(),
-                routes=Routes(gateway_url, service.development_map),
+                routes=Routes.from_settings(service),
             ) as url:
                 typer.echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
                 await stop.wait()

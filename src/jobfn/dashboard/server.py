@@ -10,7 +10,7 @@ from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.database.connection import open_pool, redact_dsn
 from jobfn.http.server import HttpServer, bind
 from jobfn.operations import open_operations
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 
 POOL_SIZE = 4
 #: Shutdown timeout of responses in progress; streams are closed first.

@@ -1,8 +1,7 @@
 """Discover the tasks of function apps, and their payload schemas.
 
-A function app lists its tasks at ``GET /``. The URLs are those that jobs are sent to (``Routes``): the gateway, the
-URLs of single tasks, and for one task its own URL. Tasks of other HTTP services are not listed; their payloads are
-edited as JSON.
+A function app lists its tasks at its root (``Routes.index_url``). Tasks of other HTTP services are not listed; their
+payloads are edited as JSON.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from jobfn.wire import redact_url
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 
 #: TTL of a list; short, so that ``jobfn dev`` shows a saved file soon.
 CACHE_TTL_SECONDS: Final = 2.0
@@ -63,22 +62,22 @@ class TaskDiscovery:
         await self._client.aclose()
 
     async def list_tasks(self) -> Listing:
-        """Return the tasks of every URL that does not depend on a task."""
+        """Return the tasks of the function apps that are known without a task."""
         if self._routes is None:
             return Listing()
-        urls = dict.fromkeys(self._routes.by_task.values())
-        if "{task}" not in self._routes.gateway_url:
-            urls = {f"{self._routes.gateway_url.rstrip('/')}/": None} | urls
-        return _merge(await asyncio.gather(*(self._fetch_cached(url) for url in urls)))
+        return _merge(await asyncio.gather(*(self._fetch_cached(url) for url in self._routes.index_urls)))
 
     async def find_task(self, task: str) -> tuple[ListedTask | None, tuple[str, ...]]:
         """Return a task; or None, and a message about each URL that was tried."""
         listing = await self.list_tasks()
+        problems = listing.problems
         if self._routes is not None and task not in listing.tasks:
-            own = _merge([await self._fetch_cached(self._routes.url_for(task))])
-            listing = Listing({**listing.tasks, **own.tasks}, (*listing.problems, *own.problems))
+            index_url = self._routes.index_url(task)
+            own = _merge([await self._fetch_cached(index_url)])
+            listing = Listing({**listing.tasks, **own.tasks})
+            problems = (*problems, *own.problems) or (f"{redact_url(index_url)} does not list it",)
         listed = listing.tasks.get(task)
-        return listed, () if listed is not None else tuple(dict.fromkeys(listing.problems))
+        return listed, () if listed is not None else tuple(dict.fromkeys(problems))
 
     async def _fetch_cached(self, url: str) -> _TaskList | str:
         """Return the task list at a URL, or an error message."""

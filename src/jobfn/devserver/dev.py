@@ -26,7 +26,7 @@ from jobfn.http.server import bind, stop_signals
 from jobfn.service import run_service
 from jobfn.telemetry import logs
 from jobfn.triggers.blueprint import load_blueprints
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -116,7 +116,7 @@ async def run_dev(options: DevOptions) -> None:
                     DashboardSettings(host=LOOPBACK),
                     database_url=database_url,
                     schema=settings.schema_name,
-                    routes=Routes(settings.gateway_url, settings.development_map),
+                    routes=Routes.from_settings(settings),
                     listener=dashboard_listener,
                 )
             )

@@ -19,7 +19,7 @@ from jobfn.database.statements import query
 from jobfn.errors import JobfnError
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
 #: Maximum difference between the clocks: leases and ``run_at`` are in the database's time.
@@ -171,7 +171,7 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
 async def _check_functions(
     http: httpx.AsyncClient, operations: Operations, settings: ServiceSettings, clock: Callable[[], float]
 ) -> AsyncIterator[Check]:
-    routes = Routes(settings.gateway_url, settings.urls_by_task)
+    routes = Routes.from_settings(settings)
     tasks = sorted({*await operations.tasks(), *settings.urls_by_task, *settings.supported})
     if not tasks:
         yield Check(
@@ -182,21 +182,21 @@ async def _check_functions(
         )
     checked_apps: set[str] = set()
     for task in tasks:
-        url = routes.url_for(task)
-        check, is_jobfn_app = await _check_function(http, task, url)
+        url, index_url = routes.url_for(task), routes.index_url(task)
+        check, is_jobfn_app = await _check_function(http, task, url, index_url)
         yield check
-        if is_jobfn_app and _app_root(url) not in checked_apps:
-            checked_apps.add(_app_root(url))
-            yield await _check_reports(http, url, settings, clock)
+        if is_jobfn_app and index_url not in checked_apps:
+            checked_apps.add(index_url)
+            yield await _check_reports(http, url, index_url, settings, clock)
 
 
-async def _check_function(http: httpx.AsyncClient, task: str, url: str) -> tuple[Check, bool]:
+async def _check_function(http: httpx.AsyncClient, task: str, url: str, index_url: str) -> tuple[Check, bool]:
     """Check that the function of a task responds. The second value says whether it is a jobfn app."""
     name = f"function {task}"
     set_url = "set KNATIVE_SERVICE_URL, or INTERNAL_GATEWAY_DEVELOPMENT_MAP for this task, to its URL"
     try:
         response = await http.get(url)
-        index = await http.get(_app_root(url))
+        index = await http.get(index_url)
     except _REQUEST_ERRORS as error:
         message = f"{redact_url(url)} cannot be reached: {_error_text(error)}"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
@@ -221,10 +221,10 @@ def _tasks_in_index(response: httpx.Response) -> set[str] | None:
 
 
 async def _check_reports(
-    http: httpx.AsyncClient, url: str, settings: ServiceSettings, clock: Callable[[], float]
+    http: httpx.AsyncClient, url: str, index_url: str, settings: ServiceSettings, clock: Callable[[], float]
 ) -> Check:
     """Check that a jobfn app reaches the callback server: it reports a rejection before it responds."""
-    name = f"reports from {redact_url(_app_root(url))}"
+    name = f"reports from {redact_url(index_url)}"
     try:
         target = report_url(settings.callback_url)
     except ValueError as error:
@@ -249,10 +249,6 @@ async def _check_reports(
         "set INTERNAL_JOBS_CALLBACK_URL on the worker to an address that the function's machine can reach; test it "
         f"there: curl -X POST {redact_url(target)}",
     )
-
-
-def _app_root(url: str) -> str:
-    return str(httpx.URL(url).copy_with(path="/", query=None))
 
 
 def _error_text(error: Exception) -> str:

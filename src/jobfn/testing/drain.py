@@ -31,8 +31,9 @@ from jobfn.testing.recording_store import Record, RecordingStore
 from jobfn.wire import JOB_ATTEMPT, JOB_ID
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
-from jobfn.worker.dispatch import Dispatcher, Routes
+from jobfn.worker.dispatch import Dispatcher
 from jobfn.worker.http_dispatch import callback_configs
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
@@ -163,7 +164,7 @@ async def _running_worker(
         stack.push_async_callback(transport.aclose)
         dispatcher = Dispatcher(
             transport,
-            routes=Routes(settings.gateway_url, {}),
+            routes=Routes.from_settings(settings),
             worker_id=WORKER_ID,
             callback_config=callback_configs(settings, None),
             request_timeout_seconds=settings.request_timeout_seconds,

@@ -38,6 +38,7 @@ from jobfn.wire.reports import (
     is_failure,
 )
 from jobfn.wire.urls import (
+    TASK_PLACEHOLDER,
     has_host_per_task,
     redact_url,
     report_url,
@@ -65,6 +66,7 @@ __all__ = [
     "RESULT_TOO_LARGE",
     "SETTLE_ON",
     "SETTLE_ON_RESPONSE",
+    "TASK_PLACEHOLDER",
     "WORKER_ID",
     "Failure",
     "JobHeaders",

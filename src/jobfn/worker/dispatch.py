@@ -1,9 +1,9 @@
-"""Deliver jobs over HTTP: their URLs, their headers, and the meaning of responses (contract, sections 1 and 7).
+"""Deliver jobs over HTTP: their headers, and the meaning of responses (contract, sections 1 and 7).
 
-``Routes``, the headers and ``parse_response`` are pure. ``batching.py`` decides how many jobs share a request.
+The headers and ``parse_response`` are pure. ``batching.py`` decides how many jobs share a request.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,6 @@ from jobfn.wire import (
     StoredResult,
     is_failure,
     redact_url,
-    task_url,
 )
 from jobfn.wire.delivery_batch import CONTENT_TYPE, BatchedResponse, batch_url, encode_request
 from jobfn.worker.batching import Batching
@@ -47,6 +46,7 @@ from jobfn.worker.delivery import (
     Succeeded,
     Unreachable,
 )
+from jobfn.worker.routes import Routes
 
 ACCEPTED_STATUS = 202
 BUSY_STATUSES = frozenset({429, 503})
@@ -75,23 +75,6 @@ class CallbackConfig:
     batch_url: str | None = None
     invoke_secret: str | None = None
     offers_response: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """The URLs of tasks.
-
-    Attributes:
-        gateway_url: Base URL of the functions; a ``{task}`` in it is filled in (``wire.task_url``).
-        by_task: URLs of single tasks, used unchanged. They take precedence.
-    """
-
-    gateway_url: str
-    by_task: Mapping[str, str]
-
-    def url_for(self, task: str) -> str:
-        """Return the URL that jobs of this task are POSTed to."""
-        return self.by_task.get(task) or task_url(self.gateway_url, task)
 
 
 def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:

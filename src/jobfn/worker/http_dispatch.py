@@ -14,7 +14,8 @@ from jobfn.telemetry.tracing import Tracing
 from jobfn.wire import BATCH_SEGMENT, report_url, sibling_url
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import Deliverer
-from jobfn.worker.dispatch import CallbackConfig, Dispatcher, Routes
+from jobfn.worker.dispatch import CallbackConfig, Dispatcher
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.tokens import CallbackTokens, Claim
 
@@ -29,7 +30,7 @@ async def http_dispatcher(
     try:
         yield Dispatcher(
             transport,
-            routes=Routes(settings.gateway_url, settings.urls_by_task),
+            routes=Routes.from_settings(settings),
             worker_id=settings.worker_id,
             callback_config=callback_configs(settings, tokens),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,

@@ -209,7 +209,7 @@ async def test_task_without_payload_has_no_fields(shop: Site) -> None:
 
 
 async def test_unlisted_task_is_edited_as_json(shop: Site, open_site: OpenSite) -> None:
-    assert "responded with 404" in (await shop.get("/enqueue?task=unknown")).text
+    assert "/ does not list it" in (await shop.get("/enqueue?task=unknown")).text
     assert (await shop.post("/enqueue", {"task": "unknown", "payload": "{}"})).status_code == 303
     without_functions = await open_site(functions="http://127.0.0.1:9")
     assert "is unreachable" in (await without_functions.get("/enqueue?task=unknown")).text

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from jobfn import FunctionSettings, create_app, task
 from jobfn.operations import Operations
@@ -180,6 +180,15 @@ async def test_gateway_error_is_an_error(doctor: Doctor, serve: Serve, jobs: Job
     checks = await doctor.run(gateway_url=url, own_callback_url=f"{url}/callback")
     assert (checks["function greet"].status, checks["callback URL"].status) == ("error", "error")
     assert "the gateway does not reach the function" in checks["function greet"].message
+
+
+async def test_app_below_a_path_is_recognized(doctor: Doctor, serve: Serve, start_service: StartService) -> None:
+    app = create_app(tasks=[greet])
+    url = await serve(Starlette(routes=[Mount("/apps", app)], lifespan=lambda _app: app.lifespan_context()))
+    service = await start_service(url)
+    checks = await doctor.run(function_urls={"greet": f"{url}/apps/greet"}, own_callback_url=service.callback_url)
+    assert checks["function greet"].message == f"{url}/apps/greet responds and has the task"
+    assert checks[f"reports from {url}/apps/"].status == "ok"
 
 
 async def test_other_function_is_ok_and_gets_no_put(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:

@@ -16,7 +16,7 @@ from jobfn.deploy.knative import Function, Limits, service_name
 from jobfn.deploy.manifests import ManifestOptions, as_stream, kustomize_base, write_files
 from jobfn.errors import ConfigurationError
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
-from jobfn.worker.dispatch import Routes
+from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings
 from support.manifests import Manifest, of_kind, pod_labels, validate
 
@@ -133,7 +133,7 @@ def test_worker_routes_each_task_to_its_service(groups: list[list[str]]) -> None
         return
     (config,) = of_kind(manifests, "ConfigMap")
     settings = ServiceSettings.from_environ(config["data"])
-    routes = Routes(settings.gateway_url, settings.urls_by_task)
+    routes = Routes.from_settings(settings)
     hosts = {
         f"{service['metadata']['name']}.jobs.svc.cluster.local" for service in of_kind(manifests, "Service", "serving")
     }
