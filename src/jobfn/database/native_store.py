@@ -1,21 +1,14 @@
 """``JobStore`` on jobfn's schema: one statement for many jobs."""
 
-import contextlib
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import asyncpg
 
-from jobfn.database.claim_position import BEGINNING, ClaimPosition, Position
-from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
 from jobfn.database.statements import query
 from jobfn.database.store import OnSettled, ignore_settlement
-
-#: Maximum number of sets of tasks to remember positions for.
-_MAX_POSITIONS = 100
 
 
 class NativeJobStore:
@@ -25,20 +18,10 @@ class NativeJobStore:
         pool: Connections.
         schema: The jobs schema.
         on_settled: Called with the jobs that were settled together.
-        clock: Monotonic time in seconds.
     """
 
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        schema: str,
-        *,
-        on_settled: OnSettled = ignore_settlement,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> None:
         self._pool = pool
-        self._clock = clock
-        self._positions: dict[tuple[tuple[str, ...] | None, tuple[str, ...]], ClaimPosition] = {}
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
 
@@ -53,31 +36,10 @@ class NativeJobStore:
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
-
-        async def fetch(start: Position, limit: int) -> list[asyncpg.Record]:
-            started_at = self._clock()
-            rows: list[asyncpg.Record] = await self._pool.fetch(
-                self._query("claim_jobs"), worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks, *start
-            )
-            position.record(start, rows, limit=limit, seconds=self._clock() - started_at)
-            return rows
-
-        position = self._position(tasks, exclude_tasks)
-        start = position.next_start()
-        rows = await fetch(start, limit)
-        if start is not BEGINNING and len(rows) < limit:
-            with contextlib.suppress(*(CONNECTION_ERRORS if rows else ())):  # what is claimed must not be lost
-                rows += await fetch(BEGINNING, limit - len(rows))
+        rows = await self._pool.fetch(
+            self._query("claim_jobs"), worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks
+        )
         return [Job.from_row(row) for row in rows]
-
-    def _position(self, tasks: Sequence[str] | None, exclude_tasks: Sequence[str]) -> ClaimPosition:
-        key = (None if tasks is None else tuple(tasks), tuple(exclude_tasks))
-        position = self._positions.get(key)
-        if position is None:
-            if len(self._positions) >= _MAX_POSITIONS:
-                self._positions.clear()
-            position = self._positions[key] = ClaimPosition(self._clock)
-        return position
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""

@@ -1,6 +1,19 @@
 -- The whole jobs schema as PostgreSQL sees it, in the order of names. Generated: do not edit.
 -- Change it with a new migration in schema/, and run `make schema-snapshot`.
 
+create table app_jobs.claim_positions (
+    id bigint not null,
+    claims bigint not null,
+    priority integer not null,
+    run_at timestamp with time zone not null,
+    job_id bigint not null,
+    queued_priority integer not null,
+    queued_run_at timestamp with time zone not null,
+    queued_job_id bigint not null,
+    valid_until timestamp with time zone not null,
+    constraint claim_positions_pkey PRIMARY KEY (id)
+);
+
 create table app_jobs.history_settings (
     retention interval not null,
     constraint history_settings_retention_not_negative CHECK ((retention >= '00:00:00'::interval))
@@ -129,6 +142,7 @@ create table app_jobs.workers (
     constraint workers_pkey PRIMARY KEY (worker_id, host, pid)
 ) with (fillfactor=50);
 
+CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
 CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
@@ -509,7 +523,20 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], after_priority integer DEFAULT NULL::integer, after_run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id bigint DEFAULT NULL::bigint)
+CREATE OR REPLACE FUNCTION app_jobs.claim_entries_read()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return pg_stat_get_xact_tuples_returned('"app_jobs".jobs_ready_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_task_ready_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_queued_ready_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_queue_name_ready_idx'::regclass);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
  RETURNS SETOF app_jobs.jobs
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -521,26 +548,44 @@ CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers 
 AS $function$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
-    v_ids bigint[];
+    v_claims constant bigint := hashtextextended(row(task_identifiers, exclude_tasks)::text, 0);
+    v_entries_read constant bigint := "app_jobs".claim_entries_read();
+    v_known "app_jobs".claim_positions;
+    v_start "app_jobs".claim_positions;
+    v_rows tid[]; -- rows keep their place while they are locked
+    v_is_waiting boolean;
     v_queues text[];
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
-    v_ids := "app_jobs".ready_jobs(
-        task_identifiers, exclude_tasks, v_expired_before, max_jobs, after_priority, after_run_at, after_id
-    );
-    v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, max_jobs);
+    select p.* into v_known from "app_jobs".claim_positions p where p.claims = v_claims order by p.id desc limit 1;
+    if v_known.valid_until > clock_timestamp() then
+        v_start := v_known;
+    else
+        v_start := row(null, v_claims, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null);
+    end if;
+    v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_start);
+    v_is_waiting := cardinality(v_rows) > 0;
+    v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_start);
     if cardinality(v_queues) > 0 then
-        v_ids := v_ids || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before);
+        v_rows := v_rows
+            || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_start);
     end if;
-    if cardinality(v_ids) = 0 then
-        return;
-    end if;
-    if cardinality(v_ids) > max_jobs then
-        v_ids := array(
-            select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
+    if cardinality(v_rows) > max_jobs then
+        v_rows := array(
+            select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
+            order by j.priority, j.run_at, j.id
+            limit max_jobs
         );
+    end if;
+    if v_known.id is not null or "app_jobs".claim_entries_read() - v_entries_read > 10000 then
+        perform "app_jobs".record_claim_position(
+            v_start, v_known, v_rows, v_is_waiting, "app_jobs".claim_entries_read() - v_entries_read - 5 * max_jobs
+        );
+    end if;
+    if cardinality(v_rows) = 0 then
+        return;
     end if;
     return query
     with claimed as (
@@ -552,7 +597,7 @@ begin
             progress = null,
             progress_message = null,
             updated_at = now()
-        where j.id = any (v_ids)
+        where j.ctid = any (v_rows)
         returning j.*
     ),
     queues as (
@@ -944,15 +989,29 @@ AS $function$
 declare
     v_next timestamptz;
     v_next_of_priority timestamptz;
-    v_priority bigint := -2147483649; -- below the lowest int
+    v_found int;
+    v_priority bigint;
+    v_limit bigint;
+    -- Priorities with many ended jobs, between which others are looked for.
+    v_ended int;
+    v_queued_ended int;
 begin
+    select p.priority, p.queued_priority, case when p.valid_until > now() then p.valid_until end
+    into v_ended, v_queued_ended, v_next
+    from "app_jobs".claim_positions p
+    order by p.id desc
+    limit 1;
+
+    v_priority := -2147483649; -- below the lowest int
     loop
-        select j.priority into v_priority
+        v_limit := case when v_ended > v_priority then v_ended else 2147483648 end;
+        select j.priority into v_found
         from "app_jobs".jobs j
-        where j.queue_name is null and not j.exhausted and j.priority > v_priority
+        where j.queue_name is null and not j.exhausted and j.priority > v_priority and j.priority < v_limit
         order by j.priority
         limit 1;
-        exit when not found;
+        exit when v_found is null and v_limit = 2147483648;
+        v_priority := coalesce(v_found, v_limit);
         select j.run_at into v_next_of_priority
         from "app_jobs".jobs j
         where j.queue_name is null
@@ -965,14 +1024,16 @@ begin
         v_next := least(v_next, v_next_of_priority); -- least ignores nulls
     end loop;
 
-    v_priority := -2147483649;
+    v_priority := -2147483649; -- below the lowest int
     loop
-        select j.priority into v_priority
+        v_limit := case when v_queued_ended > v_priority then v_queued_ended else 2147483648 end;
+        select j.priority into v_found
         from "app_jobs".jobs j
-        where j.queue_name is not null and not j.exhausted and j.priority > v_priority
+        where j.queue_name is not null and not j.exhausted and j.priority > v_priority and j.priority < v_limit
         order by j.priority
         limit 1;
-        exit when not found;
+        exit when v_found is null and v_limit = 2147483648;
+        v_priority := coalesce(v_found, v_limit);
         select j.run_at into v_next_of_priority
         from "app_jobs".jobs j
         where j.queue_name is not null
@@ -982,7 +1043,7 @@ begin
             and j.locked_at is null
         order by j.run_at, j.id
         limit 1;
-        v_next := least(v_next, v_next_of_priority);
+        v_next := least(v_next, v_next_of_priority); -- least ignores nulls
     end loop;
     return v_next;
 end
@@ -1041,8 +1102,8 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
- RETURNS bigint[]
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
+ RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -1050,81 +1111,77 @@ declare
     v_max_tasks constant int := 100; -- with more, one scan over all tasks is cheaper than one for each
     v_tasks text[];
     v_task text;
-    v_ids bigint[] := '{}';
+    v_rows tid[] := '{}';
 begin
     if task_identifiers is not null then
         v_tasks := array(select distinct wanted.task from unnest(task_identifiers) as wanted (task));
     elsif cardinality(exclude_tasks) > 0 then
-        v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1);
+        v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1, start);
     end if;
     if v_tasks is null or cardinality(v_tasks) > v_max_tasks then
-        return "app_jobs".ready_jobs_of_any_task(
-            task_identifiers, exclude_tasks, expired_before, max_jobs, after_priority, after_run_at, after_id
-        );
+        return "app_jobs".ready_jobs_of_any_task(task_identifiers, exclude_tasks, expired_before, max_jobs, start);
     end if;
     foreach v_task in array v_tasks loop
         if v_task <> all (exclude_tasks) then
-            v_ids := v_ids || "app_jobs".ready_jobs_of_task(
-                v_task, expired_before, max_jobs, after_priority, after_run_at, after_id
-            );
+            v_rows := v_rows || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs, start);
         end if;
     end loop;
-    if cardinality(v_ids) <= max_jobs then
-        return v_ids;
+    if cardinality(v_rows) <= max_jobs then
+        return v_rows;
     end if;
     return array(
-        select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.priority, j.run_at, j.id limit max_jobs
+        select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows) order by j.priority, j.run_at, j.id limit max_jobs
     );
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
- RETURNS bigint[]
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
+ RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    v_ids bigint[] := '{}';
-    v_priority bigint := coalesce(after_priority, -2147483649); -- below the lowest int
-    v_run_at timestamptz := coalesce(after_run_at, '-infinity');
-    v_id bigint := coalesce(after_id, 0);
+    v_rows tid[] := '{}';
+    v_priority int := start.priority;
+    v_run_at timestamptz := start.run_at;
+    v_id bigint := start.job_id;
 begin
     -- One priority after the other: within one, the delayed jobs are at the end of the index range and are not read.
     for v_step in 1..16 loop
-        if v_step > 1 or after_priority is null then
-            select j.priority into v_priority
-            from "app_jobs".jobs j
-            where j.queue_name is null and not j.exhausted and j.priority > v_priority
-            order by j.priority
-            limit 1;
-            if not found then
-                return v_ids;
-            end if;
-            v_run_at := '-infinity';
-            v_id := 0;
+        select j.priority, j.run_at, j.id into v_priority, v_run_at, v_id
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+        order by j.priority, j.run_at, j.id
+        limit 1;
+        if not found then
+            return v_rows;
         end if;
-        v_ids := v_ids || array(
-            select j.id
+        v_rows := v_rows || array(
+            select j.ctid
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
                 and j.priority = v_priority
-                and (j.run_at, j.id) > (v_run_at, v_id)
+                and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
                 and j.task_identifier <> all (exclude_tasks)
             order by j.run_at, j.id
-            limit max_jobs - cardinality(v_ids)
+            limit max_jobs - cardinality(v_rows)
             for update skip locked
         );
-        if cardinality(v_ids) >= max_jobs then
-            return v_ids;
+        if cardinality(v_rows) >= max_jobs then
+            return v_rows;
         end if;
+        v_run_at := 'infinity'; -- on to the next priority
+        v_id := 9223372036854775807;
     end loop;
     -- With more than 16 priorities, reading past the delayed jobs is cheaper than one query for each priority.
-    return v_ids || array(
-        select j.id
+    return v_rows || array(
+        select j.ctid
         from "app_jobs".jobs j
         where j.queue_name is null
             and not j.exhausted
@@ -1134,63 +1191,61 @@ begin
             and (task_identifiers is null or j.task_identifier = any (task_identifiers))
             and j.task_identifier <> all (exclude_tasks)
         order by j.priority, j.run_at, j.id
-        limit max_jobs - cardinality(v_ids)
+        limit max_jobs - cardinality(v_rows)
         for update skip locked
     );
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, after_priority integer, after_run_at timestamp with time zone, after_id bigint)
- RETURNS bigint[]
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
+ RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
     v_hash constant bigint := hashtextextended(task, 0); -- of jobs_task_ready_idx
-    v_ids bigint[] := '{}';
-    v_priority bigint := coalesce(after_priority, -2147483649); -- below the lowest int
-    v_run_at timestamptz := coalesce(after_run_at, '-infinity');
-    v_id bigint := coalesce(after_id, 0);
+    v_rows tid[] := '{}';
+    v_priority int := start.priority;
+    v_run_at timestamptz := start.run_at;
+    v_id bigint := start.job_id;
 begin
     -- One priority after the other, as in ready_jobs_of_any_task.
     for v_step in 1..16 loop
-        if v_step > 1 or after_priority is null then
-            select j.priority into v_priority
-            from "app_jobs".jobs j
-            where j.queue_name is null
-                and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) = v_hash
-                and j.task_identifier = task
-                and j.priority > v_priority
-            order by j.priority
-            limit 1;
-            if not found then
-                return v_ids;
-            end if;
-            v_run_at := '-infinity';
-            v_id := 0;
+        select j.priority, j.run_at, j.id into v_priority, v_run_at, v_id
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
+            and j.task_identifier = task
+            and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+        order by j.priority, j.run_at, j.id
+        limit 1;
+        if not found then
+            return v_rows;
         end if;
-        v_ids := v_ids || array(
-            select j.id
+        v_rows := v_rows || array(
+            select j.ctid
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
                 and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
                 and j.priority = v_priority
-                and (j.run_at, j.id) > (v_run_at, v_id)
+                and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
             order by j.run_at, j.id
-            limit max_jobs - cardinality(v_ids)
+            limit max_jobs - cardinality(v_rows)
             for update skip locked
         );
-        if cardinality(v_ids) >= max_jobs then
-            return v_ids;
+        if cardinality(v_rows) >= max_jobs then
+            return v_rows;
         end if;
+        v_run_at := 'infinity';
+        v_id := 9223372036854775807;
     end loop;
-    return v_ids || array(
-        select j.id
+    return v_rows || array(
+        select j.ctid
         from "app_jobs".jobs j
         where j.queue_name is null
             and not j.exhausted
@@ -1200,14 +1255,14 @@ begin
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
         order by j.priority, j.run_at, j.id
-        limit max_jobs - cardinality(v_ids)
+        limit max_jobs - cardinality(v_rows)
         for update skip locked
     );
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_queue_heads(queue_names text[], task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone)
- RETURNS bigint[]
+CREATE OR REPLACE FUNCTION app_jobs.ready_queue_heads(queue_names text[], task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, start app_jobs.claim_positions)
+ RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -1216,13 +1271,14 @@ begin
     -- sees the true head, and whether the queue was claimed before the advisory lock was taken. If another session is
     -- changing the head now, the queue is skipped: its second job must not overtake.
     return array(
-        select locked.id
+        select locked.place
         from unnest(queue_names) as queue (name)
         cross join lateral (
             select j.id
             from "app_jobs".jobs j
             where j.queue_name = queue.name
                 and not j.exhausted
+                and (j.priority, j.run_at, j.id) > (start.queued_priority, start.queued_run_at, start.queued_job_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
@@ -1231,7 +1287,7 @@ begin
             limit 1
         ) head
         cross join lateral (
-            select j.id
+            select j.ctid as place
             from "app_jobs".jobs j
             where j.id = head.id
                 and j.queue_name = queue.name
@@ -1245,7 +1301,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_queues(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_queues integer)
+CREATE OR REPLACE FUNCTION app_jobs.ready_queues(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_queues integer, start app_jobs.claim_positions)
  RETURNS text[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1253,15 +1309,19 @@ AS $function$
 declare
     v_window constant int := 64 + 4 * max_queues;
     v_candidates text[] := '{}'; -- the queues of the most urgent jobs, with repetitions
-    v_priority bigint := -2147483649;
+    v_priority int := start.queued_priority;
+    v_run_at timestamptz := start.queued_run_at;
+    v_id bigint := start.queued_job_id;
     v_names text[];
 begin
     -- First try the queues of the most urgent jobs. That is enough if many queues have a few jobs each.
     for v_step in 1..16 loop
-        select j.priority into v_priority
+        select j.priority, j.run_at, j.id into v_priority, v_run_at, v_id
         from "app_jobs".jobs j
-        where j.queue_name is not null and not j.exhausted and j.priority > v_priority
-        order by j.priority
+        where j.queue_name is not null
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+        order by j.priority, j.run_at, j.id
         limit 1;
         exit when not found;
         v_candidates := v_candidates || array(
@@ -1270,6 +1330,7 @@ begin
             where j.queue_name is not null
                 and not j.exhausted
                 and j.priority = v_priority
+                and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
@@ -1278,6 +1339,8 @@ begin
             limit v_window - cardinality(v_candidates)
         );
         exit when cardinality(v_candidates) >= v_window;
+        v_run_at := 'infinity';
+        v_id := 9223372036854775807;
     end loop;
     v_names := array(
         select urgent.name
@@ -1301,7 +1364,10 @@ begin
             (
                 select j.queue_name
                 from "app_jobs".jobs j
-                where j.queue_name is not null and not j.exhausted
+                where j.queue_name is not null
+                    and not j.exhausted
+                    and (j.priority, j.run_at, j.id)
+                        > (start.queued_priority, start.queued_run_at, start.queued_job_id)
                 order by j.queue_name
                 limit 1
             )
@@ -1311,7 +1377,11 @@ begin
             cross join lateral (
                 select j.queue_name
                 from "app_jobs".jobs j
-                where j.queue_name > queue.name and j.queue_name is not null and not j.exhausted
+                where j.queue_name > queue.name
+                    and j.queue_name is not null
+                    and not j.exhausted
+                    and (j.priority, j.run_at, j.id)
+                        > (start.queued_priority, start.queued_run_at, start.queued_job_id)
                 order by j.queue_name
                 limit 1
             ) following
@@ -1325,6 +1395,8 @@ begin
                 from "app_jobs".jobs j
                 where j.queue_name = queue.name
                     and not j.exhausted
+                    and (j.priority, j.run_at, j.id)
+                        > (start.queued_priority, start.queued_run_at, start.queued_job_id)
                     and j.run_at <= now()
                     and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                     and (task_identifiers is null or j.task_identifier = any (task_identifiers))
@@ -1341,7 +1413,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_task_identifiers(max_tasks integer)
+CREATE OR REPLACE FUNCTION app_jobs.ready_task_identifiers(max_tasks integer, start app_jobs.claim_positions)
  RETURNS text[]
  LANGUAGE sql
  STABLE
@@ -1351,7 +1423,9 @@ AS $function$
         (
             select j.task_identifier, hashtextextended(j.task_identifier, 0)
             from "app_jobs".jobs j
-            where j.queue_name is null and not j.exhausted
+            where j.queue_name is null
+                and not j.exhausted
+                and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
             order by hashtextextended(j.task_identifier, 0)
             limit 1
         )
@@ -1361,7 +1435,10 @@ AS $function$
         cross join lateral (
             select j.task_identifier, hashtextextended(j.task_identifier, 0) as hash
             from "app_jobs".jobs j
-            where j.queue_name is null and not j.exhausted and hashtextextended(j.task_identifier, 0) > task.hash
+            where j.queue_name is null
+                and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) > task.hash
+                and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
             order by hashtextextended(j.task_identifier, 0)
             limit 1
         ) following
@@ -1448,6 +1525,67 @@ begin
     delete from "app_jobs".queue_locks l -- the trigger has not deleted locks without a job
     where l.locked_by = worker_id
         and not exists (select from "app_jobs".jobs j where j.id = l.job_id and j.locked_by = worker_id);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.record_claim_position(start app_jobs.claim_positions, known app_jobs.claim_positions, claimed tid[], is_waiting boolean, entries_read bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    -- Jobs with an earlier run_at may be committed later.
+    v_latest constant timestamptz := now() - interval '100 milliseconds';
+    v_next "app_jobs".claim_positions := case when known.id is not null then known else start end;
+    v_place record;
+begin
+    if start.id is null then
+        delete from "app_jobs".claim_positions p
+        where p.claims = start.claims or p.valid_until < clock_timestamp() - interval '1 minute';
+        if entries_read < 10000 then
+            return;
+        end if;
+        -- Reading takes a second for some five million entries: a tenth of the time.
+        v_next.valid_until := clock_timestamp() + greatest(entries_read / 500000.0, 0.1) * interval '1 second';
+    elsif entries_read < 1000 then
+        return;
+    end if;
+
+    select j.priority, j.run_at, j.id into v_place
+    from "app_jobs".jobs j
+    where j.ctid = any (claimed) and j.queue_name is null
+    order by j.priority desc, j.run_at desc, j.id desc
+    limit 1;
+    if found or not is_waiting then
+        v_next.priority := coalesce(v_place.priority, nullif(v_next.priority, -2147483648), 0);
+        v_next.run_at := least(v_place.run_at, v_latest);
+        v_next.job_id := case when v_place.run_at = v_next.run_at then v_place.id else -1 end;
+    end if;
+
+    -- The first waiting job, because its queue may be locked until later.
+    select j.priority, j.run_at, j.id into v_place
+    from "app_jobs".jobs j
+    where j.queue_name is not null
+        and not j.exhausted
+        and (j.priority, j.run_at, j.id) > (start.queued_priority, start.queued_run_at, start.queued_job_id)
+        and j.run_at <= now()
+        and j.locked_at is null
+    order by j.priority, j.run_at, j.id
+    limit 1;
+    v_next.queued_priority := coalesce(v_place.priority, nullif(v_next.queued_priority, -2147483648), 0);
+    v_next.queued_run_at := least(v_place.run_at, v_latest);
+    v_next.queued_job_id := case when v_place.run_at = v_next.queued_run_at then v_place.id - 1 else -1 end;
+
+    insert into "app_jobs".claim_positions (
+        claims, priority, run_at, job_id, queued_priority, queued_run_at, queued_job_id, valid_until
+    ) values (
+        v_next.claims, v_next.priority, v_next.run_at, v_next.job_id, v_next.queued_priority, v_next.queued_run_at,
+        v_next.queued_job_id, v_next.valid_until
+    );
 end
 $function$;
 
@@ -1954,7 +2092,8 @@ comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,int
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
-comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],integer,timestamp with time zone,bigint) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. With the priority, run_at and id of a job, only jobs after it are locked, of those without a queue.';
+comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
+comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
@@ -1972,17 +2111,18 @@ comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON t
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
-comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback; null if there is none.';
+comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';
-comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
-comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
-comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,integer,timestamp with time zone,bigint) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
-comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
-comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
-comment on function app_jobs.ready_task_identifiers(integer) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
+comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone,app_jobs.claim_positions) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
 comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
+comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
@@ -2000,6 +2140,7 @@ comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_at
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
 comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
+comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';

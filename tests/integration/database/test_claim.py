@@ -3,8 +3,6 @@
 import asyncpg
 import pytest
 
-from jobfn.database.native_store import NativeJobStore
-from support.clock import ManualClock
 from support.fixtures import Connect
 from support.jobs import WORKER, Jobs
 
@@ -218,49 +216,3 @@ async def test_claim_skips_rows_that_another_session_has_locked(jobs: Jobs, conn
         await other.execute("select from app_jobs.jobs where id = any ($1) for update", [locked, queued])
         assert await claim_batch(claimer, 10) == [free]
     assert await claim_batch(claimer, 10) == [locked, queued]
-
-
-async def claim_after(connection: asyncpg.Connection, job: int, limit: int, tasks: list[str] | None) -> list[int]:
-    rows = await connection.fetch(
-        """
-        select c.id
-        from app_jobs.jobs j
-        cross join lateral app_jobs.claim_jobs(
-            $1, $2, '4 hours', $3, after_priority := j.priority, after_run_at := j.run_at, after_id := j.id
-        ) c
-        where j.id = $4
-        """,
-        WORKER,
-        tasks,
-        limit,
-        job,
-    )
-    return [row["id"] for row in rows]
-
-
-@pytest.mark.parametrize("tasks", [None, ["x"]])
-async def test_claim_after_a_job_locks_only_jobs_that_follow_it(jobs: Jobs, tasks: list[str] | None) -> None:
-    first, second, third = [await jobs.add("x") for _ in range(3)]
-    urgent, later = await jobs.add("x", priority=-1), await jobs.add("x", priority=1)
-    await jobs.connection.execute("update app_jobs.jobs set run_at = now() - interval '1 minute'")
-    assert await claim_after(jobs.connection, first, 1, tasks) == [second]
-    assert await claim_after(jobs.connection, second, 10, tasks) == [third, later]
-    assert await claim_batch(jobs.connection, 10) == [urgent, first]
-
-
-async def test_store_claims_urgent_jobs_soon_although_it_starts_after_its_last_claim(jobs: Jobs, database: str) -> None:
-    clock = ManualClock()
-    async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
-        store = NativeJobStore(pool, "app_jobs", clock=clock)
-
-        async def claim(limit: int) -> list[int]:
-            return [job.id for job in await store.claim(WORKER, tasks=None, limit=limit)]
-
-        ids = [await jobs.add("x") for _ in range(6)]
-        assert await claim(2) == ids[:2]
-        urgent = await jobs.add("x", priority=-1)
-        assert await claim(2) == ids[2:4]
-        clock.advance(0.05)
-        assert await claim(1) == [urgent]
-        another = await jobs.add("x", priority=-2)
-        assert await claim(10) == [*ids[4:], another], "a claim that is not filled looks at the beginning too"

@@ -4,6 +4,8 @@ Pages do not depend on the machine's speed. A statement that reads jobs that are
 """
 
 import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -149,6 +151,86 @@ async def test_reaper_skips_permanently_failed_jobs(busy: asyncpg.Connection) ->
     await busy.execute("select from app_jobs.claim_jobs('worker', null, '4 hours', 1, '-1 second')")
     assert await pages(busy, "select app_jobs.reap_expired_jobs('4 hours')") < FEW_PAGES
     assert await busy.fetchval("select last_error from app_jobs.jobs where task_identifier = 'x'") is not None
+
+
+@pytest.fixture
+async def holder(connect: Connect) -> AsyncIterator[asyncpg.Connection]:
+    """A connection with an open transaction, which keeps vacuum from removing ended jobs."""
+    connection = await connect()
+    await connection.execute("begin isolation level repeatable read")
+    await connection.execute("select 1 from pg_class limit 1")
+    yield connection
+    await connection.execute("rollback")
+
+
+@pytest.fixture
+async def held(connect: Connect, holder: asyncpg.Connection) -> asyncpg.Connection:
+    """A database with thousands of ended jobs that cannot be vacuumed."""
+    connection = await connect()
+    for queue in ("null", "'q'"):
+        await connection.execute(
+            "insert into app_jobs.jobs (task_identifier, queue_name, run_at)"
+            f" select 'x', {queue}, now() - interval '1 hour' from generate_series(1, {NOT_READY})"
+        )
+    await connection.execute("delete from app_jobs.jobs")
+    return connection
+
+
+KEEP_POSITIONS = "update app_jobs.claim_positions set valid_until = now() + interval '1 hour'"
+EXPIRE_POSITIONS = "update app_jobs.claim_positions set valid_until = now()"
+ONE_CLAIM = "select * from app_jobs.claim_jobs('worker', {tasks}, '4 hours', 1, null, '{exclude}')"
+
+
+@pytest.mark.parametrize(("tasks", "exclude"), [("null", "{}"), ("null", "{other}"), ("'{x}'", "{}")])
+@pytest.mark.parametrize("queue", ["null", "'q' || n"])
+async def test_few_claims_read_ended_jobs_that_vacuum_may_not_remove(
+    held: asyncpg.Connection, tasks: str, exclude: str, queue: str
+) -> None:
+    claim = ONE_CLAIM.format(tasks=tasks, exclude=exclude)
+    await held.execute(
+        f"insert into app_jobs.jobs (task_identifier, queue_name) select 'x', {queue} from generate_series(1, 20) n"
+    )
+    assert await pages(held, claim) > 500
+    await held.execute(KEEP_POSITIONS)
+    assert max([await pages(held, claim) for _ in range(5)]) < FEW_PAGES
+    assert await pages(held, "select app_jobs.next_run_at('2 seconds')") < FEW_PAGES
+    await held.execute(EXPIRE_POSITIONS)
+    assert await pages(held, claim) > 500
+    assert await held.fetchval("select count(*) from app_jobs.jobs where locked_at is not null") == 7
+
+
+async def test_earlier_jobs_wait_for_a_claim_from_the_beginning(held: asyncpg.Connection) -> None:
+    claim = f"select id from ({ONE_CLAIM.format(tasks='null', exclude='{}')}) claimed"
+    add = "select id from app_jobs.add_job('x', queue_name := $1, priority := $2, run_at := now() - $3::interval)"
+    for queues in ([None] * 4, ["a", "b", "c", "d"]):
+        await held.execute(EXPIRE_POSITIONS)
+        first = await held.fetchval(add, queues[0], 0, timedelta(minutes=1))
+        second = await held.fetchval(add, queues[1], 0, timedelta(seconds=30))
+        assert await held.fetchval(claim) == first
+        await held.execute(KEEP_POSITIONS)
+        urgent = await held.fetchval(add, queues[2], -1, timedelta())
+        earlier = await held.fetchval(add, queues[3], 0, timedelta(minutes=2))
+        assert [await held.fetchval(claim) for _ in range(2)] == [second, None]
+        minutes = "extract(epoch from app_jobs.next_run_at('0') - now()) / 60"
+        assert await held.fetchval(f"select round({minutes})") == 60, "a claim is due when the position expires"
+        for expected in (urgent, earlier):
+            await held.execute(EXPIRE_POSITIONS)
+            assert await held.fetchval(claim) == expected
+        await held.execute("delete from app_jobs.jobs")
+
+
+async def test_claims_start_at_the_beginning_again_after_a_vacuum(
+    held: asyncpg.Connection, holder: asyncpg.Connection
+) -> None:
+    claim = ONE_CLAIM.format(tasks="null", exclude="{}")
+    await held.execute("insert into app_jobs.jobs (task_identifier) values ('x')")
+    await held.execute(claim)
+    assert await held.fetchval("select count(*) from app_jobs.claim_positions") == 1
+    await holder.execute("rollback")
+    await held.execute("vacuum app_jobs.jobs")
+    await held.execute(EXPIRE_POSITIONS)
+    await held.execute(claim)
+    assert await held.fetchval("select count(*) from app_jobs.claim_positions") == 0
 
 
 async def test_claim_updates_no_index(busy: asyncpg.Connection) -> None:

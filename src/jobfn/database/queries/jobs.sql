@@ -26,11 +26,10 @@ select set_config('jobfn.traceparent', $1, true), set_config('jobfn.tracestate',
 
 -- name: claim_jobs
 -- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
--- jobs, $5 the lease, $6 task identifiers to exclude, $7 to $9 priority, run_at and id of the job after which to start,
--- or null.
+-- jobs, $5 the lease, $6 task identifiers to exclude.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
-    tracestate, priority, run_at, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
-from @schema@.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    tracestate, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
 
 -- name: settle_jobs
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 outcomes, $5 errors, $6 delays. Returns the jobs that changed, as
