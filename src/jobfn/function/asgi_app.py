@@ -6,7 +6,7 @@ Whatever a handler raises, the server never sees it. Requests with several jobs 
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -204,15 +204,12 @@ def app_path(scope: Scope) -> str:
 
 def _response_headers(outcome: DeliveryOutcome, headers: JobHeaders) -> list[tuple[bytes, bytes]]:
     """Return the response's raw headers; the delivery's job headers are echoed (contract, section 2)."""
-    raw_headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body)), *_encode(headers.echo)]
-    raw_headers += _encode(outcome.headers().items())
+    raw_headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body))]
+    for name, value in (*headers.echo, *outcome.headers().items()):
+        raw_headers.append((name.lower().encode("ascii"), value.encode()))
     if outcome.status_code == PayloadTooLarge.status_code:
         raw_headers.append((b"connection", b"close"))  # the body was not read
     return raw_headers
-
-
-def _encode(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("ascii"), value.encode()) for name, value in headers]
 
 
 def _check_content_type(content_type: bytes | None) -> None:

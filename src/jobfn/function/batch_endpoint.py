@@ -22,7 +22,7 @@ from jobfn.function.execution import AnyTask, refused
 from jobfn.function.instrumentation import DeliverySpan
 from jobfn.function.isolated import run_in_context
 from jobfn.function.outcome import DeliveryOutcome
-from jobfn.http.messages import ignore_disconnect, read_body, send_response
+from jobfn.http.messages import is_disconnect, read_body, send_response
 from jobfn.wire import JOB_ID, JobHeaders, extract_job_headers
 from jobfn.wire.delivery_batch import (
     BATCH_PATH_SUFFIX,
@@ -180,8 +180,11 @@ class _BatchRun:
         await self._send_part({"type": "http.response.body", "body": body, "more_body": not is_last})
 
     async def _send_part(self, message: Message) -> None:
-        with ignore_disconnect():
+        try:
             await self._send(message)
+        except (OSError, RuntimeError) as error:
+            if not is_disconnect(error):
+                raise
 
 
 def _job_id(delivery: BatchedDelivery) -> str:

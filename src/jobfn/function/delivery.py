@@ -83,7 +83,8 @@ class DeliveryRunner:
             return False
         if headers.offers_response and (outcome.status_code in NO_REPORT_STATUSES or await can_respond(receive)):
             return True
-        await self.report(headers, outcome)
+        if headers.callback_url is not None:
+            await self.report(headers, outcome)
         return False
 
     async def report(self, headers: JobHeaders, outcome: DeliveryOutcome) -> None:

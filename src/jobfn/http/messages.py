@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -45,7 +45,7 @@ async def read_body(receive: Receive, *, limit: int, content_length: bytes | Non
 async def send_response(
     send: Send,
     status: int,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]],
     body: bytes,
     *,
     unread: Receive | None = None,
@@ -63,13 +63,16 @@ async def send_response(
             clients discard the response of a connection that was reset.
         linger_seconds: Timeout of that.
     """
-    with ignore_disconnect():
-        await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         if unread is not None:
             await send({"type": "http.response.body", "body": body, "more_body": True})
             await _discard_body(unread, linger_seconds)
             body = b""
         await send({"type": "http.response.body", "body": body})
+    except (OSError, RuntimeError) as error:
+        if not is_disconnect(error):
+            raise
 
 
 async def _discard_body(receive: Receive, timeout_seconds: float) -> None:
@@ -79,16 +82,10 @@ async def _discard_body(receive: Receive, timeout_seconds: float) -> None:
                 pass
 
 
-@contextlib.contextmanager
-def ignore_disconnect() -> Iterator[None]:
-    """Suppress the errors of a ``send`` whose client has disconnected."""
-    try:
-        yield
-    except OSError:
-        pass
-    except RuntimeError as error:  # uvloop raises this on a closed connection before it calls connection_lost
-        if "closed" not in str(error):
-            raise
+def is_disconnect(error: OSError | RuntimeError) -> bool:
+    """Return whether an error of ``send`` means that the client has disconnected."""
+    # uvloop raises a RuntimeError on a closed connection before it calls connection_lost
+    return isinstance(error, OSError) or "closed" in str(error)
 
 
 async def is_disconnected(receive: Receive) -> bool:
