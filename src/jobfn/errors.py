@@ -25,6 +25,7 @@
     ├── TransportError              HTTP request without a response
     │   └── RequestNotSent          no connection, or an invalid URL
     └── DatabaseError               PostgreSQL returned an error
+        ├── PermissionDenied        the role lacks a right
         ├── DatabaseUnreachable     no connection
         └── SchemaError             jobs schema missing or incompatible
 
@@ -226,6 +227,22 @@ class DatabaseError(JobfnError):
     """PostgreSQL returned an error or did not respond. The driver's error is the ``__cause__``."""
 
     page = "operations"
+
+
+class PermissionDenied(DatabaseError):
+    """The database role lacks a right. Run the command that the message names, or connect as another role.
+
+    Args:
+        problem: The role and the missing right.
+        advice: What grants the right.
+    """
+
+    page = "security"
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}: {advice}")
+        self.problem = problem
+        self.advice = advice
 
 
 class DatabaseUnreachable(DatabaseError):

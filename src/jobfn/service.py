@@ -19,6 +19,7 @@ import asyncpg
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import open_pool, retry_on_disconnect
 from jobfn.database.open_store import open_store
+from jobfn.database.permissions import explain_denied_in_pool
 from jobfn.database.store import JobStore
 from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
@@ -82,6 +83,7 @@ async def run_service(
     Raises:
         DatabaseUnreachable: There is no connection at startup. Connections that are lost later are reopened.
         SchemaError: The database has no jobs schema, or an outdated one.
+        PermissionDenied: The role lacks a right.
         ConfigurationError: A port is not available.
     """
     active = frozenset(roles) or frozenset(ServiceRole)
@@ -132,7 +134,8 @@ async def run_service(
             await _start_dashboard(settings, dashboard, stack)
         if on_ready is not None:
             tasks.append(functools.partial(_notify_ready, on_ready, None if worker is None else worker.ready))
-        await _run_all(tasks, stop)
+        async with explain_denied_in_pool(connections, settings.schema_name, grant="worker"):
+            await _run_all(tasks, stop)
 
 
 async def _start_worker_and_callbacks(

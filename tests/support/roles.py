@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -23,3 +24,20 @@ async def temporary_role(
         await connection.execute("reset role")
         await connection.execute(f"drop owned by {role} cascade")
         await connection.execute(f"drop role {role}")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role that can log in."""
+
+    name: str
+    dsn: str
+
+
+@contextlib.asynccontextmanager
+async def login_role(connection: asyncpg.Connection, dsn: str) -> AsyncIterator[Role]:
+    """Create a role without privileges that can log in to the database, and drop it at the end of the block."""
+    password = secrets.token_hex(16)
+    async with temporary_role(connection, password=password) as name:
+        scheme, _, rest = dsn.partition("://")
+        yield Role(name, f"{scheme}://{name}:{password}@{rest.rpartition('@')[2]}")

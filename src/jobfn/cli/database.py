@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobfn.database.connection import connect, dsn_from_env, has_database
+from jobfn.database.permissions import explain_denied
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import run
@@ -41,14 +42,26 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def with_connection(
-    work: "Callable[[asyncpg.Connection[Any]], Awaitable[T]]", database_url: str | None, *, application_name: str
+    work: "Callable[[asyncpg.Connection[Any]], Awaitable[T]]",
+    database_url: str | None,
+    *,
+    application_name: str,
+    grant: str = "viewer",
 ) -> T:
-    """Run a coroutine function with a connection to the command's database, and close the connection."""
+    """Run a coroutine function with a connection to the command's database, and close the connection.
+
+    Args:
+        work: The function.
+        database_url: The option ``--database-url``.
+        application_name: Name in ``pg_stat_activity``.
+        grant: The grant of ``jobfn db migrate`` that the command needs.
+    """
 
     async def run_connected() -> T:
         connection = await connect(resolve_database_url(database_url), application_name=application_name)
         try:
-            return await work(connection)
+            async with explain_denied(connection, jobs_schema(), grant=grant):
+                return await work(connection)
         finally:
             await connection.close()
 

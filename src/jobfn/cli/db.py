@@ -14,6 +14,15 @@ from jobfn.database.privileges import Grants
 if TYPE_CHECKING:
     import asyncpg
 
+#: Rights of each group of roles.
+_GRANTED = {
+    "enqueue": "add jobs and schedules",
+    "result": "wait for results",
+    "worker": "run `jobfn service`",
+    "viewer": "look at jobs, schedules and workers",
+    "operator": "look, and add and change jobs and schedules",
+}
+
 app = typer.Typer(
     help="Install the jobs schema and show its status.\n\nIts name is JOBS_SCHEMA, by default app_jobs.",
     no_args_is_help=True,
@@ -27,21 +36,37 @@ def migrate_command(
     grant_enqueue: Annotated[
         list[str] | None, typer.Option(metavar="ROLE", help="Let this role add jobs and schedules; repeatable.")
     ] = None,
+    grant_result: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="Let this role wait for results; repeatable.")
+    ] = None,
     grant_worker: Annotated[
         list[str] | None, typer.Option(metavar="ROLE", help="Let this role run `jobfn service` only; repeatable.")
     ] = None,
+    grant_viewer: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="Let this role look at everything; repeatable.")
+    ] = None,
+    grant_operator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE", help="Let this role look, and add and change jobs and schedules; repeatable."),
+    ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""
-    grants = Grants(enqueue=tuple(grant_enqueue or ()), worker=tuple(grant_worker or ()))
+    roles = {
+        "enqueue": grant_enqueue,
+        "result": grant_result,
+        "worker": grant_worker,
+        "viewer": grant_viewer,
+        "operator": grant_operator,
+    }
+    grants = Grants(**{group: tuple(names or ()) for group, names in roles.items()})
 
     async def work(connection: "asyncpg.Connection[Any]") -> None:
         for migration in await migrate(connection, jobs_schema(), grants=grants):
             typer.echo(f"applied {migration.version:04d} {migration.name}")
         typer.echo(f"schema {jobs_schema()} is up to date")
-        for role in grants.enqueue:
-            typer.echo(f"granted to {role}: add jobs and schedules")
-        for role in grants.worker:
-            typer.echo(f"granted to {role}: run `jobfn service`")
+        for group, text in _GRANTED.items():
+            for role in getattr(grants, group):
+                typer.echo(f"granted to {role}: {text}")
 
     with_connection(work, database_url, application_name="jobfn-migrate")
 

@@ -13,8 +13,8 @@ from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.database.connection import has_database, open_pool, redact_dsn
 from jobfn.devserver.state import DevState
-from jobfn.errors import DatabaseUnreachable, SchemaError
-from jobfn.operations import open_operations
+from jobfn.errors import DatabaseUnreachable, PermissionDenied, SchemaError
+from jobfn.operations import Operations, open_operations
 from jobfn.worker.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -64,10 +64,13 @@ async def _run_checks(database_url: str | None, *, print_checks: bool) -> "list[
             httpx.AsyncClient(timeout=CHECK_TIMEOUT_SECONDS, trust_env=False) as http,
         ):
             add(Check("database", CheckStatus.OK, f"{redact_dsn(dsn)} responds"))
+            operations: Operations | PermissionDenied | None
             try:
                 operations = await open_operations(connections, settings.schema_name)
             except SchemaError:
                 operations = None  # the schema check reports why
+            except PermissionDenied as error:
+                operations = error
             async for check in run_checks(connections, operations, settings, http):
                 add(check)
     except DatabaseUnreachable as error:

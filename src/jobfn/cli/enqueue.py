@@ -59,7 +59,10 @@ def enqueue_command(
     logs.configure(level=os.environ.get("LOG_LEVEL") or "warning")  # standard output is the id alone
     otel.configure(os.environ, role="jobfn-enqueue")
     job_id = with_connection(
-        lambda connection: enqueue(connection, jobs_schema(), job), database_url, application_name="jobfn-enqueue"
+        lambda connection: enqueue(connection, jobs_schema(), job),
+        database_url,
+        application_name="jobfn-enqueue",
+        grant="enqueue",
     )
     typer.echo(job_id)
     if follow:

@@ -26,8 +26,8 @@ _MISSING_FUNCTION = {
 #: Messages for a missing privilege, by the statement's name.
 _MISSING_PRIVILEGE = {
     "add_job": "this role is not allowed to add jobs in schema {schema}: run `jobfn db migrate --grant-enqueue ROLE`",
-    "job_result": "this role is not allowed to wait for jobs in schema {schema}: grant it usage on the schema and "
-    "execute on function {schema}.job_result(bigint); it can then read any job's result",
+    "job_result": "this role is not allowed to wait for jobs in schema {schema}: run `jobfn db migrate --grant-result "
+    "ROLE`; it can then read any job's result",
 }
 
 

@@ -24,7 +24,7 @@ from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.dashboard.views import Views
 from jobfn.database.connection import CONNECTION_ERRORS, error_text
-from jobfn.errors import DatabaseError
+from jobfn.errors import DatabaseError, PermissionDenied
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
 
@@ -74,6 +74,9 @@ def create_dashboard(
 
     async def on_database_error(request: Request, error: Exception) -> Response:
         logs.get_logger("jobfn.dashboard").warning("page failed", reason=error_text(error))
+        if isinstance(error, PermissionDenied):
+            context = {"title": "Permission denied", "text": str(error)}
+            return pages.respond(request, "error.html", context, status_code=403)
         text = f"{error_text(error)}. Reload the page to try again."
         title = "The database is unreachable" if isinstance(error, CONNECTION_ERRORS) else "Database error"
         return pages.respond(request, "error.html", {"title": title, "text": text}, status_code=503)

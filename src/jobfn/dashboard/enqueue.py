@@ -19,6 +19,7 @@ from jobfn.dashboard.schema_fields import Field, Schema, example_payload, form_f
 from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.task_discovery import ListedTask, TaskDiscovery
 from jobfn.database.enqueue import enqueue
+from jobfn.database.permissions import explain_denied
 from jobfn.database.records import NewJob
 from jobfn.errors import DatabaseError
 from jobfn.operations import Operations
@@ -149,7 +150,10 @@ class EnqueuePages:
         return EnqueueForm(task, listed, schema, fields, as_json or fields is None, form), notices
 
     async def _enqueue(self, job: NewJob) -> int:
-        async with self._connections.acquire() as connection:
+        async with (
+            self._connections.acquire() as connection,
+            explain_denied(connection, self._schema, grant="enqueue"),
+        ):
             job_id = await enqueue(connection, self._schema, job)
         logs.get_logger("jobfn.dashboard").info(
             "job enqueued", task=job.task, job=job_id, attempt=0, worker=None, tenant=job.database_id

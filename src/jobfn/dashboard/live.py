@@ -21,7 +21,7 @@ from starlette.routing import Route
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext
 from jobfn.database.connection import CONNECTION_ERRORS, error_text
-from jobfn.errors import DatabaseError
+from jobfn.errors import DatabaseError, PermissionDenied
 from jobfn.telemetry import logs
 
 #: Interval of keep-alive comments on an idle stream, so that proxies do not close it.
@@ -89,9 +89,9 @@ class LivePages:
             ends_at = sent_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:
                 started_at = time.monotonic()
-                html = await self._render(request, load)
-                if html is None:
-                    yield server_sent_event("error", {"text": "The database is unreachable. Trying again."})
+                html, problem = await self._render(request, load)
+                if problem is not None:
+                    yield server_sent_event("error", {"text": problem})
                 elif html != previous:
                     yield server_sent_event("page", {"html": html, "now": datetime.now(UTC).isoformat()})
                     previous, sent_at = html, time.monotonic()
@@ -103,14 +103,15 @@ class LivePages:
         finally:
             self._streams -= 1
 
-    async def _render(self, request: Request, load: LoadView) -> str | None:
-        """Render the live block of a page; None if the database is unreachable."""
+    async def _render(self, request: Request, load: LoadView) -> tuple[str, str | None]:
+        """Render the live block of a page, or return why it cannot be rendered."""
         try:
             view = await load(request)
         except (DatabaseError, *CONNECTION_ERRORS) as error:
             logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
-            return None
-        return self._pages.render(request, view.template, view.context, block="live")
+            is_denied = isinstance(error, PermissionDenied)
+            return "", str(error) if is_denied else "The database is unreachable. Trying again."
+        return self._pages.render(request, view.template, view.context, block="live"), None
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the time has passed or the streams are closed."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from jobfn.database.permissions import explain_denied, missing_right
 from jobfn.database.privileges import NO_GRANTS, Grants, check_roles, grant
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
@@ -112,17 +113,15 @@ async def status(connection: asyncpg.Connection, schema: str) -> SchemaStatus:
     """Return the state of a schema, without changing it.
 
     Raises:
-        DatabaseError: The connection's role may not read the record of migrations.
+        PermissionDenied: The connection's role may not read the record of migrations.
     """
     kind = await schema_kind(connection, schema)
     if kind not in {SchemaKind.ABSENT, SchemaKind.JOBFN}:
         return SchemaStatus(schema, kind, ())
     checksums: dict[int, str] = {}
     if kind is SchemaKind.JOBFN:
-        try:
+        async with explain_denied(connection, schema):
             rows = await connection.fetch(query("applied_migrations", schema))
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise DatabaseError(f"this role may not read schema {schema}: {error}. Connect as its owner") from error
         checksums = {row["version"]: row["checksum"] for row in rows}
     files = migration_files()
     if any(checksums.get(file.version, file.checksum) != file.checksum for file in files):
@@ -160,6 +159,7 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
         SchemaError: The schema is the platform's, from a pre-release, or newer than this jobfn, or the server is too
             old.
         ConfigurationError: A role of ``grants`` does not exist; nothing was applied.
+        PermissionDenied: The connection's role is not the owner of the schema.
         DatabaseError: PostgreSQL rejected a migration, which was rolled back; those before it stay.
     """
     check_server_version(connection.get_server_version().major)
@@ -167,6 +167,7 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
     try:
         await connection.execute(query("lock_migrations", schema), MIGRATION_LOCK)
         try:
+            await _check_owner(connection, schema)
             current = await status(connection, schema)
             _check_migratable(current)
             await check_roles(connection, grants)
@@ -179,8 +180,10 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
             if not connection.is_closed():
                 await connection.execute(query("unlock_migrations", schema), MIGRATION_LOCK)
     except asyncpg.InsufficientPrivilegeError as error:
+        row = await connection.fetchrow(query("schema_kind", schema), schema)
         raise DatabaseError(
-            f"this role may not change schema {schema}: {error}. Run `jobfn db migrate` as its owner"
+            f"role {row['role']} may not create or change schema {schema}: {error}. Run `jobfn db migrate` as another "
+            "role"
         ) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise DatabaseError(f"schema {schema} was not migrated: {error}") from error
@@ -218,6 +221,14 @@ def _check_migratable(current: SchemaStatus) -> None:
         raise SchemaError(
             f"schema {schema} has migration {current.unknown[-1]}, which this jobfn does not know: upgrade jobfn"
         )
+
+
+async def _check_owner(connection: asyncpg.Connection, schema: str) -> None:
+    """Check that the role owns the schema's tables. A role with fewer rights can grant nothing, and gets no error."""
+    row = await connection.fetchrow(query("schema_owner", schema), schema)
+    if row is not None and not row["is_owner"]:
+        right = f"the right to change schema {schema}"
+        raise missing_right(row["role"], right, schema=schema, owner=row["owner"], grant=None)
 
 
 async def _apply(connection: asyncpg.Connection, schema: str, version: int, *, is_first: bool) -> None:

@@ -8,29 +8,34 @@ import asyncpg
 
 from jobfn.database.migrate import prerelease_message
 from jobfn.database.native_store import NativeJobStore
+from jobfn.database.permissions import missing_right
 from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.statements import query
 from jobfn.database.store import JobStore, OnSettled, ignore_settlement
 from jobfn.errors import SchemaError
 
 
-async def open_store(pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> JobStore:
+async def open_store(
+    pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement, grant: str = "worker"
+) -> JobStore:
     """Return the store for a schema.
 
     Args:
         pool: Connections.
         schema: The jobs schema.
         on_settled: Called with the jobs that were settled together.
+        grant: The grant of ``jobfn db migrate`` that the caller's role needs.
 
     Raises:
-        SchemaError: The schema does not exist, is older than this jobfn, is from a pre-release, or the role may not use
-            it.
+        SchemaError: The schema does not exist, is older than this jobfn, or is from a pre-release.
+        PermissionDenied: The role may not use the schema.
     """
     kind = await pool.fetchrow(query("schema_kind", schema), schema)
     if not kind["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if not kind["is_usable"]:
-        raise SchemaError(f"this role may not use schema {schema}: grant it, or connect as another role")
+        right = f"USAGE on schema {schema}"
+        raise missing_right(kind["role"], right, schema=schema, owner=kind["owner"], grant=grant)
     if kind["has_record"] and kind["has_prerelease_function"]:
         raise SchemaError(prerelease_message(schema))
     if kind["has_batches"]:

@@ -1,10 +1,11 @@
-"""Grant roles the least privileges with which they can enqueue, or run a worker.
+"""Grant roles the least privileges with which they can enqueue, wait for results, run a worker, look, or act.
 
 The grants are in ``queries/migrations.sql``. Each migration revokes its functions from all other roles. ``migrate.py``
 calls this module while it holds the migration lock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 import asyncpg
 
@@ -15,21 +16,29 @@ from jobfn.sql.quoting import quote_identifier
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Roles to grant privileges to. A role can be in both groups.
+    """Roles to grant privileges to. A role can be in several groups.
 
     Attributes:
         enqueue: Roles that add jobs and schedules, and cannot read or change any.
+        result: Roles that wait for results with ``job.result()``.
         worker: Roles that run workers, callback servers and schedulers.
+        viewer: Roles that look at jobs, schedules, workers and the history, and cannot change any.
+        operator: Roles that look as viewers do, and also add, retry, run, cancel and remove jobs and schedules.
     """
 
     enqueue: tuple[str, ...] = ()
+    result: tuple[str, ...] = ()
     worker: tuple[str, ...] = ()
+    viewer: tuple[str, ...] = ()
+    operator: tuple[str, ...] = ()
 
 
 NO_GRANTS = Grants()
 
 #: First PostgreSQL version in which a role can be granted the vacuum of a table that it does not own.
 MIN_MAINTAIN_SERVER_VERSION = 17
+#: Statements of the groups that have more than ``grant_{group}``.
+_STATEMENTS: Final = {"operator": ("grant_viewer", "grant_enqueue", "grant_operator")}
 
 
 async def check_roles(connection: asyncpg.Connection, grants: Grants) -> None:
@@ -38,7 +47,7 @@ async def check_roles(connection: asyncpg.Connection, grants: Grants) -> None:
     Raises:
         ConfigurationError: A role does not exist.
     """
-    roles = dict.fromkeys((*grants.enqueue, *grants.worker))
+    roles = dict.fromkeys(role for group in fields(grants) for role in getattr(grants, group.name))
     for role in roles:
         quote_identifier(role, what="role name")
     unknown = await connection.fetchval(query("unknown_roles", ""), list(roles))
@@ -57,9 +66,10 @@ async def grant(connection: asyncpg.Connection, schema: str, grants: Grants) -> 
         grants: Roles that exist.
     """
     async with connection.transaction():
-        for role in grants.enqueue:
-            await connection.execute(query("grant_enqueue", schema, role=role))
-        for role in grants.worker:
-            await connection.execute(query("grant_worker", schema, role=role))
-            if connection.get_server_version().major >= MIN_MAINTAIN_SERVER_VERSION:
+        for group in fields(grants):
+            for role in getattr(grants, group.name):
+                for name in _STATEMENTS.get(group.name, (f"grant_{group.name}",)):
+                    await connection.execute(query(name, schema, role=role))
+        if connection.get_server_version().major >= MIN_MAINTAIN_SERVER_VERSION:
+            for role in grants.worker:
                 await connection.execute(query("grant_vacuum", schema, role=role))

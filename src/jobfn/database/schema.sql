@@ -459,6 +459,7 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs(job_ids bigint[], reason text, include_running boolean)
  RETURNS TABLE(job_id bigint, was_running boolean)
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -636,6 +637,7 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.complete_jobs(job_ids bigint[])
  RETURNS SETOF app_jobs.jobs
  LANGUAGE sql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     with idle as materialized (select id from "app_jobs".lock_idle_jobs(job_ids) as found (id)),
@@ -1052,6 +1054,7 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
  RETURNS SETOF app_jobs.jobs
  LANGUAGE sql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     with idle as materialized (
@@ -1660,6 +1663,7 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs(job_ids bigint[], run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer)
  RETURNS SETOF app_jobs.jobs
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -1687,6 +1691,7 @@ $function$;
 CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -1710,6 +1715,25 @@ begin
         perform pg_notify('jobs:insert', '');
     end if;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.run_jobs_now(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select moved.id
+    from "app_jobs".reschedule_jobs(
+        array(
+            select j.id
+            from "app_jobs".jobs j
+            where j.id = any (job_ids) and j.locked_at is null and j.attempts < j.max_attempts and j.run_at > now()
+            order by j.id
+            for update
+        ),
+        run_at := now()
+    ) moved
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry interval DEFAULT '01:00:00'::interval)
@@ -2128,6 +2152,7 @@ comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock al
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
+comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';

@@ -60,7 +60,7 @@ class ActionResult:
 #: Statement names on jobfn's schema and on the platform's.
 _STATEMENTS = {
     Action.RETRY: ("retry_jobs", "retry_platform_jobs"),
-    Action.RUN_NOW: ("run_jobs_now", "run_jobs_now"),
+    Action.RUN_NOW: ("run_jobs_now", "run_platform_jobs_now"),
     Action.CANCEL: ("cancel_jobs", "cancel_platform_jobs"),
     Action.REMOVE: ("remove_jobs", "remove_jobs"),
 }

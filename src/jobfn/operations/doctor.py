@@ -5,7 +5,7 @@ PUT, which they reject and, as every rejection, report: this shows whether they 
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ import httpx
 
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
-from jobfn.errors import JobfnError
+from jobfn.errors import PermissionDenied
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.worker.routes import Routes
@@ -28,6 +28,8 @@ MAX_CLOCK_SKEW_SECONDS = 2.0
 SLOW_REPORT_SECONDS = 1.8
 #: An id that no job has, so that a report on it changes nothing.
 UNUSED_JOB_ID = 2**63 - 1
+#: Name of the check for the rights to look.
+RIGHTS = "rights"
 _REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
 
 
@@ -51,23 +53,42 @@ class Check:
 
 async def run_checks(
     pool: "asyncpg.Pool[Any]",
-    operations: Operations | None,
+    operations: Operations | PermissionDenied | None,
     settings: ServiceSettings,
     http: httpx.AsyncClient,
     *,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Check]:
-    """Run all checks, one after the other; without operations (no usable schema), only those of the database."""
+    """Run all checks, one after the other.
+
+    Without operations (no usable schema), only those of the database run. With the error of a role that may not look,
+    those that need no rights run. A missing right is a warning.
+    """
     yield await _check_schema(pool, settings.schema_name)
     yield await _check_clocks(pool, settings.schema_name, now)
     if operations is None:
         return
-    for check in await _check_processes(operations):
-        yield check
+    tasks: Iterable[str] = ()
+    if isinstance(operations, PermissionDenied):
+        yield _warn(RIGHTS, operations)
+    else:
+        try:
+            for check in await _check_processes(operations):
+                yield check
+        except PermissionDenied as error:
+            yield _warn("worker", error)
+        try:
+            tasks = await operations.tasks()
+        except PermissionDenied as error:
+            yield _warn("functions", error)
     yield await _check_callback_server(http, settings)
-    async for check in _check_functions(http, operations, settings, clock):
+    async for check in _check_functions(http, {*tasks, *settings.urls_by_task, *settings.supported}, settings, clock):
         yield check
+
+
+def _warn(name: str, error: PermissionDenied) -> Check:
+    return Check(name, CheckStatus.WARNING, error.problem, error.advice)
 
 
 async def _check_schema(pool: "asyncpg.Pool[Any]", schema: str) -> Check:
@@ -75,8 +96,8 @@ async def _check_schema(pool: "asyncpg.Pool[Any]", schema: str) -> Check:
     try:
         async with pool.acquire() as connection:
             schema_status = await status(connection, schema)
-    except JobfnError as error:
-        return Check(name, CheckStatus.ERROR, str(error), "connect as the schema's owner")
+    except PermissionDenied as error:
+        return _warn(name, error)
     problem = advice = ""
     if schema_status.kind is SchemaKind.ABSENT:
         problem, advice = f"schema {schema} does not exist", "run `jobfn db migrate`, or set JOBS_SCHEMA"
@@ -169,10 +190,9 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
 
 
 async def _check_functions(
-    http: httpx.AsyncClient, operations: Operations, settings: ServiceSettings, clock: Callable[[], float]
+    http: httpx.AsyncClient, tasks: Collection[str], settings: ServiceSettings, clock: Callable[[], float]
 ) -> AsyncIterator[Check]:
     routes = Routes.from_settings(settings)
-    tasks = sorted({*await operations.tasks(), *settings.urls_by_task, *settings.supported})
     if not tasks:
         yield Check(
             "functions",
@@ -181,7 +201,7 @@ async def _check_functions(
             "add a job (`jobfn enqueue TASK`), or list tasks in JOBS_SUPPORTED, and run doctor again",
         )
     checked_apps: set[str] = set()
-    for task in tasks:
+    for task in sorted(tasks):
         url, index_url = routes.url_for(task), routes.index_url(task)
         check, is_jobfn_app = await _check_function(http, task, url, index_url)
         yield check

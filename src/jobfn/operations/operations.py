@@ -7,6 +7,7 @@ import asyncpg
 
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
+from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
 from jobfn.operations import actions, queries, read_models
 from jobfn.operations.actions import Action, ActionResult
@@ -23,16 +24,17 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
     """Detect what the schema supports and return its operations.
 
     Args:
-        pool: Connections; at least two if there are concurrent calls. Their role must have the rights of the schema's
-            owner.
+        pool: Connections; at least two if there are concurrent calls. Their role owns the schema, or was granted
+            rights with ``jobfn db migrate --grant-operator`` or ``--grant-viewer``.
         schema: The jobs schema.
 
     Raises:
         SchemaError: The schema does not exist, or is older than this jobfn.
-        DatabaseError: The role may not read the schema, or the connection was lost.
+        PermissionDenied: The role may not read the schema.
+        DatabaseError: The connection was lost.
     """
     with translate_errors(schema):
-        is_platform = not isinstance(await open_store(pool, schema), NativeJobStore)
+        is_platform = not isinstance(await open_store(pool, schema, grant="viewer"), NativeJobStore)
         keys_in_byte_order = bool(await pool.fetchval(query("keys_in_byte_order", schema), schema))
         if is_platform:
             row = await pool.fetchrow(query("schema_kind", schema), schema)
@@ -43,10 +45,10 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
                 keys_in_byte_order=keys_in_byte_order,
             )
             return Operations(pool, schema, capabilities)
+        async with pool.acquire() as connection, explain_denied(connection, schema):
+            history_days = await connection.fetchval(query("history_retention", schema))
         capabilities = SchemaCapabilities(
-            is_platform=False,
-            history_days=await pool.fetchval(query("history_retention", schema)),
-            keys_in_byte_order=keys_in_byte_order,
+            is_platform=False, history_days=history_days, keys_in_byte_order=keys_in_byte_order
         )
         return Operations(pool, schema, capabilities)
 
@@ -55,6 +57,7 @@ class Operations:
     """Read and change jobs. Open it with ``open_operations``. The platform's own schema supports less.
 
     Raises:
+        PermissionDenied: From every method: the role lacks a right.
         DatabaseError: From every method: PostgreSQL rejected the statement, or the connection was lost.
     """
 

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError
 
@@ -48,7 +49,7 @@ class SchemaCapabilities:
 
 
 class Database:
-    """A connection pool and the statements for its schema, which its role may read and change as the owner does."""
+    """A connection pool and the statements for its schema."""
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
         self._pool = pool
@@ -76,7 +77,11 @@ class Database:
                 the page is full. PostgreSQL cannot estimate how soon that is, so searches ask for it.
         """
         with translate_errors(self.schema):
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with (
+                self._pool.acquire() as connection,
+                explain_denied(connection, self.schema),
+                connection.transaction(),
+            ):
                 await connection.execute(_NEWEST_FIRST if newest_first else _CUSTOM_PLAN)
                 yield connection
 
@@ -97,8 +102,6 @@ def translate_errors(schema: str) -> Iterator[None]:
             f"schema {schema} is not complete ({error}): run `jobfn db migrate`; a schema of the platform's own may be "
             "older than this jobfn supports"
         ) from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise DatabaseError(f"permission denied ({error}): connect as the owner of schema {schema}") from error
     except CONNECTION_ERRORS as error:
         raise DatabaseUnreachable(
             f"the connection to the database was lost ({error or type(error).__name__}): try again"

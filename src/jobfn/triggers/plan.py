@@ -219,8 +219,8 @@ async def _check_enqueue_privilege(connection: "asyncpg.Connection[Any]", plan: 
     is_needed = any(change.after is not None for change in plan.pending)
     if is_needed and not (await read_jobs_schema(connection, jobs_schema)).can_enqueue:
         raise DatabaseError(
-            f"this role must be allowed to enqueue into schema {jobs_schema}, because triggers use its rights: "
-            "use for example the schema's owner. Nothing was changed"
+            f"role {connection.get_settings().session_authorization} must be allowed to enqueue into schema "
+            f"{jobs_schema}, because triggers use its rights: use for example the schema's owner. Nothing was changed"
         )
 
 
@@ -250,7 +250,7 @@ async def _session(
                 await connection.execute("select set_config($1, $2, true)", name, value)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"this role lacks a privilege: {error_message(error)}. "
+            f"role {connection.get_settings().session_authorization} lacks a privilege: {error_message(error)}. "
             "Use the tables' owner, with CREATE on the jobs schema"
         ) from error
     except asyncpg.LockNotAvailableError as error:

@@ -8,7 +8,7 @@ import pytest
 from jobfn.database.enqueue import enqueue
 from jobfn.database.open_store import open_store
 from jobfn.database.records import Job, NewJob, Settlement
-from jobfn.errors import DatabaseError, SchemaError
+from jobfn.errors import DatabaseError, PermissionDenied, SchemaError
 from support.fixtures import ConnectTo
 from support.jobs import PLATFORM_SCHEMA, TENANT, WORKER, StoreHarness
 from support.roles import temporary_role
@@ -243,5 +243,5 @@ async def test_role_without_usage_has_no_store(database: str, connection: asyncp
         temporary_role(connection) as role,
         asyncpg.create_pool(database, min_size=1, max_size=1, server_settings={"role": role}) as pool,
     ):
-        with pytest.raises(SchemaError, match="this role may not use schema app_jobs"):
+        with pytest.raises(PermissionDenied, match=f"role {role} lacks USAGE on schema app_jobs: .*--grant-worker"):
             await open_store(pool, "app_jobs")

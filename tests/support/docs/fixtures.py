@@ -115,11 +115,11 @@ async def _orders(environment: PageEnvironment) -> None:
 
 async def _roles(environment: PageEnvironment) -> None:
     """Create roles with unique names, because roles are global to the server."""
-    for option in ("--grant-worker jobs_worker", "--grant-enqueue shop"):
+    for role in ("jobs_worker", "shop", "ada"):
         name = f"jobfn_docs_{secrets.token_hex(8)}"
         await environment.connection.execute(f"create role {name}")
         environment.roles.append(name)
-        environment.substitutions[rf"^{option.rpartition(' ')[2]}$"] = name
+        environment.substitutions[rf"^{role}$"] = name
 
 
 async def _knative(environment: PageEnvironment) -> None:

@@ -12,6 +12,8 @@ select pg_advisory_unlock($1)
 -- catalog: other ways to look names up fail without the right to use the schema.
 select
     n.oid is not null as has_schema,
+    current_user::text as role,
+    pg_get_userbyid(n.nspowner)::text as owner,
     coalesce(has_schema_privilege(n.oid, 'usage'), false) as is_usable,
     'jobfn_migrations' = any (tables.names) as has_record,
     -- a function of the first migration of every pre-release, and of no release
@@ -109,6 +111,69 @@ grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, 
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
 grant update (locked_at) on @schema@.scheduled_jobs to @role@;
 
+-- name: grant_result
+-- For a role that waits for results: the state, the last error and the stored result of any job.
+grant usage on schema @schema@ to @role@;
+grant execute on function @schema@.job_result(bigint) to @role@
+
+-- name: grant_viewer
+-- For a role that looks at jobs, schedules, workers and the history, payloads included.
+grant usage on schema @schema@ to @role@;
+grant select on
+    @schema@.jobs,
+    @schema@.job_queues,
+    @schema@.job_runs,
+    @schema@.scheduled_jobs,
+    @schema@.workers,
+    @schema@.history_settings,
+    @schema@.jobfn_migrations
+    to @role@
+
+-- name: grant_operator
+-- For a role that acts on jobs and schedules, in addition to grant_viewer and grant_enqueue. The functions run with the
+-- rights of their owner.
+grant execute on function
+    @schema@.retry_jobs,
+    @schema@.run_jobs_now,
+    @schema@.cancel_jobs,
+    @schema@.complete_jobs,
+    @schema@.permanently_fail_jobs,
+    @schema@.reschedule_jobs,
+    @schema@.run_scheduled_job
+    to @role@;
+grant delete on @schema@.scheduled_jobs to @role@
+
 -- name: grant_vacuum
 -- PostgreSQL 17 and later: vacuum a table without owning it.
 grant maintain on @schema@.jobs to @role@
+
+-- name: denied_object
+-- $1: the schema's name, $2: PostgreSQL's message about a missing right, which ends in the name of an object. The object of that name, this role, and whether the role may use the schema or read the table.
+select current_user::text as role, found.kind, found.name, found.is_allowed,
+    pg_get_userbyid(coalesce(jobs.relowner, n.nspowner))::text as owner,
+    exists (
+        select from pg_catalog.pg_class r where r.relnamespace = n.oid and r.relname = 'jobfn_migrations'
+    ) as is_native
+from pg_catalog.pg_namespace n
+left join pg_catalog.pg_class jobs on jobs.relnamespace = n.oid and jobs.relname = 'jobs'
+cross join lateral (
+    select 'schema' as kind, n.nspname::text as name, has_schema_privilege(n.oid, 'usage') as is_allowed
+    union all
+    select 'table', c.relname::text, has_table_privilege(c.oid, 'select')
+    from pg_catalog.pg_class c
+    where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v')
+    union all
+    select 'function', p.proname::text, false
+    from pg_catalog.pg_proc p
+    where p.pronamespace = n.oid
+) found
+where n.nspname = $1 and right($2, length(found.name) + 1) = ' ' || found.name
+limit 1
+
+-- name: schema_owner
+-- $1: the schema's name. This role, the owner of jobfn's tables, and whether this role has the owner's rights.
+select current_user::text as role, pg_get_userbyid(c.relowner)::text as owner,
+    pg_has_role(c.relowner, 'usage') as is_owner
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = $1 and c.relname = 'jobfn_migrations'

@@ -230,6 +230,10 @@ select retried.id from @schema@.retry_jobs($1) as retried (id)
 
 -- name: run_jobs_now
 -- $1 jobs. Returns those that were delayed, and are ready now.
+select moved.id from @schema@.run_jobs_now($1) as moved (id)
+
+-- name: run_platform_jobs_now
+-- As run_jobs_now, on the platform's schema.
 select moved.id
 from @schema@.reschedule_jobs(
     array(

@@ -1,0 +1,277 @@
+"""Rights of viewers, operators and other roles in the commands and the dashboard, and the refusals."""
+
+import contextlib
+import html
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import httpx
+import pytest
+
+from jobfn.client import enqueue
+from jobfn.database.migrate import migrate
+from jobfn.database.privileges import Grants
+from support.commands import Command, Spawn
+from support.dashboard import site
+from support.fixtures import ConnectTo
+from support.jobs import WORKER, Jobs, settle_jobs
+from support.network import LOOPBACK, free_port
+from support.roles import Role, login_role
+
+OWNER = "postgres"
+#: Commands that only read.
+LOOK = (
+    "workers",
+    "jobs list",
+    "jobs list --state completed",
+    "jobs show 1",
+    "jobs stats",
+    "jobs watch --times 1",
+    "db status",
+    "schedules list",
+)
+#: Commands that change something. Each works once, in this order.
+ACT = (
+    "enqueue t",
+    "jobs cancel 1",
+    "jobs retry 1",
+    "jobs run-now 2",
+    "jobs remove 1 --yes",
+    "schedules add t @daily --key k",
+    "schedules run 1",
+    "schedules remove 1",
+)
+MakeRole = Callable[..., Awaitable[Role]]
+
+
+@pytest.fixture
+async def make_role(connection: asyncpg.Connection, database: str) -> AsyncIterator[MakeRole]:
+    """Create a role with some of the grants of ``jobfn db migrate``."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(*grants: str) -> Role:
+            role = await stack.enter_async_context(login_role(connection, database))
+            await migrate(connection, "app_jobs", grants=Grants(**dict.fromkeys(grants, (role.name,))))
+            return role
+
+        yield make
+
+
+@pytest.fixture
+async def two_jobs(jobs: Jobs) -> None:
+    """A ready job with id 1, a delayed job with id 2, and a schedule with id 1."""
+    await jobs.add("t")
+    await jobs.connection.execute("select app_jobs.add_job('t', run_at := now() + interval '1 hour')")
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('t', '@daily')")
+
+
+async def run(invoke: Command, line: str, role: Role) -> tuple[int, str]:
+    result = await invoke("jobfn", *line.split(), DATABASE_URL=role.dsn)
+    assert "Traceback" not in result.output
+    return result.code, result.output
+
+
+def text(response: httpx.Response) -> str:
+    """Return the text of a page, on one line, without markup."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", response.text)).split())
+
+
+def refusal(role: Role, right: str, grant: str | None) -> str:
+    advice = f"run `jobfn db migrate --grant-{grant} {role.name}` as {OWNER}" if grant else f"connect as {OWNER}"
+    return f"jobfn: role {role.name} lacks {right}: {advice}"
+
+
+@pytest.mark.usefixtures("two_jobs")
+async def test_viewer_can_look_and_change_nothing(make_role: MakeRole, invoke: Command, jobs: Jobs) -> None:
+    viewer = await make_role("viewer")
+    for line in LOOK:
+        assert (await run(invoke, line, viewer))[0] == 0, line
+    expected = {
+        "enqueue t": ("EXECUTE on function app_jobs.add_job", "enqueue"),
+        "jobs cancel 1": ("EXECUTE on function app_jobs.cancel_jobs", "operator"),
+        "jobs retry 1": ("EXECUTE on function app_jobs.retry_jobs", "operator"),
+        "jobs run-now 2": ("EXECUTE on function app_jobs.run_jobs_now", "operator"),
+        "jobs remove 1 --yes": ("EXECUTE on function app_jobs.complete_jobs", "operator"),
+        "schedules add t @daily": ("EXECUTE on function app_jobs.add_scheduled_job", "enqueue"),
+        "schedules run 1": ("EXECUTE on function app_jobs.run_scheduled_job", "operator"),
+        "schedules remove 1": ("the right to change app_jobs.scheduled_jobs", "operator"),
+        "db migrate": ("the right to change schema app_jobs", None),
+        f"db migrate --grant-viewer {viewer.name}": ("the right to change schema app_jobs", None),
+    }
+    for line, (right, grant) in expected.items():
+        code, output = await run(invoke, line, viewer)
+        assert (code, output.startswith(refusal(viewer, right, grant)), output.count("\n")) == (1, True, 0), output
+    assert await jobs.values(1, "attempts", "last_error") == (0, None)
+    assert await jobs.count() == 2
+
+
+@pytest.mark.usefixtures("two_jobs")
+async def test_operator_can_look_and_act(make_role: MakeRole, invoke: Command, jobs: Jobs) -> None:
+    operator = await make_role("operator")
+    for line in (*LOOK, *ACT):
+        assert (await run(invoke, line, operator))[0] == 0, line
+    code, output = await run(invoke, "db migrate", operator)
+    assert (code, output.startswith(refusal(operator, "the right to change schema app_jobs", None))) == (1, True)
+    # The job of `enqueue` and of `schedules run`, and the one that is due now.
+    assert await jobs.connection.fetchval("select count(*) from app_jobs.jobs where run_at <= now()") == 3
+    assert await jobs.connection.fetchval("select array_agg(key) from app_jobs.scheduled_jobs") == ["k"]
+
+
+async def test_operator_cannot_write_tables_or_claim(make_role: MakeRole, jobs: Jobs, connect_to: ConnectTo) -> None:
+    await jobs.add("t")
+    operator = await connect_to((await make_role("operator")).dsn)
+    for statement in (
+        "insert into app_jobs.jobs (task_identifier) values ('x')",
+        "update app_jobs.jobs set payload = '{}'",
+        "delete from app_jobs.jobs",
+        "truncate app_jobs.jobs",
+        "update app_jobs.scheduled_jobs set schedule_info = '{}'",
+        "delete from app_jobs.job_runs",
+        "update app_jobs.history_settings set retention = '0'",
+        "insert into app_jobs.job_runs select * from app_jobs.job_runs",
+        "select * from app_jobs.job_results",
+        "select app_jobs.get_job('worker')",
+        "select app_jobs.complete_job('worker', 1)",
+        "select app_jobs.job_result(1)",
+        "create table app_jobs.x ()",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await operator.execute(statement)
+    assert await jobs.count() == 1
+
+
+@pytest.mark.usefixtures("two_jobs")
+@pytest.mark.parametrize(
+    ("grants", "right", "grant"),
+    [
+        ((), "USAGE on schema app_jobs", "viewer"),
+        (("enqueue",), "SELECT on app_jobs.history_settings", "viewer"),
+        (("worker",), "SELECT on app_jobs.history_settings", "viewer"),
+    ],
+)
+async def test_roles_that_may_not_look_are_refused_in_one_line(
+    grants: tuple[str, ...], right: str, grant: str, make_role: MakeRole, invoke: Command
+) -> None:
+    role = await make_role(*grants)
+    for line in ("workers", "jobs list", "jobs stats", "jobs show 1", "jobs watch --times 1", "jobs retry 1"):
+        assert await run(invoke, line, role) == (1, refusal(role, right, grant)), line
+    for line, table in (("db status", "jobfn_migrations"), ("schedules list", "scheduled_jobs")):
+        right = f"SELECT on app_jobs.{table}" if grants else "USAGE on schema app_jobs"
+        assert await run(invoke, line, role) == (1, refusal(role, right, "viewer")), line
+
+
+async def test_role_without_grants_is_told_the_grant_to_enqueue_and_to_work(
+    make_role: MakeRole, command: Command
+) -> None:
+    role = await make_role()
+    right = "USAGE on schema app_jobs"
+    assert await run(command, "enqueue t", role) == (1, refusal(role, right, "enqueue"))
+    code, output = await run(command, "service", role)
+    assert (code, output.splitlines()[-1]) == (1, refusal(role, right, "worker"))
+
+
+async def test_service_of_a_role_that_may_not_work_ends_with_the_grant(make_role: MakeRole, command: Command) -> None:
+    viewer = await make_role("viewer")
+    code, output = await run(command, "service", viewer)
+    assert code == 1
+    last_line = output.splitlines()[-1]
+    assert last_line == refusal(viewer, "EXECUTE on function app_jobs.reclaim_jobs", "worker")
+
+
+async def test_doctor_reports_missing_rights_and_goes_on(make_role: MakeRole, invoke: Command) -> None:
+    worker = await make_role("worker")
+    code, output = await run(invoke, "doctor", worker)
+    assert code == 3  # there is no callback server
+    lines = output.splitlines()
+    advice = f"         -> run `jobfn db migrate --grant-viewer {worker.name}` as {OWNER}"
+    for name, table in (("schema", "jobfn_migrations"), ("rights", "history_settings")):
+        position = lines.index(f"warning  {name}: role {worker.name} lacks SELECT on app_jobs.{table}")
+        assert lines[position + 1] == advice
+    assert any(line.startswith("ok       clocks: ") for line in lines)
+    assert any(line.startswith("error    callback URL: ") for line in lines)
+    assert any(line.startswith("warning  functions: ") for line in lines)
+
+
+async def test_doctor_checks_everything_as_a_viewer(make_role: MakeRole, invoke: Command, jobs: Jobs) -> None:
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('t', '@daily')")
+    viewer = await make_role("viewer")
+    _, output = await run(invoke, "doctor", viewer)
+    assert "lacks" not in output
+    assert "ok       schema: schema app_jobs is up to date" in output
+    assert "error    worker: no worker is running" in output
+    assert "error    scheduler: there is 1 schedule, but no running scheduler" in output
+
+
+async def test_doctor_reports_a_single_missing_right_and_goes_on(
+    make_role: MakeRole, invoke: Command, connection: asyncpg.Connection
+) -> None:
+    viewer = await make_role("viewer")
+    await connection.execute(f"revoke select on app_jobs.workers from {viewer.name}")
+    _, output = await run(invoke, "doctor", viewer)
+    assert f"warning  worker: role {viewer.name} lacks SELECT on app_jobs.workers\n" in output
+    assert "error    callback URL: " in output
+
+
+async def test_dashboard_of_a_viewer_shows_every_page_and_refuses_actions(make_role: MakeRole, jobs: Jobs) -> None:
+    await jobs.add("t")
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('t', '@daily')")
+    viewer = await make_role("viewer")
+    async with site(viewer.dsn) as dashboard:
+        for path in ("/", "/jobs", "/jobs/1", "/schedules", "/triggers", "/workers", "/enqueue"):
+            assert (await dashboard.get(path)).status_code == 200, path
+        refused = await dashboard.post("/jobs/apply", {"action": "cancel", "id": "1"})
+        added = await dashboard.post("/enqueue", {"task": "t", "as": "json", "payload": "{}"})
+    assert refused.status_code == 403
+    assert "Permission denied" in refused.text
+    for page, function, grant in ((refused, "cancel_jobs", "operator"), (added, "add_job", "enqueue")):
+        line = refusal(viewer, f"EXECUTE on function app_jobs.{function}", grant)
+        assert line.removeprefix("jobfn: ") in text(page)
+    assert await jobs.values(1, "last_error") == (None,)
+
+
+async def test_live_page_shows_a_right_that_was_revoked(make_role: MakeRole, connection: asyncpg.Connection) -> None:
+    viewer = await make_role("viewer")
+    async with site(viewer.dsn) as dashboard:
+        await dashboard.get("/")
+        await connection.execute(f"revoke select on app_jobs.workers from {viewer.name}")
+        async with dashboard.events("/workers") as events:
+            shown = (await events.next("error"))["text"]
+    assert f"jobfn: {shown}" == refusal(viewer, "SELECT on app_jobs.workers", "viewer")
+
+
+async def test_dashboard_of_an_operator_can_act(make_role: MakeRole, jobs: Jobs) -> None:
+    await jobs.add("t")
+    async with site((await make_role("operator")).dsn) as dashboard:
+        assert (await dashboard.post("/jobs/apply", {"action": "cancel", "id": "1"})).status_code == 200
+    assert await jobs.values(1, "last_error") == ("cancelled by hand",)
+
+
+async def test_service_with_dashboard_needs_the_grants_of_both(
+    make_role: MakeRole, command: Command, spawn: Spawn
+) -> None:
+    port = free_port()
+    ports = {"INTERNAL_JOBS_CALLBACK_PORT": str(free_port()), "JOBFN_DASHBOARD_PORT": str(port)}
+    worker = await make_role("worker")
+    result = await command("jobfn", "service", "--dashboard", DATABASE_URL=worker.dsn, **ports)
+    assert result.code == 1
+    assert result.output.splitlines()[-1] == refusal(worker, "SELECT on app_jobs.history_settings", "viewer")
+    both = await make_role("worker", "operator")
+    service = await spawn("jobfn", "service", "--dashboard", DATABASE_URL=both.dsn, **ports)
+    await service.until("looking for jobs")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://{LOOPBACK}:{port}/")).status_code == 200
+
+
+async def test_application_waits_for_results_with_its_grants(
+    make_role: MakeRole, connect_to: ConnectTo, jobs: Jobs
+) -> None:
+    role = await make_role("enqueue", "result")
+    connection = await connect_to(role.dsn)
+    job = await enqueue(connection, "t", {}, max_attempts=1)
+    await jobs.claim()
+    await settle_jobs(jobs.connection, (WORKER, int(job), 1, "boom"))
+    result = await job.result(timeout=10)
+    assert (result.outcome, result.error) == ("failed", "boom")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("select result from app_jobs.job_results")
