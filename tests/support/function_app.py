@@ -15,6 +15,13 @@ from support.jobs import TENANT
 ACTOR = "c2d29867-3d0b-d497-9191-18a9d8ee7830"
 ENTITY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 OPTIONAL_HEADERS = {"X-Database-Id": TENANT, "X-Actor-Id": ACTOR, "X-Entity-Id": ENTITY, "X-Job-Attempt": "3"}
+#: Headers that the platform's newer worker adds for a node of a flow graph.
+GRAPH_NODE_HEADERS = {
+    "X-Organization-Id": "7d444840-9dc0-11d1-b245-5ffdce74fad2",
+    "X-Invocation-Id": "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+    "X-Execution-Id": "9a7b330a-a736-41e5-9d53-6b2f5b1d3c4e",
+    "X-Node-Name": "add_node",
+}
 SECRET = "topsecret-314159"
 #: Responses wait for their report, so that a test can read it once it has the response.
 WAIT_FOR_REPORT = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=30, shutdown_timeout_seconds=5)

@@ -70,8 +70,8 @@ def create_app(
 
     Returns:
         A Starlette app with ``POST /{task}``, ``POST /`` if there is only one task, ``GET /healthz``,
-        ``GET /readyz``, ``GET /metrics`` and ``GET /``, the index of tasks. It can be mounted in a larger app: see
-        ``FunctionApp.lifespan_context``.
+        ``GET /readyz``, ``GET /health``, ``GET /metrics`` and ``GET /``, the index of tasks. It can be mounted
+        in a larger app: see ``FunctionApp.lifespan_context``.
 
     Raises:
         TaskDefinitionError: There is no task, two tasks have the same identifier, or a task depends on an unknown
@@ -155,6 +155,7 @@ class FunctionApp(Starlette):
         instrumentation = Instrumentation(self._metrics, tracing)
         self._executor = Executor(
             max_threads=settings.max_threads,
+            default_database_id=settings.default_database_id,
             instrumentation=instrumentation,
             resources=self._resources,
             middleware=task_middleware,
@@ -170,6 +171,7 @@ class FunctionApp(Starlette):
             [
                 Route("/healthz", _respond_ok, methods=["GET"]),
                 Route("/readyz", _respond_ok, methods=["GET"]),
+                Route("/health", _respond_ok, methods=["GET"]),
                 Route("/", self._respond_index, methods=["GET"]),
                 *([Route(METRICS_PATH, self._respond_metrics, methods=["GET"])] if settings.metrics else []),
             ],

@@ -61,7 +61,7 @@ class DeliveryEndpoint:
         self._executor = executor
         self._batches = BatchEndpoint(runner) if accepts_batches else None
         self._requests: set[asyncio.Task[Any]] = set()
-        self.get_paths = {"/", "/healthz", "/readyz", *([METRICS_PATH] if settings.metrics else [])}
+        self.get_paths = {"/", "/healthz", "/readyz", "/health", *([METRICS_PATH] if settings.metrics else [])}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the task that the path names, settle the job, respond."""

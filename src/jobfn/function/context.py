@@ -40,6 +40,10 @@ class JobContext:
         actor_id: The user who caused the job, if known.
         entity_id: The entity that the job is about, if known.
         attempt: Number of this attempt, 1 for the first, if the worker sends it (jobfn's does).
+        organization_id: The organization that the job belongs to, if known.
+        invocation_id: The worker's record of this delivery, if it keeps one (the platform's newer worker does).
+        execution_id: The execution of a flow graph that the job is a part of, if any.
+        node_name: The node of the graph that the job runs.
         env: The process's environment variables.
         on_progress: Called with each ``Progress``. Default None.
         last_progress: The progress that the handler reported last.
@@ -53,6 +57,10 @@ class JobContext:
     actor_id: UUID | None = None
     entity_id: UUID | None = None
     attempt: int | None = None
+    organization_id: UUID | None = None
+    invocation_id: UUID | None = None
+    execution_id: UUID | None = None
+    node_name: str | None = None
     env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     on_progress: "ProgressCallback | None" = field(default=None, repr=False, compare=False)
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
@@ -74,6 +82,10 @@ class JobContext:
             headers.actor_id,
             headers.entity_id,
             headers.attempt,
+            headers.organization_id,
+            headers.invocation_id,
+            headers.execution_id,
+            headers.node_name,
             on_progress=on_progress,
         )
 
@@ -168,7 +180,7 @@ class JobContext:
             await self.on_progress(self.last_progress)
 
     def ids(self) -> dict[str, str | int | None]:
-        """Return the ids for log lines: all five in a job, outside one only those that are known."""
+        """Return the ids for log lines: the first five always in a job, the others only if they are known."""
         ids: dict[str, str | int | None] = {
             "task": self.task,
             "job": self.job_id,
@@ -176,6 +188,14 @@ class JobContext:
             "worker": self.worker_id,
             "tenant": None if self.database_id is None else str(self.database_id),
         }
+        for name, value in (
+            ("organization", self.organization_id),
+            ("invocation", self.invocation_id),
+            ("execution", self.execution_id),
+            ("node", self.node_name),
+        ):
+            if value is not None:
+                ids[name] = str(value)
         if self.job_id is None:
             return {name: value for name, value in ids.items() if value is not None}
         return ids

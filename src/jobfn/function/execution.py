@@ -11,6 +11,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError
 from jobfn.function import outcome as outcomes
@@ -39,12 +40,14 @@ class Executor:
         instrumentation: Instrumentation,
         resources: ResourceRegistry | None = None,
         middleware: Sequence[TaskMiddleware] = (),
+        default_database_id: UUID | None = None,
     ) -> None:
         self._instrumentation = instrumentation
         self._threads = HandlerThreads(max_threads)
         self._databases = DatabasePool()
         self._resources = resources or ResourceRegistry({})
         self._middleware = _check_middleware(middleware)
+        self._default_database_id = default_database_id
 
     def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | DeliveryOutcome":
         """Return the validated payload of a body, or the outcome of an invalid one."""
@@ -60,6 +63,8 @@ class Executor:
 
     async def run(self, task: AnyTask, payload: Any, context: JobContext) -> DeliveryOutcome:
         """Run the task's handler."""
+        if context.database_id is None:
+            context.database_id = self._default_database_id
         context._bind_pool(self._databases)  # noqa: SLF001  - not part of the context's public API
         timeout: asyncio.Timeout | None = None
         span = HandlerSpan(self._instrumentation, task.identifier, context)

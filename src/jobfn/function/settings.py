@@ -1,5 +1,7 @@
 """The function side's settings, from environment variables."""
 
+from uuid import UUID
+
 from pydantic import Field
 
 from jobfn.settings import CommaSeparated, EnvironmentSettings
@@ -24,6 +26,7 @@ class FunctionSettings(EnvironmentSettings):
         metrics: ``JOBFN_METRICS``, default true: answer ``GET /metrics``.
         shutdown_timeout_seconds: ``JOBFN_SHUTDOWN_TIMEOUT_SECONDS``, default 25: how long running handlers may take
             after SIGTERM.
+        default_database_id: ``DEFAULT_DATABASE_ID``: the tenant of jobs without one. Default: none.
     """
 
     max_body_bytes: int = Field(default=10 * 1024 * 1024, gt=0, validation_alias="JOBFN_MAX_BODY_BYTES")
@@ -37,3 +40,4 @@ class FunctionSettings(EnvironmentSettings):
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_TIMEOUT_SECONDS")
+    default_database_id: UUID | None = Field(default=None, validation_alias="DEFAULT_DATABASE_ID")

@@ -13,12 +13,16 @@ from jobfn.wire.names import (
     DATABASE_ID,
     ECHO_HEADERS,
     ENTITY_ID,
+    EXECUTION_ID,
     HEARTBEAT_URL,
+    INVOCATION_ID,
     INVOKE_SECRET,
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
     LEASE_SECONDS,
+    NODE_NAME,
+    ORGANIZATION_ID,
     SETTLE_ON,
     SETTLE_ON_RESPONSE,
     WORKER_ID,
@@ -48,6 +52,15 @@ _NAMES: Final = {
 _SPELLINGS: Final = {name.decode(): spelling for name, spelling in _NAMES.items()}
 #: Keys of the ids in logs and spans. The task identifier is not in a header.
 _LOG_KEYS: Final = {"job": JOB_ID, "attempt": JOB_ATTEMPT, "worker": WORKER_ID, "tenant": DATABASE_ID}
+#: As above, for ids that most jobs do not have.
+_OPTIONAL_LOG_KEYS: Final = {
+    "organization": ORGANIZATION_ID,
+    "invocation": INVOCATION_ID,
+    "execution": EXECUTION_ID,
+    "node": NODE_NAME,
+}
+_OPTIONAL_HEADERS: Final = frozenset(_OPTIONAL_LOG_KEYS.values())
+_USUAL_ECHO_HEADERS: Final = tuple(name for name in ECHO_HEADERS if name not in _OPTIONAL_HEADERS)
 
 
 class JobHeaders(NamedTuple):
@@ -61,6 +74,9 @@ class JobHeaders(NamedTuple):
         lease_seconds: How long each heartbeat extends the job's lock.
         settle_on: ``response`` if the worker offers to settle the job by the response.
         echo: Headers to echo, with the contract's spelling of the names.
+        invocation_id: The worker's record of this delivery.
+        execution_id: The execution of a flow graph that the job is a part of.
+        node_name: The node of the graph that the job runs.
     """
 
     job_id: int | None = None
@@ -76,6 +92,10 @@ class JobHeaders(NamedTuple):
     settle_on: str | None = None
     echo: tuple[tuple[str, str], ...] = ()
     trace: TraceContext | None = None
+    organization_id: UUID | None = None
+    invocation_id: UUID | None = None
+    execution_id: UUID | None = None
+    node_name: str | None = None
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
@@ -86,7 +106,7 @@ class JobHeaders(NamedTuple):
         """
         if not headers:
             return NO_HEADERS
-        return cls(
+        parsed = cls(
             job_id=_integer(headers, JOB_ID, _MAX_BIGINT),
             worker_id=headers.get(WORKER_ID),
             database_id=_uuid(headers, DATABASE_ID),
@@ -100,6 +120,14 @@ class JobHeaders(NamedTuple):
             settle_on=headers.get(SETTLE_ON),
             echo=_echo(headers),
             trace=_trace(headers),
+        )
+        if _OPTIONAL_HEADERS.isdisjoint(headers):  # most jobs
+            return parsed
+        return parsed._replace(
+            organization_id=_uuid(headers, ORGANIZATION_ID),
+            invocation_id=_uuid(headers, INVOCATION_ID),
+            execution_id=_uuid(headers, EXECUTION_ID),
+            node_name=headers.get(NODE_NAME),
         )
 
     @classmethod
@@ -122,8 +150,14 @@ class JobHeaders(NamedTuple):
 
     @property
     def settled_by_response(self) -> bool:
-        """Whether the worker settles the job by the response and accepts no report."""
-        return self.worker_id is not None and self.callback_url is None
+        """Whether the worker settles the job by the response, also by 202.
+
+        It sends no callback URL; or it is the platform's newer worker, which settles by the response even if it sends
+        one. Only that worker sends an invocation id without a heartbeat URL.
+        """
+        if self.callback_url is None:
+            return self.worker_id is not None
+        return self.invocation_id is not None and self.heartbeat_url is None
 
     @property
     def offers_response(self) -> bool:
@@ -168,13 +202,15 @@ def log_ids(headers: Mapping[str, str], task: str | None = None) -> dict[str, st
     """Return the ids of a delivery for logs and spans.
 
     Returns:
-        All five ids of a job, None for those that are unknown. Without a job id, only the known ones.
+        The first five ids of a job, None for those that are unknown, and those of the others that are known. Without a
+        job id, only the known ones.
     """
     ids: dict[str, str | int | None] = {"task": task}
     for key, header in _LOG_KEYS.items():
         text = headers.get(header)
         number = _parse_integer(text, _MAX_BIGINT) if header in {JOB_ID, JOB_ATTEMPT} else None
         ids[key] = text if number is None else number
+    ids |= {key: headers[header] for key, header in _OPTIONAL_LOG_KEYS.items() if header in headers}
     if ids["job"] is None:
         return {key: value for key, value in ids.items() if value is not None}
     return ids
@@ -198,7 +234,8 @@ def _decode(value: bytes) -> str:
 
 
 def _echo(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, headers[name]) for name in ECHO_HEADERS if name in headers)
+    names = _USUAL_ECHO_HEADERS if _OPTIONAL_HEADERS.isdisjoint(headers) else ECHO_HEADERS
+    return tuple([(name, headers[name]) for name in names if name in headers])  # faster than a generator
 
 
 def _trace(headers: Mapping[str, str]) -> TraceContext | None:

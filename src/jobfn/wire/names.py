@@ -10,6 +10,15 @@ ENTITY_ID: Final = "X-Entity-Id"
 CALLBACK_URL: Final = "X-Callback-Url"
 JOB_ERROR: Final = "X-Job-Error"
 
+# Of the platform's newest form (contract, section 6).
+
+ORGANIZATION_ID: Final = "X-Organization-Id"
+#: The worker's record of this delivery. Only workers that settle by the response send it.
+INVOCATION_ID: Final = "X-Invocation-Id"
+#: The flow graph's execution and its node that the job runs.
+EXECUTION_ID: Final = "X-Execution-Id"
+NODE_NAME: Final = "X-Node-Name"
+
 # Additions of jobfn.
 
 #: Number of this attempt, 1 for the first.
@@ -33,7 +42,18 @@ KEEP_RESULT_SECONDS: Final = "X-Keep-Result-Seconds"
 RESULT_PROBLEM: Final = "X-Result-Problem"
 
 #: Headers that every response and report echoes, in this order (contract, section 2).
-ECHO_HEADERS: Final = (WORKER_ID, JOB_ID, DATABASE_ID, ACTOR_ID, ENTITY_ID, JOB_ATTEMPT)
+ECHO_HEADERS: Final = (
+    WORKER_ID,
+    JOB_ID,
+    DATABASE_ID,
+    ACTOR_ID,
+    ENTITY_ID,
+    JOB_ATTEMPT,
+    ORGANIZATION_ID,
+    INVOCATION_ID,
+    EXECUTION_ID,
+    NODE_NAME,
+)
 
 #: Maximum length of a task identifier in ``app_jobs.jobs``.
 MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126

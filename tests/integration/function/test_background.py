@@ -183,3 +183,18 @@ async def test_response_waits_for_the_handler_if_it_settles_the_job(
     assert not request.done()
     long.finish.set()
     assert (await request).status_code == 200
+
+
+async def test_response_of_a_worker_with_an_invocation_waits_for_the_handler_although_there_is_a_callback_url(
+    long: LongTask, serve: Serve, http: httpx.AsyncClient, callbacks: CallbackServer
+) -> None:
+    """The platform's newer worker sends no heartbeat URL, and would take 202 as success."""
+    url = await serve(long.app())
+    headers = job_headers(callbacks.url, X_Invocation_Id="f47ac10b-58cc-4372-a567-0e02b2c3d479")
+    request = asyncio.create_task(http.post(f"{url}/long", json={"fail": True}, headers=headers))
+    await long.started.wait()
+    assert not request.done()
+    long.finish.set()
+    response = await request
+    assert (response.status_code, response.json()) == (500, {"message": "no luck"})
+    assert callbacks.bodies("/callback") == [{"status": "error", "error": "no luck"}]

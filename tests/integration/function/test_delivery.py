@@ -3,13 +3,22 @@
 import asyncio
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
 
-from jobfn import FunctionApp, JobContext, Task, create_app, task
+from jobfn import FunctionApp, FunctionSettings, JobContext, Task, create_app, task
 from support.fixtures import Serve
-from support.function_app import ACTOR, ENTITY, OPTIONAL_HEADERS, WAIT_FOR_REPORT, CallbackServer, job_headers
+from support.function_app import (
+    ACTOR,
+    ENTITY,
+    GRAPH_NODE_HEADERS,
+    OPTIONAL_HEADERS,
+    WAIT_FOR_REPORT,
+    CallbackServer,
+    job_headers,
+)
 from support.jobs import TENANT
 
 
@@ -78,6 +87,45 @@ async def test_job_headers_become_the_context_and_are_echoed(
     assert {name: response.headers[name] for name in headers} == headers
     assert "x-callback-url" not in response.headers
     assert "x-job-error" not in response.headers
+
+
+async def test_organization_invocation_and_graph_node_are_typed_echoed_and_reported(
+    recording_app: FunctionApp,
+    contexts: list[JobContext],
+    serve: Serve,
+    http: httpx.AsyncClient,
+    callbacks: CallbackServer,
+) -> None:
+    url = await serve(recording_app)
+    response = await http.post(f"{url}/record", json={}, headers=job_headers(callbacks.url) | GRAPH_NODE_HEADERS)
+    [context] = contexts
+    assert context.organization_id == UUID("7d444840-9dc0-11d1-b245-5ffdce74fad2")
+    assert context.invocation_id == UUID("f47ac10b-58cc-4372-a567-0e02b2c3d479")
+    assert context.execution_id == UUID("9a7b330a-a736-41e5-9d53-6b2f5b1d3c4e")
+    assert context.node_name == "add_node"
+    [report] = callbacks.received
+    for name, value in GRAPH_NODE_HEADERS.items():
+        assert response.headers[name] == report.headers[name.lower()] == value
+
+
+@pytest.mark.parametrize(("headers", "tenant"), [({}, ENTITY), ({"X-Database-Id": TENANT}, TENANT)])
+async def test_default_tenant_is_used_where_the_header_is_absent(
+    headers: dict[str, str],
+    tenant: str,
+    serve: Serve,
+    http: httpx.AsyncClient,
+    callbacks: CallbackServer,
+    contexts: list[JobContext],
+) -> None:
+    @task("record")
+    async def record(payload: dict[str, Any], ctx: JobContext) -> None:
+        contexts.append(ctx)
+
+    settings = FunctionSettings.from_environ({"DEFAULT_DATABASE_ID": ENTITY})
+    url = await serve(create_app(tasks=[record], settings=settings))
+    response = await http.post(f"{url}/record", json={}, headers=job_headers(callbacks.url) | headers)
+    assert [context.database_id for context in contexts] == [UUID(tenant)]
+    assert response.headers.get("X-Database-Id") == headers.get("X-Database-Id")
 
 
 @pytest.mark.parametrize("absent", ["", "null", "undefined"])
@@ -186,7 +234,7 @@ async def test_error_response_and_report_have_the_same_message_and_job_headers(
         assert response.headers[name] == report.headers[name.lower()] == value
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/health"])
 async def test_probes_answer_get_and_head(path: str, serve: Serve, http: httpx.AsyncClient) -> None:
     url = await serve(echo_app("only"))
     response = await http.get(f"{url}{path}")

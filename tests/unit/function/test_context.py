@@ -42,6 +42,20 @@ def test_logger_is_bound_to_all_ids_in_a_job_and_to_known_ids_outside() -> None:
     ]
 
 
+def test_ids_of_a_graph_node_are_those_of_the_job_and_of_the_node() -> None:
+    context = JobContext("add", job_id=7, organization_id=TENANT_ID, execution_id=TENANT_ID, node_name="add_node")
+    assert context.ids() == {
+        "task": "add",
+        "job": 7,
+        "attempt": None,
+        "worker": None,
+        "tenant": None,
+        "organization": TENANT,
+        "execution": TENANT,
+        "node": "add_node",
+    }
+
+
 def test_repr_hides_the_environment() -> None:
     assert "PATH" not in repr(JobContext("charge"))
 
