@@ -103,7 +103,12 @@ async def run_service(
         )
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
         store = await retry_on_disconnect(
-            lambda: open_store(connections, settings.schema_name, on_settled=SettlementObserver(metrics))
+            lambda: open_store(
+                connections,
+                settings.schema_name,
+                queues=settings.queue_names if ServiceRole.WORKER in active else None,
+                on_settled=SettlementObserver(metrics),
+            )
         )
         tasks: list[_ServiceTask] = []
         worker: Worker | None = None

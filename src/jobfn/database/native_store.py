@@ -17,11 +17,20 @@ class NativeJobStore:
     Args:
         pool: Connections.
         schema: The jobs schema.
+        queues: Claim only jobs of these queues; ``""`` stands for the jobs without one. None: all jobs.
         on_settled: Called with the jobs that were settled together.
     """
 
-    def __init__(self, pool: asyncpg.Pool, schema: str, *, on_settled: OnSettled = ignore_settlement) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        schema: str,
+        *,
+        queues: Sequence[str] | None = None,
+        on_settled: OnSettled = ignore_settlement,
+    ) -> None:
         self._pool = pool
+        self._queues = queues
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
 
@@ -36,9 +45,11 @@ class NativeJobStore:
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
-        rows = await self._pool.fetch(
-            self._query("claim_jobs"), worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks
-        )
+        limits = (tasks, JOB_EXPIRY, limit, lease, exclude_tasks)
+        if self._queues is None:
+            rows = await self._pool.fetch(self._query("claim_jobs"), worker_id, *limits)
+        else:
+            rows = await self._pool.fetch(self._query("claim_jobs_of_queues"), worker_id, self._queues, *limits)
         return [Job.from_row(row) for row in rows]
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
@@ -84,6 +95,11 @@ class NativeJobStore:
             None if heartbeat.message is None else sanitize_text(heartbeat.message),
         )
         return is_locked
+
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
+        """See ``JobStore.has_lease``."""
+        has_lease: bool = await self._pool.fetchval(self._query("has_lease"), worker_id, job_id, attempt)
+        return has_lease
 
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """See ``JobStore.mark_accepted``."""

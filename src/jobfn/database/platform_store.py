@@ -127,6 +127,11 @@ class PlatformJobStore:
         job = heartbeat.job_id, heartbeat.attempt
         return bool(await self.renew(heartbeat.worker_id, [job], lease_seconds=lease_seconds))
 
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
+        """See ``JobStore.has_lease``."""
+        has_lease: bool = await self._pool.fetchval(self._query("has_platform_lease"), worker_id, job_id, attempt)
+        return has_lease
+
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """Do nothing: this schema cannot store it."""
 

@@ -616,6 +616,95 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_names text[], task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_expired_before constant timestamptz := now() - job_expiry;
+    v_beginning constant "app_jobs".claim_positions := row(
+        null, 0, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null
+    );
+    v_rows tid[] := '{}'; -- as in claim_jobs
+    v_queues text[];
+begin
+    if worker_id is null or length(worker_id) < 4 then
+        raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
+    end if;
+    if '' = any (queue_names) then
+        v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_beginning);
+    end if;
+    v_queues := array(
+        select urgent.name
+        from (
+            select wanted.name
+            from (select distinct given.name from unnest(queue_names) as given (name)) wanted
+            cross join lateral (
+                select j.priority, j.run_at, j.id
+                from "app_jobs".jobs j
+                where j.queue_name = wanted.name
+                    and not j.exhausted
+                    and j.run_at <= now()
+                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+                    and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                    and j.task_identifier <> all (exclude_tasks)
+                order by j.priority, j.run_at, j.id
+                limit 1
+            ) head
+            order by head.priority, head.run_at, head.id
+            offset 0 -- keeps the order, as in ready_queues
+        ) urgent
+        where not "app_jobs".is_queue_locked(urgent.name, v_expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        limit max_jobs
+    );
+    if cardinality(v_queues) > 0 then
+        v_rows := v_rows
+            || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_beginning);
+    end if;
+    if cardinality(v_rows) = 0 then
+        return;
+    end if;
+    if cardinality(v_rows) > max_jobs then
+        v_rows := array(
+            select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
+            order by j.priority, j.run_at, j.id
+            limit max_jobs
+        );
+    end if;
+    return query
+    with claimed as (
+        update "app_jobs".jobs j
+        set attempts = j.attempts + 1,
+            locked_by = claim_jobs_of_queues.worker_id,
+            locked_at = now(),
+            lease_expires_at = now() + lease,
+            progress = null,
+            progress_message = null,
+            updated_at = now()
+        where j.ctid = any (v_rows)
+        returning j.*
+    ),
+    queues as (
+        insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
+        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
+        from claimed
+        where claimed.queue_name is not null
+        on conflict (queue_name) do update
+        set job_id = excluded.job_id,
+            locked_by = excluded.locked_by,
+            locked_at = excluded.locked_at,
+            lease_expires_at = excluded.lease_expires_at
+    )
+    select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.complete_job(worker_id text, job_id bigint)
  RETURNS app_jobs.jobs
  LANGUAGE plpgsql
@@ -725,6 +814,21 @@ begin
     returning s.* into v_schedule;
     return v_schedule;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.has_lease(worker_id text, job_id bigint, attempt integer)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select exists (
+        select from "app_jobs".jobs j
+        where j.id = has_lease.job_id
+            and j.locked_by = has_lease.worker_id
+            and j.attempts = has_lease.attempt
+            and j.lease_expires_at >= now()
+    )
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.heartbeat_job(worker_id text, job_id bigint, attempt integer, lease interval, progress real, message text)
@@ -2118,12 +2222,14 @@ comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently 
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
 comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
+comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[]) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
 comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
+comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker has locked a job in an attempt, with a lease that has not ended.';
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';

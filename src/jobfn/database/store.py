@@ -51,6 +51,9 @@ class JobStore(Protocol):
     async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
         """Renew a job's lease and store its progress. Return whether the worker has locked the job."""
 
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
+        """Return whether the worker has locked the job in this attempt, with a lease that has not ended."""
+
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """Record that a function runs this attempt in the background, so that ``reclaim`` skips it while leased."""
 

@@ -11,6 +11,8 @@ from jobfn.wire import has_host_per_task
 from jobfn.wire.dns_names import dns_names
 
 MIN_WORKER_ID_CHARACTERS = 4
+#: Stands for the jobs without a queue in ``JOBS_QUEUES``.
+NO_QUEUE = "none"
 
 
 class ServiceRole(StrEnum):
@@ -42,6 +44,8 @@ class ServiceSettings(EnvironmentSettings):
             both.
         support_any: ``JOBS_SUPPORT_ANY``, default true: claim jobs of every task.
         supported: ``JOBS_SUPPORTED``: comma-separated tasks to claim if ``support_any`` is false.
+        queues: ``JOBS_QUEUES``: comma-separated queues; only their jobs are claimed. ``none`` stands for the jobs
+            without a queue. Default: all jobs. Not on the platform's schema.
         own_callback_url: ``INTERNAL_JOBS_CALLBACK_URL``. Default: see ``callback_url``.
         callback_host: ``JOBS_CALLBACK_HOST``, default ``jobs-callback``: the callback server's host for functions.
         callback_port: ``INTERNAL_JOBS_CALLBACK_PORT``, default 12345: the port that the callback server listens on.
@@ -59,8 +63,8 @@ class ServiceSettings(EnvironmentSettings):
         callback_batch: ``JOBS_CALLBACK_BATCH``, default true: send functions a URL for batches of reports.
         callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs. The first one signs,
             all are accepted. With a key, reports without a valid token are rejected. Default: not signed.
-        callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 86400 (a day): how long a signed URL is
-            valid.
+        callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 3600: how long a signed URL is valid.
+            Later, it is valid while the lease of its attempt is renewed.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first one is sent to functions. Default: none.
         request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
             counts a lock as expired): timeout for a function's response.
@@ -92,6 +96,7 @@ class ServiceSettings(EnvironmentSettings):
     )
     support_any: bool = Field(default=True, validation_alias="JOBS_SUPPORT_ANY")
     supported: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_SUPPORTED")
+    queues: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_QUEUES")
     own_callback_url: str | None = Field(default=None, validation_alias="INTERNAL_JOBS_CALLBACK_URL")
     callback_host: str = Field(default="jobs-callback", validation_alias="JOBS_CALLBACK_HOST")
     callback_port: int = Field(default=12345, ge=0, le=65535, validation_alias="INTERNAL_JOBS_CALLBACK_PORT")
@@ -105,9 +110,7 @@ class ServiceSettings(EnvironmentSettings):
     callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
     callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
-    callback_token_ttl_seconds: float = Field(
-        default=86_400.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS"
-    )
+    callback_token_ttl_seconds: float = Field(default=3600.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS")
     request_timeout_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_TIMEOUT_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_TIMEOUT_SECONDS")
@@ -128,6 +131,11 @@ class ServiceSettings(EnvironmentSettings):
     def tasks(self) -> list[str] | None:
         """The tasks to claim; None: all."""
         return None if self.support_any else self.supported
+
+    @property
+    def queue_names(self) -> list[str] | None:
+        """The queues to claim from, with ``""`` for the jobs without one; None: all jobs."""
+        return ["" if queue == NO_QUEUE else queue for queue in self.queues] or None
 
     @property
     def urls_by_task(self) -> dict[str, str]:

@@ -108,8 +108,12 @@ class Worker:
         await log_unlocked(self._log.warning, "job reclaimed: this worker died while it held the job", reclaimed)
         self.ready.set()
         tasks = self._settings.tasks
+        limits = {"queues": self._settings.queues} if self._settings.queues else {}
         self._log.info(
-            "looking for jobs", tasks="all" if tasks is None else tasks, concurrency=self._settings.concurrency
+            "looking for jobs",
+            tasks="all" if tasks is None else tasks,
+            concurrency=self._settings.concurrency,
+            **limits,
         )
         while not self._stopping:
             if self._wake_event.is_set() and not self._self_woken:

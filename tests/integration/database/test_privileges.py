@@ -18,7 +18,16 @@ from support.roles import Role, login_role, temporary_role
 ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
 WORKER_FUNCTIONS = frozenset(
     {
-        *("get_job", "claim_jobs", "next_run_at", "renew_leases", "heartbeat_job", "mark_accepted"),
+        *(
+            "get_job",
+            "claim_jobs",
+            "claim_jobs_of_queues",
+            "has_lease",
+            "next_run_at",
+            "renew_leases",
+            "heartbeat_job",
+            "mark_accepted",
+        ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),

@@ -47,6 +47,20 @@ async def test_only_jobs_locked_by_the_worker_in_that_attempt_are_renewed(harnes
     assert await harness.store.renew(WORKER, [], lease_seconds=LEASE) == set()
 
 
+async def test_attempt_has_its_lease_until_that_ends(harness: StoreHarness) -> None:
+    job = await harness.add()
+    await harness.claim(lease_seconds=LEASE)
+    assert await harness.store.has_lease(WORKER, job, 1)
+    assert not await harness.store.has_lease("another", job, 1)
+    assert not await harness.store.has_lease(WORKER, job, 2)
+    await harness.pass_time(LEASE - 1)
+    await harness.store.renew(WORKER, [(job, 1)], lease_seconds=LEASE)
+    await harness.pass_time(LEASE - 1)
+    assert await harness.store.has_lease(WORKER, job, 1)
+    await harness.pass_time(2)
+    assert not await harness.store.has_lease(WORKER, job, 1)
+
+
 async def test_lock_without_a_lease_expires_after_four_hours(harness: StoreHarness) -> None:
     await harness.add()
     await harness.claim("node-worker")

@@ -44,6 +44,8 @@ def test_defaults_are_those_of_the_contract() -> None:
             "callback_url",
             "http://here:99/callback",
         ),
+        ({}, "queue_names", None),
+        ({"JOBS_QUEUES": "mail, none"}, "queue_names", ["mail", ""]),
         ({"HOSTNAME": "pod-7"}, "worker_id", "pod-7"),
         ({"DATABASE_URL": "postgresql://x/y"}, "database_url", "postgresql://x/y"),
         ({"JOBS_CONCURRENCY": "3"}, "concurrency", 3),

@@ -31,6 +31,12 @@ select id, task_identifier, payload, attempts, max_attempts, queue_name, databas
     tracestate, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
 from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
 
+-- name: claim_jobs_of_queues
+-- As claim_jobs, for the queues $2.
+select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
+    tracestate, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+from @schema@.claim_jobs_of_queues($1, $2, $3, $4, $5, $6, $7)
+
 -- name: settle_jobs
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 outcomes, $5 errors, $6 delays. Returns the jobs that changed, as
 -- they are now: the attempt of a released job is one less.

@@ -9,6 +9,10 @@ select renewed.id from @schema@.renew_leases($1, $2, $3, $4) as renewed (id)
 -- locked the job.
 select @schema@.heartbeat_job($1, $2, $3, $4, $5, $6)
 
+-- name: has_lease
+-- $1 worker, $2 job, $3 attempt.
+select @schema@.has_lease($1, $2, $3)
+
 -- name: mark_accepted
 -- $1 worker, $2 job, $3 attempt.
 select @schema@.mark_accepted($1, $2, $3)

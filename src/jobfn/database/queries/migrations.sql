@@ -84,6 +84,8 @@ grant execute on function
 grant usage on schema @schema@ to @role@;
 grant execute on function
     @schema@.claim_jobs,
+    @schema@.claim_jobs_of_queues,
+    @schema@.has_lease,
     @schema@.next_run_at,
     @schema@.renew_leases,
     @schema@.heartbeat_job,

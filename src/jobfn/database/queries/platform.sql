@@ -58,6 +58,17 @@ where j.id = claimed.job_id
     and (j.attempts = claimed.attempt or j.attempts = j.max_attempts)
 returning j.id
 
+-- name: has_platform_lease
+-- $1 worker, $2 job, $3 attempt. See renew_platform_leases.
+select exists (
+    select from @schema@.jobs j
+    where j.id = $2
+        and j.locked_by = $1
+        and (j.attempts = $3 or j.attempts = j.max_attempts)
+        and j.run_at > j.locked_at
+        and j.run_at >= now()
+)
+
 -- name: end_platform_leases
 -- $1 worker, $2 job or null for all: make run_at a time to run at again, before the job is unlocked.
 update @schema@.jobs j
