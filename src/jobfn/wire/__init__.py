@@ -43,6 +43,8 @@ from jobfn.wire.reports import (
 )
 from jobfn.wire.urls import (
     TASK_PLACEHOLDER,
+    attempt_in_query,
+    attempt_url,
     has_host_per_task,
     redact_url,
     report_url,
@@ -80,6 +82,8 @@ __all__ = [
     "JobHeaders",
     "Report",
     "StoredResult",
+    "attempt_in_query",
+    "attempt_url",
     "extract_job_headers",
     "has_host_per_task",
     "is_failure",

@@ -15,6 +15,8 @@ TASK_PLACEHOLDER: Final = "{task}"
 _AFTER_HOST: Final = re.compile("[/?#]")
 #: Characters of host, port and credentials that a request line and a Host header can carry.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
+#: The attempt in a query. A template may have added ``/callback`` to it.
+_ATTEMPT: Final = re.compile(r"(?:^|&)attempt=([^&/]*)")
 #: Path segment with a callback token (``worker/tokens.py``): payload, time and signature.
 _TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
 
@@ -39,6 +41,23 @@ def report_url(callback_url: str) -> str:
         raise ValueError(problem)
     path = "/callback" if parts.path in {"", "/"} else quote(parts.path, safe=_URL_SAFE)
     return urlunsplit((parts.scheme, parts.netloc, path, quote(parts.query, safe=_URL_SAFE), ""))
+
+
+def attempt_url(callback_url: str, attempt: int) -> str:
+    """Return the callback URL with an attempt in its query, so that each attempt reports to its own URL.
+
+    The path stays, because the platform's callback server knows only ``/callback``. The URL ends in ``/callback``,
+    because the platform's Python template adds that to all others (contract, section 2).
+    """
+    parts = urlsplit(callback_url)
+    query = f"{parts.query}&" if parts.query else ""
+    return urlunsplit(parts._replace(query=f"{query}attempt={attempt}&/callback"))
+
+
+def attempt_in_query(query: str) -> str | None:
+    """Return the attempt in the query of a callback URL, as text; None if there is none."""
+    match = _ATTEMPT.search(query)
+    return None if match is None else match[1]
 
 
 def sibling_url(url: str, name: str) -> str:

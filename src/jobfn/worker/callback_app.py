@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.messages import read_body, send_response
-from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, extract_job_headers
-from jobfn.wire.report_batch import decode_batch
-from jobfn.worker.callbacks import CallbackError, Callbacks, Reply, to_reply
+from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, attempt_in_query, extract_job_headers
+from jobfn.wire.report_batch import BatchedReport, decode_batch
+from jobfn.worker.callbacks import ECHO_ADVICE, CallbackError, Callbacks, Reply, to_reply
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 
 MAX_REPORT_BYTES = 1024 * 1024
@@ -37,14 +37,16 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
         heartbeats at ``/heartbeat``, and responds to ``GET /healthz`` and ``GET /readyz``.
     """
 
+    async def report_in_batch(report: BatchedReport) -> Reply:
+        url = urlsplit(report.url)
+        return await callbacks.report(unquote(url.path), _with_attempt(report.headers, url.query), report.body)
+
     async def report_batch(_path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
         try:
             batch = decode_batch(body)
         except ValueError as error:
             raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
-        replies = await asyncio.gather(
-            *(to_reply(callbacks.report(unquote(urlsplit(each.url).path), each.headers, each.body)) for each in batch)
-        )
+        replies = await asyncio.gather(*(to_reply(report_in_batch(each)) for each in batch))
         return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
 
     handlers: dict[str, _Handler] = {
@@ -76,7 +78,20 @@ async def _handle(handler: _Handler, scope: Scope, receive: Receive) -> Reply:
         raise CallbackError(
             400, f"a report must have at most {MAX_REPORT_BYTES} bytes: shorten the error message"
         ) from None
-    return await handler(scope["path"], extract_job_headers(scope["headers"]), body)
+    headers = extract_job_headers(scope["headers"])
+    if query := scope["query_string"]:
+        headers = _with_attempt(headers, query.decode("latin-1"))
+    return await handler(scope["path"], headers, body)
+
+
+def _with_attempt(headers: dict[str, str], query: str) -> dict[str, str]:
+    """Return the headers with the attempt of the callback URL, which functions in any language send back."""
+    attempt = attempt_in_query(query)
+    if attempt is None:
+        return headers
+    if headers.get(JOB_ATTEMPT, attempt) != attempt:
+        raise CallbackError(400, f"{JOB_ATTEMPT} and the URL name different attempts: {ECHO_ADVICE}")
+    return headers | {JOB_ATTEMPT: attempt}
 
 
 def _fallback_app() -> Starlette:

@@ -27,7 +27,7 @@ from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.tokens import CallbackTokens, Claim
 
 UNKNOWN_ERROR = "UNKNOWN_ERROR"
-_ECHO_ADVICE = "return the headers that the job was delivered with"
+ECHO_ADVICE = "return the headers that the job was delivered with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Callbacks:
         """
         if JOB_ID not in headers:
             return Reply(200, "OK")  # a health probe
-        claim = self._authorize(path, headers)
+        claim = await self._authorize(path, headers)
         settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
         if headers.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.from_json(body)
@@ -120,9 +120,9 @@ class Callbacks:
 
     async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Renew a job's lease and record its progress. Arguments and errors as in ``report``."""
-        claim = self._authorize(path, headers)
+        claim = await self._authorize(path, headers)
         if claim.attempt is None:
-            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {_ECHO_ADVICE}")
+            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {ECHO_ADVICE}")
         try:
             content = HeartbeatBody.model_validate_json(body or b"{}")
         except ValidationError as error:
@@ -133,27 +133,36 @@ class Callbacks:
             return CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 
-    def _authorize(self, path: str, headers: Mapping[str, str]) -> Claim:
+    async def _authorize(self, path: str, headers: Mapping[str, str]) -> Claim:
         """Return the claim of the headers, verified by the token if URLs are signed."""
         if WORKER_ID not in headers:
-            raise CallbackError(400, f"{WORKER_ID} is missing: {_ECHO_ADVICE}")
+            raise CallbackError(400, f"{WORKER_ID} is missing: {ECHO_ADVICE}")
         # Lenient: a function that rejected a delivery for a malformed tenant returns that tenant here.
         parsed = JobHeaders.parse_lenient(headers)
         if parsed.job_id is None:
-            raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {_ECHO_ADVICE}")
+            raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {ECHO_ADVICE}")
         if parsed.attempt is None and JOB_ATTEMPT in headers:
-            raise CallbackError(400, f"{JOB_ATTEMPT} is not an attempt's number: {_ECHO_ADVICE}")
+            raise CallbackError(400, f"{JOB_ATTEMPT} is not an attempt's number: {ECHO_ADVICE}")
         claim = Claim(headers[WORKER_ID], parsed.job_id, parsed.attempt)
         if self._tokens is None:
             return claim
         signed = self._tokens.verify(path)
-        if signed is None or (signed.worker_id, signed.job_id) != (claim.worker_id, claim.job_id):
+        if signed is None or (signed.claim.worker_id, signed.claim.job_id) != (claim.worker_id, claim.job_id):
             raise CallbackError(
                 401, f"the URL has no valid token for this job: report to {CALLBACK_URL} of the job's delivery"
             )
-        if claim.attempt not in {None, signed.attempt}:
+        if claim.attempt not in {None, signed.claim.attempt}:
             raise CallbackError(401, "the token in the URL is for another attempt: report to the URL of this attempt")
-        return signed
+        claim = signed.claim
+        if signed.has_expired and not await self._has_lease(claim):
+            raise CallbackError(401, "the token in the URL has expired, and the lease of the attempt has ended")
+        return claim
+
+    async def _has_lease(self, claim: Claim) -> bool:
+        """Return whether heartbeats, or the worker, still renew the lease: the work of long jobs goes on."""
+        if claim.attempt is None:
+            return False
+        return await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
 
 
 async def to_reply(handling: Awaitable[Reply]) -> Reply:

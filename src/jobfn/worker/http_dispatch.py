@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp  # noqa: F401  - imported at start, not by the first delivery
@@ -11,13 +12,16 @@ from jobfn.database.store import JobStore
 from jobfn.http.client import HttpTransport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
-from jobfn.wire import BATCH_SEGMENT, report_url, sibling_url
+from jobfn.wire import BATCH_SEGMENT, attempt_url, report_url, sibling_url
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.dispatch import CallbackConfig, Dispatcher
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
 from jobfn.worker.tokens import CallbackTokens, Claim
+
+#: Maximum number of attempts whose configurations are cached. Most jobs have a few at most.
+_MAX_ATTEMPTS = 100
 
 
 @contextlib.asynccontextmanager
@@ -54,21 +58,35 @@ def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
 
 
 def callback_configs(settings: ServiceSettings, tokens: CallbackTokens | None) -> Callable[[Job], CallbackConfig]:
-    """Return a function that returns how the function settles a job; without tokens, the same for every job."""
+    """Return a function that returns how the function settles a job.
+
+    Each attempt has its own callback URL, so that a late report of an earlier one conflicts, also from functions that
+    do not send ``X-Job-Attempt`` back. Without tokens, the same attempts of all jobs have the same configuration.
+    """
     plain_url = report_url(settings.callback_url)
     accepts_reports = settings.settle_on is not SettlementMode.RESPONSE
 
-    def config_for(callback_url: str) -> CallbackConfig:
+    def config_for(callback_url: str, heartbeat_url: str) -> CallbackConfig:
         return CallbackConfig(
             callback_url=callback_url if accepts_reports else None,
-            heartbeat_url=sibling_url(callback_url, "heartbeat"),
+            heartbeat_url=heartbeat_url,
             lease_seconds=settings.lease_seconds,
             batch_url=sibling_url(plain_url, BATCH_SEGMENT) if accepts_reports and settings.callback_batch else None,
             invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
             offers_response=settings.settle_on is not SettlementMode.REPORT,
         )
 
-    if tokens is None:
-        unsigned = config_for(plain_url)
-        return lambda _job: unsigned
-    return lambda job: config_for(tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt)))
+    if tokens is not None:
+
+        def signed(job: Job) -> CallbackConfig:
+            url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
+            return config_for(url, sibling_url(url, "heartbeat"))
+
+        return signed
+    heartbeat_url = sibling_url(plain_url, "heartbeat")
+
+    @functools.lru_cache(maxsize=_MAX_ATTEMPTS)
+    def unsigned(attempt: int) -> CallbackConfig:
+        return config_for(attempt_url(plain_url, attempt), heartbeat_url)
+
+    return lambda job: unsigned(job.attempt)

@@ -4,11 +4,12 @@ The token stands in the path, before the last segment (``.../<token>/callback``)
 send it back as part of the URL. It names worker, job and attempt. It is signed, not encrypted.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 
 _SALT = "jobfn.callback"
 
@@ -22,12 +23,38 @@ class Claim:
     attempt: int | None
 
 
-class CallbackTokens:
-    """Signs and verifies claims in callback URLs. The first secret signs, all are accepted."""
+@dataclass(frozen=True, slots=True)
+class SignedClaim:
+    """A claim with a valid signature.
 
-    def __init__(self, secrets: Sequence[str], *, max_age_seconds: float) -> None:
-        self._serializer = URLSafeTimedSerializer(list(reversed(secrets)), salt=_SALT)  # signs with the last key
+    Attributes:
+        has_expired: Whether the token is older than its TTL. Then it is valid only while the attempt has its lease.
+    """
+
+    claim: Claim
+    has_expired: bool
+
+
+class CallbackTokens:
+    """Signs and verifies claims in callback URLs.
+
+    Args:
+        secrets: The first one signs, all are accepted.
+        max_age_seconds: TTL of a token.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, secrets: Sequence[str], *, max_age_seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        class Signer(TimestampSigner):
+            def get_timestamp(self) -> int:
+                return int(clock())
+
+        keys = list(reversed(secrets))  # it signs with the last key
+        self._serializer = URLSafeTimedSerializer(keys, salt=_SALT, signer=Signer)
         self._max_age_seconds = max_age_seconds
+        self._clock = clock
 
     def url_for(self, callback_url: str, claim: Claim) -> str:
         """Return the callback URL with the token for this claim before its last segment."""
@@ -36,12 +63,13 @@ class CallbackTokens:
         head, _, last = parts.path.rpartition("/")
         return urlunsplit(parts._replace(path=f"{head}/{token}/{last or 'callback'}"))
 
-    def verify(self, path: str) -> Claim | None:
+    def verify(self, path: str) -> SignedClaim | None:
         """Return the claim of the token in a request's path; None if there is no valid token."""
         head = path.rpartition("/")[0]
         token = head.rpartition("/")[2]
         try:
-            worker_id, job_id, attempt = self._serializer.loads(token, max_age=int(self._max_age_seconds))
+            (worker_id, job_id, attempt), signed_at = self._serializer.loads(token, return_timestamp=True)
         except (BadSignature, ValueError, TypeError):
             return None
-        return Claim(worker_id, job_id, attempt)
+        age_seconds = self._clock() - signed_at.timestamp()
+        return SignedClaim(Claim(worker_id, job_id, attempt), has_expired=age_seconds > self._max_age_seconds)

@@ -70,11 +70,11 @@ async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function
     ids = await add_many(jobs, 3)
     await jobs.until_gone()
     [batch] = started.batches
-    base = batch.headers["x-callback-url"].removesuffix("/callback")
+    base = batch.headers["x-callback-url"].removesuffix("/callback?attempt=1&/callback")
     shared = {name: value for name, value in batch.headers.items() if name.startswith("x-")}
     assert shared == {
         "x-worker-id": WORKER,
-        "x-callback-url": f"{base}/callback",
+        "x-callback-url": f"{base}/callback?attempt=1&/callback",
         "x-callback-batch": f"{base}/callbacks",
         "x-heartbeat-url": f"{base}/heartbeat",
         "x-lease-seconds": "30",

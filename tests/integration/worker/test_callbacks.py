@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from jobfn.worker.tokens import CallbackTokens, Claim
 from support.fixtures import StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
+from support.network import eventually
 
 NO_FUNCTION = "http://127.0.0.1:1"
 
@@ -134,6 +136,61 @@ async def test_report_of_another_attempt_is_a_conflict(jobs: Jobs, callbacks: ht
     job = await add_held(jobs)
     assert (await callbacks.post("/callback", headers=report_headers(job, attempt=2))).status_code == 409
     assert (await jobs.until_claimed(job))["attempts"] == 1
+
+
+async def test_late_report_of_an_earlier_attempt_is_a_conflict(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    """Functions in other languages send back the callback URL, and no attempt."""
+    gate = function.hold()
+    await start_worker()
+    job = await jobs.add("t")
+    await jobs.until_claimed(job)
+    await jobs.connection.execute("select app_jobs.cancel_jobs(array[$1::bigint], 'stop', true)", job)
+    await jobs.connection.execute("select app_jobs.retry_jobs(array[$1::bigint])", job)
+
+    async def both_delivered() -> bool:
+        return len(function.received) == 2
+
+    await eventually(both_delivered)
+    first, second = (request.headers["x-callback-url"] for request in function.received)
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(first, headers=report_headers(job), json={"status": "success"})).status_code == 409
+        assert (await jobs.until_claimed(job))["attempts"] == 2
+        assert (await client.post(second, headers=report_headers(job), json={"status": "success"})).status_code == 200
+    assert not await jobs.exists(job)
+    gate.set()
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("attempt=1&/callback", 200),
+        ("attempt=1/callback", 200),  # from a template that adds /callback to every URL
+        ("tenant=7&attempt=1&/callback", 200),
+        ("attempts=9", 200),
+        ("attempt=2&/callback", 409),
+        ("attempt=x&/callback", 400),
+        ("attempt=", 400),
+    ],
+)
+async def test_attempt_in_the_url_fences_a_report(
+    query: str, status: int, jobs: Jobs, callbacks: httpx.AsyncClient
+) -> None:
+    job = await add_held(jobs)
+    batch = {"reports": [{"url": f"http://x/callback?{query}", "headers": report_headers(job), "body": "{}"}]}
+    if status != 200:
+        replies = (await callbacks.post("/callbacks", json=batch)).json()["replies"]
+        assert [reply["status"] for reply in replies] == [status]
+    assert (await callbacks.post(f"/callback?{query}", headers=report_headers(job))).status_code == status
+    assert await jobs.exists(job) is (status != 200)
+
+
+async def test_attempts_of_url_and_header_must_agree(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    job = await add_held(jobs)
+    response = await callbacks.post("/callback?attempt=2&/callback", headers=report_headers(job, attempt=1))
+    assert (response.status_code, "X-Job-Attempt" in response.json()["error"]) == (400, True)
+    assert await jobs.exists(job)
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -276,6 +333,23 @@ async def test_host_header_is_ignored(host: str, start_service: StartService) ->
     async with httpx.AsyncClient() as client:
         response = await client.post(service.callback_url, headers=report_headers(1) | {"Host": host})
     assert response.status_code == 401
+
+
+@pytest.mark.parametrize(("lease_ends", "status"), [("1 minute", 200), ("-1 second", 401), (None, 401)])
+async def test_token_lives_longer_while_the_lease_is_renewed(
+    lease_ends: str | None, status: int, jobs: Jobs, start_service: StartService
+) -> None:
+    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets="key")
+    job = await add_held(jobs)
+    await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() + $1::text::interval", lease_ends)
+    two_hours_ago = time.time() - 7200
+    tokens = CallbackTokens(["key"], max_age_seconds=1, clock=lambda: two_hours_ago)
+    url = tokens.url_for(service.callback_url, Claim(WORKER, job, 1))
+    async with httpx.AsyncClient() as client:
+        heartbeat = await client.post(url.removesuffix("callback") + "heartbeat", headers=report_headers(job))
+        report = await client.post(url, headers=report_headers(job))
+    assert (heartbeat.status_code, report.status_code) == (status, status)
+    assert await jobs.exists(job) is (status != 200)
 
 
 async def test_signed_url_is_required_with_a_secret(

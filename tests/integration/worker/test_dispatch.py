@@ -25,7 +25,7 @@ async def test_request_has_the_payload_and_the_job_s_headers(
         "x-worker-id": WORKER,
         "x-job-id": str(job),
         "x-job-attempt": "1",
-        "x-callback-url": service.callback_url,
+        "x-callback-url": f"{service.callback_url}?attempt=1&/callback",
         "x-callback-batch": service.callback_url.replace("/callback", "/callbacks"),
         "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
         "x-lease-seconds": "30",

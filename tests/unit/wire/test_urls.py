@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfn.wire import report_url, task_url
+from jobfn.wire import attempt_in_query, attempt_url, report_url, task_url
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,22 @@ def test_report_url_rejects_other_than_absolute_http_urls(callback_url: str) -> 
 )
 def test_task_url_is_one_encoded_segment_or_fills_the_placeholder(base: str, task: str, expected: str) -> None:
     assert task_url(base, task) == expected
+
+
+@pytest.mark.parametrize(
+    ("callback_url", "expected"),
+    [
+        ("http://h/callback", "http://h/callback?attempt=3&/callback"),
+        ("http://h/api/callback?tenant=1", "http://h/api/callback?tenant=1&attempt=3&/callback"),
+    ],
+)
+def test_attempt_is_in_the_query_of_a_callback_url(callback_url: str, expected: str) -> None:
+    url = attempt_url(callback_url, 3)
+    assert url == expected
+    assert report_url(url) == url
+    assert attempt_in_query(url.partition("?")[2]) == "3"
+
+
+@pytest.mark.parametrize("query", ["", "tenant=1", "attempts=3", "x=attempt=3"])
+def test_query_without_an_attempt(query: str) -> None:
+    assert attempt_in_query(query) is None
