@@ -6,16 +6,17 @@ A connection costs at most ``MAX_HEAD_BYTES`` for a head and uvicorn's 64 KiB fo
 from collections.abc import Callable
 from typing import Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 #: Maximum number of connections; at the limit, uvicorn answers every request with 503, which means busy to a worker.
 MAX_CONNECTIONS: Final = 10_000
-#: Maximum size of the request line and headers. The rest of the packet that exceeds it is read too.
+#: Maximum size of the request line and headers. The rest of the read that exceeds it is buffered too.
 MAX_HEAD_BYTES: Final = 64 * 1024
 #: Timeout of a client that is sending a request: for its head, and again for its body.
 REQUEST_TIMEOUT_SECONDS: Final = 60.0
 
+_HEAD_TOO_LARGE: Final = f"The request's line and headers are over {MAX_HEAD_BYTES} bytes: send fewer or shorter ones."
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -28,21 +29,42 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
     """
 
     _bytes_in_head = 0  # or in a trailer, or in the line before a chunk
+    _bytes_in_read = 0
+    #: Size of the read that ended the previous head, and may contain the start of this one.
+    _bytes_before_head = 0
+    _is_head_refused = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes; respond with 400 and close if a head is too large."""
-        self._bytes_in_head += len(data)
+        """Parse received bytes; respond with 431 and close if a head is too large."""
+        self._bytes_in_read = size = len(data)
+        self._bytes_in_head += size
         super().data_received(data)
         if self._bytes_in_head > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's line and headers are too long.")
+            self._is_head_refused = True
+            self.send_400_response(_HEAD_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        """Respond with 400, or with 431 if a head is too large, and close."""
+        if not self._is_head_refused:
+            super().send_400_response(msg)
+            return
+        body = _HEAD_TOO_LARGE.encode("ascii")
+        headers = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[431], headers, body))
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """Start the request; an upgrade is ignored, and the request is the last one of its connection.
 
         Raises:
-            ValueError: The request asks for an upgrade and has a body; ``data_received`` responds with 400.
+            ValueError: The head is too large, or the request asks for an upgrade and has a body; ``data_received``
+                responds with 431 or 400.
         """
+        if self._bytes_before_head + self._bytes_in_head > MAX_HEAD_BYTES and self._is_head_too_large():
+            self._is_head_refused = True
+            raise ValueError(_HEAD_TOO_LARGE)
         self._bytes_in_head = 0
+        self._bytes_before_head = self._bytes_in_read
         is_upgrade = self.parser.should_upgrade()
         if is_upgrade and any(name in _BODY_HEADERS for name, _ in self.headers):
             raise ValueError("a request with a body must not ask for an upgrade")
@@ -55,6 +77,10 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
         """Pass on a part of the body."""
         self._bytes_in_head = 0
         super().on_body(body)
+
+    def _is_head_too_large(self) -> bool:
+        line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
+        return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2 > MAX_HEAD_BYTES
 
 
 class ConnectionSweeper:

@@ -27,7 +27,7 @@ async def send_until_closed(client: RawClient, packet: bytes, *, at_most: int) -
         while not reading.done() and sent < at_most:
             await client.send(packet)
             sent += len(packet)
-    assert (await reading).startswith(b"HTTP/1.1 400 ")
+    assert (await reading).startswith(b"HTTP/1.1 431 ")
     return sent
 
 
@@ -43,7 +43,7 @@ async def send_until_closed(client: RawClient, packet: bytes, *, at_most: int) -
     ],
     ids=["target", "headers", "value", "trailer", "trailer value", "chunk extension"],
 )
-async def test_head_or_trailer_over_the_limit_gets_400_before_it_ends(start: bytes, more: bytes) -> None:
+async def test_head_or_trailer_over_the_limit_gets_431_before_it_ends(start: bytes, more: bytes) -> None:
     app = GatedApp("/a", "/")
     async with connected(app) as client:
         await client.send(request(b"/a"))
@@ -52,6 +52,46 @@ async def test_head_or_trailer_over_the_limit_gets_400_before_it_ends(start: byt
         sent = await send_until_closed(client, more, at_most=20 * MAX_HEAD_BYTES)
         assert MAX_HEAD_BYTES - 2000 < sent < 19 * MAX_HEAD_BYTES
         assert app.completed == ["/a"]
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("size", [70_000, 140_000, 250_000])
+@pytest.mark.parametrize("part", ["target", "header"])
+@pytest.mark.parametrize("before", [b"", request(b"/a")], ids=["first", "pipelined"])
+async def test_whole_head_over_the_limit_in_one_read_gets_431_and_does_not_run(
+    before: bytes, part: str, size: int
+) -> None:
+    app = GatedApp("/a", "/b")
+    large = b"x" * size
+    head = request(b"/b?" + large) if part == "target" else request(b"/b", b"X-Long: " + large)
+    async with connected(app) as client:
+        await client.send(before + head)
+        received = await client.read_until_closed()
+    assert b"HTTP/1.1 431 Request Header Fields Too Large\r\n" in received
+    assert received.endswith(b"The request's line and headers are over 65536 bytes: send fewer or shorter ones.")
+    assert "/b" not in app.started
+
+
+async def test_head_over_the_limit_that_starts_in_the_read_of_another_request_gets_431() -> None:
+    app = GatedApp("/a", "/b")
+    head = request(b"/b", b"X-Long: " + b"x" * 80_000)
+    async with connected(app) as client:
+        await client.send(request(b"/a") + head[:40_000])
+        assert (await client.read_response()).status == 200
+        await client.send(head[40_000:])
+        assert (await client.read_until_closed()).startswith(b"HTTP/1.1 431 ")
+    assert app.started == ["/a"]
+
+
+async def test_head_at_the_limit_is_served_although_its_body_came_with_it() -> None:
+    app = GatedApp("/")
+    fields = len(b"POST / HTTP/1.1\r\nHost: x\r\nX-Long: \r\nContent-Length: 100000\r\n\r\n")
+    long = b"X-Long: " + b"x" * (MAX_HEAD_BYTES - fields)
+    async with connected(app) as client:
+        await client.send(request(b"/", long, method=b"POST", body=b"y" * 100_000))
+        assert (await client.read_response()).body == b"/ 100000"
+        await client.send(request(b"/", long + b"x", method=b"POST", body=b"y" * 100_000))
+        assert (await client.read_until_closed()).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_bodies_and_many_small_heads_do_not_count_towards_the_limit() -> None:
