@@ -53,6 +53,16 @@ async def process_invoice(payload: RowId, ctx: JobContext) -> None:
     ctx.log.info("processing", invoice=payload.id)
 
 
+@task("bill_order")
+async def bill_order(payload: RowId, ctx: JobContext) -> None:
+    ctx.log.info("billing", order=payload.id, entity=ctx.entity_id)
+
+
+@task("index_message")
+async def index_message(payload: RowId, ctx: JobContext) -> None:
+    ctx.log.info("indexing", message=payload.id, entity=ctx.entity_id)
+
+
 @task("index_article")
 async def index_article(payload: Row[Article], ctx: JobContext) -> None:
     ctx.log.info("indexing", title=payload.row.title)

@@ -54,3 +54,14 @@ create table contacts (
     last_name text,
     last_seen_at timestamptz
 );
+
+create table channels (
+    id bigint primary key,
+    entity_id uuid
+);
+
+create table messages (
+    id bigint primary key,
+    channel_id bigint references channels,
+    body text
+);

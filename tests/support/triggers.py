@@ -27,20 +27,30 @@ _PLATFORM_TABLE = """
 _PLATFORM_ADD_JOB = """
     create function app_jobs.add_job(
         {first} identifier text, payload json default '{{}}', job_key text default null, queue_name text default null,
-        run_at timestamptz default now(), max_attempts int default 25, priority int default 0
+        run_at timestamptz default now(), max_attempts int default 25, priority int default 0 {last}
     ) returns app_jobs.jobs language sql security definer as $$
         insert into app_jobs.jobs as j
-            (database_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority)
-        values ({tenant}, identifier, payload, job_key, queue_name, run_at, max_attempts, priority)
+            (database_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority {entity})
+        values ({tenant}, identifier, payload, job_key, queue_name, run_at, max_attempts, priority {entity})
         on conflict (key) do update
             set payload = excluded.payload, run_at = excluded.run_at, updated_at = now()
         returning j.*
     $$;
 """
 _SESSION_TENANT = "nullif(current_setting('jwt.claims.database_id', true), '')::uuid"
+_WITHOUT_ENTITY = {"last": "", "entity": ""}
+_ENTITY = {
+    "last": ", entity_id uuid default null, organization_id uuid default null, entity_type text default null",
+    "entity": ", entity_id, organization_id, entity_type",
+}
 PLATFORM_SCHEMAS = {
-    "identifier": _PLATFORM_TABLE.format(null="") + _PLATFORM_ADD_JOB.format(first="", tenant=_SESSION_TENANT),
-    "tenant": _PLATFORM_TABLE.format(null="not null") + _PLATFORM_ADD_JOB.format(first="db_id uuid,", tenant="db_id"),
+    "identifier": _PLATFORM_TABLE.format(null="")
+    + _PLATFORM_ADD_JOB.format(first="", tenant=_SESSION_TENANT, **_WITHOUT_ENTITY),
+    "tenant": _PLATFORM_TABLE.format(null="not null")
+    + _PLATFORM_ADD_JOB.format(first="db_id uuid,", tenant="db_id", **_WITHOUT_ENTITY),
+    "entity": _PLATFORM_TABLE.format(null="")
+    + "alter table app_jobs.jobs add entity_id uuid, add organization_id uuid, add entity_type text;"
+    + _PLATFORM_ADD_JOB.format(first="", tenant=_SESSION_TENANT, **_ENTITY),
 }
 
 
@@ -60,6 +70,7 @@ class Enqueued:
     priority: int = 0
     max_attempts: int = 25
     delay: timedelta = timedelta(0)
+    entity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Shop:
                 priority=row["priority"],
                 max_attempts=row["max_attempts"],
                 delay=row["delay"],
+                entity=str(row["entity_id"]) if row.get("entity_id") is not None else None,
             )
             for row in rows
         ]

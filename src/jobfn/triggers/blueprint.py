@@ -16,7 +16,7 @@ from jobfn.errors import BlueprintError
 from jobfn.sql.quoting import name_problem
 from jobfn.triggers.conditions import CONDITION_TAGS, Comparison
 from jobfn.triggers.file_formats import read_document
-from jobfn.triggers.node import NODE_TYPES, DataJobTrigger
+from jobfn.triggers.node import NODE_TYPES, DataJobTrigger, EntityLookup
 from jobfn.triggers.table import printable, qualified_label, suggest
 
 DEFAULT_SCHEMA: Final = "public"
@@ -178,7 +178,8 @@ def _first_error(error: ValidationError) -> str:
     parameter = path[0]
     prefix = "" if len(path) == 1 else f"{parameter}: "
     if first["type"] == "extra_forbidden":
-        known = DataJobTrigger.model_fields if len(path) == 1 else Comparison.model_fields
+        nested = EntityLookup if parameter == "entity_lookup" else Comparison
+        known = (DataJobTrigger if len(path) == 1 else nested).model_fields
         return f"{prefix}unknown parameter {printable(path[-1])}{suggest(path[-1], known)}"
     if first["type"] == "missing":
         return f"{prefix}{path[-1]} is missing"

@@ -22,7 +22,7 @@ from jobfn.triggers.conditions import (
     comparisons,
 )
 from jobfn.triggers.node import META_KEY, OLD_KEY, DataJobTrigger, Event
-from jobfn.triggers.table import CATALOG_OPERATORS, Column, Table
+from jobfn.triggers.table import CATALOG_OPERATORS, Column, EntitySource, Table
 
 Lines = list[str]
 
@@ -94,6 +94,16 @@ def payload_expression(node: DataJobTrigger, table: Table, event: Event, rows: R
     if node.include_meta:
         pairs.append((META_KEY, _meta(table, event)))
     return _json_object(pairs)
+
+
+def entity_expression(entity: EntitySource, event: Event, rows: RowExpressions) -> str:
+    """Return the expression of the entity id, of type uuid."""
+    column = rows.column(event_row(event), entity.column)
+    if entity.lookup_table is None:
+        return column
+    field, key = quote_identifier(entity.lookup_field), quote_identifier(entity.lookup_key)
+    select = f"select jobfn_entity.{field} from {entity.lookup_table} as jobfn_entity"  # noqa: S608  - quoted
+    return f"({select} where jobfn_entity.{key} = {column})"
 
 
 def firing_condition(node: DataJobTrigger, table: Table, event: Event, rows: RowExpressions) -> str | None:

@@ -45,6 +45,22 @@ def _as_list(conditions: Any) -> Any:
     return conditions if isinstance(conditions, (list, tuple)) else (conditions,)
 
 
+class EntityLookup(BaseModel):
+    """The column of a related table that holds the entity id; ``entity_field`` is a foreign key to that table.
+
+    Attributes:
+        obj_table: Name of the related table.
+        obj_field: Its column with the entity id.
+        obj_schema: Its schema. Default: the only schema that has a table of this name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    obj_table: PgName
+    obj_field: PgName
+    obj_schema: PgName | None = None
+
+
 _ColumnNames = Annotated[tuple[PgName, ...], Field(min_length=1)]
 
 
@@ -67,6 +83,8 @@ class DataJobTrigger(BaseModel):
             ``condition_field``.
         include_old: On UPDATE, also send the old row.
         include_meta: Also send ``_meta``: schema, table and event.
+        entity_field: Column with the entity id of the job, a uuid; with ``entity_lookup``, a foreign key.
+        entity_lookup: Column of the related table with the entity id.
         job_key: Key of the job. A later change replaces the waiting job with this key.
         queue_name: Queue of the job. Jobs of one queue run one at a time.
         priority: Jobs with a lower priority run first. Default: 0.
@@ -91,6 +109,8 @@ class DataJobTrigger(BaseModel):
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     include_old: bool = Field(default=False, strict=True)
     include_meta: bool = Field(default=False, strict=True)
+    entity_field: PgName | None = None
+    entity_lookup: EntityLookup | None = None
     job_key: Annotated[str, Field(min_length=1, max_length=512), PgTextValidator] | None = None
     queue_name: Annotated[str, Field(min_length=1, max_length=126), PgTextValidator] | None = None
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
@@ -143,6 +163,8 @@ class DataJobTrigger(BaseModel):
             yield "payload_fields is missing: payload_strategy fields needs it"
         if self.payload_strategy == "custom" and self.payload_custom is None:
             yield 'payload_custom is missing: payload_strategy custom needs {"key": "column"}'
+        if self.entity_lookup is not None and self.entity_field is None:
+            yield "entity_field is missing: entity_lookup needs the foreign key to look up"
         for name in ("payload_fields", "watch_fields"):
             columns = getattr(self, name) or ()
             for duplicate in (column for index, column in enumerate(columns) if column in columns[:index]):

@@ -19,10 +19,11 @@ from jobfn.triggers.blueprint import TableTriggers
 from jobfn.triggers.catalog import read_jobs_schema, read_tables
 from jobfn.triggers.compatibility import Mismatch, Schema, check_compatibility
 from jobfn.triggers.diff import NodeChange, diff_triggers, drop_changes
+from jobfn.triggers.entity import resolve_entity
 from jobfn.triggers.introspect import read_existing_objects
 from jobfn.triggers.node import DataJobTrigger
 from jobfn.triggers.sql import NodeSql, generate
-from jobfn.triggers.table import JobsSchema, Table, qualified_label
+from jobfn.triggers.table import EntitySource, JobsSchema, Table, qualified_label
 from jobfn.triggers.validate_columns import error_prefix, validate_columns
 from jobfn.triggers.validate_in_database import error_message, validate_in_database
 
@@ -139,7 +140,7 @@ async def generate_sql(
     async with _session(connection):
         jobs = await read_jobs_schema(connection, jobs_schema)
         validated = await _validate(connection, tables, jobs_schema)
-    return validated.generate(jobs), validated.notices
+    return generate_nodes(validated.nodes, jobs), validated.notices
 
 
 async def check_triggers(
@@ -165,8 +166,23 @@ async def check_triggers(
     """
     async with _session(connection):
         validated = await _validate(connection, tables, jobs_schema)
-    mismatches = [each for node, table in validated.nodes for each in check_compatibility(node, table, tasks)]
+    mismatches = [each for node, table, _ in validated.nodes for each in check_compatibility(node, table, tasks)]
     return mismatches, validated.notices
+
+
+#: A trigger that passed validation, its table, and the source of its jobs' entity id.
+ValidNode = tuple[DataJobTrigger, Table, EntitySource | None]
+
+
+def generate_nodes(nodes: Sequence[ValidNode], jobs: JobsSchema) -> list[NodeSql]:
+    """Generate the SQL of valid nodes."""
+    positions: Counter[tuple[str, str]] = Counter()
+    generated: list[NodeSql] = []
+    for node, table, entity in nodes:
+        key = (table.sql, node.task_identifier)
+        generated.append(generate(node, table, jobs, position=positions[key], entity=entity))
+        positions[key] += 1
+    return generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +190,8 @@ class _ValidatedTriggers:
     """Triggers that passed both validations."""
 
     tables: dict[int, Table]
-    nodes: tuple[tuple[DataJobTrigger, Table], ...]
+    nodes: tuple[ValidNode, ...]
     notices: tuple[str, ...]
-
-    def generate(self, jobs: JobsSchema) -> list[NodeSql]:
-        positions: Counter[tuple[str, str]] = Counter()
-        nodes: list[NodeSql] = []
-        for node, table in self.nodes:
-            key = (table.sql, node.task_identifier)
-            nodes.append(generate(node, table, jobs, position=positions[key]))
-            positions[key] += 1
-        return nodes
 
 
 async def _validate(
@@ -196,20 +203,22 @@ async def _validate(
     if duplicate is not None:
         raise BlueprintError(f"table {qualified_label(*duplicate)} occurs twice: merge its triggers into one entry")
     tables_by_oid = await read_tables(connection, names, jobs_schema)
-    nodes = [
+    pairs = [
         (node, table) for entry, table in zip(tables, tables_by_oid.values(), strict=True) for node in entry.triggers
     ]
     notices: list[str] = []
-    for node, table in nodes:
+    nodes: list[ValidNode] = []
+    for node, table in pairs:
         notices += [f"{error_prefix(table, node)}: {notice}" for notice in validate_columns(node, table)]
         await validate_in_database(connection, node, table)
+        nodes.append((node, table, await resolve_entity(connection, node, table)))
     return _ValidatedTriggers(tables_by_oid, tuple(nodes), tuple(notices))
 
 
 async def _plan(connection: "asyncpg.Connection[Any]", tables: Sequence[TableTriggers], jobs_schema: str) -> Plan:
     jobs = await read_jobs_schema(connection, jobs_schema)
     validated = await _validate(connection, tables, jobs_schema)
-    nodes = validated.generate(jobs)
+    nodes = generate_nodes(validated.nodes, jobs)
     existing = await read_existing_objects(connection, jobs, list(validated.tables), nodes)
     return Plan(tuple(diff_triggers(nodes, existing)), (*validated.notices, *existing.notices()))
 
@@ -218,9 +227,10 @@ async def _check_enqueue_privilege(connection: "asyncpg.Connection[Any]", plan: 
     """Raise if the role cannot enqueue: its triggers would fail every write to their tables."""
     is_needed = any(change.after is not None for change in plan.pending)
     if is_needed and not (await read_jobs_schema(connection, jobs_schema)).can_enqueue:
+        role = await connection.fetchval("select current_user")
         raise DatabaseError(
-            f"role {connection.get_settings().session_authorization} must be allowed to enqueue into schema "
-            f"{jobs_schema}, because triggers use its rights: use for example the schema's owner. Nothing was changed"
+            f"role {role} must be allowed to enqueue into schema {jobs_schema}, because triggers use its rights: use "
+            "for example the schema's owner. Nothing was changed"
         )
 
 
@@ -238,8 +248,10 @@ async def _session(
 ) -> AsyncIterator[None]:
     """Open a transaction with a fixed search path and a lock timeout."""
     settings = {"search_path": "pg_catalog", "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms"}
+    role: str | None = None
     try:
         async with connection.transaction():
+            role = await connection.fetchval("select current_user")
             before = {name: await connection.fetchval("select current_setting($1)", name) for name in settings}
             for name, value in settings.items():
                 await connection.execute("select set_config($1, $2, true)", name, value)
@@ -250,7 +262,7 @@ async def _session(
                 await connection.execute("select set_config($1, $2, true)", name, value)
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"role {connection.get_settings().session_authorization} lacks a privilege: {error_message(error)}. "
+            f"role {role} lacks a privilege: {error_message(error)}. "
             "Use the tables' owner, with CREATE on the jobs schema"
         ) from error
     except asyncpg.LockNotAvailableError as error:

@@ -12,6 +12,7 @@ from jobfn.triggers.expressions import (
     TRIGGER_ROWS,
     Lines,
     RowExpressions,
+    entity_expression,
     event_row,
     firing_condition,
     indent,
@@ -19,7 +20,7 @@ from jobfn.triggers.expressions import (
     payload_expression,
 )
 from jobfn.triggers.node import DataJobTrigger, Event
-from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table
+from jobfn.triggers.table import EnqueueMethod, EntitySource, JobsSchema, Table
 
 #: Names of the transition tables with a statement's new and old rows.
 NEW_ROWS: Final = "jobfn_new_rows"
@@ -29,16 +30,18 @@ _UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 
-def function_body(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, each_statement: bool) -> str:
+def function_body(
+    node: DataJobTrigger, table: Table, jobs: JobsSchema, *, each_statement: bool, entity: EntitySource | None = None
+) -> str:
     """Return the body of a trigger function, from ``begin`` to ``end``."""
     bodies: list[tuple[Event, Lines]] = []
     for event in node.events:
         if not each_statement:
-            bodies.append((event, _enqueue_row(node, table, jobs, event)))
+            bodies.append((event, _enqueue_row(node, table, jobs, event, entity)))
         elif node.job_key is not None:
-            bodies.append((event, _upsert_last_row(node, table, jobs, event)))
+            bodies.append((event, _upsert_last_row(node, table, jobs, event, entity)))
         else:
-            bodies.append((event, _insert_jobs(node, table, jobs, event)))
+            bodies.append((event, _insert_jobs(node, table, jobs, event, entity)))
     return "\n".join(["begin", *indent([*_branch_by_event(bodies), "return null;"]), "end"])
 
 
@@ -61,12 +64,17 @@ def _branch_by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:
     return [*lines, "end if;"]
 
 
-def _enqueue_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
-    call = _add_job_call(node, jobs, payload_expression(node, table, event, TRIGGER_ROWS))
+def _enqueue_row(
+    node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event, entity: EntitySource | None
+) -> Lines:
+    entity_id = None if entity is None else entity_expression(entity, event, TRIGGER_ROWS)
+    call = _add_job_call(node, jobs, payload_expression(node, table, event, TRIGGER_ROWS), entity_id)
     return [f"perform {call[0]}", *call[1:-1], f"{call[-1]};"]
 
 
-def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+def _insert_jobs(
+    node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event, entity: EntitySource | None
+) -> Lines:
     """Enqueue one job per row. Tests for rows first, because an INSERT of no rows would wake every worker."""
     source = _TransitionTableRows(node, table, event, numbered=False)
     columns = "database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority"
@@ -80,6 +88,9 @@ def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Ev
         [str(node.max_attempts)],
         [str(node.priority)],
     ]
+    if entity is not None:
+        columns += ", entity_id"
+        values.append([entity_expression(entity, event, source.rows)])
     insert = [
         f"insert into {jobs.sql}.jobs (",
         f"{INDENT}{columns}",
@@ -93,17 +104,22 @@ def _insert_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Ev
     return ["if exists (", *indent(["select", *source.from_where()]), ") then", *indent(insert), "end if;"]
 
 
-def _upsert_last_row(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+def _upsert_last_row(
+    node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event, entity: EntitySource | None
+) -> Lines:
     """Enqueue a job for the last row only: with a job key, each row would replace the job of the previous one."""
     source = _TransitionTableRows(node, table, event, numbered=True)
-    call = _add_job_call(node, jobs, ["jobfn_last.payload"])
+    call = _add_job_call(node, jobs, ["jobfn_last.payload"], None if entity is None else "jobfn_last.entity_id")
     payload = payload_expression(node, table, event, source.rows)
     payload[-1] += " as payload"
+    if entity is not None:
+        payload[-1] += ","
+        payload.append(f"{entity_expression(entity, event, source.rows)} as entity_id")
     select = ["select", *indent(payload), *source.from_where(), f"order by {source.number} desc", "limit 1"]
     return [f"perform {call[0]}", *call[1:], "from (", *indent(select), ") as jobfn_last;"]
 
 
-def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines) -> Lines:
+def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines, entity_id: str | None) -> Lines:
     """Call the schema's form of ``add_job`` with named arguments (contract, section 3)."""
     arguments: list[Lines] = []
     if jobs.enqueue_method is EnqueueMethod.ADD_JOB_WITH_TENANT:
@@ -117,6 +133,8 @@ def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines) -> Lin
     if node.run_at_delay is not None:
         arguments.append([f"run_at := {_run_at(node)}"])
     arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
+    if entity_id is not None:
+        arguments.append([f"entity_id := {entity_id}"])
     return [f"{jobs.sql}.add_job(", *indent(_comma_separated(arguments)), ")"]
 
 

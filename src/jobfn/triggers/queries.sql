@@ -20,6 +20,11 @@ select
         select from pg_attribute a
         where a.attrelid = to_regclass(format('%I.jobs', $1::text)) and a.attname = 'database_id' and a.attnotnull
     ) as needs_tenant,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
+            and 'entity_id' = any (p.proargnames)
+    ) as accepts_entity,
     -- Triggers enqueue with the rights of this role. On jobfn's own schema they insert into the table, and call
     -- jwt_claim and add_job; on the platform's they only call add_job.
     has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage')
@@ -56,6 +61,52 @@ select
 from unnest($1::text[], $2::text[]) as wanted (schema, name)
 join pg_namespace n on n.nspname = wanted.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+
+-- name: lookup_tables
+-- $1 a name, $2 its schema or null, $3 a column, $4 the trigger's table, $5 its foreign key. The tables with the name,
+-- with the type of their column, and with the column that the foreign key refers to: by a constraint, or else their
+-- primary key.
+select
+    n.nspname::text as schema,
+    c.relname::text as name,
+    array(
+        select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    ) as columns,
+    format_type(field.atttypid, -1) as field_type,
+    coalesce(nullif(field_type.typbasetype, 0), field_type.oid) = 'uuid'::regtype as holds_uuids,
+    coalesce(
+        (
+            select a.attname::text
+            from pg_constraint k
+            join pg_attribute own on own.attrelid = k.conrelid and own.attnum = k.conkey[1] and own.attname = $5
+            join pg_attribute a on a.attrelid = k.confrelid and a.attnum = k.confkey[1]
+            where k.contype = 'f' and k.conrelid = $4::text::regclass and k.confrelid = c.oid
+                and cardinality(k.conkey) = 1
+            limit 1
+        ),
+        (
+            select a.attname::text
+            from pg_index x
+            join pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[0]
+            where x.indrelid = c.oid and x.indisprimary and x.indnkeyatts = 1
+        )
+    ) as key
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+left join pg_attribute field
+    on field.attrelid = c.oid and field.attname = $3 and field.attnum > 0 and not field.attisdropped
+left join pg_type field_type on field_type.oid = field.atttypid
+where c.relname = $1 and c.relkind in ('r', 'p', 'f', 'v', 'm')
+    and case when $2::text is null then n.nspname !~ '^pg_' and n.nspname <> 'information_schema' else n.nspname = $2 end
+order by n.nspname
+
+-- name: lookup_table_names
+-- $1 a schema, or null for all. The names of its tables.
+select distinct c.relname::text as name
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'f', 'v', 'm')
+    and case when $1::text is null then n.nspname !~ '^pg_' and n.nspname <> 'information_schema' else n.nspname = $1 end
 
 -- name: columns
 -- $1: the oids of tables. Their columns in order.

@@ -10,12 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from jobfn.errors import BlueprintError
 from jobfn.sql.quoting import quote_body, quote_identifier, quote_literal
 from jobfn.triggers.expressions import INDENT, TRIGGER_ROWS, firing_condition, needs_both_rows
 from jobfn.triggers.node import DataJobTrigger, Event
 from jobfn.triggers.ownership import OwnershipTag, fingerprint
 from jobfn.triggers.plpgsql import NEW_ROWS, OLD_ROWS, function_body
-from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table
+from jobfn.triggers.table import EnqueueMethod, EntitySource, JobsSchema, Table
+from jobfn.triggers.validate_columns import error_prefix
 
 _SLUG_CHARACTERS: Final = 24
 
@@ -56,7 +58,9 @@ class NodeSql:
         return "\n\n".join([f"{self.function.create}\n{self.function.comment}", *triggers])
 
 
-def generate(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, position: int = 0) -> NodeSql:
+def generate(
+    node: DataJobTrigger, table: Table, jobs: JobsSchema, *, position: int = 0, entity: EntitySource | None = None
+) -> NodeSql:
     """Generate the SQL of one node.
 
     Args:
@@ -64,11 +68,21 @@ def generate(node: DataJobTrigger, table: Table, jobs: JobsSchema, *, position: 
         table: Table of the trigger.
         jobs: Schema of the jobs and of the function.
         position: Index among the table's nodes with the same task; part of the generated name.
+        entity: Source of the jobs' entity id.
+
+    Raises:
+        BlueprintError: The trigger sets an entity id, and the schema's ``add_job`` takes none.
     """
     base = base_name(node.task_identifier, table, position)
     function_name = f"{jobs.sql}.{quote_identifier(base)}"
     each_statement = jobs.enqueue_method is EnqueueMethod.INSERT and table.is_plain_table
-    body = function_body(node, table, jobs, each_statement=each_statement)
+    calls_add_job = not each_statement or node.job_key is not None
+    if entity is not None and calls_add_job and not jobs.accepts_entity:
+        raise BlueprintError(
+            f"{error_prefix(table, node)}: entity_field: add_job of schema {jobs.name} takes no entity_id: upgrade the "
+            "schema (the platform's has it since database-jobs 0.26), or remove entity_field"
+        )
+    body = function_body(node, table, jobs, each_statement=each_statement, entity=entity)
     pairs_rows = each_statement and any(needs_both_rows(node, event) for event in node.events)
     function = _function(function_name, base, body, node, pairs_rows=pairs_rows)
     triggers = tuple(

@@ -126,6 +126,23 @@ class Table:
         return self.column("id") if "id" in self.primary_key else None
 
 
+@dataclass(frozen=True, slots=True)
+class EntitySource:
+    """Where the entity id of a job comes from: a column, or a column of the table that a foreign key refers to.
+
+    Attributes:
+        column: Column of the trigger's table.
+        lookup_table: Quoted, qualified name of the related table; None without a lookup.
+        lookup_key: Column of the related table that equals ``column``.
+        lookup_field: Column of the related table with the entity id.
+    """
+
+    column: str
+    lookup_table: str | None = None
+    lookup_key: str = ""
+    lookup_field: str = ""
+
+
 class EnqueueMethod(StrEnum):
     """How a trigger enqueues into a jobs schema."""
 
@@ -143,6 +160,7 @@ class JobsSchema:
 
     Attributes:
         requires_tenant: Whether ``jobs.database_id`` forbids NULL.
+        accepts_entity: Whether ``add_job`` has the argument ``entity_id``.
         can_enqueue: Whether the current role may enqueue. Triggers enqueue with the rights of the role that applies
             them.
     """
@@ -150,6 +168,7 @@ class JobsSchema:
     name: str
     enqueue_method: EnqueueMethod = EnqueueMethod.INSERT
     requires_tenant: bool = False
+    accepts_entity: bool = True
     can_enqueue: bool = True
 
     @property

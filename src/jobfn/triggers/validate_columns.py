@@ -43,6 +43,12 @@ def _problems(node: DataJobTrigger, table: Table) -> Iterator[str]:
             yield f"{parameter}: the table has no column {printable(name)}{suggestion}"
         elif column.is_virtual:
             yield f"{parameter}: {printable(name)} is a virtual generated column, which triggers cannot read"
+    entity = table.column(node.entity_field) if node.entity_field is not None and node.entity_lookup is None else None
+    if entity is not None and entity.type.base_type.catalog_name != "uuid":
+        yield (
+            f"entity_field: {printable(entity.name)} is of type {entity.type.name}, and an entity id is a uuid: name "
+            "another column, or add entity_lookup if this one is a foreign key"
+        )
     if node.payload_strategy == "row_id" and table.id_column is None:
         yield f"payload_strategy: row_id sends the primary key, but {_key_problem(table)}: use fields or row"
     if node.payload_strategy == "row" and node.include_meta and table.column(META_KEY) is not None:
@@ -67,6 +73,8 @@ def _referenced_columns(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
     yield from (("watch_fields", name) for name in node.watch_fields or ())
     if node.condition_field is not None:
         yield "condition_field", node.condition_field
+    if node.entity_field is not None:
+        yield "entity_field", node.entity_field
     for condition in node.conditions or ():
         for comparison in comparisons(condition):
             yield "conditions", comparison.field

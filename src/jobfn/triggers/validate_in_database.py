@@ -52,7 +52,11 @@ async def _delay_problem(connection: "asyncpg.Connection[Any]", delay: str) -> s
 async def _comparison_problem(
     connection: "asyncpg.Connection[Any]", comparison: Comparison, table: Table
 ) -> str | None:
-    sql = condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS)
+    return await expression_problem(connection, condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS), table)
+
+
+async def expression_problem(connection: "asyncpg.Connection[Any]", sql: str, table: Table) -> str | None:
+    """Return why PostgreSQL rejects an expression on NEW and OLD; None if it accepts it. No row is read."""
     row = f"(select (null::{table.sql}).*)"
     try:
         async with connection.transaction():

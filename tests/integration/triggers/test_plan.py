@@ -221,7 +221,7 @@ async def test_missing_privilege_is_reported(shop: Shop) -> None:
     role = f"jobfn_app_{uuid.uuid4().hex}"  # roles are shared by all databases of the server
     await shop.execute(f"create role {role}", f"set role {role}")
     try:
-        with pytest.raises(DatabaseError, match=r"this role lacks a privilege: permission denied .* tables' owner"):
+        with pytest.raises(DatabaseError, match=rf"role {role} lacks a privilege: permission denied .* tables' owner"):
             await shop.apply("orders", ONE)
     finally:
         await shop.execute("reset role", f"drop role {role}")
@@ -240,7 +240,7 @@ async def test_role_that_cannot_enqueue_is_rejected(shop: Shop) -> None:
             "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int)",
         ):
             await shop.execute(f"set role {role}")
-            with pytest.raises(DatabaseError, match="this role must be allowed to enqueue into schema app_jobs"):
+            with pytest.raises(DatabaseError, match=f"role {role} must be allowed to enqueue into schema app_jobs"):
                 await shop.apply("orders", ONE)
             await shop.execute("reset role", f"grant {privilege} to {role}")
         await shop.execute(f"set role {role}")

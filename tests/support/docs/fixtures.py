@@ -22,10 +22,12 @@ async def _invoices(environment: PageEnvironment) -> None:
 
 
 async def _triggers(environment: PageEnvironment) -> None:
-    """Create a table and the handler of its jobs."""
-    await environment.connection.execute(
-        "create table invoices (id bigint primary key, status text, total numeric, note text)"
-    )
+    """Create tables and the handler of their jobs."""
+    await environment.connection.execute("""
+        create table invoices (id bigint primary key, status text, total numeric, note text);
+        create table channels (id bigint primary key, entity_id uuid);
+        create table messages (id bigint primary key, channel_id bigint references channels);
+    """)
     (environment.folder / "functions.py").write_text(HANDLER.format("process_invoice"))
 
 
