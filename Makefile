@@ -64,9 +64,11 @@ audit: setup    ## check the packages of images and of .venv for known vulnerabi
 	    -r templates/function/requirements.lock -r examples/send_email/requirements.lock
 	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
 
-interop: setup  ## test all combinations with the platform's Node packages; needs node and npm
-	cd tests/interop && npm install --no-audit --no-fund --no-package-lock --silent
-	$(BIN)/pytest -n 2 -m external tests/interop $(PYTEST_ARGS)
+interop: setup  ## test with the platform's Node packages and with TypeScript; needs node and npm
+	for folder in interop typescript; do \
+	    (cd tests/$$folder && npm install --no-audit --no-fund --no-package-lock --silent) || exit 1; \
+	done
+	$(BIN)/pytest -n 2 -m external tests/interop tests/typescript $(PYTEST_ARGS)
 
 image: setup    ## build and run the images, and run jobs through them; needs root, buildah and debootstrap
 	$(BIN)/pytest -s -n 0 --no-cov -m image tests/image $(PYTEST_ARGS)

@@ -43,6 +43,7 @@ def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:
         "description": "The payload of each task, by identifier",
         "type": "object",
         "properties": {task.identifier: _with_description(task, schemas[task.identifier, "payload"]) for task in tasks},
+        "required": [task.identifier for task in tasks],
         "additionalProperties": False,
     }
     return document | ({"$defs": definitions} if definitions else {})
@@ -52,25 +53,24 @@ def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, 
     """Return an OpenAPI 3.1 document: one POST per task, with its payload, its result and its failure."""
     tasks = list(tasks)
     schemas, definitions = _schemas(tasks, ref_template="#/components/schemas/{model}")
+    paths: dict[str, Any] = {}
+    path_items: dict[str, Any] = {}
+    for task in tasks:
+        path = task_url("", task.identifier)
+        item = {"post": _operation(task, schemas)}
+        if "%" in task.identifier:  # openapi-typescript decodes inline paths repeatedly, which fails at "%"
+            name = f"task_{len(path_items) + 1}"
+            path_items[name], item = item, {"$ref": f"#/components/pathItems/{name}"}
+        else:
+            item["post"]["operationId"] = task.identifier
+        paths[path] = item
+    components = {"schemas": {**definitions, "JobFailure": _FAILURE_SCHEMA}}
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
         "info": {"title": title, "version": version},
-        "paths": {
-            task_url("", task.identifier): {
-                "post": {
-                    "operationId": task.identifier,
-                    "summary": task.summary,
-                    "requestBody": {
-                        "required": task.takes_payload,
-                        "content": _json_content(schemas[task.identifier, "payload"]),
-                    },
-                    "responses": _responses(task, schemas[task.identifier, "result"]),
-                }
-            }
-            for task in tasks
-        },
-        "components": {"schemas": {**definitions, "JobFailure": _FAILURE_SCHEMA}},
+        "paths": paths,
+        "components": components | ({"pathItems": path_items} if path_items else {}),
     }
 
 
@@ -93,6 +93,17 @@ _FAILURE_SCHEMA = {
         },
     },
 }
+
+
+def _operation(task: AnyTask, schemas: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "summary": task.summary,
+        "requestBody": {
+            "required": task.takes_payload,
+            "content": _json_content(schemas[task.identifier, "payload"]),
+        },
+        "responses": _responses(task, schemas[task.identifier, "result"]),
+    }
 
 
 def _responses(task: AnyTask, result: dict[str, Any]) -> dict[str, Any]:

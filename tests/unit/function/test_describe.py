@@ -60,6 +60,7 @@ def test_json_schema_has_one_property_per_task_and_shared_definitions() -> None:
     document = json_schema(TASKS)
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(document["properties"]) == ["billing:charge", "moved", "nothing", "odd"]
+    assert document["required"] == ["billing:charge", "moved", "nothing", "odd"]
     assert document["properties"]["billing:charge"]["$ref"] == "#/$defs/Customer"
     assert set(document["$defs"]["Customer"]["properties"]) == {"id", "address", "theNote"}
     assert document["properties"]["nothing"] == {"description": "Without a payload.", "type": "null"}
@@ -79,6 +80,17 @@ def test_openapi_has_one_post_per_task_with_payload_result_and_failure() -> None
     assert document["paths"]["/nothing"]["post"]["requestBody"]["required"] is False
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))) <= defined
+
+
+def test_openapi_path_with_a_percent_sign_refers_to_a_component_without_operation_id() -> None:
+    @task("50%_off")
+    def discount(payload: Customer) -> None:
+        """Lower a price."""
+
+    document = openapi([charge, discount], title="Shop", version="2.0")
+    assert document["paths"]["/50%25_off"] == {"$ref": "#/components/pathItems/task_1"}
+    assert document["components"]["pathItems"]["task_1"]["post"]["summary"] == "Lower a price."
+    assert "operationId" not in document["components"]["pathItems"]["task_1"]["post"]
 
 
 FUNCTIONS = """
