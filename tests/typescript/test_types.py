@@ -44,7 +44,7 @@ def functions(tmp_path: Path) -> Path:
 
 def generate(tool: str, *arguments: str | Path) -> str:
     """Run a type generator and return its output."""
-    command = [NODE_MODULES / ".bin" / tool, *arguments]
+    command: list[str | Path] = [NODE_MODULES / ".bin" / tool, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert process.returncode == 0, process.stderr
     return process.stdout
@@ -52,7 +52,7 @@ def generate(tool: str, *arguments: str | Path) -> str:
 
 def compile_errors(program: Path) -> list[str]:
     """Return the lines that the compiler, with its strict options, complains about, each with the error's code."""
-    command = [NODE_MODULES / ".bin" / "tsc", "--strict", "--noEmit", "--pretty", "false", program.name]
+    command = [str(NODE_MODULES / ".bin" / "tsc"), "--strict", "--noEmit", "--pretty", "false", program.name]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=program.parent)
     lines = program.read_text().splitlines()
     errors = []

@@ -57,7 +57,7 @@ def openapi(tasks: Iterable[AnyTask], *, title: str, version: str) -> dict[str, 
     path_items: dict[str, Any] = {}
     for task in tasks:
         path = task_url("", task.identifier)
-        item = {"post": _operation(task, schemas)}
+        item: dict[str, Any] = {"post": _operation(task, schemas)}
         if "%" in task.identifier:  # openapi-typescript decodes inline paths repeatedly, which fails at "%"
             name = f"task_{len(path_items) + 1}"
             path_items[name], item = item, {"$ref": f"#/components/pathItems/{name}"}
