@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfn.cli.database import jobs_schema, with_connection
+from jobfn.cli.database import jobs_schema, resolve_database_url, with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED, FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl, Target
 from jobfn.cli.render_triggers import as_json, print_plan
@@ -39,15 +39,32 @@ _with_connection = partial(with_connection, application_name="jobfn-triggers")
 
 
 @app.command("sql", epilog="example: jobfn triggers sql blueprint.yaml > triggers.sql")
-def sql_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
+def sql_command(
+    blueprints: Blueprints,
+    no_database: Annotated[
+        bool, typer.Option("--no-database", help="Take the columns from the blueprint's fields, for review in CI.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    json_output: AsJson = False,
+) -> None:
     """Print the SQL of a blueprint's triggers.
 
-    Changes nothing. The SQL is one transaction and can be run repeatedly.
+    Changes nothing. The SQL is one transaction and can be run repeatedly. Without a database, notices name what was not
+    checked.
     """
     blueprint = _load(blueprints)
-    nodes, notices = _with_connection(
-        lambda connection: generate_sql(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
-    )
+    if no_database:
+        from jobfn.triggers.offline import generate_without_database  # noqa: PLC0415  - only for this option
+
+        nodes, notices = generate_without_database(blueprint.tables, jobs_schema=jobs_schema())
+    else:
+        try:
+            database_url = resolve_database_url(database_url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error}, or take the columns from the blueprint: --no-database") from None
+        nodes, notices = _with_connection(
+            lambda connection: generate_sql(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
+        )
     _print_notices(notices)
     if json_output:
         typer.echo(json.dumps([_sql_as_json(node) for node in nodes], indent=2))

@@ -21,6 +21,9 @@ from jobfn.triggers.table import printable, qualified_label, suggest
 
 DEFAULT_SCHEMA: Final = "public"
 
+#: The platform's node that adds a primary key.
+DATA_ID_NODE: Final = "DataId"
+
 _DOCUMENT_SHAPES: Final = 'one table ({"table_name": ..., "nodes": [...]}), a list of tables, or {"tables": [...]}'
 
 
@@ -32,11 +35,15 @@ class TableTriggers:
         table: Table name.
         triggers: Trigger nodes, in blueprint order.
         schema: Schema of the table. Default: public.
+        fields: Name and type of each field of the blueprint, for SQL without a database.
+        primary_key: Column of the platform's node ``DataId``; None without that node.
     """
 
     table: str
     triggers: Sequence[DataJobTrigger]
     schema: str = DEFAULT_SCHEMA
+    fields: tuple[tuple[str, str], ...] = ()
+    primary_key: str | None = None
 
     @property
     def label(self) -> str:
@@ -126,7 +133,25 @@ def _parse_table(entry: object, path: str, notices: list[str]) -> TableTriggers 
     if ignored:
         names = ", ".join(printable(name) + (f" (x{count})" if count > 1 else "") for name, count in ignored.items())
         notices.append(f"{path}: table {label}: ignored nodes of other types: {names}")
-    return TableTriggers(name, tuple(triggers), schema)
+    return TableTriggers(name, tuple(triggers), schema, _parse_fields(entry), _primary_key(nodes))
+
+
+def _parse_fields(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the names and types of the table's fields, which belong to the platform: others are ignored."""
+    fields = entry.get("fields")
+    pairs = [(field.get("name"), field.get("type")) for field in fields if isinstance(field, dict)] if fields else []
+    return tuple((name, kind) for name, kind in pairs if isinstance(name, str) and isinstance(kind, str))
+
+
+def _primary_key(nodes: Sequence[Any]) -> str | None:
+    for node in nodes:
+        if node == DATA_ID_NODE:
+            return "id"
+        if isinstance(node, dict) and node.get("$type") == DATA_ID_NODE:
+            data = node.get("data")
+            name = data.get("field_name") if isinstance(data, dict) else None
+            return name if isinstance(name, str) else "id"
+    return None
 
 
 def _parse_schema(entry: dict[str, Any], path: str) -> str:

@@ -5,11 +5,15 @@ type.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from jobfn.errors import BlueprintError
 from jobfn.triggers.conditions import comparisons
 from jobfn.triggers.node import META_KEY, DataJobTrigger
 from jobfn.triggers.table import Table, printable, suggest
+
+#: Types of an entity id. Without a database, the type of a column may be unknown (``offline.py``).
+_UUID_TYPES: Final = frozenset({"uuid", "unknown"})
 
 
 def error_prefix(table: Table, node: DataJobTrigger) -> str:
@@ -36,7 +40,7 @@ def validate_columns(node: DataJobTrigger, table: Table) -> list[str]:
 def _problems(node: DataJobTrigger, table: Table) -> Iterator[str]:
     if not table.columns:
         yield "the table has no columns, so there is no payload to send"
-    for parameter, name in _referenced_columns(node):
+    for parameter, name in referenced_columns(node):
         column = table.column(name)
         if column is None:
             suggestion = suggest(name, (column.name for column in table.columns))
@@ -44,7 +48,7 @@ def _problems(node: DataJobTrigger, table: Table) -> Iterator[str]:
         elif column.is_virtual:
             yield f"{parameter}: {printable(name)} is a virtual generated column, which triggers cannot read"
     entity = table.column(node.entity_field) if node.entity_field is not None and node.entity_lookup is None else None
-    if entity is not None and entity.type.base_type.catalog_name != "uuid":
+    if entity is not None and entity.type.base_type.catalog_name not in _UUID_TYPES:
         yield (
             f"entity_field: {printable(entity.name)} is of type {entity.type.name}, and an entity id is a uuid: name "
             "another column, or add entity_lookup if this one is a foreign key"
@@ -64,7 +68,7 @@ def _key_problem(table: Table) -> str:
     return f"it has several columns ({columns}) and none is named id"
 
 
-def _referenced_columns(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
+def referenced_columns(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
     """Yield each parameter that names a column, with the column."""
     if node.payload_strategy == "fields":
         yield from (("payload_fields", name) for name in node.payload_fields or ())
