@@ -66,6 +66,7 @@ async def run_service(
     deliverer_factory: DelivererFactory | None = None,
     tracing: Tracing = GLOBAL,
     dashboard: DashboardSettings | None = None,
+    answers_probes: bool = False,
 ) -> None:
     """Run the platform side until ``stop`` is set. Afterwards no job and no schedule is locked.
 
@@ -79,6 +80,7 @@ async def run_service(
         deliverer_factory: Opens what delivers jobs to their tasks. Default: HTTP.
         tracing: Creates spans. Default: uses the process's tracer provider, if it has one.
         dashboard: Settings of the dashboard. Default: not served.
+        answers_probes: Whether to answer health probes on the settings' port.
 
     Raises:
         DatabaseUnreachable: There is no connection at startup. Connections that are lost later are reopened.
@@ -98,6 +100,12 @@ async def run_service(
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
+        ready = asyncio.Event()
+        if answers_probes:
+            from jobfn.worker.health import health_server  # noqa: PLC0415  - not for jobfn dev
+
+            is_ready = lambda: ready.is_set() and not stop.is_set()  # noqa: E731
+            await stack.enter_async_context(health_server(settings.health_port, is_ready))
         connections = await stack.enter_async_context(
             open_pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
@@ -137,8 +145,8 @@ async def run_service(
         )
         if dashboard is not None:
             await _start_dashboard(settings, dashboard, stack)
-        if on_ready is not None:
-            tasks.append(functools.partial(_notify_ready, on_ready, None if worker is None else worker.ready))
+        callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
+        tasks.append(functools.partial(_notify_ready, callbacks, None if worker is None else worker.ready))
         async with explain_denied_in_pool(connections, settings.schema_name, grant="worker"):
             await _run_all(tasks, stop)
 
@@ -239,15 +247,18 @@ def _start_listener(
     stack.push_async_callback(stop)
 
 
-async def _notify_ready(on_ready: Callable[[], None], worker_ready: asyncio.Event | None, stop: asyncio.Event) -> None:
-    """Call ``on_ready`` when the worker is ready, if there is one: it may have to wait for its database."""
+async def _notify_ready(
+    callbacks: Sequence[Callable[[], None]], worker_ready: asyncio.Event | None, stop: asyncio.Event
+) -> None:
+    """Call these when the worker is ready, if there is one: it may have to wait for its database."""
     stopped = asyncio.create_task(stop.wait())
     if worker_ready is not None:
         ready = asyncio.create_task(worker_ready.wait())
         await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
     if not stop.is_set():
-        on_ready()
+        for callback in callbacks:
+            callback()
     await stopped
 
 
@@ -284,7 +295,7 @@ def main(arguments: Sequence[str]) -> int:
     async def run_until_signal(settings: ServiceSettings) -> None:
         with stop_signals() as stop:
             dashboard = DashboardSettings.from_environ(os.environ) if options.dashboard else None
-            await run_service(settings, stop, roles=options.only, dashboard=dashboard)
+            await run_service(settings, stop, roles=options.only, dashboard=dashboard, answers_probes=True)
 
     try:
         logs.configure()

@@ -51,7 +51,7 @@ async def test_node_function_of_a_jobfn_worker_reports_and_gets_no_batch(
     assert {each.request.header("x-settle-on") for each in functions.exchanges} == {"response"}
     assert payload_ids(functions.exchanges) == list(range(JOBS))
     assert Counter((each.request.path, each.response.status) for each in reports.exchanges) == {
-        ("/callback", 200): JOBS
+        ("/callback?attempt=1&/callback", 200): JOBS
     }
     assert await history(connection) == {("completed", 1): JOBS}
 

@@ -37,7 +37,10 @@ def manifests_command(
     ] = 300,
     min_scale: Annotated[int, typer.Option(min=0, help="Minimum number of containers per function.")] = 0,
     max_scale: Annotated[int, typer.Option(min=1, help="Maximum number of containers per function.")] = 10,
-    replicas: Annotated[int, typer.Option(min=1, help="Replicas of the job service.")] = 2,
+    replicas: Annotated[int, typer.Option(min=1, help="Replicas of the job service, or of each of its roles.")] = 2,
+    split_roles: Annotated[
+        bool, typer.Option("--split-roles", help="One deployment each for worker, callback server and scheduler.")
+    ] = False,
     gateway_url: Annotated[
         str | None, typer.Option(help="KNATIVE_SERVICE_URL. Default: one service per task in this namespace.")
     ] = None,
@@ -68,6 +71,7 @@ def manifests_command(
         service_image=service_image,
         gateway_url=gateway_url,
         replicas=replicas,
+        splits_roles=split_roles,
         ingress_namespaces=ingress_namespace or INGRESS_NAMESPACES,
     )
     if output is None:

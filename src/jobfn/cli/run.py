@@ -82,7 +82,12 @@ def service_command(
     async def work() -> None:
         with stop_signals() as stop:
             await run_service(
-                settings, stop, roles=only or (), deliverer_factory=deliverer, dashboard=dashboard_settings
+                settings,
+                stop,
+                roles=only or (),
+                deliverer_factory=deliverer,
+                dashboard=dashboard_settings,
+                answers_probes=True,
             )
 
     run_async(work())

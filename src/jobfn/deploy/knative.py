@@ -29,7 +29,10 @@ _TIMEOUT_MARGIN_SECONDS = 10
 INVOKE_SECRET = {"name": "jobs-invoke", "key": "JOBFN_INVOKE_SECRET"}
 #: Names of the job service: a function with such a name would replace its Service or get its secrets.
 RESERVED_NAMES = frozenset(
-    {"jobs-callback", "jobs-config", "jobs-functions", "jobs-invoke", "jobs-secrets", "jobs-service"}
+    {
+        *("jobs-callback", "jobs-config", "jobs-functions", "jobs-invoke", "jobs-secrets", "jobs-service"),
+        *("jobs-service-worker", "jobs-service-callbacks", "jobs-service-scheduler"),
+    }
 )
 
 Manifest = dict[str, Any]

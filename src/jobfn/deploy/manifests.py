@@ -12,6 +12,7 @@ import yaml
 from jobfn.deploy import knative, platform
 from jobfn.deploy.knative import Function, Limits, Manifest
 from jobfn.errors import ConfigurationError
+from jobfn.worker.settings import ServiceRole
 
 KUSTOMIZATION = "kustomization.yaml"
 #: Namespaces that send requests to functions: Knative's, and Kourier's, its default ingress.
@@ -26,6 +27,7 @@ class ManifestOptions:
     Attributes:
         service_image: Image of the job service; None: no job service.
         gateway_url: URL of functions; None: one service per task in this namespace.
+        splits_roles: Whether worker, callback server and scheduler have a Deployment each.
         ingress_namespaces: Namespaces whose pods send requests to functions.
     """
 
@@ -35,6 +37,7 @@ class ManifestOptions:
     service_image: str | None = None
     gateway_url: str | None = None
     replicas: int = 2
+    splits_roles: bool = False
     ingress_namespaces: Sequence[str] = INGRESS_NAMESPACES
 
     @property
@@ -122,14 +125,20 @@ def _service_manifests(options: ManifestOptions, image: str) -> dict[str, Manife
         gateway_url=options.gateway_url or f"http://{{task}}.{options.namespace}.svc.cluster.local",
         function_urls=options.function_urls,
         replicas=options.replicas,
+        splits_roles=options.splits_roles,
     )
-    return {
+    manifests = {
         "config.yaml": platform.config(service),
-        "deployment.yaml": platform.deployment(service),
         "callback_service.yaml": platform.callback_service(service),
         "network_policy.yaml": platform.network_policy(service),
-        "disruption_budget.yaml": platform.disruption_budget(service),
     }
+    roles: list[tuple[ServiceRole | None, str]] = [(None, "")]
+    if options.splits_roles:
+        roles = [(role, f"_{role.value}") for role in ServiceRole]
+    for role, suffix in roles:
+        manifests[f"deployment{suffix}.yaml"] = platform.deployment(service, role)
+        manifests[f"disruption_budget{suffix}.yaml"] = platform.disruption_budget(service, role)
+    return manifests
 
 
 def _kustomization(resources: list[str]) -> str:

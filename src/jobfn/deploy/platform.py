@@ -1,7 +1,7 @@
 """Kubernetes manifests of the job service: worker, callback server and scheduler.
 
-Every replica runs all roles. They share the work through the database, and any of them can settle a report.
-``manifests.py`` combines them with the functions.
+Every replica runs all roles, or each role has a Deployment. They share the work through the database, and any callback
+server can settle a report. ``manifests.py`` combines them with the functions.
 """
 
 import json
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobfn.deploy.knative import FUNCTION_LABELS, INVOKE_SECRET, Manifest, security_context
+from jobfn.worker.settings import ServiceRole
 
 CALLBACK_PORT = 12345
+HEALTH_PORT = 12346
 METRICS_PORT = 9464
 #: Namespace whose pods may scrape the metrics.
 MONITORING_NAMESPACE = "monitoring"
@@ -21,6 +23,8 @@ CONFIG_NAME = "jobs-config"
 #: Created by hand, with DATABASE_URL and JOBS_CALLBACK_SECRET.
 SECRET_NAME = "jobs-secrets"  # noqa: S105  - a name
 LABELS = {"app.kubernetes.io/part-of": "jobs", "app.kubernetes.io/component": "service"}
+#: Label with the role of a pod that runs one role.
+ROLE_LABEL = "jobfn.dev/role"
 #: Grace period of a pod; longer than JOBS_SHUTDOWN_TIMEOUT_SECONDS, the timeout of running jobs.
 _GRACE_PERIOD_SECONDS = 40
 
@@ -32,6 +36,8 @@ class Platform:
     Attributes:
         gateway_url: ``KNATIVE_SERVICE_URL``.
         function_urls: ``JOBS_FUNCTION_URLS``.
+        replicas: Number of pods of each Deployment.
+        splits_roles: Whether each role has a Deployment.
     """
 
     image: str
@@ -39,6 +45,7 @@ class Platform:
     gateway_url: str
     function_urls: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 2
+    splits_roles: bool = False
 
 
 def config(platform: Platform) -> Manifest:
@@ -49,6 +56,7 @@ def config(platform: Platform) -> Manifest:
             f"http://{CALLBACK_NAME}.{platform.namespace}.svc.cluster.local:{CALLBACK_PORT}/callback"
         ),
         "INTERNAL_JOBS_CALLBACK_PORT": str(CALLBACK_PORT),
+        "JOBS_HEALTH_PORT": str(HEALTH_PORT),
         "JOBS_METRICS_PORT": str(METRICS_PORT),
         "JOBFN_ENV": "production",
     }
@@ -57,19 +65,26 @@ def config(platform: Platform) -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(CONFIG_NAME, platform), "data": data}
 
 
-def deployment(platform: Platform) -> Manifest:
-    """Return the Deployment. The worker ids are the pods' names, which Kubernetes sets as ``HOSTNAME``."""
-    probe = {"httpGet": {"path": "/healthz", "port": "callbacks"}}
+def deployment(platform: Platform, role: ServiceRole | None = None) -> Manifest:
+    """Return the Deployment of a role, or of all roles in one process.
+
+    The worker ids are the pods' names, which Kubernetes sets as ``HOSTNAME``.
+    """
+    probe = {"httpGet": {"path": "/healthz", "port": "health"}}
+    labels = _labels(role)
+    ports = {"health": HEALTH_PORT, "metrics": METRICS_PORT}
+    if role in {None, ServiceRole.CALLBACKS}:
+        ports = {"callbacks": CALLBACK_PORT} | ports
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(NAME, platform),
+        "metadata": _metadata(_name(role), platform, role),
         "spec": {
             "replicas": platform.replicas,
-            "selector": {"matchLabels": dict(LABELS)},
+            "selector": {"matchLabels": dict(labels)},
             "template": {
                 "metadata": {
-                    "labels": dict(LABELS),
+                    "labels": dict(labels),
                     "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)},
                 },
                 "spec": {
@@ -80,17 +95,15 @@ def deployment(platform: Platform) -> Manifest:
                             "maxSkew": 1,
                             "topologyKey": "kubernetes.io/hostname",
                             "whenUnsatisfiable": "ScheduleAnyway",
-                            "labelSelector": {"matchLabels": dict(LABELS)},
+                            "labelSelector": {"matchLabels": dict(labels)},
                         }
                     ],
                     "containers": [
                         {
                             "name": "service",
                             "image": platform.image,
-                            "ports": [
-                                {"name": "callbacks", "containerPort": CALLBACK_PORT},
-                                {"name": "metrics", "containerPort": METRICS_PORT},
-                            ],
+                            **({} if role is None else {"args": ["--only", role.value]}),
+                            "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
                             "envFrom": [{"configMapRef": {"name": CONFIG_NAME}}, {"secretRef": {"name": SECRET_NAME}}],
                             "env": [
                                 {
@@ -99,7 +112,7 @@ def deployment(platform: Platform) -> Manifest:
                                 }
                             ],
                             "startupProbe": probe | {"periodSeconds": 2, "failureThreshold": 30},
-                            "readinessProbe": dict(probe),
+                            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}},
                             "livenessProbe": probe | {"periodSeconds": 10, "failureThreshold": 3},
                             "resources": {
                                 "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -121,7 +134,7 @@ def callback_service(platform: Platform) -> Manifest:
         "kind": "Service",
         "metadata": _metadata(CALLBACK_NAME, platform),
         "spec": {
-            "selector": dict(LABELS),
+            "selector": _labels(ServiceRole.CALLBACKS if platform.splits_roles else None),
             "ports": [{"name": "callbacks", "port": CALLBACK_PORT, "targetPort": "callbacks"}],
         },
     }
@@ -152,15 +165,23 @@ def network_policy(platform: Platform) -> Manifest:
     }
 
 
-def disruption_budget(platform: Platform) -> Manifest:
-    """Return the disruption budget: one pod stays while nodes are drained."""
+def disruption_budget(platform: Platform, role: ServiceRole | None = None) -> Manifest:
+    """Return the disruption budget of a Deployment: one pod stays while nodes are drained."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(NAME, platform),
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": dict(LABELS)}},
+        "metadata": _metadata(_name(role), platform, role),
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": _labels(role)}},
     }
 
 
-def _metadata(name: str, platform: Platform) -> Manifest:
-    return {"name": name, "namespace": platform.namespace, "labels": dict(LABELS)}
+def _name(role: ServiceRole | None) -> str:
+    return NAME if role is None else f"{NAME}-{role.value}"
+
+
+def _labels(role: ServiceRole | None) -> dict[str, str]:
+    return dict(LABELS) if role is None else LABELS | {ROLE_LABEL: role.value}
+
+
+def _metadata(name: str, platform: Platform, role: ServiceRole | None = None) -> Manifest:
+    return {"name": name, "namespace": platform.namespace, "labels": _labels(role)}

@@ -9,10 +9,11 @@ import aiohttp  # noqa: F401  - imported at start, not by the first delivery
 
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
+from jobfn.errors import ConfigurationError
 from jobfn.http.client import HttpTransport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
-from jobfn.wire import BATCH_SEGMENT, attempt_url, report_url, sibling_url
+from jobfn.wire import BATCH_SEGMENT, attempt_url, redact_url, report_url, sibling_url
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.dispatch import CallbackConfig, Dispatcher
@@ -63,7 +64,12 @@ def callback_configs(settings: ServiceSettings, tokens: CallbackTokens | None) -
     Each attempt has its own callback URL, so that a late report of an earlier one conflicts, also from functions that
     do not send ``X-Job-Attempt`` back. Without tokens, the same attempts of all jobs have the same configuration.
     """
-    plain_url = report_url(settings.callback_url)
+    try:
+        plain_url = report_url(settings.callback_url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{redact_url(settings.callback_url)}: {error}. Set INTERNAL_JOBS_CALLBACK_URL"
+        ) from None
     accepts_reports = settings.settle_on is not SettlementMode.RESPONSE
 
     def config_for(callback_url: str, heartbeat_url: str) -> CallbackConfig:

@@ -70,6 +70,8 @@ class ServiceSettings(EnvironmentSettings):
             counts a lock as expired): timeout for a function's response.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: time after the response, or after a connection
             that broke, in which the report may arrive, before the job is settled without it.
+        health_port: ``JOBS_HEALTH_PORT``: port of ``GET /healthz`` and ``GET /readyz``, for every role. Default: 12346;
+            if another process has it, probes are not answered.
         metrics_port: ``JOBS_METRICS_PORT``: port of ``GET /metrics``. Default: not served.
         metrics_host: ``JOBS_METRICS_HOST``, default ``0.0.0.0``: address of ``GET /metrics``.
         knative_service: ``K_SERVICE``, set by Knative.
@@ -117,6 +119,7 @@ class ServiceSettings(EnvironmentSettings):
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
     vacuum: bool = Field(default=True, validation_alias="JOBS_VACUUM")
+    health_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_HEALTH_PORT")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_METRICS_PORT")
     metrics_host: str = Field(default="0.0.0.0", validation_alias="JOBS_METRICS_HOST")  # noqa: S104  - Prometheus runs on another host
     knative_service: str | None = Field(default=None, validation_alias="K_SERVICE")

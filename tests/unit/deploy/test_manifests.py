@@ -102,6 +102,33 @@ def test_selectors_and_references_match_objects() -> None:
     assert {"configMapRef": {"name": config["metadata"]["name"]}} in container["envFrom"]
 
 
+def test_roles_can_have_a_deployment_each() -> None:
+    manifests = generate(replace(ALL, splits_roles=True, replicas=3))
+    for manifest in manifests:
+        validate(manifest)
+    deployments = {each["metadata"]["name"]: each["spec"] for each in of_kind(manifests, "Deployment")}
+    containers = {name: spec["template"]["spec"]["containers"][0] for name, spec in deployments.items()}
+    assert {name: container["args"] for name, container in containers.items()} == {
+        "jobs-service-worker": ["--only", "worker"],
+        "jobs-service-callbacks": ["--only", "callbacks"],
+        "jobs-service-scheduler": ["--only", "scheduler"],
+    }
+    assert {spec["replicas"] for spec in deployments.values()} == {3}
+    for name, container in containers.items():
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        expected = {"health": 12346, "metrics": 9464}
+        assert ports == (expected | {"callbacks": 12345} if name == "jobs-service-callbacks" else expected)
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    selectors = [spec["selector"]["matchLabels"] for spec in deployments.values()]
+    assert [sum(selector.items() <= labels.items() for labels in pod_labels(manifests)) for selector in selectors] == [
+        1
+    ] * 3
+    (callbacks,) = of_kind(manifests, "Service", "v1")
+    assert callbacks["spec"]["selector"]["jobfn.dev/role"] == "callbacks"
+    assert len(of_kind(manifests, "PodDisruptionBudget")) == 3
+
+
 def test_settings_match_the_callback_service() -> None:
     manifests = generate(ALL)
     (config,) = of_kind(manifests, "ConfigMap")
@@ -114,7 +141,11 @@ def test_settings_match_the_callback_service() -> None:
     (deployment,) = of_kind(manifests, "Deployment")
     template = deployment["spec"]["template"]
     ports = {named["name"]: named["containerPort"] for named in template["spec"]["containers"][0]["ports"]}
-    assert ports == {"callbacks": settings.callback_port, "metrics": settings.metrics_port}
+    assert ports == {
+        "callbacks": settings.callback_port,
+        "health": settings.health_port,
+        "metrics": settings.metrics_port,
+    }
     assert template["metadata"]["annotations"]["prometheus.io/port"] == str(settings.metrics_port)
 
 
