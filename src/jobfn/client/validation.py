@@ -15,6 +15,7 @@ from jobfn.errors import EnqueueError
 #: Limits of the jobs table (contract, section 3).
 MAX_KEY_CHARACTERS = 512
 MAX_QUEUE_CHARACTERS = 126
+MAX_ENTITY_TYPE_CHARACTERS = 126
 MAX_INT = 2**31 - 1
 #: Maximum length of a value in an error message.
 _MAX_REPR_CHARACTERS = 100
@@ -30,7 +31,38 @@ def validate_option_names(function: str, options: Collection[str], allowed: Coll
 
 
 def to_json(payload: Any) -> str:
-    """Return a payload as JSON text; None becomes ``{}``.
+    """Return a payload as JSON text; None becomes ``{}``. A model is sent without the fields that were not set.
+
+    Raises:
+        EnqueueError: It is not serializable to JSON.
+    """
+    text = to_full_json(payload)
+    if not isinstance(payload, BaseModel):
+        return text
+    return omit_unset_fields(payload, text, payload, type(payload).model_validate_json)
+
+
+def omit_unset_fields(payload: Any, text: str, value: Any, decode: Callable[[str], Any]) -> str:
+    """Return the JSON text of a model without the fields that were not set, as a database trigger would send it.
+
+    Args:
+        payload: The payload. Only models have fields that are not set.
+        text: Its JSON text with all fields.
+        value: What the function gets from that text.
+        decode: Validates a text as the function does. If it returns another value for the shorter text, as for a
+            ``default_factory`` or a field that tells the type of the payload, all fields are sent.
+    """
+    if not isinstance(payload, BaseModel):
+        return text
+    try:
+        short = payload.model_dump_json(by_alias=True, exclude_unset=True)
+        return short if len(short) == len(text) or decode(short) == value else text
+    except Exception:  # noqa: BLE001  - a custom serializer or validator may raise anything
+        return text
+
+
+def to_full_json(payload: Any) -> str:
+    """Return a payload as JSON text with all fields; None becomes ``{}``.
 
     Raises:
         EnqueueError: It is not serializable to JSON.
@@ -106,20 +138,25 @@ def validate_run_at(run_at: object) -> str | None:
     return run_at.isoformat()
 
 
-def validate_database_id(database_id: object) -> str | None:
-    """Return a tenant as text.
+def validate_uuid(name: str, value: object) -> str | None:
+    """Return a UUID as text.
 
     Raises:
         EnqueueError: It is not a UUID.
     """
-    if database_id is None:
+    if value is None:
         return None
     try:
-        if not isinstance(database_id, UUID):
-            UUID(database_id)  # type: ignore[arg-type]  # raises for anything but text
+        if not isinstance(value, UUID):
+            UUID(value)  # type: ignore[arg-type]  # raises for anything but text
     except (ValueError, AttributeError, TypeError):
-        raise EnqueueError("database_id must be a UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
-    return str(database_id)
+        raise EnqueueError(f"{name} must be a UUID, such as 5b720132-17d5-424d-9bcb-ee7b17c13d43") from None
+    return str(value)
+
+
+def validate_entity_type(entity_type: object) -> str | None:
+    """Return what an entity is."""
+    return None if entity_type is None else validate_text("entity_type", entity_type, MAX_ENTITY_TYPE_CHARACTERS)
 
 
 def validate_text(name: str, value: object, max_characters: int) -> str:

@@ -155,15 +155,15 @@ class TaskEnqueue:
 
     def _serialize(self, payload: Any) -> str:
         """Return the payload as JSON text, validated as the function will validate it."""
-        from jobfn.client.validation import to_json  # noqa: PLC0415  - see the module
+        from jobfn.client.validation import omit_unset_fields, to_full_json  # noqa: PLC0415  - see the module
 
-        text = to_json(payload) if self.takes_payload or payload is not None else "{}"
+        text = to_full_json(payload) if self.takes_payload or payload is not None else "{}"
         try:
-            self.decode(text.encode())
+            value = self.decode(text.encode())
         except InvalidPayload as error:
             raise InvalidPayload(f"{error.message}. No job was added", details=error.details) from None
         except Exception as error:
             raise EnqueueError(
                 f"the validation of {self.identifier}'s payload raised {type(error).__name__}: no job was added"
             ) from error
-        return text
+        return omit_unset_fields(payload, text, value, lambda short: self.decode(short.encode()))

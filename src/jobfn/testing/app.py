@@ -10,8 +10,8 @@ from typing import Any, Self
 from uuid import UUID
 
 import httpx
-import pydantic_core
 
+from jobfn.client.validation import to_json
 from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.outcome import NO_REPORT_STATUSES
@@ -156,7 +156,7 @@ class FunctionUnderTest:
             **(headers or {}),
         }
         identifier = task.identifier if isinstance(task, Task) else task
-        body = payload if isinstance(payload, bytes) else _to_json(payload)
+        body = payload if isinstance(payload, bytes) else to_json(payload).encode()
         async with self._lifespan():
             response = await self._post(identifier, body, request_headers)
             if request_headers[CALLBACK_URL] == _CALLBACK_URL and response.status_code not in NO_REPORT_STATUSES:
@@ -218,7 +218,3 @@ def app_of(
     if isinstance(functions, Task):
         return create_app(tasks=[functions, *more], **options)
     return create_app(functions, tasks=more, **options)
-
-
-def _to_json(payload: Any) -> bytes:
-    return b"{}" if payload is None else pydantic_core.to_json(payload, by_alias=True)

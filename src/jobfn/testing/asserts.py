@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import pydantic_core
-
+from jobfn.client.validation import to_json
 from jobfn.function.task import Task
 from jobfn.testing.database import SCHEMA, JobsDatabase
 
@@ -62,7 +61,7 @@ class AssertEnqueued:
         """
         identifier = task.identifier if isinstance(task, Task) else task
         options = {
-            "payload": payload if payload is _ANY else json.loads(pydantic_core.to_json(payload, by_alias=True)),
+            "payload": payload if payload is _ANY else json.loads(to_json(payload)),
             "key": key,
             "queue_name": queue,
             "run_at": run_at,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +14,7 @@ from jobfn import EnqueueError, enqueue, enqueue_many, task
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
 from jobfn.errors import SchemaError
+from jobfn.payloads import RowId
 from support.client import OpenTransaction, maybe_await
 from support.fixtures import ConnectTo
 from support.jobs import PLATFORM_SCHEMA, TENANT, Jobs
@@ -32,6 +33,32 @@ class Invoice(BaseModel):
 
 @task("process_invoice", max_attempts=3)
 async def process_invoice(payload: Invoice) -> None: ...
+
+
+class Cat(BaseModel):
+    """A payload with a field for its kind."""
+
+    kind: Literal["cat"] = "cat"
+    name: str = "Tom"
+
+
+class Dog(BaseModel):
+    """Another one."""
+
+    kind: Literal["dog"] = "dog"
+    name: str = "Rex"
+
+
+@task("fetch_invoice")
+async def fetch_invoice(payload: RowId) -> None: ...
+
+
+@task("call")
+async def call(payload: Cat | Dog) -> None: ...
+
+
+@task("feed")
+async def feed(payload: Annotated[Cat | Dog, Field(discriminator="kind")]) -> None: ...
 
 
 @task("tidy_up")
@@ -60,6 +87,27 @@ async def test_job_has_all_options_and_is_visible_after_the_commit(transaction: 
     assert json.loads(row["payload"]) == {"id": 7, "from": "ada", "due": "2040-01-31T09:00:00.123456+01:00"}
     assert (row["run_at"], row["key"], row["queue_name"]) == (LATER, "invoice-7", "invoices")
     assert (row["priority"], row["max_attempts"], str(row["database_id"])) == (-2, 9, TENANT)
+
+
+async def test_unset_fields_are_not_stored(jobs: Jobs) -> None:
+    """As by a trigger. A field that tells the type of the payload is stored."""
+    connection = jobs.connection
+    ids = [
+        await fetch_invoice.enqueue(connection, RowId(id="8")),
+        await enqueue(connection, "fetch_invoice", RowId(id="8")),
+        *await fetch_invoice.enqueue_many(connection, [RowId(id=8)]),
+        await call.enqueue(connection, Cat()),
+        await call.enqueue(connection, Dog()),
+        await feed.enqueue(connection, Cat(name="Tom")),
+    ]
+    assert [(await jobs.row(job))["payload"] for job in ids] == [
+        '{"id":"8"}',
+        '{"id":"8"}',
+        '{"id":8}',
+        "{}",
+        '{"kind":"dog","name":"Rex"}',
+        '{"kind":"cat","name":"Tom"}',
+    ]
 
 
 async def test_rollback_removes_the_jobs(transaction: OpenTransaction, jobs: Jobs) -> None:
