@@ -14,8 +14,10 @@ from jobfn.database.records import Job, NewJob
 from jobfn.database.store import JobStore
 from support.network import eventually
 
-#: SQL of a stand-in for the platform's schema.
-PLATFORM_SCHEMA = (Path(__file__).parents[1] / "integration" / "database" / "platform.sql").read_text("utf-8")
+_DATABASE_TESTS = Path(__file__).parents[1] / "integration" / "database"
+#: SQL of a stand-in for the platform's schema, and for its newest one.
+PLATFORM_SCHEMA = (_DATABASE_TESTS / "platform.sql").read_text("utf-8")
+NEWEST_PLATFORM_SCHEMA = PLATFORM_SCHEMA + (_DATABASE_TESTS / "newest_platform.sql").read_text("utf-8")
 WORKER = "worker-under-test"
 TENANT = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
 
@@ -148,11 +150,13 @@ class StoreHarness(JobTable):
         store: The store under test.
         is_platform: Whether the schema is the stand-in for the platform's.
         has_ids: Whether jobs have actor and entity ids.
+        requires_tenant: Whether jobs must have a tenant.
     """
 
     store: JobStore
     is_platform: bool
     has_ids: bool
+    requires_tenant: bool
 
     async def add(self, task: str = "x", **options: Any) -> int:
         """Enqueue a job of ``TENANT``, which both kinds of schema support. Options by field of ``NewJob``."""

@@ -4,6 +4,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -35,6 +36,9 @@ def enqueue_command(
     priority: Priority = 0,
     max_attempts: MaxAttempts = 25,
     database_id: DatabaseId = None,
+    entity_id: Annotated[UUID | None, typer.Option(help="The record that the job is about.", metavar="UUID")] = None,
+    organization_id: Annotated[UUID | None, typer.Option(help="The entity's organization.", metavar="UUID")] = None,
+    entity_type: Annotated[str | None, typer.Option(help="Type of the entity, such as org.", metavar="NAME")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Wait until the job ends; exit with 5 if it fails permanently.")
     ] = False,
@@ -55,6 +59,9 @@ def enqueue_command(
         max_attempts=max_attempts,
         priority=priority,
         database_id=str_or_none(database_id),
+        entity_id=str_or_none(entity_id),
+        organization_id=str_or_none(organization_id),
+        entity_type=entity_type,
     )
     logs.configure(level=os.environ.get("LOG_LEVEL") or "warning")  # standard output is the id alone
     otel.configure(os.environ, role="jobfn-enqueue")

@@ -24,7 +24,7 @@ MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", mi
 
 
 def str_or_none(value: UUID | None) -> str | None:
-    """Return the tenant as text."""
+    """Return a UUID as text."""
     return None if value is None else str(value)
 
 

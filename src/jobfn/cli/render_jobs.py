@@ -114,7 +114,7 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
     rows += [
         (
             worker.id,
-            "yes" if worker.is_alive else "no",
+            "?" if worker.is_alive is None else "yes" if worker.is_alive else "no",
             ",".join(worker.roles) or "?",
             worker.host or "?",
             str(worker.pid or "?"),

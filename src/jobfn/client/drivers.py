@@ -18,6 +18,8 @@ from jobfn.errors import EnqueueError, SchemaError
 _MISSING_FUNCTION = {
     "add_job": "schema {schema} has no matching add_job function: run `jobfn db migrate`; the platform's schema "
     "requires a tenant (database_id=)",
+    "add_job_for_entity": "add_job of schema {schema} takes no entity_id, organization_id and entity_type: run "
+    "`jobfn db migrate`, or leave them out on the platform's older schema",
     "add_jobs": "schema {schema} has no add_jobs function: run `jobfn db migrate`; on the platform's schema, enqueue "
     "the jobs one by one",
     "job_result": "schema {schema} stores no results: run `jobfn db migrate`; the platform's schema does not record "

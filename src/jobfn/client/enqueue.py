@@ -17,7 +17,7 @@ from jobfn.client.validation import (
     as_column,
     as_payloads,
     to_json,
-    validate_database_id,
+    validate_entity_type,
     validate_int,
     validate_key,
     validate_key_function,
@@ -25,6 +25,7 @@ from jobfn.client.validation import (
     validate_queue,
     validate_run_at,
     validate_text,
+    validate_uuid,
 )
 from jobfn.telemetry.tracing import current
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
@@ -119,12 +120,25 @@ def enqueue_one(
         priority,
     ]
     schema = schema_or_default(options.get("schema"))
-    if tenant is None:
-        statement = _statement("add_job", schema, *values)
-    else:
-        statement = _statement("add_job_for_tenant", schema, *values, tenant)
+    entity = (
+        validate_uuid("entity_id", options.get("entity_id")),
+        validate_uuid("organization_id", options.get("organization_id")),
+        validate_entity_type(options.get("entity_type")),
+    )
+    statement = Statement("add_job", schema, tuple(values))
+    if any(entity):
+        statement = Statement("add_job_for_entity", schema, (*values, *entity))
     driver = driver_for(connection)
-    job_id = driver.fetch_value(connection, statement)
+    if tenant is None:
+        job_id = driver.fetch_value(connection, _traced(statement))
+    elif any(entity):  # the form with the tenant has no entity
+        job_id = driver.fetch_value(connection, _traced(statement.wrapped("as_tenant", tenant)))
+    else:
+        from jobfn.client.tenants import fetch_for_tenant  # noqa: PLC0415  - most jobs get the session's tenant
+
+        by_argument = Statement("add_job_for_tenant", schema, (*values, tenant))
+        by_setting = statement.wrapped("as_tenant", tenant)
+        job_id = fetch_for_tenant(driver, connection, _traced(by_argument), _traced(by_setting))
     if driver.is_async:
         return _enqueued_job(job_id, connection, schema, keep_result=keep_result)
     return SyncEnqueuedJob.create(int(job_id), connection, schema, keep_result=keep_result)
@@ -151,9 +165,7 @@ def enqueue_each(
         except Exception as error:
             error.add_note(f"payload {index} of {len(payloads)} (counted from 0); no job was added")
             raise
-    statement = _statement(
-        "add_jobs",
-        schema_or_default(options.get("schema")),
+    values: tuple[Value, ...] = (
         task,
         texts,
         as_column(payloads, key, validate_key),
@@ -163,6 +175,7 @@ def enqueue_each(
         priority,
         tenant,
     )
+    statement = _traced(Statement("add_jobs", schema_or_default(options.get("schema")), values))
     return driver_for(connection).fetch_value(connection, statement)
 
 
@@ -172,15 +185,13 @@ def _shared_values(task: str, options: SharedOptions, default_max_attempts: int)
     priority = validate_int("priority", options.get("priority", 0), -MAX_INT - 1)
     max_attempts = options.get("max_attempts")
     max_attempts = validate_int("max_attempts", default_max_attempts if max_attempts is None else max_attempts, 1)
-    return str(max_attempts), str(priority), validate_database_id(options.get("database_id"))
+    return str(max_attempts), str(priority), validate_uuid("database_id", options.get("database_id"))
 
 
-def _statement(name: str, schema: str, *values: Value) -> Statement:
+def _traced(statement: Statement) -> Statement:
     """Return a statement whose jobs continue the current span's trace, if there is one."""
     trace = current()
-    if trace is None:
-        return Statement(name, schema, values)
-    return Statement(name, schema, (trace.parent, trace.state or "", *values), is_traced=True)
+    return statement if trace is None else statement.wrapped("traced", trace.parent, trace.state or "")
 
 
 async def _enqueued_job(

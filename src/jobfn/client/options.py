@@ -27,12 +27,18 @@ class JobOptions(SharedOptions, total=False):
         priority: Jobs with a lower number run first. Default 0.
         max_attempts: Maximum number of attempts. Default None: the task's own ``max_attempts``, else 25.
         database_id: The tenant, a UUID. Default None: the session's ``jwt.claims.database_id``.
+        entity_id: The record that the job is about, a UUID. Default None.
+        organization_id: The organization that the entity belongs to, a UUID. Default None.
+        entity_type: What the entity is, such as ``org``. Default None.
         schema: The jobs schema. Default None: ``JOBS_SCHEMA``, else ``app_jobs``.
     """
 
     run_at: datetime | None
     key: str | None
     queue: str | None
+    entity_id: UUID | str | None
+    organization_id: UUID | str | None
+    entity_type: str | None
 
 
 class BulkJobOptions(SharedOptions, Generic[T], total=False):

@@ -18,6 +18,25 @@ select (@schema@.add_job(
     db_id => cast(cast($8 as text) as uuid)
 )).id
 
+-- name: add_job_for_entity
+-- As add_job, with $8 entity, $9 organization and $10 what the entity is.
+select (@schema@.add_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    entity_id => cast(cast($8 as text) as uuid), organization_id => cast(cast($9 as text) as uuid),
+    entity_type => cast($10 as text)
+)).id
+
+-- name: has_tenant_form
+-- $1 the schema's name. Whether it has add_job_for_tenant. The platform's newest schema does not.
+select exists (
+    select
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = cast($1 as text) and p.proname = 'add_job' and 'db_id' = any (p.proargnames)
+)
+
 -- name: add_jobs
 -- $1 identifier, $2 payloads, $3 keys, $4 queues, $5 run_ats, each as text[] or null, $6 max_attempts, $7 priority,
 -- $8 tenant or null for the session's: as text.
@@ -30,6 +49,29 @@ select @schema@.add_jobs(
 -- name: job_result
 -- $1 the job's id, as text.
 select @schema@.job_result(cast(cast($1 as text) as bigint))
+
+-- name: as_tenant
+-- Run a query that adds jobs (@query@) with $1 as the session's tenant, and restore the setting. As traced.
+with before as materialized (
+    select coalesce(current_setting('jwt.claims.database_id', true), '') as tenant
+),
+changed as materialized (
+    select set_config('jwt.claims.database_id', cast($1 as text), true), before.tenant
+    from before
+),
+added as materialized (
+    select (
+@query@
+    ) as answer, changed.tenant
+    from changed
+)
+select added.answer
+from added
+cross join lateral (
+    select set_config('jwt.claims.database_id', added.tenant, true)
+    where added.answer is not null
+    offset 0
+) as restored
 
 -- name: traced
 -- Run a query that adds jobs (@query@) with $1 traceparent and $2 tracestate, and restore the session's settings. Each

@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobfn.sql.loader import load_query
 from jobfn.sql.quoting import quote_identifier
@@ -30,26 +30,30 @@ class Statement:
         name: The query's name.
         schema: The jobs schema.
         values: One value for each placeholder, in order. Each placeholder occurs once.
-        is_traced: Whether the query ``traced`` surrounds it. The values of ``traced`` come first.
+        wrappers: Queries that surround it, the outermost first: ``traced``, ``as_tenant``. Their values come first.
     """
 
     name: str
     schema: str
     values: tuple[Value, ...]
-    is_traced: bool = False
+    wrappers: tuple[str, ...] = ()
+
+    def wrapped(self, wrapper: str, *values: Value) -> "Statement":
+        """Return the statement inside another query, whose values these are."""
+        return replace(self, values=(*values, *self.values), wrappers=(wrapper, *self.wrappers))
 
     def numeric(self) -> str:
         """Return the text with ``$1``, for asyncpg."""
-        return _numeric(self.name, self.schema, self.is_traced)
+        return _numeric(self.name, self.schema, self.wrappers)
 
     def format(self) -> str:
         """Return the text with ``%s``, for psycopg and Django."""
-        return _format(self.name, self.schema, self.is_traced)
+        return _format(self.name, self.schema, self.wrappers)
 
     def named(self) -> tuple[str, dict[str, Value]]:
         """Return the text with ``:p1``, for SQLAlchemy's ``text()``, and the values by name."""
         values = {f"p{number}": value for number, value in enumerate(self.values, 1)}
-        return _named(self.name, self.schema, self.is_traced), values
+        return _named(self.name, self.schema, self.wrappers), values
 
 
 def schema_or_default(schema: str | None) -> str:
@@ -58,30 +62,34 @@ def schema_or_default(schema: str | None) -> str:
 
 
 @functools.cache
-def _parts(name: str, is_traced: bool) -> list[str]:  # noqa: FBT001  - private, and a part of the cache's key
+def _parts(name: str, wrappers: tuple[str, ...]) -> list[str]:
     """Return the text of a query, split at the schema's name."""
     text = load_query("jobfn.client", "queries.sql", name)
-    if is_traced:
-        traced = load_query("jobfn.client", "queries.sql", "traced")
-        text = traced.replace("@query@", _PLACEHOLDER.sub(lambda match: f"${int(match[1]) + 2}", text))
+    for wrapper in reversed(wrappers):
+        outer = load_query("jobfn.client", "queries.sql", wrapper)
+        text = outer.replace("@query@", _renumber(text, by=len(_PLACEHOLDER.findall(outer))))
     return text.split("@schema@")
 
 
-@functools.cache
-def _numeric(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
-    return quote_identifier(schema, what="schema name").join(_parts(name, is_traced))
+def _renumber(text: str, *, by: int) -> str:
+    return _PLACEHOLDER.sub(lambda match: f"${int(match[1]) + by}", text)
 
 
 @functools.cache
-def _format(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
+def _numeric(name: str, schema: str, wrappers: tuple[str, ...]) -> str:
+    return quote_identifier(schema, what="schema name").join(_parts(name, wrappers))
+
+
+@functools.cache
+def _format(name: str, schema: str, wrappers: tuple[str, ...]) -> str:
     quoted = quote_identifier(schema, what="schema name").replace("%", "%%")
-    return quoted.join(_PLACEHOLDER.sub("%s", part.replace("%", "%%")) for part in _parts(name, is_traced))
+    return quoted.join(_PLACEHOLDER.sub("%s", part.replace("%", "%%")) for part in _parts(name, wrappers))
 
 
 @functools.cache
-def _named(name: str, schema: str, is_traced: bool) -> str:  # noqa: FBT001  - as _parts
+def _named(name: str, schema: str, wrappers: tuple[str, ...]) -> str:
     quoted = quote_identifier(schema, what="schema name")
     if "%" in schema:  # SQLAlchemy 2.0 reads %(x)s as a placeholder even in a quoted name: escape the sign
         quoted = "U&" + quoted.replace("\\", "\\\\").replace("%", "\\0025")
     quoted = quoted.replace("\\", "\\\\").replace(":", "\\:")
-    return quoted.join(_PLACEHOLDER.sub(r":p\1", part) for part in _parts(name, is_traced))
+    return quoted.join(_PLACEHOLDER.sub(r":p\1", part) for part in _parts(name, wrappers))

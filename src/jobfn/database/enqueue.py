@@ -4,7 +4,7 @@ Applications use ``jobfn.client``, which needs no driver of jobfn's.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import asyncpg
 
@@ -12,7 +12,6 @@ from jobfn.database.records import NewJob
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
 from jobfn.telemetry.tracing import GLOBAL, Tracing
-from jobfn.wire.trace_context import TraceContext
 
 
 async def enqueue(connection: asyncpg.Connection, schema: str, job: NewJob, *, tracing: Tracing = GLOBAL) -> int:
@@ -25,7 +24,7 @@ async def enqueue(connection: asyncpg.Connection, schema: str, job: NewJob, *, t
         tracing: Creates a span, whose trace context the job gets.
 
     Raises:
-        SchemaError: There is no such schema, or it is the platform's, whose ``add_job`` requires a tenant.
+        SchemaError: There is no such schema, or an older one of the platform, whose ``add_job`` requires a tenant.
         DatabaseError: PostgreSQL rejected the job: the payload is not valid JSON, a name is too long.
     """
     if not tracing.is_on:
@@ -34,35 +33,48 @@ async def enqueue(connection: asyncpg.Connection, schema: str, job: NewJob, *, t
         trace = tracing.propagate(None)
         if trace is None:  # a tracer provider whose spans have no context
             return await _add_job(connection, schema, job)
-        async with _propagate_trace(connection, trace):
+        async with _settings(connection, {"jobfn.traceparent": trace.parent, "jobfn.tracestate": trace.state or ""}):
             job_id = await _add_job(connection, schema, job)
         span.set_attributes({"job": job_id})
         return job_id
 
 
 @contextlib.asynccontextmanager
-async def _propagate_trace(connection: asyncpg.Connection, trace: TraceContext) -> AsyncIterator[None]:
-    """Set the trace context of jobs that are added in the block, then restore the session's."""
+async def _settings(connection: asyncpg.Connection, settings: Mapping[str, str]) -> AsyncIterator[None]:
+    """Change settings of the session in the block, then restore them."""
+    names = list(settings)
     async with connection.transaction():  # a savepoint if the caller has begun a transaction
-        previous = await connection.fetchrow(query("current_trace", ""))
-        await connection.execute(query("set_trace", ""), trace.parent, trace.state or "")
+        previous = await connection.fetchval(query("settings", ""), names)
+        await connection.execute(query("set_settings", ""), names, list(settings.values()))
         yield
-        await connection.execute(query("set_trace", ""), *(value or "" for value in previous or ("", "")))
+        await connection.execute(query("set_settings", ""), names, previous)
 
 
 async def _add_job(connection: asyncpg.Connection, schema: str, job: NewJob) -> int:
-    name = "add_job"
     values = [job.task, job.payload, job.key, job.queue, job.run_at, job.max_attempts, job.priority]
-    if job.database_id is not None:
-        name = "add_job_for_tenant"
-        values.append(job.database_id)
+    entity = [job.entity_id, job.organization_id, job.entity_type]
     try:
-        job_id: int = await connection.fetchval(query(name, schema), *values)
+        if job.database_id is None:
+            return await _call_add_job(connection, schema, values, entity)
+        if not any(entity) and await connection.fetchval(query("has_tenant_form", ""), schema):
+            job_id: int = await connection.fetchval(query("add_job_for_tenant", schema), *values, job.database_id)
+            return job_id
+        async with _settings(connection, {"jwt.claims.database_id": job.database_id}):
+            return await _call_add_job(connection, schema, values, entity)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
         raise SchemaError(
-            f"schema {schema} has no matching add_job: run `jobfn db migrate`; the platform's schema requires the "
-            "tenant (--database-id)"
+            f"schema {schema} has no matching add_job: run `jobfn db migrate`; the platform's older schema requires "
+            "the tenant (--database-id) and takes no entity"
         ) from error
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"the job was not added: {error}") from error
+
+
+async def _call_add_job(
+    connection: asyncpg.Connection, schema: str, values: Sequence[object], entity: Sequence[str | None]
+) -> int:
+    if any(entity):
+        job_id: int = await connection.fetchval(query("add_job_for_entity", schema), *values, *entity)
+    else:
+        job_id = await connection.fetchval(query("add_job", schema), *values)
     return job_id

@@ -63,7 +63,7 @@ class PlatformJobStore:
         jobs: list[Job] = []
         try:
             async with self._pool.acquire() as connection:
-                expired = await connection.fetch(self._query("unlock_expired_platform_jobs"))
+                expired = await connection.fetch(self._query("unlock_expired_platform_jobs"), JOB_EXPIRY)
                 self._reaped += [ExpiredJob.from_row(row) for row in expired]
                 while len(jobs) < limit:
                     row = await connection.fetchrow(self._get_job, worker_id, tasks, JOB_EXPIRY)

@@ -211,6 +211,9 @@ class NewJob:
         max_attempts: Maximum number of attempts.
         priority: Lower runs first.
         database_id: The tenant; None: the session's.
+        entity_id: The record that it is about.
+        organization_id: The organization that the entity belongs to.
+        entity_type: What the entity is.
     """
 
     task: str
@@ -221,6 +224,9 @@ class NewJob:
     max_attempts: int = 25
     priority: int = 0
     database_id: str | None = None
+    entity_id: str | None = None
+    organization_id: str | None = None
+    entity_type: str | None = None
 
 
 def sanitize_text(text: str) -> str:

@@ -83,6 +83,10 @@ CASE
 END,
     exhausted boolean not null default false,
     in_last_attempt boolean not null default false,
+    organization_id uuid,
+    entity_type text,
+    snoozes integer,
+    snoozing_since timestamp with time zone,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
@@ -188,7 +192,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
  RETURNS app_jobs.jobs
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -196,8 +200,8 @@ CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAUL
 AS $function$
 begin
     return "app_jobs".insert_job(
-        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), null,
-        identifier, payload, job_key, queue_name, run_at, max_attempts, priority
+        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, organization_id, entity_type
     );
 end
 $function$;
@@ -279,7 +283,7 @@ begin
 
     -- As insert_job: a locked job loses its key to the new one.
     update "app_jobs".jobs j
-    set key = null, max_attempts = greatest(j.attempts, 1), updated_at = now()
+    set key = null, max_attempts = greatest(j.attempts, 1), snoozing_since = '-infinity', updated_at = now()
     where j.key = any (job_keys) and j.locked_at is not null;
 
     -- A key that is given twice makes one job, as if the second call had replaced the first: inserted at the first
@@ -307,6 +311,8 @@ begin
             database_id = excluded.database_id,
             actor_id = excluded.actor_id,
             entity_id = null,
+            organization_id = null,
+            entity_type = null,
             task_identifier = excluded.task_identifier,
             payload = excluded.payload,
             queue_name = excluded.queue_name,
@@ -314,6 +320,8 @@ begin
             max_attempts = excluded.max_attempts,
             priority = excluded.priority,
             attempts = 0,
+            snoozes = null,
+            snoozing_since = null,
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
@@ -394,7 +402,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(identifier text, payload json, schedule_info json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(identifier text, payload json, schedule_info json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid)
  RETURNS app_jobs.scheduled_jobs
  LANGUAGE sql
  SECURITY DEFINER
@@ -402,7 +410,7 @@ CREATE OR REPLACE FUNCTION app_jobs.add_scheduled_job(identifier text, payload j
 AS $function$
     select * from "app_jobs".insert_scheduled_job(
         "app_jobs".jwt_claim('jwt.claims.database_id'),
-        identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+        identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority, entity_id
     )
 $function$;
 
@@ -775,6 +783,41 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.force_unlock_workers(worker_ids text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    with lost as materialized (
+        select j.*, format('the worker %s was unlocked by hand', j.locked_by) as reason
+        from "app_jobs".jobs j
+        where j.locked_by = any (worker_ids)
+        order by j.id
+        for update
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select lost.id, lost.attempts, lost.task_identifier, lost.queue_name, lost.database_id, lost.locked_by,
+            lost.created_at, lost.run_at, lost.locked_at, now(), 'lost', lost.reason
+        from lost
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = case when j.exhausted then lost.reason else j.last_error end,
+        fenced_attempt = j.attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from lost
+    where j.id = lost.id;
+    delete from "app_jobs".queue_locks l where l.locked_by = any (worker_ids); -- locked by hand
+    perform pg_notify('jobs:insert', '');
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.get_job(worker_id text, task_identifiers text[] DEFAULT NULL::text[], job_expiry interval DEFAULT '04:00:00'::interval)
  RETURNS app_jobs.jobs
  LANGUAGE plpgsql
@@ -890,7 +933,7 @@ AS $function$
     select exists (select from "app_jobs".history_settings h where h.retention > interval '0')
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer)
+CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
  RETURNS app_jobs.jobs
  LANGUAGE plpgsql
 AS $function$
@@ -909,7 +952,8 @@ declare
             when octet_length(current_setting('jobfn.tracestate', true)) <= 512
             then substring(current_setting('jobfn.tracestate', true) from '^[ -~]+$')
         end,
-        false, false
+        false, false, organization_id, entity_type,
+        null, null -- snoozes, snoozing_since
     )::"app_jobs".jobs;
     v_job "app_jobs".jobs;
 begin
@@ -930,6 +974,8 @@ begin
             database_id = excluded.database_id,
             actor_id = excluded.actor_id,
             entity_id = excluded.entity_id,
+            organization_id = excluded.organization_id,
+            entity_type = excluded.entity_type,
             task_identifier = excluded.task_identifier,
             payload = excluded.payload,
             queue_name = excluded.queue_name,
@@ -937,6 +983,8 @@ begin
             max_attempts = excluded.max_attempts,
             priority = excluded.priority,
             attempts = 0,
+            snoozes = null,
+            snoozing_since = null,
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
@@ -947,7 +995,10 @@ begin
             return v_job;
         end if;
         update "app_jobs".jobs j
-        set key = null, max_attempts = greatest(j.attempts, 1), updated_at = now()
+        set key = null,
+            max_attempts = greatest(j.attempts, 1),
+            snoozing_since = '-infinity',
+            updated_at = now()
         where j.key = job_key and j.locked_at is not null;
     end loop;
 end
@@ -992,6 +1043,27 @@ begin
         last_error = null,
         updated_at = now()
     returning s.* into v_schedule;
+    return v_schedule;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.insert_scheduled_job(database_id uuid, identifier text, payload json, schedule_info json, job_key text, queue_name text, max_attempts integer, priority integer, entity_id uuid)
+ RETURNS app_jobs.scheduled_jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_schedule "app_jobs".scheduled_jobs;
+begin
+    v_schedule := "app_jobs".insert_scheduled_job(
+        database_id, identifier, payload, schedule_info, job_key, queue_name, max_attempts, priority
+    );
+    if v_schedule.entity_id is distinct from insert_scheduled_job.entity_id then
+        update "app_jobs".scheduled_jobs s
+        set entity_id = insert_scheduled_job.entity_id
+        where s.id = v_schedule.id
+        returning s.* into v_schedule;
+    end if;
     return v_schedule;
 end
 $function$;
@@ -1739,6 +1811,34 @@ AS $function$
     where s.locked_by = worker_id and (ids is null or s.id = any (ids))
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.remove_job(job_key text)
+ RETURNS app_jobs.jobs
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".jobs;
+begin
+    select removed.* into v_job
+    from "app_jobs".jobs j
+    cross join lateral "app_jobs".complete_jobs(array[j.id]) removed
+    where j.key = job_key;
+    if found then
+        return v_job;
+    end if;
+    -- A worker runs it. As when another job takes the key: this one is not retried.
+    update "app_jobs".jobs j
+    set key = null,
+        max_attempts = greatest(j.attempts, 1),
+        snoozing_since = '-infinity',
+        updated_at = now()
+    where j.key = job_key
+    returning j.* into v_job;
+    return v_job;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.renew_leases(worker_id text, job_ids bigint[], job_attempts integer[], lease interval)
  RETURNS SETOF bigint
  LANGUAGE sql
@@ -2076,6 +2176,38 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_add_job_with_row()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if tg_op = 'DELETE' then
+        perform "app_jobs".add_job(tg_argv[0], to_json(old));
+        return old;
+    end if;
+    perform "app_jobs".add_job(tg_argv[0], to_json(new));
+    return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_add_job_with_row_id()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if tg_op = 'DELETE' then
+        perform "app_jobs".add_job(tg_argv[0], json_build_object('id', old.id));
+        return old;
+    end if;
+    perform "app_jobs".add_job(tg_argv[0], json_build_object('id', new.id));
+    return new;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_notify()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2182,6 +2314,33 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.trigger_job_with_fields()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_fields text[] := '{}'; -- names and values
+    v_value text;
+begin
+    for v_index in 1..tg_nargs - 1 loop
+        -- parse_ident: a name without quotes means the column in lower case, as in a statement
+        if tg_op = 'DELETE' then
+            execute format('select ($1).%I::text', (parse_ident(tg_argv[v_index]))[1]) into v_value using old;
+        else
+            execute format('select ($1).%I::text', (parse_ident(tg_argv[v_index]))[1]) into v_value using new;
+        end if;
+        v_fields := v_fields || array[tg_argv[v_index], coalesce(v_value, '')];
+    end loop;
+    perform "app_jobs".add_job(tg_argv[0], json_object(v_fields));
+    if tg_op = 'DELETE' then
+        return old;
+    end if;
+    return new;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.try_lock_queue(name text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2205,16 +2364,20 @@ CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.sche
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
 
 comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function accepted and reports on later; null: none.';
+comment on column app_jobs.jobs.entity_type is 'What entity_id identifies, for example org or team.';
+comment on column app_jobs.jobs.organization_id is 'The organization that entity_id belongs to, if any.';
+comment on column app_jobs.jobs.snoozes is 'The number of snoozes. Each is included in attempts and in max_attempts, so that no two deliveries have the same attempt number. Null: 0.';
+comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze. -infinity: another job has taken the key, so this one does not run again.';
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
 comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a scheduler has yet to compute it. Infinity: there is no next one.';
 comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
-comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
+comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
 comment on function app_jobs.add_job(text,text,text,text,timestamp with time zone,integer,integer) is 'add_job called with untyped literals.';
 comment on function app_jobs.add_job(uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'The older form of add_job, with the tenant as an argument.';
 comment on function app_jobs.add_jobs(text,json[],text[],text[],timestamp with time zone[],integer,integer,uuid) is 'Enqueue many jobs of one task, as calls of add_job would. Returns their ids in the order of the payloads.';
-comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,integer) is 'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
+comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,integer,uuid) is 'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
 comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';
 comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
@@ -2227,14 +2390,16 @@ comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlo
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
+comment on function app_jobs.force_unlock_workers(text[]) is 'Unlock the jobs and queues of workers that have died. The attempts count. Late reports change nothing.';
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
 comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
 comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker has locked a job in an attempt, with a lease that has not ended.';
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
-comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
+comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
+comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
@@ -2255,6 +2420,7 @@ comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worke
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
+comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
@@ -2264,12 +2430,15 @@ comment on function app_jobs.set_history_retention(double precision) is 'Set for
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
+comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
+comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the task in the trigger''s argument, with the payload {"id": ...}.';
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
 comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
+comment on function app_jobs.trigger_job_with_fields() is 'Enqueue a job of the task in the trigger''s first argument, with the columns in its other arguments as the payload. As on the platform, each value is text, and null is an empty text.';
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';

@@ -135,7 +135,7 @@ async def _check_clocks(pool: "asyncpg.Pool[Any]", schema: str, now: Callable[[]
 
 async def _check_processes(operations: Operations) -> list[Check]:
     """Check that there is a worker, and a scheduler if there are schedules."""
-    workers = [worker for worker in await operations.workers() if worker.is_alive]
+    workers = [worker for worker in await operations.workers() if worker.is_alive is not False]
     start = "start `jobfn service` where the functions can be reached, or `jobfn dev functions.py`"
     if operations.capabilities.is_platform:
         if workers:

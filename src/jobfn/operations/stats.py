@@ -95,7 +95,7 @@ class WorkerRow:
     Attributes:
         host: Its host. None, as the following fields, if it is known only from the jobs that it holds.
         in_flight: Requests to functions at its last heartbeat.
-        is_alive: Whether the last heartbeat is recent, or it holds a job whose lock has not expired.
+        is_alive: Whether the last heartbeat is recent. None if it sends none: its locks outlive its process.
     """
 
     id: str
@@ -107,7 +107,7 @@ class WorkerRow:
     in_flight: int | None = None
     started_at: datetime | None = None
     last_heartbeat_at: datetime | None = None
-    is_alive: bool = True
+    is_alive: bool | None = None
     held_jobs: int = 0
 
     @property

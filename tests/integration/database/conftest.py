@@ -10,7 +10,7 @@ from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.platform_store import PlatformJobStore
 from support.fixtures import Connect, ConnectTo, NotificationsOf
-from support.jobs import PLATFORM_SCHEMA, StoreHarness
+from support.jobs import NEWEST_PLATFORM_SCHEMA, PLATFORM_SCHEMA, StoreHarness
 
 ADD_ID_COLUMNS = "alter table app_jobs.jobs add actor_id uuid, add entity_id uuid"
 
@@ -55,7 +55,7 @@ async def notifications_of(connect: Connect, connection: asyncpg.Connection) -> 
     return run
 
 
-@pytest.fixture(params=["native", "one by one", "platform", "platform with ids"])
+@pytest.fixture(params=["native", "one by one", "platform", "platform with ids", "newest platform"])
 def kind(request: pytest.FixtureRequest) -> str:
     """The kind of store and schema. "one by one": the platform's store on jobfn's schema."""
     return str(request.param)
@@ -64,16 +64,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def dsn(request: pytest.FixtureRequest, kind: str) -> str:
     """The DSN of a database for this kind."""
-    return str(request.getfixturevalue("empty_database" if kind.startswith("platform") else "database"))
+    return str(request.getfixturevalue("empty_database" if "platform" in kind else "database"))
 
 
 @pytest.fixture
 async def harness(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[StoreHarness]:
     """A job store on a schema without jobs."""
     connection = await connect_to(dsn)
-    is_platform = kind.startswith("platform")
+    is_platform = "platform" in kind
     if is_platform:
-        await connection.execute(PLATFORM_SCHEMA)
+        await connection.execute(NEWEST_PLATFORM_SCHEMA if kind == "newest platform" else PLATFORM_SCHEMA)
     if kind == "platform with ids":
         await connection.execute(ADD_ID_COLUMNS)
     async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
@@ -81,4 +81,10 @@ async def harness(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[S
         assert isinstance(store, PlatformJobStore if is_platform else NativeJobStore)
         if kind == "one by one":
             store = PlatformJobStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
-        yield StoreHarness(connection, store, is_platform=is_platform, has_ids=kind != "platform")
+        yield StoreHarness(
+            connection,
+            store,
+            is_platform=is_platform,
+            has_ids=kind != "platform",
+            requires_tenant=kind in {"platform", "platform with ids"},
+        )

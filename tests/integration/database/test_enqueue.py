@@ -247,7 +247,7 @@ async def test_key_of_a_running_job_moves_to_a_new_job(jobs: Jobs) -> None:
     assert await jobs.add("x", {"v": 3}, job_key="k", queue_name="q") == waiting != running
     row = await jobs.row(running)
     changed = {name for name, value in claimed.items() if row[name] != value}
-    assert changed <= {"key", "max_attempts", "exhausted", "in_last_attempt", "updated_at"}
+    assert changed <= {"key", "max_attempts", "snoozing_since", "exhausted", "in_last_attempt", "updated_at"}
     assert row["key"] is None
     assert await jobs.values(waiting, "key", "payload") == ("k", '{"v": 3}')
     assert await jobs.claim() is None, "its queue is locked"

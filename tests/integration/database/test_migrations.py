@@ -12,7 +12,9 @@ from jobfn.database.migrate import SchemaKind, check_server_version, migrate, mi
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.records import NewJob
+from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
+from jobfn.sql.loader import render
 from jobfn.sql.locks import MIGRATION_LOCK
 from jobfn.sql.quoting import quote_identifier
 from support.commands import Spawn
@@ -123,6 +125,41 @@ async def test_failed_later_migration_leaves_the_earlier_ones(connection: asyncp
     schema_status = await status(connection, "app_jobs")
     assert [migration.version for migration in schema_status.pending] == VERSIONS[2:]
     assert await recorded_versions(connection) == [1, 2]
+
+
+async def migrate_to(connection: asyncpg.Connection, version: int) -> None:
+    """Make a schema as an older jobfn made it."""
+    await connection.execute(query("create_schema", "app_jobs"))
+    await connection.execute(query("create_record", "app_jobs"))
+    for file in migration_files()[:version]:
+        await connection.execute(render(file.sql, "app_jobs"))
+        await connection.execute(query("record_migration", "app_jobs"), file.version, file.name, file.checksum)
+
+
+async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
+    empty: asyncpg.Connection, role: str
+) -> None:
+    await migrate_to(empty, 11)
+    await empty.execute(
+        f"""
+        grant usage on schema app_jobs to {role};
+        grant execute on function
+            app_jobs.add_job(text, json, text, text, timestamptz, int, int),
+            app_jobs.add_scheduled_job(text, json, json, text, text, int, int),
+            app_jobs.claim_jobs, app_jobs.settle_jobs
+            to {role};
+        """
+    )
+    await empty.execute("select app_jobs.add_job('x', job_key := 'k'), app_jobs.get_job('worker')")
+    await migrate(empty, "app_jobs")
+    await empty.execute(f"set role {role}")
+    await empty.execute("select app_jobs.add_job('x', '{}'::json, 'k', entity_type := 'org')")
+    await empty.execute("select app_jobs.add_scheduled_job('x', '{}'::json, '{\"hour\": 9}'::json)")
+    settle = "select (app_jobs.settle_jobs('{worker}', '{1}', '{1}', '{completed}', '{null}', '{null}')).id"
+    assert await empty.fetchval(settle) == 1
+    await empty.execute("reset role")
+    rows = await empty.fetch("select id, key, entity_type from app_jobs.jobs")
+    assert [tuple(row) for row in rows] == [(2, "k", "org")]
 
 
 @pytest.mark.parametrize("columns", ["", "id bigserial, database_id uuid not null"])

@@ -126,6 +126,7 @@ VIEWER_TABLES = (
 OPERATOR_FUNCTIONS = frozenset(
     {
         *("retry_jobs", "run_jobs_now", "cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs"),
+        *("remove_job", "force_unlock_workers"),
         "run_scheduled_job",
     }
 )

@@ -1,6 +1,7 @@
 """Claims and settlements are the same for every store on every schema; which store a schema gets."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -124,6 +125,17 @@ async def test_late_settlement_of_an_expired_attempt_changes_nothing(harness: St
     assert await harness.store.settle([Settlement(WORKER, job, 2, error)]) == {job}
 
 
+async def test_job_of_a_worker_without_leases_runs_again_after_four_hours(harness: StoreHarness) -> None:
+    """The platform's newest get_job does not find jobs with expired locks."""
+    job = await harness.add(queue="q")
+    await harness.claim("node-worker")
+    await harness.update("run_at = now() - interval '239 min', locked_at = now() - interval '239 min'")
+    assert await harness.claim() == []
+    await harness.update("run_at = now() - interval '241 min', locked_at = now() - interval '241 min'")
+    await harness.connection.execute("update app_jobs.job_queues set locked_at = now() - interval '241 min'")
+    assert [(claimed.id, claimed.attempt) for claimed in await harness.claim()] == [(job, 2)]
+
+
 @pytest.mark.parametrize("error", [None, "boom"])
 async def test_job_that_lost_its_key_is_settled_and_not_retried(harness: StoreHarness, error: str | None) -> None:
     job = await harness.add(key="k")
@@ -182,14 +194,32 @@ async def test_next_delayed_job_can_have_any_priority_and_queue(
     assert await harness.store.seconds_until_next() == pytest.approx(300, abs=10)
 
 
-async def test_enqueue_on_the_platforms_schema_requires_a_tenant(harness: StoreHarness) -> None:
+async def test_enqueue_without_a_tenant_fails_where_jobs_require_one(harness: StoreHarness) -> None:
     job = NewJob("x")
-    if harness.is_platform:
+    if harness.requires_tenant:
         with pytest.raises(SchemaError, match="requires the tenant"):
             await enqueue(harness.connection, "app_jobs", job)
     else:
         job_id = await enqueue(harness.connection, "app_jobs", job)
         assert await harness.values(job_id, "database_id") == (None,)
+
+
+async def test_enqueued_job_has_tenant_actor_and_entity(harness: StoreHarness) -> None:
+    await harness.connection.execute("select set_config('jwt.claims.user_id', $1, false)", ACTOR)
+    await harness.connection.execute("select set_config('jwt.claims.database_id', $1, false)", ACTOR)
+    columns = ("database_id", "actor_id", "entity_id", "organization_id", "entity_type")
+    entity: Any = {"entity_id": TENANT, "organization_id": ACTOR, "entity_type": "org"}
+    if harness.requires_tenant:
+        with pytest.raises(SchemaError, match=r"older schema requires the tenant .* and takes no entity"):
+            await harness.add(**entity)
+        return
+    for job, expected in (
+        (await harness.add(), (TENANT, ACTOR, "None", "None", "None")),
+        (await harness.add(**entity), (TENANT, ACTOR, TENANT, ACTOR, "org")),
+        (await enqueue(harness.connection, "app_jobs", NewJob("x", **entity)), (ACTOR, ACTOR, TENANT, ACTOR, "org")),
+    ):
+        assert tuple(map(str, await harness.values(job, *columns))) == expected
+    assert await harness.connection.fetchval("select current_setting('jwt.claims.database_id')") == ACTOR
 
 
 @pytest.mark.parametrize("payload", ["{", "", "NaN"])

@@ -26,7 +26,7 @@ SHARED = {
     "updated_at": TIME,
 }
 TABLES = {
-    "jobs": SHARED | {"run_at": TIME, "attempts": "integer"},
+    "jobs": SHARED | {"run_at": TIME, "attempts": "integer", "organization_id": "uuid", "entity_type": "text"},
     "job_queues": {"queue_name": "text", "job_count": "integer", "locked_at": TIME, "locked_by": "text"},
     "scheduled_jobs": SHARED | {"schedule_info": "json", "last_scheduled": TIME, "last_scheduled_id": "bigint"},
 }
@@ -34,16 +34,18 @@ KEY_AND_QUEUE = "job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::
 LIMITS = "max_attempts integer DEFAULT 25, priority integer DEFAULT 0"
 ADD = f"{KEY_AND_QUEUE}, run_at {TIME} DEFAULT now(), {LIMITS}"
 ADD_SCHEDULED = f"{KEY_AND_QUEUE}, {LIMITS}"
+ENTITY = "entity_id uuid DEFAULT NULL::uuid"
 EMPTY = "DEFAULT '{}'::json"
 FUNCTIONS = {
     "add_job": {
-        f"identifier text, payload json {EMPTY}, {ADD}": "app_jobs.jobs",
+        f"identifier text, payload json {EMPTY}, {ADD}, {ENTITY}, organization_id uuid DEFAULT NULL::uuid, "
+        "entity_type text DEFAULT NULL::text": "app_jobs.jobs",
         f"identifier text, payload text, {ADD}": "app_jobs.jobs",  # jobfn's, for untyped literals
         f"db_id uuid, identifier text, payload json {EMPTY}, {ADD}": "app_jobs.jobs",
     },
     "add_scheduled_job": {
         f"identifier text, cron text, payload json {EMPTY}, {ADD_SCHEDULED}": "app_jobs.scheduled_jobs",
-        f"identifier text, payload json, schedule_info json, {ADD_SCHEDULED}": "app_jobs.scheduled_jobs",
+        f"identifier text, payload json, schedule_info json, {ADD_SCHEDULED}, {ENTITY}": "app_jobs.scheduled_jobs",
         f"db_id uuid, identifier text, payload json {EMPTY}, schedule_info json {EMPTY}, {ADD_SCHEDULED}": (
             "app_jobs.scheduled_jobs"
         ),
@@ -68,6 +70,11 @@ FUNCTIONS = {
         "id bigint, job_expiry interval DEFAULT '01:00:00'::interval": "app_jobs.jobs",
     },
     "release_scheduled_jobs": {"worker_id text, ids bigint[] DEFAULT NULL::bigint[]": "void"},
+    "remove_job": {"job_key text": "app_jobs.jobs"},
+    "force_unlock_workers": {"worker_ids text[]": "void"},
+    "tg_add_job_with_row_id": {"": "trigger"},
+    "tg_add_job_with_row": {"": "trigger"},
+    "trigger_job_with_fields": {"": "trigger"},
 }
 
 

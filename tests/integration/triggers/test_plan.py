@@ -237,7 +237,7 @@ async def test_role_that_cannot_enqueue_is_rejected(shop: Shop) -> None:
             "insert on app_jobs.jobs",
             "usage on sequence app_jobs.jobs_id_seq",
             "execute on function app_jobs.jwt_claim",
-            "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int)",
+            "execute on function app_jobs.add_job(text, json, text, text, timestamptz, int, int, uuid, uuid, text)",
         ):
             await shop.execute(f"set role {role}")
             with pytest.raises(DatabaseError, match=f"role {role} must be allowed to enqueue into schema app_jobs"):

@@ -93,9 +93,10 @@ def test_throughput_line() -> None:
 def test_worker_lines_show_question_marks_for_unknown_values() -> None:
     assert "start `jobfn service`" in render_jobs.worker_lines((), NOW)[0]
     lines = render_jobs.worker_lines(
-        (WorkerRow("node-1", held_jobs=2), WorkerRow("w-1", "h", 7, "1", ("worker",), 16, 3)), NOW
+        (WorkerRow("node-1", held_jobs=2), WorkerRow("w-1", "h", 7, "1", ("worker",), 16, 3, is_alive=False)), NOW
     )
-    assert lines[1].split() == ["node-1", "yes", "?", "?", "?", "?", "?", "2", "?", "by", "its", "locks"]
+    assert lines[1].split() == ["node-1", "?", "?", "?", "?", "?", "?", "2", "?", "by", "its", "locks"]
+    assert lines[2].split()[:2] == ["w-1", "no"]
     assert "3/16" in lines[2]
 
 

@@ -14,15 +14,33 @@ select (@schema@.add_job(
     run_at := coalesce($5, now()), max_attempts := $6, priority := $7
 )).id
 
--- name: current_trace
--- The trace context of jobs that this session adds; null if it was never set.
-select
-    current_setting('jobfn.traceparent', true) as traceparent,
-    current_setting('jobfn.tracestate', true) as tracestate
+-- name: add_job_for_entity
+-- As add_job, with $8 entity, $9 organization and $10 what the entity is.
+select (@schema@.add_job(
+    identifier := $1, payload := $2::json, job_key := $3, queue_name := $4, run_at := coalesce($5, now()),
+    max_attempts := $6, priority := $7, entity_id := $8, organization_id := $9, entity_type := $10
+)).id
 
--- name: set_trace
--- $1 traceparent, $2 tracestate: the trace context of jobs that are added until the transaction ends; '' for none.
-select set_config('jobfn.traceparent', $1, true), set_config('jobfn.tracestate', $2, true)
+-- name: has_tenant_form
+-- $1 the schema's name. Whether it has add_job_for_tenant. The platform's newest schema does not.
+select exists (
+    select
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = $1 and p.proname = 'add_job' and 'db_id' = any (p.proargnames)
+)
+
+-- name: settings
+-- $1 names of settings of this session. Returns their values in the same order; '' for those that were never set.
+select array(
+    select coalesce(current_setting(setting.name, true), '')
+    from unnest($1::text[]) with ordinality as setting (name, position)
+    order by setting.position
+)
+
+-- name: set_settings
+-- $1 names of settings, $2 their values until the transaction ends.
+select set_config(setting.name, setting.value, true) from unnest($1::text[], $2::text[]) as setting (name, value)
 
 -- name: claim_jobs
 -- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of

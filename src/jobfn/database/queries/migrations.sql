@@ -68,12 +68,12 @@ where not exists (select from pg_catalog.pg_roles r where r.rolname = role.name)
 -- For a role that enqueues: the schema, and all forms of adding. These functions run with the rights of their owner.
 grant usage on schema @schema@ to @role@;
 grant execute on function
-    @schema@.add_job(text, json, text, text, timestamptz, int, int),
+    @schema@.add_job(text, json, text, text, timestamptz, int, int, uuid, uuid, text),
     @schema@.add_job(text, text, text, text, timestamptz, int, int),
     @schema@.add_job(uuid, text, json, text, text, timestamptz, int, int),
     @schema@.add_jobs(text, json[], text[], text[], timestamptz[], int, int, uuid),
     @schema@.add_scheduled_job(text, text, json, text, text, int, int),
-    @schema@.add_scheduled_job(text, json, json, text, text, int, int),
+    @schema@.add_scheduled_job(text, json, json, text, text, int, int, uuid),
     @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int)
     to @role@;
 
@@ -141,6 +141,8 @@ grant execute on function
     @schema@.complete_jobs,
     @schema@.permanently_fail_jobs,
     @schema@.reschedule_jobs,
+    @schema@.remove_job,
+    @schema@.force_unlock_workers,
     @schema@.run_scheduled_job
     to @role@;
 grant delete on @schema@.scheduled_jobs to @role@

@@ -76,12 +76,14 @@ set run_at = j.locked_at
 where j.locked_by = $1 and ($2::bigint is null or j.id = $2) and j.run_at > j.locked_at
 
 -- name: unlock_expired_platform_jobs
--- Unlock the jobs whose lease has ended, and their queues. Locks without a lease stay. Returns those that have failed
--- permanently by that, as they were locked.
+-- Unlock the jobs whose lease has ended, and their queues. $1 the age at which a lock without a lease expires: the
+-- platform's newest get_job does not find such jobs. Returns those that have failed permanently by that, as they were
+-- locked.
 with expired as materialized (
     select j.*
     from @schema@.jobs j
-    where j.locked_at is not null and j.run_at > j.locked_at and j.run_at < now()
+    where j.locked_at is not null
+        and case when j.run_at > j.locked_at then j.run_at < now() else j.locked_at < now() - $1::interval end
     order by j.id
     for update
 ),
