@@ -18,7 +18,7 @@ from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.testing.database import JobsServer, LoopThread, replace_database
 from support.jobs import Jobs
 
-pytest_plugins = ["support.processes"]
+pytest_plugins = ["support.in_loop", "support.processes"]
 
 #: Tests need no durability: each database lives for one test.
 NO_DURABILITY = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")

@@ -14,7 +14,7 @@ from support.commands import Command, RunningCommand, Spawn
 from support.jobs import Jobs
 from support.network import free_port
 
-TOKEN = "a-token-for-these-tests-only"
+TOKEN = "a-token-of-32-characters-or-more-for-tests"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -104,7 +104,7 @@ async def test_read_only_dashboard_has_no_actions(database: str, spawn: Spawn, j
     ("arguments", "env", "message"),
     [
         (["--host", "0.0.0.0"], {}, "set JOBFN_DASHBOARD_TOKEN to a long random text"),  # noqa: S104  - rejected
-        (["--host", "0.0.0.0"], {"JOBFN_DASHBOARD_TOKEN": "short"}, "at least 16 characters"),  # noqa: S104  - rejected
+        (["--host", "0.0.0.0"], {"JOBFN_DASHBOARD_TOKEN": "short"}, "at least 32 characters"),  # noqa: S104  - rejected
         ([], {"JOBFN_DASHBOARD_PORT": "high"}, "JOBFN_DASHBOARD_PORT='high'"),
         ([], {"JOBFN_DASHBOARD_READ_ONLY": "perhaps"}, "JOBFN_DASHBOARD_READ_ONLY='perhaps'"),
         (["--port", "99999"], {}, "--port"),

@@ -16,7 +16,7 @@ from jobfn.http.server import bind
 from jobfn.worker.routes import Routes
 from support.network import LOOPBACK
 
-TOKEN = "a-token-for-these-tests-only"
+TOKEN = "a-token-of-32-characters-or-more-for-tests"
 
 
 @dataclass

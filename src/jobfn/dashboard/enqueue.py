@@ -13,9 +13,10 @@ from starlette.routing import Route
 from jobfn.dashboard.filters import is_uuid
 from jobfn.dashboard.form_payload import PAYLOAD_INPUT, ParsedForm, parse_fields, parse_json
 from jobfn.dashboard.forms import Form
+from jobfn.dashboard.limits import LimitExceeded, run_limited
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.schema_errors import is_valid_schema
-from jobfn.dashboard.schema_fields import Field, Schema, example_payload, form_fields
+from jobfn.dashboard.schema_errors import NO_DESCRIPTION, PayloadDescription, describe_payload
+from jobfn.dashboard.schema_fields import Field
 from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.task_discovery import ListedTask, TaskDiscovery
 from jobfn.database.enqueue import enqueue
@@ -42,8 +43,7 @@ class EnqueueForm:
     Attributes:
         task: Task identifier.
         listed: Description of the task; None if no function app lists it.
-        schema: JSON Schema of the payload; empty if it is unknown or invalid.
-        fields: Fields of the payload; None if it can only be edited as JSON.
+        description: The payload's schema, fields and example.
         as_json: Whether the payload is edited as JSON.
         form: Submitted values.
         problems: Validation errors, by input name; ``""`` for the whole form.
@@ -51,23 +51,27 @@ class EnqueueForm:
 
     task: str
     listed: ListedTask | None
-    schema: Schema
-    fields: tuple[Field, ...] | None
+    description: PayloadDescription
     as_json: bool
     form: Form
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
+    def fields(self) -> tuple[Field, ...] | None:
+        """Fields of the payload; None if it can only be edited as JSON."""
+        return self.description.fields
+
+    @property
     def has_no_payload(self) -> bool:
         """Whether the task takes no payload."""
-        return self.schema.get("type") == "null"
+        return self.description.schema.get("type") == "null"
 
     @property
     def json_text(self) -> str:
         """Text of the JSON editor: the submitted text, or an example."""
         if self.form.values:
             return self.form.one(PAYLOAD_INPUT)
-        return json.dumps(example_payload(self.schema), indent=2, ensure_ascii=False)
+        return self.description.example
 
     def value(self, payload_field: Field) -> str:
         """Return the submitted value of a field, or its initial value."""
@@ -77,13 +81,17 @@ class EnqueueForm:
         """Return the validation error of an input."""
         return self.problems.get(name)
 
-    def parse(self) -> ParsedForm:
+    async def parse(self) -> ParsedForm:
         """Return the submitted payload and its validation errors."""
+        schema = self.description.schema
         if self.has_no_payload:
             return ParsedForm({})
-        if self.as_json or self.fields is None:
-            return parse_json(self.form.one(PAYLOAD_INPUT), self.schema)
-        return parse_fields(self.fields, self.form, self.schema)
+        try:
+            if self.as_json or self.fields is None:
+                return await run_limited(parse_json, self.form.one(PAYLOAD_INPUT), schema)
+            return await run_limited(parse_fields, self.fields, self.form, schema)
+        except LimitExceeded as error:
+            return ParsedForm(problems={"": f"the payload cannot be checked against the task's schema: {error}"})
 
 
 class EnqueuePages:
@@ -126,7 +134,7 @@ class EnqueuePages:
         """Handle ``POST /enqueue``: enqueue the job, or show the form with its validation errors."""
         form = RequestContext.from_request(request).form
         enqueue_form, notices = await self._load_form(form.one("task"), as_json=form.one("as") == "json", form=form)
-        parsed = enqueue_form.parse()
+        parsed = await enqueue_form.parse()
         problems = enqueue_form.problems
         problems |= parsed.problems
         options = _job_options(form, problems)
@@ -145,9 +153,13 @@ class EnqueuePages:
     async def _load_form(self, task: str, *, as_json: bool, form: Form) -> tuple[EnqueueForm, tuple[str, ...]]:
         """Return the form of a task, and why no function app lists it."""
         listed, notices = await self._discovery.find_task(task)
-        schema = listed.payload if listed is not None and is_valid_schema(listed.payload) else {}
-        fields = form_fields(schema)
-        return EnqueueForm(task, listed, schema, fields, as_json or fields is None, form), notices
+        description = NO_DESCRIPTION
+        if listed is not None:
+            try:
+                description = await run_limited(describe_payload, listed.payload)
+            except LimitExceeded as error:
+                notices = (*notices, f"the task's schema cannot be read: {error}")
+        return EnqueueForm(task, listed, description, as_json or description.fields is None, form), notices
 
     async def _enqueue(self, job: NewJob) -> int:
         async with (

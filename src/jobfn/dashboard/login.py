@@ -14,7 +14,7 @@ from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.sessions import Sessions
 from jobfn.telemetry import logs
 
-#: Maximum number of wrong tokens per minute, from all clients together. Then every login waits.
+#: Maximum number of wrong tokens per minute, from all clients together, that are logged. The right token always works.
 MAX_LOGIN_FAILURES_PER_MINUTE: Final = 20
 
 
@@ -47,21 +47,22 @@ class Login:
         """Handle ``POST /login``: start a new session if the token is right."""
         form = RequestContext.from_request(request).form
         target = safe_redirect(form.one("next"))
-        if len(self._failed_at) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._failed_at[0] < 60:
-            problem = "Too many wrong tokens. Wait a minute and try again."
-            return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=429)
         if not self._sessions.check_token(form.one("token")):
+            if len(self._failed_at) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._failed_at[0] < 60:
+                problem = "Too many wrong tokens. Wait a minute and try again."
+                return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=429)
             self._failed_at.append(self._now())
             logs.get_logger("jobfn.dashboard").warning("login failed", client=request.client and request.client.host)
             problem = "Wrong token. The token is the value of JOBFN_DASHBOARD_TOKEN on the dashboard's host."
             return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=401)
         response = RedirectResponse(target, 303)
         # A new id prevents session fixation.
-        self._sessions.set_cookie(self._sessions.new(is_logged_in=True), response, request)
+        self._sessions.set_cookie(self._sessions.log_in(), response, request)
         return response
 
     async def log_out(self, request: Request) -> Response:
         """Handle ``POST /logout``."""
+        self._sessions.log_out(RequestContext.from_request(request).session)
         response = RedirectResponse("/login", 303)
         self._sessions.delete_cookie(response, request)
         return response

@@ -44,8 +44,8 @@ class Pages:
         page = environment().get_template(template)
         values = {
             **context,
-            "path": request.url.path.removeprefix("/live") or "/",
-            "query": request.url.query,
+            "path": request.scope["path"].removeprefix("/live") or "/",
+            "query": request.scope["query_string"].decode("latin-1"),
             "csrf_token": request_context.csrf_token,
             "read_only": self._settings.read_only,
             "can_log_out": self._settings.token is not None and request_context.session.is_logged_in,

@@ -1,7 +1,12 @@
-"""Validate a payload against its JSON Schema. Pure: a remote ``$ref`` is never retrieved."""
+"""Check a payload's JSON Schema, and payloads against it. Pure: a remote ``$ref`` is never retrieved.
 
+A schema comes from a function. It can take any time and memory: see ``limits.py``.
+"""
+
+import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
@@ -9,13 +14,39 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from jobfn.dashboard.schema_fields import Schema
+from jobfn.dashboard.schema_fields import Field, Schema, example_payload, form_fields
 
 #: Location of an error: property names and array indexes.
 Path = tuple[str | int, ...]
 
 #: Maximum length of a message. Longer ones do not quote the payload.
 _MAX_MESSAGE_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadDescription:
+    """A description of a payload.
+
+    Attributes:
+        schema: The JSON Schema; empty if it is unknown or invalid.
+        fields: Fields of a form; None if the payload can only be edited as JSON.
+        example: An example, JSON text.
+    """
+
+    schema: Schema = field(default_factory=dict)
+    fields: tuple[Field, ...] | None = None
+    example: str = "{}"
+
+
+NO_DESCRIPTION: Final = PayloadDescription()
+
+
+def describe_payload(schema: Schema) -> PayloadDescription:
+    """Return the form and an example of a payload with this schema."""
+    if not is_valid_schema(schema):
+        return NO_DESCRIPTION
+    example = json.dumps(example_payload(schema), indent=2, ensure_ascii=False)
+    return PayloadDescription(schema, form_fields(schema), example)
 
 
 def is_valid_schema(schema: Schema) -> bool:

@@ -35,8 +35,6 @@ STALE_PAGE_MESSAGE: Final = (
     "This page is older than the dashboard's last restart, or from another site. Reload it and try again."
 )
 READ_ONLY_MESSAGE: Final = "This dashboard is read-only: it was started with --read-only."
-#: Paths that need no login.
-_PUBLIC_PATHS: Final = ("/login", "/static/", "/healthz")
 _SCOPE_KEY: Final = "jobfn.dashboard"
 
 
@@ -78,7 +76,7 @@ class SecurityMiddleware:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if existing is None and not _is_static(request) and "set-cookie" not in headers:
+                if existing is None and _is_page(scope["path"]) and "set-cookie" not in headers:
                     cookie = Response()
                     self._sessions.set_cookie(session, cookie, request)
                     headers.append("Set-Cookie", cookie.headers["Set-Cookie"])
@@ -99,10 +97,12 @@ class SecurityMiddleware:
         if self._settings.is_loopback and not is_loopback_host(request.headers.get("Host", "")):
             # DNS rebinding: another site's name that resolves to 127.0.0.1 would share this origin.
             return PlainTextResponse("This dashboard answers to localhost and 127.0.0.1 only.\n", 421)
-        if session.is_logged_in or request.url.path.startswith(_PUBLIC_PATHS):
+        path: str = request.scope["path"]  # request.url takes parts of its path from the Host header
+        if session.is_logged_in or path == "/login" or not _is_page(path):
             return None
-        if request.method in {"GET", "HEAD"} and not request.url.path.startswith("/live/"):
-            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        if request.method in {"GET", "HEAD"} and not path.startswith("/live/"):
+            query = request.scope["query_string"].decode("latin-1")
+            target = path + (f"?{query}" if query else "")
             return RedirectResponse(f"/login?next={quote(target, safe='')}", 303)
         return PlainTextResponse("Log in first.\n", 401)
 
@@ -113,7 +113,7 @@ class SecurityMiddleware:
         token = request.headers.get(CSRF_HEADER) or form.one(CSRF_FIELD)
         if not self._sessions.check_csrf_token(session, token):
             return PlainTextResponse(f"{STALE_PAGE_MESSAGE}\n", 403)
-        if self._settings.read_only and request.url.path not in {"/login", "/logout"}:
+        if self._settings.read_only and request.scope["path"] not in {"/login", "/logout"}:
             return PlainTextResponse(f"{READ_ONLY_MESSAGE}\n", 403)
         return None
 
@@ -127,5 +127,5 @@ def is_loopback_host(host_header: str) -> bool:
         return False
 
 
-def _is_static(request: Request) -> bool:
-    return request.url.path.startswith(("/static/", "/healthz"))
+def _is_page(path: str) -> bool:
+    return path != "/healthz" and not path.startswith("/static/")

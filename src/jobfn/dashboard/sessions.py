@@ -1,7 +1,6 @@
-"""Signed session cookies and CSRF tokens.
+"""Sessions and CSRF tokens. The logins are in memory: a restart of the dashboard ends them.
 
-A session consists of an id and whether it is logged in. Its CSRF token is a signature of the id, so the server keeps no
-state, and sessions survive a restart as long as the dashboard's token stays the same.
+The cookie holds only a random id. A session's CSRF token is a signature of the id, by a key that this process made.
 """
 
 import hashlib
@@ -10,14 +9,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from itsdangerous import BadSignature, Signer, TimestampSigner, URLSafeTimedSerializer
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 #: Cookie name with the port: browsers share cookies between ports, and a machine may run several dashboards.
 _COOKIE: Final = "jobfn_session_{}"
+_ID_BYTES: Final = 16
+_ID_CHARACTERS: Final = 22
+#: Maximum number of logins. Each further one ends the oldest.
+MAX_LOGINS: Final = 1000
 #: The form field and the header of a CSRF token.
 CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -32,52 +34,57 @@ class Session:
 
 
 class Sessions:
-    """Signs and verifies session cookies.
+    """Starts, finds and ends sessions.
 
     Args:
-        token: The dashboard's token, also the signing key: changing it logs everyone out. None: no login is required,
-            and the key is random.
-        max_age_seconds: Lifetime of a session, in seconds.
-        now: Clock, in seconds since 1970.
+        token: The dashboard's token. None: no login is required.
+        max_age_seconds: Lifetime of a login, in seconds.
+        now: Monotonic clock, in seconds.
     """
 
-    def __init__(self, token: str | None, *, max_age_seconds: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, token: str | None, *, max_age_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         self._token = token
         self._max_age_seconds = round(max_age_seconds)
-        key = token or secrets.token_urlsafe(32)
-        self._serializer = URLSafeTimedSerializer(
-            key, salt="jobfn.dashboard.session", signer=_ClockSigner, signer_kwargs={"now": now}
-        )
-        self._signer = Signer(key, salt="jobfn.dashboard.csrf", digest_method=hashlib.sha256)
+        self._now = now
+        self._csrf_key = secrets.token_bytes(32)
+        self._logins: dict[str, float] = {}
 
-    def new(self, *, is_logged_in: bool = False) -> Session:
+    def new(self) -> Session:
         """Return a new session. Without a token, every session is logged in."""
-        return Session(secrets.token_urlsafe(16), is_logged_in or self._token is None)
+        return Session(secrets.token_urlsafe(_ID_BYTES), self._token is None)
+
+    def log_in(self) -> Session:
+        """Return a new session that is logged in."""
+        session = Session(secrets.token_urlsafe(_ID_BYTES), is_logged_in=True)
+        if len(self._logins) >= MAX_LOGINS:
+            del self._logins[next(iter(self._logins))]
+        self._logins[session.id] = self._now() + self._max_age_seconds
+        return session
+
+    def log_out(self, session: Session) -> None:
+        """End a login: its cookie is of no use any more."""
+        self._logins.pop(session.id, None)
 
     def check_token(self, token: str) -> bool:
         """Whether this is the dashboard's token, compared in constant time."""
         return hmac.compare_digest(token.encode(), (self._token or "").encode()) and self._token is not None
 
     def read(self, connection: HTTPConnection) -> Session | None:
-        """Return the session of a request's cookie; None if there is no valid, unexpired cookie."""
-        cookie = connection.cookies.get(_cookie_name(connection))
-        if cookie is None:
+        """Return the session of a request's cookie; None if there is no cookie."""
+        session_id = connection.cookies.get(_cookie_name(connection), "")
+        if len(session_id) != _ID_CHARACTERS or not session_id.isascii():
             return None
-        try:
-            content = self._serializer.loads(cookie, max_age=self._max_age_seconds)
-        except BadSignature:
-            return None
-        return Session(str(content["id"]), bool(content["in"]))
+        return Session(session_id, self._token is None or self._logins.get(session_id, -1.0) > self._now())
 
     def set_cookie(self, session: Session, response: Response, connection: HTTPConnection) -> None:
         """Set the session cookie: HttpOnly, SameSite=Strict, and Secure over HTTPS."""
         response.set_cookie(
             _cookie_name(connection),
-            str(self._serializer.dumps({"id": session.id, "in": session.is_logged_in})),
+            session.id,
             max_age=self._max_age_seconds,
             httponly=True,
             samesite="strict",
-            secure="https" in {connection.url.scheme, connection.headers.get("X-Forwarded-Proto")},
+            secure="https" in {connection.scope["scheme"], connection.headers.get("X-Forwarded-Proto")},
         )
 
     def delete_cookie(self, response: Response, connection: HTTPConnection) -> None:
@@ -86,7 +93,7 @@ class Sessions:
 
     def csrf_token(self, session: Session) -> str:
         """Return the CSRF token of a session's forms."""
-        return self._signer.get_signature(session.id).decode()
+        return hmac.new(self._csrf_key, session.id.encode(), hashlib.sha256).hexdigest()
 
     def check_csrf_token(self, session: Session, token: str) -> bool:
         """Whether this is the CSRF token of the session."""
@@ -95,14 +102,3 @@ class Sessions:
 
 def _cookie_name(connection: HTTPConnection) -> str:
     return _COOKIE.format((connection.scope.get("server") or ("", ""))[1])
-
-
-class _ClockSigner(TimestampSigner):
-    """A signer with a custom clock."""
-
-    def __init__(self, *args: Any, now: Callable[[], float], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._now = now
-
-    def get_timestamp(self) -> int:
-        return int(self._now())

@@ -9,7 +9,7 @@ from jobfn.settings import EnvironmentSettings
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8081
 #: Minimum length of the token, so that it cannot be guessed.
-MIN_TOKEN_CHARACTERS = 16
+MIN_TOKEN_CHARACTERS = 32
 #: Default lifetime of a login: a working day.
 SESSION_TTL_SECONDS = 12 * 3600.0
 
@@ -25,7 +25,7 @@ class DashboardSettings(EnvironmentSettings):
     Attributes:
         host: ``JOBFN_DASHBOARD_HOST``, default ``127.0.0.1``: the address to listen on.
         port: ``JOBFN_DASHBOARD_PORT``, default 8081; 0 for a free port.
-        token: ``JOBFN_DASHBOARD_TOKEN``: token to log in with, at least 16 characters. Default None: no login; only
+        token: ``JOBFN_DASHBOARD_TOKEN``: token to log in with, at least 32 characters. Default None: no login; only
             allowed on a loopback address.
         read_only: ``JOBFN_DASHBOARD_READ_ONLY``, default false: show everything, change nothing.
         refresh_seconds: Interval between updates of a live page, in seconds. Default 1.

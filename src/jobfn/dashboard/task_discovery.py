@@ -65,7 +65,7 @@ class TaskDiscovery:
         """Return the tasks of the function apps that are known without a task."""
         if self._routes is None:
             return Listing()
-        return _merge(await asyncio.gather(*(self._fetch_cached(url) for url in self._routes.index_urls)))
+        return _merge(await asyncio.gather(*(self._fetch_own(url) for url in self._routes.index_urls)))
 
     async def find_task(self, task: str) -> tuple[ListedTask | None, tuple[str, ...]]:
         """Return a task; or None, and a message about each URL that was tried."""
@@ -73,11 +73,21 @@ class TaskDiscovery:
         problems = listing.problems
         if self._routes is not None and task not in listing.tasks:
             index_url = self._routes.index_url(task)
-            own = _merge([await self._fetch_cached(index_url)])
+            own = _merge([await self._fetch_own(index_url)])
             listing = Listing({**listing.tasks, **own.tasks})
             problems = (*problems, *own.problems) or (f"{redact_url(index_url)} does not list it",)
         listed = listing.tasks.get(task)
         return listed, () if listed is not None else tuple(dict.fromkeys(problems))
+
+    async def _fetch_own(self, url: str) -> _TaskList | str:
+        """Return the tasks at a URL whose jobs go to that app; or an error message.
+
+        An app must not describe the tasks of another one.
+        """
+        result = await self._fetch_cached(url)
+        if isinstance(result, str) or self._routes is None:
+            return result
+        return _TaskList(tasks=[task for task in result.tasks if self._routes.index_url(task.identifier) == url])
 
     async def _fetch_cached(self, url: str) -> _TaskList | str:
         """Return the task list at a URL, or an error message."""
@@ -90,7 +100,10 @@ class TaskDiscovery:
     async def _fetch(self, url: str) -> _TaskList | str:
         body = b""
         try:
-            async with self._client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                self._client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+            ):
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > MAX_LIST_BYTES:
@@ -98,7 +111,7 @@ class TaskDiscovery:
                 if response.status_code != 200:
                     return f"{redact_url(url)} lists no tasks: it responded with {response.status_code}"
             return _TaskList.model_validate_json(body)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             return f"{redact_url(url)} is unreachable: {str(error) or type(error).__name__}"
         except (ValidationError, httpx.InvalidURL):
             return f"{redact_url(url)} lists no tasks: it is not a jobfn function app"

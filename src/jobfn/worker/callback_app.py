@@ -111,7 +111,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
     """Respond with 405 on the paths that accept POST, with Starlette's status elsewhere."""
     status_code = error.status_code if isinstance(error, HTTPException) else 404
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if request.url.path.rpartition("/")[2] in {"callback", "heartbeat", BATCH_SEGMENT}:
+    if request.scope["path"].rpartition("/")[2] in {"callback", "heartbeat", BATCH_SEGMENT}:
         status_code, headers = 405, {"Allow": "POST"}
     return JSONResponse(
         {"error": f"{request.method} is not supported here: POST reports to {CALLBACK_URL} of the job's delivery"},
