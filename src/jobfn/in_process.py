@@ -52,6 +52,8 @@ class InProcessDispatcher(Deliverer):
             database_id=_uuid(job.database_id),
             actor_id=_uuid(job.actor_id),
             entity_id=_uuid(job.entity_id),
+            execution_id=None if job.node is None else UUID(job.node.execution_id),
+            node_name=None if job.node is None else job.node.name,
             attempt=job.attempt,
         )
 
@@ -61,8 +63,11 @@ class InProcessDispatcher(Deliverer):
 
         context.on_progress = send_heartbeat
         started_at = perf_counter()
-        report = (await self._app.execute(job.task, job.payload.encode(), context)).report
+        outcome = await self._app.execute(job.task, job.payload.encode(), context)
+        report = outcome.report
         self._sizes.record(job.task, perf_counter() - started_at)
+        if report.status == "success" and job.node is not None:
+            return Succeeded(report.stored_result, output=outcome.body.decode() if outcome.body != b"null" else "{}")
         if report.status == "success":
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
         return Failed(report.error or "", report.permanent, report.retry_after_seconds)

@@ -18,6 +18,7 @@ import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import open_pool, retry_on_disconnect
+from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
 from jobfn.database.store import JobStore
@@ -125,6 +126,7 @@ async def run_service(
                 settings,
                 stack,
                 active,
+                connections=connections,
                 store=store,
                 metrics=metrics,
                 tracing=tracing,
@@ -156,6 +158,7 @@ async def _start_worker_and_callbacks(
     stack: contextlib.AsyncExitStack,
     roles: Collection[ServiceRole],
     *,
+    connections: "asyncpg.Pool[Any]",
     store: JobStore,
     metrics: WorkerMetrics,
     tracing: Tracing,
@@ -163,6 +166,13 @@ async def _start_worker_and_callbacks(
     deliverer_factory: DelivererFactory | None,
 ) -> Worker | None:
     """Create the worker and start the callback server, which runs until the stack unwinds, after the worker."""
+    if ServiceRole.WORKER in roles:
+        plain_store = store
+        store = await retry_on_disconnect(
+            lambda: open_graph_store(
+                plain_store, connections, settings.schema_name, on_settled=SettlementObserver(metrics)
+            )
+        )
     settlements = SettlementBatcher(store, on_commit=metrics.record_commit)
     tokens = callback_tokens(settings)
     worker: Worker | None = None

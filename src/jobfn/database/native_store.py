@@ -1,12 +1,15 @@
 """``JobStore`` on jobfn's schema: one statement for many jobs."""
 
+import copy
 import functools
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any, Self
 
 import asyncpg
 
 from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
+from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
 from jobfn.database.store import OnSettled, ignore_settlement
 
@@ -29,7 +32,7 @@ class NativeJobStore:
         queues: Sequence[str] | None = None,
         on_settled: OnSettled = ignore_settlement,
     ) -> None:
-        self._pool = pool
+        self._pool: Any = pool
         self._queues = queues
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
@@ -51,6 +54,13 @@ class NativeJobStore:
         else:
             rows = await self._pool.fetch(self._query("claim_jobs_of_queues"), worker_id, self._queues, *limits)
         return [Job.from_row(row) for row in rows]
+
+    def joined(self, connection: asyncpg.Connection, on_settled: OnSettled) -> Self:
+        """See ``JobStore.joined``."""
+        store = copy.copy(self)
+        store._pool = SingleConnection(connection)  # noqa: SLF001  - a copy of this store
+        store._on_settled = on_settled  # noqa: SLF001
+        return store
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""

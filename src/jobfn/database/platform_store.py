@@ -5,14 +5,17 @@ never older than the ``run_at`` at which the job became ready: if ``run_at`` is 
 until ``run_at``. Locks of workers without leases expire after the contract's four hours.
 """
 
+import copy
 import functools
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any, Self
 
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
+from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
 from jobfn.database.store import OnSettled, ignore_settlement
 
@@ -40,7 +43,7 @@ class PlatformJobStore:
         has_entity_id: bool,
         on_settled: OnSettled = ignore_settlement,
     ) -> None:
-        self._pool = pool
+        self._pool: Any = pool
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
         self._reaped: list[ExpiredJob] = []
@@ -81,6 +84,13 @@ class PlatformJobStore:
             if not jobs:
                 raise
         return jobs
+
+    def joined(self, connection: asyncpg.Connection, on_settled: OnSettled) -> Self:
+        """See ``JobStore.joined``."""
+        store = copy.copy(self)
+        store._pool = SingleConnection(connection)  # noqa: SLF001  - a copy of this store
+        store._on_settled = on_settled  # noqa: SLF001
+        return store
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one transaction for each settlement.

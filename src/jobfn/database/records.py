@@ -25,6 +25,20 @@ def _ids(task: str, job_id: int, attempt: int, worker_id: str, database_id: str 
     return {"task": task, "job": job_id, "attempt": attempt, "worker": worker_id, "tenant": database_id}
 
 
+class GraphNode(NamedTuple):
+    """The node of a flow graph that a job runs.
+
+    Attributes:
+        execution_id: The execution of the graph, a UUID.
+        name: The node's name.
+        is_last_attempt: Whether the job has no attempts left after this one.
+    """
+
+    execution_id: str
+    name: str
+    is_last_attempt: bool = False
+
+
 class Job(NamedTuple):
     """A claimed job.
 
@@ -40,6 +54,7 @@ class Job(NamedTuple):
         entity_id: The entity that it is about, if known.
         trace: The trace context that it was enqueued with, if any.
         waited_seconds: Time between its due time and the claim.
+        node: The node of a flow graph that it runs, if any (``graph_store.py``).
     """
 
     id: int
@@ -53,6 +68,7 @@ class Job(NamedTuple):
     entity_id: str | None = None
     trace: TraceContext | None = None
     waited_seconds: float = 0.0
+    node: GraphNode | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "Job":
@@ -98,6 +114,8 @@ class Settlement(NamedTuple):
         delay_seconds: Delay of the retry; None: the contract's backoff.
         released: Whether the job is unlocked without counting the attempt.
         result: The handler's return value, if it is to be stored.
+        node: The node of a flow graph that the job runs, if any.
+        output: The output of the node, as JSON text.
     """
 
     worker_id: str
@@ -108,6 +126,8 @@ class Settlement(NamedTuple):
     delay_seconds: float | None = None
     released: bool = False
     result: StoredResult | None = None
+    node: GraphNode | None = None
+    output: str | None = None
 
     @property
     def outcome(self) -> Outcome:

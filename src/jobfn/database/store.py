@@ -7,6 +7,8 @@ chooses one.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import asyncpg
+
 from jobfn.database.records import ExpiredJob, Heartbeat, Job, SettledJob, Settlement
 
 #: Called with the jobs whose settlements were committed together. It must not raise.
@@ -38,6 +40,9 @@ class JobStore(Protocol):
             lease_seconds: After this time without a renewal, the locks expire; None: after four hours (contract).
             exclude_tasks: No jobs of these tasks.
         """
+
+    def joined(self, connection: asyncpg.Connection, on_settled: OnSettled) -> "JobStore":
+        """Return this store on one connection, whose open transaction its statements join."""
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Commit the outcomes, and return the ids of the jobs that changed.

@@ -15,10 +15,12 @@ class Succeeded:
     Attributes:
         kept: The result to store.
         awaits_report: Whether the function's report takes precedence, and is expected.
+        output: Of a node of a flow graph: its output, as JSON text.
     """
 
     kept: StoredResult | None = None
     awaits_report: bool = False
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

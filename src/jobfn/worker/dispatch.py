@@ -3,8 +3,9 @@
 The headers and ``parse_response`` are pure. ``batching.py`` decides how many jobs share a request.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -19,12 +20,14 @@ from jobfn.wire import (
     CALLBACK_URL,
     DATABASE_ID,
     ENTITY_ID,
+    EXECUTION_ID,
     HEARTBEAT_URL,
     INVOKE_SECRET,
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
     LEASE_SECONDS,
+    NODE_NAME,
     SETTLE_ON,
     SETTLE_ON_RESPONSE,
     WORKER_ID,
@@ -100,6 +103,8 @@ def job_headers(job: Job) -> dict[str, str]:
     """Return the headers that depend on the job."""
     headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
     optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
+    if job.node is not None:
+        optional |= {EXECUTION_ID: job.node.execution_id, NODE_NAME: job.node.name}
     return headers | {name: value for name, value in optional.items() if value is not None}
 
 
@@ -129,6 +134,8 @@ class Dispatcher(Deliverer):
         """POST a job to its function. See ``Deliverer.deliver``."""
         url = self._routes.url_for(job.task)
         callbacks = self._callback_config(job)
+        if job.node is not None:
+            callbacks = replace(callbacks, callback_url=None, batch_url=None)
         accepts_report = callbacks.callback_url is not None
         headers = delivery_headers(job, worker_id=self._worker_id, callbacks=callbacks) | self._trace_headers(job)
         try:
@@ -141,7 +148,8 @@ class Dispatcher(Deliverer):
             return Unreachable(f"POST {redact_url(url)}: the response is about another job ({JOB_ID})")
         if self._batching is not None:
             self._batching.record_response(url, job.task, response.headers)
-        return parse_response(response, url, accepts_report=accepts_report)
+        result = parse_response(response, url, accepts_report=accepts_report)
+        return result if job.node is None else _node_result(result, response)
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
@@ -242,6 +250,18 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
     if response.status == ACCEPTED_STATUS:
         return Accepted()
     return Succeeded(StoredResult.from_response(response.headers, response.body), awaits_report)
+
+
+def _node_result(result: DeliveryResult, response: Response) -> DeliveryResult:
+    """Return the result of a flow graph's node: any 2xx completes it, and the body is its output."""
+    if not isinstance(result, Succeeded | Accepted):
+        return result
+    text = response.body.decode("utf-8", "replace")
+    try:
+        output = "{}" if json.loads(text) is None else text
+    except ValueError:
+        output = json.dumps(text) if text else "{}"
+    return Succeeded(result.kept if isinstance(result, Succeeded) else None, output=output)
 
 
 def _parse_retry_after(header: str | None) -> float | None:

@@ -144,7 +144,7 @@ class InFlightJob:
         if self._finish_if_settled():
             return
         if isinstance(result, Succeeded):
-            settlement = self._new_settlement(result=result.kept)
+            settlement = self._new_settlement(result=result.kept, output=result.output)
         else:
             settlement = self._new_settlement(
                 error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds
@@ -206,8 +206,12 @@ class InFlightJob:
 
     @property
     def is_batchable(self) -> bool:
-        """Whether the job may share a request with others: on its first attempt, if that is not the last."""
-        return self.job.attempt == 1 < self.job.max_attempts and not self.was_returned
+        """Whether the job may share a request with others: on its first attempt, if that is not the last.
+
+        Not the node of a flow graph, whose output the response to a batch does not contain.
+        """
+        job = self.job
+        return job.attempt == 1 < job.max_attempts and not self.was_returned and job.node is None
 
     @property
     def is_delivering(self) -> bool:
@@ -236,7 +240,8 @@ class InFlightJob:
         return True
 
     def _new_settlement(self, **fields: Any) -> Settlement:
-        return Settlement(self._jobs.worker_id, self.job.id, self.job.attempt, **fields)
+        job = self.job
+        return Settlement(self._jobs.worker_id, job.id, job.attempt, node=job.node, **fields)
 
     def _settle(self, settlement: Settlement) -> None:
         self._cancel_timer()

@@ -1,0 +1,48 @@
+"""Find the functions of the platform's flow graphs, if the database has them."""
+
+from typing import Any, NamedTuple, cast
+
+import asyncpg
+
+from jobfn.database.statements import query
+from jobfn.database.store import JobStore, OnSettled
+from jobfn.sql.quoting import quote_identifier
+from jobfn.telemetry import logs
+
+
+class GraphFunctions(NamedTuple):
+    """The functions that end a node.
+
+    Attributes:
+        complete_node: Statement: $1 execution, $2 node, $3 its output.
+        fail_node: Statement: $1 execution, $2 node, $3 code and $4 text of the error.
+    """
+
+    complete_node: str
+    fail_node: str
+
+
+async def open_graph_store(
+    store: JobStore, pool: "asyncpg.Pool[Any]", schema: str, *, on_settled: OnSettled
+) -> JobStore:
+    """Return a store that also ends the nodes of flow graphs, or the given one if the database has no such graphs."""
+    row = await pool.fetchrow(query("graph_functions", schema))
+    if row is None:
+        return store
+    log = logs.get_logger("jobfn.worker")
+    if not row["is_allowed"]:
+        log.warning(
+            "nodes of flow graphs are not completed: grant this role EXECUTE on the functions",
+            schema=row["schema"],
+            functions=[row["complete_node"], row["fail_node"]],
+        )
+        return store
+    from jobfn.database.graph_store import GraphStore  # noqa: PLC0415  - only for such databases
+
+    log.info("nodes of flow graphs are completed", schema=row["schema"], function=row["complete_node"])
+    names = {name: quote_identifier(row[name]) for name in ("schema", "complete_node", "fail_node")}
+    functions = GraphFunctions(
+        f"select {names['schema']}.{names['complete_node']}($1, $2, $3)",
+        f"select {names['schema']}.{names['fail_node']}($1, $2, $3, $4)",
+    )
+    return cast("JobStore", GraphStore(store, pool, functions, on_settled=on_settled))  # by __getattr__
