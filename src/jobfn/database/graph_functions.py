@@ -1,6 +1,6 @@
 """Find the functions of the platform's flow graphs, if the database has them."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import asyncpg
 
@@ -8,18 +8,6 @@ from jobfn.database.statements import query
 from jobfn.database.store import JobStore, OnSettled
 from jobfn.sql.quoting import quote_identifier
 from jobfn.telemetry import logs
-
-
-class GraphFunctions(NamedTuple):
-    """The functions that end a node.
-
-    Attributes:
-        complete_node: Statement: $1 execution, $2 node, $3 its output.
-        fail_node: Statement: $1 execution, $2 node, $3 code and $4 text of the error.
-    """
-
-    complete_node: str
-    fail_node: str
 
 
 async def open_graph_store(
@@ -37,7 +25,7 @@ async def open_graph_store(
             functions=[row["complete_node"], row["fail_node"]],
         )
         return store
-    from jobfn.database.graph_store import GraphStore  # noqa: PLC0415  - only for such databases
+    from jobfn.database.graph_store import GraphFunctions, GraphStore  # noqa: PLC0415  - only for such databases
 
     log.info("nodes of flow graphs are completed", schema=row["schema"], function=row["complete_node"])
     names = {name: quote_identifier(row[name]) for name in ("schema", "complete_node", "fail_node")}

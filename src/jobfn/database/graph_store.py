@@ -8,19 +8,30 @@ transaction that settles the job. ``graph_functions.py`` loads this module if th
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
-from jobfn.database.graph_functions import GraphFunctions
 from jobfn.database.records import GraphNode, Job, SettledJob, Settlement, sanitize_text
 from jobfn.database.store import JobStore, OnSettled
 from jobfn.telemetry import logs
 
 #: Code of every failure, as the platform's own worker passes it to ``fail_node``.
 ERROR_CODE: Final = "NODE_EXECUTION_FAILED"
+
+
+class GraphFunctions(NamedTuple):
+    """The functions that end a node.
+
+    Attributes:
+        complete_node: Statement: $1 execution, $2 node, $3 its output.
+        fail_node: Statement: $1 execution, $2 node, $3 code and $4 text of the error.
+    """
+
+    complete_node: str
+    fail_node: str
 
 
 class GraphStore:
