@@ -19,7 +19,7 @@ from pydantic import AliasChoices
 import jobfn
 from jobfn import errors
 from jobfn.cli.app import build_app
-from jobfn.function import database, graphql
+from jobfn.function import agent, database, graphql
 from jobfn.settings import EnvironmentSettings
 
 _OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
@@ -101,7 +101,11 @@ def settings_page() -> str:
         "`ctx.graphql`, `ctx.meta` and `ctx.db` read these: see [tenants](../how-to/tenants.md).",
         "",
         *("| variable | meaning |", "|---|---|"),
-        *(f"| `{name}` | {_cell(text)} |" for name, text in (graphql.VARIABLES | database.VARIABLES).items()),
+        *(
+            f"| `{name}` | {_cell(text)} |"
+            for module in (graphql, database, agent)
+            for name, text in module.VARIABLES.items()
+        ),
     ]
     return "\n".join(parts)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from jobfn.function.retry_policy import Backoff
     from jobfn.function.settings import FunctionSettings
     from jobfn.function.task import Task, task
+    from jobfn.handler_json import Requirement
 
 __all__ = [
     "Backoff",
@@ -60,6 +61,7 @@ __all__ = [
     "LoadError",
     "PermanentError",
     "RequestError",
+    "Requirement",
     "Resource",
     "ResultTimeout",
     "ResultUnavailable",
@@ -89,6 +91,7 @@ _LAZY_EXPORTS = {
         "function.retry_policy": "Backoff",
         "function.settings": "FunctionSettings",
         "function.task": "Task task",
+        "handler_json": "Requirement",
     }.items()
     for name in names.split()
 }

@@ -24,6 +24,7 @@ _COMMAND_MODULES = {
     "dashboard": "dashboard",
     "enqueue": "enqueue",
     "export-schema": "export_schema",
+    "export-handler": "export_handler",
     "workers": "workers",
     "doctor": "doctor",
     "jobs": "jobs",

@@ -36,7 +36,7 @@ def export_schema_command(
     version: Annotated[str, typer.Option(help="Version of an OpenAPI document.")] = "1.0.0",
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file. Default: print.")] = None,
 ) -> None:
-    """Export the payloads of tasks as JSON Schema or OpenAPI 3.1."""
+    """Export payloads as JSON Schema, or tasks as OpenAPI 3.1."""
     app = load_function_app(target)
     tasks = app.tasks.values()
     document = json_schema(tasks) if format_ is Format.JSON_SCHEMA else openapi(tasks, title=title, version=version)

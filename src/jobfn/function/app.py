@@ -28,6 +28,7 @@ from jobfn.function.instrumentation import Instrumentation
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.reporter import Reporter
+from jobfn.function.requirements import check_requirements
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
 from jobfn.http.client import HttpTransport, Transport
@@ -204,6 +205,14 @@ class FunctionApp(Starlette):
         async with self.router.lifespan_context(self):
             yield
 
+    def check_environment(self) -> None:
+        """Check that the variables that tasks require are set. The app's lifespan does it at start.
+
+        Raises:
+            ConfigurationError: A required variable is not set. The message names it.
+        """
+        check_requirements(self.tasks.values(), os.environ)
+
     async def execute(self, identifier: str, body: bytes, context: JobContext) -> DeliveryOutcome:
         """Run a task as a delivery would, without HTTP and without a report."""
         outcome = await self._endpoint.execute(identifier, body, context)
@@ -223,6 +232,7 @@ class FunctionApp(Starlette):
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[Any]:
+        self.check_environment()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._transport.aclose)
             stack.push_async_callback(self._executor.aclose)

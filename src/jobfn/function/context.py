@@ -11,6 +11,7 @@ from jobfn.wire import JobHeaders
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from jobfn.function.agent import Agent
     from jobfn.function.database import DatabasePool, JobDatabase
     from jobfn.function.graphql import GraphQL
 
@@ -123,6 +124,14 @@ class JobContext:
         return client
 
     @property
+    def agent(self) -> "Agent":
+        """Model calls with the job's identity: ``await ctx.agent.inference(messages=[...])``. See ``agent.py``."""
+        from jobfn.function.agent import Agent  # noqa: PLC0415  - as above
+
+        client: Agent = self._cached_client("agent", lambda: Agent(self.env, self))
+        return client
+
+    @property
     def db(self) -> "JobDatabase":
         """PostgreSQL as the job's tenant and actor: ``await ctx.db.fetch("...")``. See ``database.py``."""
         from jobfn.function.database import DatabasePool, JobDatabase  # noqa: PLC0415  - as above
@@ -135,7 +144,7 @@ class JobContext:
         return client
 
     async def aclose(self) -> None:
-        """Close the clients that ``graphql``, ``meta`` and ``db`` opened. The app calls it after the handler."""
+        """Close the clients that this context opened. The app calls it after the handler."""
         clients, self._clients = self._clients or {}, None
         for client in reversed(clients.values()):
             await client.aclose()

@@ -30,6 +30,14 @@ def describe_task(task: AnyTask) -> dict[str, Any]:
     return {**describe_public(task), **limits, "schedule": task.schedule_info}
 
 
+def result_schema(task: AnyTask) -> dict[str, Any]:
+    """Return the JSON Schema of a task's result; ``{}`` if its annotation has none."""
+    adapter = _result_adapter(task)
+    if adapter is None or not _has_schema(adapter, "serialization"):
+        return {}
+    return adapter.json_schema(by_alias=True, mode="serialization")
+
+
 def json_schema(tasks: Iterable[AnyTask]) -> dict[str, Any]:
     """Return one JSON Schema for all tasks: an object with one property per task, which is its payload.
 

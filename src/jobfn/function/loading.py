@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from jobfn.errors import JobfnError, LoadError
 from jobfn.function.app import FunctionApp, collect_tasks, create_app
+from jobfn.function.handler_folder import HANDLER_FILE, handler_task, is_handler_folder
 from jobfn.function.task import Task
 
 
@@ -21,13 +22,18 @@ def load_app(target: str) -> ASGIApp:
 
     Args:
         target: A path, for example ``functions.py``, or a module, for example ``shop.functions``: an app with the
-            tasks among its attributes. With ``:attribute``, that attribute: an ASGI app, or one task.
+            tasks among its attributes. A folder means its ``functions.py``, or the handler that its ``handler.json``
+            describes. With ``:attribute``, that attribute: an ASGI app, or one task.
 
     Raises:
         LoadError: The target is missing, cannot be imported or has no task.
         TaskDefinitionError: A task definition is invalid.
     """
     name, _, attribute = target.partition(":")
+    folder = Path(name)
+    if not attribute and is_handler_folder(folder):
+        module = load_module(str(folder / HANDLER_FILE))
+        return create_app(tasks=[handler_task(folder, getattr(module, "handler", None))])
     module = load_module(name)
     if not attribute:
         if not collect_tasks(module):
@@ -62,7 +68,7 @@ def load_module(name: str) -> ModuleType:
         LoadError: The file or module is missing, or importing it raised; the text holds the file and line.
     """
     try:
-        if name.endswith(".py") or "/" in name:
+        if name.endswith(".py") or "/" in name or name == ".":
             return _load_file(Path(name))
         return _load_module_by_name(name)
     except JobfnError:

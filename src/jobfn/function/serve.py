@@ -45,8 +45,11 @@ def serve(
         until_stdin_closes: Also stop when standard input closes, which means that the parent process ended.
 
     Raises:
-        ConfigurationError: The port is not available, or the app does not start.
+        ConfigurationError: The port is not available, a variable that a task requires is not set, or the app does not
+            start.
     """
+    if isinstance(app, FunctionApp):
+        app.check_environment()  # before the lifespan does, whose errors are logged with a traceback
     settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
     listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
     run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))

@@ -6,7 +6,7 @@
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -16,11 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from jobfn.errors import BadRequest, InvalidPayload, TaskDefinitionError
+from jobfn.function.requirements import read_requirements
 from jobfn.function.retry_policy import Backoff, RetryPolicy
 from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import fail, location_of, read_signature
 from jobfn.function.task_enqueue import TaskEnqueue
 from jobfn.function.validation_errors import declared_names, to_request_error
+from jobfn.handler_json import Requirement
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: How long ``keep_result=True`` stores a result.
@@ -44,6 +46,8 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         takes_context: Whether the handler takes a ``JobContext``.
         is_async: Whether it runs on the event loop; a sync handler runs in the thread pool.
         dependencies: The resources that the handler is called with, by parameter name.
+        secrets: Environment variables with secrets that the handler reads.
+        configs: Environment variables with settings that the handler reads.
         location: ``file:line`` of the handler.
 
     Raises:
@@ -61,6 +65,8 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         schedule: str | Mapping[str, Any] | None = None,
         tz: str | None = None,
         keep_result: bool | timedelta = False,
+        secrets: Sequence[str | Requirement] = (),
+        configs: Sequence[str | Requirement] = (),
         names: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(handler, Task):  # a second identifier for the same handler
@@ -80,6 +86,8 @@ class Task(TaskEnqueue, Generic[P, R_co]):
             self.schedule_info = schedule_info(schedule, tz)
         except ValueError as error:
             fail(handler, str(error))
+        self.secrets = read_requirements(handler, "secrets", secrets)
+        self.configs = read_requirements(handler, "configs", configs)
         signature = read_signature(handler, names or {})
         self.payload_adapter = signature.payload
         self.takes_payload = signature.payload is not None
@@ -145,6 +153,8 @@ def task(
     schedule: str | Mapping[str, Any] | None = None,
     tz: str | None = None,
     keep_result: bool | timedelta = False,
+    secrets: Sequence[str | Requirement] = (),
+    configs: Sequence[str | Requirement] = (),
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Decorate a handler: ``@task("process_invoice")``. There is no global registry.
 
@@ -170,6 +180,9 @@ def task(
         tz: The time zone of ``schedule``, for example ``"Europe/Paris"``. Default None: UTC.
         keep_result: Store the handler's result for ``await job.result()``: True for a day, or how long. At most 64 KiB
             of JSON; it is sent with the report, and needs jobfn's own schema and callback server.
+        secrets: Environment variables with secrets that the handler reads, each a name or a ``Requirement``. The app
+            does not start without the required ones.
+        configs: As ``secrets``, for settings. Both are ``requiredSecrets`` and ``requiredConfigs`` of ``handler.json``.
 
     Returns:
         A decorator that returns a ``Task``, which can be called like the decorated function.
@@ -192,6 +205,8 @@ def task(
             schedule=schedule,
             tz=tz,
             keep_result=keep_result,
+            secrets=secrets,
+            configs=configs,
             names=names,
         )
 

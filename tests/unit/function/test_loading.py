@@ -80,6 +80,11 @@ def test_attribute_that_is_not_an_app_is_an_error_with_the_alternatives(attribut
     )
 
 
+def test_dot_means_the_functions_file_of_the_current_folder(folder: Path) -> None:
+    (folder / "functions.py").write_text(TASKS)
+    assert identifiers(".") == ["first", "second"]
+
+
 def test_folder_means_its_functions_file(folder: Path) -> None:
     (folder / "shop").mkdir()
     (folder / "shop" / "functions.py").write_text(TASKS)

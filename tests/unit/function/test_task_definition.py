@@ -45,6 +45,12 @@ INVALID_DEFINITIONS = {
     "context first": ('@task("t")\ndef f(ctx: JobContext): ...', "the payload comes first, then the context"),
     "zero timeout": ('@task("t", timeout=0)\ndef f(payload): ...', "timeout=0 must be a number of seconds above 0"),
     "true timeout": ('@task("t", timeout=True)\ndef f(payload): ...', "timeout=True must be"),
+    "secrets text": ('@task("t", secrets="KEY")\ndef f(payload): ...', 'for example secrets=["API_KEY"]'),
+    "secret name": (
+        '@task("t", secrets=["API KEY"])\ndef f(payload): ...',
+        "secrets has Requirement(name='API KEY', required=True): use the name of an environment variable",
+    ),
+    "config type": ('@task("t", configs=[5])\ndef f(payload): ...', "configs has 5: use the name of an"),
     "wrapped": ('def f(a, b, c): ...\n@functools.wraps(f)\ndef g(*a): ...\ntask("t")(g)', "this one takes (a, b, c)"),
     "callable object": ('class F:\n    def __call__(self, a, b, c): ...\ntask("t")(F())', "this one takes (a, b, c)"),
 }
