@@ -35,7 +35,8 @@ def export_handler_command(
 ) -> None:
     """Export tasks as handler.json of the platform.
 
-    It has the payload, the ports, and the secrets and configs. Fields that a task does not determine, such as version, port and icon, are kept.
+    It has the payload, the ports, the secrets and the configs. Fields that a task does not determine, such as version,
+    port and icon, are kept.
     """
     app = load_function_app(target)
     tasks = list(app.tasks.values()) if task is None else [_find(app.tasks, task)]

@@ -100,10 +100,10 @@ async def test_folder_with_a_plain_handler_is_served_at_the_root_with_its_agent(
 async def test_missing_secret_stops_the_start_with_one_line_that_names_it(folder: Path, command: Command) -> None:
     result = await command("jobfn", "serve", str(folder), "--port", "0")
     assert result.code == 2
-    assert result.output.splitlines() == [
+    assert result.output == (
         "jobfn: 1 required environment variable is not set: STRIPE_KEY (secret of ai:summarize). "
-        "Set it, or declare it with Requirement(..., required=False)"
-    ]
+        "Set it, or declare it with Requirement(..., required=False)\n"
+    )
 
 
 @task("pay", secrets=["STRIPE_KEY", Requirement("SENTRY_DSN", required=False)], configs=["REGION"])
