@@ -5,14 +5,13 @@ The methods, their results and ``AGENTIC_SERVER_URL`` are those of the platform'
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from jobfn.errors import ConfigurationError
 from jobfn.wire import ACTOR_ID, DATABASE_ID, ENTITY_ID
 
 if TYPE_CHECKING:
     import httpx
-
-    from jobfn.function.context import JobContext
 
 TIMEOUT_SECONDS: Final = 120.0
 #: Environment variables and their meaning, for the settings reference.
@@ -32,11 +31,13 @@ class Agent:
         actor_id: The user who caused the job, if known.
     """
 
-    def __init__(self, env: Mapping[str, str], context: "JobContext") -> None:
+    def __init__(
+        self, env: Mapping[str, str], *, database_id: UUID | None, entity_id: UUID | None, actor_id: UUID | None
+    ) -> None:
         self.agentic_server_url = env.get("AGENTIC_SERVER_URL", "").rstrip("/")
-        self.database_id = _text(context.database_id)
-        self.entity_id = _text(context.entity_id)
-        self.actor_id = _text(context.actor_id)
+        self.database_id = _text(database_id)
+        self.entity_id = _text(entity_id)
+        self.actor_id = _text(actor_id)
         self._client: httpx.AsyncClient | None = None
 
     async def inference(

@@ -128,7 +128,10 @@ class JobContext:
         """Model calls with the job's identity: ``await ctx.agent.inference(messages=[...])``. See ``agent.py``."""
         from jobfn.function.agent import Agent  # noqa: PLC0415  - as above
 
-        client: Agent = self._cached_client("agent", lambda: Agent(self.env, self))
+        client: Agent = self._cached_client(
+            "agent",
+            lambda: Agent(self.env, database_id=self.database_id, entity_id=self.entity_id, actor_id=self.actor_id),
+        )
         return client
 
     @property
