@@ -19,6 +19,7 @@ from pydantic import AliasChoices
 import jobfn
 from jobfn import errors
 from jobfn.cli.app import build_app
+from jobfn.explain import explanations
 from jobfn.function import agent, database, graphql
 from jobfn.settings import EnvironmentSettings
 
@@ -56,12 +57,11 @@ def on_post_build(config: MkDocsConfig) -> None:
     Raises:
         PluginError: A page or an anchor is missing.
     """
-    for _, error in inspect.getmembers(errors, inspect.isclass):
-        if issubclass(error, errors.JobfnError):
-            page, _, anchor = error.docs_url().removeprefix(errors.DOCS_URL).partition("#")
-            file = Path(config.site_dir, page, "index.html")
-            if not file.is_file() or (anchor and f'id="{anchor}"' not in file.read_text("utf-8")):
-                raise PluginError(f"{error.__name__} names {error.docs_url()}, which the site does not have")
+    for each in explanations().values():
+        page, _, anchor = each.url.removeprefix(errors.DOCS_URL).partition("#")
+        file = Path(config.site_dir, page, "index.html")
+        if not file.is_file() or (anchor and f'id="{anchor}"' not in file.read_text("utf-8")):
+            raise PluginError(f"{each.title} names {each.url}, which the site does not have")
 
 
 def settings_page() -> str:
@@ -139,17 +139,28 @@ def errors_page() -> str:
     parts = [
         "# Errors",
         "",
-        "Every exception of jobfn is a `jobfn.JobfnError`. Its message says what to do; a note links to this page.",
+        (
+            "Every exception of jobfn is a `jobfn.JobfnError`. Its message says what to do; a note links to this page. "
+            "Lines of the command line end with a code (`[J105]`), and HTTP answers have it in the field `code`. "
+            "`jobfn explain CODE` prints the same as this page."
+        ),
         "",
     ]
     for _, error in inspect.getmembers(errors, inspect.isclass):
         if issubclass(error, errors.JobfnError):
             status = getattr(error, "status_code", None)
             base = error.__mro__[1].__name__
-            parts += [f"## {error.__name__}", "", f"A `{base}`." + (f" Answered with HTTP {status}." if status else "")]
+            parts += [
+                f"## {error.__name__}",
+                "",
+                f"Code {error.code}. A `{base}`." + (f" Answered with HTTP {status}." if status else ""),
+            ]
             parts += ["", inspect.cleandoc(error.__doc__ or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0], ""]
             if error.page is not None and not error.page.startswith("reference/errors"):
                 parts += [f"Read: [{error.page}](../{error.page}.md)", ""]
+    for answer in explanations().values():
+        if answer.url.endswith(f"#{answer.code.lower()}"):
+            parts += [f"## {answer.title} {{ #{answer.code.lower()} }}", "", f"Code {answer.code}. {answer.text}", ""]
     return "\n".join(parts)
 
 

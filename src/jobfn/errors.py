@@ -43,10 +43,12 @@ class JobfnError(Exception):
     """Base of every exception that jobfn raises. The message says what to do next.
 
     Attributes:
+        code: Stable code of the error, for ``jobfn explain CODE``.
         page: Documentation page about this error, shown below the message in a traceback. None for errors that need no
             more explanation than their message.
     """
 
+    code: ClassVar[str] = "J100"
     page: ClassVar[str | None] = None
 
     def __init__(self, *arguments: object) -> None:
@@ -68,24 +70,28 @@ class ConfigurationError(JobfnError):
     Correct the setting or file that the message names. Commands exit with code 2.
     """
 
+    code = "J101"
     page = "reference/settings"
 
 
 class TaskDefinitionError(ConfigurationError):
     """A ``@task`` has an invalid name or signature. Correct it at the file and line in the message."""
 
+    code = "J102"
     page = "tutorial"
 
 
 class InvalidSchedule(ConfigurationError):
     """A schedule cannot be parsed, or never runs. Correct the key or field that the message quotes."""
 
+    code = "J103"
     page = "schedules"
 
 
 class LoadError(ConfigurationError):
     """A functions file or module cannot be imported, or defines no task. Correct the import error or the path."""
 
+    code = "J104"
     page = "tutorial"
 
 
@@ -95,6 +101,7 @@ class BlueprintError(ConfigurationError):
     Correct the table, node or parameter that the message names.
     """
 
+    code = "J105"
     page = "triggers"
 
 
@@ -104,6 +111,7 @@ class EnqueueError(JobfnError):
     Correct the argument that the message names.
     """
 
+    code = "J106"
     page = "how-to/enqueue"
 
 
@@ -115,6 +123,7 @@ class GraphQLError(JobfnError):
         errors: The ``errors`` of the response; empty if there was no response.
     """
 
+    code = "J107"
     page = "how-to/tenants"
 
     def __init__(self, message: str, *, errors: Sequence[dict[str, Any]] | None = None) -> None:
@@ -125,15 +134,20 @@ class GraphQLError(JobfnError):
 class ResultUnavailable(JobfnError):
     """The state or result of a job is not stored. The message says why, and which option stores it."""
 
+    code = "J108"
     page = "how-to/results"
 
 
 class ResultTimeout(ResultUnavailable, TimeoutError):
     """The job did not finish within the timeout. It continues to run; wait again or use a longer timeout."""
 
+    code = "J109"
+
 
 class PermanentError(JobfnError):
     """Raise it in a handler to fail the job without a retry. The job keeps the message as its last error."""
+
+    code = "J110"
 
 
 class RetryLater(JobfnError):
@@ -146,6 +160,8 @@ class RetryLater(JobfnError):
     Raises:
         ValueError: ``seconds`` is negative or not finite.
     """
+
+    code = "J111"
 
     def __init__(self, message: str = "retry later", *, seconds: float) -> None:
         if not 0 <= seconds < math.inf:
@@ -162,6 +178,7 @@ class RequestError(JobfnError):
         details: One ``{"field": ..., "problem": ...}`` for each invalid field of the payload.
     """
 
+    code = "F400"
     status_code = 400
 
     def __init__(self, message: str, *, details: Sequence[dict[str, str]] = ()) -> None:
@@ -180,36 +197,42 @@ class Unauthorized(RequestError):
     Set ``JOBFN_INVOKE_SECRET`` to the same value on the worker and on the function.
     """
 
+    code = "F401"
     status_code = 401
 
 
 class UnknownTask(RequestError):
     """The function has no task of that identifier (HTTP 404). Correct the path or the worker's function URL."""
 
+    code = "F404"
     status_code = 404
 
 
 class MethodNotAllowed(RequestError):
     """A task was called with another method than POST (HTTP 405). Use POST."""
 
+    code = "F405"
     status_code = 405
 
 
 class PayloadTooLarge(RequestError):
     """The body is larger than ``JOBFN_MAX_BODY_BYTES`` (HTTP 413). Send a reference to the data instead."""
 
+    code = "F413"
     status_code = 413
 
 
 class UnsupportedMediaType(RequestError):
     """The body is not declared as JSON (HTTP 415). Send ``Content-Type: application/json``."""
 
+    code = "F415"
     status_code = 415
 
 
 class InvalidPayload(RequestError):
     """The payload does not match the task's annotation (HTTP 422). Correct the fields in ``details``."""
 
+    code = "F422"
     page = "how-to/enqueue"
 
     status_code = 422
@@ -218,14 +241,19 @@ class InvalidPayload(RequestError):
 class TransportError(JobfnError):
     """An HTTP request got no response: refused, reset, cut short or timed out. Check the URL in the message."""
 
+    code = "J112"
+
 
 class RequestNotSent(TransportError):
     """An HTTP request was not sent: no connection could be opened, or the URL is invalid. Check it in the message."""
+
+    code = "J113"
 
 
 class DatabaseError(JobfnError):
     """PostgreSQL returned an error or did not respond. The driver's error is the ``__cause__``."""
 
+    code = "J120"
     page = "operations"
 
 
@@ -237,6 +265,7 @@ class PermissionDenied(DatabaseError):
         advice: What grants the right.
     """
 
+    code = "J123"
     page = "security"
 
     def __init__(self, problem: str, advice: str) -> None:
@@ -248,9 +277,13 @@ class PermissionDenied(DatabaseError):
 class DatabaseUnreachable(DatabaseError):
     """No connection could be opened. Check the address in the message and whether PostgreSQL is running."""
 
+    code = "J121"
+
 
 class SchemaError(DatabaseError):
     """The jobs schema is missing, outdated, newer than this jobfn, or owned by the platform.
 
     Run ``jobfn db migrate``, or upgrade jobfn, as the message says.
     """
+
+    code = "J122"

@@ -312,7 +312,7 @@ def main(arguments: Sequence[str]) -> int:
         otel.configure(os.environ, role="jobfn-service")
         run(run_until_signal(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
-        sys.stderr.write(f"jobfn: {error}\n")
+        sys.stderr.write(f"jobfn: {error} [{error.code}]\n")
         return 2
     return 0
 

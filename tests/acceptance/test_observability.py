@@ -171,7 +171,7 @@ async def test_invalid_log_level_is_one_line(arguments: tuple[str, ...], command
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     result = await command(*arguments, LOG_LEVEL="loud")
     assert result.code == 2
-    assert result.output == "jobfn: LOG_LEVEL='loud': choose one of debug, info, warning, error, critical"
+    assert result.output == "jobfn: LOG_LEVEL='loud': choose one of debug, info, warning, error, critical [J101]"
 
 
 @pytest.mark.parametrize("environment", [{}, {"K_SERVICE": "hello"}])

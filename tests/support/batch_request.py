@@ -62,7 +62,7 @@ async def run_jobs(http: httpx.AsyncClient, url: str, body: bytes, headers: dict
 
 def failed(job: int, status: int, message: str, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """Return the line of a job that failed."""
-    body = json.dumps({"message": message, **more})
+    body = json.dumps({"message": message, "code": f"F{status}", **more})
     return {"job": str(job), "status": status, "headers": headers or {"X-Job-Error": "true"}, "body": body}
 
 

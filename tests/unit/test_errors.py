@@ -28,8 +28,8 @@ def test_traceback_and_terminal_show_the_page_below_the_message() -> None:
     url = "https://constructive-io.github.io/jobfn/how-to/enqueue/"
     assert str(error) == "no"
     assert f"docs: {url}" in "".join(traceback.format_exception(error))
-    assert _format_error(error, with_docs_url=False) == "jobfn: no\n"
-    assert _format_error(error, with_docs_url=True) == f"jobfn: no\n       {url}\n"
+    assert _format_error(error, with_docs_url=False) == "jobfn: no [J106]\n"
+    assert _format_error(error, with_docs_url=True) == f"jobfn: no [J106]\n       {url}\n"
 
 
 def test_errors_without_a_page_have_no_note() -> None:

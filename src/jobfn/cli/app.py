@@ -27,6 +27,7 @@ _COMMAND_MODULES = {
     "export-handler": "export_handler",
     "workers": "workers",
     "doctor": "doctor",
+    "explain": "explain",
     "jobs": "jobs",
     "init": "init",
     "inspect": "images",
@@ -96,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _format_error(error: JobfnError, *, with_docs_url: bool) -> str:
-    return f"jobfn: {error}\n" + (f"       {error.docs_url()}\n" if with_docs_url else "")
+    return f"jobfn: {error} [{error.code}]\n" + (f"       {error.docs_url()}\n" if with_docs_url else "")
 
 
 def _format_usage_error(error: Any) -> str:

@@ -37,8 +37,14 @@ NO_GRANTS = Grants()
 
 #: First PostgreSQL version in which a role can be granted the vacuum of a table that it does not own.
 MIN_MAINTAIN_SERVER_VERSION = 17
-#: Statements of the groups that have more than ``grant_{group}``.
-_STATEMENTS: Final = {"operator": ("grant_viewer", "grant_enqueue", "grant_operator")}
+#: Statements of each group.
+_STATEMENTS: Final = {
+    "enqueue": ("grant_enqueue",),
+    "result": ("grant_result",),
+    "worker": ("grant_worker",),
+    "viewer": ("grant_viewer",),
+    "operator": ("grant_viewer", "grant_enqueue", "grant_operator"),
+}
 
 
 async def check_roles(connection: asyncpg.Connection, grants: Grants) -> None:
@@ -68,7 +74,7 @@ async def grant(connection: asyncpg.Connection, schema: str, grants: Grants) -> 
     async with connection.transaction():
         for group in fields(grants):
             for role in getattr(grants, group.name):
-                for name in _STATEMENTS.get(group.name, (f"grant_{group.name}",)):
+                for name in _STATEMENTS[group.name]:
                     await connection.execute(query(name, schema, role=role))
         if connection.get_server_version().major >= MIN_MAINTAIN_SERVER_VERSION:
             for role in grants.worker:

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             until_stdin_closes=options.until_stdin_closes,
         )
     except ConfigurationError as error:
-        sys.stderr.write(f"jobfn: {error}\n")
+        sys.stderr.write(f"jobfn: {error} [{error.code}]\n")
         return 2
     return 0
 

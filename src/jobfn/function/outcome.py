@@ -94,7 +94,7 @@ def failed(
     """Return the outcome of a delivery that failed: the status, the message and the retry decision."""
     message = sanitize_message(message)
     failure = Failure(message, decision.permanent, decision.retry_after_seconds)
-    content: dict[str, Any] = {"message": message, **failure.fields()}
+    content: dict[str, Any] = {"message": message, "code": f"F{status_code}", **failure.fields()}
     if details:
         content["details"] = details
     return DeliveryOutcome(status_code, json.dumps(content).encode("ascii"), Report.from_failure(failure))

@@ -20,7 +20,7 @@ from jobfn.errors import PayloadTooLarge
 from jobfn.http.messages import read_body, send_response
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, attempt_in_query, extract_job_headers
 from jobfn.wire.report_batch import BatchedReport, decode_batch
-from jobfn.worker.callbacks import ECHO_ADVICE, CallbackError, Callbacks, Reply, to_reply
+from jobfn.worker.callbacks import ECHO_ADVICE, CallbackError, Callbacks, Reply, rejection, to_reply
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 
 MAX_REPORT_BYTES = 1024 * 1024
@@ -113,8 +113,5 @@ async def _not_found(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if request.scope["path"].rpartition("/")[2] in {"callback", "heartbeat", BATCH_SEGMENT}:
         status_code, headers = 405, {"Allow": "POST"}
-    return JSONResponse(
-        {"error": f"{request.method} is not supported here: POST reports to {CALLBACK_URL} of the job's delivery"},
-        status_code,
-        headers=headers,
-    )
+    message = f"{request.method} is not supported here: POST reports to {CALLBACK_URL} of the job's delivery"
+    return JSONResponse(rejection(status_code, message).content, status_code, headers=headers)

@@ -44,11 +44,16 @@ class Reply:
     content: object
 
 
+def rejection(status: int, message: str) -> Reply:
+    """Return a reply other than 200, with the code that ``jobfn explain`` knows."""
+    return Reply(status, {"error": message, "code": f"C{status}"})
+
+
 #: The job was settled before, or another attempt of it has begun.
-CONFLICT = Reply(409, {"error": "this worker does not hold this job in this attempt: nothing was changed"})
+CONFLICT = rejection(409, "this worker does not hold this job in this attempt: nothing was changed")
 #: The reason is in the log only: senders may be untrusted.
-INTERNAL_ERROR = Reply(500, {"error": "the callback server failed to process this report: send it again"})
-DATABASE_UNREACHABLE = Reply(503, {"error": "the database is not reachable: send the report again"})
+INTERNAL_ERROR = rejection(500, "the callback server failed to process this report: send it again")
+DATABASE_UNREACHABLE = rejection(503, "the database is not reachable: send the report again")
 
 
 class CallbackError(Exception):
@@ -56,7 +61,7 @@ class CallbackError(Exception):
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.reply = Reply(status, {"error": message})
+        self.reply = rejection(status, message)
 
 
 class HeartbeatBody(BaseModel):

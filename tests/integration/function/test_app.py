@@ -68,9 +68,11 @@ async def test_mounted_app_serves_tasks_and_probes_below_its_prefix(
     assert len(callbacks.received) == 2
     assert (await http.get(f"{url}/api/jobs/healthz")).json() == {"status": "ok"}
     assert len((await http.get(f"{url}/api/jobs/")).json()["tasks"]) == 2
-    assert (await http.put(f"{url}/api/jobs/other")).json() == {"message": "/other allows POST, not PUT"}
+    refused = await http.put(f"{url}/api/jobs/other")
+    assert refused.json() == {"message": "/other allows POST, not PUT", "code": "F405"}
     assert (await http.post(f"{url}/api/jobs/x")).json() == {
-        "message": "No task 'x' here. Known: email:send/now, other"
+        "message": "No task 'x' here. Known: email:send/now, other",
+        "code": "F404",
     }
     assert (await http.get(f"{url}/")).json() == "the larger app's"
     assert (await http.post(f"{url}/other")).status_code == 404
@@ -160,7 +162,8 @@ async def test_added_route_answers_with_its_own_errors(serve: Serve, http: httpx
     url = await serve(app)
     response = await http.get(f"{url}/invoices")
     assert (response.status_code, response.text) == (404, "no such invoice")
-    assert (await http.post(f"{url}/invoices")).json() == {"message": "No task 'invoices' here. Known: other"}
+    unknown = await http.post(f"{url}/invoices")
+    assert unknown.json() == {"message": "No task 'invoices' here. Known: other", "code": "F404"}
 
 
 async def test_websocket_is_closed() -> None:

@@ -196,5 +196,5 @@ async def test_response_of_a_worker_with_an_invocation_waits_for_the_handler_alt
     assert not request.done()
     long.finish.set()
     response = await request
-    assert (response.status_code, response.json()) == (500, {"message": "no luck"})
+    assert (response.status_code, response.json()) == (500, {"message": "no luck", "code": "F500"})
     assert callbacks.bodies("/callback") == [{"status": "error", "error": "no luck"}]

@@ -120,7 +120,8 @@ async def test_failure_concerns_its_job_only(serve: Serve, http: httpx.AsyncClie
             "body": json.dumps(
                 {
                     "message": "X-Job-Id must be a whole number from 1 to 9223372036854775807, in decimal digits: "
-                    "leave it out if there is none"
+                    "leave it out if there is none",
+                    "code": "F400",
                 }
             ),
         },

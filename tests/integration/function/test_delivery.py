@@ -289,7 +289,7 @@ async def test_wrong_method_or_unknown_path_is_an_error_with_the_alternatives(
     url = await serve(echo_app("b", "a"))
     response = await http.request(method, f"{url}{path}", content=b"{}")
     assert response.status_code == status
-    assert response.json() == {"message": message}
+    assert response.json() == {"message": message, "code": f"F{status}"}
     assert response.headers.get("allow") == allow
     assert response.headers["x-job-error"] == "true"
 

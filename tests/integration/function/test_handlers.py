@@ -190,7 +190,7 @@ async def test_timeout_error_of_the_handler_is_its_failure(serve: Serve, http: h
     url = await serve(create_app(tasks=[quick], settings=WAIT_FOR_REPORT))
     assert (await http.post(f"{url}/quick", json=False)).json() == "done"
     response = await http.post(f"{url}/quick", json=True)
-    assert (response.status_code, response.json()) == (500, {"message": "the mail server was slow"})
+    assert (response.status_code, response.json()) == (500, {"message": "the mail server was slow", "code": "F500"})
 
 
 async def test_handler_that_returns_after_its_timeout_succeeds(serve: Serve, http: httpx.AsyncClient) -> None:
@@ -246,7 +246,7 @@ async def test_exception_of_a_handler_is_answered_reported_and_logged(
     with capture_logs() as lines:
         response = await http.post(f"{url}/fail", json={"a": SECRET}, headers=job_headers(callbacks.url))
     assert response.status_code == 500
-    assert response.text == json.dumps({"message": message})
+    assert response.text == json.dumps({"message": message, "code": "F500"})
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
     [line] = lines
     assert (line["event"], line["task"], line["job"]) == ("task failed", "fail", 42)
@@ -265,4 +265,5 @@ async def test_stop_iteration_in_a_thread_fails_the_job(serve: Serve, http: http
     url = await serve(create_app(tasks=[first], settings=WAIT_FOR_REPORT))
     assert (await http.post(f"{url}/first", json=[1])).json() == 1
     response = await http.post(f"{url}/first", json=[])
-    assert (response.status_code, response.json()) == (500, {"message": "coroutine raised StopIteration"})
+    assert response.status_code == 500
+    assert response.json() == {"message": "coroutine raised StopIteration", "code": "F500"}

@@ -117,7 +117,7 @@ async def test_content_type_other_than_json_is_refused(
     assert response.status_code == status
     if status == 415:
         message = f"Content-Type {content_type.partition(';')[0]} is not supported: send application/json"  # type: ignore[union-attr]
-        assert response.json() == {"message": message}
+        assert response.json() == {"message": message, "code": "F415"}
         assert callbacks.received[0].body == {"status": "error", "error": message}
 
 
@@ -140,7 +140,7 @@ async def test_declared_body_over_the_limit_is_refused_before_it_is_sent(serve: 
     writer.close()
     assert response.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in response
-    assert response.endswith(json.dumps({"message": TOO_LARGE, "permanent": True}).encode())
+    assert response.endswith(json.dumps({"message": TOO_LARGE, "code": "F413", "permanent": True}).encode())
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ async def test_job_that_exceeds_the_shutdown_timeout_is_reported_and_the_process
     process.send(signal.SIGTERM)
     response = await request
     message = f"the function was stopped before {task} finished"
-    assert (response.status_code, response.json()) == (503, {"message": message})
+    assert (response.status_code, response.json()) == (503, {"message": message, "code": "F503"})
     assert await process.wait(seconds=10) == 0
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
     running = [line for line in process.lines if "stopped with running sync handlers" in line]

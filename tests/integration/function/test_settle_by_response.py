@@ -194,7 +194,8 @@ async def test_cancelled_delivery_is_reported_and_answered_without_settling(
     assert delivery.cancelled()
     message = "the function was stopped before work finished"
     assert [report.body for report in callbacks.received] == [{"status": "error", "error": message}]
-    assert (request.status, json.loads(request.sent[1]["body"])) == (503, {"message": message})
+    assert request.status == 503
+    assert json.loads(request.sent[1]["body"]) == {"message": message, "code": "F503"}
     assert "x-settle-on" not in response_headers(request)
 
 

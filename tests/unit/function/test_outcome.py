@@ -68,10 +68,10 @@ def test_result_that_is_not_json_serializable_succeeds_with_null_and_a_problem(r
 @pytest.mark.parametrize(
     ("error", "content"),
     [
-        (UnknownTask("No task"), {"message": "No task"}),
+        (UnknownTask("No task"), {"message": "No task", "code": "F404"}),
         (
             InvalidPayload("no", details=[{"field": "a", "problem": "p"}]),
-            {"message": "no", "details": [{"field": "a", "problem": "p"}]},
+            {"message": "no", "code": "F422", "details": [{"field": "a", "problem": "p"}]},
         ),
     ],
 )
@@ -115,7 +115,7 @@ def validation_error(annotation: Any, value: object) -> ValueError:
 )
 def test_raised_exception_is_reported_by_its_message_or_type(error: BaseException, message: str) -> None:
     outcome = outcomes.raised(error)
-    assert (outcome.status_code, json.loads(outcome.body)) == (500, {"message": message})
+    assert (outcome.status_code, json.loads(outcome.body)) == (500, {"message": message, "code": "F500"})
     assert outcome.report == Report("error", message)
 
 
