@@ -55,6 +55,7 @@ class InProcessDispatcher(Deliverer):
             execution_id=None if job.node is None else UUID(job.node.execution_id),
             node_name=None if job.node is None else job.node.name,
             attempt=job.attempt,
+            organization_id=_uuid(job.organization_id),
         )
 
         async def send_heartbeat(progress: Progress) -> None:

@@ -47,7 +47,7 @@ async def open_store(
         raise missing_right(kind["role"], right, schema=schema, owner=kind["owner"], grant=grant)
     if kind["has_record"] and kind["has_prerelease_function"]:
         raise SchemaError(prerelease_message(schema))
-    if kind["has_batches"]:
+    if kind["has_batches"] and kind["has_organization_id"]:
         return NativeJobStore(pool, schema, queues=queues, on_settled=on_settled)
     if kind["has_record"]:
         raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
@@ -61,5 +61,6 @@ async def open_store(
         schema,
         has_actor_id=kind["has_actor_id"],
         has_entity_id=kind["has_entity_id"],
+        has_organization_id=kind["has_organization_id"],
         on_settled=on_settled,
     )

@@ -31,6 +31,7 @@ class PlatformJobStore:
         schema: The jobs schema.
         has_actor_id: Whether ``jobs`` has the column ``actor_id``.
         has_entity_id: Whether ``jobs`` has the column ``entity_id``.
+        has_organization_id: Whether ``jobs`` has the column ``organization_id``.
         on_settled: Called with the jobs that were settled together.
     """
 
@@ -41,6 +42,7 @@ class PlatformJobStore:
         *,
         has_actor_id: bool,
         has_entity_id: bool,
+        has_organization_id: bool,
         on_settled: OnSettled = ignore_settlement,
     ) -> None:
         self._pool: Any = pool
@@ -51,6 +53,7 @@ class PlatformJobStore:
             self._query("get_job")
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")
             .replace("@entity_id@", "j.entity_id" if has_entity_id else "null::uuid")
+            .replace("@organization_id@", "j.organization_id" if has_organization_id else "null::uuid")
         )
 
     async def claim(

@@ -54,6 +54,7 @@ class Job(NamedTuple):
         entity_id: The entity that it is about, if known.
         trace: The trace context that it was enqueued with, if any.
         waited_seconds: Time between its due time and the claim.
+        organization_id: The organization that the entity belongs to, if known.
         node: The node of a flow graph that it runs, if any (``graph_store.py``).
     """
 
@@ -68,6 +69,7 @@ class Job(NamedTuple):
     entity_id: str | None = None
     trace: TraceContext | None = None
     waited_seconds: float = 0.0
+    organization_id: str | None = None
     node: GraphNode | None = None
 
     @classmethod
@@ -86,11 +88,17 @@ class Job(NamedTuple):
             str_or_none(row["entity_id"]),
             None if row["traceparent"] is None else TraceContext.parse(row["traceparent"], row["tracestate"]),
             max(row["waited_seconds"] or 0.0, 0.0),
+            str_or_none(row["organization_id"]),
         )
 
     def ids(self, worker_id: str) -> Ids:
         """Return the job's ids, for logs and spans."""
-        return _ids(self.task, self.id, self.attempt, worker_id, self.database_id)
+        ids = _ids(self.task, self.id, self.attempt, worker_id, self.database_id)
+        if self.organization_id is not None:
+            ids["organization"] = self.organization_id
+        if self.node is not None:
+            ids |= {"execution": self.node.execution_id, "node": self.node.name}
+        return ids
 
 
 class Outcome(StrEnum):

@@ -28,6 +28,7 @@ from jobfn.wire import (
     JOB_ID,
     LEASE_SECONDS,
     NODE_NAME,
+    ORGANIZATION_ID,
     SETTLE_ON,
     SETTLE_ON_RESPONSE,
     WORKER_ID,
@@ -103,6 +104,8 @@ def job_headers(job: Job) -> dict[str, str]:
     """Return the headers that depend on the job."""
     headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
     optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
+    if job.organization_id is not None:
+        optional[ORGANIZATION_ID] = job.organization_id
     if job.node is not None:
         optional |= {EXECUTION_ID: job.node.execution_id, NODE_NAME: job.node.name}
     return headers | {name: value for name, value in optional.items() if value is not None}

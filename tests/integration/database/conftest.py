@@ -80,7 +80,7 @@ async def harness(kind: str, dsn: str, connect_to: ConnectTo) -> AsyncIterator[S
         store = await open_store(pool, "app_jobs")
         assert isinstance(store, PlatformJobStore if is_platform else NativeJobStore)
         if kind == "one by one":
-            store = PlatformJobStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True)
+            store = PlatformJobStore(pool, "app_jobs", has_actor_id=True, has_entity_id=True, has_organization_id=False)
         yield StoreHarness(
             connection,
             store,

@@ -9,6 +9,7 @@ from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 
 ACTOR = "8c1d6a3e-0b1f-4c6e-9d3c-2f6f0a1b2c3d"
+ORGANIZATION = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 ENTITY = "0f0e0d0c-0b0a-4909-8807-060504030201"
 
 
@@ -34,19 +35,24 @@ async def test_request_has_the_payload_and_the_job_s_headers(
     assert request.headers["content-type"] == "application/json"
 
 
-async def test_tenant_actor_and_entity_are_headers(
+async def test_tenant_actor_entity_and_organization_are_headers(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     await jobs.connection.execute(
-        "insert into app_jobs.jobs (task_identifier, database_id, actor_id, entity_id) values ('t', $1, $2, $3)",
+        """
+        insert into app_jobs.jobs (task_identifier, database_id, actor_id, entity_id, organization_id)
+        values ('t', $1, $2, $3, $4)
+        """,
         TENANT,
         ACTOR,
         ENTITY,
+        ORGANIZATION,
     )
     await start_worker()
     await jobs.until_gone(1)
     headers = function.received[0].headers
     assert (headers["x-database-id"], headers["x-actor-id"], headers["x-entity-id"]) == (TENANT, ACTOR, ENTITY)
+    assert headers["x-organization-id"] == ORGANIZATION
 
 
 async def test_settle_on_response_sends_no_callback_url(

@@ -23,7 +23,8 @@ select
     functions.names @> array['claim_jobs', 'settle_jobs_with_results'] as has_batches,
     'advance_schedule' = any (functions.names) as has_due_times,
     'actor_id' = any (job_columns.names) as has_actor_id,
-    'entity_id' = any (job_columns.names) as has_entity_id
+    'entity_id' = any (job_columns.names) as has_entity_id,
+    'organization_id' = any (job_columns.names) as has_organization_id
 from (select) as one
 left join pg_catalog.pg_namespace n on n.nspname = $1
 cross join lateral (

@@ -2,10 +2,11 @@
 -- columns.
 
 -- name: get_job
--- $1 worker, $2 task identifiers or null, $3 the age at which a lock expires. @actor_id@ and @entity_id@ are null on
--- schemas without these columns.
+-- $1 worker, $2 task identifiers or null, $3 the age at which a lock expires. @actor_id@, @entity_id@ and
+-- @organization_id@ are null on schemas without these columns.
 select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_name, j.database_id,
-    @actor_id@ as actor_id, @entity_id@ as entity_id, null::text as traceparent, null::text as tracestate,
+    @actor_id@ as actor_id, @entity_id@ as entity_id, @organization_id@ as organization_id,
+    null::text as traceparent, null::text as tracestate,
     extract(epoch from j.locked_at - j.run_at)::float8 as waited_seconds
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null
