@@ -31,10 +31,11 @@ select
         and has_table_privilege(to_regclass(format('%I.jobs', $1::text)), 'insert')
         and coalesce(has_sequence_privilege(to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
         and has_function_privilege(to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute')
-        and not exists (
+        and exists (
             select from pg_proc p
             where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
-                and not has_function_privilege(p.oid, 'execute')
+                and p.proargnames[1] = 'identifier' and p.proargtypes[1] = 'json'::regtype
+                and has_function_privilege(p.oid, 'execute')
         ) as may_insert,
     has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage') and exists (
         select from pg_proc p
