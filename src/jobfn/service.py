@@ -121,12 +121,14 @@ async def run_service(
         )
         tasks: list[_ServiceTask] = []
         worker: Worker | None = None
+        routes = await _open_routes(settings, connections, tasks)
         if active != {ServiceRole.SCHEDULER}:
             worker = await _start_worker_and_callbacks(
                 settings,
                 stack,
                 active,
                 connections=connections,
+                routes=routes,
                 store=store,
                 metrics=metrics,
                 tracing=tracing,
@@ -146,7 +148,7 @@ async def run_service(
             settings, active, connections=connections, store=store, metrics=metrics, worker=worker
         )
         if dashboard is not None:
-            await _start_dashboard(settings, dashboard, stack)
+            await _start_dashboard(settings, dashboard, stack, routes)
         callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
         tasks.append(functools.partial(_notify_ready, callbacks, None if worker is None else worker.ready))
         async with explain_denied_in_pool(connections, settings.schema_name, grant="worker"):
@@ -159,6 +161,7 @@ async def _start_worker_and_callbacks(
     roles: Collection[ServiceRole],
     *,
     connections: "asyncpg.Pool[Any]",
+    routes: Routes,
     store: JobStore,
     metrics: WorkerMetrics,
     tracing: Tracing,
@@ -178,7 +181,7 @@ async def _start_worker_and_callbacks(
     worker: Worker | None = None
     if ServiceRole.WORKER in roles:
         wake_event = asyncio.Event()
-        deliverer_factory = deliverer_factory or functools.partial(http_dispatcher, tokens, tracing)
+        deliverer_factory = deliverer_factory or functools.partial(http_dispatcher, routes, tokens, tracing)
         deliverer = await stack.enter_async_context(deliverer_factory(store, settings))
         worker = Worker(
             store=store,
@@ -208,6 +211,20 @@ async def _start_worker_and_callbacks(
     return worker
 
 
+async def _open_routes(
+    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", tasks: list[_ServiceTask]
+) -> Routes:
+    """Return the routes, and add the task that reads the table of function definitions, if there is one."""
+    routes = Routes.from_settings(settings)
+    if (name := settings.function_definitions) is not None:
+        from jobfn.worker.function_urls import open_function_urls  # noqa: PLC0415  - only with the setting
+
+        urls = await retry_on_disconnect(lambda: open_function_urls(connections, name, routes))
+        if urls is not None:
+            tasks.append(urls.run)
+    return routes
+
+
 async def _start_scheduler(
     settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
 ) -> _ServiceTask:
@@ -226,7 +243,7 @@ async def _start_scheduler(
 
 
 async def _start_dashboard(
-    settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack
+    settings: ServiceSettings, dashboard: DashboardSettings, stack: contextlib.AsyncExitStack, routes: Routes
 ) -> None:
     from jobfn.dashboard.server import serve_dashboard  # noqa: PLC0415  - loads templates, which most services do not need
 
@@ -235,7 +252,7 @@ async def _start_dashboard(
             dashboard,
             database_url=settings.database_url,
             schema=settings.schema_name,
-            routes=Routes.from_settings(settings),
+            routes=routes,
         )
     )
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)

@@ -33,6 +33,7 @@ _COMMAND_MODULES = {
     "inspect": "images",
     "build": "images",
     "manifests": "manifests",
+    "register": "register",
     "db": "db",
     "schedules": "schedules",
     "triggers": "triggers",

@@ -9,6 +9,7 @@ import typer
 from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.options import DatabaseUrl
 from jobfn.dashboard.settings import DashboardSettings
+from jobfn.database.connection import connect
 from jobfn.devserver.state import DevState
 from jobfn.http.server import stop_signals
 from jobfn.telemetry import logs
@@ -39,7 +40,7 @@ def dashboard_command(
 ) -> None:
     """Serve the dashboard alone."""
     from jobfn.dashboard.server import serve_dashboard  # noqa: PLC0415  - only for this command
-    from jobfn.worker.routes import Routes  # noqa: PLC0415
+    from jobfn.worker.function_urls import load_routes  # noqa: PLC0415
 
     logs.configure()
     settings = DashboardSettings.from_environ(os.environ, host=host, port=port, read_only=read_only or None)
@@ -49,12 +50,17 @@ def dashboard_command(
         service = service.model_copy(update={"gateway_url": dev.function_url})
 
     async def work() -> None:
+        connection = await connect(service.database_url, application_name="jobfn-dashboard")
+        try:
+            routes = await load_routes(service, connection)
+        finally:
+            await connection.close()
         with stop_signals() as stop:
             async with serve_dashboard(
                 settings,
                 database_url=service.database_url,
                 schema=jobs_schema(),
-                routes=Routes.from_settings(service),
+                routes=routes,
             ) as url:
                 typer.echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
                 await stop.wait()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobfn.errors import ConfigurationError, LoadError
 
@@ -20,6 +20,8 @@ class TaskInfo(BaseModel):
         payload: JSON Schema of its payload.
         background: Whether its request is answered before it ends.
         schedule: Its ``schedule_info``; None: no schedule.
+        secrets: Its environment variables with secrets: name, and whether it is required.
+        configs: The same for settings.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +33,8 @@ class TaskInfo(BaseModel):
     timeout_seconds: float | None = None
     background: bool = False
     schedule: dict[str, Any] | None = None
+    secrets: list[dict[str, Any]] = Field(default_factory=list)
+    configs: list[dict[str, Any]] = Field(default_factory=list)
 
 
 _TASK_INFOS = TypeAdapter(list[TaskInfo])

@@ -27,7 +27,11 @@ def describe_public(task: AnyTask) -> dict[str, Any]:
 def describe_task(task: AnyTask) -> dict[str, Any]:
     """Describe a task for its own project: as ``describe_public``, with its location and limits."""
     limits = {"location": task.location, "timeout_seconds": task.timeout, "background": task.background}
-    return {**describe_public(task), **limits, "schedule": task.schedule_info}
+    variables = {
+        name: [{"name": variable.name, "required": variable.required} for variable in requirements]
+        for name, requirements in (("secrets", task.secrets), ("configs", task.configs))
+    }
+    return {**describe_public(task), **limits, "schedule": task.schedule_info, **variables}
 
 
 def result_schema(task: AnyTask) -> dict[str, Any]:

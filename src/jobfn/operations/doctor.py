@@ -16,9 +16,10 @@ import httpx
 
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
-from jobfn.errors import PermissionDenied
+from jobfn.errors import ConfigurationError, PermissionDenied
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
+from jobfn.worker.function_urls import load_routes
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
@@ -83,7 +84,13 @@ async def run_checks(
         except PermissionDenied as error:
             yield _warn("functions", error)
     yield await _check_callback_server(http, settings)
-    async for check in _check_functions(http, {*tasks, *settings.urls_by_task, *settings.supported}, settings, clock):
+    try:
+        routes = await load_routes(settings, pool)
+    except ConfigurationError as error:
+        yield Check("function definitions", CheckStatus.ERROR, str(error), "correct JOBS_FUNCTION_DEFINITIONS")
+        routes = Routes.from_settings(settings)
+    tasks = {*tasks, *routes.by_task, *routes.registered, *settings.supported}
+    async for check in _check_functions(http, tasks, settings, routes, clock):
         yield check
 
 
@@ -190,9 +197,12 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
 
 
 async def _check_functions(
-    http: httpx.AsyncClient, tasks: Collection[str], settings: ServiceSettings, clock: Callable[[], float]
+    http: httpx.AsyncClient,
+    tasks: Collection[str],
+    settings: ServiceSettings,
+    routes: Routes,
+    clock: Callable[[], float],
 ) -> AsyncIterator[Check]:
-    routes = Routes.from_settings(settings)
     if not tasks:
         yield Check(
             "functions",

@@ -27,7 +27,7 @@ _MAX_ATTEMPTS = 100
 
 @contextlib.asynccontextmanager
 async def http_dispatcher(
-    tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
+    routes: Routes, tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[Deliverer]:
     """Open a dispatcher; its connections are closed at the end of the block."""
     transport = HttpTransport(max_connections=settings.concurrency)
@@ -35,7 +35,7 @@ async def http_dispatcher(
     try:
         yield Dispatcher(
             transport,
-            routes=Routes.from_settings(settings),
+            routes=routes,
             worker_id=settings.worker_id,
             callback_config=callback_configs(settings, tokens),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,

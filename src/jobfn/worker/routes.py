@@ -4,7 +4,7 @@ Worker, dashboard, ``jobfn dev`` and ``jobfn doctor`` all build them with ``Rout
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from jobfn.wire import TASK_PLACEHOLDER, task_url
@@ -18,10 +18,12 @@ class Routes:
     Attributes:
         gateway_url: Base URL of the functions; a ``{task}`` in it is filled in (``wire.task_url``).
         by_task: URLs of single tasks, used unchanged. They take precedence.
+        registered: URLs of single tasks in a table of function definitions, used unchanged, before the gateway.
     """
 
     gateway_url: str
     by_task: Mapping[str, str]
+    registered: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "Routes":
@@ -30,7 +32,7 @@ class Routes:
 
     def url_for(self, task: str) -> str:
         """Return the URL that jobs of this task are POSTed to."""
-        return self.by_task.get(task) or task_url(self.gateway_url, task)
+        return self.by_task.get(task) or self.registered.get(task) or task_url(self.gateway_url, task)
 
     def index_url(self, task: str) -> str:
         """Return the root of the task's function app, which lists the tasks of a jobfn app."""
@@ -39,7 +41,7 @@ class Routes:
     @property
     def index_urls(self) -> list[str]:
         """The roots of the function apps that are known without a task."""
-        urls = [self.index_url(task) for task in self.by_task]
+        urls = [self.index_url(task) for task in (*self.by_task, *self.registered)]
         if TASK_PLACEHOLDER not in self.gateway_url:
             urls.insert(0, f"{self.gateway_url.rstrip('/')}/")
         elif (root := self.gateway_url.removesuffix(TASK_PLACEHOLDER)).endswith("/") and TASK_PLACEHOLDER not in root:

@@ -40,6 +40,8 @@ class ServiceSettings(EnvironmentSettings):
         gateway_url: ``KNATIVE_SERVICE_URL``, else ``INTERNAL_GATEWAY_URL``, default ``http://gateway:8080``. A
             ``{task}`` in it is replaced, in the host by a DNS name; without one, the task becomes the path.
         function_urls: ``JOBS_FUNCTION_URLS``: JSON ``{"task": "url"}``, takes precedence over the gateway.
+        function_definitions: ``JOBS_FUNCTION_DEFINITIONS``: a table of the platform with the URLs of functions, as
+            ``schema.table``, or ``auto`` for the only one. Its URLs come after ``function_urls``. Default: none.
         development_map: ``INTERNAL_GATEWAY_DEVELOPMENT_MAP``: the same for a developer's machine, takes precedence over
             both.
         support_any: ``JOBS_SUPPORT_ANY``, default true: claim jobs of every task.
@@ -93,6 +95,7 @@ class ServiceSettings(EnvironmentSettings):
     function_urls: dict[str, str] | Json[dict[str, str]] = Field(
         default_factory=dict, union_mode="left_to_right", validation_alias="JOBS_FUNCTION_URLS"
     )
+    function_definitions: str | None = Field(default=None, validation_alias="JOBS_FUNCTION_DEFINITIONS")
     development_map: dict[str, str] | Json[dict[str, str]] = Field(
         default_factory=dict, union_mode="left_to_right", validation_alias="INTERNAL_GATEWAY_DEVELOPMENT_MAP"
     )

@@ -16,6 +16,7 @@ from jobfn import FunctionSettings, create_app, task
 from jobfn.operations import Operations
 from jobfn.operations.doctor import UNUSED_JOB_ID, Check, run_checks
 from jobfn.worker.settings import ServiceSettings
+from support.definitions import WITH_URLS
 from support.fixtures import Serve, StartService
 from support.jobs import WORKER, Jobs
 from support.network import LOOPBACK, eventually, free_port
@@ -193,6 +194,23 @@ async def test_app_below_a_path_is_recognized(doctor: Doctor, serve: Serve, star
     checks = await doctor.run(function_urls={"greet": f"{url}/apps/greet"}, own_callback_url=service.callback_url)
     assert checks["function greet"].message == f"{url}/apps/greet responds and has the task"
     assert checks[f"reports from {url}/apps/"].status == "ok"
+
+
+async def test_functions_of_the_definitions_are_checked(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
+    url = await serve(create_app(tasks=[greet]))
+    await jobs.connection.execute(WITH_URLS)
+    await jobs.connection.execute(
+        "insert into compute_public.platform_function_definitions (scope, name, task_identifier, service_url)"
+        " values ('x', 'greet', 'greet', $1)",
+        f"{url}/greet",
+    )
+    checks = await doctor.run(function_definitions="auto")
+    assert checks["function greet"].message == f"{url}/greet responds and has the task"
+    checks = await doctor.run(function_definitions="public.none")
+    assert (checks["function definitions"].status, "'public.none'" in checks["function definitions"].message) == (
+        "error",
+        True,
+    )
 
 
 async def test_other_function_is_ok_and_gets_no_put(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
