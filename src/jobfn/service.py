@@ -69,7 +69,9 @@ async def run_service(
     dashboard: DashboardSettings | None = None,
     answers_probes: bool = False,
 ) -> None:
-    """Run the platform side until ``stop`` is set. Afterwards no job and no schedule is locked.
+    """Run the platform side until ``stop`` is set.
+
+    Afterwards no schedule is locked, and no job except those that functions have accepted (202).
 
     Args:
         settings: The settings.

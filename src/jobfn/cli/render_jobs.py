@@ -50,7 +50,7 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
     rows += [
         (
             str(job.id),
-            job.state,
+            job.state_label,
             job.task,
             job.queue or "",
             f"{job.attempts}/{job.max_attempts}" if job.max_attempts else str(job.attempts),
@@ -65,7 +65,7 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
 
 def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     """Format everything known about a job."""
-    lines = [f"job {detail.id}  {detail.task}  {detail.state}"]
+    lines = [f"job {detail.id}  {detail.task}  {detail.state_label}"]
     if detail.job is not None:
         lines += [f"    {name:<11} {text}" for name, text in _fields(detail.job, now) if text]
         lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
@@ -161,6 +161,9 @@ def seconds_text(seconds: float) -> str:
 
 
 def _when(job: JobRow, now: datetime) -> str:
+    if job.is_expired:
+        since = job.lease_expires_at or job.locked_at
+        return f"lease of {job.locked_by} ended{f' {ago(since, now)}' if since is not None else ''}"
     if job.state is JobState.RUNNING and job.locked_at is not None:
         progress = f", {job.progress:.0%}" if job.progress is not None else ""
         return f"on {job.locked_by} since {ago(job.locked_at, now)}{progress}"

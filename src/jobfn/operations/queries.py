@@ -184,7 +184,11 @@ def _timeline(job: JobRow | None, runs: Sequence[Run]) -> tuple[Event, ...]:
             events.append(Event(run.started_at, "started", f"attempt {run.attempt} on {run.worker}", run.attempt))
         events.append(Event(run.ended_at, "ended", _OUTCOME_TEXTS[run.outcome], run.attempt, run.outcome, run.error))
     events.sort(key=lambda event: event.at)
-    if job is not None and job.locked_at is not None:
+    if job is not None and job.is_expired:
+        what = "takes the job over" if job.state is JobState.READY else "fails the job permanently"
+        text = f"attempt {job.attempts} on {job.locked_by} expired: the next claim of a worker {what}"
+        events.append(Event(job.lease_expires_at or job.locked_at or enqueued_at, "expired", text, job.attempts))
+    elif job is not None and job.locked_at is not None:
         text = f"attempt {job.attempts} is running on {job.locked_by}"
         events.append(Event(job.locked_at, "running", text, job.attempts))
     elif job is not None and job.run_at is not None and job.state in {JobState.READY, JobState.DELAYED}:

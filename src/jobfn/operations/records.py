@@ -80,8 +80,10 @@ class JobRow:
     Attributes:
         attempts: Attempts started so far.
         max_attempts: Maximum number of attempts; 0 if only the history has the job.
-        locked_by: The worker that holds the job, or that completed it.
+        locked_by: The worker that holds the job, whose lock has expired, or that completed it.
         lease_expires_at: When the lock expires unless the worker renews it.
+        is_expired: Whether the job is still locked after its lease has ended. The next claim takes it over, or fails it
+            permanently after its last attempt. Until then the state is ``READY`` or ``FAILED``.
         progress: Last reported progress, 0 to 1.
         database_id: The tenant.
         ended_at: When the job completed.
@@ -108,12 +110,18 @@ class JobRow:
     actor_id: str | None = None
     entity_id: str | None = None
     ended_at: datetime | None = None
+    is_expired: bool = False
+
+    @property
+    def state_label(self) -> str:
+        """The state as people see it."""
+        return "expired" if self.is_expired else self.state.value
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "JobRow":
         """Read a row of ``list_jobs`` or ``show_job``."""
         state = JobState.from_row(row)
-        is_running = state is JobState.RUNNING
+        is_locked = row["locked_at"] is not None
         return cls(
             id=row["id"],
             task=row["task_identifier"],
@@ -127,9 +135,10 @@ class JobRow:
             run_at=row["run_at"],
             updated_at=row["updated_at"],
             last_error=row["last_error"],
-            locked_at=row["locked_at"] if is_running else None,
-            locked_by=row["locked_by"] if is_running else None,
-            lease_expires_at=row["lease_expires_at"] if is_running else None,
+            locked_at=row["locked_at"],
+            locked_by=row["locked_by"] if is_locked else None,
+            lease_expires_at=row["lease_expires_at"] if is_locked else None,
+            is_expired=is_locked and state is not JobState.RUNNING,
             progress=None
             if row["progress"] is None
             else round(row["progress"], 6),  # a PostgreSQL real: 0.52 is inexact
@@ -222,7 +231,7 @@ class Event:
     """An entry of a job's timeline.
 
     Attributes:
-        kind: ``enqueued``, ``started``, ``ended``, ``running`` or ``due``.
+        kind: ``enqueued``, ``started``, ``ended``, ``running``, ``expired`` or ``due``.
     """
 
     at: datetime
@@ -254,6 +263,11 @@ class JobDetail:
     def state(self) -> JobState:
         """State of the job."""
         return JobState.COMPLETED if self.job is None else self.job.state
+
+    @property
+    def state_label(self) -> str:
+        """The state as people see it."""
+        return self.state.value if self.job is None else self.job.state_label
 
 
 def _str_or_none(value: Any) -> str | None:
