@@ -58,10 +58,19 @@ async def _send_email(environment: PageEnvironment) -> None:
     """Copy the example and create the wheel that ``make dist`` builds."""
     (environment.folder / "dist").mkdir()
     (environment.folder / "dist" / "jobfn-0.1.0-py3-none-any.whl").touch()
-    shutil.copy(ROOT / "pyproject.toml", environment.folder)
-    shutil.copytree(ROOT / "examples" / "send_email", environment.folder / "examples" / "send_email")
-    environment.folder /= "examples/send_email"
+    _copy_example(environment, "send_email")
     _add_image_builder(environment)
+
+
+async def _fastapi_app(environment: PageEnvironment) -> None:
+    _copy_example(environment, "fastapi_app")
+
+
+def _copy_example(environment: PageEnvironment, name: str) -> None:
+    """Copy an example, which becomes the working directory."""
+    shutil.copy(ROOT / "pyproject.toml", environment.folder)
+    shutil.copytree(ROOT / "examples" / name, environment.folder / "examples" / name)
+    environment.folder /= f"examples/{name}"
 
 
 async def _operations(environment: PageEnvironment) -> None:
@@ -160,6 +169,7 @@ PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "docs/security.md": _roles,
     "docs/triggers.md": _triggers,
     "examples/blueprints/README.md": _blueprints,
+    "examples/fastapi_app/README.md": _fastapi_app,
     "examples/send_email/README.md": _send_email,
     "templates/function/README.md": _project,
 }
