@@ -13,7 +13,7 @@
     ├── ResultUnavailable           result of a job is not stored
     │   └── ResultTimeout           job did not finish in time
     ├── PermanentError              raised by a handler: fail the job, do not retry
-    ├── RetryLater                  raised by a handler: retry after a delay
+    ├── RetryLater                  raised by a handler: snooze, that is retry after a delay
     ├── RequestError           400  invalid request to a function
     │   ├── BadRequest         400  malformed job headers or JSON
     │   ├── Unauthorized       401  missing or wrong invoke secret
@@ -151,23 +151,38 @@ class PermanentError(JobfnError):
 
 
 class RetryLater(JobfnError):
-    """Raise it in a handler to retry the job after a delay. The attempt counts.
+    """Raise it in a handler to retry the job after a delay: a snooze, which does not count as an attempt.
 
     Args:
         message: Reason; kept as the job's last error.
         seconds: Delay in seconds, 0 or more.
+        max_age_seconds: The job fails permanently if its first snooze is longer ago than this. Default: a week.
+        counts: Whether the attempt counts, so that the job fails permanently after ``max_attempts``. Default False.
 
     Raises:
-        ValueError: ``seconds`` is negative or not finite.
+        ValueError: A number of seconds is out of range.
     """
 
     code = "J111"
 
-    def __init__(self, message: str = "retry later", *, seconds: float) -> None:
+    def __init__(
+        self,
+        message: str = "retry later",
+        *,
+        seconds: float,
+        max_age_seconds: float = 7 * 86_400.0,
+        counts: bool = False,
+    ) -> None:
         if not 0 <= seconds < math.inf:
             raise ValueError(f"RetryLater(seconds={seconds!r}) is not valid: use a finite number of seconds, 0 or more")
+        if not 0 < max_age_seconds < math.inf:
+            raise ValueError(
+                f"RetryLater(max_age_seconds={max_age_seconds!r}) is not valid: use a finite number of seconds above 0"
+            )
         super().__init__(message)
         self.seconds = float(seconds)
+        self.max_age_seconds = float(max_age_seconds)
+        self.counts = counts
 
 
 class RequestError(JobfnError):

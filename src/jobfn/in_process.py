@@ -54,7 +54,8 @@ class InProcessDispatcher(Deliverer):
             entity_id=_uuid(job.entity_id),
             execution_id=None if job.node is None else UUID(job.node.execution_id),
             node_name=None if job.node is None else job.node.name,
-            attempt=job.attempt,
+            attempt=job.attempt - job.snoozes,
+            snoozes=job.snoozes,
             organization_id=_uuid(job.organization_id),
         )
 
@@ -71,7 +72,12 @@ class InProcessDispatcher(Deliverer):
             return Succeeded(report.stored_result, output=outcome.body.decode() if outcome.body != b"null" else "{}")
         if report.status == "success":
             return _SUCCEEDED if report.stored_result is None else Succeeded(report.stored_result)
-        return Failed(report.error or "", report.permanent, report.retry_after_seconds)
+        return Failed(
+            report.error or "",
+            report.permanent,
+            report.retry_after_seconds,
+            snooze_max_age_seconds=report.snooze_max_age_seconds,
+        )
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""

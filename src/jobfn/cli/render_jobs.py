@@ -53,7 +53,7 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
             job.state_label,
             job.task,
             job.queue or "",
-            f"{job.attempts}/{job.max_attempts}" if job.max_attempts else str(job.attempts),
+            _attempts(job),
             ago(job.created_at, now),
             _when(job, now),
             " ".join((job.last_error or "").split()),
@@ -174,6 +174,11 @@ def _when(job: JobRow, now: datetime) -> str:
     return f"due {ago(job.run_at, now)}" if job.run_at is not None else ""
 
 
+def _attempts(job: JobRow) -> str:
+    attempts = f"{job.attempts}/{job.max_attempts}" if job.max_attempts else str(job.attempts)
+    return f"{attempts}, snoozed {job.snoozes}" if job.snoozes else attempts
+
+
 def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
     progress = f"{job.progress:.0%} " if job.progress is not None else ""
     return [
@@ -181,6 +186,7 @@ def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
         ("key", job.key or ""),
         ("priority", str(job.priority)),
         ("attempts", f"{job.attempts} of {job.max_attempts}"),
+        ("snoozes", str(job.snoozes) if job.snoozes else ""),
         ("enqueued", _moment(job.created_at, now)),
         ("run at", _moment(job.run_at, now)),
         ("worker", job.locked_by or ""),

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
-from jobfn.database.records import GraphNode, Job, SettledJob, Settlement, sanitize_text
+from jobfn.database.records import GraphNode, Job, Outcome, SettledJob, Settlement, sanitize_text
 from jobfn.database.store import JobStore, OnSettled
 from jobfn.telemetry import logs
 
@@ -76,6 +76,9 @@ class GraphStore:
         arguments: list[object] = [UUID(node.execution_id), node.name]
         if settlement.error is None:
             statement, arguments = self._functions.complete_node, [*arguments, settlement.output or "{}"]
+        elif settlement.outcome is Outcome.SNOOZED:  # the node still runs, unless the snooze is one too many
+            statement = self._functions.fail_node
+            arguments += [ERROR_CODE, sanitize_text(settlement.error)]
         elif settlement.delay_seconds is not None and not settlement.permanent and not node.is_last_attempt:
             return await self._store.settle([settlement])  # the function asked for a retry: the node still runs
         else:
@@ -86,7 +89,7 @@ class GraphStore:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 changed = await self._store.joined(connection, settled.extend).settle([settlement])
-                if changed:
+                if changed and settled[0].settlement.outcome is not Outcome.SNOOZED:
                     await connection.execute(statement, *arguments)
         except CONNECTION_ERRORS:
             raise

@@ -8,7 +8,16 @@ from typing import Any, Self
 
 import asyncpg
 
-from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
+from jobfn.database.records import (
+    JOB_EXPIRY,
+    ExpiredJob,
+    Heartbeat,
+    Job,
+    Outcome,
+    SettledJob,
+    Settlement,
+    sanitize_text,
+)
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
 from jobfn.database.store import OnSettled, ignore_settlement
@@ -64,14 +73,18 @@ class NativeJobStore:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""
-        columns: list[list[object]] = [
-            [settlement.worker_id for settlement in settlements],
-            [settlement.job_id for settlement in settlements],
-            [settlement.attempt for settlement in settlements],
-            [settlement.outcome.value for settlement in settlements],
-            [None if settlement.error is None else sanitize_text(settlement.error) for settlement in settlements],
-            [settlement.delay for settlement in settlements],
-        ]
+        outcomes = [settlement.outcome.value for settlement in settlements]
+        if Outcome.SNOOZED.value in outcomes:
+            settled = await self._settle_with_snoozes(settlements)
+        else:
+            settled = await self._settle(self._pool, settlements, outcomes)
+        self._on_settled(settled)
+        return {each.settlement.job_id for each in settled}
+
+    async def _settle(
+        self, database: asyncpg.Pool | asyncpg.Connection, settlements: Sequence[Settlement], outcomes: Sequence[str]
+    ) -> list[SettledJob]:
+        columns = [*_claims(settlements), outcomes, _errors(settlements), [each.delay for each in settlements]]
         results = [settlement.result for settlement in settlements]
         if any(results):
             columns += [
@@ -79,12 +92,27 @@ class NativeJobStore:
                 [None if result is None else result.problem for result in results],
                 [None if result is None else result.keep_seconds for result in results],
             ]
-            rows = await self._pool.fetch(self._query("settle_jobs_with_results"), *columns)
+            rows = await database.fetch(self._query("settle_jobs_with_results"), *columns)
         else:
-            rows = await self._pool.fetch(self._query("settle_jobs"), *columns)
+            rows = await database.fetch(self._query("settle_jobs"), *columns)
         by_id = {settlement.job_id: settlement for settlement in settlements}
-        self._on_settled([SettledJob.from_row(by_id[row["id"]], row) for row in rows])
-        return {row["id"] for row in rows}
+        return [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
+
+    async def _settle_with_snoozes(self, settlements: Sequence[Settlement]) -> list[SettledJob]:
+        snoozes = [settlement for settlement in settlements if settlement.outcome is Outcome.SNOOZED]
+        others = [settlement for settlement in settlements if settlement.outcome is not Outcome.SNOOZED]
+        delays = [settlement.delay or timedelta(0) for settlement in snoozes]
+        max_ages = [settlement.snooze_max_age for settlement in snoozes]
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(
+                self._query("snooze_jobs"), *_claims(snoozes), _errors(snoozes), delays, max_ages
+            )
+            settled = await self._settle(connection, others, [settlement.outcome.value for settlement in others])
+        # A job that was snoozed for too long has failed permanently.
+        by_id = {settlement.job_id: settlement for settlement in snoozes}
+        return settled + [
+            SettledJob.from_row(by_id[row["id"]]._replace(permanent=row["exhausted"]), row) for row in rows
+        ]
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""
@@ -133,3 +161,16 @@ class NativeJobStore:
         """See ``JobStore.seconds_until_next``."""
         seconds: float | None = await self._pool.fetchval(self._query("next_run_at"), timedelta(seconds=since_seconds))
         return seconds
+
+
+def _claims(settlements: Sequence[Settlement]) -> list[Sequence[object]]:
+    """Return the workers, the jobs and the attempts of settlements, each as a column."""
+    return [
+        [settlement.worker_id for settlement in settlements],
+        [settlement.job_id for settlement in settlements],
+        [settlement.attempt for settlement in settlements],
+    ]
+
+
+def _errors(settlements: Sequence[Settlement]) -> list[str | None]:
+    return [None if settlement.error is None else sanitize_text(settlement.error) for settlement in settlements]

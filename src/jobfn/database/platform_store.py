@@ -14,7 +14,17 @@ from typing import Any, Self
 import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
-from jobfn.database.records import JOB_EXPIRY, ExpiredJob, Heartbeat, Job, SettledJob, Settlement, sanitize_text
+from jobfn.database.platform_snooze import next_snooze
+from jobfn.database.records import (
+    JOB_EXPIRY,
+    ExpiredJob,
+    Heartbeat,
+    Job,
+    Outcome,
+    SettledJob,
+    Settlement,
+    sanitize_text,
+)
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
 from jobfn.database.store import OnSettled, ignore_settlement
@@ -109,13 +119,23 @@ class PlatformJobStore:
                     )
                     if row is None:
                         continue
-                    await self._settle_locked(connection, settlement)
+                    settlement = await self._settle_locked(connection, settlement, row)  # noqa: PLW2901  - as it ended
                 changed.add(settlement.job_id)
                 self._on_settled([SettledJob.from_row(settlement, row)])
         return changed
 
-    async def _settle_locked(self, connection: asyncpg.Connection, settlement: Settlement) -> None:
+    async def _settle_locked(
+        self, connection: asyncpg.Connection, settlement: Settlement, row: asyncpg.Record
+    ) -> Settlement:
+        """Settle a job whose row is locked, and return the settlement as it ended: a snooze may be one too many."""
         worker_id, job_id = settlement.worker_id, settlement.job_id
+        if settlement.outcome is Outcome.SNOOZED:
+            snooze = next_snooze(
+                row["last_error"], settlement.error or "", now=row["now"], max_age=settlement.snooze_max_age
+            )
+            # add_job of the platform sets the attempts to the maximum if another job takes the key.
+            has_lost_key = settlement.attempt is not None and row["attempts"] > settlement.attempt
+            settlement = settlement._replace(error=snooze.last_error, permanent=snooze.is_over or has_lost_key)
         await connection.execute(self._query("end_platform_leases"), worker_id, job_id)
         if settlement.released:
             await connection.execute(self._query("release_platform_job"), job_id, settlement.delay)
@@ -123,10 +143,13 @@ class PlatformJobStore:
             await connection.execute(self._query("complete_job"), worker_id, job_id)
         else:
             await connection.execute(self._query("fail_job"), worker_id, job_id, sanitize_text(settlement.error))
-            if settlement.permanent or settlement.delay is not None:
+            if settlement.outcome is Outcome.SNOOZED:
+                await connection.execute(self._query("snooze_platform_job"), job_id, settlement.delay)
+            elif settlement.permanent or settlement.delay is not None:
                 await connection.execute(
                     self._query("adjust_failed_job"), job_id, settlement.permanent, settlement.delay
                 )
+        return settlement
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""

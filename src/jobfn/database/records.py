@@ -55,6 +55,7 @@ class Job(NamedTuple):
         trace: The trace context that it was enqueued with, if any.
         waited_seconds: Time between its due time and the claim.
         organization_id: The organization that the entity belongs to, if known.
+        snoozes: How many of the attempts before this one were snoozes.
         node: The node of a flow graph that it runs, if any (``graph_store.py``).
     """
 
@@ -70,6 +71,7 @@ class Job(NamedTuple):
     trace: TraceContext | None = None
     waited_seconds: float = 0.0
     organization_id: str | None = None
+    snoozes: int = 0
     node: GraphNode | None = None
 
     @classmethod
@@ -89,6 +91,7 @@ class Job(NamedTuple):
             None if row["traceparent"] is None else TraceContext.parse(row["traceparent"], row["tracestate"]),
             max(row["waited_seconds"] or 0.0, 0.0),
             str_or_none(row["organization_id"]),
+            row["snoozes"] or 0,
         )
 
     def ids(self, worker_id: str) -> Ids:
@@ -108,6 +111,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     PERMANENTLY_FAILED = "permanently_failed"
     RELEASED = "released"
+    SNOOZED = "snoozed"
 
 
 class Settlement(NamedTuple):
@@ -124,6 +128,8 @@ class Settlement(NamedTuple):
         result: The handler's return value, if it is to be stored.
         node: The node of a flow graph that the job runs, if any.
         output: The output of the node, as JSON text.
+        snooze_max_age_seconds: A failed attempt does not count, unless the job's first snooze is longer ago. None: it
+            counts.
     """
 
     worker_id: str
@@ -136,6 +142,7 @@ class Settlement(NamedTuple):
     result: StoredResult | None = None
     node: GraphNode | None = None
     output: str | None = None
+    snooze_max_age_seconds: float | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -144,7 +151,14 @@ class Settlement(NamedTuple):
             return Outcome.RELEASED
         if self.error is None:
             return Outcome.COMPLETED
-        return Outcome.PERMANENTLY_FAILED if self.permanent else Outcome.FAILED
+        if self.permanent:
+            return Outcome.PERMANENTLY_FAILED
+        return Outcome.FAILED if self.snooze_max_age_seconds is None else Outcome.SNOOZED
+
+    @property
+    def snooze_max_age(self) -> timedelta:
+        """``snooze_max_age_seconds``, at most ``MAX_DELAY_SECONDS``."""
+        return timedelta(seconds=min(self.snooze_max_age_seconds or 0.0, MAX_DELAY_SECONDS))
 
     @property
     def delay(self) -> timedelta | None:

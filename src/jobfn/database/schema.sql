@@ -41,7 +41,7 @@ create table app_jobs.job_runs (
     ended_at timestamp with time zone not null default now(),
     outcome text not null,
     error text,
-    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'lost'::text, 'cancelled'::text, 'removed'::text])))
+    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'snoozed'::text, 'lost'::text, 'cancelled'::text, 'removed'::text]))) NOT VALID
 );
 
 create table app_jobs.jobfn_migrations (
@@ -1878,7 +1878,16 @@ begin
     set run_at = coalesce(reschedule_jobs.run_at, j.run_at),
         priority = coalesce(reschedule_jobs.priority, j.priority),
         attempts = coalesce(reschedule_jobs.attempts, j.attempts),
-        max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts),
+        max_attempts = coalesce(
+            reschedule_jobs.max_attempts,
+            case
+                when reschedule_jobs.attempts is null then j.max_attempts
+                else greatest(j.max_attempts - coalesce(j.snoozes, 0), 1)
+            end
+        ),
+        -- With new attempts, the job begins anew.
+        snoozes = case when reschedule_jobs.attempts is null then j.snoozes end,
+        snoozing_since = case when reschedule_jobs.attempts is null then j.snoozing_since end,
         locked_at = null,
         locked_by = null,
         lease_expires_at = null,
@@ -1909,7 +1918,11 @@ begin
     )
     update "app_jobs".jobs j
     set attempts = coalesce(j.fenced_attempt, 0),
-        max_attempts = least(j.max_attempts::bigint + coalesce(j.fenced_attempt, 0), 2147483647),
+        max_attempts = least(
+            greatest(j.max_attempts - coalesce(j.snoozes, 0), 1)::bigint + coalesce(j.fenced_attempt, 0), 2147483647
+        ),
+        snoozes = null,
+        snoozing_since = null,
         run_at = now(),
         updated_at = now()
     from failed
@@ -2139,7 +2152,8 @@ begin
                     when v_settlement.outcome = 'permanently_failed' then j.run_at
                     when v_settlement.outcome = 'released' then greatest(j.run_at, now() + v_settlement.delay)
                     when v_settlement.delay is not null then now() + v_settlement.delay
-                    else greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second'
+                    else greatest(now(), j.run_at)
+                        + exp(least(j.attempts - coalesce(j.snoozes, 0), 10)) * interval '1 second'
                 end,
                 locked_at = null,
                 locked_by = null,
@@ -2171,6 +2185,81 @@ begin
         insert into "app_jobs".job_runs select run.* from unnest(v_runs) run;
     end if;
     if v_notify then
+        perform pg_notify('jobs:insert', ''); -- workers have a new time to wake at
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.snooze_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], reasons text[], delays interval[], max_ages interval[])
+ RETURNS SETOF app_jobs.jobs
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_snooze record;
+    v_ended record;
+    v_job "app_jobs".jobs;
+    v_history_enabled boolean := "app_jobs".history_enabled();
+begin
+    for v_snooze in
+        select snooze.*
+        from unnest(worker_ids, job_ids, job_attempts, reasons, delays, max_ages)
+            as snooze (worker_id, job_id, attempt, reason, delay, max_age)
+        order by snooze.job_id -- so that two batches with jobs in common do not deadlock
+    loop
+        with before as materialized (
+            select j.id, j.attempts, j.run_at, j.locked_at,
+                coalesce(j.snoozing_since, now()) + v_snooze.max_age > now() as is_allowed,
+                case
+                    when isfinite(j.snoozing_since) and j.snoozing_since + v_snooze.max_age <= now() then format(
+                        '%s (snoozed %s times since %s, longer than its maximum age of %s seconds)',
+                        v_snooze.reason, j.snoozes,
+                        to_char(j.snoozing_since at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+                        extract(epoch from v_snooze.max_age)::bigint
+                    )
+                    else v_snooze.reason
+                end as error
+            from "app_jobs".jobs j
+            where j.id = v_snooze.job_id
+                and j.locked_by = v_snooze.worker_id
+                and (v_snooze.attempt is null or j.attempts = v_snooze.attempt)
+            for update
+        )
+        update "app_jobs".jobs j
+        set last_error = before.error,
+            attempts = case when before.is_allowed then j.attempts else j.max_attempts end,
+            max_attempts = case
+                when before.is_allowed then least(j.max_attempts::bigint + 1, 2147483647) else j.max_attempts
+            end,
+            snoozes = case when before.is_allowed then coalesce(j.snoozes, 0) + 1 else j.snoozes end,
+            snoozing_since = case
+                when before.is_allowed then coalesce(j.snoozing_since, now()) else j.snoozing_since
+            end,
+            run_at = case when before.is_allowed then now() + v_snooze.delay else j.run_at end,
+            locked_at = null,
+            locked_by = null,
+            lease_expires_at = null,
+            updated_at = now()
+        from before
+        where j.id = before.id
+        returning j as job, before.attempts as attempt, before.run_at as due_at, before.locked_at as started_at,
+            before.is_allowed, before.error
+            into v_ended;
+        continue when not found;
+        v_job := v_ended.job;
+        if v_history_enabled then
+            insert into "app_jobs".job_runs values (
+                v_job.id, v_ended.attempt, v_job.task_identifier, v_job.queue_name, v_job.database_id,
+                v_snooze.worker_id, v_job.created_at, v_ended.due_at, v_ended.started_at, now(),
+                case when v_ended.is_allowed then 'snoozed' else 'permanently_failed' end, v_ended.error
+            );
+        end if;
+        return next v_job;
+    end loop;
+    if found then
         perform pg_notify('jobs:insert', ''); -- workers have a new time to wake at
     end if;
 end
@@ -2430,6 +2519,7 @@ comment on function app_jobs.set_history_retention(double precision) is 'Set for
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
+comment on function app_jobs.snooze_jobs(text[],bigint[],integer[],text[],interval[],interval[]) is 'Run locked jobs again after a delay, without counting the attempt. A job whose first snooze is longer ago than max_age fails permanently. Returns the jobs that were locked so, as settle_jobs does.';
 comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
 comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the task in the trigger''s argument, with the payload {"id": ...}.';
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';

@@ -40,11 +40,12 @@ class JobContext:
         database_id: The tenant, if the job has one.
         actor_id: The user who caused the job, if known.
         entity_id: The entity that the job is about, if known.
-        attempt: Number of this attempt, 1 for the first, if the worker sends it (jobfn's does).
+        attempt: Number of this attempt, 1 for the first, if the worker sends it (jobfn's does). Snoozes do not count.
         organization_id: The organization that the job belongs to, if known.
         invocation_id: The worker's record of this delivery, if it keeps one (the platform's newer worker does).
         execution_id: The execution of a flow graph that the job is a part of, if any.
         node_name: The node of the graph that the job runs.
+        snoozes: How often the job was snoozed (``RetryLater``).
         env: The process's environment variables.
         on_progress: Called with each ``Progress``. Default None.
         last_progress: The progress that the handler reported last.
@@ -62,6 +63,7 @@ class JobContext:
     invocation_id: UUID | None = None
     execution_id: UUID | None = None
     node_name: str | None = None
+    snoozes: int = 0
     env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     on_progress: "ProgressCallback | None" = field(default=None, repr=False, compare=False)
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
@@ -82,11 +84,12 @@ class JobContext:
             headers.database_id,
             headers.actor_id,
             headers.entity_id,
-            headers.attempt,
+            headers.attempt if headers.attempt is None else headers.attempt - headers.snoozes,
             headers.organization_id,
             headers.invocation_id,
             headers.execution_id,
             headers.node_name,
+            headers.snoozes,
             on_progress=on_progress,
         )
 
@@ -196,7 +199,7 @@ class JobContext:
         ids: dict[str, str | int | None] = {
             "task": self.task,
             "job": self.job_id,
-            "attempt": self.attempt,
+            "attempt": None if self.attempt is None else self.attempt + self.snoozes,  # as in all other log lines
             "worker": self.worker_id,
             "tenant": None if self.database_id is None else str(self.database_id),
         }

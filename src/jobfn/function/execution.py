@@ -139,7 +139,8 @@ class Executor:
             context.log.error("task cancelled: lease lost" if context.lease_lost else "task cancelled")
             return outcomes.failed(503, f"the function was stopped before {task.identifier} finished")
         if isinstance(error, PermanentError | RetryLater):  # raised on purpose: no traceback
-            context.log.warning("task failed", reason=str(error), permanent=decision.permanent)
+            event = "task failed" if decision.snooze_max_age_seconds is None else "task snoozed"
+            context.log.warning(event, reason=str(error), permanent=decision.permanent)
         else:
             context.log.error("task failed", exc_info=error)
         return outcomes.raised(error, decision)

@@ -93,7 +93,7 @@ def failed(
 ) -> DeliveryOutcome:
     """Return the outcome of a delivery that failed: the status, the message and the retry decision."""
     message = sanitize_message(message)
-    failure = Failure(message, decision.permanent, decision.retry_after_seconds)
+    failure = Failure(message, decision.permanent, decision.retry_after_seconds, decision.snooze_max_age_seconds)
     content: dict[str, Any] = {"message": message, "code": f"F{status_code}", **failure.fields()}
     if details:
         content["details"] = details

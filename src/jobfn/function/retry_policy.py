@@ -52,10 +52,17 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
-    """Whether and when to retry. By default, the jobs schema decides."""
+    """Whether and when to retry. By default, the jobs schema decides.
+
+    Attributes:
+        permanent: Whether the job is not to be retried.
+        retry_after_seconds: Delay before the next attempt; None: the schema's.
+        snooze_max_age_seconds: The attempt does not count until the first snooze is longer ago; None: it counts.
+    """
 
     permanent: bool = False
     retry_after_seconds: float | None = None
+    snooze_max_age_seconds: float | None = None
 
 
 NO_RETRY = RetryDecision(permanent=True)
@@ -78,6 +85,8 @@ class RetryPolicy:
         """Decide on the next attempt of a job whose attempt, None if unknown, failed with ``error``."""
         if isinstance(error, PermanentError):
             return NO_RETRY
+        if isinstance(error, RetryLater) and not error.counts:
+            return RetryDecision(retry_after_seconds=error.seconds, snooze_max_age_seconds=error.max_age_seconds)
         if attempt is not None and self.max_attempts is not None and attempt >= self.max_attempts:
             return NO_RETRY
         if isinstance(error, RetryLater):

@@ -28,6 +28,7 @@ _OUTCOME_TEXTS = {
     RunOutcome.FAILED: "failed, will be retried",
     RunOutcome.PERMANENTLY_FAILED: "permanently failed",
     RunOutcome.RELEASED: "released (attempt not counted)",
+    RunOutcome.SNOOZED: "snoozed (attempt not counted)",
     RunOutcome.LOST: "lost: the worker died or its lease expired",
     RunOutcome.CANCELLED: "cancelled",
     RunOutcome.REMOVED: "removed",
@@ -184,14 +185,15 @@ def _timeline(job: JobRow | None, runs: Sequence[Run]) -> tuple[Event, ...]:
             events.append(Event(run.started_at, "started", f"attempt {run.attempt} on {run.worker}", run.attempt))
         events.append(Event(run.ended_at, "ended", _OUTCOME_TEXTS[run.outcome], run.attempt, run.outcome, run.error))
     events.sort(key=lambda event: event.at)
+    attempt = 0 if job is None else job.attempts + job.snoozes
     if job is not None and job.is_expired:
         what = "takes the job over" if job.state is JobState.READY else "fails the job permanently"
-        text = f"attempt {job.attempts} on {job.locked_by} expired: the next claim of a worker {what}"
-        events.append(Event(job.lease_expires_at or job.locked_at or enqueued_at, "expired", text, job.attempts))
+        text = f"attempt {attempt} on {job.locked_by} expired: the next claim of a worker {what}"
+        events.append(Event(job.lease_expires_at or job.locked_at or enqueued_at, "expired", text, attempt))
     elif job is not None and job.locked_at is not None:
-        text = f"attempt {job.attempts} is running on {job.locked_by}"
-        events.append(Event(job.locked_at, "running", text, job.attempts))
+        text = f"attempt {attempt} is running on {job.locked_by}"
+        events.append(Event(job.locked_at, "running", text, attempt))
     elif job is not None and job.run_at is not None and job.state in {JobState.READY, JobState.DELAYED}:
         text = "ready since" if job.state is JobState.READY else "due"
-        events.append(Event(job.run_at, "due", text, job.attempts + 1))
+        events.append(Event(job.run_at, "due", text, attempt + 1))
     return tuple(events)

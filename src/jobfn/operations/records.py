@@ -30,14 +30,15 @@ class JobState(StrEnum):
 class RunOutcome(StrEnum):
     """Outcome of an attempt: ``job_runs.outcome``.
 
-    ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED`` does not count as an attempt. ``LOST``: the
-    worker died or its lease expired. ``CANCELLED`` and ``REMOVED``: an operator did it.
+    ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED`` and ``SNOOZED`` do not count as attempts.
+    ``LOST``: the worker died or its lease expired. ``CANCELLED`` and ``REMOVED``: an operator did it.
     """
 
     COMPLETED = "completed"
     FAILED = "failed"
     PERMANENTLY_FAILED = "permanently_failed"
     RELEASED = "released"
+    SNOOZED = "snoozed"
     LOST = "lost"
     CANCELLED = "cancelled"
     REMOVED = "removed"
@@ -78,8 +79,9 @@ class JobRow:
     """A job without its payload: the columns of ``jobs`` (contract, section 3).
 
     Attributes:
-        attempts: Attempts started so far.
+        attempts: Attempts started so far, without snoozes.
         max_attempts: Maximum number of attempts; 0 if only the history has the job.
+        snoozes: How often the job was snoozed (``RetryLater``).
         locked_by: The worker that holds the job, whose lock has expired, or that completed it.
         lease_expires_at: When the lock expires unless the worker renews it.
         is_expired: Whether the job is still locked after its lease has ended. The next claim takes it over, or fails it
@@ -98,6 +100,7 @@ class JobRow:
     priority: int = 0
     attempts: int = 0
     max_attempts: int = 0
+    snoozes: int = 0
     run_at: datetime | None = None
     updated_at: datetime | None = None
     last_error: str | None = None
@@ -132,6 +135,7 @@ class JobRow:
             priority=row["priority"],
             attempts=row["attempts"],
             max_attempts=row["max_attempts"],
+            snoozes=row["snoozes"],
             run_at=row["run_at"],
             updated_at=row["updated_at"],
             last_error=row["last_error"],

@@ -57,7 +57,7 @@ class JobRun:
         payload: The job's payload.
         attempt: Number of the attempt.
         outcome: ``completed``; ``failed``: will be retried; ``permanently_failed``: ``PermanentError``, or the last
-            attempt; ``released``: the function was too busy.
+            attempt; ``snoozed``: ``RetryLater``; ``released``: the function was too busy.
         error: The error, if it failed.
         result: What the handler returned; None for background tasks.
         retry_at: When it is retried, by the test's clock.
@@ -67,7 +67,7 @@ class JobRun:
     task: str
     payload: Any
     attempt: int
-    outcome: Literal["completed", "failed", "permanently_failed", "released"]
+    outcome: Literal["completed", "failed", "permanently_failed", "snoozed", "released"]
     error: str | None = None
     result: Any = None
     retry_at: datetime | None = None
@@ -210,13 +210,15 @@ class _RecordingTransport(BufferedTransport):
 
 def _job_run(record: Record, result: Any) -> JobRun:
     job, settlement = record.job, record.settlement
-    outcome: Literal["completed", "failed", "permanently_failed", "released"]
+    outcome: Literal["completed", "failed", "permanently_failed", "snoozed", "released"]
     if settlement.released:
         outcome = "released"
     elif settlement.error is None:
         outcome = "completed"
+    elif settlement.permanent or record.is_last:
+        outcome = "permanently_failed"
     else:
-        outcome = "permanently_failed" if settlement.permanent or record.is_last else "failed"
+        outcome = "failed" if settlement.snooze_max_age_seconds is None else "snoozed"
     return JobRun(
         job_id=job.id,
         task=job.task,

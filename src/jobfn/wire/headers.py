@@ -20,6 +20,7 @@ from jobfn.wire.names import (
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
+    JOB_SNOOZES,
     LEASE_SECONDS,
     NODE_NAME,
     ORGANIZATION_ID,
@@ -38,6 +39,7 @@ _NAMES: Final = {
     name.lower().encode("ascii"): name
     for name in (
         *ECHO_HEADERS,
+        JOB_SNOOZES,
         CALLBACK_URL,
         CALLBACK_BATCH,
         HEARTBEAT_URL,
@@ -60,6 +62,8 @@ _OPTIONAL_LOG_KEYS: Final = {
     "node": NODE_NAME,
 }
 _OPTIONAL_HEADERS: Final = frozenset(_OPTIONAL_LOG_KEYS.values())
+#: Headers that most deliveries do not have.
+_RARE_HEADERS: Final = _OPTIONAL_HEADERS | {JOB_SNOOZES}
 _USUAL_ECHO_HEADERS: Final = tuple(name for name in ECHO_HEADERS if name not in _OPTIONAL_HEADERS)
 
 
@@ -77,6 +81,7 @@ class JobHeaders(NamedTuple):
         invocation_id: The worker's record of this delivery.
         execution_id: The execution of a flow graph that the job is a part of.
         node_name: The node of the graph that the job runs.
+        snoozes: How many of the attempts before this one were snoozes.
     """
 
     job_id: int | None = None
@@ -96,6 +101,7 @@ class JobHeaders(NamedTuple):
     invocation_id: UUID | None = None
     execution_id: UUID | None = None
     node_name: str | None = None
+    snoozes: int = 0
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
@@ -121,13 +127,14 @@ class JobHeaders(NamedTuple):
             echo=_echo(headers),
             trace=_trace(headers),
         )
-        if _OPTIONAL_HEADERS.isdisjoint(headers):  # most jobs
+        if _RARE_HEADERS.isdisjoint(headers):
             return parsed
         return parsed._replace(
             organization_id=_uuid(headers, ORGANIZATION_ID),
             invocation_id=_uuid(headers, INVOCATION_ID),
             execution_id=_uuid(headers, EXECUTION_ID),
             node_name=headers.get(NODE_NAME),
+            snoozes=_integer(headers, JOB_SNOOZES, _MAX_INT) or 0,
         )
 
     @classmethod

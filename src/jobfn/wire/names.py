@@ -23,6 +23,8 @@ NODE_NAME: Final = "X-Node-Name"
 
 #: Number of this attempt, 1 for the first.
 JOB_ATTEMPT: Final = "X-Job-Attempt"
+#: How many of the attempts before this one were snoozes, if any were. They do not count.
+JOB_SNOOZES: Final = "X-Job-Snoozes"
 #: URL of job heartbeats, and for how many seconds each of them extends the job's lock.
 HEARTBEAT_URL: Final = "X-Heartbeat-Url"
 LEASE_SECONDS: Final = "X-Lease-Seconds"

@@ -24,16 +24,18 @@ _MAX_PROBLEM_CHARACTERS: Final = 1000
 class Failure(NamedTuple):
     """Details of a failure, in the body of a report or response (contract, section 2).
 
-    ``permanent`` and ``retryAfterSeconds`` are additions of jobfn; the Node server ignores them.
+    All but the error are additions of jobfn; the Node server ignores them.
 
     Attributes:
         permanent: Whether the job is not to be retried.
         retry_after_seconds: Delay before the next attempt. None: the contract's backoff.
+        snooze_max_age_seconds: The attempt does not count unless the job's first snooze is longer ago. None: it counts.
     """
 
     error: str | None
     permanent: bool = False
     retry_after_seconds: float | None = None
+    snooze_max_age_seconds: float | None = None
 
     @classmethod
     def from_json(cls, body: bytes) -> "Failure":
@@ -49,6 +51,7 @@ class Failure(NamedTuple):
             error=error if isinstance(error, str) or error is None else json.dumps(error),
             permanent=content.get("permanent") is True,
             retry_after_seconds=_parse_delay(content.get("retryAfterSeconds")),
+            snooze_max_age_seconds=_parse_delay(content.get("snoozeMaxAgeSeconds")),
         )
 
     def fields(self) -> dict[str, object]:
@@ -56,6 +59,8 @@ class Failure(NamedTuple):
         fields: dict[str, object] = {"permanent": True} if self.permanent else {}
         if self.retry_after_seconds is not None:
             fields["retryAfterSeconds"] = self.retry_after_seconds
+        if self.snooze_max_age_seconds is not None:
+            fields["snoozeMaxAgeSeconds"] = self.snooze_max_age_seconds
         return fields
 
 
@@ -134,17 +139,24 @@ class Report(NamedTuple):
     permanent: bool = False
     retry_after_seconds: float | None = None
     stored_result: StoredResult | None = None
+    snooze_max_age_seconds: float | None = None
 
     @classmethod
     def from_failure(cls, failure: Failure) -> "Report":
         """Return the report of a failure."""
-        return cls("error", failure.error, failure.permanent, failure.retry_after_seconds)
+        return cls(
+            "error",
+            failure.error,
+            failure.permanent,
+            failure.retry_after_seconds,
+            snooze_max_age_seconds=failure.snooze_max_age_seconds,
+        )
 
     def body(self) -> bytes:
         """Return the request body, JSON."""
         content: dict[str, object] = {"status": self.status}
         if self.error is not None:
-            failure = Failure(self.error, self.permanent, self.retry_after_seconds)
+            failure = Failure(self.error, self.permanent, self.retry_after_seconds, self.snooze_max_age_seconds)
             content |= {"error": self.error} | failure.fields()
         body = json.dumps(content).encode("ascii")
         return body if self.stored_result is None else body[:-1] + self.stored_result.fields() + b"}"

@@ -114,6 +114,7 @@ class Callbacks:
                 error=failure.error or UNKNOWN_ERROR,
                 permanent=failure.permanent,
                 delay_seconds=failure.retry_after_seconds,
+                snooze_max_age_seconds=failure.snooze_max_age_seconds,
             )
         else:
             settlement = settlement._replace(result=StoredResult.from_report(body))

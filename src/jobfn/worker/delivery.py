@@ -32,12 +32,14 @@ class Failed:
         permanent: Whether the job must not be retried.
         retry_after_seconds: Delay before the retry; None: the contract's backoff.
         awaits_report: As in ``Succeeded``.
+        snooze_max_age_seconds: The attempt does not count unless the job's first snooze is longer ago. None: it counts.
     """
 
     error: str
     permanent: bool = False
     retry_after_seconds: float | None = None
     awaits_report: bool = False
+    snooze_max_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from jobfn.wire import (
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
+    JOB_SNOOZES,
     LEASE_SECONDS,
     NODE_NAME,
     ORGANIZATION_ID,
@@ -103,6 +104,8 @@ def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
 def job_headers(job: Job) -> dict[str, str]:
     """Return the headers that depend on the job."""
     headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
+    if job.snoozes:
+        headers[JOB_SNOOZES] = str(job.snoozes)
     optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
     if job.organization_id is not None:
         optional[ORGANIZATION_ID] = job.organization_id
@@ -249,7 +252,9 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
     if is_failure(response.status, response.headers):
         failure = Failure.from_json(response.body)
         error = failure.error or _error_message(response, url)
-        return Failed(error, failure.permanent, failure.retry_after_seconds, awaits_report)
+        return Failed(
+            error, failure.permanent, failure.retry_after_seconds, awaits_report, failure.snooze_max_age_seconds
+        )
     if response.status == ACCEPTED_STATUS:
         return Accepted()
     return Succeeded(StoredResult.from_response(response.headers, response.body), awaits_report)

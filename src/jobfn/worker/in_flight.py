@@ -147,7 +147,10 @@ class InFlightJob:
             settlement = self._new_settlement(result=result.kept, output=result.output)
         else:
             settlement = self._new_settlement(
-                error=result.error, permanent=result.permanent, delay_seconds=result.retry_after_seconds
+                error=result.error,
+                permanent=result.permanent,
+                delay_seconds=result.retry_after_seconds,
+                snooze_max_age_seconds=result.snooze_max_age_seconds,
             )
         self._settle_unless_reported(settlement, awaits_report=result.awaits_report)
 

@@ -157,6 +157,8 @@ async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
     await empty.execute("select app_jobs.add_scheduled_job('x', '{}'::json, '{\"hour\": 9}'::json)")
     settle = "select (app_jobs.settle_jobs('{worker}', '{1}', '{1}', '{completed}', '{null}', '{null}')).id"
     assert await empty.fetchval(settle) == 1
+    snooze = "select app_jobs.snooze_jobs('{worker}', '{1}', '{1}', '{later}', '{1 min}', '{1 day}')"
+    assert await empty.fetch(snooze) == []
     await empty.execute("reset role")
     rows = await empty.fetch("select id, key, entity_type from app_jobs.jobs")
     assert [tuple(row) for row in rows] == [(2, "k", "org")]

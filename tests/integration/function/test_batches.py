@@ -96,7 +96,7 @@ async def test_failure_concerns_its_job_only(serve: Serve, http: httpx.AsyncClie
         *done(1),
         failed(2, 500, "no such order"),
         failed(3, 500, "closed", permanent=True),
-        failed(4, 500, "busy", retryAfterSeconds=60.0),
+        failed(4, 500, "busy", retryAfterSeconds=60.0, snoozeMaxAgeSeconds=604800.0),
         failed(5, 500, "1"),
         {"job": "6", "status": 422, "headers": {"X-Job-Error": "true"}},
         failed(7, 400, json.loads(lines[6]["body"])["message"], permanent=True),

@@ -66,7 +66,7 @@ async def loses_lease(payload: dict[str, Any], ctx: JobContext) -> None:
 EVENTS: dict[Task[..., Any], str] = {
     fails: "task failed",
     gives_up: "task failed",
-    waits: "task failed",
+    waits: "task snoozed",
     times_out: "task timed out",
     rejects_payload: "request refused",
     unserializable: "job done",
@@ -77,7 +77,8 @@ async def test_function_and_callback_server_log_the_same_ids(jobs: Jobs, lines: 
     await deploy(*EVENTS)
     names = {await add_for_tenant(jobs, each.identifier, max_attempts=1): each.identifier for each in EVENTS}
     await lines.until("job done")
-    await lines.until("job failed", times=5)
+    await lines.until("job failed", times=4)
+    await lines.until("job snoozed")
     about_jobs = [line for line in lines.all() if "job" in line]
     assert [ids_of(line) for line in about_jobs] == [job_ids(line["job"], names[line["job"]]) for line in about_jobs]
     assert {(each.identifier, event) for each, event in EVENTS.items()} <= {

@@ -50,8 +50,16 @@ async def charge(payload: Invoice, ctx: JobContext) -> dict[str, Any]:
 async def flaky(payload: None, ctx: JobContext) -> str:
     """Fail twice, with a retry after a minute."""
     if (ctx.attempt or 0) < 3:
-        raise RetryLater("not yet", seconds=60)
+        raise RetryLater("not yet", seconds=60, counts=True)
     return "now"
+
+
+@task("poll", max_attempts=2, keep_result=True)
+async def poll(payload: None, ctx: JobContext) -> tuple[int | None, int]:
+    """Snooze three times."""
+    if ctx.snoozes < 3:
+        raise RetryLater("the partner is not ready", seconds=3600)
+    return ctx.attempt, ctx.snoozes
 
 
 @task("hopeless")
@@ -207,6 +215,24 @@ async def test_retry_runs_when_it_is_due_by_the_clock(
     assert [run.attempt for run in await drain_jobs(functions)] == [2]
     jobs_clock.advance(minutes=2)
     assert [(run.attempt, run.result) for run in await drain_jobs(functions)] == [(3, "now")]
+
+
+async def test_snoozes_do_not_use_up_the_attempts(
+    jobs_db: JobsDatabase, drain_jobs: Any, jobs_clock: JobsClock
+) -> None:
+    connection = await jobs_db.connect()
+    await poll.enqueue(connection, None)
+    await connection.close()
+    runs = []
+    for _ in range(4):
+        runs += await drain_jobs(poll)
+        jobs_clock.advance(hours=2)
+    assert [(run.attempt, run.outcome, run.error, run.result) for run in runs] == [
+        (1, "snoozed", "the partner is not ready", None),
+        (2, "snoozed", "the partner is not ready", None),
+        (3, "snoozed", "the partner is not ready", None),
+        (4, "completed", None, [1, 3]),
+    ]
 
 
 async def test_delayed_job_runs_after_the_clock_advanced(

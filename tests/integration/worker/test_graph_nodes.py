@@ -82,7 +82,7 @@ async def test_failure_fails_the_node_and_is_not_retried(
 
 @task("later")
 async def later(payload: dict[str, int], ctx: JobContext) -> int:
-    if ctx.attempt == 1:
+    if ctx.snoozes == 0:
         raise RetryLater(seconds=0)
     return payload["a"] + 1
 
@@ -140,6 +140,17 @@ async def test_last_attempt_fails_the_node(jobs: Jobs, function: RecordingFuncti
     await start_worker()
     await jobs.until_failed(await add_node(jobs, "first", "add", {}, max_attempts=2), attempts=2)
     assert len(function.received) == 2
+    assert await nodes(jobs.connection) == [("first", None, "NODE_EXECUTION_FAILED", "later")]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_snooze_beyond_its_maximum_age_fails_the_node(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    function.respond(500, {"message": "later", "retryAfterSeconds": 0, "snoozeMaxAgeSeconds": 0})
+    await start_worker()
+    await jobs.until_failed(await add_node(jobs, "first", "add", {}), attempts=25)
+    assert len(function.received) == 1
     assert await nodes(jobs.connection) == [("first", None, "NODE_EXECUTION_FAILED", "later")]
 
 

@@ -70,6 +70,17 @@ def test_job_line_ends_with_what_matters_in_its_state(job: JobRow, when: str) ->
     assert lines[2] == "more: --after 7"
 
 
+def test_snoozes_are_shown_beside_the_attempts() -> None:
+    job = row(JobState.DELAYED, attempts=1, snoozes=29, run_at=NOW)
+    assert "1/25, snoozed 29 " in render_jobs.job_table(JobPage((job,)), NOW)[1]
+    lines = render_jobs.detail_lines(JobDetail(7, "send", job, "{}", ()), NOW)
+    assert "    attempts    1 of 25" in lines
+    assert "    snoozes     29" in lines
+    assert not any(
+        "snoozes" in line for line in render_jobs.detail_lines(JobDetail(7, "send", row(JobState.READY), "{}", ()), NOW)
+    )
+
+
 def test_empty_page_says_so() -> None:
     assert render_jobs.job_table(JobPage(()), NOW) == ["no matching jobs"]
 

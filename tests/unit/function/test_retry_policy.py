@@ -8,6 +8,7 @@ from jobfn import Backoff, PermanentError, RetryLater, TaskDefinitionError, task
 from jobfn.function.retry_policy import RetryDecision, RetryPolicy
 
 MIDDLE = 0.5
+SNOOZE = RetryDecision(retry_after_seconds=90.0, snooze_max_age_seconds=604_800.0)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,22 @@ def test_backoff_out_of_range_is_an_error(options: dict[str, float], message: st
     [
         (RetryPolicy(), ValueError("x"), 1, RetryDecision()),
         (RetryPolicy(), PermanentError("never"), 1, RetryDecision(permanent=True)),
-        (RetryPolicy(), RetryLater(seconds=90), 1, RetryDecision(retry_after_seconds=90.0)),
+        (RetryPolicy(), RetryLater(seconds=90), 1, SNOOZE),
+        (RetryPolicy(), RetryLater(seconds=90, counts=True), 1, RetryDecision(retry_after_seconds=90.0)),
         (RetryPolicy(max_attempts=3), ValueError("x"), 2, RetryDecision()),
         (RetryPolicy(max_attempts=3), ValueError("x"), 3, RetryDecision(permanent=True)),
-        (RetryPolicy(max_attempts=3), RetryLater(seconds=9), 3, RetryDecision(permanent=True)),
+        (RetryPolicy(max_attempts=3), RetryLater(seconds=90), 3, SNOOZE),
+        (RetryPolicy(max_attempts=3), RetryLater(seconds=9, counts=True), 3, RetryDecision(permanent=True)),
         (RetryPolicy(max_attempts=3), ValueError("x"), None, RetryDecision()),
         (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), 3, RetryDecision(retry_after_seconds=8.0)),
         (RetryPolicy(backoff=Backoff(jitter=0)), ValueError("x"), None, RetryDecision()),
-        (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=1), 3, RetryDecision(retry_after_seconds=1.0)),
+        (RetryPolicy(backoff=Backoff(jitter=0)), RetryLater(seconds=90), 3, SNOOZE),
+        (
+            RetryPolicy(),
+            RetryLater(seconds=1, max_age_seconds=3600),
+            None,
+            RetryDecision(retry_after_seconds=1.0, snooze_max_age_seconds=3600.0),
+        ),
     ],
 )
 def test_decision_prefers_the_exception_to_the_policy(
@@ -71,6 +80,12 @@ def test_decision_prefers_the_exception_to_the_policy(
 def test_retry_later_without_a_finite_delay_is_an_error(seconds: float) -> None:
     with pytest.raises(ValueError, match="finite number of seconds"):
         RetryLater(seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan])
+def test_maximum_age_that_is_not_a_positive_number_is_an_error(seconds: float) -> None:
+    with pytest.raises(ValueError, match="finite number of seconds above 0"):
+        RetryLater(seconds=1, max_age_seconds=seconds)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True])

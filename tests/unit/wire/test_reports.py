@@ -37,6 +37,7 @@ def test_report_has_the_contract_s_body_and_headers(
 )
 def test_retry_delay_is_a_finite_number_or_ignored(value: str, seconds: float | None) -> None:
     assert Failure.from_json(b'{"retryAfterSeconds": %s}' % value.encode()).retry_after_seconds == seconds
+    assert Failure.from_json(b'{"snoozeMaxAgeSeconds": %s}' % value.encode()).snooze_max_age_seconds == seconds
 
 
 @pytest.mark.parametrize("depth", [1, 100, 900, 990, 995, 999, 100_000])

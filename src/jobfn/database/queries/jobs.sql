@@ -46,13 +46,15 @@ select set_config(setting.name, setting.value, true) from unnest($1::text[], $2:
 -- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
 -- jobs, $5 the lease, $6 task identifiers to exclude.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
-    tracestate, organization_id, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+    tracestate, organization_id, snoozes,
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
 from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
 
 -- name: claim_jobs_of_queues
 -- As claim_jobs, for the queues $2.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
-    tracestate, organization_id, extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+    tracestate, organization_id, snoozes,
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
 from @schema@.claim_jobs_of_queues($1, $2, $3, $4, $5, $6, $7)
 
 -- name: settle_jobs
@@ -64,6 +66,11 @@ select id, task_identifier, database_id, attempts from @schema@.settle_jobs($1, 
 -- As settle_jobs, with $7 results, $8 storage errors, $9 for how many seconds each result is stored (null: not at all).
 select id, task_identifier, database_id, attempts
 from @schema@.settle_jobs_with_results($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9)
+
+-- name: snooze_jobs
+-- $1 workers, $2 jobs, $3 attempts (null: any), $4 reasons, $5 delays, $6 how long ago the first snooze may be. Returns
+-- the jobs that changed, as they are now.
+select id, task_identifier, database_id, attempts, exhausted from @schema@.snooze_jobs($1, $2, $3, $4, $5, $6)
 
 -- name: next_run_at
 -- Seconds until the next delayed job is due; null if none is delayed. $1: jobs that became due within this time count

@@ -94,6 +94,7 @@ grant execute on function
     @schema@.reap_expired_jobs,
     @schema@.settle_jobs,
     @schema@.settle_jobs_with_results,
+    @schema@.snooze_jobs,
     @schema@.get_job,
     @schema@.complete_job,
     @schema@.fail_job,

@@ -5,7 +5,8 @@
 -- Not a statement by itself: @jobs@ on jobfn's schema.
 (
     select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.payload, j.priority,
-        j.run_at, j.attempts, j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+        j.run_at, j.attempts - coalesce(j.snoozes, 0) as attempts,
+        j.max_attempts - coalesce(j.snoozes, 0) as max_attempts, coalesce(j.snoozes, 0) as snoozes, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
         j.lease_expires_at, j.progress, j.progress_message, j.exhausted,
         j.locked_at is not null
             and not coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours') as is_running
@@ -16,8 +17,9 @@
 -- Not a statement by itself: @jobs@ on the platform's schema, where run_at holds the lease (renew_platform_leases).
 (
     select j.id, j.database_id, @actor_id@ as actor_id, @entity_id@ as entity_id, j.queue_name, j.task_identifier,
-        j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by,
-        j.created_at, j.updated_at,
+        j.payload, j.priority, j.run_at, j.attempts, j.max_attempts,
+        coalesce(substring(j.last_error from ' \(snoozed ([0-9]{1,9}) times? since \S{1,40}\)$')::int, 0) as snoozes,
+        j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
         case when j.locked_at is not null and j.run_at > j.locked_at then j.run_at end as lease_expires_at,
         null::real as progress, null::text as progress_message, j.attempts >= j.max_attempts as exhausted,
         j.locked_at is not null and case
@@ -55,7 +57,7 @@
 -- name: list_jobs
 -- Newest first. $1-$13 as in jobs_matching, $14 the maximum number.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
-    j.max_attempts, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at, j.lease_expires_at,
+    j.max_attempts, j.snoozes, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at, j.lease_expires_at,
     j.progress, j.progress_message, j.exhausted, j.is_running, j.run_at > now() as is_delayed
 from @jobs@ j
 where

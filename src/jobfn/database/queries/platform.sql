@@ -7,6 +7,7 @@
 select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_name, j.database_id,
     @actor_id@ as actor_id, @entity_id@ as entity_id, @organization_id@ as organization_id,
     null::text as traceparent, null::text as tracestate,
+    null::int as snoozes,
     extract(epoch from j.locked_at - j.run_at)::float8 as waited_seconds
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null
@@ -14,7 +15,7 @@ where j.id is not null
 -- name: lock_claimed_job
 -- $1 worker, $2 job, $3 the attempt or null: lock the job's row, if this worker runs it in that attempt. An attempt at
 -- the maximum also counts: the platform's add_job sets it when it takes the key of a running job.
-select id, task_identifier, database_id, attempts from @schema@.jobs
+select id, task_identifier, database_id, attempts, last_error, now() as now from @schema@.jobs
 where id = $2 and locked_by = $1 and ($3::int is null or attempts = $3 or attempts = max_attempts)
 for update
 
@@ -29,6 +30,12 @@ select (@schema@.fail_job($1, $2, $3)).id
 update @schema@.jobs j
 set attempts = case when $2 then j.max_attempts else j.attempts end,
     run_at = coalesce(now() + $3, j.run_at)
+where j.id = $1
+
+-- name: snooze_platform_job
+-- $1 job, $2 the delay or null: give the attempt of a failed job back.
+update @schema@.jobs j
+set attempts = greatest(j.attempts - 1, 0), run_at = now() + coalesce($2, interval '0')
 where j.id = $1
 
 -- name: release_platform_job

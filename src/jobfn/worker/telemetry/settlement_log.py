@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobfn.database.records import ExpiredJob, SettledJob
+from jobfn.database.records import ExpiredJob, Outcome, SettledJob
 from jobfn.telemetry import logs
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
@@ -30,7 +30,10 @@ class SettlementObserver:
 
 def _line(settled: SettledJob) -> tuple[str, dict[str, Any]]:
     error = settled.settlement.error
-    return "job done" if error is None else "job failed", {**settled.ids(), "error": error}
+    if error is None:
+        return "job done", {**settled.ids(), "error": None}
+    event = "job snoozed" if settled.settlement.outcome is Outcome.SNOOZED else "job failed"
+    return event, {**settled.ids(), "error": error}
 
 
 async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
