@@ -161,3 +161,18 @@ async def test_role_that_writes_needs_no_right_on_the_related_table(shop: Shop) 
         "drop role jobfn_test_writer",
     )
     assert await entities(shop) == [TENANT]
+
+
+async def test_key_and_rows_of_a_partitioned_table_carry_the_entity(shop: Shop) -> None:
+    await shop.execute(TABLES, "create table more_posts () inherits (posts)")
+    await shop.apply(
+        "posts",
+        node(entity_field="owner", events=("INSERT",)),
+        node(entity_field="owner", events=("INSERT",), job_key="k"),
+    )
+    await shop.execute(f"insert into posts (id, owner) values (1, null), (2, '{TENANT}')")
+    assert sorted((job.key or "", job.entity or "") for job in await shop.jobs()) == [
+        ("", ""),
+        ("", TENANT),
+        ("k", TENANT),
+    ]
