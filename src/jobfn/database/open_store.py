@@ -44,7 +44,8 @@ async def open_store(
         raise SchemaError(f"this database has no jobs schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if not kind["is_usable"]:
         right = f"USAGE on schema {schema}"
-        raise missing_right(kind["role"], right, schema=schema, owner=kind["owner"], grant=grant)
+        is_native = kind["has_record"]
+        raise missing_right(kind["role"], right, schema=schema, owner=kind["owner"], grant=grant, is_native=is_native)
     if kind["has_record"] and kind["has_prerelease_function"]:
         raise SchemaError(prerelease_message(schema))
     if kind["has_batches"] and kind["has_organization_id"]:

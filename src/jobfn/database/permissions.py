@@ -50,9 +50,13 @@ async def explain_denied_in_pool(pool: "asyncpg.Pool[Any]", schema: str, *, gran
             raise
 
 
-def missing_right(role: str, right: str, *, schema: str, owner: str, grant: str | None) -> PermissionDenied:
+def missing_right(
+    role: str, right: str, *, schema: str, owner: str, grant: str | None, is_native: bool = True
+) -> PermissionDenied:
     """Return the error for a missing right; without a grant that includes it, only the owner has it."""
     problem = f"role {role} lacks {right}"
+    if not is_native:
+        return PermissionDenied(problem, f"grant it as {owner}, or connect as another role")
     if grant is None:
         return PermissionDenied(problem, f"connect as {owner}, the owner of schema {schema}")
     return PermissionDenied(problem, f"run `jobfn db migrate --grant-{grant} {role}` as {owner}")
@@ -80,9 +84,7 @@ async def _explain(
             option = "operator" if _is_granted("operator", name) else None
         case _:
             right, option = f"SELECT on {schema}.{name}", "viewer" if _is_granted("viewer", name) else None
-    if not row["is_native"]:
-        return PermissionDenied(f"role {role} lacks {right}", f"grant it as {owner}, or connect as another role")
-    return missing_right(role, right, schema=schema, owner=owner, grant=option)
+    return missing_right(role, right, schema=schema, owner=owner, grant=option, is_native=row["is_native"])
 
 
 def _function_grant(function: str) -> str | None:
