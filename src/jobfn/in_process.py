@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 from uuid import UUID
 
+from jobfn.database.connection import retry_on_disconnect
 from jobfn.database.records import Heartbeat, Job
 from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
@@ -33,11 +34,13 @@ class InProcessDispatcher(Deliverer):
         app: The app.
         store: The job store, for the progress of jobs.
         settings: The worker's id, the duration of its leases, and whether jobs of quick tasks share a slot.
+        installation_id: Identity of the jobs schema.
     """
 
-    def __init__(self, app: FunctionApp, store: JobStore, settings: ServiceSettings) -> None:
+    def __init__(self, app: FunctionApp, store: JobStore, settings: ServiceSettings, installation_id: str) -> None:
         self._app = app
         self._store = store
+        self._installation_id = installation_id
         self._worker_id = settings.worker_id
         self._lease_seconds = settings.lease_seconds
         self._sizes = BatchSizes()
@@ -57,6 +60,7 @@ class InProcessDispatcher(Deliverer):
             attempt=job.attempt - job.snoozes,
             snoozes=job.snoozes,
             organization_id=_uuid(job.organization_id),
+            installation_id=self._installation_id,
         )
 
         async def send_heartbeat(progress: Progress) -> None:
@@ -120,8 +124,9 @@ async def local_tasks(
     app: FunctionApp, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[InProcessDispatcher]:
     """Run the app's lifespan around the block, with a dispatcher for its tasks."""
+    installation_id = await retry_on_disconnect(store.installation_id)
     async with app.lifespan_context():
-        yield InProcessDispatcher(app, store, settings)
+        yield InProcessDispatcher(app, store, settings, installation_id)
 
 
 def local_settings(settings: ServiceSettings, app: FunctionApp) -> ServiceSettings:

@@ -162,6 +162,10 @@ class NativeJobStore:
         seconds: float | None = await self._pool.fetchval(self._query("next_run_at"), timedelta(seconds=since_seconds))
         return seconds
 
+    async def installation_id(self) -> str:
+        """See ``JobStore.installation_id``."""
+        return str(await self._pool.fetchval(self._query("installation_id")))
+
 
 def _claims(settlements: Sequence[Settlement]) -> list[Sequence[object]]:
     """Return the workers, the jobs and the attempts of settlements, each as a column."""

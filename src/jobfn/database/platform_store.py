@@ -193,3 +193,7 @@ class PlatformJobStore:
             self._query("next_platform_run_at"), timedelta(seconds=since_seconds)
         )
         return seconds
+
+    async def installation_id(self) -> str:
+        """See ``JobStore.installation_id``."""
+        return str(await self._pool.fetchval(self._query("platform_installation_id")))

@@ -19,6 +19,10 @@ create table app_jobs.history_settings (
     constraint history_settings_retention_not_negative CHECK ((retention >= '00:00:00'::interval))
 );
 
+create table app_jobs.installation (
+    id uuid not null default gen_random_uuid()
+);
+
 create table app_jobs.job_results (
     job_id bigint not null,
     result json,
@@ -1066,6 +1070,15 @@ begin
     end if;
     return v_schedule;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.installation_id()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select i.id from "app_jobs".installation i
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.is_queue_locked(name text, expired_before timestamp with time zone)
@@ -2489,6 +2502,7 @@ comment on function app_jobs.history_enabled() is 'Whether attempts are recorded
 comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
+comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
@@ -2532,6 +2546,7 @@ comment on function app_jobs.trigger_job_with_fields() is 'Enqueue a job of the 
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
+comment on table app_jobs.installation is 'One row: a random id of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';

@@ -80,3 +80,6 @@ class JobStore(Protocol):
         Args:
             since_seconds: Time since the caller's last claim. If a job became due since then, the result is 0 or less.
         """
+
+    async def installation_id(self) -> str:
+        """Return the identity of the jobs schema, which no other database has, nor this one after it was rebuilt."""

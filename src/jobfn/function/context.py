@@ -46,6 +46,8 @@ class JobContext:
         execution_id: The execution of a flow graph that the job is a part of, if any.
         node_name: The node of the graph that the job runs.
         snoozes: How often the job was snoozed (``RetryLater``).
+        installation_id: Identity of the database's jobs, if the worker sends it (jobfn's does). A part of
+            ``idempotency_key``.
         env: The process's environment variables.
         on_progress: Called with each ``Progress``. Default None.
         last_progress: The progress that the handler reported last.
@@ -64,6 +66,7 @@ class JobContext:
     execution_id: UUID | None = None
     node_name: str | None = None
     snoozes: int = 0
+    installation_id: str | None = None
     env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     on_progress: "ProgressCallback | None" = field(default=None, repr=False, compare=False)
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
@@ -90,6 +93,7 @@ class JobContext:
             headers.execution_id,
             headers.node_name,
             headers.snoozes,
+            headers.installation_id,
             on_progress=on_progress,
         )
 
@@ -170,9 +174,11 @@ class JobContext:
     def idempotency_key(self) -> str:
         """A key that is the same for every attempt of a job and unique to it, for APIs that accept such a key.
 
-        It consists of task, tenant and job id; of the task alone outside a job.
+        It consists of installation, task, tenant and job id; of the task alone outside a job. Workers other than
+        jobfn's do not send the installation: then it is missing, and jobs of another database may have the same key.
         """
-        return ":".join(str(part) for part in ("jobfn", self.task, self.database_id, self.job_id) if part is not None)
+        parts = ("jobfn", self.installation_id, self.task, self.database_id, self.job_id)
+        return ":".join(str(part) for part in parts if part is not None)
 
     async def progress(self, fraction: float | None = None, message: str | None = None) -> None:
         """Report progress and extend the job's lease. Does nothing outside a job.

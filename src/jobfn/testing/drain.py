@@ -166,7 +166,7 @@ async def _running_worker(
             transport,
             routes=Routes.from_settings(settings),
             worker_id=WORKER_ID,
-            callback_config=callback_configs(settings, None),
+            callback_config=callback_configs(settings, None, await job_store.installation_id()),
             request_timeout_seconds=settings.request_timeout_seconds,
         )
         worker = Worker(

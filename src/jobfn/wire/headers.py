@@ -15,6 +15,7 @@ from jobfn.wire.names import (
     ENTITY_ID,
     EXECUTION_ID,
     HEARTBEAT_URL,
+    INSTALLATION_ID,
     INVOCATION_ID,
     INVOKE_SECRET,
     JOB_ATTEMPT,
@@ -39,6 +40,7 @@ _NAMES: Final = {
     name.lower().encode("ascii"): name
     for name in (
         *ECHO_HEADERS,
+        INSTALLATION_ID,
         JOB_SNOOZES,
         CALLBACK_URL,
         CALLBACK_BATCH,
@@ -82,6 +84,7 @@ class JobHeaders(NamedTuple):
         execution_id: The execution of a flow graph that the job is a part of.
         node_name: The node of the graph that the job runs.
         snoozes: How many of the attempts before this one were snoozes.
+        installation_id: Identity of the jobs schema.
     """
 
     job_id: int | None = None
@@ -102,6 +105,7 @@ class JobHeaders(NamedTuple):
     execution_id: UUID | None = None
     node_name: str | None = None
     snoozes: int = 0
+    installation_id: str | None = None
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
@@ -126,6 +130,7 @@ class JobHeaders(NamedTuple):
             settle_on=headers.get(SETTLE_ON),
             echo=_echo(headers),
             trace=_trace(headers),
+            installation_id=headers.get(INSTALLATION_ID),
         )
         if _RARE_HEADERS.isdisjoint(headers):
             return parsed

@@ -23,6 +23,8 @@ NODE_NAME: Final = "X-Node-Name"
 
 #: Number of this attempt, 1 for the first.
 JOB_ATTEMPT: Final = "X-Job-Attempt"
+#: Identity of the jobs schema, for idempotency keys: the ids of jobs begin at 1 in each.
+INSTALLATION_ID: Final = "X-Installation-Id"
 #: How many of the attempts before this one were snoozes, if any were. They do not count.
 JOB_SNOOZES: Final = "X-Job-Snoozes"
 #: URL of job heartbeats, and for how many seconds each of them extends the job's lock.

@@ -22,6 +22,7 @@ from jobfn.wire import (
     ENTITY_ID,
     EXECUTION_ID,
     HEARTBEAT_URL,
+    INSTALLATION_ID,
     INVOKE_SECRET,
     JOB_ATTEMPT,
     JOB_ERROR,
@@ -72,6 +73,7 @@ class CallbackConfig:
         batch_url: URL for several reports in one request; None: not supported.
         invoke_secret: Shared secret that the function may require; None: not sent.
         offers_response: Whether the response settles the job if the function agrees.
+        installation_id: Identity of the jobs schema; None: not sent.
     """
 
     callback_url: str | None
@@ -80,6 +82,7 @@ class CallbackConfig:
     batch_url: str | None = None
     invoke_secret: str | None = None
     offers_response: bool = False
+    installation_id: str | None = None
 
 
 def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
@@ -97,6 +100,7 @@ def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
         CALLBACK_BATCH: callbacks.batch_url,
         SETTLE_ON: SETTLE_ON_RESPONSE if callbacks.offers_response else None,
         INVOKE_SECRET: callbacks.invoke_secret,
+        INSTALLATION_ID: callbacks.installation_id,
     }
     return {name: value for name, value in headers.items() if value is not None}
 

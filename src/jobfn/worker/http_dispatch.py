@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp  # noqa: F401  - imported at start, not by the first delivery
 
+from jobfn.database.connection import retry_on_disconnect
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.errors import ConfigurationError
@@ -27,9 +28,10 @@ _MAX_ATTEMPTS = 100
 
 @contextlib.asynccontextmanager
 async def http_dispatcher(
-    routes: Routes, tokens: CallbackTokens | None, tracing: Tracing, _store: JobStore, settings: ServiceSettings
+    routes: Routes, tokens: CallbackTokens | None, tracing: Tracing, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[Deliverer]:
     """Open a dispatcher; its connections are closed at the end of the block."""
+    installation_id = await retry_on_disconnect(store.installation_id)
     transport = HttpTransport(max_connections=settings.concurrency)
     accepts_batches = settings.delivery_batch and settings.settle_on is not SettlementMode.REPORT
     try:
@@ -37,7 +39,7 @@ async def http_dispatcher(
             transport,
             routes=routes,
             worker_id=settings.worker_id,
-            callback_config=callback_configs(settings, tokens),
+            callback_config=callback_configs(settings, tokens, installation_id),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
             tracing=tracing,
@@ -58,7 +60,9 @@ def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
     return None
 
 
-def callback_configs(settings: ServiceSettings, tokens: CallbackTokens | None) -> Callable[[Job], CallbackConfig]:
+def callback_configs(
+    settings: ServiceSettings, tokens: CallbackTokens | None, installation_id: str
+) -> Callable[[Job], CallbackConfig]:
     """Return a function that returns how the function settles a job.
 
     Each attempt has its own callback URL, so that a late report of an earlier one conflicts, also from functions that
@@ -80,6 +84,7 @@ def callback_configs(settings: ServiceSettings, tokens: CallbackTokens | None) -
             batch_url=sibling_url(plain_url, BATCH_SEGMENT) if accepts_reports and settings.callback_batch else None,
             invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
             offers_response=settings.settle_on is not SettlementMode.REPORT,
+            installation_id=installation_id,
         )
 
     if tokens is not None:

@@ -31,6 +31,7 @@ async def test_request_has_the_payload_and_the_job_s_headers(
         "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
         "x-lease-seconds": "30",
         "x-settle-on": "response",
+        "x-installation-id": str(await jobs.connection.fetchval("select id from app_jobs.installation")),
     }
     assert request.headers["content-type"] == "application/json"
 

@@ -67,6 +67,12 @@ def test_idempotency_key_is_the_same_for_all_attempts_of_a_job() -> None:
     assert JobContext("t", job_id=1, database_id=TENANT_ID).idempotency_key == f"jobfn:t:{TENANT}:1"
 
 
+def test_idempotency_key_differs_between_installations() -> None:
+    """The ids of jobs begin at 1 in each database."""
+    keys = [JobContext("t", job_id=1, installation_id=name).idempotency_key for name in ("a", "b")]
+    assert keys == ["jobfn:a:t:1", "jobfn:b:t:1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

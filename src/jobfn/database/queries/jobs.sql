@@ -77,6 +77,9 @@ select id, task_identifier, database_id, attempts, exhausted from @schema@.snooz
 -- as due now, because they became so after the caller's last claim.
 select extract(epoch from @schema@.next_run_at($1::interval) - now())::float8
 
+-- name: installation_id
+select @schema@.installation_id()
+
 -- name: queue_depth
 -- The number of jobs by state, and for how many seconds the oldest ready one has been due. Reads no column that a
 -- worker's role may not (grant_worker).

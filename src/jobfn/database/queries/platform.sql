@@ -143,6 +143,18 @@ select extract(epoch from min(run_at) - now())::float8
 from @schema@.jobs
 where attempts < max_attempts and run_at > now() - $1::interval and locked_at is null
 
+-- name: platform_installation_id
+-- There is no table for it: a hash of the server's identifier, if this role may read it, the database and the table.
+select md5(concat_ws(
+    ':',
+    case
+        when has_function_privilege('pg_control_system()', 'execute')
+        then (select s.system_identifier from pg_control_system() s)
+    end,
+    (select d.oid from pg_catalog.pg_database d where d.datname = current_database()),
+    pg_typeof(null::@schema@.jobs)::oid
+))::uuid
+
 -- name: platform_queue_depth
 -- As queue_depth.
 select
