@@ -66,14 +66,13 @@ STOPSIGNAL SIGTERM
 FROM runtime AS service
 LABEL org.opencontainers.image.title="jobfn-service" \
       org.opencontainers.image.description="Worker, callback server and scheduler of the jobs platform."
-ENV INTERNAL_JOBS_CALLBACK_PORT=12345 \
-    JOBS_HEALTH_PORT=12346
+ENV INTERNAL_JOBS_CALLBACK_PORT=12345
 COPY --from=service-build /opt/venv /opt/venv
 WORKDIR /
 EXPOSE 12345 12346
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "\
 import http.client, os, sys; \
-connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['JOBS_HEALTH_PORT']), timeout=4); \
+connection = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('JOBS_HEALTH_PORT') or 12346), timeout=4); \
 connection.request('GET', '/healthz'); \
 sys.exit(connection.getresponse().status != 200)"]
 # Without a shell, so that SIGTERM reaches the process, which finishes running jobs and exits.

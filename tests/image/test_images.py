@@ -170,9 +170,13 @@ async def test_service_health_check_fails_without_a_server(
     service_image: Image, database_on_tcp: str, spawn: Spawn, command: Command
 ) -> None:
     port = str(free_port())
-    check = service_image.command(*service_image.health_command, INTERNAL_JOBS_CALLBACK_PORT=port)
+    check = service_image.command(*service_image.health_command, JOBS_HEALTH_PORT=port)
     assert (await command(*check)).code == 1
-    service = await spawn(*service_image.command(INTERNAL_JOBS_CALLBACK_PORT=port, DATABASE_URL=database_on_tcp))
+    service = await spawn(
+        *service_image.command(
+            JOBS_HEALTH_PORT=port, INTERNAL_JOBS_CALLBACK_PORT=str(free_port()), DATABASE_URL=database_on_tcp
+        )
+    )
     await service.until("looking for jobs")
     assert (await command(*check)).code == 0
 

@@ -157,6 +157,8 @@ async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
     await empty.execute("select app_jobs.add_scheduled_job('x', '{}'::json, '{\"hour\": 9}'::json)")
     settle = "select (app_jobs.settle_jobs('{worker}', '{1}', '{1}', '{completed}', '{null}', '{null}')).id"
     assert await empty.fetchval(settle) == 1
+    assert await empty.fetch("select app_jobs.claim_jobs_of_queues('worker', '{q}', null, '1 hour', 1)") == []
+    assert await empty.fetchval("select app_jobs.has_lease('worker', 1, 1)") is False
     assert await empty.fetchval("select app_jobs.installation_id()") is not None
     snooze = "select app_jobs.snooze_jobs('{worker}', '{1}', '{1}', '{later}', '{1 min}', '{1 day}')"
     assert await empty.fetch(snooze) == []

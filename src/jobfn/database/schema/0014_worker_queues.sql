@@ -126,19 +126,21 @@ revoke execute on function
 -- The roles that may claim jobs may call both.
 do $$
 declare
-    v_jobs constant oid := pg_typeof(null::@schema@.jobs);
-    v_namespace constant oid := (select c.relnamespace from pg_class c where c.oid = '@schema@.jobs'::regclass);
+    v_namespace constant oid := (
+        select c.relnamespace from pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
+    );
+    v_function regprocedure;
     v_role text;
 begin
-    for v_role in
-        select distinct quote_ident(pg_get_userbyid(granted.grantee))
+    for v_function, v_role in
+        select new.oid, quote_ident(pg_get_userbyid(granted.grantee))
         from pg_proc p
         cross join lateral aclexplode(p.proacl) as granted
+        join pg_proc new
+            on new.pronamespace = p.pronamespace and new.proname in ('claim_jobs_of_queues', 'has_lease')
         where p.proname = 'claim_jobs' and p.pronamespace = v_namespace and granted.grantee not in (0, p.proowner)
     loop
-        execute format(
-            'grant execute on function @schema@.claim_jobs_of_queues, @schema@.has_lease to %s', v_role
-        );
+        execute format('grant execute on function %s to %s', v_function, v_role);
     end loop;
 end
 $$;
