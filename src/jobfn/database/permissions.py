@@ -23,10 +23,10 @@ async def explain_denied(
     Args:
         connection: The connection of the statement. Open transactions inside the block.
         schema: The jobs schema.
-        grant: The grant that the statement needs, if the role may not even use the schema.
+        grant: The grant to advise, if it includes the right.
 
     Raises:
-        PermissionDenied: The role lacks a right on the jobs schema or an object in it.
+        PermissionDenied: The role lacks a right.
     """
     try:
         yield
@@ -35,8 +35,11 @@ async def explain_denied(
         if not isinstance(denied, asyncpg.InsufficientPrivilegeError) or connection.is_in_transaction():
             raise
         explained = await _explain(connection, schema, str(denied), grant)
+        if explained is None and error is not denied:
+            raise  # it says what to do
         if explained is None:
-            raise
+            row = await connection.fetchrow(query("schema_kind", schema), schema)
+            explained = PermissionDenied(f"role {row['role']} lacks a right ({denied})", "connect as another role")
         raise explained from denied
 
 
@@ -78,17 +81,16 @@ async def _explain(
         case "schema":
             right, option = f"USAGE on schema {schema}", grant
         case "function":
-            right, option = f"EXECUTE on function {schema}.{name}", _function_grant(name)
+            right = f"EXECUTE on function {schema}.{name}"
+            option = next((each for each in _FUNCTION_GRANTS if _is_granted(each, name)), None)
         case _ if row["is_allowed"]:
             right = f"the right to change {schema}.{name}"
             option = "operator" if _is_granted("operator", name) else None
         case _:
             right, option = f"SELECT on {schema}.{name}", "viewer" if _is_granted("viewer", name) else None
+    if grant != "viewer" and _is_granted(grant, name):
+        option = grant
     return missing_right(role, right, schema=schema, owner=owner, grant=option, is_native=row["is_native"])
-
-
-def _function_grant(function: str) -> str | None:
-    return next((grant for grant in _FUNCTION_GRANTS if _is_granted(grant, function)), None)
 
 
 def _is_granted(grant: str, name: str) -> bool:

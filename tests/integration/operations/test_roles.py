@@ -2,8 +2,10 @@
 
 import contextlib
 import html
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -11,7 +13,9 @@ import pytest
 
 from jobfn.client import enqueue
 from jobfn.database.migrate import migrate
+from jobfn.database.permissions import explain_denied
 from jobfn.database.privileges import Grants
+from jobfn.errors import PermissionDenied
 from support.commands import Command, Spawn
 from support.dashboard import site
 from support.fixtures import ConnectTo
@@ -67,7 +71,8 @@ async def two_jobs(jobs: Jobs) -> None:
 
 
 async def run(invoke: Command, line: str, role: Role) -> tuple[int, str]:
-    result = await invoke("jobfn", *line.split(), DATABASE_URL=role.dsn)
+    port = str(free_port())
+    result = await invoke("jobfn", *line.split(), DATABASE_URL=role.dsn, INTERNAL_JOBS_CALLBACK_PORT=port)
     assert "Traceback" not in result.output
     return result.code, result.output
 
@@ -178,6 +183,48 @@ async def test_service_of_a_role_that_may_not_work_ends_with_the_grant(make_role
     assert code == 1
     last_line = output.splitlines()[-1]
     assert last_line == refusal(viewer, "EXECUTE on function app_jobs.reclaim_jobs", "worker")
+
+
+@pytest.mark.parametrize(
+    ("only", "grants", "right"),
+    [
+        ("worker", ("enqueue",), "EXECUTE on function app_jobs.reclaim_jobs"),
+        ("scheduler", ("enqueue",), "SELECT on app_jobs.scheduled_jobs"),
+        ("scheduler", ("viewer",), "the right to change app_jobs.scheduled_jobs"),
+    ],
+)
+async def test_single_role_of_a_service_ends_with_the_missing_right(
+    only: str, grants: tuple[str, ...], right: str, make_role: MakeRole, command: Command
+) -> None:
+    role = await make_role(*grants)
+    code, output = await run(command, f"service --only {only}", role)
+    assert (code, output.splitlines()[-1]) == (1, refusal(role, right, "worker"))
+
+
+async def test_missing_right_outside_of_the_jobs_schema_names_the_role(
+    make_role: MakeRole, connection: asyncpg.Connection, connect_to: ConnectTo
+) -> None:
+    operator = await make_role("operator")
+    await connection.execute("create table public.secret ()")
+    other = await connect_to(operator.dsn)
+    message = rf"role {operator.name} lacks a right \(permission denied for table secret\): connect as another role"
+    with pytest.raises(PermissionDenied, match=message):
+        async with explain_denied(other, "app_jobs"):
+            await other.execute("select * from public.secret")
+
+
+async def test_triggers_need_the_owner(
+    make_role: MakeRole, invoke: Command, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await connection.execute("create table notes (id int primary key)")
+    node = {"$type": "JobTrigger", "data": {"task_identifier": "t"}}
+    (tmp_path / "b.json").write_text(json.dumps({"table_name": "notes", "nodes": [node]}))
+    operator = await make_role("operator")
+    assert (await run(invoke, "triggers plan b.json", operator))[0] == 3
+    code, output = await run(invoke, "triggers apply b.json", operator)
+    assert (code, output.count("\n")) == (1, 0)
+    assert output.startswith(f"jobfn: role {operator.name} ")
+    assert output.endswith(("[J120]", "[J123]"))
 
 
 async def test_doctor_reports_missing_rights_and_goes_on(make_role: MakeRole, invoke: Command) -> None:
