@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from jobfn.deploy.handler_project import summary_of
 from jobfn.deploy.scaffold import Project, copy_installed_wheel, create_project, direct_url
+from jobfn.handler_json import HandlerJson
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -18,6 +20,10 @@ def init_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder, and the project's name.")],
     task: Annotated[str | None, typer.Option(help="The task identifier. Default: the project's name.")] = None,
     description: Annotated[str | None, typer.Option(help="Description of the project, one line.")] = None,
+    handler_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A handler.json of the platform, with task, payload, secrets and configs."),
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Name of the image, with registry.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Use the defaults without asking.")] = False,
 ) -> None:
@@ -25,13 +31,17 @@ def init_command(
 
     Overwrites no file. In a terminal it asks for the options that are missing.
     """
+    from_file = None if handler_json is None else HandlerJson.read(handler_json)
+    if from_file is not None:
+        task = task or from_file.task
+        description = description or summary_of(from_file) or None
     defaults = Project.from_folder(folder, task=task, description=description, image=image)
     if not yes and sys.stdin.isatty() and sys.stdout.isatty():
         task = task or typer.prompt("Task identifier", default=defaults.task)
         description = description or typer.prompt("Description", default=defaults.description)
         image = image or typer.prompt("Image", default=defaults.image)
     project = Project.from_folder(folder, task=task, description=description, image=image)
-    for path in create_project(project, folder):
+    for path in create_project(project, folder, from_file):
         typer.echo(f"created {folder / path}")
     wheel = copy_installed_wheel(folder, direct_url())
     if wheel is not None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from jobfn.deploy.handler_project import render_functions, render_handler_json, render_readme, render_tests
 from jobfn.deploy.inspection import TaskInfo
 from jobfn.deploy.knative import Function, Limits, service
 from jobfn.deploy.manifests import as_yaml
 from jobfn.errors import ConfigurationError
+from jobfn.handler_json import FILE_NAME, HandlerJson
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 from jobfn.wire.dns_names import dns_name
 
@@ -27,6 +29,8 @@ _TEMPLATE_FOLDERS = (
 )
 _EXCLUDED = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".venv", ".jobfn"})
 _MANIFEST = Path("knative", "service.yaml")
+#: Left out of projects that have another payload.
+_BLUEPRINT = Path("blueprint.yaml")
 _PROJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: Characters that need no escaping in Python, YAML, TOML and shell strings.
 _TASK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*")
@@ -88,8 +92,13 @@ class Project:
         return header + as_yaml(service(function, namespace="jobs", limits=Limits()))
 
 
-def create_project(project: Project, folder: Path) -> list[Path]:
+def create_project(project: Project, folder: Path, description: HandlerJson | None = None) -> list[Path]:
     """Write the files of a project and return their relative paths.
+
+    Args:
+        project: The project.
+        folder: The folder, which may exist.
+        description: A ``handler.json`` that decides payload, secrets and configs. Default: the template's example.
 
     Raises:
         ConfigurationError: A file exists already (then none is written), or the folder is not writable.
@@ -99,6 +108,12 @@ def create_project(project: Project, folder: Path) -> list[Path]:
         for path in _template_files()
     }
     texts[_MANIFEST] = project.manifest()
+    if description is not None:
+        del texts[_BLUEPRINT]
+        texts[Path(FILE_NAME)] = render_handler_json(description, project.task)
+        texts[Path("functions.py")] = render_functions(description, project.task)
+        texts[Path("tests", "test_functions.py")] = render_tests(description, project.task)
+        texts[Path("README.md")] = render_readme(texts[Path("README.md")], description)
     existing = sorted(str(path) for path in texts if (folder / path).exists())
     if existing:
         raise ConfigurationError(
