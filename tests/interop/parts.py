@@ -1,6 +1,5 @@
 """The parts of a deployment, each jobfn's or the platform's."""
 
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -13,9 +12,10 @@ import asyncpg
 
 from chaos.http_messages import Message, send_request
 from chaos.proxy import ClientWriter, serve
+from jobfn import enqueue
 from jobfn.database.migrate import migrate
 from support.commands import RunningCommand, Spawn
-from support.jobs import TENANT
+from support.jobs import NEWEST_PLATFORM_SCHEMA, TENANT
 from support.network import LOOPBACK, eventually, free_port
 
 HERE = Path(__file__).parent
@@ -32,9 +32,12 @@ PLATFORM_PREREQUISITES = """
 
 
 async def install_schema(schema: str, connection: "asyncpg.Connection[Any]") -> None:
-    """Create the schema."""
+    """Create the schema: jobfn's, the platform's published one (``node``), or a stand-in for its newest one."""
     if schema == "jobfn":
         await migrate(connection, "app_jobs")
+        return
+    if schema == "newest":
+        await connection.execute(NEWEST_PLATFORM_SCHEMA)
         return
     (file,) = (NODE_MODULES / "@pgpm" / "database-jobs" / "sql").glob("*.sql")
     schema_sql = "\n".join(line for line in file.read_text().splitlines() if not line.startswith("\\"))
@@ -44,13 +47,8 @@ async def install_schema(schema: str, connection: "asyncpg.Connection[Any]") -> 
 
 async def add_jobs(connection: "asyncpg.Connection[Any]", task: str, payloads: Sequence[object]) -> list[int]:
     """Add jobs of a task in one transaction. Return their ids."""
-    rows = await connection.fetch(
-        "select (app_jobs.add_job(db_id := $1, identifier := $2, payload := each)).id from unnest($3::json[]) each",
-        TENANT,
-        task,
-        [json.dumps(payload) for payload in payloads],
-    )
-    return [row["id"] for row in rows]
+    async with connection.transaction():
+        return [int(await enqueue(connection, task, payload, database_id=TENANT)) for payload in payloads]
 
 
 class Parts:

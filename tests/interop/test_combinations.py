@@ -1,4 +1,4 @@
-"""Combine jobfn's schema, worker, callback server and function with the platform's own, in all 16 combinations.
+"""Combine jobfn's schema, worker, callback server and function with the platform's own, in all 24 combinations.
 
 ``make interop`` installs the platform's Node packages and runs these tests.
 """
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.external
 @pytest.mark.parametrize("function", ["jobfn", "node"])
 @pytest.mark.parametrize("callbacks", ["jobfn", "node"])
 @pytest.mark.parametrize("worker", ["jobfn", "node"])
-@pytest.mark.parametrize("schema", ["jobfn", "node"])
+@pytest.mark.parametrize("schema", ["jobfn", "node", "newest"])
 async def test_combination_completes_one_job_and_fails_another(
     schema: str, worker: str, callbacks: str, function: str, connection: "asyncpg.Connection[Any]", parts: Parts
 ) -> None:
