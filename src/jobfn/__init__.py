@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jobfn.function.retry_policy import Backoff
     from jobfn.function.settings import FunctionSettings
     from jobfn.function.task import Task, task
-    from jobfn.handler_json import Requirement
+    from jobfn.settings import Requirement
 
 __all__ = [
     "Backoff",
@@ -91,7 +91,7 @@ _LAZY_EXPORTS = {
         "function.retry_policy": "Backoff",
         "function.settings": "FunctionSettings",
         "function.task": "Task task",
-        "handler_json": "Requirement",
+        "settings": "Requirement",
     }.items()
     for name in names.split()
 }

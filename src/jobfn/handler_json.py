@@ -4,28 +4,15 @@
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobfn.errors import LoadError
+from jobfn.settings import Requirement
 
 FILE_NAME: Final = "handler.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """An environment variable that a task reads: a secret or a setting.
-
-    Attributes:
-        name: Name of the variable.
-        required: Whether the function does not start without it.
-    """
-
-    name: str
-    required: bool = True
 
 
 class HandlerJson(BaseModel):

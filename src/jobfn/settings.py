@@ -5,6 +5,7 @@ The two sides define theirs in ``function/settings.py`` and ``worker/settings.py
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -21,6 +22,19 @@ def _split_commas(value: object) -> object:
 
 #: A list of strings, given as one comma-separated string.
 CommaSeparated = Annotated[list[str], BeforeValidator(_split_commas)]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """An environment variable that a task reads: a secret or a setting.
+
+    Attributes:
+        name: Name of the variable.
+        required: Whether the function does not start without it.
+    """
+
+    name: str
+    required: bool = True
 
 
 class EnvironmentSettings(BaseModel):

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from jobfn.handler_json import HandlerJson, Requirement
+from jobfn.handler_json import HandlerJson
+from jobfn.settings import Requirement
 
 LINE_LENGTH: Final = 120
 #: Length of a field's description, so that its line fits.

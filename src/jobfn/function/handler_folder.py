@@ -15,13 +15,7 @@ from jobfn.function.context import JobContext
 from jobfn.function.task import Task
 from jobfn.handler_json import FILE_NAME, HandlerJson
 
-HANDLER_FILE: Final = "handler.py"
 _CONTEXT_NAMES: Final = ("ctx", "context")
-
-
-def is_handler_folder(folder: Path) -> bool:
-    """Return whether a folder has a ``handler.json`` and no ``functions.py``, which takes precedence."""
-    return (folder / FILE_NAME).is_file() and not (folder / "functions.py").exists()
 
 
 def handler_task(folder: Path, handler: object) -> Task[..., Any]:
@@ -31,7 +25,7 @@ def handler_task(folder: Path, handler: object) -> Task[..., Any]:
         LoadError: ``handler.json`` is invalid, or this is not a function that takes a payload.
     """
     description = HandlerJson.read(folder / FILE_NAME)
-    file = folder / HANDLER_FILE
+    file = folder / "handler.py"
     if not inspect.isroutine(handler):
         raise LoadError(f"{file} has no function handler: define async def handler(payload)")
     parameters = inspect.signature(handler).parameters

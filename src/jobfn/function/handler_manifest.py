@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobfn.function.describe import result_schema
 from jobfn.function.execution import AnyTask
-from jobfn.handler_json import Requirement
+from jobfn.settings import Requirement
 from jobfn.wire.dns_names import dns_name
 
 #: Order of the fields. Others follow.

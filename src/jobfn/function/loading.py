@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 
 from jobfn.errors import JobfnError, LoadError
 from jobfn.function.app import FunctionApp, collect_tasks, create_app
-from jobfn.function.handler_folder import HANDLER_FILE, handler_task, is_handler_folder
 from jobfn.function.task import Task
 
 
@@ -31,8 +30,10 @@ def load_app(target: str) -> ASGIApp:
     """
     name, _, attribute = target.partition(":")
     folder = Path(name)
-    if not attribute and is_handler_folder(folder):
-        module = load_module(str(folder / HANDLER_FILE))
+    if not attribute and _is_handler_folder(folder):
+        from jobfn.function.handler_folder import handler_task  # noqa: PLC0415  - keeps cold starts short
+
+        module = load_module(str(folder / "handler.py"))
         return create_app(tasks=[handler_task(folder, getattr(module, "handler", None))])
     module = load_module(name)
     if not attribute:
@@ -48,6 +49,11 @@ def load_app(target: str) -> ASGIApp:
         )
         raise LoadError(f"{name} has no app {attribute!r}: its apps and tasks are: {known or 'none'}")
     return cast("ASGIApp", value)
+
+
+def _is_handler_folder(folder: Path) -> bool:
+    """Return whether a folder has a ``handler.json`` and no ``functions.py``, which takes precedence."""
+    return (folder / "handler.json").is_file() and not (folder / "functions.py").exists()
 
 
 def load_function_app(target: str) -> FunctionApp:

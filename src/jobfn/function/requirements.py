@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobfn.errors import ConfigurationError
 from jobfn.function.signature import fail
-from jobfn.handler_json import Requirement
+from jobfn.settings import Requirement
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -22,7 +22,7 @@ from jobfn.function.schedule import schedule_info
 from jobfn.function.signature import fail, location_of, read_signature
 from jobfn.function.task_enqueue import TaskEnqueue
 from jobfn.function.validation_errors import declared_names, to_request_error
-from jobfn.handler_json import Requirement
+from jobfn.settings import Requirement
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: How long ``keep_result=True`` stores a result.

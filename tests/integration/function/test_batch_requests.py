@@ -1,6 +1,8 @@
 """Which requests with several jobs a function accepts, and when it offers to."""
 
+import json
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -62,6 +64,29 @@ async def test_refused_request_runs_nothing_and_causes_no_report(
     assert response.json()["message"].startswith(message)
     assert SECRET not in response.text
     assert (recorder.payloads, callbacks.received) == ([], [])
+
+
+async def test_jobs_of_a_request_have_their_own_organizations_and_graph_nodes(
+    serve: Serve, http: httpx.AsyncClient
+) -> None:
+    contexts: list[JobContext] = []
+
+    @task("record")
+    async def record(payload: int, ctx: JobContext) -> None:
+        contexts.append(ctx)
+
+    url = await serve(create_app(tasks=[record]))
+    organization, execution = "7d444840-9dc0-11d1-b245-5ffdce74fad2", "9a7b330a-a736-41e5-9d53-6b2f5b1d3c4e"
+    own = [
+        {"X-Job-Id": "1", "X-Organization-Id": organization},
+        {"X-Job-Id": "2", "X-Execution-Id": execution, "X-Node-Name": "add_node"},
+    ]
+    body = b"".join(json.dumps(headers).encode() + b"\n1\n" for headers in own)
+    assert await run_jobs(http, f"{url}/record/batch", body, shared_headers()) == done(1, 2)
+    assert [(context.organization_id, context.execution_id, context.node_name) for context in contexts] == [
+        (UUID(organization), None, None),
+        (None, UUID(execution), "add_node"),
+    ]
 
 
 async def test_secret_of_the_request_is_that_of_all_its_jobs(

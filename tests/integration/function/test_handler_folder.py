@@ -102,7 +102,7 @@ async def test_missing_secret_stops_the_start_with_one_line_that_names_it(folder
     assert result.code == 2
     assert result.output == (
         "jobfn: 1 required environment variable is not set: STRIPE_KEY (secret of ai:summarize). "
-        "Set it, or declare it with Requirement(..., required=False)"
+        "Set it, or declare it with Requirement(..., required=False) [J101]"
     )
 
 
