@@ -112,6 +112,7 @@ async def run_service(
         connections = await stack.enter_async_context(
             open_pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
         )
+        await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
         store = await retry_on_disconnect(
             lambda: open_store(
@@ -153,8 +154,7 @@ async def run_service(
             await _start_dashboard(settings, dashboard, stack, routes)
         callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
         tasks.append(functools.partial(_notify_ready, callbacks, None if worker is None else worker.ready))
-        async with explain_denied_in_pool(connections, settings.schema_name, grant="worker"):
-            await _run_all(tasks, stop)
+        await _run_all(tasks, stop)
 
 
 async def _start_worker_and_callbacks(

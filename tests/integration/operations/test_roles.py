@@ -71,8 +71,8 @@ async def two_jobs(jobs: Jobs) -> None:
 
 
 async def run(invoke: Command, line: str, role: Role) -> tuple[int, str]:
-    port = str(free_port())
-    result = await invoke("jobfn", *line.split(), DATABASE_URL=role.dsn, INTERNAL_JOBS_CALLBACK_PORT=port)
+    ports = {"INTERNAL_JOBS_CALLBACK_PORT": str(free_port()), "JOBS_HEALTH_PORT": str(free_port())}
+    result = await invoke("jobfn", *line.split(), DATABASE_URL=role.dsn, **ports)
     assert "Traceback" not in result.output
     return result.code, result.output
 
@@ -182,13 +182,13 @@ async def test_service_of_a_role_that_may_not_work_ends_with_the_grant(make_role
     code, output = await run(command, "service", viewer)
     assert code == 1
     last_line = output.splitlines()[-1]
-    assert last_line == refusal(viewer, "EXECUTE on function app_jobs.reclaim_jobs", "worker")
+    assert last_line == refusal(viewer, "EXECUTE on function app_jobs.installation_id", "worker")
 
 
 @pytest.mark.parametrize(
     ("only", "grants", "right"),
     [
-        ("worker", ("enqueue",), "EXECUTE on function app_jobs.reclaim_jobs"),
+        ("worker", ("enqueue",), "EXECUTE on function app_jobs.installation_id"),
         ("scheduler", ("enqueue",), "SELECT on app_jobs.scheduled_jobs"),
         ("scheduler", ("viewer",), "the right to change app_jobs.scheduled_jobs"),
     ],
