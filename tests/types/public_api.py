@@ -7,7 +7,7 @@ from uuid import UUID
 
 from structlog.typing import FilteringBoundLogger
 
-from jobfn import FunctionApp, FunctionSettings, JobContext, Task, create_app, task
+from jobfn import FunctionApp, FunctionSettings, JobContext, Requirement, Task, create_app, task
 from jobfn.payloads import Meta, RowChange, RowId
 
 
@@ -18,12 +18,17 @@ async def asynchronous(payload: RowId, ctx: JobContext) -> dict[str, bool]:
     assert_type(ctx.job_id, int | None)
     assert_type(ctx.database_id, UUID | None)
     assert_type(ctx.attempt, int | None)
+    assert_type(ctx.organization_id, UUID | None)
+    assert_type(ctx.invocation_id, UUID | None)
+    assert_type(ctx.execution_id, UUID | None)
+    assert_type(ctx.node_name, str | None)
+    assert_type(await ctx.agent.embed("text"), dict[str, Any])
     assert_type(ctx.log, FilteringBoundLogger)
     assert_type(ctx.env["HOME"], str)
     return {"charged": True}
 
 
-@task("sync", timeout=2.5)
+@task("sync", timeout=2.5, secrets=["STRIPE_KEY", Requirement("SENTRY_DSN", required=False)], configs=("REGION",))
 def synchronous(payload: RowChange[int]) -> int:
     return payload.new - payload.old
 
