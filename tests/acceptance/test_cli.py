@@ -110,6 +110,15 @@ async def test_enqueue_stores_every_option(command: Command, database: str, jobs
     assert (row["task_identifier"], row["key"], row["queue_name"]) == ("email:send", "k", "q")
     assert (row["priority"], row["max_attempts"], str(row["database_id"])) == (-3, 2, TENANT)
     assert row["run_at"].isoformat() == "2040-01-31T08:00:00+00:00"
+    assert row["entity_type"] is None
+
+
+async def test_enqueue_stores_the_entity(command: Command, database: str, jobs: Jobs) -> None:
+    options = ("--entity-id", TENANT, "--organization-id", TENANT, "--entity-type", "org")
+    result = await command("jobfn", "enqueue", "x", *options, DATABASE_URL=database)
+    assert result.code == 0, result.output
+    entity, organization, kind = await jobs.values(int(result.output), "entity_id", "organization_id", "entity_type")
+    assert (str(entity), str(organization), kind) == (TENANT, TENANT, "org")
 
 
 async def test_task_identifier_that_is_too_long_is_rejected(command: Command, database: str, jobs: Jobs) -> None:
