@@ -80,6 +80,7 @@ async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function
         "x-lease-seconds": "30",
         "x-settle-on": "response",
         "x-invoke-secret": SECRET,
+        "x-installation-id": await jobs.connection.fetchval("select app_jobs.installation_id()::text"),
     }
     assert [job.headers for job in batch.jobs] == [
         {"x-job-id": str(job), "x-job-attempt": "1", "x-database-id": TENANT} for job in ids
