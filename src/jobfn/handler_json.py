@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from jobfn.errors import LoadError
 from jobfn.settings import Requirement
 
 FILE_NAME: Final = "handler.json"
+_PORT_TYPES: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean"}
 
 
 class HandlerJson(BaseModel):
@@ -69,3 +71,36 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LoadError(f"{path} must be a JSON object with name, version and taskIdentifier")
     return content
+
+
+def ports(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one port for each property of an object's schema; none for other schemas."""
+    definitions = schema.get("$defs", {})
+    root = _resolve(schema, definitions)
+    required = root.get("required", ())
+    found = []
+    for name, declared in root.get("properties", {}).items():
+        port = {"name": name, "type": _port_type(declared, definitions)}
+        description = declared.get("description")
+        if description:
+            port["description"] = description
+        if name not in required:
+            port["optional"] = True
+        found.append(port)
+    return found
+
+
+def _port_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Return ``string``, ``number`` or ``boolean``, or else ``json``, which accepts every value."""
+    schema = _resolve(schema, definitions)
+    choices = [_port_type(choice, definitions) for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    if choices:
+        return choices[0] if len(set(choices)) == 1 else "json"
+    declared = schema.get("type")
+    return _PORT_TYPES.get(declared, "json") if isinstance(declared, str) else "json"
+
+
+def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    resolved: Mapping[str, Any] = definitions.get(name, schema)
+    return resolved

@@ -12,13 +12,12 @@ import asyncpg
 from jobfn.database.function_definitions import DefinitionsTable
 from jobfn.deploy.inspection import TaskInfo
 from jobfn.errors import ConfigurationError, DatabaseError
+from jobfn.handler_json import ports
 from jobfn.sql.quoting import quote_identifier
 from jobfn.wire import task_url
 
 #: Group of a task whose identifier has no prefix, as the platform names it.
 DEFAULT_GROUP = "custom"
-#: Types of ports, by JSON type. All others are ``json``.
-_PORT_TYPES = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
 
 
 class Action(StrEnum):
@@ -152,7 +151,7 @@ def _key(table: DefinitionsTable, task: TaskInfo) -> dict[str, str]:
 
 def _described(task: TaskInfo) -> dict[str, Any]:
     """Return what a task says about itself, by column."""
-    described: dict[str, Any] = {"description": task.description or None, "inputs": _ports(task.payload)}
+    described: dict[str, Any] = {"description": task.description or None, "inputs": ports(task.payload)}
     if task.timeout_seconds is not None:
         described["timeout_seconds"] = math.ceil(task.timeout_seconds)
     # without a declaration, what is in the table stays
@@ -165,15 +164,3 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(entry, dict) and "required" in entry for entry in value):
         return [{"name": entry.get("name"), "required": entry["required"]} for entry in value]
     return value
-
-
-def _ports(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the input ports of a payload: one for each of its fields."""
-    required = schema.get("required", [])
-    ports = []
-    for name, field_schema in schema.get("properties", {}).items():
-        port: dict[str, Any] = {"name": name, "type": _PORT_TYPES.get(str(field_schema.get("type")), "json")}
-        if description := field_schema.get("description"):
-            port["description"] = description
-        ports.append(port | ({} if name in required else {"optional": True}))
-    return ports

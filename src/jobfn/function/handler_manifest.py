@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from jobfn.function.describe import result_schema
 from jobfn.function.execution import AnyTask
+from jobfn.handler_json import ports
 from jobfn.settings import Requirement
 from jobfn.wire.dns_names import dns_name
 
@@ -27,7 +28,6 @@ _ORDER: Final = (
     "inputs",
     "outputs",
 )
-_PORT_TYPES: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean"}
 
 
 def handler_manifest(task: AnyTask, existing: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def handler_manifest(task: AnyTask, existing: Mapping[str, Any] | None = None) -
     }
     if task.summary:
         fields["description"] = task.summary
-    inputs, outputs = _ports(schema), _ports(result_schema(task))
+    inputs, outputs = ports(schema), ports(result_schema(task))
     if inputs or "payloadSchema" not in existing:
         fields["payloadSchema"] = schema
     if inputs:
@@ -69,36 +69,3 @@ def _requirements(declared: Iterable[Requirement], existing: object) -> list[dic
         {**present.get(requirement.name, {}), "name": requirement.name, "required": requirement.required}
         for requirement in declared
     ]
-
-
-def _ports(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one port for each property of an object's schema; none for other schemas."""
-    definitions = schema.get("$defs", {})
-    root = _resolve(schema, definitions)
-    required = root.get("required", ())
-    ports = []
-    for name, declared in root.get("properties", {}).items():
-        port = {"name": name, "type": _port_type(declared, definitions)}
-        description = declared.get("description")
-        if description:
-            port["description"] = description
-        if name not in required:
-            port["optional"] = True
-        ports.append(port)
-    return ports
-
-
-def _port_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """Return ``string``, ``number`` or ``boolean``, or else ``json``, which accepts every value."""
-    schema = _resolve(schema, definitions)
-    choices = [_port_type(choice, definitions) for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
-    if choices:
-        return choices[0] if len(set(choices)) == 1 else "json"
-    declared = schema.get("type")
-    return _PORT_TYPES.get(declared, "json") if isinstance(declared, str) else "json"
-
-
-def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    resolved: Mapping[str, Any] = definitions.get(name, schema)
-    return resolved
