@@ -8,8 +8,9 @@ import pytest
 from interop.parts import Parts, add_jobs, install_schema
 from jobfn.errors import BlueprintError
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
+from jobfn.triggers.node import EntityLookup
 from support.commands import Command, Spawn
-from support.jobs import Jobs
+from support.jobs import TENANT, Jobs
 from support.network import free_port
 from support.roles import login_role
 
@@ -50,3 +51,17 @@ async def test_triggers_add_jobs_and_refuse_an_entity_that_the_schema_does_not_t
     assert await connection.fetchval("select payload::text from app_jobs.jobs") == '{"id" : 7}'
     with pytest.raises(BlueprintError, match="entity_field: add_job of schema app_jobs takes no entity_id"):
         await apply_triggers(connection, [TableTriggers("notes", [node.model_copy(update={"entity_field": "owner"})])])
+
+
+async def test_triggers_set_the_entity_on_the_newest_schema(connection: "asyncpg.Connection[Any]") -> None:
+    await install_schema("newest", connection)
+    await connection.execute("create table channels (id int primary key, owner uuid)")
+    await connection.execute("create table notes (id int primary key, channel_id int references channels)")
+    lookup = {"obj_table": "channels", "obj_field": "owner"}
+    node = DataJobTrigger(task_identifier="note", entity_field="channel_id", entity_lookup=EntityLookup(**lookup))
+    await apply_triggers(connection, [TableTriggers("notes", [node])])
+    await connection.execute(f"set jwt.claims.database_id = '{TENANT}'")
+    await connection.execute(f"insert into channels values (1, '{TENANT}')")
+    await connection.execute("insert into notes values (7, 1)")
+    row = await connection.fetchrow("select payload::text, entity_id::text from app_jobs.jobs")
+    assert (row["payload"], row["entity_id"]) == ('{"id" : 7}', TENANT)
