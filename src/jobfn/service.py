@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import open_pool, retry_on_disconnect
+from jobfn.database.connection import open_pool, retry
 from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
@@ -114,13 +114,15 @@ async def run_service(
         )
         await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
-        store = await retry_on_disconnect(
+        store = await retry(
             lambda: open_store(
                 connections,
                 settings.schema_name,
                 queues=settings.queue_names if ServiceRole.WORKER in active else None,
                 on_settled=SettlementObserver(metrics),
-            )
+            ),
+            event="service not started",
+            only_transient=True,
         )
         tasks: list[_ServiceTask] = []
         worker: Worker | None = None
@@ -230,14 +232,16 @@ async def _open_routes(
 async def _start_scheduler(
     settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
 ) -> _ServiceTask:
-    poller = await retry_on_disconnect(
+    poller = await retry(
         lambda: open_poller(
             connections,
             settings.schema_name,
             scheduler_id=settings.scheduler_id,
             tasks=settings.tasks,
             takeover_seconds=settings.takeover_seconds,
-        )
+        ),
+        event="scheduler not started",
+        only_transient=True,
     )
     wake_event = asyncio.Event()
     _start_listener(settings, wake_event, stack, channel=SCHEDULES_CHANNEL)

@@ -16,10 +16,12 @@ class RecordingStore(NativeJobStore):
         started: Set when a statement starts.
         gate: Statements wait until it is set. Default: set.
         error: Raised by statements. Default: none.
+        invalid: Ids of jobs whose settlements the database refuses.
     """
 
-    def __init__(self, held: Iterable[int] = range(1000)) -> None:
+    def __init__(self, held: Iterable[int] = range(1000), *, invalid: Iterable[int] = ()) -> None:
         self.held = set(held)
+        self.invalid = set(invalid)
         self.batches: list[list[Settlement]] = []
         self.started = asyncio.Event()
         self.gate = asyncio.Event()
@@ -33,6 +35,8 @@ class RecordingStore(NativeJobStore):
         await self.gate.wait()
         if self.error is not None:
             raise self.error
+        if any(settlement.job_id in self.invalid for settlement in settlements):
+            raise ValueError("rejected")
         changed = {settlement.job_id for settlement in settlements} & self.held
         self.held -= changed
         return changed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from jobfn.database.connection import EARLIEST, LATEST
 from jobfn.operations import (
     ActionResult,
     GroupCount,
@@ -147,7 +148,9 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """Format a time relative to now: ``3m ago``, ``in 2h``."""
+    """Format a time relative to now: ``3m ago``, ``in 2h``, ``never`` for infinity."""
+    if moment in {LATEST, EARLIEST}:
+        return "never" if moment == LATEST else "long ago"
     seconds = (now - moment).total_seconds()
     return f"in {seconds_text(-seconds)}" if seconds < 0 else f"{seconds_text(seconds)} ago"
 
@@ -209,6 +212,8 @@ def _event_lines(event: Event, now: datetime) -> list[str]:
 def _moment(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return ""
+    if moment in {LATEST, EARLIEST}:
+        return ago(moment, now)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)})"
 
 

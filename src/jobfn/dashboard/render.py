@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from jobfn.dashboard.security import RequestContext
 from jobfn.dashboard.settings import DashboardSettings
+from jobfn.database.connection import EARLIEST, LATEST
 
 #: Scripts send this header to get only the template's block ``fragment``.
 FRAGMENT_HEADER: Final = "X-Fragment"
@@ -95,9 +96,11 @@ def breakable(name: str) -> Markup:
 
 
 def timestamp(at: datetime | None) -> str | Markup:
-    """Return a ``<time>`` element in UTC. Scripts replace its text with a relative time."""
+    """Return a ``<time>`` element in UTC; ``never`` for infinity. Scripts replace its text with a relative time."""
     if at is None:
         return "—"
+    if at in {LATEST, EARLIEST}:
+        return "never" if at == LATEST else "long ago"
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{utc:%Y-%m-%d %H:%M:%S} UTC"

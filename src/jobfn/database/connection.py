@@ -2,19 +2,29 @@
 
 import asyncio
 import contextlib
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
-import stamina
 
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
+from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Counter
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+#: What times are read as that PostgreSQL can store and ``datetime`` cannot. They are written as infinity.
+LATEST = datetime.max.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_INFINITY = 2**63 - 1
 
 #: Number of times that this process has lost its database and connected again, for the metrics.
 RECONNECTS = Counter([()])
@@ -41,6 +51,13 @@ CONNECTION_ERRORS = (
     # asyncpg raises it if the server closed the connection while this process was suspended.
     asyncpg.InternalClientError,
 )
+
+#: All errors of a database. Only some of them are transient.
+DATABASE_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError)
+#: Classes of SQLSTATE, and two codes after a change of the schema, of statements that may succeed if they are retried:
+#: connection, read-only server, deadlock, no memory or disk, lock timeout, statement timeout or shutdown, and I/O.
+_TRANSIENT_SQLSTATES = ("08", "25", "40", "53", "55", "57", "58", "42804", "0A000")
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
 
 
 def dsn_from_env(environ: Mapping[str, str]) -> str | None:
@@ -74,9 +91,11 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
         ConfigurationError: The DSN is not valid.
     """
     with translate_errors(dsn):
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             dsn, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"application_name": application_name}
         )
+        await _read_every_timestamp(connection)
+        return connection
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +109,7 @@ async def open_pool(dsn: str | None, *, application_name: str, size: int) -> Asy
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings={"application_name": application_name},
+            init=_read_every_timestamp,
             reset=_no_reset,
         )
     try:
@@ -100,6 +120,30 @@ async def open_pool(dsn: str | None, *, application_name: str, size: int) -> Asy
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+async def _read_every_timestamp(connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]") -> None:
+    """Read times that Python's ``datetime`` cannot hold, such as infinity, as the latest and earliest that it can.
+
+    Otherwise one such row makes every statement that returns it fail.
+    """
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+        await connection.set_type_codec(
+            "timestamptz", schema="pg_catalog", encoder=_encode_timestamp, decoder=_decode_timestamp, format="tuple"
+        )
+
+
+def _decode_timestamp(value: tuple[int]) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=value[0])
+    except OverflowError:
+        return LATEST if value[0] > 0 else EARLIEST
+
+
+def _encode_timestamp(time: datetime) -> tuple[int]:
+    if time in {LATEST, EARLIEST}:
+        return (_INFINITY if time == LATEST else -_INFINITY - 1,)
+    return ((time - _EPOCH) // timedelta(microseconds=1),)
 
 
 async def _no_reset(_connection: object) -> None:
@@ -135,18 +179,38 @@ def error_text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def retry_on_disconnect(call: Callable[[], Awaitable[T]]) -> T:
-    """Call, and retry after each connection error, with pauses that increase to five seconds."""
-    try:
-        return await call()
-    except CONNECTION_ERRORS:
-        pass  # the first call runs without stamina, whose retry context costs more than most calls
-    async for attempt in stamina.retry_context(
-        on=CONNECTION_ERRORS, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
-    ):
-        with attempt:
+def is_transient(error: BaseException) -> bool:
+    """Return whether a statement that failed with this error may succeed later, unchanged."""
+    if isinstance(error, CONNECTION_ERRORS):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES)
+
+
+async def retry(call: Callable[[], Awaitable[T]], *, event: str, only_transient: bool = False) -> T:
+    """Call, and retry after each error of the database, with pauses that increase to five seconds.
+
+    Args:
+        call: Runs the statement.
+        event: The log line of an error. Consecutive errors with the same text are logged once.
+        only_transient: Whether to raise errors that are not transient. Default False: a service outlasts what someone
+            does to its database.
+    """
+    reason = ""
+    pause_seconds = _MIN_PAUSE_SECONDS
+    while True:
+        try:
             result = await call()
-            if attempt.num > 1:
+        except DATABASE_ERRORS as error:
+            if only_transient and not is_transient(error):
+                raise
+            if error_text(error) != reason:
+                reason = error_text(error)
+                logs.get_logger("jobfn.database").warning(
+                    event, reason=reason, transient=is_transient(error), advice="retried automatically"
+                )
+        else:
+            if reason:
                 RECONNECTS.add()
             return result
-    raise AssertionError("unreachable: without a limit, the loop ends only by returning")
+        await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311  - jitter, not a secret
+        pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import DATABASE_ERRORS
 from jobfn.database.platform_snooze import next_snooze
 from jobfn.database.records import (
     JOB_EXPIRY,
@@ -93,7 +93,7 @@ class PlatformJobStore:
             if jobs and lease_seconds is not None:
                 claimed = [(job.id, job.attempt) for job in jobs]
                 await self.renew(worker_id, claimed, lease_seconds=lease_seconds)
-        except CONNECTION_ERRORS:
+        except DATABASE_ERRORS:
             if not jobs:
                 raise
         return jobs

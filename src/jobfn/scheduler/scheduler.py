@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS, retry_on_disconnect
+from jobfn.database.connection import DATABASE_ERRORS, retry
 from jobfn.database.due_schedules import DueSchedules, is_native_schema
 from jobfn.database.platform_due_schedules import PlatformDueSchedules
 from jobfn.scheduler.platform_poller import PlatformSchedulePoller
@@ -23,8 +23,6 @@ CHANNEL = "scheduled_jobs:insert"
 
 #: Timeout for cancelling the running poll, and for releasing the schedules.
 SHUTDOWN_TIMEOUT_SECONDS = 5.0
-#: SQLSTATE classes of transient errors: conflicts, insufficient resources, locks, operator intervention, system errors.
-_TRANSIENT_SQLSTATES = ("25", "40", "53", "55", "57", "58")
 
 
 async def open_poller(
@@ -83,7 +81,7 @@ class Scheduler:
             # cancelling during a poll rolls its transaction back: another scheduler, or the next start, repeats it
             polling.cancel()
             await asyncio.wait({polling}, timeout=SHUTDOWN_TIMEOUT_SECONDS)
-            with contextlib.suppress(TimeoutError, *CONNECTION_ERRORS):
+            with contextlib.suppress(TimeoutError, *DATABASE_ERRORS):
                 async with asyncio.timeout(SHUTDOWN_TIMEOUT_SECONDS):
                     await self._poller.stop()
         if polling.done() and not polling.cancelled():
@@ -91,23 +89,12 @@ class Scheduler:
         self._log.info("scheduler stopped")
 
     async def _poll_forever(self) -> None:
-        await retry_on_disconnect(self._poller.start)
+        await retry(self._poller.start, event="scheduler not started", only_transient=True)
         self._log.info("scheduler started")
         while True:
             self._wake_event.clear()
-            seconds = await retry_on_disconnect(self._poll)
+            seconds = await retry(self._poller.poll, event="schedules not polled")
             seconds = self._poll_interval_seconds if seconds is None else min(seconds, self._poll_interval_seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._wake_event.wait()
-
-    async def _poll(self) -> float | None:
-        try:
-            return await self._poller.poll()
-        except CONNECTION_ERRORS:
-            raise
-        except asyncpg.PostgresError as error:
-            if not str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES):
-                raise
-            self._log.error("schedule poll failed, retrying", error=str(error))
-            return self._poll_interval_seconds

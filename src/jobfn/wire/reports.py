@@ -15,6 +15,7 @@ MAX_RESULT_BYTES: Final = 64 * 1024
 RESULT_TOO_LARGE: Final = (
     f"the result is larger than the {MAX_RESULT_BYTES // 1024} KiB limit: store it elsewhere and return a reference"
 )
+RESULT_NOT_PORTABLE: Final = "the result holds a number that is out of range, or is nested too deeply"
 #: Maximum retention of a result: ten years.
 MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
 #: Maximum length of the reason why a result is not stored.
@@ -113,7 +114,10 @@ class StoredResult(NamedTuple):
         seconds = min(seconds, MAX_KEEP_SECONDS)
         if isinstance(problem, str):
             return cls(seconds, problem=problem.replace("\0", "")[:_MAX_PROBLEM_CHARACTERS])
-        text = json.dumps(result, ensure_ascii=True)
+        try:
+            text = json.dumps(result, ensure_ascii=True, allow_nan=False)
+        except (ValueError, RecursionError):  # such as 1e400, which is read as infinity
+            return cls(seconds, problem=RESULT_NOT_PORTABLE)
         if len(text) > MAX_RESULT_BYTES:
             return cls(seconds, problem=RESULT_TOO_LARGE)
         return cls(seconds, result=text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field, ValidationError
 
-from jobfn.database.connection import CONNECTION_ERRORS, error_text
+from jobfn.database.connection import error_text, is_transient
 from jobfn.database.records import Heartbeat, Settlement
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
@@ -177,9 +177,10 @@ async def to_reply(handling: Awaitable[Reply]) -> Reply:
         return await handling
     except CallbackError as error:
         return error.reply
-    except CONNECTION_ERRORS as error:
-        logs.get_logger("jobfn.callbacks").warning("report not settled: database unreachable", reason=error_text(error))
-        return DATABASE_UNREACHABLE
     except Exception as error:  # noqa: BLE001  - logged; the sender retries
+        if is_transient(error):
+            reason = error_text(error)
+            logs.get_logger("jobfn.callbacks").warning("report not settled: database unreachable", reason=reason)
+            return DATABASE_UNREACHABLE
         logs.get_logger("jobfn.callbacks").error("report not settled: unexpected error", exc_info=error)
         return INTERNAL_ERROR

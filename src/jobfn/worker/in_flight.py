@@ -250,7 +250,7 @@ class InFlightJob:
         self._cancel_timer()
         self.state = SETTLING
         self._settlement = settlement
-        self._jobs.settlements.submit(settlement, self._on_committed, retry_on_disconnect=True)
+        self._jobs.settlements.submit(settlement, self._on_committed, until_committed=True)
 
     def _settle_unless_reported(self, settlement: Settlement, *, awaits_report: bool) -> None:
         if not awaits_report:

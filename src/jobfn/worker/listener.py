@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import RECONNECTS, connect, retry_on_disconnect
+from jobfn.database.connection import RECONNECTS, connect, retry
 from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"
@@ -25,7 +25,7 @@ class Listener:
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
-            connection = await retry_on_disconnect(self._listen)
+            connection = await retry(self._listen, event="notifications not received")
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _connection, lost=lost: lost.set())
             if connection.is_closed():

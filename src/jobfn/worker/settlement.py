@@ -8,7 +8,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobfn.database.connection import CONNECTION_ERRORS, retry_on_disconnect
+from jobfn.database.connection import is_transient, retry
 from jobfn.database.records import Settlement
 from jobfn.database.store import JobStore
 
@@ -26,11 +26,15 @@ class _Pending(NamedTuple):
 
     settlement: Settlement
     on_committed: OnCommitted
-    retry_on_disconnect: bool
+    until_committed: bool
 
 
 class SettlementBatcher:
-    """Commits settlements in batches, and calls ``on_commit`` with the size of each."""
+    """Commits settlements in batches, and calls ``on_commit`` with the size of each.
+
+    Attributes:
+        is_healthy: Set unless settlements are being retried. Until then, claim no jobs: they could not be settled.
+    """
 
     def __init__(self, store: JobStore, *, on_commit: Callable[[int], None] | None = None) -> None:
         self._store = store
@@ -38,22 +42,24 @@ class SettlementBatcher:
         self._queue: list[_Pending] = []
         self._flushing: asyncio.Task[None] | None = None
         self._retries: set[asyncio.Task[None]] = set()
+        self.is_healthy = asyncio.Event()
+        self.is_healthy.set()
 
-    def submit(self, settlement: Settlement, on_committed: OnCommitted, *, retry_on_disconnect: bool = False) -> None:
+    def submit(self, settlement: Settlement, on_committed: OnCommitted, *, until_committed: bool = False) -> None:
         """Commit a settlement together with the others that are ready.
 
         Args:
             settlement: The outcome of a job's attempt.
             on_committed: Called when the batch is committed, with whether the settlement changed its job: False if the
                 worker does not hold the job (any more). Called with the store's error if it was not committed.
-            retry_on_disconnect: Retry until the database is reachable, instead of failing with the connection's error.
+            until_committed: Retry after transient errors, instead of failing with the first one.
         """
-        self._queue.append(_Pending(settlement, on_committed, retry_on_disconnect))
+        self._queue.append(_Pending(settlement, on_committed, until_committed))
         if self._flushing is None or self._flushing.done():
             # An empty context: log lines about a batch must not carry the ids of the job that started it.
             self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
 
-    async def settle(self, settlement: Settlement, *, retry_on_disconnect: bool = False) -> bool:
+    async def settle(self, settlement: Settlement, *, until_committed: bool = False) -> bool:
         """Do the same, and wait. Return whether the settlement changed its job; raise the store's error."""
         committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -65,15 +71,15 @@ class SettlementBatcher:
             else:
                 committed.set_result(result)
 
-        self.submit(settlement, resolve, retry_on_disconnect=retry_on_disconnect)
+        self.submit(settlement, resolve, until_committed=until_committed)
         return await committed
 
     async def drain(self) -> None:
         """Wait until all submitted settlements are committed or rejected, and stop the retries."""
         while self._flushing is not None and not self._flushing.done():
             await asyncio.wait({self._flushing})
-        for retry in self._retries:
-            retry.cancel()
+        for task in self._retries:
+            task.cancel()
 
     async def _flush(self) -> None:
         while self._queue:
@@ -94,25 +100,42 @@ class SettlementBatcher:
     async def _commit(self, batch: Sequence[_Pending]) -> None:
         try:
             changed = await self._store.settle([pending.settlement for pending in batch])
-        except CONNECTION_ERRORS as error:
-            _reject([pending for pending in batch if not pending.retry_on_disconnect], error)
-            if retried := [pending for pending in batch if pending.retry_on_disconnect]:
-                retry = asyncio.create_task(self._retry(retried))
-                self._retries.add(retry)
-                retry.add_done_callback(self._retries.discard)
         except Exception as error:  # noqa: BLE001  - passed to each submitter
-            _reject(batch, error)
+            if not is_transient(error):
+                await self._reject_invalid(batch, error)
+                return
+            _reject([pending for pending in batch if not pending.until_committed], error)
+            if retried := [pending for pending in batch if pending.until_committed]:
+                retry_task = asyncio.create_task(self._retry(retried))
+                self._retries.add(retry_task)
+                self.is_healthy.clear()
+                retry_task.add_done_callback(self._on_retried)
         else:
             self._resolve(batch, changed)
 
     async def _retry(self, batch: Sequence[_Pending]) -> None:
         settlements = [pending.settlement for pending in batch]
         try:
-            changed = await retry_on_disconnect(lambda: self._store.settle(settlements))
+            changed = await retry(
+                lambda: self._store.settle(settlements), event="jobs not settled", only_transient=True
+            )
         except Exception as error:  # noqa: BLE001  - passed to each submitter
-            _reject(batch, error)
+            await self._reject_invalid(batch, error)
         else:
             self._resolve(batch, changed)
+
+    def _on_retried(self, task: asyncio.Task[None]) -> None:
+        self._retries.discard(task)
+        if not self._retries:
+            self.is_healthy.set()
+
+    async def _reject_invalid(self, batch: Sequence[_Pending], error: Exception) -> None:
+        """Commit the settlements of a refused batch one by one, so that an invalid one concerns its job alone."""
+        if len(batch) == 1:
+            _reject(batch, error)
+            return
+        for pending in batch:
+            await self._commit([pending])
 
     def _resolve(self, batch: Sequence[_Pending], changed: set[int]) -> None:
         if self._on_commit is not None:

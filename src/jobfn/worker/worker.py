@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from jobfn.database.connection import retry_on_disconnect
+from jobfn.database.connection import retry
 from jobfn.database.records import Job, Settlement
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
@@ -104,7 +104,9 @@ class Worker:
         self._jobs.on_report(settlement)
 
     async def _claim_forever(self) -> None:
-        reclaimed = await retry_on_disconnect(lambda: self._store.reclaim(self._settings.worker_id))
+        reclaimed = await retry(
+            lambda: self._store.reclaim(self._settings.worker_id), event="jobs not reclaimed", only_transient=True
+        )
         await log_unlocked(self._log.warning, "job reclaimed: this worker died while it held the job", reclaimed)
         self.ready.set()
         tasks = self._settings.tasks
@@ -120,6 +122,7 @@ class Worker:
                 self._throttle.on_notification()
             self._self_woken = False
             self._wake_event.clear()
+            await self._jobs.settlements.is_healthy.wait()
             polled_at = self._clock()
             await self._claim_batches()
             await self._wait_for_work(polled_at)
@@ -133,7 +136,7 @@ class Worker:
                 break
             is_exhausted = True
             for request in requests:
-                jobs = await retry_on_disconnect(functools.partial(self._claim, request))
+                jobs = await retry(functools.partial(self._claim, request), event="no jobs claimed")
                 is_exhausted = is_exhausted and len(jobs) < request.limit
                 if not jobs and request.exclude_tasks:
                     self._throttle.on_empty_claim()
@@ -162,8 +165,9 @@ class Worker:
         """Sleep until the wake event, the next job due since the last poll, the end of a pause, or the next poll."""
         timeouts: list[float | None] = [self._settings.poll_interval_seconds]
         if len(self._deliveries) < self._settings.concurrency and not self._prefetched:
-            next_due = await retry_on_disconnect(
-                lambda: self._store.seconds_until_next(since_seconds=self._clock() - polled_at)
+            next_due = await retry(
+                lambda: self._store.seconds_until_next(since_seconds=self._clock() - polled_at),
+                event="next due time unknown",
             )
             timeouts += [next_due, self._throttle.seconds_to_resume()]
         if self._prefetched:
@@ -245,7 +249,9 @@ class Worker:
     async def _on_accepted(self, in_flight: InFlightJob) -> None:
         self._on_result(in_flight, Accepted())
         worker_id, job = self._settings.worker_id, in_flight.job
-        await retry_on_disconnect(lambda: self._store.mark_accepted(worker_id, job.id, job.attempt))
+        await retry(
+            lambda: self._store.mark_accepted(worker_id, job.id, job.attempt), event="job not marked as accepted"
+        )
         in_flight.on_accepted()
 
     def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:

@@ -9,6 +9,7 @@ import pytest
 from jobfn.database.enqueue import enqueue
 from jobfn.database.open_store import open_store
 from jobfn.database.records import Job, NewJob, Settlement
+from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, PermissionDenied, SchemaError
 from support.fixtures import ConnectTo
 from support.jobs import PLATFORM_SCHEMA, TENANT, WORKER, StoreHarness
@@ -170,6 +171,18 @@ async def test_error_is_sanitized_and_truncated(harness: StoreHarness, error: st
     await harness.claim()
     assert await harness.store.settle([Settlement(WORKER, job, 1, error)]) == {job}
     assert await harness.values(job, "last_error", "locked_by") == (stored, None)
+
+
+async def test_infinite_times_are_due_always_or_never(harness: StoreHarness) -> None:
+    past, future = await harness.add(), await harness.add()
+    await harness.update("run_at = '-infinity' where id = $1", past)
+    await harness.update("run_at = 'infinity' where id = $1", future)
+    name = "platform_queue_depth" if harness.is_platform else "queue_depth"
+    depth = await harness.connection.fetchrow(query(name, "app_jobs"))
+    assert depth is not None
+    assert tuple(depth.values()) == (1, 1, 0, 0, 0)
+    assert await harness.store.seconds_until_next() is None
+    assert await harness.claim_ids() == [past]
 
 
 async def test_seconds_until_next_is_the_time_of_the_next_delayed_job(harness: StoreHarness) -> None:

@@ -47,3 +47,10 @@ def test_retention_and_size_are_limited() -> None:
 def test_nul_is_removed_from_a_problem() -> None:
     body = b'{"keepResultSeconds": 1, "resultProblem": "a\\u0000b"}'
     assert StoredResult.from_report(body) == StoredResult(1, problem="ab")
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400"])
+def test_number_that_not_everyone_can_read_is_not_stored(number: bytes) -> None:
+    expected = StoredResult(5.0, problem="the result holds a number that is out of range, or is nested too deeply")
+    assert StoredResult.from_report(b'{"keepResultSeconds": 5, "result": [%s]}' % number) == expected
+    assert StoredResult.from_response({"X-Keep-Result-Seconds": "5"}, b"[%s]" % number) == expected

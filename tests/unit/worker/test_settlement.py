@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from jobfn.database.records import Settlement
@@ -48,22 +49,46 @@ async def test_batch_has_one_settlement_per_job() -> None:
     assert batches(store) == [[1, 2, 3], [2], [2]]
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError("gone"), ValueError("rejected")])
-async def test_error_fails_the_whole_batch_but_not_the_next_one(error: Exception) -> None:
+async def test_connection_error_fails_the_whole_batch_but_not_the_next_one() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
-    store.error = error
+    store.error = error = ConnectionResetError("gone")
     results = await asyncio.gather(*(batcher.settle(settlement(job_id)) for job_id in (1, 2)), return_exceptions=True)
     assert results == [error, error]
     store.error = None
     assert await batcher.settle(settlement(3))
 
 
+@pytest.mark.parametrize("until_committed", [False, True])
+async def test_invalid_settlement_fails_alone(*, until_committed: bool) -> None:
+    store = RecordingStore(invalid={2})
+    batcher = SettlementBatcher(store)
+    results = await asyncio.gather(
+        *(batcher.settle(settlement(job_id), until_committed=until_committed) for job_id in (1, 2, 3)),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [bool, ValueError, bool]
+    assert batches(store) == [[1, 2, 3], [1], [2], [3]]
+
+
+async def test_health_is_off_while_settlements_are_retried() -> None:
+    store = RecordingStore()
+    batcher = SettlementBatcher(store)
+    store.error = asyncpg.DiskFullError("no space left")
+    retried = asyncio.create_task(batcher.settle(settlement(1), until_committed=True))
+    with pytest.raises(asyncpg.DiskFullError):
+        await batcher.settle(settlement(2))
+    assert not batcher.is_healthy.is_set()
+    store.error = None
+    await batcher.is_healthy.wait()
+    assert await retried
+
+
 async def test_settlement_is_retried_until_the_database_is_reachable() -> None:
     store, committed = RecordingStore(), list[int]()
     batcher = SettlementBatcher(store, on_commit=committed.append)
     store.error = ConnectionResetError("gone")
-    retried = asyncio.create_task(batcher.settle(settlement(1), retry_on_disconnect=True))
+    retried = asyncio.create_task(batcher.settle(settlement(1), until_committed=True))
     with pytest.raises(ConnectionResetError):
         await batcher.settle(settlement(2))
     store.error = None
@@ -75,7 +100,7 @@ async def test_error_during_a_retry_is_raised() -> None:
     store = RecordingStore()
     batcher = SettlementBatcher(store)
     store.error = ConnectionResetError("gone")
-    retried = asyncio.create_task(batcher.settle(settlement(1), retry_on_disconnect=True))
+    retried = asyncio.create_task(batcher.settle(settlement(1), until_committed=True))
     with pytest.raises(ConnectionResetError):
         await batcher.settle(settlement(2))
     store.error = ValueError("rejected")

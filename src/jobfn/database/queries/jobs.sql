@@ -75,7 +75,8 @@ select id, task_identifier, database_id, attempts, exhausted from @schema@.snooz
 -- name: next_run_at
 -- Seconds until the next delayed job is due; null if none is delayed. $1: jobs that became due within this time count
 -- as due now, because they became so after the caller's last claim.
-select extract(epoch from @schema@.next_run_at($1::interval) - now())::float8
+-- A job with run_at = 'infinity' is parked: it is never due.
+select extract(epoch from nullif(@schema@.next_run_at($1::interval), 'infinity') - now())::float8
 
 -- name: installation_id
 select @schema@.installation_id()
@@ -89,7 +90,11 @@ select
     count(*) filter (where locked_at is not null) as running,
     count(*) filter (where exhausted and locked_at is null) as failed,
     coalesce(
-        extract(epoch from now() - min(run_at) filter (where not exhausted and locked_at is null and run_at <= now())),
+        extract(
+            epoch from now() - min(nullif(run_at, '-infinity')) filter (
+                where not exhausted and locked_at is null and run_at <= now()
+            )
+        ),
         0
     )::float8 as oldest_ready_seconds
 from @schema@.jobs

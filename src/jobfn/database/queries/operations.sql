@@ -131,7 +131,7 @@ with counted as (
         count(*) filter (where not j.is_running and not j.exhausted) as waiting,
         count(*) filter (where j.is_running) as running,
         count(*) as jobs,
-        min(j.run_at) filter (where not j.is_running and not j.exhausted) as first_run_at
+        min(nullif(j.run_at, '-infinity')) filter (where not j.is_running and not j.exhausted) as first_run_at
     from @jobs@ j
     group by j.task_identifier, j.queue_name
 ),

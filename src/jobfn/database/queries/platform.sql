@@ -8,7 +8,7 @@ select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_n
     @actor_id@ as actor_id, @entity_id@ as entity_id, @organization_id@ as organization_id,
     null::text as traceparent, null::text as tracestate,
     null::int as snoozes,
-    extract(epoch from j.locked_at - j.run_at)::float8 as waited_seconds
+    coalesce(extract(epoch from j.locked_at - nullif(j.run_at, '-infinity')), 0)::float8 as waited_seconds
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null
 
@@ -139,7 +139,7 @@ select unlocked.* from unlocked
 
 -- name: next_platform_run_at
 -- As next_run_at.
-select extract(epoch from min(run_at) - now())::float8
+select extract(epoch from min(nullif(run_at, 'infinity')) - now())::float8
 from @schema@.jobs
 where attempts < max_attempts and run_at > now() - $1::interval and locked_at is null
 
@@ -164,7 +164,7 @@ select
     count(*) filter (where attempts >= max_attempts and locked_at is null) as failed,
     coalesce(
         extract(
-            epoch from now() - min(run_at) filter (
+            epoch from now() - min(nullif(run_at, '-infinity')) filter (
                 where attempts < max_attempts and locked_at is null and run_at <= now()
             )
         ),

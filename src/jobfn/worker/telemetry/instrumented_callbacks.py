@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import is_transient
 from jobfn.database.records import Job
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
@@ -72,8 +72,8 @@ class InstrumentedCallbacks:
         except CallbackError as error:
             status = error.reply.status
             raise
-        except CONNECTION_ERRORS:
-            status = DATABASE_UNREACHABLE.status
+        except Exception as error:
+            status = DATABASE_UNREACHABLE.status if is_transient(error) else status
             raise
         finally:
             self._metrics.record_report(status)

@@ -1,0 +1,47 @@
+"""A role that may only enqueue, and the rows and payloads that it chooses."""
+
+from support.commands import Command
+from support.dashboard import OpenSite
+from support.fixtures import StartWorker
+from support.functions import RecordingFunction
+from support.jobs import Jobs
+from support.network import eventually
+
+#: Times that PostgreSQL can store and Python's datetime cannot, and the most distant ones that it can.
+TIMES = ("infinity", "-infinity", "294276-12-31", "4714-11-24 BC", "9999-12-31 23:59:59", "0001-01-01")
+
+
+async def add_at_every_time(jobs: Jobs) -> None:
+    for time in TIMES:
+        for queue in ("null", "'q'"):
+            add = f"select app_jobs.add_job('parked', queue_name := {queue}, run_at := '{time}')"
+            await jobs.connection.execute(add)
+
+
+async def test_extreme_times_do_not_stop_a_service(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    async def has_run(task: str, times: int) -> bool:
+        return sum(request.path == f"/{task}" for request in function.received) == times
+
+    await add_at_every_time(jobs)
+    await start_worker(poll_interval_seconds=0.05)
+    await eventually(lambda: has_run("parked", 6))  # those of the past
+    await jobs.add("honest")
+    await eventually(lambda: has_run("honest", 1))
+    remaining = await jobs.connection.fetchval("select count(*) from app_jobs.jobs where run_at > now()")
+    assert remaining == 6
+
+
+async def test_jobs_at_extreme_times_are_shown(jobs: Jobs, database: str, invoke: Command, open_site: OpenSite) -> None:
+    await add_at_every_time(jobs)
+    listed = await invoke("jobfn", "jobs", "list", DATABASE_URL=database)
+    assert (listed.output.count("due never"), listed.output.count("due long ago")) == (4, 6), listed.output
+    for command in ("jobs list --json", "jobs stats", "jobs show 1", "jobs show 3", "doctor"):
+        result = await invoke("jobfn", *command.split(), DATABASE_URL=database)
+        assert "Traceback" not in result.output
+        assert "rejected" not in result.output
+    site = await open_site()
+    for path in ("/", "/jobs", "/jobs?state=delayed", "/jobs/1", "/jobs/3"):
+        assert (await site.get(path)).status_code == 200, path
+    assert (await site.get("/jobs")).text.count(">never<") == 4
