@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 from uuid import UUID
 
-from jobfn.database.connection import retry_on_disconnect
+from jobfn.database.connection import retry
 from jobfn.database.records import Heartbeat, Job
 from jobfn.database.store import JobStore
 from jobfn.function.app import FunctionApp
@@ -124,7 +124,7 @@ async def local_tasks(
     app: FunctionApp, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[InProcessDispatcher]:
     """Run the app's lifespan around the block, with a dispatcher for its tasks."""
-    installation_id = await retry_on_disconnect(store.installation_id)
+    installation_id = await retry(store.installation_id, event="service not started", only_transient=True)
     async with app.lifespan_context():
         yield InProcessDispatcher(app, store, settings, installation_id)
 

@@ -175,10 +175,12 @@ async def _start_worker_and_callbacks(
     """Create the worker and start the callback server, which runs until the stack unwinds, after the worker."""
     if ServiceRole.WORKER in roles:
         plain_store = store
-        store = await retry_on_disconnect(
+        store = await retry(
             lambda: open_graph_store(
                 plain_store, connections, settings.schema_name, on_settled=SettlementObserver(metrics)
-            )
+            ),
+            event="service not started",
+            only_transient=True,
         )
     settlements = SettlementBatcher(store, on_commit=metrics.record_commit)
     tokens = callback_tokens(settings)
@@ -223,7 +225,9 @@ async def _open_routes(
     if (name := settings.function_definitions) is not None:
         from jobfn.worker.function_urls import open_function_urls  # noqa: PLC0415  - only with the setting
 
-        urls = await retry_on_disconnect(lambda: open_function_urls(connections, name, routes))
+        urls = await retry(
+            lambda: open_function_urls(connections, name, routes), event="service not started", only_transient=True
+        )
         if urls is not None:
             tasks.append(urls.run)
     return routes

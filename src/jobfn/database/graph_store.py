@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import is_transient
 from jobfn.database.records import GraphNode, Job, Outcome, SettledJob, Settlement, sanitize_text
 from jobfn.database.store import JobStore, OnSettled
 from jobfn.telemetry import logs
@@ -91,9 +91,9 @@ class GraphStore:
                 changed = await self._store.joined(connection, settled.extend).settle([settlement])
                 if changed and settled[0].settlement.outcome is not Outcome.SNOOZED:
                     await connection.execute(statement, *arguments)
-        except CONNECTION_ERRORS:
-            raise
         except asyncpg.PostgresError as refusal:
+            if is_transient(refusal):
+                raise
             return await self._settle_refused(settlement, node, refusal)
         self._on_settled(settled)
         return changed

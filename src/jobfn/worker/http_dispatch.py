@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp  # noqa: F401  - imported at start, not by the first delivery
 
-from jobfn.database.connection import retry_on_disconnect
+from jobfn.database.connection import retry
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.errors import ConfigurationError
@@ -31,7 +31,7 @@ async def http_dispatcher(
     routes: Routes, tokens: CallbackTokens | None, tracing: Tracing, store: JobStore, settings: ServiceSettings
 ) -> AsyncIterator[Deliverer]:
     """Open a dispatcher; its connections are closed at the end of the block."""
-    installation_id = await retry_on_disconnect(store.installation_id)
+    installation_id = await retry(store.installation_id, event="service not started", only_transient=True)
     transport = HttpTransport(max_connections=settings.concurrency)
     accepts_batches = settings.delivery_batch and settings.settle_on is not SettlementMode.REPORT
     try:
