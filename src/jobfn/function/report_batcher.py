@@ -12,12 +12,11 @@ from typing import NamedTuple
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.wire import redact_url
-from jobfn.wire.report_batch import BatchedReport, decode_statuses, encode_batch
+from jobfn.wire.report_batch import MAX_BATCH_REPORTS, BatchedReport, decode_statuses, encode_batch
 
 #: Maximum number of concurrent requests to one callback server: one is settled while the next is sent.
 MAX_IN_FLIGHT_BATCHES = 2
-#: Maximum size of a batch. The callback server accepts twice that.
-MAX_BATCH_REPORTS = 200
+#: Maximum size of a batch, unless it is one report. The callback server accepts twice that.
 MAX_BATCH_CHARACTERS = 500_000
 
 

@@ -11,10 +11,12 @@ own::
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from jobfn.wire.headers import job_headers_from_json
 
+#: Maximum number of reports in a batch.
+MAX_BATCH_REPORTS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class BatchedReport:
@@ -50,9 +52,12 @@ def decode_batch(body: bytes) -> Sequence[BatchedReport]:
     """Return the reports of a batch.
 
     Raises:
-        ValueError: This is not a batch. The message says why.
+        ValueError: This is not a batch, or it has more than ``MAX_BATCH_REPORTS``. The message says why.
     """
-    return [BatchedReport.from_json(member) for member in _members(body, "reports")]
+    members = _members(body, "reports")
+    if len(members) > MAX_BATCH_REPORTS:
+        raise ValueError(f"a batch must have at most {MAX_BATCH_REPORTS} reports, send the others in further ones")
+    return [BatchedReport.from_json(member) for member in members]
 
 
 def decode_statuses(body: bytes, *, count: int) -> Sequence[int]:

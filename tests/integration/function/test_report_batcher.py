@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobfn.errors import TransportError
-from jobfn.function.report_batcher import MAX_BATCH_CHARACTERS, MAX_BATCH_REPORTS, MAX_IN_FLIGHT_BATCHES
+from jobfn.function.report_batcher import MAX_BATCH_CHARACTERS, MAX_IN_FLIGHT_BATCHES
 from jobfn.function.reporter import Reporter
 from jobfn.http.client import Response
 from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.wire import JobHeaders, Report
-from jobfn.wire.report_batch import BatchedReport, decode_batch
+from jobfn.wire.report_batch import MAX_BATCH_REPORTS, BatchedReport, decode_batch
 
 BATCH_URL = "http://h/callbacks"
 

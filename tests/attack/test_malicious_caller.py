@@ -1,0 +1,84 @@
+"""A caller of a callback server, or of a function, that wants others to wait or to run out of memory."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from jobfn.worker.callback_app import create_callback_app
+from jobfn.worker.callbacks import Callbacks, Reply
+from support.fixtures import Serve, StartService
+
+NO_FUNCTION = "http://127.0.0.1:1"
+
+
+def report(job: int, url: str = "http://h/callback", body: str = "{}") -> dict[str, object]:
+    return {"url": url, "headers": {"X-Worker-Id": "w", "X-Job-Id": str(job), "X-Job-Attempt": "1"}, "body": body}
+
+
+async def test_batch_with_thousands_of_reports_is_refused_as_a_whole(start_service: StartService) -> None:
+    service = await start_service(NO_FUNCTION, support_any=False)
+    url = service.callback_url + "s"
+    async with httpx.AsyncClient(timeout=30) as http:
+        refused = await http.post(url, json={"reports": [report(job) for job in range(1, 8001)]})
+        accepted = await http.post(url, json={"reports": [report(job) for job in range(1, 201)]})
+    assert refused.status_code == 400
+    assert refused.json()["error"] == (
+        "the body is not a batch of reports: a batch must have at most 200 reports, send the others in further ones"
+    )
+    assert [reply["status"] for reply in accepted.json()["replies"]] == [409] * 200
+
+
+class Turns(Callbacks):
+    """Callbacks that count the reports which they got since the event loop did something else."""
+
+    def __init__(self) -> None:
+        self.since_turn = 0
+        self.per_turn: list[int] = []
+
+    async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        self.since_turn += 1
+        return Reply(200, {})
+
+    async def take_turns(self) -> None:
+        while True:
+            self.per_turn.append(self.since_turn)
+            self.since_turn = 0
+            await asyncio.sleep(0)
+
+
+async def test_other_requests_get_their_turn_within_a_batch(serve: Serve) -> None:
+    callbacks = Turns()
+    url = await serve(create_callback_app(callbacks))
+    turns = asyncio.create_task(callbacks.take_turns())
+    async with httpx.AsyncClient(timeout=30) as http:
+        response = await http.post(f"{url}/callbacks", json={"reports": [report(job) for job in range(200)]})
+    turns.cancel()
+    assert [reply["status"] for reply in response.json()["replies"]] == [200] * 200
+    assert sum(callbacks.per_turn) == 200
+    assert max(callbacks.per_turn) <= 100
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://[h/callback", "a report's URL is malformed"),
+        ("http://h/" + "x" * 70_000, "a report's URL must have at most 65536 characters"),
+    ],
+    ids=["malformed", "long"],
+)
+async def test_malformed_url_in_a_batch_concerns_its_report_alone(
+    start_service: StartService, url: str, reason: str
+) -> None:
+    service = await start_service(NO_FUNCTION, support_any=False)
+    body = json.dumps({"reports": [report(1), report(2, url), report(3)]})
+    with capture_logs() as lines:
+        async with httpx.AsyncClient(timeout=30) as http:
+            response = await http.post(service.callback_url + "s", content=body)
+    replies = response.json()["replies"]
+    assert [reply["status"] for reply in replies] == [409, 400, 409]
+    assert replies[1]["content"]["error"] == f"{reason}: report to X-Callback-Url of the job's delivery"
+    assert not [line for line in lines if "exc_info" in line]
