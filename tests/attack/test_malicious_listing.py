@@ -1,6 +1,7 @@
 """A function whose list of tasks attacks the dashboard that shows it."""
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -121,4 +122,18 @@ async def test_a_listing_that_drips_is_given_up(serve: Serve) -> None:
     finally:
         await discovery.aclose()
     assert listing.tasks == {}
-    assert "TimeoutError" in listing.problems[0]
+    assert "is unreachable: no response within 3 s" in listing.problems[0]
+
+
+async def test_a_listing_is_neither_large_nor_compressed(serve: Serve) -> None:
+    compressed = Response(gzip.compress(b" " * 4_000_000), headers={"Content-Encoding": "gzip"})
+    large = Response(b" " * (4 * 1024 * 1024 + 1))
+    for response, problem in (
+        (compressed, "its response is compressed"),
+        (large, "its response exceeds 4194304 bytes"),
+    ):
+        discovery = TaskDiscovery(Routes(await serve(response), {}))
+        listing = await discovery.list_tasks()
+        await discovery.aclose()
+        assert listing.tasks == {}
+        assert f"lists no tasks: {problem}" in listing.problems[0]

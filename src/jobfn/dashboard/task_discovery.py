@@ -13,13 +13,13 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
+from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.wire import redact_url
 from jobfn.worker.routes import Routes
 
 #: TTL of a list; short, so that ``jobfn dev`` shows a saved file soon.
 CACHE_TTL_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 3.0
-MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 
 
 class ListedTask(BaseModel):
@@ -98,20 +98,21 @@ class TaskDiscovery:
         return result
 
     async def _fetch(self, url: str) -> _TaskList | str:
-        body = b""
         try:
-            async with (
-                asyncio.timeout(TIMEOUT_SECONDS),
-                self._client.stream("GET", url, headers={"Accept": "application/json"}) as response,
-            ):
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_LIST_BYTES:
-                        return f"{redact_url(url)} lists no tasks: its response exceeds {MAX_LIST_BYTES} bytes"
-                if response.status_code != 200:
-                    return f"{redact_url(url)} lists no tasks: it responded with {response.status_code}"
-            return _TaskList.model_validate_json(body)
-        except (httpx.HTTPError, TimeoutError) as error:
+            response = await request(
+                self._client,
+                "GET",
+                url,
+                headers={"Accept": "application/json"},
+                timeout_seconds=TIMEOUT_SECONDS,
+                max_bytes=MAX_LIST_BYTES,
+            )
+            if response.status != 200:
+                return f"{redact_url(url)} lists no tasks: it responded with {response.status}"
+            return _TaskList.model_validate_json(response.body)
+        except (httpx.DecodingError, httpx.ProtocolError) as error:
+            return f"{redact_url(url)} lists no tasks: {error}"
+        except httpx.HTTPError as error:
             return f"{redact_url(url)} is unreachable: {str(error) or type(error).__name__}"
         except (ValidationError, httpx.InvalidURL):
             return f"{redact_url(url)} lists no tasks: it is not a jobfn function app"

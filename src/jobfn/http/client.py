@@ -195,11 +195,16 @@ class HttpTransport:
             self._session.detach()  # it cannot be closed in another event loop
         import aiohttp  # noqa: PLC0415  - see the class
 
+        from jobfn.http import client_limits  # noqa: PLC0415  - imports aiohttp
+
         self._loop = loop
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=client_limits.connector(
                 limit=self._max_connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._ssl_context or True
             ),
+            max_line_size=client_limits.MAX_FIELD_BYTES,
+            max_field_size=client_limits.MAX_FIELD_BYTES,
+            max_headers=client_limits.MAX_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "jobfn"},
             skip_auto_headers=["Content-Type"],

@@ -4,6 +4,8 @@ No check changes anything or runs a handler. A function is asked for its tasks (
 PUT, which they reject and, as every rejection, report: this shows whether they reach the callback server.
 """
 
+import functools
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ import httpx
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError, PermissionDenied
+from jobfn.http.bounded import MAX_LIST_BYTES, request
+from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.worker.function_urls import load_routes
@@ -31,6 +35,7 @@ SLOW_REPORT_SECONDS = 1.8
 UNUSED_JOB_ID = 2**63 - 1
 #: Name of the check for the rights to look.
 RIGHTS = "rights"
+_request = functools.partial(request, timeout_seconds=10.0, max_bytes=MAX_LIST_BYTES)
 _REQUEST_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
 
 
@@ -177,7 +182,7 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
     except ValueError as error:
         return Check(name, CheckStatus.ERROR, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
     try:
-        response = await http.post(url, content=b"{}", headers={"Content-Type": "application/json"})
+        response = await _request(http, "POST", url, content=b"{}", headers={"Content-Type": "application/json"})
     except _REQUEST_ERRORS as error:
         return Check(
             name,
@@ -186,11 +191,11 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
             "start the callback server (`jobfn service`), and set INTERNAL_JOBS_CALLBACK_URL to where functions reach "
             "it; if only the functions can resolve that name, run doctor where they run",
         )
-    if response.status_code >= 500:
+    if response.status >= 500:
         return Check(
             name,
             CheckStatus.ERROR,
-            f"{redact_url(url)} responded with {response.status_code}",
+            f"{redact_url(url)} responded with {response.status}",
             "see the log of the callback server; a gateway in front of it responds with 502 to 504 if it is not there",
         )
     return Check(name, CheckStatus.OK, f"{redact_url(url)} responds")
@@ -225,28 +230,28 @@ async def _check_function(http: httpx.AsyncClient, task: str, url: str, index_ur
     name = f"function {task}"
     set_url = "set KNATIVE_SERVICE_URL, or INTERNAL_GATEWAY_DEVELOPMENT_MAP for this task, to its URL"
     try:
-        response = await http.get(url)
-        index = await http.get(index_url)
+        response = await _request(http, "GET", url)
+        index = await _request(http, "GET", index_url)
     except _REQUEST_ERRORS as error:
         message = f"{redact_url(url)} cannot be reached: {_error_text(error)}"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
-    if response.status_code in {502, 503, 504}:
-        message = f"{redact_url(url)} responded with {response.status_code}: the gateway does not reach the function"
+    if response.status in {502, 503, 504}:
+        message = f"{redact_url(url)} responded with {response.status}: the gateway does not reach the function"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
     tasks = _tasks_in_index(index)
     if tasks is None:
-        return Check(name, CheckStatus.OK, f"{redact_url(url)} responds ({response.status_code})"), False
+        return Check(name, CheckStatus.OK, f"{redact_url(url)} responds ({response.status})"), False
     if task not in tasks:
         message = f"{redact_url(url)} responds, but the app there has only {', '.join(sorted(tasks)) or 'no tasks'}"
         return Check(name, CheckStatus.ERROR, message, f"deploy the task there, or {set_url}"), True
     return Check(name, CheckStatus.OK, f"{redact_url(url)} responds and has the task"), True
 
 
-def _tasks_in_index(response: httpx.Response) -> set[str] | None:
+def _tasks_in_index(response: Response) -> set[str] | None:
     """Return the tasks that a jobfn app lists at its root; None if it is another app."""
     try:
-        return {str(task["identifier"]) for task in response.json()["tasks"]}
-    except (ValueError, KeyError, TypeError):
+        return {str(task["identifier"]) for task in json.loads(response.body)["tasks"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -266,7 +271,7 @@ async def _check_reports(
     for _ in range(2):  # once more, in case the machine was busy
         started = clock()
         try:
-            await http.put(url, headers=headers)
+            await _request(http, "PUT", url, headers=headers)
         except _REQUEST_ERRORS as error:
             return Check(name, CheckStatus.ERROR, f"no response: {_error_text(error)}", "see the function's log")
         seconds = clock() - started

@@ -18,6 +18,7 @@ from jobfn.wire.headers import job_headers_from_json
 #: Maximum number of reports in a batch.
 MAX_BATCH_REPORTS: Final = 200
 
+
 @dataclass(frozen=True, slots=True)
 class BatchedReport:
     """One report in a batch: URL, headers (also ``X-Job-Error``) and body that it would be sent with alone."""

@@ -26,8 +26,8 @@ from jobfn.worker.callbacks import ECHO_ADVICE, CallbackError, Callbacks, Reply,
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 
 MAX_REPORT_BYTES = 1024 * 1024
-#: Number of reports in a batch to handle before other requests get their turn: about 6 ms. Each turn of a batch is
-#: settled in a statement of its own.
+#: Number of reports in a batch to handle before other requests get their turn: about 6 ms. Each turn of a batch
+#: is settled in a separate statement.
 REPORTS_PER_TURN: Final = 100
 URL_ADVICE: Final = f"report to {CALLBACK_URL} of the job's delivery"
 

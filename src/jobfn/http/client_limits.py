@@ -1,0 +1,44 @@
+"""Limits on servers that aiohttp's client does not set by itself. Imported with aiohttp, by the first request."""
+
+import asyncio
+import functools
+from ssl import SSLContext
+from typing import Final, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from aiohttp.streams import StreamReader
+
+#: Maximum number of headers, and of trailers.
+MAX_HEADERS: Final = 128
+#: Maximum size of the status line, of a header and of a trailer.
+MAX_FIELD_BYTES: Final = 8190
+#: Maximum number of 1xx responses before the response to a request.
+MAX_INFORMATIONAL_RESPONSES: Final = 10
+
+
+class LimitedResponseHandler(ResponseHandler):
+    """aiohttp's connection with a limit on 1xx responses, each of which costs the client several kilobytes."""
+
+    _informational_responses = 0
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Queue a response."""
+        if data[0].code >= 200:
+            self._informational_responses = 0
+        else:
+            self._informational_responses += 1
+            if self._informational_responses > MAX_INFORMATIONAL_RESPONSES:
+                self.close()
+                self.set_exception(HttpProcessingError(code=400, message="Too many 1xx responses"))
+                return
+        super().feed_data(data, size)
+
+
+def connector(*, limit: int, keepalive_timeout: float, ssl: bool | SSLContext) -> aiohttp.TCPConnector:
+    """Return a connection pool whose connections are limited. Arguments as in ``aiohttp.TCPConnector``."""
+    pool = aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl)
+    factory = functools.partial(LimitedResponseHandler, loop=asyncio.get_running_loop())
+    pool._factory = cast("functools.partial[ResponseHandler]", factory)  # noqa: SLF001  - aiohttp has no parameter
+    return pool
