@@ -1,8 +1,11 @@
-"""Errors of connections say why."""
+"""Errors of connections say why, and statements are retried."""
 
+from datetime import UTC, datetime
+
+import asyncpg
 import pytest
 
-from jobfn.database.connection import error_text, translate_errors
+from jobfn.database.connection import EARLIEST, LATEST, error_text, is_transient, open_pool, retry, translate_errors
 from jobfn.errors import DatabaseUnreachable
 
 
@@ -20,3 +23,63 @@ def test_error_without_a_text_still_has_a_reason(error: Exception, text: str) ->
     with pytest.raises(DatabaseUnreachable) as raised, translate_errors("postgresql://db/shop"):
         raise error
     assert str(raised.value) == f"postgresql://db/shop cannot be reached: {text}. Is PostgreSQL running there?"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionResetError(), True),
+        (asyncpg.ReadOnlySQLTransactionError(), True),
+        (asyncpg.DeadlockDetectedError(), True),
+        (asyncpg.DiskFullError(), True),
+        (asyncpg.LockNotAvailableError(), True),
+        (asyncpg.QueryCanceledError(), True),
+        (asyncpg.PostgresIOError(), True),
+        (asyncpg.InternalClientError(), True),
+        (asyncpg.FeatureNotSupportedError(), True),  # "cached plan must not change result type"
+        (asyncpg.InvalidTextRepresentationError(), False),
+        (asyncpg.UndefinedFunctionError(), False),
+        (asyncpg.InsufficientPrivilegeError(), False),
+        (ValueError(), False),
+    ],
+)
+def test_transient_errors(error: Exception, *, expected: bool) -> None:
+    assert is_transient(error) is expected
+
+
+class Statement:
+    """Raises the errors one after the other, then returns 7."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def __call__(self) -> int:
+        if self.errors:
+            raise self.errors.pop(0)
+        return 7
+
+
+async def test_errors_are_retried_with_one_line_for_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    reset = ConnectionResetError("reset")
+    statement = Statement(reset, reset, asyncpg.UndefinedFunctionError("no such function"))
+    assert await retry(statement, event="no jobs claimed") == 7
+    lines = [line for line in capsys.readouterr().out.splitlines() if "no jobs claimed" in line]
+    assert ["reset" in line for line in lines] == [True, False]
+    assert "no such function" in lines[1]
+
+
+async def test_only_transient_errors_are_retried_where_others_need_a_person() -> None:
+    statement = Statement(ConnectionResetError("reset"), asyncpg.UndefinedFunctionError("no such function"))
+    with pytest.raises(asyncpg.UndefinedFunctionError):
+        await retry(statement, event="service not started", only_transient=True)
+
+
+async def test_times_that_datetime_cannot_hold_are_read_and_written(database: str) -> None:
+    async with open_pool(database, application_name="test", size=1) as pool:
+        texts = ("infinity", "-infinity", "20000-01-01", "0044-03-15 BC", "2026-11-27 10:00:00.000001+02")
+        times = [await pool.fetchval("select $1::text::timestamptz", text) for text in texts]
+        now = datetime(2026, 11, 27, 8, 0, 0, 1, tzinfo=UTC)
+        assert times == [LATEST, EARLIEST, LATEST, EARLIEST, now]
+        written = [await pool.fetchval("select $1::timestamptz::text", time) for time in (LATEST, EARLIEST)]
+        assert written == ["infinity", "-infinity"]
+        assert await pool.fetchval("select $1::timestamptz = '2026-11-27 10:00:00.000001+02'", now)

@@ -78,21 +78,23 @@ async def test_wake_event_ends_the_sleep() -> None:
         await poller.until_polled(2)
 
 
-async def test_transient_database_error_is_retried_after_the_poll_interval() -> None:
-    poller = FakePoller(asyncpg.QueryCanceledError("canceled"))
-    async with running(poller, poll_interval_seconds=0.01):
-        await poller.until_polled(2)
-
-
-async def test_lost_connection_is_retried() -> None:
-    poller = FakePoller(ConnectionResetError())
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        asyncpg.QueryCanceledError("statement timeout"),
+        asyncpg.UndefinedTableError("no such table"),
+    ],
+)
+async def test_error_of_the_database_is_retried(error: Exception) -> None:
+    poller = FakePoller(error)
     async with running(poller):
         await poller.until_polled(2)
 
 
 async def test_other_errors_end_the_scheduler() -> None:
-    poller = FakePoller(asyncpg.UndefinedTableError("no such table"))
-    with pytest.raises(asyncpg.UndefinedTableError):
+    poller = FakePoller(KeyError("a bug"))
+    with pytest.raises(KeyError):
         async with running(poller) as (_, task):
             await asyncio.wait({task})
     assert poller.is_stopped
