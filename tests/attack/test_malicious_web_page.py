@@ -1,9 +1,14 @@
 """A web page, or any client that reaches the dashboard, without its token."""
 
+from pathlib import Path
+
+import httpx
 import pytest
 
+from support.commands import Spawn
 from support.dashboard import TOKEN, OpenSite
 from support.jobs import Jobs
+from support.network import free_port
 
 #: Host headers that end up in the path of ``request.url``, on the Starlette versions that build it from the header.
 HOSTS = ("x/login?", "x/login#", "x/static/?", "x/healthz?", "/login?", "x/logout?", "x@y/login?a=", "127.0.0.1/login?")
@@ -62,3 +67,35 @@ async def test_cookies_say_nothing_about_the_token(open_site: OpenSite) -> None:
         cookies.add(value)
     assert {len(value) for value in cookies} == {22}
     assert len(cookies) == 3
+
+
+async def post(url: str, headers: dict[str, str]) -> int:
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        response = await browser.post(f"{url}/echo", content=b"{}", headers=headers)
+        listed = await browser.get(url, headers=headers)
+    assert listed.status_code == response.status_code
+    return response.status_code
+
+
+async def test_a_page_of_another_site_does_not_run_tasks_on_the_developers_machine(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    """A browser sends a body without a Content-Type, and any Host whose name resolves to 127.0.0.1."""
+    (tmp_path / "functions.py").write_text(
+        "from jobfn import task\n\n\n@task('echo')\nasync def echo(payload: dict) -> dict:\n    return payload\n"
+    )
+    port = free_port()
+    running = await spawn("jobfn", "serve", "functions.py", "--host", "127.0.0.1", "--port", str(port))
+    await running.until("serving")
+    url = f"http://127.0.0.1:{port}"
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://localhost.evil.example"},
+    ):
+        assert await post(url, headers) == 403, headers
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "10.0.0.1", ""):
+        assert await post(url, {"Host": host}) == 421, host
+    for headers in ({}, {"Host": "localhost"}, {"Host": "[::1]:80"}, {"Origin": "http://localhost:3000"}):
+        assert await post(url, headers) == 200, headers

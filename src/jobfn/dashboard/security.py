@@ -3,10 +3,9 @@
 It puts a ``RequestContext`` into the request's scope.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jobfn.dashboard.forms import Form, read_form
 from jobfn.dashboard.sessions import CSRF_FIELD, CSRF_HEADER, Session, Sessions
 from jobfn.dashboard.settings import DashboardSettings
+from jobfn.http.loopback import is_loopback_host
 
 #: Allows only scripts, styles and connections of this site, and nothing inline.
 CONTENT_SECURITY_POLICY: Final = (
@@ -116,15 +116,6 @@ class SecurityMiddleware:
         if self._settings.read_only and request.scope["path"] not in {"/login", "/logout"}:
             return PlainTextResponse(f"{READ_ONLY_MESSAGE}\n", 403)
         return None
-
-
-def is_loopback_host(host_header: str) -> bool:
-    """Whether a Host header is a loopback name or address."""
-    try:
-        name = urlsplit(f"//{host_header}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_page(path: str) -> bool:

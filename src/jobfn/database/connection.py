@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-#: What times are read as that PostgreSQL can store and ``datetime`` cannot. They are written as infinity.
+#: Times that PostgreSQL can store and ``datetime`` cannot are read as these two, which are written as infinity.
 LATEST = datetime.max.replace(tzinfo=UTC)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)

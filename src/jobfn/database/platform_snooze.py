@@ -16,7 +16,7 @@ _SUFFIX = re.compile(r" \(snoozed (\d{1,9}) times? since (\S{1,40})\)$")
 
 
 class PlatformSnooze(NamedTuple):
-    """What to store when a job is snoozed.
+    """The state of a snoozed job.
 
     Attributes:
         last_error: The reason, with the number of snoozes.
