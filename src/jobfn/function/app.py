@@ -27,7 +27,7 @@ from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
 from jobfn.function.instrumentation import Instrumentation
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.outcome import DeliveryOutcome
-from jobfn.function.reporter import Reporter
+from jobfn.function.reporter import MAX_CONNECTIONS_PER_HOST, Reporter
 from jobfn.function.requirements import check_requirements
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
@@ -89,7 +89,7 @@ def create_app(
         middleware=middleware,
         lifespan=lifespan,
         settings=settings or FunctionSettings.from_environ(os.environ),
-        transport=transport or HttpTransport(),
+        transport=transport or HttpTransport(max_connections=200, max_connections_per_host=MAX_CONNECTIONS_PER_HOST),
         tracing=Tracing(tracer_provider),
     )
 

@@ -18,6 +18,8 @@ from jobfn.wire.report_batch import MAX_BATCH_REPORTS, BatchedReport, decode_sta
 MAX_IN_FLIGHT_BATCHES = 2
 #: Maximum size of a batch, unless it is one report. The callback server accepts twice that.
 MAX_BATCH_CHARACTERS = 500_000
+#: Maximum number of batch URLs to remember: idle ones, and those that do not accept batches.
+MAX_URLS = 100
 
 
 class _QueuedReport(NamedTuple):
@@ -41,13 +43,14 @@ class ReportBatcher:
         self._transport = transport
         self._timeout_seconds = timeout_seconds
         self._lanes: dict[str, _Lane] = {}
-        self._unsupported: set[str] = set()
+        #: Batch URLs of servers without batches, the oldest first.
+        self._unsupported: dict[str, None] = {}
 
     async def post(self, url: str, report: BatchedReport) -> int | None:
         """Send one report, with others for the same URL; return its status, or None if batches are not supported."""
         if url in self._unsupported:
             return None
-        lane = self._lanes.setdefault(url, _Lane())
+        lane = self._lanes.get(url) or self._open_lane(url)
         queued = _QueuedReport(report, report.to_json(), asyncio.get_running_loop().create_future())
         lane.queued.append(queued)
         if len(lane.senders) < MAX_IN_FLIGHT_BATCHES:
@@ -55,6 +58,12 @@ class ReportBatcher:
             lane.senders.add(sender)
             sender.add_done_callback(lane.senders.discard)
         return await queued.status
+
+    def _open_lane(self, url: str) -> _Lane:
+        if len(self._lanes) >= MAX_URLS:  # callers choose URLs: idle lanes must not stay
+            self._lanes = {url: lane for url, lane in self._lanes.items() if lane.senders}
+        lane = self._lanes[url] = _Lane()
+        return lane
 
     async def _send_queued(self, url: str, lane: _Lane) -> None:
         while lane.queued:
@@ -91,7 +100,9 @@ class ReportBatcher:
                 return decode_statuses(response.body, count=len(batch))
             except ValueError as error:
                 reason = str(error)
-        self._unsupported.add(url)
+        if len(self._unsupported) >= MAX_URLS:
+            del self._unsupported[next(iter(self._unsupported))]
+        self._unsupported[url] = None
         logs.get_logger("jobfn.report").warning(
             "report batches unsupported: sending reports one by one", url=redact_url(url), reason=reason
         )

@@ -5,6 +5,7 @@ without its worker. Any other response ends the attempts: the callback server ha
 """
 
 import asyncio
+import functools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,13 +18,20 @@ from jobfn.function.report_batcher import ReportBatcher
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
-from jobfn.wire import JobHeaders, Report, redact_url, report_url
+from jobfn.wire import MAX_URL_CHARACTERS, JobHeaders, Report, redact_url, report_url
 from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 CONFLICT_STATUS = 409
+#: Maximum number of reports in flight to all callback servers together, and to one of them.
+MAX_REPORTS = 10_000
+MAX_REPORTS_PER_ORIGIN = 2_000
+#: Maximum time for which a report is retried, unless ``JOBFN_REPORT_TIMEOUT_SECONDS`` is set.
+MAX_RETRY_SECONDS = 3600.0
+#: Maximum number of connections to one callback server, so that one that does not respond leaves some to others.
+MAX_CONNECTIONS_PER_HOST = 50
 #: A lease is renewed this many times before it would expire. The interval is also the timeout of a heartbeat.
 HEARTBEATS_PER_LEASE = 3
 _ATTEMPT_TIMEOUT_SECONDS = 10.0
@@ -63,6 +71,7 @@ class Reporter:
         self._allowed_hosts = tuple(allowed_hosts)
         self._report_timeout_seconds = report_timeout_seconds
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._per_origin: dict[str, int] = {}
         self.use_transport(transport)
 
     def use_transport(self, transport: Transport) -> None:
@@ -74,7 +83,7 @@ class Reporter:
         """Return how long a report of this delivery is retried."""
         if self._report_timeout_seconds is not None:
             return self._report_timeout_seconds
-        return headers.lease_seconds or _DEFAULT_LEASE_SECONDS
+        return min(headers.lease_seconds or _DEFAULT_LEASE_SECONDS, MAX_RETRY_SECONDS)
 
     async def report(self, headers: JobHeaders, report: Report, *, wait_seconds: float) -> None:
         """Send a delivery's report. Does nothing if worker, job or callback URL is missing.
@@ -87,10 +96,28 @@ class Reporter:
         if target is None:
             self._metrics.reports.add("refused")
             return
+        origin = _origin(target)
+        to_origin = self._per_origin.get(origin, 0)
+        if len(self._in_flight) >= MAX_REPORTS or to_origin >= MAX_REPORTS_PER_ORIGIN:
+            self._metrics.reports.add("refused")
+            self._log.error(
+                "report not sent: too many are in flight, the response or the lease settles the job",
+                job=headers.job_id,
+                url=redact_url(target),
+            )
+            return
         sender = asyncio.create_task(self._send(target, headers, report))
         self._in_flight.add(sender)
-        sender.add_done_callback(self._in_flight.discard)
+        self._per_origin[origin] = to_origin + 1
+        sender.add_done_callback(functools.partial(self._remove, origin))
         await asyncio.wait({sender}, timeout=wait_seconds)
+
+    def _remove(self, origin: str, sender: "asyncio.Task[None]") -> None:
+        self._in_flight.discard(sender)
+        if self._per_origin[origin] > 1:
+            self._per_origin[origin] -= 1
+        else:
+            del self._per_origin[origin]
 
     async def send_heartbeat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
         """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent."""
@@ -223,5 +250,9 @@ class Reporter:
 
 
 def _same_origin(url: str | None, target: str) -> bool:
-    """Whether a batch goes to the host of its reports: another host may not be allowed."""
-    return url is not None and url.partition("//")[2].partition("/")[0] == target.partition("//")[2].partition("/")[0]
+    """Whether a batch goes to the scheme and host of its reports: others may not be allowed, or not encrypted."""
+    return url is not None and len(url) <= MAX_URL_CHARACTERS and _origin(url) == _origin(target)
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])

@@ -120,6 +120,7 @@ class HttpTransport:
 
     Args:
         max_connections: Maximum number of requests in flight to all hosts together. Further requests wait.
+        max_connections_per_host: The same for each host. Default: no further limit.
         connect_timeout_seconds: Timeout for opening a connection.
         ssl_context: TLS settings. Default: the system's certificate authorities, or ``SSL_CERT_FILE`` and
             ``SSL_CERT_DIR``.
@@ -129,10 +130,12 @@ class HttpTransport:
         self,
         *,
         max_connections: int = 100,
+        max_connections_per_host: int | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._max_connections = max_connections
+        self._max_connections_per_host = max_connections_per_host or 0
         self._connect_timeout_seconds = connect_timeout_seconds
         self._ssl_context = ssl_context
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -200,7 +203,10 @@ class HttpTransport:
         self._loop = loop
         self._session = aiohttp.ClientSession(
             connector=client_limits.connector(
-                limit=self._max_connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=self._ssl_context or True
+                limit=self._max_connections,
+                limit_per_host=self._max_connections_per_host,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=self._ssl_context or True,
             ),
             max_line_size=client_limits.MAX_FIELD_BYTES,
             max_field_size=client_limits.MAX_FIELD_BYTES,

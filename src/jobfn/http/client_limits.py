@@ -36,9 +36,13 @@ class LimitedResponseHandler(ResponseHandler):
         super().feed_data(data, size)
 
 
-def connector(*, limit: int, keepalive_timeout: float, ssl: bool | SSLContext) -> aiohttp.TCPConnector:
+def connector(
+    *, limit: int, limit_per_host: int, keepalive_timeout: float, ssl: bool | SSLContext
+) -> aiohttp.TCPConnector:
     """Return a connection pool whose connections are limited. Arguments as in ``aiohttp.TCPConnector``."""
-    pool = aiohttp.TCPConnector(limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl)
+    pool = aiohttp.TCPConnector(
+        limit=limit, limit_per_host=limit_per_host, keepalive_timeout=keepalive_timeout, ssl=ssl
+    )
     factory = functools.partial(LimitedResponseHandler, loop=asyncio.get_running_loop())
     pool._factory = cast("functools.partial[ResponseHandler]", factory)  # noqa: SLF001  - aiohttp has no parameter
     return pool

@@ -44,6 +44,7 @@ from jobfn.wire.reports import (
     is_failure,
 )
 from jobfn.wire.urls import (
+    MAX_URL_CHARACTERS,
     TASK_PLACEHOLDER,
     attempt_in_query,
     attempt_url,
@@ -75,6 +76,7 @@ __all__ = [
     "LEASE_SECONDS",
     "MAX_RESULT_BYTES",
     "MAX_TASK_IDENTIFIER_CHARACTERS",
+    "MAX_URL_CHARACTERS",
     "NODE_NAME",
     "ORGANIZATION_ID",
     "RESULT_TOO_LARGE",

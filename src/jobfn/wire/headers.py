@@ -33,6 +33,9 @@ from jobfn.wire.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
 #: The Node worker sends all three for an absent value.
 _ABSENT: Final = frozenset({"", "null", "undefined"})
+#: Bounds of a lease, in which three heartbeats are sent. A worker's ``JOBS_LEASE_SECONDS`` is within them.
+MIN_LEASE_SECONDS: Final = 0.1
+MAX_LEASE_SECONDS: Final = 86_400.0
 _MAX_BIGINT: Final = 2**63 - 1
 _MAX_INT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 19
@@ -126,7 +129,7 @@ class JobHeaders(NamedTuple):
             callback_url=headers.get(CALLBACK_URL),
             callback_batch=headers.get(CALLBACK_BATCH),
             heartbeat_url=headers.get(HEARTBEAT_URL),
-            lease_seconds=parse_seconds(headers.get(LEASE_SECONDS)),
+            lease_seconds=_lease_seconds(headers.get(LEASE_SECONDS)),
             settle_on=headers.get(SETTLE_ON),
             echo=_echo(headers),
             trace=_trace(headers),
@@ -235,6 +238,13 @@ def parse_seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < math.inf else None
+
+
+def _lease_seconds(text: str | None) -> float | None:
+    seconds = parse_seconds(text)
+    if seconds is None or MIN_LEASE_SECONDS <= seconds <= MAX_LEASE_SECONDS:
+        return seconds
+    return MIN_LEASE_SECONDS if seconds < MIN_LEASE_SECONDS else MAX_LEASE_SECONDS
 
 
 def _decode(value: bytes) -> str:

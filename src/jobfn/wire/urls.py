@@ -8,6 +8,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from jobfn.wire.dns_names import dns_name
 from jobfn.wire.names import CALLBACK_URL
 
+#: Maximum length of a URL that reports go to.
+MAX_URL_CHARACTERS: Final = 8192
 #: Characters that RFC 3986 allows in a path or query, and "%", so that encoded text is not encoded again.
 _URL_SAFE: Final = "%/?:@!$&'()*+,;=-._~"
 #: Placeholder for the task in a base URL.
@@ -29,8 +31,10 @@ def report_url(callback_url: str) -> str:
     request line cannot carry are encoded.
 
     Raises:
-        ValueError: This is not an absolute http or https URL.
+        ValueError: This is not an absolute http or https URL, or it has more than ``MAX_URL_CHARACTERS``.
     """
+    if len(callback_url) > MAX_URL_CHARACTERS:
+        raise ValueError(f"{CALLBACK_URL} must have at most {MAX_URL_CHARACTERS} characters")
     problem = f"{CALLBACK_URL} must be an absolute http(s) URL such as http://jobs-callback:12345/callback"
     try:
         parts = urlsplit(callback_url)
