@@ -83,5 +83,7 @@ def _parameter_lines(change: NodeChange) -> Iterator[Text]:
             if name in values:
                 value = printable(json.dumps(values[name], ensure_ascii=False))
                 yield Text(f"      {sign} {name:<{width}}  {value}", style=colour)
-    if not differing:
+    if change.changes_owner:
+        yield Text("      the function gets another owner: it must not run code of the table's owner with other rights")
+    elif not differing:
         yield Text("      same parameters; the SQL differs: the table or jobfn changed, or it was edited", style="dim")

@@ -35,6 +35,14 @@ app = typer.Typer(
     help="Create triggers that enqueue jobs when rows change.", no_args_is_help=True, rich_markup_mode=None
 )
 
+TrustOwners = Annotated[
+    bool,
+    typer.Option(
+        "--trust-owners",
+        help="Apply even if code of a table's or type's owner, such as casts, runs with the rights of another role.",
+    ),
+]
+
 _with_connection = partial(with_connection, application_name="jobfn-triggers")
 
 
@@ -73,14 +81,22 @@ def sql_command(
 
 
 @app.command("plan", epilog="example: jobfn triggers plan blueprint.yaml || jobfn triggers apply blueprint.yaml")
-def plan_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
+def plan_command(
+    blueprints: Blueprints,
+    trust_owners: TrustOwners = False,
+    database_url: DatabaseUrl = None,
+    json_output: AsJson = False,
+) -> None:
     """Show what apply would create, change and drop.
 
     Exits with 0 if there are no changes, with 3 if there are.
     """
     blueprint = _load(blueprints)
     plan = _with_connection(
-        lambda connection: plan_triggers(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
+        lambda connection: plan_triggers(
+            connection, blueprint.tables, jobs_schema=jobs_schema(), trust_owners=trust_owners
+        ),
+        database_url,
     )
     _print_plan(plan, json_output=json_output, applied=False)
     if plan.pending:
@@ -88,15 +104,24 @@ def plan_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_
 
 
 @app.command("apply", epilog="example: jobfn triggers apply blueprint.yaml --database-url postgresql://localhost/shop")
-def apply_command(blueprints: Blueprints, database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
+def apply_command(
+    blueprints: Blueprints,
+    trust_owners: TrustOwners = False,
+    database_url: DatabaseUrl = None,
+    json_output: AsJson = False,
+) -> None:
     """Create, change and drop triggers as the blueprint says.
 
     Runs in one transaction and can be repeated. On the tables of the blueprint, jobfn's triggers that it does not name
-    are dropped; an empty list of nodes drops all of them. Other tables do not change.
+    are dropped; an empty list of nodes drops all of them. Other tables do not change. The triggers of a table run with
+    the rights of its owner.
     """
     blueprint = _load(blueprints)
     plan = _with_connection(
-        lambda connection: apply_triggers(connection, blueprint.tables, jobs_schema=jobs_schema()), database_url
+        lambda connection: apply_triggers(
+            connection, blueprint.tables, jobs_schema=jobs_schema(), trust_owners=trust_owners
+        ),
+        database_url,
     )
     _print_plan(plan, json_output=json_output, applied=True)
 

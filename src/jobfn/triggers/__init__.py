@@ -5,6 +5,7 @@ Blueprints become triggers in seven steps; ``plan.py`` runs them:
 1. parse: ``file_formats.py`` reads a file, ``blueprint.py`` its tables, ``node.py`` and ``conditions.py`` one trigger.
 2. introspect: ``catalog.py`` reads tables, types and the jobs schema into the values of ``table.py``;
    ``introspect.py`` reads the existing triggers and functions, which ``ownership.py`` recognises as jobfn's.
+   ``rights.py`` chooses the role that owns the functions.
 3. validate: ``validate_columns.py`` checks each trigger against the columns of its table.
 4. generate: ``sql.py`` writes the statements, from ``expressions.py`` (payloads, conditions) and ``plpgsql.py``
    (function bodies). ``jobfn.sql.quoting`` quotes every name and value.

@@ -8,11 +8,19 @@ import asyncpg
 
 from jobfn.errors import BlueprintError, SchemaError
 from jobfn.sql.loader import load_query
+from jobfn.sql.quoting import quote_identifier
 from jobfn.triggers.table import Column, EnqueueMethod, JobsSchema, PgType, Table, TypeKind, qualified_label, suggest
 
 #: ``pg_class.relkind`` of relations that can have triggers: ordinary, partitioned and foreign tables.
 _TABLE_KINDS: Final = frozenset({"r", "p", "f"})
-_TYPE_KINDS: Final = {"a": TypeKind.ARRAY, "c": TypeKind.COMPOSITE, "d": TypeKind.DOMAIN, "e": TypeKind.ENUM}
+_TYPE_KINDS: Final = {
+    "a": TypeKind.ARRAY,
+    "c": TypeKind.COMPOSITE,
+    "d": TypeKind.DOMAIN,
+    "e": TypeKind.ENUM,
+    "m": TypeKind.RANGE,
+    "r": TypeKind.RANGE,
+}
 
 
 def query(name: str) -> str:
@@ -30,23 +38,15 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
     if row is None or not row["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {name}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if row["is_ours"]:
-        return JobsSchema(
-            name,
-            EnqueueMethod.INSERT,
-            accepts_entity=row["accepts_entity"],
-            can_enqueue=bool(row["may_insert"]),
-        )
+        return JobsSchema(name, EnqueueMethod.INSERT, accepts_entity=row["accepts_entity"])
     if row["by_identifier"]:
-        return JobsSchema(
-            name, EnqueueMethod.ADD_JOB, accepts_entity=row["accepts_entity"], can_enqueue=row["may_call"]
-        )
+        return JobsSchema(name, EnqueueMethod.ADD_JOB, accepts_entity=row["accepts_entity"])
     if row["by_tenant"]:
         return JobsSchema(
             name,
             EnqueueMethod.ADD_JOB_WITH_TENANT,
             requires_tenant=row["needs_tenant"],
             accepts_entity=row["accepts_entity"],
-            can_enqueue=row["may_call"],
         )
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"
@@ -54,9 +54,15 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
 
 
 async def read_tables(
-    connection: "asyncpg.Connection[Any]", names: Sequence[tuple[str, str]], jobs_schema: str
+    connection: "asyncpg.Connection[Any]", names: Sequence[tuple[str, str]], jobs_schema: str, *, lock: bool = False
 ) -> dict[int, Table]:
     """Read tables by schema and name.
+
+    Args:
+        connection: Connection that can read the catalog.
+        names: Schema and name of each table.
+        jobs_schema: Schema of the jobs; its tables cannot have triggers.
+        lock: Whether to keep owners and types of the columns from changing until the transaction ends.
 
     Returns:
         The tables by oid, in the order of ``names``.
@@ -64,7 +70,15 @@ async def read_tables(
     Raises:
         BlueprintError: A table does not exist or cannot have triggers.
     """
-    rows = await connection.fetch(query("tables"), [schema for schema, _ in names], [name for _, name in names])
+    arguments = ([schema for schema, _ in names], [name for _, name in names])
+    rows = await connection.fetch(query("tables"), *arguments)
+    lockable = [row for row in rows if lock and row["is_lockable"]]
+    if lockable:
+        tables = ", ".join(
+            f"only {quote_identifier(row['schema'])}.{quote_identifier(row['name'])}" for row in lockable
+        )
+        await connection.execute(f"lock table {tables} in access share mode")
+        rows = await connection.fetch(query("tables"), *arguments)
     rows_by_name = {(row["schema"], row["name"]): row for row in rows}
     for schema, name in names:
         label = qualified_label(schema, name)

@@ -32,8 +32,9 @@ class Phase(IntEnum):
 
     DROP_TRIGGER = 0
     FUNCTION = 1
-    TRIGGER = 2
-    DROP_FUNCTION = 3
+    FUNCTION_OWNER = 2
+    TRIGGER = 3
+    DROP_FUNCTION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class NodeChange:
         after: Parameters of the blueprint that differ from their defaults; None for a dropped trigger.
         each_statement: Whether it fires for each statement; None for a dropped trigger.
         statements: Statements to execute; empty if nothing changes.
+        changes_owner: Whether an existing function gets another owner, with whose rights it runs.
     """
 
     action: Action
@@ -67,6 +69,7 @@ class NodeChange:
     after: dict[str, Any] | None = None
     each_statement: bool | None = None
     statements: tuple[Statement, ...] = ()
+    changes_owner: bool = False
 
 
 def diff_triggers(nodes: Sequence[NodeSql], existing: ExistingObjects) -> Iterator[NodeChange]:
@@ -109,13 +112,14 @@ def _node_change(node: NodeSql, existing: ExistingObjects) -> tuple[NodeChange, 
         label = qualified_label(function.schema, function.name)
         raise BlueprintError(f"function {label} was not created by jobfn, but jobfn needs its name: rename it")
     triggers = _existing_triggers(node, existing)
-    statements = _function_statements(node, function)
+    statements = _function_statements(node, function, existing)
     for trigger, existing_trigger in zip(node.triggers, triggers, strict=True):
         statements += _trigger_statements(node, trigger, existing_trigger)
     if function is not None:
         statements += _drop_stale_events(node, function, existing)
     # After a change of the jobs schema, existing triggers execute a function in the previous schema.
     executed = {trigger.function_oid for trigger in triggers if trigger is not None}
+    gives_away = any(statement.phase is Phase.FUNCTION_OWNER for statement in statements)
     previous = function or next((each for each in existing.functions if each.oid in executed), None)
     return (
         NodeChange(
@@ -127,17 +131,49 @@ def _node_change(node: NodeSql, existing: ExistingObjects) -> tuple[NodeChange, 
             after=node.node.parameters(),
             each_statement=node.each_statement,
             statements=tuple(statements),
+            changes_owner=gives_away and function is not None,
         ),
         function,
     )
 
 
-def _function_statements(node: NodeSql, function: ExistingFunction | None) -> list[Statement]:
-    if function is None or not _is_up_to_date(function, node):
-        return [Statement(Phase.FUNCTION, f"{node.function.create}\n{node.function.comment}")]
-    if function.tag != node.function.tag:
-        return [Statement(Phase.FUNCTION, node.function.comment)]  # other parameters, but the same SQL
-    return []
+def _function_statements(
+    node: NodeSql, function: ExistingFunction | None, existing: ExistingObjects
+) -> list[Statement]:
+    create = f"{node.function.create}\n{node.function.comment}"
+    if function is None:
+        gift = [Statement(Phase.FUNCTION_OWNER, node.set_owner)] if node.function_owner is not None else []
+        return [Statement(Phase.FUNCTION, create), *gift]
+    statements: list[Statement] = []
+    if not _is_up_to_date(function, node):
+        statements.append(Statement(Phase.FUNCTION, create))
+    elif function.tag != node.function.tag:
+        statements.append(Statement(Phase.FUNCTION, node.function.comment))  # other parameters, but the same SQL
+    if function.owner != node.function_owner and (statements or not function.is_safe):
+        statements.append(Statement(Phase.FUNCTION_OWNER, _change_owner(node, function, existing)))
+    return statements
+
+
+def _change_owner(node: NodeSql, function: ExistingFunction, existing: ExistingObjects) -> str:
+    """Give an existing function to its owner, without the triggers and grants that the previous owner allowed.
+
+    Raises:
+        BlueprintError: Another trigger executes the function, and would get the new owner's rights.
+    """
+    place = (node.table.schema, node.table.name)
+    known = sum(
+        each.function_oid == function.oid and each.tag is not None and (each.schema, each.table) == place
+        for each in existing.triggers
+    )
+    label = qualified_label(function.schema, function.name)
+    if function.trigger_count > known:
+        raise BlueprintError(
+            f"function {label} must get another owner, and another trigger executes it, which would get the owner's "
+            "rights: drop that trigger first"
+        )
+    name = f"{quote_identifier(function.schema)}.{quote_identifier(function.name)}"
+    grantees = f"revoke all on function {name}() from {', '.join(function.grantees)} cascade;\n"
+    return (grantees if function.grantees else "") + node.set_owner
 
 
 def _drop_stale_events(node: NodeSql, function: ExistingFunction, existing: ExistingObjects) -> Iterator[Statement]:

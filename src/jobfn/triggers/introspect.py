@@ -29,7 +29,14 @@ class ExistingTrigger:
 
 @dataclass(frozen=True, slots=True)
 class ExistingFunction:
-    """A function in the database."""
+    """A function in the database.
+
+    Attributes:
+        trigger_count: Number of triggers that execute it.
+        owner: Its owner; None for the current role.
+        grantees: Quoted names of the other roles that may execute it.
+        is_safe: Whether the owner of each table that it serves has all rights of the function's owner, and the reverse.
+    """
 
     oid: int
     schema: str
@@ -37,6 +44,9 @@ class ExistingFunction:
     tag: OwnershipTag | None
     body: str
     trigger_count: int
+    owner: str | None
+    grantees: tuple[str, ...]
+    is_safe: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,18 @@ class ExistingObjects:
             for each in self.triggers
             if each.tag is not None and each.state is not None
         ]
+
+    def unsafe_functions(self) -> list[str]:
+        """Return a notice for each trigger whose function belongs to a role with other rights than the owner."""
+        unsafe = {each.oid: each.owner or "this role" for each in self.functions if not each.is_safe}
+        return list(
+            dict.fromkeys(
+                f"table {qualified_label(each.schema, each.table)}: the function of {each.tag.task} belongs to "
+                f"{unsafe[each.function_oid]}, and not to the table's owner: run `jobfn triggers apply`"
+                for each in self.triggers
+                if each.tag is not None and each.function_oid in unsafe
+            )
+        )
 
 
 async def read_existing_objects(
@@ -93,6 +115,9 @@ async def read_existing_objects(
             tag=OwnershipTag.parse(row["comment"]),
             body=row["body"],
             trigger_count=row["users"],
+            owner=row["owner"],
+            grantees=tuple(row["grantees"]),
+            is_safe=row["is_safe"],
         )
         for row in await connection.fetch(query("existing_functions"), jobs.name, function_oids, function_names)
     )

@@ -73,8 +73,8 @@ def generate_without_database(
                 raise BlueprintError(f"{prefix}: {problem}")
             notices += [f"{prefix}: {notice}" for notice in validate_columns(node, table)]
             notices += [f"{prefix}: not checked: {what}" for what in _unchecked(node, entry, assumed)]
-            nodes.append((node, table, _entity(node)))
-    return generate_nodes(nodes, JobsSchema(jobs_schema)), tuple(notices)
+            nodes.append((node, table, JobsSchema(jobs_schema), _entity(node)))
+    return generate_nodes(nodes), tuple(notices)
 
 
 def _table(entry: TableTriggers, node: DataJobTrigger) -> tuple[Table, list[str]]:

@@ -51,7 +51,7 @@ class OwnershipTag:
                 event=content.get("event"),
                 parameters=dict(content.get("parameters") or {}),
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
 

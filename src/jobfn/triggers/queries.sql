@@ -25,23 +25,82 @@ select
         where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
             and 'entity_id' = any (p.proargnames)
     ) as accepts_entity,
-    -- Triggers enqueue with the rights of this role. On jobfn's own schema they insert into the table, and call
-    -- jwt_claim and add_job; on the platform's they only call add_job.
-    has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage')
-        and has_table_privilege(to_regclass(format('%I.jobs', $1::text)), 'insert')
-        and coalesce(has_sequence_privilege(to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
-        and has_function_privilege(to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute')
-        and exists (
-            select from pg_proc p
-            where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
-                and p.proargnames[1] = 'identifier' and p.proargtypes[1] = 'json'::regtype
-                and has_function_privilege(p.oid, 'execute')
-        ) as may_insert,
-    has_schema_privilege(to_regnamespace(quote_ident($1::text)), 'usage') and exists (
-        select from pg_proc p
-        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
-            and has_function_privilege(p.oid, 'execute')
-    ) as may_call
+    current_user::text as current_role
+
+-- name: function_roles
+-- $1: the jobs schema's name, $2: oids of tables. For each table, the role whose rights its functions have, and whether
+-- that role may enqueue: on jobfn's own schema by inserting into the table, which also needs jwt_claim and add_job, or
+-- by add_job alone. It is the table's owner, unless this role cannot give a function to the owner. $3: take this role.
+with roles as (
+    select
+        c.oid as table_oid,
+        c.relowner as owner,
+        case
+            when $3 then me.oid
+            when pg_has_role(c.relowner, 'usage') and has_schema_privilege(c.relowner, n.oid, 'create') then c.relowner
+            when me.rolsuper then c.relowner
+            else me.oid
+        end as role,
+        me.oid as me,
+        n.oid as schema
+    from pg_class c
+    cross join (select oid, rolsuper from pg_roles where rolname = current_user) as me
+    left join pg_namespace n on n.nspname = $1::text
+    where c.oid = any ($2::oid[])
+),
+forms as (
+    select
+        r.table_oid,
+        p.proargnames[1] = 'identifier' and p.proargtypes[1] = 'json'::regtype as inserts,
+        p.prosecdef
+            or has_table_privilege(r.role, to_regclass(format('%I.jobs', $1::text)), 'insert') as may_enqueue
+    from roles r
+    join pg_proc p on p.pronamespace = r.schema and p.proname = 'add_job'
+    where has_function_privilege(r.role, p.oid, 'execute') and has_schema_privilege(r.role, r.schema, 'usage')
+)
+select
+    r.table_oid,
+    pg_get_userbyid(r.owner)::text as owner,
+    pg_get_userbyid(r.role)::text as role,
+    r.role = r.me as is_current,
+    r.role = r.me and current_user = session_user as is_session_role, -- code can reset a role that was set
+    pg_has_role(r.owner, r.role, 'usage') as is_safe,
+    exists (select from forms f where f.table_oid = r.table_oid and f.may_enqueue) as may_call,
+    exists (select from forms f where f.table_oid = r.table_oid and f.may_enqueue and f.inserts) as may_add,
+    exists (select from forms f where f.table_oid = r.table_oid and f.inserts)
+        and has_table_privilege(r.role, to_regclass(format('%I.jobs', $1::text)), 'insert')
+        and coalesce(has_sequence_privilege(r.role, to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
+        and coalesce(
+            has_function_privilege(r.role, to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute'), true
+        ) as may_insert
+from roles r
+
+-- name: foreign_types
+-- $1: the oid of a table, $2: a role. The types of the table whose owners do not have the rights of the role: casts and
+-- checks of a type run with the rights of the role that reads or writes a value.
+with recursive reachable (oid) as (
+    select a.atttypid from pg_attribute a where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped
+    union
+    select part.oid
+    from reachable r
+    join pg_type t on t.oid = r.oid
+    cross join lateral (
+        select t.typbasetype where t.typtype = 'd'
+        union all
+        select t.typelem where t.typelem <> 0
+        union all
+        select g.rngsubtype from pg_range g where t.oid in (g.rngtypid, g.rngmultitypid)
+        union all
+        select a.atttypid
+        from pg_attribute a
+        where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as part (oid)
+)
+select format_type(t.oid, -1) as name, pg_get_userbyid(t.typowner)::text as owner
+from reachable r
+join pg_type t on t.oid = r.oid
+where not pg_has_role(t.typowner, $2::text::name, 'usage') and t.typelem = 0
+order by 1
 
 -- name: tables
 -- $1 schemas, $2 names. The relations with these names.
@@ -50,6 +109,7 @@ select
     c.relname::text as name,
     c.oid,
     c.relkind::text as kind,
+    c.relkind in ('r', 'p') and has_table_privilege(c.oid, 'select') as is_lockable,
     c.relkind = 'r' and not c.relispartition and not exists (
         select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent)
     ) as stands_alone,
@@ -68,10 +128,17 @@ join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
 -- name: lookup_tables
 -- $1 a name, $2 its schema or null, $3 a column, $4 the trigger's table, $5 its foreign key. The tables with the name,
 -- with the type of their column, and with the column that the foreign key refers to: by a constraint, or else their
--- primary key.
+-- primary key. $6 is the role that reads them: its rights, and whether their owner has all rights of this role.
 select
     n.nspname::text as schema,
     c.relname::text as name,
+    pg_get_userbyid(c.relowner)::text as owner,
+    pg_has_role(c.relowner, $6::text::name, 'usage') as is_safe,
+    has_schema_privilege($6::text::name, n.oid, 'usage') as may_use,
+    array(
+        select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            and has_column_privilege($6::text::name, c.oid, a.attnum, 'select')
+    ) as readable,
     array(
         select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     ) as columns,
@@ -173,6 +240,7 @@ select
         from pg_operator o
         join pg_namespace s on s.oid = o.oprnamespace
         where t.typtype = 'b' and o.oprleft = t.oid and o.oprright = t.oid and s.nspname <> 'pg_catalog'
+            and pg_has_role(o.oprowner, t.typowner, 'usage') -- others may define operators for any type
             and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~')
     ) as operators,
     exists (
@@ -209,6 +277,22 @@ select
     p.proname::text as name,
     p.prosrc as body,
     obj_description(p.oid, 'pg_proc') as comment,
+    nullif(pg_get_userbyid(p.proowner), current_user)::text as owner,
+    array(
+        select case granted.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(granted.grantee)) end
+        from aclexplode(p.proacl) as granted
+        where granted.grantee <> p.proowner
+        order by 1
+    ) as grantees,
+    not exists (
+        select
+        from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid
+        -- with other rights it runs code of the table's owner, and its owner can make it run code of writers
+        where t.tgfoid = p.oid and t.tgparentid = 0 and not (
+            pg_has_role(c.relowner, p.proowner, 'usage') and pg_has_role(p.proowner, c.relowner, 'usage')
+        )
+    ) as is_safe,
     (select count(*) from pg_trigger t where t.tgfoid = p.oid and t.tgparentid = 0) as users
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace

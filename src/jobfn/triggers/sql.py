@@ -42,6 +42,7 @@ class NodeSql:
         body: Body of the function, as PostgreSQL stores it.
         triggers: One trigger per event, in the order of ``node.events``.
         each_statement: Whether the triggers fire for each statement; otherwise for each row.
+        function_owner: Role to own the function; None for the role that creates it.
     """
 
     table: Table
@@ -51,11 +52,20 @@ class NodeSql:
     body: str
     triggers: tuple[ObjectSql, ...]
     each_statement: bool
+    function_owner: str | None = None
+
+    @property
+    def set_owner(self) -> str:
+        """Statement that gives the function to its owner."""
+        owner = quote_identifier(self.function_owner) if self.function_owner is not None else "current_user"
+        name = f"{quote_identifier(self.function_schema)}.{quote_identifier(self.function.name)}"
+        return f"alter function {name}() owner to {owner};"
 
     def script(self) -> str:
         """Return all statements as an idempotent script."""
         triggers = [f"{_if_exists(trigger.drop)}\n{trigger.create}\n{trigger.comment}" for trigger in self.triggers]
-        return "\n\n".join([f"{self.function.create}\n{self.function.comment}", *triggers])
+        owner = f"\n{self.set_owner}" if self.function_owner is not None else ""
+        return "\n\n".join([f"{self.function.create}\n{self.function.comment}{owner}", *triggers])
 
 
 def generate(
@@ -89,7 +99,7 @@ def generate(
         _trigger(f"{base}_{event.lower()}", event, node, table, function_name, each_statement=each_statement)
         for event in node.events
     )
-    return NodeSql(table, node, jobs.name, function, f"\n{body}\n", triggers, each_statement)
+    return NodeSql(table, node, jobs.name, function, f"\n{body}\n", triggers, each_statement, jobs.function_owner)
 
 
 def base_name(task: str, table: Table, position: int) -> str:

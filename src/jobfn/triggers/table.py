@@ -22,6 +22,7 @@ class TypeKind(StrEnum):
     DOMAIN = "domain"
     ARRAY = "array"
     COMPOSITE = "composite"
+    RANGE = "range"
     OTHER = "other"
 
 
@@ -66,6 +67,17 @@ class PgType:
         if base.kind is TypeKind.COMPOSITE:
             return all(attribute.type.has_equality for attribute in base.fields)
         return base.comparable
+
+    @property
+    def input_runs_code(self) -> bool:
+        """Whether reading a value from text can run functions of the type's owner: checks of domains in its parts.
+
+        A domain itself is checked when the value is used, not when a statement with it is parsed.
+        """
+        base = self.base_type
+        if base.kind is TypeKind.ARRAY and base.inner is not None:
+            return base.inner.kind is TypeKind.DOMAIN or base.inner.input_runs_code
+        return base.kind in {TypeKind.COMPOSITE, TypeKind.RANGE} and base.catalog_name is None
 
     def operator_schema(self, operator: str) -> str | None:
         """Return the quoted schema of an operator; None if it is built in."""
@@ -161,15 +173,14 @@ class JobsSchema:
     Attributes:
         requires_tenant: Whether ``jobs.database_id`` forbids NULL.
         accepts_entity: Whether ``add_job`` has the argument ``entity_id``.
-        can_enqueue: Whether the current role may enqueue. Triggers enqueue with the rights of the role that applies
-            them.
+        function_owner: Role to own the triggers' functions, which have its rights; None for the current role.
     """
 
     name: str
     enqueue_method: EnqueueMethod = EnqueueMethod.INSERT
     requires_tenant: bool = False
     accepts_entity: bool = True
-    can_enqueue: bool = True
+    function_owner: str | None = None
 
     @property
     def sql(self) -> str:

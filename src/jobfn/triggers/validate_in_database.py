@@ -20,8 +20,16 @@ MAX_DELAY: Final = "1000 years"
 _INVALID = (asyncpg.DataError, asyncpg.SyntaxOrAccessError)
 
 
-async def validate_in_database(connection: "asyncpg.Connection[Any]", node: DataJobTrigger, table: Table) -> None:
+async def validate_in_database(
+    connection: "asyncpg.Connection[Any]", node: DataJobTrigger, table: Table, *, may_run_code: bool = True
+) -> None:
     """Let PostgreSQL parse the interval and the comparisons of a trigger, without reading any row.
+
+    Args:
+        connection: Connection in a transaction.
+        node: A trigger that passed ``validate_columns``.
+        table: Table of the trigger.
+        may_run_code: Whether the current role may run code of the table's types, such as the checks of a domain.
 
     Raises:
         BlueprintError: PostgreSQL rejects a parameter. The message names the table, the node and the parameter.
@@ -32,7 +40,8 @@ async def validate_in_database(connection: "asyncpg.Connection[Any]", node: Data
             raise BlueprintError(f"{error_prefix(table, node)}: run_at_delay: {problem}")
     tree = node.condition_tree()
     for comparison in comparisons(tree) if tree is not None else ():
-        problem = await _comparison_problem(connection, comparison, table)
+        sql = condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS)
+        problem = await expression_problem(connection, sql, table, may_run_code=may_run_code)
         if problem is not None:
             parameter = "conditions" if node.conditions is not None else "condition_value"
             raise BlueprintError(f"{error_prefix(table, node)}: {parameter}: {_format(comparison)}: {problem}")
@@ -49,18 +58,19 @@ async def _delay_problem(connection: "asyncpg.Connection[Any]", delay: str) -> s
     return None if is_valid else f"{delay!r} must be between 0 and {MAX_DELAY}"
 
 
-async def _comparison_problem(
-    connection: "asyncpg.Connection[Any]", comparison: Comparison, table: Table
+async def expression_problem(
+    connection: "asyncpg.Connection[Any]", sql: str, table: Table, *, may_run_code: bool = True
 ) -> str | None:
-    return await expression_problem(connection, condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS), table)
+    """Return why PostgreSQL rejects an expression on NEW and OLD; None if it accepts it. No row is read.
 
-
-async def expression_problem(connection: "asyncpg.Connection[Any]", sql: str, table: Table) -> str | None:
-    """Return why PostgreSQL rejects an expression on NEW and OLD; None if it accepts it. No row is read."""
+    To execute it would run casts, operators and checks of the table's types with the rights of the current role. If
+    their owners are not trusted with these, it is only parsed.
+    """
     row = f"(select (null::{table.sql}).*)"
     try:
         async with connection.transaction():
-            await connection.execute(f"select {sql} from {row} as NEW, {row} as OLD")  # noqa: S608  - quoted
+            select = f"select {sql} from {row} as NEW, {row} as OLD"  # noqa: S608  - quoted
+            await (connection.execute(select) if may_run_code else connection.prepare(select))
     except _INVALID as error:
         return error_message(error)
     return None
