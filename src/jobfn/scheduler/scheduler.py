@@ -91,9 +91,12 @@ class Scheduler:
     async def _poll_forever(self) -> None:
         await retry(self._poller.start, event="scheduler not started", only_transient=True)
         self._log.info("scheduler started")
+        is_first = True
         while True:
             self._wake_event.clear()
-            seconds = await retry(self._poller.poll, event="schedules not polled")
+            # A right that is missing from the start ends the scheduler; later, nothing that the database says does.
+            seconds = await retry(self._poller.poll, event="schedules not polled", only_transient=is_first)
+            is_first = False
             seconds = self._poll_interval_seconds if seconds is None else min(seconds, self._poll_interval_seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

@@ -87,14 +87,15 @@ async def test_wake_event_ends_the_sleep() -> None:
     ],
 )
 async def test_error_of_the_database_is_retried(error: Exception) -> None:
-    poller = FakePoller(error)
+    poller = FakePoller(0.0, error)
     async with running(poller):
-        await poller.until_polled(2)
+        await poller.until_polled(3)
 
 
-async def test_other_errors_end_the_scheduler() -> None:
-    poller = FakePoller(KeyError("a bug"))
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize("error", [KeyError("a bug"), asyncpg.InsufficientPrivilegeError("permission denied")])
+async def test_other_errors_and_missing_rights_at_the_start_end_the_scheduler(error: Exception) -> None:
+    poller = FakePoller(error)
+    with pytest.raises(type(error)):
         async with running(poller) as (_, task):
             await asyncio.wait({task})
     assert poller.is_stopped
