@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobfn.http.limits import MAX_CONNECTIONS
 from jobfn.http.messages import read_body
 from jobfn.http.server import HttpServer, bind
 from support.network import LOOPBACK
@@ -78,7 +77,7 @@ class RunningServer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp, *, max_connections: int = MAX_CONNECTIONS, clock: Callable[[], float] = time.monotonic
+    app: ASGIApp, *, max_connections: int | None = None, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[RunningServer]:
     """Serve an app while the block runs."""
     server = HttpServer(

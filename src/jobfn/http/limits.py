@@ -3,14 +3,15 @@
 A connection costs at most ``MAX_HEAD_BYTES`` for a head and uvicorn's 64 KiB for a body that the app has not read.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-#: Maximum number of connections; at the limit, uvicorn answers every request with 503, which means busy to a worker.
-MAX_CONNECTIONS: Final = 10_000
+from jobfn.http.connections import LimitedServerState, waits_for_client
+
 #: Maximum size of the request line and headers. The rest of the read that exceeds it is buffered too.
 MAX_HEAD_BYTES: Final = 64 * 1024
 #: Timeout of a client that is sending a request: for its head, and again for its body.
@@ -33,6 +34,16 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
     #: Size of the read that ended the previous head, and may contain the start of this one.
     _bytes_before_head = 0
     _is_head_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Open the connection, if the limits allow it."""
+        super().connection_made(transport)
+        cast("LimitedServerState", self.server_state).add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        cast("LimitedServerState", self.server_state).remove(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; respond with 431 and close if a head is too large."""
@@ -104,7 +115,7 @@ class ConnectionSweeper:
         now = self._clock()
         waiting: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
         for connection in self._connections:
-            if _waits_for_client(connection):
+            if waits_for_client(connection):
                 cycle, since = self._waiting.get(connection, (None, now))
                 if cycle is not connection.cycle:  # it has served a request since
                     since = now
@@ -112,11 +123,3 @@ class ConnectionSweeper:
                 if now - since >= REQUEST_TIMEOUT_SECONDS:
                     connection.transport.close()
         self._waiting = waiting
-
-
-def _waits_for_client(connection: HttpToolsProtocol) -> bool:
-    """Return whether a connection waits for the rest of a request, and not for the app or for its keep-alive timer."""
-    cycle: RequestResponseCycle | None = connection.cycle
-    if cycle is None or cycle.response_complete:
-        return connection.timeout_keep_alive_task is None
-    return cycle.more_body and not connection.flow.read_paused

@@ -16,7 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jobfn.errors import ConfigurationError
-from jobfn.http.limits import MAX_CONNECTIONS, ConnectionSweeper, LimitedHttpToolsProtocol
+from jobfn.http.connections import LimitedServerState, default_maximum
+from jobfn.http.limits import ConnectionSweeper, LimitedHttpToolsProtocol
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class HttpServer:
         listener: A bound socket, from ``bind`` or inherited. It is closed with the server.
         shutdown_timeout_seconds: How long requests in flight may take on shutdown.
         lifespan: Whether to send lifespan events. An app that does not support them is served all the same.
-        max_connections: Number of connections at which requests get 503.
+        max_connections: Number of connections at which requests get 503. Default: see ``default_maximum``.
         clock: Monotonic time in seconds, for the timeout of slow clients.
     """
 
@@ -43,10 +44,11 @@ class HttpServer:
         *,
         shutdown_timeout_seconds: float,
         lifespan: bool = True,
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
+        maximum = max_connections or default_maximum()
         self._server = _EmbeddedServer(
             uvicorn.Config(
                 app,
@@ -56,11 +58,13 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # the client's address is not used
-                limit_concurrency=max_connections,
+                limit_concurrency=maximum,
+                backlog=max(16, min(2048, maximum // 4)),  # also the number of connections accepted at once
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(shutdown_timeout_seconds)),
                 lifespan="auto" if lifespan else "off",
             ),
+            maximum,
             clock,
         )
         self._serving: asyncio.Task[None] | None = None
@@ -101,8 +105,9 @@ class HttpServer:
 class _EmbeddedServer(uvicorn.Server):
     """uvicorn's server without signal handlers, with events instead of flags."""
 
-    def __init__(self, config: uvicorn.Config, clock: Callable[[], float]) -> None:
+    def __init__(self, config: uvicorn.Config, max_connections: int, clock: Callable[[], float]) -> None:
         super().__init__(config)
+        self.server_state = LimitedServerState(max_connections)
         self._sweeper = ConnectionSweeper(self.server_state, clock)
         self.ready = asyncio.Event()
         self._shutdown_requested = asyncio.Event()

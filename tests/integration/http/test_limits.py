@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
+from jobfn.http.connections import LimitedServerState
 from jobfn.http.limits import MAX_HEAD_BYTES, ConnectionSweeper, LimitedHttpToolsProtocol
 from jobfn.http.messages import send_response
 from support.clock import ManualClock
@@ -132,17 +132,18 @@ async def test_refused_client_that_does_not_stop_sending_is_cut_off() -> None:
 
 
 async def test_request_at_the_maximum_of_connections_gets_a_503_that_is_not_a_job_s_error() -> None:
-    async with serving(GatedApp("/"), max_connections=2) as running:
+    app = GatedApp()
+    async with serving(app, max_connections=2) as running:
         first = await running.connect()
-        await first.send(request())
-        assert (await first.read_response()).status == 200
+        await first.send(request(b"/slow"))
+        await app.arrived("/slow").wait()
         second = await running.connect()
         await second.send(request())
         response = await second.read_response()
         assert (response.status, response.headers[b"connection"]) == (503, b"close")
         assert b"x-job-error" not in response.headers
         assert await second.read_until_closed() == b""
-        await first.send(request())
+        app.gate("/slow").set()
         assert (await first.read_response()).status == 200
 
 
@@ -150,7 +151,7 @@ class Sweeps:
     """uvicorn's protocol on a real socket, with a sweeper whose clock the test moves."""
 
     def __init__(self) -> None:
-        self._state = ServerState()
+        self._state = LimitedServerState(100)
         self._clock = ManualClock()
         self._sweeper = ConnectionSweeper(self._state, self._clock)
 
