@@ -45,3 +45,15 @@ async def test_jobs_at_extreme_times_are_shown(jobs: Jobs, database: str, invoke
     for path in ("/", "/jobs", "/jobs?state=delayed", "/jobs/1", "/jobs/3"):
         assert (await site.get(path)).status_code == 200, path
     assert (await site.get("/jobs")).text.count(">never<") == 4
+
+
+async def test_names_and_errors_do_not_steer_the_terminal(jobs: Jobs, database: str, invoke: Command) -> None:
+    hostile = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\rc"
+    job = await jobs.add(hostile, queue_name=hostile)
+    await jobs.claim()
+    await jobs.fail(job, hostile + "\nsecond line")
+    for command in ("jobs list", f"jobs show {job}", "jobs stats", "jobs watch --once", f"jobs retry {job}", "doctor"):
+        result = await invoke("jobfn", *command.split(), DATABASE_URL=database)
+        assert not set(result.output) & set("\x1b\x07\x9b\u202e\r"), command
+    listed = await invoke("jobfn", "jobs", "list", DATABASE_URL=database)
+    assert r"a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\rc" in listed.output

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from jobfn.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE_ERROR
+from jobfn.cli.output import echo, without_escapes
 from jobfn.errors import ConfigurationError, JobfnError
 
 # typer bundles its own click since 0.26 and imported click before: this is the class that it raises.
@@ -63,7 +64,7 @@ def build_app(command: str | None = None) -> typer.Typer:
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(importlib.metadata.version("jobfn"))
+        echo(importlib.metadata.version("jobfn"))
         raise typer.Exit
 
 
@@ -81,10 +82,10 @@ def run(arguments: Sequence[str]) -> int:
         app = build_app(arguments[0] if arguments else None)
         code = typer.main.get_command(app).main(list(arguments), prog_name="jobfn", standalone_mode=False)
     except _ClickError as error:
-        sys.stderr.write(_format_usage_error(error))
+        sys.stderr.write(without_escapes(_format_usage_error(error)))
         return USAGE_ERROR
     except JobfnError as error:
-        sys.stderr.write(_format_error(error, with_docs_url=sys.stderr.isatty()))
+        sys.stderr.write(without_escapes(_format_error(error, with_docs_url=sys.stderr.isatty())))
         return USAGE_ERROR if isinstance(error, ConfigurationError) else FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -8,6 +8,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.options import DatabaseUrl
+from jobfn.cli.output import echo
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import connect
 from jobfn.devserver.state import DevState
@@ -62,7 +63,7 @@ def dashboard_command(
                 schema=jobs_schema(),
                 routes=routes,
             ) as url:
-                typer.echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
+                echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
                 await stop.wait()
 
     run_async(work())

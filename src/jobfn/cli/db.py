@@ -8,6 +8,7 @@ import typer
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.output import echo
 from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, prerelease_message, status
 from jobfn.database.privileges import Grants
 
@@ -62,11 +63,11 @@ def migrate_command(
 
     async def work(connection: "asyncpg.Connection[Any]") -> None:
         for migration in await migrate(connection, jobs_schema(), grants=grants):
-            typer.echo(f"applied {migration.version:04d} {migration.name}")
-        typer.echo(f"schema {jobs_schema()} is up to date")
+            echo(f"applied {migration.version:04d} {migration.name}")
+        echo(f"schema {jobs_schema()} is up to date")
         for group, text in _GRANTED.items():
             for role in getattr(grants, group):
-                typer.echo(f"granted to {role}: {text}")
+                echo(f"granted to {role}: {text}")
 
     with_connection(work, database_url, application_name="jobfn-migrate")
 
@@ -80,7 +81,7 @@ def status_command(database_url: DatabaseUrl = None, as_json: AsJson = False) ->
     schema_status = with_connection(
         lambda connection: status(connection, jobs_schema()), database_url, application_name="jobfn-status"
     )
-    typer.echo(_as_json(schema_status) if as_json else _as_text(schema_status))
+    echo(_as_json(schema_status) if as_json else _as_text(schema_status))
     if schema_status.pending or schema_status.unknown or schema_status.kind is SchemaKind.PRERELEASE:
         raise typer.Exit(CHECK_FAILED)
 

@@ -11,6 +11,7 @@ from jobfn.cli import render_jobs
 from jobfn.cli.database import resolve_database_url, run_async
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.output import echo, without_escapes
 from jobfn.database.connection import has_database, open_pool, redact_dsn
 from jobfn.devserver.state import DevState
 from jobfn.errors import DatabaseUnreachable, PermissionDenied, SchemaError
@@ -39,7 +40,7 @@ def doctor_command(as_json: AsJson = False, database_url: DatabaseUrl = None) ->
     """
     checks = run_async(_run_checks(database_url, print_checks=not as_json))
     if as_json:
-        typer.echo(render_jobs.as_json(checks))
+        echo(render_jobs.as_json(checks))
     if any(check.status == "error" for check in checks):
         raise typer.Exit(CHECK_FAILED)
 
@@ -90,7 +91,9 @@ def _service_settings(database_url: str | None) -> ServiceSettings:
 
 def _print_check(check: "Check") -> None:
     label, colour = _LABELS[check.status]
-    typer.echo(f"{typer.style(f'{label:<7}', fg=colour, bold=True)}  {check.name}: {check.message}")
+    typer.echo(
+        f"{typer.style(f'{label:<7}', fg=colour, bold=True)}  {without_escapes(f'{check.name}: {check.message}')}"
+    )
     if check.advice:
-        typer.echo(f"         -> {check.advice}")
+        echo(f"         -> {check.advice}")
     sys.stdout.flush()

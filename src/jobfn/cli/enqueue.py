@@ -11,6 +11,7 @@ import typer
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.follow import follow_job
 from jobfn.cli.options import DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, str_or_none
+from jobfn.cli.output import echo
 from jobfn.cli.session import complete_tasks
 from jobfn.database.enqueue import enqueue
 from jobfn.database.records import NewJob
@@ -71,7 +72,7 @@ def enqueue_command(
         application_name="jobfn-enqueue",
         grant="enqueue",
     )
-    typer.echo(job_id)
+    echo(job_id)
     if follow:
         raise typer.Exit(follow_job(job_id, database_url, timeout_seconds=timeout))
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from jobfn.cli.output import echo
 from jobfn.errors import ConfigurationError
 
 
@@ -25,9 +26,9 @@ def explain_command(
 
     known = explanations()
     if code is None:
-        typer.echo("\n".join(f"{each.code}  {each.title}" for each in known.values()))
+        echo("\n".join(f"{each.code}  {each.title}" for each in known.values()))
         return
     found = known.get(code.strip("[]").upper())
     if found is None:
         raise ConfigurationError(f"the code {code!r} is unknown: `jobfn explain` lists all codes")
-    typer.echo(f"{found.code}  {found.title}\n\n{found.text}\n\n{found.url}")
+    echo(f"{found.code}  {found.title}\n\n{found.text}\n\n{found.url}")

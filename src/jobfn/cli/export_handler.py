@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfn.cli.options import Target
+from jobfn.cli.output import echo
 from jobfn.errors import ConfigurationError
 from jobfn.function.execution import AnyTask
 from jobfn.function.handler_manifest import handler_manifest
@@ -50,7 +51,7 @@ def export_handler_command(
             f"folder with --output. Tasks: {', '.join(sorted(app.tasks))}"
         )
     elif output is None:
-        typer.echo(_to_json(handler_manifest(tasks[0])))
+        echo(_to_json(handler_manifest(tasks[0])))
     else:
         _write(tasks[0], output)
 
@@ -68,7 +69,7 @@ def _write(task: AnyTask, path: Path) -> None:
         path.write_text(f"{_to_json(handler_manifest(task, existing))}\n", "utf-8")
     except OSError as error:
         raise ConfigurationError(f"--output {path} cannot be written: {error.strerror}") from error
-    typer.echo(f"wrote {path}: {task.identifier}")
+    echo(f"wrote {path}: {task.identifier}")
 
 
 def _to_json(content: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobfn.cli.options import Target
+from jobfn.cli.output import echo
 from jobfn.errors import ConfigurationError
 from jobfn.function.describe import json_schema, openapi
 from jobfn.function.loading import load_function_app
@@ -42,10 +43,10 @@ def export_schema_command(
     document = json_schema(tasks) if format_ is Format.JSON_SCHEMA else openapi(tasks, title=title, version=version)
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if output is None:
-        typer.echo(text)
+        echo(text)
         return
     try:
         output.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         raise ConfigurationError(f"--output {output} cannot be written: {error.strerror}") from error
-    typer.echo(f"wrote {output}: {', '.join(app.tasks)}")
+    echo(f"wrote {output}: {', '.join(app.tasks)}")

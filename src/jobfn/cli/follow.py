@@ -5,9 +5,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-import typer
-
 from jobfn.cli.exit_codes import JOB_FAILED, OK, TIMED_OUT
+from jobfn.cli.output import echo, without_escapes
 from jobfn.cli.session import with_operations
 from jobfn.operations import FinalState, JobRow, JobState, Operations, RunOutcome
 
@@ -21,9 +20,9 @@ def follow_job(job_id: int, database_url: str | None, *, timeout_seconds: float 
                 async with asyncio.timeout(timeout_seconds):
                     final = await operations.follow(job_id, on_change=on_change)
             except TimeoutError:
-                typer.echo(f"job {job_id} has not ended within {timeout_seconds:g} seconds and continues", err=True)
+                echo(f"job {job_id} has not ended within {timeout_seconds:g} seconds and continues", err=True)
                 return TIMED_OUT
-        typer.echo(final_text(final), err=True)
+        echo(final_text(final), err=True)
         return OK if final.state is JobState.COMPLETED else JOB_FAILED
 
     return with_operations(work, database_url)
@@ -53,12 +52,13 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
             nonlocal last_line
             line = f"job {job_id}: {state_text(job)}"
             if line != last_line:
-                typer.echo(line, err=True)
+                echo(line, err=True)
                 last_line = line
 
         yield print_line
         return
     from rich.console import Console  # noqa: PLC0415  - only for a terminal
+    from rich.markup import escape  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -69,7 +69,7 @@ def _progress_display(job_id: int) -> Iterator[Callable[[JobRow], None]]:
             note = f": {job.progress_message}" if job.progress_message else ""
             progress.update(
                 bar,
-                description=f"job {job_id}: {state_text(job)}{note}",
+                description=escape(without_escapes(f"job {job_id}: {state_text(job)}{note}")),
                 total=None if job.progress is None else 1.0,
                 completed=job.progress or 0.0,
             )

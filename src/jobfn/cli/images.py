@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfn.cli.options import AsJson
+from jobfn.cli.output import echo
 from jobfn.deploy.images import Builder, check_context, find_builder, image_commands
 from jobfn.deploy.inspection import TaskInfo, inspect_tasks, resolve_target
 from jobfn.errors import ConfigurationError, JobfnError
@@ -44,7 +45,7 @@ def inspect_command(
     path = Path(target)
     tasks = inspect_tasks(resolve_target(path) if path.exists() else target)
     if as_json:
-        typer.echo(json.dumps([task.model_dump() for task in tasks], indent=2))
+        echo(json.dumps([task.model_dump() for task in tasks], indent=2))
     else:
         _print_tasks(tasks)
 
@@ -70,7 +71,7 @@ def build_command(
 
 
 def _run(command: Sequence[str]) -> None:
-    typer.echo(f"$ {shlex.join(command)}")
+    echo(f"$ {shlex.join(command)}")
     code = subprocess.run(command, check=False).returncode  # noqa: S603  - no shell; printed above
     if code != 0:
         raise BuildFailed(f"{shlex.join(command[:2])} failed with exit code {code}: see its output above")
@@ -78,14 +79,14 @@ def _run(command: Sequence[str]) -> None:
 
 def _print_tasks(tasks: Sequence[TaskInfo]) -> None:
     for task in tasks:
-        typer.echo(f"{task.identifier}  {task.description}".rstrip())
-        typer.echo(f"  location  {task.location}")
+        echo(f"{task.identifier}  {task.description}".rstrip())
+        echo(f"  location  {task.location}")
         limit = "none" if task.timeout_seconds is None else f"{task.timeout_seconds:g} s"
-        typer.echo(f"  timeout   {limit}{', in the background' if task.background else ''}")
-        typer.echo(f"  DNS name  {dns_name(task.identifier)}")
-        typer.echo(f"  payload   {_type_text(task.payload)}")
+        echo(f"  timeout   {limit}{', in the background' if task.background else ''}")
+        echo(f"  DNS name  {dns_name(task.identifier)}")
+        echo(f"  payload   {_type_text(task.payload)}")
         for line in _field_lines(task.payload):
-            typer.echo(f"    {line}")
+            echo(f"    {line}")
 
 
 def _field_lines(schema: dict[str, Any]) -> list[str]:

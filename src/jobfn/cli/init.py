@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jobfn.cli.output import echo
 from jobfn.deploy.handler_project import summary_of
 from jobfn.deploy.scaffold import Project, copy_installed_wheel, create_project, direct_url
 from jobfn.handler_json import HandlerJson
@@ -42,10 +43,10 @@ def init_command(
         image = image or typer.prompt("Image", default=defaults.image)
     project = Project.from_folder(folder, task=task, description=description, image=image)
     for path in create_project(project, folder, from_file):
-        typer.echo(f"created {folder / path}")
+        echo(f"created {folder / path}")
     wheel = copy_installed_wheel(folder, direct_url())
     if wheel is not None:
-        typer.echo(f"created {folder / wheel}")
+        echo(f"created {folder / wheel}")
     else:
-        typer.echo(f"next: put jobfn's wheel into {folder / 'wheels'}; `make dist` in jobfn's repository builds it")
-    typer.echo(f"next: read {folder / 'README.md'}")
+        echo(f"next: put jobfn's wheel into {folder / 'wheels'}; `make dist` in jobfn's repository builds it")
+    echo(f"next: read {folder / 'README.md'}")

@@ -23,6 +23,7 @@ from jobfn.cli.job_filters import (
     parse_filter,
 )
 from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.output import echo
 from jobfn.cli.session import ProgressBar, confirm, with_operations
 from jobfn.cli.watch import watch_jobs
 from jobfn.errors import ConfigurationError, DatabaseError
@@ -72,7 +73,7 @@ def list_command(
         database_url,
         spinner="Loading jobs",
     )
-    typer.echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
+    echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
@@ -91,9 +92,7 @@ def show_command(
         return detail
 
     detail = with_operations(work, database_url, spinner="Loading the job")
-    typer.echo(
-        render_jobs.as_json(detail) if as_json else "\n".join(render_jobs.detail_lines(detail, datetime.now(UTC)))
-    )
+    echo(render_jobs.as_json(detail) if as_json else "\n".join(render_jobs.detail_lines(detail, datetime.now(UTC))))
 
 
 @app.command("stats", epilog="example: jobfn jobs stats --json")
@@ -105,9 +104,9 @@ def stats_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> 
 
     counts, buckets = with_operations(work, database_url, spinner="Counting jobs")
     if as_json:
-        typer.echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(buckets)}))
+        echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(buckets)}))
     else:
-        typer.echo("\n".join([*render_jobs.format_counts(counts), "", render_jobs.throughput_line(buckets)]))
+        echo("\n".join([*render_jobs.format_counts(counts), "", render_jobs.throughput_line(buckets)]))
 
 
 @app.command("watch", epilog="example: jobfn jobs watch --task send_email")
@@ -208,9 +207,7 @@ def _register(spec: _ActionCommand) -> None:
             )
 
         result = with_operations(work, database_url)
-        typer.echo(
-            render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, spec.past_tense))
-        )
+        echo(render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, spec.past_tense)))
         if result.skipped_count:
             raise typer.Exit(PARTIAL)
 

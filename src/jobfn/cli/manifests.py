@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jobfn.cli.output import echo
 from jobfn.deploy.inspection import inspect_tasks, resolve_target
 from jobfn.deploy.knative import Function, Limits, service_name
 from jobfn.deploy.manifests import INGRESS_NAMESPACES, ManifestOptions, as_stream, kustomize_base, write_files
@@ -78,9 +79,9 @@ def manifests_command(
         typer.echo(as_stream(options), nl=False)
     else:
         for path in write_files(kustomize_base(options), output, force=force):
-            typer.echo(f"wrote {output / path}")
+            echo(f"wrote {output / path}")
     for note in options.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
 
 
 def _function(path: Path, image: str | None) -> Function:

@@ -10,6 +10,7 @@ import typer
 from jobfn.cli.database import with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.output import echo
 from jobfn.database.function_definitions import AUTO, find_definitions_table
 from jobfn.deploy.function_definitions import Action, DefinitionChange, apply_definitions, plan_definitions
 from jobfn.deploy.inspection import inspect_tasks, resolve_target
@@ -68,7 +69,7 @@ def register_command(
         return changes
 
     changes = with_connection(work, database_url, application_name="jobfn-register")
-    typer.echo(json.dumps([asdict(change) for change in changes], indent=2) if json_output else _format(changes, apply))
+    echo(json.dumps([asdict(change) for change in changes], indent=2) if json_output else _format(changes, apply))
     if not apply and any(change.action is not Action.KEEP for change in changes):
         raise typer.Exit(CHECK_FAILED)
 

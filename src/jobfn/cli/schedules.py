@@ -8,6 +8,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.options import AsJson, DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, str_or_none
+from jobfn.cli.output import echo
 from jobfn.cli.render_schedules import as_json, as_text
 from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, ScheduleTable
 from jobfn.errors import ConfigurationError, DatabaseError, LoadError, RequestError
@@ -30,7 +31,7 @@ Name = Annotated[str, typer.Argument(metavar="ID|KEY|TASK", help="The schedule."
 def list_command(database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
     """List schedules with their next times and last jobs."""
     rows = _with_table(ScheduleTable.all, database_url)
-    typer.echo(as_json(rows) if json_output else as_text(rows))
+    echo(as_json(rows) if json_output else as_text(rows))
 
 
 @app.command(
@@ -77,7 +78,7 @@ def add_command(
         priority=priority,
         database_id=str_or_none(database_id),
     )
-    typer.echo(_with_table(lambda table: table.add(schedule), database_url))
+    echo(_with_table(lambda table: table.add(schedule), database_url))
 
 
 @app.command("remove", epilog="example: jobfn schedules remove 7")
@@ -90,7 +91,7 @@ def remove_command(name: Name, database_url: DatabaseUrl = None) -> None:
         return row
 
     row = _with_table(work, database_url)
-    typer.echo(f"removed {row.id} {row.task}")
+    echo(f"removed {row.id} {row.task}")
 
 
 @app.command("run", epilog="example: jobfn schedules run daily_report")
@@ -107,7 +108,7 @@ def run_command(name: Name, database_url: DatabaseUrl = None) -> None:
             raise DatabaseError(f"schedule {row.id} has just been removed: no job was enqueued")
         return job_id
 
-    typer.echo(_with_table(work, database_url))
+    echo(_with_table(work, database_url))
 
 
 @app.command("sync", epilog="example: jobfn schedules sync functions.py")
@@ -136,13 +137,13 @@ def sync_command(
         application_name="jobfn-schedules",
     )
     if json_output:
-        typer.echo(json.dumps([{"change": change.value, "task": task} for change, task in changes], indent=2))
+        echo(json.dumps([{"change": change.value, "task": task} for change, task in changes], indent=2))
         return
     if not changes:
-        typer.echo("no schedules in the code")
+        echo("no schedules in the code")
     for change, task in changes:
         hint = " (its task is in none of these files; --prune removes it)" if change is Change.KEPT else ""
-        typer.echo(f"{change.value} {task}{hint}")
+        echo(f"{change.value} {task}{hint}")
 
 
 def _code_tasks(targets: list[str]) -> "list[CodeTask]":

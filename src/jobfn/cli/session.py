@@ -9,6 +9,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.exit_codes import FAILED
+from jobfn.cli.output import echo
 from jobfn.database.connection import open_pool
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Operations, open_operations
@@ -112,7 +113,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(f"{question} Confirm with --yes: there is no terminal to ask in")
     if not typer.confirm(question, err=True):
-        typer.echo("nothing changed", err=True)
+        echo("nothing changed", err=True)
         raise typer.Exit(FAILED)
 
 

@@ -12,6 +12,7 @@ import typer
 from jobfn.cli.database import jobs_schema, resolve_database_url, with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED, FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl, Target
+from jobfn.cli.output import echo
 from jobfn.cli.render_triggers import as_json, print_plan
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_function_app
@@ -75,9 +76,9 @@ def sql_command(
         )
     _print_notices(notices)
     if json_output:
-        typer.echo(json.dumps([_sql_as_json(node) for node in nodes], indent=2))
+        echo(json.dumps([_sql_as_json(node) for node in nodes], indent=2))
     else:
-        typer.echo(_script(nodes))
+        echo(_script(nodes))
 
 
 @app.command("plan", epilog="example: jobfn triggers plan blueprint.yaml || jobfn triggers apply blueprint.yaml")
@@ -165,7 +166,7 @@ def check_command(
     )
     _print_notices(notices)
     triggers = sum(len(table.triggers) for table in blueprint.tables)
-    typer.echo(
+    echo(
         json.dumps([asdict(mismatch) for mismatch in mismatches], indent=2)
         if json_output
         else _mismatches_as_text(mismatches, triggers)
@@ -183,14 +184,14 @@ def _load(paths: Iterable[Path]) -> Blueprint:
 def _print_plan(plan: Plan, *, json_output: bool, applied: bool) -> None:
     _print_notices(plan.notices)
     if json_output:
-        typer.echo(json.dumps(as_json(plan), indent=2))
+        echo(json.dumps(as_json(plan), indent=2))
     else:
         print_plan(plan, applied=applied)
 
 
 def _print_notices(notices: Iterable[str]) -> None:
     for notice in notices:
-        typer.echo(f"jobfn: notice: {notice}", err=True)
+        echo(f"jobfn: notice: {notice}", err=True)
 
 
 def _script(nodes: Iterable[NodeSql]) -> str:

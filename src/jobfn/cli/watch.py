@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-import typer
-
 from jobfn.cli import render_jobs
+from jobfn.cli.output import echo, without_escapes
 from jobfn.operations import JobCounts, JobFilter, Operations
 
 _JOB_LIMIT = 10
@@ -69,7 +68,7 @@ def _display(*, in_place: bool) -> Iterator[Callable[[str], None]]:
     if not in_place:
 
         def print_text(text: str) -> None:
-            typer.echo(text)
+            echo(text)
             sys.stdout.flush()
 
         yield print_text
@@ -81,6 +80,7 @@ def _display(*, in_place: bool) -> Iterator[Callable[[str], None]]:
 
         def redraw(text: str) -> None:
             max_lines = shutil.get_terminal_size().lines - _RESERVED_LINES
-            live.update(Text("\n".join(text.splitlines()[:max_lines]), no_wrap=True), refresh=True)
+            lines = without_escapes(text).splitlines()[:max_lines]
+            live.update(Text("\n".join(lines), no_wrap=True), refresh=True)
 
         yield redraw

@@ -6,6 +6,7 @@ import typer
 
 from jobfn.cli import render_jobs
 from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.output import echo
 from jobfn.cli.session import with_operations
 from jobfn.operations import Operations
 
@@ -18,6 +19,4 @@ def register_commands(app: typer.Typer) -> None:
 def workers_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> None:
     """List workers with their last heartbeat and jobs in flight."""
     workers = with_operations(Operations.workers, database_url, spinner="Loading workers")
-    typer.echo(
-        render_jobs.as_json(workers) if as_json else "\n".join(render_jobs.worker_lines(workers, datetime.now(UTC)))
-    )
+    echo(render_jobs.as_json(workers) if as_json else "\n".join(render_jobs.worker_lines(workers, datetime.now(UTC))))
