@@ -26,6 +26,9 @@ from jobfn.triggers.table import EnqueueMethod, EntitySource, JobsSchema, Table
 NEW_ROWS: Final = "jobfn_new_rows"
 OLD_ROWS: Final = "jobfn_old_rows"
 
+#: Maximum number of payloads per call of ``add_jobs``, so that the array stays below 1 GB.
+CHUNK_ROWS: Final = 100
+
 _UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -40,6 +43,8 @@ def function_body(
             bodies.append((event, _enqueue_row(node, table, jobs, event, entity)))
         elif node.job_key is not None:
             bodies.append((event, _upsert_last_row(node, table, jobs, event, entity)))
+        elif jobs.enqueue_method is EnqueueMethod.ADD_JOBS:
+            bodies.append((event, _add_jobs(node, table, jobs, event)))
         else:
             bodies.append((event, _insert_jobs(node, table, jobs, event, entity)))
     return "\n".join(["begin", *indent([*_branch_by_event(bodies), "return null;"]), "end"])
@@ -102,6 +107,36 @@ def _insert_jobs(
     ]
     insert[-1] += ";"
     return ["if exists (", *indent(["select", *source.from_where()]), ") then", *indent(insert), "end if;"]
+
+
+def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """Enqueue one job per row with the rights of ``add_jobs``, in chunks."""
+    source = _TransitionTableRows(node, table, event, numbered=True)
+    size = "array[cardinality(jobfn_chunk.payloads)]"
+    arguments: list[Lines] = [
+        [f"identifier := {quote_literal(node.task_identifier)}"],
+        ["payloads := jobfn_chunk.payloads"],
+    ]
+    if node.queue_name is not None:
+        arguments.append([f"queue_names := array_fill({quote_literal(node.queue_name)}::text, {size})"])
+    if node.run_at_delay is not None:
+        arguments.append([f"run_ats := array_fill({_run_at(node)}, {size})"])
+    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
+    values = [payload_expression(node, table, event, source.rows), [f"{source.number} as number"]]
+    values[0][-1] += " as payload"
+    chunk = f"(jobfn_job.number - 1) / {CHUNK_ROWS}"
+    return [
+        f"perform {jobs.sql}.add_jobs(",
+        *indent(_comma_separated(arguments)),
+        ") from (",
+        f"{INDENT}select array_agg(jobfn_job.payload order by jobfn_job.number) as payloads",
+        f"{INDENT}from (",
+        *indent(["select", *indent(_comma_separated(values)), *source.from_where()], INDENT * 2),
+        f"{INDENT}) as jobfn_job",
+        f"{INDENT}group by {chunk}",
+        f"{INDENT}order by {chunk}",
+        ") as jobfn_chunk;",
+    ]
 
 
 def _upsert_last_row(

@@ -67,6 +67,9 @@ select
     pg_has_role(r.owner, r.role, 'usage') as is_safe,
     exists (select from forms f where f.table_oid = r.table_oid and f.may_enqueue) as may_call,
     exists (select from forms f where f.table_oid = r.table_oid and f.may_enqueue and f.inserts) as may_add,
+    coalesce(has_function_privilege(r.role, to_regprocedure(format(
+        '%I.add_jobs(text, json[], text[], text[], timestamptz[], int, int, uuid)', $1::text
+    )), 'execute'), false) as may_add_jobs,
     exists (select from forms f where f.table_oid = r.table_oid and f.inserts)
         and has_table_privilege(r.role, to_regclass(format('%I.jobs', $1::text)), 'insert')
         and coalesce(has_sequence_privilege(r.role, to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)

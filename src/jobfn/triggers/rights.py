@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.sql.quoting import quote_identifier
 from jobfn.triggers.catalog import query
 from jobfn.triggers.table import EnqueueMethod, JobsSchema, Table, printable
 
@@ -44,15 +45,15 @@ class FunctionRole:
         problems = list(self.risks)
         if not self.may_enqueue and not self.is_current:
             problems.append(
-                f"role {printable(self.name)} owns table {table.label} and may not add jobs: run `{self._grant()}`"
+                f"role {printable(self.name)} owns table {table.label} and may not add jobs: run {self._grant()}"
             )
         return problems
 
     def _grant(self) -> str:
-        name = printable(self.name)
         if self.jobs.enqueue_method is EnqueueMethod.INSERT:
-            return f"jobfn db migrate --grant-enqueue {name}"
-        return f"grant usage on schema {self.jobs.sql} to {name}, and what its add_job needs"
+            return f"`jobfn db migrate --grant-enqueue {printable(self.name)}`"
+        grant = printable(f"grant usage on schema {self.jobs.sql} to {quote_identifier(self.name)}")
+        return f"`{grant}`, and grant what its add_job needs"
 
 
 async def read_function_roles(
@@ -100,9 +101,9 @@ async def _read(
 
 
 def _enqueue_method(method: EnqueueMethod, row: "asyncpg.Record") -> tuple[EnqueueMethod, bool]:
-    """Return how a role enqueues, and whether it may. Without INSERT on jobfn's table, it calls ``add_job``."""
+    """Return how a role enqueues, and whether it may. Without INSERT on jobfn's table, it calls functions."""
     if method is EnqueueMethod.ADD_JOB_WITH_TENANT:
         return method, row["may_call"]
     if method is EnqueueMethod.INSERT and row["may_add"] and not row["may_insert"]:
-        return EnqueueMethod.ADD_JOB, True
+        return EnqueueMethod.ADD_JOBS if row["may_add_jobs"] else EnqueueMethod.ADD_JOB, True
     return method, row["may_insert"] if method is EnqueueMethod.INSERT else row["may_add"]

@@ -1,6 +1,6 @@
 """Generate the SQL of a trigger: one function, and one database trigger per event.
 
-Pure. On jobfn's own schema and a plain table, the trigger fires for each statement and inserts the jobs of all rows at
+Pure. On jobfn's own schema and a plain table, the trigger fires for each statement and adds the jobs of all rows at
 once, at about a fifth of the cost (docs/triggers.md). On the platform's schema, or on a table with partitions or
 children, it fires for each row and calls ``add_job``. Next step: ``diff.py``.
 """
@@ -85,7 +85,11 @@ def generate(
     """
     base = base_name(node.task_identifier, table, position)
     function_name = f"{jobs.sql}.{quote_identifier(base)}"
-    each_statement = jobs.enqueue_method is EnqueueMethod.INSERT and table.is_plain_table
+    # add_jobs takes no entities: only a job key, which makes one job of all rows, can have one per statement.
+    takes_sets = jobs.enqueue_method is EnqueueMethod.INSERT or (
+        jobs.enqueue_method is EnqueueMethod.ADD_JOBS and (entity is None or node.job_key is not None)
+    )
+    each_statement = takes_sets and table.is_plain_table
     calls_add_job = not each_statement or node.job_key is not None
     if entity is not None and calls_add_job and not jobs.accepts_entity:
         raise BlueprintError(

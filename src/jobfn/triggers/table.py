@@ -160,6 +160,8 @@ class EnqueueMethod(StrEnum):
 
     #: jobfn's own schema: insert many rows into the jobs table at once.
     INSERT = "insert"
+    #: jobfn's own schema, for a role that may not insert: call ``add_jobs`` with many payloads at once.
+    ADD_JOBS = "add_jobs"
     #: Call ``add_job(identifier, ...)``, which determines the tenant.
     ADD_JOB = "add_job"
     #: Call ``add_job(db_id, ...)`` with the tenant.

@@ -1,13 +1,18 @@
 """Statement-level triggers enqueue the same jobs as row-level triggers, and stay fast."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobfn.database.migrate import migrate
+from jobfn.database.privileges import Grants
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
+from support.jobs import TENANT
+from support.roles import temporary_role
 from support.triggers import Shop
 
 #: Two equal tables; the second has a child, so its triggers fire for each row.
@@ -125,6 +130,42 @@ async def test_statement_level_enqueues_the_same_jobs_as_row_level(
     assert [change.each_statement for change in plan.changes if change.after is not None] == [True, False]
     statement_level = await outcomes(shop.connection, "plain_table", node, statements)
     assert statement_level == await outcomes(shop.connection, "parent", node, statements)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(node=NODES, statements=st.lists(STATEMENTS, min_size=1, max_size=8))
+async def test_owner_who_may_only_enqueue_adds_the_same_jobs(
+    shop: Shop, node: DataJobTrigger, statements: list[str]
+) -> None:
+    async with temporary_role(shop.connection) as owner:
+        await migrate(shop.connection, "app_jobs", grants=Grants(enqueue=(owner,)))
+        await shop.execute("drop table if exists plain_table, parent, child", TABLES, *SEQUENTIAL_SCANS)
+        await shop.execute(f"alter table plain_table owner to {owner}")
+        tables = [TableTriggers(table, [node]) for table in ("plain_table", "parent")]
+        plan = await apply_triggers(shop.connection, tables)
+        assert [change.each_statement for change in plan.changes if change.after is not None] == [True, False]
+        set_based = await outcomes(shop.connection, "plain_table", node, statements)
+        assert set_based == await outcomes(shop.connection, "parent", node, statements)
+
+
+async def test_owner_who_may_only_enqueue_adds_many_jobs_in_order_with_every_option(shop: Shop) -> None:
+    async with temporary_role(shop.connection) as owner:
+        await migrate(shop.connection, "app_jobs", grants=Grants(enqueue=(owner,)))
+        await shop.execute(f"alter table orders owner to {owner}", "set jwt.claims.database_id = '" + TENANT + "'")
+        node = DataJobTrigger(
+            task_identifier="t", queue_name="q'", run_at_delay="1 hour", priority=3, max_attempts=4, events=("INSERT",)
+        )
+        await shop.apply("orders", node)
+        await shop.execute(
+            "insert into orders (id, customer_id, total) select n, gen_random_uuid(), 1 from generate_series(1, 250) n"
+        )
+        jobs = await shop.jobs()
+        assert [job.payload["id"] for job in jobs] == list(range(1, 251))
+        assert {(job.queue, job.priority, job.max_attempts, job.delay) for job in jobs} == {
+            ("q'", 3, 4, timedelta(hours=1))
+        }
+        tenants = await shop.connection.fetch("select distinct database_id::text as tenant from app_jobs.jobs")
+        assert [row["tenant"] for row in tenants] == [TENANT]
 
 
 async def test_cached_plan_of_one_row_has_no_nested_loop_for_many(shop: Shop) -> None:
