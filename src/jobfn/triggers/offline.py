@@ -60,7 +60,8 @@ def generate_without_database(
     """
     assumption = (
         f"without a database: the SQL is for jobfn's schema {jobs_schema}, and for tables without partitions and "
-        "children; whether tables and columns exist as the blueprint says was not checked"
+        "children; whether tables and columns exist as the blueprint says was not checked; run it only as the tables' "
+        "owner, because the triggers run code of the owner with the rights of the role that runs it"
     )
     notices = [assumption]
     nodes: list[ValidNode] = []
