@@ -27,8 +27,8 @@ TABLE = """
 """
 ASSUMED = (
     "jobfn: notice: without a database: the SQL is for jobfn's schema app_jobs, and for tables without partitions and "
-    "children; whether tables and columns exist as the blueprint says was not checked; run it only as the tables' owner, "
-    "because the triggers run code of the owner with the rights of the role that runs it"
+    "children; whether tables and columns exist as the blueprint says was not checked; run it only as the tables' "
+    "owner, because the triggers run code of the owner with the rights of the role that runs it"
 )
 PREFIX = "table public.checked, DataJobTrigger t"
 
