@@ -77,3 +77,56 @@ async def test_a_few_informational_responses_are_skipped_on_each_request() -> No
         assert (await transport.post(url, body=b"{}", headers={}, timeout_seconds=20)).body == b"ok"
     await transport.aclose()
     server.close()
+
+
+def answer(job: str, body: bytes = b"ok") -> bytes:
+    head = f"X-Job-Id: {job}\r\n" if job else ""
+    return OK + f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class LateServer:
+    """Server that answers each request of a connection with the next of its answers."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = answers
+        self.connections = 0
+
+    async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for each in self._answers:
+                await reader.readuntil(b"{}")
+                writer.write(each)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("headers", [{"X-Job-Id": "2"}, {}], ids=["another job", "batch"])
+async def test_answer_for_another_job_breaks_the_connection(headers: dict[str, str]) -> None:
+    late_server = LateServer(answer("1"), answer("1"), answer("2"))
+    server = await asyncio.start_server(late_server.serve_connection, LOOPBACK, 0)
+    transport = HttpTransport()
+    url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    assert (await transport.post(url, body=b"{}", headers={"X-Job-Id": "1"})).body == b"ok"
+    with pytest.raises(TransportError, match=r"failed: the response is about another job \(X-Job-Id\)$"):
+        await transport.post(url, body=b"{}", headers=headers)
+    assert late_server.connections == 1
+    assert (await transport.post(url, body=b"{}", headers={"X-Job-Id": "1"})).body == b"ok"
+    assert late_server.connections == 2
+    await transport.aclose()
+    server.close()
+
+
+async def test_stream_that_is_left_early_breaks_the_connection_although_the_response_is_complete() -> None:
+    late_server = LateServer(answer("", b'{"job": "1", "status": 200}\n' * 2), answer(""))
+    server = await asyncio.start_server(late_server.serve_connection, LOOPBACK, 0)
+    transport = HttpTransport()
+    url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    for connections in (1, 2):
+        async with transport.stream(url, body=b"{}", headers={}) as response:
+            async for line in response.lines():
+                assert line == b'{"job": "1", "status": 200}'
+                break
+        assert late_server.connections == connections
+    await transport.aclose()
+    server.close()

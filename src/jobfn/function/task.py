@@ -236,6 +236,8 @@ def _check_identifier(handler: object, identifier: object) -> None:
         fail(handler, f"the identifier has {len(identifier)} characters: use at most {MAX_TASK_IDENTIFIER_CHARACTERS}")
     if not identifier.isprintable():
         fail(handler, f"the identifier {identifier!r} must not contain unprintable characters")
+    if identifier in {".", ".."}:
+        fail(handler, f"the identifier {identifier!r} would be a relative path in a URL: use another one")
 
 
 def _check_timeout(handler: object, timeout: object) -> None:

@@ -11,13 +11,15 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from jobfn.errors import RequestNotSent, TransportError
 from jobfn.wire import redact_url
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from jobfn.http.client_limits import JobResponse
 
 #: Maximum idle time of a pooled connection. Shorter than servers' timeouts (5 seconds in uvicorn and Node), so that
 #: a request is not written to a connection that the server is closing.
@@ -171,11 +173,16 @@ class HttpTransport:
         except errors as error:
             raise _transport_error(url, timeout, error) from error
 
+        is_at_end = False
+
         async def read_chunk() -> bytes:
+            nonlocal is_at_end
             try:
-                return await response.content.readany()
+                chunk = await response.content.readany()
             except errors as error:
                 raise _transport_error(url, timeout, error) from error
+            is_at_end = not chunk
+            return chunk
 
         try:
             if response.status < 200:
@@ -183,6 +190,8 @@ class HttpTransport:
             yield ResponseStream(response.status, response.headers, read_chunk)
         finally:
             response.release()
+            if not is_at_end:
+                cast("JobResponse", response).break_connection()
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``. Aborts requests in flight."""
@@ -211,6 +220,7 @@ class HttpTransport:
             max_line_size=client_limits.MAX_FIELD_BYTES,
             max_field_size=client_limits.MAX_FIELD_BYTES,
             max_headers=client_limits.MAX_HEADERS,
+            response_class=client_limits.JobResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "jobfn"},
             skip_auto_headers=["Content-Type"],

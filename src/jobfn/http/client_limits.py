@@ -7,8 +7,11 @@ from typing import Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
+
+from jobfn.wire import JOB_ID
 
 #: Maximum number of headers, and of trailers.
 MAX_HEADERS: Final = 128
@@ -34,6 +37,35 @@ class LimitedResponseHandler(ResponseHandler):
                 self.set_exception(HttpProcessingError(code=400, message="Too many 1xx responses"))
                 return
         super().feed_data(data, size)
+
+
+class JobResponse(aiohttp.ClientResponse):
+    """A response that is about the job of its request.
+
+    If it is about another one, a late answer stands in its place, and so would one for each further request: the
+    connection is closed, even if it is in the pool again.
+    """
+
+    protocol: ResponseHandler | None = None
+
+    async def start(self, connection: Connection) -> "JobResponse":
+        """Read the head.
+
+        Raises:
+            ValueError: The response is about another job.
+        """
+        self.protocol = connection.protocol
+        await super().start(connection)
+        job = self.request_info.headers.get(JOB_ID)
+        if self.headers.get(JOB_ID, job) != job:
+            self.break_connection()
+            raise ValueError(f"the response is about another job ({JOB_ID})")
+        return self
+
+    def break_connection(self) -> None:
+        """Close the connection."""
+        if self.protocol is not None:
+            self.protocol.close()
 
 
 def connector(

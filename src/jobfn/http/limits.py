@@ -95,7 +95,7 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
 
 
 class ConnectionSweeper:
-    """Closes connections whose client takes longer than ``REQUEST_TIMEOUT_SECONDS`` to send a request.
+    """Closes connections whose client takes longer than ``REQUEST_TIMEOUT_SECONDS`` to send a request, or to read.
 
     One pass over all connections is cheaper than a timer for each request.
 
@@ -109,11 +109,14 @@ class ConnectionSweeper:
         self._clock = clock
         #: The request of each waiting connection when it was first seen waiting, and the time.
         self._waiting: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
+        #: The number of bytes that each client has not read, and the time when this was first seen.
+        self._unread: dict[HttpToolsProtocol, tuple[int, float]] = {}
 
     def sweep(self) -> None:
         """Close connections that have waited for too long. Call it about once a second."""
         now = self._clock()
         waiting: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
+        unread: dict[HttpToolsProtocol, tuple[int, float]] = {}
         for connection in self._connections:
             if waits_for_client(connection):
                 cycle, since = self._waiting.get(connection, (None, now))
@@ -122,4 +125,9 @@ class ConnectionSweeper:
                 waiting[connection] = connection.cycle, since
                 if now - since >= REQUEST_TIMEOUT_SECONDS:
                     connection.transport.close()
-        self._waiting = waiting
+            if size := connection.transport.get_write_buffer_size():
+                last_size, since = self._unread.get(connection, (0, now))
+                unread[connection] = size, since if size == last_size else now
+                if size == last_size and now - since >= REQUEST_TIMEOUT_SECONDS:
+                    connection.transport.abort()  # a close would wait for the client
+        self._waiting, self._unread = waiting, unread

@@ -18,6 +18,8 @@ RESULT_TOO_LARGE: Final = (
 RESULT_NOT_PORTABLE: Final = "the result holds a number that is out of range, or is nested too deeply"
 #: Maximum retention of a result: ten years.
 MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
+#: Maximum length of an error message, as in ``jobs.last_error``: logs must not hold more either.
+_MAX_ERROR_CHARACTERS: Final = 10_000
 #: Maximum length of the reason why a result is not stored.
 _MAX_PROBLEM_CHARACTERS: Final = 1000
 
@@ -49,7 +51,9 @@ class Failure(NamedTuple):
             return cls(None)
         error = content.get("error") or content.get("message")
         return cls(
-            error=error if isinstance(error, str) or error is None else json.dumps(error),
+            error=None
+            if error is None
+            else (error if isinstance(error, str) else json.dumps(error))[:_MAX_ERROR_CHARACTERS],
             permanent=content.get("permanent") is True,
             retry_after_seconds=_parse_delay(content.get("retryAfterSeconds")),
             snooze_max_age_seconds=_parse_delay(content.get("snoozeMaxAgeSeconds")),

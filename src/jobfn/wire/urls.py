@@ -85,9 +85,12 @@ def task_url(base_url: str, task_identifier: str) -> str:
     """Return the URL that a task is delivered to: ``{base_url}/{task}``, or the base URL with its placeholder filled.
 
     In the host, the placeholder becomes the task's DNS name (``dns_names.py``). Elsewhere it becomes the identifier as
-    one percent-encoded path segment, in which ``/`` becomes ``%2F`` and ``:`` is kept.
+    one percent-encoded path segment, in which ``/`` becomes ``%2F`` and ``:`` is kept. ``.`` and ``..``, which no
+    function has, are encoded twice, because servers and proxies resolve them as paths.
     """
     encoded = quote(task_identifier, safe=":@!$&'()*+,;=-._~")
+    if encoded in {".", ".."}:
+        encoded = encoded.replace(".", "%252E")
     if TASK_PLACEHOLDER not in base_url:
         return f"{base_url.rstrip('/')}/{encoded}"
     host, rest = _split_after_host(base_url)

@@ -154,8 +154,6 @@ class Dispatcher(Deliverer):
             )
         except TransportError as error:
             return Unreachable(str(error), accepts_report and not isinstance(error, RequestNotSent))
-        if response.headers.get(JOB_ID, headers[JOB_ID]) != headers[JOB_ID]:
-            return Unreachable(f"POST {redact_url(url)}: the response is about another job ({JOB_ID})")
         if self._batching is not None:
             self._batching.record_response(url, job.task, response.headers)
         result = parse_response(response, url, accepts_report=accepts_report)

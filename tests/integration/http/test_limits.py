@@ -177,6 +177,11 @@ class Sweeps:
         self._sweeper.sweep()
 
     @property
+    def unread(self) -> int:
+        """Number of bytes that the server holds for its client."""
+        return sum(each.transport.get_write_buffer_size() for each in self._state.connections)
+
+    @property
     def is_closing(self) -> bool:
         (connection,) = self._state.connections
         return connection.transport.is_closing()
@@ -250,6 +255,48 @@ async def test_client_is_not_disconnected_while_the_app_does_not_read_its_body()
         gate.set()
         assert (await client.read_response()).body == b"%d" % HUGE
         await sending
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("responds", [False, True], ids=["response in parts", "whole response"])
+async def test_client_that_does_not_read_its_response_is_disconnected(*, responds: bool) -> None:
+    sweeps = Sweeps()
+    is_sent = asyncio.Event()
+
+    async def send_much(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        is_sent.set()
+        await send({"type": "http.response.body", "body": b"x" * HUGE, "more_body": not responds})
+        await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+    async with sweeps.connected(send_much) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # open_connection's transport reads too
+        await client.send(request())
+        await is_sent.wait()
+        await turns(50)
+        sweeps.sweep(0)
+        sweeps.sweep(59)
+        assert sweeps.unread > 0
+        sweeps.sweep(1)
+        await turns(10)
+        assert sweeps.unread == 0
+
+
+async def test_client_that_reads_slowly_is_not_disconnected() -> None:
+    sweeps = Sweeps()
+
+    async def send_much(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"x" * HUGE)
+
+    async with sweeps.connected(send_much) as client:
+        await client.send(request())
+        assert await client.reader.read(1)
+        for _ in range(5):
+            unread = sweeps.unread
+            while unread and sweeps.unread == unread:
+                assert await client.reader.read(65_536)
+            sweeps.sweep(59)
+        assert not sweeps.is_closing
 
 
 async def test_server_disconnects_slow_clients() -> None:

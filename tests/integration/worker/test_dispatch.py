@@ -75,7 +75,7 @@ async def test_response_about_another_job_fails_the_attempt(
     function.respond(200, headers={"X-Job-Id": "999"})
     await start_worker()
     row = await jobs.until_failed(await jobs.add("t"))
-    assert row["last_error"].endswith("/t: the response is about another job (X-Job-Id)")
+    assert row["last_error"].endswith("/t failed: the response is about another job (X-Job-Id)")
 
 
 @pytest.mark.parametrize(

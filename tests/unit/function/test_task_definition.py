@@ -19,6 +19,7 @@ import builtins
 INVALID_DEFINITIONS = {
     "empty identifier": ('@task("")\ndef f(payload): ...', "a task needs an identifier"),
     "127 characters": (f'@task("{"x" * 127}")\ndef f(payload): ...', "has 127 characters: use at most 126"),
+    "relative path": ('@task("..")\ndef f(payload): ...', "would be a relative path in a URL: use another one"),
     "unprintable": ('@task("a\\nb")\ndef f(payload): ...', "must not contain unprintable characters"),
     "without brackets": ("@task\ndef f(payload): ...", 'write @task("an_identifier")'),
     "no parameter": ('@task("t")\ndef f(): ...', "without a payload write handler(payload: None)"),
