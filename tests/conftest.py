@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 
 import asyncpg
+import hypothesis
 import pytest
 
 from jobfn.database.migrate import migrate
@@ -19,6 +20,10 @@ from jobfn.testing.database import JobsServer, LoopThread, replace_database
 from support.jobs import Jobs
 
 pytest_plugins = ["support.in_loop", "support.processes"]
+
+# An example may take any time: the machine may be busy with something else.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 #: Tests need no durability: each database lives for one test.
 NO_DURABILITY = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
