@@ -117,6 +117,19 @@ async def test_answer_for_another_job_breaks_the_connection(headers: dict[str, s
     server.close()
 
 
+@pytest.mark.parametrize("absent", ["undefined", "null", ""])
+async def test_node_function_names_no_job_for_a_request_without_one(absent: str) -> None:
+    node = LateServer(answer(absent), answer(absent))
+    server = await asyncio.start_server(node.serve_connection, LOOPBACK, 0)
+    transport = HttpTransport()
+    url = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    for _ in range(2):
+        assert (await transport.post(url, body=b"{}", headers={})).body == b"ok"
+    assert node.connections == 1
+    await transport.aclose()
+    server.close()
+
+
 async def test_stream_that_is_left_early_breaks_the_connection_although_the_response_is_complete() -> None:
     late_server = LateServer(answer("", b'{"job": "1", "status": 200}\n' * 2), answer(""))
     server = await asyncio.start_server(late_server.serve_connection, LOOPBACK, 0)
