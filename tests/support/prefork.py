@@ -128,6 +128,7 @@ def _run(request: dict[str, Any], stdin: int, output: int) -> None:
     os.dup2(output, 2)
     os.close(stdin)
     os.close(output)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs the tests in the background
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])

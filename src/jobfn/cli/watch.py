@@ -26,14 +26,11 @@ async def watch_jobs(
 ) -> None:
     """Show counts, throughput and newest jobs in intervals, a number of times or until cancelled."""
     snapshot = _snapshot_json if as_json else _snapshot_text
-    this_task = asyncio.current_task()
     with _display(in_place=sys.stdout.isatty() and not as_json) as show:
         for number in itertools.count(1):
             show(await snapshot(operations, job_filter))
             if number == times:
                 return
-            if this_task is not None and this_task.cancelling():  # Ctrl-C while the driver swallowed the cancellation
-                raise asyncio.CancelledError
             await asyncio.sleep(interval_seconds)
 
 
