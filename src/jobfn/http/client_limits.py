@@ -13,7 +13,7 @@ from aiohttp.streams import StreamReader
 
 from jobfn.wire import JOB_ID
 
-#: What Node functions send as the job id of a request that has none.
+#: Values that Node functions send as the job id of a request without one.
 _ABSENT: Final = frozenset({"", "null", "undefined"})
 #: Maximum number of headers, and of trailers.
 MAX_HEADERS: Final = 128
