@@ -196,6 +196,7 @@ async def retry(call: Callable[[], Awaitable[T]], *, event: str, only_transient:
             does to its database.
     """
     reason = ""
+    was_disconnected = False
     pause_seconds = _MIN_PAUSE_SECONDS
     while True:
         try:
@@ -203,13 +204,14 @@ async def retry(call: Callable[[], Awaitable[T]], *, event: str, only_transient:
         except DATABASE_ERRORS as error:
             if only_transient and not is_transient(error):
                 raise
+            was_disconnected = was_disconnected or isinstance(error, CONNECTION_ERRORS)
             if error_text(error) != reason:
                 reason = error_text(error)
                 logs.get_logger("jobfn.database").warning(
                     event, reason=reason, transient=is_transient(error), advice="retried automatically"
                 )
         else:
-            if reason:
+            if was_disconnected:
                 RECONNECTS.add()
             return result
         await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311  - jitter, not a secret

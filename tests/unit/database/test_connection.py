@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from jobfn.database.connection import EARLIEST, LATEST, error_text, is_transient, open_pool, retry, translate_errors
+from jobfn.database.connection import (
+    EARLIEST,
+    LATEST,
+    RECONNECTS,
+    error_text,
+    is_transient,
+    open_pool,
+    retry,
+    translate_errors,
+)
 from jobfn.errors import DatabaseUnreachable
 
 
@@ -66,6 +75,19 @@ async def test_errors_are_retried_with_one_line_for_each_reason(capsys: pytest.C
     lines = [line for line in capsys.readouterr().out.splitlines() if "no jobs claimed" in line]
     assert ["reset" in line for line in lines] == [True, False]
     assert "no such function" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "reconnects"),
+    [(ConnectionResetError("reset"), 1), (asyncpg.UndefinedFunctionError("no such function"), 0)],
+)
+async def test_only_lost_connections_count_as_reconnects(error: Exception, reconnects: int) -> None:
+    def count() -> float:
+        return sum(value for _, value in RECONNECTS.samples())
+
+    before = count()
+    await retry(Statement(error), event="no jobs claimed")
+    assert count() - before == reconnects
 
 
 async def test_only_transient_errors_are_retried_where_others_need_a_person() -> None:
