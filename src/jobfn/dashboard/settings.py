@@ -1,9 +1,8 @@
 """Settings of the dashboard."""
 
-import ipaddress
-
 from pydantic import Field, model_validator
 
+from jobfn.http.loopback import is_loopback_address
 from jobfn.settings import EnvironmentSettings
 
 LOOPBACK = "127.0.0.1"
@@ -44,12 +43,7 @@ class DashboardSettings(EnvironmentSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the dashboard."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_address(self.host)
 
     @model_validator(mode="after")
     def _check_token(self) -> "DashboardSettings":

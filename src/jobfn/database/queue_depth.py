@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from jobfn.cache import AsyncTTLCache
-from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.database.connection import DATABASE_ERRORS
 from jobfn.database.statements import query
 from jobfn.telemetry import logs
 
@@ -66,7 +66,7 @@ class QueueDepthReader:
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_SECONDS):
                 row = await self._pool.fetchrow(self._query)
-        except (TimeoutError, asyncpg.PostgresError, *CONNECTION_ERRORS) as error:
+        except DATABASE_ERRORS as error:
             reason = str(error) or f"the statement took more than {COUNT_TIMEOUT_SECONDS:g} seconds"
             logs.get_logger("jobfn.telemetry").warning("queue depth not counted", reason=reason)
             return None

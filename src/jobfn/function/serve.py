@@ -16,7 +16,7 @@ from jobfn.errors import ConfigurationError
 from jobfn.function.app import FunctionApp
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.threads import count_pending_handlers
-from jobfn.http.loopback import LoopbackGuard, is_loopback_host
+from jobfn.http.loopback import LoopbackGuard, is_loopback_address
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.telemetry import logs, otel
 
@@ -66,8 +66,7 @@ async def _serve(
     with stop_signals() as stop:
         if until_stdin_closes:
             loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is written to it: readable means closed
-        address = listener.getsockname()[0]
-        guarded = LoopbackGuard(app) if is_loopback_host(f"[{address}]" if ":" in address else address) else app
+        guarded = LoopbackGuard(app) if is_loopback_address(listener.getsockname()[0]) else app
         server = HttpServer(guarded, listener, shutdown_timeout_seconds=settings.shutdown_timeout_seconds)
         await server.start()
         log_serving = loop.call_later(_LOG_DELAY_SECONDS, _log_serving, server.port, app)

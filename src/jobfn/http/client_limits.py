@@ -12,9 +12,8 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from jobfn.wire import JOB_ID
+from jobfn.wire.headers import ABSENT_VALUES
 
-#: Values that Node functions send as the job id of a request without one.
-_ABSENT: Final = frozenset({"", "null", "undefined"})
 #: Maximum number of headers, and of trailers.
 MAX_HEADERS: Final = 128
 #: Maximum size of the status line, of a header and of a trailer.
@@ -59,7 +58,7 @@ class JobResponse(aiohttp.ClientResponse):
         self.protocol = connection.protocol
         await super().start(connection)
         job = self.request_info.headers.get(JOB_ID)
-        if self.headers.get(JOB_ID, job) not in {job, *_ABSENT}:
+        if self.headers.get(JOB_ID, job) not in {job, *ABSENT_VALUES}:
             self.break_connection()
             raise ValueError(f"the response is about another job ({JOB_ID})")
         return self

@@ -51,10 +51,18 @@ class LoopbackGuard:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a Host header, or an address to listen on, is a loopback name or address."""
+    """Whether a Host header is a loopback name or address."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+    return name.endswith(".localhost") or is_loopback_address(name)
+
+
+def is_loopback_address(host: str) -> bool:
+    """Whether an address to listen on is reachable from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -31,8 +31,8 @@ from jobfn.wire.names import (
 )
 from jobfn.wire.trace_context import TRACEPARENT, TRACESTATE, TraceContext
 
-#: The Node worker sends all three for an absent value.
-_ABSENT: Final = frozenset({"", "null", "undefined"})
+#: The platform's Node parts send all three for an absent value.
+ABSENT_VALUES: Final = frozenset({"", "null", "undefined"})
 #: Bounds of a lease, in which three heartbeats are sent. A worker's ``JOBS_LEASE_SECONDS`` is within them.
 MIN_LEASE_SECONDS: Final = 0.1
 MAX_LEASE_SECONDS: Final = 86_400.0
@@ -190,7 +190,7 @@ def extract_job_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name = _NAMES.get(key)
         if name is not None:
             text = _decode(value).strip()
-            if text not in _ABSENT:
+            if text not in ABSENT_VALUES:
                 headers[name] = text
     return headers
 
@@ -208,7 +208,7 @@ def job_headers_from_json(member: object) -> dict[str, str]:
         name = _SPELLINGS.get(key.lower())
         if name is not None and isinstance(value, str | int):
             text = str(value).strip()
-            if text not in _ABSENT:
+            if text not in ABSENT_VALUES:
                 headers[name] = text if text.isascii() else text.encode("utf-8", "replace").decode()
     return headers
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from jobfn.database.connection import CONNECTION_ERRORS, error_text
+from jobfn.database.connection import DATABASE_ERRORS, error_text
 from jobfn.telemetry import logs
 
 #: Statement timeout, so that an unresponsive database cannot delay shutdown.
@@ -23,7 +23,7 @@ class FailureLogger:
         """Run the call. Return whether it succeeded."""
         try:
             await call()
-        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
+        except DATABASE_ERRORS as error:
             if not self._has_failed:
                 is_outdated = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
                 advice = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"
