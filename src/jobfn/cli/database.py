@@ -10,6 +10,7 @@ from jobfn.database.permissions import explain_denied
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import run
+from jobfn.operations.statements import translate_errors
 
 if TYPE_CHECKING:
     import asyncpg
@@ -60,8 +61,9 @@ def with_connection(
     async def run_connected() -> T:
         connection = await connect(resolve_database_url(database_url), application_name=application_name)
         try:
-            async with explain_denied(connection, jobs_schema(), grant=grant):
-                return await work(connection)
+            with translate_errors(jobs_schema()):
+                async with explain_denied(connection, jobs_schema(), grant=grant):
+                    return await work(connection)
         finally:
             await connection.close()
 

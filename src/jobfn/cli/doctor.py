@@ -14,8 +14,9 @@ from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.cli.output import echo, without_escapes
 from jobfn.database.connection import has_database, open_pool, redact_dsn
 from jobfn.devserver.state import DevState
-from jobfn.errors import DatabaseUnreachable, PermissionDenied, SchemaError
+from jobfn.errors import DatabaseError, DatabaseUnreachable, PermissionDenied, SchemaError
 from jobfn.operations import Operations, open_operations
+from jobfn.operations.statements import translate_errors
 from jobfn.worker.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -72,10 +73,13 @@ async def _run_checks(database_url: str | None, *, print_checks: bool) -> "list[
                 operations = None  # the schema check reports why
             except PermissionDenied as error:
                 operations = error
-            async for check in run_checks(connections, operations, settings, http):
-                add(check)
+            with translate_errors(settings.schema_name):
+                async for check in run_checks(connections, operations, settings, http):
+                    add(check)
     except DatabaseUnreachable as error:
         add(Check("database", CheckStatus.ERROR, str(error), "start PostgreSQL, or set --database-url"))
+    except DatabaseError as error:
+        add(Check("database", CheckStatus.ERROR, str(error), "remove the reason, and run doctor again"))
     return checks
 
 

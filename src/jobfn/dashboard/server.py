@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from jobfn.dashboard.app import create_dashboard
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
-from jobfn.database.connection import open_pool, redact_dsn
+from jobfn.database.connection import open_pool, redact_dsn, retry
 from jobfn.http.server import HttpServer, bind
 from jobfn.operations import open_operations
 from jobfn.worker.routes import Routes
@@ -46,7 +46,9 @@ async def serve_dashboard(
         connections = await stack.enter_async_context(
             open_pool(database_url, application_name="jobfn-dashboard", size=POOL_SIZE)
         )
-        operations = await open_operations(connections, schema)
+        operations = await retry(
+            lambda: open_operations(connections, schema), event="dashboard not started", only_transient=True
+        )
         discovery = TaskDiscovery(routes)
         stack.push_async_callback(discovery.aclose)
         app, live_pages = create_dashboard(

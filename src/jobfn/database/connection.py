@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from jobfn.errors import ConfigurationError, DatabaseUnreachable
+from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
 from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Counter
 
@@ -57,6 +57,7 @@ DATABASE_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError)
 #: Classes of SQLSTATE, and two codes after a change of the schema, of statements that may succeed if they are retried:
 #: connection, read-only server, deadlock, no memory or disk, lock timeout, statement timeout or shutdown, and I/O.
 _TRANSIENT_SQLSTATES = ("08", "25", "40", "53", "55", "57", "58", "42804", "0A000")
+_OUTDATED_ADVICE = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
 
 
@@ -166,7 +167,7 @@ def translate_errors(dsn: str | None) -> Iterator[None]:
                 f"{shown} is not a database address: percent-encode special characters of the password (/ is %2F)"
             ) from None
         raise ConfigurationError(f"{shown} is not a database address: {error}") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnreachable(
             f"{shown} cannot be reached: {error_text(error)}. Is PostgreSQL running there?"
         ) from error
@@ -183,7 +184,38 @@ def is_transient(error: BaseException) -> bool:
     """Return whether a statement that failed with this error may succeed later, unchanged."""
     if isinstance(error, CONNECTION_ERRORS):
         return True
+    if isinstance(error, DatabaseError) and error.__cause__ is not None:
+        return is_transient(error.__cause__)
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES)
+
+
+class FailureLog:
+    """Logs errors of the database, consecutive ones with the same text once.
+
+    Args:
+        event: The log line.
+    """
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._reason = ""
+
+    def record(self, error: Exception) -> None:
+        """Log an error with its reason and what is done about it."""
+        if error_text(error) == self._reason:
+            return
+        self._reason = error_text(error)
+        is_outdated = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
+        logs.get_logger("jobfn.database").warning(
+            self._event,
+            reason=self._reason,
+            transient=is_transient(error),
+            advice=_OUTDATED_ADVICE if is_outdated else "retried automatically",
+        )
+
+    def clear(self) -> None:
+        """Record a success: the next error is logged."""
+        self._reason = ""
 
 
 async def retry(call: Callable[[], Awaitable[T]], *, event: str, only_transient: bool = False) -> T:
@@ -195,21 +227,17 @@ async def retry(call: Callable[[], Awaitable[T]], *, event: str, only_transient:
         only_transient: Whether to raise errors that are not transient. Default False: a service outlasts what someone
             does to its database.
     """
-    reason = ""
+    failures = FailureLog(event)
     was_disconnected = False
     pause_seconds = _MIN_PAUSE_SECONDS
     while True:
         try:
             result = await call()
-        except DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, DatabaseError) as error:
             if only_transient and not is_transient(error):
                 raise
             was_disconnected = was_disconnected or isinstance(error, CONNECTION_ERRORS)
-            if error_text(error) != reason:
-                reason = error_text(error)
-                logs.get_logger("jobfn.database").warning(
-                    event, reason=reason, transient=is_transient(error), advice="retried automatically"
-                )
+            failures.record(error)
         else:
             if was_disconnected:
                 RECONNECTS.add()

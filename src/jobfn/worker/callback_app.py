@@ -22,13 +22,23 @@ from jobfn.http.limits import MAX_HEAD_BYTES
 from jobfn.http.messages import read_body, send_response
 from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, attempt_in_query, extract_job_headers
 from jobfn.wire.report_batch import BatchedReport, decode_batch
-from jobfn.worker.callbacks import ECHO_ADVICE, CallbackError, Callbacks, Reply, rejection, to_reply
+from jobfn.worker.callbacks import (
+    DATABASE_UNREACHABLE,
+    ECHO_ADVICE,
+    CallbackError,
+    Callbacks,
+    Reply,
+    rejection,
+    to_reply,
+)
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 
 MAX_REPORT_BYTES = 1024 * 1024
 #: Number of reports in a batch to handle before other requests get their turn: about 6 ms. Each turn of a batch
 #: is settled in a separate statement.
 REPORTS_PER_TURN: Final = 100
+#: More headers by status: how many seconds to wait while the database is away.
+_EXTRA_HEADERS: Final = {DATABASE_UNREACHABLE.status: [(b"retry-after", b"1")]}
 URL_ADVICE: Final = f"report to {CALLBACK_URL} of the job's delivery"
 
 #: Handles a POST: path, job headers, body.
@@ -80,7 +90,7 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
         reply = await to_reply(_handle(handler, scope, receive))
         body = json.dumps(reply.content).encode("ascii")
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send_response(send, reply.status, headers, body)
+        await send_response(send, reply.status, headers + _EXTRA_HEADERS.get(reply.status, []), body)
 
     return app
 

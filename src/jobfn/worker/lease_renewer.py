@@ -6,9 +6,7 @@ A worker that dies stops renewing, so that its jobs are free again when their le
 import asyncio
 from collections.abc import Callable, Sequence
 
-import asyncpg
-
-from jobfn.database.connection import CONNECTION_ERRORS, error_text
+from jobfn.database.connection import DATABASE_ERRORS, FailureLog
 from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
@@ -38,16 +36,17 @@ class LeaseRenewer:
 
     async def run(self) -> None:
         """Renew until cancelled. Errors are logged and retried; leases outlast two missed renewals."""
+        failures = FailureLog("leases not renewed")
         tick = 0
         while True:
             try:
                 await self._renew()
                 if tick % RENEWALS_PER_LEASE == 0:
                     await self._reap_expired()
-            except CONNECTION_ERRORS as error:
-                self._log.warning("leases not renewed: database unreachable", reason=error_text(error))
-            except asyncpg.PostgresError as error:
-                self._log.error("leases not renewed: the next renewal retries", exc_info=error)
+            except DATABASE_ERRORS as error:
+                failures.record(error)
+            else:
+                failures.clear()
             tick += 1
             await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
 

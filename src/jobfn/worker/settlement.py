@@ -8,13 +8,16 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import asyncpg
+
 from jobfn.database.connection import is_transient, retry
 from jobfn.database.records import Settlement
 from jobfn.database.store import JobStore
 
 #: Maximum number of settlements in a statement; larger batches gain nothing.
 MAX_BATCH_SIZE = 500
-
+#: Class of SQLSTATE of rights, functions and tables that are missing, whatever the values are.
+_STATEMENT_SQLSTATES = "42"
 
 #: Called with whether a settlement changed its job, or with the store's error. It must not raise.
 CommitResult = bool | Exception
@@ -101,7 +104,7 @@ class SettlementBatcher:
         try:
             changed = await self._store.settle([pending.settlement for pending in batch])
         except Exception as error:  # noqa: BLE001  - passed to each submitter
-            if not is_transient(error):
+            if not _may_succeed_later(error):
                 await self._reject_invalid(batch, error)
                 return
             _reject([pending for pending in batch if not pending.until_committed], error)
@@ -115,14 +118,20 @@ class SettlementBatcher:
 
     async def _retry(self, batch: Sequence[_Pending]) -> None:
         settlements = [pending.settlement for pending in batch]
-        try:
-            changed = await retry(
-                lambda: self._store.settle(settlements), event="jobs not settled", only_transient=True
-            )
-        except Exception as error:  # noqa: BLE001  - passed to each submitter
-            await self._reject_invalid(batch, error)
+
+        async def settle() -> set[int] | Exception:
+            try:
+                return await self._store.settle(settlements)
+            except Exception as error:
+                if _may_succeed_later(error):
+                    raise
+                return error
+
+        result = await retry(settle, event="jobs not settled")
+        if isinstance(result, Exception):
+            await self._reject_invalid(batch, result)
         else:
-            self._resolve(batch, changed)
+            self._resolve(batch, result)
 
     def _on_retried(self, task: asyncio.Task[None]) -> None:
         self._retries.discard(task)
@@ -142,6 +151,12 @@ class SettlementBatcher:
             self._on_commit(len(batch))
         for pending in batch:
             pending.on_committed(pending.settlement.job_id in changed)
+
+
+def _may_succeed_later(error: Exception) -> bool:
+    """Return whether the database refused the statement itself, such as for a missing right, and not its values."""
+    is_denied = isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_STATEMENT_SQLSTATES)
+    return is_denied or is_transient(error)
 
 
 def _reject(batch: Sequence[_Pending], error: Exception) -> None:

@@ -25,6 +25,8 @@ from jobfn.errors import DatabaseUnreachable
         (TimeoutError("the server sent nothing"), "the server sent nothing"),
         (ConnectionResetError(), "ConnectionResetError"),
         (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        # asyncpg's error if the server's last message arrives before a statement, and its close after it
+        (asyncpg.InternalClientError("another operation (2) is in progress"), "another operation (2) is in progress"),
     ],
 )
 def test_error_without_a_text_still_has_a_reason(error: Exception, text: str) -> None:

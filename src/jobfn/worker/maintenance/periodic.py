@@ -3,37 +3,27 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
-
-from jobfn.database.connection import DATABASE_ERRORS, error_text
-from jobfn.telemetry import logs
+from jobfn.database.connection import DATABASE_ERRORS, FailureLog
 
 #: Statement timeout, so that an unresponsive database cannot delay shutdown.
 STATEMENT_TIMEOUT_SECONDS = 5.0
 
 
 class FailureLogger:
-    """Runs database calls, and logs the first of consecutive failures."""
+    """Runs database calls, and logs their failures."""
 
     def __init__(self, event: str) -> None:
-        self._event = event
-        self._has_failed = False
+        self._failures = FailureLog(event)
 
     async def run(self, call: Callable[[], Awaitable[None]]) -> bool:
         """Run the call. Return whether it succeeded."""
         try:
             await call()
         except DATABASE_ERRORS as error:
-            if not self._has_failed:
-                is_outdated = isinstance(error, asyncpg.UndefinedFunctionError | asyncpg.InsufficientPrivilegeError)
-                advice = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"
-                logs.get_logger("jobfn.service").warning(
-                    self._event, reason=error_text(error), advice=advice if is_outdated else "retried automatically"
-                )
-            self._has_failed = True
-        else:
-            self._has_failed = False
-        return not self._has_failed
+            self._failures.record(error)
+            return False
+        self._failures.clear()
+        return True
 
 
 async def sleep_until(stop: asyncio.Event, seconds: float) -> None:
