@@ -52,6 +52,19 @@ where c.relnamespace = $1::regnamespace and c.relkind = 'r'
 group by c.oid, c.relname, c.reloptions
 order by c.relname collate "C"
 """
+TYPES = r"""
+select format(
+    E'create type %s as (\n%s\n);', c.oid::regclass,
+    string_agg(
+        format('    %s %s', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)), E',\n' order by a.attnum
+    )
+)
+from pg_class c
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where c.relnamespace = $1::regnamespace and c.relkind = 'c'
+group by c.oid, c.relname
+order by c.relname collate "C"
+"""
 INDEXES = """
 select pg_get_indexdef(i.indexrelid) || ';'
 from pg_index i
@@ -85,6 +98,10 @@ from (
         obj_description(c.oid, 'pg_class') as comment
     from pg_class c
     where c.relnamespace = $1::regnamespace and c.relkind in ('r', 'v')
+    union all
+    select format('type %s', c.oid::regclass), obj_description(c.reltype, 'pg_type')
+    from pg_class c
+    where c.relnamespace = $1::regnamespace and c.relkind = 'c'
     union all
     select format('column %s.%I', c.oid::regclass, a.attname), col_description(c.oid, a.attnum)
     from pg_class c
@@ -124,11 +141,11 @@ async def snapshot(connection: asyncpg.Connection, schema: str = SCHEMA) -> str:
     parts = [HEADER]
     async with connection.transaction():
         await connection.execute("set local search_path = ''")  # so that PostgreSQL qualifies every name
-        for query in (TABLES, INDEXES, VIEWS, FUNCTIONS, TRIGGERS, COMMENTS, GRANTS):
+        for query in (TABLES, TYPES, INDEXES, VIEWS, FUNCTIONS, TRIGGERS, COMMENTS, GRANTS):
             texts = [row[0] for row in await connection.fetch(query, schema)]
             if query is VIEWS:
                 texts = [_without_qualifiers(text) for text in texts]
-            separator = "\n\n" if query in {TABLES, FUNCTIONS, VIEWS} else "\n"
+            separator = "\n\n" if query in {TABLES, TYPES, FUNCTIONS, VIEWS} else "\n"
             if texts:
                 parts.append(separator.join(texts) + "\n")
     return "\n".join(parts)

@@ -39,9 +39,9 @@ EMPTY = "DEFAULT '{}'::json"
 FUNCTIONS = {
     "add_job": {
         f"identifier text, payload json {EMPTY}, {ADD}, {ENTITY}, organization_id uuid DEFAULT NULL::uuid, "
-        "entity_type text DEFAULT NULL::text": "app_jobs.jobs",
-        f"identifier text, payload text, {ADD}": "app_jobs.jobs",  # jobfn's, for untyped literals
-        f"db_id uuid, identifier text, payload json {EMPTY}, {ADD}": "app_jobs.jobs",
+        "entity_type text DEFAULT NULL::text": "app_jobs.job_row",
+        f"identifier text, payload text, {ADD}": "app_jobs.job_row",  # jobfn's, for untyped literals
+        f"db_id uuid, identifier text, payload json {EMPTY}, {ADD}": "app_jobs.job_row",
     },
     "add_scheduled_job": {
         f"identifier text, cron text, payload json {EMPTY}, {ADD_SCHEDULED}": "app_jobs.scheduled_jobs",
@@ -52,25 +52,25 @@ FUNCTIONS = {
     },
     "get_job": {
         "worker_id text, task_identifiers text[] DEFAULT NULL::text[], "
-        "job_expiry interval DEFAULT '04:00:00'::interval": "app_jobs.jobs"
+        "job_expiry interval DEFAULT '04:00:00'::interval": "app_jobs.job_row"
     },
-    "complete_job": {"worker_id text, job_id bigint": "app_jobs.jobs"},
-    "fail_job": {"worker_id text, job_id bigint, error_message text": "app_jobs.jobs"},
+    "complete_job": {"worker_id text, job_id bigint": "app_jobs.job_row"},
+    "fail_job": {"worker_id text, job_id bigint, error_message text": "app_jobs.job_row"},
     "release_jobs": {"worker_id text": "void"},
-    "complete_jobs": {"job_ids bigint[]": "SETOF app_jobs.jobs"},
-    "permanently_fail_jobs": {"job_ids bigint[], error_message text DEFAULT NULL::text": "SETOF app_jobs.jobs"},
+    "complete_jobs": {"job_ids bigint[]": "SETOF app_jobs.job_row"},
+    "permanently_fail_jobs": {"job_ids bigint[], error_message text DEFAULT NULL::text": "SETOF app_jobs.job_row"},
     "reschedule_jobs": {
         f"job_ids bigint[], run_at {TIME} DEFAULT NULL::{TIME}, priority integer DEFAULT NULL::integer, "
-        "attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer": "SETOF app_jobs.jobs"
+        "attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer": "SETOF app_jobs.job_row"
     },
     "get_scheduled_job": {
         "worker_id text, task_identifiers text[] DEFAULT NULL::text[]": "app_jobs.scheduled_jobs",
     },
     "run_scheduled_job": {
-        "id bigint, job_expiry interval DEFAULT '01:00:00'::interval": "app_jobs.jobs",
+        "id bigint, job_expiry interval DEFAULT '01:00:00'::interval": "app_jobs.job_row",
     },
     "release_scheduled_jobs": {"worker_id text, ids bigint[] DEFAULT NULL::bigint[]": "void"},
-    "remove_job": {"job_key text": "app_jobs.jobs"},
+    "remove_job": {"job_key text": "app_jobs.job_row"},
     "force_unlock_workers": {"worker_ids text[]": "void"},
     "tg_add_job_with_row_id": {"": "trigger"},
     "tg_add_job_with_row": {"": "trigger"},
@@ -103,6 +103,34 @@ async def test_function_has_the_contracts_signatures(connection: asyncpg.Connect
         function,
     )
     assert {row["arguments"]: row["result"] for row in rows} == FUNCTIONS[function]
+
+
+async def test_job_row_has_the_first_columns_of_jobs(connection: asyncpg.Connection) -> None:
+    columns = """
+        select array_agg(attname || ' ' || format_type(atttypid, atttypmod) order by attnum)
+        from pg_attribute where attrelid = $1::text::regclass and attnum > 0
+    """
+    job_row = await connection.fetchval(columns, "app_jobs.job_row")
+    assert len(job_row) == 30
+    assert (await connection.fetchval(columns, "app_jobs.jobs"))[:30] == job_row
+
+
+async def test_variable_of_the_tables_type_takes_the_result_of_functions(connection: asyncpg.Connection) -> None:
+    await connection.execute("alter table app_jobs.jobs add column added text")
+    await connection.execute(
+        """
+        create function enqueue() returns bigint language plpgsql as $$
+        declare
+            v_added app_jobs.jobs := app_jobs.add_job('x', entity_type := 'org');
+            v_claimed app_jobs.jobs;
+        begin
+            select * into v_claimed from app_jobs.get_job('worker');
+            return case when v_claimed.entity_type = v_added.entity_type then v_claimed.id end;
+        end
+        $$
+        """
+    )
+    assert await connection.fetchval("select enqueue()") == 1
 
 
 async def test_inserted_job_has_the_contracts_defaults(connection: asyncpg.Connection) -> None:

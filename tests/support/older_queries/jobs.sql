@@ -1,0 +1,100 @@
+-- Enqueue, claim and settle jobs, and count those that wait.
+
+-- name: add_job
+-- $1 identifier, $2 payload, $3 key, $4 queue, $5 run_at or null for now, $6 max_attempts, $7 priority.
+select (@schema@.add_job(
+    identifier := $1, payload := $2::json, job_key := $3, queue_name := $4, run_at := coalesce($5, now()),
+    max_attempts := $6, priority := $7
+)).id
+
+-- name: add_job_for_tenant
+-- As add_job, with the tenant as $8.
+select (@schema@.add_job(
+    db_id := $8, identifier := $1, payload := $2::json, job_key := $3, queue_name := $4,
+    run_at := coalesce($5, now()), max_attempts := $6, priority := $7
+)).id
+
+-- name: add_job_for_entity
+-- As add_job, with $8 entity, $9 organization and $10 what the entity is.
+select (@schema@.add_job(
+    identifier := $1, payload := $2::json, job_key := $3, queue_name := $4, run_at := coalesce($5, now()),
+    max_attempts := $6, priority := $7, entity_id := $8, organization_id := $9, entity_type := $10
+)).id
+
+-- name: has_tenant_form
+-- $1 the schema's name. Whether it has add_job_for_tenant. The platform's newest schema does not.
+select exists (
+    select
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = $1 and p.proname = 'add_job' and 'db_id' = any (p.proargnames)
+)
+
+-- name: settings
+-- $1 names of settings of this session. Returns their values in the same order; '' for those that were never set.
+select array(
+    select coalesce(current_setting(setting.name, true), '')
+    from unnest($1::text[]) with ordinality as setting (name, position)
+    order by setting.position
+)
+
+-- name: set_settings
+-- $1 names of settings, $2 their values until the transaction ends.
+select set_config(setting.name, setting.value, true) from unnest($1::text[], $2::text[]) as setting (name, value)
+
+-- name: claim_jobs
+-- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
+-- jobs, $5 the lease, $6 task identifiers to exclude.
+select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
+    tracestate, organization_id, snoozes,
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+from @schema@.claim_jobs($1, $2, $3, $4, $5, $6)
+
+-- name: claim_jobs_of_queues
+-- As claim_jobs, for the queues $2.
+select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
+    tracestate, organization_id, snoozes,
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+from @schema@.claim_jobs_of_queues($1, $2, $3, $4, $5, $6, $7)
+
+-- name: settle_jobs
+-- $1 workers, $2 jobs, $3 attempts (null: any), $4 outcomes, $5 errors, $6 delays. Returns the jobs that changed, as
+-- they are now: the attempt of a released job is one less.
+select id, task_identifier, database_id, attempts from @schema@.settle_jobs($1, $2, $3, $4, $5, $6)
+
+-- name: settle_jobs_with_results
+-- As settle_jobs, with $7 results, $8 storage errors, $9 for how many seconds each result is stored (null: not at all).
+select id, task_identifier, database_id, attempts
+from @schema@.settle_jobs_with_results($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9)
+
+-- name: snooze_jobs
+-- $1 workers, $2 jobs, $3 attempts (null: any), $4 reasons, $5 delays, $6 how long ago the first snooze may be. Returns
+-- the jobs that changed, as they are now.
+select id, task_identifier, database_id, attempts, exhausted from @schema@.snooze_jobs($1, $2, $3, $4, $5, $6)
+
+-- name: next_run_at
+-- Seconds until the next delayed job is due; null if none is delayed. $1: jobs that became due within this time count
+-- as due now, because they became so after the caller's last claim.
+-- A job with run_at = 'infinity' is parked: it is never due.
+select extract(epoch from nullif(@schema@.next_run_at($1::interval), 'infinity') - now())::float8
+
+-- name: installation_id
+select @schema@.installation_id()
+
+-- name: queue_depth
+-- The number of jobs by state, and for how many seconds the oldest ready one has been due. Reads no column that a
+-- worker's role may not (grant_worker).
+select
+    count(*) filter (where not exhausted and locked_at is null and run_at <= now()) as ready,
+    count(*) filter (where not exhausted and locked_at is null and run_at > now()) as delayed,
+    count(*) filter (where locked_at is not null) as running,
+    count(*) filter (where exhausted and locked_at is null) as failed,
+    coalesce(
+        extract(
+            epoch from now() - min(nullif(run_at, '-infinity')) filter (
+                where not exhausted and locked_at is null and run_at <= now()
+            )
+        ),
+        0
+    )::float8 as oldest_ready_seconds
+from @schema@.jobs
