@@ -110,7 +110,13 @@ async def run_service(
             is_ready = lambda: ready.is_set() and not stop.is_set()  # noqa: E731
             await stack.enter_async_context(health_server(settings.health_port, is_ready))
         connections = await stack.enter_async_context(
-            open_pool(settings.database_url, application_name="jobfn-service", size=POOL_SIZE)
+            open_pool(
+                settings.database_url,
+                application_name="jobfn-service",
+                size=POOL_SIZE,
+                statement_timeout_seconds=settings.statement_timeout_seconds,
+                needs_primary=True,
+            )
         )
         await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)

@@ -13,6 +13,8 @@ from jobfn.operations import open_operations
 from jobfn.worker.routes import Routes
 
 POOL_SIZE = 4
+#: Timeout of a statement. Pages read tables that may be large, and actions change many rows.
+STATEMENT_TIMEOUT_SECONDS = 60.0
 #: Shutdown timeout of responses in progress; streams are closed first.
 SHUTDOWN_TIMEOUT_SECONDS = 5.0
 
@@ -44,7 +46,12 @@ async def serve_dashboard(
         listener = listener or bind(settings.host, settings.port)
         stack.enter_context(contextlib.closing(listener))
         connections = await stack.enter_async_context(
-            open_pool(database_url, application_name="jobfn-dashboard", size=POOL_SIZE)
+            open_pool(
+                database_url,
+                application_name="jobfn-dashboard",
+                size=POOL_SIZE,
+                statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+            )
         )
         operations = await retry(
             lambda: open_operations(connections, schema), event="dashboard not started", only_transient=True

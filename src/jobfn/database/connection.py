@@ -5,12 +5,15 @@ import contextlib
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
+from jobfn.sql.address import DatabaseAddress, parse_address
+from jobfn.sql.connect import SERVER_TIMEOUTS, open_connection
 from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Counter
 
@@ -19,7 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_SECONDS = 10.0
+#: Timeout for closing a pool.
+_CLOSE_TIMEOUT_SECONDS = 10.0
+#: Timeout for the server's confirmation that a statement was cancelled. Then its connection is closed.
+_CANCEL_TIMEOUT_SECONDS = 5.0
+#: Let the server end the session of a process that is stopped within a transaction. Transactions of pools do not pause.
+_IDLE_IN_TRANSACTION_TIMEOUT = {"idle_in_transaction_session_timeout": "60s"}
 #: Times that PostgreSQL can store and ``datetime`` cannot are read as these two, which are written as infinity.
 LATEST = datetime.max.replace(tzinfo=UTC)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -92,32 +100,79 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
         ConfigurationError: The DSN is not valid.
     """
     with translate_errors(dsn):
-        connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"application_name": application_name}
+        return await open_connection(
+            _address(dsn),
+            settings={"application_name": application_name},
+            initialize=_read_every_timestamp,
         )
-        await _read_every_timestamp(connection)
-        return connection
+
+
+def _address(dsn: str | None, *, needs_primary: bool = False) -> DatabaseAddress:
+    """Return an address. Of several hosts, the primary is used, unless ``target_session_attrs`` is set."""
+    address = parse_address(dsn)
+    if address.target_session_attrs is None and (needs_primary or address.hosts):
+        return replace(address, target_session_attrs="primary")
+    return address
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that is closed if the server does not confirm a cancellation: it would block its pool."""
+
+    async def _cancel(
+        self, waiter: "asyncio.Future[None]", cancel_waiter: "asyncio.Future[None] | None" = None
+    ) -> None:
+        closing = asyncio.get_running_loop().call_later(_CANCEL_TIMEOUT_SECONDS, self.terminate)
+        try:
+            await super()._cancel(waiter, cancel_waiter)
+        finally:
+            closing.cancel()
 
 
 @contextlib.asynccontextmanager
-async def open_pool(dsn: str | None, *, application_name: str, size: int) -> AsyncIterator[asyncpg.Pool]:
-    """Open a pool of at most ``size`` connections, and close it at the end of the block. Otherwise as ``connect``."""
+async def open_pool(
+    dsn: str | None,
+    *,
+    application_name: str,
+    size: int,
+    statement_timeout_seconds: float | None = None,
+    needs_primary: bool = False,
+) -> AsyncIterator[asyncpg.Pool]:
+    """Open a pool of at most ``size`` connections, and close it at the end of the block. Otherwise as ``connect``.
+
+    Args:
+        dsn: As in ``connect``.
+        application_name: As in ``connect``.
+        size: Maximum number of connections.
+        statement_timeout_seconds: Time after which a statement is cancelled, with ``TimeoutError``. Default: none.
+        needs_primary: Whether to refuse a standby, unless the address sets ``target_session_attrs``.
+    """
     with translate_errors(dsn):
+        address = _address(dsn, needs_primary=needs_primary)
+
+        async def open_one(_dsn: object, **options: Any) -> "asyncpg.Connection[Any]":
+            return await open_connection(
+                address,
+                settings={"application_name": application_name},
+                timeouts={**SERVER_TIMEOUTS, **_IDLE_IN_TRANSACTION_TIMEOUT},
+                initialize=_read_every_timestamp,
+                **options,
+            )
+
         pool = await asyncpg.create_pool(
             dsn,
+            connect=open_one,
+            connection_class=_Connection,
             min_size=0,  # with more, asyncpg logs a traceback every second while the database is unreachable
             init_size=1,
             max_size=size,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": application_name},
-            init=_read_every_timestamp,
+            command_timeout=statement_timeout_seconds,
             reset=_no_reset,
         )
     try:
         yield pool
     finally:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await pool.close()
         except TimeoutError:
             pool.terminate()
@@ -128,10 +183,9 @@ async def _read_every_timestamp(connection: "asyncpg.Connection[Any] | PoolConne
 
     Otherwise one such row makes every statement that returns it fail.
     """
-    async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-        await connection.set_type_codec(
-            "timestamptz", schema="pg_catalog", encoder=_encode_timestamp, decoder=_decode_timestamp, format="tuple"
-        )
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_encode_timestamp, decoder=_decode_timestamp, format="tuple"
+    )
 
 
 def _decode_timestamp(value: tuple[int]) -> datetime:

@@ -151,10 +151,12 @@ async def _create_pool(asyncpg: Any, env: Mapping[str, str]) -> Any:
     dsn = env.get("DATABASE_URL") or None
     if dsn is None and not any(env.get(name) for name in ("PGHOST", "PGDATABASE", "PGSERVICE")):
         raise ConfigurationError("ctx.db has no database: set DATABASE_URL, or PGHOST and PGDATABASE")
-    return await asyncpg.create_pool(
-        dsn,
-        min_size=0,
-        max_size=MAX_POOL_SIZE,
-        timeout=_TIMEOUT_SECONDS,
-        server_settings={"application_name": "jobfn-function"},
-    )
+    from jobfn.sql.address import parse_address  # noqa: PLC0415  - with the driver
+    from jobfn.sql.connect import open_connection  # noqa: PLC0415
+
+    address = parse_address(dsn, env)
+
+    async def connect(_dsn: object, **options: Any) -> "asyncpg.Connection[Any]":
+        return await open_connection(address, settings={"application_name": "jobfn-function"}, **options)
+
+    return await asyncpg.create_pool(dsn, min_size=0, max_size=MAX_POOL_SIZE, connect=connect)

@@ -220,7 +220,7 @@ async def test_service_outlasts_a_change_of_the_jobs_table_behind_a_reader(
 async def test_service_outlasts_a_switch_to_a_standby_and_its_promotion(
     function: RecordingFunction, serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A proxy may lead to the standby before it is promoted, which accepts connections and no changes."""
+    """A proxy may lead to the standby before it is promoted, which the service does not use."""
     folder = Path(tempfile.mkdtemp(prefix="jobfn-standby-"))
     postgres = EmbeddedPostgres(folder)
     async with contextlib.AsyncExitStack() as stack:
@@ -246,7 +246,7 @@ async def test_service_outlasts_a_switch_to_a_standby_and_its_promotion(
         signal_file = folder / "standby.signal"
         signal_file.touch()
         await asyncio.to_thread(postgres.restart)
-        await until_logged(capsys, "read-only transaction")
+        await until_logged(capsys, "the server is a standby")
         connection = await asyncpg.connect(dsn)
         stack.push_async_callback(connection.close)
         await connection.execute("select pg_promote()")
