@@ -23,7 +23,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -47,6 +47,9 @@ test: setup     ## run all tests with coverage
 
 fuzz: setup     ## send about 40,000 random hostile requests to the servers; make test sends 1,600
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
+
+attack: setup   ## run honest jobs in 50 rounds while each kind of attacker attacks; make test stops after the first good round
+	ATTACK=long $(BIN)/pytest -n 0 tests/attack $(PYTEST_ARGS)
 
 chaos: setup    ## kill processes, cut and repeat requests for some minutes in each settlement mode; count lost and repeated jobs; CHAOS_SEED repeats a run
 	$(BIN)/pytest -s -n 0 -m 'long or not long' tests/chaos $(PYTEST_ARGS)

@@ -1,8 +1,10 @@
 """A caller of a callback server, or of a function, that wants others to wait or to run out of memory."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -10,7 +12,10 @@ from structlog.testing import capture_logs
 
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks, Reply
+from support.attack import StartProduction
 from support.fixtures import Serve, StartService
+from support.http import request
+from support.network import LOOPBACK
 
 NO_FUNCTION = "http://127.0.0.1:1"
 
@@ -82,3 +87,31 @@ async def test_malformed_url_in_a_batch_concerns_its_report_alone(
     assert [reply["status"] for reply in replies] == [409, 400, 409]
     assert replies[1]["content"]["error"] == f"{reason}: report to X-Callback-Url of the job's delivery"
     assert not [line for line in lines if "exc_info" in line]
+
+
+async def test_honest_jobs_run_while_callers_flood_the_servers(start_production: StartProduction) -> None:
+    """Unsigned batches, bodies past the limits, and connections that send half a request."""
+    production = await start_production()
+    url = production.callback_url
+    batch = json.dumps({"reports": [report(job) | {"body": "{}"} for job in range(1, 201)]})
+    too_many = json.dumps({"reports": [report(job) for job in range(1, 8001)]})
+    incomplete = request(b"/callback", b"Content-Length: 9", method=b"POST")
+
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+
+        async def attack() -> None:
+            statuses = [
+                (await http.post(url + "s", content=batch)).status_code,
+                (await http.post(url + "s", content=too_many)).status_code,
+                (await http.post(url, content=b"x" * 2_000_000)).status_code,
+                (await http.post(f"{production.function_url}/honest", content=b"[" * 100_000)).status_code,
+            ]
+            assert statuses == [200, 400, 400, 400]
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(50):
+                    _, writer = await asyncio.open_connection(LOOPBACK, urlsplit(url).port)
+                    stack.callback(writer.close)
+                    writer.write(incomplete)
+                    await writer.drain()
+
+        await production.withstands(attack)

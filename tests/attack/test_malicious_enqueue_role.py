@@ -1,11 +1,17 @@
 """A role that may only enqueue, and the rows and payloads that it chooses."""
 
+import asyncpg
+
+from jobfn.database.migrate import migrate
+from jobfn.database.privileges import Grants
+from support.attack import ATTACKERS, StartProduction
 from support.commands import Command
 from support.dashboard import OpenSite
 from support.fixtures import StartWorker
 from support.functions import RecordingFunction
 from support.jobs import Jobs
 from support.network import eventually
+from support.roles import login_role
 
 #: Times that PostgreSQL can store and Python's datetime cannot, and the most distant ones that it can.
 TIMES = ("infinity", "-infinity", "294276-12-31", "4714-11-24 BC", "9999-12-31 23:59:59", "0001-01-01")
@@ -57,3 +63,32 @@ async def test_names_and_errors_do_not_steer_the_terminal(jobs: Jobs, database: 
         assert not set(result.output) & set("\x1b\x07\x9b\u202e\r"), command
     listed = await invoke("jobfn", "jobs", "list", DATABASE_URL=database)
     assert r"a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\rc" in listed.output
+
+
+#: Statements of a role that may only enqueue: many tasks, priorities, queues and keys, and large payloads.
+FLOOD = (
+    """
+    select app_jobs.add_job(
+        md5(random()::text), json_build_object('text', repeat('x', 50000)), queue_name := 'evil-' || n,
+        priority := n - 500, max_attempts := 1
+    ) from generate_series(1, 20) n
+    """,
+    "select app_jobs.add_job('parked', '{}'::json, 'key-' || n, run_at := 'infinity') from generate_series(1, 50) n",
+    "select app_jobs.add_job('late', priority := n, run_at := now() + '1 h'::interval) from generate_series(1, 50) n",
+    "select pg_notify('jobs:insert', n::text) from generate_series(1, 100) n",
+)
+
+
+async def test_honest_jobs_run_while_a_role_floods_the_table(
+    start_production: StartProduction, jobs: Jobs, database: str
+) -> None:
+    production = await start_production()
+    async with login_role(jobs.connection, database) as role:
+        await migrate(jobs.connection, "app_jobs", grants=Grants(enqueue=(role.name,)))
+        async with asyncpg.create_pool(role.dsn, min_size=ATTACKERS, max_size=ATTACKERS) as pool:
+
+            async def attack() -> None:
+                for statement in FLOOD:
+                    await pool.execute(statement)
+
+            await production.withstands(attack)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from jobfn.dashboard.limits import LimitExceeded, run_limited
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.worker.routes import Routes
+from support.attack import StartProduction
 from support.dashboard import OpenSite, Site
 from support.fixtures import Serve
 
@@ -137,3 +138,18 @@ async def test_a_listing_is_neither_large_nor_compressed(serve: Serve) -> None:
         await discovery.aclose()
         assert listing.tasks == {}
         assert f"lists no tasks: {problem}" in listing.problems[0]
+
+
+async def test_honest_jobs_run_while_the_form_of_a_listing_is_checked(
+    start_production: StartProduction, serve: Serve
+) -> None:
+    schema, payload = SLOW_SCHEMAS[0]
+    evil = await serve(Listing(schema | {"title": "x" * 1_000_000}).app)
+    production = await start_production(evil=f"{evil}/")
+
+    async def attack() -> None:
+        async with httpx.AsyncClient(base_url=production.dashboard_url, timeout=60, trust_env=False) as client:
+            response = await submit(Site(production.dashboard_url, client), payload)
+            assert response.status_code == 422
+
+    await production.withstands(attack)

@@ -16,6 +16,7 @@ from jobfn.errors import BlueprintError
 from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers, plan_triggers
 from jobfn.triggers.node import EntityLookup
 from jobfn.triggers.plan import check_triggers, generate_sql
+from support.attack import StartProduction
 from support.commands import Command
 from support.roles import temporary_role
 
@@ -345,3 +346,26 @@ async def test_operator_of_another_role_is_not_used(attack: Attack) -> None:
     with pytest.raises(BlueprintError, match=r"operator does not exist: public\.plain = public\.plain"):
         await apply_triggers(attack.connection, [TableTriggers("mine", [node])])
     assert attack.roles == set()
+
+
+async def test_honest_jobs_run_while_an_owner_holds_transactions_with_triggers(
+    attack: Attack, start_production: StartProduction, pool: "asyncpg.Pool[Any]"
+) -> None:
+    """Transactions that add jobs through triggers, take their time, and roll back."""
+    production = await start_production()
+    await attack.grant_enqueue()
+    node = DataJobTrigger(task_identifier="evil", payload_strategy="row", job_key="id", queue_name="evil")
+    await apply_triggers(attack.connection, [TableTriggers("things", [node], "evil")])
+
+    async def write() -> None:
+        async with pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(f"set local role {attack.owner}")
+            await connection.execute(
+                "insert into evil.things (id, loud, note) select n, 'a', repeat('x', 999) from generate_series(1, 99) n"
+            )
+            await connection.execute("select pg_sleep(0.05)")
+            await transaction.rollback()
+
+    await production.withstands(write)

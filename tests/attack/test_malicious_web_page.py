@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.attack import StartProduction
 from support.commands import Spawn
 from support.dashboard import TOKEN, OpenSite
 from support.jobs import Jobs
@@ -99,3 +100,21 @@ async def test_a_page_of_another_site_does_not_run_tasks_on_the_developers_machi
         assert await post(url, {"Host": host}) == 421, host
     for headers in ({}, {"Host": "localhost"}, {"Host": "[::1]:80"}, {"Origin": "http://localhost:3000"}):
         assert await post(url, headers) == 200, headers
+
+
+async def test_honest_jobs_run_while_a_page_sends_requests_to_the_dashboard(start_production: StartProduction) -> None:
+    """A page can send requests to the machine of its visitor, and never sees the responses."""
+    production = await start_production()
+    page = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    async with httpx.AsyncClient(base_url=production.dashboard_url, timeout=60, trust_env=False) as browser:
+
+        async def attack() -> None:
+            for path in ("/", "/jobs?error=x&state=failed", "/schedules", "/jobs/1"):
+                await browser.get(path, headers=page)
+            for path in ("/jobs/apply", "/login", "/enqueue"):
+                form = {"action": "remove", "id": "1", "csrf_token": "x" * 100_000}
+                assert (await browser.post(path, data=form, headers=page)).status_code in {403, 404, 405}
+            response = await browser.get("/jobs", headers={"Host": "evil.example"})
+            assert response.status_code in {400, 421}
+
+        await production.withstands(attack)
