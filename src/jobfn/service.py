@@ -203,7 +203,7 @@ async def _start_worker_and_callbacks(
             wake_event=wake_event,
             metrics=metrics,
         )
-        _start_listener(settings, wake_event, stack)
+        _start_listener(settings, wake_event, stack, connections)
     stack.push_async_callback(settlements.drain)
     if ServiceRole.CALLBACKS in roles and listener is not None:
         callbacks = Callbacks(
@@ -254,7 +254,7 @@ async def _start_scheduler(
         only_transient=True,
     )
     wake_event = asyncio.Event()
-    _start_listener(settings, wake_event, stack, channel=SCHEDULES_CHANNEL)
+    _start_listener(settings, wake_event, stack, connections, channel=SCHEDULES_CHANNEL)
     return Scheduler(poller, wake_event=wake_event, poll_interval_seconds=settings.poll_interval_seconds).run
 
 
@@ -278,10 +278,12 @@ def _start_listener(
     settings: ServiceSettings,
     wake_event: asyncio.Event,
     stack: contextlib.AsyncExitStack,
+    connections: "asyncpg.Pool[Any]",
     *,
     channel: str = JOBS_CHANNEL,
 ) -> None:
-    listening = asyncio.create_task(Listener(settings.database_url, wake_event, channel=channel).run())
+    listener = Listener(settings.database_url, wake_event, pool=connections, channel=channel)
+    listening = asyncio.create_task(listener.run())
 
     async def stop() -> None:
         listening.cancel()

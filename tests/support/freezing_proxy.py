@@ -13,6 +13,9 @@ class FreezingProxy:
 
     Args:
         dsn: Address of the server, by TCP or a Unix socket.
+
+    Attributes:
+        drops_notifications: Whether notifications of the server are left out, as by a pooler.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -21,6 +24,7 @@ class FreezingProxy:
         self._thawed.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.drops_notifications = False
 
     @property
     def dsn(self) -> str:
@@ -61,7 +65,7 @@ class FreezingProxy:
             try:
                 directions = {
                     asyncio.create_task(self._copy(reader, server_writer)),
-                    asyncio.create_task(self._copy(server_reader, writer)),
+                    asyncio.create_task(self._copy_messages(server_reader, writer)),
                 }
                 try:
                     await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -86,3 +90,14 @@ class FreezingProxy:
                 await self._thawed.wait()
                 writer.write(data)
                 await writer.drain()
+
+    async def _copy_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Copy the server's messages: a byte for the type, four for the length of the rest and themselves."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(5)
+                body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+                await self._thawed.wait()
+                if not (self.drops_notifications and head[:1] == b"A"):
+                    writer.write(head + body)
+                    await writer.drain()
