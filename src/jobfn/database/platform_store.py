@@ -31,6 +31,8 @@ from jobfn.database.store import OnSettled, ignore_settlement
 
 #: Delay of a job that ``get_job`` returned although its task is excluded: ``get_job`` cannot skip it.
 SKIP_DELAY = timedelta(seconds=1)
+#: Maximum number of such jobs in a claim. The delay sorts them behind the others, so that the next claim goes on there.
+MAX_SKIPPED = 100
 
 
 class PlatformJobStore:
@@ -77,17 +79,19 @@ class PlatformJobStore:
     ) -> list[Job]:
         """See ``JobStore.claim``. If the connection is lost after some jobs were claimed, they are returned."""
         jobs: list[Job] = []
+        skipped = 0
         try:
             async with self._pool.acquire() as connection:
                 expired = await connection.fetch(self._query("unlock_expired_platform_jobs"), JOB_EXPIRY)
                 self._reaped += [ExpiredJob.from_row(row) for row in expired]
-                while len(jobs) < limit:
+                while len(jobs) < limit and skipped < MAX_SKIPPED:
                     row = await connection.fetchrow(self._get_job, worker_id, tasks, JOB_EXPIRY)
                     if row is None:
                         break
                     job = Job.from_row(row)
                     if job.task in exclude_tasks:
                         await connection.execute(self._query("release_platform_job"), job.id, SKIP_DELAY)
+                        skipped += 1
                     else:
                         jobs.append(job)
             if jobs and lease_seconds is not None:

@@ -1,10 +1,10 @@
-"""Decide how many jobs to claim beyond the free slots.
+"""Decide how many jobs to claim beyond the free slots, and of which tasks.
 
 Quick jobs are claimed in large batches, so that no slot waits for the database. Slow jobs are not prefetched: another
-worker could run them sooner. Pure; the clock is passed in.
+worker could run them sooner, and they would fill the buffer that quick jobs need. Pure; the clock is passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 #: Jobs expected to finish within this window are prefetched.
 PREFETCH_WINDOW_SECONDS = 0.1
@@ -12,26 +12,45 @@ PREFETCH_WINDOW_SECONDS = 0.1
 RATE_INTERVAL_SECONDS = 0.1
 #: Maximum number of prefetched jobs; larger claims gain nothing.
 MAX_PREFETCH = 500
-#: Prefetched jobs are released if no job finishes for this time.
+#: Prefetched jobs are released if their task has not been quick for this time.
 PREFETCH_TTL_SECONDS = 1.0
+#: A task is quick if its slots are free again within this time, and one was within the last such time.
+QUICK_SECONDS = 1.0
+#: Weight of the latest duration in a task's estimate.
+_WEIGHT = 0.1
+#: Maximum number of tasks to remember.
+_MAX_TASKS = 1000
 
 
 class Prefetch:
-    """Size of the prefetch buffer, from the rate at which jobs finish."""
+    """Size of the prefetch buffer, from the rate at which the jobs of quick tasks finish."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._interval_started_at = self._last_finished_at = clock()
+        self._interval_started_at = clock()
         self._finished_jobs = 0
         self._jobs_per_second = 0.0
+        self._tasks: dict[str, tuple[float, float]] = {}  # how long a slot is occupied, and when one was last freed
+        self._slow_since: dict[str, float] = {}
 
-    def on_job_finished(self) -> None:
-        """Record that a job left its slot."""
-        self._finished_jobs += 1
-        self._last_finished_at = self._clock()
+    def on_slot_freed(self, task: str, seconds: float, jobs: int) -> None:
+        """Record that a slot is free again.
+
+        Args:
+            task: The task of its jobs.
+            seconds: How long they occupied it.
+            jobs: Number of jobs that finished.
+        """
+        estimate, _ = self._tasks.pop(task, (seconds, 0.0))
+        estimate += (seconds - estimate) * _WEIGHT
+        if len(self._tasks) >= _MAX_TASKS:
+            del self._tasks[next(iter(self._tasks))]
+        self._tasks[task] = estimate, self._clock()
+        if estimate <= QUICK_SECONDS:
+            self._finished_jobs += jobs
 
     def size(self) -> int:
-        """Return how many jobs to keep claimed beyond the running ones."""
+        """Return how many jobs of quick tasks to keep claimed beyond the running ones."""
         now = self._clock()
         seconds = now - self._interval_started_at
         if seconds >= RATE_INTERVAL_SECONDS:
@@ -39,7 +58,16 @@ class Prefetch:
             self._interval_started_at, self._finished_jobs = now, 0
         return min(int(self._jobs_per_second * PREFETCH_WINDOW_SECONDS), MAX_PREFETCH)
 
-    @property
-    def is_expired(self) -> bool:
-        """Whether no job has finished within ``PREFETCH_TTL_SECONDS``."""
-        return self._clock() - self._last_finished_at > PREFETCH_TTL_SECONDS
+    def slow(self, tasks: Collection[str]) -> list[str]:
+        """Return those of these tasks whose jobs are slow, or have not finished lately."""
+        oldest = self._clock() - QUICK_SECONDS
+        never = (QUICK_SECONDS, oldest - 1)
+        return [
+            task for task in tasks if (entry := self._tasks.get(task, never))[0] > QUICK_SECONDS or entry[1] < oldest
+        ]
+
+    def expired(self, prefetched_tasks: Collection[str]) -> list[str]:
+        """Return the tasks whose prefetched jobs should be released. Call it again within ``PREFETCH_TTL_SECONDS``."""
+        now = self._clock()
+        self._slow_since = {task: self._slow_since.get(task, now) for task in self.slow(prefetched_tasks)}
+        return [task for task, since in self._slow_since.items() if now - since >= PREFETCH_TTL_SECONDS]

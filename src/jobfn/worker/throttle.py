@@ -1,14 +1,15 @@
 """Decide how many jobs of which task the worker claims. No I/O; the clock is passed in.
 
 Two limits apply to a task. *Fairness*: while there are several tasks, none of them fills every slot, so that its slow
-jobs do not block the others. A task that has been alone for ``OTHER_TASKS_SECONDS`` may fill all.
+jobs do not block the others. A task that has been alone for ``OTHER_TASKS_SECONDS`` may fill all; if it is slow, jobs
+of other tasks are claimed first.
 *Backpressure*: if a function responds "busy" (429, 503), its task is paused and its limit is halved. Each success
 raises the limit by one, until it is lifted. Other tasks are not affected.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 MIN_PAUSE_SECONDS = 0.5
@@ -46,6 +47,7 @@ class Throttle:
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._concurrency = concurrency
+        self._reserved = concurrency // 8
         self._task_limit = concurrency
         self._latest_task: str | None = None
         self._alone_since = -math.inf  # when the latest task started after another one
@@ -54,7 +56,7 @@ class Throttle:
         self._running: Counter[str] = Counter()
         self._busy: dict[str, _BusyTask] = {}
         self._cooldown_ends_at = clock()
-        self._planned_at = clock()
+        self._planned_at = self._next_probe_at = clock()
 
     @property
     def free(self) -> int:
@@ -100,9 +102,10 @@ class Throttle:
             if busy.limit >= self._task_limit:
                 del self._busy[task]
 
-    def on_empty_claim(self) -> None:
-        """Record that no job of other tasks is ready, beside the tasks at their limit."""
+    def on_empty_claim(self) -> bool:
+        """Record that no job of other tasks is ready. Return whether the task at its limit may fill all slots then."""
         self._cooldown_ends_at = self._clock() + EMPTY_CLAIM_COOLDOWN_SECONDS
+        return self._is_alone
 
     def on_notification(self) -> None:
         """Record that jobs were added, perhaps of other tasks."""
@@ -112,27 +115,38 @@ class Throttle:
         """Return whether a job of this task may start now."""
         return self.running < self._concurrency and self._running.get(task, 0) < self._task_limit
 
-    def plan(self, *, prefetch: int = 0) -> list[ClaimRequest]:
+    def plan(self, *, prefetch: int = 0, slow: Callable[[Collection[str]], list[str]] = list) -> list[ClaimRequest]:
         """Return the claims that fill the free slots: one for all tasks that are not busy, and one for each busy task.
 
         Args:
             prefetch: Number of jobs to claim beyond the free slots.
+            slow: Returns which of these tasks are slow, and not prefetched.
         """
         now = self._planned_at = self._clock()
         self._update_task_limit()
+        # A slow task that is alone fills all slots only if no job of another task is ready.
+        is_probe = self._is_alone and now >= self._next_probe_at
+        if is_probe and self._latest_task is not None:
+            is_probe = bool(slow([self._latest_task]))
+        task_limit = self._concurrency - self._reserved if is_probe else self._task_limit
         free = self.free
-        busy = tuple(sorted(self._busy))
-        full = tuple(sorted(task for task in self._full_tasks if task not in self._busy))
-        largest = max((count for task, count in self._running.items() if task not in {*full, *busy}), default=0)
+        full = frozenset(
+            task for task, count in self._running.items() if count >= task_limit and task not in self._busy
+        )
+        largest = max(
+            (count for task, count in self._running.items() if task not in full and task not in self._busy), default=0
+        )
         # Even if all claimed jobs are of one task, it stays within its limit.
-        limit = min(free, self._task_limit - largest)
-        requests: list[ClaimRequest] = []
-        if full and limit > 0 and now >= self._cooldown_ends_at:
-            requests.append(ClaimRequest(limit, exclude_tasks=tuple(sorted({*full, *busy}))))
-        if full:
-            limit = 0
-        if limit + prefetch > 0:
-            requests.append(ClaimRequest(limit + prefetch, exclude_tasks=busy))
+        limit = min(free, task_limit - largest)
+        limits: dict[frozenset[str], int] = {}  # by the tasks that a claim excludes
+        if limit > 0 and (not full or is_probe or now >= self._cooldown_ends_at):
+            limits[full.union(self._busy)] = limit
+            if full and is_probe:
+                self._next_probe_at = now + EMPTY_CLAIM_COOLDOWN_SECONDS
+        if prefetch > 0:
+            excluded = frozenset(slow(self._running.keys())).union(self._busy)
+            limits[excluded] = limits.get(excluded, 0) + prefetch
+        requests = [ClaimRequest(limit, exclude_tasks=tuple(sorted(tasks))) for tasks, limit in limits.items()]
         for task, state in self._busy.items():
             capacity = min(state.limit - self._running[task], free)
             if capacity > 0 and now >= state.resumes_at:
@@ -152,8 +166,12 @@ class Throttle:
 
     def _update_task_limit(self) -> None:
         """Reserve one slot in eight for other tasks, unless there is only one task."""
-        is_alone = self._clock() - self._alone_since > OTHER_TASKS_SECONDS
-        self._task_limit = self._concurrency - (0 if is_alone else self._concurrency // 8)
+        self._task_limit = self._concurrency - (0 if self._is_alone else self._reserved)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether only one task has started jobs for a while."""
+        return self._clock() - self._alone_since > OTHER_TASKS_SECONDS
 
     @property
     def _full_tasks(self) -> list[str]:

@@ -10,7 +10,7 @@ claim to its settlement.
 import asyncio
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jobfn.database.connection import retry
 from jobfn.database.records import Job, Settlement
@@ -131,24 +131,34 @@ class Worker:
         """Claim until the slots are full, or no more jobs are ready for the free ones."""
         is_exhausted = False
         while not is_exhausted and not self._stopping:
-            requests = self._throttle.plan(prefetch=self._prefetch_budget())
-            if not requests:
-                break
             is_exhausted = True
-            for request in requests:
+            for request in self._throttle.plan(prefetch=self._prefetch_budget(), slow=self._prefetch.slow):
                 jobs = await retry(functools.partial(self._claim, request), event="no jobs claimed")
-                is_exhausted = is_exhausted and len(jobs) < request.limit
-                if not jobs and request.exclude_tasks:
-                    self._throttle.on_empty_claim()
                 self._accept(jobs)
-        # Poll as soon as a slot is free, if slots or a task's share of them were the limit.
-        self._has_backlog = not is_exhausted or any(request.exclude_tasks for request in requests)
+                if len(jobs) == request.limit:
+                    is_exhausted = False
+                elif request.tasks is None and not request.exclude_tasks:
+                    self._has_backlog = False
+                    return
+                elif not jobs and request.exclude_tasks and self._throttle.on_empty_claim():
+                    is_exhausted = False
+        # Poll as soon as a slot is free, because slots or a task's share of them were the limit.
+        self._has_backlog = True
 
     def _prefetch_budget(self) -> int:
-        """Return how many jobs to prefetch now: none above the low watermark, as small claims are not worth it."""
+        """Return how many jobs to prefetch now: none above the low watermark, as small claims are not worth it.
+
+        Jobs of slow tasks do not count: they may wait for long, and must not keep quick ones from being claimed.
+        """
         size = self._prefetch.size()
-        self._low_watermark = size // 2
-        return size - len(self._prefetched) if len(self._prefetched) <= self._low_watermark else 0
+        slow = self._prefetch.slow(self._prefetched_tasks)
+        waiting = sum(each.job.task in slow for each in self._prefetched) if slow else 0
+        self._low_watermark = size // 2 + waiting
+        return size + waiting - len(self._prefetched) if len(self._prefetched) <= self._low_watermark else 0
+
+    @property
+    def _prefetched_tasks(self) -> set[str]:
+        return {each.job.task for each in self._prefetched}
 
     async def _claim(self, request: ClaimRequest) -> list[Job]:
         jobs = await self._store.claim(
@@ -164,7 +174,7 @@ class Worker:
     async def _wait_for_work(self, polled_at: float) -> None:
         """Sleep until the wake event, the next job due since the last poll, the end of a pause, or the next poll."""
         timeouts: list[float | None] = [self._settings.poll_interval_seconds]
-        if len(self._deliveries) < self._settings.concurrency and not self._prefetched:
+        if self._throttle.free:
             next_due = await retry(
                 lambda: self._store.seconds_until_next(since_seconds=self._clock() - polled_at),
                 event="next due time unknown",
@@ -177,8 +187,9 @@ class Worker:
                 await self._wake_event.wait()
         except TimeoutError:
             pass
-        if self._prefetch.is_expired:
-            self._release_prefetched()
+        expired = self._prefetch.expired(self._prefetched_tasks)
+        if expired:
+            self._release_prefetched(expired)
 
     def _accept(self, jobs: Sequence[Job]) -> None:
         """Start claimed jobs, and keep those prefetched for which no slot is free."""
@@ -199,7 +210,7 @@ class Worker:
             self._throttle.on_started(task)
             delivery = asyncio.create_task(self._deliver(batch))
             self._deliveries.add(delivery)
-            delivery.add_done_callback(functools.partial(self._on_delivered, task, batch))
+            delivery.add_done_callback(functools.partial(self._on_delivered, task, batch, self._clock()))
 
     def _next_batch(self) -> list[InFlightJob]:
         """Remove and return the first prefetched job whose task has a free slot, and others that may share its request.
@@ -216,9 +227,11 @@ class Worker:
             size = self._deliverer.batch_size(first.job.task, share)
         return self._jobs.remove_prefetched(first, size, max_characters=MAX_PAYLOAD_CHARACTERS)
 
-    def _release_prefetched(self) -> None:
-        while self._prefetched:
-            self._prefetched.popleft().release()
+    def _release_prefetched(self, tasks: Collection[str] | None = None) -> None:
+        """Release prefetched jobs, of these tasks only if there are any."""
+        for in_flight in [each for each in self._prefetched if tasks is None or each.job.task in tasks]:
+            self._prefetched.remove(in_flight)
+            in_flight.release()
 
     async def _deliver(self, batch: list[InFlightJob]) -> None:
         if len(batch) == 1:
@@ -258,7 +271,6 @@ class Worker:
         if isinstance(result, NotStarted):
             self._on_not_started(in_flight)
             return
-        self._prefetch.on_job_finished()
         task = in_flight.job.task
         if not isinstance(result, Busy | Unreachable):
             self._throttle.on_success(task)
@@ -285,16 +297,19 @@ class Worker:
         if self._prefetched:
             self._wake()  # so that it is released if no slot becomes free
 
-    def _on_delivered(self, task: str, batch: list[InFlightJob], delivery: "asyncio.Task[None]") -> None:
+    def _on_delivered(
+        self, task: str, batch: list[InFlightJob], started_at: float, delivery: "asyncio.Task[None]"
+    ) -> None:
         """Free the slot."""
         self._deliveries.discard(delivery)
         self._throttle.on_finished(task)
+        self._prefetch.on_slot_freed(task, self._clock() - started_at, len(batch))
         self._start_prefetched()
         if not delivery.cancelled() and (error := delivery.exception()) is not None:
             for in_flight in batch:
                 if in_flight.is_delivering:
                     in_flight.abandon(error)
-        if self._has_backlog and len(self._prefetched) <= self._low_watermark:
+        if self._has_backlog and (self._throttle.free or len(self._prefetched) <= self._low_watermark):
             self._wake()
 
     def _wake(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from jobfn.database.enqueue import enqueue
 from jobfn.database.open_store import open_store
+from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.records import Job, NewJob, Settlement
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, PermissionDenied, SchemaError
@@ -288,3 +289,13 @@ async def test_role_without_usage_has_no_store(database: str, connection: asyncp
     ):
         with pytest.raises(PermissionDenied, match=f"role {role} lacks USAGE on schema app_jobs: .*--grant-worker"):
             await open_store(pool, "app_jobs")
+
+
+async def test_claim_that_excludes_a_task_finds_others_behind_many_of_its_jobs(harness: StoreHarness) -> None:
+    """The platform's ``get_job`` cannot exclude a task: one claim skips at most 100 of its jobs."""
+    for _ in range(101):
+        await harness.add("slow")
+    quick = await harness.add("quick")
+    claims = [await harness.claim(exclude_tasks=["slow"]) for _ in range(2)]
+    assert [job.id for claim in claims for job in claim] == [quick]
+    assert claims[0] == [] or not isinstance(harness.store, PlatformJobStore)

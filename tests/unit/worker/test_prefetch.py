@@ -1,12 +1,7 @@
-"""The size of the prefetch buffer."""
+"""The size of the prefetch buffer, and the tasks that are not prefetched."""
 
 from jobfn.worker.prefetch import Prefetch
 from support.clock import ManualClock
-
-
-def finish(prefetch: Prefetch, jobs: int) -> None:
-    for _ in range(jobs):
-        prefetch.on_job_finished()
 
 
 def test_nothing_is_prefetched_before_the_rate_is_known() -> None:
@@ -16,10 +11,10 @@ def test_nothing_is_prefetched_before_the_rate_is_known() -> None:
 def test_size_follows_the_rate_of_the_last_interval() -> None:
     clock = ManualClock()
     prefetch = Prefetch(clock)
-    finish(prefetch, 200)
+    prefetch.on_slot_freed("quick", 0.01, 200)
     clock.advance(0.25)
     assert prefetch.size() == 80, "800 jobs a second for 0.1 s"
-    finish(prefetch, 100)
+    prefetch.on_slot_freed("quick", 0.01, 100)
     clock.advance(0.05)
     assert prefetch.size() == 80, "the interval is not over"
     clock.advance(0.2)
@@ -31,26 +26,57 @@ def test_size_follows_the_rate_of_the_last_interval() -> None:
 def test_size_has_a_maximum() -> None:
     clock = ManualClock()
     prefetch = Prefetch(clock)
-    finish(prefetch, 100_000)
+    prefetch.on_slot_freed("quick", 0.01, 100_000)
     clock.advance(0.25)
     assert prefetch.size() == 500
 
 
-def test_slow_jobs_are_not_prefetched() -> None:
+def test_slow_jobs_do_not_count() -> None:
     clock = ManualClock()
     prefetch = Prefetch(clock)
-    for _ in range(5):
-        clock.advance(1.0)
-        finish(prefetch, 1)
-        assert prefetch.size() == 0
+    for _ in range(14):
+        prefetch.on_slot_freed("slow", 10.0, 1)
+    clock.advance(0.1)
+    assert prefetch.size() == 0, "14 jobs in 0.1 s, but the next ones take 10 s"
 
 
-def test_prefetched_jobs_expire_if_no_job_finishes() -> None:
+def test_task_is_slow_until_one_of_its_jobs_was_quick_and_when_none_has_finished_lately() -> None:
     clock = ManualClock()
     prefetch = Prefetch(clock)
-    clock.advance(1.0)
-    is_expired = [prefetch.is_expired]
-    clock.advance(0.25)
-    is_expired.append(prefetch.is_expired)
-    finish(prefetch, 1)
-    assert [*is_expired, prefetch.is_expired] == [False, True, False]
+    prefetch.on_slot_freed("quick", 0.02, 1)
+    prefetch.on_slot_freed("slow", 10.0, 1)
+    assert prefetch.slow(["quick", "slow", "unknown"]) == ["slow", "unknown"]
+    clock.advance(1.25)
+    assert prefetch.slow(["quick"]) == ["quick"]
+
+
+def test_one_slow_job_does_not_make_a_quick_task_slow() -> None:
+    prefetch = Prefetch(ManualClock())
+    prefetch.on_slot_freed("quick", 0.02, 1)
+    prefetch.on_slot_freed("quick", 5.0, 1)
+    assert prefetch.slow(["quick"]) == []
+    for _ in range(3):
+        prefetch.on_slot_freed("quick", 5.0, 1)
+    assert prefetch.slow(["quick"]) == ["quick"]
+
+
+def test_prefetched_jobs_expire_if_their_task_stays_slow() -> None:
+    clock = ManualClock()
+    prefetch = Prefetch(clock)
+    prefetch.on_slot_freed("quick", 0.02, 1)
+    assert prefetch.expired({"quick", "slow"}) == []
+    clock.advance(0.5)
+    prefetch.on_slot_freed("quick", 0.02, 1)
+    assert prefetch.expired({"quick", "slow"}) == []
+    clock.advance(0.5)
+    assert prefetch.expired({"quick", "slow"}) == ["slow"]
+    assert prefetch.expired(set()) == []
+    assert prefetch.expired({"slow"}) == [], "its jobs were released and claimed again"
+
+
+def test_only_the_tasks_that_finished_last_are_remembered() -> None:
+    prefetch = Prefetch(ManualClock())
+    tasks = [f"task{number}" for number in range(1001)]
+    for task in tasks:
+        prefetch.on_slot_freed(task, 0.01, 1)
+    assert prefetch.slow(tasks) == ["task0"]

@@ -33,14 +33,41 @@ def with_two_tasks(clock: ManualClock, concurrency: int = 16) -> Throttle:
 
 
 def test_idle_worker_claims_any_task(clock: ManualClock) -> None:
-    assert Throttle(16, clock).plan() == [ClaimRequest(16)]
+    assert Throttle(4, clock).plan() == [ClaimRequest(4)]
+    assert with_two_tasks(clock).plan() == [ClaimRequest(14)]
 
 
-def test_only_task_may_use_every_slot(clock: ManualClock) -> None:
+def test_only_task_uses_every_slot_if_no_job_of_another_task_is_ready(clock: ManualClock) -> None:
     throttle = Throttle(16, clock)
-    start(throttle, "only", 15)
+    assert throttle.plan() == [ClaimRequest(14)]
+    start(throttle, "only", 14)
+    others = [ClaimRequest(2, exclude_tasks=("only",))]
+    assert throttle.plan() == others
+    assert throttle.on_empty_claim(), "claim again at once"
+    assert throttle.plan() == [ClaimRequest(2)]
     assert throttle.has_capacity("only")
-    assert throttle.plan() == [ClaimRequest(1)]
+    start(throttle, "only", 1)
+    throttle.on_notification()
+    assert throttle.plan() == [ClaimRequest(1)], "looks for other tasks once a second only, however many jobs arrive"
+    clock.advance(1.0)
+    assert throttle.plan() == [ClaimRequest(1, exclude_tasks=("only",))]
+
+
+def test_quick_task_that_is_alone_fills_every_slot(clock: ManualClock) -> None:
+    throttle = Throttle(16, clock)
+    start(throttle, "quick", 14)
+    assert throttle.plan(slow=lambda _: []) == [ClaimRequest(2)]
+
+
+def test_task_found_beside_the_only_one_gets_its_share(clock: ManualClock) -> None:
+    throttle = Throttle(16, clock)
+    start(throttle, "slow", 14)
+    assert throttle.plan() == [ClaimRequest(2, exclude_tasks=("slow",))]
+    start(throttle, "quick", 2)
+    assert not throttle.has_capacity("slow")
+    finish(throttle, "quick", 1)
+    assert throttle.plan() == [ClaimRequest(1, exclude_tasks=("slow",))]
+    assert not throttle.on_empty_claim()
 
 
 def test_one_slot_in_eight_is_reserved_until_a_task_has_been_alone_for_ten_minutes(clock: ManualClock) -> None:
@@ -48,6 +75,8 @@ def test_one_slot_in_eight_is_reserved_until_a_task_has_been_alone_for_ten_minut
     start(throttle, "slow", 14)
     limited = throttle.has_capacity("slow")
     clock.advance(600.1)
+    assert throttle.plan() == [ClaimRequest(2, exclude_tasks=("slow",))]
+    assert throttle.on_empty_claim()
     assert throttle.plan() == [ClaimRequest(2)]
     assert (limited, throttle.has_capacity("slow")) == (False, True)
 
@@ -167,10 +196,27 @@ def test_empty_claim_for_other_tasks_is_repeated_after_a_cooldown_or_a_notificat
     assert throttle.plan() == others
 
 
-def test_jobs_of_a_task_at_its_limit_are_prefetched(clock: ManualClock) -> None:
+def test_jobs_of_a_quick_task_at_its_limit_are_prefetched(clock: ManualClock) -> None:
     throttle = with_two_tasks(clock)
     assert throttle.plan(prefetch=100) == [ClaimRequest(114)]
     start(throttle, "quick", 14)
-    assert throttle.plan(prefetch=100) == [ClaimRequest(2, exclude_tasks=("quick",)), ClaimRequest(100)]
+    plan = throttle.plan(prefetch=100, slow=lambda _: [])
+    assert plan == [ClaimRequest(2, exclude_tasks=("quick",)), ClaimRequest(100)]
     assert not throttle.has_capacity("quick")
     assert throttle.has_capacity("another")
+
+
+def test_jobs_of_slow_tasks_are_not_prefetched(clock: ManualClock) -> None:
+    throttle = with_two_tasks(clock)
+    start(throttle, "slow", 4)
+    start(throttle, "quick", 8)
+    slow = lambda tasks: [task for task in tasks if task == "slow"]  # noqa: E731
+    plan = throttle.plan(prefetch=100, slow=slow)
+    assert plan == [ClaimRequest(4), ClaimRequest(100, exclude_tasks=("slow",))]
+    start(throttle, "slow", 10 - 4)
+    finish(throttle, "quick", 8)
+    start(throttle, "slow", 4)
+    start(throttle, "quick", 1)
+    assert throttle.plan(prefetch=10, slow=slow) == [ClaimRequest(11, exclude_tasks=("slow",))]
+    throttle.on_busy("quick", None)
+    assert throttle.plan(prefetch=10, slow=slow) == [ClaimRequest(11, exclude_tasks=("quick", "slow"))]
