@@ -7,7 +7,7 @@ for a quarter of an hour if it waits for an acknowledgment.
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 #: One TCP option: level, name, value.
 Option = tuple[int, int, int]
@@ -31,6 +31,12 @@ class KeepAlive:
     user_timeout_seconds: float = 10.0
     is_enabled: bool = True
 
+    @classmethod
+    def within(cls, seconds: float) -> Self:
+        """Return options that give a connection up after a time, whether it is idle or waits for an acknowledgment."""
+        probe_seconds = max(1, round(seconds / 3))
+        return cls(max(1, round(seconds) - probe_seconds), probe_seconds, 1, seconds)
+
     def options(self) -> Iterator[Option]:
         """Yield the options of a socket."""
         if self.is_enabled:
@@ -53,6 +59,6 @@ class KeepAlive:
 
 
 #: For connections to PostgreSQL, unless the address says otherwise.
-DATABASE = KeepAlive()
-#: For connections over HTTP, whose loss repeats a job: they outlast a longer break of the network.
-HTTP = KeepAlive(idle_seconds=10, interval_seconds=5, count=1, user_timeout_seconds=15.0)
+DATABASE: Final = KeepAlive()
+#: For connections over HTTP, whose loss can repeat a job: they outlast a longer break of the network.
+HTTP: Final = KeepAlive.within(15.0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from jobfn.errors import RequestNotSent, TransportError
+from jobfn.tcp import HTTP, KeepAlive
 from jobfn.wire import redact_url
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class HttpTransport:
         max_connections: Maximum number of requests in flight to all hosts together. Further requests wait.
         max_connections_per_host: The same for each host. Default: no further limit.
         connect_timeout_seconds: Timeout for opening a connection.
+        keepalive: When a connection to a machine that has vanished is given up.
         ssl_context: TLS settings. Default: the system's certificate authorities, or ``SSL_CERT_FILE`` and
             ``SSL_CERT_DIR``.
     """
@@ -134,11 +136,13 @@ class HttpTransport:
         max_connections: int = 100,
         max_connections_per_host: int | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        keepalive: KeepAlive = HTTP,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._max_connections = max_connections
         self._max_connections_per_host = max_connections_per_host or 0
         self._connect_timeout_seconds = connect_timeout_seconds
+        self._keepalive = keepalive
         self._ssl_context = ssl_context
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -216,6 +220,7 @@ class HttpTransport:
                 limit_per_host=self._max_connections_per_host,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 ssl=self._ssl_context or True,
+                keepalive=self._keepalive,
             ),
             max_line_size=client_limits.MAX_FIELD_BYTES,
             max_field_size=client_limits.MAX_FIELD_BYTES,

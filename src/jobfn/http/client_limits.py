@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 from ssl import SSLContext
 from typing import Final, cast
 
@@ -11,6 +12,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from jobfn.tcp import KeepAlive
 from jobfn.wire import JOB_ID
 from jobfn.wire.headers import ABSENT_VALUES
 
@@ -70,11 +72,30 @@ class JobResponse(aiohttp.ClientResponse):
 
 
 def connector(
-    *, limit: int, limit_per_host: int, keepalive_timeout: float, ssl: bool | SSLContext
+    *, limit: int, limit_per_host: int, keepalive_timeout: float, ssl: bool | SSLContext, keepalive: KeepAlive
 ) -> aiohttp.TCPConnector:
-    """Return a connection pool whose connections are limited. Arguments as in ``aiohttp.TCPConnector``."""
+    """Return a connection pool whose connections are limited. Other arguments as in ``aiohttp.TCPConnector``.
+
+    Args:
+        limit: Maximum number of connections.
+        limit_per_host: The same for each host.
+        keepalive_timeout: Maximum idle time of a connection.
+        ssl: TLS settings.
+        keepalive: When a connection to a machine that has vanished is given up.
+    """
+
+    def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        opened = socket.socket(family, kind, protocol)
+        keepalive.apply(opened)
+        return opened
+
     pool = aiohttp.TCPConnector(
-        limit=limit, limit_per_host=limit_per_host, keepalive_timeout=keepalive_timeout, ssl=ssl
+        limit=limit,
+        limit_per_host=limit_per_host,
+        keepalive_timeout=keepalive_timeout,
+        ssl=ssl,
+        socket_factory=open_socket,
     )
     factory = functools.partial(LimitedResponseHandler, loop=asyncio.get_running_loop())
     pool._factory = cast("functools.partial[ResponseHandler]", factory)  # noqa: SLF001  - aiohttp has no parameter

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from jobfn.errors import ConfigurationError
 from jobfn.http.connections import LimitedServerState, default_maximum
 from jobfn.http.limits import ConnectionSweeper, LimitedHttpToolsProtocol
+from jobfn.tcp import HTTP
 
 T = TypeVar("T")
 
@@ -150,6 +151,7 @@ def bind(host: str, port: int) -> socket.socket:
     # asyncio disables Nagle's algorithm (40 ms per response) only if the socket's protocol is explicitly TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    HTTP.apply(listener)  # its connections inherit the options
     try:
         listener.bind((host, port))
         listener.listen(2048)

@@ -12,6 +12,7 @@ from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.errors import ConfigurationError
 from jobfn.http.client import HttpTransport
+from jobfn.tcp import KeepAlive
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
 from jobfn.wire import BATCH_SEGMENT, attempt_url, redact_url, report_url, sibling_url
@@ -32,7 +33,9 @@ async def http_dispatcher(
 ) -> AsyncIterator[Deliverer]:
     """Open a dispatcher; its connections are closed at the end of the block."""
     installation_id = await retry(store.installation_id, event="service not started", only_transient=True)
-    transport = HttpTransport(max_connections=settings.concurrency)
+    transport = HttpTransport(
+        max_connections=settings.concurrency, keepalive=KeepAlive.within(settings.tcp_timeout_seconds)
+    )
     accepts_batches = settings.delivery_batch and settings.settle_on is not SettlementMode.REPORT
     try:
         yield Dispatcher(

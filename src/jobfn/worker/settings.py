@@ -72,6 +72,8 @@ class ServiceSettings(EnvironmentSettings):
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first one is sent to functions. Default: none.
         request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
             counts a lock as expired): timeout for a function's response.
+        tcp_timeout_seconds: ``JOBS_TCP_TIMEOUT_SECONDS``, default 15: time after which a connection to a function whose
+            machine has vanished is lost.
         report_grace_seconds: ``JOBS_REPORT_GRACE_SECONDS``, default 5: time after the response, or after a connection
             that broke, in which the report may arrive, before the job is settled without it.
         health_port: ``JOBS_HEALTH_PORT``: port of ``GET /healthz`` and ``GET /readyz``, for every role. Default: 12346;
@@ -120,6 +122,7 @@ class ServiceSettings(EnvironmentSettings):
     invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     callback_token_ttl_seconds: float = Field(default=3600.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS")
     request_timeout_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_TIMEOUT_SECONDS")
+    tcp_timeout_seconds: float = Field(default=15.0, ge=2, le=86_400, validation_alias="JOBS_TCP_TIMEOUT_SECONDS")
     report_grace_seconds: float = Field(default=5.0, ge=0, validation_alias="JOBS_REPORT_GRACE_SECONDS")
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_TIMEOUT_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")

@@ -347,3 +347,25 @@ async def test_tls_certificate_is_verified(transport: HttpTransport) -> None:
         await trusting.post(url.replace("localhost", LOOPBACK), body=b"", headers={})
     await trusting.aclose()
     server.close()
+
+
+def tcp_options(connected: socket.socket) -> list[int]:
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_USER_TIMEOUT")
+    return [
+        connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        *(connected.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names),
+    ]
+
+
+async def test_connections_find_out_that_the_other_machine_has_vanished(transport: HttpTransport) -> None:
+    with contextlib.closing(bind(LOOPBACK, 0)) as listener:
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
+        posting = asyncio.create_task(transport.post(url, body=b"", headers={}))
+        accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+        with accepted:
+            assert tcp_options(accepted) == [1, 10, 5, 15_000]
+            await asyncio.get_running_loop().sock_recv(accepted, 1000)
+            (connected,) = transport._session.connector._acquired  # type: ignore[union-attr]  # noqa: SLF001
+            assert tcp_options(connected.transport.get_extra_info("socket")) == [1, 10, 5, 15_000]  # type: ignore[union-attr]
+            await asyncio.get_running_loop().sock_sendall(accepted, OK)
+            assert (await posting).status == 200
