@@ -189,7 +189,7 @@ async def _start_worker_and_callbacks(
             only_transient=True,
         )
     settlements = SettlementBatcher(store, on_commit=metrics.record_commit)
-    tokens = callback_tokens(settings)
+    tokens = await callback_tokens(settings, store)
     worker: Worker | None = None
     if ServiceRole.WORKER in roles:
         wake_event = asyncio.Event()

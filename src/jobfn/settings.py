@@ -6,12 +6,18 @@ The two sides define theirs in ``function/settings.py`` and ``worker/settings.py
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobfn.errors import ConfigurationError
+
+#: Minimum length of a secret, so that it cannot be guessed.
+MIN_SECRET_CHARACTERS: Final = 32
+SHORT_SECRET: Final = (
+    f"a secret must have at least {MIN_SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
+)
 
 _URL_CREDENTIALS = re.compile(r"//\S*@")
 
@@ -20,8 +26,16 @@ def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _check_secrets(secrets: list[str]) -> list[str]:
+    if any(len(secret) < MIN_SECRET_CHARACTERS for secret in secrets):
+        raise ValueError(SHORT_SECRET)
+    return secrets
+
+
 #: A list of strings, given as one comma-separated string.
 CommaSeparated = Annotated[list[str], BeforeValidator(_split_commas)]
+#: A list of secrets, given as one comma-separated string.
+Secrets = Annotated[CommaSeparated, AfterValidator(_check_secrets)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ def _first_set(environ: Mapping[str, str], variables: list[str]) -> str | None:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """Return the first validation error in one line, with the variable and its value but without URL credentials."""
+    """Return the first validation error in one line, with the variable and its value, but without secrets."""
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
@@ -83,5 +97,7 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     name = str(first["loc"][0])
     field = model.model_fields.get(name)
     variable = _variables(name, field)[0] if field is not None else name
+    if field is not None and not field.repr:
+        return f"{variable}: {message}"
     value = _URL_CREDENTIALS.sub("//***@", repr(first["input"]))
     return f"{variable}={value}: {message}"

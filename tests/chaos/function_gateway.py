@@ -235,7 +235,7 @@ def add_delivery_numbers(request: Message, deliveries: Sequence[Delivery]) -> Me
     """
     if deliveries[0].number % 2:
         request = request.without_header("x-callback-batch")
-    jobs = [_add_delivery_number(job, each) for job, each in zip(split_jobs(request), deliveries, strict=True)]
+    jobs = [_add_delivery_number(job, each, request) for job, each in zip(split_jobs(request), deliveries, strict=True)]
     if is_batch(request):
         lines = [json.dumps(part) for job in jobs for part in job]
         return request.with_body("".join(f"{line}\n" for line in lines).encode())
@@ -243,11 +243,12 @@ def add_delivery_numbers(request: Message, deliveries: Sequence[Delivery]) -> Me
     return replace(request, headers=tuple(job.headers.items())).with_body(json.dumps(job.payload).encode())
 
 
-def _add_delivery_number(job: DeliveredJob, delivery: Delivery) -> DeliveredJob:
+def _add_delivery_number(job: DeliveredJob, delivery: Delivery, request: Message) -> DeliveredJob:
     headers = dict(job.headers)
-    for name in {"x-callback-url", "x-heartbeat-url"} & headers.keys():
-        url = urlsplit(headers[name])
-        headers[name] = urlunsplit(url._replace(path=f"/{DELIVERY_PREFIX}{delivery.sequence}{url.path}"))
+    for name in ("x-callback-url", "x-heartbeat-url"):
+        if value := headers.get(name) or request.header(name):  # jobs that share a request share its URLs
+            url = urlsplit(value)
+            headers[name] = urlunsplit(url._replace(path=f"/{DELIVERY_PREFIX}{delivery.sequence}{url.path}"))
     return DeliveredJob(headers, {**job.payload, "delivery": delivery.sequence})
 
 

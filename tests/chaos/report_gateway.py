@@ -28,7 +28,7 @@ class ReportGateway:
     async def handle(self, request: Message, client: ClientWriter) -> None:
         """Forward one report, heartbeat or batch of reports to a callback server."""
         deliveries, request = self._remove_delivery_numbers(request)
-        kind = "heartbeat" if request.path.endswith("/heartbeat") else "report"
+        kind = "heartbeat" if urlsplit(request.path).path.endswith("/heartbeat") else "report"
         counts = [self._log.count_request(kind, delivery.number) for delivery in deliveries]
         choose = self._faults.for_heartbeat if kind == "heartbeat" else self._faults.for_report
         fault = choose(deliveries[0].number, counts[0])
@@ -49,7 +49,7 @@ class ReportGateway:
 
     def _remove_delivery_numbers(self, request: Message) -> tuple[list[Delivery], Message]:
         """Return the deliveries of a request, and the request without their numbers. Record failures."""
-        if request.path.endswith(BATCH_PATH):
+        if urlsplit(request.path).path.endswith(BATCH_PATH):
             batch = json.loads(request.body)
             self._log.counts["batch of reports"] += 1
             deliveries = []
@@ -62,7 +62,7 @@ class ReportGateway:
                 deliveries.append(delivery)
             return deliveries, request.with_body(json.dumps(batch).encode())
         delivery, path = self._split_path(request.path)
-        if path.endswith("/callback") and request.header("x-job-error"):
+        if urlsplit(path).path.endswith("/callback") and request.header("x-job-error"):
             self._log.on_failed(delivery)
         return [delivery], replace(request, start_line=request.start_line.replace(request.path, path, 1))
 
@@ -100,9 +100,10 @@ class ReportGateway:
         sent_at = self._log.now()
         response = await send_request(port, request)
         statuses: list[int] = []  # none for a heartbeat
-        if request.path.endswith("/callback"):
+        path = urlsplit(request.path).path
+        if path.endswith("/callback"):
             statuses = [response.status]
-        elif request.path.endswith(BATCH_PATH) and response.status == 200:
+        elif path.endswith(BATCH_PATH) and response.status == 200:
             statuses = [reply["status"] for reply in json.loads(response.body)["replies"]]
         for delivery, status in zip(deliveries, statuses, strict=False):
             self._log.on_report_answered(delivery, status=status, sent_at=sent_at, repeated=repeated)

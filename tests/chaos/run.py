@@ -31,6 +31,7 @@ from chaos.run_data import Row, Rows, RunData
 from chaos.stall_detector import detect_stalls
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.migrate import migrate
+from support.secrets import CALLBACK_SECRET
 
 T = TypeVar("T")
 HANDLERS = Path(__file__).with_name("functions.py")
@@ -129,7 +130,7 @@ def _create_processes(
     variables: dict[str, str], folder: Path, log: DeliveryLog, ports: Mapping[str, int]
 ) -> list[ManagedProcess]:
     worker_variables = variables | {
-        "JOBS_CALLBACK_SECRET": "chaos-secret",
+        "JOBS_CALLBACK_SECRET": CALLBACK_SECRET,
         "JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
         "JOBS_REPORT_GRACE_SECONDS": "1",
         "JOBS_POLL_INTERVAL_SECONDS": "1",

@@ -14,9 +14,9 @@ import pytest
 from support.fuzz import CANARY, FuzzTarget, ReportSink, ServerProcess, lines_with
 from support.network import LOOPBACK, free_port
 from support.processes import environment
+from support.secrets import CALLBACK_SECRET, OLD_CALLBACK_SECRET
 
 #: Secrets of the signed callback server: the first signs, both are accepted.
-CALLBACK_SECRETS = ("new-secret", "old-secret")
 MAX_MEMORY_GROWTH_BYTES = 24 * 1024 * 1024
 
 
@@ -77,7 +77,7 @@ def callbacks_dsn(server: Any, template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def callbacks(callbacks_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzTarget]:
-    """Run a callback server that accepts unsigned URLs."""
+    """Run a callback server without JOBS_CALLBACK_SECRET."""
     yield from _run_callback_server("callbacks", callbacks_dsn, tmp_path_factory)
 
 
@@ -85,7 +85,10 @@ def callbacks(callbacks_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
 def signed_callbacks(callbacks_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzTarget]:
     """Run a callback server that requires tokens."""
     yield from _run_callback_server(
-        "signed-callbacks", callbacks_dsn, tmp_path_factory, JOBS_CALLBACK_SECRET=",".join(CALLBACK_SECRETS)
+        "signed-callbacks",
+        callbacks_dsn,
+        tmp_path_factory,
+        JOBS_CALLBACK_SECRET=f"{CALLBACK_SECRET},{OLD_CALLBACK_SECRET}",
     )
 
 

@@ -22,7 +22,7 @@ GRAPH_NODE_HEADERS = {
     "X-Execution-Id": "9a7b330a-a736-41e5-9d53-6b2f5b1d3c4e",
     "X-Node-Name": "add_node",
 }
-SECRET = "topsecret-314159"
+SECRET = "topsecret-314159-0123456789abcdef"
 #: Responses wait for their report, so that a test can read it once it has the response.
 WAIT_FOR_REPORT = FunctionSettings(report_wait_seconds=30, report_timeout_seconds=30, shutdown_timeout_seconds=5)
 

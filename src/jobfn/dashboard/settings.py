@@ -3,12 +3,10 @@
 from pydantic import Field, model_validator
 
 from jobfn.http.loopback import is_loopback_address
-from jobfn.settings import EnvironmentSettings
+from jobfn.settings import MIN_SECRET_CHARACTERS, SHORT_SECRET, EnvironmentSettings
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8081
-#: Minimum length of the token, so that it cannot be guessed.
-MIN_TOKEN_CHARACTERS = 32
 #: Default lifetime of a login: a working day.
 SESSION_TTL_SECONDS = 12 * 3600.0
 
@@ -48,8 +46,8 @@ class DashboardSettings(EnvironmentSettings):
     @model_validator(mode="after")
     def _check_token(self) -> "DashboardSettings":
         # The messages must not quote the token.
-        if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
-            raise ValueError(f"JOBFN_DASHBOARD_TOKEN must have at least {MIN_TOKEN_CHARACTERS} characters")
+        if self.token is not None and len(self.token) < MIN_SECRET_CHARACTERS:
+            raise ValueError(f"JOBFN_DASHBOARD_TOKEN: {SHORT_SECRET}")
         if self.token is None and not self.is_loopback:
             raise ValueError(TOKEN_MISSING)
         return self

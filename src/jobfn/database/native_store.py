@@ -162,6 +162,15 @@ class NativeJobStore:
         seconds: float | None = await self._pool.fetchval(self._query("next_run_at"), timedelta(seconds=since_seconds))
         return seconds
 
+    async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
+        """See ``JobStore.is_locked_without_lease``."""
+        result: bool | None = await self._pool.fetchval(self._query("is_locked_without_lease"), worker_id, job_id)
+        return result
+
+    async def callback_secret(self) -> str | None:
+        """See ``JobStore.callback_secret``."""
+        return str(await self._pool.fetchval(self._query("callback_secret")))
+
     async def installation_id(self) -> str:
         """See ``JobStore.installation_id``."""
         return str(await self._pool.fetchval(self._query("installation_id")))

@@ -198,6 +198,13 @@ class PlatformJobStore:
         )
         return seconds
 
+    async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:  # noqa: ARG002
+        """See ``JobStore.is_locked_without_lease``. In this schema the locks of all workers look alike."""
+        return None
+
+    async def callback_secret(self) -> None:
+        """See ``JobStore.callback_secret``. This schema is never changed, and keeps none."""
+
     async def installation_id(self) -> str:
         """See ``JobStore.installation_id``."""
         return str(await self._pool.fetchval(self._query("platform_installation_id")))

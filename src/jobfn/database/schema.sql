@@ -20,7 +20,8 @@ create table app_jobs.history_settings (
 );
 
 create table app_jobs.installation (
-    id uuid not null default gen_random_uuid()
+    id uuid not null default gen_random_uuid(),
+    callback_secret text not null default encode(sha256(convert_to((((gen_random_uuid())::text || (gen_random_uuid())::text) || (gen_random_uuid())::text), 'UTF8'::name)), 'hex'::text)
 );
 
 create table app_jobs.job_results (
@@ -499,6 +500,15 @@ begin
     select s.database_id into database_id from "app_jobs".scheduled_jobs s where s.id = schedule_id;
     return next;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.callback_secret()
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select i.callback_secret from "app_jobs".installation i
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs(job_ids bigint[], reason text, include_running boolean)
@@ -1112,6 +1122,17 @@ CREATE OR REPLACE FUNCTION app_jobs.installation_id()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select i.id from "app_jobs".installation i
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.is_locked_without_lease(worker_id text, job_id bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select j.lease_expires_at is null
+    from "app_jobs".jobs j
+    where j.id = is_locked_without_lease.job_id and j.locked_by = is_locked_without_lease.worker_id
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.is_queue_locked(name text, expired_before timestamp with time zone)
@@ -2531,6 +2552,7 @@ comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,
 comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';
 comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
+comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
@@ -2551,6 +2573,7 @@ comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,times
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
 comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
+comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether the worker has locked the job without a lease; null if it has not locked it.';
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
@@ -2595,7 +2618,7 @@ comment on function app_jobs.trigger_job_with_fields() is 'Enqueue a job of the 
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
-comment on table app_jobs.installation is 'One row: a random id of this schema. A copy of the database has the same.';
+comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';

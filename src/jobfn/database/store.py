@@ -81,5 +81,11 @@ class JobStore(Protocol):
             since_seconds: Time since the caller's last claim. If a job became due since then, the result is 0 or less.
         """
 
+    async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
+        """Return whether the worker has locked the job without a lease; None if it has not locked it."""
+
+    async def callback_secret(self) -> str | None:
+        """Return the secret with which workers and callback servers of this schema sign; None if it keeps none."""
+
     async def installation_id(self) -> str:
         """Return the identity of the jobs schema, which no other database has, nor this one after it was rebuilt."""

@@ -20,7 +20,7 @@ NAME = "jobs-service"
 #: Host name of the callback server, given by the contract.
 CALLBACK_NAME = "jobs-callback"
 CONFIG_NAME = "jobs-config"
-#: Created by hand, with DATABASE_URL and JOBS_CALLBACK_SECRET.
+#: Created by hand, with DATABASE_URL, and JOBS_CALLBACK_SECRET if wanted.
 SECRET_NAME = "jobs-secrets"  # noqa: S105  - a name
 LABELS = {"app.kubernetes.io/part-of": "jobs", "app.kubernetes.io/component": "service"}
 #: Label with the role of a pod that runs one role.

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from jobfn.settings import CommaSeparated, EnvironmentSettings
+from jobfn.settings import CommaSeparated, EnvironmentSettings, Secrets
 
 
 class FunctionSettings(EnvironmentSettings):
@@ -17,8 +17,8 @@ class FunctionSettings(EnvironmentSettings):
             ``background=True`` tasks. Further ones are answered with 429, and the worker retries them.
         callback_allowed_hosts: ``JOBFN_CALLBACK_ALLOWED_HOSTS``: comma-separated hosts, each ``name``, ``name:port`` or
             ``*.domain``, that reports and heartbeats may go to. Default: any host.
-        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets, one of which a worker must send. Default:
-            none, anyone may call.
+        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets of at least 32 characters, one of which a
+            worker must send. Default: none, anyone may call.
         report_timeout_seconds: ``JOBFN_REPORT_TIMEOUT_SECONDS``: how long a report is retried. Default: for the lease
             that the worker sends (``X-Lease-Seconds``), or 30 if it sends none.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to be
@@ -35,7 +35,7 @@ class FunctionSettings(EnvironmentSettings):
     callback_allowed_hosts: CommaSeparated = Field(
         default_factory=list, validation_alias="JOBFN_CALLBACK_ALLOWED_HOSTS"
     )
-    invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
+    invoke_secrets: Secrets = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     report_timeout_seconds: float | None = Field(default=None, gt=0, validation_alias="JOBFN_REPORT_TIMEOUT_SECONDS")
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")

@@ -3,7 +3,7 @@
 import functools
 import re
 from typing import Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from jobfn.wire.dns_names import dns_name
 from jobfn.wire.names import CALLBACK_URL
@@ -17,10 +17,8 @@ TASK_PLACEHOLDER: Final = "{task}"
 _AFTER_HOST: Final = re.compile("[/?#]")
 #: Characters of host, port and credentials that a request line and a Host header can carry.
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
-#: The attempt in a query. A template may have added ``/callback`` to it.
-_ATTEMPT: Final = re.compile(r"(?:^|&)attempt=([^&/]*)")
-#: Path segment with a callback token (``worker/tokens.py``): payload, time and signature.
-_TOKEN: Final = re.compile(r"\.?[\w-]+\.[\w-]+\.[\w-]{20,}", re.ASCII)
+#: Parameters in a query. A template may have added ``/callback`` to it.
+_PARAMETERS: Final = {name: re.compile(rf"(?:^|&){name}=([^&/]*)") for name in ("attempt", "token", "worker")}
 
 
 @functools.lru_cache(maxsize=128)  # all jobs of a worker have the same URL, unless it is signed
@@ -53,15 +51,18 @@ def attempt_url(callback_url: str, attempt: int) -> str:
     The path stays, because the platform's callback server knows only ``/callback``. The URL ends in ``/callback``,
     because the platform's Python template adds that to all others (contract, section 2).
     """
-    parts = urlsplit(callback_url)
-    query = f"{parts.query}&" if parts.query else ""
-    return urlunsplit(parts._replace(query=f"{query}attempt={attempt}&/callback"))
+    return f"{query_prefix(callback_url)}attempt={attempt}&/callback"
 
 
-def attempt_in_query(query: str) -> str | None:
-    """Return the attempt in the query of a callback URL, as text; None if there is none."""
-    match = _ATTEMPT.search(query)
-    return None if match is None else match[1]
+def query_prefix(url: str) -> str:
+    """Return the URL, which has no fragment, up to where the next parameter of its query begins."""
+    return f"{url}{'&' if '?' in url else '?'}"
+
+
+def query_parameter(query: str, name: str) -> str | None:
+    """Return ``attempt``, ``token`` or ``worker`` in the query of a callback URL, as text; None if it has none."""
+    match = _PARAMETERS[name].search(query)
+    return None if match is None else unquote(match[1])
 
 
 def sibling_url(url: str, name: str) -> str:
@@ -76,9 +77,8 @@ def redact_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "an invalid URL"
-    path = "/".join("…" if _TOKEN.fullmatch(segment) else segment for segment in parts.path.split("/"))
     query = "…" if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, query, ""))
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
 def task_url(base_url: str, task_identifier: str) -> str:

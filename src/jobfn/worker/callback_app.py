@@ -1,14 +1,14 @@
 """The callback server's ASGI app: serves ``callbacks.py`` over HTTP.
 
 The hot path, a POST to a known last segment, bypasses Starlette's routing. All other requests are plain Starlette. Any
-path may precede the last segment: a token, or the prefix of a gateway.
+path may precede the last segment, such as the prefix of a gateway.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.limits import MAX_HEAD_BYTES
 from jobfn.http.messages import read_body, send_response
-from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, attempt_in_query, extract_job_headers
+from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, extract_job_headers, query_parameter
 from jobfn.wire.report_batch import BatchedReport, decode_batch
 from jobfn.worker.callbacks import (
     DATABASE_UNREACHABLE,
@@ -41,8 +41,8 @@ REPORTS_PER_TURN: Final = 100
 _EXTRA_HEADERS: Final = {DATABASE_UNREACHABLE.status: [(b"retry-after", b"1")]}
 URL_ADVICE: Final = f"report to {CALLBACK_URL} of the job's delivery"
 
-#: Handles a POST: path, job headers, body.
-_Handler = Callable[[str, Mapping[str, str], bytes], Awaitable[Reply]]
+#: Handles a POST: token of the URL, job headers, body.
+_Handler = Callable[[str | None, Mapping[str, str], bytes], Awaitable[Reply]]
 
 
 def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp:
@@ -53,27 +53,8 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
         heartbeats at ``/heartbeat``, and responds to ``GET /healthz`` and ``GET /readyz``.
     """
 
-    async def report_in_batch(report: BatchedReport) -> Reply:
-        if len(report.url) > MAX_HEAD_BYTES:
-            raise CallbackError(400, f"a report's URL must have at most {MAX_HEAD_BYTES} characters: {URL_ADVICE}")
-        try:
-            url = urlsplit(report.url)
-        except ValueError:
-            raise CallbackError(400, f"a report's URL is malformed: {URL_ADVICE}") from None
-        return await callbacks.report(unquote(url.path), _with_attempt(report.headers, url.query), report.body)
-
-    async def report_batch(_path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
-        try:
-            batch = decode_batch(body)
-        except ValueError as error:
-            raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
-        handlings: list[asyncio.Task[Reply]] = []
-        for each in batch:
-            handlings.append(asyncio.create_task(to_reply(report_in_batch(each))))
-            if len(handlings) % REPORTS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        replies = await asyncio.gather(*handlings)
-        return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
+    async def report_batch(_token: str | None, _headers: Mapping[str, str], body: bytes) -> Reply:
+        return await _report_batch(callbacks, body)
 
     handlers: dict[str, _Handler] = {
         "callback": callbacks.report,
@@ -87,15 +68,52 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
         if handler is None or scope["method"] != "POST":
             await fallback(scope, receive, send)
             return
-        reply = await to_reply(_handle(handler, scope, receive))
-        body = json.dumps(reply.content).encode("ascii")
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send_response(send, reply.status, headers + _EXTRA_HEADERS.get(reply.status, []), body)
+        query = scope["query_string"].decode("latin-1")
+        if handler is report_batch:
+            try:
+                callbacks.authorize_batch(query_parameter(query, "token"), query_parameter(query, "worker"))
+            except CallbackError as error:
+                await _respond(send, error.reply, unread=receive)
+                return
+        await _respond(send, await to_reply(_handle(handler, scope, receive, query)))
 
     return app
 
 
-async def _handle(handler: _Handler, scope: Scope, receive: Receive) -> Reply:
+async def _report_batch(callbacks: Callbacks | InstrumentedCallbacks, body: bytes) -> Reply:
+    try:
+        batch = decode_batch(body)
+    except ValueError as error:
+        raise CallbackError(400, f"the body is not a batch of reports: {error}") from None
+    handlings: list[asyncio.Task[Reply]] = []
+    for each in batch:
+        handlings.append(asyncio.create_task(to_reply(_report_in_batch(callbacks, each))))
+        if len(handlings) % REPORTS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    replies = await asyncio.gather(*handlings)
+    return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
+
+
+async def _report_in_batch(callbacks: Callbacks | InstrumentedCallbacks, report: BatchedReport) -> Reply:
+    if len(report.url) > MAX_HEAD_BYTES:
+        raise CallbackError(400, f"a report's URL must have at most {MAX_HEAD_BYTES} characters: {URL_ADVICE}")
+    try:
+        query = urlsplit(report.url).query
+    except ValueError:
+        raise CallbackError(400, f"a report's URL is malformed: {URL_ADVICE}") from None
+    return await callbacks.report(query_parameter(query, "token"), _with_attempt(report.headers, query), report.body)
+
+
+async def _respond(send: Send, reply: Reply, *, unread: Receive | None = None) -> None:
+    body = json.dumps(reply.content).encode("ascii")
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if unread is not None:
+        headers.append((b"connection", b"close"))
+    headers += _EXTRA_HEADERS.get(reply.status, [])
+    await send_response(send, reply.status, headers, body, unread=unread)
+
+
+async def _handle(handler: _Handler, scope: Scope, receive: Receive, query: str) -> Reply:
     try:
         body = await read_body(receive, limit=MAX_REPORT_BYTES)
     except ClientDisconnect:
@@ -105,14 +123,14 @@ async def _handle(handler: _Handler, scope: Scope, receive: Receive) -> Reply:
             400, f"a report must have at most {MAX_REPORT_BYTES} bytes: shorten the error message"
         ) from None
     headers = extract_job_headers(scope["headers"])
-    if query := scope["query_string"]:
-        headers = _with_attempt(headers, query.decode("latin-1"))
-    return await handler(scope["path"], headers, body)
+    if not query:
+        return await handler(None, headers, body)
+    return await handler(query_parameter(query, "token"), _with_attempt(headers, query), body)
 
 
 def _with_attempt(headers: dict[str, str], query: str) -> dict[str, str]:
     """Return the headers with the attempt of the callback URL, which functions in any language send back."""
-    attempt = attempt_in_query(query)
+    attempt = query_parameter(query, "attempt")
     if attempt is None:
         return headers
     if headers.get(JOB_ATTEMPT, attempt) != attempt:

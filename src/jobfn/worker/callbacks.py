@@ -14,6 +14,7 @@ from jobfn.database.records import Heartbeat, Settlement
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.wire import (
+    CALLBACK_BATCH,
     CALLBACK_URL,
     JOB_ATTEMPT,
     JOB_ERROR,
@@ -92,11 +93,11 @@ class Callbacks:
         self._tokens = tokens
         self._on_report = on_report
 
-    async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def report(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         """Settle a job by a report.
 
         Args:
-            path: Path of the request; contains the token of a signed URL.
+            token: The token in the URL; None: the URL is not signed.
             headers: The job headers, by their names in the contract (``wire.extract_job_headers``).
             body: Body of the request.
 
@@ -106,7 +107,15 @@ class Callbacks:
         """
         if JOB_ID not in headers:
             return Reply(200, "OK")  # a health probe
-        claim = await self._authorize(path, headers)
+        if token is None and self._tokens is not None and self._tokens.accepts_unsigned_workers:
+            claim = _parse_claim(headers)
+            without_lease = await self._store.is_locked_without_lease(claim.worker_id, claim.job_id)
+            if without_lease is None:
+                return CONFLICT
+            if not without_lease:
+                raise _invalid_token()
+        else:
+            claim = await self._authorize(token, headers)
         settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
         if headers.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.from_json(body)
@@ -124,9 +133,9 @@ class Callbacks:
             self._on_report(settlement)
         return Reply(200, {"workerId": claim.worker_id, "jobId": str(claim.job_id)})
 
-    async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def heartbeat(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         """Renew a job's lease and record its progress. Arguments and errors as in ``report``."""
-        claim = await self._authorize(path, headers)
+        claim = await self._authorize(token, headers)
         if claim.attempt is None:
             raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {ECHO_ADVICE}")
         try:
@@ -139,24 +148,25 @@ class Callbacks:
             return CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 
-    async def _authorize(self, path: str, headers: Mapping[str, str]) -> Claim:
+    def authorize_batch(self, token: str | None, worker_id: str | None) -> None:
+        """Check the URL of a batch of reports, before its body is read. Each report is checked alone, too.
+
+        Raises:
+            CallbackError: URLs are signed, and this one is not, or no longer.
+        """
+        if self._tokens is not None and not self._tokens.verify_batches(token or "", worker_id or ""):
+            raise CallbackError(
+                401, f"the URL has no valid token for batches: send them to {CALLBACK_BATCH} of a recent delivery"
+            )
+
+    async def _authorize(self, token: str | None, headers: Mapping[str, str]) -> Claim:
         """Return the claim of the headers, verified by the token if URLs are signed."""
-        if WORKER_ID not in headers:
-            raise CallbackError(400, f"{WORKER_ID} is missing: {ECHO_ADVICE}")
-        # Lenient: a function that rejected a delivery for a malformed tenant returns that tenant here.
-        parsed = JobHeaders.parse_lenient(headers)
-        if parsed.job_id is None:
-            raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {ECHO_ADVICE}")
-        if parsed.attempt is None and JOB_ATTEMPT in headers:
-            raise CallbackError(400, f"{JOB_ATTEMPT} is not an attempt's number: {ECHO_ADVICE}")
-        claim = Claim(headers[WORKER_ID], parsed.job_id, parsed.attempt)
+        claim = _parse_claim(headers)
         if self._tokens is None:
             return claim
-        signed = self._tokens.verify(path)
-        if signed is None or (signed.claim.worker_id, signed.claim.job_id) != (claim.worker_id, claim.job_id):
-            raise CallbackError(
-                401, f"the URL has no valid token for this job: report to {CALLBACK_URL} of the job's delivery"
-            )
+        signed = self._tokens.verify(token or "", claim.worker_id, claim.job_id)
+        if signed is None:
+            raise _invalid_token()
         if claim.attempt not in {None, signed.claim.attempt}:
             raise CallbackError(401, "the token in the URL is for another attempt: report to the URL of this attempt")
         claim = signed.claim
@@ -169,6 +179,24 @@ class Callbacks:
         if claim.attempt is None:
             return False
         return await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
+
+
+def _parse_claim(headers: Mapping[str, str]) -> Claim:
+    if WORKER_ID not in headers:
+        raise CallbackError(400, f"{WORKER_ID} is missing: {ECHO_ADVICE}")
+    # Lenient: a function that rejected a delivery for a malformed tenant returns that tenant here.
+    parsed = JobHeaders.parse_lenient(headers)
+    if parsed.job_id is None:
+        raise CallbackError(400, f"{JOB_ID} is missing or not a job id: {ECHO_ADVICE}")
+    if parsed.attempt is None and JOB_ATTEMPT in headers:
+        raise CallbackError(400, f"{JOB_ATTEMPT} is not an attempt's number: {ECHO_ADVICE}")
+    return Claim(headers[WORKER_ID], parsed.job_id, parsed.attempt)
+
+
+def _invalid_token() -> CallbackError:
+    return CallbackError(
+        401, f"the URL has no valid token for this job: report to {CALLBACK_URL} of the job's delivery"
+    )
 
 
 async def to_reply(handling: Awaitable[Reply]) -> Reply:

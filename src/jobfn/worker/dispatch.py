@@ -91,7 +91,7 @@ def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> 
 
 
 def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
-    """Return the headers that do not depend on the job, unless callback URLs are signed."""
+    """Return the headers that all jobs of a request share."""
     headers = {
         WORKER_ID: worker_id,
         HEARTBEAT_URL: callbacks.heartbeat_url,
@@ -127,7 +127,7 @@ class Dispatcher(Deliverer):
         *,
         routes: Routes,
         worker_id: str,
-        callback_config: Callable[[Job], CallbackConfig],
+        callback_config: Callable[[Sequence[Job]], CallbackConfig],
         request_timeout_seconds: float,
         batching: Batching | None = None,
         tracing: Tracing = GLOBAL,
@@ -143,7 +143,7 @@ class Dispatcher(Deliverer):
     async def deliver(self, job: Job) -> DeliveryResult:
         """POST a job to its function. See ``Deliverer.deliver``."""
         url = self._routes.url_for(job.task)
-        callbacks = self._callback_config(job)
+        callbacks = self._callback_config((job,))
         if job.node is not None:
             callbacks = replace(callbacks, callback_url=None, batch_url=None)
         accepts_report = callbacks.callback_url is not None
@@ -198,18 +198,11 @@ class Dispatcher(Deliverer):
 
     def _encode_batch(self, jobs: Sequence[Job]) -> tuple[dict[str, str], bytes, bool]:
         """Return the headers and the body of a request with several jobs, and whether reports are accepted."""
-        configs = [self._callback_config(job) for job in jobs]
-        shared = {"Content-Type": CONTENT_TYPE} | worker_headers(self._worker_id, configs[0])
+        callbacks = self._callback_config(jobs)
+        shared = {"Content-Type": CONTENT_TYPE} | worker_headers(self._worker_id, callbacks)
         own = [job_headers(job) | self._trace_headers(job) for job in jobs]
-        if configs[0] is not configs[-1]:  # signed for each job
-            for name in (CALLBACK_URL, HEARTBEAT_URL):
-                shared.pop(name, None)
-            for headers, config in zip(own, configs, strict=True):
-                headers[HEARTBEAT_URL] = config.heartbeat_url
-                if config.callback_url is not None:
-                    headers[CALLBACK_URL] = config.callback_url
         body = encode_request(zip(own, (job.payload for job in jobs), strict=True))
-        return shared, body, configs[0].callback_url is not None
+        return shared, body, callbacks.callback_url is not None
 
     def _parse_outcome(self, outcome: BatchedResponse, url: str, job: Job) -> DeliveryResult:
         if outcome.status is None:

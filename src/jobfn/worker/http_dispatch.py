@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from urllib.parse import quote
 
 import aiohttp  # noqa: F401  - imported at start, not by the first delivery
 
@@ -15,13 +16,13 @@ from jobfn.http.client import HttpTransport
 from jobfn.tcp import KeepAlive
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import Tracing
-from jobfn.wire import BATCH_SEGMENT, attempt_url, redact_url, report_url, sibling_url
+from jobfn.wire import BATCH_SEGMENT, attempt_url, query_prefix, redact_url, report_url, sibling_url
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.dispatch import CallbackConfig, Dispatcher
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
-from jobfn.worker.tokens import CallbackTokens, Claim
+from jobfn.worker.tokens import CallbackTokens
 
 #: Maximum number of attempts whose configurations are cached. Most jobs have a few at most.
 _MAX_ATTEMPTS = 100
@@ -51,13 +52,21 @@ async def http_dispatcher(
         await transport.aclose()
 
 
-def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
-    """Return what signs callback URLs; None without ``JOBS_CALLBACK_SECRET``, with a warning in production."""
+async def callback_tokens(settings: ServiceSettings, store: JobStore) -> CallbackTokens | None:
+    """Return what signs callback URLs: with ``JOBS_CALLBACK_SECRET``, else with the secret that the schema keeps.
+
+    The platform's schema keeps none: then the result is None, with a warning in production.
+    """
+    ttl_seconds = settings.callback_token_ttl_seconds
     if settings.callback_secrets:
-        return CallbackTokens(settings.callback_secrets, max_age_seconds=settings.callback_token_ttl_seconds)
+        return CallbackTokens(settings.callback_secrets, max_age_seconds=ttl_seconds)
+    secret = await retry(store.callback_secret, event="service not started", only_transient=True)
+    if secret is not None:
+        return CallbackTokens([secret], max_age_seconds=ttl_seconds, accepts_unsigned_workers=True)
     if settings.is_production:
         logs.get_logger("jobfn.service").warning(
-            "callback URLs are not signed: anyone who can reach the callback server can settle jobs. "
+            "callback URLs are not signed, because the platform's schema keeps no secret: anyone who can reach the "
+            "callback server can settle jobs. "
             "Set JOBS_CALLBACK_SECRET on every worker and callback server"
         )
     return None
@@ -65,11 +74,12 @@ def callback_tokens(settings: ServiceSettings) -> CallbackTokens | None:
 
 def callback_configs(
     settings: ServiceSettings, tokens: CallbackTokens | None, installation_id: str
-) -> Callable[[Job], CallbackConfig]:
-    """Return a function that returns how the function settles a job.
+) -> Callable[[Sequence[Job]], CallbackConfig]:
+    """Return a function that returns how a function settles the jobs of one request.
 
     Each attempt has its own callback URL, so that a late report of an earlier one conflicts, also from functions that
-    do not send ``X-Job-Attempt`` back. Without tokens, the same attempts of all jobs have the same configuration.
+    do not send ``X-Job-Attempt`` back. Jobs that share a request share the URL, whose token names them all; without
+    tokens, all jobs with the same attempt share it.
     """
     try:
         plain_url = report_url(settings.callback_url)
@@ -79,28 +89,38 @@ def callback_configs(
         ) from None
     accepts_reports = settings.settle_on is not SettlementMode.RESPONSE
 
-    def config_for(callback_url: str, heartbeat_url: str) -> CallbackConfig:
+    accepts_batches = accepts_reports and settings.callback_batch
+    heartbeat_url, batch_url = sibling_url(plain_url, "heartbeat"), sibling_url(plain_url, BATCH_SEGMENT)
+
+    def config_for(callback_url: str, heartbeat_url: str, batch_url: str) -> CallbackConfig:
         return CallbackConfig(
             callback_url=callback_url if accepts_reports else None,
             heartbeat_url=heartbeat_url,
             lease_seconds=settings.lease_seconds,
-            batch_url=sibling_url(plain_url, BATCH_SEGMENT) if accepts_reports and settings.callback_batch else None,
+            batch_url=batch_url if accepts_batches else None,
             invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
             offers_response=settings.settle_on is not SettlementMode.REPORT,
             installation_id=installation_id,
         )
 
     if tokens is not None:
+        worker_id = settings.worker_id
+        callback_prefix = f"{query_prefix(plain_url)}token="
+        heartbeat_prefix = f"{query_prefix(heartbeat_url)}token="
+        batch_prefix = f"{query_prefix(batch_url)}worker={quote(worker_id, safe='')}&token="
 
-        def signed(job: Job) -> CallbackConfig:
-            url = tokens.url_for(plain_url, Claim(settings.worker_id, job.id, job.attempt))
-            return config_for(url, sibling_url(url, "heartbeat"))
+        def signed(jobs: Sequence[Job]) -> CallbackConfig:
+            token = tokens.sign(worker_id, [(job.id, job.attempt) for job in jobs])
+            return config_for(
+                f"{callback_prefix}{token}&/callback",
+                f"{heartbeat_prefix}{token}",
+                f"{batch_prefix}{tokens.sign_batches(worker_id)}",
+            )
 
         return signed
-    heartbeat_url = sibling_url(plain_url, "heartbeat")
 
     @functools.lru_cache(maxsize=_MAX_ATTEMPTS)
     def unsigned(attempt: int) -> CallbackConfig:
-        return config_for(attempt_url(plain_url, attempt), heartbeat_url)
+        return config_for(attempt_url(plain_url, attempt), heartbeat_url, batch_url)
 
-    return lambda job: unsigned(job.attempt)
+    return lambda jobs: unsigned(jobs[0].attempt)

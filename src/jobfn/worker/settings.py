@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, Json, field_validator, model_validator
 
 from jobfn.errors import ConfigurationError
-from jobfn.settings import CommaSeparated, EnvironmentSettings
+from jobfn.settings import CommaSeparated, EnvironmentSettings, Secrets
 from jobfn.wire import has_host_per_task
 from jobfn.wire.dns_names import dns_names
 
@@ -65,11 +65,14 @@ class ServiceSettings(EnvironmentSettings):
         delivery_batch: ``JOBS_DELIVERY_BATCH``, default true: send several jobs of quick tasks in one request, to
             functions that accept it. Not with ``JOBS_SETTLE_ON=report``.
         callback_batch: ``JOBS_CALLBACK_BATCH``, default true: send functions a URL for batches of reports.
-        callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys that sign callback URLs. The first one signs,
-            all are accepted. With a key, reports without a valid token are rejected. Default: not signed.
+        callback_secrets: ``JOBS_CALLBACK_SECRET``: comma-separated keys of at least 32 characters that sign callback
+            URLs. The first one signs, all are accepted. Reports without a valid token are rejected. Default: a secret
+            that the schema keeps; jobs of workers that cannot sign are then settled without a token. On the platform's
+            schema: not signed.
         callback_token_ttl_seconds: ``JOBS_CALLBACK_TOKEN_TTL_SECONDS``, default 3600: how long a signed URL is valid.
             Later, it is valid while the lease of its attempt is renewed.
-        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated; the first one is sent to functions. Default: none.
+        invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated, each of at least 32 characters; the first one is sent
+            to functions. Default: none.
         request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
             counts a lock as expired): timeout for a function's response.
         tcp_timeout_seconds: ``JOBS_TCP_TIMEOUT_SECONDS``, default 15: time after which a connection to a function whose
@@ -118,8 +121,8 @@ class ServiceSettings(EnvironmentSettings):
     settle_on: SettlementMode = Field(default=SettlementMode.AUTO, validation_alias="JOBS_SETTLE_ON")
     delivery_batch: bool = Field(default=True, validation_alias="JOBS_DELIVERY_BATCH")
     callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
-    callback_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
-    invoke_secrets: CommaSeparated = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
+    callback_secrets: Secrets = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
+    invoke_secrets: Secrets = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
     callback_token_ttl_seconds: float = Field(default=3600.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS")
     request_timeout_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_TIMEOUT_SECONDS")
     tcp_timeout_seconds: float = Field(default=15.0, ge=2, le=86_400, validation_alias="JOBS_TCP_TIMEOUT_SECONDS")

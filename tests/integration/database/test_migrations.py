@@ -160,6 +160,8 @@ async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
     assert await empty.fetch("select app_jobs.claim_jobs_of_queues('worker', '{q}', null, '1 hour', 1)") == []
     assert await empty.fetchval("select app_jobs.has_lease('worker', 1, 1)") is False
     assert await empty.fetchval("select app_jobs.installation_id()") is not None
+    assert len(await empty.fetchval("select app_jobs.callback_secret()")) == 64
+    assert await empty.fetchval("select app_jobs.is_locked_without_lease('worker', 1)") is None
     snooze = "select app_jobs.snooze_jobs('{worker}', '{1}', '{1}', '{later}', '{1 min}', '{1 day}')"
     assert await empty.fetch(snooze) == []
     await empty.execute("reset role")

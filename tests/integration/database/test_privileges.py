@@ -29,6 +29,7 @@ WORKER_FUNCTIONS = frozenset(
             "mark_accepted",
         ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results", "snooze_jobs", "installation_id"),
+        *("callback_secret", "is_locked_without_lease"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "prune_job_runs", "heartbeat_worker", "deregister_worker"),

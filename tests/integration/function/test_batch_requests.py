@@ -23,6 +23,7 @@ from support.batch_request import (
 )
 from support.fixtures import Serve
 from support.function_app import SECRET, CallbackServer
+from support.secrets import OTHER_INVOKE_SECRET
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ async def test_jobs_of_a_request_have_their_own_organizations_and_graph_nodes(
 async def test_secret_of_the_request_is_that_of_all_its_jobs(
     recorder: Recorder, serve: Serve, http: httpx.AsyncClient
 ) -> None:
-    url = await serve(recorder.app(invoke_secrets=["other", SECRET]))
+    url = await serve(recorder.app(invoke_secrets=[OTHER_INVOKE_SECRET, SECRET]))
     headers = shared_headers(X_Invoke_Secret=SECRET)
     lines = await run_jobs(http, f"{url}/record/batch", batch(1, 2), headers)
     assert (lines, recorder.payloads) == (done(1, 2), [1, 2])

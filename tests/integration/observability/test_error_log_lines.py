@@ -13,10 +13,12 @@ from jobfn import JobContext, PermanentError, RetryLater, create_app, task
 from jobfn.function.settings import FunctionSettings
 from jobfn.function.task import Task
 from jobfn.worker.settings import ServiceRole
+from jobfn.worker.tokens import Claim
 from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
 from support.observability import Deploy, LogLines, add_for_tenant, ids_of, job_ids
+from support.secrets import schema_tokens, sign_url
 
 #: Makes settlements fail like a server that shuts down.
 SHUT_DOWN = """
@@ -150,7 +152,8 @@ async def test_report_without_a_database_is_logged(
     await jobs.connection.execute(SHUT_DOWN.replace("before delete", "before update or delete"))
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)}
     attempt = {"X-Job-Attempt": "1"} if path == "heartbeat" else {}
-    url = deployment.callback_url.replace("/callback", f"/{path}")
+    tokens = await schema_tokens(jobs.connection)
+    url = sign_url(tokens, deployment.callback_url.replace("/callback", f"/{path}"), Claim(WORKER, job, 1))
     async with httpx.AsyncClient() as client:
         assert (await client.post(url, headers=headers | attempt, json={})).status_code == 503
     line = await lines.until("report not settled: database unreachable")

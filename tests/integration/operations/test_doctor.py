@@ -20,6 +20,7 @@ from support.definitions import WITH_URLS
 from support.fixtures import Serve, StartService
 from support.jobs import WORKER, Jobs
 from support.network import LOOPBACK, eventually, free_port
+from support.secrets import INVOKE_SECRET
 
 handled: list[object] = []
 
@@ -249,10 +250,10 @@ async def test_invoke_secret_is_sent_to_functions(
         return JSONResponse({})
 
     callback_url = await serve(Starlette(routes=[Route("/callback", callback, methods=["POST"])]))
-    url = await serve(create_app(tasks=[greet], settings=FunctionSettings(invoke_secrets=["s3cret-s3cret"])))
+    url = await serve(create_app(tasks=[greet], settings=FunctionSettings(invoke_secrets=[INVOKE_SECRET])))
     await jobs.add("greet")
     checks = await doctor.run(
-        gateway_url=url, own_callback_url=f"{callback_url}/callback", invoke_secrets=["s3cret-s3cret"]
+        gateway_url=url, own_callback_url=f"{callback_url}/callback", invoke_secrets=[INVOKE_SECRET]
     )
     assert checks[f"reports from {url}/"].status == "ok"
     assert job_ids == ["", str(UNUSED_JOB_ID)]

@@ -182,13 +182,13 @@ async def test_service_of_a_role_that_may_not_work_ends_with_the_grant(make_role
     code, output = await run(command, "service", viewer)
     assert code == 1
     last_line = output.splitlines()[-1]
-    assert last_line == refusal(viewer, "EXECUTE on function app_jobs.installation_id", "worker")
+    assert last_line == refusal(viewer, "EXECUTE on function app_jobs.callback_secret", "worker")
 
 
 @pytest.mark.parametrize(
     ("only", "grants", "right"),
     [
-        ("worker", ("enqueue",), "EXECUTE on function app_jobs.installation_id"),
+        ("worker", ("enqueue",), "EXECUTE on function app_jobs.callback_secret"),
         ("scheduler", ("enqueue",), "SELECT on app_jobs.scheduled_jobs"),
         ("scheduler", ("viewer",), "the right to change app_jobs.scheduled_jobs"),
     ],

@@ -32,6 +32,7 @@ from jobfn.errors import DatabaseError, DatabaseUnreachable
 from jobfn.testing import JobsClock, JobsDatabase, JobsServer
 from support.function_app import ACTOR
 from support.jobs import TENANT
+from support.secrets import INVOKE_SECRET
 
 NOON = datetime(2040, 1, 31, 12, tzinfo=UTC)
 
@@ -132,7 +133,7 @@ async def test_report_of_a_background_task_is_awaited(jobfn_app: Any) -> None:
 
 
 async def test_unauthorized_delivery_has_no_report(jobfn_app: Any) -> None:
-    app = jobfn_app(accepted, settings=FunctionSettings(invoke_secrets=["s"]))
+    app = jobfn_app(accepted, settings=FunctionSettings(invoke_secrets=[INVOKE_SECRET]))
     result = await app.deliver(accepted)
     assert (result.status_code, result.report, result.ok, result.error) == (401, None, False, None)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,6 +13,7 @@ from support.fixtures import StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
+from support.secrets import CALLBACK_SECRET, OLD_CALLBACK_SECRET, schema_tokens, sign_batch_url, sign_url
 
 NO_FUNCTION = "http://127.0.0.1:1"
 
@@ -180,7 +180,8 @@ async def test_attempt_in_the_url_fences_a_report(
     job = await add_held(jobs)
     batch = {"reports": [{"url": f"http://x/callback?{query}", "headers": report_headers(job), "body": "{}"}]}
     if status != 200:
-        replies = (await callbacks.post("/callbacks", json=batch)).json()["replies"]
+        batch_url = sign_batch_url(await schema_tokens(jobs.connection), "/callbacks")
+        replies = (await callbacks.post(batch_url, json=batch)).json()["replies"]
         assert [reply["status"] for reply in replies] == [status]
     assert (await callbacks.post(f"/callback?{query}", headers=report_headers(job))).status_code == status
     assert await jobs.exists(job) is (status != 200)
@@ -260,7 +261,8 @@ async def test_each_report_of_a_batch_has_its_own_reply(jobs: Jobs, callbacks: h
         ({"X-Job-Id": str(failed)}, "{}"),
     ]
     batch = {"reports": [{"url": "http://x/callback", "headers": headers, "body": body} for headers, body in reports]}
-    response = await callbacks.post("/callbacks", json=batch)
+    batch_url = sign_batch_url(await schema_tokens(jobs.connection), "/callbacks")
+    response = await callbacks.post(batch_url, json=batch)
     assert response.status_code == 200
     replies = response.json()["replies"]
     assert [reply["status"] for reply in replies] == [200, 200, 409, 400]
@@ -271,8 +273,9 @@ async def test_each_report_of_a_batch_has_its_own_reply(jobs: Jobs, callbacks: h
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"reports": [7]}'])
-async def test_malformed_batch_is_rejected(body: bytes, callbacks: httpx.AsyncClient) -> None:
-    response = await callbacks.post("/callbacks", content=body)
+async def test_malformed_batch_is_rejected(body: bytes, jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
+    batch_url = sign_batch_url(await schema_tokens(jobs.connection), "/callbacks")
+    response = await callbacks.post(batch_url, content=body)
     assert response.status_code == 400
     assert response.json()["error"].startswith("the body is not a batch of reports: ")
 
@@ -280,9 +283,10 @@ async def test_malformed_batch_is_rejected(body: bytes, callbacks: httpx.AsyncCl
 async def test_heartbeat_renews_the_lease_and_records_progress(jobs: Jobs, callbacks: httpx.AsyncClient) -> None:
     job = await add_held(jobs)
     headers = report_headers(job, attempt=1)
-    response = await callbacks.post("/heartbeat", headers=headers, json={"progress": 0.25, "note": "rendering"})
+    url = sign_url(await schema_tokens(jobs.connection), "/heartbeat", Claim(WORKER, job, 1))
+    response = await callbacks.post(url, headers=headers, json={"progress": 0.25, "note": "rendering"})
     assert (response.status_code, response.json()) == (200, {"leaseSeconds": 60.0})
-    assert (await callbacks.post("/heartbeat", headers=headers)).status_code == 200
+    assert (await callbacks.post(url, headers=headers)).status_code == 200
     row = await jobs.until_claimed(job)
     assert (row["progress"], row["progress_message"]) == (0.25, "rendering")
     assert (row["lease_expires_at"] - row["locked_at"]).total_seconds() > 50
@@ -290,13 +294,14 @@ async def test_heartbeat_renews_the_lease_and_records_progress(jobs: Jobs, callb
 
 @pytest.mark.parametrize(
     ("attempt", "body", "status"),
-    [(2, b"", 409), (None, b"", 400), (1, b'{"progress": 2}', 400), (1, b'{"note": 7}', 400), (1, b"{", 400)],
+    [(2, b"", 409), (1, b'{"progress": 2}', 400), (1, b'{"note": 7}', 400), (1, b"{", 400)],
 )
 async def test_invalid_heartbeat_is_rejected(
-    attempt: int | None, body: bytes, status: int, jobs: Jobs, callbacks: httpx.AsyncClient
+    attempt: int, body: bytes, status: int, jobs: Jobs, callbacks: httpx.AsyncClient
 ) -> None:
     job = await add_held(jobs)
-    response = await callbacks.post("/heartbeat", headers=report_headers(job, attempt=attempt), content=body)
+    url = sign_url(await schema_tokens(jobs.connection), "/heartbeat", Claim(WORKER, job, attempt))
+    response = await callbacks.post(url, headers=report_headers(job, attempt=attempt), content=body)
     assert response.status_code == status
 
 
@@ -304,11 +309,12 @@ async def test_report_before_the_response_decides(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_worker()
+    await start_worker()
     job = await jobs.add("t")
     await function.arrived.wait()
     async with httpx.AsyncClient(timeout=30) as client:
-        await client.post(service.callback_url, headers=report_headers(job, failed=True), json={"error": "reported"})
+        url = function.received[0].headers["x-callback-url"]
+        await client.post(url, headers=report_headers(job, failed=True), json={"error": "reported"})
     gate.set()
     await jobs.until_gone(await jobs.add("another"))
     assert (await jobs.until_failed(job))["last_error"] == "reported"
@@ -318,18 +324,19 @@ async def test_report_after_the_response_decides_within_the_grace_period(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     """The Node SDK responds first and then reports."""
-    service = await start_worker(report_grace_seconds=60.0)
+    await start_worker(report_grace_seconds=60.0)
     job = await jobs.add("t")
     await function.arrived.wait()
     await jobs.until_claimed(job)
     async with httpx.AsyncClient(timeout=30) as client:
-        await client.post(service.callback_url, headers=report_headers(job, failed=True), json={"error": "reported"})
+        url = function.received[0].headers["x-callback-url"]
+        await client.post(url, headers=report_headers(job, failed=True), json={"error": "reported"})
     assert (await jobs.until_failed(job))["last_error"] == "reported"
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a/b?c#d", "a:b"])
 async def test_host_header_is_ignored(host: str, start_service: StartService) -> None:
-    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets="s")
+    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets=CALLBACK_SECRET)
     async with httpx.AsyncClient() as client:
         response = await client.post(service.callback_url, headers=report_headers(1) | {"Host": host})
     assert response.status_code == 401
@@ -339,14 +346,14 @@ async def test_host_header_is_ignored(host: str, start_service: StartService) ->
 async def test_token_lives_longer_while_the_lease_is_renewed(
     lease_ends: str | None, status: int, jobs: Jobs, start_service: StartService
 ) -> None:
-    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets="key")
+    service = await start_service(NO_FUNCTION, support_any=False, callback_secrets=CALLBACK_SECRET)
     job = await add_held(jobs)
     await jobs.connection.execute("update app_jobs.jobs set lease_expires_at = now() + $1::text::interval", lease_ends)
     two_hours_ago = time.time() - 7200
-    tokens = CallbackTokens(["key"], max_age_seconds=1, clock=lambda: two_hours_ago)
-    url = tokens.url_for(service.callback_url, Claim(WORKER, job, 1))
+    tokens = CallbackTokens([CALLBACK_SECRET], max_age_seconds=1, clock=lambda: two_hours_ago)
+    url = sign_url(tokens, service.callback_url, Claim(WORKER, job, 1))
     async with httpx.AsyncClient() as client:
-        heartbeat = await client.post(url.removesuffix("callback") + "heartbeat", headers=report_headers(job))
+        heartbeat = await client.post(url.replace("/callback?", "/heartbeat?"), headers=report_headers(job))
         report = await client.post(url, headers=report_headers(job))
     assert (heartbeat.status_code, report.status_code) == (status, status)
     assert await jobs.exists(job) is (status != 200)
@@ -356,21 +363,23 @@ async def test_signed_url_is_required_with_a_secret(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     gate = function.hold()
-    service = await start_worker(callback_secrets="new,old")
+    service = await start_worker(callback_secrets=f"{CALLBACK_SECRET},{OLD_CALLBACK_SECRET}")
     job = await jobs.add("t")
     await function.arrived.wait()
 
     def sign(secret: str, claim: Claim) -> str:
-        return CallbackTokens([secret], max_age_seconds=60).url_for(service.callback_url, claim)
+        return sign_url(CallbackTokens([secret], max_age_seconds=60), service.callback_url, claim)
 
     signed = function.received[0].headers["x-callback-url"]
-    assert urlsplit(signed).path.endswith("/callback")
-    assert function.received[0].headers["x-heartbeat-url"] == signed.removesuffix("callback") + "heartbeat"
+    assert signed.startswith(f"{service.callback_url}?token=")
+    assert signed.endswith("&/callback")
+    heartbeat_url = signed.replace("/callback?", "/heartbeat?").removesuffix("&/callback")
+    assert function.received[0].headers["x-heartbeat-url"] == heartbeat_url
     unauthorized = [
         service.callback_url,
-        sign("guess", Claim(WORKER, job, 1)),
-        sign("new", Claim(WORKER, job + 1, 1)),
-        sign("new", Claim("another-worker", job, 1)),
+        sign("guess" * 10, Claim(WORKER, job, 1)),
+        sign(CALLBACK_SECRET, Claim(WORKER, job + 1, 1)),
+        sign(CALLBACK_SECRET, Claim("another-worker", job, 1)),
     ]
     async with httpx.AsyncClient(headers=report_headers(job), timeout=30) as client:
         for url in unauthorized:
@@ -379,7 +388,7 @@ async def test_signed_url_is_required_with_a_secret(
             assert "token" in response.json()["error"]
         assert (await client.post(signed, headers={"X-Job-Attempt": "2"})).status_code == 401
         assert (await jobs.until_claimed(job))["attempts"] == 1
-        assert (await client.post(sign("old", Claim(WORKER, job, 7)))).status_code == 409
+        assert (await client.post(sign(OLD_CALLBACK_SECRET, Claim(WORKER, job, 7)))).status_code == 409
         assert (await client.post(signed)).status_code == 200
     assert not await jobs.exists(job)
     gate.set()

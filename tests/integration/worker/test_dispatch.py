@@ -1,12 +1,14 @@
 """The requests of the worker, and the meaning of responses (contract, sections 1 and 5)."""
 
 import json
+import re
 
 import pytest
 
 from support.fixtures import Serve, StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import TENANT, WORKER, Jobs
+from support.secrets import CALLBACK_SECRET
 
 ACTOR = "8c1d6a3e-0b1f-4c6e-9d3c-2f6f0a1b2c3d"
 ORGANIZATION = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
@@ -16,19 +18,23 @@ ENTITY = "0f0e0d0c-0b0a-4909-8807-060504030201"
 async def test_request_has_the_payload_and_the_job_s_headers(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    service = await start_worker()
+    service = await start_worker(callback_secrets=CALLBACK_SECRET)
     job = await jobs.add("process_invoice", {"id": 1.5, "ü": [None]})
     await jobs.until_gone(job)
     (request,) = function.received
     assert request.path == "/process_invoice"
     assert request.body == {"id": 1.5, "ü": [None]}
+    token = request.headers["x-callback-url"].partition("token=")[2].removesuffix("&/callback")
+    batch_token = request.headers["x-callback-batch"].partition("token=")[2]
+    assert re.fullmatch(rf"[0-9a-f]+\.{job}-1\.[\w-]{{43}}", token)
+    assert re.fullmatch(r"[0-9a-f]+\.\.[\w-]{43}", batch_token)
     assert {name: value for name, value in request.headers.items() if name.startswith("x-")} == {
         "x-worker-id": WORKER,
         "x-job-id": str(job),
         "x-job-attempt": "1",
-        "x-callback-url": f"{service.callback_url}?attempt=1&/callback",
-        "x-callback-batch": service.callback_url.replace("/callback", "/callbacks"),
-        "x-heartbeat-url": service.callback_url.replace("/callback", "/heartbeat"),
+        "x-callback-url": f"{service.callback_url}?token={token}&/callback",
+        "x-callback-batch": f"{service.callback_url}s?worker={WORKER}&token={batch_token}",
+        "x-heartbeat-url": service.callback_url.replace("/callback", f"/heartbeat?token={token}"),
         "x-lease-seconds": "30",
         "x-settle-on": "response",
         "x-installation-id": str(await jobs.connection.fetchval("select id from app_jobs.installation")),
@@ -59,7 +65,7 @@ async def test_tenant_actor_entity_and_organization_are_headers(
 async def test_settle_on_response_sends_no_callback_url(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
-    service = await start_worker(settle_on="response", report_grace_seconds=3600.0, callback_secrets="one")
+    service = await start_worker(settle_on="response", report_grace_seconds=3600.0, callback_secrets=CALLBACK_SECRET)
     await jobs.until_gone(await jobs.add("t"))
     function.respond(500, {"message": "no", "retryAfterSeconds": 3600})
     assert (await jobs.until_failed(await jobs.add("t")))["last_error"] == "no"

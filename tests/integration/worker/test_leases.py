@@ -5,10 +5,12 @@ import time
 import httpx
 import pytest
 
+from jobfn.worker.tokens import Claim
 from support.fixtures import StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
+from support.secrets import schema_tokens, sign_url
 
 DEAD = "worker-that-died"
 FAIL_ONCE = """
@@ -132,8 +134,9 @@ async def test_report_that_ends_in_a_deadlock_is_unavailable_and_can_be_repeated
     job = await jobs.add("t")
     await claim_as(jobs, WORKER, lease="1 hour")
     headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
+    url = sign_url(await schema_tokens(jobs.connection), service.callback_url, Claim(WORKER, job, 1))
     async with httpx.AsyncClient() as client:
-        responses = [await client.post(service.callback_url, headers=headers) for _ in range(2)]
+        responses = [await client.post(url, headers=headers) for _ in range(2)]
     assert [response.status_code for response in responses] == [503, 200]
 
 

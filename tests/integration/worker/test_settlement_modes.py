@@ -26,9 +26,11 @@ from jobfn import (
 )
 from jobfn.function.settings import FunctionSettings
 from jobfn.wire import MAX_RESULT_BYTES
+from jobfn.worker.tokens import Claim
 from support.fixtures import Serve, StartService
 from support.function_app import SECRET
 from support.jobs import WORKER, Jobs
+from support.secrets import CALLBACK_SECRET, OTHER_INVOKE_SECRET, schema_tokens, sign_url
 
 HOUR = 3600.0
 
@@ -186,7 +188,7 @@ async def test_progress_is_recorded(
         reported.set()
         await gate.wait()
 
-    await start_service(await serve(create_app(tasks=[long])), settle_on=settle_on, callback_secrets="signs-the-urls")
+    await start_service(await serve(create_app(tasks=[long])), settle_on=settle_on, callback_secrets=CALLBACK_SECRET)
     job = await long.enqueue(connection, None)
     await asyncio.wait_for(reported.wait(), 20)
     row = await jobs.row(job)
@@ -223,9 +225,11 @@ async def test_report_of_an_earlier_attempt_is_rejected(
     service = await start_service(await serve(held.create_app()), settle_on=settle_on)  # reclaims the job
     await asyncio.wait_for(held.started.wait(), 20)
     async with httpx.AsyncClient() as client:
-        for attempt in ("1", "3"):
-            headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": attempt}
-            assert (await client.post(service.callback_url, headers=headers)).status_code == 409
+        tokens = await schema_tokens(jobs.connection)
+        for attempt in (1, 3):
+            headers = {"X-Worker-Id": WORKER, "X-Job-Id": str(job)}
+            url = sign_url(tokens, service.callback_url, Claim(WORKER, job, attempt))
+            assert (await client.post(url, headers=headers)).status_code == 409
     held.gate.set()
     await jobs.until_gone(job)
     assert held.attempts == [2]
@@ -267,13 +271,13 @@ async def test_report_settles_a_job_whose_connection_broke(
     assert held.attempts == [1]
 
 
-@pytest.mark.parametrize("sent", [SECRET, "wrong", None])
+@pytest.mark.parametrize("sent", [SECRET, "wrong" * 8, None])
 async def test_function_requires_its_secret(
     sent: str | None, settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
 ) -> None:
     held = Held()
     held.gate.set()
-    url = await serve(held.create_app(invoke_secrets=["another", SECRET]))
+    url = await serve(held.create_app(invoke_secrets=[OTHER_INVOKE_SECRET, SECRET]))
     settings = {} if sent is None else {"invoke_secrets": sent}
     await start_service(url, settle_on=settle_on, report_grace_seconds=0.05, **settings)
     job = await jobs.add("held", max_attempts=1)

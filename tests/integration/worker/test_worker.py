@@ -16,11 +16,13 @@ from jobfn.errors import SchemaError
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
+from jobfn.worker.tokens import Claim
 from jobfn.worker.worker import Worker
 from support.fixtures import Serve, StartService, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
 from support.network import eventually
+from support.secrets import schema_tokens, sign_url
 
 NO_POLLS = 3600.0
 
@@ -172,7 +174,8 @@ async def test_restarted_worker_reclaims_its_jobs(
     assert [request.headers["x-job-attempt"] for request in function.received] == ["2"]
     async with httpx.AsyncClient() as client:
         stale = {"X-Worker-Id": WORKER, "X-Job-Id": str(job), "X-Job-Attempt": "1"}
-        assert (await client.post(service.callback_url, headers=stale)).status_code == 409
+        url = sign_url(await schema_tokens(jobs.connection), service.callback_url, Claim(WORKER, job, 1))
+        assert (await client.post(url, headers=stale)).status_code == 409
     gate.set()
     await jobs.until_gone(job)
     assert len(function.received) == 1

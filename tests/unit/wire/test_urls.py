@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfn.wire import attempt_in_query, attempt_url, report_url, task_url
+from jobfn.wire import attempt_url, query_parameter, report_url, task_url
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_attempt_is_in_the_query_of_a_callback_url(callback_url: str, expected: 
     url = attempt_url(callback_url, 3)
     assert url == expected
     assert report_url(url) == url
-    assert attempt_in_query(url.partition("?")[2]) == "3"
+    assert query_parameter(url.partition("?")[2], "attempt") == "3"
 
 
 @pytest.mark.parametrize("query", ["", "tenant=1", "attempts=3", "x=attempt=3"])
 def test_query_without_an_attempt(query: str) -> None:
-    assert attempt_in_query(query) is None
+    assert query_parameter(query, "attempt") is None

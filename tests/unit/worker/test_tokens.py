@@ -1,80 +1,79 @@
-"""Signed callback URLs."""
+"""Tokens in callback URLs."""
 
-from urllib.parse import urlsplit
+import re
 
 import pytest
-from structlog.testing import capture_logs
 
-from jobfn.worker.http_dispatch import callback_tokens
-from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.tokens import CallbackTokens, Claim, SignedClaim
 
-CLAIM = Claim("worker-0", 12, 3)
+NOW = 1_800_000_000.0
+JOBS = [(12, 3), (7, 1), (112, 1)]
 
 
-def signed_path(*secrets: str, url: str = "http://host/callback") -> str:
-    return urlsplit(CallbackTokens(secrets, max_age_seconds=60).url_for(url, CLAIM)).path
+def tokens(*secrets: str, age_seconds: float = 0.0) -> CallbackTokens:
+    return CallbackTokens(secrets, max_age_seconds=60, clock=lambda: NOW + age_seconds)
 
 
-def verify(path: str, *secrets: str) -> Claim | None:
-    signed = CallbackTokens(secrets, max_age_seconds=60).verify(path)
+def claimed(token: str, *secrets: str, worker: str = "worker-0", job: int = 12) -> Claim | None:
+    signed = tokens(*secrets).verify(token, worker, job)
     return None if signed is None else signed.claim
 
 
-@pytest.mark.parametrize(
-    ("url", "before", "after"),
-    [
-        ("http://host:1/callback", "http://host:1/", "/callback"),
-        ("http://host:1", "http://host:1/", "/callback"),
-        ("http://host:1/", "http://host:1/", "/callback"),
-        ("https://gateway/jobs/callback?tenant=1", "https://gateway/jobs/", "/callback?tenant=1"),
-    ],
-)
-def test_token_precedes_the_last_segment(url: str, before: str, after: str) -> None:
-    signed = CallbackTokens(["key"], max_age_seconds=60).url_for(url, CLAIM)
-    assert signed.startswith(before)
-    assert signed.endswith(after)
-    assert verify(urlsplit(signed).path, "key") == CLAIM
+def test_token_names_its_jobs_with_their_attempts() -> None:
+    token = tokens("key").sign("worker-0", JOBS)
+    assert re.fullmatch(r"6b49d200\.12-3_7-1_112-1\.[\w-]{43}", token)
+    assert [claimed(token, "key", job=job) for job, _ in JOBS] == [
+        Claim("worker-0", 12, 3),
+        Claim("worker-0", 7, 1),
+        Claim("worker-0", 112, 1),
+    ]
+    assert [claimed(token, "key", job=job) for job in (1, 2, 3, 11, 121)] == [None] * 5
+    assert claimed(token, "key", worker="worker-1") is None
 
 
 def test_first_key_signs_and_all_keys_are_accepted() -> None:
-    assert verify(signed_path("old"), "new", "old") == CLAIM
-    assert verify(signed_path("old"), "new") is None
-    assert verify(signed_path("new", "old"), "old") is None
+    signed = tokens("new", "old").sign("worker-0", JOBS)
+    assert claimed(tokens("old").sign("worker-0", JOBS), "new", "old") == Claim("worker-0", 12, 3)
+    assert claimed(signed, "new") == Claim("worker-0", 12, 3)
+    assert claimed(signed, "old") is None
 
 
-@pytest.mark.parametrize("path", ["/callback", "/", "", "/x/callback", "/a.b.c/callback", "//callback", "/é/callback"])
-def test_path_without_a_token_is_invalid(path: str) -> None:
-    assert verify(path, "key") is None
+@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "zz.12-3.x", "6b49d200.12-3.", "é.12-3.é", "\ud800.\ud800"])
+def test_other_text_is_not_a_token(token: str) -> None:
+    assert claimed(token, "key") is None
 
 
 @pytest.mark.parametrize(("age_seconds", "has_expired"), [(0, False), (60, False), (61, True), (86_400, True)])
 def test_token_expires_after_its_ttl(age_seconds: int, *, has_expired: bool) -> None:
-    now = 1_800_000_000.0
-    path = urlsplit(
-        CallbackTokens(["key"], max_age_seconds=60, clock=lambda: now).url_for("http://host/callback", CLAIM)
-    ).path
-    later = CallbackTokens(["key"], max_age_seconds=60, clock=lambda: now + age_seconds)
-    assert later.verify(path) == SignedClaim(CLAIM, has_expired=has_expired)
+    token = tokens("key").sign("worker-0", JOBS)
+    later = tokens("key", age_seconds=age_seconds)
+    assert later.verify(token, "worker-0", 12) == SignedClaim(Claim("worker-0", 12, 3), has_expired=has_expired)
 
 
 def test_changed_token_is_invalid() -> None:
-    path = signed_path("key")
-    for index in range(1, path.rindex("/") - 1):
-        other = "A" if path[index] != "A" else "B"
-        assert verify(path[:index] + other + path[index + 1 :], "key") is None
+    token = tokens("key").sign("worker-0", JOBS)
+    changed = [
+        token[:index] + ("A" if token[index] != "A" else "B") + token[index + 1 :] for index in range(len(token) - 1)
+    ]
+    assert [claimed(each, "key") for each in changed] == [None] * len(changed)
 
 
-@pytest.mark.parametrize(
-    ("environ", "warnings"),
-    [
-        ({"K_SERVICE": "jobs"}, 1),
-        ({"JOBFN_ENV": "production"}, 1),
-        ({"JOBFN_ENV": "production", "JOBS_CALLBACK_SECRET": "one"}, 0),
-        ({}, 0),
-    ],
-)
-def test_unsigned_callback_urls_are_a_warning_in_production(environ: dict[str, str], warnings: int) -> None:
-    with capture_logs() as lines:
-        callback_tokens(ServiceSettings.from_environ(environ))
-    assert ["Set JOBS_CALLBACK_SECRET" in line["event"] for line in lines] == [True] * warnings
+def test_batch_token_is_valid_for_batches_of_its_worker_alone() -> None:
+    token = tokens("key").sign_batches("worker-0")
+    assert tokens("key").verify_batches(token, "worker-0")
+    assert not tokens("key").verify_batches(token, "worker-1")
+    assert not tokens("other").verify_batches(token, "worker-0")
+    assert not tokens("key").verify_batches(tokens("key").sign("worker-0", JOBS), "worker-0")
+    assert claimed(token, "key") is None
+    assert not tokens("key", age_seconds=61).verify_batches(token, "worker-0")
+
+
+def test_batch_token_stays_the_same_for_a_quarter_of_its_ttl() -> None:
+    now = NOW
+    signing = CallbackTokens(["key"], max_age_seconds=60, clock=lambda: now)
+    first = signing.sign_batches("worker-0")
+    now += 14
+    assert signing.sign_batches("worker-0") == first
+    assert signing.sign_batches("worker-1") != first
+    now += 2
+    assert signing.sign_batches("worker-0") != first

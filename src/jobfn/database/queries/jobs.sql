@@ -78,6 +78,13 @@ select id, task_identifier, database_id, attempts, exhausted from @schema@.snooz
 -- A job with run_at = 'infinity' is parked: it is never due.
 select extract(epoch from nullif(@schema@.next_run_at($1::interval), 'infinity') - now())::float8
 
+-- name: callback_secret
+select @schema@.callback_secret()
+
+-- name: is_locked_without_lease
+-- $1 worker, $2 job.
+select @schema@.is_locked_without_lease($1, $2)
+
 -- name: installation_id
 select @schema@.installation_id()
 

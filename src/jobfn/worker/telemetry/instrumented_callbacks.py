@@ -32,24 +32,28 @@ class InstrumentedCallbacks:
         self._tracing = tracing
         self._find_job = find_job
 
-    async def report(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def report(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.report``. Health probes are not counted."""
         if JOB_ID not in headers:
-            return await self._callbacks.report(path, headers, body)
+            return await self._callbacks.report(token, headers, body)
         self._bind_log_context(headers)
         if not self._tracing.is_on:
-            return await self._report_counted(path, headers, body)
+            return await self._report_counted(token, headers, body)
         trace = JobHeaders.parse_lenient(headers).trace
         with self._tracing.open("settle", kind="server", ids=self._ids(headers), parent=trace) as span:
-            reply = await self._report_counted(path, headers, body)
+            reply = await self._report_counted(token, headers, body)
             if reply.status != 200:
                 span.set_error(f"responded with {reply.status}")
             return reply
 
-    async def heartbeat(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    def authorize_batch(self, token: str | None, worker_id: str | None) -> None:
+        """See ``Callbacks.authorize_batch``."""
+        self._callbacks.authorize_batch(token, worker_id)
+
+    async def heartbeat(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         """See ``Callbacks.heartbeat``."""
         self._bind_log_context(headers)
-        return await self._callbacks.heartbeat(path, headers, body)
+        return await self._callbacks.heartbeat(token, headers, body)
 
     def _bind_log_context(self, headers: Mapping[str, str]) -> None:
         # Not reset: each report has its own task, whose later log lines are about the same job.
@@ -64,10 +68,10 @@ class InstrumentedCallbacks:
             return ids
         return job.ids(str(ids["worker"])) | {name: value for name, value in ids.items() if value is not None}
 
-    async def _report_counted(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _report_counted(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         status = INTERNAL_ERROR.status
         try:
-            reply = await self._callbacks.report(path, headers, body)
+            reply = await self._callbacks.report(token, headers, body)
             status = reply.status
         except CallbackError as error:
             status = error.reply.status
