@@ -152,6 +152,8 @@ class DeliveryEndpoint:
             span.record(outcome)
             is_settled = await self._runner.settle(headers, outcome, receive)
             response_headers = _response_headers(outcome, headers)
+            if task is not None and task.retry_policy.max_attempts is not None:
+                response_headers.append((b"x-max-attempts", b"%d" % task.retry_policy.max_attempts))
             if is_settled:
                 response_headers.append(_SETTLE_ON_RESPONSE)
                 if self._batches is not None and not scope.get("root_path"):

@@ -20,8 +20,16 @@ _ANY_SCHEMA: dict[str, Any] = {}
 
 def describe_public(task: AnyTask) -> dict[str, Any]:
     """Describe a task for its callers."""
-    description = {"identifier": task.identifier, "description": task.summary, "payload": task.payload_schema()}
-    return description if task.schedule_info is None else description | {"schedule": task.schedule_info}
+    description: dict[str, Any] = {
+        "identifier": task.identifier,
+        "description": task.summary,
+        "payload": task.payload_schema(),
+    }
+    if task.schedule_info is not None:
+        description["schedule"] = task.schedule_info
+    if task.retry_policy.max_attempts is not None:
+        description["max_attempts"] = task.retry_policy.max_attempts
+    return description
 
 
 def describe_task(task: AnyTask) -> dict[str, Any]:

@@ -39,6 +39,8 @@ SETTLE_ON_RESPONSE: Final = "response"
 #: On a response: how many jobs the function accepts in one request (``delivery_batch.py``), and the handler's duration.
 ACCEPT_BATCH: Final = "X-Accept-Batch"
 HANDLER_SECONDS: Final = "X-Handler-Seconds"
+#: On a response: the task's limit of attempts, for those that end without a response.
+MAX_ATTEMPTS: Final = "X-Max-Attempts"
 #: Shared secret (``JOBFN_INVOKE_SECRET``) that a function requires from its worker. Never echoed.
 INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
 #: On a response: store its body as the job's result for this many seconds, or why it cannot be stored.

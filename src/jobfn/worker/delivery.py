@@ -54,10 +54,12 @@ class Unreachable:
     Attributes:
         error: What failed.
         awaits_report: Whether the function may have got the job, and then reports it.
+        permanent: Whether the task allows no further attempt.
     """
 
     error: str
     awaits_report: bool = False
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

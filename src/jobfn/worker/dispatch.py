@@ -53,6 +53,7 @@ from jobfn.worker.delivery import (
     Unreachable,
 )
 from jobfn.worker.routes import Routes
+from jobfn.worker.task_limits import TaskLimits
 
 ACCEPTED_STATUS = 202
 BUSY_STATUSES = frozenset({429, 503})
@@ -130,6 +131,7 @@ class Dispatcher(Deliverer):
         callback_config: Callable[[Sequence[Job]], CallbackConfig],
         request_timeout_seconds: float,
         batching: Batching | None = None,
+        limits: TaskLimits | None = None,
         tracing: Tracing = GLOBAL,
     ) -> None:
         self._transport = transport
@@ -138,6 +140,7 @@ class Dispatcher(Deliverer):
         self._callback_config = callback_config
         self._timeout_seconds = request_timeout_seconds
         self._batching = batching
+        self._limits = limits
         self._tracing = tracing
 
     async def deliver(self, job: Job) -> DeliveryResult:
@@ -147,21 +150,32 @@ class Dispatcher(Deliverer):
         if job.node is not None:
             callbacks = replace(callbacks, callback_url=None, batch_url=None)
         accepts_report = callbacks.callback_url is not None
+        if self._limits is not None and job.attempt > 1:
+            await self._limits.learn(job.task, self._routes.index_url(job.task))
         headers = delivery_headers(job, worker_id=self._worker_id, callbacks=callbacks) | self._trace_headers(job)
         try:
             response = await self._transport.post(
                 url, body=job.payload.encode(), headers=headers, timeout_seconds=self._timeout_seconds
             )
         except TransportError as error:
-            return Unreachable(str(error), accepts_report and not isinstance(error, RequestNotSent))
+            if isinstance(error, RequestNotSent):
+                return Unreachable(str(error))
+            return Unreachable(str(error), accepts_report, self._is_last(job))
         if self._batching is not None:
             self._batching.record_response(url, job.task, response.headers)
         result = parse_response(response, url, accepts_report=accepts_report)
+        if JOB_ID in response.headers:
+            if self._limits is not None:
+                self._limits.record_response(job.task, response.headers)
+        elif isinstance(result, Failed) and self._is_last(job):
+            result = replace(result, permanent=True)  # from a proxy, whose function has died
         return result if job.node is None else _node_result(result, response)
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
-        return 1 if self._batching is None else self._batching.size(self._routes.url_for(task), task, share)
+        if self._batching is None or (self._limits is not None and self._limits.is_last(task, 1)):
+            return 1  # if the function dies, each job of a batch has lost an attempt
+        return self._batching.size(self._routes.url_for(task), task, share)
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """POST several jobs in one request. See ``Deliverer.deliver_batch``.
@@ -224,6 +238,10 @@ class Dispatcher(Deliverer):
             error = f"{redact_url(url)} responded to a batch of jobs with {response.status} and no outcomes"
             return Failed(error, awaits_report=accepts_report)
         return result
+
+    def _is_last(self, job: Job) -> bool:
+        """Return whether the job's task allows no further attempt."""
+        return self._limits is not None and self._limits.is_last(job.task, job.attempt - job.snoozes)
 
     def _trace_headers(self, job: Job) -> dict[str, str]:
         trace = self._tracing.propagate(job.trace)

@@ -22,6 +22,7 @@ from jobfn.worker.delivery import Deliverer
 from jobfn.worker.dispatch import CallbackConfig, Dispatcher
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings, SettlementMode
+from jobfn.worker.task_limits import TaskLimits, fetch_list
 from jobfn.worker.tokens import CallbackTokens
 
 #: Maximum number of attempts whose configurations are cached. Most jobs have a few at most.
@@ -44,6 +45,7 @@ async def http_dispatcher(
             routes=routes,
             worker_id=settings.worker_id,
             callback_config=callback_configs(settings, tokens, installation_id),
+            limits=TaskLimits(fetch_list, asyncio.get_running_loop().time),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
             tracing=tracing,

@@ -167,10 +167,11 @@ class InFlightJob:
         if not self._finish_if_settled():
             self._settle(self._new_settlement(released=True, delay_seconds=delay_seconds))
 
-    def on_unreachable(self, error: str, *, awaits_report: bool = False) -> None:
+    def on_unreachable(self, error: str, *, awaits_report: bool = False, permanent: bool = False) -> None:
         """Fail the attempt, because there was no response, unless a report arrives within the grace period."""
         if not self._finish_if_settled():
-            self._settle_unless_reported(self._new_settlement(error=error), awaits_report=awaits_report)
+            settlement = self._new_settlement(error=error, permanent=permanent)
+            self._settle_unless_reported(settlement, awaits_report=awaits_report)
 
     def on_accepted(self) -> None:
         """Leave the job to its function, which runs it in the background (202)."""

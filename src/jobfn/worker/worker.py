@@ -282,8 +282,8 @@ class Worker:
                 ids = in_flight.job.ids(self._settings.worker_id)
                 self._log.warning("function busy, job released", delay_seconds=delay_seconds, reason=error, **ids)
                 in_flight.on_busy(delay_seconds)
-            case Unreachable(error, awaits_report):
-                in_flight.on_unreachable(error, awaits_report=awaits_report)
+            case Unreachable(error, awaits_report, permanent):
+                in_flight.on_unreachable(error, awaits_report=awaits_report, permanent=permanent)
 
     def _on_not_started(self, in_flight: InFlightJob) -> None:
         """Let a job wait for a slot again, alone."""

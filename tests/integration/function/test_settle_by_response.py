@@ -222,3 +222,21 @@ async def test_delivery_that_is_cancelled_before_it_responds_is_reported(
     assert delivery.cancelled()
     assert [report.body for report in callbacks.received] == [{"status": "success"}]
     assert "x-settle-on" not in response_headers(request)
+
+
+async def test_limit_of_a_task_is_in_its_responses_and_in_the_list(serve: Serve, http: httpx.AsyncClient) -> None:
+    """So that the worker can apply it if a handler kills the process."""
+
+    @task("limited", max_attempts=3)
+    async def limited(payload: None) -> None: ...
+
+    @task("unlimited")
+    async def unlimited(payload: None) -> None: ...
+
+    url = await serve(create_app(tasks=[limited, unlimited]))
+    limits = [
+        (await http.post(f"{url}/{name}", content=b"null")).headers.get("x-max-attempts")
+        for name in ("limited", "unlimited")
+    ]
+    assert limits == ["3", None]
+    assert [each.get("max_attempts") for each in (await http.get(f"{url}/")).json()["tasks"]] == [3, None]
