@@ -22,7 +22,7 @@ from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
 from jobfn.database.store import JobStore
-from jobfn.errors import JobfnError
+from jobfn.errors import DatabaseUnreachable, JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.scheduler import Scheduler, open_poller
@@ -33,6 +33,7 @@ from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
+from jobfn.worker.listen_url import POOLER_ADVICE, POOLER_PROBLEM, lacks_notifications, listen_url
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
 from jobfn.worker.listener import Listener
 from jobfn.worker.maintenance.tasks import maintenance_tasks
@@ -55,6 +56,8 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 DelivererFactory = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
 #: Runs until the event is set, then shuts down.
 _ServiceTask = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+#: Sets the event at notifications of a channel.
+_StartListener = Callable[[str, asyncio.Event], None]
 
 
 async def run_service(
@@ -119,6 +122,7 @@ async def run_service(
             )
         )
         await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
+        start_listener = await _listener_starter(settings, active, connections, stack)
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
         store = await retry(
             lambda: open_store(
@@ -145,6 +149,7 @@ async def run_service(
                 tracing=tracing,
                 listener=listener,
                 deliverer_factory=deliverer_factory,
+                start_listener=start_listener,
             )
         if settings.metrics_port is not None:
             has_queue = active != {ServiceRole.SCHEDULER}
@@ -154,7 +159,7 @@ async def run_service(
         if worker is not None:
             tasks.append(worker.run)
         if ServiceRole.SCHEDULER in active:
-            tasks.append(await _start_scheduler(settings, connections, stack))
+            tasks.append(await _start_scheduler(settings, connections, start_listener))
         tasks += await maintenance_tasks(
             settings, active, connections=connections, store=store, metrics=metrics, worker=worker
         )
@@ -177,6 +182,7 @@ async def _start_worker_and_callbacks(
     tracing: Tracing,
     listener: socket.socket | None,
     deliverer_factory: DelivererFactory | None,
+    start_listener: _StartListener | None,
 ) -> Worker | None:
     """Create the worker and start the callback server, which runs until the stack unwinds, after the worker."""
     if ServiceRole.WORKER in roles:
@@ -203,7 +209,8 @@ async def _start_worker_and_callbacks(
             wake_event=wake_event,
             metrics=metrics,
         )
-        _start_listener(settings, wake_event, stack, connections)
+        if start_listener is not None:
+            start_listener(JOBS_CHANNEL, wake_event)
     stack.push_async_callback(settlements.drain)
     if ServiceRole.CALLBACKS in roles and listener is not None:
         callbacks = Callbacks(
@@ -240,7 +247,7 @@ async def _open_routes(
 
 
 async def _start_scheduler(
-    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", stack: contextlib.AsyncExitStack
+    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", start_listener: _StartListener | None
 ) -> _ServiceTask:
     poller = await retry(
         lambda: open_poller(
@@ -254,7 +261,8 @@ async def _start_scheduler(
         only_transient=True,
     )
     wake_event = asyncio.Event()
-    _start_listener(settings, wake_event, stack, connections, channel=SCHEDULES_CHANNEL)
+    if start_listener is not None:
+        start_listener(SCHEDULES_CHANNEL, wake_event)
     return Scheduler(poller, wake_event=wake_event, poll_interval_seconds=settings.poll_interval_seconds).run
 
 
@@ -274,16 +282,35 @@ async def _start_dashboard(
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
 
 
-def _start_listener(
+async def _listener_starter(
     settings: ServiceSettings,
-    wake_event: asyncio.Event,
-    stack: contextlib.AsyncExitStack,
+    roles: Collection[ServiceRole],
     connections: "asyncpg.Pool[Any]",
-    *,
-    channel: str = JOBS_CHANNEL,
+    stack: contextlib.AsyncExitStack,
+) -> _StartListener | None:
+    """Return what starts listeners. None, with a warning, if a pooler keeps notifications away."""
+    if roles == {ServiceRole.CALLBACKS}:
+        return None
+    start_listener = functools.partial(_start_listener, listen_url(settings), connections, stack)
+    try:
+        if not await lacks_notifications(connections, settings):
+            return start_listener
+    except DatabaseUnreachable:
+        return start_listener  # JOBS_LISTEN_URL: the listener logs it, and connects when it can
+    logs.get_logger("jobfn.service").warning(
+        POOLER_PROBLEM, poll_interval_seconds=settings.poll_interval_seconds, advice=POOLER_ADVICE
+    )
+    return None
+
+
+def _start_listener(
+    dsn: str | None,
+    connections: "asyncpg.Pool[Any]",
+    stack: contextlib.AsyncExitStack,
+    channel: str,
+    wake_event: asyncio.Event,
 ) -> None:
-    listener = Listener(settings.database_url, wake_event, pool=connections, channel=channel)
-    listening = asyncio.create_task(listener.run())
+    listening = asyncio.create_task(Listener(dsn, wake_event, pool=connections, channel=channel).run())
 
     async def stop() -> None:
         listening.cancel()

@@ -17,6 +17,7 @@ from jobfn.client.drivers import Driver, driver_for
 from jobfn.client.statements import Statement
 from jobfn.client.validation import validate_timeout
 from jobfn.errors import EnqueueError, ResultTimeout, ResultUnavailable
+from jobfn.sql.pooler import is_pooled
 
 CHANNEL = "jobs:result"
 #: Pause after the first poll, growth factor of the next pauses, and maximum pause.
@@ -203,6 +204,10 @@ class _Waiter:
         async with contextlib.AsyncExitStack() as stack:
             if hasattr(self._connection, "acquire"):
                 self._connection = await stack.enter_async_context(self._connection.acquire())
+            if await is_pooled(self._connection):  # in transaction mode, no notification would arrive
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+                yield changed
+                return
             await self._connection.add_listener(CHANNEL, on_notification)
             stack.push_async_callback(self._connection.remove_listener, CHANNEL, on_notification)
             yield changed

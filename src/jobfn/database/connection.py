@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import asyncpg
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
 from jobfn.sql.address import DatabaseAddress, parse_address
 from jobfn.sql.connect import SERVER_TIMEOUTS, open_connection
+from jobfn.sql.pooler import Pooling, detect_pooling
 from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Counter
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Timeout for finding out what a connection pooler does.
+_DETECT_TIMEOUT_SECONDS = 10.0
 #: Timeout for closing a pool.
 _CLOSE_TIMEOUT_SECONDS = 10.0
 #: Timeout for the server's confirmation that a statement was cancelled. Then its connection is closed.
@@ -100,11 +104,22 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
         ConfigurationError: The DSN is not valid.
     """
     with translate_errors(dsn):
-        return await open_connection(
+        opener = functools.partial(
+            open_connection,
             _address(dsn),
             settings={"application_name": application_name},
             initialize=_read_every_timestamp,
         )
+        connection = await opener()
+        try:
+            pooling = await _detect_pooling(connection, opener)
+        except BaseException:
+            connection.terminate()
+            raise
+        if pooling.keeps_statements:
+            return connection
+        connection.terminate()
+        return await opener(statement_cache_size=0)
 
 
 def _address(dsn: str | None, *, needs_primary: bool = False) -> DatabaseAddress:
@@ -113,6 +128,20 @@ def _address(dsn: str | None, *, needs_primary: bool = False) -> DatabaseAddress
     if address.target_session_attrs is None and (needs_primary or address.hosts):
         return replace(address, target_session_attrs="primary")
     return address
+
+
+async def shares_sessions(connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]", dsn: str | None) -> bool:
+    """Return whether a pooler in transaction mode is in front of this database, so that LISTEN does not work."""
+    opener = functools.partial(open_connection, _address(dsn), settings={"application_name": "jobfn-probe"})
+    return (await _detect_pooling(connection, opener)).shares_sessions
+
+
+async def _detect_pooling(
+    connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]",
+    opener: Callable[..., Awaitable["asyncpg.Connection[Any]"]],
+) -> Pooling:
+    async with asyncio.timeout(_DETECT_TIMEOUT_SECONDS):
+        return await detect_pooling(connection, lambda: opener(statement_cache_size=0))
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -148,14 +177,15 @@ async def open_pool(
     """
     with translate_errors(dsn):
         address = _address(dsn, needs_primary=needs_primary)
+        cache: dict[str, int] = {}
 
-        async def open_one(_dsn: object, **options: Any) -> "asyncpg.Connection[Any]":
+        async def open_one(_dsn: object = None, **options: Any) -> "asyncpg.Connection[Any]":
             return await open_connection(
                 address,
                 settings={"application_name": application_name},
                 timeouts={**SERVER_TIMEOUTS, **_IDLE_IN_TRANSACTION_TIMEOUT},
                 initialize=_read_every_timestamp,
-                **options,
+                **options | cache,
             )
 
         pool = await asyncpg.create_pool(
@@ -168,6 +198,15 @@ async def open_pool(
             command_timeout=statement_timeout_seconds,
             reset=_no_reset,
         )
+        try:
+            async with pool.acquire() as connection:
+                pooling = await _detect_pooling(connection, open_one)
+        except BaseException:
+            pool.terminate()
+            raise
+        if not pooling.keeps_statements:
+            cache["statement_cache_size"] = 0
+            await pool.expire_connections()
     try:
         yield pool
     finally:

@@ -165,20 +165,8 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
     check_server_version(connection.get_server_version().major)
     applied: list[Migration] = []
     try:
-        await connection.execute(query("lock_migrations", schema), MIGRATION_LOCK)
-        try:
-            await _check_owner(connection, schema)
-            current = await status(connection, schema)
-            _check_migratable(current)
-            await check_roles(connection, grants)
-            for migration in current.pending:
-                is_first = current.kind is SchemaKind.ABSENT and not applied
-                await _apply(connection, schema, migration.version, is_first=is_first)
-                applied.append(replace(migration, applied=True))
-            await grant(connection, schema, grants)
-        finally:
-            if not connection.is_closed():
-                await connection.execute(query("unlock_migrations", schema), MIGRATION_LOCK)
+        while (migration := await _migrate_once(connection, schema, grants)) is not None:
+            applied.append(migration)
     except asyncpg.InsufficientPrivilegeError as error:
         row = await connection.fetchrow(query("schema_kind", schema), schema)
         raise DatabaseError(
@@ -188,6 +176,25 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise DatabaseError(f"schema {schema} was not migrated: {error}") from error
     return tuple(applied)
+
+
+async def _migrate_once(connection: asyncpg.Connection, schema: str, grants: Grants) -> Migration | None:
+    """Apply the next pending migration and return it. If there is none, grant the privileges.
+
+    Each has a lock of its transaction: a lock of the session would outlive this process in a connection pooler.
+    """
+    async with connection.transaction():
+        await connection.execute(query("lock_migrations", schema), MIGRATION_LOCK)
+        await _check_owner(connection, schema)
+        current = await status(connection, schema)
+        _check_migratable(current)
+        await check_roles(connection, grants)
+        if not current.pending:
+            await grant(connection, schema, grants)
+            return None
+        migration = current.pending[0]
+        await _apply(connection, schema, migration.version, is_first=current.kind is SchemaKind.ABSENT)
+        return replace(migration, applied=True)
 
 
 def check_server_version(major: int) -> None:
@@ -233,11 +240,10 @@ async def _check_owner(connection: asyncpg.Connection, schema: str) -> None:
 
 async def _apply(connection: asyncpg.Connection, schema: str, version: int, *, is_first: bool) -> None:
     file = migration_files()[version - 1]
-    async with connection.transaction():
-        if is_first:
-            row = await connection.fetchrow(query("schema_kind", schema), schema)
-            if not row["has_schema"]:  # the owner of an existing schema may not create schemas
-                await connection.execute(query("create_schema", schema))
-            await connection.execute(query("create_record", schema))
-        await connection.execute(render(file.sql, schema))
-        await connection.execute(query("record_migration", schema), version, file.name, file.checksum)
+    if is_first:
+        row = await connection.fetchrow(query("schema_kind", schema), schema)
+        if not row["has_schema"]:  # the owner of an existing schema may not create schemas
+            await connection.execute(query("create_schema", schema))
+        await connection.execute(query("create_record", schema))
+    await connection.execute(render(file.sql, schema))
+    await connection.execute(query("record_migration", schema), version, file.name, file.checksum)

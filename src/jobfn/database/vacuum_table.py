@@ -7,6 +7,7 @@ import asyncpg
 
 from jobfn.database.connection import connect
 from jobfn.database.statements import query
+from jobfn.sql.pooler import is_pooled
 
 #: Maximum time to cancel a running vacuum in the server.
 _CLOSE_TIMEOUT_SECONDS = 5.0
@@ -57,7 +58,8 @@ class JobsTable:
         """Vacuum the table, unless another process does. Cancellation also ends the vacuum in the server."""
         connection = await connect(self._dsn, application_name="jobfn-vacuum")
         try:
-            await connection.execute("set statement_timeout = 0")
+            if not await is_pooled(connection):  # the setting would stay for other clients of a pooler
+                await connection.execute("set statement_timeout = 0")
             await connection.execute(self._vacuum)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -18,12 +18,13 @@ import httpx
 
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
-from jobfn.errors import ConfigurationError, PermissionDenied
+from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.worker.function_urls import load_routes
+from jobfn.worker.listen_url import POOLER_ADVICE, POOLER_PROBLEM, lacks_notifications
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
@@ -73,6 +74,8 @@ async def run_checks(
     """
     yield await _check_schema(pool, settings.schema_name)
     yield await _check_clocks(pool, settings.schema_name, now)
+    if (notifications := await _check_notifications(pool, settings)) is not None:
+        yield notifications
     if operations is None:
         return
     tasks: Iterable[str] = ()
@@ -143,6 +146,18 @@ async def _check_clocks(pool: "asyncpg.Pool[Any]", schema: str, now: Callable[[]
             "synchronize both with a time server (chrony, systemd-timesyncd)",
         )
     return Check("clocks", CheckStatus.OK, "the database's clock and this machine's agree")
+
+
+async def _check_notifications(pool: "asyncpg.Pool[Any]", settings: ServiceSettings) -> Check | None:
+    """Check that no pooler keeps notifications away. None: they need no further setting."""
+    name = "notifications"
+    try:
+        if await lacks_notifications(pool, settings):
+            seconds = f"{settings.poll_interval_seconds:g} seconds (JOBS_POLL_INTERVAL_SECONDS)"
+            return Check(name, CheckStatus.WARNING, f"{POOLER_PROBLEM}, up to {seconds}", POOLER_ADVICE)
+    except DatabaseUnreachable as error:
+        return Check(name, CheckStatus.ERROR, f"JOBS_LISTEN_URL: {error}", POOLER_ADVICE)
+    return None if settings.listen_url is None else Check(name, CheckStatus.OK, "JOBS_LISTEN_URL has a session")
 
 
 async def _check_processes(operations: Operations) -> list[Check]:

@@ -38,6 +38,8 @@ class ServiceSettings(EnvironmentSettings):
         database_url: ``DATABASE_URL``. Default: ``PG*``, and the driver's defaults.
         statement_timeout_seconds: ``JOBS_STATEMENT_TIMEOUT_SECONDS``, default 15: time after which a statement is
             cancelled, and retried.
+        listen_url: ``JOBS_LISTEN_URL``: the same database without a connection pooler in transaction mode, for what a
+            pooler does not do: notifications and vacuum. Default: ``database_url``.
         schema_name: ``JOBS_SCHEMA``, default ``app_jobs``.
         gateway_url: ``KNATIVE_SERVICE_URL``, else ``INTERNAL_GATEWAY_URL``, default ``http://gateway:8080``. A
             ``{task}`` in it is replaced, in the host by a DNS name; without one, the task becomes the path.
@@ -96,6 +98,7 @@ class ServiceSettings(EnvironmentSettings):
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     statement_timeout_seconds: float = Field(default=15.0, gt=0, validation_alias="JOBS_STATEMENT_TIMEOUT_SECONDS")
+    listen_url: str | None = Field(default=None, min_length=1, validation_alias="JOBS_LISTEN_URL")
     schema_name: str = Field(default="app_jobs", min_length=1, max_length=63, validation_alias="JOBS_SCHEMA")
     gateway_url: str = Field(
         default="http://gateway:8080", validation_alias=AliasChoices("KNATIVE_SERVICE_URL", "INTERNAL_GATEWAY_URL")

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from jobfn.testing import function_under_test
 from support.fixtures import Serve
 from support.function_app import ACTOR, SECRET
 from support.jobs import TENANT
+from support.pgbouncer import pgbouncer
 
 SCHEMA = build_schema("type Query { hello(name: String!): String, broken: String }")
 HELLO = "query Hello($name: String!) { hello(name: $name) }"
@@ -171,6 +173,32 @@ async def test_connection_has_the_role_and_claims_of_the_current_job_only(
         of_owner = (await app.deliver(read_notes, database_id=TENANT)).result
         assert of_owner["role"] != tenant_role
         assert len(of_owner["notes"]) == 2
+
+
+@pytest.mark.parametrize("max_prepared_statements", [0, 200])
+async def test_role_and_claims_do_not_stay_in_the_sessions_of_a_pooler(
+    max_prepared_statements: int, database: str, tenant_role: str, tmp_path: Path
+) -> None:
+    """In transaction mode other clients get the same sessions."""
+    async with pgbouncer(tmp_path, database, max_prepared_statements=max_prepared_statements) as pooler:
+        ctx = context(DATABASE_URL=pooler.dsn, JOBFN_DB_ROLE=tenant_role)
+        assert [row["text"] for row in await ctx.db.fetch("select text from notes")] == ["mine"]
+        assert await ctx.db.fetchval("select current_user::text") == tenant_role
+        assert await ctx.db.execute("insert into notes values ($1, 'second')", TENANT) == "INSERT 0 1"
+        async with ctx.db.transaction() as connection:
+            assert await connection.fetchval("select count(*) from notes") == 2
+            assert (await ctx.db.fetchrow("select count(*) as notes from notes"))["notes"] == 2
+        with pytest.raises(DatabaseError, match=r"ctx.db.connection\(\) needs its own session"):
+            await ctx.db.connection()
+        other = await asyncpg.connect(pooler.dsn, statement_cache_size=0)
+        for _ in range(3):
+            row = await other.fetchrow(
+                "select current_user::text, current_setting('jwt.claims.database_id', true), pg_backend_pid()"
+            )
+            assert row[0] != tenant_role
+            assert not row[1]
+        await other.close()
+        await ctx.aclose()
 
 
 async def test_context_outside_an_app_closes_its_own_connection(database: str) -> None:

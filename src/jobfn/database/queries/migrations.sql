@@ -1,11 +1,8 @@
 -- Install the schema, find out what a database has, and grant rights.
 
 -- name: lock_migrations
--- $1 the lock number: one migration at a time in a database, for all schemas.
-select pg_advisory_lock($1)
-
--- name: unlock_migrations
-select pg_advisory_unlock($1)
+-- $1 the lock number: one migration at a time in a database, for all schemas, until the transaction ends.
+select pg_advisory_xact_lock($1)
 
 -- name: schema_kind
 -- $1: the schema's name. Whether it exists, who made it, what it has, and whether this role may use it. Read from the

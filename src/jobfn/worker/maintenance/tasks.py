@@ -15,6 +15,7 @@ from jobfn.database.store import JobStore
 from jobfn.database.vacuum_table import JobsTable
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.telemetry import logs
+from jobfn.worker.listen_url import listen_url
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer
@@ -58,6 +59,6 @@ async def maintenance_tasks(
         await pruner.start()
         tasks.append(pruner.run)
     if settings.vacuum and roles & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
-        table = JobsTable(connections, settings.schema_name, dsn=settings.database_url)
+        table = JobsTable(connections, settings.schema_name, dsn=listen_url(settings))
         tasks.append(Vacuumer(table, settlements=lambda: metrics.settlements).run)
     return tasks
