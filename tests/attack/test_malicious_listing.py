@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,26 @@ async def test_an_app_does_not_describe_the_tasks_of_another(serve: Serve) -> No
         assert (await discovery.list_tasks()).tasks["pay"].payload == {"title": "honest"}
         assert (await discovery.find_task("other"))[0] is None
     finally:
+        await discovery.aclose()
+
+
+async def test_lists_of_many_tasks_leave_nothing_behind() -> None:
+    """With a host per task, each name in the form is another app, whose list may have 4 MiB."""
+
+    async def respond(request: Request) -> Response:
+        task = request.headers["Host"].split(".")[0]
+        return JSONResponse({"tasks": [{"identifier": task, "description": "x" * 100_000}]})
+
+    app = Starlette(routes=[Route("/", respond)])
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app))
+    discovery = TaskDiscovery(Routes("http://{task}.jobs", {}), client=client, now=lambda: 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(400):
+            assert (await discovery.find_task(f"t{number}"))[0] is not None
+        assert tracemalloc.get_traced_memory()[0] < 20_000_000
+    finally:
+        tracemalloc.stop()
         await discovery.aclose()
 
 

@@ -20,6 +20,8 @@ from jobfn.worker.routes import Routes
 #: TTL of a list; short, so that ``jobfn dev`` shows a saved file soon.
 CACHE_TTL_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 3.0
+#: Maximum number of lists in the cache: with a host per task, each task that a visitor names has its own.
+MAX_CACHED_LISTS: Final = 100
 
 
 class ListedTask(BaseModel):
@@ -94,6 +96,9 @@ class TaskDiscovery:
         fetched_at, result = self._cache.get(url, (0.0, ""))
         if url not in self._cache or self._now() - fetched_at > CACHE_TTL_SECONDS:
             result = await self._fetch(url)
+            self._cache.pop(url, None)
+            if len(self._cache) >= MAX_CACHED_LISTS:
+                del self._cache[next(iter(self._cache))]  # the oldest
             self._cache[url] = (self._now(), result)
         return result
 

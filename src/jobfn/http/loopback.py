@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobfn.http.messages import send_response
 
-_MAX_KNOWN_HOSTS: Final = 100
+MAX_KNOWN_HOSTS: Final = 100
 _HOST_MESSAGE: Final = (
     "This server listens on this machine only and answers to localhost and 127.0.0.1: use one of them as the host of "
     "the URL, or serve on another address (--host)."
@@ -45,7 +45,7 @@ class LoopbackGuard:
             return True
         if not is_loopback_host(host.decode("latin-1")):
             return False
-        if len(self._known_hosts) < _MAX_KNOWN_HOSTS:
+        if len(self._known_hosts) < MAX_KNOWN_HOSTS:
             self._known_hosts.add(host)
         return True
 

@@ -48,7 +48,7 @@ PART_RANGES = {
 #: Start of the search that validates a rule. A rule without a match within 50 years is invalid.
 _VALIDATION_START = datetime(2000, 1, 1)  # noqa: DTZ001  - wall-clock time, without a zone
 _ONE_SECOND = timedelta(seconds=1)
-_MAX_RULE_CHARACTERS = 1000
+MAX_RULE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def parse_rule(rule: str) -> Calendar:
     text = ALIASES.get(rule.strip().lower(), rule)
     if text.lstrip().startswith("@"):
         raise _invalid(rule, f"there is no such alias, use one of {', '.join(ALIASES)}")
-    if len(text) > _MAX_RULE_CHARACTERS:
-        raise _invalid(rule, f"it must not be longer than {_MAX_RULE_CHARACTERS} characters")
+    if len(text) > MAX_RULE_CHARACTERS:
+        raise _invalid(rule, f"it must not be longer than {MAX_RULE_CHARACTERS} characters")
     fields = text.upper().split()
     if len(fields) not in (5, 6):
         raise _invalid(

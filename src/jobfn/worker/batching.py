@@ -21,7 +21,7 @@ IDLE_SECONDS = 0.002
 #: Time for which a function that refused a batch gets none, whatever it announces: a proxy may not route the path.
 REFUSAL_SECONDS = 60.0
 #: Maximum number of tasks and of origins to remember. Enqueuers choose the names of tasks.
-_MAX_ENTRIES = 1000
+MAX_ENTRIES = 1000
 _MAX_DIGITS = 9
 
 Value = TypeVar("Value")
@@ -106,6 +106,6 @@ def _origin(url: str) -> str:
 
 
 def _remember(entries: dict[str, Value], key: str, value: Value) -> None:
-    if key not in entries and len(entries) >= _MAX_ENTRIES:
+    if key not in entries and len(entries) >= MAX_ENTRIES:
         del entries[next(iter(entries))]
     entries[key] = value

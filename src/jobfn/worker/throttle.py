@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 MIN_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
+#: Maximum number of busy tasks to remember. Each of them costs a claim, and enqueuers choose the names of tasks.
+MAX_BUSY_TASKS = 100
 #: Interval between claims for other tasks while some task is at its limit and the last such claim was empty.
 EMPTY_CLAIM_COOLDOWN_SECONDS = 1.0
 #: Time for which slots stay reserved for other tasks after a job of such a task started.
@@ -85,6 +87,8 @@ class Throttle:
         now = self._clock()
         busy = self._busy.get(task)
         if busy is None:
+            if len(self._busy) >= MAX_BUSY_TASKS:
+                del self._busy[min(self._busy, key=lambda other: self._busy[other].resumes_at)]
             busy = self._busy[task] = _BusyTask(self._running[task] or 1, now, MIN_PAUSE_SECONDS / 2)
         if now >= busy.resumes_at:  # jobs that were sent together and are refused together count once
             busy.limit = max(1, min(busy.limit, self._running[task]) // 2)

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from jobfn.http.connections import LimitedServerState
 from jobfn.http.limits import MAX_HEAD_BYTES, ConnectionSweeper, LimitedHttpToolsProtocol
 from jobfn.http.messages import send_response
+from jobfn.http.server import KEEP_ALIVE_SECONDS
 from support.clock import ManualClock
 from support.http import BOTH_LOOPS, HUGE, GatedApp, RawClient, connected, read_all, request, respond, serving, turns
 from support.network import LOOPBACK
@@ -304,4 +305,15 @@ async def test_server_disconnects_slow_clients() -> None:
     async with serving(GatedApp(), clock=a_minute_per_sweep) as running:
         client = await running.connect()
         await client.send(b"GET / HTTP/1.1\r\n")
+        assert await client.read_until_closed() == b""
+
+
+async def test_idle_connection_is_closed_after_its_timeout() -> None:
+    async with serving(GatedApp("/")) as running:
+        config = running.server._server.config  # noqa: SLF001  - 75 seconds are too long for a test
+        assert config.timeout_keep_alive == KEEP_ALIVE_SECONDS
+        config.timeout_keep_alive = 0
+        client = await running.connect()
+        await client.send(request())
+        assert (await client.read_response()).status == 200
         assert await client.read_until_closed() == b""

@@ -220,3 +220,15 @@ def test_jobs_of_slow_tasks_are_not_prefetched(clock: ManualClock) -> None:
     assert throttle.plan(prefetch=10, slow=slow) == [ClaimRequest(11, exclude_tasks=("slow",))]
     throttle.on_busy("quick", None)
     assert throttle.plan(prefetch=10, slow=slow) == [ClaimRequest(11, exclude_tasks=("quick", "slow"))]
+
+
+def test_number_of_remembered_busy_tasks_is_limited(clock: ManualClock) -> None:
+    """Enqueuers choose the names of tasks, and each busy task costs a claim."""
+    throttle = Throttle(16, clock)
+    for number in range(150):
+        throttle.on_busy(f"t{number}", None)
+        clock.advance(0.001)
+    clock.advance(30)
+    claims = throttle.plan()
+    assert len(claims) == 101
+    assert claims[0].exclude_tasks == tuple(sorted(f"t{number}" for number in range(50, 150)))

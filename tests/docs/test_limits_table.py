@@ -1,0 +1,324 @@
+"""Compare the table of limits in docs/security.md with the bounds in the code and with the tests that go past them."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from jobfn.dashboard import forms, limits, live, login, sessions, task_discovery
+from jobfn.database import records
+from jobfn.function import report_batcher, reporter, validation_errors
+from jobfn.function.settings import FunctionSettings
+from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
+from jobfn.http import limits as http_limits
+from jobfn.scheduler import cron, decide
+from jobfn.sql import address
+from jobfn.telemetry import metrics
+from jobfn.wire import delivery_batch, headers, report_batch, reports, urls
+from jobfn.worker import batching, callback_app, prefetch, settlement, throttle
+from jobfn.worker.settings import ServiceSettings
+from support.clock import ManualClock
+from support.docs.blocks import ROOT
+
+FUNCTION, SERVICE = FunctionSettings.from_environ({}), ServiceSettings.from_environ({})
+INTEGRATION, UNIT, ATTACK = "tests/integration/", "tests/unit/", "tests/attack/"
+HTTP_LIMITS, CLIENT, STREAM = (
+    f"{INTEGRATION}http/test_{name}.py::test_" for name in ("limits", "client", "client_stream")
+)
+FUNCTION_TESTS, WORKER_TESTS = f"{INTEGRATION}function/test_", f"{INTEGRATION}worker/test_"
+CALLER, DELIVERIES, SERVER, LISTING = (
+    f"{ATTACK}test_malicious_{name}.py::test_" for name in ("caller", "deliveries", "server", "listing")
+)
+DASHBOARD = f"{INTEGRATION}dashboard/test_"
+CACHED = f"{UNIT}test_cached_values.py::test_"
+
+
+class Bound(NamedTuple):
+    """The bound of a row, as the code has it, and a test that goes past it."""
+
+    text: str
+    test: str
+
+
+def size(count: int) -> str:
+    return f"{count // 1024**2:,} MiB" if count % 1024**2 == 0 else f"{count // 1024:,} KiB"
+
+
+def limit_of(concurrency: int) -> int:
+    """Return how many slots a task may use while there are others."""
+    clock = ManualClock()
+    tested = throttle.Throttle(concurrency, clock)
+    for task in ("first", "second"):
+        tested.on_started(task)
+        tested.on_finished(task)
+    count = 0
+    while tested.has_capacity("slow"):
+        tested.on_started("slow")
+        count += 1
+    return count
+
+
+OPEN_CONNECTIONS = f"{connections.OPEN_FILES_SHARE:.0%}".replace("%", " %")
+BOUNDS = {
+    "head of a request; its trailers; a chunk's extension": Bound(
+        size(http_limits.MAX_HEAD_BYTES), f"{HTTP_LIMITS}head_or_trailer_over_the_limit_gets_431_before_it_ends"
+    ),
+    "payload of a delivery": Bound(
+        size(FUNCTION.max_body_bytes),
+        f"{FUNCTION_TESTS}invalid_requests.py::test_body_over_the_limit_is_refused_and_closes_the_connection",
+    ),
+    "rest of a refused body": Bound(
+        f"{messages.LINGER_SECONDS:g} s", f"{HTTP_LIMITS}refused_client_that_does_not_stop_sending_is_cut_off"
+    ),
+    "report, heartbeat or batch of reports": Bound(
+        size(callback_app.MAX_REPORT_BYTES), f"{WORKER_TESTS}callbacks.py::test_report_over_the_size_limit_is_rejected"
+    ),
+    "reports in a batch": Bound(
+        f"{report_batch.MAX_BATCH_REPORTS}", f"{CALLER}batch_with_thousands_of_reports_is_refused_as_a_whole"
+    ),
+    "URL of a report in a batch": Bound(
+        size(http_limits.MAX_HEAD_BYTES), f"{CALLER}malformed_url_in_a_batch_concerns_its_report_alone"
+    ),
+    "time to send a head, and then a body, in all": Bound(
+        f"{http_limits.REQUEST_TIMEOUT_SECONDS:g} s",
+        f"{HTTP_LIMITS}client_that_does_not_complete_its_first_request_is_disconnected",
+    ),
+    "time in which a client reads nothing of a response": Bound(
+        f"{http_limits.REQUEST_TIMEOUT_SECONDS:g} s",
+        f"{HTTP_LIMITS}client_that_does_not_read_its_response_is_disconnected",
+    ),
+    "idle connection to a server": Bound(
+        f"{server.KEEP_ALIVE_SECONDS} s", f"{HTTP_LIMITS}idle_connection_is_closed_after_its_timeout"
+    ),
+    "connections to a server": Bound(
+        f"{connections.MAX_CONNECTIONS:,}, or {OPEN_CONNECTIONS} of `ulimit -n` if that is less",
+        f"{ATTACK}test_silent_clients.py::test_silent_clients_make_room_for_others",
+    ),
+    "connections of one address": Bound(
+        f"{connections.PEER_SHARE:.0%} of these, enough for a gateway".replace("%", " %"),
+        f"{ATTACK}test_silent_clients.py::test_running_requests_of_one_address_stay_and_further_ones_are_refused",
+    ),
+    "Host headers that a loopback server remembers": Bound(
+        f"{loopback.MAX_KNOWN_HOSTS}", f"{CACHED}hosts_of_a_developers_machine"
+    ),
+    "sync handlers at the same time": Bound(
+        f"{FUNCTION.max_threads}", f"{FUNCTION_TESTS}handlers.py::test_sync_handlers_run_in_a_bounded_number_of_threads"
+    ),
+    "accepted (202) jobs in a function": Bound(
+        f"{FUNCTION.max_background_jobs}",
+        f"{FUNCTION_TESTS}background.py::test_job_above_the_limit_is_answered_busy_without_a_report",
+    ),
+    "jobs in a request": Bound(
+        f"{delivery_batch.MAX_BATCH_JOBS}",
+        f"{UNIT}wire/test_delivery_batch.py::test_malformed_request_is_rejected_with_a_reason",
+    ),
+    "payloads in a request with several jobs": Bound(
+        f"{delivery_batch.MAX_PAYLOAD_CHARACTERS:,} characters",
+        f"{UNIT}worker/test_in_flight.py::test_batch_is_limited_by_the_size_of_its_payloads",
+    ),
+    "fields of a payload that an error names": Bound(
+        f"{validation_errors.MAX_LISTED_ERRORS}",
+        f"{UNIT}function/test_validation_errors.py::test_twenty_errors_are_listed_and_the_rest_is_counted",
+    ),
+    "result that is stored": Bound(
+        size(reports.MAX_RESULT_BYTES), f"{UNIT}wire/test_stored_result.py::test_retention_and_size_are_limited"
+    ),
+    "time for which a result is stored": Bound(
+        f"{reports.MAX_KEEP_SECONDS / 86_400:,.0f} days",
+        f"{UNIT}wire/test_stored_result.py::test_retention_and_size_are_limited",
+    ),
+    "reports in flight, also those that are retried": Bound(
+        f"{reporter.MAX_REPORTS:,}; {reporter.MAX_REPORTS_PER_ORIGIN:,} to one host",
+        f"{DELIVERIES}silent_callback_server_leaves_places_to_others",
+    ),
+    "connections for reports": Bound(
+        f"{reporter.MAX_CONNECTIONS_PER_HOST} to one host", f"{CLIENT}timeout_includes_the_wait_for_a_free_connection"
+    ),
+    "retries of a report": Bound(
+        f"the lease, at most {reporter.MAX_RETRY_SECONDS / 3600:g} hour", f"{DELIVERIES}lease_is_bounded"
+    ),
+    "lease (`X-Lease-Seconds`)": Bound(
+        f"{headers.MIN_LEASE_SECONDS} s to {headers.MAX_LEASE_SECONDS / 3600:g} hours", f"{DELIVERIES}lease_is_bounded"
+    ),
+    "callback URL, batch URL": Bound(
+        f"{urls.MAX_URL_CHARACTERS} characters", f"{DELIVERIES}urls_of_8_kilobytes_are_the_longest"
+    ),
+    "URLs of reports in a cache": Bound(f"{urls.report_url.cache_info().maxsize}", f"{CACHED}urls_of_reports"),
+    "batch URLs to remember": Bound(f"{report_batcher.MAX_URLS}", f"{DELIVERIES}batch_urls_leave_nothing_behind"),
+    "reports that a function puts into a batch": Bound(
+        f"{report_batch.MAX_BATCH_REPORTS}; {report_batcher.MAX_BATCH_CHARACTERS:,} characters",
+        f"{FUNCTION_TESTS}report_batcher.py::test_batch_is_bounded_in_reports_and_characters",
+    ),
+    "status line; one header or trailer of a response": Bound(
+        f"{client_limits.MAX_FIELD_BYTES} bytes", f"{SERVER}endless_response_breaks_the_connection"
+    ),
+    "headers or trailers of a response": Bound(
+        f"{client_limits.MAX_HEADERS}", f"{SERVER}endless_response_breaks_the_connection"
+    ),
+    "1xx responses": Bound(
+        f"{client_limits.MAX_INFORMATIONAL_RESPONSES}", f"{SERVER}endless_response_breaks_the_connection"
+    ),
+    "body of a response, never decompressed": Bound(
+        size(client.MAX_RESPONSE_BYTES), f"{CLIENT}body_is_truncated_and_does_not_disturb_the_next_request"
+    ),
+    "line of a response to a batch of jobs": Bound(
+        size(client.MAX_RESPONSE_BYTES), f"{STREAM}line_beyond_the_maximum_is_an_error"
+    ),
+    "error message of a failure": Bound(
+        f"{records.MAX_ERROR_CHARACTERS:,} characters",
+        f"{UNIT}wire/test_limits.py::test_error_of_a_failure_has_at_most_10_000_characters",
+    ),
+    "connecting to a function or a callback server": Bound(
+        f"{client.CONNECT_TIMEOUT_SECONDS:g} s", f"{CLIENT}connect_timeout_is_separate"
+    ),
+    "exchange with a function": Bound(
+        f"{SERVICE.request_timeout_seconds / 3600:g} hours",
+        f"{WORKER_TESTS}dispatch.py::test_response_timeout_fails_the_job",
+    ),
+    "jobs that a worker runs at the same time": Bound(
+        f"{SERVICE.concurrency}", f"{WORKER_TESTS}worker.py::test_concurrency_limits_the_open_requests"
+    ),
+    "slots of one task, while there are others": Bound(
+        f"{limit_of(SERVICE.concurrency)} of {SERVICE.concurrency}",
+        f"{UNIT}worker/test_throttle.py::test_task_at_its_limit_leaves_slots_to_others",
+    ),
+    "jobs that a worker claims beyond its slots": Bound(
+        f"{prefetch.MAX_PREFETCH}", f"{UNIT}worker/test_prefetch.py::test_size_has_a_maximum"
+    ),
+    "busy tasks that a worker remembers": Bound(
+        f"{throttle.MAX_BUSY_TASKS}",
+        f"{UNIT}worker/test_throttle.py::test_number_of_remembered_busy_tasks_is_limited",
+    ),
+    "tasks and origins whose batches a worker remembers": Bound(
+        f"{batching.MAX_ENTRIES:,}",
+        f"{UNIT}worker/test_batching.py::test_number_of_remembered_tasks_and_origins_is_limited",
+    ),
+    "settlements in a statement": Bound(
+        f"{settlement.MAX_BATCH_SIZE}", f"{UNIT}worker/test_settlement.py::test_batch_has_a_maximum_size"
+    ),
+    "names of tasks in metrics": Bound(
+        f"{metrics.MAX_LABEL_VALUES}",
+        f"{UNIT}telemetry/test_metrics.py::test_label_limiter_replaces_names_beyond_the_limit",
+    ),
+    "rules of schedules in a cache": Bound(
+        f"{decide.parse_cached.cache_info().maxsize:,}", f"{CACHED}rules_of_schedules"
+    ),
+    "cron rule": Bound(
+        f"{cron.MAX_RULE_CHARACTERS:,} characters",
+        f"{UNIT}scheduler/test_invalid_schedules.py::test_invalid_schedule_error_names_place_and_value",
+    ),
+    "connecting to a database server": Bound(
+        f"{address.CONNECT_TIMEOUT_SECONDS:g} s for each host",
+        f"{INTEGRATION}database/test_silent_servers.py::test_second_host_is_used_if_the_first_one_is_silent",
+    ),
+    "list of tasks of a function": Bound(
+        f"{size(bounded.MAX_LIST_BYTES)}, not compressed", f"{LISTING}a_listing_is_neither_large_nor_compressed"
+    ),
+    "time to read a list of tasks": Bound(
+        f"{task_discovery.TIMEOUT_SECONDS:g} s", f"{LISTING}a_listing_that_drips_is_given_up"
+    ),
+    "lists of tasks in the dashboard's cache": Bound(
+        f"{task_discovery.MAX_CACHED_LISTS}, for {task_discovery.CACHE_TTL_SECONDS:g} s",
+        f"{LISTING}lists_of_many_tasks_leave_nothing_behind",
+    ),
+    "form for a listed JSON Schema, in a separate process": Bound(
+        f"{limits.TIMEOUT_SECONDS:g} s; {size(limits.MAX_MEMORY_BYTES)}",
+        f"{LISTING}work_that_takes_too_much_memory_ends",
+    ),
+    "form that is sent to the dashboard": Bound(
+        f"{size(forms.MAX_FORM_BYTES)}; {forms.MAX_FIELDS:,} fields",
+        f"{DASHBOARD}security.py::test_invalid_form_bodies_are_rejected",
+    ),
+    "logins to the dashboard": Bound(
+        f"{sessions.MAX_LOGINS:,}", f"{DASHBOARD}security.py::test_number_of_logins_is_limited"
+    ),
+    "wrong tokens in a minute": Bound(
+        f"{login.MAX_LOGIN_FAILURES_PER_MINUTE}",
+        f"{ATTACK}test_malicious_web_page.py::test_wrong_tokens_of_a_stranger_do_not_lock_the_owner_out",
+    ),
+    "live pages": Bound(f"{live.MAX_STREAMS}", f"{DASHBOARD}live.py::test_number_of_streams_is_limited"),
+}
+
+
+def rows() -> list[list[str]]:
+    """Return the cells of the table's rows."""
+    section = (ROOT / "docs" / "security.md").read_text("utf-8").partition("\n## Limits\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [re.split(r" ?\| ?", line.removeprefix("| ").removesuffix(" |")) for line in lines[2:]]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_row_has_the_bound_of_the_code_and_a_test_that_goes_past_it(row: list[str]) -> None:
+    what, bound, setting, past = row
+    assert what in BOUNDS, "map the row to the code in BOUNDS"
+    assert bound == BOUNDS[what].text
+    assert past
+    for name in re.findall(r"JOB\w+", setting):
+        fields: dict[str, Any] = {**FunctionSettings.model_fields, **ServiceSettings.model_fields}
+        assert name in {str(field.validation_alias) for field in fields.values()}
+    path, _, test = BOUNDS[what].test.partition("::")
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_table_has_each_bound_once() -> None:
+    assert sorted(row[0] for row in rows()) == sorted(BOUNDS)
+
+
+#: Collections that objects keep and caches of functions, by file. Each is bounded by a row of the table, or by the
+#: number of things that its comment names.
+GROWING = {
+    "dashboard/login.py": ["_failed_at"],  # wrong tokens in a minute
+    "dashboard/sessions.py": ["_logins"],  # logins to the dashboard
+    "dashboard/task_discovery.py": ["_cache"],  # lists of tasks in the dashboard's cache
+    "database/platform_store.py": ["_reaped"],  # jobs of one poll
+    "function/background.py": ["_jobs"],  # accepted jobs
+    "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
+    "function/dependencies.py": ["_instances"],  # resources in the app's code
+    "function/report_batcher.py": ["_lanes", "_unsupported"],  # reports in flight; batch URLs
+    "function/reporter.py": ["_in_flight", "_per_origin"],  # reports in flight
+    "function/asgi_app.py": ["_requests"],  # connections to a server
+    "function/threads.py": ["_pending"],  # connections to a server
+    "http/connections.py": ["_open", "_per_peer"],  # connections to a server
+    "http/limits.py": ["_unread", "_waiting"],  # connections to a server
+    "http/loopback.py": ["_known_hosts"],  # Host headers
+    "operations/stats.py": ["_past"],  # minutes of a day
+    "scheduler/platform_poller.py": ["_plans"],  # schedules in the table
+    "telemetry/metrics.py": ["_buckets"],  # names of tasks in metrics
+    "worker/batching.py": ["_accepted", "_refused_at", "_seconds"],  # tasks and origins
+    "worker/function_urls.py": ["_ignored"],  # rows of the platform's table
+    "worker/in_flight.py": ["_by_id", "prefetched"],  # slots, and jobs claimed beyond them
+    "worker/lease_renewer.py": ["_misses"],  # jobs in flight
+    "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
+    "worker/worker.py": ["_deliveries"],  # slots
+    "worker/throttle.py": ["_busy"],  # busy tasks
+}
+
+
+def test_every_collection_that_grows_is_known() -> None:
+    found = {}
+    for path in sorted((ROOT / "src" / "jobfn").rglob("*.py")):
+        name = path.relative_to(ROOT / "src" / "jobfn").as_posix()
+        if not name.startswith(("testing/", "devserver/", "cli/")) and (grown := growing_attributes(path)):
+            found[name] = sorted(grown)
+    assert found == {name: sorted(attributes) for name, attributes in GROWING.items()}
+
+
+def growing_attributes(path: Path) -> set[str]:
+    """Return the attributes that a module's classes start as an empty collection."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.value is not None:
+            value = ast.unparse(node.value)
+            if value in {"{}", "[]", "set()"} or value.startswith(("deque(", "asyncio.Queue(", "OrderedDict(")):
+                names.add(node.target.attr)
+    return names
+
+
+def test_queues_and_caches_have_a_size() -> None:
+    """A cache of functions without a size, and a queue without one, grow with whatever is put into them."""
+    unbounded = re.compile(r"lru_cache\(maxsize=None|lru_cache\n|asyncio\.Queue\(\)|queue\.\w*Queue\(\)")
+    for path in sorted((ROOT / "src" / "jobfn").rglob("*.py")):
+        assert not unbounded.search(path.read_text("utf-8")), path
