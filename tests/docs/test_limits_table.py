@@ -195,6 +195,10 @@ BOUNDS = {
         f"{batching.MAX_ENTRIES:,}",
         f"{UNIT}worker/test_batching.py::test_number_of_remembered_tasks_and_origins_is_limited",
     ),
+    "tasks whose pace a worker remembers": Bound(
+        f"{prefetch.MAX_TASKS:,}",
+        f"{UNIT}worker/test_prefetch.py::test_only_the_tasks_that_finished_last_are_remembered",
+    ),
     "settlements in a statement": Bound(
         f"{settlement.MAX_BATCH_SIZE}", f"{UNIT}worker/test_settlement.py::test_batch_has_a_maximum_size"
     ),
@@ -291,6 +295,7 @@ GROWING = {
     "worker/function_urls.py": ["_ignored"],  # rows of the platform's table
     "worker/in_flight.py": ["_by_id", "prefetched"],  # slots, and jobs claimed beyond them
     "worker/lease_renewer.py": ["_misses"],  # jobs in flight
+    "worker/prefetch.py": ["_slow_since", "_tasks"],  # tasks that are prefetched; tasks whose pace is remembered
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
     "worker/worker.py": ["_deliveries"],  # slots
     "worker/throttle.py": ["_busy"],  # busy tasks

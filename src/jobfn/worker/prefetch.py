@@ -19,7 +19,7 @@ QUICK_SECONDS = 1.0
 #: Weight of the latest duration in a task's estimate.
 _WEIGHT = 0.1
 #: Maximum number of tasks to remember.
-_MAX_TASKS = 1000
+MAX_TASKS = 1000
 
 
 class Prefetch:
@@ -43,7 +43,7 @@ class Prefetch:
         """
         estimate, _ = self._tasks.pop(task, (seconds, 0.0))
         estimate += (seconds - estimate) * _WEIGHT
-        if len(self._tasks) >= _MAX_TASKS:
+        if len(self._tasks) >= MAX_TASKS:
             del self._tasks[next(iter(self._tasks))]
         self._tasks[task] = estimate, self._clock()
         if estimate <= QUICK_SECONDS:
