@@ -17,7 +17,7 @@ from jobfn.scheduler import cron, decide
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, urls
-from jobfn.worker import batching, callback_app, prefetch, settlement, throttle
+from jobfn.worker import batching, callback_app, prefetch, settlement, task_limits, throttle
 from jobfn.worker.settings import ServiceSettings
 from support.clock import ManualClock
 from support.docs.blocks import ROOT
@@ -199,6 +199,9 @@ BOUNDS = {
         f"{prefetch.MAX_TASKS:,}",
         f"{UNIT}worker/test_prefetch.py::test_only_the_tasks_that_finished_last_are_remembered",
     ),
+    "tasks whose `max_attempts` a worker remembers": Bound(
+        f"{task_limits.MAX_TASKS:,}", f"{UNIT}worker/test_task_limits.py::test_only_a_thousand_tasks_are_remembered"
+    ),
     "settlements in a statement": Bound(
         f"{settlement.MAX_BATCH_SIZE}", f"{UNIT}worker/test_settlement.py::test_batch_has_a_maximum_size"
     ),
@@ -298,6 +301,7 @@ GROWING = {
     "worker/prefetch.py": ["_slow_since", "_tasks"],  # tasks that are prefetched; tasks whose pace is remembered
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
     "worker/worker.py": ["_deliveries"],  # slots
+    "worker/task_limits.py": ["_known"],  # tasks whose max_attempts a worker remembers
     "worker/throttle.py": ["_busy"],  # busy tasks
 }
 

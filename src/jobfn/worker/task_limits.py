@@ -15,7 +15,7 @@ from jobfn.wire import MAX_ATTEMPTS
 TTL_SECONDS: Final = 60.0
 LIST_TIMEOUT_SECONDS: Final = 2.0
 #: Maximum number of tasks to remember. Enqueuers choose their names.
-_MAX_TASKS: Final = 1000
+MAX_TASKS: Final = 1000
 _MAX_DIGITS: Final = 9
 
 
@@ -54,7 +54,7 @@ class TaskLimits:
         self._remember(task, _listed_limit(await self._fetch(index_url), task))
 
     def _remember(self, task: str, limit: int | None) -> None:
-        if task not in self._known and len(self._known) >= _MAX_TASKS:
+        if task not in self._known and len(self._known) >= MAX_TASKS:
             del self._known[next(iter(self._known))]
         self._known[task] = limit, self._clock()
 
