@@ -7,7 +7,7 @@ PUT, which they reject and, as every rejection, report: this shows whether they 
 import functools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import httpx
 
+from jobfn.database.horizon import HorizonHolder, horizon_holders
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied
@@ -34,6 +35,8 @@ MAX_CLOCK_SKEW_SECONDS = 2.0
 SLOW_REPORT_SECONDS = 1.8
 #: An id that no job has, so that a report on it changes nothing.
 UNUSED_JOB_ID = 2**63 - 1
+#: Maximum number of transactions in the message about old ones.
+MAX_HOLDERS = 5
 #: Name of the check for the rights to look.
 RIGHTS = "rights"
 _request = functools.partial(request, timeout_seconds=10.0, max_bytes=MAX_LIST_BYTES)
@@ -78,6 +81,7 @@ async def run_checks(
         yield notifications
     if operations is None:
         return
+    yield horizon_check(await horizon_holders(pool, settings.schema_name))
     tasks: Iterable[str] = ()
     if isinstance(operations, PermissionDenied):
         yield _warn(RIGHTS, operations)
@@ -158,6 +162,15 @@ async def _check_notifications(pool: "asyncpg.Pool[Any]", settings: ServiceSetti
     except DatabaseUnreachable as error:
         return Check(name, CheckStatus.ERROR, f"JOBS_LISTEN_URL: {error}", POOLER_ADVICE)
     return None if settings.listen_url is None else Check(name, CheckStatus.OK, "JOBS_LISTEN_URL has a session")
+
+
+def horizon_check(holders: Sequence[HorizonHolder]) -> Check:
+    """Check that nothing keeps vacuum from removing the rows of ended jobs."""
+    name = "oldest transaction"
+    if old := [holder for holder in holders if holder.is_old]:
+        message = f"vacuum cannot remove the rows of ended jobs: {'; '.join(map(str, old[:MAX_HOLDERS]))}"
+        return Check(name, CheckStatus.WARNING, message, old[0].advice)
+    return Check(name, CheckStatus.OK, str(holders[0]) if holders else "no transaction is open")
 
 
 async def _check_processes(operations: Operations) -> list[Check]:

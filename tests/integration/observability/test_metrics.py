@@ -254,6 +254,19 @@ async def test_queue_depth_counts_jobs_by_state(*, is_platform: bool, jobs: Jobs
     assert await reader.read() == QueueDepth(0, 0, 0, 0, 0.0)
 
 
+async def test_oldest_transaction_of_each_kind_is_exposed(
+    deploy: Deploy, jobs: Jobs, connection: "asyncpg.Connection[Any]"
+) -> None:
+    deployment = await deploy(succeeds, roles=(ServiceRole.CALLBACKS,))
+    async with connection.transaction():
+        await connection.execute("select app_jobs.add_job('x')")
+        samples = await scrape(deployment.metrics_url)
+    assert value(samples, "jobfn_oldest_transaction_seconds", holder="session") > 0
+    assert value(samples, "jobfn_oldest_transaction_xids", holder="session") >= 1
+    for holder in ("prepared transaction", "replication slot", "standby"):
+        assert value(samples, "jobfn_oldest_transaction_xids", holder=holder) == 0
+
+
 async def test_queue_depth_is_readable_with_the_worker_s_privileges(connection: "asyncpg.Connection[Any]") -> None:
     role = f"counter_{uuid.uuid4().hex[:12]}"
     await connection.execute(f"create role {role}")

@@ -71,7 +71,17 @@ async def test_running_service_passes_all_checks_without_running_a_handler(
     handled.clear()
     checks = await doctor.run(gateway_url=url, own_callback_url=service.callback_url)
     assert {name: check.status for name, check in checks.items()} == dict.fromkeys(
-        ("schema", "clocks", "worker", "scheduler", "callback URL", "function greet", f"reports from {url}/"), "ok"
+        (
+            "schema",
+            "clocks",
+            "oldest transaction",
+            "worker",
+            "scheduler",
+            "callback URL",
+            "function greet",
+            f"reports from {url}/",
+        ),
+        "ok",
     )
     assert handled == []
     assert await jobs.count() == 0

@@ -258,3 +258,49 @@ select removed.id from @schema@.complete_jobs($1) removed
 -- name: notify_jobs
 -- Wake workers: there may be ready jobs.
 select pg_notify('jobs:insert', '')
+
+-- name: horizon_holders
+-- The oldest transactions, prepared ones, slots and standbys, which keep vacuum from removing dead rows. Vacuums have snapshots that do not count.
+select holder.kind, holder.name, holder.seconds, holder.transactions, holder.advice
+from (
+    select
+        'session' as kind,
+        format('%s of %s (%s)', a.pid, a.usename, coalesce(a.state, a.backend_type)) as name,
+        extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 as seconds,
+        greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
+        format('end the transaction, or run: select pg_terminate_backend(%s)', a.pid) as advice
+    from pg_stat_activity a
+    where a.datname = current_database()
+        and a.pid <> pg_backend_pid()
+        and a.backend_type not in ('walsender', 'autovacuum worker')
+        and a.query !~* '^\s*vacuum'
+        and coalesce(a.backend_xmin, a.backend_xid) is not null
+    union all
+    select
+        'prepared transaction',
+        left(p.gid, 100),
+        extract(epoch from clock_timestamp() - p.prepared)::float8,
+        age(p.transaction),
+        format('run: rollback prepared %L, or commit it', left(p.gid, 100))
+    from pg_prepared_xacts p
+    where p.database = current_database()
+    union all
+    select
+        'replication slot',
+        s.slot_name::text,
+        null,
+        age(s.xmin),
+        format('start its standby, or run: select pg_drop_replication_slot(%L)', s.slot_name)
+    from pg_replication_slots s
+    where s.xmin is not null
+    union all
+    select
+        'standby',
+        format('%s at %s', coalesce(nullif(r.application_name, ''), '?'), coalesce(host(r.client_addr), 'a socket')),
+        null,
+        age(r.backend_xmin),
+        'end long queries on the standby, or set hot_standby_feedback = off there'
+    from pg_stat_replication r
+    where r.backend_xmin is not null
+) holder
+order by holder.transactions desc, holder.seconds desc nulls last

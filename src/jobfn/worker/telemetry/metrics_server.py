@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from jobfn.database.connection import RECONNECTS
+from jobfn.database.horizon import KINDS, HorizonHolder, HorizonReader
 from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.queue_depth import QueueDepth, QueueDepthReader
 from jobfn.database.store import JobStore
@@ -46,8 +47,9 @@ async def metrics_server(
     Raises:
         ConfigurationError: The port is not available.
     """
-    depth_reader = None
+    depth_reader = horizon_reader = None
     if pool is not None:
+        horizon_reader = HorizonReader(pool, settings.schema_name, clock=asyncio.get_running_loop().time)
         depth_reader = QueueDepthReader(
             pool,
             settings.schema_name,
@@ -55,7 +57,8 @@ async def metrics_server(
             clock=asyncio.get_running_loop().time,
         )
     listener = bind(settings.metrics_host, settings.metrics_port or 0)
-    server = HttpServer(create_metrics_app(metrics, depth_reader), listener, shutdown_timeout_seconds=1, lifespan=False)
+    app = create_metrics_app(metrics, depth_reader, horizon_reader)
+    server = HttpServer(app, listener, shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     logs.get_logger("jobfn.service").info("metrics server started", port=server.port)
     try:
@@ -64,12 +67,15 @@ async def metrics_server(
         await server.stop()
 
 
-def create_metrics_app(metrics: WorkerMetrics, depth_reader: QueueDepthReader | None) -> Starlette:
+def create_metrics_app(
+    metrics: WorkerMetrics, depth_reader: QueueDepthReader | None, horizon_reader: HorizonReader | None = None
+) -> Starlette:
     """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``."""
 
     async def get_metrics(_request: Request) -> Response:
         queue = [] if depth_reader is None else _queue_metrics(await depth_reader.read())
-        return scrape([*metrics.collect(), _RECONNECTS, *queue])
+        horizon = [] if horizon_reader is None else _horizon_metrics(await horizon_reader.read())
+        return scrape([*metrics.collect(), _RECONNECTS, *queue, *horizon])
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok")
@@ -98,5 +104,30 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
             "Time since the oldest ready job was due, in seconds.",
             (),
             {(): depth.oldest_ready_seconds},
+        ),
+    ]
+
+
+def _horizon_metrics(holders: list[HorizonHolder] | None) -> list[Metric]:
+    """Return the age of what keeps vacuum from removing dead rows, by its kind."""
+    if holders is None:
+        return []
+    seconds: dict[tuple[str, ...], float] = dict.fromkeys([(kind,) for kind in KINDS], 0.0)
+    ages = dict(seconds)
+    for holder in holders:
+        seconds[holder.kind,] = max(seconds[holder.kind,], holder.seconds or 0.0)
+        ages[holder.kind,] = max(ages[holder.kind,], float(holder.transactions))
+    return [
+        Metric(
+            "jobfn_oldest_transaction_seconds",
+            "Age of the oldest transaction, in seconds; 0 for slots and standbys, whose age in seconds is not known.",
+            ("holder",),
+            seconds,
+        ),
+        Metric(
+            "jobfn_oldest_transaction_xids",
+            "How many transactions began since the oldest snapshot that keeps vacuum from removing dead rows.",
+            ("holder",),
+            ages,
         ),
     ]
