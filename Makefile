@@ -14,6 +14,8 @@ DEMO_ARGS =
 # More arguments for the benchmark: make bench BENCH_ARGS='--family 2 --rounds 5'
 BENCH_ARGS =
 BENCH = .venv-bench
+# More arguments for the simulation: make simulate SIMULATE_ARGS='--workers 100 --databases 5 --seed 2'
+SIMULATE_ARGS =
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
 # Locks for all systems and all Pythons from 3.11, without comments on the package index.
@@ -23,7 +25,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -102,6 +104,9 @@ bench: $(BENCH)/.installed ## measure jobfn next to its peers, at most 12 minute
 
 bench-quick: $(BENCH)/.installed ## one round of the target rows, at most 3 minutes
 	$(BENCH)/bin/python -m benchmarks --quick $(BENCH_ARGS)
+
+simulate: setup ## simulate 1,000 workers on 50 databases with failures, on a virtual clock; some minutes
+	$(BIN)/python -m benchmarks.simulation $(SIMULATE_ARGS)
 
 profile: $(BENCH)/.installed ## flame graphs of worker and function over HTTP, by py-spy
 	$(BENCH)/bin/python -m benchmarks.profiling $(BENCH_ARGS)
