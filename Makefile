@@ -25,7 +25,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -62,12 +62,11 @@ test-lowest:    ## run all tests on the lowest versions that pyproject.toml allo
 	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]' --group test --group lint
 	.venv-lowest/bin/pytest -n 3 $(PYTEST_ARGS)
 
-audit: setup    ## check the packages of images and of .venv for known vulnerabilities
-	@test -x .venv-audit/bin/pip-audit || { \
-	    $(PYTHON) -m venv --clear .venv-audit; .venv-audit/bin/python -m pip install --quiet pip-audit; }
-	.venv-audit/bin/pip-audit --strict --disable-pip -r locks/service.txt -r locks/build.txt \
-	    -r templates/function/requirements.lock -r examples/send_email/requirements.lock
-	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+audit: setup    ## check the locks, and look up known vulnerabilities of their packages and of .venv; 3: no data
+	$(BIN)/python tools/audit.py
+
+audit-locks: setup ## check that each lock pins every package with hashes; needs no network
+	$(BIN)/python tools/audit.py --locks
 
 interop: setup  ## test with the platform's Node packages and with TypeScript; needs node and npm
 	for folder in interop typescript; do \
@@ -127,7 +126,7 @@ clean:          ## remove environments, caches, builds and the development datab
 	@code=0; data=$$($(BIN)/python -c '$(DATA)' 2>/dev/null) || code=$$?; \
 	if [ $$code -eq 3 ]; then echo 'jobfn dev is running in this folder: stop it first' >&2; exit 1; fi; \
 	rm -rf "$${data:-.jobfn}"
-	rm -rf $(VENV) site .venv-audit .venv-lowest $(BENCH) benchmarks/peers/node_modules .jobfn \
+	rm -rf $(VENV) site .venv-lowest $(BENCH) benchmarks/peers/node_modules .jobfn \
 	    .coverage .coverage.* htmlcov build dist \
 	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
