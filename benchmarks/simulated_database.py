@@ -173,6 +173,7 @@ class SimulatedWorker(NativeJobStore, Deliverer):
         limit: int,
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,  # noqa: ARG002
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         await self._statement()

@@ -92,3 +92,24 @@ async def test_honest_jobs_run_while_a_role_floods_the_table(
                     await pool.execute(statement)
 
             await production.withstands(attack)
+
+
+async def test_large_payloads_do_not_fill_the_memory_of_a_worker(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    add_large = "select app_jobs.add_job('large', to_json(repeat('x', 1000000))) from generate_series(1, 12)"
+    await jobs.connection.execute(add_large)
+    gate = function.hold()
+    await start_worker(concurrency=100, max_in_flight_bytes=2_500_000)
+
+    async def has_received(number: int) -> bool:
+        return len(function.received) == number
+
+    await eventually(lambda: has_received(3))
+    locked = "select count(*) from app_jobs.jobs where locked_at is not null"
+    assert await jobs.connection.fetchval(locked) == 3
+    await jobs.until_claimed(await jobs.add("honest"))
+    assert await jobs.connection.fetchval(locked) == 4
+    gate.set()
+    await jobs.until_gone()  # the end of a large job wakes the worker
+    assert sorted(request.path for request in function.received) == ["/honest"] + 12 * ["/large"]

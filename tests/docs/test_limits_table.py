@@ -23,6 +23,7 @@ from support.clock import ManualClock
 from support.docs.blocks import ROOT
 
 FUNCTION, SERVICE = FunctionSettings.from_environ({}), ServiceSettings.from_environ({})
+SCHEMA = (ROOT / "src/jobfn/database/schema.sql").read_text("utf-8")
 INTEGRATION, UNIT, ATTACK = "tests/integration/", "tests/unit/", "tests/attack/"
 HTTP_LIMITS, CLIENT, STREAM = (
     f"{INTEGRATION}http/test_{name}.py::test_" for name in ("limits", "client", "client_stream")
@@ -176,6 +177,14 @@ BOUNDS = {
     "exchange with a function": Bound(
         f"{SERVICE.request_timeout_seconds / 3600:g} hours",
         f"{WORKER_TESTS}dispatch.py::test_response_timeout_fails_the_job",
+    ),
+    "payload of a new job or schedule, as JSON text": Bound(
+        size(int(re.findall(r"max_payload_bytes integer not null default (\d+)", SCHEMA)[0])),
+        f"{INTEGRATION}database/test_payload_limits.py::test_payload_over_the_maximum_is_refused",
+    ),
+    "payloads of the jobs that a worker has claimed": Bound(
+        size(SERVICE.max_in_flight_bytes),
+        f"{ATTACK}test_malicious_enqueue_role.py::test_large_payloads_do_not_fill_the_memory_of_a_worker",
     ),
     "jobs that a worker runs at the same time": Bound(
         f"{SERVICE.concurrency}", f"{WORKER_TESTS}worker.py::test_concurrency_limits_the_open_requests"

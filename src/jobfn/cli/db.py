@@ -50,6 +50,9 @@ def migrate_command(
         list[str] | None,
         typer.Option(metavar="ROLE", help="Let this role look, and add and change jobs and schedules; repeatable."),
     ] = None,
+    max_payload_bytes: Annotated[
+        int | None, typer.Option(min=1, max=2**30, help="Maximum size of the payloads of new jobs; at first 10 MiB.")
+    ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""
     roles = {
@@ -62,12 +65,15 @@ def migrate_command(
     grants = Grants(**{group: tuple(names or ()) for group, names in roles.items()})
 
     async def work(connection: "asyncpg.Connection[Any]") -> None:
-        for migration in await migrate(connection, jobs_schema(), grants=grants):
+        applied = await migrate(connection, jobs_schema(), grants=grants, max_payload_bytes=max_payload_bytes)
+        for migration in applied:
             echo(f"applied {migration.version:04d} {migration.name}")
         echo(f"schema {jobs_schema()} is up to date")
         for group, text in _GRANTED.items():
             for role in getattr(grants, group):
                 echo(f"granted to {role}: {text}")
+        if max_payload_bytes is not None:
+            echo(f"payloads of new jobs have at most {max_payload_bytes} bytes")
 
     with_connection(work, database_url, application_name="jobfn-migrate")
 

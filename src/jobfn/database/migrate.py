@@ -144,13 +144,16 @@ async def schema_kind(connection: asyncpg.Connection, schema: str) -> SchemaKind
     return SchemaKind.JOBFN if row["has_record"] else SchemaKind.PLATFORM
 
 
-async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants = NO_GRANTS) -> tuple[Migration, ...]:
+async def migrate(
+    connection: asyncpg.Connection, schema: str, *, grants: Grants = NO_GRANTS, max_payload_bytes: int | None = None
+) -> tuple[Migration, ...]:
     """Apply the pending migrations. Several processes can call it at the same time; each migration is applied once.
 
     Args:
         connection: Its role must be able to create the schema, or own it.
         schema: The schema's name: any that PostgreSQL allows.
         grants: Roles to grant privileges to, even if no migration is pending.
+        max_payload_bytes: Maximum size of the payloads of new jobs. None: as it is, at first 10 MiB.
 
     Returns:
         The migrations that were applied, in order.
@@ -167,6 +170,8 @@ async def migrate(connection: asyncpg.Connection, schema: str, *, grants: Grants
     try:
         while (migration := await _migrate_once(connection, schema, grants)) is not None:
             applied.append(migration)
+        if max_payload_bytes is not None:
+            await connection.execute(query("set_max_payload_bytes", schema), max_payload_bytes)
     except asyncpg.InsufficientPrivilegeError as error:
         row = await connection.fetchrow(query("schema_kind", schema), schema)
         raise DatabaseError(

@@ -54,10 +54,11 @@ class NativeJobStore:
         limit: int,
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
-        limits = (tasks, JOB_EXPIRY, limit, lease, exclude_tasks)
+        limits = (tasks, JOB_EXPIRY, limit, lease, exclude_tasks, max_payload_bytes)
         if self._queues is None:
             rows = await self._pool.fetch(self._query("claim_jobs"), worker_id, *limits)
         else:

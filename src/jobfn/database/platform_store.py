@@ -7,6 +7,7 @@ until ``run_at``. Locks of workers without leases expire after the contract's fo
 
 import copy
 import functools
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
@@ -76,15 +77,20 @@ class PlatformJobStore:
         limit: int,
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,
     ) -> list[Job]:
-        """See ``JobStore.claim``. If the connection is lost after some jobs were claimed, they are returned."""
+        """See ``JobStore.claim``. The last job may exceed ``max_payload_bytes``.
+
+        If the connection is lost after some jobs were claimed, they are returned.
+        """
         jobs: list[Job] = []
-        skipped = 0
+        skipped = large_bytes = 0
+        max_bytes = math.inf if max_payload_bytes is None else max_payload_bytes
         try:
             async with self._pool.acquire() as connection:
                 expired = await connection.fetch(self._query("unlock_expired_platform_jobs"), JOB_EXPIRY)
                 self._reaped += [ExpiredJob.from_row(row) for row in expired]
-                while len(jobs) < limit and skipped < MAX_SKIPPED:
+                while len(jobs) < limit and skipped < MAX_SKIPPED and large_bytes < max_bytes:
                     row = await connection.fetchrow(self._get_job, worker_id, tasks, JOB_EXPIRY)
                     if row is None:
                         break
@@ -94,6 +100,7 @@ class PlatformJobStore:
                         skipped += 1
                     else:
                         jobs.append(job)
+                        large_bytes += job.large_payload_size
             if jobs and lease_seconds is not None:
                 claimed = [(job.id, job.attempt) for job in jobs]
                 await self.renew(worker_id, claimed, lease_seconds=lease_seconds)

@@ -12,6 +12,8 @@ from jobfn.wire.trace_context import TraceContext
 
 #: Age at which a lock without a lease expires (contract, section 3).
 JOB_EXPIRY = timedelta(hours=4)
+#: Size above which claims count a payload (``jobs.payload_bytes``).
+LARGE_PAYLOAD_BYTES = 16 * 1024
 #: Maximum length of a stored error message.
 MAX_ERROR_CHARACTERS = 10_000
 #: Maximum delay of a retry: a hundred years.
@@ -93,6 +95,12 @@ class Job(NamedTuple):
             str_or_none(row["organization_id"]),
             row["snoozes"] or 0,
         )
+
+    @property
+    def large_payload_size(self) -> int:
+        """Size of the payload in characters; 0 if it is not larger than ``LARGE_PAYLOAD_BYTES``."""
+        size = len(self.payload)
+        return size if size > LARGE_PAYLOAD_BYTES else 0
 
     def ids(self, worker_id: str) -> Ids:
         """Return the job's ids, for logs and spans."""

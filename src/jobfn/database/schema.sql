@@ -92,8 +92,14 @@ END,
     entity_type text,
     snoozes integer,
     snoozing_since timestamp with time zone,
+    payload_bytes integer,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
+
+create table app_jobs.payload_settings (
+    max_payload_bytes integer not null default 10485760,
+    constraint payload_settings_max_payload_bytes_positive CHECK ((max_payload_bytes > 0))
+);
 
 create table app_jobs.queue_locks (
     queue_name text not null,
@@ -282,6 +288,7 @@ declare
         then substring(current_setting('jobfn.tracestate', true) from '^[ -~]+$')
     end;
     v_ids bigint[];
+    v_payload_bytes int; -- the maximum
     v_ids_by_key jsonb;
     v_entry record;
 begin
@@ -305,17 +312,19 @@ begin
         with added as (
             insert into "app_jobs".jobs (
                 database_id, actor_id, task_identifier, payload, queue_name, run_at, max_attempts, priority,
-                traceparent, tracestate
+                traceparent, tracestate, payload_bytes
             )
             select
                 v_database_id, v_actor_id, add_jobs.identifier, coalesce(entry.payload, '{}'), entry.queue_name,
-                coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate
+                coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate,
+                nullif(greatest(octet_length(entry.payload::text), 16384), 16384)
             from unnest(payloads, queue_names, run_ats) with ordinality
                 as entry (payload, queue_name, run_at, position)
             order by entry.position -- ids are assigned in this order
-            returning id
+            returning id, payload_bytes
         )
-        select array_agg(added.id order by added.id) into v_ids from added;
+        select array_agg(added.id order by added.id), max(added.payload_bytes) into v_ids, v_payload_bytes from added;
+        perform "app_jobs".check_payload_size(add_jobs.identifier, v_payload_bytes);
         return v_ids;
     end if;
 
@@ -337,11 +346,12 @@ begin
     added as (
         insert into "app_jobs".jobs as j (
             database_id, actor_id, task_identifier, payload, key, queue_name, run_at, max_attempts, priority,
-            traceparent, tracestate
+            traceparent, tracestate, payload_bytes
         )
         select
             v_database_id, v_actor_id, add_jobs.identifier, coalesce(entry.payload, '{}'), entry.key,
-            entry.queue_name, coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate
+            entry.queue_name, coalesce(entry.run_at, now()), v_max_attempts, v_priority, v_traceparent, v_tracestate,
+            nullif(greatest(octet_length(entry.payload::text), 16384), 16384)
         from entries entry
         where entry.key is null or entry.position = entry.last_position
         order by case when entry.key is null then entry.position else entry.first_position end
@@ -353,6 +363,7 @@ begin
             entity_type = null,
             task_identifier = excluded.task_identifier,
             payload = excluded.payload,
+            payload_bytes = excluded.payload_bytes,
             queue_name = excluded.queue_name,
             run_at = excluded.run_at,
             max_attempts = excluded.max_attempts,
@@ -365,13 +376,15 @@ begin
             tracestate = excluded.tracestate,
             updated_at = now()
         where j.locked_at is null
-        returning j.id, j.key
+        returning j.id, j.key, j.payload_bytes
     )
     select
         array_agg(added.id order by added.id) filter (where added.key is null),
-        coalesce(jsonb_object_agg(added.key, added.id) filter (where added.key is not null), '{}')
-    into v_ids, v_ids_by_key
+        coalesce(jsonb_object_agg(added.key, added.id) filter (where added.key is not null), '{}'),
+        max(added.payload_bytes)
+    into v_ids, v_ids_by_key, v_payload_bytes
     from added;
+    perform "app_jobs".check_payload_size(add_jobs.identifier, v_payload_bytes);
 
     -- A worker may have claimed a job between the two statements above. Its key is missing in v_ids_by_key.
     for v_entry in
@@ -564,6 +577,8 @@ declare
     v_problem text;
 begin
     v_problem := case
+        when identifier in ('.', '..')
+            then format('the task identifier must not be %s: it is a part of a URL', identifier)
         when length(identifier) not between 1 and 126
             then format('the task identifier must have 1 to 126 characters, not %s', length(identifier))
         when length(queue_name) not between 1 and 126
@@ -575,6 +590,26 @@ begin
     end;
     if v_problem is not null then
         raise check_violation using message = v_problem;
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.check_payload_size(identifier text, payload_bytes integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_max_bytes int := (select s.max_payload_bytes from "app_jobs".payload_settings s);
+begin
+    if payload_bytes > v_max_bytes then
+        raise program_limit_exceeded using
+            message = format(
+                'the payload of a job of task %s has %s bytes, more than the maximum of %s',
+                quote_literal(identifier), payload_bytes, v_max_bytes
+            ),
+            hint = 'Store the data elsewhere and put its address into the payload. The owner of the schema can change '
+                'the maximum: jobfn db migrate --max-payload-bytes.';
     end if;
 end
 $function$;
@@ -592,7 +627,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], max_payload_bytes bigint DEFAULT NULL::bigint)
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -611,6 +646,8 @@ declare
     v_rows tid[]; -- rows keep their place while they are locked
     v_is_waiting boolean;
     v_queues text[];
+    v_claimed int;
+    v_is_large boolean := false;
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
@@ -643,35 +680,42 @@ begin
     if cardinality(v_rows) = 0 then
         return;
     end if;
-    return query
-    with claimed as (
-        update "app_jobs".jobs j
-        set attempts = j.attempts + 1,
-            locked_by = claim_jobs.worker_id,
-            locked_at = now(),
-            lease_expires_at = now() + lease,
-            progress = null,
-            progress_message = null,
-            updated_at = now()
-        where j.ctid = any (v_rows)
-        returning ("app_jobs".to_job_row(j)).*
-    ),
-    queues as (
-        insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
-        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
-        from claimed
-        where claimed.queue_name is not null
-        on conflict (queue_name) do update
-        set job_id = excluded.job_id,
-            locked_by = excluded.locked_by,
-            locked_at = excluded.locked_at,
-            lease_expires_at = excluded.lease_expires_at
-    )
-    select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+    -- Large payloads are rare: the jobs without one first, so that the others cost nothing if there are none.
+    for v_step in 1..2 loop
+        return query
+        with claimed as (
+            update "app_jobs".jobs j
+            set attempts = j.attempts + 1,
+                locked_by = claim_jobs.worker_id,
+                locked_at = now(),
+                lease_expires_at = now() + lease,
+                progress = null,
+                progress_message = null,
+                updated_at = now()
+            where j.ctid = any (v_rows) and (j.payload_bytes is null or v_is_large)
+            returning ("app_jobs".to_job_row(j)).*
+        ),
+        queues as (
+            insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
+            select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
+            from claimed
+            where claimed.queue_name is not null
+            on conflict (queue_name) do update
+            set job_id = excluded.job_id,
+                locked_by = excluded.locked_by,
+                locked_at = excluded.locked_at,
+                lease_expires_at = excluded.lease_expires_at
+        )
+        select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+        get diagnostics v_claimed = row_count;
+        exit when v_is_large or v_claimed = cardinality(v_rows);
+        v_rows := "app_jobs".large_jobs_within(v_rows, max_payload_bytes, v_claimed = 0);
+        v_is_large := true;
+    end loop;
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_names text[], task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[])
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_names text[], task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], max_payload_bytes bigint DEFAULT NULL::bigint)
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -688,6 +732,8 @@ declare
     );
     v_rows tid[] := '{}'; -- as in claim_jobs
     v_queues text[];
+    v_claimed int;
+    v_is_large boolean := false;
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
@@ -732,31 +778,38 @@ begin
             limit max_jobs
         );
     end if;
-    return query
-    with claimed as (
-        update "app_jobs".jobs j
-        set attempts = j.attempts + 1,
-            locked_by = claim_jobs_of_queues.worker_id,
-            locked_at = now(),
-            lease_expires_at = now() + lease,
-            progress = null,
-            progress_message = null,
-            updated_at = now()
-        where j.ctid = any (v_rows)
-        returning ("app_jobs".to_job_row(j)).*
-    ),
-    queues as (
-        insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
-        select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
-        from claimed
-        where claimed.queue_name is not null
-        on conflict (queue_name) do update
-        set job_id = excluded.job_id,
-            locked_by = excluded.locked_by,
-            locked_at = excluded.locked_at,
-            lease_expires_at = excluded.lease_expires_at
-    )
-    select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+    -- Large payloads are rare: the jobs without one first, so that the others cost nothing if there are none.
+    for v_step in 1..2 loop
+        return query
+        with claimed as (
+            update "app_jobs".jobs j
+            set attempts = j.attempts + 1,
+                locked_by = claim_jobs_of_queues.worker_id,
+                locked_at = now(),
+                lease_expires_at = now() + lease,
+                progress = null,
+                progress_message = null,
+                updated_at = now()
+            where j.ctid = any (v_rows) and (j.payload_bytes is null or v_is_large)
+            returning ("app_jobs".to_job_row(j)).*
+        ),
+        queues as (
+            insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
+            select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
+            from claimed
+            where claimed.queue_name is not null
+            on conflict (queue_name) do update
+            set job_id = excluded.job_id,
+                locked_by = excluded.locked_by,
+                locked_at = excluded.locked_at,
+                lease_expires_at = excluded.lease_expires_at
+        )
+        select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
+        get diagnostics v_claimed = row_count;
+        exit when v_is_large or v_claimed = cardinality(v_rows);
+        v_rows := "app_jobs".large_jobs_within(v_rows, max_payload_bytes, v_claimed = 0);
+        v_is_large := true;
+    end loop;
 end
 $function$;
 
@@ -1002,17 +1055,24 @@ declare
         false, false, organization_id, entity_type,
         null, null -- snoozes, snoozing_since
     )::"app_jobs".job_row;
+    v_payload_bytes int; -- null unless the payload is large
     v_job "app_jobs".job_row;
 begin
-    if length(identifier) not between 1 and 126
+    if length(identifier) not between 3 and 126 -- shorter ones may be valid too
         or length(queue_name) not between 1 and 126
         or length(job_key) not between 1 and 512
         or max_attempts < 1
+        or octet_length(payload::text) > 16384
     then
         perform "app_jobs".check_job(identifier, queue_name, job_key, max_attempts);
+        v_payload_bytes := nullif(greatest(octet_length(payload::text), 16384), 16384);
+        perform "app_jobs".check_payload_size(identifier, v_payload_bytes);
     end if;
     if job_key is null then
         insert into "app_jobs".jobs values (v_new.*);
+        if v_payload_bytes is not null then
+            update "app_jobs".jobs j set payload_bytes = v_payload_bytes where j.id = v_new.id;
+        end if;
         return v_new;
     end if;
     loop
@@ -1025,6 +1085,7 @@ begin
             entity_type = excluded.entity_type,
             task_identifier = excluded.task_identifier,
             payload = excluded.payload,
+            payload_bytes = null,
             queue_name = excluded.queue_name,
             run_at = excluded.run_at,
             max_attempts = excluded.max_attempts,
@@ -1039,6 +1100,9 @@ begin
         where j.locked_at is null
         returning ("app_jobs".to_job_row(j)).* into v_job;
         if found then
+            if v_payload_bytes is not null then
+                update "app_jobs".jobs j set payload_bytes = v_payload_bytes where j.id = v_job.id;
+            end if;
             return v_job;
         end if;
         update "app_jobs".jobs j
@@ -1060,6 +1124,8 @@ AS $function$
 declare
     v_schedule "app_jobs".scheduled_jobs;
 begin
+    perform "app_jobs".check_job(identifier, null, null, null);
+    perform "app_jobs".check_payload_size(identifier, octet_length(payload::text));
     if coalesce(json_typeof(insert_scheduled_job.schedule_info), 'null') <> 'object' then
         raise exception 'INVALID_SCHEDULE'
             using hint =
@@ -1194,6 +1260,26 @@ CREATE OR REPLACE FUNCTION app_jobs.jwt_claim(name text)
  LANGUAGE sql
  STABLE
 RETURN CASE WHEN (current_setting(name, true) ~* '^(([0-9a-f]{4}-?){7}[0-9a-f]{4}|[{]([0-9a-f]{4}-?){7}[0-9a-f]{4}[}])$'::text) THEN (current_setting(name, true))::uuid ELSE NULL::uuid END;
+
+CREATE OR REPLACE FUNCTION app_jobs.large_jobs_within(rows tid[], max_payload_bytes bigint, is_first_included boolean)
+ RETURNS tid[]
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select array(
+        select large.place
+        from (
+            select j.ctid as place,
+                sum(j.payload_bytes) over urgency as bytes,
+                row_number() over urgency as position
+            from "app_jobs".jobs j
+            where j.ctid = any (rows) and j.payload_bytes is not null
+            window urgency as (order by j.priority, j.run_at, j.id)
+        ) large
+        where coalesce(large.bytes <= max_payload_bytes, true)
+            or (is_first_included and large.position = 1 and max_payload_bytes > 0)
+    )
+$function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.lock_idle_jobs(job_ids bigint[])
  RETURNS SETOF bigint
@@ -2070,6 +2156,14 @@ AS $function$
     where h.retention is distinct from make_interval(secs => days * 86400)
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.set_max_payload_bytes(max_bytes integer)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".payload_settings s set max_payload_bytes = max_bytes
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.settle_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
@@ -2537,6 +2631,7 @@ CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedul
 comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function accepted and reports on later; null: none.';
 comment on column app_jobs.jobs.entity_type is 'What entity_id identifies, for example org or team.';
 comment on column app_jobs.jobs.organization_id is 'The organization that entity_id belongs to, if any.';
+comment on column app_jobs.jobs.payload_bytes is 'Size of the payload, if it is larger than 16 KiB. Null: claims do not count it.';
 comment on column app_jobs.jobs.snoozes is 'The number of snoozes. Each is included in attempts and in max_attempts, so that no two deliveries have the same attempt number. Null: 0.';
 comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze. -infinity: another job has taken the key, so this one does not run again.';
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
@@ -2555,9 +2650,10 @@ comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp w
 comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
+comment on function app_jobs.check_payload_size(text,integer) is 'Raise an error if a payload is too large.';
 comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
-comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim.';
-comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[]) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
+comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],bigint) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. Jobs with payloads over 16 KiB come last, up to max_payload_bytes together, but at least one job unless it is 0.';
+comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
@@ -2578,6 +2674,7 @@ comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is '
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
+comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The most urgent of some jobs with large payloads, up to a total size. Part of claim_jobs.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none.';
@@ -2601,6 +2698,7 @@ comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed job
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist.';
+comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
@@ -2622,6 +2720,7 @@ comment on table app_jobs.installation is 'One row: a random id and a random sec
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
+comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
 comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';
 comment on table app_jobs.workers is 'The running processes of jobfn service.';

@@ -30,6 +30,7 @@ class JobStore(Protocol):
         limit: int,
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,
     ) -> list[Job]:
         """Lock ready jobs, ordered by priority, due time and id.
 
@@ -39,6 +40,8 @@ class JobStore(Protocol):
             limit: Maximum number of jobs.
             lease_seconds: After this time without a renewal, the locks expire; None: after four hours (contract).
             exclude_tasks: No jobs of these tasks.
+            max_payload_bytes: Maximum size of the payloads together that are larger than ``LARGE_PAYLOAD_BYTES``.
+                The first job may exceed it, unless it is 0 or less. None: no limit.
         """
 
     def joined(self, connection: asyncpg.Connection, on_settled: OnSettled) -> "JobStore":

@@ -70,6 +70,7 @@ class RecordingStore:
         limit: int,
         lease_seconds: float | None = None,
         exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,
     ) -> list[Job]:
         """See ``JobStore.claim``. First makes jobs due that are due by the test's clock."""
         async with self._lock:
@@ -88,6 +89,7 @@ class RecordingStore:
                     limit=min(limit, self._claims_left),
                     lease_seconds=lease_seconds,
                     exclude_tasks=exclude_tasks,
+                    max_payload_bytes=max_payload_bytes,
                 )
             self._claims_left -= len(jobs)
             self._claimed.update({job.id: job for job in jobs})

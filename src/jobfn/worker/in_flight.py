@@ -286,6 +286,7 @@ class InFlightJobs:
     Attributes:
         grace_seconds: Grace period for reports.
         prefetched: Jobs in PREFETCHED that wait for a slot, in the order of their claims.
+        large_payload_size: Size of the large payloads together.
     """
 
     def __init__(
@@ -294,6 +295,7 @@ class InFlightJobs:
         settings: ServiceSettings,
         *,
         call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
+        on_large_payload_removed: Callable[[], None] = lambda: None,
     ) -> None:
         self.settlements = settlements
         self.worker_id = settings.worker_id
@@ -301,16 +303,22 @@ class InFlightJobs:
         self.call_later = call_later or asyncio.get_running_loop().call_later
         self.log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self.prefetched: deque[InFlightJob] = deque()
+        self.large_payload_size = 0
+        self._on_large_payload_removed = on_large_payload_removed
         self._by_id: dict[int, InFlightJob] = {}
         self._emptied: asyncio.Event | None = None  # while draining
 
     def add(self, job: Job) -> InFlightJob:
         """Start to track a job that was just claimed."""
         in_flight = self._by_id[job.id] = InFlightJob(job, self)
+        self.large_payload_size += job.large_payload_size
         return in_flight
 
     def remove(self, in_flight: InFlightJob) -> None:
         """Stop tracking a job. A later attempt of the same job stays."""
+        if size := in_flight.job.large_payload_size:
+            self.large_payload_size -= size
+            self._on_large_payload_removed()
         if self._by_id.get(in_flight.job.id) is in_flight:
             del self._by_id[in_flight.job.id]
             if self._emptied is not None and not self._by_id:

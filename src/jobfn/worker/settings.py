@@ -58,6 +58,8 @@ class ServiceSettings(EnvironmentSettings):
         worker_id: ``HOSTNAME``, default ``worker-0``; at least 4 characters.
         scheduler_id: ``HOSTNAME``, default ``scheduler-0``; at least 4 characters.
         concurrency: ``JOBS_CONCURRENCY``, default 16: maximum number of open requests to functions.
+        max_in_flight_bytes: ``JOBS_MAX_IN_FLIGHT_BYTES``, default 32 MiB: maximum size of the payloads of claimed jobs
+            together. The last one may exceed it, and payloads up to 16 KiB do not count.
         poll_interval_seconds: ``JOBS_POLL_INTERVAL_SECONDS``, default 5: interval between polls without a notification.
         lease_seconds: ``JOBS_LEASE_SECONDS``, default 30: duration of a running job's lease. The jobs of a dead worker
             are free again after this time.
@@ -119,6 +121,7 @@ class ServiceSettings(EnvironmentSettings):
     worker_id: str = Field(default="worker-0", validation_alias="HOSTNAME")
     scheduler_id: str = Field(default="scheduler-0", validation_alias="HOSTNAME")
     concurrency: int = Field(default=16, gt=0, le=10_000, validation_alias="JOBS_CONCURRENCY")
+    max_in_flight_bytes: int = Field(default=32 * 1024 * 1024, gt=0, validation_alias="JOBS_MAX_IN_FLIGHT_BYTES")
     poll_interval_seconds: float = Field(default=5.0, gt=0, validation_alias="JOBS_POLL_INTERVAL_SECONDS")
     lease_seconds: float = Field(default=30.0, ge=1, le=86_400, validation_alias="JOBS_LEASE_SECONDS")
     settle_on: SettlementMode = Field(default=SettlementMode.AUTO, validation_alias="JOBS_SETTLE_ON")

@@ -59,7 +59,7 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(settings.concurrency, self._clock)
         self._prefetch = Prefetch(self._clock)
-        self._jobs = InFlightJobs(settlements, settings)
+        self._jobs = InFlightJobs(settlements, settings, on_large_payload_removed=self._wake)
         self._prefetched = self._jobs.prefetched
         self._low_watermark = 0
         self._leases = LeaseRenewer(
@@ -135,7 +135,7 @@ class Worker:
             for request in self._throttle.plan(prefetch=self._prefetch_budget(), slow=self._prefetch.slow):
                 jobs = await retry(functools.partial(self._claim, request), event="no jobs claimed")
                 self._accept(jobs)
-                if len(jobs) == request.limit:
+                if len(jobs) == request.limit or any(job.large_payload_size for job in jobs):
                     is_exhausted = False
                 elif request.tasks is None and not request.exclude_tasks:
                     self._has_backlog = False
@@ -167,6 +167,7 @@ class Worker:
             limit=request.limit,
             lease_seconds=self._settings.lease_seconds,
             exclude_tasks=request.exclude_tasks,
+            max_payload_bytes=self._settings.max_in_flight_bytes - self._jobs.large_payload_size,
         )
         self._metrics.record_claim(jobs)
         return jobs

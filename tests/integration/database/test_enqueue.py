@@ -180,7 +180,7 @@ async def test_returned_job_is_the_stored_row(jobs: Jobs) -> None:
     )
     for call in ("add_job('x')", "add_job('x', '{\"n\": 1}', 'k', 'q', '2030-01-01 09:00Z', 3, -1)"):
         returned = await jobs.connection.fetchrow(f"select * from app_jobs.{call}")
-        assert returned == await jobs.row(returned["id"])
+        assert tuple(returned) == tuple(await jobs.row(returned["id"]))[: len(returned)]
         assert (returned["traceparent"], returned["tracestate"]) == (traceparent, "a=b")
 
 

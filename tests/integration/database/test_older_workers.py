@@ -4,6 +4,8 @@
 """
 
 import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from jobfn.database.connection import open_pool
 from jobfn.database.migrate import migrate, migration_files
 from jobfn.database.native_store import NativeJobStore
-from jobfn.database.records import Job
+from jobfn.database.records import JOB_EXPIRY, Job
 from jobfn.database.statements import query
 from jobfn.sql.loader import load_queries, render
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, Succeeded
@@ -36,6 +38,21 @@ class OlderStore(NativeJobStore):
     def __init__(self, pool: asyncpg.Pool) -> None:
         super().__init__(pool, "app_jobs")
         self._query = older_query  # type: ignore[assignment]
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        tasks: Sequence[str] | None,
+        limit: int,
+        lease_seconds: float | None = None,
+        exclude_tasks: Sequence[str] = (),
+        max_payload_bytes: int | None = None,
+    ) -> list[Job]:
+        """See ``JobStore.claim``."""
+        lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
+        arguments = (worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks)
+        return [Job.from_row(row) for row in await self._pool.fetch(older_query("claim_jobs"), *arguments)]
 
 
 class FailOnce(Deliverer):

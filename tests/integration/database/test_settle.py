@@ -48,7 +48,7 @@ async def test_failed_job_is_retried_after_a_backoff(jobs: Jobs, attempt: int, s
         await jobs.update(f"run_at = {run_at}")
         base = await jobs.connection.fetchval("select greatest(now(), run_at) from app_jobs.jobs")
         failed = await jobs.connection.fetchrow("select * from app_jobs.fail_job($1, $2, 'boom')", WORKER, job)
-    assert failed == await jobs.row(job)
+    assert tuple(failed) == tuple(await jobs.row(job))[: len(failed)]
     assert (failed["run_at"] - base).total_seconds() == pytest.approx(seconds, abs=1e-5)
     columns = ("attempts", "last_error", "locked_at", "locked_by")
     assert await jobs.values(job, *columns) == (attempt, "boom", None, None)
@@ -204,8 +204,10 @@ async def test_reschedule_changes_only_the_given_columns(
     job = await jobs.add("x", {"id": 1}, priority=5, max_attempts=3)
     await jobs.update("attempts = 3")
     before = dict(await jobs.row(job))
-    (row,) = await jobs.connection.fetch(f"select * from app_jobs.reschedule_jobs($1{arguments})", [job])
+    (returned,) = await jobs.connection.fetch(f"select * from app_jobs.reschedule_jobs($1{arguments})", [job])
+    row = await jobs.row(job)
     assert dict(row) == before | changes | {"updated_at": row["updated_at"]}
+    assert tuple(returned) == tuple(row)[: len(returned)]
     assert (await jobs.claim_id() == job) == ready
 
 

@@ -17,7 +17,7 @@ select
     'tg_free_queue' = any (functions.names) as has_prerelease_function,
     'jobs' = any (tables.names) as has_jobs,
     'scheduled_jobs' = any (tables.names) as has_schedules,
-    functions.names @> array['claim_jobs', 'settle_jobs_with_results', 'callback_secret'] as has_batches,
+    functions.names @> array['claim_jobs', 'settle_jobs_with_results', 'callback_secret', 'large_jobs_within'] as has_batches,
     'advance_schedule' = any (functions.names) as has_due_times,
     'actor_id' = any (job_columns.names) as has_actor_id,
     'entity_id' = any (job_columns.names) as has_entity_id,
@@ -183,3 +183,6 @@ select current_user::text as role, pg_get_userbyid(c.relowner)::text as owner,
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1 and c.relname = 'jobfn_migrations'
+
+-- name: set_max_payload_bytes
+select @schema@.set_max_payload_bytes($1)
