@@ -16,6 +16,8 @@ BENCH_ARGS =
 BENCH = .venv-bench
 # More arguments for the simulation: make simulate SIMULATE_ARGS='--workers 100 --databases 5 --seed 2'
 SIMULATE_ARGS =
+# Jobs of the soak: make soak JOBS=100000
+JOBS = 2000000
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
 # Locks for all systems and all Pythons from 3.11, without comments on the package index.
@@ -106,6 +108,9 @@ bench-quick: $(BENCH)/.installed ## one round of the target rows, at most 3 minu
 
 simulate: setup ## simulate 1,000 workers on 50 databases with failures, on a virtual clock; some minutes
 	$(BIN)/python -m benchmarks.simulation $(SIMULATE_ARGS)
+
+soak: $(BENCH)/.installed ## run JOBS jobs (2,000,000) through the whole path; say whether memory, tables and claims stay flat
+	$(BENCH)/bin/python -m benchmarks.soak --jobs $(JOBS)
 
 profile: $(BENCH)/.installed ## flame graphs of worker and function over HTTP, by py-spy
 	$(BENCH)/bin/python -m benchmarks.profiling $(BENCH_ARGS)

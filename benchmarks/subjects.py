@@ -14,7 +14,7 @@ from benchmarks.bench import NODE_MODULES, Bench
 from benchmarks.cluster import connect, execute, fetch_number, free_port, pg_variables
 from benchmarks.cpus import cpu_set
 from benchmarks.processes import BenchProcess, start_process
-from benchmarks.statements import ADD_JOBS, COUNT_READY
+from benchmarks.statements import ADD_JOBS, COUNT_CONNECTIONS, COUNT_READY, WAL_POSITION
 
 PEERS = Path(__file__).parent / "peers"
 FUNCTIONS = str(PEERS / "functions.py")
@@ -84,10 +84,14 @@ class JobfnOverHttp(JobfnSubject):
 
     @contextlib.contextmanager
     def start(
-        self, bench: Bench, url: str, variables: dict[str, str], *, pair: int = 0
+        self, bench: Bench, url: str, variables: dict[str, str], *, pair: int = 0, callback_port: int | None = None
     ) -> Iterator[Sequence[BenchProcess]]:
-        """Run the service and its function while the block runs. Each pair has its own worker id, ports and CPUs."""
-        port, callback_port = free_port(), free_port()
+        """Run the service and its function while the block runs. Each pair has its own worker id, ports and CPUs.
+
+        With the port of a callback server, the service is a worker only.
+        """
+        is_worker_only = callback_port is not None
+        port, callback_port = free_port(), callback_port or free_port()
         function_command = bench.jobfn_python("-m", "jobfn.function", FUNCTIONS, "--host", "127.0.0.1")
         function_variables = bench.jobfn_variables(PORT=str(port), **variables)
         service_variables = bench.jobfn_variables(
@@ -97,13 +101,17 @@ class JobfnOverHttp(JobfnSubject):
             **self.variables,
             **variables,
         )
-        service_command = bench.jobfn_python("-m", self.module)
+        service_command = bench.jobfn_python("-m", self.module, *(["--only", "worker"] if is_worker_only else []))
         worker_cpus, function_cpus = cpu_set(2 * pair), cpu_set(2 * pair + 1)
         start = start_process
         with (
             start("jobfn's function", function_command, function_variables, port=port, cpus=function_cpus) as function,
             start(
-                "jobfn's service", service_command, service_variables, port=callback_port, cpus=worker_cpus
+                "jobfn's service",
+                service_command,
+                service_variables,
+                port=None if is_worker_only else callback_port,
+                cpus=worker_cpus,
             ) as service,
         ):
             yield [service, function]
@@ -127,9 +135,12 @@ class Workers(JobfnOverHttp):
 
     Attributes:
         count: Number of services.
+        callback_servers: Number of callback servers of their own, which receive a report of every job. 0: each service
+            has its own, and responses settle the jobs.
     """
 
     count: int = 1
+    callback_servers: int = 0
     _jobs: int = 0
 
     async def fill(self, url: str, jobs: int) -> int:
@@ -141,13 +152,62 @@ class Workers(JobfnOverHttp):
     @contextlib.asynccontextmanager
     async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
         with contextlib.ExitStack() as stack:
-            pairs = [stack.enter_context(self.start(bench, url, variables, pair=pair)) for pair in range(self.count)]
-            processes = [process for pair in pairs for process in pair]
+            servers = [
+                stack.enter_context(self._start_callback_server(bench, url, number))
+                for number in range(self.callback_servers)
+            ]
+            ports = [server.port for server in servers] or [None]
+            pairs = [
+                stack.enter_context(
+                    self.start(bench, url, variables, pair=pair, callback_port=ports[pair % len(ports)])
+                )
+                for pair in range(self.count)
+            ]
+            processes = [*servers, *(process for pair in pairs for process in pair)]
             for process in processes:
-                await process.wait_for_port()
+                if process.port is not None:
+                    await process.wait_for_port()
             await asyncio.sleep(READY_DELAY_SECONDS)
             await self.add(url, self._jobs)
             yield processes
+
+    @contextlib.contextmanager
+    def _start_callback_server(self, bench: Bench, url: str, number: int) -> Iterator[BenchProcess]:
+        port = free_port()
+        variables = bench.jobfn_variables(
+            **url_variables(port, port), DATABASE_URL=url, HOSTNAME=f"bench-callbacks-{number}"
+        )
+        command = bench.jobfn_python("-m", self.module, "--only", "callbacks")
+        with start_process("the callback server", command, variables, port=port) as process:
+            yield process
+
+
+@dataclass
+class MeteredWorkers(Workers):
+    """Workers whose WAL and connections are counted.
+
+    Attributes:
+        added_wal: Bytes of WAL for adding the jobs.
+        run_wal: Bytes of WAL for running them.
+        connections: Highest number of connections of the services at the end of a round.
+    """
+
+    added_wal: int = 0
+    run_wal: int = 0
+    connections: int = 0
+    _position: int = 0
+
+    async def add(self, url: str, jobs: int) -> None:
+        await execute(url, "checkpoint")
+        before = await fetch_number(url, WAL_POSITION)
+        await super().add(url, jobs)
+        self._position = await fetch_number(url, WAL_POSITION)
+        self.added_wal = self._position - before
+
+    async def remaining(self, url: str) -> int | None:
+        self.connections = max(self.connections, await fetch_number(url, COUNT_CONNECTIONS))
+        self.run_wal = await fetch_number(url, WAL_POSITION) - self._position
+        return await super().remaining(url)
 
 
 def url_variables(port: int, callback_port: int) -> dict[str, str]:
