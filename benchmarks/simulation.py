@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """What the simulation showed. Times in seconds.
+    """Figures of a simulation. Times in seconds.
 
     Attributes:
         jobs: Number of jobs that were added.

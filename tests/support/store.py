@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from jobfn.database.native_store import NativeJobStore
-from jobfn.database.records import Settlement
+from jobfn.database.records import ExpiredJob, Settlement
 
 
 class RecordingStore(NativeJobStore):
@@ -16,6 +16,7 @@ class RecordingStore(NativeJobStore):
         started: Set when a statement starts.
         gate: Statements wait until it is set. Default: set.
         error: Raised by statements. Default: none.
+        renewals: Number of statements that renewed leases.
         invalid: Ids of jobs whose settlements the database refuses.
     """
 
@@ -27,6 +28,16 @@ class RecordingStore(NativeJobStore):
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.renewals = 0
+
+    async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
+        """See ``JobStore.renew``."""
+        self.renewals += 1
+        return {job_id for job_id, _ in jobs} & self.held
+
+    async def reap_expired(self) -> list[ExpiredJob]:
+        """See ``JobStore.reap_expired``."""
+        return []
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``."""

@@ -7,6 +7,7 @@ without its worker. Any other response ends the attempts: the callback server ha
 import asyncio
 import functools
 import json
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -216,26 +217,21 @@ class Reporter:
         report_headers = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
         batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
         single = BatchedReport(target, report_headers, report.body())
-        try:
-            return await self._post(single, batch_url)
-        except TransportError as error:
-            remaining_seconds = deadline - clock()
-            if remaining_seconds <= 0:
-                raise
-            self._log.warning("report not acknowledged: retrying", job=headers.job_id, reason=str(error))
-        import stamina  # noqa: PLC0415  - only retries need it
-
-        async for attempt in stamina.retry_context(
-            on=TransportError,
-            attempts=None,
-            timeout=remaining_seconds,
-            wait_initial=_INITIAL_RETRY_DELAY_SECONDS,
-            wait_max=_MAX_RETRY_DELAY_SECONDS,
-        ):
-            with attempt:
-                self._metrics.report_retries.add()
+        reason, delay_seconds = "", _INITIAL_RETRY_DELAY_SECONDS
+        while True:
+            try:
                 return await self._post(single, batch_url)
-        raise AssertionError("stamina returns or raises")  # pragma: no cover
+            except TransportError as error:
+                remaining_seconds = deadline - clock()
+                if remaining_seconds <= 0:
+                    raise
+                if str(error) != reason:
+                    reason = str(error)
+                    self._log.warning("report not acknowledged: retrying", job=headers.job_id, reason=reason)
+            jitter = random.uniform(0.5, 1.5)  # noqa: S311  - not a secret
+            await asyncio.sleep(min(delay_seconds * jitter, remaining_seconds))
+            delay_seconds = min(2 * delay_seconds, _MAX_RETRY_DELAY_SECONDS)
+            self._metrics.report_retries.add()
 
     async def _post(self, report: BatchedReport, batch_url: str | None) -> int:
         status = await self._batcher.post(batch_url, report) if batch_url is not None else None

@@ -41,7 +41,8 @@ AWAITING_REPORT
     The function has responded, or the connection broke, which counts as a failure. The slot is free; a timer runs for
     ``JOBS_REPORT_GRACE_SECONDS``.
 
-    - ``on_report`` -> DONE: the report decides. The response is dropped.
+    - ``on_report`` -> DONE: the report decides. The response is dropped. If another process has the callback server,
+      the next renewal of the lease finds that the job is not held any more.
     - ``on_report_grace_expired`` -> SETTLING: no report arrived. The response decides.
     - ``on_shutdown`` -> SETTLING: the worker cannot wait. The response decides.
 
@@ -373,6 +374,19 @@ class InFlightJobs:
         in_flight = self._by_id.get(settlement.job_id)
         if in_flight is not None and settlement.attempt in {None, in_flight.job.attempt}:
             in_flight.on_report()
+
+    def on_not_held(self, job: Job) -> bool:
+        """Handle a job that this worker does not hold any more. Return whether it is in flight without a reason.
+
+        Most functions respond right after their report. If another process settled it, no event arrives here.
+        """
+        in_flight = self._by_id.get(job.id)
+        if in_flight is None or in_flight.job.attempt != job.attempt:
+            return False
+        if in_flight.state is AWAITING_REPORT:
+            in_flight.on_report()
+            return False
+        return True
 
     async def drain(self, timeout_seconds: float) -> None:
         """Settle all jobs, wait for the commits, and abandon the jobs that are not committed in time."""

@@ -17,7 +17,15 @@ RENEWALS_PER_LEASE = 3
 
 
 class LeaseRenewer:
-    """Renews the leases of one worker."""
+    """Renews the leases of one worker.
+
+    Args:
+        store: The jobs.
+        worker_id: The worker.
+        lease_seconds: Duration of a lease.
+        leased_jobs: Returns the jobs whose leases to renew.
+        on_not_held: Called with a job that the worker does not hold any more. Returns whether that is unexpected.
+    """
 
     def __init__(
         self,
@@ -26,11 +34,13 @@ class LeaseRenewer:
         worker_id: str,
         lease_seconds: float,
         leased_jobs: Callable[[], Sequence[Job]],
+        on_not_held: Callable[[Job], bool],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._leased_jobs = leased_jobs
+        self._on_not_held = on_not_held
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
         self._misses: dict[tuple[int, int], int] = {}
 
@@ -56,10 +66,13 @@ class LeaseRenewer:
             return
         keys = [(job.id, job.attempt) for job in leased]
         renewed = await self._store.renew(self._worker_id, keys, lease_seconds=self._lease_seconds)
-        self._misses = {key: self._misses.get(key, 0) + 1 for key in keys if key[0] not in renewed}
-        for job in leased:
+        lost = [job for job in leased if job.id not in renewed and self._on_not_held(job)]
+        misses, self._misses = self._misses, {}
+        for job in lost:
+            key = job.id, job.attempt
+            self._misses[key] = misses.get(key, 0) + 1
             # One miss is normal: the job was settled a moment ago, and its report is about to arrive here.
-            if self._misses.get((job.id, job.attempt)) == 2:
+            if self._misses[key] == 2:
                 ids = job.ids(self._worker_id)
                 self._log.warning("lease lost: the job was settled elsewhere or claimed by another worker", **ids)
 

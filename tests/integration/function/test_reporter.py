@@ -122,7 +122,11 @@ async def test_response_waits_for_its_report(url: str, http: httpx.AsyncClient, 
 
 @pytest.mark.parametrize("responses", [[500, 200], ["close", 503, 204]], ids=str)
 async def test_report_is_retried_after_a_5xx_or_a_closed_connection(
-    responses: list[CallbackResponse], url: str, http: httpx.AsyncClient, callbacks: CallbackServer
+    responses: list[CallbackResponse],
+    url: str,
+    http: httpx.AsyncClient,
+    callbacks: CallbackServer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     callbacks.respond_with(*responses)
     response = await http.post(f"{url}/run", json={}, headers=job_headers(callbacks.url))
@@ -130,6 +134,8 @@ async def test_report_is_retried_after_a_5xx_or_a_closed_connection(
     reports = callbacks.received
     assert len(reports) == len(responses)
     assert all(report == reports[0] for report in reports)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "retry" in line]
+    assert ["report not acknowledged: retrying" in line for line in lines] == [True] * (len(responses) - 1)
 
 
 @pytest.mark.parametrize(
