@@ -88,7 +88,7 @@ test-install: setup ## install the wheel into empty environments and follow the 
 
 manifests: setup ## write deploy/base, the base of the overlays in deploy/
 	$(BIN)/jobfn manifests examples/send_email --image 'registry.example.com/{function}:latest' \
-	    --service-image registry.example.com/jobs:latest --output deploy/base --force
+	    --service-image registry.example.com/jobs:latest --egress any:587 --output deploy/base --force
 
 lock: setup     ## lock the newest versions for images; uses the package index
 	LOCK='$(LOCK)'; set -e; wheel=$$(mktemp -d); trap 'rm -rf "$$wheel"' EXIT; \

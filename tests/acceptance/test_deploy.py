@@ -226,4 +226,6 @@ async def test_notes_are_printed_to_standard_error(command: Command, tmp_path: P
     (tmp_path / "functions.py").write_text(ONE_TASK.format("slow").replace('"slow"', '"slow", background=True'))
     result = await command("jobfn", "manifests", ".", "--image", "i")
     assert result.code == 0
-    assert result.output.splitlines()[-1].startswith("note: slow has background tasks")
+    notes = result.output.splitlines()[-2:]
+    assert notes[0].startswith("note: slow has background tasks")
+    assert notes[1].startswith("note: functions may not reach a callback server elsewhere")

@@ -52,6 +52,14 @@ def manifests_command(
             f"Default: {' and '.join(INGRESS_NAMESPACES)}."
         ),
     ] = None,
+    egress: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET[:PORT]",
+            help="Namespace, network or any that functions may connect to; repeatable. "
+            "Default: DNS and the callback server.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write a kustomize base to this folder. Default: print YAML.")
     ] = None,
@@ -74,6 +82,7 @@ def manifests_command(
         replicas=replicas,
         splits_roles=split_roles,
         ingress_namespaces=ingress_namespace or INGRESS_NAMESPACES,
+        egress=egress or (),
     )
     if output is None:
         typer.echo(as_stream(options), nl=False)

@@ -180,15 +180,21 @@ def security_context() -> Manifest:
     }
 
 
-def network_policy(*, namespace: str, ingress_namespaces: Sequence[str]) -> Manifest:
-    """Return the network policy of functions: only Knative, which forwards the worker's requests, may connect."""
+def network_policy(*, namespace: str, ingress_namespaces: Sequence[str], egress: Sequence[Manifest]) -> Manifest:
+    """Return the network policy of functions: only Knative, which forwards the worker's requests, may connect.
+
+    Args:
+        namespace: The namespace of the functions.
+        ingress_namespaces: Namespaces whose pods may connect.
+        egress: Rules of ``egress.py``. What a function sends elsewhere is dropped.
+    """
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": "jobs-functions", "namespace": namespace, "labels": dict(FUNCTION_LABELS)},
         "spec": {
             "podSelector": {"matchLabels": dict(FUNCTION_LABELS)},
-            "policyTypes": ["Ingress"],
+            "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {
                     "from": [
@@ -197,6 +203,7 @@ def network_policy(*, namespace: str, ingress_namespaces: Sequence[str]) -> Mani
                     ]
                 }
             ],
+            "egress": list(egress),
         },
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from jobfn.deploy import knative, platform
+from jobfn.deploy.egress import egress_rules
 from jobfn.deploy.knative import Function, Limits, Manifest
 from jobfn.errors import ConfigurationError
 from jobfn.worker.settings import ServiceRole
@@ -29,6 +30,7 @@ class ManifestOptions:
         gateway_url: URL of functions; None: one service per task in this namespace.
         splits_roles: Whether worker, callback server and scheduler have a Deployment each.
         ingress_namespaces: Namespaces whose pods send requests to functions.
+        egress: Destinations that functions may connect to, besides DNS and this job service's callback server.
     """
 
     namespace: str
@@ -39,6 +41,7 @@ class ManifestOptions:
     replicas: int = 2
     splits_roles: bool = False
     ingress_namespaces: Sequence[str] = INGRESS_NAMESPACES
+    egress: Sequence[str] = ()
 
     @property
     def function_urls(self) -> dict[str, str]:
@@ -49,7 +52,13 @@ class ManifestOptions:
     def notes(self) -> list[str]:
         """Hints to read before applying the manifests."""
         urls = {} if self.service_image else self.function_urls
-        return knative.deployment_notes(self.functions, self.limits, urls)
+        notes = knative.deployment_notes(self.functions, self.limits, urls)
+        if self.functions and self.service_image is None and not self.egress:
+            notes.append(
+                "functions may not reach a callback server elsewhere: name its namespace with --egress, if they report "
+                "to one"
+            )
+        return notes
 
 
 def kustomize_base(options: ManifestOptions) -> dict[PurePosixPath, str]:
@@ -113,7 +122,11 @@ def _function_manifests(options: ManifestOptions) -> dict[str, Manifest]:
         for function in options.functions
     }
     manifests["network_policy.yaml"] = knative.network_policy(
-        namespace=options.namespace, ingress_namespaces=options.ingress_namespaces
+        namespace=options.namespace,
+        ingress_namespaces=options.ingress_namespaces,
+        egress=egress_rules(
+            None if options.service_image is None else platform.LABELS, platform.CALLBACK_PORT, options.egress
+        ),
     )
     return manifests
 
