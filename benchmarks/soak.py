@@ -20,7 +20,7 @@ import asyncpg
 import psutil
 
 from benchmarks.bench import Bench, Options
-from benchmarks.cluster import fetch_number, free_port, running_cluster
+from benchmarks.cluster import Cluster, fetch_number, free_port, running_cluster
 from benchmarks.errors import BenchError
 from benchmarks.processes import BenchProcess, start_process
 from benchmarks.results import RESULTS_FOLDER, describe_machine
@@ -196,11 +196,10 @@ async def _claim_milliseconds(pool: "asyncpg.Pool[Any]") -> float:
     return statistics.median(times)
 
 
-async def _run(arguments: argparse.Namespace) -> Soak:
-    with running_cluster() as cluster:
-        bench = Bench(Options(), cluster)
-        url = await bench.create_migrated_database("jobfn_soak")
-        return await soak(bench, url, jobs=arguments.jobs, interval_seconds=arguments.interval)
+async def _run(cluster: Cluster, arguments: argparse.Namespace) -> Soak:
+    bench = Bench(Options(), cluster)
+    url = await bench.create_migrated_database("jobfn_soak")
+    return await soak(bench, url, jobs=arguments.jobs, interval_seconds=arguments.interval)
 
 
 def main() -> int:
@@ -211,7 +210,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=RESULTS_FOLDER, help="folder of soak.json and soak.svg")
     arguments = parser.parse_args()
     try:
-        result = asyncio.run(_run(arguments))
+        with running_cluster() as cluster:
+            result = asyncio.run(_run(cluster, arguments))
     except BenchError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
