@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from jobfn.client.options import BulkJobOptions, JobOptions
     from jobfn.client.result import JobResult
     from jobfn.errors import (
+        ChildFailed,
         ConfigurationError,
         DatabaseError,
+        DurableError,
         EnqueueError,
         GraphQLError,
         InvalidPayload,
@@ -33,13 +35,15 @@ if TYPE_CHECKING:
         ResultTimeout,
         ResultUnavailable,
         RetryLater,
+        StepFailed,
         TaskDefinitionError,
         TransportError,
+        WaitTimeout,
     )
     from jobfn.function.app import FunctionApp, create_app
     from jobfn.function.context import JobContext
     from jobfn.function.dependencies import Resource
-    from jobfn.function.retry_policy import Backoff
+    from jobfn.function.retry_policy import Backoff, RetryPolicy
     from jobfn.function.settings import FunctionSettings
     from jobfn.function.task import Task, task
     from jobfn.settings import Requirement
@@ -47,8 +51,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Backoff",
     "BulkJobOptions",
+    "ChildFailed",
     "ConfigurationError",
     "DatabaseError",
+    "DurableError",
     "EnqueueError",
     "FunctionApp",
     "FunctionSettings",
@@ -66,9 +72,12 @@ __all__ = [
     "ResultTimeout",
     "ResultUnavailable",
     "RetryLater",
+    "RetryPolicy",
+    "StepFailed",
     "Task",
     "TaskDefinitionError",
     "TransportError",
+    "WaitTimeout",
     "create_app",
     "enqueue",
     "enqueue_many",
@@ -83,12 +92,13 @@ _LAZY_EXPORTS = {
         "client.enqueue": "enqueue enqueue_many",
         "client.options": "BulkJobOptions JobOptions",
         "client.result": "JobResult",
-        "errors": "ConfigurationError DatabaseError EnqueueError GraphQLError InvalidPayload JobfnError LoadError "
-        "PermanentError RequestError ResultTimeout ResultUnavailable RetryLater TaskDefinitionError TransportError",
+        "errors": "ChildFailed ConfigurationError DatabaseError DurableError EnqueueError GraphQLError InvalidPayload "
+        "JobfnError LoadError PermanentError RequestError ResultTimeout ResultUnavailable RetryLater StepFailed "
+        "TaskDefinitionError TransportError WaitTimeout",
         "function.app": "FunctionApp create_app",
         "function.context": "JobContext",
         "function.dependencies": "Resource",
-        "function.retry_policy": "Backoff",
+        "function.retry_policy": "Backoff RetryPolicy",
         "function.settings": "FunctionSettings",
         "function.task": "Task task",
         "settings": "Requirement",

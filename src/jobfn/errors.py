@@ -13,6 +13,11 @@
     ├── ResultUnavailable           result of a job is not stored
     │   └── ResultTimeout           job did not finish in time
     ├── PermanentError              raised by a handler: fail the job, do not retry
+    │   ├── DurableError            durable call that is invalid, or not possible here
+    │   ├── WaitTimeout             no signal came in time
+    │   ├── ChildFailed             child job has failed permanently
+    │   └── PermanentStepFailure    step has failed permanently (also a StepFailed)
+    ├── StepFailed                  step has failed, and is tried again with the job
     ├── RetryLater                  raised by a handler: snooze, that is retry after a delay
     ├── RequestError           400  invalid request to a function
     │   ├── BadRequest         400  malformed job headers or JSON
@@ -148,6 +153,62 @@ class PermanentError(JobfnError):
     """Raise it in a handler to fail the job without a retry. The job keeps the message as its last error."""
 
     code = "J110"
+
+
+class DurableError(PermanentError):
+    """A durable call is invalid, or not possible on this platform. The job is not retried; correct the call."""
+
+    code = "J114"
+    page = "durable"
+
+
+class WaitTimeout(PermanentError, TimeoutError):
+    """No signal came before the timeout of ``ctx.wait_for``. Catch it to go on without the signal."""
+
+    code = "J115"
+    page = "durable"
+
+
+class StepFailed(JobfnError):
+    """A step of a durable function raised an exception, its ``__cause__``. Uncaught, the job's retries try it again.
+
+    Args:
+        step: The step's name.
+        reason: The message of the exception.
+        error_type: The name of its type.
+    """
+
+    code = "J116"
+    page = "durable"
+
+    def __init__(self, step: str, reason: str, error_type: str) -> None:
+        super().__init__(f"step {step!r} failed: {reason}")
+        self.step = step
+        self.reason = reason
+        self.error_type = error_type
+
+
+class PermanentStepFailure(StepFailed, PermanentError):
+    """A step has failed permanently: with a ``PermanentError``, after its own retries, or in an earlier delivery."""
+
+    code = "J117"
+    page = "durable"
+
+
+class ChildFailed(PermanentError):
+    """A child job has failed permanently, or was cancelled or removed. Catch it to go on without its result.
+
+    Args:
+        step: The name of the call.
+        reason: The child's last error.
+    """
+
+    code = "J118"
+    page = "durable"
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
 
 
 class RetryLater(JobfnError):

@@ -7,24 +7,60 @@ queues and schedules are the worker's. There are no reports; the handler's outco
 import asyncio
 import contextlib
 import contextvars
+import functools
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import perf_counter
 from uuid import UUID
 
 from jobfn.database.connection import retry
 from jobfn.database.records import Heartbeat, Job
+from jobfn.database.step_store import HeldJob
 from jobfn.database.store import JobStore
+from jobfn.errors import DurableError
 from jobfn.function.app import FunctionApp
 from jobfn.function.context import JobContext, Progress
+from jobfn.function.durable.clients import JobNotHeld
+from jobfn.function.durable.support import DurableSupport
 from jobfn.function.isolated import run_in_context
 from jobfn.telemetry import tracing
-from jobfn.wire.delivery_batch import MAX_SECONDS, YIELD_SECONDS
+from jobfn.wire.delivery_batch import MAX_SECONDS, PLANNED_SECONDS, YIELD_SECONDS
+from jobfn.wire.steps import StepPage, StepRecord
 from jobfn.worker.batching import BatchSizes
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded
+from jobfn.worker.dispatch import AWAITED_RESULT_SECONDS
 from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.steps import InvalidStep, StepRecorder
 
 _SUCCEEDED = Succeeded()
+
+
+class LocalSteps:
+    """A ``StepsClient`` without HTTP."""
+
+    def __init__(self, recorder: StepRecorder, job: HeldJob) -> None:
+        self._recorder = recorder
+        self._job = job
+
+    async def load(self, after: int) -> StepPage:
+        """See ``StepsClient.load``."""
+        return self._held(await self._until_recorded(lambda: self._recorder.load(self._job, after)))
+
+    async def record(self, records: Sequence[StepRecord]) -> Sequence[StepRecord]:
+        """See ``StepsClient.record``."""
+        try:
+            page = await self._until_recorded(lambda: self._recorder.record(self._job, records))
+        except InvalidStep as error:
+            raise DurableError(str(error)) from None
+        return self._held(page).records
+
+    async def _until_recorded(self, exchange: Callable[[], Awaitable[StepPage | None]]) -> StepPage | None:
+        return await retry(exchange, event="step not recorded", only_transient=True)
+
+    def _held(self, page: StepPage | None) -> StepPage:
+        if page is None:
+            raise JobNotHeld
+        return page
 
 
 class InProcessDispatcher(Deliverer):
@@ -41,6 +77,7 @@ class InProcessDispatcher(Deliverer):
         self._app = app
         self._store = store
         self._installation_id = installation_id
+        self._steps = None if store.steps is None else StepRecorder(store.steps, lease_seconds=settings.lease_seconds)
         self._worker_id = settings.worker_id
         self._lease_seconds = settings.lease_seconds
         self._sizes = BatchSizes()
@@ -68,10 +105,20 @@ class InProcessDispatcher(Deliverer):
             await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds)
 
         context.on_progress = send_heartbeat
+        support = context._support = DurableSupport(None)  # noqa: SLF001  - not part of the context's public API
+        if self._steps is not None and job.node is None:
+            held = HeldJob(self._worker_id, job.id, job.attempt)
+            support.open_steps = functools.partial(LocalSteps, self._steps, held)
+            support.has_steps = job.attempt > 1
+        if job.is_awaited:
+            support.awaited_seconds = float(AWAITED_RESULT_SECONDS)
         started_at = perf_counter()
         outcome = await self._app.execute(job.task, job.payload.encode(), context)
         report = outcome.report
-        self._sizes.record(job.task, perf_counter() - started_at)
+        seconds = perf_counter() - started_at
+        self._sizes.record(job.task, max(seconds, PLANNED_SECONDS) if outcome.is_durable else seconds)
+        if report.status == "parked":
+            return Succeeded(waiting_for=report.waiting_for)
         if report.status == "success" and job.node is not None:
             return Succeeded(report.stored_result, output=outcome.body.decode() if outcome.body != b"null" else "{}")
         if report.status == "success":

@@ -10,14 +10,16 @@ import pytest
 from jobfn.dashboard import forms, limits, live, login, sessions, task_discovery
 from jobfn.database import records
 from jobfn.function import report_batcher, reporter, validation_errors
+from jobfn.function.durable import results
 from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
 from jobfn.http import limits as http_limits
 from jobfn.scheduler import cron, decide
 from jobfn.sql import address
 from jobfn.telemetry import metrics
-from jobfn.wire import delivery_batch, headers, report_batch, reports, urls
+from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
 from jobfn.worker import batching, callback_app, prefetch, settlement, task_limits, throttle
+from jobfn.worker import steps as worker_steps
 from jobfn.worker.settings import ServiceSettings
 from support.clock import ManualClock
 from support.docs.blocks import ROOT
@@ -32,6 +34,7 @@ FUNCTION_TESTS, WORKER_TESTS = f"{INTEGRATION}function/test_", f"{INTEGRATION}wo
 CALLER, DELIVERIES, SERVER, LISTING = (
     f"{ATTACK}test_malicious_{name}.py::test_" for name in ("caller", "deliveries", "server", "listing")
 )
+DURABLE = f"{INTEGRATION}durable/test_durable_"
 DASHBOARD = f"{INTEGRATION}dashboard/test_"
 CACHED = f"{UNIT}test_cached_values.py::test_"
 
@@ -125,6 +128,30 @@ BOUNDS = {
     ),
     "result that is stored": Bound(
         size(reports.MAX_RESULT_BYTES), f"{UNIT}wire/test_stored_result.py::test_retention_and_size_are_limited"
+    ),
+    "result of a step, payload of a child or a signal": Bound(
+        size(steps.MAX_STEP_BYTES), f"{DURABLE}limits.py::test_result_of_a_step_in_a_request_is_limited"
+    ),
+    "request with steps": Bound(
+        size(steps.MAX_STEPS_BODY_BYTES), f"{DURABLE}limits.py::test_request_with_steps_is_limited"
+    ),
+    "steps of a job": Bound(f"{steps.MAX_STEPS:,}", f"{DURABLE}limits.py::test_steps_of_a_job_are_limited"),
+    "name of a step or a signal": Bound(
+        f"{steps.MAX_STEP_NAME_CHARACTERS} characters",
+        f"{DURABLE}errors.py::test_misuse_fails_the_job_with_a_clear_error",
+    ),
+    "depth of calls of child jobs": Bound("20", f"{DURABLE}limits.py::test_depth_of_calls_is_limited"),
+    "signals that a job has not read": Bound(
+        "1,000", f"{DURABLE}limits.py::test_signals_that_a_job_has_not_read_are_limited"
+    ),
+    "groups of steps that a job waits for at once": Bound(
+        f"{steps.MAX_WAIT_GROUPS:,}", f"{DURABLE}limits.py::test_things_that_a_job_waits_for_are_limited"
+    ),
+    "steps in a statement": Bound(
+        f"{worker_steps.MAX_BATCH_SIZE} requests", f"{DURABLE}limits.py::test_requests_in_a_statement_are_limited"
+    ),
+    "result types of steps in a cache": Bound(
+        f"{results.MAX_CACHED_TYPES:,}", f"{DURABLE}errors.py::test_misuse_fails_the_job_with_a_clear_error"
     ),
     "time for which a result is stored": Bound(
         f"{reports.MAX_KEEP_SECONDS / 86_400:,.0f} days",
@@ -292,6 +319,7 @@ GROWING = {
     "database/platform_store.py": ["_reaped"],  # jobs of one poll
     "function/background.py": ["_jobs"],  # accepted jobs
     "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
+    "function/durable/run.py": ["_counts", "_failures", "_records", "_then", "_unread", "_waits"],  # steps of a job
     "function/dependencies.py": ["_instances"],  # resources in the app's code
     "function/report_batcher.py": ["_lanes", "_unsupported"],  # reports in flight; batch URLs
     "function/reporter.py": ["_in_flight", "_per_origin"],  # reports in flight
@@ -310,6 +338,7 @@ GROWING = {
     "worker/prefetch.py": ["_slow_since", "_tasks"],  # tasks that are prefetched; tasks whose pace is remembered
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
     "worker/worker.py": ["_deliveries"],  # slots
+    "worker/steps.py": ["_queue"],  # connections to the callback server
     "worker/task_limits.py": ["_known"],  # tasks whose max_attempts a worker remembers
     "worker/throttle.py": ["_busy"],  # busy tasks
 }

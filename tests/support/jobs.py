@@ -137,6 +137,10 @@ class Jobs(JobTable):
         """Wait until a worker has locked a job, and return its row."""
         return await self._until(job_id, "locked_at is not null", seconds)
 
+    async def until_parked(self, job_id: int, *, seconds: float = 10.0) -> asyncpg.Record:
+        """Wait until a durable job is parked, and return its row."""
+        return await self._until(job_id, "locked_at is null and parked_attempt = attempts", seconds)
+
     async def _until(self, job_id: int, condition: str, seconds: float) -> asyncpg.Record:
         statement = f"select * from app_jobs.jobs where id = $1 and {condition}"
         return await eventually(lambda: self.connection.fetchrow(statement, job_id), seconds=seconds)

@@ -20,6 +20,8 @@ class RecordingStore(NativeJobStore):
         invalid: Ids of jobs whose settlements the database refuses.
     """
 
+    steps = None
+
     def __init__(self, held: Iterable[int] = range(1000), *, invalid: Iterable[int] = ()) -> None:
         self.held = set(held)
         self.invalid = set(invalid)

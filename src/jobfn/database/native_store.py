@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
@@ -20,6 +21,7 @@ from jobfn.database.records import (
 )
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
+from jobfn.database.step_store import StepStore
 from jobfn.database.store import OnSettled, ignore_settlement
 
 
@@ -31,6 +33,9 @@ class NativeJobStore:
         schema: The jobs schema.
         queues: Claim only jobs of these queues; ``""`` stands for the jobs without one. None: all jobs.
         on_settled: Called with the jobs that were settled together.
+
+    Attributes:
+        steps: See ``JobStore.steps``.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class NativeJobStore:
         self._queues = queues
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
+        self.steps: StepStore | None = StepStore(pool, schema)
 
     async def claim(
         self,
@@ -75,8 +81,8 @@ class NativeJobStore:
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """See ``JobStore.settle``: one statement, one commit."""
         outcomes = [settlement.outcome.value for settlement in settlements]
-        if Outcome.SNOOZED.value in outcomes:
-            settled = await self._settle_with_snoozes(settlements)
+        if Outcome.SNOOZED.value in outcomes or Outcome.PARKED.value in outcomes:
+            settled = await self._settle_mixed(settlements)
         else:
             settled = await self._settle(self._pool, settlements, outcomes)
         self._on_settled(settled)
@@ -99,21 +105,34 @@ class NativeJobStore:
         by_id = {settlement.job_id: settlement for settlement in settlements}
         return [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
 
-    async def _settle_with_snoozes(self, settlements: Sequence[Settlement]) -> list[SettledJob]:
+    async def _settle_mixed(self, settlements: Sequence[Settlement]) -> list[SettledJob]:
+        """Settle snoozes, parks and others in one transaction."""
         snoozes = [settlement for settlement in settlements if settlement.outcome is Outcome.SNOOZED]
-        others = [settlement for settlement in settlements if settlement.outcome is not Outcome.SNOOZED]
+        parks = [settlement for settlement in settlements if settlement.outcome is Outcome.PARKED]
+        others = [
+            settlement for settlement in settlements if settlement.outcome not in {Outcome.SNOOZED, Outcome.PARKED}
+        ]
+        settled: list[SettledJob] = []
+        async with self._pool.acquire() as connection, connection.transaction():
+            if snoozes:
+                settled += await self._snooze(connection, snoozes)
+            if parks:
+                waiting_for = [json.dumps(settlement.waiting_for) for settlement in parks]
+                rows = await connection.fetch(self._query("park_jobs"), *_claims(parks), waiting_for)
+                by_id = {settlement.job_id: settlement for settlement in parks}
+                settled += [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
+            if others:
+                outcomes = [settlement.outcome.value for settlement in others]
+                settled += await self._settle(connection, others, outcomes)
+        return settled
+
+    async def _snooze(self, connection: asyncpg.Connection, snoozes: Sequence[Settlement]) -> list[SettledJob]:
         delays = [settlement.delay or timedelta(0) for settlement in snoozes]
         max_ages = [settlement.snooze_max_age for settlement in snoozes]
-        async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(
-                self._query("snooze_jobs"), *_claims(snoozes), _errors(snoozes), delays, max_ages
-            )
-            settled = await self._settle(connection, others, [settlement.outcome.value for settlement in others])
+        rows = await connection.fetch(self._query("snooze_jobs"), *_claims(snoozes), _errors(snoozes), delays, max_ages)
         # A job that was snoozed for too long has failed permanently.
         by_id = {settlement.job_id: settlement for settlement in snoozes}
-        return settled + [
-            SettledJob.from_row(by_id[row["id"]]._replace(permanent=row["exhausted"]), row) for row in rows
-        ]
+        return [SettledJob.from_row(by_id[row["id"]]._replace(permanent=row["exhausted"]), row) for row in rows]
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""

@@ -62,6 +62,7 @@ class PlatformJobStore:
         self._query = functools.partial(query, schema=schema)
         self._on_settled = on_settled
         self._reaped: list[ExpiredJob] = []
+        self.steps = None
         self._get_job = (
             self._query("get_job")
             .replace("@actor_id@", "j.actor_id" if has_actor_id else "null::uuid")

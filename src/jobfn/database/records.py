@@ -59,6 +59,7 @@ class Job(NamedTuple):
         organization_id: The organization that the entity belongs to, if known.
         snoozes: How many of the attempts before this one were snoozes.
         node: The node of a flow graph that it runs, if any (``graph_store.py``).
+        is_awaited: Whether other jobs wait for its end and its result.
     """
 
     id: int
@@ -75,6 +76,7 @@ class Job(NamedTuple):
     organization_id: str | None = None
     snoozes: int = 0
     node: GraphNode | None = None
+    is_awaited: bool = False
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "Job":
@@ -94,6 +96,8 @@ class Job(NamedTuple):
             max(row["waited_seconds"] or 0.0, 0.0),
             str_or_none(row["organization_id"]),
             row["snoozes"] or 0,
+            None,
+            row.get("is_awaited") or False,
         )
 
     @property
@@ -120,6 +124,7 @@ class Outcome(StrEnum):
     PERMANENTLY_FAILED = "permanently_failed"
     RELEASED = "released"
     SNOOZED = "snoozed"
+    PARKED = "parked"
 
 
 class Settlement(NamedTuple):
@@ -138,6 +143,7 @@ class Settlement(NamedTuple):
         output: The output of the node, as JSON text.
         snooze_max_age_seconds: A failed attempt does not count, unless the job's first snooze is longer ago. None: it
             counts.
+        waiting_for: Park the job until one of these groups of steps has ended (``wire/steps.py``).
     """
 
     worker_id: str
@@ -151,12 +157,15 @@ class Settlement(NamedTuple):
     node: GraphNode | None = None
     output: str | None = None
     snooze_max_age_seconds: float | None = None
+    waiting_for: tuple[int, ...] | None = None
 
     @property
     def outcome(self) -> Outcome:
         """The action that this settlement takes."""
         if self.released:
             return Outcome.RELEASED
+        if self.waiting_for is not None:
+            return Outcome.PARKED
         if self.error is None:
             return Outcome.COMPLETED
         if self.permanent:

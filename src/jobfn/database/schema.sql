@@ -46,7 +46,37 @@ create table app_jobs.job_runs (
     ended_at timestamp with time zone not null default now(),
     outcome text not null,
     error text,
-    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'snoozed'::text, 'lost'::text, 'cancelled'::text, 'removed'::text]))) NOT VALID
+    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'snoozed'::text, 'parked'::text, 'lost'::text, 'cancelled'::text, 'removed'::text]))) NOT VALID
+);
+
+create table app_jobs.job_signals (
+    id bigint not null,
+    job_id bigint not null,
+    event text not null,
+    payload json,
+    sent_at timestamp with time zone not null default now(),
+    constraint job_signals_pkey PRIMARY KEY (job_id, id)
+);
+
+create table app_jobs.job_steps (
+    job_id bigint not null,
+    "position" integer not null,
+    name text not null,
+    kind text not null,
+    state text not null,
+    wait_group integer,
+    result json,
+    error text,
+    attempt integer not null,
+    event text,
+    wake_at timestamp with time zone,
+    child_id bigint,
+    started_at timestamp with time zone not null,
+    ended_at timestamp with time zone,
+    constraint job_steps_kind_known CHECK ((kind = ANY (ARRAY['step'::text, 'sleep'::text, 'wait'::text, 'call'::text, 'then'::text]))),
+    constraint job_steps_pkey PRIMARY KEY (job_id, "position"),
+    constraint job_steps_position_limited CHECK ((("position" >= 1) AND ("position" <= 10000))),
+    constraint job_steps_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'completed'::text, 'failed'::text, 'timed_out'::text])))
 );
 
 create table app_jobs.jobfn_migrations (
@@ -93,6 +123,9 @@ END,
     snoozes integer,
     snoozing_since timestamp with time zone,
     payload_bytes integer,
+    is_awaited boolean,
+    has_steps boolean,
+    parked_attempt integer,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
@@ -194,6 +227,8 @@ CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree 
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
 CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
+CREATE INDEX job_steps_child_id_idx ON app_jobs.job_steps USING btree (child_id) WHERE (child_id IS NOT NULL);
+CREATE INDEX job_steps_waiting_idx ON app_jobs.job_steps USING btree (job_id, wait_group) WHERE (state = 'waiting'::text);
 CREATE INDEX jobs_failed_idx ON app_jobs.jobs USING btree (id) WHERE (exhausted OR (last_error IS NOT NULL));
 CREATE INDEX jobs_in_last_attempt_idx ON app_jobs.jobs USING btree (id) WHERE in_last_attempt;
 CREATE UNIQUE INDEX jobs_key_unique ON app_jobs.jobs USING btree (key) WHERE (key IS NOT NULL);
@@ -330,8 +365,13 @@ begin
 
     -- As insert_job: a locked job loses its key to the new one.
     update "app_jobs".jobs j
-    set key = null, max_attempts = greatest(j.attempts, 1), snoozing_since = '-infinity', updated_at = now()
-    where j.key = any (job_keys) and j.locked_at is not null;
+    set key = null,
+        max_attempts = greatest(j.attempts, 1) + case
+            when j.locked_at is null and not j.exhausted then 1 else 0
+        end,
+        snoozing_since = '-infinity',
+        updated_at = now()
+    where j.key = any (job_keys) and (j.locked_at is not null or j.has_steps and j.attempts > 0);
 
     -- A key that is given twice makes one job, as if the second call had replaced the first: inserted at the first
     -- position, with the values of the last.
@@ -375,7 +415,7 @@ begin
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
             updated_at = now()
-        where j.locked_at is null
+        where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning j.id, j.key, j.payload_bytes
     )
     select
@@ -515,6 +555,23 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.call_depth(job_id bigint)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with recursive ancestor (id, depth) as (
+        select call_depth.job_id, 0
+        union all
+        select s.job_id, ancestor.depth + 1
+        from ancestor
+        join "app_jobs".job_steps s on s.child_id = ancestor.id
+        where ancestor.depth < 100
+    )
+    select max(ancestor.depth) from ancestor
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.callback_secret()
  RETURNS text
  LANGUAGE sql
@@ -530,6 +587,8 @@ CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs(job_ids bigint[], reason text, i
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_children bigint[];
 begin
     return query
     with target as materialized (
@@ -565,6 +624,22 @@ begin
     from cancelled
     where j.id = cancelled.id
     returning j.id, cancelled.is_running;
+    v_children := array(
+        select j.id
+        from "app_jobs".job_steps s
+        join "app_jobs".jobs p on p.id = s.job_id
+        join "app_jobs".jobs j on j.id = s.child_id
+        where s.job_id = any (job_ids)
+            and s.child_id is not null
+            and s.state = 'waiting'
+            and p.exhausted
+            and p.locked_at is null
+            and j.locked_at is null
+        for update of j skip locked -- those are just ending
+    );
+    if cardinality(v_children) > 0 then
+        perform from "app_jobs".cancel_jobs(v_children, 'the job that called it was cancelled', false);
+    end if;
 end
 $function$;
 
@@ -833,10 +908,16 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.complete_jobs(job_ids bigint[])
  RETURNS SETOF app_jobs.job_row
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+begin
+    -- A job that is removed has not completed: it adds no jobs, and its parent fails.
+    update "app_jobs".jobs j set locked_at = null, locked_by = null, lease_expires_at = null
+    from "app_jobs".lock_idle_jobs(job_ids) as idle (id)
+    where j.id = idle.id and j.locked_at is not null and (j.has_steps or j.is_awaited);
+    return query
     with idle as materialized (select id from "app_jobs".lock_idle_jobs(job_ids) as found (id)),
     removed as (
         delete from "app_jobs".jobs j using idle where j.id = idle.id
@@ -850,7 +931,8 @@ AS $function$
         from removed
         where "app_jobs".history_enabled()
     )
-    select * from removed
+    select removed.* from removed;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.deregister_worker(worker_id text, host text, pid integer)
@@ -1033,6 +1115,30 @@ AS $function$
     select exists (select from "app_jobs".history_settings h where h.retention > interval '0')
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.insert_child(parent app_jobs.jobs, spec json, call_position integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_id constant bigint := ("app_jobs".insert_job(
+        parent.database_id, parent.actor_id, parent.entity_id, spec ->> 'task', spec -> 'payload',
+        'jobfn:child:' || parent.id || ':' || call_position, spec ->> 'queue',
+        now() + coalesce((spec ->> 'delaySeconds')::float8, 0) * interval '1 second', (spec ->> 'maxAttempts')::int,
+        coalesce((spec ->> 'priority')::int, parent.priority), parent.organization_id, parent.entity_type
+    )).id;
+begin
+    if call_position is not null or parent.traceparent is not null then
+        update "app_jobs".jobs j
+        set is_awaited = case when call_position is not null then true end,
+            traceparent = parent.traceparent,
+            tracestate = parent.tracestate
+        where j.id = v_id;
+    end if;
+    return v_id;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -1097,7 +1203,7 @@ begin
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
             updated_at = now()
-        where j.locked_at is null
+        where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning ("app_jobs".to_job_row(j)).* into v_job;
         if found then
             if v_payload_bytes is not null then
@@ -1107,10 +1213,10 @@ begin
         end if;
         update "app_jobs".jobs j
         set key = null,
-            max_attempts = greatest(j.attempts, 1),
+            max_attempts = greatest(j.attempts, 1) + case when j.locked_at is null and not j.exhausted then 1 else 0 end,
             snoozing_since = '-infinity',
             updated_at = now()
-        where j.key = job_key and j.locked_at is not null;
+        where j.key = job_key and (j.locked_at is not null or j.has_steps and j.attempts > 0);
     end loop;
 end
 $function$;
@@ -1281,6 +1387,82 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.load_steps(worker_ids text[], job_ids bigint[], job_attempts integer[], after_positions integer[], max_bytes integer)
+ RETURNS TABLE(job_id bigint, step_position integer, name text, kind text, state text, wait_group integer, result json, error text, has_more boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_held bigint[] := "app_jobs".lock_held_jobs(worker_ids, job_ids, job_attempts);
+    v_claim record;
+    v_step "app_jobs".job_steps;
+    v_bytes int;
+begin
+    update "app_jobs".job_steps s
+    set state = case s.kind when 'sleep' then 'completed' else 'timed_out' end, ended_at = now()
+    where s.job_id = any (v_held) and s.state = 'waiting' and s.wake_at <= now();
+    -- of an attempt that has not completed
+    delete from "app_jobs".job_steps s where s.job_id = any (v_held) and s.state = 'waiting' and s.kind = 'then';
+    for v_claim in
+        select given.job_id, given.after_position
+        from unnest(job_ids, after_positions) as given (job_id, after_position)
+        where given.job_id = any (v_held)
+    loop
+        job_id := v_claim.job_id;
+        v_bytes := 0;
+        for v_step in
+            select s.* from "app_jobs".job_steps s
+            where s.job_id = v_claim.job_id and s.position > v_claim.after_position
+            order by s.position
+        loop
+            exit when v_bytes >= max_bytes;
+            step_position := v_step.position;
+            name := v_step.name;
+            kind := v_step.kind;
+            state := v_step.state;
+            wait_group := v_step.wait_group;
+            result := v_step.result;
+            error := v_step.error;
+            return next;
+            v_bytes := v_bytes + 200 + coalesce(octet_length(v_step.result::text), 0);
+        end loop;
+        has_more := found and v_bytes >= max_bytes;
+        step_position := null;
+        name := null;
+        kind := null;
+        state := null;
+        wait_group := null;
+        result := null;
+        error := null;
+        return next;
+        has_more := null;
+    end loop;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.lock_held_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[])
+ RETURNS bigint[]
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select coalesce(array_agg(locked.id), '{}')
+    from (
+        select distinct given.worker_id, given.job_id, given.attempt
+        from unnest(worker_ids, job_ids, job_attempts) as given (worker_id, job_id, attempt)
+        order by given.job_id
+    ) claim
+    cross join lateral (
+        select j.id
+        from "app_jobs".jobs j
+        where j.id = claim.job_id and j.locked_by = claim.worker_id and j.attempts = claim.attempt
+        for no key update
+    ) locked
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.lock_idle_jobs(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE sql
@@ -1377,6 +1559,79 @@ begin
         v_next := least(v_next, v_next_of_priority); -- least ignores nulls
     end loop;
     return v_next;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.park_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], waiting_for json[])
+ RETURNS TABLE(id bigint, task_identifier text, database_id uuid, attempts integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_park record;
+    v_job "app_jobs".jobs;
+    v_groups int[];
+    v_due_at timestamptz;
+    v_history_enabled boolean := "app_jobs".history_enabled();
+begin
+    for v_park in
+        select park.*
+        from unnest(worker_ids, job_ids, job_attempts, waiting_for) as park (worker_id, job_id, attempt, groups)
+        order by park.job_id -- so that two batches with jobs in common do not deadlock
+    loop
+        select j.* into v_job
+        from "app_jobs".jobs j
+        where j.id = v_park.job_id
+            and j.locked_by = v_park.worker_id
+            and (v_park.attempt is null or j.attempts = v_park.attempt)
+        for update;
+        continue when not found;
+        v_groups := array(select given.value::int from json_array_elements_text(v_park.groups) as given (value));
+        -- At once if what it waits for came while the handler ended: the lock on the row decides.
+        if exists (
+            select from unnest(v_groups) as waiting (number)
+            where not exists (
+                select from "app_jobs".job_steps s
+                where s.job_id = v_job.id and s.wait_group = waiting.number and s.state = 'waiting'
+            )
+        ) then
+            v_due_at := now();
+        else
+            v_due_at := coalesce((
+                select min(s.wake_at) from "app_jobs".job_steps s
+                where s.job_id = v_job.id and s.wait_group = any (v_groups) and s.state = 'waiting'
+            ), 'infinity');
+        end if;
+        update "app_jobs".jobs j
+        set last_error = null,
+            max_attempts = least(j.max_attempts::bigint + 1, 2147483647),
+            snoozes = coalesce(j.snoozes, 0) + 1,
+            parked_attempt = j.attempts,
+            run_at = v_due_at,
+            locked_at = null,
+            locked_by = null,
+            lease_expires_at = null,
+            updated_at = now()
+        where j.id = v_job.id;
+        if v_history_enabled then
+            insert into "app_jobs".job_runs values (
+                v_job.id, v_job.attempts, v_job.task_identifier, v_job.queue_name, v_job.database_id,
+                v_job.locked_by, v_job.created_at, v_job.run_at, v_job.locked_at, now(), 'parked', null
+            );
+        end if;
+        if isfinite(v_due_at) then
+            perform pg_notify('jobs:insert', ''); -- workers have a new time to wake at
+        end if;
+        id := v_job.id;
+        task_identifier := v_job.task_identifier;
+        database_id := v_job.database_id;
+        attempts := v_job.attempts;
+        return next;
+    end loop;
 end
 $function$;
 
@@ -1921,6 +2176,103 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.record_steps(worker_ids text[], job_ids bigint[], job_attempts integer[], lease interval, positions integer[], names text[], kinds text[], states text[], wait_groups integer[], results json[], errors text[], seconds double precision[], specs json[])
+ RETURNS TABLE(job_id bigint, step_position integer, name text, state text, result json)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_held bigint[] := "app_jobs".lock_held_jobs(worker_ids, job_ids, job_attempts);
+    v_entry record;
+    v_step "app_jobs".job_steps;
+    v_job "app_jobs".jobs;
+begin
+    if cardinality(v_held) = 0 then
+        return;
+    end if;
+    update "app_jobs".jobs j
+    set has_steps = true,
+        lease_expires_at = case when j.lease_expires_at is not null then now() + lease end
+    where j.id = any (v_held) and (j.has_steps is null or j.lease_expires_at < now() + lease / 2);
+
+    -- A step that is sent again, because its response was lost, changes nothing.
+    insert into "app_jobs".job_steps (
+        job_id, position, name, kind, state, result, error, attempt, started_at, ended_at
+    )
+    select entry.job_id, entry.position, entry.name, 'step', entry.state, entry.result, entry.error, entry.attempt,
+        clock_timestamp() - entry.seconds * interval '1 second', clock_timestamp()
+    from unnest(job_ids, job_attempts, positions, names, kinds, states, results, errors, seconds)
+        as entry (job_id, attempt, position, name, kind, state, result, error, seconds)
+    where entry.kind = 'step' and entry.job_id = any (v_held)
+    on conflict do nothing;
+
+    for v_entry in
+        select entry.*
+        from unnest(job_ids, job_attempts, positions, names, kinds, wait_groups, specs)
+            as entry (job_id, attempt, position, name, kind, wait_group, spec)
+        where entry.kind <> 'step' and entry.job_id = any (v_held)
+        order by entry.job_id, entry.position
+    loop
+        perform from "app_jobs".job_steps s where s.job_id = v_entry.job_id and s.position = v_entry.position;
+        continue when found;
+        v_step := null;
+        v_step.job_id := v_entry.job_id;
+        v_step.position := v_entry.position;
+        v_step.name := v_entry.name;
+        v_step.kind := v_entry.kind;
+        v_step.state := 'waiting';
+        v_step.wait_group := coalesce(v_entry.wait_group, v_entry.position);
+        v_step.attempt := v_entry.attempt;
+        v_step.started_at := now();
+        case v_entry.kind
+            when 'sleep', 'wait' then
+                v_step.wake_at := coalesce(
+                    (v_entry.spec ->> 'until')::timestamptz,
+                    now() + (v_entry.spec ->> 'seconds')::float8 * interval '1 second'
+                );
+                if v_entry.kind = 'wait' then
+                    v_step.event := v_entry.spec ->> 'event';
+                    delete from "app_jobs".job_signals g
+                    where g.job_id = v_step.job_id and g.id = (
+                        select min(oldest.id) from "app_jobs".job_signals oldest
+                        where oldest.job_id = v_step.job_id and oldest.event = v_step.event
+                    )
+                    returning g.payload into v_step.result;
+                    if found then
+                        v_step.state := 'completed';
+                    end if;
+                elsif v_step.wake_at <= now() then
+                    v_step.state := 'completed';
+                end if;
+            when 'call' then
+                select j.* into v_job from "app_jobs".jobs j where j.id = v_step.job_id;
+                if "app_jobs".call_depth(v_step.job_id) >= 20 then
+                    raise exception 'call %: 20 jobs above this one wait for it already', v_step.name
+                        using errcode = 'program_limit_exceeded', hint = 'Call tasks from a job that is less deep.';
+                end if;
+                v_step.child_id := "app_jobs".insert_child(v_job, v_entry.spec, v_step.position);
+            when 'then' then
+                v_step.result := v_entry.spec; -- insert_child gets it when the job has completed
+                v_step.wait_group := null;
+        end case;
+        if v_step.state = 'completed' then
+            v_step.ended_at := now();
+        end if;
+        insert into "app_jobs".job_steps values (v_step.*);
+    end loop;
+
+    return query
+    select s.job_id, s.position, s.name, s.state, case when s.kind = 'wait' then s.result end
+    from unnest(job_ids, positions) as entry (job_id, position)
+    join "app_jobs".job_steps s on s.job_id = entry.job_id and s.position = entry.position
+    where entry.job_id = any (v_held);
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.release_jobs(worker_id text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1942,7 +2294,12 @@ begin
     set locked_at = null,
         locked_by = null,
         lease_expires_at = null,
-        attempts = greatest(j.attempts - 1, 0),
+        -- The function may still run a durable job, so the number of its attempt is not used again.
+        attempts = case when j.has_steps then j.attempts else greatest(j.attempts - 1, 0) end,
+        max_attempts = case
+            when j.has_steps then least(j.max_attempts::bigint + 1, 2147483647) else j.max_attempts
+        end,
+        snoozes = case when j.has_steps then coalesce(j.snoozes, 0) + 1 else j.snoozes end,
         updated_at = now()
     from released
     where j.id = released.id;
@@ -2054,6 +2411,39 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.retry_job_from_step(job_id bigint, first_position integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_job "app_jobs".jobs;
+    v_children bigint[];
+begin
+    select j.* into v_job from "app_jobs".jobs j where j.id = retry_job_from_step.job_id for update;
+    if not found or v_job.locked_at is not null then
+        return false;
+    end if;
+    with forgotten as (
+        delete from "app_jobs".job_steps s where s.job_id = v_job.id and s.position >= first_position
+        returning s.state, s.child_id
+    )
+    select array_agg(forgotten.child_id) into v_children
+    from forgotten
+    where forgotten.state = 'waiting' and forgotten.child_id is not null;
+    perform from "app_jobs".cancel_jobs(v_children, 'Its parent was retried from an earlier step', false);
+    if v_job.exhausted then
+        perform from "app_jobs".retry_jobs(array[v_job.id]);
+    else
+        update "app_jobs".jobs j set run_at = now(), updated_at = now() where j.id = v_job.id;
+        perform pg_notify('jobs:insert', '');
+    end if;
+    return true;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE plpgsql
@@ -2061,6 +2451,14 @@ CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+    -- Completed steps are kept; failed ones run again.
+    delete from "app_jobs".job_steps s
+    using "app_jobs".jobs j
+    where s.job_id = any (job_ids)
+        and j.id = s.job_id
+        and j.exhausted
+        and j.locked_at is null
+        and (s.state = 'failed' or s.kind = 'then');
     return query
     with failed as materialized (
         select j.id
@@ -2070,11 +2468,13 @@ begin
         for update
     )
     update "app_jobs".jobs j
-    set attempts = coalesce(j.fenced_attempt, 0),
+    set attempts = case when j.has_steps then j.attempts else coalesce(j.fenced_attempt, 0) end,
         max_attempts = least(
-            greatest(j.max_attempts - coalesce(j.snoozes, 0), 1)::bigint + coalesce(j.fenced_attempt, 0), 2147483647
+            greatest(j.max_attempts - coalesce(j.snoozes, 0), 1)::bigint
+                + case when j.has_steps then j.attempts else coalesce(j.fenced_attempt, 0) end,
+            2147483647
         ),
-        snoozes = null,
+        snoozes = case when j.has_steps then j.attempts end,
         snoozing_since = null,
         run_at = now(),
         updated_at = now()
@@ -2242,6 +2642,10 @@ begin
     loop
         perform pg_notify('jobs:result', v_stored::text);
     end loop;
+    update "app_jobs".job_steps s
+    set result = given.result, error = given.storage_error
+    from unnest(job_ids, results, storage_errors) as given (job_id, result, storage_error)
+    where s.child_id = given.job_id and s.kind = 'call' and s.state = 'completed' and given.job_id = any (v_settled);
     -- Each call deletes some expired results, so that no other process has to.
     delete from "app_jobs".job_results r
     where r.job_id in (
@@ -2352,6 +2756,67 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.signal(job_id bigint, event text, payload json DEFAULT NULL::json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_job "app_jobs".jobs;
+    v_position int;
+    v_group int;
+begin
+    if length(event) not between 1 and 200 or event is null then
+        raise check_violation using message = 'signal: event must have 1 to 200 characters';
+    end if;
+    if octet_length(payload::text) > 1048576 then
+        raise check_violation using message = 'signal: payload must have at most 1 MiB: send a reference to the data';
+    end if;
+    select j.* into v_job from "app_jobs".jobs j where j.id = signal.job_id for no key update;
+    if not found or (v_job.exhausted and v_job.locked_at is null) then
+        return false;
+    end if;
+    update "app_jobs".job_steps s
+    set state = 'completed', result = signal.payload, ended_at = now()
+    where s.job_id = v_job.id and s.position = (
+        select min(waiting.position) from "app_jobs".job_steps waiting
+        where waiting.job_id = v_job.id
+            and waiting.state = 'waiting'
+            and waiting.kind = 'wait'
+            and waiting.event = signal.event
+            and coalesce(waiting.wake_at > now(), true)
+    )
+    returning s.position, s.wait_group into v_position, v_group;
+    if found then
+        perform "app_jobs".wake_parked_jobs(array[v_job.id], array[v_group]);
+        return true;
+    end if;
+    if (select count(*) from (select from "app_jobs".job_signals g where g.job_id = v_job.id limit 1000) kept) = 1000 then
+        raise exception 'signal: job % has 1,000 signals that it has not read', v_job.id
+            using errcode = 'program_limit_exceeded', hint = 'Send fewer signals, or let the handler wait for them.';
+    end if;
+    insert into "app_jobs".job_signals (job_id, event, payload) values (v_job.id, event, payload);
+    if v_job.has_steps is null then
+        update "app_jobs".jobs j set has_steps = true where j.id = v_job.id;
+    end if;
+    return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.signal(job_key text, event text, payload json DEFAULT NULL::json)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select coalesce(
+        (select "app_jobs".signal(j.id, signal.event, signal.payload) from "app_jobs".jobs j where j.key = job_key),
+        case when job_key ~ '^[1-9][0-9]{0,17}$' then "app_jobs".signal(job_key::bigint, signal.event, signal.payload) else false end
+    )
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.snooze_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], reasons text[], delays interval[], max_ages interval[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
@@ -2460,6 +2925,53 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_end_awaited_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ended text;
+begin
+    with ended as (
+        update "app_jobs".job_steps s
+        set state = case tg_op when 'DELETE' then 'completed' else 'failed' end,
+            error = case tg_op when 'UPDATE' then coalesce(new.last_error, 'it failed without an error message') end,
+            ended_at = now()
+        where s.child_id = old.id and s.state = 'waiting'
+        returning s.job_id, s.wait_group
+    )
+    select string_agg(format('%s:%s', ended.job_id, ended.wait_group), ',') into v_ended from ended;
+    if v_ended is not null then
+        perform set_config(
+            'jobfn.ended_groups',
+            concat_ws(',', nullif(current_setting('jobfn.ended_groups', true), ''), v_ended),
+            true
+        );
+    end if;
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_end_durable_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if old.locked_at is not null then -- complete_jobs, which removes jobs, has deleted these
+        perform "app_jobs".insert_child(old, s.result, null)
+        from "app_jobs".job_steps s
+        where s.job_id = old.id and s.kind = 'then' and s.attempt = old.attempts;
+    end if;
+    delete from "app_jobs".job_steps s where s.job_id = old.id;
+    delete from "app_jobs".job_signals g where g.job_id = old.id;
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_notify()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2543,6 +3055,29 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_wake_parked_jobs()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ended constant text := current_setting('jobfn.ended_groups', true);
+    v_jobs bigint[];
+    v_groups int[];
+begin
+    if coalesce(v_ended, '') = '' then
+        return null;
+    end if;
+    perform set_config('jobfn.ended_groups', '', true);
+    select array_agg(split_part(part, ':', 1)::bigint), array_agg(split_part(part, ':', 2)::int)
+    into v_jobs, v_groups
+    from (select distinct part from string_to_table(v_ended, ',') as ended (part)) parts;
+    perform "app_jobs".wake_parked_jobs(v_jobs, v_groups);
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_write_job_queues()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2617,6 +3152,65 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.wake_jobs(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return query
+    with parked as materialized (
+        select j.id from "app_jobs".jobs j
+        where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
+        order by j.id
+        for no key update
+    ),
+    due as (
+        update "app_jobs".job_steps s set wake_at = now()
+        from parked
+        where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
+    )
+    update "app_jobs".jobs j set run_at = least(j.run_at, now()), updated_at = now()
+    from parked
+    where j.id = parked.id
+    returning j.id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.wake_parked_jobs(job_ids bigint[], wait_groups integer[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+    -- The locks come first, in the order of ids: of two transactions that end the last two steps of a group, the second
+    -- one waits here, and its next statement sees the step of the first.
+    perform from "app_jobs".jobs j where j.id = any (job_ids) order by j.id for no key update;
+    update "app_jobs".jobs j
+    set run_at = now(), updated_at = now()
+    where j.id = any (job_ids)
+        and j.locked_at is null
+        and j.parked_attempt = j.attempts
+        and j.run_at > now()
+        and exists (
+            select from unnest(job_ids, wait_groups) as ended (job_id, number)
+            where ended.job_id = j.id and not exists (
+                select from "app_jobs".job_steps s
+                where s.job_id = j.id and s.wait_group = ended.number and s.state = 'waiting'
+            )
+        );
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
+$function$;
+
 CREATE TRIGGER _500_write_job_queues INSTEAD OF INSERT OR DELETE OR UPDATE ON app_jobs.job_queues FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_write_job_queues();
 CREATE TRIGGER _100_set_exhausted_of_inserted_job BEFORE INSERT ON app_jobs.jobs FOR EACH ROW WHEN ((new.attempts > 0)) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
 CREATE TRIGGER _100_set_exhausted_of_updated_job BEFORE UPDATE OF attempts, max_attempts, locked_at, exhausted, in_last_attempt ON app_jobs.jobs FOR EACH ROW WHEN (((new.exhausted <> (new.attempts >= new.max_attempts)) OR (new.in_last_attempt <> ((new.attempts >= new.max_attempts) AND (new.locked_at IS NOT NULL))))) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
@@ -2624,15 +3218,28 @@ CREATE TRIGGER _500_unlock_all_queues AFTER TRUNCATE ON app_jobs.jobs FOR EACH S
 CREATE TRIGGER _500_unlock_queue_of_deleted_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_unlocked_job AFTER UPDATE OF locked_at, queue_name ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL) AND ((new.locked_at IS NULL) OR (new.queue_name IS DISTINCT FROM old.queue_name)))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _600_record_lost_run AFTER UPDATE OF locked_by ON app_jobs.jobs FOR EACH ROW WHEN (((old.locked_at IS NOT NULL) AND (new.locked_at IS NOT NULL) AND (new.attempts > old.attempts))) EXECUTE FUNCTION app_jobs.tg_record_lost_run();
+CREATE TRIGGER _700_end_awaited_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.is_awaited) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
+CREATE TRIGGER _700_end_durable_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.has_steps) EXECUTE FUNCTION app_jobs.tg_end_durable_job();
+CREATE TRIGGER _700_fail_awaited_job AFTER UPDATE OF last_error ON app_jobs.jobs FOR EACH ROW WHEN ((new.is_awaited AND new.exhausted AND (new.locked_at IS NULL))) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
+CREATE TRIGGER _710_wake_parked_jobs AFTER DELETE OR UPDATE OF last_error ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_wake_parked_jobs();
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
 
+comment on column app_jobs.job_steps."position" is 'The order in which the steps of a job were recorded, from 1.';
+comment on column app_jobs.job_steps.attempt is 'The attempt that recorded it.';
+comment on column app_jobs.job_steps.child_id is 'Of a call: the child job.';
+comment on column app_jobs.job_steps.event is 'Of a wait: the name of the signal.';
+comment on column app_jobs.job_steps.wait_group is 'The position of the first step of a group. A parked job wakes when no step of a group is waiting.';
+comment on column app_jobs.job_steps.wake_at is 'Of a sleep: its end. Of a wait: its deadline, if any.';
 comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function accepted and reports on later; null: none.';
 comment on column app_jobs.jobs.entity_type is 'What entity_id identifies, for example org or team.';
+comment on column app_jobs.jobs.has_steps is 'Whether job_steps or job_signals has rows of this job.';
+comment on column app_jobs.jobs.is_awaited is 'Whether other jobs wait for the end of this one.';
 comment on column app_jobs.jobs.organization_id is 'The organization that entity_id belongs to, if any.';
+comment on column app_jobs.jobs.parked_attempt is 'The attempt that parked the job. It is parked while this is the number of its attempts and it is not locked.';
 comment on column app_jobs.jobs.payload_bytes is 'Size of the payload, if it is larger than 16 KiB. Null: claims do not count it.';
-comment on column app_jobs.jobs.snoozes is 'The number of snoozes. Each is included in attempts and in max_attempts, so that no two deliveries have the same attempt number. Null: 0.';
+comment on column app_jobs.jobs.snoozes is 'The number of attempts that do not count: those that ended in a snooze, a park, or the stop of the worker. Each is included in attempts and in max_attempts, so that no two deliveries have the same number.';
 comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze. -infinity: another job has taken the key, so this one does not run again.';
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
 comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a scheduler has yet to compute it. Infinity: there is no next one.';
@@ -2647,6 +3254,7 @@ comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,
 comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';
 comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
+comment on function app_jobs.call_depth(bigint) is 'The number of jobs above this one that wait for it.';
 comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
@@ -2665,6 +3273,7 @@ comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
+comment on function app_jobs.insert_child(app_jobs.jobs,json,integer) is 'Add a job for the same tenant, actor and entity, in the same trace. With the position of a call, the job is awaited: its key tells workers so.';
 comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
@@ -2675,9 +3284,12 @@ comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells t
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
 comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The most urgent of some jobs with large payloads, up to a total size. Part of claim_jobs.';
+comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],integer) is 'Return what has been recorded of jobs that their workers hold, in order, from a position on, and after about max_bytes no more. The last row of each job has no position, and whether there are more. Nothing of jobs that are not held.';
+comment on function app_jobs.lock_held_jobs(text[],bigint[],integer[]) is 'Lock the rows of the jobs that these workers have claimed in these attempts, in the order of ids.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none.';
+comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
@@ -2689,11 +3301,13 @@ comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_posit
 comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
+comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. Of a wait, the result is a signal that has come before.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
+comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the steps of a job from a position on, cancel its waiting children among them, and run it now. False if the job is running or has ended.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
@@ -2702,6 +3316,8 @@ comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum 
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
+comment on function app_jobs.signal(bigint,text,json) is 'Send a signal to a job: to the first of its waits for this event, or, if there is none, to the next one. Returns false if the job has ended.';
+comment on function app_jobs.signal(text,text,json) is 'Send a signal to the job with this key or, else, this id.';
 comment on function app_jobs.snooze_jobs(text[],bigint[],integer[],text[],interval[],interval[]) is 'Run locked jobs again after a delay, without counting the attempt. A job whose first snooze is longer ago than max_age fails permanently. Returns the jobs that were locked so, as settle_jobs does.';
 comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
 comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the task in the trigger''s argument, with the payload {"id": ...}.';
@@ -2710,15 +3326,20 @@ comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose e
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
+comment on function app_jobs.tg_wake_parked_jobs() is 'Wake the jobs that waited for jobs of this statement: once for all of them, so that their locks are taken in order.';
 comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
 comment on function app_jobs.to_job_row(app_jobs.jobs) is 'A job as functions return it.';
 comment on function app_jobs.trigger_job_with_fields() is 'Enqueue a job of the task in the trigger''s first argument, with the columns in its other arguments as the payload. As on the platform, each value is text, and null is an empty text.';
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
+comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sleeps end, and their waits with a deadline time out. Returns those that were parked.';
+comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
+comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
+comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
 comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';

@@ -10,6 +10,7 @@ from typing import Protocol
 import asyncpg
 
 from jobfn.database.records import ExpiredJob, Heartbeat, Job, SettledJob, Settlement
+from jobfn.database.step_store import StepStore
 
 #: Called with the jobs whose settlements were committed together. It must not raise.
 OnSettled = Callable[[Sequence[SettledJob]], None]
@@ -21,6 +22,10 @@ def ignore_settlement(_settled: Sequence[SettledJob]) -> None:
 
 class JobStore(Protocol):
     """Claims and settles jobs."""
+
+    @property
+    def steps(self) -> StepStore | None:
+        """Stores the steps of durable functions; None: this schema cannot."""
 
     async def claim(
         self,

@@ -24,7 +24,7 @@ from jobfn.function.settings import FunctionSettings
 from jobfn.http.messages import read_body, send_response
 from jobfn.telemetry import logs
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers
-from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS
+from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS, PLANNED_SECONDS
 
 _ROOT_PATHS: Final = frozenset({"", "/"})
 _JSON_HEADER: Final = (b"content-type", b"application/json")
@@ -149,6 +149,8 @@ class DeliveryEndpoint:
             started_at = perf_counter()
             headers, outcome = await self._deliver(scope, receive, raw_headers, task, path)
             seconds = perf_counter() - started_at
+            if outcome.is_durable:
+                seconds = max(seconds, PLANNED_SECONDS)  # steps wait for the network: such jobs run side by side
             span.record(outcome)
             is_settled = await self._runner.settle(headers, outcome, receive)
             response_headers = _response_headers(outcome, headers)

@@ -29,6 +29,7 @@ from jobfn.wire.delivery_batch import (
     CONTENT_TYPE,
     MAX_REQUEST_BYTES,
     MAX_SECONDS,
+    PLANNED_SECONDS,
     YIELD_SECONDS,
     BatchedDelivery,
     BatchedResponse,
@@ -142,13 +143,19 @@ class _BatchRun:
             else:
                 outcome = await self._runner.run(task, headers, delivery.payload)
             seconds = perf_counter() - started_at
+            if outcome.is_durable:
+                seconds = max(seconds, PLANNED_SECONDS)  # as in asgi_app.py
             span.record(outcome)
             if headers.offers_response:
                 self._unsent.append((contextvars.copy_context(), headers, outcome))
             else:
                 await self._runner.report(headers, outcome)
         result = outcome.report.stored_result
-        is_read = outcome.status_code != 200 or (result is not None and result.problem is None)
+        is_read = (
+            outcome.status_code != 200
+            or outcome.report.status == "parked"
+            or (result is not None and result.problem is None)
+        )
         body = outcome.body if is_read else b""
         line = BatchedResponse(_job_id(delivery), outcome.status_code, seconds, outcome.headers(), body).to_line()
         self._lines.append(line)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from jobfn.function.durable.methods import DurableMethods
 from jobfn.wire import JobHeaders
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ProgressCallback = Callable[[Progress], Awaitable[object]]
 
 
 @dataclass
-class JobContext:
+class JobContext(DurableMethods):
     """The context of one job attempt. The app builds it; unit tests build one by hand.
 
     Attributes:

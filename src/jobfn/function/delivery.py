@@ -14,6 +14,7 @@ from jobfn.errors import PayloadTooLarge, Unauthorized
 from jobfn.function import outcome as outcomes
 from jobfn.function.background import BackgroundRunner
 from jobfn.function.context import JobContext
+from jobfn.function.durable.support import DurableSupport
 from jobfn.function.execution import AnyTask, Executor, refused
 from jobfn.function.instrumentation import Instrumentation
 from jobfn.function.outcome import ACCEPTED_STATUS, NO_REPORT_STATUSES, DeliveryOutcome
@@ -60,6 +61,12 @@ class DeliveryRunner:
         if headers.heartbeat_url is not None:
             on_progress = functools.partial(self._reporter.send_progress, headers)
         context = JobContext.from_headers(task.identifier, headers, on_progress=on_progress)
+        if task.takes_context or headers.keep_result_seconds is not None:
+            context._support = DurableSupport(  # noqa: SLF001  - not part of the context's public API
+                None if headers.durable is None else functools.partial(self._reporter.open_steps, headers),
+                headers.attempt != 1,
+                headers.keep_result_seconds,
+            )
         payload = self._executor.decode(task, body, context)
         if isinstance(payload, DeliveryOutcome):
             return payload

@@ -44,6 +44,7 @@ class Executor:
     ) -> None:
         self._instrumentation = instrumentation
         self._threads = HandlerThreads(max_threads)
+        self._step_threads = HandlerThreads(max_threads)
         self._databases = DatabasePool()
         self._resources = resources or ResourceRegistry({})
         self._middleware = _check_middleware(middleware)
@@ -66,6 +67,9 @@ class Executor:
         if context.database_id is None:
             context.database_id = self._default_database_id
         context._bind_pool(self._databases)  # noqa: SLF001  - not part of the context's public API
+        support = context._support  # noqa: SLF001
+        if support is not None:
+            support.bind(self._step_threads, is_async=task.is_async)
         timeout: asyncio.Timeout | None = None
         span = HandlerSpan(self._instrumentation, task.identifier, context)
         try:
@@ -77,10 +81,12 @@ class Executor:
             else:
                 async with asyncio.timeout(task.timeout) as timeout:
                     result = await self._call(task, payload, context)
+            await context._end_durable_calls()  # noqa: SLF001
         except BaseException as error:  # noqa: BLE001  - a handler may raise anything, SystemExit included
             outcome = self._failure(task, context, error, timed_out=timeout is not None and timeout.expired())
         else:
-            outcome = outcomes.succeeded(result, keep_seconds=task.keep_seconds)
+            keep_seconds = task.keep_seconds if support is None else support.keep_seconds(task.keep_seconds)
+            outcome = outcomes.succeeded(result, keep_seconds=keep_seconds)
             if outcome.problem is not None:
                 context.log.error(outcome.problem)
         try:
@@ -88,7 +94,7 @@ class Executor:
                 await _close(context)
         finally:
             span.finish(outcome)
-        return outcome
+        return outcome if context._durable is None else outcome._replace(is_durable=True)  # noqa: SLF001
 
     async def aclose(self) -> None:
         """Close the database connections and stop the threads, without waiting for running sync handlers."""
@@ -96,6 +102,7 @@ class Executor:
             await self._databases.aclose()
         finally:
             self._threads.close()
+            self._step_threads.close()
 
     async def _call(self, task: AnyTask, payload: Any, context: JobContext) -> Any:
         if task.dependencies or self._middleware:
@@ -124,6 +131,13 @@ class Executor:
 
     def _failure(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> DeliveryOutcome:
         """Return the outcome of an exception: a timeout, a shutdown, a lost lease, or the handler's own."""
+        durable = context._durable  # noqa: SLF001
+        if durable is not None and durable.ends_with(error):
+            if not durable.is_lost:
+                return outcomes.parked(durable.waiting_for)
+            context.lease_lost = True
+            context.log.error("task cancelled: lease lost")
+            return outcomes.failed(503, f"another delivery of this job runs {task.identifier}")
         decision = task.retry_policy.decide(error, context.attempt, random.random())  # noqa: S311  - jitter, not a secret
         if timed_out:
             seconds = task.timeout or 0.0

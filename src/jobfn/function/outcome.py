@@ -12,7 +12,17 @@ import pydantic_core
 from jobfn.errors import RequestError
 from jobfn.function.retry_policy import DEFAULT_RETRY, RetryDecision
 from jobfn.function.validation_errors import summarize
-from jobfn.wire import JOB_ERROR, MAX_RESULT_BYTES, RESULT_TOO_LARGE, Failure, Report, StoredResult
+from jobfn.wire import (
+    JOB_ERROR,
+    JOB_OUTCOME,
+    MAX_RESULT_BYTES,
+    OUTCOME_PARKED,
+    RESULT_TOO_LARGE,
+    Failure,
+    Report,
+    StoredResult,
+)
+from jobfn.wire.steps import waiting_for_body
 
 #: Maximum length of an error message. The Node callback server reads at most 100 kB; PostgreSQL stores all of it.
 MAX_MESSAGE_CHARACTERS = 10_000
@@ -33,6 +43,7 @@ class DeliveryOutcome(NamedTuple):
         report: The report to the callback server.
         problem: An error for the function's own log, if any.
         retry_after_seconds: Value of the ``Retry-After`` header, if any.
+        is_durable: Whether the handler made durable calls, so that its job should not share a request with others.
     """
 
     status_code: int
@@ -40,11 +51,14 @@ class DeliveryOutcome(NamedTuple):
     report: Report
     problem: str | None = None
     retry_after_seconds: int | None = None
+    is_durable: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the response that depend on the outcome."""
         stored_result = self.report.stored_result
         headers = {} if stored_result is None else stored_result.headers()
+        if self.report.status == "parked":
+            headers[JOB_OUTCOME] = OUTCOME_PARKED
         if self.status_code >= 400:
             if self.retry_after_seconds is not None:
                 headers["Retry-After"] = str(self.retry_after_seconds)
@@ -86,6 +100,12 @@ def _attach_result_to_report(outcome: DeliveryOutcome, keep_seconds: float) -> D
 def accepted() -> DeliveryOutcome:
     """Return the response to a background job: 202. Its outcome is reported later."""
     return DeliveryOutcome(ACCEPTED_STATUS, b'{"accepted": true}', _SUCCESS_REPORT)
+
+
+def parked(waiting_for: tuple[int, ...]) -> DeliveryOutcome:
+    """Return the outcome of a durable handler that waits: 200, and the groups of steps that it waits for."""
+    report = Report("parked", waiting_for=waiting_for)
+    return DeliveryOutcome(200, waiting_for_body(waiting_for), report, is_durable=True)
 
 
 def failed(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from jobfn.errors import TransportError
+from jobfn.errors import DurableError, TransportError
 from jobfn.function.context import Progress
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.report_batcher import ReportBatcher
@@ -24,6 +24,8 @@ from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+    from jobfn.function.durable.clients import HttpSteps
 
 CONFLICT_STATUS = 409
 #: Maximum number of reports in flight to all callback servers together, and to one of them.
@@ -137,6 +139,28 @@ class Reporter:
             ),
         )
         return response.status
+
+    def open_steps(self, headers: JobHeaders) -> "HttpSteps":
+        """Return a client for the steps of a delivery."""
+        from jobfn.function.durable.clients import HttpSteps  # noqa: PLC0415  - only for durable functions
+
+        return HttpSteps(self, headers)
+
+    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, bytes]:
+        """Send steps once. Return the HTTP status and the body of the response.
+
+        Raises:
+            DurableError: The URL is invalid or not allowed.
+            TransportError: There was no response.
+        """
+        target = self._allowed_target("step", url, headers)
+        if target is None:
+            raise DurableError("steps cannot be recorded at X-Heartbeat-Url: the function's log says why")
+        request_headers = dict(headers.echo) | {"Content-Type": "application/json"}
+        async with self._transport.stream(
+            target, body=body, headers=request_headers, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS
+        ) as response:
+            return response.status, await response.read(max_bytes)
 
     async def send_progress(self, headers: JobHeaders, progress: Progress) -> None:
         """Send one heartbeat for a handler; a failure is logged and does not disturb it."""

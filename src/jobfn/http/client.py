@@ -76,16 +76,16 @@ class ResponseStream:
         if size:
             yield b"".join(parts)
 
-    async def read(self) -> bytes:
-        """Return the body, at most ``MAX_RESPONSE_BYTES`` of it.
+    async def read(self, max_bytes: int = MAX_RESPONSE_BYTES) -> bytes:
+        """Return the body, at most ``max_bytes`` of it.
 
         Raises:
             TransportError: The response broke off, or the time is up.
         """
         body = bytearray()
-        while len(body) <= MAX_RESPONSE_BYTES and (chunk := await self._read_chunk()):
+        while len(body) <= max_bytes and (chunk := await self._read_chunk()):
             body += chunk
-        return bytes(body[:MAX_RESPONSE_BYTES])
+        return bytes(body[:max_bytes])
 
 
 class Transport(Protocol):

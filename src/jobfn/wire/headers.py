@@ -11,6 +11,7 @@ from jobfn.wire.names import (
     CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
+    DURABLE,
     ECHO_HEADERS,
     ENTITY_ID,
     EXECUTION_ID,
@@ -21,7 +22,9 @@ from jobfn.wire.names import (
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
+    JOB_OUTCOME,
     JOB_SNOOZES,
+    KEEP_RESULT_SECONDS,
     LEASE_SECONDS,
     NODE_NAME,
     ORGANIZATION_ID,
@@ -52,6 +55,9 @@ _NAMES: Final = {
         SETTLE_ON,
         INVOKE_SECRET,
         JOB_ERROR,
+        JOB_OUTCOME,
+        DURABLE,
+        KEEP_RESULT_SECONDS,
         TRACEPARENT,
         TRACESTATE,
     )
@@ -68,7 +74,7 @@ _OPTIONAL_LOG_KEYS: Final = {
 }
 _OPTIONAL_HEADERS: Final = frozenset(_OPTIONAL_LOG_KEYS.values())
 #: Headers that most deliveries do not have.
-_RARE_HEADERS: Final = _OPTIONAL_HEADERS | {JOB_SNOOZES}
+_RARE_HEADERS: Final = _OPTIONAL_HEADERS | {JOB_SNOOZES, KEEP_RESULT_SECONDS}
 _USUAL_ECHO_HEADERS: Final = tuple(name for name in ECHO_HEADERS if name not in _OPTIONAL_HEADERS)
 
 
@@ -88,6 +94,8 @@ class JobHeaders(NamedTuple):
         node_name: The node of the graph that the job runs.
         snoozes: How many of the attempts before this one were snoozes.
         installation_id: Identity of the jobs schema.
+        durable: ``steps`` if the callback server records steps.
+        keep_result_seconds: Store the result for at least this time, because another job waits for it.
     """
 
     job_id: int | None = None
@@ -109,6 +117,8 @@ class JobHeaders(NamedTuple):
     node_name: str | None = None
     snoozes: int = 0
     installation_id: str | None = None
+    durable: str | None = None
+    keep_result_seconds: float | None = None
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
@@ -134,6 +144,7 @@ class JobHeaders(NamedTuple):
             echo=_echo(headers),
             trace=_trace(headers),
             installation_id=headers.get(INSTALLATION_ID),
+            durable=headers.get(DURABLE),
         )
         if _RARE_HEADERS.isdisjoint(headers):
             return parsed
@@ -143,6 +154,7 @@ class JobHeaders(NamedTuple):
             execution_id=_uuid(headers, EXECUTION_ID),
             node_name=headers.get(NODE_NAME),
             snoozes=_integer(headers, JOB_SNOOZES, _MAX_INT) or 0,
+            keep_result_seconds=parse_seconds(headers.get(KEEP_RESULT_SECONDS)),
         )
 
     @classmethod

@@ -43,9 +43,19 @@ HANDLER_SECONDS: Final = "X-Handler-Seconds"
 MAX_ATTEMPTS: Final = "X-Max-Attempts"
 #: Shared secret (``JOBFN_INVOKE_SECRET``) that a function requires from its worker. Never echoed.
 INVOKE_SECRET: Final = "X-Invoke-Secret"  # noqa: S105  - the header's name
-#: On a response: store its body as the job's result for this many seconds, or why it cannot be stored.
+#: On a response: store its body as the job's result for this many seconds, or why it cannot be stored. On a delivery:
+#: do so, for as many seconds at least, because another job waits for the result.
 KEEP_RESULT_SECONDS: Final = "X-Keep-Result-Seconds"
 RESULT_PROBLEM: Final = "X-Result-Problem"
+
+#: On a delivery: the callback server records steps (``steps.py``).
+DURABLE: Final = "X-Durable"
+DURABLE_STEPS: Final = "steps"
+#: On a response or report: ``parked`` if the job waits. The body says for what.
+JOB_OUTCOME: Final = "X-Job-Outcome"
+OUTCOME_PARKED: Final = "parked"
+#: Last segment of the path that records steps.
+STEPS_SEGMENT: Final = "steps"
 
 #: Headers that every response and report echoes, in this order (contract, section 2).
 ECHO_HEADERS: Final = (

@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple
 import pydantic_core
 
 from jobfn.wire.headers import parse_seconds
-from jobfn.wire.names import JOB_ERROR, KEEP_RESULT_SECONDS, RESULT_PROBLEM
+from jobfn.wire.names import JOB_ERROR, JOB_OUTCOME, KEEP_RESULT_SECONDS, OUTCOME_PARKED, RESULT_PROBLEM
+from jobfn.wire.steps import waiting_for_body
 
 #: Maximum size of a stored result. The Node callback server reads at most 100 kB of a report.
 MAX_RESULT_BYTES: Final = 64 * 1024
@@ -142,12 +143,13 @@ class StoredResult(NamedTuple):
 class Report(NamedTuple):
     """Outcome of a job, as reported to the callback server (contract, section 2)."""
 
-    status: Literal["success", "error"]
+    status: Literal["success", "error", "parked"]
     error: str | None = None
     permanent: bool = False
     retry_after_seconds: float | None = None
     stored_result: StoredResult | None = None
     snooze_max_age_seconds: float | None = None
+    waiting_for: tuple[int, ...] = ()
 
     @classmethod
     def from_failure(cls, failure: Failure) -> "Report":
@@ -162,6 +164,8 @@ class Report(NamedTuple):
 
     def body(self) -> bytes:
         """Return the request body, JSON."""
+        if self.status == "parked":
+            return waiting_for_body(self.waiting_for)
         content: dict[str, object] = {"status": self.status}
         if self.error is not None:
             failure = Failure(self.error, self.permanent, self.retry_after_seconds, self.snooze_max_age_seconds)
@@ -175,6 +179,8 @@ class Report(NamedTuple):
         headers["Content-Type"] = "application/json"
         if self.status == "error":
             headers[JOB_ERROR] = "true"
+        elif self.status == "parked":
+            headers[JOB_OUTCOME] = OUTCOME_PARKED
         return headers
 
 

@@ -5,7 +5,6 @@ path may precede the last segment, such as the prefix of a gateway.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobfn.errors import PayloadTooLarge
 from jobfn.http.limits import MAX_HEAD_BYTES
 from jobfn.http.messages import read_body, send_response
-from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, extract_job_headers, query_parameter
+from jobfn.wire import BATCH_SEGMENT, CALLBACK_URL, JOB_ATTEMPT, STEPS_SEGMENT, extract_job_headers, query_parameter
 from jobfn.wire.report_batch import BatchedReport, decode_batch
+from jobfn.wire.steps import MAX_STEPS_BODY_BYTES
 from jobfn.worker.callbacks import (
     DATABASE_UNREACHABLE,
     ECHO_ADVICE,
@@ -59,12 +59,14 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
     handlers: dict[str, _Handler] = {
         "callback": callbacks.report,
         "heartbeat": callbacks.heartbeat,
+        STEPS_SEGMENT: callbacks.steps,
         BATCH_SEGMENT: report_batch,
     }
     fallback = _fallback_app()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        handler = handlers.get(scope["path"].rpartition("/")[2]) if scope["type"] == "http" else None
+        segment = scope["path"].rpartition("/")[2] if scope["type"] == "http" else ""
+        handler = handlers.get(segment)
         if handler is None or scope["method"] != "POST":
             await fallback(scope, receive, send)
             return
@@ -75,7 +77,8 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
             except CallbackError as error:
                 await _respond(send, error.reply, unread=receive)
                 return
-        await _respond(send, await to_reply(_handle(handler, scope, receive, query)))
+        limit = MAX_STEPS_BODY_BYTES if segment == STEPS_SEGMENT else MAX_REPORT_BYTES
+        await _respond(send, await to_reply(_handle(handler, scope, receive, query, limit)))
 
     return app
 
@@ -105,7 +108,7 @@ async def _report_in_batch(callbacks: Callbacks | InstrumentedCallbacks, report:
 
 
 async def _respond(send: Send, reply: Reply, *, unread: Receive | None = None) -> None:
-    body = json.dumps(reply.content).encode("ascii")
+    body = reply.body()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if unread is not None:
         headers.append((b"connection", b"close"))
@@ -113,15 +116,13 @@ async def _respond(send: Send, reply: Reply, *, unread: Receive | None = None) -
     await send_response(send, reply.status, headers, body, unread=unread)
 
 
-async def _handle(handler: _Handler, scope: Scope, receive: Receive, query: str) -> Reply:
+async def _handle(handler: _Handler, scope: Scope, receive: Receive, query: str, limit: int) -> Reply:
     try:
-        body = await read_body(receive, limit=MAX_REPORT_BYTES)
+        body = await read_body(receive, limit=limit)
     except ClientDisconnect:
         raise CallbackError(400, "the body is incomplete: send the report again") from None
     except PayloadTooLarge:
-        raise CallbackError(
-            400, f"a report must have at most {MAX_REPORT_BYTES} bytes: shorten the error message"
-        ) from None
+        raise CallbackError(400, f"a report must have at most {limit} bytes: shorten the error message") from None
     headers = extract_job_headers(scope["headers"])
     if not query:
         return await handler(None, headers, body)
@@ -155,7 +156,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
     """Respond with 405 on the paths that accept POST, with Starlette's status elsewhere."""
     status_code = error.status_code if isinstance(error, HTTPException) else 404
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if request.scope["path"].rpartition("/")[2] in {"callback", "heartbeat", BATCH_SEGMENT}:
+    if request.scope["path"].rpartition("/")[2] in {"callback", "heartbeat", STEPS_SEGMENT, BATCH_SEGMENT}:
         status_code, headers = 405, {"Allow": "POST"}
     message = f"{request.method} is not supported here: POST reports to {CALLBACK_URL} of the job's delivery"
     return JSONResponse(rejection(status_code, message).content, status_code, headers=headers)

@@ -4,6 +4,7 @@ A report is acknowledged after its settlement is committed. If its attempt does 
 is a 409, and nothing changes. ``callback_app.py`` serves this over HTTP.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from jobfn.database.connection import error_text, is_transient
 from jobfn.database.records import Heartbeat, Settlement
+from jobfn.database.step_store import HeldJob
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.wire import (
@@ -19,12 +21,16 @@ from jobfn.wire import (
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
+    JOB_OUTCOME,
+    OUTCOME_PARKED,
     WORKER_ID,
     Failure,
     JobHeaders,
     StoredResult,
 )
+from jobfn.wire.steps import StepPage, decode_request, parse_waiting_for
 from jobfn.worker.settlement import SettlementBatcher
+from jobfn.worker.steps import StepRecorder
 from jobfn.worker.tokens import CallbackTokens, Claim
 
 UNKNOWN_ERROR = "UNKNOWN_ERROR"
@@ -43,6 +49,12 @@ class Reply:
 
     status: int
     content: object
+
+    def body(self) -> bytes:
+        """Return the content as JSON text."""
+        return (
+            self.content.to_json() if isinstance(self.content, StepPage) else json.dumps(self.content).encode("ascii")
+        )
 
 
 def rejection(status: int, message: str) -> Reply:
@@ -92,6 +104,7 @@ class Callbacks:
         self._lease_seconds = lease_seconds
         self._tokens = tokens
         self._on_report = on_report
+        self._steps = None if store.steps is None else StepRecorder(store.steps, lease_seconds=lease_seconds)
 
     async def report(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
         """Settle a job by a report.
@@ -125,6 +138,11 @@ class Callbacks:
                 delay_seconds=failure.retry_after_seconds,
                 snooze_max_age_seconds=failure.snooze_max_age_seconds,
             )
+        elif headers.get(JOB_OUTCOME) == OUTCOME_PARKED:
+            try:
+                settlement = settlement._replace(waiting_for=parse_waiting_for(body))
+            except ValueError as error:
+                raise CallbackError(400, str(error)) from None
         else:
             settlement = settlement._replace(result=StoredResult.from_report(body))
         if not await self._settlements.settle(settlement):
@@ -158,6 +176,23 @@ class Callbacks:
             raise CallbackError(
                 401, f"the URL has no valid token for batches: send them to {CALLBACK_BATCH} of a recent delivery"
             )
+
+    async def steps(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Record or load steps of a durable function. Arguments and errors as in ``report``."""
+        if self._steps is None:
+            raise CallbackError(404, "this schema does not record steps: durable functions need jobfn's schema")
+        claim = await self._authorize(token, headers)
+        if claim.attempt is None:
+            raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {ECHO_ADVICE}")
+        job = HeldJob(claim.worker_id, claim.job_id, claim.attempt)
+        try:
+            request = decode_request(body)
+            page = await (
+                self._steps.load(job, request) if isinstance(request, int) else self._steps.record(job, request)
+            )
+        except ValueError as error:
+            raise CallbackError(400, str(error)) from None
+        return CONFLICT if page is None else Reply(200, page)
 
     async def _authorize(self, token: str | None, headers: Mapping[str, str]) -> Claim:
         """Return the claim of the headers, verified by the token if URLs are signed."""

@@ -16,11 +16,13 @@ class Succeeded:
         kept: The result to store.
         awaits_report: Whether the function's report takes precedence, and is expected.
         output: Of a node of a flow graph: its output, as JSON text.
+        waiting_for: The job is not completed but parked, for these groups of steps (``wire/steps.py``).
     """
 
     kept: StoredResult | None = None
     awaits_report: bool = False
     output: str | None = None
+    waiting_for: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

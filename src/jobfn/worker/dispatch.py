@@ -19,6 +19,8 @@ from jobfn.wire import (
     CALLBACK_BATCH,
     CALLBACK_URL,
     DATABASE_ID,
+    DURABLE,
+    DURABLE_STEPS,
     ENTITY_ID,
     EXECUTION_ID,
     HEARTBEAT_URL,
@@ -27,10 +29,13 @@ from jobfn.wire import (
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
+    JOB_OUTCOME,
     JOB_SNOOZES,
+    KEEP_RESULT_SECONDS,
     LEASE_SECONDS,
     NODE_NAME,
     ORGANIZATION_ID,
+    OUTCOME_PARKED,
     SETTLE_ON,
     SETTLE_ON_RESPONSE,
     WORKER_ID,
@@ -40,6 +45,7 @@ from jobfn.wire import (
     redact_url,
 )
 from jobfn.wire.delivery_batch import CONTENT_TYPE, BatchedResponse, batch_url, encode_request
+from jobfn.wire.steps import parse_waiting_for
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import (
     Accepted,
@@ -56,6 +62,8 @@ from jobfn.worker.routes import Routes
 from jobfn.worker.task_limits import TaskLimits
 
 ACCEPTED_STATUS = 202
+#: A result that another job waits for is copied to that job when it is stored.
+AWAITED_RESULT_SECONDS: Final = "60"
 BUSY_STATUSES = frozenset({429, 503})
 #: Responses to a batch that ran nothing: the function does not know batches, or refuses this one as a whole.
 _REFUSED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415})
@@ -75,6 +83,7 @@ class CallbackConfig:
         invoke_secret: Shared secret that the function may require; None: not sent.
         offers_response: Whether the response settles the job if the function agrees.
         installation_id: Identity of the jobs schema; None: not sent.
+        records_steps: Whether the callback server records steps of durable functions.
     """
 
     callback_url: str | None
@@ -84,6 +93,7 @@ class CallbackConfig:
     invoke_secret: str | None = None
     offers_response: bool = False
     installation_id: str | None = None
+    records_steps: bool = False
 
 
 def delivery_headers(job: Job, *, worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
@@ -102,6 +112,7 @@ def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
         SETTLE_ON: SETTLE_ON_RESPONSE if callbacks.offers_response else None,
         INVOKE_SECRET: callbacks.invoke_secret,
         INSTALLATION_ID: callbacks.installation_id,
+        DURABLE: DURABLE_STEPS if callbacks.records_steps else None,
     }
     return {name: value for name, value in headers.items() if value is not None}
 
@@ -111,6 +122,8 @@ def job_headers(job: Job) -> dict[str, str]:
     headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
     if job.snoozes:
         headers[JOB_SNOOZES] = str(job.snoozes)
+    if job.is_awaited:
+        headers[KEEP_RESULT_SECONDS] = AWAITED_RESULT_SECONDS
     optional = {DATABASE_ID: job.database_id, ACTOR_ID: job.actor_id, ENTITY_ID: job.entity_id}
     if job.organization_id is not None:
         optional[ORGANIZATION_ID] = job.organization_id
@@ -270,6 +283,13 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
         )
     if response.status == ACCEPTED_STATUS:
         return Accepted()
+    if response.headers.get(JOB_OUTCOME) == OUTCOME_PARKED:
+        try:
+            return Succeeded(awaits_report=awaits_report, waiting_for=parse_waiting_for(response.body))
+        except ValueError as error:
+            return Failed(
+                f"{redact_url(url)} parked the job with an invalid response: {error}", True, None, awaits_report
+            )
     return Succeeded(StoredResult.from_response(response.headers, response.body), awaits_report)
 
 

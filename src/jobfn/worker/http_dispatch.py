@@ -44,7 +44,7 @@ async def http_dispatcher(
             transport,
             routes=routes,
             worker_id=settings.worker_id,
-            callback_config=callback_configs(settings, tokens, installation_id),
+            callback_config=callback_configs(settings, tokens, installation_id, records_steps=store.steps is not None),
             limits=TaskLimits(fetch_list, asyncio.get_running_loop().time),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
@@ -75,7 +75,7 @@ async def callback_tokens(settings: ServiceSettings, store: JobStore) -> Callbac
 
 
 def callback_configs(
-    settings: ServiceSettings, tokens: CallbackTokens | None, installation_id: str
+    settings: ServiceSettings, tokens: CallbackTokens | None, installation_id: str, *, records_steps: bool = False
 ) -> Callable[[Sequence[Job]], CallbackConfig]:
     """Return a function that returns how a function settles the jobs of one request.
 
@@ -103,6 +103,7 @@ def callback_configs(
             invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
             offers_response=settings.settle_on is not SettlementMode.REPORT,
             installation_id=installation_id,
+            records_steps=records_steps,
         )
 
     if tokens is not None:

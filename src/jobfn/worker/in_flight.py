@@ -145,7 +145,7 @@ class InFlightJob:
         if self._finish_if_settled():
             return
         if isinstance(result, Succeeded):
-            settlement = self._new_settlement(result=result.kept, output=result.output)
+            settlement = self._new_settlement(result=result.kept, output=result.output, waiting_for=result.waiting_for)
         else:
             settlement = self._new_settlement(
                 error=result.error,

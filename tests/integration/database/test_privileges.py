@@ -15,7 +15,7 @@ from support.jobs import Jobs
 from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
-ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job"})
+ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal"})
 WORKER_FUNCTIONS = frozenset(
     {
         *(
@@ -30,6 +30,7 @@ WORKER_FUNCTIONS = frozenset(
         ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results", "snooze_jobs", "installation_id"),
         *("callback_secret", "is_locked_without_lease"),
+        *("record_steps", "load_steps", "park_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "prune_job_runs", "heartbeat_worker", "deregister_worker"),
@@ -122,12 +123,22 @@ async def test_worker_can_execute_functions_and_read_due_times(connection: async
 
 
 VIEWER_TABLES = (
-    *("jobs", "job_queues", "job_runs", "scheduled_jobs", "workers", "history_settings", "jobfn_migrations"),
+    *(
+        "jobs",
+        "job_queues",
+        "job_runs",
+        "job_steps",
+        "job_signals",
+        "scheduled_jobs",
+        "workers",
+        "history_settings",
+        "jobfn_migrations",
+    ),
 )
 OPERATOR_FUNCTIONS = frozenset(
     {
         *("retry_jobs", "run_jobs_now", "cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs"),
-        *("remove_job", "force_unlock_workers"),
+        *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
         "run_scheduled_job",
     }
 )

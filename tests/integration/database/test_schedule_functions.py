@@ -166,7 +166,8 @@ async def test_run_enqueues_a_job_with_all_columns_of_the_schedule(connection: a
     row = await connection.fetchrow("select * from app_jobs.scheduled_jobs")
     assert (row["last_scheduled"], row["last_scheduled_id"]) == (job["now"], job["id"])
     assert job["run_at"] == job["now"]
-    assert await connection.fetchrow("select *, $1::timestamptz as now from app_jobs.jobs", job["now"]) == job
+    stored = "select (app_jobs.to_job_row(j)).*, $1::timestamptz as now from app_jobs.jobs j"
+    assert await connection.fetchrow(stored, job["now"]) == job
 
 
 async def test_run_of_an_unknown_schedule_enqueues_nothing(jobs: Jobs) -> None:

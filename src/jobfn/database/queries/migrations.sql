@@ -17,7 +17,7 @@ select
     'tg_free_queue' = any (functions.names) as has_prerelease_function,
     'jobs' = any (tables.names) as has_jobs,
     'scheduled_jobs' = any (tables.names) as has_schedules,
-    functions.names @> array['claim_jobs', 'settle_jobs_with_results', 'callback_secret', 'large_jobs_within'] as has_batches,
+    functions.names @> array['claim_jobs', 'callback_secret', 'large_jobs_within', 'record_steps'] as has_batches,
     'advance_schedule' = any (functions.names) as has_due_times,
     'actor_id' = any (job_columns.names) as has_actor_id,
     'entity_id' = any (job_columns.names) as has_entity_id,
@@ -72,7 +72,9 @@ grant execute on function
     @schema@.add_jobs(text, json[], text[], text[], timestamptz[], int, int, uuid),
     @schema@.add_scheduled_job(text, text, json, text, text, int, int),
     @schema@.add_scheduled_job(text, json, json, text, text, int, int, uuid),
-    @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int)
+    @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int),
+    @schema@.signal(bigint, text, json),
+    @schema@.signal(text, text, json)
     to @role@;
 
 -- name: grant_worker
@@ -95,6 +97,9 @@ grant execute on function
     @schema@.installation_id,
     @schema@.callback_secret,
     @schema@.is_locked_without_lease,
+    @schema@.record_steps,
+    @schema@.load_steps,
+    @schema@.park_jobs,
     @schema@.get_job,
     @schema@.complete_job,
     @schema@.fail_job,
@@ -127,6 +132,8 @@ grant select on
     @schema@.jobs,
     @schema@.job_queues,
     @schema@.job_runs,
+    @schema@.job_steps,
+    @schema@.job_signals,
     @schema@.scheduled_jobs,
     @schema@.workers,
     @schema@.history_settings,
@@ -139,6 +146,8 @@ grant select on
 grant execute on function
     @schema@.retry_jobs,
     @schema@.run_jobs_now,
+    @schema@.wake_jobs,
+    @schema@.retry_job_from_step,
     @schema@.cancel_jobs,
     @schema@.complete_jobs,
     @schema@.permanently_fail_jobs,

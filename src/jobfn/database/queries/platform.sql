@@ -8,6 +8,7 @@ select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_n
     @actor_id@ as actor_id, @entity_id@ as entity_id, @organization_id@ as organization_id,
     null::text as traceparent, null::text as tracestate,
     null::int as snoozes,
+    null::boolean as is_awaited,
     coalesce(extract(epoch from j.locked_at - nullif(j.run_at, '-infinity')), 0)::float8 as waited_seconds
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null

@@ -55,6 +55,11 @@ class InstrumentedCallbacks:
         self._bind_log_context(headers)
         return await self._callbacks.heartbeat(token, headers, body)
 
+    async def steps(self, token: str | None, headers: Mapping[str, str], body: bytes) -> Reply:
+        """See ``Callbacks.steps``."""
+        self._bind_log_context(headers)
+        return await self._callbacks.steps(token, headers, body)
+
     def _bind_log_context(self, headers: Mapping[str, str]) -> None:
         # Not reset: each report has its own task, whose later log lines are about the same job.
         logs.job_ids.set(functools.partial(self._ids, headers))

@@ -1,0 +1,125 @@
+"""Where a run records its steps: the callback server (``HttpSteps``), or memory in a unit test (``InlineSteps``).
+
+Tasks that run in the worker's process have a client of their own (``in_process.py``).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from jobfn.errors import DurableError, TransportError
+from jobfn.wire import STEPS_SEGMENT, JobHeaders, sibling_url
+from jobfn.wire.steps import MAX_STEPS_BODY_BYTES, StepPage, StepRecord, encode_load, encode_records
+
+_CONFLICT_STATUS: Final = 409
+_INITIAL_RETRY_DELAY_SECONDS: Final = 0.1
+_MAX_RETRY_DELAY_SECONDS: Final = 5.0
+
+
+class JobNotHeld(Exception):
+    """Another worker holds the job, or it has ended."""
+
+
+class StepsSender(Protocol):
+    """Sends requests with steps to callback servers: the ``Reporter``."""
+
+    def timeout_seconds(self, headers: JobHeaders) -> float:
+        """Return how long a request of this delivery is sent again."""
+
+    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, bytes]:
+        """Send one request, and return the status and the body of its response."""
+
+
+class StepsClient(Protocol):
+    """Records and loads the steps of one job."""
+
+    async def load(self, after: int) -> StepPage:
+        """Return the steps after a position.
+
+        Raises:
+            JobNotHeld: This delivery does not hold the job any more.
+        """
+
+    async def record(self, records: Sequence[StepRecord]) -> Sequence[StepRecord]:
+        """Record steps, and return them as they are recorded.
+
+        Raises:
+            JobNotHeld: As above.
+            DurableError: A step is invalid.
+            TransportError: The callback server is not reachable.
+        """
+
+
+class HttpSteps:
+    """Steps at the callback server of a delivery. A request without a response is sent again for a lease's time.
+
+    Args:
+        sender: Sends the requests.
+        headers: The job headers of the delivery.
+    """
+
+    def __init__(self, sender: StepsSender, headers: JobHeaders) -> None:
+        self._sender = sender
+        self._headers = headers
+        self._url = None if headers.heartbeat_url is None else sibling_url(headers.heartbeat_url, STEPS_SEGMENT)
+
+    async def load(self, after: int) -> StepPage:
+        """See ``StepsClient.load``."""
+        return await self._exchange(encode_load(after))
+
+    async def record(self, records: Sequence[StepRecord]) -> Sequence[StepRecord]:
+        """See ``StepsClient.record``."""
+        page = await self._exchange(encode_records(records))
+        if len(page.records) != len(records):
+            raise TransportError("the callback server did not acknowledge all steps")
+        return page.records
+
+    async def _exchange(self, body: bytes) -> StepPage:
+        if self._url is None:
+            raise DurableError("durable calls need a callback server: this worker sent no X-Heartbeat-Url")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._sender.timeout_seconds(self._headers)
+        delay_seconds = _INITIAL_RETRY_DELAY_SECONDS
+        while True:
+            try:
+                status, content = await self._sender.send_steps(
+                    self._headers, self._url, body, max_bytes=MAX_STEPS_BODY_BYTES
+                )
+                if status < 500:
+                    break
+                error = TransportError(f"the callback server responded to a step with {status}")
+            except TransportError as failure:
+                error = failure
+            if clock() + delay_seconds > deadline:
+                raise error
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(delay_seconds * 2, _MAX_RETRY_DELAY_SECONDS)
+        if status == _CONFLICT_STATUS:
+            raise JobNotHeld
+        if status != 200:
+            raise DurableError(f"the callback server refused a step with {status}: {_reason(content)}")
+        try:
+            return StepPage.from_json(content)
+        except ValueError as error:
+            raise TransportError(f"the callback server's response to a step is malformed: {error}") from None
+
+
+class InlineSteps:
+    """Steps in memory, for a ``JobContext`` that a unit test has built: sleeps end at once."""
+
+    async def load(self, after: int) -> StepPage:  # noqa: ARG002
+        """Return nothing: there was no earlier delivery."""
+        return StepPage([])
+
+    async def record(self, records: Sequence[StepRecord]) -> Sequence[StepRecord]:
+        """See ``StepsClient.record``."""
+        for record in records:
+            if record.kind in {"wait", "call"}:
+                raise DurableError(
+                    f"{record.name!r}: this context has no worker. Use the run_jobs fixture for signals and children"
+                )
+        return [record._replace(state="completed") if record.kind == "sleep" else record for record in records]
+
+
+def _reason(content: bytes) -> str:
+    return content[:500].decode("utf-8", "replace")
