@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import open_pool, retry
+from jobfn.database.connection import open_pool, retry, wait_for_database
 from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
@@ -89,16 +89,13 @@ async def run_service(
         answers_probes: Whether to answer health probes on the settings' port.
 
     Raises:
-        DatabaseUnreachable: There is no connection at startup. Connections that are lost later are reopened.
+        DatabaseUnreachable: There was no connection within ``database_wait_seconds``. Later, lost ones are reopened.
         SchemaError: The database has no jobs schema, or an outdated one.
         PermissionDenied: The role lacks a right.
         ConfigurationError: A port is not available.
     """
     active = frozenset(roles) or frozenset(ServiceRole)
-    if settings.tasks == [] and active != {ServiceRole.CALLBACKS}:
-        logs.get_logger("jobfn.service").warning(
-            "no job is run: JOBS_SUPPORT_ANY is false and JOBS_SUPPORTED is empty. List the tasks in JOBS_SUPPORTED"
-        )
+    _warn_without_tasks(settings, active)
     async with contextlib.AsyncExitStack() as stack:
         if ServiceRole.CALLBACKS in active:
             listener = listener or bind(ANY_ADDRESS, settings.callback_port)
@@ -112,6 +109,13 @@ async def run_service(
 
             is_ready = lambda: ready.is_set() and not stop.is_set()  # noqa: E731
             await stack.enter_async_context(health_server(settings.health_port, is_ready))
+        if not await wait_for_database(
+            settings.database_url,
+            application_name="jobfn-service",
+            seconds=settings.database_wait_seconds,
+            stop=stop,
+        ):
+            return
         connections = await stack.enter_async_context(
             open_pool(
                 settings.database_url,
@@ -168,6 +172,13 @@ async def run_service(
         callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
         tasks.append(functools.partial(_notify_ready, callbacks, None if worker is None else worker.ready))
         await _run_all(tasks, stop)
+
+
+def _warn_without_tasks(settings: ServiceSettings, active: Collection[ServiceRole]) -> None:
+    if settings.tasks == [] and active != {ServiceRole.CALLBACKS}:
+        logs.get_logger("jobfn.service").warning(
+            "no job is run: JOBS_SUPPORT_ANY is false and JOBS_SUPPORTED is empty. List the tasks in JOBS_SUPPORTED"
+        )
 
 
 async def _start_worker_and_callbacks(

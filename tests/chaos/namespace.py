@@ -1,6 +1,6 @@
 """A network namespace whose packets to an address can be dropped, as if its machine had vanished: nothing is refused.
 
-Each part of a run has an address of its own on the loopback interface. Unix sockets work from outside of the namespace.
+Each part of a run has a separate address on the loopback interface. Unix sockets work from outside of the namespace.
 """
 
 import asyncio

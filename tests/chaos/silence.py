@@ -1,6 +1,6 @@
 """A worker, a callback server and a function in a network namespace, and what becomes of their jobs in a fault.
 
-Each connection between two parts has an address of its own, whose packets can be dropped.
+Each connection between two parts has a separate address, whose packets can be dropped.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ SHORT = Timing(
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the jobs.
+    """The jobs after a fault.
 
     Attributes:
         committed: Number of jobs whose addition was committed.

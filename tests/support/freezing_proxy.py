@@ -41,9 +41,9 @@ class FreezingProxy:
         self._thawed.set()
 
     @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator["FreezingProxy"]:
-        """Listen on a free port while the block runs."""
-        server = await asyncio.start_server(self._start, LOOPBACK, 0)
+    async def serve(self, port: int = 0) -> AsyncIterator["FreezingProxy"]:
+        """Listen on a port while the block runs. Default: a free one."""
+        server = await asyncio.start_server(self._start, LOOPBACK, port)
         self.port = int(server.sockets[0].getsockname()[1])
         try:
             yield self

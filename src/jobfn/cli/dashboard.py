@@ -10,7 +10,7 @@ from jobfn.cli.database import jobs_schema, resolve_database_url, run_async
 from jobfn.cli.options import DatabaseUrl
 from jobfn.cli.output import echo
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import connect
+from jobfn.database.connection import connect, wait_for_database
 from jobfn.devserver.state import DevState
 from jobfn.http.server import stop_signals
 from jobfn.telemetry import logs
@@ -51,12 +51,20 @@ def dashboard_command(
         service = service.model_copy(update={"gateway_url": dev.function_url})
 
     async def work() -> None:
-        connection = await connect(service.database_url, application_name="jobfn-dashboard")
-        try:
-            routes = await load_routes(service, connection)
-        finally:
-            await connection.close()
         with stop_signals() as stop:
+            if not await wait_for_database(
+                service.database_url,
+                application_name="jobfn-dashboard",
+                seconds=service.database_wait_seconds,
+                stop=stop,
+                needs_primary=False,
+            ):
+                return
+            connection = await connect(service.database_url, application_name="jobfn-dashboard")
+            try:
+                routes = await load_routes(service, connection)
+            finally:
+                await connection.close()
             async with serve_dashboard(
                 settings,
                 database_url=service.database_url,

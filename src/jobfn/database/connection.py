@@ -70,6 +70,9 @@ DATABASE_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError)
 #: connection, read-only server, deadlock, no memory or disk, lock timeout, statement timeout or shutdown, and I/O.
 _TRANSIENT_SQLSTATES = ("08", "25", "40", "53", "55", "57", "58", "42804", "0A000")
 _OUTDATED_ADVICE = "run `jobfn db migrate`, and grant this role its privileges again (--grant-worker)"
+_LOGIN_ERRORS = (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)
+#: Errors of a connection that remain until someone changes something.
+_REJECTIONS = (*_LOGIN_ERRORS, asyncpg.InvalidCatalogNameError)
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
 
 
@@ -155,6 +158,49 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
             await super()._cancel(waiter, cancel_waiter)
         finally:
             closing.cancel()
+
+
+async def wait_for_database(
+    dsn: str | None, *, application_name: str, seconds: float, stop: asyncio.Event, needs_primary: bool = True
+) -> bool:
+    """Wait until the database accepts connections, as at a start of everything at once.
+
+    Args:
+        dsn: As in ``connect``.
+        application_name: As in ``connect``.
+        seconds: Maximum time; 0: do not wait.
+        stop: Ends the wait.
+        needs_primary: As in ``open_pool``.
+
+    Returns:
+        Whether the database accepts connections. False: ``stop`` was set before.
+
+    Raises:
+        DatabaseUnreachable: The time is up, or the server rejects the login, which waiting does not change.
+        ConfigurationError: The DSN is not valid.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    pause_seconds = _MIN_PAUSE_SECONDS
+    failures = FailureLog("database not reachable at the start, waiting")
+    while True:
+        try:
+            with translate_errors(dsn):
+                address = _address(dsn, needs_primary=needs_primary)
+                connection = await open_connection(address, settings={"application_name": application_name})
+        except DatabaseUnreachable as error:
+            remaining_seconds = deadline - clock()
+            if remaining_seconds <= 0 or isinstance(error.__cause__, _REJECTIONS):
+                raise
+            failures.record(error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(pause_seconds, remaining_seconds)):
+                    await stop.wait()
+                return False
+            pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
+        else:
+            connection.terminate()
+            return True
 
 
 @contextlib.asynccontextmanager
@@ -250,7 +296,7 @@ def translate_errors(dsn: str | None) -> Iterator[None]:
     shown = redact_dsn(dsn)
     try:
         yield
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+    except _LOGIN_ERRORS as error:
         raise DatabaseUnreachable(f"{shown} rejected the login: {error}. Check user and password") from error
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseUnreachable(f"{shown}: {error}. Create it (createdb), or use another database") from error

@@ -82,6 +82,8 @@ async def _open_any(
     for host in sorted(address.hosts, key=lambda host: host != last):
         try:
             connection = await _open(address, host, settings, initialize, options)
+        except asyncpg.ProtocolViolationError:  # a pooler that does not know a setting
+            raise
         except _HOST_ERRORS as error:
             problems.append(f"{host}: {str(error) or 'no response in time'}")
         else:

@@ -36,6 +36,8 @@ class ServiceSettings(EnvironmentSettings):
 
     Attributes:
         database_url: ``DATABASE_URL``. Default: ``PG*``, and the driver's defaults.
+        database_wait_seconds: ``JOBS_DATABASE_WAIT_SECONDS``, default 60: how long to wait at the start for a database
+            that does not accept connections.
         statement_timeout_seconds: ``JOBS_STATEMENT_TIMEOUT_SECONDS``, default 15: time after which a statement is
             cancelled, and retried.
         listen_url: ``JOBS_LISTEN_URL``: the same database without a connection pooler in transaction mode, for what a
@@ -99,6 +101,7 @@ class ServiceSettings(EnvironmentSettings):
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_wait_seconds: float = Field(default=60.0, ge=0, validation_alias="JOBS_DATABASE_WAIT_SECONDS")
     statement_timeout_seconds: float = Field(default=15.0, gt=0, validation_alias="JOBS_STATEMENT_TIMEOUT_SECONDS")
     listen_url: str | None = Field(default=None, min_length=1, validation_alias="JOBS_LISTEN_URL")
     schema_name: str = Field(default="app_jobs", min_length=1, max_length=63, validation_alias="JOBS_SCHEMA")
