@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class PgBouncer:
     async def stop(self) -> None:
         """End the process at once, which closes all connections."""
         with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+            self.process.send_signal(signal.SIGQUIT)  # SIGTERM waits for its clients
         await self.process.wait()
 
 

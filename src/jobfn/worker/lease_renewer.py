@@ -4,6 +4,7 @@ A worker that dies stops renewing, so that its jobs are free again when their le
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from jobfn.database.connection import DATABASE_ERRORS, FailureLog
@@ -25,6 +26,7 @@ class LeaseRenewer:
         lease_seconds: Duration of a lease.
         leased_jobs: Returns the jobs whose leases to renew.
         on_not_held: Called with a job that the worker does not hold any more. Returns whether that is unexpected.
+        clock: Returns a monotonic time in seconds.
     """
 
     def __init__(
@@ -35,12 +37,15 @@ class LeaseRenewer:
         lease_seconds: float,
         leased_jobs: Callable[[], Sequence[Job]],
         on_not_held: Callable[[Job], bool],
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._leased_jobs = leased_jobs
         self._on_not_held = on_not_held
+        self._clock = clock
+        self._renewed_at = clock()
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
         self._misses: dict[tuple[int, int], int] = {}
 
@@ -60,7 +65,14 @@ class LeaseRenewer:
             tick += 1
             await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
 
+    async def catch_up(self) -> None:
+        """Renew now if this process was suspended for longer than a lease, lest it claims its own jobs again."""
+        if self._clock() - self._renewed_at > self._lease_seconds:
+            with contextlib.suppress(*DATABASE_ERRORS):  # ``run`` logs it
+                await self._renew()
+
     async def _renew(self) -> None:
+        self._renewed_at = self._clock()
         leased = self._leased_jobs()
         if not leased:
             return

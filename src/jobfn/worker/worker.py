@@ -68,6 +68,7 @@ class Worker:
             lease_seconds=settings.lease_seconds,
             leased_jobs=self._jobs.leased_jobs,
             on_not_held=self._jobs.on_not_held,
+            clock=self._clock,
         )
         self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
         self._has_backlog = True
@@ -124,6 +125,7 @@ class Worker:
             self._self_woken = False
             self._wake_event.clear()
             await self._jobs.settlements.is_healthy.wait()
+            await self._leases.catch_up()
             polled_at = self._clock()
             await self._claim_batches()
             await self._wait_for_work(polled_at)

@@ -246,9 +246,11 @@ async def test_service_outlasts_a_switch_to_a_standby_and_its_promotion(
         signal_file = folder / "standby.signal"
         signal_file.touch()
         await asyncio.to_thread(postgres.restart)
-        await until_logged(capsys, "the server is a standby")
+        output = await until_logged(capsys, "the server is a standby")
         connection = await asyncpg.connect(dsn)
         stack.push_async_callback(connection.close)
         await connection.execute("select pg_promote()")
         await Jobs(connection).until_gone(second, seconds=30)
+    output += capsys.readouterr().out
+    assert [line for line in output.splitlines() if "[jobfn." not in line] == [], "lines of other libraries"
     assert [each.path for each in function.received] == ["/x", "/y"]

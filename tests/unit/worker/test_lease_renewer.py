@@ -38,7 +38,12 @@ async def test_lost_lease_is_a_warning_unless_the_function_has_responded(
     if has_responded:
         in_flight.on_response(Succeeded(awaits_report=True))
     renewer = LeaseRenewer(
-        store, worker_id=WORKER, lease_seconds=0.003, leased_jobs=jobs.leased_jobs, on_not_held=jobs.on_not_held
+        store,
+        worker_id=WORKER,
+        lease_seconds=0.003,
+        leased_jobs=jobs.leased_jobs,
+        on_not_held=jobs.on_not_held,
+        clock=ManualClock(),
     )
 
     async def is_settled() -> bool:
@@ -59,3 +64,20 @@ async def test_later_attempt_of_a_lost_job_is_another_job() -> None:
     jobs.add(JOB._replace(attempt=3)).start()
     assert not jobs.on_not_held(JOB)
     assert jobs.on_not_held(JOB._replace(attempt=3))
+
+
+@pytest.mark.parametrize(("seconds", "renewals"), [(29.0, 0), (31.0, 1)])
+async def test_suspended_worker_renews_its_leases_before_it_claims(seconds: float, renewals: int) -> None:
+    store, clock = RecordingStore(), ManualClock()
+    renewer = LeaseRenewer(
+        store,
+        worker_id=WORKER,
+        lease_seconds=30.0,
+        leased_jobs=lambda: [JOB],
+        on_not_held=lambda _job: True,
+        clock=clock,
+    )
+    clock.advance(seconds)
+    await renewer.catch_up()
+    await renewer.catch_up()
+    assert store.renewals == renewals
