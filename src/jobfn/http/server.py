@@ -6,9 +6,11 @@ use is one clear error, and stops when its owner calls ``stop``.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
@@ -95,12 +97,38 @@ class HttpServer:
             await self._serving
         self._listener.close()
 
+    def leave_to_parent(self) -> None:
+        """Replace the sockets of this process, a forked child, by ``/dev/null``.
+
+        Otherwise the port stays in use after its parent, and clients wait for responses on connections that nobody
+        reads. The numbers stay in use, because other objects of this process still know them.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (self._listener.fileno(), *self._server.connection_numbers()):
+            if number >= 0:
+                os.dup2(null, number, inheritable=False)
+        os.close(null)
+
     async def _serve(self) -> None:
+        _SERVERS.add(self)
         try:
             await self._server.serve(sockets=[self._listener])
         except SystemExit as error:
             self._listener.close()
             raise ConfigurationError("the app did not start: its lifespan failed, see the log above") from error
+
+
+#: Servers of this process, for forked children.
+_SERVERS: "weakref.WeakSet[HttpServer]" = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for server in _SERVERS:
+        server.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -117,6 +145,11 @@ class _EmbeddedServer(uvicorn.Server):
         """End the main loop."""
         self.should_exit = True
         self._shutdown_requested.set()
+
+    def connection_numbers(self) -> list[int]:
+        """Return the file descriptors of the open connections."""
+        sockets = (protocol.transport.get_extra_info("socket") for protocol in self.server_state.connections)
+        return [connected.fileno() for connected in sockets if connected is not None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and set ``ready``."""
