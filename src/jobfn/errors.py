@@ -270,7 +270,8 @@ class BadRequest(RequestError):
 class Unauthorized(RequestError):
     """The invoke secret is missing or wrong (HTTP 401). No handler runs and nothing is reported.
 
-    Set ``JOBFN_INVOKE_SECRET`` to the same value on the worker and on the function.
+    Set ``JOBFN_INVOKE_SECRET`` to the same value on the worker and on the function; if the worker has
+    ``JOBFN_INVOKE_KEY``, to what ``jobfn invoke-secret URL`` prints.
     """
 
     code = "F401"

@@ -76,6 +76,37 @@ async def test_invalid_environment_variable_is_named(variables: dict[str, str], 
     assert (result.code, result.output.startswith(f"jobfn: {message}")) == (2, True), result.output
 
 
+@pytest.mark.parametrize("variable", ["JOBFN_INVOKE_SECRET", "JOBFN_INVOKE_KEY", "JOBS_CALLBACK_SECRET"])
+async def test_short_secret_is_refused_in_one_line(variable: str, invoke: Command) -> None:
+    result = await invoke("jobfn", "service", **{variable: "hunter2"})
+    assert (result.code, result.output) == (
+        2,
+        f"jobfn: {variable}: a secret must have at least 32 characters: make one with `openssl rand -hex 32` [J101]",
+    )
+
+
+@pytest.mark.parametrize("line", ["http://orders.jobs:80/x", "orders"])
+async def test_invoke_secret_of_a_function_is_printed(line: str, invoke: Command) -> None:
+    result = await invoke(
+        *("jobfn", "invoke-secret", line), JOBFN_INVOKE_KEY="k" * 32, KNATIVE_SERVICE_URL="http://{task}.jobs"
+    )
+    assert (result.code, result.output) == (0, "e6d2db24e5507b6f9672f38d2cd4cf3b5a0438635a7c009953f23b27e5fc8032")
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "message"),
+    [
+        ("http://h", {}, "JOBFN_INVOKE_KEY is not set: set it to the worker's value"),
+        ("http://h:x", {"JOBFN_INVOKE_KEY": "k" * 32}, "'http://h:x' is not a URL"),
+    ],
+)
+async def test_invoke_secret_needs_the_key_and_a_url(
+    url: str, variables: dict[str, str], message: str, invoke: Command
+) -> None:
+    result = await invoke("jobfn", "invoke-secret", url, **variables)
+    assert (result.code, message in result.output, result.output.count("\n")) == (2, True, 0)
+
+
 async def test_unreachable_database_is_named_without_password(invoke: Command) -> None:
     result = await invoke("jobfn", "db", "status", DATABASE_URL="postgresql://me:secret@127.0.0.1:1/shop")
     assert result.code == 1

@@ -37,6 +37,10 @@ def list_files(folder: Path) -> list[str]:
         ("inspect other_app.py:app", "is not an app of create_app"),
         ("inspect dies.py", "dies.py cannot be imported: exit code 7"),
         ("build", "Missing option '--tag'"),
+        (
+            "manifests --service-image s --secret-per-function --gateway-url http://gateway",
+            "--secret-per-function needs a host per function: omit --gateway-url",
+        ),
         ("build own near --tag t", "'near' is not expected"),
         ("build empty --tag t", "empty has no Dockerfile"),
         ("build no_lock --tag t", "no_lock/requirements.lock is missing"),

@@ -34,6 +34,7 @@ _COMMAND_MODULES = {
     "inspect": "images",
     "build": "images",
     "manifests": "manifests",
+    "invoke-secret": "invoke_secret",
     "register": "register",
     "db": "db",
     "schedules": "schedules",

@@ -60,6 +60,12 @@ def manifests_command(
             "Default: DNS and the callback server.",
         ),
     ] = None,
+    secret_per_function: Annotated[
+        bool,
+        typer.Option(
+            "--secret-per-function", help="One invoke secret per function, derived from JOBFN_INVOKE_KEY of the worker."
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Write a kustomize base to this folder. Default: print YAML.")
     ] = None,
@@ -71,6 +77,8 @@ def manifests_command(
     """
     if min_scale > max_scale:
         raise ConfigurationError(f"--min-scale {min_scale} must not exceed --max-scale {max_scale}: lower it")
+    if secret_per_function and gateway_url:
+        raise ConfigurationError("--secret-per-function needs a host per function: omit --gateway-url")
     options = ManifestOptions(
         namespace=namespace,
         functions=[_function(path, image) for path in paths or ()],
@@ -83,6 +91,7 @@ def manifests_command(
         splits_roles=split_roles,
         ingress_namespaces=ingress_namespace or INGRESS_NAMESPACES,
         egress=egress or (),
+        secret_per_function=secret_per_function,
     )
     if output is None:
         typer.echo(as_stream(options), nl=False)

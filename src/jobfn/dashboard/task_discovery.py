@@ -103,12 +103,13 @@ class TaskDiscovery:
         return result
 
     async def _fetch(self, url: str) -> _TaskList | str:
+        secret = {} if self._routes is None else self._routes.invoke_headers(url)
         try:
             response = await request(
                 self._client,
                 "GET",
                 url,
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json"} | secret,
                 timeout_seconds=TIMEOUT_SECONDS,
                 max_bytes=MAX_LIST_BYTES,
             )

@@ -25,8 +25,9 @@ FUNCTION_LABELS = {"app.kubernetes.io/part-of": "jobs", "app.kubernetes.io/compo
 MAX_TIMEOUT_SECONDS = 600
 #: Margin between a task's timeout and Knative's, so that the function reports its timeout itself.
 _TIMEOUT_MARGIN_SECONDS = 10
-#: Optional secret that workers send and functions require.
-INVOKE_SECRET = {"name": "jobs-invoke", "key": "JOBFN_INVOKE_SECRET"}
+#: Secret that workers send and functions require, or the key from which the secrets of functions are derived. The
+#: derived secret of a function is in ``jobs-invoke-{function}``.
+INVOKE_SECRET_NAME = "jobs-invoke"  # noqa: S105  - a name
 #: Names of the job service: a function with such a name would replace its Service or get its secrets.
 RESERVED_NAMES = frozenset(
     {
@@ -94,7 +95,7 @@ def check_names(functions: Sequence[Function]) -> None:
     dns_names(function.tasks[0].identifier for function in functions if len(function.tasks) == 1)
     owners: dict[str, Function] = {}
     for function in functions:
-        if function.name in RESERVED_NAMES:
+        if function.name in RESERVED_NAMES or function.name.startswith(f"{INVOKE_SECRET_NAME}-"):
             raise ConfigurationError(
                 f"the function at {function.tasks[0].location} has the reserved name {function.name!r} of the job "
                 "service: rename its task, or its folder if it has several tasks"
@@ -116,8 +117,21 @@ def function_urls(functions: Iterable[Function], *, namespace: str) -> dict[str,
     }
 
 
-def service(function: Function, *, namespace: str, limits: Limits) -> Manifest:
-    """Return the Knative Service of a function, visible within the cluster only."""
+def invoke_variable(variable: str, secret: str, *, optional: bool) -> Manifest:
+    """Return an environment variable that is read from the key of its name in a secret."""
+    reference: Manifest = {"name": secret, "key": variable} | ({"optional": True} if optional else {})
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
+
+
+def service(function: Function, *, namespace: str, limits: Limits, has_own_secret: bool = False) -> Manifest:
+    """Return the Knative Service of a function, visible within the cluster only.
+
+    Args:
+        function: The function.
+        namespace: Its namespace.
+        limits: Scale and timeout.
+        has_own_secret: Whether it has a separate invoke secret, which the worker derives.
+    """
     timeout_seconds = function.timeout_seconds(limits)
     return {
         "apiVersion": "serving.knative.dev/v1",
@@ -144,18 +158,19 @@ def service(function: Function, *, namespace: str, limits: Limits) -> Manifest:
                     "timeoutSeconds": timeout_seconds,
                     # a function responds when the job has ended, so both are the same
                     "responseStartTimeoutSeconds": timeout_seconds,
-                    "containers": [_container(function)],
+                    "containers": [_container(function, has_own_secret=has_own_secret)],
                 },
             }
         },
     }
 
 
-def _container(function: Function) -> Manifest:
+def _container(function: Function, *, has_own_secret: bool) -> Manifest:
+    secret = f"{INVOKE_SECRET_NAME}-{function.name}" if has_own_secret else INVOKE_SECRET_NAME
     return {
         "image": function.image,
         "ports": [{"containerPort": PORT}],
-        "env": [{"name": "JOBFN_INVOKE_SECRET", "valueFrom": {"secretKeyRef": INVOKE_SECRET | {"optional": True}}}],
+        "env": [invoke_variable("JOBFN_INVOKE_SECRET", secret, optional=not has_own_secret)],
         # optional settings and secrets of the function
         "envFrom": [
             {"configMapRef": {"name": function.name, "optional": True}},
@@ -226,3 +241,13 @@ def deployment_notes(functions: Iterable[Function], limits: Limits, urls: Mappin
             f"{', '.join(urls)} share a function: set JOBS_FUNCTION_URLS on workers outside of these manifests"
         )
     return notes
+
+
+def secret_notes(functions: Iterable[Function], *, namespace: str) -> list[str]:
+    """Return how to create the secrets of functions, a sentence each."""
+    return [
+        f"create the secret of {function.name}: kubectl --namespace {namespace} create secret generic "
+        f"{INVOKE_SECRET_NAME}-{function.name} --from-literal=JOBFN_INVOKE_SECRET="
+        f'"$(jobfn invoke-secret http://{function.name}.{namespace}.svc.cluster.local)"'
+        for function in functions
+    ]

@@ -31,6 +31,7 @@ class ManifestOptions:
         splits_roles: Whether worker, callback server and scheduler have a Deployment each.
         ingress_namespaces: Namespaces whose pods send requests to functions.
         egress: Destinations that functions may connect to, besides DNS and this job service's callback server.
+        secret_per_function: Whether each function has a separate invoke secret, which the worker derives.
     """
 
     namespace: str
@@ -42,6 +43,7 @@ class ManifestOptions:
     splits_roles: bool = False
     ingress_namespaces: Sequence[str] = INGRESS_NAMESPACES
     egress: Sequence[str] = ()
+    secret_per_function: bool = False
 
     @property
     def function_urls(self) -> dict[str, str]:
@@ -58,6 +60,8 @@ class ManifestOptions:
                 "functions may not reach a callback server elsewhere: name its namespace with --egress, if they report "
                 "to one"
             )
+        if self.secret_per_function:
+            notes += knative.secret_notes(self.functions, namespace=self.namespace)
         return notes
 
 
@@ -118,7 +122,12 @@ def as_yaml(manifest: Manifest) -> str:
 
 def _function_manifests(options: ManifestOptions) -> dict[str, Manifest]:
     manifests = {
-        f"function_{function.name}.yaml": knative.service(function, namespace=options.namespace, limits=options.limits)
+        f"function_{function.name}.yaml": knative.service(
+            function,
+            namespace=options.namespace,
+            limits=options.limits,
+            has_own_secret=options.secret_per_function,
+        )
         for function in options.functions
     }
     manifests["network_policy.yaml"] = knative.network_policy(
@@ -139,6 +148,7 @@ def _service_manifests(options: ManifestOptions, image: str) -> dict[str, Manife
         function_urls=options.function_urls,
         replicas=options.replicas,
         splits_roles=options.splits_roles,
+        derives_secrets=options.secret_per_function,
     )
     manifests = {
         "config.yaml": platform.config(service),

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobfn.deploy.knative import FUNCTION_LABELS, INVOKE_SECRET, Manifest, security_context
+from jobfn.deploy.knative import FUNCTION_LABELS, INVOKE_SECRET_NAME, Manifest, invoke_variable, security_context
 from jobfn.worker.settings import ServiceRole
 
 CALLBACK_PORT = 12345
@@ -38,6 +38,7 @@ class Platform:
         function_urls: ``JOBS_FUNCTION_URLS``.
         replicas: Number of pods of each Deployment.
         splits_roles: Whether each role has a Deployment.
+        derives_secrets: Whether each function has a separate invoke secret.
     """
 
     image: str
@@ -46,6 +47,7 @@ class Platform:
     function_urls: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 2
     splits_roles: bool = False
+    derives_secrets: bool = False
 
 
 def config(platform: Platform) -> Manifest:
@@ -105,12 +107,7 @@ def deployment(platform: Platform, role: ServiceRole | None = None) -> Manifest:
                             **({} if role is None else {"args": ["--only", role.value]}),
                             "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
                             "envFrom": [{"configMapRef": {"name": CONFIG_NAME}}, {"secretRef": {"name": SECRET_NAME}}],
-                            "env": [
-                                {
-                                    "name": "JOBFN_INVOKE_SECRET",
-                                    "valueFrom": {"secretKeyRef": INVOKE_SECRET | {"optional": True}},
-                                }
-                            ],
+                            "env": [_invoke_variable(platform)],
                             "startupProbe": probe | {"periodSeconds": 2, "failureThreshold": 30},
                             "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}},
                             "livenessProbe": probe | {"periodSeconds": 10, "failureThreshold": 3},
@@ -125,6 +122,12 @@ def deployment(platform: Platform, role: ServiceRole | None = None) -> Manifest:
             },
         },
     }
+
+
+def _invoke_variable(platform: Platform) -> Manifest:
+    if platform.derives_secrets:
+        return invoke_variable("JOBFN_INVOKE_KEY", INVOKE_SECRET_NAME, optional=False)
+    return invoke_variable("JOBFN_INVOKE_SECRET", INVOKE_SECRET_NAME, optional=True)
 
 
 def callback_service(platform: Platform) -> Manifest:

@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from jobfn.errors import ConfigurationError, TaskDefinitionError
+from jobfn.errors import ConfigurationError, TaskDefinitionError, Unauthorized
 from jobfn.function.asgi_app import METRICS_PATH, DeliveryEndpoint, app_path
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.dependencies import Resource, ResourceRegistry
 from jobfn.function.describe import describe_public
-from jobfn.function.execution import AnyTask, Executor, TaskMiddleware
+from jobfn.function.execution import AnyTask, Executor, TaskMiddleware, refused
 from jobfn.function.instrumentation import Instrumentation
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.outcome import DeliveryOutcome
@@ -34,6 +34,7 @@ from jobfn.function.task import Task
 from jobfn.http.client import HttpTransport, Transport
 from jobfn.telemetry.prometheus import scrape
 from jobfn.telemetry.tracing import Tracing
+from jobfn.wire import INVOKE_SECRET
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -161,7 +162,7 @@ class FunctionApp(Starlette):
             resources=self._resources,
             middleware=task_middleware,
         )
-        runner = DeliveryRunner(
+        self._runner = runner = DeliveryRunner(
             settings=settings, reporter=self._reporter, instrumentation=instrumentation, executor=self._executor
         )
         self._endpoint = DeliveryEndpoint(
@@ -224,11 +225,28 @@ class FunctionApp(Starlette):
         self._transport = transport
         self._reporter.use_transport(transport)
 
-    async def _respond_index(self, _request: Request) -> Response:
+    async def _respond_index(self, request: Request) -> Response:
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
         return JSONResponse({"tasks": [describe_public(task) for task in self.tasks.values()]})
 
-    async def _respond_metrics(self, _request: Request) -> Response:
+    async def _respond_metrics(self, request: Request) -> Response:
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
         return scrape(self._metrics.collect())
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return the response to a reader without the invoke secret; a bearer token counts too, for Prometheus."""
+        headers = list(request.scope["headers"])
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            headers.append((INVOKE_SECRET.lower().encode(), token.encode()))
+        try:
+            self._runner.authorize({**request.scope, "headers": headers})
+        except Unauthorized as error:
+            outcome = refused(error)
+            return Response(outcome.body, outcome.status_code, media_type="application/json")
+        return None
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[Any]:

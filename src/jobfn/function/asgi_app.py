@@ -13,7 +13,14 @@ from typing import Any, Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from jobfn.errors import MethodNotAllowed, PayloadTooLarge, RequestError, UnknownTask, UnsupportedMediaType
+from jobfn.errors import (
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RequestError,
+    Unauthorized,
+    UnknownTask,
+    UnsupportedMediaType,
+)
 from jobfn.function.batch_endpoint import BatchEndpoint
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import DeliveryRunner
@@ -100,9 +107,10 @@ class DeliveryEndpoint:
             outcome = refused(problem)
             try:
                 self._runner.authorize(scope)
+            except Unauthorized as error:  # the other message lists the tasks
+                outcome, allowed = refused(error), []
+            else:
                 await self._runner.report(headers, outcome)
-            except RequestError:
-                pass
             response_headers = _response_headers(outcome, headers)
             if allowed:
                 response_headers.append((b"allow", ", ".join(allowed).encode()))
@@ -168,7 +176,7 @@ class DeliveryEndpoint:
     ) -> tuple[JobHeaders, DeliveryOutcome]:
         """Return the delivery's headers and its outcome, which is 202 for a background job."""
         try:
-            self._runner.authorize(scope)
+            is_trusted = self._runner.authorize(scope)
             headers = JobHeaders.parse(raw_headers)
             task = task or self.resolve_task(path)
             http_headers = dict(scope["headers"])
@@ -180,7 +188,7 @@ class DeliveryEndpoint:
             return headers, self._runner.payload_too_large()
         except RequestError as error:
             return JobHeaders.parse_lenient(raw_headers), refused(error)
-        return headers, await self._runner.run(task, headers, body)
+        return headers, await self._runner.run(task, headers, body, is_trusted=is_trusted)
 
     def _find_task(self, path: str) -> AnyTask | None:
         return self._tasks.get(path[1:]) or (self._only_task if path in _ROOT_PATHS else None)

@@ -54,7 +54,7 @@ class BatchEndpoint:
     async def respond(self, scope: Scope, receive: Receive, send: Send, task: AnyTask | None, path: str) -> None:
         """Run the jobs of a request and send their outcomes. Nothing runs if the request itself is invalid."""
         try:
-            self._runner.authorize(scope)
+            is_trusted = self._runner.authorize(scope)
             if task is None:
                 raise UnknownTask(f"No task at {path}: send its jobs one by one for the list of known tasks")
             body = await read_body(receive, limit=MAX_REQUEST_BYTES)
@@ -74,7 +74,7 @@ class BatchEndpoint:
             await send_response(send, outcome.status_code, headers, outcome.body, unread=unread)
             return
         shared = extract_job_headers(scope["headers"])
-        await _BatchRun(self._runner, task, shared, deliveries, receive=receive, send=send).run()
+        await _BatchRun(self._runner, task, shared, deliveries, is_trusted=is_trusted, receive=receive, send=send).run()
 
 
 class _BatchRun:
@@ -87,10 +87,12 @@ class _BatchRun:
         shared_headers: Mapping[str, str],
         deliveries: Iterable[BatchedDelivery],
         *,
+        is_trusted: bool,
         receive: Receive,
         send: Send,
     ) -> None:
         self._runner = runner
+        self._is_trusted = is_trusted
         self._task = task
         self._shared_headers = shared_headers
         self._waiting = deque(deliveries)
@@ -141,7 +143,7 @@ class _BatchRun:
             except RequestError as error:
                 headers, outcome = JobHeaders.parse_lenient(raw_headers), refused(error)
             else:
-                outcome = await self._runner.run(task, headers, delivery.payload)
+                outcome = await self._runner.run(task, headers, delivery.payload, is_trusted=self._is_trusted)
             seconds = perf_counter() - started_at
             if outcome.is_durable:
                 seconds = max(seconds, PLANNED_SECONDS)  # as in asgi_app.py

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from jobfn.errors import ConfigurationError
 from jobfn.function.durable.methods import DurableMethods
 from jobfn.wire import JobHeaders
 
@@ -73,6 +74,7 @@ class JobContext(DurableMethods):
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
     lease_lost: bool = field(default=False, init=False, repr=False, compare=False)
     _pool: "DatabasePool | None" = field(default=None, init=False, repr=False, compare=False)
+    _is_db_refused: bool = field(default=False, init=False, repr=False, compare=False)
     _clients: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
     _log: "FilteringBoundLogger | None" = field(default=None, init=False, repr=False, compare=False)
 
@@ -144,9 +146,15 @@ class JobContext(DurableMethods):
 
     @property
     def db(self) -> "JobDatabase":
-        """PostgreSQL as the job's tenant and actor: ``await ctx.db.fetch("...")``. See ``database.py``."""
-        from jobfn.function.database import DatabasePool, JobDatabase  # noqa: PLC0415  - as above
+        """PostgreSQL as the job's tenant and actor: ``await ctx.db.fetch("...")``. See ``database.py``.
 
+        Raises:
+            ConfigurationError: Callers on other machines need no invoke secret, and could choose the tenant.
+        """
+        from jobfn.function.database import REFUSED, DatabasePool, JobDatabase  # noqa: PLC0415  - as above
+
+        if self._is_db_refused:
+            raise ConfigurationError(REFUSED)
         # Outside an app the context owns its pool, and closes it.
         pool = self._pool or self._cached_client("pool", DatabasePool)
         client: JobDatabase = self._cached_client(
@@ -166,6 +174,10 @@ class JobContext(DurableMethods):
         if name not in self._clients:
             self._clients[name] = create()
         return self._clients[name]
+
+    def _refuse_db(self) -> None:
+        """Refuse ``db``, because the caller may have invented the tenant. Called by the app."""
+        self._is_db_refused = True
 
     def _bind_pool(self, pool: "DatabasePool") -> None:
         """Set the connection pool of ``db``. Called by the app."""

@@ -27,6 +27,11 @@ VARIABLES: Final[Mapping[str, str]] = {
     "JOBFN_DB_ROLE": "The role that ``ctx.db`` switches to while a handler runs. Default: the login role.",
 }
 
+REFUSED: Final = (
+    "ctx.db is not available: without JOBFN_INVOKE_SECRET, any caller of this function can choose the tenant "
+    "(X-Database-Id). Set JOBFN_INVOKE_SECRET on the worker and the function, or JOBFN_DB_ANY_CALLER=true if only the "
+    "worker can reach the function"
+)
 #: $4: only until the transaction ends. The role comes last: afterwards its privileges apply.
 _SET_IDENTITY = """
     select set_config('jwt.claims.database_id', $1, $4), set_config('jwt.claims.user_id', $2, $4),

@@ -21,7 +21,7 @@ from jobfn.function.outcome import ACCEPTED_STATUS, NO_REPORT_STATUSES, Delivery
 from jobfn.function.reporter import Reporter
 from jobfn.function.retry_policy import NO_RETRY
 from jobfn.function.settings import FunctionSettings
-from jobfn.http.messages import is_disconnected
+from jobfn.http.messages import LOCAL_REQUEST, is_disconnected
 from jobfn.wire import INVOKE_SECRET, JobHeaders
 
 _INVOKE_SECRET: Final = INVOKE_SECRET.lower().encode("ascii")
@@ -39,22 +39,33 @@ class DeliveryRunner:
         self._executor = executor
         self._background = BackgroundRunner(reporter, max_jobs=settings.max_background_jobs)
 
-    def authorize(self, scope: Scope) -> None:
+    def authorize(self, scope: Scope) -> bool:
         """Check the invoke secret of a request. Compares all secrets, in constant time.
+
+        Returns:
+            Whether the job headers of the caller may be believed: it has a secret, or is on this machine.
 
         Raises:
             Unauthorized: The function has secrets, and the request has none of them.
         """
         secrets = self._settings.invoke_secrets
         if not secrets:
-            return
+            return self._settings.db_any_caller or LOCAL_REQUEST in scope
         sent = next((value for name, value in scope["headers"] if name == _INVOKE_SECRET), b"")
         matches = [hmac.compare_digest(sent, secret.encode()) for secret in secrets]
         if not any(matches):
             raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: send the function's secret")
+        return True
 
-    async def run(self, task: AnyTask, headers: JobHeaders, body: bytes) -> DeliveryOutcome:
-        """Return the outcome of a delivery, which is 202 for a background job."""
+    async def run(self, task: AnyTask, headers: JobHeaders, body: bytes, *, is_trusted: bool) -> DeliveryOutcome:
+        """Return the outcome of a delivery, which is 202 for a background job.
+
+        Args:
+            task: The task.
+            headers: The job headers.
+            body: The payload.
+            is_trusted: What ``authorize`` returned.
+        """
         if len(body) > self._settings.max_body_bytes:
             return self.payload_too_large()
         on_progress = None
@@ -67,6 +78,8 @@ class DeliveryRunner:
                 headers.attempt != 1,
                 headers.keep_result_seconds,
             )
+        if not is_trusted:
+            context._refuse_db()  # noqa: SLF001  - not part of the context's public API
         payload = self._executor.decode(task, body, context)
         if isinstance(payload, DeliveryOutcome):
             return payload

@@ -19,6 +19,8 @@ class FunctionSettings(EnvironmentSettings):
             ``*.domain``, that reports and heartbeats may go to. Default: any host.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated secrets of at least 32 characters, one of which a
             worker must send. Default: none, anyone may call.
+        db_any_caller: ``JOBFN_DB_ANY_CALLER``, default false: without an invoke secret, let any caller choose the
+            tenant of ``ctx.db``, not only those of this machine.
         report_timeout_seconds: ``JOBFN_REPORT_TIMEOUT_SECONDS``: how long a report is retried. Default: for the lease
             that the worker sends (``X-Lease-Seconds``), or 30 if it sends none.
         report_wait_seconds: ``JOBFN_REPORT_WAIT_SECONDS``, default 2: how long a response waits for its report to be
@@ -36,6 +38,7 @@ class FunctionSettings(EnvironmentSettings):
         default_factory=list, validation_alias="JOBFN_CALLBACK_ALLOWED_HOSTS"
     )
     invoke_secrets: Secrets = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
+    db_any_caller: bool = Field(default=False, validation_alias="JOBFN_DB_ANY_CALLER")
     report_timeout_seconds: float | None = Field(default=None, gt=0, validation_alias="JOBFN_REPORT_TIMEOUT_SECONDS")
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")

@@ -12,6 +12,8 @@ from jobfn.errors import PayloadTooLarge
 
 #: Timeout of discarding the rest of a body that was refused: see ``send_response``.
 LINGER_SECONDS: Final = 5.0
+#: Key of the ASGI scope of requests that come from this machine for sure: see ``http/loopback.py``.
+LOCAL_REQUEST: Final = "jobfn.local"
 #: Digits of the largest 64-bit integer. Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS: Final = 19
 #: Maximum number of loop turns to wait for a disconnect. Two of Starlette's ``BaseHTTPMiddleware`` need seven.

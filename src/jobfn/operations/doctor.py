@@ -19,11 +19,11 @@ import httpx
 from jobfn.database.horizon import HorizonHolder, horizon_holders
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
-from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied
+from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied, Unauthorized
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
-from jobfn.wire import CALLBACK_URL, INVOKE_SECRET, JOB_ID, WORKER_ID, redact_url, report_url
+from jobfn.wire import CALLBACK_URL, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.worker.function_urls import load_routes
 from jobfn.worker.listen_url import POOLER_ADVICE, POOLER_PROBLEM, lacks_notifications
 from jobfn.worker.routes import Routes
@@ -245,27 +245,31 @@ async def _check_functions(
         )
     checked_apps: set[str] = set()
     for task in sorted(tasks):
-        url, index_url = routes.url_for(task), routes.index_url(task)
-        check, is_jobfn_app = await _check_function(http, task, url, index_url)
+        check, is_jobfn_app = await _check_function(http, task, routes)
         yield check
-        if is_jobfn_app and index_url not in checked_apps:
+        if is_jobfn_app and (index_url := routes.index_url(task)) not in checked_apps:
             checked_apps.add(index_url)
-            yield await _check_reports(http, url, index_url, settings, clock)
+            yield await _check_reports(http, task, settings, routes, clock)
 
 
-async def _check_function(http: httpx.AsyncClient, task: str, url: str, index_url: str) -> tuple[Check, bool]:
-    """Check that the function of a task responds. The second value says whether it is a jobfn app."""
+async def _check_function(http: httpx.AsyncClient, task: str, routes: Routes) -> tuple[Check, bool]:
+    """Check that the function of a task responds. The second value says whether it is a jobfn app that can be asked."""
     name = f"function {task}"
+    url, index_url = routes.url_for(task), routes.index_url(task)
     set_url = "set KNATIVE_SERVICE_URL, or INTERNAL_GATEWAY_DEVELOPMENT_MAP for this task, to its URL"
     try:
-        response = await _request(http, "GET", url)
-        index = await _request(http, "GET", index_url)
+        response = await _request(http, "GET", url, headers=routes.invoke_headers(url))
+        index = await _request(http, "GET", index_url, headers=routes.invoke_headers(index_url))
     except _REQUEST_ERRORS as error:
         message = f"{redact_url(url)} cannot be reached: {_error_text(error)}"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
     if response.status in {502, 503, 504}:
         message = f"{redact_url(url)} responded with {response.status}: the gateway does not reach the function"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
+    if index.status == Unauthorized.status_code and Unauthorized.code.encode() in index.body:
+        message = f"{redact_url(index_url)} refuses the invoke secret of these settings"
+        advice = "set JOBFN_INVOKE_SECRET, or JOBFN_INVOKE_KEY, to the worker's value; if jobs fail too, see F401"
+        return Check(name, CheckStatus.ERROR, message, advice), False
     tasks = _tasks_in_index(index)
     if tasks is None:
         return Check(name, CheckStatus.OK, f"{redact_url(url)} responds ({response.status})"), False
@@ -284,17 +288,17 @@ def _tasks_in_index(response: Response) -> set[str] | None:
 
 
 async def _check_reports(
-    http: httpx.AsyncClient, url: str, index_url: str, settings: ServiceSettings, clock: Callable[[], float]
+    http: httpx.AsyncClient, task: str, settings: ServiceSettings, routes: Routes, clock: Callable[[], float]
 ) -> Check:
     """Check that a jobfn app reaches the callback server: it reports a rejection before it responds."""
-    name = f"reports from {redact_url(index_url)}"
+    url = routes.url_for(task)
+    name = f"reports from {redact_url(routes.index_url(task))}"
     try:
         target = report_url(settings.callback_url)
     except ValueError as error:
         return Check(name, CheckStatus.ERROR, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
     headers = {WORKER_ID: "jobfn-doctor", JOB_ID: str(UNUSED_JOB_ID), CALLBACK_URL: target}
-    if settings.invoke_secrets:
-        headers[INVOKE_SECRET] = settings.invoke_secrets[0]
+    headers |= routes.invoke_headers(url)
     seconds = 0.0
     for _ in range(2):  # once more, in case the machine was busy
         started = clock()

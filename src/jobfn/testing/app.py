@@ -17,6 +17,7 @@ from jobfn.function.app import FunctionApp, create_app
 from jobfn.function.outcome import NO_REPORT_STATUSES
 from jobfn.function.task import Task
 from jobfn.http.client import Response
+from jobfn.http.loopback import without_network
 from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.wire import (
     ACTOR_ID,
@@ -174,7 +175,7 @@ class FunctionUnderTest:
         )
 
     async def _post(self, identifier: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        transport = httpx.ASGITransport(self.app)
+        transport = httpx.ASGITransport(without_network(self.app))
         async with httpx.AsyncClient(transport=transport, timeout=None) as client:  # noqa: S113  - the test has a timeout
             return await client.post(task_url(_FUNCTION_URL, identifier), content=body, headers=headers)
 

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from jobfn.errors import TransportError
 from jobfn.http.client import Response
+from jobfn.http.loopback import without_network
 from jobfn.testing.buffered_transport import BufferedTransport
 
 
@@ -16,10 +17,7 @@ class ASGITransport(BufferedTransport):
 
     def __init__(self, apps: Mapping[str, ASGIApp]) -> None:
         # An app responds to its handlers' errors itself, so they are not raised here.
-        self._clients = {
-            host: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), timeout=None)  # noqa: S113  - the test has a timeout
-            for host, app in apps.items()
-        }
+        self._clients = {host: _client(app) for host, app in apps.items()}
 
     async def post(
         self,
@@ -40,3 +38,8 @@ class ASGITransport(BufferedTransport):
         """See ``Transport.aclose``."""
         for client in self._clients.values():
             await client.aclose()
+
+
+def _client(app: ASGIApp) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(without_network(app), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, timeout=None)  # noqa: S113  - the test has a timeout

@@ -25,7 +25,6 @@ from jobfn.wire import (
     EXECUTION_ID,
     HEARTBEAT_URL,
     INSTALLATION_ID,
-    INVOKE_SECRET,
     JOB_ATTEMPT,
     JOB_ERROR,
     JOB_ID,
@@ -80,7 +79,6 @@ class CallbackConfig:
     Attributes:
         callback_url: URL for the report; None: reports are not accepted.
         batch_url: URL for several reports in one request; None: not supported.
-        invoke_secret: Shared secret that the function may require; None: not sent.
         offers_response: Whether the response settles the job if the function agrees.
         installation_id: Identity of the jobs schema; None: not sent.
         records_steps: Whether the callback server records steps of durable functions.
@@ -90,7 +88,6 @@ class CallbackConfig:
     heartbeat_url: str
     lease_seconds: float
     batch_url: str | None = None
-    invoke_secret: str | None = None
     offers_response: bool = False
     installation_id: str | None = None
     records_steps: bool = False
@@ -110,7 +107,6 @@ def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
         CALLBACK_URL: callbacks.callback_url,
         CALLBACK_BATCH: callbacks.batch_url,
         SETTLE_ON: SETTLE_ON_RESPONSE if callbacks.offers_response else None,
-        INVOKE_SECRET: callbacks.invoke_secret,
         INSTALLATION_ID: callbacks.installation_id,
         DURABLE: DURABLE_STEPS if callbacks.records_steps else None,
     }
@@ -166,6 +162,7 @@ class Dispatcher(Deliverer):
         if self._limits is not None and job.attempt > 1:
             await self._limits.learn(job.task, self._routes.index_url(job.task))
         headers = delivery_headers(job, worker_id=self._worker_id, callbacks=callbacks) | self._trace_headers(job)
+        headers |= self._routes.invoke_headers(url)
         try:
             response = await self._transport.post(
                 url, body=job.payload.encode(), headers=headers, timeout_seconds=self._timeout_seconds
@@ -197,6 +194,7 @@ class Dispatcher(Deliverer):
         """
         url = self._routes.url_for(jobs[0].task)
         headers, body, awaits_report = self._encode_batch(jobs)
+        headers |= self._routes.invoke_headers(url)
         pending = {str(job.id): job for job in jobs}
         error = f"POST {redact_url(url)}: the response to the batch had no outcome of this job"
         try:

@@ -100,7 +100,6 @@ def callback_configs(
             heartbeat_url=heartbeat_url,
             lease_seconds=settings.lease_seconds,
             batch_url=batch_url if accepts_batches else None,
-            invoke_secret=settings.invoke_secrets[0] if settings.invoke_secrets else None,
             offers_response=settings.settle_on is not SettlementMode.REPORT,
             installation_id=installation_id,
             records_steps=records_steps,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from jobfn.wire import TASK_PLACEHOLDER, task_url
+from jobfn.wire import INVOKE_SECRET, TASK_PLACEHOLDER, task_url
+from jobfn.worker.invoke_secrets import InvokeSecrets
 from jobfn.worker.settings import ServiceSettings
 
 
@@ -19,16 +20,19 @@ class Routes:
         gateway_url: Base URL of the functions; a ``{task}`` in it is filled in (``wire.task_url``).
         by_task: URLs of single tasks, used unchanged. They take precedence.
         registered: URLs of single tasks in a table of function definitions, used unchanged, before the gateway.
+        invoke_secrets: Secrets to send to functions.
     """
 
     gateway_url: str
     by_task: Mapping[str, str]
     registered: Mapping[str, str] = field(default_factory=dict)
+    invoke_secrets: InvokeSecrets = field(default_factory=InvokeSecrets)
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> "Routes":
         """Return the routes of a worker with these settings."""
-        return cls(settings.gateway_url, settings.urls_by_task)
+        secrets = InvokeSecrets(settings.invoke_secrets, settings.invoke_keys)
+        return cls(settings.gateway_url, settings.urls_by_task, invoke_secrets=secrets)
 
     def url_for(self, task: str) -> str:
         """Return the URL that jobs of this task are POSTed to."""
@@ -37,6 +41,11 @@ class Routes:
     def index_url(self, task: str) -> str:
         """Return the root of the task's function app, which lists the tasks of a jobfn app."""
         return _app_root(self.url_for(task), task)
+
+    def invoke_headers(self, url: str) -> dict[str, str]:
+        """Return the header with the secret of the function at a URL, if it has one."""
+        secret = self.invoke_secrets.for_url(url)
+        return {} if secret is None else {INVOKE_SECRET: secret}
 
     @property
     def index_urls(self) -> list[str]:

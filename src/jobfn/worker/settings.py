@@ -79,6 +79,8 @@ class ServiceSettings(EnvironmentSettings):
             Later, it is valid while the lease of its attempt is renewed.
         invoke_secrets: ``JOBFN_INVOKE_SECRET``: comma-separated, each of at least 32 characters; the first one is sent
             to functions. Default: none.
+        invoke_keys: ``JOBFN_INVOKE_KEY``: comma-separated keys of at least 32 characters. The first one makes a secret
+            for each function (``jobfn invoke-secret``), which is sent instead of ``invoke_secrets``. Default: none.
         request_timeout_seconds: ``JOBS_REQUEST_TIMEOUT_SECONDS``, default 14400 (4 hours, after which the contract
             counts a lock as expired): timeout for a function's response.
         tcp_timeout_seconds: ``JOBS_TCP_TIMEOUT_SECONDS``, default 15: time after which a connection to a function whose
@@ -132,6 +134,7 @@ class ServiceSettings(EnvironmentSettings):
     callback_batch: bool = Field(default=True, validation_alias="JOBS_CALLBACK_BATCH")
     callback_secrets: Secrets = Field(default_factory=list, validation_alias="JOBS_CALLBACK_SECRET", repr=False)
     invoke_secrets: Secrets = Field(default_factory=list, validation_alias="JOBFN_INVOKE_SECRET", repr=False)
+    invoke_keys: Secrets = Field(default_factory=list, validation_alias="JOBFN_INVOKE_KEY", repr=False)
     callback_token_ttl_seconds: float = Field(default=3600.0, gt=0, validation_alias="JOBS_CALLBACK_TOKEN_TTL_SECONDS")
     request_timeout_seconds: float = Field(default=14_400.0, gt=0, validation_alias="JOBS_REQUEST_TIMEOUT_SECONDS")
     tcp_timeout_seconds: float = Field(default=15.0, ge=2, le=86_400, validation_alias="JOBS_TCP_TIMEOUT_SECONDS")

@@ -42,11 +42,10 @@ async def test_request_without_the_secret_runs_nothing_and_causes_no_report(
     url = await serve(secret_app(payloads))
     body = b"x" * 5000 if "Content-Length" in extra else b"{}"
     response = await http.request(method, f"{url}{path}", content=body, headers=job_headers(callbacks.url) | extra)
-    assert response.status_code == {"POST": 401, "PUT": 405, "GET": 404}[method]
+    assert response.status_code == 401
     assert response.headers["x-job-id"] == "42"
     assert "open sesame" not in response.text
-    if method == "POST":
-        assert "X-Invoke-Secret" in response.json()["message"]
+    assert "X-Invoke-Secret" in response.json()["message"]
     assert (payloads, callbacks.received) == ([], [])
 
 

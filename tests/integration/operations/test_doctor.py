@@ -269,6 +269,17 @@ async def test_invoke_secret_is_sent_to_functions(
     assert job_ids == ["", str(UNUSED_JOB_ID)]
 
 
+async def test_wrong_invoke_secret_is_an_error(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
+    url = await serve(create_app(tasks=[greet], settings=FunctionSettings(invoke_secrets=[INVOKE_SECRET])))
+    await jobs.add("greet")
+    checks = await doctor.run(gateway_url=url)
+    assert (checks["function greet"].status, checks["function greet"].message) == (
+        "error",
+        f"{url}/ refuses the invoke secret of these settings",
+    )
+    assert f"reports from {url}/" not in checks
+
+
 @pytest.mark.parametrize("url", ["http://", "http://[/x", "http://h:99999999/"])
 async def test_malformed_urls_are_errors(doctor: Doctor, jobs: Jobs, url: str) -> None:
     await jobs.add("greet")

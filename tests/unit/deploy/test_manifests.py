@@ -51,6 +51,32 @@ def test_function_keeps_knative_s_container_contract() -> None:
         assert spec["responseStartTimeoutSeconds"] == spec["timeoutSeconds"]
 
 
+def test_each_function_has_its_own_secret_where_the_worker_derives_them() -> None:
+    derived = replace(ALL, secret_per_function=True)
+    manifests = generate(derived)
+    for manifest in manifests:
+        validate(manifest)
+    references = {
+        workload["metadata"]["name"]: workload["spec"]["template"]["spec"]["containers"][0]["env"]
+        for workload in of_kind(manifests, "Deployment") + of_kind(manifests, "Service", "serving")
+    }
+    assert references == {
+        name: [{"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": variable}}}]
+        for name, secret, variable in (
+            ("jobs-service", "jobs-invoke", "JOBFN_INVOKE_KEY"),
+            ("email-send-email", "jobs-invoke-email-send-email", "JOBFN_INVOKE_SECRET"),
+            ("two", "jobs-invoke-two", "JOBFN_INVOKE_SECRET"),
+            ("slow", "jobs-invoke-slow", "JOBFN_INVOKE_SECRET"),
+        )
+    }
+    assert derived.notes[-1] == (
+        "create the secret of slow: kubectl --namespace jobs create secret generic jobs-invoke-slow "
+        '--from-literal=JOBFN_INVOKE_SECRET="$(jobfn invoke-secret http://slow.jobs.svc.cluster.local)"'
+    )
+    with pytest.raises(ConfigurationError, match="the reserved name 'jobs-invoke-two'"):
+        generate(options(function("jobs-invoke-two")))
+
+
 def test_containers_have_no_privileges() -> None:
     manifests = generate(ALL)
     for workload in of_kind(manifests, "Deployment") + of_kind(manifests, "Service", "serving"):
