@@ -98,6 +98,7 @@ class InProcessDispatcher(Deliverer):
             snoozes=job.snoozes,
             organization_id=_uuid(job.organization_id),
             installation_id=self._installation_id,
+            created_at=None if job.created_at is None else str(job.created_at),
         )
 
         async def send_heartbeat(progress: Progress) -> None:

@@ -60,6 +60,8 @@ class Job(NamedTuple):
         snoozes: How many of the attempts before this one were snoozes.
         node: The node of a flow graph that it runs, if any (``graph_store.py``).
         is_awaited: Whether other jobs wait for its end and its result.
+        created_at: When it was added, in seconds since the epoch. A database that lost transactions in a failover may
+            assign an id again, but not with the same time.
     """
 
     id: int
@@ -77,6 +79,7 @@ class Job(NamedTuple):
     snoozes: int = 0
     node: GraphNode | None = None
     is_awaited: bool = False
+    created_at: float | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "Job":
@@ -98,6 +101,7 @@ class Job(NamedTuple):
             row["snoozes"] or 0,
             None,
             row.get("is_awaited") or False,
+            row["created_at"],
         )
 
     @property

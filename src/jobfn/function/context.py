@@ -50,6 +50,7 @@ class JobContext(DurableMethods):
         snoozes: How often the job was snoozed (``RetryLater``).
         installation_id: Identity of the database's jobs, if the worker sends it (jobfn's does). A part of
             ``idempotency_key``.
+        created_at: When the job was added, as text, if the worker sends it. A part of ``idempotency_key``.
         env: The process's environment variables.
         on_progress: Called with each ``Progress``. Default None.
         last_progress: The progress that the handler reported last.
@@ -69,6 +70,7 @@ class JobContext(DurableMethods):
     node_name: str | None = None
     snoozes: int = 0
     installation_id: str | None = None
+    created_at: str | None = None
     env: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     on_progress: "ProgressCallback | None" = field(default=None, repr=False, compare=False)
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
@@ -97,6 +99,7 @@ class JobContext(DurableMethods):
             headers.node_name,
             headers.snoozes,
             headers.installation_id,
+            headers.created_at,
             on_progress=on_progress,
         )
 
@@ -187,10 +190,11 @@ class JobContext(DurableMethods):
     def idempotency_key(self) -> str:
         """A key that is the same for every attempt of a job and unique to it, for APIs that accept such a key.
 
-        It consists of installation, task, tenant and job id; of the task alone outside a job. Workers other than
-        jobfn's do not send the installation: then it is missing, and jobs of another database may have the same key.
+        It consists of installation, task, tenant, job id and the time when the job was added; of the task alone outside
+        a job. Workers other than jobfn's do not send installation and time: then they are missing, and jobs of another
+        database, or after a failover that lost jobs, may have the same key.
         """
-        parts = ("jobfn", self.installation_id, self.task, self.database_id, self.job_id)
+        parts = ("jobfn", self.installation_id, self.task, self.database_id, self.job_id, self.created_at)
         return ":".join(str(part) for part in parts if part is not None)
 
     async def progress(self, fraction: float | None = None, message: str | None = None) -> None:

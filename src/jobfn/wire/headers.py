@@ -20,6 +20,7 @@ from jobfn.wire.names import (
     INVOCATION_ID,
     INVOKE_SECRET,
     JOB_ATTEMPT,
+    JOB_CREATED_AT,
     JOB_ERROR,
     JOB_ID,
     JOB_OUTCOME,
@@ -47,6 +48,7 @@ _NAMES: Final = {
     for name in (
         *ECHO_HEADERS,
         INSTALLATION_ID,
+        JOB_CREATED_AT,
         JOB_SNOOZES,
         CALLBACK_URL,
         CALLBACK_BATCH,
@@ -96,6 +98,7 @@ class JobHeaders(NamedTuple):
         installation_id: Identity of the jobs schema.
         durable: ``steps`` if the callback server records steps.
         keep_result_seconds: Store the result for at least this time, because another job waits for it.
+        created_at: When the job was added, as the worker writes it.
     """
 
     job_id: int | None = None
@@ -119,6 +122,7 @@ class JobHeaders(NamedTuple):
     installation_id: str | None = None
     durable: str | None = None
     keep_result_seconds: float | None = None
+    created_at: str | None = None
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> "JobHeaders":
@@ -145,6 +149,7 @@ class JobHeaders(NamedTuple):
             trace=_trace(headers),
             installation_id=headers.get(INSTALLATION_ID),
             durable=headers.get(DURABLE),
+            created_at=headers.get(JOB_CREATED_AT),
         )
         if _RARE_HEADERS.isdisjoint(headers):
             return parsed

@@ -25,6 +25,9 @@ NODE_NAME: Final = "X-Node-Name"
 JOB_ATTEMPT: Final = "X-Job-Attempt"
 #: Identity of the jobs schema, for idempotency keys: the ids of jobs begin at 1 in each.
 INSTALLATION_ID: Final = "X-Installation-Id"
+#: When the job was added, in seconds since the epoch, for idempotency keys: after a failover that lost transactions, a
+#: new job may get the id of a lost one.
+JOB_CREATED_AT: Final = "X-Job-Created-At"
 #: How many of the attempts before this one were snoozes, if any were. They do not count.
 JOB_SNOOZES: Final = "X-Job-Snoozes"
 #: URL of job heartbeats, and for how many seconds each of them extends the job's lock.

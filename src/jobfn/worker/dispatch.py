@@ -26,6 +26,7 @@ from jobfn.wire import (
     HEARTBEAT_URL,
     INSTALLATION_ID,
     JOB_ATTEMPT,
+    JOB_CREATED_AT,
     JOB_ERROR,
     JOB_ID,
     JOB_OUTCOME,
@@ -116,6 +117,8 @@ def worker_headers(worker_id: str, callbacks: CallbackConfig) -> dict[str, str]:
 def job_headers(job: Job) -> dict[str, str]:
     """Return the headers that depend on the job."""
     headers = {JOB_ID: str(job.id), JOB_ATTEMPT: str(job.attempt)}
+    if job.created_at is not None:
+        headers[JOB_CREATED_AT] = str(job.created_at)
     if job.snoozes:
         headers[JOB_SNOOZES] = str(job.snoozes)
     if job.is_awaited:

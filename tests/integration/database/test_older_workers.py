@@ -52,7 +52,8 @@ class OlderStore(NativeJobStore):
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
         arguments = (worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks)
-        return [Job.from_row(row) for row in await self._pool.fetch(older_query("claim_jobs"), *arguments)]
+        rows = await self._pool.fetch(older_query("claim_jobs"), *arguments)
+        return [Job(row["id"], row["task_identifier"], row["payload"], row["attempts"]) for row in rows]
 
 
 class FailOnce(Deliverer):

@@ -68,7 +68,9 @@ async def test_large_payloads_do_not_share_a_request(jobs: Jobs, start_function:
 async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function: StartBatchFunction) -> None:
     started, _ = await start_function(invoke_secrets=SECRET)
     await jobs.connection.execute("select set_config('jwt.claims.database_id', $1, false)", TENANT)
-    ids = await add_many(jobs, 3)
+    async with jobs.connection.transaction():
+        ids = await add_many(jobs, 3)
+        created_at = await jobs.connection.fetchval("select date_part('epoch', now())")
     await jobs.until_gone()
     [batch] = started.batches
     base, _, token = batch.headers["x-callback-url"].removesuffix("&/callback").partition("/callback?token=")
@@ -85,7 +87,8 @@ async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function
         "x-installation-id": await jobs.connection.fetchval("select app_jobs.installation_id()::text"),
     }
     assert [job.headers for job in batch.jobs] == [
-        {"x-job-id": str(job), "x-job-attempt": "1", "x-database-id": TENANT} for job in ids
+        {"x-job-id": str(job), "x-job-attempt": "1", "x-job-created-at": str(created_at), "x-database-id": TENANT}
+        for job in ids
     ]
 
 

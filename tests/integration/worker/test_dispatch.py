@@ -19,7 +19,9 @@ async def test_request_has_the_payload_and_the_job_s_headers(
     jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
 ) -> None:
     service = await start_worker(callback_secrets=CALLBACK_SECRET)
-    job = await jobs.add("process_invoice", {"id": 1.5, "ü": [None]})
+    async with jobs.connection.transaction():
+        job = await jobs.add("process_invoice", {"id": 1.5, "ü": [None]})
+        created_at = await jobs.connection.fetchval("select date_part('epoch', now())")
     await jobs.until_gone(job)
     (request,) = function.received
     assert request.path == "/process_invoice"
@@ -32,11 +34,13 @@ async def test_request_has_the_payload_and_the_job_s_headers(
         "x-worker-id": WORKER,
         "x-job-id": str(job),
         "x-job-attempt": "1",
+        "x-job-created-at": str(created_at),
         "x-callback-url": f"{service.callback_url}?token={token}&/callback",
         "x-callback-batch": f"{service.callback_url}s?worker={WORKER}&token={batch_token}",
         "x-heartbeat-url": service.callback_url.replace("/callback", f"/heartbeat?token={token}"),
         "x-lease-seconds": "30",
         "x-settle-on": "response",
+        "x-durable": "steps",
         "x-installation-id": str(await jobs.connection.fetchval("select id from app_jobs.installation")),
     }
     assert request.headers["content-type"] == "application/json"

@@ -73,6 +73,12 @@ def test_idempotency_key_differs_between_installations() -> None:
     assert keys == ["jobfn:a:t:1", "jobfn:b:t:1"]
 
 
+def test_idempotency_key_differs_between_jobs_of_one_id() -> None:
+    """A database that lost jobs in a failover assigns their ids again."""
+    keys = [JobContext("t", job_id=1, created_at=time).idempotency_key for time in ("1.5", "2.5")]
+    assert keys == ["jobfn:t:1:1.5", "jobfn:t:1:2.5"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -47,14 +47,16 @@ select set_config(setting.name, setting.value, true) from unnest($1::text[], $2:
 -- jobs, $5 the lease, $6 task identifiers to exclude, $7 the maximum size of payloads over 16 KiB together.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
     tracestate, organization_id, snoozes, key like 'jobfn:child:%' as is_awaited,
-    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds,
+    date_part('epoch', created_at) as created_at
 from @schema@.claim_jobs($1, $2, $3, $4, $5, $6, $7)
 
 -- name: claim_jobs_of_queues
 -- As claim_jobs, for the queues $2.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
     tracestate, organization_id, snoozes, key like 'jobfn:child:%' as is_awaited,
-    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds
+    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds,
+    date_part('epoch', created_at) as created_at
 from @schema@.claim_jobs_of_queues($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: settle_jobs

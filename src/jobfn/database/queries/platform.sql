@@ -9,7 +9,8 @@ select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_n
     null::text as traceparent, null::text as tracestate,
     null::int as snoozes,
     null::boolean as is_awaited,
-    coalesce(extract(epoch from j.locked_at - nullif(j.run_at, '-infinity')), 0)::float8 as waited_seconds
+    coalesce(extract(epoch from j.locked_at - nullif(j.run_at, '-infinity')), 0)::float8 as waited_seconds,
+    date_part('epoch', j.created_at) as created_at
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null
 
