@@ -364,3 +364,11 @@ class SchemaError(DatabaseError):
     """
 
     code = "J122"
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception's text, or its type if it has none: an exception itself is always true."""
+    text = str(error)
+    if text.strip():
+        return text
+    return "no response in time" if isinstance(error, TimeoutError) else type(error).__name__

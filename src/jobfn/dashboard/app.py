@@ -23,8 +23,8 @@ from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.dashboard.views import Views
-from jobfn.database.connection import CONNECTION_ERRORS, error_text
-from jobfn.errors import DatabaseError, PermissionDenied
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.errors import DatabaseError, PermissionDenied, error_text
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
 

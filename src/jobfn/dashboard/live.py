@@ -20,8 +20,8 @@ from starlette.routing import Route
 
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext
-from jobfn.database.connection import CONNECTION_ERRORS, error_text
-from jobfn.errors import DatabaseError, PermissionDenied
+from jobfn.database.connection import CONNECTION_ERRORS
+from jobfn.errors import DatabaseError, PermissionDenied, error_text
 from jobfn.telemetry import logs
 
 #: Interval of keep-alive comments on an idle stream, so that proxies do not close it.

@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
+from jobfn.errors import error_text
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.wire import redact_url
 from jobfn.worker.routes import Routes
@@ -117,9 +118,9 @@ class TaskDiscovery:
                 return f"{redact_url(url)} lists no tasks: it responded with {response.status}"
             return _TaskList.model_validate_json(response.body)
         except (httpx.DecodingError, httpx.ProtocolError) as error:
-            return f"{redact_url(url)} lists no tasks: {error}"
+            return f"{redact_url(url)} lists no tasks: {error_text(error)}"
         except httpx.HTTPError as error:
-            return f"{redact_url(url)} is unreachable: {str(error) or type(error).__name__}"
+            return f"{redact_url(url)} is unreachable: {error_text(error)}"
         except (ValidationError, httpx.InvalidURL):
             return f"{redact_url(url)} lists no tasks: it is not a jobfn function app"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
+from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable, error_text
 from jobfn.sql.address import DatabaseAddress, parse_address
 from jobfn.sql.connect import SERVER_TIMEOUTS, open_connection
 from jobfn.sql.pooler import Pooling, detect_pooling
@@ -310,13 +310,6 @@ def translate_errors(dsn: str | None) -> Iterator[None]:
         raise DatabaseUnreachable(
             f"{shown} cannot be reached: {error_text(error)}. Is PostgreSQL running there?"
         ) from error
-
-
-def error_text(error: BaseException) -> str:
-    """Return the text of a connection's error. Some have none, such as timeouts."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no response in time"
-    return str(error) or type(error).__name__
 
 
 def is_transient(error: BaseException) -> bool:

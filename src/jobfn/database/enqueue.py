@@ -10,7 +10,7 @@ import asyncpg
 
 from jobfn.database.records import NewJob
 from jobfn.database.statements import query
-from jobfn.errors import DatabaseError, SchemaError
+from jobfn.errors import DatabaseError, SchemaError, error_text
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 
 
@@ -67,7 +67,7 @@ async def _add_job(connection: asyncpg.Connection, schema: str, job: NewJob) -> 
             "the tenant (--database-id) and takes no entity"
         ) from error
     except asyncpg.PostgresError as error:
-        raise DatabaseError(f"the job was not added: {error}") from error
+        raise DatabaseError(f"the job was not added: {error_text(error)}") from error
 
 
 async def _call_add_job(

@@ -11,8 +11,9 @@ from typing import Any, Final
 import asyncpg
 
 from jobfn.cache import AsyncTTLCache
-from jobfn.database.connection import DATABASE_ERRORS, error_text
+from jobfn.database.connection import DATABASE_ERRORS
 from jobfn.database.statements import query
+from jobfn.errors import error_text
 from jobfn.telemetry import logs
 
 #: Kinds of holders, as in the query ``horizon_holders``.

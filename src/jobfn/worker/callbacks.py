@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field, ValidationError
 
-from jobfn.database.connection import error_text, is_transient
+from jobfn.database.connection import is_transient
 from jobfn.database.records import Heartbeat, Settlement
 from jobfn.database.step_store import HeldJob
 from jobfn.database.store import JobStore
+from jobfn.errors import error_text
 from jobfn.telemetry import logs
 from jobfn.wire import (
     CALLBACK_BATCH,

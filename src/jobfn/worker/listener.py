@@ -11,7 +11,8 @@ from typing import Any
 
 import asyncpg
 
-from jobfn.database.connection import DATABASE_ERRORS, RECONNECTS, connect, error_text, retry
+from jobfn.database.connection import DATABASE_ERRORS, RECONNECTS, connect, retry
+from jobfn.errors import error_text
 from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"

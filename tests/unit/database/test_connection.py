@@ -9,13 +9,12 @@ from jobfn.database.connection import (
     EARLIEST,
     LATEST,
     RECONNECTS,
-    error_text,
     is_transient,
     open_pool,
     retry,
     translate_errors,
 )
-from jobfn.errors import DatabaseUnreachable
+from jobfn.errors import DatabaseUnreachable, error_text
 
 
 @pytest.mark.parametrize(
