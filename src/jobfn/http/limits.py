@@ -4,9 +4,11 @@ A connection costs at most ``MAX_HEAD_BYTES`` for a head and uvicorn's 64 KiB fo
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -19,14 +21,16 @@ REQUEST_TIMEOUT_SECONDS: Final = 60.0
 
 _HEAD_TOO_LARGE: Final = f"The request's line and headers are over {MAX_HEAD_BYTES} bytes: send fewer or shorter ones."
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_UPGRADE_HEADERS: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 class LimitedHttpToolsProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit on the size of a head, without upgrades and without trailers.
 
     httptools does not parse the body of a request that asks for an upgrade: the app would see an empty body, and the
-    body's bytes could be taken for another request. uvicorn adds a trailer to the request's headers, also to those that
-    a proxy has removed.
+    body's bytes could be taken for another request. Such a request is parsed again without the headers that ask for it:
+    proxies add them, and RFC 9110 lets a server ignore them. uvicorn adds a trailer to the request's headers, also to
+    those that a proxy has removed.
     """
 
     _bytes_in_head = 0  # or in a trailer, or in the line before a chunk
@@ -34,6 +38,10 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
     #: Size of the read that ended the previous head, and may contain the start of this one.
     _bytes_before_head = 0
     _is_head_refused = False
+    #: Head of a request with a body, without the upgrade that it asked for, and where its body begins in the read.
+    _head_to_parse_again = b""
+    _body_offset = 0
+    _is_last_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Open the connection, if the limits allow it."""
@@ -50,6 +58,12 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
         self._bytes_in_read = size = len(data)
         self._bytes_in_head += size
         super().data_received(data)
+        if self._head_to_parse_again and not self.transport.is_closing():
+            head, self._head_to_parse_again = self._head_to_parse_again, b""
+            self.parser = httptools.HttpRequestParser(self)
+            self._bytes_in_head = self._bytes_before_head = 0
+            self.data_received(head + data[self._body_offset :])
+            return
         if self._bytes_in_head > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._is_head_refused = True
             self.send_400_response(_HEAD_TOO_LARGE)
@@ -68,8 +82,7 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
         """Start the request; an upgrade is ignored, and the request is the last one of its connection.
 
         Raises:
-            ValueError: The head is too large, or the request asks for an upgrade and has a body; ``data_received``
-                responds with 431 or 400.
+            ValueError: The head is too large; ``data_received`` responds with 431.
         """
         if self._bytes_before_head + self._bytes_in_head > MAX_HEAD_BYTES and self._is_head_too_large():
             self._is_head_refused = True
@@ -78,11 +91,30 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
         self._bytes_before_head = self._bytes_in_read
         is_upgrade = self.parser.should_upgrade()
         if is_upgrade and any(name in _BODY_HEADERS for name, _ in self.headers):
-            raise ValueError("a request with a body must not ask for an upgrade")
+            self._head_to_parse_again = self._head_without_upgrade()
+            self._is_last_request = True
+            return
         super().on_headers_complete()
         self.headers = []  # a trailer does not reach the scope's list
-        if is_upgrade:
+        if is_upgrade or self._is_last_request:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """End the body, unless the request is parsed again."""
+        if not self._head_to_parse_again:
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Note where the body begins; called while httptools' exception, which says it, is handled."""
+        error = sys.exception()
+        if self._head_to_parse_again and error is not None:
+            self._body_offset = error.args[0]
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_body(self, body: bytes) -> None:
         """Pass on a part of the body."""

@@ -15,7 +15,9 @@ def post(*lines: bytes, body: bytes = b"") -> bytes:
 
 CHUNKED = b"Transfer-Encoding: chunked"
 UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")
+H2C = (b"Connection: Upgrade, HTTP2-Settings", b"HTTP2-Settings: AAMAAABk", b"Upgrade: h2c")
 LENGTH_OF_SECOND = b"Content-Length: %d" % len(SECOND)
+UPGRADE_HEAD = post(*UPGRADE, LENGTH_OF_SECOND)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,7 @@ LENGTH_OF_SECOND = b"Content-Length: %d" % len(SECOND)
         [post(CHUNKED, body=b"0x2\r\n{}\r\n0\r\n\r\n" + SECOND)],
         [post(b"Content-Length : 2", body=b"{}" + SECOND)],
         [post(b"X-Nul: \0", body=SECOND)],
-        [post(*UPGRADE, LENGTH_OF_SECOND), SECOND],
-        [post(*UPGRADE, LENGTH_OF_SECOND, body=SECOND)],
-        [post(*UPGRADE, CHUNKED), b"%x\r\n%b\r\n0\r\n\r\n" % (len(SECOND), SECOND)],
+        [post(*UPGRADE, b"Content-Length: 4", CHUNKED, body=ZERO_CHUNK + SECOND)],
         [b"\x16\x03\x01\x02\x00" + SECOND],
     ],
 )
@@ -69,6 +69,48 @@ async def test_request_after_the_last_one_of_a_connection_does_not_run(packets: 
         assert (response.status, response.headers[b"connection"], response.body) == (200, b"close", b"/first 0")
         assert await client.read_until_closed() == b""
         assert app.completed == ["/first"]
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [post(*UPGRADE, LENGTH_OF_SECOND), SECOND],
+        [post(*UPGRADE, LENGTH_OF_SECOND, body=SECOND)],
+        [post(*UPGRADE, LENGTH_OF_SECOND, body=SECOND + SECOND)],
+        [UPGRADE_HEAD[:-9], UPGRADE_HEAD[-9:] + SECOND[:7], SECOND[7:] + SECOND],
+        [post(*UPGRADE, CHUNKED), b"%x\r\n%b\r\n0\r\n\r\n" % (len(SECOND), SECOND)],
+        [post(*H2C, LENGTH_OF_SECOND, body=SECOND)],
+    ],
+)
+async def test_body_of_a_request_that_asks_for_an_upgrade_is_read(packets: list[bytes]) -> None:
+    """A proxy may add the header. The request is the last one of its connection."""
+    app = GatedApp()
+    async with connected(app) as client:
+        await client.send(*packets)
+        app.gate("/first").set()
+        response = await client.read_response()
+        expected = b"/first %d" % len(SECOND)
+        assert (response.status, response.headers[b"connection"], response.body) == (200, b"close", expected)
+        assert await client.read_until_closed() == b""
+        assert app.completed == ["/first"]
+
+
+async def test_upgrade_after_another_request_is_answered_in_its_order() -> None:
+    app = GatedApp()
+    async with connected(app) as client:
+        await client.send(post(b"Content-Length: 2", body=b"{}") + post(*UPGRADE, LENGTH_OF_SECOND, body=SECOND))
+        app.gate("/first").set()
+        assert (await client.read_response()).body == b"/first 2"
+        assert (await client.read_response()).body == b"/first %d" % len(SECOND)
+        assert await client.read_until_closed() == b""
+
+
+async def test_head_of_an_upgrade_is_bounded() -> None:
+    app = GatedApp("/first")
+    async with connected(app) as client:
+        await client.send(post(*UPGRADE, LENGTH_OF_SECOND, b"X: " + b"x" * 70_000, body=SECOND))
+        assert (await client.read_response()).status == 431
+        assert app.completed == []
 
 
 async def test_invalid_bytes_after_a_request_close_the_connection() -> None:

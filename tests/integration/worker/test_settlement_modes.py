@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from chaos import proxy
-from chaos.http_messages import Message, connect
+from chaos.http_messages import Message, connect, send_request
 from chaos.proxy import ClientWriter, ConnectionCut
 from jobfn import (
     Backoff,
@@ -247,6 +247,25 @@ async def test_outcome_of_a_job_that_another_worker_has_claimed_changes_nothing(
     await service.stop()  # with the settlements
     assert await jobs.values(job, "locked_by", "attempts", "last_error") == ("another-worker", 2, None)
     assert await jobs.connection.fetchval("select count(*) from app_jobs.job_results") == 0
+
+
+async def test_job_behind_a_proxy_that_asks_for_an_upgrade_completes(
+    settle_on: str, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    held = Held()
+    held.gate.set()
+    function_port = urlsplit(await serve(held.create_app())).port
+    assert function_port is not None
+
+    async def add_upgrade(request: Message, client: ClientWriter) -> None:
+        asking = request.with_header("Connection", "Upgrade").with_header("Upgrade", "h2c")
+        client.write((await send_request(function_port, asking)).raw)
+
+    async with proxy.serve(add_upgrade, []) as port:
+        await start_service(f"http://127.0.0.1:{port}", settle_on=settle_on)
+        job = await jobs.add("held")
+        await jobs.until_gone(job)
+    assert held.attempts == [1]
 
 
 @pytest.mark.parametrize("settle_on", ["auto", "report"])
