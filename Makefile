@@ -27,7 +27,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -69,6 +69,9 @@ audit: setup    ## check the locks, and look up known vulnerabilities of their p
 
 audit-locks: setup ## check that each lock pins every package with hashes; needs no network
 	$(BIN)/python tools/audit.py --locks
+
+base-image: setup ## pin the base image of the Dockerfiles to the digest that its tag has now; uses its registry
+	$(BIN)/python tools/base_image.py
 
 interop: setup  ## test with the platform's Node packages and with TypeScript; needs node and npm
 	for folder in interop typescript; do \
