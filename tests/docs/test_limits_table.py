@@ -213,6 +213,10 @@ BOUNDS = {
         size(SERVICE.max_in_flight_bytes),
         f"{ATTACK}test_malicious_enqueue_role.py::test_large_payloads_do_not_fill_the_memory_of_a_worker",
     ),
+    "priorities in the search for the next delayed job": Bound(
+        re.findall(r"v_priorities >= (\d+)", SCHEMA)[0],
+        f"{INTEGRATION}database/test_costs.py::test_next_run_at_reads_a_limited_number_of_priorities",
+    ),
     "jobs that a worker runs at the same time": Bound(
         f"{SERVICE.concurrency}", f"{WORKER_TESTS}worker.py::test_concurrency_limits_the_open_requests"
     ),

@@ -1505,6 +1505,7 @@ declare
     v_found int;
     v_priority bigint;
     v_limit bigint;
+    v_priorities int := 0;
     -- Priorities with many ended jobs, between which others are looked for.
     v_ended int;
     v_queued_ended int;
@@ -1535,6 +1536,10 @@ begin
         order by j.run_at, j.id
         limit 1;
         v_next := least(v_next, v_next_of_priority); -- least ignores nulls
+        v_priorities := v_priorities + 1;
+        if v_priorities >= 32 then
+            return least(v_next, now() + interval '1 second');
+        end if;
     end loop;
 
     v_priority := -2147483649; -- below the lowest int
@@ -1557,6 +1562,10 @@ begin
         order by j.run_at, j.id
         limit 1;
         v_next := least(v_next, v_next_of_priority); -- least ignores nulls
+        v_priorities := v_priorities + 1;
+        if v_priorities >= 32 then
+            return least(v_next, now() + interval '1 second');
+        end if;
     end loop;
     return v_next;
 end
@@ -3288,7 +3297,7 @@ comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],inte
 comment on function app_jobs.lock_held_jobs(text[],bigint[],integer[]) is 'Lock the rows of the jobs that these workers have claimed in these attempts, in the order of ids.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
-comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none.';
+comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';

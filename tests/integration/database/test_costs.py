@@ -146,6 +146,23 @@ async def test_next_run_at_skips_jobs_that_are_not_delayed(busy: asyncpg.Connect
     assert await busy.fetchval("select app_jobs.next_run_at('2 seconds') between now() and now() + interval '1 day'")
 
 
+async def test_next_run_at_reads_a_limited_number_of_priorities(connect: Connect) -> None:
+    connection = await connect()
+    await connection.execute(
+        "select app_jobs.add_job('x', run_at := now() + interval '1 h', priority := n) from generate_series(1, 31) n"
+    )
+    minutes = "select round(extract(epoch from app_jobs.next_run_at('0') - now()) / 60)"
+    assert await connection.fetchval(minutes) == 60
+    await connection.execute(
+        "select app_jobs.add_job('x', run_at := now() + interval '1 h', priority := n, queue_name := q)"
+        " from generate_series(1, 3000) n, unnest(array[null, 'q']) q"
+    )
+    await connection.execute("analyze app_jobs.jobs")
+    assert await pages(connection, "select app_jobs.next_run_at('0')") < 10 * FEW_PAGES
+    seconds = "select extract(epoch from app_jobs.next_run_at('0') - now())"
+    assert await connection.fetchval(seconds) == 1, "a worker polls again after a second"
+
+
 async def test_reaper_skips_permanently_failed_jobs(busy: asyncpg.Connection) -> None:
     await busy.execute("insert into app_jobs.jobs (task_identifier, max_attempts) values ('x', 1)")
     await busy.execute("select from app_jobs.claim_jobs('worker', null, '4 hours', 1, '-1 second')")

@@ -120,6 +120,10 @@ async def test_add_job_rejects_invalid_arguments(
     [
         ("add_job('')", "the task identifier must have 1 to 126 characters, not 0"),
         ("add_job(repeat('é', 127))", "the task identifier must have 1 to 126 characters, not 127"),
+        ("add_job('.')", "the task identifier must not be .: it is a part of a URL"),
+        ("add_job('..')", "the task identifier must not be ..: it is a part of a URL"),
+        ("add_jobs('..', array['{}']::json[])", "the task identifier must not be ..: it is a part of a URL"),
+        ("add_scheduled_job('..', '0 9 * * *')", "the task identifier must not be ..: it is a part of a URL"),
         ("add_job('x', queue_name := '')", "the queue name must have 1 to 126 characters, not 0"),
         ("add_job('x', queue_name := repeat('é', 127))", "the queue name must have 1 to 126 characters, not 127"),
         ("add_job('x', job_key := '')", "the job key must have 1 to 512 characters, not 0"),
