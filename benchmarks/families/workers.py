@@ -6,13 +6,16 @@ have two callback servers, which settle each job by its report.
 
 import os
 
+import asyncpg
+
 from benchmarks.bench import Bench
-from benchmarks.cluster import execute, fetch_number
+from benchmarks.cluster import execute, fetch_number, server_cpu_seconds
 from benchmarks.drain import RATE_UNIT, TOTAL_CPU_UNIT, drain, drain_all
 from benchmarks.errors import BenchError
 from benchmarks.measurements import Family
 from benchmarks.statements import HISTORY_SIZE, TABLE_SIZE
 from benchmarks.subjects import MeteredWorkers, Workers
+from jobfn.database.open_store import open_store
 
 USUAL_SECONDS = 80
 ONE = Workers("jobfn, 1 worker", "defaults", count=1)
@@ -30,6 +33,7 @@ WITH_CALLBACKS = [
 ]
 COSTS = MeteredWorkers("jobfn, costs of a job", "2 workers, defaults", count=2)
 COST_JOBS, COST_SECONDS = 20_000, 15.0
+POLLS = 1000
 
 
 async def measure(bench: Bench) -> Family:
@@ -58,14 +62,28 @@ async def _measure_costs(bench: Bench, family: Family) -> None:
     await execute(url, "vacuum")
     history = await fetch_number(url, HISTORY_SIZE)
     await COSTS.clear(url)
+    poll = await _poll_microseconds(bench, url)
     await Workers.add(COSTS, url, COST_JOBS)
     for unit, value in (
         ("bytes of WAL to add a job", COSTS.added_wal / COST_JOBS),
         ("bytes of WAL to run a job", COSTS.run_wal / result.settled),
         ("µs of CPU of PostgreSQL per job", result.server_cpu_seconds / result.settled * 1e6),
+        ("µs of CPU of PostgreSQL per empty poll", poll),
         ("MB for a million waiting jobs", await fetch_number(url, TABLE_SIZE) / COST_JOBS),
         ("MB for the history of a million jobs", history / result.settled),
         ("connections of a worker", COSTS.connections / COSTS.count),
     ):
         family.measurement(COSTS.name, unit).note = COSTS.note
         family.measurement(COSTS.name, unit).rounds.append(value)
+
+
+async def _poll_microseconds(bench: Bench, url: str) -> float:
+    """Return what a poll that finds no job costs PostgreSQL: the claim, and the time of the next job."""
+    postmaster = await bench.cluster.postmaster()
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        store = await open_store(pool, "app_jobs")
+        before = server_cpu_seconds(postmaster)
+        for _ in range(POLLS):
+            await store.claim("bench-worker", tasks=None, limit=16, lease_seconds=30.0)
+            await store.seconds_until_next()
+        return (server_cpu_seconds(postmaster) - before) / POLLS * 1e6
