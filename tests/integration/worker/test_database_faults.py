@@ -107,7 +107,7 @@ async def until_logged(capsys: pytest.CaptureFixture[str], *events: str) -> str:
         output += captured.out + captured.err
         return all(event in output for event in events)
 
-    await eventually(is_logged, seconds=30)
+    await eventually(is_logged, seconds=60)
     return output
 
 
@@ -126,13 +126,13 @@ async def test_service_outlasts_a_fault_while_it_works(
     service = await start_worker(poll_interval_seconds=0.2, lease_seconds=1.0)
     await admin.execute("select app_jobs.add_scheduled_job('s', '* * * * * *')")
     running = await jobs.add("x")
-    await jobs.until_claimed(running)
+    await jobs.until_claimed(running, seconds=30)
     async with fault(admin, blocker):
         gate.set()
         output = await until_logged(capsys, "jobs not settled", "schedules not polled", "leases not renewed")
         headers = {WORKER_ID: WORKER, JOB_ID: str(running), JOB_ATTEMPT: "1"}
         async with httpx.AsyncClient() as http:
-            response = await http.post(service.callback_url, headers=headers, json={})
+            response = await http.post(function.received[-1].headers["x-callback-url"], headers=headers, json={})
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     await jobs.until_gone(running, await jobs.add("y"), seconds=30)
     await eventually(
@@ -200,7 +200,7 @@ async def test_service_outlasts_a_change_of_the_jobs_table_behind_a_reader(
     gate = function.hold()
     service = await start_worker(poll_interval_seconds=0.2, lease_seconds=1.0)
     running = await jobs.add("x")
-    await jobs.until_claimed(running)
+    await jobs.until_claimed(running, seconds=30)
     reading = blocker.transaction()
     await reading.start()
     await blocker.execute("select from app_jobs.jobs")

@@ -43,7 +43,9 @@ async def test_everything_runs_with_a_listen_url(
         await jobs.until_claimed(running)
         headers = {WORKER_ID: WORKER, JOB_ID: str(running), JOB_ATTEMPT: "1"}
         async with httpx.AsyncClient() as http:
-            assert (await http.post(service.callback_url, headers=headers, json={})).status_code == 200
+            assert (
+                await http.post(function.received[-1].headers["x-callback-url"], headers=headers, json={})
+            ).status_code == 200
         gate.set()
         function.respond(500, {"message": "boom"})
         failing = await jobs.add("z")
