@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobfn.testing.clock import JobsClock
     from jobfn.testing.database import JobsDatabase, JobsServer
     from jobfn.testing.drain import DrainJobs, JobRun
+    from jobfn.testing.memory_steps import RecordedStep
 
 __all__ = [
     "AssertEnqueued",
@@ -24,6 +25,7 @@ __all__ = [
     "JobsClock",
     "JobsDatabase",
     "JobsServer",
+    "RecordedStep",
     "function_under_test",
 ]
 
@@ -36,6 +38,7 @@ _LAZY_EXPORTS = {
     "JobsClock": "clock",
     "JobsDatabase": "database",
     "JobsServer": "database",
+    "RecordedStep": "memory_steps",
     "function_under_test": "app",
 }
 

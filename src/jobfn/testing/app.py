@@ -19,21 +19,27 @@ from jobfn.function.task import Task
 from jobfn.http.client import Response
 from jobfn.http.loopback import without_network
 from jobfn.testing.buffered_transport import BufferedTransport
+from jobfn.testing.memory_steps import MemorySteps, RecordedStep
 from jobfn.wire import (
     ACTOR_ID,
     CALLBACK_URL,
     DATABASE_ID,
+    DURABLE,
+    DURABLE_STEPS,
     ENTITY_ID,
     HEARTBEAT_URL,
     JOB_ATTEMPT,
     JOB_ID,
+    STEPS_SEGMENT,
     WORKER_ID,
+    sibling_url,
     task_url,
 )
 
 _FUNCTION_URL = "http://function"
 _CALLBACK_URL = "http://callbacks/callback"
 _HEARTBEAT_URL = "http://callbacks/heartbeat"
+_STEPS_URL = sibling_url(_HEARTBEAT_URL, STEPS_SEGMENT)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class DeliveryResult:
         report: JSON of the report; None if there is no report.
         headers: Headers of the report; without a report, of the response.
         progress: Progress reports: ``{"progress": ..., "note": ...}`` each.
+        steps: What a durable handler recorded, in order.
+        waiting_for: The names of the steps that a parked job waits for, such as ``wait:approved``.
     """
 
     status_code: int
@@ -53,6 +61,8 @@ class DeliveryResult:
     report: dict[str, Any] | None
     headers: Mapping[str, str]
     progress: list[dict[str, Any]] = field(default_factory=list)
+    steps: tuple[RecordedStep, ...] = ()
+    waiting_for: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -60,17 +70,23 @@ class DeliveryResult:
         return self.report is not None and self.report["status"] == "success"
 
     @property
+    def is_parked(self) -> bool:
+        """Whether a durable handler waits: ``waiting_for`` says for what."""
+        return self.report is not None and self.report["status"] == "parked"
+
+    @property
     def error(self) -> str | None:
-        """Error of the report; None if it succeeded."""
+        """Error of the report; None if it succeeded or the job is parked."""
         return None if self.report is None else self.report.get("error")
 
 
 class _RecordingCallbacks(BufferedTransport):
-    """A ``Transport`` that records the reports sent to it."""
+    """A ``Transport`` that records the reports and steps sent to it."""
 
     def __init__(self) -> None:
         self.reports: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
         self.progress: dict[str, list[dict[str, Any]]] = {}
+        self.steps: dict[str, MemorySteps] = {}
         self.reported = asyncio.Event()
 
     async def post(
@@ -81,8 +97,10 @@ class _RecordingCallbacks(BufferedTransport):
         headers: Mapping[str, str],
         timeout_seconds: float | None = None,  # noqa: ARG002  - it never waits
     ) -> Response:
-        """Record a report or progress."""
+        """Record a report, progress or steps."""
         job_id, content = headers[JOB_ID], json.loads(body)
+        if url == _STEPS_URL:
+            return Response(200, {}, self.steps.setdefault(job_id, MemorySteps()).respond(body))
         if url == _HEARTBEAT_URL:
             if content:
                 self.progress.setdefault(job_id, []).append(content)
@@ -130,6 +148,8 @@ class FunctionUnderTest:
     ) -> DeliveryResult:
         """Deliver one job and wait for its report.
 
+        A durable handler parks at its first wait, unless it is a sleep of no time.
+
         Args:
             task: A task or its identifier.
             payload: JSON types or a model; bytes are sent unchanged. Default: ``{}``.
@@ -153,6 +173,7 @@ class FunctionUnderTest:
             JOB_ATTEMPT: str(attempt),
             CALLBACK_URL: _CALLBACK_URL,
             HEARTBEAT_URL: _HEARTBEAT_URL,
+            DURABLE: DURABLE_STEPS,
             **{name: str(value) for name, value in ids.items() if value is not None},
             **(headers or {}),
         }
@@ -166,12 +187,15 @@ class FunctionUnderTest:
                         self._callbacks.reported.clear()
                         await self._callbacks.reported.wait()
         report, report_headers = self._callbacks.reports.pop(job_id, (None, dict(response.headers)))
+        steps = self._callbacks.steps.pop(job_id, MemorySteps())
         return DeliveryResult(
             response.status_code,
             json.loads(response.content) if response.content else None,
             report,
             httpx.Headers(report_headers),
             self._callbacks.progress.pop(job_id, []),
+            steps.recorded,
+            steps.names((report or {}).get("waitingFor", ())),
         )
 
     async def _post(self, identifier: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:

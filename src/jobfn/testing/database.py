@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from jobfn.client.validation import to_json
 from jobfn.database.connection import translate_errors
 from jobfn.database.migrate import migrate
 from jobfn.devserver.postgres import EmbeddedPostgres
@@ -30,6 +31,12 @@ _NO_DURABILITY = (
     "alter system set synchronous_commit = off",
     "select pg_reload_conf()",
 )
+#: Between the test's time, which waits of jobs that are not locked have, and the real one.
+_MOVE_WAITS = f"""
+    update {SCHEMA}.job_steps s set wake_at = s.wake_at + $1::interval
+    from {SCHEMA}.jobs j
+    where j.id = s.job_id and j.locked_at is null and s.state = 'waiting'
+"""  # noqa: S608  - a constant
 
 T = TypeVar("T")
 
@@ -92,6 +99,34 @@ class JobsDatabase:
         async def run() -> list[dict[str, Any]]:
             async with self._connection() as connection:
                 return [dict(row) for row in await connection.fetch(sql, *arguments)]
+
+        return self._loop.run(run())
+
+    def signal(self, job: int | str, event: str, payload: Any = None) -> bool:
+        """Send a signal to a durable job, by the test's clock: a wait whose deadline is past does not get it.
+
+        Args:
+            job: The job's id or key.
+            event: The name of the signal.
+            payload: JSON types or a model.
+
+        Returns:
+            Whether the job exists and has not ended.
+        """
+        offset = self.clock.offset()
+        type_name, value = ("text", job) if isinstance(job, str) else ("bigint", int(job))
+
+        async def run() -> bool:
+            async with self._connection() as connection, connection.transaction():
+                await connection.execute(_MOVE_WAITS, -offset)
+                is_sent = await connection.fetchval(
+                    f"select {SCHEMA}.signal($1::{type_name}, $2, $3::json)",
+                    value,
+                    event,
+                    None if payload is None else to_json(payload),
+                )
+                await connection.execute(_MOVE_WAITS, offset)
+                return bool(is_sent)
 
         return self._loop.run(run())
 

@@ -7,7 +7,7 @@ Worker, callback server, scheduler and function app are those of production, con
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
@@ -27,6 +27,8 @@ from jobfn.testing.asgi_transport import ASGITransport
 from jobfn.testing.buffered_transport import BufferedTransport
 from jobfn.testing.clock import JobsClock
 from jobfn.testing.database import SCHEMA, JobsDatabase
+from jobfn.testing.memory_steps import RecordedStep
+from jobfn.testing.recording_steps import Crashes
 from jobfn.testing.recording_store import Record, RecordingStore
 from jobfn.wire import JOB_ATTEMPT, JOB_ID
 from jobfn.worker.callback_app import create_callback_app
@@ -43,8 +45,7 @@ WORKER_ID = "jobfn-tests"
 SHUTDOWN_TIMEOUT_SECONDS = 0.1
 #: Connections for claims, settlements, the recording store and the scheduler.
 _POOL_SIZE = 4
-#: Maximum number of rounds, each of which enqueues the jobs of schedules that are due.
-_MAX_ROUNDS = 1000
+RunOutcome = Literal["completed", "failed", "permanently_failed", "snoozed", "parked", "released", "lost"]
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,25 @@ class JobRun:
         payload: The job's payload.
         attempt: Number of the attempt.
         outcome: ``completed``; ``failed``: will be retried; ``permanently_failed``: ``PermanentError``, or the last
-            attempt; ``snoozed``: ``RetryLater``; ``released``: the function was too busy.
+            attempt; ``snoozed``: ``RetryLater``; ``parked``: a durable handler waits; ``released``: the function was
+            too busy; ``lost``: the test's crash.
         error: The error, if it failed.
         result: What the handler returned; None for background tasks.
-        retry_at: When it is retried, by the test's clock.
+        retry_at: When it is retried, or its wait ends, by the test's clock; None: not before a signal, or never.
+        waiting_for: The names of the steps that a parked job waits for, such as ``wait:approved``.
+        steps: What the delivery recorded, in order.
     """
 
     job_id: int
     task: str
     payload: Any
     attempt: int
-    outcome: Literal["completed", "failed", "permanently_failed", "snoozed", "released"]
+    outcome: RunOutcome
     error: str | None = None
     result: Any = None
     retry_at: datetime | None = None
+    waiting_for: tuple[str, ...] = ()
+    steps: tuple[RecordedStep, ...] = ()
 
 
 class DrainJobs:
@@ -86,9 +92,15 @@ class DrainJobs:
         concurrency: int = 1,
         max_jobs: int = 1000,
         timeout_seconds: float = 60.0,
+        skip_sleeps: bool = True,
+        skip_timeouts: bool = False,
+        crash_in: str | Sequence[str] = (),
+        crash_after: str | Sequence[str] = (),
         **options: Any,
     ) -> list[JobRun]:
         """Run jobs until none is due by the test's clock, including those of schedules.
+
+        Durable handlers run until they end or wait for a signal. See ``JobsDatabase.signal``.
 
         Args:
             functions: A module with tasks, one task, or the app of ``create_app``.
@@ -96,13 +108,18 @@ class DrainJobs:
             concurrency: Maximum number of concurrent jobs. With 1 they run in the order of priority, time and id.
             max_jobs: Maximum number of attempts.
             timeout_seconds: Timeout of the whole call.
+            skip_sleeps: If no job is due but one sleeps (``ctx.sleep``), move the test's clock to the end of its sleep.
+            skip_timeouts: The same for the timeout of a wait for a signal.
+            crash_in: Names of steps. The first delivery that runs such a step dies before the result is stored.
+            crash_after: Names of steps. The first delivery that runs such a step dies when the result is stored.
             options: Options for ``create_app``.
 
         Returns:
             The attempts in the order in which they ended; empty if no job was due.
 
         Raises:
-            AssertionError: ``max_jobs`` was reached: perhaps a job enqueues itself.
+            AssertionError: ``max_jobs`` was reached: perhaps a job enqueues itself. Or no delivery recorded a step of
+                ``crash_in`` or ``crash_after``.
             TimeoutError: ``timeout_seconds`` was reached; names the running jobs.
         """
         async with contextlib.AsyncExitStack() as stack:
@@ -110,26 +127,35 @@ class DrainJobs:
                 open_pool(self._database.dsn, application_name=WORKER_ID, size=_POOL_SIZE)
             )
             schema, clock = self._database.schema, self._database.clock
-            store = RecordingStore(await open_store(connections, schema), connections, clock, max_claims=max_jobs)
+            crashes = Crashes(crash_in, crash_after)
+            store = RecordingStore(
+                await open_store(connections, schema), connections, clock, crashes, max_claims=max_jobs
+            )
+            skipped = [kind for kind, is_skipped in (("sleep", skip_sleeps), ("wait", skip_timeouts)) if is_skipped]
             poller = await open_poller(connections, schema, scheduler_id=WORKER_ID, clock=clock.now)
             app = app_of(functions, *more, **options)
             results = await stack.enter_async_context(_running_worker(store, app, concurrency))
             try:
                 async with asyncio.timeout(timeout_seconds):
-                    for _ in range(_MAX_ROUNDS):
+                    count = -1
+                    while not store.is_exhausted and (len(store.records) != count or await store.skip_waits(skipped)):
                         count = len(store.records)
                         await _date_new_schedules(connections, clock)
                         await poller.poll()
                         store.wake()
                         await store.idle.wait()
-                        if store.is_exhausted or len(store.records) == count:
-                            break
             except TimeoutError:
                 running = ", ".join(f"{job.id} ({job.task})" for job in store.claimed_jobs) or "nothing"
                 raise TimeoutError(f"not done after {timeout_seconds:g} s; still running: {running}") from None
         if store.is_exhausted:
-            raise AssertionError(f"max_jobs={max_jobs} was reached: raise it, unless a job enqueues itself")
-        return [_job_run(record, results.get((record.job.id, record.job.attempt))) for record in store.records]
+            raise AssertionError(
+                f"max_jobs={max_jobs} was reached: raise it, unless a job enqueues itself or never stops sleeping"
+            )
+        steps = store.steps.recorded
+        if crashes.remaining:
+            names = ", ".join(dict.fromkeys(step.name for each in steps.values() for step in each)) or "none"
+            raise AssertionError(f"no delivery recorded the step {crashes.remaining[0]!r}; recorded: {names}")
+        return [_job_run(record, results, steps) for record in store.records]
 
 
 async def _date_new_schedules(connections: "asyncpg.Pool[Any]", clock: JobsClock) -> None:
@@ -166,7 +192,7 @@ async def _running_worker(
             transport,
             routes=Routes.from_settings(settings),
             worker_id=WORKER_ID,
-            callback_config=callback_configs(settings, None, await job_store.installation_id()),
+            callback_config=callback_configs(settings, None, await job_store.installation_id(), records_steps=True),
             request_timeout_seconds=settings.request_timeout_seconds,
         )
         worker = Worker(
@@ -208,17 +234,16 @@ class _RecordingTransport(BufferedTransport):
         await self._inner.aclose()
 
 
-def _job_run(record: Record, result: Any) -> JobRun:
+def _job_run(
+    record: Record,
+    results: Mapping[tuple[int, int], Any],
+    steps: Mapping[tuple[int, int], Sequence[RecordedStep]],
+) -> JobRun:
     job, settlement = record.job, record.settlement
-    outcome: Literal["completed", "failed", "permanently_failed", "snoozed", "released"]
-    if settlement.released:
-        outcome = "released"
-    elif settlement.error is None:
-        outcome = "completed"
-    elif settlement.permanent or record.is_last:
+    delivery = (job.id, job.attempt)
+    outcome: RunOutcome = "lost" if record.is_lost else settlement.outcome.value
+    if record.is_last and outcome in {"failed", "snoozed"}:
         outcome = "permanently_failed"
-    else:
-        outcome = "failed" if settlement.snooze_max_age_seconds is None else "snoozed"
     return JobRun(
         job_id=job.id,
         task=job.task,
@@ -226,6 +251,8 @@ def _job_run(record: Record, result: Any) -> JobRun:
         attempt=job.attempt,
         outcome=outcome,
         error=settlement.error,
-        result=result if outcome == "completed" else None,
+        result=results.get(delivery) if outcome == "completed" else None,
         retry_at=record.retry_at,
+        waiting_for=record.waiting_for,
+        steps=tuple(steps.get(delivery, ())),
     )

@@ -116,7 +116,7 @@ class InlineSteps:
         for record in records:
             if record.kind in {"wait", "call"}:
                 raise DurableError(
-                    f"{record.name!r}: this context has no worker. Use the run_jobs fixture for signals and children"
+                    f"{record.name!r}: this context has no worker. Use the drain_jobs fixture for signals and children"
                 )
         return [record._replace(state="completed") if record.kind == "sleep" else record for record in records]
 
