@@ -51,7 +51,8 @@ def migrate_command(
         typer.Option(metavar="ROLE", help="Let this role look, and add and change jobs and schedules; repeatable."),
     ] = None,
     max_payload_bytes: Annotated[
-        int | None, typer.Option(min=1, max=2**30, help="Maximum size of the payloads of new jobs; at first 10 MiB.")
+        int | None,
+        typer.Option(min=2**14, max=2**30, help="Maximum size of the payloads of new jobs; at first 10 MiB."),
     ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""

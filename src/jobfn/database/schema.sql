@@ -131,7 +131,7 @@ END,
 
 create table app_jobs.payload_settings (
     max_payload_bytes integer not null default 10485760,
-    constraint payload_settings_max_payload_bytes_positive CHECK ((max_payload_bytes > 0))
+    constraint payload_settings_max_payload_bytes_at_least_16_kib CHECK ((max_payload_bytes >= 16384))
 );
 
 create table app_jobs.queue_locks (

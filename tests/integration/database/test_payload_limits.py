@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from jobfn.database.migrate import migrate
+from support.commands import Command
 from support.jobs import Jobs, StoreHarness
 
 KIB = 1024
@@ -115,3 +116,20 @@ async def test_every_store_limits_the_large_payloads_of_a_claim(harness: StoreHa
         claimed = await harness.store.claim("worker", tasks=None, limit=10, max_payload_bytes=61_000)
         sizes.append(len(claimed))
     assert sizes in ([2, 2], [3, 1])  # the platform's get_job returns the job that exceeds it
+
+
+async def test_owner_sets_the_maximum_and_the_command_line_says_what_to_do(
+    connection: asyncpg.Connection, database: str, invoke: Command
+) -> None:
+    refused = await invoke("jobfn", "db", "migrate", "--max-payload-bytes", "16383", DATABASE_URL=database)
+    assert (refused.code, "16384" in refused.output) == (2, True), refused.output
+    with pytest.raises(asyncpg.CheckViolationError, match="at_least_16_kib"):
+        await connection.execute("select app_jobs.set_max_payload_bytes(16383)")
+    migrated = await invoke("jobfn", "db", "migrate", "--max-payload-bytes", "16384", DATABASE_URL=database)
+    assert "payloads of new jobs have at most 16384 bytes" in migrated.output
+    added = await invoke("jobfn", "enqueue", "x", json.dumps("secret" * 3000), DATABASE_URL=database)
+    assert added.code == 1
+    assert "the payload of a job of task 'x' has 18002 bytes, more than the maximum of 16384" in added.output
+    assert "Traceback" not in added.output
+    assert "secretsecret" not in added.output
+    assert await connection.fetchval("select count(*) from app_jobs.jobs") == 0
