@@ -1,4 +1,4 @@
-"""``jobfn jobs``: list jobs, show one, retry, run now, cancel and remove them."""
+"""``jobfn jobs``: list jobs, show one, retry, run now, wake, cancel and remove them."""
 
 import time
 from collections.abc import Callable
@@ -154,6 +154,12 @@ _ACTION_COMMANDS = (
         Action.RETRY, "retry", "retried", "Retry permanently failed jobs.\n\nTheir attempts start again from zero."
     ),
     _ActionCommand(Action.RUN_NOW, "run-now", "made due", "Make delayed jobs due now."),
+    _ActionCommand(
+        Action.WAKE,
+        "wake",
+        "woke",
+        "Wake parked jobs now.\n\nTheir sleeps end, and their waits with a deadline time out.",
+    ),
     _ActionCommand(
         Action.CANCEL,
         "cancel",

@@ -82,12 +82,13 @@ def format_counts(counts: JobCounts) -> list[str]:
     """Format the number of jobs by state: in total, by task and by queue."""
     oldest = counts.oldest_ready_seconds
     lines = [
-        f"ready {counts.ready:,}   delayed {counts.delayed:,}   running {counts.running:,}   failed {counts.failed:,}"
+        f"ready {counts.ready:,}   delayed {counts.delayed:,}   parked {counts.parked:,}   "
+        f"running {counts.running:,}   failed {counts.failed:,}"
         + (f"   (oldest ready job: {seconds_text(oldest)})" if oldest is not None else "")
     ]
     for title, groups in (("TASK", counts.by_task), ("QUEUE", counts.by_queue)):
         if groups:
-            lines += ["", *columns([(title, "READY", "DELAYED", "RUNNING", "FAILED"), *map(_group, groups)])]
+            lines += ["", *columns([(title, "READY", "DELAYED", "PARKED", "RUNNING", "FAILED"), *map(_group, groups)])]
     return lines
 
 
@@ -174,12 +175,14 @@ def _when(job: JobRow, now: datetime) -> str:
         return f"completed {ago(job.ended_at, now)}"
     if job.state is JobState.FAILED and job.updated_at is not None:
         return f"failed {ago(job.updated_at, now)}"
+    if job.state is JobState.PARKED and job.run_at is not None:
+        return "waits" if job.run_at == LATEST else f"wakes {ago(job.run_at, now)}"
     return f"due {ago(job.run_at, now)}" if job.run_at is not None else ""
 
 
 def _attempts(job: JobRow) -> str:
     attempts = f"{job.attempts}/{job.max_attempts}" if job.max_attempts else str(job.attempts)
-    return f"{attempts}, snoozed {job.snoozes}" if job.snoozes else attempts
+    return f"{attempts}, {job.uncounted_label}" if job.uncounted_label else attempts
 
 
 def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
@@ -188,8 +191,7 @@ def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
         ("queue", job.queue or ""),
         ("key", job.key or ""),
         ("priority", str(job.priority)),
-        ("attempts", f"{job.attempts} of {job.max_attempts}"),
-        ("snoozes", str(job.snoozes) if job.snoozes else ""),
+        ("attempts", ", ".join(filter(None, [f"{job.attempts} of {job.max_attempts}", job.uncounted_label]))),
         ("enqueued", _moment(job.created_at, now)),
         ("run at", _moment(job.run_at, now)),
         ("worker", job.locked_by or ""),
@@ -225,4 +227,5 @@ def _payload(text: str | None) -> str:
 
 
 def _group(group: GroupCount) -> tuple[str, ...]:
-    return (group.name, f"{group.ready:,}", f"{group.delayed:,}", f"{group.running:,}", f"{group.failed:,}")
+    numbers = (group.ready, group.delayed, group.parked, group.running, group.failed)
+    return (group.name, *(f"{number:,}" for number in numbers))

@@ -1,4 +1,4 @@
-"""Retry, run, cancel or remove jobs: one job, the selected jobs, or all jobs that match a filter.
+"""Retry, run, wake, cancel or remove jobs: one job, the selected jobs, or all jobs that match a filter.
 
 Each action is two POST requests: ``/jobs/confirm`` shows a confirmation and changes nothing, ``/jobs/apply`` performs
 the action. With JavaScript, they appear as a dialog and a toast; without it, as pages.
@@ -22,17 +22,25 @@ from jobfn.operations import Action, ActionResult, Operations
 from jobfn.telemetry import logs
 
 #: Button labels.
-LABELS: Final = {Action.RETRY: "Retry", Action.RUN_NOW: "Run now", Action.CANCEL: "Cancel", Action.REMOVE: "Remove"}
+LABELS: Final = {
+    Action.RETRY: "Retry",
+    Action.RUN_NOW: "Run now",
+    Action.WAKE: "Wake",
+    Action.CANCEL: "Cancel",
+    Action.REMOVE: "Remove",
+}
 #: Labels of results.
 PAST_TENSE: Final = {
     Action.RETRY: "Retried",
     Action.RUN_NOW: "Set to run now",
+    Action.WAKE: "Woke",
     Action.CANCEL: "Cancelled",
     Action.REMOVE: "Removed",
 }
 DESCRIPTIONS: Final = {
     Action.RETRY: "A failed job starts again immediately, at its first attempt.",
     Action.RUN_NOW: "A delayed job becomes due immediately. Its attempts are kept.",
+    Action.WAKE: "The sleeps of a parked job end now, and its waits with a deadline time out.",
     Action.CANCEL: "A waiting job fails permanently with this reason. You can retry it later.",
     Action.REMOVE: "The job's row is deleted. This cannot be undone.",
 }

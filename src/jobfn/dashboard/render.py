@@ -70,6 +70,7 @@ def environment() -> Environment:
     engine.filters |= {
         "breakable": breakable,
         "timestamp": timestamp,
+        "is_finite": is_finite,
         "count": count,
         "duration": duration,
         "pretty_json": pretty_json,
@@ -105,6 +106,11 @@ def timestamp(at: datetime | None) -> str | Markup:
     return Markup('<time datetime="{}">{}</time>').format(
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"), f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     )
+
+
+def is_finite(at: datetime | None) -> bool:
+    """Whether this is a time, and not infinity."""
+    return at is not None and at not in {LATEST, EARLIEST}
 
 
 def count(number: float | None) -> str:

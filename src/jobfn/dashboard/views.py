@@ -21,6 +21,7 @@ MAX_COUNTED: Final = 10_000
 ACTIONS: Final = {
     JobState.READY: (Action.CANCEL, Action.REMOVE),
     JobState.DELAYED: (Action.RUN_NOW, Action.CANCEL, Action.REMOVE),
+    JobState.PARKED: (Action.WAKE, Action.CANCEL, Action.REMOVE),
     JobState.RUNNING: (Action.CANCEL,),
     JobState.FAILED: (Action.RETRY, Action.REMOVE),
     JobState.COMPLETED: (),

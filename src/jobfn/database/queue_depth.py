@@ -27,10 +27,11 @@ class QueueDepth:
 
     Attributes:
         ready: Due and not locked.
-        delayed: Not due yet.
+        delayed: Not due yet, and not parked.
         running: Locked.
         failed: Permanently failed.
         oldest_ready_seconds: Time since the oldest ready job became due; 0 if no job is ready.
+        parked: Durable functions that wait for a time, a signal or child jobs.
     """
 
     ready: int
@@ -38,6 +39,7 @@ class QueueDepth:
     running: int
     failed: int
     oldest_ready_seconds: float
+    parked: int = 0
 
 
 class QueueDepthReader:

@@ -1349,9 +1349,10 @@ AS $function$
                 'state', case
                     when j.locked_at is not null then 'running'
                     when j.exhausted then 'failed'
+                    when j.parked_attempt = j.attempts and j.run_at > now() then 'parked'
                     else 'waiting'
                 end,
-                'attempts', j.attempts,
+                'attempts', j.attempts - coalesce(j.snoozes, 0),
                 'error', j.last_error
             )::text
             from "app_jobs".jobs j

@@ -1,4 +1,4 @@
-"""Actions on jobs: retry, run now, cancel, remove. On single jobs, or on all that match a filter.
+"""Actions on jobs: retry, run now, wake, cancel, remove. On single jobs, or on all that match a filter.
 
 Each statement checks the state of a job again under its row lock. Jobs in another state are skipped, with the reason.
 """
@@ -25,6 +25,7 @@ class Action(StrEnum):
 
     RETRY = "retry"
     RUN_NOW = "run_now"
+    WAKE = "wake"
     CANCEL = "cancel"
     REMOVE = "remove"
 
@@ -61,6 +62,7 @@ class ActionResult:
 _STATEMENTS = {
     Action.RETRY: ("retry_jobs", "retry_platform_jobs"),
     Action.RUN_NOW: ("run_jobs_now", "run_platform_jobs_now"),
+    Action.WAKE: ("wake_jobs", ""),
     Action.CANCEL: ("cancel_jobs", "cancel_platform_jobs"),
     Action.REMOVE: ("remove_jobs", "remove_jobs"),
 }
@@ -69,10 +71,17 @@ _RUNNING = "it is running: wait until it ends, or cancel it first"
 _SKIP_REASONS = {
     (Action.RETRY, JobState.READY): "it has not permanently failed: it is ready",
     (Action.RETRY, JobState.DELAYED): "it has not permanently failed: it is delayed",
+    (Action.RETRY, JobState.PARKED): "it has not permanently failed: it is parked",
     (Action.RETRY, JobState.RUNNING): _RUNNING,
     (Action.RUN_NOW, JobState.READY): "it is already ready",
+    (Action.RUN_NOW, JobState.PARKED): "it is parked: wake it, or send the signal that it waits for",
     (Action.RUN_NOW, JobState.RUNNING): _RUNNING,
     (Action.RUN_NOW, JobState.FAILED): "it has permanently failed: retry it",
+    (Action.WAKE, JobState.READY): "it is already ready",
+    (Action.WAKE, JobState.DELAYED): "it is delayed, and not parked: run it now",
+    (Action.WAKE, JobState.PARKED): "it waits for a signal or for child jobs, without a time: send the signal",
+    (Action.WAKE, JobState.RUNNING): "it is running, and not parked",
+    (Action.WAKE, JobState.FAILED): "it has permanently failed: retry it",
     (Action.CANCEL, JobState.RUNNING): 'it is running: cancel it with --running ("running ones too" in the dashboard)',
     (Action.CANCEL, JobState.FAILED): "it has already failed permanently",
     (Action.REMOVE, JobState.RUNNING): _RUNNING,
@@ -83,6 +92,7 @@ async def apply(
     database: Database, action: Action, job_ids: Sequence[int], *, reason: str | None, include_running: bool
 ) -> ActionResult:
     """See ``Operations.apply``."""
+    require_durable(database, action)
     result = ActionResult(action)
     unique = list(dict.fromkeys(job_ids))
     for start in range(0, len(unique), BATCH_SIZE):
@@ -101,6 +111,7 @@ async def apply_to_matching(
     on_progress: Callable[[int], None] | None,
 ) -> ActionResult:
     """See ``Operations.apply_to_matching``."""
+    require_durable(database, action)
     result = ActionResult(action)
     targets = select_targets(action, job_filter, include_running=include_running)
     highest = (await database.fetch("highest_job_id"))[0]["max"]
@@ -115,6 +126,19 @@ async def apply_to_matching(
             if on_progress is not None:
                 on_progress(len(batch))
     return result
+
+
+def require_durable(database: Database, action: Action | None = None) -> None:
+    """Check that the schema has durable functions, if the action is one of theirs. None stands for such an action.
+
+    Raises:
+        ConfigurationError: It is the platform's schema.
+    """
+    if database.capabilities.is_platform and action in {None, Action.WAKE}:
+        raise ConfigurationError(
+            f"schema {database.schema} is the platform's own and has no durable functions: no job is parked, and none "
+            "has steps or signals"
+        )
 
 
 def select_targets(action: Action, job_filter: JobFilter, *, include_running: bool) -> tuple[JobFilter, ...]:
@@ -133,7 +157,13 @@ def select_targets(action: Action, job_filter: JobFilter, *, include_running: bo
     states = {
         Action.RETRY: (JobState.FAILED,),
         Action.RUN_NOW: (JobState.DELAYED,),
-        Action.CANCEL: (JobState.READY, JobState.DELAYED, *((JobState.RUNNING,) if include_running else ())),
+        Action.WAKE: (JobState.PARKED,),
+        Action.CANCEL: (
+            JobState.READY,
+            JobState.DELAYED,
+            JobState.PARKED,
+            *((JobState.RUNNING,) if include_running else ()),
+        ),
     }
     return tuple(replace(job_filter, state=state) for state in states[action])
 

@@ -91,6 +91,7 @@ class Operations:
         self, action: Action, job_filter: JobFilter, *, include_running: bool = False, limit: int
     ) -> int:
         """Count the jobs that ``apply_to_matching`` would select, up to about ``limit``."""
+        actions.require_durable(self._database, action)
         targets = actions.select_targets(action, job_filter, include_running=include_running)
         return sum([await self.count_matching(target, limit=limit) for target in targets])
 
@@ -132,7 +133,8 @@ class Operations:
         """Apply an action to these jobs, up to 500 in a transaction.
 
         ``RETRY`` resets the attempts of a permanently failed job and makes it due. ``RUN_NOW`` makes a delayed job due.
-        ``CANCEL`` permanently fails a waiting job. ``REMOVE`` deletes a job that is not running.
+        ``WAKE`` ends the sleeps and the waits with a deadline of a parked job. ``CANCEL`` permanently fails a waiting
+        job. ``REMOVE`` deletes a job that is not running.
 
         Args:
             action: The action.
@@ -157,8 +159,8 @@ class Operations:
 
         Args:
             action: The action.
-            job_filter: Which jobs. Without a state: ``RETRY`` selects failed ones, ``RUN_NOW`` delayed ones, ``CANCEL``
-                ready and delayed ones, and running ones with ``include_running``.
+            job_filter: Which jobs. Without a state: ``RETRY`` selects failed ones, ``RUN_NOW`` delayed ones, ``WAKE``
+                parked ones, ``CANCEL`` ready, delayed and parked ones, and running ones with ``include_running``.
             reason: See ``apply``.
             include_running: See ``apply``.
             on_progress: Called after each transaction with the number of jobs in it.

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.database.connection import LATEST
 from jobfn.errors import ConfigurationError
 from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
@@ -23,12 +24,14 @@ MAX_RUNS = 500
 _MAX_ID = 2**63 - 1
 _CENTURY_SECONDS = 100 * 365.25 * 86_400
 
+_DUE_TEXTS = {JobState.READY: "ready since", JobState.DELAYED: "due", JobState.PARKED: "wakes at the latest"}
 _OUTCOME_TEXTS = {
     RunOutcome.COMPLETED: "completed",
     RunOutcome.FAILED: "failed, will be retried",
     RunOutcome.PERMANENTLY_FAILED: "permanently failed",
     RunOutcome.RELEASED: "released (attempt not counted)",
     RunOutcome.SNOOZED: "snoozed (attempt not counted)",
+    RunOutcome.PARKED: "parked (attempt not counted)",
     RunOutcome.LOST: "lost: the worker died or its lease expired",
     RunOutcome.CANCELLED: "cancelled",
     RunOutcome.REMOVED: "removed",
@@ -193,7 +196,7 @@ def _timeline(job: JobRow | None, runs: Sequence[Run]) -> tuple[Event, ...]:
     elif job is not None and job.locked_at is not None:
         text = f"attempt {attempt} is running on {job.locked_by}"
         events.append(Event(job.locked_at, "running", text, attempt))
-    elif job is not None and job.run_at is not None and job.state in {JobState.READY, JobState.DELAYED}:
-        text = "ready since" if job.state is JobState.READY else "due"
+    elif job is not None and job.run_at not in {None, LATEST} and job.state in _DUE_TEXTS:
+        text = _DUE_TEXTS[job.state]
         events.append(Event(job.run_at, "due", text, attempt + 1))
     return tuple(events)

@@ -13,24 +13,27 @@ class JobState(StrEnum):
 
     READY = "ready"
     DELAYED = "delayed"
+    PARKED = "parked"
     RUNNING = "running"
     FAILED = "failed"
     COMPLETED = "completed"
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "JobState":
-        """Derive the state from the columns ``is_running``, ``exhausted`` and ``is_delayed``."""
+        """Derive the state from the columns ``is_running``, ``exhausted``, ``is_parked`` and ``is_delayed``."""
         if row["is_running"]:
             return cls.RUNNING
         if row["exhausted"]:
             return cls.FAILED
+        if row["is_parked"]:
+            return cls.PARKED
         return cls.DELAYED if row["is_delayed"] else cls.READY
 
 
 class RunOutcome(StrEnum):
     """Outcome of an attempt: ``job_runs.outcome``.
 
-    ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED`` and ``SNOOZED`` do not count as attempts.
+    ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED``, ``SNOOZED`` and ``PARKED`` do not count.
     ``LOST``: the worker died or its lease expired. ``CANCELLED`` and ``REMOVED``: an operator did it.
     """
 
@@ -39,6 +42,7 @@ class RunOutcome(StrEnum):
     PERMANENTLY_FAILED = "permanently_failed"
     RELEASED = "released"
     SNOOZED = "snoozed"
+    PARKED = "parked"
     LOST = "lost"
     CANCELLED = "cancelled"
     REMOVED = "removed"
@@ -79,9 +83,10 @@ class JobRow:
     """A job without its payload: the columns of ``jobs`` (contract, section 3).
 
     Attributes:
-        attempts: Attempts started so far, without snoozes.
+        attempts: Attempts started so far, without those that do not count.
         max_attempts: Maximum number of attempts; 0 if only the history has the job.
-        snoozes: How often the job was snoozed (``RetryLater``).
+        snoozes: Number of attempts that do not count: snoozes (``RetryLater``), and of durable functions parks, too.
+        parks: How many of them were parks; None if the history does not have all of them any more.
         locked_by: The worker that holds the job, whose lock has expired, or that completed it.
         lease_expires_at: When the lock expires unless the worker renews it.
         is_expired: Whether the job is still locked after its lease has ended. The next claim takes it over, or fails it
@@ -101,6 +106,7 @@ class JobRow:
     attempts: int = 0
     max_attempts: int = 0
     snoozes: int = 0
+    parks: int | None = 0
     run_at: datetime | None = None
     updated_at: datetime | None = None
     last_error: str | None = None
@@ -120,6 +126,16 @@ class JobRow:
         """The state as people see it."""
         return "expired" if self.is_expired else self.state.value
 
+    @property
+    def uncounted_label(self) -> str:
+        """The attempts that do not count, as people see them; empty if there are none."""
+        if self.parks is None:
+            return f"{self.snoozes:,} not counted"
+        if not self.parks:
+            return f"snoozed {self.snoozes:,}" if self.snoozes else ""
+        others = self.snoozes - self.parks
+        return f"parked {_times(self.parks)}" + (f", {others:,} more not counted" if others else "")
+
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "JobRow":
         """Read a row of ``list_jobs`` or ``show_job``."""
@@ -136,6 +152,7 @@ class JobRow:
             attempts=row["attempts"],
             max_attempts=row["max_attempts"],
             snoozes=row["snoozes"],
+            parks=row["parks"],
             run_at=row["run_at"],
             updated_at=row["updated_at"],
             last_error=row["last_error"],
@@ -272,6 +289,10 @@ class JobDetail:
     def state_label(self) -> str:
         """The state as people see it."""
         return self.state.value if self.job is None else self.job.state_label
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"
 
 
 def _str_or_none(value: Any) -> str | None:

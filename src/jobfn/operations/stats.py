@@ -34,11 +34,12 @@ class GroupCount:
     delayed: int
     running: int
     failed: int
+    parked: int = 0
 
     @property
     def total(self) -> int:
         """Number of jobs in any state."""
-        return self.ready + self.delayed + self.running + self.failed
+        return self.ready + self.delayed + self.parked + self.running + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,12 @@ class JobCounts:
     by_task: tuple[GroupCount, ...]
     by_queue: tuple[GroupCount, ...]
     took_seconds: float
+    parked: int = 0
 
     @property
     def total(self) -> int:
         """Number of jobs in any state."""
-        return self.ready + self.delayed + self.running + self.failed
+        return self.ready + self.delayed + self.parked + self.running + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ class Stats:
             by_task=tuple(sorted(tasks, key=lambda task: task.name)),
             by_queue=tuple(_group(row, "queue_name") for row in rows if row["is_queue"]),
             took_seconds=self._clock() - started,
+            parked=totals["parked"],
         )
 
     async def _read_workers(self) -> tuple[WorkerRow, ...]:
@@ -189,7 +192,7 @@ class Stats:
 
 
 def _group(row: "asyncpg.Record", name: str) -> GroupCount:
-    return GroupCount(row[name], row["ready"], row["delayed"], row["running"], row["failed"])
+    return GroupCount(row[name], row["ready"], row["delayed"], row["running"], row["failed"], row["parked"])
 
 
 def _bucket(row: "asyncpg.Record") -> ThroughputBucket:

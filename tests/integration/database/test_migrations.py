@@ -148,6 +148,7 @@ async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
             app_jobs.add_scheduled_job(text, json, json, text, text, int, int),
             app_jobs.claim_jobs, app_jobs.settle_jobs
             to {role};
+        grant select (run_at, exhausted, locked_at) on app_jobs.jobs to {role};
         """
     )
     await empty.execute("select app_jobs.add_job('x', job_key := 'k'), app_jobs.get_job('worker')")
@@ -164,6 +165,9 @@ async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(
     assert await empty.fetchval("select app_jobs.is_locked_without_lease('worker', 1)") is None
     snooze = "select app_jobs.snooze_jobs('{worker}', '{1}', '{1}', '{later}', '{1 min}', '{1 day}')"
     assert await empty.fetch(snooze) == []
+    depth = await empty.fetchrow(query("queue_depth", "app_jobs"))
+    assert depth is not None
+    assert (depth["ready"], depth["parked"]) == (1, 0)
     await empty.execute("reset role")
     rows = await empty.fetch("select id, key, entity_type from app_jobs.jobs")
     assert [tuple(row) for row in rows] == [(2, "k", "org")]

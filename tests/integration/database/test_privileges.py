@@ -116,7 +116,7 @@ async def test_worker_can_execute_functions_and_read_due_times(connection: async
     assert await executable_functions(connection, worker.name) == WORKER_FUNCTIONS
     assert await table_privileges(connection, worker.name) == {
         *([("jobs", None, "MAINTAIN")] if has_maintain_privilege(connection) else []),
-        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at")),
+        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at", "attempts", "parked_attempt")),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
     }

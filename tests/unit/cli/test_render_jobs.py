@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobfn.cli import render_jobs
+from jobfn.database.connection import LATEST
 from jobfn.operations import (
     Action,
     ActionResult,
@@ -74,11 +75,23 @@ def test_snoozes_are_shown_beside_the_attempts() -> None:
     job = row(JobState.DELAYED, attempts=1, snoozes=29, run_at=NOW)
     assert "1/25, snoozed 29 " in render_jobs.job_table(JobPage((job,)), NOW)[1]
     lines = render_jobs.detail_lines(JobDetail(7, "send", job, "{}", ()), NOW)
-    assert "    attempts    1 of 25" in lines
-    assert "    snoozes     29" in lines
+    assert "    attempts    1 of 25, snoozed 29" in lines
     assert not any(
-        "snoozes" in line for line in render_jobs.detail_lines(JobDetail(7, "send", row(JobState.READY), "{}", ()), NOW)
+        "snoozed" in line for line in render_jobs.detail_lines(JobDetail(7, "send", row(JobState.READY), "{}", ()), NOW)
     )
+
+
+def test_parks_are_shown_beside_the_attempts() -> None:
+    job = row(JobState.PARKED, attempts=2, snoozes=3, parks=3, run_at=NOW + timedelta(hours=2))
+    line = render_jobs.job_table(JobPage((job,)), NOW)[1]
+    assert "  parked  " in line
+    assert "2/25, parked 3 times " in line
+    assert line.endswith("wakes in 2h")
+    assert "    attempts    2 of 25, parked 3 times" in render_jobs.detail_lines(
+        JobDetail(7, "send", job, "{}", ()), NOW
+    )
+    waiting = row(JobState.PARKED, snoozes=1, parks=1, run_at=LATEST)
+    assert render_jobs.job_table(JobPage((waiting,)), NOW)[1].endswith("parked once  3m ago    waits")
 
 
 def test_empty_page_says_so() -> None:

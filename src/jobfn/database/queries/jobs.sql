@@ -95,7 +95,12 @@ select @schema@.installation_id()
 -- worker's role may not (grant_worker).
 select
     count(*) filter (where not exhausted and locked_at is null and run_at <= now()) as ready,
-    count(*) filter (where not exhausted and locked_at is null and run_at > now()) as delayed,
+    count(*) filter (
+        where not exhausted and locked_at is null and run_at > now() and parked_attempt is distinct from attempts
+    ) as delayed,
+    count(*) filter (
+        where not exhausted and locked_at is null and run_at > now() and parked_attempt = attempts
+    ) as parked,
     count(*) filter (where locked_at is not null) as running,
     count(*) filter (where exhausted and locked_at is null) as failed,
     coalesce(

@@ -114,7 +114,7 @@ grant execute on function
     @schema@.heartbeat_worker,
     @schema@.deregister_worker
     to @role@;
-grant select (run_at, exhausted, locked_at) on @schema@.jobs to @role@;
+grant select (run_at, exhausted, locked_at, attempts, parked_attempt) on @schema@.jobs to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
     on @schema@.scheduled_jobs to @role@;
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.

@@ -6,8 +6,20 @@
 (
     select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.payload, j.priority,
         j.run_at, j.attempts - coalesce(j.snoozes, 0) as attempts,
-        j.max_attempts - coalesce(j.snoozes, 0) as max_attempts, coalesce(j.snoozes, 0) as snoozes, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
-        j.lease_expires_at, j.progress, j.progress_message, j.exhausted,
+        j.max_attempts - coalesce(j.snoozes, 0) as max_attempts, coalesce(j.snoozes, 0) as snoozes,
+        -- Null if the history does not have all attempts that do not count.
+        case when j.has_steps then (
+            select case
+                when count(*) >= coalesce(j.snoozes, 0)
+                then least(count(*) filter (where r.outcome = 'parked'), coalesce(j.snoozes, 0))
+            end
+            from @schema@.job_runs r
+            where r.job_id = j.id and r.outcome in ('parked', 'snoozed', 'released')
+        ) else 0 end as parks,
+        j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+        j.lease_expires_at, j.progress, j.progress_message, j.exhausted, coalesce(j.has_steps, false) as has_steps,
+        coalesce(j.parked_attempt = j.attempts, false) and j.locked_at is null and not j.exhausted and j.run_at > now()
+            as is_parked,
         j.locked_at is not null
             and not coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours') as is_running
     from @schema@.jobs j
@@ -19,7 +31,7 @@
     select j.id, j.database_id, @actor_id@ as actor_id, @entity_id@ as entity_id, j.queue_name, j.task_identifier,
         j.payload, j.priority, j.run_at, j.attempts, j.max_attempts,
         coalesce(substring(j.last_error from ' \(snoozed ([0-9]{1,9}) times? since \S{1,40}\)$')::int, 0) as snoozes,
-        j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+        0 as parks, false as has_steps, false as is_parked, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
         case when j.locked_at is not null and j.run_at > j.locked_at then j.run_at end as lease_expires_at,
         null::real as progress, null::text as progress_message, j.attempts >= j.max_attempts as exhausted,
         j.locked_at is not null and case
@@ -37,7 +49,8 @@
     and ($3::text is null or j.queue_name = $3)
     and ($4::text is null or case $4
         when 'ready' then not j.is_running and not j.exhausted and j.run_at <= now()
-        when 'delayed' then not j.is_running and not j.exhausted and j.run_at > now()
+        when 'delayed' then not j.is_running and not j.exhausted and j.run_at > now() and not j.is_parked
+        when 'parked' then j.is_parked
         when 'running' then j.is_running
         when 'failed' then not j.is_running and j.exhausted
     end)
@@ -57,8 +70,9 @@
 -- name: list_jobs
 -- Newest first. $1-$13 as in jobs_matching, $14 the maximum number.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
-    j.max_attempts, j.snoozes, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at, j.lease_expires_at,
-    j.progress, j.progress_message, j.exhausted, j.is_running, j.run_at > now() as is_delayed
+    j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
+    j.run_at > now() as is_delayed
 from @jobs@ j
 where
 @matching@
@@ -117,7 +131,9 @@ order by latest.ended_at, latest.attempt
 
 -- name: job_states
 -- $1 jobs. Returns those that exist.
-select j.id, j.exhausted, j.is_running, j.run_at > now() as is_delayed from @jobs@ j where j.id = any ($1::bigint[])
+select j.id, j.exhausted, j.is_running, j.is_parked, j.run_at > now() as is_delayed
+from @jobs@ j
+where j.id = any ($1::bigint[])
 
 -- name: highest_job_id
 select max(id) from @schema@.jobs
@@ -129,6 +145,7 @@ with counted as (
     select j.task_identifier, j.queue_name,
         count(*) filter (where not j.is_running and not j.exhausted and j.run_at <= now()) as ready,
         count(*) filter (where not j.is_running and not j.exhausted) as waiting,
+        count(*) filter (where j.is_parked) as parked,
         count(*) filter (where j.is_running) as running,
         count(*) as jobs,
         min(nullif(j.run_at, '-infinity')) filter (where not j.is_running and not j.exhausted) as first_run_at
@@ -139,7 +156,8 @@ summed as (
     select grouping(c.task_identifier) = 0 as is_task, grouping(c.queue_name) = 0 as is_queue,
         c.task_identifier, c.queue_name,
         coalesce(sum(c.ready), 0)::bigint as ready,
-        coalesce(sum(c.waiting - c.ready), 0)::bigint as delayed,
+        coalesce(sum(c.waiting - c.ready - c.parked), 0)::bigint as delayed,
+        coalesce(sum(c.parked), 0)::bigint as parked,
         coalesce(sum(c.running), 0)::bigint as running,
         coalesce(sum(c.jobs - c.waiting - c.running), 0)::bigint as failed,
         coalesce(sum(c.jobs), 0)::bigint as jobs,
@@ -231,8 +249,20 @@ select clock_timestamp()
 select retried.id from @schema@.retry_jobs($1) as retried (id)
 
 -- name: run_jobs_now
--- $1 jobs. Returns those that were delayed, and are ready now.
-select moved.id from @schema@.run_jobs_now($1) as moved (id)
+-- $1 jobs. Returns those that were delayed, and are ready now. Parked ones would only park again.
+select moved.id
+from @schema@.run_jobs_now(array(select j.id from @jobs@ j where j.id = any ($1::bigint[]) and not j.is_parked))
+    as moved (id)
+
+-- name: wake_jobs
+-- $1 jobs. Returns those that were parked until a time, and are ready now. Others would only park again.
+select woken.id
+from @schema@.wake_jobs(
+    array(
+        select s.job_id from @schema@.job_steps s
+        where s.job_id = any ($1::bigint[]) and s.state = 'waiting' and s.wake_at is not null
+    )
+) as woken (id)
 
 -- name: run_platform_jobs_now
 -- As run_jobs_now, on the platform's schema.

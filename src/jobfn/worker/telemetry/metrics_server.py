@@ -90,7 +90,13 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
     is_up = Metric("jobfn_database_up", "Whether the database is reachable.", (), {(): float(depth is not None)})
     if depth is None:
         return [is_up]
-    states = {"ready": depth.ready, "delayed": depth.delayed, "running": depth.running, "failed": depth.failed}
+    states = {
+        "ready": depth.ready,
+        "delayed": depth.delayed,
+        "parked": depth.parked,
+        "running": depth.running,
+        "failed": depth.failed,
+    }
     return [
         is_up,
         Metric(

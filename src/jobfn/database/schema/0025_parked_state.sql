@@ -1,0 +1,51 @@
+-- Parked jobs are a state of their own: for those that wait for a result, and for the metrics of workers.
+
+create or replace function @schema@.job_result(job_id bigint) returns text
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        (
+            select json_build_object(
+                'state', 'completed', 'result', r.result, 'storage_error', r.storage_error
+            )::text
+            from @schema@.job_results r
+            where r.job_id = job_result.job_id and r.expires_at > now()
+        ),
+        (
+            select json_build_object(
+                'state', case
+                    when j.locked_at is not null then 'running'
+                    when j.exhausted then 'failed'
+                    when j.parked_attempt = j.attempts and j.run_at > now() then 'parked'
+                    else 'waiting'
+                end,
+                'attempts', j.attempts - coalesce(j.snoozes, 0),
+                'error', j.last_error
+            )::text
+            from @schema@.jobs j
+            where j.id = job_result.job_id
+        ),
+        '{"state": "gone"}'
+    )
+$$;
+
+do $$
+declare
+    v_jobs constant oid := (select c.oid from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs));
+    v_role text;
+begin
+    for v_role in
+        select distinct quote_ident(pg_get_userbyid(granted.grantee))
+        from pg_catalog.pg_attribute a
+        cross join lateral aclexplode(a.attacl) as granted
+        where a.attrelid = v_jobs
+            and a.attname = 'exhausted'
+            and granted.privilege_type = 'SELECT'
+    loop
+        execute format('grant select (attempts, parked_attempt) on %s to %s', v_jobs::regclass, v_role);
+    end loop;
+end
+$$;
