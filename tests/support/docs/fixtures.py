@@ -66,6 +66,10 @@ async def _fastapi_app(environment: PageEnvironment) -> None:
     _copy_example(environment, "fastapi_app")
 
 
+async def _fulfilment(environment: PageEnvironment) -> None:
+    _copy_example(environment, "fulfilment")
+
+
 def _copy_example(environment: PageEnvironment, name: str) -> None:
     """Copy an example, which becomes the working directory."""
     shutil.copy(ROOT / "pyproject.toml", environment.folder)
@@ -170,6 +174,7 @@ PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "docs/triggers.md": _triggers,
     "examples/blueprints/README.md": _blueprints,
     "examples/fastapi_app/README.md": _fastapi_app,
+    "examples/fulfilment/README.md": _fulfilment,
     "examples/send_email/README.md": _send_email,
     "templates/function/README.md": _project,
 }
