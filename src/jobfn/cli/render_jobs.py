@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import shutil
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jobfn.database.connection import EARLIEST, LATEST
+from jobfn.cli.render_runs import run_lines
+from jobfn.cli.render_times import ago, columns, moment, seconds_text
+from jobfn.database.connection import LATEST
 from jobfn.operations import (
     ActionResult,
     GroupCount,
@@ -21,10 +21,6 @@ from jobfn.operations import (
     WorkerRow,
 )
 from jobfn.operations.records import Event
-
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
-#: Maximum width of a table outside of a terminal.
-_MAX_WIDTH = 500
 
 
 def as_json(value: Any) -> str:
@@ -68,10 +64,12 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     """Format everything known about a job."""
     lines = [f"job {detail.id}  {detail.task}  {detail.state_label}"]
     if detail.job is not None:
-        lines += [f"    {name:<11} {text}" for name, text in _fields(detail.job, now) if text]
+        lines += [f"    {name:<11} {text}" for name, text in _fields(detail.job, detail.parent_id, now) if text]
         lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     else:
         lines.append("    the job was deleted; this is its history")
+    if detail.run is not None:
+        lines += run_lines(detail.run, now)
     lines.append("    timeline")
     for event in detail.timeline:
         lines += _event_lines(event, now)
@@ -140,30 +138,6 @@ def result_lines(result: ActionResult, past_tense: str) -> list[str]:
     return lines
 
 
-def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Align cells in columns and truncate lines to the terminal's width."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    max_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _MAX_WIDTH
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [line if len(line) <= max_width else f"{line[: max_width - 1]}…" for line in lines]
-
-
-def ago(moment: datetime, now: datetime) -> str:
-    """Format a time relative to now: ``3m ago``, ``in 2h``, ``never`` for infinity."""
-    if moment in {LATEST, EARLIEST}:
-        return "never" if moment == LATEST else "long ago"
-    seconds = (now - moment).total_seconds()
-    return f"in {seconds_text(-seconds)}" if seconds < 0 else f"{seconds_text(seconds)} ago"
-
-
-def seconds_text(seconds: float) -> str:
-    """Format a duration in its largest unit."""
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.2g}s" if seconds >= 0.001 else "0s"
-
-
 def _when(job: JobRow, now: datetime) -> str:
     if job.is_expired:
         since = job.lease_expires_at or job.locked_at
@@ -185,17 +159,18 @@ def _attempts(job: JobRow) -> str:
     return f"{attempts}, {job.uncounted_label}" if job.uncounted_label else attempts
 
 
-def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
+def _fields(job: JobRow, parent_id: int | None, now: datetime) -> list[tuple[str, str]]:
     progress = f"{job.progress:.0%} " if job.progress is not None else ""
     return [
         ("queue", job.queue or ""),
         ("key", job.key or ""),
+        ("parent", "" if parent_id is None else f"job {parent_id}"),
         ("priority", str(job.priority)),
         ("attempts", ", ".join(filter(None, [f"{job.attempts} of {job.max_attempts}", job.uncounted_label]))),
-        ("enqueued", _moment(job.created_at, now)),
-        ("run at", _moment(job.run_at, now)),
+        ("enqueued", moment(job.created_at, now)),
+        ("run at", moment(job.run_at, now)),
         ("worker", job.locked_by or ""),
-        ("lock until", _moment(job.lease_expires_at, now)),
+        ("lock until", moment(job.lease_expires_at, now)),
         ("progress", f"{progress}{job.progress_message or ''}"),
         ("tenant", job.database_id or ""),
         ("actor", job.actor_id or ""),
@@ -205,18 +180,10 @@ def _fields(job: JobRow, now: datetime) -> list[tuple[str, str]]:
 
 
 def _event_lines(event: Event, now: datetime) -> list[str]:
-    lines = [f"        {_moment(event.at, now)}: {event.text}"]
+    lines = [f"        {moment(event.at, now)}: {event.text}"]
     if event.error:
         lines += [f"            {line}" for line in event.error.splitlines()]
     return lines
-
-
-def _moment(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return ""
-    if moment in {LATEST, EARLIEST}:
-        return ago(moment, now)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)})"
 
 
 def _payload(text: str | None) -> str:

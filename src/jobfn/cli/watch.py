@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from jobfn.cli import render_jobs
+from jobfn.cli import render_jobs, render_times
 from jobfn.cli.output import echo, without_escapes
 from jobfn.operations import JobCounts, JobFilter, Operations
 
@@ -60,7 +60,7 @@ async def _snapshot_json(operations: Operations, job_filter: JobFilter) -> str:
 def counts_age_text(counts: JobCounts, now: datetime) -> str:
     """Return when the jobs were counted if that is long ago: counts of large tables are cached."""
     age_seconds = (now - counts.taken_at).total_seconds()
-    return f", counted {render_jobs.ago(counts.taken_at, now)}" if age_seconds > _MAX_COUNTS_AGE_SECONDS else ""
+    return f", counted {render_times.ago(counts.taken_at, now)}" if age_seconds > _MAX_COUNTS_AGE_SECONDS else ""
 
 
 @contextlib.contextmanager

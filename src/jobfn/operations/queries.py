@@ -14,6 +14,7 @@ import asyncpg
 
 from jobfn.database.connection import LATEST
 from jobfn.errors import ConfigurationError
+from jobfn.operations.durable_runs import STATEMENTS, read_run
 from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
 
@@ -70,11 +71,15 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
         run_rows: Sequence[asyncpg.Record] = ()
         if database.capabilities.history_days is not None:
             run_rows = await connection.fetch(database.statement("job_runs"), job_id, MAX_RUNS)
+        run = None
+        if row is not None and row["has_steps"]:
+            statements = {name: database.statement(name) for name in STATEMENTS}
+            run = await read_run(connection, statements, job_id, is_parked=row["is_parked"])
     runs = tuple(Run.from_row(run_row) for run_row in run_rows)
     if row is None:
         return JobDetail(job_id, runs[0].task, None, None, runs, _timeline(None, runs)) if runs else None
     job = JobRow.from_row(row)
-    return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs))
+    return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs), run, row["parent_id"])
 
 
 async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import asyncpg
 
+from jobfn.operations.durable_records import DurableRun
+
 
 class JobState(StrEnum):
     """State of a job. The row of a completed job is deleted: only the history has it."""
@@ -271,6 +273,8 @@ class JobDetail:
         job: The row; None if it was deleted and only the history has the job.
         payload: The stored JSON text; None if the row was deleted.
         runs: The attempts that ended, oldest first; empty without history.
+        run: What it has recorded, if it is a durable function.
+        parent_id: The job that called it and waits for it, if any.
     """
 
     id: int
@@ -279,6 +283,8 @@ class JobDetail:
     payload: str | None
     runs: tuple[Run, ...]
     timeline: tuple[Event, ...] = ()
+    run: DurableRun | None = None
+    parent_id: int | None = None
 
     @property
     def state(self) -> JobState:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobfn.cli import render_jobs
+from jobfn.cli import render_jobs, render_times
 from jobfn.database.connection import LATEST
 from jobfn.operations import (
     Action,
@@ -39,12 +39,12 @@ EARLIER = NOW - timedelta(minutes=3)
     ],
 )
 def test_duration_is_formatted_in_its_largest_unit(seconds: float, text: str) -> None:
-    assert render_jobs.seconds_text(seconds) == text
-    assert render_jobs.ago(NOW - timedelta(seconds=seconds), NOW) == f"{text} ago"
+    assert render_times.seconds_text(seconds) == text
+    assert render_times.ago(NOW - timedelta(seconds=seconds), NOW) == f"{text} ago"
 
 
 def test_future_time_is_formatted_with_in() -> None:
-    assert render_jobs.ago(NOW + timedelta(hours=2), NOW) == "in 2h"
+    assert render_times.ago(NOW + timedelta(hours=2), NOW) == "in 2h"
 
 
 def row(state: JobState, **fields: object) -> JobRow:

@@ -20,6 +20,7 @@
         j.lease_expires_at, j.progress, j.progress_message, j.exhausted, coalesce(j.has_steps, false) as has_steps,
         coalesce(j.parked_attempt = j.attempts, false) and j.locked_at is null and not j.exhausted and j.run_at > now()
             as is_parked,
+        (select s.job_id from @schema@.job_steps s where s.child_id = j.id limit 1) as parent_id,
         j.locked_at is not null
             and not coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours') as is_running
     from @schema@.jobs j
@@ -31,7 +32,7 @@
     select j.id, j.database_id, @actor_id@ as actor_id, @entity_id@ as entity_id, j.queue_name, j.task_identifier,
         j.payload, j.priority, j.run_at, j.attempts, j.max_attempts,
         coalesce(substring(j.last_error from ' \(snoozed ([0-9]{1,9}) times? since \S{1,40}\)$')::int, 0) as snoozes,
-        0 as parks, false as has_steps, false as is_parked, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+        0 as parks, false as has_steps, false as is_parked, null::bigint as parent_id, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
         case when j.locked_at is not null and j.run_at > j.locked_at then j.run_at end as lease_expires_at,
         null::real as progress, null::text as progress_message, j.attempts >= j.max_attempts as exhausted,
         j.locked_at is not null and case
