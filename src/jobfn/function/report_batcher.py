@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.wire import redact_url
-from jobfn.wire.report_batch import MAX_BATCH_REPORTS, BatchedReport, decode_statuses, encode_batch
+from jobfn.wire.report_batch import MAX_BATCH_REPORTS, BatchedReply, BatchedReport, decode_replies, encode_batch
 
 #: Maximum number of concurrent requests to one callback server: one is settled while the next is sent.
 MAX_IN_FLIGHT_BATCHES = 2
@@ -25,7 +25,7 @@ MAX_URLS = 100
 class _QueuedReport(NamedTuple):
     report: BatchedReport
     text: str
-    status: "asyncio.Future[int | None]"
+    reply: "asyncio.Future[BatchedReply | None]"
 
 
 @dataclass(slots=True)
@@ -46,8 +46,11 @@ class ReportBatcher:
         #: Batch URLs of servers without batches, the oldest first.
         self._unsupported: dict[str, None] = {}
 
-    async def post(self, url: str, report: BatchedReport) -> int | None:
-        """Send one report, with others for the same URL; return its status, or None if batches are not supported."""
+    async def post(self, url: str, report: BatchedReport) -> BatchedReply | None:
+        """Send one report, with others for the same URL; return its reply, or None if batches are not supported.
+
+        The content of a reply is JSON; that of a report which was alone is the body of the response.
+        """
         if url in self._unsupported:
             return None
         lane = self._lanes.get(url) or self._open_lane(url)
@@ -57,7 +60,7 @@ class ReportBatcher:
             sender = asyncio.create_task(self._send_queued(url, lane))
             lane.senders.add(sender)
             sender.add_done_callback(lane.senders.discard)
-        return await queued.status
+        return await queued.reply
 
     def _open_lane(self, url: str) -> _Lane:
         if len(self._lanes) >= MAX_URLS:  # callers choose URLs: idle lanes must not stay
@@ -69,23 +72,23 @@ class ReportBatcher:
         while lane.queued:
             batch = _next_batch(lane)
             try:
-                statuses: Sequence[int | None] = await self._send(url, batch)
+                replies: Sequence[BatchedReply | None] = await self._send(url, batch)
             except Exception as error:  # noqa: BLE001  - passed to each report's sender
                 for queued in batch:
-                    if not queued.status.done():
-                        queued.status.set_exception(error)
+                    if not queued.reply.done():
+                        queued.reply.set_exception(error)
                 continue
-            for queued, status in zip(batch, statuses, strict=True):
-                if not queued.status.done():
-                    queued.status.set_result(status)
+            for queued, reply in zip(batch, replies, strict=True):
+                if not queued.reply.done():
+                    queued.reply.set_result(reply)
 
-    async def _send(self, url: str, batch: Sequence[_QueuedReport]) -> Sequence[int | None]:
+    async def _send(self, url: str, batch: Sequence[_QueuedReport]) -> Sequence[BatchedReply | None]:
         if len(batch) == 1:
             report = batch[0].report
             response = await self._transport.post(
                 report.url, body=report.body, headers=report.headers, timeout_seconds=self._timeout_seconds
             )
-            return [response.status]
+            return [BatchedReply(response.status, response.body)]
         response = await self._transport.post(
             url,
             body=encode_batch(queued.text for queued in batch),
@@ -93,11 +96,11 @@ class ReportBatcher:
             timeout_seconds=self._timeout_seconds,
         )
         if response.status >= 500:
-            return [response.status] * len(batch)
+            return [BatchedReply(response.status)] * len(batch)
         reason = f"HTTP status {response.status}"
         if response.status == 200:
             try:
-                return decode_statuses(response.body, count=len(batch))
+                return decode_replies(response.body, count=len(batch))
             except ValueError as error:
                 reason = str(error)
         if len(self._unsupported) >= MAX_URLS:

@@ -35,6 +35,8 @@ MAX_REPORTS_PER_ORIGIN = 2_000
 MAX_RETRY_SECONDS = 3600.0
 #: Maximum number of connections to one callback server, so that one that does not respond leaves some to others.
 MAX_CONNECTIONS_PER_HOST = 50
+#: Maximum size of the request and of the response of steps that share a request with others.
+MAX_BATCHED_STEPS_BYTES = 4096
 #: A lease is renewed this many times before it would expire. The interval is also the timeout of a heartbeat.
 HEARTBEATS_PER_LEASE = 3
 _ATTEMPT_TIMEOUT_SECONDS = 10.0
@@ -146,8 +148,10 @@ class Reporter:
 
         return HttpSteps(self, headers)
 
-    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, bytes]:
-        """Send steps once. Return the HTTP status and the body of the response.
+    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, object]:
+        """Send steps once. Return the HTTP status and the body of the response, or its JSON.
+
+        Small requests that are ready at the same time share a request, as reports do.
 
         Raises:
             DurableError: The URL is invalid or not allowed.
@@ -157,6 +161,10 @@ class Reporter:
         if target is None:
             raise DurableError("steps cannot be recorded at X-Heartbeat-Url: the function's log says why")
         request_headers = dict(headers.echo) | {"Content-Type": "application/json"}
+        if max_bytes <= MAX_BATCHED_STEPS_BYTES and _same_origin(headers.callback_batch, target):
+            reply = await self._batcher.post(headers.callback_batch or "", BatchedReport(target, request_headers, body))
+            if reply is not None:
+                return reply.status, reply.content
         async with self._transport.stream(
             target, body=body, headers=request_headers, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS
         ) as response:
@@ -258,8 +266,10 @@ class Reporter:
             self._metrics.report_retries.add()
 
     async def _post(self, report: BatchedReport, batch_url: str | None) -> int:
-        status = await self._batcher.post(batch_url, report) if batch_url is not None else None
-        if status is None:
+        reply = await self._batcher.post(batch_url, report) if batch_url is not None else None
+        if reply is not None:
+            status = reply.status
+        else:
             response = await self._transport.post(
                 report.url, body=report.body, headers=report.headers, timeout_seconds=_ATTEMPT_TIMEOUT_SECONDS
             )

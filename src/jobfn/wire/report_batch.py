@@ -2,7 +2,7 @@ r"""Batches of reports: an optional protocol between jobfn functions and jobfn c
 
 A worker that accepts batches sends their URL in ``X-Callback-Batch``. Other functions ignore that header and send one
 POST for each report. Each report in a batch has the URL, headers and body that it would have alone, and a reply of its
-own::
+own. Steps of durable functions (``steps.py``) travel in the same way::
 
     {"reports": [{"url": "http://…/callback", "headers": {"X-Worker-Id": …}, "body": "{\"status\": …}"}, …]}
     {"replies": [{"status": 200, "content": …}, {"status": 409, "content": {"error": …}}, …]}
@@ -11,7 +11,7 @@ own::
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jobfn.wire.headers import job_headers_from_json
 
@@ -44,6 +44,13 @@ class BatchedReport:
         raise ValueError("a report must have url, headers and body")
 
 
+class BatchedReply(NamedTuple):
+    """The reply to one report in a batch: the HTTP status and the JSON that it would have alone."""
+
+    status: int
+    content: object = None
+
+
 def encode_batch(reports: Iterable[str]) -> bytes:
     """Return the request body of a batch of ``BatchedReport.to_json``."""
     return f'{{"reports": [{", ".join(reports)}]}}'.encode("ascii")
@@ -61,20 +68,20 @@ def decode_batch(body: bytes) -> Sequence[BatchedReport]:
     return [BatchedReport.from_json(member) for member in members]
 
 
-def decode_statuses(body: bytes, *, count: int) -> Sequence[int]:
-    """Return the statuses in the response to a batch of this many reports, in its order.
+def decode_replies(body: bytes, *, count: int) -> Sequence[BatchedReply]:
+    """Return the replies in the response to a batch of this many reports, in its order.
 
     Raises:
-        ValueError: The response does not have one status for each report.
+        ValueError: The response does not have one reply with a status for each report.
     """
-    statuses = [
-        member["status"]
+    replies = [
+        BatchedReply(member["status"], member.get("content"))
         for member in _members(body, "replies")
         if isinstance(member, dict) and type(member.get("status")) is int
     ]
-    if len(statuses) != count:
-        raise ValueError(f"a batch of {count} reports got {len(statuses)} replies")
-    return statuses
+    if len(replies) != count:
+        raise ValueError(f"a batch of {count} reports got {len(replies)} replies")
+    return replies
 
 
 def _members(body: bytes, name: str) -> list[Any]:

@@ -157,7 +157,13 @@ class StepPage(NamedTuple):
         Raises:
             ValueError: This is not one.
         """
-        content = _content(body)
+        return cls.from_content(_content(body))
+
+    @classmethod
+    def from_content(cls, content: object) -> "StepPage":
+        """Parse the JSON of a response. Raises as ``from_json``."""
+        if not isinstance(content, dict):
+            raise ValueError("it must be a JSON object")  # noqa: TRY004  - it came over the network
         return cls([StepRecord.from_json(member) for member in _records(content)], content.get("more") is True)
 
 

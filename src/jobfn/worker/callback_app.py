@@ -27,6 +27,7 @@ from jobfn.worker.callbacks import (
     ECHO_ADVICE,
     CallbackError,
     Callbacks,
+    RawJson,
     Reply,
     rejection,
     to_reply,
@@ -94,17 +95,23 @@ async def _report_batch(callbacks: Callbacks | InstrumentedCallbacks, body: byte
         if len(handlings) % REPORTS_PER_TURN == 0:
             await asyncio.sleep(0)
     replies = await asyncio.gather(*handlings)
-    return Reply(200, {"replies": [{"status": reply.status, "content": reply.content} for reply in replies]})
+    return Reply(200, RawJson(b'{"replies": [%b]}' % b", ".join(map(_batched_reply, replies))))
+
+
+def _batched_reply(reply: Reply) -> bytes:
+    return b'{"status": %d, "content": %b}' % (reply.status, reply.body())
 
 
 async def _report_in_batch(callbacks: Callbacks | InstrumentedCallbacks, report: BatchedReport) -> Reply:
     if len(report.url) > MAX_HEAD_BYTES:
         raise CallbackError(400, f"a report's URL must have at most {MAX_HEAD_BYTES} characters: {URL_ADVICE}")
     try:
-        query = urlsplit(report.url).query
+        parts = urlsplit(report.url)
     except ValueError:
         raise CallbackError(400, f"a report's URL is malformed: {URL_ADVICE}") from None
-    return await callbacks.report(query_parameter(query, "token"), _with_attempt(report.headers, query), report.body)
+    handle = callbacks.steps if parts.path.endswith(f"/{STEPS_SEGMENT}") else callbacks.report
+    query = parts.query
+    return await handle(query_parameter(query, "token"), _with_attempt(report.headers, query), report.body)
 
 
 async def _respond(send: Send, reply: Reply, *, unread: Receive | None = None) -> None:

@@ -39,6 +39,13 @@ ECHO_ADVICE = "return the headers that the job was delivered with"
 
 
 @dataclass(frozen=True, slots=True)
+class RawJson:
+    """Content that is JSON text already."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The response to a report or a heartbeat.
 
@@ -53,9 +60,12 @@ class Reply:
 
     def body(self) -> bytes:
         """Return the content as JSON text."""
-        return (
-            self.content.to_json() if isinstance(self.content, StepPage) else json.dumps(self.content).encode("ascii")
-        )
+        match self.content:
+            case RawJson(text):
+                return text
+            case StepPage():
+                return self.content.to_json()
+        return json.dumps(self.content).encode("ascii")
 
 
 def rejection(status: int, message: str) -> Reply:

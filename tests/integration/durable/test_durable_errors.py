@@ -268,5 +268,5 @@ def test_context_built_by_hand_runs_steps_inline() -> None:
         return [await ctx.step("double", lambda: order * 2), await ctx.step("double", lambda: order * 3)]
 
     assert asyncio.run(handler(7, JobContext("t"))) == [14, 21]
-    with pytest.raises(DurableError, match="run_jobs"):
+    with pytest.raises(DurableError, match="drain_jobs"):
         asyncio.run(JobContext("t").wait_for("approved"))

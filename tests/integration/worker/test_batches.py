@@ -85,6 +85,7 @@ async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function
         "x-settle-on": "response",
         "x-invoke-secret": SECRET,
         "x-installation-id": await jobs.connection.fetchval("select app_jobs.installation_id()::text"),
+        "x-durable": "steps",
     }
     assert [job.headers for job in batch.jobs] == [
         {"x-job-id": str(job), "x-job-attempt": "1", "x-job-created-at": str(created_at), "x-database-id": TENANT}

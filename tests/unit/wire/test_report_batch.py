@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jobfn.wire.report_batch import BatchedReport, decode_batch, decode_statuses, encode_batch
+from jobfn.wire.report_batch import BatchedReport, decode_batch, decode_replies, encode_batch
 
 
 def test_batch_round_trip_keeps_every_byte() -> None:
@@ -39,9 +39,9 @@ def test_decode_batch_drops_other_headers_and_replaces_lone_surrogates() -> None
     assert report == BatchedReport("u", {"X-Job-Id": "7", "X-Worker-Id": "?"}, b"?")
 
 
-def test_decode_statuses_keeps_the_order() -> None:
+def test_decode_replies_keeps_the_order() -> None:
     body = b'{"replies": [{"status": 200}, {"status": 409, "content": 1}]}'
-    assert list(decode_statuses(body, count=2)) == [200, 409]
+    assert [reply.status for reply in decode_replies(body, count=2)] == [200, 409]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_decode_statuses_keeps_the_order() -> None:
         (b'{"replies": [{"status": "200"}, {"status": true}]}', "a batch of 2 reports got 0 replies"),
     ],
 )
-def test_decode_statuses_rejects_replies_to_another_batch(body: bytes, reason: str) -> None:
+def test_decode_replies_rejects_replies_to_another_batch(body: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        decode_statuses(body, count=2)
+        decode_replies(body, count=2)

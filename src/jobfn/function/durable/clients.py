@@ -26,8 +26,8 @@ class StepsSender(Protocol):
     def timeout_seconds(self, headers: JobHeaders) -> float:
         """Return how long a request of this delivery is sent again."""
 
-    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, bytes]:
-        """Send one request, and return the status and the body of its response."""
+    async def send_steps(self, headers: JobHeaders, url: str, body: bytes, *, max_bytes: int) -> tuple[int, object]:
+        """Send one request, and return the status and the body of its response, or its JSON."""
 
 
 class StepsClient(Protocol):
@@ -65,16 +65,19 @@ class HttpSteps:
 
     async def load(self, after: int) -> StepPage:
         """See ``StepsClient.load``."""
-        return await self._exchange(encode_load(after))
+        return await self._exchange(encode_load(after), MAX_STEPS_BODY_BYTES)
 
     async def record(self, records: Sequence[StepRecord]) -> Sequence[StepRecord]:
         """See ``StepsClient.record``."""
-        page = await self._exchange(encode_records(records))
+        body = encode_records(records)
+        # The answer to a wait has the payload of a signal; all others are smaller than the request.
+        max_bytes = MAX_STEPS_BODY_BYTES if any(record.kind == "wait" for record in records) else len(body) + 200
+        page = await self._exchange(body, max_bytes)
         if len(page.records) != len(records):
             raise TransportError("the callback server did not acknowledge all steps")
         return page.records
 
-    async def _exchange(self, body: bytes) -> StepPage:
+    async def _exchange(self, body: bytes, max_bytes: int) -> StepPage:
         if self._url is None:
             raise DurableError("durable calls need a callback server: this worker sent no X-Heartbeat-Url")
         clock = asyncio.get_running_loop().time
@@ -82,9 +85,7 @@ class HttpSteps:
         delay_seconds = _INITIAL_RETRY_DELAY_SECONDS
         while True:
             try:
-                status, content = await self._sender.send_steps(
-                    self._headers, self._url, body, max_bytes=MAX_STEPS_BODY_BYTES
-                )
+                status, content = await self._sender.send_steps(self._headers, self._url, body, max_bytes=max_bytes)
                 if status < 500:
                     break
                 error = TransportError(f"the callback server responded to a step with {status}")
@@ -99,7 +100,7 @@ class HttpSteps:
         if status != 200:
             raise DurableError(f"the callback server refused a step with {status}: {_reason(content)}")
         try:
-            return StepPage.from_json(content)
+            return StepPage.from_json(content) if isinstance(content, bytes) else StepPage.from_content(content)
         except ValueError as error:
             raise TransportError(f"the callback server's response to a step is malformed: {error}") from None
 
@@ -121,5 +122,5 @@ class InlineSteps:
         return [record._replace(state="completed") if record.kind == "sleep" else record for record in records]
 
 
-def _reason(content: bytes) -> str:
-    return content[:500].decode("utf-8", "replace")
+def _reason(content: object) -> str:
+    return content[:500].decode("utf-8", "replace") if isinstance(content, bytes) else str(content)[:500]
