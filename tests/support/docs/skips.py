@@ -111,6 +111,7 @@ SKIPPED_COMMANDS: dict[str, tuple[str, Check]] = {
     "docker": ("needs root and a base image; covered by make image", _check_docker),
     "kubectl": ("needs a cluster", _check_kubectl),
     "npx": ("uses npm's registry", _check_input_file),
+    "jobfn jobs show 42": ("needs a run that waits for days", _no_check),
     "py-spy": ("comes with make bench and needs the right to trace", _no_check),
 }
 
