@@ -10,6 +10,7 @@ import typer
 
 from jobfn.cli import render_jobs
 from jobfn.cli.exit_codes import PARTIAL
+from jobfn.cli.job_durable import SIGNAL_EXAMPLES, Yes, retry_from_step, signal_command
 from jobfn.cli.job_filters import (
     ErrorText,
     NewerThan,
@@ -151,7 +152,12 @@ class _ActionCommand:
 
 _ACTION_COMMANDS = (
     _ActionCommand(
-        Action.RETRY, "retry", "retried", "Retry permanently failed jobs.\n\nTheir attempts start again from zero."
+        Action.RETRY,
+        "retry",
+        "retried",
+        "Retry permanently failed jobs.\n\n"
+        "Their attempts start again from zero. With --from-step, a durable job that does not run forgets this step and "
+        "those after it, and runs now.",
     ),
     _ActionCommand(Action.RUN_NOW, "run-now", "made due", "Make delayed jobs due now."),
     _ActionCommand(
@@ -164,7 +170,7 @@ _ACTION_COMMANDS = (
         Action.CANCEL,
         "cancel",
         "cancelled",
-        "Fail waiting jobs permanently.\n\n"
+        "Fail waiting jobs permanently, and their waiting child jobs.\n\n"
         "With --running, running jobs too: their workers lose them. Cancelled jobs can be retried.",
     ),
     _ActionCommand(
@@ -191,17 +197,19 @@ def _register(spec: _ActionCommand) -> None:
         worker: Worker = None,
         running: Annotated[bool, typer.Option("--running", help="For cancel: running jobs too.")] = False,
         reason: Annotated[str | None, typer.Option(help="For cancel: the error to store.")] = None,
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+        from_step: Annotated[
+            str | None,
+            typer.Option(metavar="NAME", help="For retry of one durable job: forget this step and those after it."),
+        ] = None,
+        yes: Yes = False,
         as_json: AsJson = False,
         database_url: DatabaseUrl = None,
     ) -> None:
         job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
-        if ids and not job_filter.is_empty:
-            raise ConfigurationError("job ids and a filter cannot be combined: use one of them")
-        if not ids and job_filter.is_empty:
-            raise ConfigurationError(f"no jobs are selected: give ids or a filter, jobfn jobs {spec.name} --task TASK")
-        if (running or reason is not None) and spec.action is not Action.CANCEL:
-            raise ConfigurationError("--running and --reason are options of `jobfn jobs cancel` only")
+        _check_options(spec, ids, job_filter, for_cancel=running or reason is not None, from_step=from_step)
+        if from_step is not None and ids:
+            retry_from_step(ids[0], from_step, yes=yes, as_json=as_json, database_url=database_url)
+            return
 
         async def work(operations: Operations) -> ActionResult:
             if ids:
@@ -219,6 +227,19 @@ def _register(spec: _ActionCommand) -> None:
 
     example = f"examples: jobfn jobs {spec.name} 42; jobfn jobs {spec.name} --task send_email --older-than 1h --yes"
     app.command(spec.name, help=spec.help, epilog=example)(command)
+
+
+def _check_options(
+    spec: _ActionCommand, ids: list[int] | None, job_filter: JobFilter, *, for_cancel: bool, from_step: str | None
+) -> None:
+    if ids and not job_filter.is_empty:
+        raise ConfigurationError("job ids and a filter cannot be combined: use one of them")
+    if not ids and job_filter.is_empty:
+        raise ConfigurationError(f"no jobs are selected: give ids or a filter, jobfn jobs {spec.name} --task TASK")
+    if for_cancel and spec.action is not Action.CANCEL:
+        raise ConfigurationError("--running and --reason are options of `jobfn jobs cancel` only")
+    if from_step is not None and (spec.action is not Action.RETRY or len(ids or ()) != 1):
+        raise ConfigurationError("--from-step is for one job: jobfn jobs retry ID --from-step NAME")
 
 
 async def _apply_to_matching(
@@ -248,3 +269,4 @@ def _count_text(count: int) -> str:
 
 for _spec in _ACTION_COMMANDS:
     _register(_spec)
+app.command("signal", epilog=SIGNAL_EXAMPLES)(signal_command)

@@ -132,6 +132,8 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
 def result_lines(result: ActionResult, past_tense: str) -> list[str]:
     """Format the result of an action: changed and skipped jobs."""
     lines = [f"{past_tense} {result.done:,} job{'' if result.done == 1 else 's'}"]
+    if result.children:
+        lines[0] += f", and {result.children:,} waiting child job{'' if result.children == 1 else 's'}"
     lines += [f"skipped job {skipped.id}: {skipped.reason}" for skipped in result.skipped]
     if result.skipped_count > len(result.skipped):
         lines.append(f"skipped {result.skipped_count - len(result.skipped):,} more")

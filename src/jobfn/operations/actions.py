@@ -40,13 +40,18 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """Result of an action: how many jobs it changed and skipped, and at most ``MAX_RESULT_IDS`` of each."""
+    """Result of an action: how many jobs it changed and skipped, and at most ``MAX_RESULT_IDS`` of each.
+
+    Attributes:
+        children: For ``CANCEL``: how many waiting child jobs were cancelled with them.
+    """
 
     action: Action
     done: int = 0
     ids: tuple[int, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     skipped_count: int = 0
+    children: int = 0
 
     def __add__(self, other: "ActionResult") -> "ActionResult":
         return ActionResult(
@@ -55,6 +60,7 @@ class ActionResult:
             (self.ids + other.ids)[:MAX_RESULT_IDS],
             (self.skipped + other.skipped)[:MAX_RESULT_IDS],
             self.skipped_count + other.skipped_count,
+            self.children + other.children,
         )
 
 
@@ -179,7 +185,14 @@ async def _apply_to_batch(
         if not is_platform:
             values.append(include_running)
     async with database.transaction() as connection:
+        descendants: list[int] = []
+        if action is Action.CANCEL and not is_platform:
+            found = await connection.fetch(database.statement("waiting_descendants"), valid_ids)
+            descendants = [row["id"] for row in found if row["id"] not in set(valid_ids)]
         rows = await connection.fetch(database.statement(_STATEMENTS[action][is_platform]), *values)
+        children = 0
+        if descendants:
+            children = await connection.fetchval(database.statement("count_failed"), descendants)
         if is_platform and rows and action in {Action.RETRY, Action.RUN_NOW}:
             await connection.execute(database.statement("notify_jobs"))
     changed = {row["id"] for row in rows}
@@ -189,7 +202,9 @@ async def _apply_to_batch(
         Skipped(job_id, _skip_reason(action, states.get(job_id), is_platform=is_platform)) for job_id in unchanged
     )
     ordered = tuple(job_id for job_id in job_ids if job_id in changed)
-    return ActionResult(action, len(changed), ordered[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped))
+    return ActionResult(
+        action, len(changed), ordered[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped), children
+    )
 
 
 def _skip_reason(action: Action, state: JobState | None, *, is_platform: bool) -> str:

@@ -9,8 +9,9 @@ from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
-from jobfn.operations import actions, queries, read_models
+from jobfn.operations import actions, durable_actions, queries, read_models
 from jobfn.operations.actions import Action, ActionResult
+from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobPage, JobRow
@@ -134,7 +135,7 @@ class Operations:
 
         ``RETRY`` resets the attempts of a permanently failed job and makes it due. ``RUN_NOW`` makes a delayed job due.
         ``WAKE`` ends the sleeps and the waits with a deadline of a parked job. ``CANCEL`` permanently fails a waiting
-        job. ``REMOVE`` deletes a job that is not running.
+        job, and its waiting child jobs. ``REMOVE`` deletes a job that is not running.
 
         Args:
             action: The action.
@@ -176,6 +177,43 @@ class Operations:
             include_running=include_running,
             on_progress=on_progress,
         )
+
+    async def send_signal(self, job_id: int, event: str, payload: str | None = None) -> bool:
+        """Send a signal to a durable function.
+
+        Args:
+            job_id: The job.
+            event: The name of the signal.
+            payload: JSON text.
+
+        Returns:
+            Whether the job got it; False if it has ended or does not exist.
+
+        Raises:
+            ConfigurationError: The schema is the platform's, which has no durable functions.
+        """
+        return await durable_actions.send_signal(self._database, job_id, event, payload)
+
+    async def plan_retry(self, job_id: int, step: str | int) -> StepRetry:
+        """Return what a retry of a durable function from a step would forget.
+
+        Args:
+            job_id: The job.
+            step: The name of the step, or its position.
+
+        Raises:
+            ConfigurationError: The job has no such step, or the schema is the platform's.
+            DatabaseError: The job is running, or does not exist.
+        """
+        return await durable_actions.plan_retry(self._database, job_id, step)
+
+    async def retry_from_step(self, retry: StepRetry) -> None:
+        """Forget a step and those after it, cancel their waiting children, and run the job now.
+
+        Raises:
+            DatabaseError: The job has been started meanwhile.
+        """
+        await durable_actions.retry_from_step(self._database, retry)
 
     async def follow(
         self, job_id: int, *, poll_interval_seconds: float = 0.2, on_change: Callable[[JobRow], None] | None = None

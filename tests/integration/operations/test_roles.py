@@ -18,6 +18,7 @@ from jobfn.database.privileges import Grants
 from jobfn.errors import PermissionDenied
 from support.commands import Command, Spawn
 from support.dashboard import site
+from support.durable import parked, wait
 from support.fixtures import ConnectTo
 from support.jobs import WORKER, Jobs, settle_jobs
 from support.network import LOOPBACK, free_port
@@ -110,6 +111,26 @@ async def test_viewer_can_look_and_change_nothing(make_role: MakeRole, invoke: C
         assert (code, output) == (1, refusal(viewer, right, grant))
     assert await jobs.values(1, "attempts", "last_error") == (0, None)
     assert await jobs.count() == 2
+
+
+async def test_rights_for_durable_functions(make_role: MakeRole, invoke: Command, jobs: Jobs) -> None:
+    sleep = wait(1, "sleep", "sleep", seconds=3600)
+    job = await parked(jobs, "t", sleep)
+    viewer, enqueuer, operator = await make_role("viewer"), await make_role("enqueue"), await make_role("operator")
+    signal, wake, retry = f"jobs signal {job} approved", f"jobs wake {job}", f"jobs retry {job} --from-step sleep --yes"
+    assert "steps" in (await run(invoke, f"jobs show {job}", viewer))[1]
+    expected = {
+        signal: ("EXECUTE on function app_jobs.signal", "enqueue"),
+        wake: ("EXECUTE on function app_jobs.wake_jobs", "operator"),
+        retry: ("EXECUTE on function app_jobs.retry_job_from_step", "operator"),
+    }
+    for line, (right, grant) in expected.items():
+        assert await run(invoke, line, viewer) == (1, refusal(viewer, right, grant))
+    assert await run(invoke, signal, enqueuer) == (0, f"sent 'approved' to job {job}")
+    assert (await run(invoke, wake, enqueuer))[0] == 1
+    for line in (signal, wake, retry):
+        code, output = await run(invoke, line, operator)
+        assert code == 0, output
 
 
 @pytest.mark.usefixtures("two_jobs")

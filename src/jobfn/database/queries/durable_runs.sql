@@ -74,3 +74,37 @@ from found
 left join @jobs@ j on j.id = found.child_id
 order by found.path
 limit $2
+
+-- name: find_step
+-- A step by name or position, and what a retry from there would forget. $1 job, $2 the name or null, $3 the position.
+select s.position, s.name, later.steps, later.children
+from @schema@.job_steps s
+cross join lateral (
+    select count(*) as steps, count(l.child_id) filter (where l.state = 'waiting') as children
+    from @schema@.job_steps l
+    where l.job_id = s.job_id and l.position >= s.position
+) later
+where s.job_id = $1 and s.kind <> 'then' and (s.name = $2 or s.position = $3)
+
+-- name: retry_job_from_step
+-- $1 job, $2 the position of the step. Returns whether the job was not running.
+select @schema@.retry_job_from_step($1, $2)
+
+-- name: waiting_descendants
+-- The children of jobs, and theirs, that wait to run. $1 jobs.
+with recursive descendant as (
+    select s.child_id, 1 as depth
+    from @schema@.job_steps s
+    where s.job_id = any ($1::bigint[]) and s.state = 'waiting' and s.child_id is not null
+    union all
+    select s.child_id, descendant.depth + 1
+    from descendant
+    join @schema@.job_steps s on s.job_id = descendant.child_id and s.state = 'waiting' and s.child_id is not null
+    where descendant.depth < 20
+)
+select j.id from @schema@.jobs j
+where j.id in (select descendant.child_id from descendant) and j.locked_at is null and not j.exhausted
+
+-- name: count_failed
+-- $1 jobs. Returns how many of them have permanently failed.
+select count(*) from @schema@.jobs j where j.id = any ($1::bigint[]) and j.exhausted and j.locked_at is null

@@ -17,3 +17,11 @@ select * from @schema@.load_steps($1, $2, $3, $4, $5)
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 the groups of steps that each waits for, as JSON arrays. Returns the
 -- jobs that changed.
 select id, task_identifier, database_id, attempts from @schema@.park_jobs($1, $2, $3, cast($4::text[] as json[]))
+
+-- name: signal_job
+-- $1 job, $2 the event, $3 the payload or null. Returns whether the job got it.
+select @schema@.signal(cast($1 as bigint), $2, cast($3::text as json))
+
+-- name: signal_job_key
+-- As signal_job. $1 the job's key or, else, its id.
+select @schema@.signal(cast($1 as text), $2, cast($3::text as json))
