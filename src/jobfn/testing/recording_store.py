@@ -31,6 +31,10 @@ _NEXT_WAKE: Final = f"""
             where s.job_id = j.id and s.state = 'waiting' and s.wake_at = j.run_at and s.kind = any ($2)
         )
 """  # noqa: S608  - a constant
+_END_LEASE: Final = f"""
+    with job as (update {SCHEMA}.jobs set lease_expires_at = '-infinity' where id = $1)
+    update {SCHEMA}.queue_locks set lease_expires_at = '-infinity' where job_id = $1
+"""  # noqa: S608  - a constant
 
 
 @dataclass(frozen=True)
@@ -160,10 +164,7 @@ class RecordingStore:
     async def _on_crash(self, crashed: HeldJob) -> None:
         """End the lease of a job whose delivery has crashed, so that it is claimed again."""
         async with self._lock:
-            await self._pool.execute(
-                f"update {SCHEMA}.jobs set lease_expires_at = '-infinity' where id = $1",  # noqa: S608  - a constant
-                crashed.job_id,
-            )
+            await self._pool.execute(_END_LEASE, crashed.job_id)
             await self._move_waits(self._clock.offset(), [crashed.job_id])
             job = self._claimed.pop(crashed.job_id)
             settlement = Settlement(crashed.worker_id, crashed.job_id, crashed.attempt, error=CRASH_ERROR)

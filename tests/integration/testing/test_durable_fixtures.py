@@ -251,6 +251,19 @@ async def test_crash_in_the_last_attempt_fails_the_job(jobs_db: JobsDatabase, dr
     assert jobs_db.fetch("select exhausted, locked_at from app_jobs.jobs") == [{"exhausted": True, "locked_at": None}]
 
 
+async def test_job_of_a_queue_that_crashes_is_delivered_before_the_next_one(
+    jobs_db: JobsDatabase, drain_jobs: DrainJobs
+) -> None:
+    @task("pay")
+    async def pay(payload: int, ctx: JobContext) -> None:
+        await ctx.step("charge", lambda: payload)
+
+    await add(jobs_db, pay, 1, queue="bank")
+    await add(jobs_db, pay, 2, queue="bank")
+    runs = await drain_jobs(pay, crash_in="charge")
+    assert [(run.payload, run.outcome) for run in runs] == [(1, "lost"), (1, "completed"), (2, "completed")]
+
+
 async def test_crash_at_a_step_that_is_not_recorded_is_an_error(jobs_db: JobsDatabase, drain_jobs: DrainJobs) -> None:
     await add(jobs_db, approve)
     with pytest.raises(AssertionError, match="no delivery recorded the step 'charge'") as raised:
