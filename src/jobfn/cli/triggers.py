@@ -198,7 +198,7 @@ def _script(nodes: Iterable[NodeSql]) -> str:
     """Join all statements into one transaction. Comments have names as JSON, which contains no line breaks."""
     parts = ["begin;", "set local search_path = pg_catalog;"]
     for node in nodes:
-        title = json.dumps([node.table.schema, node.table.name, node.node.task_identifier])
+        title = json.dumps([node.table.schema, node.table.name, node.node.label])
         parts.append(f"-- {title}: {', '.join(node.node.events)}\n{node.script()}")
     return "\n\n".join([*parts, "commit;"])
 
@@ -207,7 +207,7 @@ def _sql_as_json(node: NodeSql) -> dict[str, Any]:
     return {
         "schema": node.table.schema,
         "table": node.table.name,
-        "task": node.node.task_identifier,
+        "task": node.node.label,
         "events": list(node.node.events),
         "each_statement": node.each_statement,
         "sql": node.script(),

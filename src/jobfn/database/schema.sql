@@ -2827,6 +2827,31 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.signal_jobs(job_keys text[], event text, payloads json[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+    v_signal record;
+    v_sent int := 0;
+begin
+    for v_signal in
+        select j.id, given.payload
+        from unnest(job_keys, payloads) with ordinality as given (key, payload, position)
+        join "app_jobs".jobs j on j.key = given.key
+        order by j.id, given.position -- the order in which settlements lock jobs
+    loop
+        if "app_jobs".signal(v_signal.id, event, v_signal.payload) then
+            v_sent := v_sent + 1;
+        end if;
+    end loop;
+    return v_sent;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.snooze_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], reasons text[], delays interval[], max_ages interval[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
@@ -3328,6 +3353,7 @@ comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
 comment on function app_jobs.signal(bigint,text,json) is 'Send a signal to a job: to the first of its waits for this event, or, if there is none, to the next one. Returns false if the job has ended.';
 comment on function app_jobs.signal(text,text,json) is 'Send a signal to the job with this key or, else, this id.';
+comment on function app_jobs.signal_jobs(text[],text,json[]) is 'Send a signal to the jobs with these keys, each with its payload. Keys without a job are ignored. Returns the number of signals sent.';
 comment on function app_jobs.snooze_jobs(text[],bigint[],integer[],text[],interval[],interval[]) is 'Run locked jobs again after a delay, without counting the attempt. A job whose first snooze is longer ago than max_age fails permanently. Returns the jobs that were locked so, as settle_jobs does.';
 comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
 comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the task in the trigger''s argument, with the payload {"id": ...}.';

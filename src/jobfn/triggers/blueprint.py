@@ -93,7 +93,7 @@ def parse_node(data: object, location: str) -> DataJobTrigger:
     Raises:
         BlueprintError: A parameter is missing, unknown or invalid.
     """
-    task = data.get("task_identifier") if isinstance(data, dict) else None
+    task = data.get("task_identifier") or data.get("signal") if isinstance(data, dict) else None
     prefix = f"{location} {printable(task)}" if isinstance(task, str) and task else location
     try:
         return DataJobTrigger.model_validate(data)

@@ -38,15 +38,21 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
     if row is None or not row["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {name}: run `jobfn db migrate`, or set JOBS_SCHEMA")
     if row["is_ours"]:
-        return JobsSchema(name, EnqueueMethod.INSERT, accepts_entity=row["accepts_entity"])
+        return JobsSchema(
+            name,
+            EnqueueMethod.INSERT,
+            accepts_entity=row["accepts_entity"],
+            accepts_signals=row["accepts_signals"],
+        )
     if row["by_identifier"]:
-        return JobsSchema(name, EnqueueMethod.ADD_JOB, accepts_entity=row["accepts_entity"])
+        return JobsSchema(name, EnqueueMethod.ADD_JOB, accepts_entity=row["accepts_entity"], accepts_signals=False)
     if row["by_tenant"]:
         return JobsSchema(
             name,
             EnqueueMethod.ADD_JOB_WITH_TENANT,
             requires_tenant=row["needs_tenant"],
             accepts_entity=row["accepts_entity"],
+            accepts_signals=False,
         )
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"

@@ -70,7 +70,9 @@ class Mismatch:
 
 
 def check_compatibility(node: DataJobTrigger, table: Table, tasks: Mapping[str, Schema]) -> list[Mismatch]:
-    """Compare the payload of a trigger with its task."""
+    """Compare the payload of a trigger with its task; a signal has none."""
+    if node.signal is not None:
+        return []
     if node.task_identifier not in tasks:
         unknown = f"no function has this task{suggest(node.task_identifier, tasks)}"
         return [Mismatch(table.label, node.task_identifier, node.events, "", unknown)]

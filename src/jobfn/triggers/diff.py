@@ -52,7 +52,7 @@ class NodeChange:
     Attributes:
         action: Kind of change.
         table: Qualified table name, for messages; None if the table was dropped.
-        task: Task that the trigger enqueues.
+        task: Task that the trigger enqueues, or its signal.
         events: Events of the trigger.
         before: Applied parameters that differ from their defaults; None for a new trigger.
         after: Parameters of the blueprint that differ from their defaults; None for a dropped trigger.
@@ -125,7 +125,7 @@ def _node_change(node: NodeSql, existing: ExistingObjects) -> tuple[NodeChange, 
         NodeChange(
             action=Action.KEEP if not statements else Action.CREATE if previous is None else Action.CHANGE,
             table=node.table.label,
-            task=node.node.task_identifier,
+            task=node.node.label,
             events=node.node.events,
             before=previous.tag.parameters if previous is not None and previous.tag is not None else None,
             after=node.node.parameters(),

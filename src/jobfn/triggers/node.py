@@ -32,6 +32,18 @@ OLD_KEY: Final = "old"
 META_KEY: Final = "_meta"
 
 _MAX_INT: Final = 2**31 - 1
+_MAX_SIGNAL_CHARACTERS: Final = 200
+#: Parameters of the job that a trigger adds, which a signal does not have.
+_JOB_PARAMETERS: Final = (
+    "task_identifier",
+    "entity_field",
+    "entity_lookup",
+    "job_key",
+    "queue_name",
+    "priority",
+    "run_at_delay",
+    "max_attempts",
+)
 
 
 def _sort_events(events: Any) -> Any:
@@ -65,12 +77,12 @@ _ColumnNames = Annotated[tuple[PgName, ...], Field(min_length=1)]
 
 
 class DataJobTrigger(BaseModel):
-    """A trigger that enqueues a job of one task in the transaction that changes a row.
+    """A trigger that enqueues a job of one task, or signals a job, in the transaction that changes a row.
 
-    Parameter names and defaults are the platform's; None means the default.
+    Parameter names and defaults are the platform's; None means the default. The platform has no signals.
 
     Attributes:
-        task_identifier: Task identifier, 1 to 126 characters.
+        task_identifier: Task identifier, 1 to 126 characters. Required without ``signal``.
         payload_strategy: Payload of the job: ``row_id`` (``{"id": ...}``, the default), ``row`` (all columns),
             ``fields`` (the columns of ``payload_fields``) or ``custom`` (the columns of ``payload_custom``, renamed).
         payload_fields: Columns that ``fields`` sends.
@@ -90,6 +102,9 @@ class DataJobTrigger(BaseModel):
         priority: Jobs with a lower priority run first. Default: 0.
         run_at_delay: Delay of the job, as a PostgreSQL interval, for example ``30 seconds``.
         max_attempts: Maximum number of attempts. Default: 25.
+        signal: Send this signal instead of adding a job, 1 to 200 characters.
+        job_key_field: Column with the key of the job that gets the signal. Rows without a key send none.
+        job_key_prefix: Text before the value of ``job_key_field``, for example ``order-``.
 
     Raises:
         pydantic.ValidationError: A parameter is missing, unknown or invalid. ``blueprint.parse_node`` converts the
@@ -98,7 +113,9 @@ class DataJobTrigger(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task_identifier: Annotated[str, Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS), PgTextValidator]
+    task_identifier: Annotated[str, Field(min_length=1, max_length=MAX_TASK_IDENTIFIER_CHARACTERS), PgTextValidator] = (
+        ""
+    )
     payload_strategy: PayloadStrategy = "row_id"
     payload_fields: _ColumnNames | None = None
     payload_custom: dict[PgText, PgName] | None = Field(default=None, min_length=1)
@@ -116,6 +133,9 @@ class DataJobTrigger(BaseModel):
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
     run_at_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
+    signal: Annotated[str, Field(min_length=1, max_length=_MAX_SIGNAL_CHARACTERS), PgTextValidator] | None = None
+    job_key_field: PgName | None = None
+    job_key_prefix: Annotated[str, Field(min_length=1, max_length=511), PgTextValidator] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -128,6 +148,11 @@ class DataJobTrigger(BaseModel):
         if problem is not None:
             raise ValueError(problem)
         return self
+
+    @property
+    def label(self) -> str:
+        """The task, or ``signal`` and its name, for messages and the names of objects."""
+        return self.task_identifier if self.signal is None else f"signal {self.signal}"
 
     def condition_tree(self) -> AllOf | None:
         """Return ``conditions`` or ``condition_field`` as one condition; does not include ``watch_fields``."""
@@ -159,6 +184,7 @@ class DataJobTrigger(BaseModel):
         return notices
 
     def _conflicts(self) -> Iterator[str]:
+        yield from self._signal_conflicts()
         if self.payload_strategy == "fields" and self.payload_fields is None:
             yield "payload_fields is missing: payload_strategy fields needs it"
         if self.payload_strategy == "custom" and self.payload_custom is None:
@@ -171,6 +197,21 @@ class DataJobTrigger(BaseModel):
                 yield f"{name}: {duplicate!r} occurs twice"
         yield from self._key_conflicts()
         yield from self._condition_conflicts()
+
+    def _signal_conflicts(self) -> Iterator[str]:
+        if self.signal is None:
+            for name in ("job_key_field", "job_key_prefix"):
+                if getattr(self, name) is not None:
+                    yield f"signal is missing: {name} names the job that a signal is for"
+            if not self.task_identifier:
+                yield "task_identifier is missing"
+            return
+        fields = type(self).model_fields
+        for name in _JOB_PARAMETERS:
+            if getattr(self, name) != fields[name].default:
+                yield f"signal and {name} exclude each other: a signal adds no job"
+        if self.job_key_field is None:
+            yield "job_key_field is missing: signal needs the column with the key of the job"
 
     def _key_conflicts(self) -> Iterator[str]:
         keys = {"fields": self.payload_fields, "custom": self.payload_custom}.get(self.payload_strategy) or ()

@@ -18,7 +18,7 @@ class OwnershipTag:
     """The content of an object's comment.
 
     Attributes:
-        task: Task that the trigger enqueues.
+        task: Task that the trigger enqueues, or its signal.
         fingerprint: Fingerprint of the SQL that created the object.
         event: Event of a trigger; None for a function.
         parameters: For a function, the node's parameters that differ from their defaults.

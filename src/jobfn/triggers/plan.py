@@ -196,7 +196,7 @@ def generate_nodes(nodes: Sequence[ValidNode]) -> list[NodeSql]:
     positions: Counter[tuple[str, str]] = Counter()
     generated: list[NodeSql] = []
     for node, table, jobs, entity in nodes:
-        key = (table.sql, node.task_identifier)
+        key = (table.sql, node.label)
         generated.append(generate(node, table, jobs, position=positions[key], entity=entity))
         positions[key] += 1
     return generated

@@ -39,7 +39,10 @@ def function_body(
     """Return the body of a trigger function, from ``begin`` to ``end``."""
     bodies: list[tuple[Event, Lines]] = []
     for event in node.events:
-        if not each_statement:
+        if node.signal is not None:
+            signal = _signal_jobs if each_statement else _signal_job
+            bodies.append((event, signal(node, table, jobs, event)))
+        elif not each_statement:
             bodies.append((event, _enqueue_row(node, table, jobs, event, entity)))
         elif node.job_key is not None:
             bodies.append((event, _upsert_last_row(node, table, jobs, event, entity)))
@@ -122,16 +125,54 @@ def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event
     if node.run_at_delay is not None:
         arguments.append([f"run_ats := array_fill({_run_at(node)}, {size})"])
     arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
-    values = [payload_expression(node, table, event, source.rows), [f"{source.number} as number"]]
-    values[0][-1] += " as payload"
+    payload = payload_expression(node, table, event, source.rows)
+    payload[-1] += " as payload"
+    call = [f"perform {jobs.sql}.add_jobs(", *indent(_comma_separated(arguments)), ")"]
+    return _in_chunks(call, source, payload, ["array_agg(jobfn_job.payload order by jobfn_job.number) as payloads"])
+
+
+def _signal_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    """Send one signal per row, in chunks."""
+    source = _TransitionTableRows(node, table, event, numbered=True)
+    values = [
+        *payload_expression(node, table, event, source.rows),
+        f"{_signal_key(node, event, source.rows)} as key",
+    ]
+    values[-2] += " as payload,"
+    call = [f"perform {jobs.sql}.signal_jobs(jobfn_chunk.keys, {_signal_name(node)}, jobfn_chunk.payloads)"]
+    arrays = [
+        "array_agg(jobfn_job.key order by jobfn_job.number) as keys,",
+        "array_agg(jobfn_job.payload order by jobfn_job.number) as payloads",
+    ]
+    return _in_chunks(call, source, values, arrays)
+
+
+def _signal_job(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
+    payload = payload_expression(node, table, event, TRIGGER_ROWS)
+    key = _signal_key(node, event, TRIGGER_ROWS)
+    call = f"perform {jobs.sql}.signal_jobs(array[{key}], {_signal_name(node)}, array["
+    return [call, *indent(payload), "]);"]
+
+
+def _signal_key(node: DataJobTrigger, event: Event, rows: RowExpressions) -> str:
+    column = f"{rows.column(event_row(event), node.job_key_field or '')}::text"
+    return column if node.job_key_prefix is None else f"{quote_literal(node.job_key_prefix)} || {column}"
+
+
+def _signal_name(node: DataJobTrigger) -> str:
+    return quote_literal(node.signal or "")
+
+
+def _in_chunks(call: Lines, source: "_TransitionTableRows", values: Lines, arrays: Lines) -> Lines:
+    """Call a function with the arrays of each chunk of rows, so that no array exceeds 1 GB."""
     chunk = f"(jobfn_job.number - 1) / {CHUNK_ROWS}"
+    values = [*values[:-1], f"{values[-1]},", f"{source.number} as number"]
     return [
-        f"perform {jobs.sql}.add_jobs(",
-        *indent(_comma_separated(arguments)),
-        ") from (",
-        f"{INDENT}select array_agg(jobfn_job.payload order by jobfn_job.number) as payloads",
+        *call[:-1],
+        f"{call[-1]} from (",
+        *indent(["select", *indent(arrays)] if len(arrays) > 1 else [f"select {arrays[0]}"]),
         f"{INDENT}from (",
-        *indent(["select", *indent(_comma_separated(values)), *source.from_where()], INDENT * 2),
+        *indent(["select", *indent(values), *source.from_where()], INDENT * 2),
         f"{INDENT}) as jobfn_job",
         f"{INDENT}group by {chunk}",
         f"{INDENT}order by {chunk}",

@@ -25,6 +25,7 @@ select
         where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_job'
             and 'entity_id' = any (p.proargnames)
     ) as accepts_entity,
+    to_regprocedure(format('%I.signal_jobs(text[], text, json[])', $1::text)) is not null as accepts_signals,
     current_user::text as current_role
 
 -- name: function_roles

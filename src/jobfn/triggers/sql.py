@@ -81,9 +81,10 @@ def generate(
         entity: Source of the jobs' entity id.
 
     Raises:
-        BlueprintError: The trigger sets an entity id, and the schema's ``add_job`` takes none.
+        BlueprintError: The trigger sets an entity id, and the schema's ``add_job`` takes none; or it sends a signal,
+            and the schema has none.
     """
-    base = base_name(node.task_identifier, table, position)
+    base = base_name(node.label, table, position)
     function_name = f"{jobs.sql}.{quote_identifier(base)}"
     # add_jobs takes no entities: only a job key, which makes one job of all rows, can have one per statement.
     takes_sets = jobs.enqueue_method is EnqueueMethod.INSERT or (
@@ -95,6 +96,11 @@ def generate(
         raise BlueprintError(
             f"{error_prefix(table, node)}: entity_field: add_job of schema {jobs.name} takes no entity_id: upgrade the "
             "schema (the platform's has it since database-jobs 0.26), or remove entity_field"
+        )
+    if node.signal is not None and not jobs.accepts_signals:
+        raise BlueprintError(
+            f"{error_prefix(table, node)}: signal: schema {jobs.name} has no signals: run `jobfn db migrate`; the "
+            "platform's schema has none"
         )
     body = function_body(node, table, jobs, each_statement=each_statement, entity=entity)
     pairs_rows = each_statement and any(needs_both_rows(node, event) for event in node.events)
@@ -125,7 +131,7 @@ def _function(name: str, base: str, body: str, node: DataJobTrigger, *, pairs_ro
         # PostgreSQL caches the plan: a nested loop planned for one row would be used for a million.
         lines.append(f"{INDENT}set enable_nestloop = off")
     create = "\n".join([*lines, f"as {quote_body(body)};", f"revoke all on function {name}() from public;"])
-    tag = OwnershipTag(node.task_identifier, fingerprint(create), parameters=node.parameters())
+    tag = OwnershipTag(node.label, fingerprint(create), parameters=node.parameters())
     return ObjectSql(
         base,
         create,
@@ -147,7 +153,7 @@ def _trigger(
         condition = firing_condition(node, table, event, TRIGGER_ROWS)
         lines += [f"{INDENT}when ({condition})"] if condition is not None else []
     create = "\n".join([*lines, f"{INDENT}execute function {function}();"])
-    tag = OwnershipTag(node.task_identifier, fingerprint(create), event=event)
+    tag = OwnershipTag(node.label, fingerprint(create), event=event)
     return ObjectSql(
         name,
         create,

@@ -175,6 +175,7 @@ class JobsSchema:
     Attributes:
         requires_tenant: Whether ``jobs.database_id`` forbids NULL.
         accepts_entity: Whether ``add_job`` has the argument ``entity_id``.
+        accepts_signals: Whether it has jobfn's function ``signal_jobs``.
         function_owner: Role to own the triggers' functions, which have its rights; None for the current role.
     """
 
@@ -182,6 +183,7 @@ class JobsSchema:
     enqueue_method: EnqueueMethod = EnqueueMethod.INSERT
     requires_tenant: bool = False
     accepts_entity: bool = True
+    accepts_signals: bool = True
     function_owner: str | None = None
 
     @property

@@ -18,7 +18,7 @@ _UUID_TYPES: Final = frozenset({"uuid", "unknown"})
 
 def error_prefix(table: Table, node: DataJobTrigger) -> str:
     """Return the table and the node that a message is about."""
-    return f"table {table.label}, DataJobTrigger {printable(node.task_identifier)}"
+    return f"table {table.label}, DataJobTrigger {printable(node.label)}"
 
 
 def validate_columns(node: DataJobTrigger, table: Table) -> list[str]:
@@ -77,6 +77,8 @@ def referenced_columns(node: DataJobTrigger) -> Iterator[tuple[str, str]]:
     yield from (("watch_fields", name) for name in node.watch_fields or ())
     if node.condition_field is not None:
         yield "condition_field", node.condition_field
+    if node.job_key_field is not None:
+        yield "job_key_field", node.job_key_field
     if node.entity_field is not None:
         yield "entity_field", node.entity_field
     for condition in node.conditions or ():

@@ -15,7 +15,7 @@ from support.jobs import Jobs
 from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
-ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal"})
+ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal", "signal_jobs"})
 WORKER_FUNCTIONS = frozenset(
     {
         *(

@@ -123,6 +123,25 @@ def comparison(**parts: object) -> dict[str, Any]:
         (task(priority=2**31), "priority: input should be less than or equal to 2147483647"),
         (task(max_attempts=0), "max_attempts: input should be greater than or equal to 1, not 0"),
         (task(run_at_delay=""), "run_at_delay: "),
+        ({"signal": "s"}, "job_key_field is missing: signal needs the column with the key of the job"),
+        ({"signal": "s" * 201, "job_key_field": "a"}, "signal: string should have at most 200 characters"),
+        (task(job_key_field="a"), "signal is missing: job_key_field names the job that a signal is for"),
+        (task(job_key_prefix="a"), "signal is missing: job_key_prefix names the job that a signal is for"),
+        (task(signal="s", job_key_field="a"), "signal and task_identifier exclude each other: a signal adds no job"),
+        *(
+            (
+                {"signal": "s", "job_key_field": "a", name: value},
+                f"signal and {name} exclude each other: a signal adds no job",
+            )
+            for name, value in (
+                ("entity_field", "a"),
+                ("job_key", "k"),
+                ("queue_name", "q"),
+                ("priority", 1),
+                ("run_at_delay", "1 minute"),
+                ("max_attempts", 3),
+            )
+        ),
     ],
 )
 def test_invalid_parameter_is_rejected_by_name(data: dict[str, Any], problem: str) -> None:

@@ -74,7 +74,8 @@ grant execute on function
     @schema@.add_scheduled_job(text, json, json, text, text, int, int, uuid),
     @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int),
     @schema@.signal(bigint, text, json),
-    @schema@.signal(text, text, json)
+    @schema@.signal(text, text, json),
+    @schema@.signal_jobs(text[], text, json[])
     to @role@;
 
 -- name: grant_worker
