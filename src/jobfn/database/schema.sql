@@ -947,6 +947,61 @@ AS $function$
         and w.pid = deregister_worker.pid
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.end_calls()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_ended constant text := current_setting('jobfn.ended_jobs', true);
+    v_children bigint[];
+    v_parents bigint[];
+    v_groups int[];
+begin
+    if coalesce(v_ended, '') = '' then
+        return;
+    end if;
+    perform set_config('jobfn.ended_jobs', '', true);
+    v_children := string_to_array(v_ended, ',')::bigint[];
+    perform from "app_jobs".jobs j
+    where j.id = any (array(
+        select s.job_id
+        from unnest(v_children) as ended (id)
+        join "app_jobs".job_steps s on s.child_id = abs(ended.id)
+        where s.state = 'waiting'
+    ))
+    order by j.id
+    for no key update;
+    with outcome as (
+        select abs(ended.id) as id, ended.id > 0 as is_completed, case
+                when ended.id > 0 then null
+                when j.id is null then 'it was removed'
+                else coalesce(j.last_error, 'it failed without an error message')
+            end as error
+        from unnest(v_children) as ended (id)
+        left join "app_jobs".jobs j on j.id = -ended.id
+    ),
+    call as (
+        update "app_jobs".job_steps s
+        set state = case when outcome.is_completed then 'completed' else 'failed' end,
+            error = outcome.error,
+            ended_at = now()
+        from outcome
+        where s.child_id = outcome.id and s.state = 'waiting'
+        returning s.job_id, s.wait_group
+    )
+    select array_agg(ended.job_id), array_agg(ended.wait_group)
+    into v_parents, v_groups
+    from (select distinct call.job_id, call.wait_group from call) ended;
+    if v_parents is not null then
+        perform "app_jobs".wake_parked_jobs(v_parents, v_groups);
+    end if;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.fail_job(worker_id text, job_id bigint, error_message text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -2443,6 +2498,9 @@ begin
     select array_agg(forgotten.child_id) into v_children
     from forgotten
     where forgotten.state = 'waiting' and forgotten.child_id is not null;
+    v_children := array(
+        select j.id from "app_jobs".jobs j where j.id = any (v_children) for update skip locked -- those are just ending
+    );
     perform from "app_jobs".cancel_jobs(v_children, 'Its parent was retried from an earlier step', false);
     if v_job.exhausted then
         perform from "app_jobs".retry_jobs(array[v_job.id]);
@@ -2461,6 +2519,11 @@ CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+    -- The rows of jobs are locked before those of their steps, as everywhere.
+    perform from "app_jobs".jobs j
+    where j.id = any (job_ids) and j.exhausted and j.locked_at is null and j.has_steps
+    order by j.id
+    for update;
     -- Completed steps are kept; failed ones run again.
     delete from "app_jobs".job_steps s
     using "app_jobs".jobs j
@@ -2684,6 +2747,7 @@ declare
     v_runs "app_jobs".job_runs[] := '{}';
     v_notify boolean := false;
 begin
+    perform set_config('jobfn.collects_ended_jobs', 'on', true);
     -- In the order of ids, so that two batches with jobs in common do not deadlock. Of two outcomes of one job, the
     -- better one counts, which the alphabet happens to sort first.
     for v_settlement in
@@ -2720,8 +2784,17 @@ begin
                 end,
                 attempts = case v_settlement.outcome
                     when 'permanently_failed' then j.max_attempts
-                    when 'released' then greatest(j.attempts - 1, 0)
+                    when 'released' then case when j.has_steps then j.attempts else greatest(j.attempts - 1, 0) end
                     else j.attempts
+                end,
+                max_attempts = case
+                    when v_settlement.outcome = 'released' and j.has_steps
+                    then least(j.max_attempts::bigint + 1, 2147483647)
+                    else j.max_attempts
+                end,
+                snoozes = case
+                    when v_settlement.outcome = 'released' and j.has_steps then coalesce(j.snoozes, 0) + 1
+                    else j.snoozes
                 end,
                 run_at = case
                     when v_settlement.outcome = 'permanently_failed' then j.run_at
@@ -2757,6 +2830,8 @@ begin
         end if;
         return next v_job;
     end loop;
+    perform set_config('jobfn.collects_ended_jobs', '', true);
+    perform "app_jobs".end_calls();
     if cardinality(v_runs) > 0 then
         insert into "app_jobs".job_runs select run.* from unnest(v_runs) run;
     end if;
@@ -2966,25 +3041,17 @@ CREATE OR REPLACE FUNCTION app_jobs.tg_end_awaited_job()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-    v_ended text;
 begin
-    with ended as (
-        update "app_jobs".job_steps s
-        set state = case tg_op when 'DELETE' then 'completed' else 'failed' end,
-            error = case tg_op when 'UPDATE' then coalesce(new.last_error, 'it failed without an error message') end,
-            ended_at = now()
-        where s.child_id = old.id and s.state = 'waiting'
-        returning s.job_id, s.wait_group
-    )
-    select string_agg(format('%s:%s', ended.job_id, ended.wait_group), ',') into v_ended from ended;
-    if v_ended is not null then
-        perform set_config(
-            'jobfn.ended_groups',
-            concat_ws(',', nullif(current_setting('jobfn.ended_groups', true), ''), v_ended),
-            true
-        );
-    end if;
+    perform set_config(
+        'jobfn.ended_jobs',
+        concat_ws(
+            ',',
+            nullif(current_setting('jobfn.ended_jobs', true), ''),
+            -- complete_jobs, which removes jobs, has unlocked them
+            case when tg_op = 'DELETE' and old.locked_at is not null then old.id else -old.id end
+        ),
+        true
+    );
     return null;
 end
 $function$;
@@ -3096,19 +3163,12 @@ CREATE OR REPLACE FUNCTION app_jobs.tg_wake_parked_jobs()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-    v_ended constant text := current_setting('jobfn.ended_groups', true);
-    v_jobs bigint[];
-    v_groups int[];
 begin
-    if coalesce(v_ended, '') = '' then
-        return null;
+    if coalesce(current_setting('jobfn.ended_jobs', true), '') <> ''
+        and coalesce(current_setting('jobfn.collects_ended_jobs', true), '') = ''
+    then
+        perform "app_jobs".end_calls();
     end if;
-    perform set_config('jobfn.ended_groups', '', true);
-    select array_agg(split_part(part, ':', 1)::bigint), array_agg(split_part(part, ':', 2)::int)
-    into v_jobs, v_groups
-    from (select distinct part from string_to_table(v_ended, ',') as ended (part)) parts;
-    perform "app_jobs".wake_parked_jobs(v_jobs, v_groups);
     return null;
 end
 $function$;
@@ -3300,6 +3360,7 @@ comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,in
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
+comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
 comment on function app_jobs.force_unlock_workers(text[]) is 'Unlock the jobs and queues of workers that have died. The attempts count. Late reports change nothing.';
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
@@ -3357,6 +3418,7 @@ comment on function app_jobs.signal_jobs(text[],text,json[]) is 'Send a signal t
 comment on function app_jobs.snooze_jobs(text[],bigint[],integer[],text[],interval[],interval[]) is 'Run locked jobs again after a delay, without counting the attempt. A job whose first snooze is longer ago than max_age fails permanently. Returns the jobs that were locked so, as settle_jobs does.';
 comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
 comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the task in the trigger''s argument, with the payload {"id": ...}.';
+comment on function app_jobs.tg_end_awaited_job() is 'Collect the ended jobs of a statement for end_calls: the id of a completed one, and the negative id of another.';
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
