@@ -41,7 +41,7 @@ DESCRIPTIONS: Final = {
     Action.RETRY: "A failed job starts again immediately, at its first attempt.",
     Action.RUN_NOW: "A delayed job becomes due immediately. Its attempts are kept.",
     Action.WAKE: "The sleeps of a parked job end now, and its waits with a deadline time out.",
-    Action.CANCEL: "A waiting job fails permanently with this reason. You can retry it later.",
+    Action.CANCEL: "A waiting job fails permanently with this reason, as do its waiting child jobs. You can retry it.",
     Action.REMOVE: "The job's row is deleted. This cannot be undone.",
 }
 #: Maximum number of skipped jobs that a result lists.

@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from jobfn.dashboard.actions import ActionPages
+from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
@@ -53,6 +54,7 @@ def create_dashboard(
         *Login(pages, sessions).routes,
         *live.routes("/", views.overview),
         *ActionPages(pages, operations).routes,
+        *DurableActionPages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),
         *live.routes("/jobs/{id:int}", views.job),
         *live.routes("/schedules", views.schedules),

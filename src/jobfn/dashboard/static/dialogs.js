@@ -44,7 +44,11 @@ async function openConfirmation(form, submitter) {
 async function applyAction(form, submitter) {
   submitter.disabled = true;
   submitter.textContent = "Working…";
-  const { html } = await post(form, null);
+  const { status, html } = await post(form, null);
+  if (status === 422) {
+    document.getElementById("confirm").innerHTML = html; // the form again, with what is wrong
+    return;
+  }
   document.getElementById("confirm").close();
   document.querySelectorAll("#jobs input:checked").forEach((box) => (box.checked = false));
   document.dispatchEvent(new Event("selection"));
@@ -63,9 +67,9 @@ async function post(form, submitter) {
     });
     const text = await response.text();
     const isHtml = response.headers.get("Content-Type").startsWith("text/html");
-    return { ok: response.ok, html: isHtml ? text : notice(text) };
+    return { ok: response.ok, status: response.status, html: isHtml ? text : notice(text) };
   } catch {
-    return { ok: false, html: notice("The dashboard is unreachable. Is it still running?") };
+    return { ok: false, status: 0, html: notice("The dashboard is unreachable. Is it still running?") };
   }
 }
 
