@@ -14,8 +14,7 @@ its lease in every state but REPORTED, so that no other worker claims it. An eve
 raises ``InvalidTransition``.
 
 PREFETCHED
-    Claimed; no request has been sent, or the function did not start the job. Most jobs leave this state at once, the
-    others wait for a free slot.
+    Claimed, and not started. Most jobs leave this state at once, the others wait for a free slot.
 
     - ``start`` -> DELIVERING: a slot is free.
     - ``release`` -> SETTLING: the job waited too long, or the worker stops. The attempt does not count.
@@ -24,23 +23,21 @@ PREFETCHED
 
 DELIVERING
     The request to the function is open and occupies a slot. It may carry several jobs.
-
     - ``on_response`` -> SETTLING, if the function leaves the settlement to the response, as jobfn's do. Otherwise
       -> AWAITING_REPORT: the function's report takes precedence, and may still arrive.
     - ``on_report`` -> REPORTED: functions that report usually do so before they respond.
     - ``on_not_started`` -> PREFETCHED: the function did not start this job of a batch.
     - ``on_busy`` (429, 503) -> SETTLING: the job is released. The attempt does not count.
-    - ``on_unreachable`` -> SETTLING: the function cannot be reached. The attempt has failed. -> AWAITING_REPORT: the
-      connection broke after the request was sent. A function that lives reports what it has done.
+    - ``on_unreachable`` -> SETTLING: the attempt has failed. -> AWAITING_REPORT: the connection broke after the request
+      was sent. A function that lives reports what it has done.
     - ``on_accepted`` (202) -> ACCEPTED.
     - ``on_shutdown`` -> SETTLING: the attempt has failed and counts, because the function may still be running it. The
-      job is due at once. Reports of this attempt are distinguished from those of the next by the attempt's number.
+      job is due at once.
     - ``abandon`` -> ABANDONED: the dispatcher or the database raised an unexpected error.
 
 AWAITING_REPORT
     The function has responded, or the connection broke, which counts as a failure. The slot is free; a timer runs for
     ``JOBS_REPORT_GRACE_SECONDS``.
-
     - ``on_report`` -> DONE: the report decides. The response is dropped. If another process has the callback server,
       the next renewal of the lease finds that the job is not held any more.
     - ``on_report_grace_expired`` -> SETTLING: no report arrived. The response decides.
@@ -49,23 +46,20 @@ AWAITING_REPORT
 REPORTED
     A report has settled the job; the request is still open. The lease is not renewed: there is none any more.
 
-    - any response -> DONE: the response changes nothing.
-    - ``on_shutdown`` -> DONE.
+    - any response, ``on_shutdown`` -> DONE: they change nothing.
     - ``abandon`` -> ABANDONED: as in DELIVERING.
 
 SETTLING
     The settlement waits for its commit, across database outages if necessary. The lease is renewed until then.
 
-    - committed -> DONE or RELEASED: also if a report or another worker was first, and the settlement changed nothing.
+    - committed -> DONE or RELEASED: also if a report or another worker was first.
     - rejected by the database, or not committed before the shutdown timeout -> ABANDONED.
-    - ``on_report`` and responses change nothing: the database accepts only the first settlement. A response can arrive
-      here because a handler that runs in this process may outlive ``on_shutdown``.
+    - ``on_report`` and responses change nothing: the database accepts only the first settlement. A handler in this
+      process may outlive ``on_shutdown``.
 
-ACCEPTED
-    The function runs the job in the background. Its heartbeats keep the lease, and its report settles the job.
+ACCEPTED: the function runs the job in the background. Its heartbeats keep the lease, and its report settles the job.
 
-ABANDONED
-    The job could not be settled. Its lease is no longer renewed; when it expires, any worker can claim the job again.
+ABANDONED: the job could not be settled. When its lease expires, any worker can claim the job again.
 """
 
 import asyncio
