@@ -133,3 +133,20 @@ def test_result_of_a_step_in_a_request_is_limited() -> None:
     record: dict[str, Any] = {"position": 1, "name": "a", "kind": "step"}
     with pytest.raises(ValueError, match="result must have at most 1048576 bytes"):
         StepRecord.from_json(record | {"result": "x" * 1024**2})
+
+
+async def test_recorded_step_renews_the_lock_of_the_queue(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
+    job_id = await jobs.add("pay", queue_name="bank")
+    await jobs.claim()
+    near_its_end = "set lease_expires_at = now() + interval '10 seconds'"
+    await jobs.connection.execute(f"update app_jobs.jobs {near_its_end}")
+    await jobs.connection.execute(f"update app_jobs.queue_locks {near_its_end}")
+    held = HeldJob(WORKER, job_id, 1)
+    recorded = await StepStore(pool, "app_jobs").record([(held, StepRecord(1, "charge", "step"))], lease_seconds=600)
+    assert recorded[job_id][1].name == "charge"
+    leases = """
+        select j.lease_expires_at > now() + interval '5 minutes' as job,
+            l.lease_expires_at > now() + interval '5 minutes' as queue
+        from app_jobs.jobs j join app_jobs.queue_locks l on l.job_id = j.id
+    """
+    assert dict(await jobs.connection.fetchrow(leases) or {}) == {"job": True, "queue": True}
