@@ -95,7 +95,7 @@ async def test_failure_of_a_child_is_raised_in_its_parent(jobs: Jobs, start_task
     assert row["last_error"] == "child failed: odd"
 
 
-async def test_wait_times_out_once(jobs: Jobs, start_tasks: StartTasks) -> None:
+async def test_wait_times_out_once(jobs: Jobs, start_tasks: StartTasks, capsys: pytest.CaptureFixture[str]) -> None:
     timeouts: list[str] = []
 
     @task("t")
@@ -109,6 +109,7 @@ async def test_wait_times_out_once(jobs: Jobs, start_tasks: StartTasks) -> None:
     await start_tasks(handler)
     await jobs.until_gone(await jobs.add("t"))
     assert timeouts == ["no signal 'approved' came in time"] * 2
+    assert capsys.readouterr().out.count("job parked") == 2
 
 
 async def test_signals_before_the_wait_are_kept_in_order(jobs: Jobs, start_tasks: StartTasks) -> None:

@@ -31,7 +31,7 @@ class SettlementObserver:
 def _line(settled: SettledJob) -> tuple[str, dict[str, Any]]:
     error = settled.settlement.error
     if error is None:
-        return "job done", {**settled.ids(), "error": None}
+        return "job done" if settled.settlement.waiting_for is None else "job parked", {**settled.ids(), "error": None}
     event = "job snoozed" if settled.settlement.outcome is Outcome.SNOOZED else "job failed"
     return event, {**settled.ids(), "error": error}
 
