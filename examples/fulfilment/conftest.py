@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from jobfn.testing import JobsDatabase
+from jobfn.triggers import apply_triggers, load_blueprints
+
+FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +75,14 @@ def open_partners(monkeypatch: pytest.MonkeyPatch) -> Iterator[Partners]:
 
 
 @pytest.fixture
-def order_id(jobs_db: JobsDatabase) -> int:
+async def order_id(jobs_db: JobsDatabase) -> int:
     """An order of two items, whose insert starts the job."""
-    jobs_db.execute(Path(__file__).with_name("schema.sql").read_text())
+    jobs_db.execute((FOLDER / "schema.sql").read_text())
+    connection = await jobs_db.connect()
+    try:
+        await apply_triggers(connection, load_blueprints([FOLDER / "blueprint.yaml"]).tables)
+    finally:
+        await connection.close()
     (row,) = jobs_db.fetch(
         "insert into orders (email, card, cents, items)"
         " values ('ada@example.com', 'card-1', 1999, '{tea,cup}') returning id"

@@ -4,6 +4,7 @@
 
     FULFILMENT_DRY_RUN=true jobfn dev functions.py
     psql -f schema.sql
+    jobfn triggers apply blueprint.yaml
 
 ``fulfil_order`` is the durable function. ``charge_card``, ``refund_charge`` and the task ``print_label`` call partners
 over HTTP. README.md lists the environment variables.

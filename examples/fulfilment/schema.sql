@@ -1,4 +1,4 @@
--- The application's own table. A new order starts fulfil_order; a change of approved_by approves it.
+-- The application's own table. A new order starts fulfil_order. blueprint.yaml has the trigger that approves it.
 
 create table orders (
     id bigint generated always as identity primary key,
@@ -25,17 +25,3 @@ end
 $$;
 
 create trigger start_fulfilment after insert on orders for each row execute function start_fulfilment();
-
--- In the transaction of the update: if it rolls back, there is no signal.
-create function approve_order() returns trigger
-    language plpgsql
-as $$
-begin
-    perform app_jobs.signal('order-' || new.id, 'approved', json_build_object('by', new.approved_by));
-    return new;
-end
-$$;
-
-create trigger approve_order after update on orders for each row
-    when (old.approved_by is null and new.approved_by is not null)
-    execute function approve_order();
