@@ -2255,6 +2255,8 @@ declare
     v_entry record;
     v_step "app_jobs".job_steps;
     v_job "app_jobs".jobs;
+    v_inserted int;
+    v_is_repeated boolean;
 begin
     if cardinality(v_held) = 0 then
         return;
@@ -2263,15 +2265,6 @@ begin
     set has_steps = true,
         lease_expires_at = case when j.lease_expires_at is not null then now() + lease end
     where j.id = any (v_held) and (j.has_steps is null or j.lease_expires_at < now() + lease / 2);
-    if found then
-        update "app_jobs".queue_locks l
-        set lease_expires_at = j.lease_expires_at
-        from "app_jobs".jobs j
-        where j.id = any (v_held)
-            and l.queue_name = j.queue_name
-            and l.job_id = j.id
-            and l.lease_expires_at < j.lease_expires_at;
-    end if;
 
     -- A step that is sent again, because its response was lost, changes nothing.
     insert into "app_jobs".job_steps (
@@ -2283,6 +2276,11 @@ begin
         as entry (job_id, attempt, position, name, kind, state, result, error, seconds)
     where entry.kind = 'step' and entry.job_id = any (v_held)
     on conflict do nothing;
+    get diagnostics v_inserted = row_count;
+    v_is_repeated := v_inserted < (
+        select count(*) from unnest(job_ids, kinds) as entry (job_id, kind)
+        where entry.kind = 'step' and entry.job_id = any (v_held)
+    );
 
     for v_entry in
         select entry.*
@@ -2340,7 +2338,7 @@ begin
     end loop;
 
     return query
-    select s.job_id, s.position, s.name, s.state, case when s.kind = 'wait' then s.result end
+    select s.job_id, s.position, s.name, s.state, case when s.kind = 'wait' or v_is_repeated then s.result end
     from unnest(job_ids, positions) as entry (job_id, position)
     join "app_jobs".job_steps s on s.job_id = entry.job_id and s.position = entry.position
     where entry.job_id = any (v_held);
@@ -3406,7 +3404,7 @@ comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_posit
 comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
-comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. Of a wait, the result is a signal that has come before.';
+comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. The result is that of a wait, for which a signal has come before, and that of a step that was recorded before.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';

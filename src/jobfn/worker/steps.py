@@ -19,7 +19,7 @@ MAX_BATCH_SIZE: Final = 500
 #: Maximum size of the results in a statement.
 _MAX_BATCH_CHARACTERS: Final = 4_000_000
 
-Request = TypeVar("Request")
+Content = TypeVar("Content")
 Response = TypeVar("Response")
 
 
@@ -27,24 +27,25 @@ class InvalidStep(ValueError):
     """The database refuses a step, for example a call of a task whose name is too long. The message says why."""
 
 
-class _Queued(NamedTuple, Generic[Request, Response]):
-    request: Request
+class _Queued(NamedTuple, Generic[Content, Response]):
+    job: HeldJob
+    content: Content
     characters: int
     response: "asyncio.Future[Response]"
 
 
-class _Batcher(Generic[Request, Response]):
-    """Handles the requests that are ready at the same moment together."""
+class _Batcher(Generic[Content, Response]):
+    """Handles the requests that are ready at the same moment together, but not those of two deliveries of a job."""
 
-    def __init__(self, handle: Callable[[Sequence[Request]], Awaitable[Sequence[Response]]]) -> None:
+    def __init__(self, handle: Callable[[Sequence[tuple[HeldJob, Content]]], Awaitable[Sequence[Response]]]) -> None:
         self._handle = handle
-        self._queue: list[_Queued[Request, Response]] = []
+        self._queue: list[_Queued[Content, Response]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def submit(self, request: Request, characters: int = 0) -> Response:
+    async def submit(self, job: HeldJob, content: Content, characters: int = 0) -> Response:
         """Handle a request with others. Raises what handling it alone would raise."""
         response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Queued(request, characters, response))
+        self._queue.append(_Queued(job, content, characters, response))
         if self._flushing is None or self._flushing.done():
             # An empty context: log lines about a batch must not carry the ids of the job that started it.
             self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
@@ -52,19 +53,22 @@ class _Batcher(Generic[Request, Response]):
 
     async def _flush(self) -> None:
         while self._queue:
-            batch: list[_Queued[Request, Response]] = []
+            batch: list[_Queued[Content, Response]] = []
             characters = 0
+            deliveries: dict[int, HeldJob] = {}
             for queued in self._queue[:MAX_BATCH_SIZE]:
                 characters += queued.characters
                 if batch and characters > _MAX_BATCH_CHARACTERS:
                     break
+                if deliveries.setdefault(queued.job.job_id, queued.job) != queued.job:
+                    break  # a statement finds out which jobs are held, not in which of two attempts
                 batch.append(queued)
             del self._queue[: len(batch)]
             await self._handle_batch(batch)
 
-    async def _handle_batch(self, batch: Sequence[_Queued[Request, Response]]) -> None:
+    async def _handle_batch(self, batch: Sequence[_Queued[Content, Response]]) -> None:
         try:
-            responses = await self._handle([queued.request for queued in batch])
+            responses = await self._handle([(queued.job, queued.content) for queued in batch])
         except Exception as error:  # noqa: BLE001  - passed to each submitter
             if len(batch) > 1 and not is_transient(error):
                 for queued in batch:  # one by one, so that an invalid one concerns itself alone
@@ -90,8 +94,8 @@ class StepRecorder:
     def __init__(self, store: StepStore, *, lease_seconds: float) -> None:
         self._store = store
         self._lease_seconds = lease_seconds
-        self._records: _Batcher[tuple[HeldJob, Sequence[StepRecord]], StepPage | None] = _Batcher(self._record)
-        self._loads: _Batcher[tuple[HeldJob, int], StepPage | None] = _Batcher(self._store_load)
+        self._records: _Batcher[Sequence[StepRecord], StepPage | None] = _Batcher(self._record)
+        self._loads: _Batcher[int, StepPage | None] = _Batcher(self._store_load)
 
     async def record(self, job: HeldJob, records: Sequence[StepRecord]) -> StepPage | None:
         """Record steps of a job, and return them as they are recorded; None if its worker does not hold it (any more).
@@ -101,13 +105,13 @@ class StepRecorder:
         """
         characters = sum(len(record.result or "") + 200 for record in records)
         try:
-            return await self._records.submit((job, records), characters)
+            return await self._records.submit(job, records, characters)
         except (asyncpg.CheckViolationError, asyncpg.ProgramLimitExceededError) as error:
             raise InvalidStep(str(error)) from None
 
     async def load(self, job: HeldJob, after: int) -> StepPage | None:
         """Return the steps of a job after a position; None if its worker does not hold it (any more)."""
-        return await self._loads.submit((job, after))
+        return await self._loads.submit(job, after)
 
     async def _record(self, requests: Sequence[tuple[HeldJob, Sequence[StepRecord]]]) -> list[StepPage | None]:
         entries = [(job, record) for job, records in requests for record in records]

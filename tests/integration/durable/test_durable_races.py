@@ -15,6 +15,7 @@ from integration.durable.conftest import StartTasks
 from jobfn import JobContext, task
 from jobfn.database.step_store import HeldJob, StepStore
 from jobfn.wire.steps import StepRecord
+from jobfn.worker.steps import StepRecorder
 from support.durable import park, parked, record, start, step, wait
 from support.fixtures import ConnectTo, StartWorker
 from support.jobs import WORKER, Jobs
@@ -359,6 +360,34 @@ async def _end_delivery(jobs: Jobs, job_id: int, end: str, position: int) -> Non
         await jobs.update("has_steps = true")
     else:
         await settle(jobs.connection, [(job_id, end)])
+
+
+async def test_deliveries_of_a_job_that_record_at_the_same_moment_are_fenced(jobs: Jobs) -> None:
+    connection: Any = jobs.connection
+    recorder = StepRecorder(StepStore(connection, "app_jobs"), lease_seconds=60)
+    job_id = await start(jobs, "t", step(1, "one"))
+    older = HeldJob(WORKER, job_id, 1)
+    await settle(jobs.connection, [(job_id, "failed")])
+    await jobs.update("run_at = now()")
+    assert await jobs.claim_id() == job_id
+    newer = HeldJob(WORKER, job_id, 2)
+    pages = await asyncio.gather(
+        recorder.record(older, [step(2, "two", "1")]),
+        recorder.record(newer, [step(2, "two", "2")]),
+        recorder.record(older, [step(3, "three", "1")]),
+    )
+    assert [page is None for page in pages] == [True, False, True]
+    loads = await asyncio.gather(recorder.load(newer, 1), recorder.load(older, 1))
+    assert [page and [each.result for each in page.records] for page in loads] == [["2"], None]
+
+
+async def test_step_that_is_recorded_already_keeps_its_result(jobs: Jobs) -> None:
+    connection: Any = jobs.connection
+    recorder = StepRecorder(StepStore(connection, "app_jobs"), lease_seconds=60)
+    job_id = await start(jobs, "t", step(1, "one", "1"))
+    page = await recorder.record(HeldJob(WORKER, job_id, 1), [step(1, "one", "2"), step(2, "two", "3")])
+    assert page is not None
+    assert [each.result for each in page.records] == ["1", "3"]
 
 
 # Ends
