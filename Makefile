@@ -39,9 +39,10 @@ demo: setup     ## run PostgreSQL, a worker and the send_email example (dry run)
 	exec env SEND_EMAIL_DRY_RUN=true $(BIN)/jobfn dev examples/send_email/functions.py \
 	    --enqueue send_email '$(DEMO_JOB)' $(DEMO_ARGS)
 
-docs: setup     ## build the site into site/; a broken link fails
+docs: setup     ## build the site into site/; a broken link or image fails
 	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(INSTALL_DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python tools/check_site.py site
 
 schema-snapshot: setup ## write src/jobfn/database/schema.sql, which a test compares with the migrations
 	$(BIN)/python tests/schema_snapshot.py

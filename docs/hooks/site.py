@@ -5,6 +5,7 @@ mkdocs calls the ``on_*`` functions by name. Generated pages are not written to 
 
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from pydantic import AliasChoices
 
 import jobfn
@@ -23,7 +25,9 @@ from jobfn.explain import explanations
 from jobfn.function import agent, database, graphql
 from jobfn.settings import EnvironmentSettings
 
-_OUTSIDE = re.compile(r"\]\(((?:\.\./)+)(?!reference/|how-to/)([^)#]+)")
+_OUTSIDE = re.compile(r"\]\((?:\.\./)+(?!reference/|how-to/)([^)#]+)")
+#: Images outside the docs folder. The site has copies of them in the same folders.
+_IMAGES = "benchmarks/results/*.svg"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -35,20 +39,28 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
+    """Add the generated pages and the images outside the docs folder."""
     for name, make in GENERATED.items():
         files.append(File.generated(config, name, content=make()))
+    root = Path(config.docs_dir).parent
+    for image in sorted(root.glob(_IMAGES)):
+        files.append(File.generated(config, image.relative_to(root).as_posix(), abs_src_path=str(image)))
     return files
 
 
-def on_page_markdown(markdown: str, *, config: MkDocsConfig, **_others: Any) -> str:
-    """Point links to files outside the docs folder at the repository."""
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links to files outside the docs folder at the copy in the site, or at the repository."""
 
-    def lead(match: re.Match[str]) -> str:
-        inside = Path(config.docs_dir, match[2]).exists()
-        return match[0] if inside else f"]({config.repo_url}blob/main/{match[2]}"
+    def target(match: re.Match[str]) -> str:
+        path = match[1]
+        if Path(config.docs_dir, path).exists():
+            return match[0]
+        if files.get_file_from_path(path) is not None:
+            return f"]({os.path.relpath(path, Path(page.file.src_uri).parent)}"
+        kind = "tree" if Path(config.docs_dir).parent.joinpath(path).is_dir() else "blob"
+        return f"]({(config.repo_url or '').rstrip('/')}/{kind}/main/{path}"
 
-    return _OUTSIDE.sub(lead, markdown)
+    return _OUTSIDE.sub(target, markdown)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
