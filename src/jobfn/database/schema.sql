@@ -2265,6 +2265,15 @@ begin
     set has_steps = true,
         lease_expires_at = case when j.lease_expires_at is not null then now() + lease end
     where j.id = any (v_held) and (j.has_steps is null or j.lease_expires_at < now() + lease / 2);
+    if found then
+        update "app_jobs".queue_locks l
+        set lease_expires_at = j.lease_expires_at
+        from "app_jobs".jobs j
+        where j.id = any (v_held)
+            and l.queue_name = j.queue_name
+            and l.job_id = j.id
+            and l.lease_expires_at < j.lease_expires_at;
+    end if;
 
     -- A step that is sent again, because its response was lost, changes nothing.
     insert into "app_jobs".job_steps (
