@@ -24,6 +24,11 @@ JOB_IDS = frozenset({"task", "job", "attempt", "worker", "tenant"})
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
+def value(samples: Samples, name: str, **labels: str) -> float:
+    """Return a sample by its labels."""
+    return samples[name, tuple(sorted(labels.items()))]
+
+
 def job_ids(job: int, task: str, attempt: int = 1, worker: str = WORKER) -> dict[str, object]:
     """Return the ids in a log line about this job of ``TENANT``."""
     return {"job": job, "task": task, "attempt": attempt, "worker": worker, "tenant": TENANT}

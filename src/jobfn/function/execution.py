@@ -69,7 +69,7 @@ class Executor:
         context._bind_pool(self._databases)  # noqa: SLF001  - not part of the context's public API
         support = context._support  # noqa: SLF001
         if support is not None:
-            support.bind(self._step_threads, is_async=task.is_async)
+            support.bind(self._step_threads, self._instrumentation, is_async=task.is_async)
         timeout: asyncio.Timeout | None = None
         span = HandlerSpan(self._instrumentation, task.identifier, context)
         try:

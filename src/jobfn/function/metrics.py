@@ -15,6 +15,8 @@ _OUTCOME_LABELS = {200: "succeeded", 401: "unauthorized", 429: "busy", 500: "fai
 
 def outcome_label(outcome: DeliveryOutcome) -> str:
     """Return the name of an outcome in metrics and traces; ``refused`` for an invalid request or payload."""
+    if outcome.is_durable and outcome.report.status == "parked":
+        return "parked"
     return _OUTCOME_LABELS.get(outcome.status_code, "refused")
 
 
@@ -27,6 +29,8 @@ class FunctionMetrics:
         self._durations = Histogram()
         self.reports = Counter((result,) for result in ("acknowledged", "conflict", "refused", "abandoned"))
         self.report_retries = Counter([()])
+        #: Steps of durable functions, by task and result: ``executed``, or ``replayed`` from the record.
+        self.steps = Counter()
 
     def record_outcome(self, task: str | None, outcome: DeliveryOutcome) -> None:
         """Count an outcome, with ``task=None`` for an unknown task. An accepted job has no outcome yet."""
@@ -59,5 +63,8 @@ class FunctionMetrics:
                 "Report retries after a connection error or a 5xx of the callback server.",
                 (),
                 self.report_retries,
+            ),
+            Metric(
+                "jobfn_function_steps_total", "Steps of durable functions by result.", ("task", "result"), self.steps
             ),
         ]

@@ -154,6 +154,13 @@ def attach(trace: TraceContext | None) -> None:
         context.attach(_remote_context(trace))
 
 
+def add_event(name: str, ids: Ids) -> None:
+    """Add an event to the current span. Check ``is_on`` first."""
+    from opentelemetry.trace import get_current_span  # noqa: PLC0415  - loaded with the tracer
+
+    get_current_span().add_event(name, _attributes(ids))
+
+
 def current() -> TraceContext | None:
     """Return the trace context of the current span, or None."""
     return None if _TRACE_MODULE not in sys.modules else _trace_context(None)

@@ -12,6 +12,7 @@ from integration.durable.conftest import StartTasks
 from jobfn import DurableError, JobContext, task
 from jobfn.database.step_store import HeldJob, StepStore
 from jobfn.function.durable.clients import InlineSteps
+from jobfn.function.durable.instrumentation import RunObserver
 from jobfn.function.durable.run import DurableRun
 from jobfn.wire.steps import MAX_STEPS_BODY_BYTES, StepPage, StepRecord, decode_request
 from jobfn.worker.steps import StepRecorder
@@ -38,7 +39,7 @@ class CountingStore(StepStore):
 
 
 def inline_run(client: InlineSteps) -> DurableRun:
-    return DurableRun(client, has_records=False, handler=None, threads=None)
+    return DurableRun(client, RunObserver(None, {}), has_records=False, handler=None, threads=None)
 
 
 async def test_steps_of_a_job_are_limited() -> None:

@@ -21,7 +21,7 @@ from support.commands import Spawn
 from support.fixtures import Serve
 from support.jobs import Jobs
 from support.network import LOOPBACK, eventually
-from support.observability import Deploy, Deployment, Samples, scrape
+from support.observability import Deploy, Deployment, scrape, value
 
 
 @task("succeeds")
@@ -41,11 +41,6 @@ async def long(payload: dict[str, Any]) -> None: ...
 @task("metrics")
 async def metrics(payload: dict[str, Any]) -> str:
     return "the task's result"
-
-
-def value(samples: Samples, name: str, **labels: str) -> float:
-    """Return a sample by its labels."""
-    return samples[name, tuple(sorted(labels.items()))]
 
 
 async def until_idle(deployment: Deployment) -> None:

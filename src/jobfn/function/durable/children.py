@@ -64,6 +64,8 @@ async def call_children(run: DurableRun, calls: Sequence[ChildCall]) -> list[Any
             group = next((record.group for record in records if record is not None), FIRST_OF_GROUP)
             await run.record([StepRecord(0, call.name, "call", "waiting", group, spec=call.spec) for call in missing])
         recorded = [await run.recorded(call.name, "call") for call in calls]
+    waiting = sum(record is not None and record.state == "waiting" for record in recorded)
+    run.observer.event("call", {"step": calls[0].name, "children": len(calls), "waiting": waiting})
     for record in recorded:
         if record is not None and record.state == "waiting":
             await run.park_for(record.group or record.position)

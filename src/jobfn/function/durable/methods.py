@@ -27,6 +27,11 @@ class DurableMethods:
     _durable: "DurableRun | None" = None
     _support: DurableSupport | None = None
 
+    if TYPE_CHECKING:
+
+        def ids(self) -> dict[str, str | int | None]:
+            """Return the ids of the job: see ``JobContext``."""
+
     @overload
     def step(
         self, name: str, function: Callable[..., Awaitable[R]], *arguments: Any, retry: "RetryPolicy | None" = None
@@ -219,5 +224,5 @@ class DurableMethods:
         if self._durable is None:
             from jobfn.function.durable.run import open_run  # noqa: PLC0415  - see the module
 
-            self._durable = open_run(self._support)
+            self._durable = open_run(self._support, self.ids())
         return self._durable

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from jobfn.errors import DurableError, WaitTimeout
 from jobfn.function.durable.clients import InlineSteps, JobNotHeld, StepsClient
+from jobfn.function.durable.instrumentation import RunObserver
 from jobfn.function.durable.results import validate_json
+from jobfn.telemetry.tracing import Ids
 from jobfn.wire.steps import (
     MAX_STEP_NAME_CHARACTERS,
     MAX_STEPS,
@@ -49,6 +51,7 @@ class DurableRun:
 
     Args:
         client: Records and loads steps.
+        observer: Counts and traces the calls.
         has_records: Whether earlier deliveries may have recorded steps.
         handler: The task of an async handler; None for a sync one.
         loop: The event loop of a sync handler's app. Default: the running one.
@@ -62,6 +65,7 @@ class DurableRun:
     def __init__(
         self,
         client: StepsClient,
+        observer: RunObserver,
         *,
         has_records: bool,
         handler: "asyncio.Task[Any] | None",
@@ -69,6 +73,7 @@ class DurableRun:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.client = client
+        self.observer = observer
         self.threads = threads
         self.waiting_for: tuple[int, ...] = ()
         self.is_lost = False
@@ -226,6 +231,7 @@ class DurableRun:
             record = await self.recorded(name, kind)
             if record is None:
                 [record] = await self.record([StepRecord(0, name, kind, "waiting", spec=spec)])
+        self.observer.event(kind, {"step": name, "event": spec.get("event"), "state": record.state})
         if record.state == "waiting":
             await self.park_for(record.group or record.position)
         return record
@@ -354,20 +360,21 @@ class _Activity:
         self._run._check_soon()  # noqa: SLF001
 
 
-def open_run(support: "DurableSupport | None") -> DurableRun:
+def open_run(support: "DurableSupport | None", ids: Ids) -> DurableRun:
     """Begin the run of a job at its first durable call.
 
     Raises:
         DurableError: The worker does not record steps.
     """
     if support is None:
-        return DurableRun(InlineSteps(), has_records=False, handler=None, threads=None)
+        return DurableRun(InlineSteps(), RunObserver(None, ids), has_records=False, handler=None, threads=None)
     if support.open_steps is None:
         raise DurableError(
             "durable calls need jobfn's schema, worker and callback server: this worker sent no X-Durable header"
         )
     return DurableRun(
         support.open_steps(),
+        RunObserver(support.instrumentation, ids),
         has_records=support.has_steps,
         handler=support.handler_task,
         threads=support.threads,

@@ -50,10 +50,11 @@ class _Step:
         """Return the step's result: the recorded one, or that of the function."""
         with self._run.activity():
             record = await self._run.recorded(self._name, "step")
-            if record is None:
-                record = await self._execute()
-        if record.state == "failed":
-            raise _recorded_failure(record)
+            with self._run.observer.step(self._name, is_recorded=record is not None):
+                if record is None:
+                    record = await self._execute()
+                if record.state == "failed":
+                    raise _recorded_failure(record)
         return validate_json(record.result, self._annotation, f"the recorded result of step {self._name!r}")
 
     async def _execute(self) -> StepRecord:

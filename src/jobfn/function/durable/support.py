@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobfn.function.durable.clients import StepsClient
+    from jobfn.function.instrumentation import Instrumentation
     from jobfn.function.threads import HandlerThreads
 
 
@@ -21,6 +22,7 @@ class DurableSupport:
         handler_task: The task that runs an async handler.
         event_loop: The app's, for a sync handler.
         threads: Where sync steps run.
+        instrumentation: The app's metrics and traces.
     """
 
     open_steps: "Callable[[], StepsClient] | None"
@@ -29,10 +31,12 @@ class DurableSupport:
     handler_task: "asyncio.Task[Any] | None" = None
     event_loop: asyncio.AbstractEventLoop | None = None
     threads: "HandlerThreads | None" = None
+    instrumentation: "Instrumentation | None" = None
 
-    def bind(self, threads: "HandlerThreads", *, is_async: bool) -> None:
+    def bind(self, threads: "HandlerThreads", instrumentation: "Instrumentation", *, is_async: bool) -> None:
         """Set what the calls of a handler need, in the task that runs it."""
         self.threads = threads
+        self.instrumentation = instrumentation
         if is_async:
             self.handler_task = asyncio.current_task()
         else:
