@@ -251,6 +251,45 @@ async def test_crash_in_the_last_attempt_fails_the_job(jobs_db: JobsDatabase, dr
     assert jobs_db.fetch("select exhausted, locked_at from app_jobs.jobs") == [{"exhausted": True, "locked_at": None}]
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_crash_at_every_step_keeps_what_was_recorded(
+    jobs_db: JobsDatabase, drain_jobs: DrainJobs, concurrency: int
+) -> None:
+    charges: list[int] = []
+
+    @task("pay")
+    async def pay(payload: list[int], ctx: JobContext) -> list[str]:
+        await ctx.step("charge", charges.append, payload[0])
+        await ctx.sleep(60)
+        labels = await ctx.gather(*(ctx.call(print_label, item) for item in payload))
+        ctx.then(send_receipt, labels)
+        return list(labels)
+
+    await add(jobs_db, pay, [1, 2])
+    names = ["charge", "sleep", "call:print_label", "then"]
+    runs = await drain_jobs(pay, print_label, send_receipt, concurrency=concurrency, crash_in=names, crash_after=names)
+    done = [run for run in runs if run.outcome == "completed"]
+    assert sorted(run.task for run in done) == ["pay", "print_label", "print_label", "send_receipt"]
+    assert [run.result for run in done if run.task == "pay"] == [["label 1", "label 2"]]
+    assert [run.outcome for run in runs].count("lost") == 8
+    assert charges == [1, 1]
+    assert jobs_db.fetch("select id from app_jobs.jobs") == []
+
+
+async def test_last_attempt_that_fails_is_permanently_failed(jobs_db: JobsDatabase, drain_jobs: DrainJobs) -> None:
+    @task("pay")
+    async def pay(payload: None, ctx: JobContext) -> None:
+        await ctx.sleep(60)
+        await ctx.step("charge", lambda: 1 / 0)
+
+    await add(jobs_db, pay, max_attempts=1)
+    runs = await drain_jobs(pay)
+    assert [(run.outcome, run.error) for run in runs] == [
+        ("parked", None),
+        ("permanently_failed", "step 'charge' failed: division by zero"),
+    ]
+
+
 async def test_job_of_a_queue_that_crashes_is_delivered_before_the_next_one(
     jobs_db: JobsDatabase, drain_jobs: DrainJobs
 ) -> None:
@@ -311,3 +350,4 @@ async def test_one_delivery_records_its_steps(jobfn_app: Any) -> None:
     done = await app.deliver(pay, 0)
     assert (done.ok, done.is_parked, done.waiting_for, done.result) == (True, False, (), "charge 0")
     assert [step.name for step in done.steps] == ["charge", "sleep", "then"]
+    assert (await app.deliver(pay, 0, attempt=2)).ok
