@@ -184,6 +184,8 @@ _ACTION_COMMANDS = (
 
 
 def _register(spec: _ActionCommand) -> None:
+    is_cancel = spec.action is Action.CANCEL
+
     def command(
         ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Job ids.")] = None,
         task: Task = None,
@@ -195,11 +197,17 @@ def _register(spec: _ActionCommand) -> None:
         search: Search = None,
         tenant: Tenant = None,
         worker: Worker = None,
-        running: Annotated[bool, typer.Option("--running", help="For cancel: running jobs too.")] = False,
-        reason: Annotated[str | None, typer.Option(help="For cancel: the error to store.")] = None,
+        running: Annotated[
+            bool, typer.Option("--running", help="Cancel running jobs too.", hidden=not is_cancel)
+        ] = False,
+        reason: Annotated[str | None, typer.Option(help="The error to store.", hidden=not is_cancel)] = None,
         from_step: Annotated[
             str | None,
-            typer.Option(metavar="NAME", help="For retry of one durable job: forget this step and those after it."),
+            typer.Option(
+                metavar="NAME",
+                help="For one durable job: forget this step and those after it.",
+                hidden=spec.action is not Action.RETRY,
+            ),
         ] = None,
         yes: Yes = False,
         as_json: AsJson = False,

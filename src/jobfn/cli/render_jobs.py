@@ -39,8 +39,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def job_table(page: JobPage, now: datetime) -> list[str]:
-    """Format a page as a table, with the option for the next page."""
+def job_table(page: JobPage, now: datetime, *, max_width: int | None = None) -> list[str]:
+    """Format a page as a table, with the option for the next page; ``max_width`` is as in ``columns``."""
     if not page.jobs:
         return ["no matching jobs"]
     rows = [("ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "ENQUEUED", "WHEN", "ERROR")]
@@ -57,7 +57,7 @@ def job_table(page: JobPage, now: datetime) -> list[str]:
         )
         for job in page.jobs
     ]
-    return [*columns(rows), *([f"more: --after {page.next}"] if page.next is not None else [])]
+    return [*columns(rows, max_width=max_width), *([f"more: --after {page.next}"] if page.next is not None else [])]
 
 
 def detail_lines(detail: JobDetail, now: datetime) -> list[str]:

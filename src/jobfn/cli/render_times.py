@@ -10,14 +10,47 @@ from jobfn.database.connection import EARLIEST, LATEST
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 #: Maximum width of a table outside of a terminal.
 _MAX_WIDTH = 500
+#: Columns are not shortened below this width.
+_MIN_COLUMN_WIDTH = 8
 
 
-def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Align cells in columns and truncate lines to the terminal's width."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    max_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _MAX_WIDTH
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [line if len(line) <= max_width else f"{line[: max_width - 1]}…" for line in lines]
+def columns(rows: Sequence[tuple[str, ...]], *, max_width: int | None = None) -> list[str]:
+    """Align cells in columns, below a first row of headers.
+
+    A table that is wider than the terminal loses its empty columns, and its widest columns are shortened.
+
+    Args:
+        rows: The cells.
+        max_width: Maximum length of a line. Default: the terminal's width.
+    """
+    if max_width is None:
+        max_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _MAX_WIDTH
+    table = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in table]
+    if _line_width(widths) > max_width:
+        table = [column for column in table if any(column[1:])] or table
+        widths = _fit([max(map(len, column)) for column in table], max_width)
+    lines = (
+        "  ".join(_shorten(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*table, strict=True)
+    )
+    return [_shorten(line, max_width) for line in lines]
+
+
+def _line_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _fit(widths: Sequence[int], max_width: int) -> list[int]:
+    """Shorten the widest columns until a line fits."""
+    fitted = list(widths)
+    while _line_width(fitted) > max_width and max(fitted) > _MIN_COLUMN_WIDTH:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def ago(time: datetime, now: datetime) -> str:

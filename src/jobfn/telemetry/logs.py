@@ -94,8 +94,8 @@ class _LazyFormatter(logging.Formatter):
         return super().format(record) if formatter is None or formatter is self else formatter.format(record)
 
 
-def log_infos(name: str, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Log many lines at level info: events with their keys. Do not call it in the context of a job or of a span.
+def log_lines(name: str, lines: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Log many lines: levels, events and their keys. Do not call it in the context of a job or of a span.
 
     JSON lines are rendered without structlog and written together: a tenth of the time of as many calls.
     """
@@ -105,15 +105,19 @@ def log_infos(name: str, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> None
     config, processors = _applied, structlog.get_config()["processors"]
     if config is None or processors[-1:] != [_render_json]:
         log = get_logger(name)
-        for event, fields in lines:
-            log.info(event, **fields)
-    elif config.level <= logging.INFO:
-        process, tail = _process_keys(), {"level": "info"}
-        _add_timestamp(None, "info", tail)
-        rendered = [
-            _render_json(None, "info", {**process, "logger": name, **fields, "event": event, **tail})
-            for event, fields in lines
-        ]
+        for level, event, fields in lines:
+            getattr(log, level)(event, **fields)
+        return
+    process = _process_keys()
+    tail: dict[str, Any] = {}
+    _add_timestamp(None, "info", tail)
+    numbers, min_number = logging.getLevelNamesMapping(), config.level
+    rendered = [
+        _render_json(None, level, {**process, "logger": name, **fields, "event": event, "level": level, **tail})
+        for level, event, fields in lines
+        if numbers[level.upper()] >= min_number
+    ]
+    if rendered:
         config.stream.write("".join(f"{line}\n" for line in rendered))
         config.stream.flush()
 

@@ -79,7 +79,8 @@ async def test_function_and_callback_server_log_the_same_ids(jobs: Jobs, lines: 
     await deploy(*EVENTS)
     names = {await add_for_tenant(jobs, each.identifier, max_attempts=1): each.identifier for each in EVENTS}
     await lines.until("job done")
-    await lines.until("job failed", times=4)
+    await lines.until("job failed", times=2)
+    await lines.until("job permanently failed", times=2)
     await lines.until("job snoozed")
     about_jobs = [line for line in lines.all() if "job" in line]
     assert [ids_of(line) for line in about_jobs] == [job_ids(line["job"], names[line["job"]]) for line in about_jobs]

@@ -84,16 +84,37 @@ async def test_worker_logs_the_tasks_that_it_runs(
 
 
 @pytest.mark.parametrize(
-    ("status", "event"),
-    [(200, "job done"), (500, "job failed"), (429, "function busy, job released")],
+    ("status", "level", "event"),
+    [
+        (200, "info", "job done"),
+        (500, "warning", "job failed"),
+        (429, "warning", "function busy, job released"),
+    ],
 )
 async def test_worker_logs_the_ids_of_a_job_without_a_report(
-    status: int, event: str, jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
+    status: int,
+    level: str,
+    event: str,
+    jobs: Jobs,
+    lines: LogLines,
+    function: RecordingFunction,
+    start_worker: StartWorker,
 ) -> None:
     function.respond(status)
     await start_worker()
     job = await add_for_tenant(jobs, "plain")
-    assert ids_of(await lines.until(event)) == job_ids(job, "plain")
+    line = await lines.until(event)
+    assert (line["level"], ids_of(line)) == (level, job_ids(job, "plain"))
+
+
+async def test_permanent_failure_is_logged_as_an_error(
+    jobs: Jobs, lines: LogLines, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    function.respond(500, {"error": "no such invoice", "permanent": True})
+    await start_worker()
+    job = await add_for_tenant(jobs, "plain")
+    line = await lines.until("job permanently failed")
+    assert (line["level"], line["error"], ids_of(line)) == ("error", "no such invoice", job_ids(job, "plain"))
 
 
 async def test_worker_logs_a_lost_lease(

@@ -39,3 +39,21 @@ def test_summaries_are_not_truncated(path: str, capsys: pytest.CaptureFixture[st
     summaries = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
     assert summaries
     assert [line for line in summaries if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("retry", ["--from-step"]),
+        ("run-now", []),
+        ("wake", []),
+        ("cancel", ["--running", "--reason"]),
+        ("remove", []),
+    ],
+)
+def test_actions_list_their_own_options_only(
+    command: str, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["jobs", command, "--help"]) == 0
+    options = capsys.readouterr().out.partition("Options:\n")[2]
+    assert [name for name in ("--running", "--reason", "--from-step") if f"  {name} " in options] == shown

@@ -71,6 +71,28 @@ def test_job_line_ends_with_what_matters_in_its_state(job: JobRow, when: str) ->
     assert lines[2] == "more: --after 7"
 
 
+def test_job_list_fits_80_columns_with_as_much_of_the_error_as_possible() -> None:
+    error = "could not connect to the mail server: connection refused"
+    job = row(JobState.FAILED, task="send_email", attempts=25, updated_at=EARLIER, last_error=error)
+    assert render_jobs.job_table(JobPage((job,)), NOW, max_width=80) == [
+        "ID  STATE   TASK        ATTEMPTS  ENQUEUED  WHEN           ERROR",
+        "7   failed  send_email  25/25     3m ago    failed 3m ago  could not connect to…",
+    ]
+
+
+def test_long_name_leaves_room_for_the_other_columns() -> None:
+    rows = [("TASK", "READY", "FAILED"), ("very_" * 25, "1", "2"), ("send", "3", "4")]
+    assert render_times.columns(rows, max_width=40) == [
+        "TASK                       READY  FAILED",
+        "very_very_very_very_very…  1      2",
+        "send                       3      4",
+    ]
+
+
+def test_table_that_is_too_wide_for_its_columns_is_cut() -> None:
+    assert render_times.columns([("A" * 8, "B" * 8), ("1", "")], max_width=6) == ["AAAAA…", "1"]
+
+
 def test_snoozes_are_shown_beside_the_attempts() -> None:
     job = row(JobState.DELAYED, attempts=1, snoozes=29, run_at=NOW)
     assert "1/25, snoozed 29 " in render_jobs.job_table(JobPage((job,)), NOW)[1]

@@ -53,27 +53,29 @@ def test_many_lines_are_the_same_as_single_ones(service: str | None, environment
     logs.configure(stream=stream)
     fields = {"task": "charge", "job": 7, "error": "ü", "tenant": None}
     logs.get_logger("jobfn.worker").info("job done", **fields)
-    logs.log_infos("jobfn.worker", [("job done", fields), ("job failed", {})])
+    logs.log_lines("jobfn.worker", [("info", "job done", fields), ("warning", "job failed", {})])
     single, first, second = stream.getvalue().splitlines()
     timestamp = re.compile(r'"timestamp": ?"[^"]+Z"')
     assert timestamp.sub("", first) == timestamp.sub("", single)
-    assert json.loads(second)["event"] == "job failed"
+    assert (json.loads(second)["event"], json.loads(second)["level"]) == ("job failed", "warning")
 
 
 def test_many_lines_have_a_level_and_go_to_a_terminal_as_text() -> None:
     quiet, terminal = io.StringIO(), Terminal()
     logs.configure(stream=quiet, level="warning")
-    logs.log_infos("jobfn.worker", [("job done", {})])
+    logs.log_lines("jobfn.worker", [("info", "job done", {}), ("error", "job permanently failed", {})])
     logs.configure(stream=terminal)
-    logs.log_infos("jobfn.worker", [("job done", {"job": 7})])
-    assert quiet.getvalue() == ""
-    assert "job done" in terminal.getvalue()
+    logs.log_lines("jobfn.worker", [("info", "job done", {"job": 7}), ("warning", "job failed", {})])
+    assert [json.loads(line)["event"] for line in quiet.getvalue().splitlines()] == ["job permanently failed"]
+    first, second = terminal.getvalue().splitlines()
+    assert ("info" in first, "job done" in first) == (True, True)
+    assert ("warning" in second, "job failed" in second) == (True, True)
 
 
 def test_many_lines_can_be_captured() -> None:
     logs.configure(stream=io.StringIO())
     with capture_logs() as lines:
-        logs.log_infos("jobfn.worker", [("job done", {"job": 7})])
+        logs.log_lines("jobfn.worker", [("info", "job done", {"job": 7})])
     assert [(line["event"], line["job"]) for line in lines] == [("job done", 7)]
 
 

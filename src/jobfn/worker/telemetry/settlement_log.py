@@ -25,15 +25,23 @@ class SettlementObserver:
         """Count and log settlements. Releases are only counted: the worker logs their reason."""
         for settled in settled_jobs:
             self._metrics.record_settled_job(settled)
-        logs.log_infos("jobfn.worker", map(_line, (each for each in settled_jobs if not each.settlement.released)))
+        logs.log_lines("jobfn.worker", map(_line, (each for each in settled_jobs if not each.settlement.released)))
 
 
-def _line(settled: SettledJob) -> tuple[str, dict[str, Any]]:
-    error = settled.settlement.error
-    if error is None:
-        return "job done" if settled.settlement.waiting_for is None else "job parked", {**settled.ids(), "error": None}
-    event = "job snoozed" if settled.settlement.outcome is Outcome.SNOOZED else "job failed"
-    return event, {**settled.ids(), "error": error}
+def _line(settled: SettledJob) -> tuple[str, str, dict[str, Any]]:
+    settlement = settled.settlement
+    fields: dict[str, Any] = {**settled.ids(), "error": settlement.error}
+    match settlement.outcome:
+        case Outcome.COMPLETED:
+            return "info", "job done", fields
+        case Outcome.PARKED:
+            return "info", "job parked", fields
+        case Outcome.SNOOZED:
+            return "info", "job snoozed", fields
+        case Outcome.PERMANENTLY_FAILED:
+            return "error", "job permanently failed", fields
+        case _:
+            return "warning", "job failed", fields
 
 
 async def log_unlocked(log: Callable[..., Any], event: str, jobs: Sequence[ExpiredJob]) -> None:
