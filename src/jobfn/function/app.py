@@ -24,8 +24,7 @@ from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.dependencies import Resource, ResourceRegistry
 from jobfn.function.describe import describe_public
 from jobfn.function.execution import AnyTask, Executor, TaskMiddleware, refused
-from jobfn.function.instrumentation import Instrumentation
-from jobfn.function.metrics import FunctionMetrics
+from jobfn.function.metrics import FunctionMetrics, Instrumentation
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.reporter import MAX_CONNECTIONS_PER_HOST, Reporter
 from jobfn.function.requirements import check_requirements

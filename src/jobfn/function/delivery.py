@@ -16,7 +16,7 @@ from jobfn.function.background import BackgroundRunner
 from jobfn.function.context import JobContext
 from jobfn.function.durable.support import DurableSupport
 from jobfn.function.execution import AnyTask, Executor, refused
-from jobfn.function.instrumentation import Instrumentation
+from jobfn.function.metrics import Instrumentation
 from jobfn.function.outcome import ACCEPTED_STATUS, NO_REPORT_STATUSES, DeliveryOutcome
 from jobfn.function.reporter import Reporter
 from jobfn.function.retry_policy import NO_RETRY

@@ -18,7 +18,8 @@ from jobfn.function import outcome as outcomes
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
 from jobfn.function.dependencies import ResourceRegistry
-from jobfn.function.instrumentation import HandlerSpan, Instrumentation
+from jobfn.function.instrumentation import HandlerSpan
+from jobfn.function.metrics import Instrumentation
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.function.retry_policy import DEFAULT_RETRY, NO_RETRY, RetryDecision
 from jobfn.function.task import Task

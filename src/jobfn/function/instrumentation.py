@@ -8,23 +8,16 @@ from collections.abc import Mapping
 from contextvars import Token
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from jobfn.function.context import JobContext
-from jobfn.function.metrics import FunctionMetrics, outcome_label
+from jobfn.function.metrics import Instrumentation, outcome_label
 from jobfn.function.outcome import DeliveryOutcome
 from jobfn.telemetry import logs
-from jobfn.telemetry.tracing import OpenSpan, Tracing
+from jobfn.telemetry.tracing import OpenSpan
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, log_ids
 
 SUCCESS_STATUSES: Final = frozenset({200, 202})
-
-
-class Instrumentation(NamedTuple):
-    """The metrics and the tracing of one function app."""
-
-    metrics: FunctionMetrics
-    tracing: Tracing
 
 
 class DeliverySpan:

@@ -4,9 +4,11 @@ The ``task`` label holds only the function's own tasks, so that requests for oth
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from jobfn.function.outcome import ACCEPTED_STATUS, DeliveryOutcome
 from jobfn.telemetry.metrics import Counter, Histogram, Metric
+from jobfn.telemetry.tracing import Tracing
 
 #: Label of requests for an unknown task.
 UNKNOWN_TASK = "(unknown)"
@@ -68,3 +70,10 @@ class FunctionMetrics:
                 "jobfn_function_steps_total", "Steps of durable functions by result.", ("task", "result"), self.steps
             ),
         ]
+
+
+class Instrumentation(NamedTuple):
+    """The metrics and the tracing of one function app."""
+
+    metrics: FunctionMetrics
+    tracing: Tracing

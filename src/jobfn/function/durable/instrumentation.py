@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jobfn.telemetry.tracing import Ids, add_event
 
 if TYPE_CHECKING:
-    from jobfn.function.instrumentation import Instrumentation
+    from jobfn.function.metrics import Instrumentation
 
 
 class RunObserver:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobfn.function.durable.clients import StepsClient
-    from jobfn.function.instrumentation import Instrumentation
+    from jobfn.function.metrics import Instrumentation
     from jobfn.function.threads import HandlerThreads
 
 
