@@ -14,7 +14,13 @@ import sys
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
-import asyncpg
+try:
+    import asyncpg
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    sys.stderr.write("jobfn: the service is not installed: pip install 'jobfn[worker]'\n")
+    sys.exit(2)
 
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import open_pool, retry, wait_for_database
@@ -27,6 +33,7 @@ from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.scheduler import Scheduler, open_poller
 from jobfn.telemetry import logs, otel
+from jobfn.telemetry.misspelt_settings import warn_of_misspelt
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import redact_url
 from jobfn.worker.callback_app import create_callback_app
@@ -383,10 +390,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         logs.configure()
         otel.configure(os.environ, role="jobfn-service")
+        warn_of_misspelt(os.environ, ServiceSettings, DashboardSettings, logger="jobfn.service")
         run(run_until_signal(ServiceSettings.from_environ(os.environ)))
     except JobfnError as error:
         sys.stderr.write(f"jobfn: {error} [{error.code}]\n")
         return 2
+    except KeyboardInterrupt:  # before the handler of SIGINT is set
+        return 130
     return 0
 
 

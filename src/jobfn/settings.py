@@ -78,6 +78,11 @@ class EnvironmentSettings(BaseModel):
         except ValidationError as error:
             raise ConfigurationError(_first_problem(cls, error)) from None
 
+    @classmethod
+    def variables(cls) -> set[str]:
+        """Return the names of the environment variables."""
+        return {variable for name, field in cls.model_fields.items() for variable in _variables(name, field)}
+
 
 def _variables(name: str, field: FieldInfo) -> list[str]:
     alias = field.validation_alias or name

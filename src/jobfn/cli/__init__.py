@@ -16,6 +16,10 @@ def main() -> int:
             "to serve a function alone: python -m jobfn.function functions.py\n"
         )
         return 2
-    from jobfn.cli.app import run  # noqa: PLC0415  - needs typer
-
+    except KeyboardInterrupt:  # Ctrl-C during the imports
+        return 130
+    try:
+        from jobfn.cli.app import run  # noqa: PLC0415  - needs typer
+    except KeyboardInterrupt:
+        return 130
     return run(sys.argv[1:])

@@ -15,6 +15,7 @@ from jobfn.function.loading import load_app, load_function_app
 from jobfn.function.serve import port_from, serve
 from jobfn.http.server import stop_signals
 from jobfn.telemetry import logs, otel
+from jobfn.telemetry.misspelt_settings import warn_of_misspelt
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 
 Concurrency = Annotated[
@@ -68,6 +69,7 @@ def service_command(
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-service")
+    warn_of_misspelt(os.environ, ServiceSettings, DashboardSettings, logger="jobfn.service")
     settings = ServiceSettings.from_environ(os.environ, concurrency=concurrency)
     dashboard_settings = DashboardSettings.from_environ(os.environ) if dashboard else None
     deliverer: DelivererFactory | None = None
@@ -125,6 +127,7 @@ def dev_command(
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-dev")
+    warn_of_misspelt(os.environ, ServiceSettings, DashboardSettings, logger="jobfn.dev")
     options = DevOptions(
         target=target,
         project=Path.cwd(),

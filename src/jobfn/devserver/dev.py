@@ -20,7 +20,7 @@ from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, watch_python_files
 from jobfn.devserver.schedules import sync_schedules
-from jobfn.devserver.state import DevState
+from jobfn.devserver.state import DevState, prepare_folder
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import bind, stop_signals
 from jobfn.service import run_service
@@ -71,6 +71,7 @@ async def run_dev(options: DevOptions) -> None:
         DatabaseError: The database cannot be reached or migrated.
     """
     folder = _watched_folder(options)
+    prepare_folder(options.project)
     load_blueprints(options.blueprints)  # reports invalid files before anything starts
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())

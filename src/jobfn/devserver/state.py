@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from jobfn.errors import ConfigurationError
+
 FILE = Path(".jobfn") / "dev.json"
 
 
@@ -37,13 +39,29 @@ class DevState(BaseModel):
     @contextlib.contextmanager
     def published(self, folder: Path) -> Iterator[None]:
         """Write the file for the duration of the block."""
-        file = folder / FILE
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = prepare_folder(folder) / FILE.name
         file.write_text(self.model_dump_json(indent=2))
         try:
             yield
         finally:
             file.unlink(missing_ok=True)
+
+
+def prepare_folder(project: Path) -> Path:
+    """Create the folder of the file, if it is missing, and return it.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
+    folder = project / FILE.parent
+    problem: object = "it is read-only"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        problem = error.strerror
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        return folder
+    raise ConfigurationError(f"cannot write to {folder} ({problem}): run jobfn dev in a folder that you may write to")
 
 
 def _is_alive(pid: int) -> bool:

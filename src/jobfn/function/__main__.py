@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"jobfn: {error} [{error.code}]\n")
         return 2
+    except KeyboardInterrupt:  # while the user's module is imported
+        return 130
     return 0
 
 

@@ -19,6 +19,7 @@ from jobfn.function.threads import count_pending_handlers
 from jobfn.http.loopback import LoopbackGuard, is_loopback_address
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.telemetry import logs, otel
+from jobfn.telemetry.misspelt_settings import warn_of_misspelt
 
 DEFAULT_PORT = 8080
 #: Delay of the "serving" log line: the first one imports structlog, which must not delay the first request.
@@ -52,6 +53,7 @@ def serve(
     if isinstance(app, FunctionApp):
         app.check_environment()  # before the lifespan does, whose errors are logged with a traceback
     settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
+    warn_of_misspelt(os.environ, FunctionSettings, logger="jobfn.serve")
     listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
     run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
     _exit_without_joining()

@@ -1,0 +1,62 @@
+"""Mistakes and Ctrl-C at the start of a command end with at most one line and an exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobfn.cli.app import run
+
+INTERRUPTING = "raise KeyboardInterrupt\n"
+
+
+def run_python(*arguments: str, folder: Path) -> tuple[int, str]:
+    process = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=folder, check=False, timeout=60
+    )
+    return process.returncode, process.stderr
+
+
+def test_dev_in_a_read_only_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    functions = tmp_path / "functions.py"
+    functions.write_text("")
+    monkeypatch.chdir("/sys")  # not even root may write there
+    assert run(["dev", str(functions)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jobfn: cannot write to /sys/.jobfn (")
+    assert error.endswith("): run jobfn dev in a folder that you may write to [J101]\n")
+    assert error.count("\n") == 1
+
+
+def test_dev_needs_a_folder_in_the_place_of_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".jobfn").touch(mode=0o444)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "functions.py").write_text("")
+    assert run(["dev", "functions.py"]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_service_without_its_extra_names_it(tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise ImportError\n")
+    assert run_python("-m", "jobfn.service", folder=tmp_path) == (
+        2,
+        "jobfn: the service is not installed: pip install 'jobfn[worker]'\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("functions.py", ["-m", "jobfn.function", "functions.py"]),
+        ("functions.py", ["-c", "import sys; from jobfn.cli import main; sys.exit(main())", "serve", "functions.py"]),
+        ("typer.py", ["-c", "import sys; from jobfn.cli import main; sys.exit(main())", "serve", "functions.py"]),
+    ],
+)
+def test_ctrl_c_during_the_imports_is_not_a_traceback(module: str, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / module).write_text(INTERRUPTING)
+    assert run_python(*arguments, folder=tmp_path) == (130, "")
