@@ -8,6 +8,7 @@ from jobfn.function.app import create_app
 from jobfn.function.task import task
 from support.browser import OpenPage, PageErrors
 from support.dashboard import TOKEN, OpenSite, site
+from support.durable import parked, step, wait
 from support.fixtures import Serve
 from support.jobs import WORKER, Jobs
 from support.network import free_port
@@ -249,10 +250,30 @@ async def test_pages_fit_the_screen_with_enough_contrast(
     await add_failed_jobs(jobs, 2, "a_task_with_a_name_that_is_rather_long_for_a_narrow_screen")
     await jobs.add("mail", {"long": "x" * 300}, queue_name="q" * 60)
     (job,) = await add_failed_jobs(jobs)
+    name = "a_step_with_a_name_that_is_rather_long_for_a_narrow_screen"
+    durable = await parked(
+        jobs,
+        "fulfil",
+        step(1, name, f'"{"x" * 300}"'),
+        step(2, "refund", state="failed", error="no route"),
+        wait(3, "sleep", "sleep", seconds=3600),
+        wait(4, f"call:{name}", "call", task="a_child", payload={}),
+    )
+    await jobs.connection.execute("select app_jobs.signal($1::bigint, $2, '{}')", durable, name)
     page = await open_page(
         site.url, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
-    for path in ("/", "/jobs", f"/jobs/{job}", "/enqueue", "/enqueue?task=mail", "/schedules", "/triggers", "/workers"):
+    for path in (
+        "/",
+        "/jobs",
+        f"/jobs/{job}",
+        f"/jobs/{durable}",
+        "/enqueue",
+        "/enqueue?task=mail",
+        "/schedules",
+        "/triggers",
+        "/workers",
+    ):
         await page.goto(f"{site.url}{path}")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert await page.locator(".side nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), path

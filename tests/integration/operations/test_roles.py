@@ -299,6 +299,24 @@ async def test_dashboard_of_a_viewer_shows_every_page_and_refuses_actions(make_r
     assert await jobs.values(1, "last_error") == (None,)
 
 
+async def test_dashboard_of_a_viewer_refuses_actions_on_durable_functions(make_role: MakeRole, jobs: Jobs) -> None:
+    job = await parked(jobs, "t", wait(1, "sleep", "sleep", seconds=3600))
+    viewer = await make_role("viewer")
+    async with site(viewer.dsn) as dashboard:
+        assert "sleeps" in text(await dashboard.get(f"/jobs/{job}"))
+        signalled = await dashboard.post(f"/jobs/{job}/signal/send", {"event": "approved"})
+        woken = await dashboard.post("/jobs/apply", {"action": "wake", "id": str(job)})
+        retried = await dashboard.post(f"/jobs/{job}/retry-from-step/apply", {"position": "1"})
+    for page, function, grant in (
+        (signalled, "signal", "enqueue"),
+        (woken, "wake_jobs", "operator"),
+        (retried, "retry_job_from_step", "operator"),
+    ):
+        assert page.status_code == 403
+        line = refusal(viewer, f"EXECUTE on function app_jobs.{function}", grant)
+        assert line.removeprefix("jobfn: ").removesuffix(" [J123]") in text(page)
+
+
 async def test_live_page_shows_a_right_that_was_revoked(make_role: MakeRole, connection: asyncpg.Connection) -> None:
     viewer = await make_role("viewer")
     async with site(viewer.dsn) as dashboard:
