@@ -27,7 +27,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest lint format clean image dist test-install manifests lock bench bench-quick simulate soak profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -119,13 +119,23 @@ soak: $(BENCH)/.installed ## run JOBS jobs (2,000,000) through the whole path; s
 profile: $(BENCH)/.installed ## flame graphs of worker and function over HTTP, by py-spy
 	$(BENCH)/bin/python -m benchmarks.profiling $(BENCH_ARGS)
 
-lint: setup     ## check style, format, types, imports between packages and prose
+release: dist test-install ## build and check sdist and wheel, and install them into empty environments; say what to push
+	$(BIN)/twine check --strict dist/*
+	@version=$$($(BIN)/python -c 'import jobfn; print(jobfn.__version__)'); \
+	grep -q "^## \[$$version\] - " CHANGELOG.md || { echo "CHANGELOG.md has no section [$$version]" >&2; exit 1; }; \
+	echo "dist/ is ready. To publish, set the date of [$$version] in CHANGELOG.md, commit and push it, and push the tag:"; \
+	echo "  git tag v$$version && git push origin v$$version"
+
+lint: setup     ## check style, format, types, imports between packages, prose and the files in .github
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python tests/types
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/prose_check.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: setup   ## fix style and format automatically
 	$(BIN)/ruff check --fix .

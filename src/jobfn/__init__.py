@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from jobfn.function.task import Task, task
     from jobfn.settings import Requirement
 
+    __version__: str
+
 __all__ = [
     "Backoff",
     "BulkJobOptions",
@@ -108,6 +110,8 @@ _LAZY_EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("jobfn")
     if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
@@ -32,6 +32,7 @@ DEFAULT_RETRY_POLICY = RetryPolicy()
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -143,6 +144,22 @@ class Task(TaskEnqueue, Generic[P, R_co]):
             raise InvalidPayload(f"{self.identifier} takes no payload: send an empty body, null or {{}}")
 
 
+def _name_nearest_option(function: F) -> F:
+    """Make the ``TypeError`` of an unknown option name the nearest one."""
+    options = {"identifier", *getattr(function, "__kwdefaults__", {})}
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs.keys() <= options:
+            from jobfn.client.validation import validate_option_names  # noqa: PLC0415  - only for this error
+
+            validate_option_names("task", kwargs, options)
+        return function(*args, **kwargs)
+
+    return cast("F", checked)
+
+
+@_name_nearest_option
 def task(
     identifier: str,
     *,
@@ -158,9 +175,10 @@ def task(
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Decorate a handler: ``@task("process_invoice")``. There is no global registry.
 
-    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async; further parameters are resources
-    (``dependencies.py``). The payload's annotation decides the validation: a pydantic model, a dataclass, a TypedDict,
-    ``dict``, ``list``, any type that pydantic supports, or ``None`` for no payload. Without one it is a ``dict``.
+    The handler is ``handler(payload)`` or ``handler(payload, ctx)``, sync or async; further parameters are
+    resources (``Resource``). The payload's annotation decides the validation: a pydantic model, a dataclass, a
+    TypedDict, ``dict``, ``list``, any type that pydantic supports, or ``None`` for no payload. Without one it is a
+    ``dict``.
 
     The error of an invalid payload names its fields, never its values. Messages of custom validators (``ValueError``
     and so on) are included, with the payload's values redacted. A part or a transformation of a value is not
@@ -193,7 +211,7 @@ def task(
     if callable(identifier):
         raise TaskDefinitionError(f'{location_of(identifier)}: @task needs an identifier: write @task("an_identifier")')
     retry_policy = RetryPolicy(max_attempts=max_attempts, backoff=backoff)
-    names = _local_names(sys._getframe(1))  # noqa: SLF001  - as pydantic does, to resolve local models
+    names = _local_names(sys._getframe(2))  # noqa: SLF001  - as pydantic does, to resolve local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
         return Task(

@@ -1,11 +1,14 @@
 """Errors in task definitions: found at import, with file and line."""
 
+import pydoc
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobfn import TaskDefinitionError, create_app
+import jobfn
+from jobfn import TaskDefinitionError, create_app, task
 from jobfn.function.loading import load_app, load_module
 
 IMPORTS = """\
@@ -109,3 +112,28 @@ def test_app_has_only_its_own_tasks(tmp_path: Path) -> None:
     one, two = load_module(str(tmp_path / "one.py")), load_module(str(tmp_path / "two.py"))
     assert list(create_app(one).tasks) == ["one"]
     assert list(create_app(two, tasks=[one.f, two.again]).tasks) == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("timout", "did you mean 'timeout'?"),
+        ("max_attempt", "did you mean 'max_attempts'?"),
+        ("zzz", "use background, "),
+    ],
+)
+def test_misspelt_option_names_the_nearest(option: str, hint: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError) as raised:
+        task("send", **options)
+    assert str(raised.value).startswith(f"task() got an unexpected keyword argument '{option}': {hint}")
+
+
+def test_help_shows_the_options_of_a_task() -> None:
+    text = pydoc.plain(pydoc.render_doc(jobfn.task))
+    assert "task(identifier: str, *, timeout:" in text
+    assert ".py" not in text
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert jobfn.__version__ == "0.1.0"
