@@ -7,7 +7,7 @@ the database: the handler failed as planned, the connection was cut, or a proces
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from chaos.faults import POSTGRES, mode_of
@@ -185,6 +185,14 @@ class DeliveryLog:
         faults = [(at, fault) for at, fault in delivery.faults if at <= end]
         faults += [(each.starts_at, each.cause) for each in self._incidents if each.affects(delivery, end)]
         return [fault for _, fault in sorted(faults, key=lambda each: (_cause_rank(each[1], delivery), each[0]))]
+
+    def incidents(self, processes: Collection[str], *, since: float, until: float) -> list[str]:
+        """Return what affected one of these processes in a time."""
+        return [
+            each.cause
+            for each in self._incidents
+            if each.process in {None, *processes} and each.starts_at <= until and each.ends_at >= since
+        ]
 
     def unexplained_repetitions(self) -> list[str]:
         """Return the repeated deliveries without a cause."""

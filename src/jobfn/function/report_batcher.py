@@ -7,7 +7,7 @@ to any callback server, and under load the batches grow by themselves. The forma
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
@@ -57,9 +57,7 @@ class ReportBatcher:
         queued = _QueuedReport(report, report.to_json(), asyncio.get_running_loop().create_future())
         lane.queued.append(queued)
         if len(lane.senders) < MAX_IN_FLIGHT_BATCHES:
-            sender = asyncio.create_task(self._send_queued(url, lane))
-            lane.senders.add(sender)
-            sender.add_done_callback(lane.senders.discard)
+            lane.senders.add(asyncio.create_task(self._send_queued(url, lane)))
         return await queued.reply
 
     def _open_lane(self, url: str) -> _Lane:
@@ -69,18 +67,22 @@ class ReportBatcher:
         return lane
 
     async def _send_queued(self, url: str, lane: _Lane) -> None:
-        while lane.queued:
-            batch = _next_batch(lane)
-            try:
-                replies: Sequence[BatchedReply | None] = await self._send(url, batch)
-            except Exception as error:  # noqa: BLE001  - passed to each report's sender
-                for queued in batch:
+        try:
+            while lane.queued:
+                batch = _next_batch(lane)
+                try:
+                    replies: Sequence[BatchedReply | None] = await self._send(url, batch)
+                except Exception as error:  # noqa: BLE001  - passed to each report's sender
+                    for queued in batch:
+                        if not queued.reply.done():
+                            queued.reply.set_exception(error)
+                    continue
+                for queued, reply in zip(batch, replies, strict=True):
                     if not queued.reply.done():
-                        queued.reply.set_exception(error)
-                continue
-            for queued, reply in zip(batch, replies, strict=True):
-                if not queued.reply.done():
-                    queued.reply.set_result(reply)
+                        queued.reply.set_result(reply)
+        finally:
+            # Not in a callback of the task: those that got the replies would post before it, and nothing would send.
+            lane.senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _send(self, url: str, batch: Sequence[_QueuedReport]) -> Sequence[BatchedReply | None]:
         if len(batch) == 1:
