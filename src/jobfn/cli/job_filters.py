@@ -10,7 +10,7 @@ import typer
 from jobfn.cli.options import str_or_none
 from jobfn.cli.session import complete_tasks
 from jobfn.errors import ConfigurationError
-from jobfn.operations import JobFilter, JobState
+from jobfn.operations import JobFilter, JobOrder, JobState
 
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw]?)")
@@ -29,6 +29,9 @@ Search = Annotated[
     str | None, typer.Option(metavar="TEXT", help="A job id, the start of a key or task, or a part of the last error.")
 ]
 Tenant = Annotated[UUID | None, typer.Option("--database-id", metavar="UUID", help="Only jobs of this tenant.")]
+Sort = Annotated[
+    JobOrder, typer.Option(help="newest: by id. updated: the latest change first, for example the latest failure.")
+]
 Worker = Annotated[str | None, typer.Option(help="Only jobs locked by this worker.")]
 
 

@@ -17,6 +17,7 @@ from jobfn.cli.job_filters import (
     OlderThan,
     Queue,
     Search,
+    Sort,
     State,
     Task,
     Tenant,
@@ -34,6 +35,7 @@ from jobfn.operations import (
     JobCounts,
     JobDetail,
     JobFilter,
+    JobOrder,
     Operations,
     ThroughputBucket,
 )
@@ -58,19 +60,20 @@ def list_command(
     search: Search = None,
     tenant: Tenant = None,
     worker: Worker = None,
+    sort: Sort = JobOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 50,
-    after: Annotated[str | None, typer.Option(metavar="ID", help="Continue after this job of the last page.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the last page.")] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first or by their last change.
 
     Completed jobs are in the history only: --state completed.
     """
     job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
 
     page = with_operations(
-        lambda operations: operations.list_jobs(job_filter, limit=limit, after=after),
+        lambda operations: operations.list_jobs(job_filter, limit=limit, after=after, order=sort),
         database_url,
         spinner="Loading jobs",
     )

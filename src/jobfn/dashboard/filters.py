@@ -6,12 +6,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-from jobfn.operations import JobFilter, JobState
+from jobfn.operations import JobFilter, JobOrder, JobState
 
 #: Ages that can be selected, in seconds.
 AGES: Final = {"15m": 900.0, "1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0}
 AGE_LABELS: Final = {"15m": "15 minutes", "1h": "an hour", "1d": "a day", "7d": "a week"}
-FIELDS: Final = ("state", "task", "queue", "q", "error", "worker", "tenant", "since", "before")
+FIELDS: Final = ("state", "task", "queue", "q", "error", "worker", "tenant", "since", "before", "sort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class ListFilter:
         problems = {}
         if values.get("state", "ready") not in set(JobState):
             problems["state"] = f"choose one of {', '.join(JobState)}"
+        if values.get("sort", "newest") not in set(JobOrder):
+            problems["sort"] = f"choose one of {', '.join(JobOrder)}"
         for name in ("since", "before"):
             if values.get(name, "1h") not in AGES:
                 problems[name] = f"choose one of {', '.join(AGES)}"
@@ -60,7 +62,13 @@ class ListFilter:
     @property
     def is_empty(self) -> bool:
         """Whether the filter matches every job."""
-        return not self.values
+        return not self.values.keys() - {"sort"}
+
+    @property
+    def order(self) -> JobOrder:
+        """The order of the list. Completed jobs, which the history has, are always listed newest first."""
+        is_updated = self.get("sort") == JobOrder.UPDATED and self.get("state") != JobState.COMPLETED
+        return JobOrder.UPDATED if is_updated else JobOrder.NEWEST
 
     def get(self, name: str) -> str:
         """Return the value of a field; empty if it is not set."""

@@ -1,15 +1,28 @@
 """Load the content of the read-only pages from the operations."""
 
+import time
 from itertools import groupby
 from typing import Final
 
 from starlette.requests import Request
 
+from jobfn.cache import AsyncTTLCache
 from jobfn.dashboard import charts
 from jobfn.dashboard.filters import AGE_LABELS, ListFilter
 from jobfn.dashboard.live import View
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, GroupCount, JobCounts, JobDetail, JobFilter, JobState, Operations, TriggerView
+from jobfn.operations import (
+    Action,
+    GroupCount,
+    JobCounts,
+    JobDetail,
+    JobFilter,
+    JobOrder,
+    JobRow,
+    JobState,
+    Operations,
+    TriggerView,
+)
 
 #: TTL of the counts.
 COUNTS_TTL_SECONDS: Final = 0.5
@@ -33,18 +46,24 @@ class Views:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self._failures = AsyncTTLCache(self._latest_failures, time.monotonic)
+
+    async def _latest_failures(self) -> tuple[JobRow, ...]:
+        failed = JobFilter(state=JobState.FAILED)
+        page = await self._operations.list_jobs(failed, limit=LATEST_FAILURES, order=JobOrder.UPDATED)
+        return page.jobs
 
     async def overview(self, _request: Request) -> View:
         """Load ``GET /``."""
         minutes = await self._operations.throughput() if self._operations.capabilities.history else ()
-        failures = await self._operations.list_jobs(JobFilter(state=JobState.FAILED), limit=LATEST_FAILURES)
+        failures = await self._failures.get(max_age_seconds=COUNTS_TTL_SECONDS)
         return View(
             "overview.html",
             {
                 "counts": await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS),
                 "throughput": charts.throughput(minutes) if minutes else None,
                 "durations": charts.durations(minutes) if minutes else None,
-                "failures": failures.jobs,
+                "failures": failures,
                 "workers": await self._operations.workers(),
                 "capabilities": self._operations.capabilities,
             },
@@ -57,11 +76,14 @@ class Views:
         problem = None
         try:
             page = await self._operations.list_jobs(
-                job_filter, limit=PAGE_SIZE, after=request.query_params.get("after") or None
+                job_filter,
+                limit=PAGE_SIZE,
+                after=request.query_params.get("after") or None,
+                order=list_filter.order,
             )
         except ConfigurationError as error:  # for example an invalid cursor
             problem = str(error)
-            page = await self._operations.list_jobs(job_filter, limit=PAGE_SIZE)
+            page = await self._operations.list_jobs(job_filter, limit=PAGE_SIZE, order=list_filter.order)
         matching = None
         if not list_filter.is_empty and job_filter.state is not JobState.COMPLETED:  # completed jobs are not counted
             matching = await self._operations.count_matching(job_filter, limit=MAX_COUNTED)
@@ -84,7 +106,7 @@ class Views:
     async def _counts(self, list_filter: ListFilter) -> JobCounts | GroupCount | None:
         """Return the counts by state for the filter without its state; None if they are not known."""
         counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
-        names = list_filter.values.keys() - {"state"}
+        names = list_filter.values.keys() - {"state", "sort"}
         if not names:
             return counts
         groups = {frozenset({"task"}): counts.by_task, frozenset({"queue"}): counts.by_queue}.get(frozenset(names), ())

@@ -17,7 +17,7 @@ from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.follow import FinalState
 from jobfn.operations.operations import Operations, open_operations
 from jobfn.operations.read_models import TriggerView
-from jobfn.operations.records import JobDetail, JobFilter, JobPage, JobRow, JobState, RunOutcome
+from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, RunOutcome
 from jobfn.operations.stats import GroupCount, JobCounts, ThroughputBucket, WorkerRow
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "JobCounts",
     "JobDetail",
     "JobFilter",
+    "JobOrder",
     "JobPage",
     "JobRow",
     "JobState",

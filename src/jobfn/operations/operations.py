@@ -14,7 +14,7 @@ from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
 from jobfn.operations.read_models import ScheduleView, TriggerView
-from jobfn.operations.records import JobDetail, JobFilter, JobPage, JobRow
+from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
 from jobfn.operations.stats import JobCounts, Stats, ThroughputBucket, WorkerRow
 
@@ -69,20 +69,26 @@ class Operations:
         self.capabilities = capabilities
 
     async def list_jobs(
-        self, job_filter: JobFilter = NO_FILTER, *, limit: int = 50, after: str | None = None
+        self,
+        job_filter: JobFilter = NO_FILTER,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        order: JobOrder = JobOrder.NEWEST,
     ) -> JobPage:
-        """List jobs, newest first. Every page costs as much as the first.
+        """List jobs. Every page costs as much as the first.
 
         Args:
             job_filter: Which jobs.
             limit: Size of the page, 1 to 1,000.
+            order: ``UPDATED`` reads and sorts all jobs that match.
             after: The ``next`` of the previous page.
 
         Raises:
             ConfigurationError: The filter, the limit or ``after`` is invalid, or completed jobs are requested from a
-                schema without history.
+                schema without history, or in another order than the newest first.
         """
-        return await queries.list_jobs(self._database, job_filter, limit=limit, after=after)
+        return await queries.list_jobs(self._database, job_filter, limit=limit, after=after, order=order)
 
     async def count_matching(self, job_filter: JobFilter, *, limit: int = 10_000) -> int:
         """Count the jobs that match, up to ``limit``."""

@@ -1,13 +1,15 @@
 """Lists of jobs, and the details of one job.
 
 Lists use keyset pagination: a page starts below the last id of the page before, by the primary key, so that no page
-costs more than the first.
+costs more than the first. In the order of the last change, which has no index because each claim would have to maintain
+it, a page starts below the last time and id.
 """
 
+import re
 import sys
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -15,7 +17,7 @@ import asyncpg
 from jobfn.database.connection import LATEST
 from jobfn.errors import ConfigurationError
 from jobfn.operations.durable_runs import STATEMENTS, read_run
-from jobfn.operations.records import Event, JobDetail, JobFilter, JobPage, JobRow, JobState, Run, RunOutcome
+from jobfn.operations.records import Event, JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
 
 #: Maximum size of a page.
@@ -23,6 +25,8 @@ MAX_LIMIT = 1000
 #: Maximum number of attempts in a job's details, the latest ones. A job that is released for days has more.
 MAX_RUNS = 500
 _MAX_ID = 2**63 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _CENTURY_SECONDS = 100 * 365.25 * 86_400
 
 _DUE_TEXTS = {JobState.READY: "ready since", JobState.DELAYED: "due", JobState.PARKED: "wakes at the latest"}
@@ -39,10 +43,14 @@ _OUTCOME_TEXTS = {
 }
 
 
-async def list_jobs(database: Database, job_filter: JobFilter, *, limit: int, after: str | None) -> JobPage:
+async def list_jobs(
+    database: Database, job_filter: JobFilter, *, limit: int, after: str | None, order: JobOrder
+) -> JobPage:
     """See ``Operations.list_jobs``."""
     if not 1 <= limit <= MAX_LIMIT:
         raise ConfigurationError(f"the limit {limit} is out of range: use 1 to {MAX_LIMIT}")
+    if order is JobOrder.UPDATED:
+        return await _list_updated(database, job_filter, limit, after)
     below = _parse_cursor(after)
     if job_filter.state is JobState.COMPLETED:
         jobs = await _list_completed(database, job_filter, below, limit + 1)
@@ -52,6 +60,19 @@ async def list_jobs(database: Database, job_filter: JobFilter, *, limit: int, af
         jobs = [JobRow.from_row(row) for row in rows]
     has_more = len(jobs) > limit
     return JobPage(tuple(jobs[:limit]), str(jobs[limit - 1].id) if has_more else None)
+
+
+async def _list_updated(database: Database, job_filter: JobFilter, limit: int, after: str | None) -> JobPage:
+    if job_filter.state is JobState.COMPLETED:
+        raise ConfigurationError("completed jobs are listed newest first only: choose another order or state")
+    updated_at, below = _parse_updated_cursor(after)
+    values = filter_parameters(database, job_filter, None)
+    rows = await database.fetch("list_updated_jobs", *values, limit + 1, updated_at, below)
+    jobs = [JobRow.from_row(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return JobPage(tuple(jobs))
+    last = rows[limit - 1]
+    return JobPage(tuple(jobs), f"{(last['updated_at'] - _EPOCH) // _MICROSECOND}-{last['id']}")
 
 
 async def count_matching(database: Database, job_filter: JobFilter, *, limit: int) -> int:
@@ -140,6 +161,15 @@ def _parse_cursor(after: str | None) -> int | None:
     if not after.isascii() or not after.isdigit() or int(after) > _MAX_ID:
         raise ConfigurationError(f"invalid cursor {after!r}: pass the `next` value of the previous page")
     return int(after)
+
+
+def _parse_updated_cursor(after: str | None) -> tuple[datetime | None, int | None]:
+    if after is None:
+        return None, None
+    match = re.fullmatch(r"([0-9]{1,17})-([0-9]{1,19})", after)
+    if match is None or int(match[2]) > _MAX_ID:
+        raise ConfigurationError(f"invalid cursor {after!r}: pass the `next` value of the previous page")
+    return _EPOCH + int(match[1]) * _MICROSECOND, int(match[2])
 
 
 def _parse_search(text: str | None) -> tuple[str | None, int | None]:

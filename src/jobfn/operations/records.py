@@ -50,6 +50,17 @@ class RunOutcome(StrEnum):
     REMOVED = "removed"
 
 
+class JobOrder(StrEnum):
+    """Order of a list of jobs.
+
+    ``NEWEST``: by id, the newest first. ``UPDATED``: by the last change, the latest first; of failed jobs that is when
+    they failed.
+    """
+
+    NEWEST = "newest"
+    UPDATED = "updated"
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Filter for jobs: every field that is set must match.
@@ -189,7 +200,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """A page of jobs, newest first. ``next`` is the cursor of the next page (``after``), None on the last page."""
+    """A page of jobs. ``next`` is the cursor of the next page (``after``), None on the last page."""
 
     jobs: tuple[JobRow, ...]
     next: str | None = None

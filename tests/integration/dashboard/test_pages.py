@@ -249,3 +249,14 @@ async def test_pages_work_on_the_platforms_schema(empty_database: str) -> None:
         response = await dashboard.post("/jobs/apply", {"action": "retry", "id": job})
         assert "Retried: 1 job." in response.text
     await connection.close()
+
+
+async def test_overview_lists_the_latest_failures_first(dashboard: Site, jobs: Jobs) -> None:
+    ids = [await jobs.add("send") for _ in range(7)]
+    for job_id in reversed(ids):
+        await jobs.connection.execute("select app_jobs.permanently_fail_jobs(array[$1]::bigint[], 'down')", job_id)
+    html = (await dashboard.get("/")).text
+    assert re.findall(r'id="failure-(\d+)"', html) == [str(job_id) for job_id in ids[:5]]
+    listed = (await dashboard.get("/jobs?state=failed&sort=updated")).text
+    assert re.findall(r'aria-label="Select job (\d+)"', listed) == [str(job_id) for job_id in ids]
+    assert '<option value="updated" selected>' in listed

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from jobfn.errors import ConfigurationError, DatabaseError, SchemaError
-from jobfn.operations import JobFilter, JobState, Operations, open_operations
+from jobfn.operations import JobFilter, JobOrder, JobState, Operations, open_operations
 from jobfn.operations.queries import filter_parameters
 from jobfn.operations.statements import Database
 from support.jobs import TENANT, WORKER, Jobs
@@ -370,3 +370,34 @@ async def test_lost_connection_is_an_error_and_the_next_call_works(
     with pytest.raises(DatabaseError, match="the connection to the database was lost"):
         await terminate_own_session()
     assert (await operations.list_jobs()).jobs == ()
+
+
+async def test_updated_order_lists_the_latest_failures_first(operations: Operations, jobs: Jobs) -> None:
+    ids = [await jobs.add("send") for _ in range(5)]
+    fail = "select app_jobs.permanently_fail_jobs(array[$1]::bigint[], 'down')"
+    failed = [ids[3], ids[4], ids[0], ids[2], ids[1]]
+    for job_id in failed:
+        await jobs.connection.execute(fail, job_id)
+    latest_first = failed[::-1]
+
+    page = await operations.list_jobs(JobFilter(state=JobState.FAILED), limit=2, order=JobOrder.UPDATED)
+    found = [job.id for job in page.jobs]
+    while page.next is not None:
+        page = await operations.list_jobs(
+            JobFilter(state=JobState.FAILED), limit=2, after=page.next, order=JobOrder.UPDATED
+        )
+        found += [job.id for job in page.jobs]
+    assert found == latest_first
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "message"),
+    [
+        (JobState.FAILED, "17", "invalid cursor '17'"),
+        (JobState.FAILED, f"1-{2**63}", "invalid cursor"),
+        (JobState.COMPLETED, None, "completed jobs are listed newest first only"),
+    ],
+)
+async def test_updated_order_rejects(operations: Operations, state: JobState, after: str | None, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        await operations.list_jobs(JobFilter(state=state), after=after, order=JobOrder.UPDATED)

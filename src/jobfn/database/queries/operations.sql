@@ -80,6 +80,20 @@ where
 order by j.id desc
 limit $14
 
+-- name: list_updated_jobs
+-- The latest change first. $1-$13 as in jobs_matching, $14 the maximum number; only those below $15, the time of the
+-- last change, and $16, the id; null: from the start.
+select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
+    j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
+    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
+    j.run_at > now() as is_delayed
+from @jobs@ j
+where
+@matching@
+    and ($15::timestamptz is null or (j.updated_at, j.id) < ($15, $16::bigint))
+order by j.updated_at desc, j.id desc
+limit $14
+
 -- name: matching_ids
 -- The highest first. $1-$13 as in jobs_matching, $14 the maximum number.
 select j.id
