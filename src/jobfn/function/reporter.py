@@ -20,6 +20,7 @@ from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import MAX_URL_CHARACTERS, JobHeaders, Report, redact_url, report_url
+from jobfn.wire.names import DOCTOR_WORKER_ID
 from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
@@ -230,9 +231,10 @@ class Reporter:
             result = "acknowledged"
             if status == CONFLICT_STATUS:
                 result = "conflict"
-                self._log.warning(
-                    "report conflict: the job was settled already or claimed by another worker", job=headers.job_id
-                )
+                if headers.worker_id != DOCTOR_WORKER_ID:  # reports on a job that does not exist
+                    self._log.warning(
+                        "report conflict: the job was settled already or claimed by another worker", job=headers.job_id
+                    )
             elif not 200 <= status < 300:
                 result = "refused"
                 self._log.error(

@@ -24,6 +24,7 @@ from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
 from jobfn.wire import CALLBACK_URL, JOB_ID, WORKER_ID, redact_url, report_url
+from jobfn.wire.names import DOCTOR_WORKER_ID
 from jobfn.worker.function_urls import load_routes
 from jobfn.worker.listen_url import POOLER_ADVICE, POOLER_PROBLEM, lacks_notifications
 from jobfn.worker.routes import Routes
@@ -297,7 +298,7 @@ async def _check_reports(
         target = report_url(settings.callback_url)
     except ValueError as error:
         return Check(name, CheckStatus.ERROR, str(error), "set INTERNAL_JOBS_CALLBACK_URL to such a URL")
-    headers = {WORKER_ID: "jobfn-doctor", JOB_ID: str(UNUSED_JOB_ID), CALLBACK_URL: target}
+    headers = {WORKER_ID: DOCTOR_WORKER_ID, JOB_ID: str(UNUSED_JOB_ID), CALLBACK_URL: target}
     headers |= routes.invoke_headers(url)
     seconds = 0.0
     for _ in range(2):  # once more, in case the machine was busy

@@ -76,3 +76,6 @@ ECHO_HEADERS: Final = (
 
 #: Maximum length of a task identifier in ``app_jobs.jobs``.
 MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126
+
+#: Value of ``WORKER_ID`` in the requests of ``jobfn doctor``.
+DOCTOR_WORKER_ID: Final = "jobfn-doctor"

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from structlog.testing import capture_logs
 
 from jobfn import FunctionSettings, create_app, task
 from jobfn.operations import Operations
@@ -205,6 +206,18 @@ async def test_app_below_a_path_is_recognized(doctor: Doctor, serve: Serve, star
     checks = await doctor.run(function_urls={"greet": f"{url}/apps/greet"}, own_callback_url=service.callback_url)
     assert checks["function greet"].message == f"{url}/apps/greet responds and has the task"
     assert checks[f"reports from {url}/apps/"].status == "ok"
+
+
+async def test_the_check_of_reports_leaves_no_conflict_in_the_function_s_log(
+    doctor: Doctor, serve: Serve, start_service: StartService, jobs: Jobs
+) -> None:
+    url = await serve(create_app(tasks=[greet]))
+    service = await start_service(url)
+    await jobs.add("greet", run_at=datetime.now(UTC) + timedelta(days=1))
+    with capture_logs() as lines:
+        checks = await doctor.run(gateway_url=url, own_callback_url=service.callback_url)
+    assert checks[f"reports from {url}/"].status == "ok"
+    assert [line["event"] for line in lines if line["event"].startswith("report ")] == []
 
 
 async def test_functions_of_the_definitions_are_checked(doctor: Doctor, serve: Serve, jobs: Jobs) -> None:
