@@ -106,5 +106,11 @@ def translate_errors(schema: str) -> Iterator[None]:
         raise DatabaseUnreachable(
             f"the connection to the database was lost ({error_text(error)}): try again"
         ) from error
+    except asyncpg.CheckViolationError as error:
+        if not (error.constraint_name or "").endswith("_length"):
+            raise DatabaseError(f"PostgreSQL rejected the statement: {error.args[0]}") from None
+        raise DatabaseError(
+            "a name is empty or too long: tasks and queues have 1 to 126 characters, and keys 1 to 512"
+        ) from None  # the driver's text holds the row, with its payload
     except (asyncpg.PostgresError, asyncpg.DataError) as error:
         raise DatabaseError(f"PostgreSQL rejected the statement: {error_text(error)}") from error
