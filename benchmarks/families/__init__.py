@@ -9,6 +9,7 @@ from benchmarks.families import (
     backlog,
     cold_start,
     delivery_modes,
+    durable,
     enqueueing,
     function_app,
     latency,
@@ -32,6 +33,7 @@ FAMILIES: dict[int, ModuleType] = {
     9: workers,
     10: slow_network,
     11: open_transaction,
+    12: durable,
 }
 #: Families with a row in the table of the README. They run first, and alone in a quick run.
 TARGET_FAMILIES = (2, 4, 7, 5, 1, 9, 11)

@@ -64,7 +64,7 @@ class Backlog(JobfnLocal):
 
 async def measure(bench: Bench) -> Family:
     family = Family(6, "Backlog: drain rate next to waiting, failed and delayed jobs")
-    many = await _count_that_fits(bench)
+    many = await count_that_fits(bench)
     failed, delayed = many // 2, many // 10
     max_seconds = GROWTH_TIME_FRACTION * bench.family_seconds_left
     await _measure_growth(bench, family, max_seconds)
@@ -85,7 +85,7 @@ async def measure(bench: Bench) -> Family:
     return family
 
 
-async def _count_that_fits(bench: Bench) -> int:
+async def count_that_fits(bench: Bench) -> int:
     """Return how many rows to add, so that adding them does not take too long on this machine."""
     url = await bench.create_migrated_database("jobfn_calibration")
     started_at = time.monotonic()
