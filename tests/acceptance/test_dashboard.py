@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -148,14 +149,17 @@ async def test_service_serves_the_dashboard(
 
 async def test_dev_without_dashboard_and_with_a_taken_port(database: str, spawn: Spawn, tmp_path: Path) -> None:
     (tmp_path / "functions.py").write_text('from jobfn import task\n\n@task("x")\ndef x(payload: dict) -> None: ...\n')
-    dev = ("jobfn", "dev", "functions.py", "--port", "0")
-    running = await spawn(*dev, "--no-dashboard", DATABASE_URL=database)
+    dev = ("jobfn", "dev", "functions.py", "--port", "0", "--database-url", database)
+    running = await spawn(*dev, "--no-dashboard")
     await running.until("jobfn db status")
     assert not any("dashboard" in line for line in running.lines)
     running.send(signal.SIGINT)
     assert await running.wait() == 0
-    first = await spawn(*dev, DATABASE_URL=database)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "functions.py", other)
+    first = await spawn(*dev)
     taken = (await dashboard_url(first, "dashboard      http://")).rpartition(":")[2]
-    second = await spawn(*dev, "--dashboard-port", taken, DATABASE_URL=database)
+    second = await spawn(*dev, "--dashboard-port", taken, PWD=str(other))
     assert await second.wait() == 2
     assert f"cannot listen on 127.0.0.1:{taken}" in "\n".join(second.lines)

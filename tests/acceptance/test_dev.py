@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -82,7 +83,7 @@ async def test_dev_with_embedded_postgres_runs_a_job_and_stops_clean(
 async def test_save_reloads_the_function_and_jobs_wait_for_broken_files(
     project: Path, database: str, spawn: Spawn, command: Command, jobs: Jobs
 ) -> None:
-    dev = await start_dev(spawn, DATABASE_URL=database)
+    dev = await start_dev(spawn, "--database-url", database)
     (project / "functions.py").write_text(FUNCTIONS.replace('"charging"', '"charging again"'))
     await dev.until('"serving"', times=2)
     await jobs.until_gone(await jobs.add("process_invoice", {"id": 1}))
@@ -112,7 +113,7 @@ async def test_database_url_is_migrated_and_left_without_locks(
 
 
 async def test_function_ends_when_dev_is_killed(project: Path, database: str, spawn: Spawn) -> None:
-    dev = await start_dev(spawn, DATABASE_URL=database)
+    dev = await start_dev(spawn, "--database-url", database)
     (child,) = [
         process for process in psutil.Process(dev.process.pid).children() if "jobfn.function" in process.cmdline()
     ]
@@ -129,8 +130,8 @@ async def test_ctrl_c_waits_for_a_job_of_a_starting_function(
     waits = "import pathlib\nprint('importing', flush=True)\nwhile not pathlib.Path('go').exists(): pass\n"
     (project / "functions.py").write_text(waits + FUNCTIONS)
     start_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    options = ("--port", "0", "--enqueue", "process_invoice", '{"id": 7}')
-    dev = await spawn("python", "-c", start_group, "jobfn", "dev", "functions.py", *options, DATABASE_URL=database)
+    options = ("--port", "0", "--enqueue", "process_invoice", '{"id": 7}', "--database-url", database)
+    dev = await spawn("python", "-c", start_group, "jobfn", "dev", "functions.py", *options)
     await dev.until("importing")
     added = await dev.until("added job")
     await jobs.until_claimed(int(added.split()[2].rstrip(":")))
@@ -145,7 +146,70 @@ async def test_broken_file_without_reload_ends_dev(
     project: Path, database: str, spawn: Spawn, command: Command
 ) -> None:
     (project / "functions.py").write_text("def (:\n")
-    result = await command("jobfn", "dev", "functions.py", "--no-reload", "--port", "0", DATABASE_URL=database)
+    dev = ("jobfn", "dev", "functions.py", "--no-reload", "--port", "0")
+    result = await command(*dev, "--database-url", database)
     assert result.code == 2
     assert "functions.py:1: SyntaxError" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [("DATABASE_URL", '--database-url "$DATABASE_URL"'), ("PGDATABASE", "--database-url postgresql://")],
+)
+async def test_dev_does_not_touch_a_database_that_only_the_environment_names(
+    project: Path, empty_database: str, command: Command, variable: str, option: str
+) -> None:
+    address = {"DATABASE_URL": empty_database, "PGDATABASE": "shop"}[variable]
+    result = await command("jobfn", "dev", "functions.py", "--port", "0", **{variable: address})
+    assert result.code == 2
+    assert result.output.startswith(
+        f"jobfn: {variable} names a database, which jobfn dev would migrate and run jobs on:"
+    )
+    assert f"pass {option} if it is a test database, or unset {variable} for an embedded PostgreSQL" in result.output
+    connection = await asyncpg.connect(empty_database)
+    try:
+        assert await connection.fetchval("select to_regnamespace('app_jobs')") is None
+    finally:
+        await connection.close()
+
+
+async def test_second_dev_in_a_folder_names_the_first(
+    project: Path, database: str, spawn: Spawn, command: Command
+) -> None:
+    await start_dev(spawn, "--database-url", database)
+    first = dev_state(project)
+    second = await command("jobfn", "dev", "functions.py", "--port", "0", "--database-url", database)
+    assert second.code == 2
+    assert second.output == (
+        f"jobfn: jobfn dev already runs in this folder (process {first.pid}, {first.function_url}/): "
+        "stop it first, or start this one in another folder [J101]"
+    )
+    assert dev_state(project) == first
+
+
+async def test_dev_of_two_folders_have_different_worker_ids(project: Path, database: str, spawn: Spawn) -> None:
+    other = project / "other"
+    other.mkdir()
+    (other / "functions.py").write_text(FUNCTIONS)
+    await start_dev(spawn, "--database-url", database)
+    await start_dev(spawn, "--database-url", database, PWD=str(other))
+    connection = await asyncpg.connect(database)
+    try:
+        assert await connection.fetchval("select count(distinct worker_id) from app_jobs.workers") == 2
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("option", ["--port", "--callback-port", "--dashboard-port"])
+async def test_taken_port_names_the_option(project: Path, database: str, command: Command, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        ports = {"--port": "0", option: port}
+        options = [word for pair in ports.items() for word in pair]
+        result = await command("jobfn", "dev", "functions.py", *options, "--database-url", database)
+    assert result.code == 2
+    assert result.output == (
+        f"jobfn: cannot listen on 127.0.0.1:{port}: Address already in use. "
+        f"Stop the process that uses it, or choose another port with {option} [J101]"
+    )

@@ -238,7 +238,7 @@ async def test_unknown_role_is_rejected(command: Command) -> None:
 async def test_dev_syncs_schedules_on_save(database: str, spawn: Spawn, schedules: Schedules, tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text(FUNCTIONS)
-    dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", DATABASE_URL=database)
+    dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", "--database-url", database)
     await dev.until('"change":"added","task":"tick"')
     await dev.until('"job enqueued"')
 

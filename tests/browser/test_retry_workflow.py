@@ -36,7 +36,9 @@ async def test_failed_job_is_fixed_and_retried(
 ) -> None:
     functions = tmp_path / "functions.py"
     functions.write_text(BROKEN)
-    dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", "--dashboard-port", "0", DATABASE_URL=database)
+    dev = await spawn(
+        "jobfn", "dev", "functions.py", "--port", "0", "--dashboard-port", "0", "--database-url", database
+    )
     await dev.until("dashboard      http://")
     await dev.until('"serving"')
     state = DevState.find(tmp_path)

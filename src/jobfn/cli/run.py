@@ -10,7 +10,8 @@ import typer
 from jobfn.cli.database import run_async
 from jobfn.cli.options import Target
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database.connection import dsn_from_env, has_database
+from jobfn.database.connection import database_variable
+from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_app, load_function_app
 from jobfn.function.serve import port_from, serve
 from jobfn.http.server import stop_signals
@@ -99,7 +100,7 @@ def dev_command(
     target: Target,
     database_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="A test database. Default: DATABASE_URL, PG*, or an embedded PostgreSQL."),
+        typer.Option(metavar="URL", help="A test database. Default: an embedded PostgreSQL."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the function app; 0 for a free one.")] = 8080,
     callback_port: Annotated[
@@ -125,14 +126,19 @@ def dev_command(
     """
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - only for this command
 
+    if database_url is None and (variable := database_variable(os.environ)) is not None:
+        option = '"$DATABASE_URL"' if variable == "DATABASE_URL" else "postgresql://"
+        raise ConfigurationError(
+            f"{variable} names a database, which jobfn dev would migrate and run jobs on: pass --database-url {option} "
+            f"if it is a test database, or unset {variable} for an embedded PostgreSQL"
+        )
     logs.configure()
     otel.configure(os.environ, role="jobfn-dev")
     warn_of_misspelt(os.environ, ServiceSettings, DashboardSettings, logger="jobfn.dev")
     options = DevOptions(
         target=target,
         project=Path.cwd(),
-        database_url=database_url or dsn_from_env(os.environ),
-        embedded=database_url is None and not has_database(os.environ),
+        database_url=database_url,
         port=port,
         callback_port=callback_port,
         concurrency=concurrency,

@@ -83,7 +83,13 @@ def dsn_from_env(environ: Mapping[str, str]) -> str | None:
 
 def has_database(environ: Mapping[str, str]) -> bool:
     """Return whether the environment names a database, by ``DATABASE_URL`` or ``PG*`` variables."""
-    return any(environ.get(name) for name in ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGSERVICE"))
+    return database_variable(environ) is not None
+
+
+def database_variable(environ: Mapping[str, str]) -> str | None:
+    """Return the variable of the environment that names a database; None if there is none."""
+    names = ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGSERVICE")
+    return next((name for name in names if environ.get(name)), None)
 
 
 def redact_dsn(dsn: str | None) -> str:

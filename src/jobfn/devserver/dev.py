@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +21,7 @@ from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, watch_python_files
 from jobfn.devserver.schedules import sync_schedules
-from jobfn.devserver.state import DevState, prepare_folder
+from jobfn.devserver.state import DevState, only_server
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import bind, stop_signals
 from jobfn.service import run_service
@@ -30,7 +31,6 @@ from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
-WORKER_ID = "jobfn-dev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class DevOptions:
     Attributes:
         target: ``FILE_OR_MODULE[:app]``.
         project: The folder in which it runs.
-        database_url: The database; None for the ``PG*`` variables or the embedded one.
-        embedded: Whether to start the embedded PostgreSQL.
+        database_url: The database; None for the embedded one.
         port: Port of the function app; 0 for a free one.
         concurrency: Maximum concurrent requests; None for the default of the settings.
         enqueue: Task and JSON payload of a job to add once everything runs.
@@ -52,7 +51,6 @@ class DevOptions:
     target: str
     project: Path
     database_url: str | None = None
-    embedded: bool = True
     port: int = 8080
     callback_port: int = 0
     concurrency: int | None = None
@@ -71,23 +69,26 @@ async def run_dev(options: DevOptions) -> None:
         DatabaseError: The database cannot be reached or migrated.
     """
     folder = _watched_folder(options)
-    prepare_folder(options.project)
     load_blueprints(options.blueprints)  # reports invalid files before anything starts
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port)))
-        callback_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.callback_port)))
+        stack.enter_context(only_server(options.project))
+        function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port, option="--port")))
+        callback_listener = stack.enter_context(
+            contextlib.closing(bind(LOOPBACK, options.callback_port, option="--callback-port"))
+        )
         dashboard_listener = _bind_dashboard(options)
         if dashboard_listener is not None:
             stack.enter_context(contextlib.closing(dashboard_listener))
         database_url = await stack.enter_async_context(_database(options))
         function_url = f"http://{LOOPBACK}:{function_listener.getsockname()[1]}"
         callback_url = f"http://{LOOPBACK}:{callback_listener.getsockname()[1]}/callback"
+        worker_id = _worker_id(options.project)
         settings = ServiceSettings.from_environ(
             os.environ,
             database_url=database_url,
-            worker_id=WORKER_ID,
-            scheduler_id=WORKER_ID,
+            worker_id=worker_id,
+            scheduler_id=worker_id,
             gateway_url=function_url,
             own_callback_url=callback_url,
             concurrency=options.concurrency,
@@ -103,7 +104,7 @@ async def run_dev(options: DevOptions) -> None:
             target=options.target,
             database_url=database_url,
             schema=settings.schema_name,
-            prune=options.embedded,
+            prune=options.database_url is None,
         )
         supervisor = asyncio.create_task(_supervise(function, folder if options.reload else None, sync, stop))
         stack.push_async_callback(_cancel, supervisor)
@@ -138,12 +139,17 @@ async def run_dev(options: DevOptions) -> None:
             supervisor.result()
 
 
+def _worker_id(project: Path) -> str:
+    """Return the folder's worker id: a restart takes over its own jobs, and no jobs of another folder."""
+    return f"jobfn-dev-{hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:8]}"
+
+
 def _bind_dashboard(options: DevOptions) -> socket.socket | None:
     """Bind the dashboard's port; by default another free one if 8081 is taken, so that two projects can run."""
     if not options.dashboard:
         return None
     if options.dashboard_port is not None:
-        return bind(LOOPBACK, options.dashboard_port)
+        return bind(LOOPBACK, options.dashboard_port, option="--dashboard-port")
     try:
         return bind(LOOPBACK, DEFAULT_PORT)
     except ConfigurationError:
@@ -163,7 +169,7 @@ def _watched_folder(options: DevOptions) -> Path:
 
 @contextlib.asynccontextmanager
 async def _database(options: DevOptions) -> AsyncIterator[str | None]:
-    if not options.embedded:
+    if options.database_url is not None:
         yield options.database_url
         return
     postgres = EmbeddedPostgres(folder_for(options.project))

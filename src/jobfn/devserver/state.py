@@ -1,6 +1,7 @@
 """State of a running ``jobfn dev``, in a file that commands in other terminals read."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from jobfn.errors import ConfigurationError
 
 FILE = Path(".jobfn") / "dev.json"
+#: Locked while a server runs in the folder. The kernel unlocks it when the process ends.
+LOCK_FILE = Path(".jobfn") / "dev.lock"
 
 
 class DevState(BaseModel):
@@ -62,6 +65,25 @@ def prepare_folder(project: Path) -> Path:
     if folder.is_dir() and os.access(folder, os.W_OK):
         return folder
     raise ConfigurationError(f"cannot write to {folder} ({problem}): run jobfn dev in a folder that you may write to")
+
+
+@contextlib.contextmanager
+def only_server(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder for the duration of the block.
+
+    Raises:
+        ConfigurationError: Another server runs in the folder, or it cannot be written.
+    """
+    with (prepare_folder(folder) / LOCK_FILE.name).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            running = DevState.find(folder)
+            who = f" (process {running.pid}, {running.function_url}/)" if running else ""
+            raise ConfigurationError(
+                f"jobfn dev already runs in this folder{who}: stop it first, or start this one in another folder"
+            ) from None
+        yield
 
 
 def _is_alive(pid: int) -> bool:

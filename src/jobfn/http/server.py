@@ -174,8 +174,13 @@ class _EmbeddedServer(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, option: str | None = None) -> socket.socket:
     """Return a listening TCP socket; port 0 chooses a free one.
+
+    Args:
+        host: The address to listen on.
+        port: The port.
+        option: The command's option that sets the port, for the error.
 
     Raises:
         ConfigurationError: The port is in use, or the address does not belong to this machine.
@@ -191,8 +196,9 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:  # the last two: an invalid port or host name
         listener.close()
         reason = getattr(error, "strerror", None) or error
+        other = "choose another port" + (f" with {option}" if option else "")
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}. Stop the process that uses it, or choose another port"
+            f"cannot listen on {host}:{port}: {reason}. Stop the process that uses it, or {other}"
         ) from error
     listener.setblocking(False)
     return listener

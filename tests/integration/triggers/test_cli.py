@@ -190,7 +190,9 @@ async def test_dev_applies_blueprint_at_start_and_on_save(
 ) -> None:
     write(tmp_path)
     await shop.execute("alter table orders rename to orders_later")
-    dev = await spawn("jobfn", "dev", "functions.py", "--port", "0", "--blueprint", "b.yaml", DATABASE_URL=database)
+    dev = await spawn(
+        "jobfn", "dev", "functions.py", "--port", "0", "--blueprint", "b.yaml", "--database-url", database
+    )
     failure = json.loads(await dev.until("triggers not applied"))
     assert "table public.orders does not exist (nearest: orders_later)" in failure["reason"]
     await dev.until("jobfn dev is running")
@@ -209,6 +211,6 @@ async def test_dev_applies_blueprint_at_start_and_on_save(
 
 async def test_dev_with_an_unreadable_blueprint_does_not_start(command: Command, database: str, tmp_path: Path) -> None:
     write(tmp_path)
-    result = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", DATABASE_URL=database)
+    result = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", "--database-url", database)
     assert result.code == 2
     assert result.output == "jobfn: no.yaml cannot be read: No such file or directory [J105]"

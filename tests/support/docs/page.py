@@ -220,6 +220,8 @@ class PageRunner:
             case "make":
                 demo_arguments = f"DEMO_ARGS=--port 0 --database-url '{self._environment.dsn}'"
                 words = ["make", "--old-file=setup", *words[1:], demo_arguments]
+            case "jobfn" if words[1] == "dev":
+                words += ["--database-url", self._environment.dsn]
             case "pytest":
                 words = ["python", "-m", "pytest", "-p", "no:cacheprovider", *words[1:]]
             case "ruff" | "mypy":
