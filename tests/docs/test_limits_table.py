@@ -141,6 +141,9 @@ BOUNDS = {
         f"{DURABLE}errors.py::test_misuse_fails_the_job_with_a_clear_error",
     ),
     "depth of calls of child jobs": Bound("20", f"{DURABLE}limits.py::test_depth_of_calls_is_limited"),
+    "dependencies of a job, jobs of `add_batch`": Bound(
+        "10,000", f"{INTEGRATION}database/test_dependencies.py::test_invalid_dependencies_are_refused"
+    ),
     "signals that a job has not read": Bound(
         "1,000", f"{DURABLE}limits.py::test_signals_that_a_job_has_not_read_are_limited"
     ),

@@ -19,6 +19,7 @@ from jobfn.client.validation import (
     to_json,
     validate_entity_type,
     validate_int,
+    validate_job_ids,
     validate_key,
     validate_key_function,
     validate_option_names,
@@ -128,10 +129,14 @@ def enqueue_one(
     statement = Statement("add_job", schema, tuple(values))
     if any(entity):
         statement = Statement("add_job_for_entity", schema, (*values, *entity))
+    depends_on = validate_job_ids("depends_on", options.get("depends_on"))
+    if depends_on is not None:
+        ignore_failures = "true" if options.get("ignore_failures") else "false"
+        statement = Statement("add_job_after", schema, (*values, *entity, depends_on, ignore_failures))
     driver = driver_for(connection)
     if tenant is None:
         job_id = driver.fetch_value(connection, _traced(statement))
-    elif any(entity):  # the form with the tenant has no entity
+    elif any(entity) or depends_on is not None:  # the form with the tenant has neither
         job_id = driver.fetch_value(connection, _traced(statement.wrapped("as_tenant", tenant)))
     else:
         from jobfn.client.tenants import fetch_for_tenant  # noqa: PLC0415  - most jobs get the session's tenant

@@ -1,6 +1,6 @@
 """The options of ``enqueue`` and ``enqueue_many``, as typed keyword arguments (PEP 692)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Generic, TypedDict, TypeVar
 from uuid import UUID
@@ -30,6 +30,9 @@ class JobOptions(SharedOptions, total=False):
         entity_id: The record that the job is about, a UUID. Default None.
         organization_id: The organization that the entity belongs to, a UUID. Default None.
         entity_type: What the entity is, such as ``org``. Default None.
+        depends_on: Jobs, or their ids, that must have ended before this one runs. It fails permanently if one of them
+            does not complete. Needs jobfn's schema. Default None.
+        ignore_failures: Run also if a job of ``depends_on`` does not complete. Default False.
         schema: The jobs schema. Default None: ``JOBS_SCHEMA``, else ``app_jobs``.
     """
 
@@ -39,6 +42,8 @@ class JobOptions(SharedOptions, total=False):
     entity_id: UUID | str | None
     organization_id: UUID | str | None
     entity_type: str | None
+    depends_on: Sequence[int] | None
+    ignore_failures: bool
 
 
 class BulkJobOptions(SharedOptions, Generic[T], total=False):

@@ -28,6 +28,17 @@ select (@schema@.add_job(
     entity_type => cast($10 as text)
 )).id
 
+-- name: add_job_after
+-- As add_job_for_entity, with $11 the ids of the jobs that it depends on and $12 whether it ignores their failures.
+select (@schema@.add_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    entity_id => cast(cast($8 as text) as uuid), organization_id => cast(cast($9 as text) as uuid),
+    entity_type => cast($10 as text), depends_on => cast(cast($11 as text[]) as bigint[]),
+    ignore_failures => cast(cast($12 as text) as boolean)
+)).id
+
 -- name: has_tenant_form
 -- $1 the schema's name. Whether it has add_job_for_tenant. The platform's newest schema does not.
 select exists (

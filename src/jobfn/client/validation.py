@@ -181,6 +181,21 @@ def validate_int(name: str, value: object, lowest: int) -> int:
     return value
 
 
+def validate_job_ids(name: str, ids: object) -> list[str] | None:
+    """Return ids of jobs as text.
+
+    Raises:
+        EnqueueError: They are not a list of ids.
+    """
+    if ids is None:
+        return None
+    given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes | Mapping) else [None]
+    texts = [str(int(each)) for each in given if isinstance(each, int)]
+    if len(texts) != len(given):
+        raise EnqueueError(f"{name}={_short_repr(ids)} must be a list of jobs or their ids")
+    return texts
+
+
 def validate_timeout(seconds: object) -> None:
     """Check the timeout of a wait.
 

@@ -24,6 +24,16 @@ create table app_jobs.installation (
     callback_secret text not null default encode(sha256(convert_to((((gen_random_uuid())::text || (gen_random_uuid())::text) || (gen_random_uuid())::text), 'UTF8'::name)), 'hex'::text)
 );
 
+create table app_jobs.job_dependencies (
+    job_id bigint not null,
+    dependency_id bigint not null,
+    run_at timestamp with time zone not null,
+    ignores_failure boolean not null,
+    has_ended boolean not null default false,
+    error text,
+    constraint job_dependencies_pkey PRIMARY KEY (dependency_id, job_id)
+);
+
 create table app_jobs.job_results (
     job_id bigint not null,
     result json,
@@ -224,6 +234,7 @@ create type app_jobs.job_row as (
 );
 
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
+CREATE INDEX job_dependencies_job_id_idx ON app_jobs.job_dependencies USING btree (job_id, has_ended);
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
 CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
@@ -257,6 +268,26 @@ create view app_jobs.job_queues as
            FROM app_jobs.queue_locks l) part
   GROUP BY queue_name;
 
+CREATE OR REPLACE FUNCTION app_jobs.add_batch(identifier text, payloads json[], on_complete text, on_complete_payload json DEFAULT '{}'::json, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0, ignore_failures boolean DEFAULT true)
+ RETURNS TABLE(job_ids bigint[], on_complete_id bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if cardinality(payloads) > 10000 then
+        raise program_limit_exceeded using
+            message = 'add_batch: payloads has more than 10,000 jobs', hint = 'Add several batches.';
+    end if;
+    job_ids := "app_jobs".add_jobs(identifier, payloads, job_keys, queue_names, run_ats, max_attempts, priority);
+    on_complete_id := ("app_jobs".add_job(
+        identifier => on_complete, depends_on => job_ids, payload => on_complete_payload, priority => priority,
+        ignore_failures => ignore_failures
+    )).id;
+    return next;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.add_job(db_id uuid, identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -268,6 +299,85 @@ begin
         db_id, "app_jobs".jwt_claim('jwt.claims.user_id'), null,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority
     );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, depends_on bigint[], payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, ignore_failures boolean DEFAULT false)
+ RETURNS app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_ids constant bigint[] := array(select distinct given.id from unnest(depends_on) as given (id) order by given.id);
+    v_unknown bigint;
+    v_waiting bigint[];
+    v_job "app_jobs".job_row;
+begin
+    if depends_on is null or array_position(v_ids, null) is not null or ignore_failures is null then
+        raise null_value_not_allowed using
+            message = 'add_job: depends_on must be an array of job ids without null, and ignore_failures not null';
+    end if;
+    if cardinality(v_ids) > 10000 then
+        raise program_limit_exceeded using
+            message = 'add_job: depends_on has more than 10,000 jobs',
+            hint = 'Let some jobs depend on a part each, and one job on these.';
+    end if;
+    select given.id into v_unknown
+    from unnest(v_ids) as given (id), "app_jobs".jobs_id_seq s
+    where given.id < 1 or given.id > s.last_value
+    limit 1;
+    if found then
+        raise foreign_key_violation using message = format('add_job: depends_on has the id %s, which no job has', v_unknown);
+    end if;
+    -- A dependency that is just ending is waited for. Then its row is gone, or has failed.
+    v_waiting := array(
+        select locked.id
+        from (select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.id for no key update) locked
+    );
+    v_job := "app_jobs".insert_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
+        identifier, payload, job_key, queue_name, case when v_waiting = '{}' then run_at else 'infinity' end,
+        max_attempts, priority, organization_id, entity_type
+    );
+    if job_key is not null then
+        perform from (
+            with recursive upstream (id) as (
+                select given.id from unnest(v_waiting) as given (id)
+                union
+                select d.dependency_id from upstream join "app_jobs".job_dependencies d on d.job_id = upstream.id
+            )
+            select from upstream where upstream.id = v_job.id
+        ) cycle;
+        if found then
+            raise check_violation using
+                message = format('add_job: depends_on of the job with the key %s leads back to it', job_key);
+        end if;
+    end if;
+    if v_waiting = '{}' then
+        return v_job;
+    end if;
+    update "app_jobs".jobs j set parked_attempt = 0 where j.id = v_job.id;
+    insert into "app_jobs".job_dependencies
+    select v_job.id, j.id, coalesce(add_job.run_at, now()), ignore_failures, j.exhausted and j.locked_at is null,
+        case
+            when j.exhausted and j.locked_at is null and not ignore_failures then format(
+                'the job %s, which this one depends on, did not complete: %s',
+                j.id, coalesce(j.last_error, 'it failed without an error message')
+            )
+        end
+    from "app_jobs".jobs j
+    where j.id = any (v_waiting);
+    update "app_jobs".jobs j set is_awaited = true
+    where j.id = any (v_waiting) and j.is_awaited is null and not (j.exhausted and j.locked_at is null);
+    perform from "app_jobs".job_dependencies d where d.job_id = v_job.id and d.has_ended;
+    if found then
+        perform "app_jobs".release_dependents(array[v_job.id]);
+        select ("app_jobs".to_job_row(j)).* into v_job from "app_jobs".jobs j where j.id = v_job.id;
+    end if;
+    return v_job;
 end
 $function$;
 
@@ -956,49 +1066,77 @@ CREATE OR REPLACE FUNCTION app_jobs.end_calls()
  SET jit TO 'off'
 AS $function$
 declare
-    v_ended constant text := current_setting('jobfn.ended_jobs', true);
+    v_ended text := current_setting('jobfn.ended_jobs', true);
     v_children bigint[];
+    v_dependents bigint[];
     v_parents bigint[];
     v_groups int[];
 begin
     if coalesce(v_ended, '') = '' then
         return;
     end if;
-    perform set_config('jobfn.ended_jobs', '', true);
-    v_children := string_to_array(v_ended, ',')::bigint[];
-    perform from "app_jobs".jobs j
-    where j.id = any (array(
-        select s.job_id
-        from unnest(v_children) as ended (id)
-        join "app_jobs".job_steps s on s.child_id = abs(ended.id)
-        where s.state = 'waiting'
-    ))
-    order by j.id
-    for no key update;
-    with outcome as (
-        select abs(ended.id) as id, ended.id > 0 as is_completed, case
-                when ended.id > 0 then null
-                when j.id is null then 'it was removed'
-                else coalesce(j.last_error, 'it failed without an error message')
-            end as error
-        from unnest(v_children) as ended (id)
-        left join "app_jobs".jobs j on j.id = -ended.id
-    ),
-    call as (
-        update "app_jobs".job_steps s
-        set state = case when outcome.is_completed then 'completed' else 'failed' end,
-            error = outcome.error,
-            ended_at = now()
-        from outcome
-        where s.child_id = outcome.id and s.state = 'waiting'
-        returning s.job_id, s.wait_group
-    )
-    select array_agg(ended.job_id), array_agg(ended.wait_group)
-    into v_parents, v_groups
-    from (select distinct call.job_id, call.wait_group from call) ended;
-    if v_parents is not null then
-        perform "app_jobs".wake_parked_jobs(v_parents, v_groups);
-    end if;
+    perform set_config('jobfn.collects_ended_jobs', 'on', true);
+    loop
+        perform set_config('jobfn.ended_jobs', '', true);
+        v_children := string_to_array(v_ended, ',')::bigint[];
+        perform from "app_jobs".jobs j
+        where j.id = any (array(
+            select s.job_id
+            from unnest(v_children) as ended (id)
+            join "app_jobs".job_steps s on s.child_id = abs(ended.id)
+            where s.state = 'waiting'
+            union all
+            select d.job_id
+            from unnest(v_children) as ended (id)
+            join "app_jobs".job_dependencies d on d.dependency_id = abs(ended.id)
+        ))
+        order by j.id
+        for no key update;
+        with outcome as materialized (
+            select abs(ended.id) as id, ended.id > 0 as is_completed, case
+                    when ended.id > 0 then null
+                    when j.id is null then 'it was removed'
+                    else coalesce(j.last_error, 'it failed without an error message')
+                end as error
+            from unnest(v_children) as ended (id)
+            left join "app_jobs".jobs j on j.id = -ended.id
+        ),
+        call as (
+            update "app_jobs".job_steps s
+            set state = case when outcome.is_completed then 'completed' else 'failed' end,
+                error = outcome.error,
+                ended_at = now()
+            from outcome
+            where s.child_id = outcome.id and s.state = 'waiting'
+            returning s.job_id, s.wait_group
+        ),
+        dependent as (
+            update "app_jobs".job_dependencies d
+            set has_ended = true,
+                error = case
+                    when not outcome.is_completed and not d.ignores_failure then format(
+                        'the job %s, which this one depends on, did not complete: %s', outcome.id, outcome.error
+                    )
+                end
+            from outcome
+            where d.dependency_id = outcome.id and not d.has_ended
+            returning d.job_id
+        )
+        select
+            (select array_agg(call.job_id order by call.job_id, call.wait_group) from call),
+            (select array_agg(call.wait_group order by call.job_id, call.wait_group) from call),
+            (select array_agg(distinct dependent.job_id) from dependent)
+        into v_parents, v_groups, v_dependents;
+        if v_parents is not null then
+            perform "app_jobs".wake_parked_jobs(v_parents, v_groups);
+        end if;
+        if v_dependents is not null then
+            perform "app_jobs".release_dependents(v_dependents);
+        end if;
+        v_ended := current_setting('jobfn.ended_jobs', true);
+        exit when v_ended = '';
+    end loop;
+    perform set_config('jobfn.collects_ended_jobs', '', true);
 end
 $function$;
 
@@ -2354,6 +2492,59 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.release_dependents(job_ids bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+    -- As in wake_parked_jobs: of two transactions that end the last two dependencies, the second one waits here, and its
+    -- next statement sees that the first dependency has ended.
+    perform from "app_jobs".jobs j where j.id = any (job_ids) order by j.id for no key update;
+    with failed as materialized (
+        select distinct on (d.job_id) d.job_id, d.error
+        from "app_jobs".job_dependencies d
+        where d.job_id = any (job_ids) and d.error is not null
+        order by d.job_id, d.dependency_id
+    ),
+    forgotten as (
+        delete from "app_jobs".job_dependencies d using failed where d.job_id = failed.job_id
+    ),
+    ended as (
+        update "app_jobs".jobs j
+        set last_error = failed.error, attempts = j.max_attempts, parked_attempt = null, run_at = now(), updated_at = now()
+        from failed
+        where j.id = failed.job_id and j.locked_at is null and j.parked_attempt = 0 and j.attempts = 0
+        returning j.*
+    )
+    insert into "app_jobs".job_runs
+    select ended.id, ended.attempts, ended.task_identifier, ended.queue_name, ended.database_id, null,
+        ended.created_at, ended.run_at, null, now(), 'permanently_failed', ended.last_error
+    from ended
+    where "app_jobs".history_enabled();
+    with complete as materialized (
+        select given.id
+        from unnest(job_ids) as given (id)
+        where not exists (
+            select from "app_jobs".job_dependencies d where d.job_id = given.id and not d.has_ended
+        )
+    ),
+    forgotten as (
+        delete from "app_jobs".job_dependencies d using complete where d.job_id = complete.id
+        returning d.job_id, d.run_at
+    )
+    update "app_jobs".jobs j
+    set run_at = greatest(released.run_at, now()), parked_attempt = null, updated_at = now()
+    from (select forgotten.job_id, max(forgotten.run_at) as run_at from forgotten group by forgotten.job_id) released
+    where j.id = released.job_id and j.locked_at is null and j.parked_attempt = 0 and j.attempts = 0;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.release_jobs(worker_id text)
  RETURNS void
  LANGUAGE plpgsql
@@ -3121,6 +3312,19 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_replace_dependent()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    update "app_jobs".jobs j set parked_attempt = null where j.id = new.id;
+    delete from "app_jobs".job_dependencies d where d.job_id = new.id;
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_reset_due_at()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3332,11 +3536,15 @@ CREATE TRIGGER _600_record_lost_run AFTER UPDATE OF locked_by ON app_jobs.jobs F
 CREATE TRIGGER _700_end_awaited_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.is_awaited) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
 CREATE TRIGGER _700_end_durable_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.has_steps) EXECUTE FUNCTION app_jobs.tg_end_durable_job();
 CREATE TRIGGER _700_fail_awaited_job AFTER UPDATE OF last_error ON app_jobs.jobs FOR EACH ROW WHEN ((new.is_awaited AND new.exhausted AND (new.locked_at IS NULL))) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
+CREATE TRIGGER _700_replace_dependent AFTER UPDATE OF task_identifier ON app_jobs.jobs FOR EACH ROW WHEN ((old.parked_attempt = 0)) EXECUTE FUNCTION app_jobs.tg_replace_dependent();
 CREATE TRIGGER _710_wake_parked_jobs AFTER DELETE OR UPDATE OF last_error ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_wake_parked_jobs();
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
 
+comment on column app_jobs.job_dependencies.error is 'Why the dependent fails.';
+comment on column app_jobs.job_dependencies.ignores_failure is 'Whether the dependent also runs if this dependency does not complete.';
+comment on column app_jobs.job_dependencies.run_at is 'The time before which the dependent must not run.';
 comment on column app_jobs.job_steps."position" is 'The order in which the steps of a job were recorded, from 1.';
 comment on column app_jobs.job_steps.attempt is 'The attempt that recorded it.';
 comment on column app_jobs.job_steps.child_id is 'Of a call: the child job.';
@@ -3357,6 +3565,8 @@ comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a 
 comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
+comment on function app_jobs.add_batch(text,json[],text,json,text[],text[],timestamp with time zone[],integer,integer,boolean) is 'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some did not complete.';
+comment on function app_jobs.add_job(text,bigint[],json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,boolean) is 'Enqueue a job that waits until other jobs have ended. It fails permanently if one of them does not complete, unless ignore_failures is set. A job that is gone counts as completed. Name the argument depends_on.';
 comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
 comment on function app_jobs.add_job(text,text,text,text,timestamp with time zone,integer,integer) is 'add_job called with untyped literals.';
 comment on function app_jobs.add_job(uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'The older form of add_job, with the tenant as an argument.';
@@ -3414,6 +3624,7 @@ comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jo
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
 comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. The result is that of a wait, for which a signal has come before, and that of a step that was recorded before.';
+comment on function app_jobs.release_dependents(bigint[]) is 'Make those jobs due whose dependencies have all ended, and fail those with a dependency that did not complete. Jobs that another add_job with their key has replaced, or that run already, do not change.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
@@ -3450,6 +3661,7 @@ comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parke
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
+comment on table app_jobs.job_dependencies is 'The jobs that waiting jobs depend on, until these are due or have failed.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
 comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';

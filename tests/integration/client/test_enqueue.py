@@ -89,6 +89,33 @@ async def test_job_has_all_options_and_is_visible_after_the_commit(transaction: 
     assert (row["priority"], row["max_attempts"], str(row["database_id"])) == (-2, 9, TENANT)
 
 
+async def test_job_depends_on_jobs(transaction: OpenTransaction, jobs: Jobs) -> None:
+    connection = transaction.connection
+    first = await maybe_await(process_invoice.enqueue(connection, Invoice(id=1)))
+    second = await maybe_await(
+        enqueue(connection, "report", {}, depends_on=[first], database_id=TENANT, entity_id=ACTOR, run_at=LATER)
+    )
+    third = await maybe_await(enqueue(connection, "report", {}, depends_on=[first, second], ignore_failures=True))
+    await transaction.commit()
+    assert await jobs.values(second, "database_id", "entity_id") == (UUID(TENANT), UUID(ACTOR))
+    rows = await jobs.connection.fetch("select * from app_jobs.job_dependencies order by job_id, dependency_id")
+    assert [(row["job_id"], row["dependency_id"], row["ignores_failure"]) for row in rows] == [
+        (second, first, False),
+        (third, first, True),
+        (third, second, True),
+    ]
+    assert rows[0]["run_at"] == LATER
+
+
+@pytest.mark.parametrize("depends_on", ["12", 12, [1, "2"], [None]])
+async def test_invalid_dependencies_are_refused(
+    connection: "asyncpg.Connection[Any]", jobs: Jobs, depends_on: Any
+) -> None:
+    with pytest.raises(EnqueueError) as raised:
+        await enqueue(connection, "report", {}, depends_on=depends_on)
+    assert str(raised.value) == f"depends_on={depends_on!r} must be a list of jobs or their ids"
+
+
 async def test_unset_fields_are_not_stored(jobs: Jobs) -> None:
     """As by a trigger. A field that tells the type of the payload is stored."""
     connection = jobs.connection

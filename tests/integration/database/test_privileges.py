@@ -15,7 +15,7 @@ from support.jobs import Jobs
 from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
-ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal", "signal_jobs"})
+ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal", "signal_jobs", "add_batch"})
 WORKER_FUNCTIONS = frozenset(
     {
         *(
@@ -128,6 +128,7 @@ VIEWER_TABLES = (
         "job_queues",
         "job_runs",
         "job_steps",
+        "job_dependencies",
         "job_signals",
         "scheduled_jobs",
         "workers",

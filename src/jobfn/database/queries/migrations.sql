@@ -75,7 +75,9 @@ grant execute on function
     @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int),
     @schema@.signal(bigint, text, json),
     @schema@.signal(text, text, json),
-    @schema@.signal_jobs(text[], text, json[])
+    @schema@.signal_jobs(text[], text, json[]),
+    @schema@.add_job(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean),
+    @schema@.add_batch(text, json[], text, json, text[], text[], timestamptz[], int, int, boolean)
     to @role@;
 
 -- name: grant_worker
@@ -134,6 +136,7 @@ grant select on
     @schema@.job_queues,
     @schema@.job_runs,
     @schema@.job_steps,
+    @schema@.job_dependencies,
     @schema@.job_signals,
     @schema@.scheduled_jobs,
     @schema@.workers,
