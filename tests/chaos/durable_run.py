@@ -81,10 +81,17 @@ class _Run:
     rand: random.Random
     result: Result
     signals: int = 0
+    _events: list[Event] = field(default_factory=list)
+    _offset: int = 0
 
     def events(self) -> list[Event]:
-        """Return the lines that are complete."""
-        return [json.loads(line) for line in self.events_file.read_bytes().split(b"\n")[:-1]]
+        """Return the lines that are complete. Each is read once."""
+        with self.events_file.open("rb") as file:
+            file.seek(self._offset)
+            lines, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(lines) + len(newline)
+        self._events += map(json.loads, lines.splitlines())
+        return self._events
 
 
 async def run_durable_chaos(options: DurableOptions, folder: Path) -> Result:
@@ -209,8 +216,11 @@ async def _send_signals(run: _Run) -> None:
     """Send a signal to each run when its handler begins to wait for one."""
     sent: set[int] = set()
     async with asyncio.TaskGroup() as tasks:
+        seen = 0
         while True:
-            for event in await asyncio.to_thread(run.events):
+            new = run.events()[seen:]
+            seen += len(new)
+            for event in new:
                 number = event["number"]
                 if event["event"] == "waits" and number not in sent:
                     sent.add(number)
