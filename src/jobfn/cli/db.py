@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _GRANTED = {
     "enqueue": "add jobs and schedules",
     "result": "wait for results",
+    "steps": "record steps with ctx.transaction",
     "worker": "run `jobfn service`",
     "viewer": "look at jobs, schedules and workers",
     "operator": "look, and add and change jobs and schedules",
@@ -40,6 +41,10 @@ def migrate_command(
     grant_result: Annotated[
         list[str] | None, typer.Option(metavar="ROLE", help="Let this role wait for results; repeatable.")
     ] = None,
+    grant_steps: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE", help="Let this role of functions use ctx.transaction; repeatable."),
+    ] = None,
     grant_worker: Annotated[
         list[str] | None, typer.Option(metavar="ROLE", help="Let this role run `jobfn service` only; repeatable.")
     ] = None,
@@ -59,6 +64,7 @@ def migrate_command(
     roles = {
         "enqueue": grant_enqueue,
         "result": grant_result,
+        "steps": grant_steps,
         "worker": grant_worker,
         "viewer": grant_viewer,
         "operator": grant_operator,

@@ -21,6 +21,7 @@ class Grants:
     Attributes:
         enqueue: Roles that add jobs and schedules, and cannot read or change any.
         result: Roles that wait for results with ``job.result()``.
+        steps: Roles that functions use for ``ctx.transaction``.
         worker: Roles that run workers, callback servers and schedulers.
         viewer: Roles that look at jobs, schedules, workers and the history, and cannot change any.
         operator: Roles that look as viewers do, and also add, retry, run, cancel and remove jobs and schedules.
@@ -28,6 +29,7 @@ class Grants:
 
     enqueue: tuple[str, ...] = ()
     result: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     worker: tuple[str, ...] = ()
     viewer: tuple[str, ...] = ()
     operator: tuple[str, ...] = ()
@@ -41,6 +43,7 @@ MIN_MAINTAIN_SERVER_VERSION = 17
 _STATEMENTS: Final = {
     "enqueue": ("grant_enqueue",),
     "result": ("grant_result",),
+    "steps": ("grant_steps",),
     "worker": ("grant_worker",),
     "viewer": ("grant_viewer",),
     "operator": ("grant_viewer", "grant_enqueue", "grant_operator"),

@@ -2492,6 +2492,33 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.record_transaction_step(worker_id text, job_id bigint, attempt integer, step_position integer, step_name text, result json, seconds double precision)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    perform from "app_jobs".jobs j
+    where j.id = record_transaction_step.job_id
+        and j.locked_by = record_transaction_step.worker_id
+        and j.attempts = record_transaction_step.attempt
+    for no key update; -- until the commit: another delivery begins after it, or this step is not committed
+    if not found then
+        raise exception 'job % is not held by this worker in this attempt', record_transaction_step.job_id
+            using errcode = 'JF409';
+    end if;
+    update "app_jobs".jobs j set has_steps = true
+    where j.id = record_transaction_step.job_id and j.has_steps is null;
+    insert into "app_jobs".job_steps (job_id, position, name, kind, state, result, attempt, started_at, ended_at)
+    values (
+        record_transaction_step.job_id, step_position, step_name, 'step', 'completed', record_transaction_step.result,
+        record_transaction_step.attempt, clock_timestamp() - seconds * interval '1 second', clock_timestamp()
+    );
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.release_dependents(job_ids bigint[])
  RETURNS void
  LANGUAGE plpgsql
@@ -3624,6 +3651,7 @@ comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jo
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
 comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. The result is that of a wait, for which a signal has come before, and that of a step that was recorded before.';
+comment on function app_jobs.record_transaction_step(text,bigint,integer,integer,text,json,double precision) is 'Record a step in the transaction of its effect. Fails with JF409 if the worker does not hold the job.';
 comment on function app_jobs.release_dependents(bigint[]) is 'Make those jobs due whose dependencies have all ended, and fail those with a dependency that did not complete. Jobs that another add_job with their key has replaced, or that run already, do not change.';
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';

@@ -149,6 +149,7 @@ async def test_other_grants_have_exactly_these_rights(connection: asyncpg.Connec
     may_look = {(table, None, "SELECT") for table in VIEWER_TABLES}
     for group, functions, tables in (
         ("result", {"job_result"}, set()),
+        ("steps", {"record_transaction_step"}, set()),
         ("viewer", set(), may_look),
         ("operator", ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS, may_look | {("scheduled_jobs", None, "DELETE")}),
     ):

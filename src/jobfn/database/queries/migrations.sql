@@ -128,6 +128,11 @@ grant update (locked_at) on @schema@.scheduled_jobs to @role@;
 grant usage on schema @schema@ to @role@;
 grant execute on function @schema@.job_result(bigint) to @role@
 
+-- name: grant_steps
+-- For the role of ctx.db in functions: record steps of running jobs, in the transactions of their effects.
+grant usage on schema @schema@ to @role@;
+grant execute on function @schema@.record_transaction_step to @role@
+
 -- name: grant_viewer
 -- For a role that looks at jobs, schedules, workers and the history, payloads included.
 grant usage on schema @schema@ to @role@;

@@ -5,13 +5,14 @@ They are thin, so that a function without durable calls loads nothing more.
 
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from jobfn.function.durable.support import DurableSupport
 
 if TYPE_CHECKING:
     from jobfn.function.durable.children import CallableTask, ChildCall
     from jobfn.function.durable.run import DurableRun
+    from jobfn.function.durable.transaction import TransactionContext
     from jobfn.function.retry_policy import RetryPolicy
 
 R = TypeVar("R")
@@ -63,6 +64,28 @@ class DurableMethods:
         from jobfn.function.durable.step import run_step  # noqa: PLC0415  - see the module
 
         return run_step(self._run(), name, function, arguments, retry)
+
+    def transaction(
+        self, name: str, function: "Callable[..., Awaitable[R]]", *arguments: Any
+    ) -> Coroutine[Any, Any, R]:
+        """Run a step whose effect is in your own database exactly once: its record is committed with it.
+
+        ``await function(connection, *arguments)`` runs in a transaction of ``ctx.db``. The jobs schema must be in the
+        same database, and the role of ``ctx.db`` needs ``jobfn db migrate --grant-steps ROLE``.
+
+        Args:
+            name: As in ``step``.
+            function: An async function of an asyncpg connection. It must not end the transaction.
+            arguments: Its further arguments.
+
+        Raises:
+            StepFailed: As in ``step``. The transaction is rolled back.
+            DurableError: The schema is not in this database, or the right is missing.
+            Exception: The commit failed. Let it pass: the next delivery knows whether the step has been committed.
+        """
+        from jobfn.function.durable.transaction import run_transaction  # noqa: PLC0415  - as above
+
+        return run_transaction(self._run(), cast("TransactionContext", self), name, function, arguments)
 
     def sleep(self, duration: timedelta | float, *, name: str = "sleep") -> Coroutine[Any, Any, None]:
         """End the delivery and go on after this time, by the database's clock. No process or connection waits.

@@ -93,6 +93,7 @@ class DurableRun:
         self._changes = 0
         self._waits: dict[asyncio.Future[None], int] = {}
         self._is_closed = False
+        self._interruption: Exception | None = None
 
     # Names and records
 
@@ -153,12 +154,26 @@ class DurableRun:
             self._next_position += 1
         stored: list[StepRecord] = []
         for chunk in _chunks(placed):
-            stored += await self._exchange(self.client.record(chunk))
+            stored += await self.exchange(self.client.record(chunk))
         for sent, record in zip(placed, stored, strict=True):
             if sent.name != record.name:
                 raise DurableError(f"{sent.name!r} was recorded as {record.name!r}: this is a bug in jobfn")
             self._records[record.name] = sent._replace(state=record.state, result=record.result or sent.result)
         return [self._records[record.name] for record in records]
+
+    async def reserve_position(self) -> int:
+        """Return the position of a step that is recorded elsewhere. Record the failures that came before it."""
+        await self.record([])
+        self._next_position += 1
+        return self._next_position - 1
+
+    def add(self, record: StepRecord) -> None:
+        """Add a step that was recorded elsewhere."""
+        self._records[record.name] = record
+
+    def interrupt(self, error: Exception) -> None:
+        """Let all further durable calls of this delivery raise an error, because the state of a step is not known."""
+        self._interruption = error
 
     def fail_later(self, record: StepRecord) -> None:
         """Record a failure with the next step: the handler has caught it, and goes on."""
@@ -170,7 +185,7 @@ class DurableRun:
                 return
             after, has_more = 0, True
             while has_more:
-                page = await self._exchange(self.client.load(after))
+                page = await self.exchange(self.client.load(after))
                 for record in page.records:
                     self._records[record.name] = record
                     after = record.position
@@ -179,7 +194,8 @@ class DurableRun:
             self._unread = set(self._records)
             self._is_loaded = True
 
-    async def _exchange(self, exchange: Coroutine[Any, Any, R]) -> R:
+    async def exchange(self, exchange: Coroutine[Any, Any, R]) -> R:
+        """Await an exchange with the platform side. If the job is not held any more, this ends the delivery."""
         try:
             return await exchange
         except JobNotHeld:
@@ -337,6 +353,8 @@ class DurableRun:
         return self._app_loop or asyncio.get_running_loop()
 
     def _require_open(self, name: str) -> None:
+        if self._interruption is not None:
+            raise self._interruption
         if self._is_closed:
             raise DurableError(f"{name!r} was called after the handler had ended: await it in the handler")
         step = current_step.get()

@@ -27,10 +27,12 @@ def run_step(
         raise DurableError(
             f"step {name!r}: {function!r:.80} is not a function: pass it and its arguments, without a call"
         )
-    return _Step(run, run.name_of(name), function, arguments, retry).run()
+    return Step(run, run.name_of(name), function, arguments, retry).run()
 
 
-class _Step:
+class Step:
+    """One step of a run. It gets its name when it is created, in the order of the calls."""
+
     def __init__(
         self,
         run: DurableRun,

@@ -1,0 +1,41 @@
+-- Steps that are recorded in the application's own transaction, by the role of the function.
+
+create function @schema@.record_transaction_step(
+    worker_id text,
+    job_id bigint,
+    attempt int,
+    step_position int,
+    step_name text,
+    result json,
+    seconds double precision
+) returns void
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform from @schema@.jobs j
+    where j.id = record_transaction_step.job_id
+        and j.locked_by = record_transaction_step.worker_id
+        and j.attempts = record_transaction_step.attempt
+    for no key update; -- until the commit: another delivery begins after it, or this step is not committed
+    if not found then
+        raise exception 'job % is not held by this worker in this attempt', record_transaction_step.job_id
+            using errcode = 'JF409';
+    end if;
+    update @schema@.jobs j set has_steps = true
+    where j.id = record_transaction_step.job_id and j.has_steps is null;
+    insert into @schema@.job_steps (job_id, position, name, kind, state, result, attempt, started_at, ended_at)
+    values (
+        record_transaction_step.job_id, step_position, step_name, 'step', 'completed', record_transaction_step.result,
+        record_transaction_step.attempt, clock_timestamp() - seconds * interval '1 second', clock_timestamp()
+    );
+end
+$$;
+
+comment on function @schema@.record_transaction_step(text, bigint, int, int, text, json, double precision) is
+    'Record a step in the transaction of its effect. Fails with JF409 if the worker does not hold the job.';
+
+revoke execute on function @schema@.record_transaction_step(text, bigint, int, int, text, json, double precision)
+    from public;
