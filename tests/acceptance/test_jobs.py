@@ -231,7 +231,7 @@ async def test_stats_print_text_and_json(jobfn: Jobfn, jobs: Jobs) -> None:
         "select app_jobs.complete_job($1, (select id from app_jobs.jobs where locked_by = $1))", WORKER
     )
     text = (await jobfn("jobs", "stats")).output
-    assert text.startswith("ready 1   delayed 0   running 0   failed 0")
+    assert text.startswith("ready 1   delayed 0   parked 0   running 0   failed 0")
     assert "last 60 minutes: 1 completed, 0 failed" in text
     stats = json.loads((await jobfn("jobs", "stats", "--json")).output)
     assert (stats["counts"]["ready"], len(stats["minutes"])) == (1, 60)

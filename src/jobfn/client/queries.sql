@@ -30,7 +30,7 @@ select (@schema@.add_job(
 
 -- name: add_job_after
 -- As add_job_for_entity, with $11 the ids of the jobs that it depends on and $12 whether it ignores their failures.
-select (@schema@.add_job(
+select (@schema@.add_job_after(
     identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
     queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
     max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),

@@ -280,7 +280,7 @@ begin
             message = 'add_batch: payloads has more than 10,000 jobs', hint = 'Add several batches.';
     end if;
     job_ids := "app_jobs".add_jobs(identifier, payloads, job_keys, queue_names, run_ats, max_attempts, priority);
-    on_complete_id := ("app_jobs".add_job(
+    on_complete_id := ("app_jobs".add_job_after(
         identifier => on_complete, depends_on => job_ids, payload => on_complete_payload, priority => priority,
         ignore_failures => ignore_failures
     )).id;
@@ -299,85 +299,6 @@ begin
         db_id, "app_jobs".jwt_claim('jwt.claims.user_id'), null,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority
     );
-end
-$function$;
-
-CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, depends_on bigint[], payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, ignore_failures boolean DEFAULT false)
- RETURNS app_jobs.job_row
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
-AS $function$
-#variable_conflict use_column
-declare
-    v_ids constant bigint[] := array(select distinct given.id from unnest(depends_on) as given (id) order by given.id);
-    v_unknown bigint;
-    v_waiting bigint[];
-    v_job "app_jobs".job_row;
-begin
-    if depends_on is null or array_position(v_ids, null) is not null or ignore_failures is null then
-        raise null_value_not_allowed using
-            message = 'add_job: depends_on must be an array of job ids without null, and ignore_failures not null';
-    end if;
-    if cardinality(v_ids) > 10000 then
-        raise program_limit_exceeded using
-            message = 'add_job: depends_on has more than 10,000 jobs',
-            hint = 'Let some jobs depend on a part each, and one job on these.';
-    end if;
-    select given.id into v_unknown
-    from unnest(v_ids) as given (id), "app_jobs".jobs_id_seq s
-    where given.id < 1 or given.id > s.last_value
-    limit 1;
-    if found then
-        raise foreign_key_violation using message = format('add_job: depends_on has the id %s, which no job has', v_unknown);
-    end if;
-    -- A dependency that is just ending is waited for. Then its row is gone, or has failed.
-    v_waiting := array(
-        select locked.id
-        from (select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.id for no key update) locked
-    );
-    v_job := "app_jobs".insert_job(
-        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
-        identifier, payload, job_key, queue_name, case when v_waiting = '{}' then run_at else 'infinity' end,
-        max_attempts, priority, organization_id, entity_type
-    );
-    if job_key is not null then
-        perform from (
-            with recursive upstream (id) as (
-                select given.id from unnest(v_waiting) as given (id)
-                union
-                select d.dependency_id from upstream join "app_jobs".job_dependencies d on d.job_id = upstream.id
-            )
-            select from upstream where upstream.id = v_job.id
-        ) cycle;
-        if found then
-            raise check_violation using
-                message = format('add_job: depends_on of the job with the key %s leads back to it', job_key);
-        end if;
-    end if;
-    if v_waiting = '{}' then
-        return v_job;
-    end if;
-    update "app_jobs".jobs j set parked_attempt = 0 where j.id = v_job.id;
-    insert into "app_jobs".job_dependencies
-    select v_job.id, j.id, coalesce(add_job.run_at, now()), ignore_failures, j.exhausted and j.locked_at is null,
-        case
-            when j.exhausted and j.locked_at is null and not ignore_failures then format(
-                'the job %s, which this one depends on, did not complete: %s',
-                j.id, coalesce(j.last_error, 'it failed without an error message')
-            )
-        end
-    from "app_jobs".jobs j
-    where j.id = any (v_waiting);
-    update "app_jobs".jobs j set is_awaited = true
-    where j.id = any (v_waiting) and j.is_awaited is null and not (j.exhausted and j.locked_at is null);
-    perform from "app_jobs".job_dependencies d where d.job_id = v_job.id and d.has_ended;
-    if found then
-        perform "app_jobs".release_dependents(array[v_job.id]);
-        select ("app_jobs".to_job_row(j)).* into v_job from "app_jobs".jobs j where j.id = v_job.id;
-    end if;
-    return v_job;
 end
 $function$;
 
@@ -409,6 +330,86 @@ begin
         );
     end if;
     return "app_jobs".add_job(identifier, payload::json, job_key, queue_name, run_at, max_attempts, priority);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_job_after(identifier text, depends_on bigint[], payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, ignore_failures boolean DEFAULT false)
+ RETURNS app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_ids constant bigint[] := array(select distinct given.id from unnest(depends_on) as given (id) order by given.id);
+    v_unknown bigint;
+    v_waiting bigint[];
+    v_job "app_jobs".job_row;
+begin
+    if depends_on is null or array_position(v_ids, null) is not null or ignore_failures is null then
+        raise null_value_not_allowed using
+            message = 'add_job_after: depends_on must be an array of job ids without null, and ignore_failures not null';
+    end if;
+    if cardinality(v_ids) > 10000 then
+        raise program_limit_exceeded using
+            message = 'add_job_after: depends_on has more than 10,000 jobs',
+            hint = 'Let some jobs depend on a part each, and one job on these.';
+    end if;
+    select given.id into v_unknown
+    from unnest(v_ids) as given (id), "app_jobs".jobs_id_seq s
+    where given.id < 1 or given.id > s.last_value
+    limit 1;
+    if found then
+        raise foreign_key_violation using message = format('add_job_after: depends_on has the id %s, which no job has', v_unknown);
+    end if;
+    -- A dependency that is just ending is waited for. Then its row is gone, or has failed.
+    v_waiting := array(
+        select locked.id
+        from (select j.id from "app_jobs".jobs j where j.id = any (v_ids) order by j.id for no key update) locked
+    );
+    v_job := "app_jobs".insert_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
+        identifier, payload, job_key, queue_name, case when v_waiting = '{}' then run_at else 'infinity' end,
+        max_attempts, priority, organization_id, entity_type
+    );
+    if job_key is not null then
+        perform from (
+            with recursive upstream (id) as (
+                select given.id from unnest(v_waiting) as given (id)
+                union
+                select d.dependency_id from upstream join "app_jobs".job_dependencies d on d.job_id = upstream.id
+            )
+            select from upstream where upstream.id = v_job.id
+        ) cycle;
+        if found then
+            raise check_violation using
+                message = format('add_job_after: depends_on of the job with the key %s leads back to it', job_key);
+        end if;
+    end if;
+    if v_waiting = '{}' then
+        return v_job;
+    end if;
+    update "app_jobs".jobs j set parked_attempt = 0 where j.id = v_job.id;
+    insert into "app_jobs".job_dependencies
+    select v_job.id, j.id, coalesce(add_job_after.run_at, now()), ignore_failures, j.exhausted and j.locked_at is null,
+        case
+            when j.exhausted and j.locked_at is null and not ignore_failures then format(
+                'the job %s, which this one depends on, did not complete: %s',
+                j.id, coalesce(j.last_error, 'it failed without an error message')
+            )
+        end
+    from "app_jobs".jobs j
+    where j.id = any (v_waiting);
+    update "app_jobs".jobs j set is_awaited = true
+    where j.id = any (v_waiting) and j.is_awaited is null and not (j.exhausted and j.locked_at is null);
+    perform from "app_jobs".job_dependencies d where d.job_id = v_job.id and d.has_ended;
+    if found then
+        perform "app_jobs".release_dependents(array[v_job.id]);
+        select ("app_jobs".to_job_row(j)).* into v_job from "app_jobs".jobs j where j.id = v_job.id;
+    end if;
+    return v_job;
 end
 $function$;
 
@@ -3142,6 +3143,7 @@ CREATE OR REPLACE FUNCTION app_jobs.signal_jobs(job_keys text[], event text, pay
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
     v_signal record;
@@ -3593,10 +3595,10 @@ comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
 comment on function app_jobs.add_batch(text,json[],text,json,text[],text[],timestamp with time zone[],integer,integer,boolean) is 'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some did not complete.';
-comment on function app_jobs.add_job(text,bigint[],json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,boolean) is 'Enqueue a job that waits until other jobs have ended. It fails permanently if one of them does not complete, unless ignore_failures is set. A job that is gone counts as completed. Name the argument depends_on.';
 comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
 comment on function app_jobs.add_job(text,text,text,text,timestamp with time zone,integer,integer) is 'add_job called with untyped literals.';
 comment on function app_jobs.add_job(uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'The older form of add_job, with the tenant as an argument.';
+comment on function app_jobs.add_job_after(text,bigint[],json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,boolean) is 'Enqueue a job that waits until other jobs have ended. It fails permanently if one of them does not complete, unless ignore_failures is set. A job that is gone counts as completed.';
 comment on function app_jobs.add_jobs(text,json[],text[],text[],timestamp with time zone[],integer,integer,uuid) is 'Enqueue many jobs of one task, as calls of add_job would. Returns their ids in the order of the payloads.';
 comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,integer,uuid) is 'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
 comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';

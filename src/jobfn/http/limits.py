@@ -90,7 +90,8 @@ class LimitedHttpToolsProtocol(HttpToolsProtocol):
         self._bytes_in_head = 0
         self._bytes_before_head = self._bytes_in_read
         is_upgrade = self.parser.should_upgrade()
-        if is_upgrade and any(name in _BODY_HEADERS for name, _ in self.headers):
+        is_connect = self.parser.get_method() == b"CONNECT"  # asks for an upgrade by its method
+        if is_upgrade and not is_connect and any(name in _BODY_HEADERS for name, _ in self.headers):
             self._head_to_parse_again = self._head_without_upgrade()
             self._is_last_request = True
             return

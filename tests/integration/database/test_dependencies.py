@@ -1,4 +1,4 @@
-"""Jobs that wait until other jobs have ended: ``add_job`` with ``depends_on``, and ``add_batch``."""
+"""Jobs that wait until other jobs have ended: ``add_job_after`` and ``add_batch``."""
 
 import asyncio
 from typing import Any
@@ -11,9 +11,9 @@ from support.jobs import WORKER, Jobs, settle_jobs
 
 
 async def add(connection: asyncpg.Connection, task: str, **options: object) -> int:
-    """Call the form of ``add_job`` with dependencies."""
+    """Call ``add_job_after``."""
     named = "".join(f", {name} := ${number}" for number, name in enumerate(options, 2))
-    job_id: int = await connection.fetchval(f"select (app_jobs.add_job($1{named})).id", task, *options.values())
+    job_id: int = await connection.fetchval(f"select (app_jobs.add_job_after($1{named})).id", task, *options.values())
     return job_id
 
 
@@ -174,10 +174,10 @@ async def test_dependency_may_have_ended_before(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     ("depends_on", "error"),
     [
-        ([99], "add_job: depends_on has the id 99, which no job has"),
-        ([1, -5], "add_job: depends_on has the id -5, which no job has"),
-        ([1, None], "add_job: depends_on must be an array of job ids without null, and ignore_failures not null"),
-        (list(range(1, 10_002)), "add_job: depends_on has more than 10,000 jobs"),
+        ([99], "add_job_after: depends_on has the id 99, which no job has"),
+        ([1, -5], "add_job_after: depends_on has the id -5, which no job has"),
+        ([1, None], "add_job_after: depends_on must be an array of job ids without null, and ignore_failures not null"),
+        (list(range(1, 10_002)), "add_job_after: depends_on has more than 10,000 jobs"),
     ],
 )
 async def test_invalid_dependencies_are_refused(jobs: Jobs, depends_on: list[int | None], error: str) -> None:
@@ -207,7 +207,7 @@ async def test_cycles_are_refused(jobs: Jobs) -> None:
     for depends_on in ([second], [first]):
         with pytest.raises(asyncpg.CheckViolationError) as raised:
             await add(jobs.connection, "a", depends_on=depends_on, job_key="first")
-        assert str(raised.value) == "add_job: depends_on of the job with the key first leads back to it"
+        assert str(raised.value) == "add_job_after: depends_on of the job with the key first leads back to it"
 
 
 async def test_dependent_that_runs_by_hand_is_not_failed_later(jobs: Jobs) -> None:
@@ -228,7 +228,7 @@ async def test_long_chain_fails_at_once(jobs: Jobs) -> None:
         declare id bigint := (select max(j.id) from app_jobs.jobs j);
         begin
             for i in 1..2000 loop
-                id := (app_jobs.add_job('c', depends_on => array[id])).id;
+                id := (app_jobs.add_job_after('c', depends_on => array[id])).id;
             end loop;
         end
         $$"""

@@ -15,7 +15,9 @@ from support.jobs import Jobs
 from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
-ENQUEUE_FUNCTIONS = frozenset({"add_job", "add_jobs", "add_scheduled_job", "signal", "signal_jobs", "add_batch"})
+ENQUEUE_FUNCTIONS = frozenset(
+    {"add_job", "add_jobs", "add_scheduled_job", "add_job_after", "signal", "signal_jobs", "add_batch"}
+)
 WORKER_FUNCTIONS = frozenset(
     {
         *(

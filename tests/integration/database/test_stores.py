@@ -182,7 +182,8 @@ async def test_infinite_times_are_due_always_or_never(harness: StoreHarness) -> 
     name = "platform_queue_depth" if harness.is_platform else "queue_depth"
     depth = await harness.connection.fetchrow(query(name, "app_jobs"))
     assert depth is not None
-    assert tuple(depth.values()) == (1, 1, 0, 0, 0)
+    names = ("ready", "delayed", "running", "failed", "oldest_ready_seconds")
+    assert tuple(depth[name] for name in names) == (1, 1, 0, 0, 0)
     assert await harness.store.seconds_until_next() is None
     assert await harness.claim_ids() == [past]
 

@@ -76,7 +76,7 @@ grant execute on function
     @schema@.signal(bigint, text, json),
     @schema@.signal(text, text, json),
     @schema@.signal_jobs(text[], text, json[]),
-    @schema@.add_job(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean),
+    @schema@.add_job_after(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean),
     @schema@.add_batch(text, json[], text, json, text[], text[], timestamptz[], int, int, boolean)
     to @role@;
 

@@ -5,6 +5,7 @@ create function @schema@.signal_jobs(job_keys text[], event text, payloads json[
     security definer
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set jit = off
 as $$
 declare
     v_signal record;

@@ -1,4 +1,5 @@
--- Jobs that wait until other jobs have ended: add_job with depends_on, and add_batch.
+-- Jobs that wait until other jobs have ended: add_job_after and add_batch. An overload of add_job would make calls with
+-- untyped literals ambiguous.
 --
 -- A dependent is parked before its first attempt: unlocked, and due at infinity. Its dependencies are awaited, as the
 -- children of durable functions are, so only their ends cost something.
@@ -179,7 +180,7 @@ begin
 end
 $$;
 
-create function @schema@.add_job(
+create function @schema@.add_job_after(
     identifier text,
     depends_on bigint[],
     payload json default '{}',
@@ -197,6 +198,7 @@ create function @schema@.add_job(
     security definer
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -207,11 +209,11 @@ declare
 begin
     if depends_on is null or array_position(v_ids, null) is not null or ignore_failures is null then
         raise null_value_not_allowed using
-            message = 'add_job: depends_on must be an array of job ids without null, and ignore_failures not null';
+            message = 'add_job_after: depends_on must be an array of job ids without null, and ignore_failures not null';
     end if;
     if cardinality(v_ids) > 10000 then
         raise program_limit_exceeded using
-            message = 'add_job: depends_on has more than 10,000 jobs',
+            message = 'add_job_after: depends_on has more than 10,000 jobs',
             hint = 'Let some jobs depend on a part each, and one job on these.';
     end if;
     select given.id into v_unknown
@@ -219,7 +221,7 @@ begin
     where given.id < 1 or given.id > s.last_value
     limit 1;
     if found then
-        raise foreign_key_violation using message = format('add_job: depends_on has the id %s, which no job has', v_unknown);
+        raise foreign_key_violation using message = format('add_job_after: depends_on has the id %s, which no job has', v_unknown);
     end if;
     -- A dependency that is just ending is waited for. Then its row is gone, or has failed.
     v_waiting := array(
@@ -242,7 +244,7 @@ begin
         ) cycle;
         if found then
             raise check_violation using
-                message = format('add_job: depends_on of the job with the key %s leads back to it', job_key);
+                message = format('add_job_after: depends_on of the job with the key %s leads back to it', job_key);
         end if;
     end if;
     if v_waiting = '{}' then
@@ -250,7 +252,7 @@ begin
     end if;
     update @schema@.jobs j set parked_attempt = 0 where j.id = v_job.id;
     insert into @schema@.job_dependencies
-    select v_job.id, j.id, coalesce(add_job.run_at, now()), ignore_failures, j.exhausted and j.locked_at is null,
+    select v_job.id, j.id, coalesce(add_job_after.run_at, now()), ignore_failures, j.exhausted and j.locked_at is null,
         case
             when j.exhausted and j.locked_at is null and not ignore_failures then format(
                 'the job %s, which this one depends on, did not complete: %s',
@@ -271,9 +273,9 @@ end
 $$;
 
 comment on function
-    @schema@.add_job(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean) is
+    @schema@.add_job_after(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean) is
     'Enqueue a job that waits until other jobs have ended. It fails permanently if one of them does not complete, unless '
-    'ignore_failures is set. A job that is gone counts as completed. Name the argument depends_on.';
+    'ignore_failures is set. A job that is gone counts as completed.';
 
 create function @schema@.add_batch(
     identifier text,
@@ -297,7 +299,7 @@ begin
             message = 'add_batch: payloads has more than 10,000 jobs', hint = 'Add several batches.';
     end if;
     job_ids := @schema@.add_jobs(identifier, payloads, job_keys, queue_names, run_ats, max_attempts, priority);
-    on_complete_id := (@schema@.add_job(
+    on_complete_id := (@schema@.add_job_after(
         identifier => on_complete, depends_on => job_ids, payload => on_complete_payload, priority => priority,
         ignore_failures => ignore_failures
     )).id;
@@ -323,7 +325,7 @@ begin
         from pg_catalog.pg_proc old
         cross join lateral aclexplode(old.proacl) as granted
         join pg_catalog.pg_proc new on new.pronamespace = v_schema
-            and (new.proname = 'add_batch' or new.proname = 'add_job' and new.proargnames[2] = 'depends_on')
+            and new.proname in ('add_job_after', 'add_batch')
         where old.proname = 'add_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
     loop
         execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
