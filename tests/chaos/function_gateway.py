@@ -38,7 +38,10 @@ class FunctionGateway:
         self._draining: str | None = None
 
     async def handle(self, request: Message, client: ClientWriter) -> None:
-        """Forward one request to a function."""
+        """Forward one delivery to a function. There is no list of tasks here."""
+        if not request.start_line.startswith("POST "):
+            client.write(SERVICE_UNAVAILABLE.raw)
+            return
         jobs = split_jobs(request)
         worker = request.header("x-worker-id")
         deliveries = [

@@ -126,7 +126,9 @@ def test_unknown_option_is_a_type_error(call: Callable[..., Any], function: str)
     error = rf"^{function}\(\) got an unexpected keyword argument"
     with pytest.raises(TypeError, match=f"{error} 'prioritty': did you mean 'priority'"):
         call(prioritty=1)
-    entity, schema = ("entity_id, entity_type, ", ", schema") if function == "enqueue" else ("", "")
+    entity, schema = "", ""
+    if function == "enqueue":
+        entity, schema = "depends_on, entity_id, entity_type, ignore_failures, ", ", schema"
     organization = "organization_id, " if function == "enqueue" else ""
     options = f"use database_id, {entity}key, max_attempts, {organization}priority, queue, run_at{schema}"
     with pytest.raises(TypeError, match=f"{error} 'delay': {options}"):
