@@ -44,7 +44,8 @@ async def lock_jobs(installation: Installation) -> None:
     await connection.close()
 
 
-@pytest.mark.parametrize("setting", ["lock_timeout", pytest.param("statement_timeout", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout"])
 async def test_timeouts_of_the_role_while_jobs_are_locked(setting: str, tmp_path: Path) -> None:
     async def limit(installation: Installation) -> None:
         await installation.admin.execute(f"alter role current_user set {setting} = '200ms'")
@@ -52,6 +53,7 @@ async def test_timeouts_of_the_role_while_jobs_are_locked(setting: str, tmp_path
     check(await run_fault(setting, lock_jobs, tmp_path, prepare=limit))
 
 
+@pytest.mark.long
 async def test_changes_of_the_tables_under_load(tmp_path: Path) -> None:
     async def change(installation: Installation) -> None:
         for statement in (

@@ -38,8 +38,15 @@ PROMOTION_DELAY_SECONDS = 2.0
 NOT_REPLICATED = "the commit was not replicated"
 
 
-@pytest.mark.parametrize("route", ["two hosts", "HAProxy"])
-@pytest.mark.parametrize("replication", ["synchronous", "asynchronous"])
+@pytest.mark.parametrize(
+    ("replication", "route"),
+    [
+        ("synchronous", "two hosts"),
+        pytest.param("synchronous", "HAProxy", marks=pytest.mark.long),
+        pytest.param("asynchronous", "two hosts", marks=pytest.mark.long),
+        pytest.param("asynchronous", "HAProxy", marks=pytest.mark.long),
+    ],
+)
 async def test_primary_that_vanishes(
     namespace: Namespace, data: Path, timing: Timing, replication: str, route: str, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ async def test_worker_and_database(
     check(result, timing)
 
 
+@pytest.mark.long
 async def test_callback_server_and_database(
     namespace: Namespace, primary: PostgresServer, timing: Timing, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ async def test_function_and_callback_server(
     check(result, timing)
 
 
+@pytest.mark.long
 async def test_enqueuer_and_database(
     namespace: Namespace, primary: PostgresServer, timing: Timing, tmp_path: Path
 ) -> None:

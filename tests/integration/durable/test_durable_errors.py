@@ -130,6 +130,7 @@ async def test_signals_before_the_wait_are_kept_in_order(jobs: Jobs, start_tasks
     assert not await jobs.connection.fetchval("select app_jobs.signal($1::bigint, 'number')", job_id)
 
 
+@pytest.mark.parametrize("start_tasks", ["local"], indirect=True)
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
