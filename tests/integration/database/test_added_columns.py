@@ -12,6 +12,7 @@ IS_WAITING = "select cardinality(pg_blocking_pids($1)) > 0"
 #: A call of each function that returns or changes jobs. The worker has locked one job; another has the key ``idle``.
 CALLS = {
     "add_job": "select id from app_jobs.add_job('x')",
+    "add_job_after": "select id from app_jobs.add_job_after('x', '{}')",
     "add_job with key": "select id from app_jobs.add_job('x', job_key := 'idle')",
     "add_job for tenant": "select id from app_jobs.add_job('5b720132-17d5-424d-9bcb-ee7b17c13d43'::uuid, 'x', '{}')",
     "add_jobs": "select unnest(app_jobs.add_jobs('x', array['{}', '{}']::json[], array[null, 'idle']))",

@@ -37,7 +37,7 @@ def quoted(name: str) -> str:
     schema=NAMES.filter(lambda name: not name.startswith("pg_")),
     table=NAMES,
     columns=st.lists(NAMES, min_size=3, max_size=3, unique=True),
-    task=NON_EMPTY_TEXT,
+    task=NON_EMPTY_TEXT.filter(lambda text: text not in {".", ".."}),
     value=TEXT,
     key=NON_EMPTY_TEXT,
     queue=NON_EMPTY_TEXT,
