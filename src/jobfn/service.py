@@ -28,7 +28,7 @@ from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
 from jobfn.database.store import JobStore
-from jobfn.errors import DatabaseUnreachable, JobfnError
+from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.scheduler import Scheduler, open_poller
@@ -40,9 +40,8 @@ from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
-from jobfn.worker.listen_url import POOLER_ADVICE, POOLER_PROBLEM, lacks_notifications, listen_url
+from jobfn.worker.listen_url import StartListener, listener_starter
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
-from jobfn.worker.listener import Listener
 from jobfn.worker.maintenance.tasks import maintenance_tasks
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
@@ -63,8 +62,6 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 DelivererFactory = Callable[[JobStore, ServiceSettings], contextlib.AbstractAsyncContextManager[Deliverer]]
 #: Runs until the event is set, then shuts down.
 _ServiceTask = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-#: Sets the event at notifications of a channel.
-_StartListener = Callable[[str, asyncio.Event], None]
 
 
 async def run_service(
@@ -133,7 +130,9 @@ async def run_service(
             )
         )
         await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
-        start_listener = await _listener_starter(settings, active, connections, stack)
+        start_listener = (
+            None if active == {ServiceRole.CALLBACKS} else await listener_starter(settings, connections, stack)
+        )
         metrics = WorkerMetrics(concurrency=settings.concurrency if ServiceRole.WORKER in active else 0)
         store = await retry(
             lambda: open_store(
@@ -200,7 +199,7 @@ async def _start_worker_and_callbacks(
     tracing: Tracing,
     listener: socket.socket | None,
     deliverer_factory: DelivererFactory | None,
-    start_listener: _StartListener | None,
+    start_listener: StartListener | None,
 ) -> Worker | None:
     """Create the worker and start the callback server, which runs until the stack unwinds, after the worker."""
     if ServiceRole.WORKER in roles:
@@ -265,7 +264,7 @@ async def _open_routes(
 
 
 async def _start_scheduler(
-    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", start_listener: _StartListener | None
+    settings: ServiceSettings, connections: "asyncpg.Pool[Any]", start_listener: StartListener | None
 ) -> _ServiceTask:
     poller = await retry(
         lambda: open_poller(
@@ -298,43 +297,6 @@ async def _start_dashboard(
         )
     )
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
-
-
-async def _listener_starter(
-    settings: ServiceSettings,
-    roles: Collection[ServiceRole],
-    connections: "asyncpg.Pool[Any]",
-    stack: contextlib.AsyncExitStack,
-) -> _StartListener | None:
-    """Return what starts listeners. None, with a warning, if a pooler keeps notifications away."""
-    if roles == {ServiceRole.CALLBACKS}:
-        return None
-    start_listener = functools.partial(_start_listener, listen_url(settings), connections, stack)
-    try:
-        if not await lacks_notifications(connections, settings):
-            return start_listener
-    except DatabaseUnreachable:
-        return start_listener  # JOBS_LISTEN_URL: the listener logs it, and connects when it can
-    logs.get_logger("jobfn.service").warning(
-        POOLER_PROBLEM, poll_interval_seconds=settings.poll_interval_seconds, advice=POOLER_ADVICE
-    )
-    return None
-
-
-def _start_listener(
-    dsn: str | None,
-    connections: "asyncpg.Pool[Any]",
-    stack: contextlib.AsyncExitStack,
-    channel: str,
-    wake_event: asyncio.Event,
-) -> None:
-    listening = asyncio.create_task(Listener(dsn, wake_event, pool=connections, channel=channel).run())
-
-    async def stop() -> None:
-        listening.cancel()
-        await asyncio.wait({listening})
-
-    stack.push_async_callback(stop)
 
 
 async def _notify_ready(

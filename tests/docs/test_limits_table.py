@@ -18,7 +18,7 @@ from jobfn.scheduler import cron, decide
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
-from jobfn.worker import batching, callback_app, prefetch, settlement, task_limits, throttle
+from jobfn.worker import batching, callback_app, prefetch, settlement, throttle
 from jobfn.worker import steps as worker_steps
 from jobfn.worker.settings import ServiceSettings
 from support.clock import ManualClock
@@ -243,7 +243,7 @@ BOUNDS = {
         f"{UNIT}worker/test_prefetch.py::test_only_the_tasks_that_finished_last_are_remembered",
     ),
     "tasks whose `max_attempts` a worker remembers": Bound(
-        f"{task_limits.MAX_TASKS:,}", f"{UNIT}worker/test_task_limits.py::test_only_a_thousand_tasks_are_remembered"
+        f"{batching.MAX_ENTRIES:,}", f"{UNIT}worker/test_task_limits.py::test_only_a_thousand_tasks_are_remembered"
     ),
     "settlements in a statement": Bound(
         f"{settlement.MAX_BATCH_SIZE}", f"{UNIT}worker/test_settlement.py::test_batch_has_a_maximum_size"

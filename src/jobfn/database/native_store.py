@@ -21,7 +21,7 @@ from jobfn.database.records import (
 )
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
-from jobfn.database.step_store import StepStore
+from jobfn.database.step_store import StepStore, claim_columns
 from jobfn.database.store import OnSettled, ignore_settlement
 
 
@@ -91,7 +91,7 @@ class NativeJobStore:
     async def _settle(
         self, database: asyncpg.Pool | asyncpg.Connection, settlements: Sequence[Settlement], outcomes: Sequence[str]
     ) -> list[SettledJob]:
-        columns = [*_claims(settlements), outcomes, _errors(settlements), [each.delay for each in settlements]]
+        columns = [*claim_columns(settlements), outcomes, _errors(settlements), [each.delay for each in settlements]]
         results = [settlement.result for settlement in settlements]
         if any(results):
             columns += [
@@ -118,7 +118,7 @@ class NativeJobStore:
                 settled += await self._snooze(connection, snoozes)
             if parks:
                 waiting_for = [json.dumps(settlement.waiting_for) for settlement in parks]
-                rows = await connection.fetch(self._query("park_jobs"), *_claims(parks), waiting_for)
+                rows = await connection.fetch(self._query("park_jobs"), *claim_columns(parks), waiting_for)
                 by_id = {settlement.job_id: settlement for settlement in parks}
                 settled += [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
             if others:
@@ -129,7 +129,9 @@ class NativeJobStore:
     async def _snooze(self, connection: asyncpg.Connection, snoozes: Sequence[Settlement]) -> list[SettledJob]:
         delays = [settlement.delay or timedelta(0) for settlement in snoozes]
         max_ages = [settlement.snooze_max_age for settlement in snoozes]
-        rows = await connection.fetch(self._query("snooze_jobs"), *_claims(snoozes), _errors(snoozes), delays, max_ages)
+        rows = await connection.fetch(
+            self._query("snooze_jobs"), *claim_columns(snoozes), _errors(snoozes), delays, max_ages
+        )
         # A job that was snoozed for too long has failed permanently.
         by_id = {settlement.job_id: settlement for settlement in snoozes}
         return [SettledJob.from_row(by_id[row["id"]]._replace(permanent=row["exhausted"]), row) for row in rows]
@@ -194,15 +196,6 @@ class NativeJobStore:
     async def installation_id(self) -> str:
         """See ``JobStore.installation_id``."""
         return str(await self._pool.fetchval(self._query("installation_id")))
-
-
-def _claims(settlements: Sequence[Settlement]) -> list[Sequence[object]]:
-    """Return the workers, the jobs and the attempts of settlements, each as a column."""
-    return [
-        [settlement.worker_id for settlement in settlements],
-        [settlement.job_id for settlement in settlements],
-        [settlement.attempt for settlement in settlements],
-    ]
 
 
 def _errors(settlements: Sequence[Settlement]) -> list[str | None]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from jobfn.database.records import sanitize_text
+from jobfn.database.records import Settlement, sanitize_text
 from jobfn.database.statements import query
 from jobfn.wire.steps import PLANNED_STEPS_BODY_BYTES, StepPage, StepRecord
 
@@ -44,7 +44,7 @@ class StepStore:
         steps = [step for _, step in entries]
         rows = await self._pool.fetch(
             self._query("record_steps"),
-            *_claims([job for job, _ in entries]),
+            *claim_columns([job for job, _ in entries]),
             timedelta(seconds=lease_seconds),
             [step.position for step in steps],
             [step.name for step in steps],
@@ -69,7 +69,7 @@ class StepStore:
         """Return what has been recorded of each job after a position; jobs that are not held are missing."""
         rows = await self._pool.fetch(
             self._query("load_steps"),
-            *_claims([job for job, _ in jobs]),
+            *claim_columns([job for job, _ in jobs]),
             [after for _, after in jobs],
             PLANNED_STEPS_BODY_BYTES,
         )
@@ -99,5 +99,10 @@ def sanitize_json(text: str) -> str:
     return text.replace("\\u0000", "\\ufffd") if "\\u0000" in text else text
 
 
-def _claims(jobs: Sequence[HeldJob]) -> list[Sequence[object]]:
-    return [[job.worker_id for job in jobs], [job.job_id for job in jobs], [job.attempt for job in jobs]]
+def claim_columns(claims: Sequence[HeldJob] | Sequence[Settlement]) -> list[Sequence[object]]:
+    """Return the workers, the jobs and the attempts of claims, each as a column."""
+    return [
+        [claim.worker_id for claim in claims],
+        [claim.job_id for claim in claims],
+        [claim.attempt for claim in claims],
+    ]

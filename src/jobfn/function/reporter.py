@@ -7,7 +7,6 @@ without its worker. Any other response ends the attempts: the callback server ha
 import asyncio
 import functools
 import json
-import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from jobfn.errors import DurableError, TransportError
 from jobfn.function.context import Progress
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.report_batcher import ReportBatcher
+from jobfn.function.retries import send_until_answered
 from jobfn.http.client import Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
@@ -43,8 +43,6 @@ HEARTBEATS_PER_LEASE = 3
 _ATTEMPT_TIMEOUT_SECONDS = 10.0
 #: Assumed lease of a worker that does not send one.
 _DEFAULT_LEASE_SECONDS = 30.0
-_INITIAL_RETRY_DELAY_SECONDS = 0.1
-_MAX_RETRY_DELAY_SECONDS = 5.0
 
 
 class CallbackServerError(TransportError):
@@ -245,27 +243,24 @@ class Reporter:
 
     async def _send_until_acknowledged(self, target: str, headers: JobHeaders, report: Report) -> int:
         """Return the first HTTP status below 500."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self.timeout_seconds(headers)
         trace = self._tracing.propagate(headers.trace)
         report_headers = report.headers(headers.echo) | (trace.headers() if trace is not None else {})
         batch_url = headers.callback_batch if _same_origin(headers.callback_batch, target) else None
         single = BatchedReport(target, report_headers, report.body())
-        reason, delay_seconds = "", _INITIAL_RETRY_DELAY_SECONDS
-        while True:
-            try:
-                return await self._post(single, batch_url)
-            except TransportError as error:
-                remaining_seconds = deadline - clock()
-                if remaining_seconds <= 0:
-                    raise
-                if str(error) != reason:
-                    reason = str(error)
-                    self._log.warning("report not acknowledged: retrying", job=headers.job_id, reason=reason)
-            jitter = random.uniform(0.5, 1.5)  # noqa: S311  - not a secret
-            await asyncio.sleep(min(delay_seconds * jitter, remaining_seconds))
-            delay_seconds = min(2 * delay_seconds, _MAX_RETRY_DELAY_SECONDS)
-            self._metrics.report_retries.add()
+        reason = ""
+
+        def log_failure(error: TransportError) -> None:
+            nonlocal reason
+            if str(error) != reason:
+                reason = str(error)
+                self._log.warning("report not acknowledged: retrying", job=headers.job_id, reason=reason)
+
+        return await send_until_answered(
+            lambda: self._post(single, batch_url),
+            timeout_seconds=self.timeout_seconds(headers),
+            on_failure=log_failure,
+            on_retry=self._metrics.report_retries.add,
+        )
 
     async def _post(self, report: BatchedReport, batch_url: str | None) -> int:
         reply = await self._batcher.post(batch_url, report) if batch_url is not None else None

@@ -177,6 +177,20 @@ def encode_records(records: Sequence[StepRecord]) -> bytes:
     return f'{{"records": [{", ".join(record.to_json() for record in records)}]}}'.encode("utf-8", "replace")
 
 
+def split_records(records: Sequence[StepRecord]) -> list[list[StepRecord]]:
+    """Return the records in parts that fit into a request each."""
+    parts: list[list[StepRecord]] = []
+    size = PLANNED_STEPS_BODY_BYTES
+    for record in records:
+        length = len(record.result or "") + 200 + len(str(record.spec or ""))
+        if size + length > PLANNED_STEPS_BODY_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(record)
+        size += length
+    return parts
+
+
 def decode_request(body: bytes) -> int | Sequence[StepRecord]:
     """Return the steps of a request that records; of one that loads, the position.
 

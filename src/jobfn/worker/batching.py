@@ -43,7 +43,7 @@ class BatchSizes:
         estimate = self._seconds.get(task)
         if estimate is not None and seconds < estimate:
             seconds = estimate + (seconds - estimate) * _WEIGHT
-        _remember(self._seconds, task, seconds)
+        remember(self._seconds, task, seconds)
 
     def size(self, task: str, share: int) -> int:
         """Return how many jobs a batch may have, from 1 to ``MAX_BATCH_JOBS``; 1 for an unknown task.
@@ -76,7 +76,7 @@ class Batching:
             self._accepted.pop(_origin(url), None)
             return
         if accepted.isascii() and accepted.isdecimal() and len(accepted) <= _MAX_DIGITS:
-            _remember(self._accepted, _origin(url), int(accepted))
+            remember(self._accepted, _origin(url), int(accepted))
         try:
             seconds = float(headers.get(HANDLER_SECONDS, ""))
         except ValueError:
@@ -90,7 +90,7 @@ class Batching:
 
     def refuse(self, url: str) -> None:
         """Record that a function did not accept a batch."""
-        _remember(self._refused_at, _origin(url), self._clock())
+        remember(self._refused_at, _origin(url), self._clock())
 
     def size(self, url: str, task: str, share: int) -> int:
         """Return how many jobs of a task one request to this URL may have, 1 or more. See ``BatchSizes.size``."""
@@ -105,7 +105,8 @@ def _origin(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _remember(entries: dict[str, Value], key: str, value: Value) -> None:
+def remember(entries: dict[str, Value], key: str, value: Value) -> None:
+    """Set an entry, and forget the oldest one if there would be more than ``MAX_ENTRIES``."""
     if key not in entries and len(entries) >= MAX_ENTRIES:
         del entries[next(iter(entries))]
     entries[key] = value

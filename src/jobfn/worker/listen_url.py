@@ -1,14 +1,24 @@
-"""Find out whether notifications arrive, or a connection pooler in transaction mode keeps them away."""
+"""Listen for notifications, unless a connection pooler in transaction mode keeps them away."""
 
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
 
 from jobfn.database.connection import connect, shares_sessions
+from jobfn.errors import DatabaseUnreachable
+from jobfn.telemetry import logs
+from jobfn.worker.listener import Listener
 from jobfn.worker.settings import ServiceSettings
 
 POOLER_PROBLEM: Final = "no notifications through a connection pooler in transaction mode: new jobs wait for a poll"
 POOLER_ADVICE: Final = "set JOBS_LISTEN_URL to PostgreSQL's own address, or to a pooler in session mode"
+
+#: Sets the event at notifications of a channel.
+StartListener = Callable[[str, asyncio.Event], None]
 
 
 def listen_url(settings: ServiceSettings) -> str | None:
@@ -34,3 +44,37 @@ async def lacks_notifications(pool: "asyncpg.Pool[Any]", settings: ServiceSettin
         return await shares_sessions(direct, settings.listen_url)
     finally:
         direct.terminate()
+
+
+async def listener_starter(
+    settings: ServiceSettings,
+    connections: "asyncpg.Pool[Any]",
+    stack: contextlib.AsyncExitStack,
+) -> StartListener | None:
+    """Return what starts listeners. None, with a warning, if a pooler keeps notifications away."""
+    start_listener = functools.partial(_start_listener, listen_url(settings), connections, stack)
+    try:
+        if not await lacks_notifications(connections, settings):
+            return start_listener
+    except DatabaseUnreachable:
+        return start_listener  # JOBS_LISTEN_URL: the listener logs it, and connects when it can
+    logs.get_logger("jobfn.service").warning(
+        POOLER_PROBLEM, poll_interval_seconds=settings.poll_interval_seconds, advice=POOLER_ADVICE
+    )
+    return None
+
+
+def _start_listener(
+    dsn: str | None,
+    connections: "asyncpg.Pool[Any]",
+    stack: contextlib.AsyncExitStack,
+    channel: str,
+    wake_event: asyncio.Event,
+) -> None:
+    listening = asyncio.create_task(Listener(dsn, wake_event, pool=connections, channel=channel).run())
+
+    async def stop() -> None:
+        listening.cancel()
+        await asyncio.wait({listening})
+
+    stack.push_async_callback(stop)

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from jobfn.wire import MAX_ATTEMPTS
+from jobfn.worker.batching import remember
 
 #: TTL of the answer about a task.
 TTL_SECONDS: Final = 60.0
 LIST_TIMEOUT_SECONDS: Final = 2.0
-#: Maximum number of tasks to remember. Enqueuers choose their names.
-MAX_TASKS: Final = 1000
 _MAX_DIGITS: Final = 9
 
 
@@ -54,9 +53,7 @@ class TaskLimits:
         self._remember(task, _listed_limit(await self._fetch(index_url), task))
 
     def _remember(self, task: str, limit: int | None) -> None:
-        if task not in self._known and len(self._known) >= MAX_TASKS:
-            del self._known[next(iter(self._known))]
-        self._known[task] = limit, self._clock()
+        remember(self._known, task, (limit, self._clock()))
 
 
 async def fetch_list(url: str) -> bytes:

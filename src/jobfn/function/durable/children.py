@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import pydantic_core
 
 from jobfn.errors import ChildFailed, DurableError, RequestError
 from jobfn.function.durable.run import FIRST_OF_GROUP, DurableRun
+from jobfn.function.durable.support import seconds_of
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 from jobfn.wire.steps import MAX_STEP_BYTES, StepRecord
 
@@ -25,23 +27,10 @@ class CallableTask(Protocol):
 class ChildCall:
     """A call of another task, which starts when it is awaited or gathered. See ``DurableMethods.call``."""
 
-    def __init__(
-        self,
-        run: DurableRun,
-        task: CallableTask | str,
-        payload: Any,
-        *,
-        queue: str | None,
-        priority: int | None,
-        max_attempts: int | None,
-        delay_seconds: float,
-        name: str | None,
-    ) -> None:
+    def __init__(self, run: DurableRun, spec: Mapping[str, Any], name: str | None) -> None:
         self._run = run
-        self.task = task if isinstance(task, str) else task.identifier
-        self.spec = child_spec(
-            task, payload, queue=queue, priority=priority, max_attempts=max_attempts, delay_seconds=delay_seconds
-        )
+        self.spec = spec
+        self.task: str = spec["task"]
         self.name = run.name_of(self.task, prefix="call:") if name is None else run.name_of(name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -58,18 +47,20 @@ class ChildCall:
 async def call_children(run: DurableRun, calls: Sequence[ChildCall]) -> list[Any]:
     """Run children as one group, and return their results and failures in order when all have ended."""
     with run.activity():
-        records = [await run.recorded(call.name, "call") for call in calls]
-        missing = [call for call, record in zip(calls, records, strict=True) if record is None]
-        if missing:
-            group = next((record.group for record in records if record is not None), FIRST_OF_GROUP)
-            await run.record([StepRecord(0, call.name, "call", "waiting", group, spec=call.spec) for call in missing])
-        recorded = [await run.recorded(call.name, "call") for call in calls]
-    waiting = sum(record is not None and record.state == "waiting" for record in recorded)
-    run.observer.event("call", {"step": calls[0].name, "children": len(calls), "waiting": waiting})
-    for record in recorded:
-        if record is not None and record.state == "waiting":
-            await run.park_for(record.group or record.position)
-    return [_outcome(call, record) for call, record in zip(calls, recorded, strict=True)]
+        known = [await run.recorded(call.name, "call") for call in calls]
+        group = next((record.group for record in known if record is not None), FIRST_OF_GROUP)
+        new = [
+            StepRecord(0, call.name, "call", "waiting", group, spec=call.spec)
+            for call, record in zip(calls, known, strict=True)
+            if record is None
+        ]
+        recorded = iter(await run.record(new) if new else ())
+        records = [record or next(recorded) for record in known]
+    waiting = [record for record in records if record.state == "waiting"]
+    run.observer.event("call", {"step": calls[0].name, "children": len(calls), "waiting": len(waiting)})
+    if waiting:
+        await run.park_for(waiting[0].group or waiting[0].position)
+    return [_outcome(call, record) for call, record in zip(calls, records, strict=True)]
 
 
 async def gather(
@@ -100,7 +91,7 @@ def child_spec(
     queue: str | None,
     priority: int | None,
     max_attempts: int | None,
-    delay_seconds: float,
+    delay: timedelta | float,
 ) -> dict[str, Any]:
     """Return the record of a job to add.
 
@@ -122,12 +113,16 @@ def child_spec(
     if len(text) > MAX_STEP_BYTES:
         raise DurableError(f"the payload for {identifier} is larger than {MAX_STEP_BYTES} bytes: pass a reference")
     spec: dict[str, Any] = {"task": identifier, "payload": json.loads(text)}
-    options = {"queue": queue, "priority": priority, "maxAttempts": max_attempts, "delaySeconds": delay_seconds or None}
+    options = {
+        "queue": queue,
+        "priority": priority,
+        "maxAttempts": max_attempts,
+        "delaySeconds": seconds_of(delay) or None,
+    }
     return spec | {name: value for name, value in options.items() if value is not None}
 
 
-def _outcome(call: ChildCall, record: StepRecord | None) -> Any:
-    assert record is not None  # noqa: S101  - recorded above
+def _outcome(call: ChildCall, record: StepRecord) -> Any:
     if record.state == "failed":
         return ChildFailed(record.name, f"{call.task} failed: {record.error or ''}")
     if record.error is not None:

@@ -3,17 +3,15 @@
 Tasks that run in the worker's process have a client of their own (``in_process.py``).
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from jobfn.errors import DurableError, TransportError
+from jobfn.function.retries import send_until_answered
 from jobfn.wire import STEPS_SEGMENT, JobHeaders, sibling_url
 from jobfn.wire.steps import MAX_STEPS_BODY_BYTES, StepPage, StepRecord, encode_load, encode_records
 
 _CONFLICT_STATUS: Final = 409
-_INITIAL_RETRY_DELAY_SECONDS: Final = 0.1
-_MAX_RETRY_DELAY_SECONDS: Final = 5.0
 
 
 class JobNotHeld(Exception):
@@ -80,21 +78,15 @@ class HttpSteps:
     async def _exchange(self, body: bytes, max_bytes: int) -> StepPage:
         if self._url is None:
             raise DurableError("durable calls need a callback server: this worker sent no X-Heartbeat-Url")
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._sender.timeout_seconds(self._headers)
-        delay_seconds = _INITIAL_RETRY_DELAY_SECONDS
-        while True:
-            try:
-                status, content = await self._sender.send_steps(self._headers, self._url, body, max_bytes=max_bytes)
-                if status < 500:
-                    break
-                error = TransportError(f"the callback server responded to a step with {status}")
-            except TransportError as failure:
-                error = failure
-            if clock() + delay_seconds > deadline:
-                raise error
-            await asyncio.sleep(delay_seconds)
-            delay_seconds = min(delay_seconds * 2, _MAX_RETRY_DELAY_SECONDS)
+        url = self._url
+
+        async def send() -> tuple[int, object]:
+            status, content = await self._sender.send_steps(self._headers, url, body, max_bytes=max_bytes)
+            if status >= 500:
+                raise TransportError(f"the callback server responded to a step with {status}")
+            return status, content
+
+        status, content = await send_until_answered(send, timeout_seconds=self._sender.timeout_seconds(self._headers))
         if status == _CONFLICT_STATUS:
             raise JobNotHeld
         if status != 200:

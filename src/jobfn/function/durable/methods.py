@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from jobfn.function.durable.support import DurableSupport
+from jobfn.function.durable.support import DurableSupport, seconds_of
 
 if TYPE_CHECKING:
     from jobfn.function.durable.children import CallableTask, ChildCall
@@ -94,8 +94,7 @@ class DurableMethods:
             duration: A timedelta, or seconds.
             name: The name of the sleep.
         """
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-        return self._run().sleep(name, {"seconds": max(seconds, 0.0)})
+        return self._run().sleep(name, {"seconds": max(seconds_of(duration), 0.0)})
 
     def sleep_until(self, time: datetime, *, name: str = "sleep") -> Coroutine[Any, Any, None]:
         """End the delivery and go on at this time, at once if it is past.
@@ -142,7 +141,7 @@ class DurableMethods:
         Raises:
             WaitTimeout: No signal came in time.
         """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = None if timeout is None else seconds_of(timeout)
         return self._run().wait_for(event, seconds, payload_type, name)
 
     def call(
@@ -175,18 +174,10 @@ class DurableMethods:
         Raises:
             ChildFailed: The child has failed permanently, or was cancelled.
         """
-        from jobfn.function.durable.children import ChildCall  # noqa: PLC0415  - as above
+        from jobfn.function.durable.children import ChildCall, child_spec  # noqa: PLC0415  - as above
 
-        return ChildCall(
-            self._run(),
-            task,
-            payload,
-            queue=queue,
-            priority=priority,
-            max_attempts=max_attempts,
-            delay_seconds=delay.total_seconds() if isinstance(delay, timedelta) else float(delay),
-            name=name,
-        )
+        spec = child_spec(task, payload, queue=queue, priority=priority, max_attempts=max_attempts, delay=delay)
+        return ChildCall(self._run(), spec, name)
 
     def gather(
         self, *awaitables: "ChildCall | Awaitable[Any]", return_exceptions: bool = False
@@ -216,11 +207,8 @@ class DurableMethods:
         """Add a job when this one completes, in the same transaction, or not at all. Arguments as in ``call``."""
         from jobfn.function.durable.children import child_spec  # noqa: PLC0415  - as above
 
-        delay_seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         self._run().add_then(
-            child_spec(
-                task, payload, queue=queue, priority=priority, max_attempts=max_attempts, delay_seconds=delay_seconds
-            )
+            child_spec(task, payload, queue=queue, priority=priority, max_attempts=max_attempts, delay=delay)
         )
 
     def version(self, name: str) -> Coroutine[Any, Any, bool]:

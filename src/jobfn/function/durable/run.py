@@ -7,8 +7,9 @@ they are not steps, so the next delivery does them again.
 """
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -21,9 +22,9 @@ from jobfn.wire.steps import (
     MAX_STEP_NAME_CHARACTERS,
     MAX_STEPS,
     MAX_WAIT_GROUPS,
-    PLANNED_STEPS_BODY_BYTES,
     StepKind,
     StepRecord,
+    split_records,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class DurableRun:
             placed.append(record._replace(position=position, group=group))
             self._next_position += 1
         stored: list[StepRecord] = []
-        for chunk in _chunks(placed):
+        for chunk in split_records(placed):
             stored += await self.exchange(self.client.record(chunk))
         for sent, record in zip(placed, stored, strict=True):
             if sent.name != record.name:
@@ -254,9 +255,15 @@ class DurableRun:
 
     # Parking
 
-    def activity(self) -> "_Activity":
-        """Return a context manager: the delivery does not park within its block."""
-        return _Activity(self)
+    @contextlib.contextmanager
+    def activity(self) -> Iterator[None]:
+        """Do not park within the block."""
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            self._check_soon()
 
     async def park_for(self, group: int) -> None:
         """Wait for a group of steps. This never returns: the delivery ends, and the next one finds the group ended."""
@@ -362,22 +369,6 @@ class DurableRun:
             raise DurableError(f"{name!r} was called in the step {step!r}: call it from the handler")
 
 
-class _Activity:
-    """See ``DurableRun.activity``."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: DurableRun) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        self._run._active += 1  # noqa: SLF001  - a part of it
-
-    def __exit__(self, *_error: object) -> None:
-        self._run._active -= 1  # noqa: SLF001
-        self._run._check_soon()  # noqa: SLF001
-
-
 def open_run(support: "DurableSupport | None", ids: Ids) -> DurableRun:
     """Begin the run of a job at its first durable call.
 
@@ -398,17 +389,3 @@ def open_run(support: "DurableSupport | None", ids: Ids) -> DurableRun:
         threads=support.threads,
         loop=support.event_loop,
     )
-
-
-def _chunks(records: Sequence[StepRecord]) -> list[list[StepRecord]]:
-    """Return the records in parts that fit into a request each."""
-    chunks: list[list[StepRecord]] = []
-    size = PLANNED_STEPS_BODY_BYTES
-    for record in records:
-        length = len(record.result or "") + 200 + len(str(record.spec or ""))
-        if size + length > PLANNED_STEPS_BODY_BYTES:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(record)
-        size += length
-    return chunks

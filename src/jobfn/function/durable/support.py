@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,3 +46,8 @@ class DurableSupport:
     def keep_seconds(self, task_seconds: float | None) -> float | None:
         """Return for how long a result is stored that the task keeps for this time, or not (None)."""
         return task_seconds if self.awaited_seconds is None else max(self.awaited_seconds, task_seconds or 0.0)
+
+
+def seconds_of(duration: timedelta | float) -> float:
+    """Return a timedelta, or a number of seconds, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
