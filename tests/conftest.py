@@ -89,7 +89,7 @@ def server() -> Iterator[Server]:
         embedded = None
         if not dsn:
             major = os.environ.get("JOBFN_TEST_POSTGRES")
-            embedded = EmbeddedPostgres(major=int(major) if major else None)
+            embedded = EmbeddedPostgres(major=int(major) if major else None, in_memory=True)
             embedded.start()
             stack.callback(embedded.stop)
             dsn = embedded.dsn()

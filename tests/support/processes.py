@@ -93,9 +93,7 @@ def command(spawn: Spawn) -> Command:
 
 
 @pytest.fixture
-def invoke(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], undo_logging: None
-) -> Iterator[Command]:
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run a ``jobfn`` command that ends by itself in this process: much faster, but one at a time."""
     monkeypatch.chdir(tmp_path)
     modules, path = set(sys.modules), sys.path[:]
@@ -122,9 +120,9 @@ def invoke(
             del sys.modules[name]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def undo_logging() -> Iterator[None]:
-    """Undo ``logs.configure``."""
+    """Undo ``logs.configure``, whose stream may be closed when the test has ended."""
     root, config = logging.getLogger(), structlog.get_config()
     loggers = [root, *(logging.getLogger(name) for name in logs.NOISY_LOGGERS)]
     handlers, levels = root.handlers[:], [logger.level for logger in loggers]

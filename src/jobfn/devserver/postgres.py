@@ -6,6 +6,7 @@ must be able to read the path to the data: so root's data is in ``/var/tmp`` ins
 
 import hashlib
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_MAJOR = 18
 #: Folder of the data in a project.
 DATA_FOLDER = Path(".jobfn") / "postgres"
+#: A file system in memory, used for test data if it has this many free bytes.
+_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2**30  # noqa: S108  - mkdtemp makes a private folder in it
 
 
 class EmbeddedPostgres:
@@ -30,11 +33,14 @@ class EmbeddedPostgres:
     Args:
         folder: Folder of its data, created if missing. None: a temporary folder.
         major: Major version, one of those in the wheel. None: ``DEFAULT_MAJOR``.
+        in_memory: Whether the temporary folder is in ``/dev/shm``, if that has 1 GiB free. Creating a database then
+            takes about a fifth of the time.
     """
 
-    def __init__(self, folder: Path | None = None, *, major: int | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, major: int | None = None, in_memory: bool = False) -> None:
         self._temporary = folder is None
-        self._folder = folder or Path(tempfile.mkdtemp(prefix="jobfn-pg-"))
+        parent = _MEMORY if in_memory and _has_memory() else None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="jobfn-pg-", dir=parent))
         self._major = major
         self._server: PostgresServer | None = None
 
@@ -95,6 +101,13 @@ def _import_wheel() -> ModuleType:
     except OSError as error:
         raise ConfigurationError(f"the embedded PostgreSQL has no folder for its lock: {error}") from error
     return postgres_server
+
+
+def _has_memory() -> bool:
+    try:
+        return shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES and os.access(_MEMORY, os.W_OK)
+    except OSError:
+        return False
 
 
 def folder_for(project: Path) -> Path:

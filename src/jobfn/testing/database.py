@@ -159,7 +159,7 @@ class JobsServer:
             DatabaseError: PostgreSQL rejected the setup, or cannot be reached.
         """
         dsn = os.environ.get("JOBFN_TEST_DATABASE_URL")
-        embedded = None if dsn else EmbeddedPostgres()
+        embedded = None if dsn else EmbeddedPostgres(in_memory=True)
         loop = LoopThread()
         try:
             if embedded is not None:

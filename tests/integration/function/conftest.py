@@ -37,7 +37,7 @@ async def recorder() -> Recorder:
 
 
 @pytest.fixture
-def log_stream(undo_logging: None, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def log_stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """The log, as jobfn configures it: a traceback for people would take most of a batch's time."""
     for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
         monkeypatch.delenv(variable, raising=False)

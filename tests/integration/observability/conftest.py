@@ -1,12 +1,10 @@
 """A function app and a service in the event loop of a test, with recorded spans and log lines."""
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from jobfn import create_app
 from jobfn.function.settings import FunctionSettings
@@ -33,14 +31,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """Record the log, as jobfn configures it. Afterwards, check that every line about a job has all of its ids."""
     for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
         monkeypatch.delenv(variable, raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     recorded = LogLines()
     logs.configure(stream=recorded.stream)
     yield recorded
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
     assert [line for line in recorded.all() if "job" in line and not line.keys() >= JOB_IDS] == []
 
 

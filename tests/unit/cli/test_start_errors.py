@@ -8,8 +8,6 @@ import pytest
 
 from jobfn.cli.app import run
 
-pytestmark = pytest.mark.usefixtures("undo_logging")
-
 INTERRUPTING = "raise KeyboardInterrupt\n"
 
 

@@ -13,7 +13,7 @@ from jobfn.telemetry import logs
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, undo_logging: None) -> pytest.MonkeyPatch:
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for variable in ("LOG_LEVEL", "K_SERVICE", "K_REVISION"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
