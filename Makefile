@@ -48,7 +48,7 @@ schema-snapshot: setup ## write src/jobfn/database/schema.sql, which a test comp
 	$(BIN)/python tests/schema_snapshot.py
 
 test: setup     ## run all tests with coverage
-	$(BIN)/pytest -n 3 --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 fuzz: setup     ## send about 40,000 random hostile requests to the servers; make test sends 1,600
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
