@@ -11,7 +11,17 @@ from benchmarks.cluster import execute, fetch_number
 from benchmarks.processes import BenchProcess, run_command, start_process
 from benchmarks.subjects import PEERS, database_name
 
-PYTHON_PACKAGES = ("pgqueuer", "procrastinate", "oban", "asyncpg", "starlette", "uvicorn", "pydantic")
+PYTHON_PACKAGES = (
+    "absurd-sdk",
+    "dbos",
+    "pgqueuer",
+    "procrastinate",
+    "oban",
+    "asyncpg",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+)
 NODE_PACKAGES = ("graphile-worker", "@constructive-io/knative-job-worker", "@constructive-io/knative-job-fn")
 #: Batch and local queue size at which the fastest peers did best.
 BATCH = 500

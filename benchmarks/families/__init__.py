@@ -15,6 +15,8 @@ from benchmarks.families import (
     latency,
     local_functions,
     open_transaction,
+    parked,
+    signals,
     slow_network,
     whole_path,
     workers,
@@ -34,6 +36,8 @@ FAMILIES: dict[int, ModuleType] = {
     10: slow_network,
     11: open_transaction,
     12: durable,
+    13: signals,
+    14: parked,
 }
 #: Families with a row in the table of the README. They run first, and alone in a quick run.
 TARGET_FAMILIES = (2, 4, 7, 5, 1, 9, 11)

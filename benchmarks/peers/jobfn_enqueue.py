@@ -1,4 +1,4 @@
-"""jobfn's ways to enqueue: ``single N``, ``statement N``, ``many N``, ``ping N``, ``trigger N``."""
+"""jobfn's ways to enqueue: ``single N``, ``statement N``, ``many N``, ``ping N``, ``signal N``, ``trigger N``."""
 
 import os
 from collections.abc import AsyncIterator
@@ -14,6 +14,7 @@ from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
 CHUNK = 5000
 ADD_JOB = "select app_jobs.add_job('noop', json_build_object('n', $1::int))"
 ADD_JOBS = "select app_jobs.add_job('noop', json_build_object('n', n)) from generate_series(1, $1::int) n"
+SIGNAL = "select app_jobs.signal('wait-' || $1::int, 'go')"
 CREATE_TABLE = """
     drop table if exists {table};
     create table {table} (
@@ -64,6 +65,17 @@ async def ping(jobs: int) -> None:
             await transaction.commit()
 
 
+async def signal(jobs: int) -> None:
+    """Send a signal to one job after the other."""
+    async with connect() as connection:
+        async for number in paced_numbers(jobs):
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(SIGNAL, number)
+            print_commit_time(number)
+            await transaction.commit()
+
+
 async def trigger(rows: int) -> None:
     """Insert rows in one statement, first without and then with a DataJobTrigger."""
     async with connect() as connection:
@@ -80,4 +92,4 @@ async def trigger(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    run_verb(single, statement, many, ping, trigger)
+    run_verb(single, statement, many, ping, signal, trigger)

@@ -36,8 +36,8 @@ class TaskLimits:
         text = headers.get(MAX_ATTEMPTS)
         if text is not None:
             self._remember(task, _parse(text))
-        elif task in self._known:
-            del self._known[task]
+        elif self._known.get(task, (0, 0.0))[0] is not None:
+            self._remember(task, None)
 
     def is_last(self, task: str, attempt: int) -> bool:
         """Return whether the task allows no attempt after this one, as far as is known."""

@@ -45,6 +45,22 @@ async def test_response_replaces_the_limit() -> None:
     assert not limits.is_last("t", 1)
 
 
+async def test_response_without_a_limit_answers_as_a_list_does() -> None:
+    clock, lists = ManualClock(), Lists(b'{"tasks": [{"identifier": "t"}]}')
+    limits = TaskLimits(lists.fetch, clock)
+    limits.record_response("t", {})
+    await limits.learn("t", URL)
+    limits.record_response("t", {})
+    await limits.learn("t", URL)
+    assert lists.fetched == []
+    clock.advance(60.0)
+    limits.record_response("t", {})
+    await limits.learn("t", URL)
+    limits.record_response("t", {})
+    await limits.learn("t", URL)
+    assert lists.fetched == [URL]
+
+
 def test_only_a_thousand_tasks_are_remembered() -> None:
     limits = TaskLimits(Lists(b"").fetch, ManualClock())
     for number in range(1001):
