@@ -3,22 +3,28 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 import asyncpg
 
 from jobfn.database.connection import connect, shares_sessions
 from jobfn.errors import DatabaseUnreachable
 from jobfn.telemetry import logs
-from jobfn.worker.listener import Listener
+from jobfn.worker.listener import NO_HANDLERS, Listener, NotificationHandler
 from jobfn.worker.settings import ServiceSettings
 
 POOLER_PROBLEM: Final = "no notifications through a connection pooler in transaction mode: new jobs wait for a poll"
 POOLER_ADVICE: Final = "set JOBS_LISTEN_URL to PostgreSQL's own address, or to a pooler in session mode"
 
-#: Sets the event at notifications of a channel.
-StartListener = Callable[[str, asyncio.Event], None]
+
+class StartListener(Protocol):
+    """Starts a listener."""
+
+    def __call__(
+        self, channel: str, wake_event: asyncio.Event, handlers: Mapping[str, NotificationHandler] = NO_HANDLERS
+    ) -> None:
+        """Set the event at notifications of the channel, and call the handlers at those of theirs."""
 
 
 def listen_url(settings: ServiceSettings) -> str | None:
@@ -64,14 +70,16 @@ async def listener_starter(
     return None
 
 
-def _start_listener(
+def _start_listener(  # noqa: PLR0917  - the first three are bound
     dsn: str | None,
     connections: "asyncpg.Pool[Any]",
     stack: contextlib.AsyncExitStack,
     channel: str,
     wake_event: asyncio.Event,
+    handlers: Mapping[str, NotificationHandler] = NO_HANDLERS,
 ) -> None:
-    listening = asyncio.create_task(Listener(dsn, wake_event, pool=connections, channel=channel).run())
+    listener = Listener(dsn, wake_event, pool=connections, channel=channel, handlers=handlers)
+    listening = asyncio.create_task(listener.run())
 
     async def stop() -> None:
         listening.cancel()

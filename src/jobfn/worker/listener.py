@@ -7,6 +7,8 @@ loss of all of them would go unnoticed: the listener also notifies itself now an
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -16,6 +18,9 @@ from jobfn.errors import error_text
 from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"
+#: Called with the payload of a notification, and with an empty one after each (re)connect.
+NotificationHandler = Callable[[str], None]
+NO_HANDLERS: Mapping[str, NotificationHandler] = MappingProxyType({})
 #: Time without a notification after which the listener notifies itself, and in which that must arrive.
 CHECK_INTERVAL_SECONDS = 8.0
 CHECK_TIMEOUT_SECONDS = 4.0
@@ -29,6 +34,7 @@ class Listener:
         wake_event: The event.
         pool: Connections to the same database, for the notifications to itself.
         channel: The channel.
+        handlers: What to call at notifications of further channels, on the same connection.
         check_interval_seconds: Time without a notification after which the listener notifies itself.
         check_timeout_seconds: Time in which that must arrive.
     """
@@ -40,6 +46,7 @@ class Listener:
         *,
         pool: "asyncpg.Pool[Any]",
         channel: str = CHANNEL,
+        handlers: Mapping[str, NotificationHandler] = NO_HANDLERS,
         check_interval_seconds: float = CHECK_INTERVAL_SECONDS,
         check_timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
     ) -> None:
@@ -47,6 +54,7 @@ class Listener:
         self._wake_event = wake_event
         self._pool = pool
         self._channel = channel
+        self._handlers = handlers
         self._check_interval_seconds = check_interval_seconds
         self._check_timeout_seconds = check_timeout_seconds
         self._check_channel = f"jobfn:check:{uuid.uuid4().hex}"
@@ -58,6 +66,8 @@ class Listener:
         while True:
             connection = await retry(self._listen, event="notifications not received")
             self._wake_event.set()
+            for handler in self._handlers.values():
+                handler("")
             try:
                 reason = await self._until_lost(connection)
                 RECONNECTS.add()
@@ -76,6 +86,8 @@ class Listener:
         try:
             async with asyncio.timeout(self._check_timeout_seconds):
                 await connection.add_listener(self._channel, self._on_notification)
+                for channel in self._handlers:
+                    await connection.add_listener(channel, self._on_handled)
                 await connection.add_listener(self._check_channel, self._on_received)
             await self._check()
         except BaseException:  # including cancellation: nothing else closes this connection
@@ -116,6 +128,10 @@ class Listener:
 
     def _on_notification(self, *_notification: object) -> None:
         self._wake_event.set()
+        self._on_received()
+
+    def _on_handled(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        self._handlers[channel](str(payload))
         self._on_received()
 
     def _on_received(self, *_notification: object) -> None:

@@ -93,3 +93,19 @@ async def test_connection_that_receives_notifications_is_kept(
         assert [row["pid"] for row in await pool.fetch(backends)] == first
         assert not woken.is_set()  # the listener's own notifications do not wake the worker
     assert "listener connection lost" not in capsys.readouterr().out
+
+
+async def test_further_channels_share_the_connection(proxy: FreezingProxy, pool: "asyncpg.Pool[Any]") -> None:
+    woken = asyncio.Event()
+    received: asyncio.Queue[str] = asyncio.Queue()
+    listener = Listener(proxy.dsn, woken, pool=pool, handlers={"jobs:other": received.put_nowait})
+    backends = "select pid from pg_stat_activity where application_name = 'jobfn-listener'"
+    async with listening(listener), asyncio.timeout(20):
+        assert await received.get() == ""  # connected: notifications may have been missed
+        await wait_for(woken)
+        await pool.execute("select pg_notify('jobs:other', 'payload')")
+        assert await received.get() == "payload"
+        assert not woken.is_set()
+        (backend,) = await pool.fetch(backends)
+        await pool.execute("select pg_terminate_backend($1)", backend["pid"])
+        assert await received.get() == ""
