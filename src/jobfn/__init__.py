@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jobfn.function.context import JobContext
     from jobfn.function.dependencies import Resource
     from jobfn.function.retry_policy import Backoff, RetryPolicy
+    from jobfn.function.schedule import Schedule
     from jobfn.function.settings import FunctionSettings
     from jobfn.function.task import Task, task
     from jobfn.settings import Requirement
@@ -75,6 +76,7 @@ __all__ = [
     "ResultUnavailable",
     "RetryLater",
     "RetryPolicy",
+    "Schedule",
     "StepFailed",
     "Task",
     "TaskDefinitionError",
@@ -101,6 +103,7 @@ _LAZY_EXPORTS = {
         "function.context": "JobContext",
         "function.dependencies": "Resource",
         "function.retry_policy": "Backoff RetryPolicy",
+        "function.schedule": "Schedule",
         "function.settings": "FunctionSettings",
         "function.task": "Task task",
         "settings": "Requirement",

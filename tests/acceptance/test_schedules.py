@@ -12,12 +12,14 @@ import pytest
 
 from support.commands import Command, CommandResult, Spawn
 from support.jobs import Jobs
-from support.network import eventually
 from support.schedules import Schedules
 
 FUNCTIONS = dedent(
     """
-    from jobfn import task
+    from jobfn import Schedule, task
+
+    @task("weekly_report", schedule=Schedule("@weekly", payload={"days": 7}))
+    async def weekly_report(payload: dict) -> None: ...
 
     @task("daily_report", schedule="0 9 * * *", tz="Europe/Paris")
     async def daily_report(payload: dict) -> None: ...
@@ -76,8 +78,8 @@ async def test_schedule_is_added_listed_run_and_removed(invoke: Command, databas
 async def test_add_stores_every_option(invoke: Command, database: str) -> None:
     tenant = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
     options = (
-        "--tz Europe/Paris --start 2030-01-01 --end 2031-01-01 --catch-up all --key k --queue q --priority 3 "
-        f"--max-attempts 2 --database-id {tenant}"
+        "--tz Europe/Paris --start 2030-01-01 --end 2031-01-01 --catch-up all --catch-up-window 6h --jitter 90s "
+        f"--key k --queue q --priority 3 --max-attempts 2 --database-id {tenant}"
     )
     rule = '{"hour": [9, 17], "minute": 0, "dayOfWeek": 5}'
     added = await invoke("jobfn", "schedules", "add", "t", rule, *options.split(), DATABASE_URL=database)
@@ -88,6 +90,8 @@ async def test_add_stores_every_option(invoke: Command, database: str) -> None:
         "tz": "Europe/Paris",
         "start": "2030-01-01",
         "end": "2031-01-01",
+        "catch_up_window_seconds": 21600,
+        "jitter_seconds": 90,
         "catch_up": "all",
     }
     assert [row[name] for name in ("key", "queue", "priority", "max_attempts", "database_id")] == [
@@ -165,9 +169,14 @@ async def test_sync_adds_and_removes_schedules_of_the_code(command: Command, dat
     assert json.loads(await sync("functions.py", "--json")) == [
         {"change": "unchanged", "task": "daily_report"},
         {"change": "unchanged", "task": "tick"},
+        {"change": "added", "task": "weekly_report"},
     ]
-    assert [row["key"] for row in await list_schedules(command, database)] == ["jobfn:daily_report", "jobfn:tick"]
-    assert await sync("functions.py:by_hand", "--prune") == "removed daily_report\nremoved tick"
+    assert [(row["key"], row["payload"]) for row in await list_schedules(command, database)] == [
+        ("jobfn:daily_report", {}),
+        ("jobfn:tick", {}),
+        ("jobfn:weekly_report", {"days": 7}),
+    ]
+    assert await sync("functions.py:by_hand", "--prune") == "removed daily_report\nremoved tick\nremoved weekly_report"
 
 
 async def test_two_schedulers_enqueue_one_job_per_second(database: str, spawn: Spawn, schedules: Schedules) -> None:
@@ -246,8 +255,10 @@ async def test_dev_syncs_schedules_on_save(database: str, spawn: Spawn, schedule
     await dev.until('"change":"removed","task":"tick"')
     file.write_text(FUNCTIONS.replace("0 9 * * *", "0 25 * * *"))
     assert "functions.py: @task('daily_report')" in await dev.until("schedules not synced")
-    keys = "select array_agg(key) from app_jobs.scheduled_jobs"
-    await eventually(lambda: schedules.connection.fetchval(keys))
-    assert await schedules.connection.fetchval(keys) == ["jobfn:daily_report"]
+    rows = "select key || ' ' || payload from app_jobs.scheduled_jobs order by key"
+    assert [row[0] for row in await schedules.connection.fetch(rows)] == [
+        "jobfn:daily_report {}",
+        'jobfn:weekly_report {"days": 7}',
+    ]
     dev.send(signal.SIGINT)
     assert await dev.wait() == 0

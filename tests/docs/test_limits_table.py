@@ -14,7 +14,7 @@ from jobfn.function.durable import results
 from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
 from jobfn.http import limits as http_limits
-from jobfn.scheduler import cron, decide
+from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
@@ -257,6 +257,10 @@ BOUNDS = {
     ),
     "cron rule": Bound(
         f"{cron.MAX_RULE_CHARACTERS:,} characters",
+        f"{UNIT}scheduler/test_invalid_schedules.py::test_invalid_schedule_error_names_place_and_value",
+    ),
+    "`jitter_seconds` and `catch_up_window_seconds` of a schedule": Bound(
+        "a year" if rule.MAX_SECONDS == 366 * 86_400 else "",
         f"{UNIT}scheduler/test_invalid_schedules.py::test_invalid_schedule_error_names_place_and_value",
     ),
     "connecting to a database server": Bound(

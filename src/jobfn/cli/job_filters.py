@@ -1,19 +1,13 @@
 """Options that filter jobs."""
 
-import math
-import re
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from jobfn.cli.options import str_or_none
+from jobfn.cli.options import parse_seconds, str_or_none
 from jobfn.cli.session import complete_tasks
-from jobfn.errors import ConfigurationError
 from jobfn.operations import JobFilter, JobOrder, JobState
-
-_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw]?)")
 
 Task = Annotated[
     str | None, typer.Option("--task", "-t", help="Only jobs of this task.", autocompletion=complete_tasks)
@@ -47,14 +41,5 @@ def parse_filter(
     worker: str | None = None,
 ) -> JobFilter:
     """Return the filter of these options."""
-    older_seconds, newer_seconds = _parse_age(older_than, "--older-than"), _parse_age(newer_than, "--newer-than")
+    older_seconds, newer_seconds = parse_seconds(older_than, "--older-than"), parse_seconds(newer_than, "--newer-than")
     return JobFilter(task, queue, state, error, search, str_or_none(tenant), worker, older_seconds, newer_seconds)
-
-
-def _parse_age(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
-    match = _AGE.fullmatch(text.strip().lower())
-    if match is None or not math.isfinite(float(match["number"])):
-        raise ConfigurationError(f"{option} {text!r} is not an age: write 30s, 15m, 2h or 7d")
-    return float(match["number"]) * _UNIT_SECONDS[match["unit"]]

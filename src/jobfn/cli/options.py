@@ -1,12 +1,17 @@
 """Options and arguments that several commands have."""
 
 import json
+import math
+import re
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from jobfn.errors import ConfigurationError
+
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw]?)")
 
 DatabaseUrl = Annotated[
     str | None,
@@ -26,6 +31,16 @@ MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", mi
 def str_or_none(value: UUID | None) -> str | None:
     """Return a UUID as text."""
     return None if value is None else str(value)
+
+
+def parse_seconds(text: str | None, option: str) -> float | None:
+    """Return the seconds of an age such as 15m."""
+    if text is None:
+        return None
+    match = _AGE.fullmatch(text.strip().lower())
+    if match is None or not math.isfinite(float(match["number"])):
+        raise ConfigurationError(f"{option} {text!r} is not an age: write 30s, 15m, 2h or 7d")
+    return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
 
 
 def check_json(text: str, *, name: str = "the payload") -> str:

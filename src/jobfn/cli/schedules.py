@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
-from jobfn.cli.options import AsJson, DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, str_or_none
+from jobfn.cli.options import (
+    AsJson,
+    DatabaseId,
+    DatabaseUrl,
+    MaxAttempts,
+    Priority,
+    check_json,
+    parse_seconds,
+    str_or_none,
+)
 from jobfn.cli.output import echo
 from jobfn.cli.render_schedules import as_json, as_text
 from jobfn.database.schedules import KEY_PREFIX, NewSchedule, ScheduleRow, ScheduleTable
@@ -51,6 +60,12 @@ def add_command(
     catch_up: Annotated[
         str | None, typer.Option(help="Jobs for times missed in a downtime: one (default), all or none.")
     ] = None,
+    catch_up_window: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Skip missed times that are later than this: 30s, 15m, 2h, 7d.")
+    ] = None,
+    jitter: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Delay each job by a random time of at most this: 30s, 15m, 2h.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Key of the schedule and its jobs; an existing one is replaced.")
     ] = None,
@@ -63,7 +78,14 @@ def add_command(
     """Add a schedule and print its id."""
     from jobfn.scheduler.rule import parse  # noqa: PLC0415  - only for this command
 
-    options = {"tz": tz, "start": start, "end": end, "catch_up": catch_up}
+    options = {
+        "tz": tz,
+        "start": start,
+        "end": end,
+        "catch_up": catch_up,
+        "catch_up_window_seconds": parse_seconds(catch_up_window, "--catch-up-window"),
+        "jitter_seconds": parse_seconds(jitter, "--jitter"),
+    }
     info = _parse_rule(rule) | {name: value for name, value in options.items() if value is not None}
     parse(info, strict=True)
     if key is not None and key.startswith(KEY_PREFIX):
@@ -152,8 +174,9 @@ def _code_tasks(targets: list[str]) -> "list[CodeTask]":
     tasks: dict[str, CodeTask] = {}
     for target in targets:
         for task in _load_tasks(target):
-            _check_empty_payload(task)
-            code_task = CodeTask(task.identifier, task.location, task.schedule_info)
+            if task.schedule_payload is None:
+                _check_empty_payload(task)
+            code_task = CodeTask(task.identifier, task.location, task.schedule_info, task.schedule_payload or "{}")
             other = tasks.setdefault(task.identifier, code_task)
             if other.location != code_task.location:
                 raise ConfigurationError(
@@ -201,5 +224,5 @@ def _check_empty_payload(task: AnyTask) -> None:
     except RequestError as error:
         raise ConfigurationError(
             f"{task.location}: @task({task.identifier!r}): the jobs of its schedule have the payload {{}}. {error}. "
-            "Give the fields defaults, or schedule it with a payload: jobfn schedules add"
+            'Give the fields defaults, or the schedule a payload: schedule=Schedule("0 9 * * *", payload=...)'
         ) from None

@@ -3,6 +3,7 @@
 The function app lists them. Only its process imports the user's code, so a broken file affects nothing else.
 """
 
+import json
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from jobfn.telemetry import logs
 class _TaskEntry(BaseModel):
     identifier: str
     schedule: dict[str, Any] | None = None
+    schedule_payload: Any = None
 
 
 class _Index(BaseModel):
@@ -34,7 +36,10 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
     index = await _fetch_index(function_url)
     if index is None:
         return
-    tasks = [CodeTask(task.identifier, target, task.schedule) for task in index.tasks]
+    tasks = [
+        CodeTask(task.identifier, target, task.schedule, json.dumps(task.schedule_payload or {}))
+        for task in index.tasks
+    ]
     try:
         connection = await connect(database_url, application_name="jobfn-dev")
         try:

@@ -4,6 +4,7 @@
 and ``openapi`` describe all payloads for callers in other languages: ``jobfn export-schema functions.py`` prints them.
 """
 
+import json
 import typing
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +28,8 @@ def describe_public(task: AnyTask) -> dict[str, Any]:
     }
     if task.schedule_info is not None:
         description["schedule"] = task.schedule_info
+    if task.schedule_payload is not None:
+        description["schedule_payload"] = json.loads(task.schedule_payload)
     if task.retry_policy.max_attempts is not None:
         description["max_attempts"] = task.retry_policy.max_attempts
     return description

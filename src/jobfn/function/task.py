@@ -15,10 +15,10 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from jobfn.errors import BadRequest, InvalidPayload, TaskDefinitionError
+from jobfn.errors import BadRequest, EnqueueError, InvalidPayload, TaskDefinitionError
 from jobfn.function.requirements import read_requirements
 from jobfn.function.retry_policy import Backoff, RetryPolicy
-from jobfn.function.schedule import schedule_info
+from jobfn.function.schedule import Schedule, schedule_info
 from jobfn.function.signature import fail, location_of, read_signature
 from jobfn.function.task_enqueue import TaskEnqueue
 from jobfn.function.validation_errors import declared_names, to_request_error
@@ -42,6 +42,7 @@ class Task(TaskEnqueue, Generic[P, R_co]):
     Attributes:
         keep_seconds: How long the result is stored; None: not stored.
         schedule_info: The schedule as ``scheduled_jobs.schedule_info``; None for no schedule.
+        schedule_payload: The payload of the jobs of its schedule, as JSON text; None if the schedule has none.
         payload_adapter: Validates the payload; None for ``handler(payload: None)``.
         takes_payload: Whether the handler has a payload.
         takes_context: Whether the handler takes a ``JobContext``.
@@ -63,7 +64,7 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         timeout: float | None = None,
         background: bool = False,
         retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
-        schedule: str | Mapping[str, Any] | None = None,
+        schedule: str | Mapping[str, Any] | Schedule | None = None,
         tz: str | None = None,
         keep_result: bool | timedelta = False,
         secrets: Sequence[str | Requirement] = (),
@@ -95,6 +96,8 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
         self.dependencies = signature.dependencies
+        payload = schedule.payload if isinstance(schedule, Schedule) else None
+        self.schedule_payload = None if payload is None else self._serialize_schedule(payload)
 
     @property
     def handler(self) -> Callable[P, R_co]:
@@ -133,6 +136,16 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         """Return the JSON Schema of the payload, with the names that callers send; ``{}`` if its type has none."""
         return {"type": "null"} if self.payload_adapter is None else _schema(self.payload_adapter, by_alias=True)
 
+    def _serialize_schedule(self, payload: Any) -> str:
+        from jobfn.client.validation import to_full_json  # noqa: PLC0415  - few schedules have a payload
+
+        try:
+            text = to_full_json(payload)
+            self.decode(text.encode())
+        except (EnqueueError, InvalidPayload) as error:
+            fail(self.handler, f"the payload of its schedule is not valid: {error}")
+        return text
+
     def _decode_empty(self, body: bytes) -> None:
         if not body.strip():
             return
@@ -167,7 +180,7 @@ def task(
     background: bool = False,
     max_attempts: int | None = None,
     backoff: Backoff | None = None,
-    schedule: str | Mapping[str, Any] | None = None,
+    schedule: str | Mapping[str, Any] | Schedule | None = None,
     tz: str | None = None,
     keep_result: bool | timedelta = False,
     secrets: Sequence[str | Requirement] = (),
@@ -193,8 +206,9 @@ def task(
         max_attempts: Maximum number of attempts. Default None: the job's own, 25.
         backoff: Delay before the next attempt. Default None: the schema's ``exp(attempts)`` seconds.
         schedule: Create a job with the payload ``{}`` on a recurring schedule: a cron rule (``"0 9 * * *"``, six fields
-            with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). It takes effect with
-            ``jobfn schedules sync``, which ``jobfn dev`` runs by itself. Default None: no schedule.
+            with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). A ``Schedule`` also has a
+            payload, jitter and a catch-up policy. It takes effect with ``jobfn schedules sync``, which ``jobfn dev``
+            runs by itself. Default None: no schedule.
         tz: The time zone of ``schedule``, for example ``"Europe/Paris"``. Default None: UTC.
         keep_result: Store the handler's result for ``await job.result()``: True for a day, or how long. At most 64 KiB
             of JSON; it is sent with the report, and needs jobfn's own schema and callback server.

@@ -112,6 +112,7 @@ class PlatformSchedulePoller:
         due_at = rule.next_after(max(schedule.locked_at, schedule.last_scheduled or schedule.locked_at))
         if due_at is None:
             return math.inf
+        due_at = rule.with_jitter(due_at, schedule.id)
         seconds = (due_at + self._takeover_delay - now).total_seconds()
         if seconds > 0:
             return seconds

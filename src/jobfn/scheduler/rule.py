@@ -5,6 +5,7 @@ adds zone, start, end and the handling of missed runs. ``humanize.py`` and ``dec
 """
 
 import difflib
+import hashlib
 import itertools
 import json
 import zoneinfo
@@ -31,7 +32,9 @@ class CatchUp(StrEnum):
     NONE = "none"
 
 
-KEYS = ("rule", "start", "end", "tz", "catch_up", *PART_RANGES)
+KEYS = ("rule", "start", "end", "tz", "catch_up", "catch_up_window_seconds", "jitter_seconds", *PART_RANGES)
+#: Maximum of ``jitter_seconds`` and ``catch_up_window_seconds``: a year.
+MAX_SECONDS = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Schedule:
         start: Earliest due time, inclusive. None: no limit.
         end: Latest due time, inclusive. None: no limit.
         catch_up: What to do with missed runs.
+        catch_up_window: Missed runs later than this are skipped. None: no limit.
+        jitter: Maximum delay of a job after its due time.
     """
 
     rule: str
@@ -53,6 +58,8 @@ class Schedule:
     start: datetime | None = None
     end: datetime | None = None
     catch_up: CatchUp = CatchUp.ONE
+    catch_up_window: timedelta | None = None
+    jitter: timedelta = timedelta()
 
     def next_after(self, after: datetime) -> datetime | None:
         """Return the first due time strictly after ``after``, in UTC; None if there is none."""
@@ -60,6 +67,15 @@ class Schedule:
             after = self.start - _EPSILON
         due_at = next_due_time(self.calendar, self.zone, after)
         return None if due_at is None or (self.end is not None and due_at > self.end) else due_at
+
+    def with_jitter(self, due_at: datetime, schedule_id: int) -> datetime:
+        """Return when the job of a due time is enqueued: always the same time, before the next due time."""
+        if not self.jitter:
+            return due_at
+        following = next_due_time(self.calendar, self.zone, due_at)
+        maximum = self.jitter if following is None else min(self.jitter, following - due_at)
+        digest = hashlib.blake2b(f"{schedule_id} {due_at.timestamp()}".encode(), digest_size=6).digest()
+        return due_at + maximum * (int.from_bytes(digest) / 2**48)
 
     def upcoming(self, after: datetime) -> Iterator[datetime]:
         """Yield all due times after ``after``, in order."""
@@ -118,7 +134,16 @@ def parse(schedule_info: object, *, strict: bool = False) -> Schedule:
     start, end = _parse_time("start", info.get("start"), zone), _parse_time("end", info.get("end"), zone)
     if start is not None and end is not None and end < start:
         raise InvalidSchedule(f"end {end.isoformat()} must not be before start {start.isoformat()}")
-    return Schedule(text, calendar, zone, start, end, _parse_catch_up(info.get("catch_up")))
+    return Schedule(
+        text,
+        calendar,
+        zone,
+        start,
+        end,
+        _parse_catch_up(info.get("catch_up")),
+        _parse_seconds("catch_up_window_seconds", info.get("catch_up_window_seconds")),
+        _parse_seconds("jitter_seconds", info.get("jitter_seconds")) or timedelta(),
+    )
 
 
 def _as_mapping(schedule_info: object) -> Mapping[str, Any]:
@@ -185,3 +210,11 @@ def _parse_catch_up(value: object) -> CatchUp:
         return CatchUp(str(value))
     except ValueError:
         raise InvalidSchedule(f"catch_up cannot be {value!r}: use one (the default), all or none") from None
+
+
+def _parse_seconds(key: str, value: object) -> timedelta | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:
+        raise InvalidSchedule(f"{key} cannot be {value!r}: give a number of seconds from 0 to {MAX_SECONDS:,}")
+    return timedelta(seconds=value)

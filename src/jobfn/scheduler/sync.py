@@ -5,6 +5,7 @@ changes, and removed when its task has no schedule any more.
 """
 
 import enum
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,19 @@ from jobfn.sql.locks import SCHEDULE_SYNC_LOCK
 
 @dataclass(frozen=True, slots=True)
 class CodeTask:
-    """A task as defined in code."""
+    """A task as defined in code.
+
+    Attributes:
+        task: The task identifier.
+        location: Where it is defined.
+        schedule_info: Its schedule; None: it has none.
+        payload: The payload of the jobs of its schedule, as JSON text.
+    """
 
     task: str
     location: str
     schedule_info: dict[str, Any] | None = None
+    payload: str = "{}"
 
 
 class Change(enum.StrEnum):
@@ -91,10 +100,11 @@ async def _upsert(
         return Change.REMOVED
     if row is not None:
         database_id = database_id or row.database_id
-        if (row.schedule_info, row.database_id) == (task.schedule_info, database_id):
+        existing = (row.schedule_info, row.payload, row.database_id)
+        if existing == (task.schedule_info, json.loads(task.payload), database_id):
             return Change.UNCHANGED
     key = f"{KEY_PREFIX}{task.task}"
-    await table.add(NewSchedule(task.task, task.schedule_info, key=key, database_id=database_id))
+    await table.add(NewSchedule(task.task, task.schedule_info, task.payload, key=key, database_id=database_id))
     return Change.ADDED if row is None else Change.CHANGED
 
 

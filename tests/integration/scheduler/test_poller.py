@@ -22,6 +22,21 @@ async def test_due_time_enqueues_one_job(schedules: Schedules, open_poller: Open
     assert await schedules.completed_jobs() == 1
 
 
+async def test_jitter_delays_a_job_by_the_same_time_in_every_scheduler(
+    schedules: Schedules, open_poller: OpenPoller
+) -> None:
+    await schedules.complete_jobs_immediately()
+    schedule = await schedules.add(EVERY_HOUR | {"jitter_seconds": 3600})
+    assert schedule == 1  # the delay follows from the id and the due time
+    first, second = await open_poller("scheduler-a"), await open_poller("scheduler-b")
+    assert await first.poll("08:30") == 2297.046794
+    assert await second.poll("09:08:17") in {0.046794, 60.046794}  # on the platform, a scheduler leaves it to the first
+    await first.poll("09:08:17.046794")
+    await second.poll()
+    assert await schedules.completed_jobs() == 1
+    assert await first.poll() == 5500.090168
+
+
 async def test_several_schedulers_enqueue_one_job_per_due_time(schedules: Schedules, open_poller: OpenPoller) -> None:
     await schedules.complete_jobs_immediately()
     for _ in range(10):

@@ -43,6 +43,17 @@ async def test_sync_adds_changes_and_removes_schedules(
     assert {row.key: row.schedule_info for row in await table.all()} == {"jobfn:plain": NINE, "jobfn:report": TEN}
 
 
+async def test_sync_writes_the_payload_and_changes_it(
+    connection: "asyncpg.Connection[Any]", table: ScheduleTable
+) -> None:
+    tasks = [CodeTask("report", "functions.py:7", NINE, '{"days": 7}')]
+    assert await sync(connection, "app_jobs", tasks) == [(Change.ADDED, "report")]
+    assert [row.payload for row in await table.all()] == [{"days": 7}]
+    assert await sync(connection, "app_jobs", tasks) == [(Change.UNCHANGED, "report")]
+    assert await sync(connection, "app_jobs", [code("report", NINE)]) == [(Change.CHANGED, "report")]
+    assert [row.payload for row in await table.all()] == [{}]
+
+
 async def test_sync_does_not_touch_other_schedules(connection: "asyncpg.Connection[Any]", table: ScheduleTable) -> None:
     await table.add(NewSchedule("report", TEN))
     await table.add(NewSchedule("report", TEN, key="mine"))

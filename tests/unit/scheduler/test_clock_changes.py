@@ -1,4 +1,4 @@
-"""Due times on the days when clocks change, in four zones. The expected times are computed by hand, in UTC."""
+"""Due times on the days when clocks change, in several zones. The expected times are computed by hand, in UTC."""
 
 import itertools
 from datetime import datetime
@@ -9,6 +9,13 @@ import pytest
 from jobfn.scheduler.rule import parse
 
 NEW_YORK, PARIS, LORD_HOWE, CAIRO = "America/New_York", "Europe/Paris", "Australia/Lord_Howe", "Africa/Cairo"
+DUBLIN, SANTIAGO, TROLL, APIA, KOLKATA = (
+    "Europe/Dublin",
+    "America/Santiago",
+    "Antarctica/Troll",
+    "Pacific/Apia",
+    "Asia/Kolkata",
+)
 
 #: A fixed time runs once on each day.
 FIXED_TIMES: list[tuple[str, Any, str, list[str]]] = [
@@ -40,6 +47,19 @@ FIXED_TIMES: list[tuple[str, Any, str, list[str]]] = [
     # and 29 October at 21:00 UTC from 24:00 back to 23:00
     (CAIRO, "30 23 * * *", "2026-10-29T12:00Z", ["2026-10-29T20:30Z", "2026-10-30T21:30Z"]),
     (CAIRO, "@daily", "2026-10-29T12:00Z", ["2026-10-29T22:00Z", "2026-10-30T22:00Z"]),
+    # Dublin, whose standard time is the summer's: 29 March 2026 at 01:00 UTC from 01:00 to 02:00; 25 October back
+    (DUBLIN, "30 1 * * *", "2026-03-28T12:00Z", ["2026-03-29T01:00Z", "2026-03-30T00:30Z"]),
+    (DUBLIN, "30 1 * * *", "2026-10-24T12:00Z", ["2026-10-25T00:30Z", "2026-10-26T01:30Z"]),
+    # Santiago, at midnight: 6 September 2026 at 04:00 UTC from 00:00 to 01:00; 5 April at 03:00 UTC from 24:00 to 23:00
+    (SANTIAGO, "30 0 * * *", "2026-09-05T12:00Z", ["2026-09-06T04:00Z", "2026-09-07T03:30Z"]),
+    (SANTIAGO, "30 23 * * *", "2026-04-04T12:00Z", ["2026-04-05T02:30Z", "2026-04-06T03:30Z"]),
+    # Troll, by two hours: 29 March 2026 at 01:00 UTC from 01:00 to 03:00; 25 October at 01:00 UTC from 03:00 to 01:00
+    (TROLL, "30 2 * * *", "2026-03-28T12:00Z", ["2026-03-29T01:00Z", "2026-03-30T00:30Z"]),
+    (TROLL, "30 2 * * *", "2026-10-24T12:00Z", ["2026-10-25T00:30Z", "2026-10-26T02:30Z"]),
+    # Apia had no 30 December 2011: at 10:00 UTC on the 30th the clock went from the end of the 29th to the 31st
+    (APIA, "30 2 * * *", "2011-12-29T10:00Z", ["2011-12-29T12:30Z", "2011-12-30T10:00Z", "2011-12-30T12:30Z"]),
+    # Kolkata has no changes
+    (KOLKATA, "30 2 * * *", "2026-03-28T12:00Z", ["2026-03-28T21:00Z", "2026-03-29T21:00Z"]),
 ]
 
 #: A wildcard follows the clock.

@@ -13,6 +13,9 @@ from jobfn.scheduler.decide import decide
 from jobfn.scheduler.rule import parse
 from support.schedules import EVERY_HOUR, at
 
+JITTER = EVERY_HOUR | {"jitter_seconds": 3600}
+#: The first due times with jitter.
+FIRST, SECOND = "09:08:17.046794", "10:39:57.136962"
 TAKEOVER_DELAY = timedelta(minutes=1)
 
 
@@ -50,6 +53,35 @@ CASES: dict[str, tuple[DueSchedule, ScheduleDecision]] = {
     "catch_up none, under a minute late": (
         schedule("13:00:59", EVERY_HOUR | {"catch_up": "none"}, due_at=at("09:00")),
         ScheduleDecision(at("14:00"), due_at=at("13:00"), missed_count=4, last_missed_at=at("12:00")),
+    ),
+    "catch_up none, with a window": (
+        schedule("13:04", EVERY_HOUR | {"catch_up": "none", "catch_up_window_seconds": 300}, due_at=at("13:00")),
+        ScheduleDecision(at("14:00"), due_at=at("13:00")),
+    ),
+    "later than its window": (
+        schedule("13:05:01", EVERY_HOUR | {"catch_up_window_seconds": 300}, due_at=at("12:00")),
+        ScheduleDecision(at("14:00"), missed_count=2, last_missed_at=at("13:00")),
+    ),
+    "within its window": (
+        schedule("13:05", EVERY_HOUR | {"catch_up_window_seconds": 300}, due_at=at("12:00")),
+        ScheduleDecision(at("14:00"), due_at=at("13:00"), missed_count=1, last_missed_at=at("12:00")),
+    ),
+    "catch_up all, some later than the window": (
+        schedule("13:30", EVERY_HOUR | {"catch_up": "all", "catch_up_window_seconds": 7200}, due_at=at("09:00")),
+        ScheduleDecision(
+            at("13:00"), due_at=at("12:00"), wait_for_previous=True, missed_count=3, last_missed_at=at("11:00")
+        ),
+    ),
+    "new, with jitter": (schedule("08:45", JITTER), ScheduleDecision(at(FIRST))),
+    "not due before its jitter": (schedule("09:05", JITTER, due_at=at(FIRST)), ScheduleDecision(at(FIRST))),
+    "due with its jitter": (schedule(FIRST, JITTER, due_at=at(FIRST)), ScheduleDecision(at(SECOND), due_at=at(FIRST))),
+    "jitter of the next due time not over": (
+        schedule("10:00:01", JITTER, due_at=at(FIRST)),
+        ScheduleDecision(at(SECOND), due_at=at(FIRST)),
+    ),
+    "held by the platform's scheduler, which ran it without jitter": (
+        schedule("09:58", JITTER, due_at=at(FIRST), locked_by="node-1", last_scheduled=at("09:00:00.2")),
+        ScheduleDecision(at(SECOND)),
     ),
     "past its end": (schedule("09:30", EVERY_HOUR | {"end": "2026-03-02T08:00Z"}), ScheduleDecision()),
     "last run": (
@@ -89,7 +121,12 @@ INFOS = [
     for rule in ("* * * * * *", "30 2 * * *", "*/7 * * * *", "0 0 29 2 *", "0 0 * * MON#5", "30-40 0 0 1 1 *")
     for zone in ("UTC", "America/New_York", "Australia/Lord_Howe")
     for catch_up in ("one", "all", "none")
-    for limits in ({}, {"start": "2027-05-01"}, {"end": "2027-05-01"})
+    for limits in (
+        {},
+        {"start": "2027-05-01"},
+        {"end": "2027-05-01"},
+        {"jitter_seconds": 90, "catch_up_window_seconds": 3600},
+    )
 ]
 TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  - naive bounds
 
@@ -112,7 +149,10 @@ def test_no_due_time_runs_early_or_twice(
     locked_by: str | None,
     last_scheduled: datetime | None,
 ) -> None:
-    due_at = parse(info).next_after(after) if planned else None
+    rule = parse(info)
+    due_at = rule.next_after(after) if planned else None
+    if due_at is not None:
+        due_at = rule.with_jitter(due_at, 1)
     due_schedule = DueSchedule(1, "t", json.dumps(info), now, after, due_at, last_scheduled, locked_by)
     decision = decide(due_schedule, takeover_delay=TAKEOVER_DELAY)
     assert decision.error is None

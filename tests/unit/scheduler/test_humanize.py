@@ -24,6 +24,14 @@ DESCRIPTIONS: list[tuple[Any, str]] = [
         "at 09:00 every day, Europe/Paris, from 2026-07-01 00:00+02:00, until 2026-12-31 09:00:30+01:00",
     ),
     ({"rule": "@hourly", "catch_up": "all"}, "at the start of every hour, UTC, every missed run is caught up"),
+    (
+        {"rule": "@hourly", "jitter_seconds": 90, "catch_up_window_seconds": 93600},
+        (
+            "at the start of every hour, UTC, up to 1 minute 30 seconds later, "
+            "runs that are more than 1 day 2 hours late are skipped"
+        ),
+    ),
+    ({"rule": "@hourly", "jitter_seconds": 0.5}, "at the start of every hour, UTC, up to 0.5 seconds later"),
     ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed runs are skipped"),
 ]
 
