@@ -27,9 +27,13 @@ HEADER = """\
 #: Queries that return one column of text, in the order of the file. $1 is the schema's name.
 TABLES = r"""
 select format(
-    E'create table %s (\n%s\n)%s;', c.oid::regclass,
+    E'create table %s (\n%s\n)%s%s;', c.oid::regclass,
     string_agg('    ' || line.text, E',\n' order by line.kind, line.position, line.text collate "C"),
-    ' with (' || array_to_string(c.reloptions, ', ') || ')'
+    ' with (' || array_to_string(c.reloptions, ', ') || ')',
+    case
+        when c.relkind = 'p' then ' partition by ' || pg_get_partkeydef(c.oid)
+        when c.relispartition then ' partition ' || pg_get_expr(c.relpartbound, c.oid)
+    end
 )
 from pg_class c
 cross join lateral (
@@ -48,8 +52,8 @@ cross join lateral (
     from pg_constraint k
     where k.conrelid = c.oid and k.contype <> 'n' -- not null, which only PostgreSQL 18 lists here
 ) line
-where c.relnamespace = $1::regnamespace and c.relkind = 'r'
-group by c.oid, c.relname, c.reloptions
+where c.relnamespace = $1::regnamespace and c.relkind in ('r', 'p')
+group by c.oid
 order by c.relname collate "C"
 """
 TYPES = r"""
@@ -97,7 +101,7 @@ from (
     select format('%s %s', case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass) as name,
         obj_description(c.oid, 'pg_class') as comment
     from pg_class c
-    where c.relnamespace = $1::regnamespace and c.relkind in ('r', 'v')
+    where c.relnamespace = $1::regnamespace and c.relkind in ('r', 'p', 'v')
     union all
     select format('type %s', c.oid::regclass), obj_description(c.reltype, 'pg_type')
     from pg_class c

@@ -94,11 +94,11 @@ async def test_disk_of_the_history_is_full(small_disk: Path, tmp_path: Path) -> 
         space.mkdir()
         shutil.chown(space, user=installation.folder.owner())
         await installation.admin.execute(f"create tablespace small location '{space}'")
-        await installation.admin.execute("alter table app_jobs.job_runs set tablespace small")
-        for row in await installation.admin.fetch(
-            "select indexname from pg_indexes where schemaname = 'app_jobs' and tablename = 'job_runs'"
+        for kind, name in await installation.admin.fetch(
+            "select 'table', relname from pg_class where relname ~ '^job_runs' and relkind in ('r', 'p')"
+            " union all select 'index', indexname from pg_indexes where tablename ~ '^job_runs'"
         ):
-            await installation.admin.execute(f'alter index app_jobs."{row[0]}" set tablespace small')
+            await installation.admin.execute(f'alter {kind} app_jobs."{name}" set tablespace small')
 
     async def fill(installation: Installation) -> None:
         ballast = small_disk / "ballast"

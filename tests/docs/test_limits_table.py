@@ -20,6 +20,7 @@ from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
 from jobfn.worker import batching, callback_app, prefetch, settlement, throttle
 from jobfn.worker import steps as worker_steps
+from jobfn.worker.maintenance import pruner
 from jobfn.worker.settings import ServiceSettings
 from support.clock import ManualClock
 from support.docs.blocks import ROOT
@@ -34,6 +35,7 @@ FUNCTION_TESTS, WORKER_TESTS = f"{INTEGRATION}function/test_", f"{INTEGRATION}wo
 CALLER, DELIVERIES, SERVER, LISTING = (
     f"{ATTACK}test_malicious_{name}.py::test_" for name in ("caller", "deliveries", "server", "listing")
 )
+PARTITIONS = f"{INTEGRATION}database/test_history_partitions.py::test_"
 DURABLE = f"{INTEGRATION}durable/test_durable_"
 DASHBOARD = f"{INTEGRATION}dashboard/test_"
 CACHED = f"{UNIT}test_cached_values.py::test_"
@@ -247,6 +249,13 @@ BOUNDS = {
     ),
     "settlements in a statement": Bound(
         f"{settlement.MAX_BATCH_SIZE}", f"{UNIT}worker/test_settlement.py::test_batch_has_a_maximum_size"
+    ),
+    "attempts of a day that move into its partition of the history": Bound(
+        f"{int(re.findall(r'v_rows > ([0-9]+)', SCHEMA)[0]):,}",
+        f"{PARTITIONS}day_with_many_attempts_stays_in_the_default_partition",
+    ),
+    "days of the history whose partitions are made ahead": Bound(
+        f"{pruner.DAYS_AHEAD}", f"{PARTITIONS}attempt_of_a_day_without_a_partition_is_recorded"
     ),
     "names of tasks in metrics": Bound(
         f"{metrics.MAX_LABEL_VALUES}",

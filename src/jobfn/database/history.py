@@ -1,6 +1,6 @@
-"""The retention of the history of attempts, which ``settle_jobs`` and other functions record in ``job_runs``.
+"""The partitions and the retention of the history of attempts, ``job_runs``.
 
-``jobfn.operations`` reads the history.
+``settle_jobs`` and other functions record the attempts. ``jobfn.operations`` reads the history.
 """
 
 import functools
@@ -26,7 +26,16 @@ class History:
         """Set the retention; 0 turns the history off."""
         await self._pool.execute(self._query("set_history_retention"), days)
 
+    async def create_partitions(self, *, days_ahead: int) -> int:
+        """Make the partitions of today and the next days that do not exist. Return the number of partitions made."""
+        created: int = await self._pool.fetchval(self._query("create_job_runs_partitions"), days_ahead)
+        return created
+
     async def prune(self, *, limit: int) -> int:
-        """Delete up to ``limit`` attempts older than the retention, the oldest first. Return their number."""
+        """Drop partitions past the retention, and delete up to ``limit`` attempts that are in none of one day.
+
+        Returns:
+            The number of deleted attempts.
+        """
         deleted: int = await self._pool.fetchval(self._query("prune_job_runs"), limit)
         return deleted

@@ -55,9 +55,23 @@ create table app_jobs.job_runs (
     started_at timestamp with time zone,
     ended_at timestamp with time zone not null default now(),
     outcome text not null,
-    error text,
-    constraint job_runs_outcome_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'failed'::text, 'permanently_failed'::text, 'released'::text, 'snoozed'::text, 'parked'::text, 'lost'::text, 'cancelled'::text, 'removed'::text]))) NOT VALID
-);
+    error text
+) partition by RANGE (ended_at);
+
+create table app_jobs.job_runs_default (
+    job_id bigint not null,
+    attempt integer not null,
+    task_identifier text not null,
+    queue_name text,
+    database_id uuid,
+    worker text,
+    enqueued_at timestamp with time zone not null,
+    due_at timestamp with time zone not null,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone not null default now(),
+    outcome text not null,
+    error text
+) partition DEFAULT;
 
 create table app_jobs.job_signals (
     id bigint not null,
@@ -236,8 +250,10 @@ create type app_jobs.job_row as (
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
 CREATE INDEX job_dependencies_job_id_idx ON app_jobs.job_dependencies USING btree (job_id, has_ended);
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
-CREATE INDEX job_runs_ended_at_idx ON app_jobs.job_runs USING btree (ended_at);
-CREATE INDEX job_runs_job_id_idx ON app_jobs.job_runs USING btree (job_id);
+CREATE INDEX job_runs_default_ended_at_idx ON app_jobs.job_runs_default USING btree (ended_at);
+CREATE INDEX job_runs_default_job_id_idx ON app_jobs.job_runs_default USING btree (job_id);
+CREATE INDEX job_runs_ended_at_idx ON ONLY app_jobs.job_runs USING btree (ended_at);
+CREATE INDEX job_runs_job_id_idx ON ONLY app_jobs.job_runs USING btree (job_id);
 CREATE INDEX job_steps_child_id_idx ON app_jobs.job_steps USING btree (child_id) WHERE (child_id IS NOT NULL);
 CREATE INDEX job_steps_waiting_idx ON app_jobs.job_steps USING btree (job_id, wait_group) WHERE (state = 'waiting'::text);
 CREATE INDEX jobs_failed_idx ON app_jobs.jobs USING btree (id) WHERE (exhausted OR (last_error IS NOT NULL));
@@ -1046,6 +1062,69 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.create_job_runs_partitions(days_ahead integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
+AS $function$
+declare
+    v_table constant regclass := '"app_jobs".job_runs';
+    v_default constant regclass := '"app_jobs".job_runs_default';
+    v_schema text;
+    v_tablespace text;
+    v_name text;
+    v_start timestamptz;
+    v_end timestamptz;
+    v_created int := 0;
+    v_rows int;
+begin
+    select n.nspname, coalesce('tablespace ' || quote_ident(s.spcname), '') into v_schema, v_tablespace
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    left join pg_catalog.pg_tablespace s on s.oid = c.reltablespace
+    where c.oid = v_table;
+    if not "app_jobs".history_enabled() or not pg_try_advisory_xact_lock(hashtextextended('jobfn history', v_table::oid::bigint)) then
+        return 0; -- another process makes them
+    end if;
+    for v_day in 0 .. days_ahead loop
+        v_start := (date_trunc('day', now() at time zone 'UTC') + make_interval(days => v_day)) at time zone 'UTC';
+        v_end := v_start + interval '24 hours';
+        continue when exists (
+            select from "app_jobs".job_runs_partitions() p
+            where not p.is_default and p.lower_bound < v_end and p.upper_bound > v_start
+        );
+        v_name := format('%I.%I', v_schema, 'job_runs_p' || to_char(v_start at time zone 'UTC', 'YYYYMMDD'));
+        begin
+            lock table "app_jobs".job_runs_default in access exclusive mode;
+            select count(*) into v_rows
+            from (
+                select from "app_jobs".job_runs_default d where d.ended_at >= v_start and d.ended_at < v_end limit 10001
+            ) found;
+            -- PostgreSQL reads the whole default partition when it attaches one. Both are for moments only.
+            continue when v_rows > 10000
+                or pg_relation_size(v_default) > 2 ^ 30;
+            execute format('create table %s (like %s including all) %s', v_name, v_table, v_tablespace);
+            execute format(
+                'with moved as (delete from %s d where d.ended_at >= %L and d.ended_at < %L returning d.*)'
+                ' insert into %s select moved.* from moved',
+                v_default, v_start, v_end, v_name
+            );
+            execute format(
+                'alter table %s attach partition %s for values from (%L) to (%L)',
+                v_table, v_name, v_start, v_end
+            );
+            v_created := v_created + 1;
+        exception
+            when lock_not_available then
+                return v_created;
+        end;
+    end loop;
+    return v_created;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.deregister_worker(worker_id text, host text, pid integer)
  RETURNS void
  LANGUAGE sql
@@ -1556,6 +1635,24 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.job_runs_partitions()
+ RETURNS TABLE(partition regclass, lower_bound timestamp with time zone, upper_bound timestamp with time zone, is_default boolean)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+    select c.oid::regclass,
+        coalesce(substring(bound.text from 'FROM \(''([^'']+)''\)')::timestamptz, '-infinity'),
+        coalesce(substring(bound.text from 'TO \(''([^'']+)''\)')::timestamptz, 'infinity'),
+        bound.text = 'DEFAULT'
+    from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) bound (text)
+    where i.inhparent = '"app_jobs".job_runs'::regclass
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.jwt_claim(name text)
  RETURNS uuid
  LANGUAGE sql
@@ -1875,20 +1972,37 @@ CREATE OR REPLACE FUNCTION app_jobs.prune_job_runs(max_rows integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
 AS $function$
 declare
-    v_deleted int;
+    v_retention constant interval := (select h.retention from "app_jobs".history_settings h);
+    v_cutoff constant timestamptz := now() - v_retention;
+    v_partition record;
+    v_deleted int := 0;
+    v_count int;
 begin
-    delete from "app_jobs".job_runs r
-    where r.ctid = any (array(
-        select old.ctid
-        from "app_jobs".job_runs old
-        where old.ended_at <= now() - (select h.retention from "app_jobs".history_settings h)
-        order by old.ended_at
-        limit max_rows
-        for update skip locked -- another pruner deletes those
-    ));
-    get diagnostics v_deleted = row_count;
+    for v_partition in
+        select p.* from "app_jobs".job_runs_partitions() p where p.lower_bound < v_cutoff order by p.lower_bound
+    loop
+        if v_partition.upper_bound <= v_cutoff then
+            begin
+                execute format('drop table %s', v_partition.partition);
+            exception
+                when lock_not_available or undefined_table then
+                    null; -- another pruner may have dropped it
+            end;
+        elsif v_partition.lower_bound = '-infinity' or v_retention < interval '1 day' then
+            execute format(
+                'delete from %1$s r where r.ctid = any (array('
+                '    select old.ctid from %1$s old where old.ended_at <= %2$L'
+                '    order by old.ended_at limit %3$s for update skip locked' -- another pruner deletes those
+                '))',
+                v_partition.partition, v_cutoff, max_rows - v_deleted
+            );
+            get diagnostics v_count = row_count;
+            v_deleted := v_deleted + v_count;
+        end if;
+    end loop;
     return v_deleted;
 end
 $function$;
@@ -3614,6 +3728,7 @@ comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,te
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
+comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
@@ -3633,6 +3748,7 @@ comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether th
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
+comment on function app_jobs.job_runs_partitions() is 'The partitions of the history and their bounds.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
 comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The most urgent of some jobs with large payloads, up to a total size. Part of claim_jobs.';
 comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],integer) is 'Return what has been recorded of jobs that their workers hold, in order, from a position on, and after about max_bytes no more. The last row of each job has no position, and whether there are more. Nothing of jobs that are not held.';
@@ -3642,7 +3758,7 @@ comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that 
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
-comment on function app_jobs.prune_job_runs(integer) is 'Delete up to max_rows of the oldest attempts past the retention. Returns the number of deleted rows.';
+comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
 comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
@@ -3664,7 +3780,7 @@ comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the 
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
-comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist.';
+comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
@@ -3693,7 +3809,8 @@ comment on table app_jobs.history_settings is 'One row. Zero turns the history o
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_dependencies is 'The jobs that waiting jobs depend on, until these are due or have failed.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
-comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended. prune_job_runs deletes rows past history_settings.retention.';
+comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended, in one partition for each day. prune_job_runs drops those past history_settings.retention.';
+comment on table app_jobs.job_runs_default is 'Attempts of days without a partition, for example because no service ran that makes them.';
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';

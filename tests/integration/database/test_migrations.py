@@ -14,11 +14,11 @@ from jobfn.database.open_store import open_store
 from jobfn.database.records import NewJob
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError
-from jobfn.sql.loader import render
 from jobfn.sql.locks import MIGRATION_LOCK
 from jobfn.sql.quoting import quote_identifier
 from support.commands import Spawn
 from support.fixtures import ConnectTo
+from support.migrations import migrate_to
 from support.network import eventually
 from support.roles import temporary_role
 
@@ -125,15 +125,6 @@ async def test_failed_later_migration_leaves_the_earlier_ones(connection: asyncp
     schema_status = await status(connection, "app_jobs")
     assert [migration.version for migration in schema_status.pending] == VERSIONS[2:]
     assert await recorded_versions(connection) == [1, 2]
-
-
-async def migrate_to(connection: asyncpg.Connection, version: int) -> None:
-    """Make a schema as an older jobfn made it."""
-    await connection.execute(query("create_schema", "app_jobs"))
-    await connection.execute(query("create_record", "app_jobs"))
-    for file in migration_files()[:version]:
-        await connection.execute(render(file.sql, "app_jobs"))
-        await connection.execute(query("record_migration", "app_jobs"), file.version, file.name, file.checksum)
 
 
 async def test_roles_keep_their_rights_and_jobs_their_state_after_an_upgrade(

@@ -14,12 +14,12 @@ from jobfn.database.connection import open_pool
 from jobfn.database.migrate import migrate, migration_files
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.records import JOB_EXPIRY, Job
-from jobfn.database.statements import query
 from jobfn.sql.loader import load_queries, render
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, Succeeded
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.worker import Worker
+from support.migrations import migrate_to
 from support.network import eventually
 
 OLDER_QUERIES = load_queries("support", "older_queries")
@@ -83,17 +83,8 @@ async def test_older_worker_can_start(connection: asyncpg.Connection) -> None:
     assert (kind["has_batches"], kind["has_organization_id"], kind["has_prerelease_function"]) == (True, True, False)
 
 
-async def migrate_to_older_version(connection: asyncpg.Connection) -> None:
-    """Make the schema of the version before."""
-    await connection.execute(query("create_schema", "app_jobs"))
-    await connection.execute(query("create_record", "app_jobs"))
-    for file in migration_files()[:OLDER_MIGRATION]:
-        await connection.execute(render(file.sql, "app_jobs"))
-        await connection.execute(query("record_migration", "app_jobs"), file.version, file.name, file.checksum)
-
-
 async def test_older_worker_goes_on_during_and_after_migrations(empty: asyncpg.Connection, empty_database: str) -> None:
-    await migrate_to_older_version(empty)
+    await migrate_to(empty, OLDER_MIGRATION)
     deliverer, stop = FailOnce(), asyncio.Event()
     settings = ServiceSettings.from_environ({}, worker_id="older", poll_interval_seconds=0.01, concurrency=4)
     async with open_pool(empty_database, application_name="older", size=4) as pool, asyncio.TaskGroup() as tasks:

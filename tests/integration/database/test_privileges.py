@@ -35,7 +35,8 @@ WORKER_FUNCTIONS = frozenset(
         *("record_steps", "load_steps", "park_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
-        *("set_history_retention", "prune_job_runs", "heartbeat_worker", "deregister_worker"),
+        *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
+        *("heartbeat_worker", "deregister_worker"),
     }
 )
 SCHEDULE_COLUMNS = (

@@ -98,6 +98,15 @@ async def test_pruner_deletes_more_than_one_batch_in_a_run(pool: "asyncpg.Pool[A
     await running
 
 
+async def test_pruner_makes_partitions_ahead(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(HistoryPruner(History(pool, "app_jobs"), days=7, interval_seconds=0.01).run(stop))
+    partitions = "select count(*) = 4 from app_jobs.job_runs_partitions() where not is_default"
+    await eventually(lambda: jobs.connection.fetchval(partitions))
+    stop.set()
+    await running
+
+
 async def test_failure_is_logged_once_and_retried(
     pool: "asyncpg.Pool[Any]", jobs: Jobs, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,10 @@ select @schema@.deregister_worker($1, $2, $3)
 -- $1 days; 0 turns the history off.
 select @schema@.set_history_retention($1)
 
+-- name: create_job_runs_partitions
+-- $1 the number of days after today.
+select @schema@.create_job_runs_partitions($1)
+
 -- name: prune_job_runs
 -- $1 the maximum number of rows. Returns the number of deleted rows.
 select @schema@.prune_job_runs($1)

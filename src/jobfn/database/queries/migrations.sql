@@ -113,6 +113,7 @@ grant execute on function
     @schema@.release_scheduled_jobs,
     @schema@.advance_schedule,
     @schema@.set_history_retention,
+    @schema@.create_job_runs_partitions,
     @schema@.prune_job_runs,
     @schema@.heartbeat_worker,
     @schema@.deregister_worker

@@ -1,4 +1,4 @@
-"""Delete attempts from the history when their retention has passed."""
+"""Make the partitions of the history, and drop them when their retention has passed."""
 
 import asyncio
 
@@ -6,6 +6,8 @@ from jobfn.database.history import History
 from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
 
 PRUNE_INTERVAL_SECONDS = 60.0
+#: Partitions made ahead: the days that a worker may be away before attempts go to the default partition.
+DAYS_AHEAD = 3
 #: Attempts deleted in one transaction: a few milliseconds of work, so that its locks block nobody.
 PRUNE_BATCH_SIZE = 1000
 #: Pause between batches, so that pruning a million attempts does not slow down the jobs.
@@ -15,7 +17,7 @@ _INITIAL_DELAY_SECONDS = 1.0
 
 
 class HistoryPruner:
-    """Sets the retention of the history, and deletes older attempts in batches.
+    """Sets the retention of the history, makes its partitions ahead, and removes older attempts.
 
     Args:
         history: The history.
@@ -45,6 +47,7 @@ class HistoryPruner:
 
     async def _prune(self, stop: asyncio.Event) -> None:
         await self._set_retention()
+        await asyncio.wait_for(self._history.create_partitions(days_ahead=DAYS_AHEAD), STATEMENT_TIMEOUT_SECONDS)
         while not stop.is_set():
             deleted = await asyncio.wait_for(self._history.prune(limit=PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS)
             if deleted < PRUNE_BATCH_SIZE:
