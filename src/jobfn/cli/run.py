@@ -66,7 +66,8 @@ def service_command(
 
     Environment variables configure them.
     """
-    from jobfn.service import DelivererFactory, run_service  # noqa: PLC0415  - only for this command
+    from jobfn.database_service import DelivererFactory  # noqa: PLC0415  - only for this command
+    from jobfn.service import run_service  # noqa: PLC0415  - as above
 
     logs.configure()
     otel.configure(os.environ, role="jobfn-service")

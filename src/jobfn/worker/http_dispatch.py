@@ -54,17 +54,26 @@ async def http_dispatcher(
         await transport.aclose()
 
 
-async def callback_tokens(settings: ServiceSettings, store: JobStore) -> CallbackTokens | None:
+async def callback_tokens(
+    settings: ServiceSettings, store: JobStore, *, name: str | None = None
+) -> CallbackTokens | None:
     """Return what signs callback URLs: with ``JOBS_CALLBACK_SECRET``, else with the secret that the schema keeps.
 
     The platform's schema keeps none: then the result is None, with a warning in production.
+
+    Args:
+        settings: The settings.
+        store: The jobs.
+        name: Name of the database if the service has several. The tokens of one are not valid for another, also if they
+            share a secret: jobs of both may have the same id, and a database may be the copy of another.
     """
     ttl_seconds = settings.callback_token_ttl_seconds
+    scope = "" if name is None else f"{name}\n"
     if settings.callback_secrets:
-        return CallbackTokens(settings.callback_secrets, max_age_seconds=ttl_seconds)
+        return CallbackTokens([f"{scope}{secret}" for secret in settings.callback_secrets], max_age_seconds=ttl_seconds)
     secret = await retry(store.callback_secret, event="service not started", only_transient=True)
     if secret is not None:
-        return CallbackTokens([secret], max_age_seconds=ttl_seconds, accepts_unsigned_workers=True)
+        return CallbackTokens([f"{scope}{secret}"], max_age_seconds=ttl_seconds, accepts_unsigned_workers=True)
     if settings.is_production:
         logs.get_logger("jobfn.service").warning(
             "callback URLs are not signed, because the platform's schema keeps no secret: anyone who can reach the "

@@ -32,7 +32,7 @@ class ClaimRequest:
 
 
 @dataclass(slots=True)
-class _BusyTask:
+class BusyTask:
     """A task whose function responded "busy": the limit of its running jobs, and its pause."""
 
     limit: int
@@ -45,6 +45,7 @@ class Throttle:
 
     Attributes:
         running: Number of occupied slots.
+        has_backlog: Whether jobs may be ready for which there was no slot.
     """
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
@@ -55,8 +56,9 @@ class Throttle:
         self._alone_since = -math.inf  # when the latest task started after another one
         self._clock = clock
         self.running = 0
+        self.has_backlog = True
         self._running: Counter[str] = Counter()
-        self._busy: dict[str, _BusyTask] = {}
+        self._busy: dict[str, BusyTask] = {}
         self._cooldown_ends_at = clock()
         self._planned_at = self._next_probe_at = clock()
 
@@ -89,7 +91,7 @@ class Throttle:
         if busy is None:
             if len(self._busy) >= MAX_BUSY_TASKS:
                 del self._busy[min(self._busy, key=lambda other: self._busy[other].resumes_at)]
-            busy = self._busy[task] = _BusyTask(self._running[task] or 1, now, MIN_PAUSE_SECONDS / 2)
+            busy = self._busy[task] = BusyTask(self._running[task] or 1, now, MIN_PAUSE_SECONDS / 2)
         if now >= busy.resumes_at:  # jobs that were sent together and are refused together count once
             busy.limit = max(1, min(busy.limit, self._running[task]) // 2)
             busy.pause_seconds = min(busy.pause_seconds * 2, MAX_PAUSE_SECONDS)

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import math
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from jobfn.database.connection import retry
 from jobfn.database.records import Job, Settlement
@@ -26,6 +27,9 @@ from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.telemetry.settlement_log import log_unlocked
 from jobfn.worker.throttle import ClaimRequest, Throttle
+
+if TYPE_CHECKING:
+    from jobfn.worker.slots import SlotPool
 
 #: Time that a claim in progress has to return its jobs when the worker stops.
 _CLAIM_SHUTDOWN_SECONDS = 1.0
@@ -49,6 +53,7 @@ class Worker:
         settings: ServiceSettings,
         wake_event: asyncio.Event,
         metrics: WorkerMetrics | None = None,
+        slots: "SlotPool | None" = None,
     ) -> None:
         self._store = store
         self._deliverer = deliverer
@@ -57,7 +62,11 @@ class Worker:
         self._metrics = metrics or WorkerMetrics()
         self._log = logs.get_logger("jobfn.worker").bind(worker=settings.worker_id)
         self._clock = asyncio.get_running_loop().time
-        self._throttle = Throttle(settings.concurrency, self._clock)
+        self._throttle = (
+            Throttle(settings.concurrency, self._clock)
+            if slots is None
+            else slots.throttle(self._clock, self._use_slot)
+        )
         self._prefetch = Prefetch(self._clock)
         self._jobs = InFlightJobs(settlements, settings, on_large_payload_removed=self._wake)
         self._prefetched = self._jobs.prefetched
@@ -71,7 +80,6 @@ class Worker:
             clock=self._clock,
         )
         self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
-        self._has_backlog = True
         self._self_woken = False
         self._stopping = False
         self.ready = asyncio.Event()
@@ -141,12 +149,12 @@ class Worker:
                 if len(jobs) == request.limit or any(job.large_payload_size for job in jobs):
                     is_exhausted = False
                 elif request.tasks is None and not request.exclude_tasks:
-                    self._has_backlog = False
+                    self._throttle.has_backlog = False
                     return
                 elif not jobs and request.exclude_tasks and self._throttle.on_empty_claim():
                     is_exhausted = False
         # Poll as soon as a slot is free, because slots or a task's share of them were the limit.
-        self._has_backlog = True
+        self._throttle.has_backlog = True
 
     def _prefetch_budget(self) -> int:
         """Return how many jobs to prefetch now: none above the low watermark, as small claims are not worth it.
@@ -313,8 +321,16 @@ class Worker:
             for in_flight in batch:
                 if in_flight.is_delivering:
                     in_flight.abandon(error)
-        if self._has_backlog and (self._throttle.free or len(self._prefetched) <= self._low_watermark):
+        if self._throttle.has_backlog and (self._throttle.free or len(self._prefetched) <= self._low_watermark):
             self._wake()
+
+    def _use_slot(self) -> bool:
+        """Use a slot that another database has freed. Return whether a claim looks for its job."""
+        self._start_prefetched()
+        if self._throttle.has_backlog and not self._stopping:
+            self._wake()
+            return True
+        return False
 
     def _wake(self) -> None:
         if not self._wake_event.is_set():

@@ -4,7 +4,8 @@ The stores call ``SettlementObserver`` when a settlement is committed, by a repo
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobfn.database.records import ExpiredJob, Outcome, SettledJob
@@ -16,21 +17,28 @@ _MAX_LINES_PER_TURN = 100
 
 
 class SettlementObserver:
-    """An ``OnSettled`` callback."""
+    """An ``OnSettled`` callback.
 
-    def __init__(self, metrics: WorkerMetrics) -> None:
+    Args:
+        metrics: Counts the settlements.
+        database: Name of the database, for the lines; None: there is only one.
+    """
+
+    def __init__(self, metrics: WorkerMetrics, *, database: str | None = None) -> None:
         self._metrics = metrics
+        self._keys = {} if database is None else {"database": database}
 
     def __call__(self, settled_jobs: Sequence[SettledJob]) -> None:
         """Count and log settlements. Releases are only counted: the worker logs their reason."""
         for settled in settled_jobs:
             self._metrics.record_settled_job(settled)
-        logs.log_lines("jobfn.worker", map(_line, (each for each in settled_jobs if not each.settlement.released)))
+        line = functools.partial(_line, self._keys)
+        logs.log_lines("jobfn.worker", map(line, (each for each in settled_jobs if not each.settlement.released)))
 
 
-def _line(settled: SettledJob) -> tuple[str, str, dict[str, Any]]:
+def _line(keys: Mapping[str, str], settled: SettledJob) -> tuple[str, str, dict[str, Any]]:
     settlement = settled.settlement
-    fields: dict[str, Any] = {**settled.ids(), "error": settlement.error}
+    fields: dict[str, Any] = {**settled.ids(), "error": settlement.error, **keys}
     match settlement.outcome:
         case Outcome.COMPLETED:
             return "info", "job done", fields
