@@ -12,6 +12,7 @@ import pytest
 
 from support.commands import Command, CommandResult, Spawn
 from support.jobs import Jobs
+from support.network import eventually
 from support.schedules import Schedules
 
 FUNCTIONS = dedent(
@@ -69,6 +70,18 @@ async def test_schedule_is_added_listed_run_and_removed(invoke: Command, databas
     assert (again.code, "still waits or runs" in again.output) == (1, True)
     assert f"job {ran.output}: waiting" in (await jobfn("list")).output
 
+    paused = await jobfn("pause", "daily_report", "--reason", "no paper")
+    assert (paused.code, paused.output) == (0, f"paused {added.output} daily_report")
+    text = (await jobfn("list")).output
+    assert "PAUSED    since 20" in text
+    assert ": no paper\n" in text
+    assert "next      not while it is paused" in text
+    (row,) = await list_schedules(invoke, database)
+    assert (row["next"], row["pause_reason"], row["paused_at"][:2]) == ([], "no paper", "20")
+    resumed = await jobfn("resume", "daily_report")
+    assert (resumed.code, resumed.output) == (0, f"resumed {added.output} daily_report")
+    assert "PAUSED" not in (await jobfn("list")).output
+
     removed = await jobfn("remove", added.output)
     assert (removed.code, removed.output) == (0, f"removed {added.output} daily_report")
     assert await list_schedules(invoke, database) == []
@@ -101,7 +114,7 @@ async def test_add_stores_every_option(invoke: Command, database: str) -> None:
         2,
         tenant,
     ]
-    assert row["next"][0] == "2030-01-04T08:00:00+00:00"
+    assert row["next"][0] == "2030-01-04T08:00:15.739063+00:00"
     assert row["words"].startswith("at 09:00 and 17:00 on Friday, Europe/Paris, from 2030-01-01 00:00+01:00")
 
 
@@ -212,6 +225,37 @@ async def test_two_schedulers_enqueue_one_job_per_second(database: str, spawn: S
     enqueued = [json.loads(line) for line in (*first.lines, *second.lines) if '"job enqueued"' in line]
     times = [(line["schedule"], line["due"]) for line in enqueued]
     assert len(times) == len(set(times))
+
+
+async def test_pause_holds_for_schedulers_in_other_processes(
+    database: str, spawn: Spawn, invoke: Command, schedules: Schedules
+) -> None:
+    await schedules.complete_jobs_immediately()
+    started = await schedules.connection.fetchval("select clock_timestamp()")
+    for task in ("sweep", "other"):
+        await schedules.add({"rule": "*/1 * * * * *"}, task_identifier=task, added_at=started)
+    processes = [
+        await spawn("jobfn", "service", "--only", "scheduler", DATABASE_URL=database, HOSTNAME=name)
+        for name in ("scheduler-1", "scheduler-2")
+    ]
+    await eventually(lambda: schedules.completed_jobs("sweep"), seconds=30)
+    assert (await invoke("jobfn", "schedules", "pause", "sweep", DATABASE_URL=database)).code == 0
+    count, others = await schedules.completed_jobs("sweep"), await schedules.completed_jobs("other")
+
+    async def two_more() -> bool:
+        return await schedules.completed_jobs("other") >= others + 2
+
+    await eventually(two_more, seconds=30)
+    assert await schedules.completed_jobs("sweep") == count
+    assert (await invoke("jobfn", "schedules", "resume", "sweep", DATABASE_URL=database)).code == 0
+
+    async def runs_again() -> bool:
+        return await schedules.completed_jobs("sweep") > count
+
+    await eventually(runs_again, seconds=30)
+    for process in processes:
+        process.send(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 async def test_each_role_runs_in_its_own_process(

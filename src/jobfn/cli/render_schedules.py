@@ -1,6 +1,5 @@
 """Format schedules: a few lines each for people, JSON for programs."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from typing import Any
 
 from jobfn.database.schedules import ScheduleRow
 from jobfn.errors import InvalidSchedule
+from jobfn.operations.read_models import next_job_times
 from jobfn.scheduler.humanize import format_time, humanize
 from jobfn.scheduler.rule import Schedule, parse
 
@@ -33,11 +33,15 @@ def _lines(row: ScheduleRow) -> list[str]:
     if schedule is None:
         fields.append(("INVALID", error or ""))
     else:
-        next_times = [format_time(time, schedule) for time in _next_times(schedule)]
-        fields += [("words", humanize(schedule)), ("next", ", ".join(next_times) or "never again")]
+        next_times = [format_time(time, schedule) for time in _next_times(row, schedule)]
+        never = "never again" if row.paused_at is None else "not while it is paused"
+        fields += [("words", humanize(schedule)), ("next", ", ".join(next_times) or never)]
         if row.problem is not None:
             fields.append(("problem", row.problem))
     zone = schedule if schedule is not None else parse("* * * * *")
+    if row.paused_at is not None:
+        reason = f": {row.pause_reason}" if row.pause_reason else ""
+        fields.insert(0, ("PAUSED", f"since {format_time(row.paused_at, zone)}{reason}"))
     if row.last_scheduled is not None:
         fields.append(("last run", f"{format_time(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
     else:
@@ -56,7 +60,7 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
         "key": row.key,
         "schedule_info": row.schedule_info,
         "words": humanize(schedule) if schedule is not None else None,
-        "next": [time.isoformat() for time in _next_times(schedule)] if schedule is not None else [],
+        "next": [time.isoformat() for time in _next_times(row, schedule)] if schedule is not None else [],
         "error": error,
         "problem": row.problem if error is None else None,
         "last_run": _iso(row.last_scheduled),
@@ -65,6 +69,8 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
         "skipped": row.skipped,
         "last_skipped": _iso(row.last_skipped),
         "skip_reason": row.skip_reason,
+        "paused_at": _iso(row.paused_at),
+        "pause_reason": row.pause_reason,
         "payload": row.payload,
         "queue": row.queue,
         "priority": row.priority,
@@ -80,8 +86,8 @@ def _parse(row: ScheduleRow) -> tuple[Schedule | None, str | None]:
         return None, str(error)
 
 
-def _next_times(schedule: Schedule) -> list[datetime]:
-    return list(itertools.islice(schedule.upcoming(datetime.now(UTC)), _MAX_NEXT_TIMES))
+def _next_times(row: ScheduleRow, schedule: Schedule) -> tuple[datetime, ...]:
+    return next_job_times(row, schedule, datetime.now(UTC), _MAX_NEXT_TIMES)
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""``jobfn schedules``: list, add, remove and run schedules, and sync those in the code."""
+"""``jobfn schedules``: list, add, remove, pause, resume and run schedules, and sync those in the code."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -116,11 +116,44 @@ def remove_command(name: Name, database_url: DatabaseUrl = None) -> None:
     echo(f"removed {row.id} {row.task}")
 
 
+@app.command("pause", epilog="example: jobfn schedules pause daily_report --reason 'the printer is broken'")
+def pause_command(
+    name: Name,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Shown with the schedule.")] = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make no jobs of a schedule until it is resumed."""
+
+    async def work(table: ScheduleTable) -> ScheduleRow:
+        row = await table.find(name)
+        await table.pause(row.id, reason)
+        return row
+
+    row = _with_table(work, database_url)
+    echo(f"paused {row.id} {row.task}")
+
+
+@app.command("resume", epilog="example: jobfn schedules resume daily_report")
+def resume_command(name: Name, database_url: DatabaseUrl = None) -> None:
+    """End the pause of a schedule.
+
+    Times that passed in the pause make no job.
+    """
+
+    async def work(table: ScheduleTable) -> ScheduleRow:
+        row = await table.find(name)
+        await table.resume(row.id)
+        return row
+
+    row = _with_table(work, database_url)
+    echo(f"resumed {row.id} {row.task}")
+
+
 @app.command("run", epilog="example: jobfn schedules run daily_report")
 def run_command(name: Name, database_url: DatabaseUrl = None) -> None:
     """Enqueue a schedule's job now and print the job's id.
 
-    Fails if its last job is still waiting or running.
+    Also while it is paused. Fails if its last job is still waiting or running.
     """
 
     async def work(table: ScheduleTable) -> int:

@@ -19,6 +19,7 @@ from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
 from jobfn.dashboard.render import Pages
+from jobfn.dashboard.schedules import SchedulePages
 from jobfn.dashboard.security import SecurityMiddleware
 from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
@@ -55,6 +56,7 @@ def create_dashboard(
         *live.routes("/", views.overview),
         *ActionPages(pages, operations).routes,
         *DurableActionPages(pages, operations).routes,
+        *SchedulePages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),
         *live.routes("/jobs/{id:int}", views.job),
         *live.routes("/schedules", views.schedules),

@@ -41,6 +41,9 @@ class ScheduleRow:
         skipped: Number of due times that passed without a job.
         last_skipped: The latest of them.
         skip_reason: Why the latest one was skipped.
+        paused_at: Since when it makes no jobs; None: it is not paused.
+        pause_reason: Why, if it is known.
+        due_at: Its next due time, if a scheduler has computed one.
     """
 
     id: int
@@ -59,6 +62,9 @@ class ScheduleRow:
     skipped: int
     last_skipped: datetime | None
     skip_reason: str | None
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
+    due_at: datetime | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "ScheduleRow":
@@ -81,6 +87,9 @@ class ScheduleRow:
             skipped=columns.get("skipped", 0),
             last_skipped=_parse_time(columns.get("last_skipped")),
             skip_reason=columns.get("skip_reason"),
+            paused_at=_parse_time(columns.get("paused_at")),
+            pause_reason=columns.get("pause_reason"),
+            due_at=_parse_time(columns.get("due_at")),
         )
 
 
@@ -176,13 +185,42 @@ class ScheduleTable:
         return bool(await self._fetch("remove_schedule", schedule_id))
 
     async def run(self, schedule_id: int) -> int | None:
-        """Enqueue a schedule's job now, in addition to its due times. Return the job's id; None: no such schedule.
+        """Enqueue a schedule's job now, in addition to its due times, also while it is paused.
+
+        Returns:
+            The job's id; None: no such schedule.
 
         Raises:
             DatabaseError: Its last job still waits or runs, or PostgreSQL rejected the job.
         """
-        rows = await self._fetch("run_scheduled_job", schedule_id)
+        name = "run_schedule" if await self._is_native() else "run_scheduled_job"
+        rows = await self._fetch(name, schedule_id)
         return rows[0]["id"] if rows else None
+
+    async def pause(self, schedule_id: int, reason: str | None = None) -> bool:
+        """Make no jobs of a schedule until it is resumed. Return whether it exists.
+
+        Raises:
+            ConfigurationError: The schema is the platform's.
+        """
+        await self._require_pauses()
+        return bool((await self._fetch("pause_schedule", schedule_id, reason))[0]["is_found"])
+
+    async def resume(self, schedule_id: int) -> bool:
+        """End the pause of a schedule. Due times in the pause make no job. Return whether it exists.
+
+        Raises:
+            ConfigurationError: The schema is the platform's.
+        """
+        await self._require_pauses()
+        return bool((await self._fetch("resume_schedule", schedule_id))[0]["is_found"])
+
+    async def _require_pauses(self) -> None:
+        if not await self._is_native():
+            raise ConfigurationError(
+                f"schema {self._schema} is the platform's own, which has no pauses: remove the schedule, and add it "
+                "again later"
+            )
 
     async def _is_native(self) -> bool:
         rows = await self._fetch("schema_kind", self._schema)

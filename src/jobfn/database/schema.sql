@@ -191,6 +191,8 @@ create table app_jobs.scheduled_jobs (
     skipped bigint not null default 0,
     last_skipped timestamp with time zone,
     skip_reason text,
+    paused_at timestamp with time zone,
+    pause_reason text,
     constraint scheduled_jobs_key_length CHECK (((length(key) >= 1) AND (length(key) <= 512))),
     constraint scheduled_jobs_key_unique UNIQUE (key),
     constraint scheduled_jobs_locked_by_length CHECK ((length(locked_by) > 3)),
@@ -1220,6 +1222,46 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.enqueue_schedule(schedule_id bigint, job_expiry interval, is_by_hand boolean)
+ RETURNS app_jobs.job_row
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_schedule "app_jobs".scheduled_jobs;
+    v_job "app_jobs".job_row;
+begin
+    select s.* into v_schedule from "app_jobs".scheduled_jobs s where s.id = schedule_id for update;
+    if not found then
+        return null;
+    end if;
+    if v_schedule.paused_at is not null and not is_by_hand then
+        raise exception 'SCHEDULE_PAUSED' using hint = 'Call resume_schedule, or run_schedule for one job.';
+    end if;
+    perform from "app_jobs".jobs j
+    where j.id = v_schedule.last_scheduled_id
+        and not (j.exhausted and j.locked_at is null)
+        and case
+            when j.locked_at is null then true
+            -- an expired lease means a dead worker: the job still waits for another one if it has attempts left
+            when j.lease_expires_at is not null then j.lease_expires_at >= now() or not j.exhausted
+            else j.locked_at >= now() - job_expiry
+        end;
+    if found then
+        raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
+    end if;
+    v_job := "app_jobs".insert_job(
+        v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
+        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
+        v_schedule.priority
+    );
+    update "app_jobs".scheduled_jobs s
+    set last_scheduled = now(), last_scheduled_id = v_job.id
+    where s.id = schedule_id;
+    return v_job;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.fail_job(worker_id text, job_id bigint, error_message text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -1235,6 +1277,36 @@ begin
         array[coalesce(error_message, 'UNKNOWN_ERROR')], array[null]::interval[]
     );
     return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.find_schedule(name text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ids bigint[];
+begin
+    for v_ids in
+        select array(select s.id from "app_jobs".scheduled_jobs s where s.id::text = name)
+        union all
+        select array(select s.id from "app_jobs".scheduled_jobs s where s.key = name)
+        union all
+        select array(select s.id from "app_jobs".scheduled_jobs s where s.task_identifier = name order by s.id)
+    loop
+        if cardinality(v_ids) = 1 then
+            return v_ids[1];
+        elsif cardinality(v_ids) > 1 then
+            raise cardinality_violation using
+                message = format('the task %s has %s schedules', name, cardinality(v_ids)),
+                hint = format('Name one by its id: %s.', array_to_string(v_ids[1:10], ', '));
+        end if;
+    end loop;
+    raise no_data_found using
+        message = format('no schedule has the id, the key or the task %s', coalesce(name, 'null')),
+        hint = 'They are in scheduled_jobs.';
 end
 $function$;
 
@@ -1304,6 +1376,7 @@ begin
     where s.id = (
         select unlocked.id from "app_jobs".scheduled_jobs unlocked
         where unlocked.locked_at is null
+            and unlocked.paused_at is null
             and (task_identifiers is null or unlocked.task_identifier = any (task_identifiers))
         order by unlocked.priority, unlocked.id
         limit 1
@@ -1934,6 +2007,35 @@ begin
         return next;
     end loop;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(name text, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select "app_jobs".pause_schedule("app_jobs".find_schedule(name), reason)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(schedule_id bigint, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with paused as (
+        update "app_jobs".scheduled_jobs s
+        set paused_at = coalesce(s.paused_at, now()),
+            pause_reason = coalesce(left(reason, 1000), s.pause_reason),
+            due_at = 'infinity',
+            locked_at = null,
+            locked_by = null,
+            updated_at = now()
+        where s.id = schedule_id
+        returning s.id
+    )
+    select exists (select from paused)
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
@@ -2825,6 +2927,33 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.resume_schedule(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select "app_jobs".resume_schedule("app_jobs".find_schedule(name))
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.resume_schedule(schedule_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    update "app_jobs".scheduled_jobs s
+    set paused_at = null, pause_reason = null, due_at = null, rule_changed_at = clock_timestamp(), updated_at = now()
+    where s.id = schedule_id and s.paused_at is not null;
+    if found then
+        perform pg_notify('scheduled_jobs:insert', '');
+        return true;
+    end if;
+    return exists (select from "app_jobs".scheduled_jobs s where s.id = schedule_id);
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.retry_job_from_step(job_id bigint, first_position integer)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2928,43 +3057,31 @@ AS $function$
     ) moved
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry interval DEFAULT '01:00:00'::interval)
+CREATE OR REPLACE FUNCTION app_jobs.run_schedule(name text)
  RETURNS app_jobs.job_row
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-#variable_conflict use_column
-declare
-    v_schedule "app_jobs".scheduled_jobs;
-    v_job "app_jobs".job_row;
-begin
-    select s.* into v_schedule from "app_jobs".scheduled_jobs s where s.id = run_scheduled_job.id for update;
-    if not found then
-        return null;
-    end if;
-    perform from "app_jobs".jobs j
-    where j.id = v_schedule.last_scheduled_id
-        and not (j.exhausted and j.locked_at is null)
-        and case
-            when j.locked_at is null then true
-            -- an expired lease means a dead worker: the job still waits for another one if it has attempts left
-            when j.lease_expires_at is not null then j.lease_expires_at >= now() or not j.exhausted
-            else j.locked_at >= now() - job_expiry
-        end;
-    if found then
-        raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
-    end if;
-    v_job := "app_jobs".insert_job(
-        v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
-        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
-        v_schedule.priority
-    );
-    update "app_jobs".scheduled_jobs s
-    set last_scheduled = now(), last_scheduled_id = v_job.id
-    where s.id = run_scheduled_job.id;
-    return v_job;
-end
+    select * from "app_jobs".run_schedule("app_jobs".find_schedule(name))
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.run_schedule(schedule_id bigint)
+ RETURNS app_jobs.job_row
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select * from "app_jobs".enqueue_schedule(schedule_id, interval '4 hours', true)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry interval DEFAULT '01:00:00'::interval)
+ RETURNS app_jobs.job_row
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select * from "app_jobs".enqueue_schedule(id, job_expiry, false)
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_history_retention(days double precision)
@@ -3478,12 +3595,12 @@ begin
         if new.rule_changed_at is not distinct from old.rule_changed_at then
             new.rule_changed_at := clock_timestamp();
         end if;
-        new.due_at := null;
+        new.due_at := case when new.paused_at is not null then timestamptz 'infinity' end;
         new.last_error := null;
     elsif old.due_at = 'infinity' and old.last_error is not null and new.last_error is null then
         -- The error of an invalid rule was cleared: try the rule again.
         new.rule_changed_at := clock_timestamp();
-        new.due_at := null;
+        new.due_at := case when new.paused_at is not null then timestamptz 'infinity' end;
     end if;
     return new;
 end
@@ -3707,6 +3824,7 @@ comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs t
 comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a scheduler has yet to compute it. Infinity: there is no next one.';
 comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
+comment on column app_jobs.scheduled_jobs.paused_at is 'Since when the schedule makes no jobs; null: it is not paused.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
 comment on function app_jobs.add_batch(text,json[],text,json,text[],text[],timestamp with time zone[],integer,integer,boolean) is 'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some did not complete.';
 comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
@@ -3731,7 +3849,9 @@ comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no wor
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
+comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
+comment on function app_jobs.find_schedule(text) is 'The id of the schedule with this id or key, or of this task if the task has only one.';
 comment on function app_jobs.force_unlock_workers(text[]) is 'Unlock the jobs and queues of workers that have died. The attempts count. Late reports change nothing.';
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
 comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
@@ -3757,6 +3877,8 @@ comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
+comment on function app_jobs.pause_schedule(bigint,text) is 'Make no jobs of a schedule until resume_schedule. Returns false if there is no such schedule.';
+comment on function app_jobs.pause_schedule(text,text) is 'As pause_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
@@ -3776,10 +3898,14 @@ comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock al
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
+comment on function app_jobs.resume_schedule(bigint) is 'End the pause of a schedule. Due times in the pause make no job. Returns false if there is no such schedule.';
+comment on function app_jobs.resume_schedule(text) is 'As resume_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the steps of a job from a position on, cancel its waiting children among them, and run it now. False if the job is running or has ended.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
-comment on function app_jobs.run_scheduled_job(bigint,interval) is 'Enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running.';
+comment on function app_jobs.run_schedule(bigint) is 'For people: enqueue the job of a schedule now, also of a paused one. Raises ALREADY_SCHEDULED while its last job is waiting or running. All null if there is no such schedule.';
+comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id, the key or the task of the schedule.';
+comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';

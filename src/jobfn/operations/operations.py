@@ -8,8 +8,9 @@ import asyncpg
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied
+from jobfn.database.schedules import ScheduleRow
 from jobfn.database.statements import query
-from jobfn.operations import actions, durable_actions, queries, read_models
+from jobfn.operations import actions, durable_actions, queries, read_models, schedule_actions
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
@@ -129,6 +130,52 @@ class Operations:
     async def schedules(self, *, limit: int = 3) -> tuple[ScheduleView, ...]:
         """Return every schedule with its next ``limit`` times."""
         return await read_models.list_schedules(self._database, limit=limit)
+
+    async def run_schedule(self, name: str | int) -> int:
+        """Enqueue the job of a schedule now, also while it is paused. Return the job's id.
+
+        Args:
+            name: The id or the key of the schedule, or its task if the task has only one.
+
+        Raises:
+            ConfigurationError: There is no such schedule, or more than one.
+            DatabaseError: Its last job still waits or runs.
+        """
+        return await schedule_actions.run_schedule(self._database, str(name))
+
+    async def pause_schedule(self, name: str | int, *, reason: str | None = None) -> ScheduleRow:
+        """Make no jobs of a schedule until it is resumed. Return the schedule.
+
+        Args:
+            name: See ``run_schedule``.
+            reason: Shown with the schedule.
+
+        Raises:
+            ConfigurationError: There is no such schedule, or more than one, or the schema is the platform's.
+        """
+        return await schedule_actions.pause_schedule(self._database, str(name), reason)
+
+    async def resume_schedule(self, name: str | int) -> ScheduleRow:
+        """End the pause of a schedule. Due times in the pause make no job. Return the schedule.
+
+        Args:
+            name: See ``run_schedule``.
+
+        Raises:
+            ConfigurationError: There is no such schedule, or more than one, or the schema is the platform's.
+        """
+        return await schedule_actions.resume_schedule(self._database, str(name))
+
+    async def remove_schedule(self, name: str | int) -> ScheduleRow:
+        """Remove a schedule, but not its jobs. Return the schedule.
+
+        Args:
+            name: See ``run_schedule``.
+
+        Raises:
+            ConfigurationError: There is no such schedule, or more than one.
+        """
+        return await schedule_actions.remove_schedule(self._database, str(name))
 
     async def triggers(self) -> tuple[TriggerView, ...]:
         """Return the triggers that jobfn created, with their tables."""

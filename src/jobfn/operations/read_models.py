@@ -10,7 +10,7 @@ from jobfn.database.schedules import ScheduleRow, ScheduleTable
 from jobfn.errors import InvalidSchedule, SchemaError
 from jobfn.operations.statements import Database
 from jobfn.scheduler.humanize import humanize
-from jobfn.scheduler.rule import parse
+from jobfn.scheduler.rule import Schedule, parse
 from jobfn.triggers.catalog import read_jobs_schema
 from jobfn.triggers.introspect import read_existing_objects
 
@@ -21,7 +21,7 @@ class ScheduleView:
 
     Attributes:
         words: The rule in English; empty if it is invalid.
-        next_times: The next times, in UTC.
+        next_times: The next times of its jobs, in UTC; empty while it is paused.
         problem: Why the rule is invalid or the last job could not be enqueued; None if there is no problem.
     """
 
@@ -87,5 +87,14 @@ def _schedule_view(row: ScheduleRow, limit: int, now: datetime) -> ScheduleView:
         schedule = parse(row.schedule_info)
     except InvalidSchedule as error:
         return ScheduleView(row, json.dumps(row.schedule_info), "", (), str(error))
-    next_times = tuple(itertools.islice(schedule.upcoming(now), limit))
-    return ScheduleView(row, schedule.rule, humanize(schedule), next_times, row.problem)
+    return ScheduleView(row, schedule.rule, humanize(schedule), next_job_times(row, schedule, now, limit), row.problem)
+
+
+def next_job_times(row: ScheduleRow, schedule: Schedule, now: datetime, limit: int) -> tuple[datetime, ...]:
+    """Return when a schedule enqueues its next jobs, jitter included; none while it is paused."""
+    if row.paused_at is not None:
+        return ()
+    times = [schedule.with_jitter(time, row.id) for time in itertools.islice(schedule.upcoming(now), limit)]
+    if row.due_at is not None and times and now < row.due_at < times[0]:  # delayed by its jitter
+        times.insert(0, row.due_at)
+    return tuple(times[:limit])

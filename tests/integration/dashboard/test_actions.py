@@ -1,8 +1,9 @@
 """Actions on jobs: confirmation and result."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
-from support.dashboard import Site
+from support.dashboard import OpenSite, Site
 from support.jobs import WORKER, Jobs
 
 FRAGMENT = {"X-Fragment": "1"}
@@ -116,3 +117,35 @@ async def test_repeated_action_changes_nothing(dashboard: Site, jobs: Jobs) -> N
     form = {"action": "remove", "id": str(job)}
     assert "Removed: 1 job." in (await dashboard.post("/jobs/apply", form)).text
     assert "Nothing changed." in (await dashboard.post("/jobs/apply", form, headers=FRAGMENT)).text
+
+
+async def test_schedule_is_run_paused_and_resumed(dashboard: Site, jobs: Jobs) -> None:
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('report', '@daily')")
+
+    async def post(**form: str) -> tuple[int, str]:
+        response = await dashboard.post("/schedules/1", form)
+        return response.status_code, " ".join(re.sub(r"<[^>]+>", "", response.text).split())
+
+    code, page = await post(action="run")
+    assert (code, "Done: job #1 was added." in page) == (200, True)
+    code, page = await post(action="run")
+    assert (code, "Nothing changed. no job was enqueued: the schedule&#39;s last job" in page) == (400, True)
+    code, page = await post(action="pause", reason="no <paper>")
+    assert (code, "the schedule of report is paused" in page) == (200, True)
+    listed = (await dashboard.get("/schedules")).text
+    assert ("Paused since" in listed, "no &lt;paper&gt;" in listed, ">Resume<" in listed) == (True, True, True)
+    code, page = await post(action="resume")
+    assert (code, "the schedule of report runs again" in page) == (200, True)
+    listed = (await dashboard.get("/schedules")).text
+    assert ("Paused since" in listed, ">Pause<" in listed) == (False, True)
+    code, page = await post(action="break")
+    assert (code, "choose run, pause or resume" in page) == (400, True)
+
+
+async def test_read_only_dashboard_changes_no_schedule(open_site: OpenSite, jobs: Jobs) -> None:
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('report', '@daily')")
+    site = await open_site(read_only=True)
+    assert ">Pause<" not in (await site.get("/schedules")).text
+    response = await site.post("/schedules/1", {"action": "pause"})
+    assert response.status_code in {403, 405}
+    assert await jobs.connection.fetchval("select paused_at from app_jobs.scheduled_jobs") is None

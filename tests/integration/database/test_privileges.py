@@ -143,7 +143,7 @@ OPERATOR_FUNCTIONS = frozenset(
     {
         *("retry_jobs", "run_jobs_now", "cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs"),
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
-        "run_scheduled_job",
+        *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
     }
 )
 

@@ -45,6 +45,8 @@ ACT = (
     "jobs remove 1 --yes",
     "schedules add t @daily --key k",
     "schedules run 1",
+    "schedules pause 1",
+    "schedules resume 1",
     "schedules remove 1",
 )
 MakeRole = Callable[..., Awaitable[Role]]
@@ -101,7 +103,9 @@ async def test_viewer_can_look_and_change_nothing(make_role: MakeRole, invoke: C
         "jobs run-now 2": ("EXECUTE on function app_jobs.run_jobs_now", "operator"),
         "jobs remove 1 --yes": ("EXECUTE on function app_jobs.complete_jobs", "operator"),
         "schedules add t @daily": ("EXECUTE on function app_jobs.add_scheduled_job", "enqueue"),
-        "schedules run 1": ("EXECUTE on function app_jobs.run_scheduled_job", "operator"),
+        "schedules run 1": ("EXECUTE on function app_jobs.run_schedule", "operator"),
+        "schedules pause 1": ("EXECUTE on function app_jobs.pause_schedule", "operator"),
+        "schedules resume 1": ("EXECUTE on function app_jobs.resume_schedule", "operator"),
         "schedules remove 1": ("the right to change app_jobs.scheduled_jobs", "operator"),
         "db migrate": ("the right to change schema app_jobs", None),
         f"db migrate --grant-viewer {viewer.name}": ("the right to change schema app_jobs", None),

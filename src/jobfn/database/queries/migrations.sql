@@ -164,7 +164,13 @@ grant execute on function
     @schema@.reschedule_jobs,
     @schema@.remove_job,
     @schema@.force_unlock_workers,
-    @schema@.run_scheduled_job
+    @schema@.run_scheduled_job,
+    @schema@.run_schedule(bigint),
+    @schema@.run_schedule(text),
+    @schema@.pause_schedule(bigint, text),
+    @schema@.pause_schedule(text, text),
+    @schema@.resume_schedule(bigint),
+    @schema@.resume_schedule(text)
     to @role@;
 grant delete on @schema@.scheduled_jobs to @role@
 

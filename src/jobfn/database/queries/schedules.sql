@@ -39,6 +39,18 @@ delete from @schema@.scheduled_jobs where key = $1 returning id
 -- $1 schedule. A running job counts as running while its worker's lock is valid.
 select enqueued.id, enqueued.database_id from @schema@.run_scheduled_job($1, interval '4 hours') as enqueued
 
+-- name: run_schedule
+-- $1 schedule.
+select enqueued.id, enqueued.database_id from @schema@.run_schedule($1::bigint) as enqueued
+
+-- name: pause_schedule
+-- $1 schedule, $2 the reason or null. Returns whether it exists.
+select @schema@.pause_schedule($1::bigint, $2) as is_found
+
+-- name: resume_schedule
+-- $1 schedule. Returns whether it exists.
+select @schema@.resume_schedule($1::bigint) as is_found
+
 -- name: lock_schedule_sync
 -- $1 the lock number: one sync at a time in a database, until the transaction ends.
 select pg_advisory_xact_lock($1)
