@@ -27,7 +27,7 @@ from jobfn.worker.delivery import Deliverer
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
 from jobfn.worker.listen_url import StartListener, listener_starter
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
-from jobfn.worker.listener import NotificationHandler
+from jobfn.worker.listener import PAUSES_CHANNEL, NotificationHandler
 from jobfn.worker.maintenance.tasks import maintenance_tasks
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
@@ -169,7 +169,7 @@ async def open_database(
         schedules_event = asyncio.Event()
         tasks.append(await _open_scheduler(database, schedules_event))
     if start_listener is not None:
-        _listen(start_listener, jobs_event, schedules_event)
+        _listen(start_listener, jobs_event, schedules_event, database.worker)
     tasks += await maintenance_tasks(
         settings, roles, connections=connections, store=store, metrics=metrics, worker=database.worker
     )
@@ -177,7 +177,10 @@ async def open_database(
 
 
 def _listen(
-    start_listener: StartListener, jobs_event: asyncio.Event | None, schedules_event: asyncio.Event | None
+    start_listener: StartListener,
+    jobs_event: asyncio.Event | None,
+    schedules_event: asyncio.Event | None,
+    worker: Worker | None,
 ) -> None:
     """Listen for all notifications on one connection."""
     handlers: dict[str, NotificationHandler] = {}
@@ -187,6 +190,8 @@ def _listen(
         return
     if schedules_event is not None:
         handlers[SCHEDULES_CHANNEL] = lambda _payload: schedules_event.set()
+    if worker is not None:
+        handlers[PAUSES_CHANNEL] = worker.on_pause
     start_listener(JOBS_CHANNEL, jobs_event, handlers)
 
 

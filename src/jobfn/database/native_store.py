@@ -184,6 +184,10 @@ class NativeJobStore:
         seconds: float | None = await self._pool.fetchval(self._query("next_run_at"), timedelta(seconds=since_seconds))
         return seconds
 
+    async def paused(self, job_ids: Sequence[int]) -> set[int]:
+        """See ``JobStore.paused``."""
+        return {row["id"] for row in await self._pool.fetch(self._query("paused_jobs"), job_ids)}
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
         """See ``JobStore.is_locked_without_lease``."""
         result: bool | None = await self._pool.fetchval(self._query("is_locked_without_lease"), worker_id, job_id)

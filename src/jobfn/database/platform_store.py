@@ -206,6 +206,10 @@ class PlatformJobStore:
         )
         return seconds
 
+    async def paused(self, job_ids: Sequence[int]) -> set[int]:  # noqa: ARG002
+        """See ``JobStore.paused``: this schema has no pauses."""
+        return set()
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:  # noqa: ARG002
         """See ``JobStore.is_locked_without_lease``. In this schema the locks of all workers look alike."""
         return None

@@ -32,6 +32,7 @@ class QueueDepth:
         failed: Permanently failed.
         oldest_ready_seconds: Time since the oldest ready job became due; 0 if no job is ready.
         parked: Durable functions that wait for a time, a signal or child jobs.
+        pauses: Number of pauses: of tasks, queues, tenants or everything.
     """
 
     ready: int
@@ -40,6 +41,7 @@ class QueueDepth:
     failed: int
     oldest_ready_seconds: float
     parked: int = 0
+    pauses: int = 0
 
 
 class QueueDepthReader:

@@ -153,6 +153,20 @@ END,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
+create table app_jobs.pauses (
+    kind text not null,
+    name text not null,
+    since timestamp with time zone not null default now(),
+    until timestamp with time zone,
+    paused_by text not null,
+    reason text,
+    constraint pauses_kind_known CHECK ((kind = ANY (ARRAY['task'::text, 'queue'::text, 'tenant'::text, 'everything'::text]))),
+    constraint pauses_name_length CHECK ((length(name) <= 126)),
+    constraint pauses_paused_by_length CHECK ((length(paused_by) <= 200)),
+    constraint pauses_pkey PRIMARY KEY (kind, name),
+    constraint pauses_reason_length CHECK ((length(reason) <= 1000))
+);
+
 create table app_jobs.payload_settings (
     max_payload_bytes integer not null default 10485760,
     constraint payload_settings_max_payload_bytes_at_least_16_kib CHECK ((max_payload_bytes >= 16384))
@@ -1663,8 +1677,41 @@ begin
     return exists (
         select from "app_jobs".queue_locks l
         where l.queue_name = name and not coalesce(l.lease_expires_at < now(), l.locked_at < expired_before)
-    );
+    ) or (exists (select from "app_jobs".pauses) and "app_jobs".is_queue_paused(name, null, '{}'));
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.is_queue_paused(name text, task_identifiers text[], exclude_tasks text[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select exists (
+        select
+        from "app_jobs".pauses p
+        left join (
+            select j.task_identifier, j.database_id
+            from "app_jobs".jobs j
+            where j.queue_name = is_queue_paused.name
+                and not j.exhausted
+                and j.run_at <= now()
+                and (
+                    is_queue_paused.task_identifiers is null
+                    or j.task_identifier = any (is_queue_paused.task_identifiers)
+                )
+                and j.task_identifier <> all (is_queue_paused.exclude_tasks)
+            order by j.priority, j.run_at, j.id
+            limit 1
+        ) head on true
+        where (p.until is null or p.until > now())
+            and (
+                p.kind = 'everything'
+                or (p.kind = 'queue' and p.name = is_queue_paused.name)
+                or (p.kind = 'task' and p.name = head.task_identifier)
+                or (p.kind = 'tenant' and p.name = head.database_id::text)
+            )
+    )
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.is_uuid(value text)
@@ -1674,6 +1721,23 @@ CREATE OR REPLACE FUNCTION app_jobs.is_uuid(value text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select value ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.job_pauses(job_id bigint)
+ RETURNS SETOF app_jobs.pauses
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select p.*
+    from "app_jobs".jobs j
+    join "app_jobs".pauses p on
+        p.kind = 'everything'
+        or (p.kind = 'task' and p.name = j.task_identifier)
+        or (p.kind = 'queue' and p.name = j.queue_name)
+        or (p.kind = 'tenant' and p.name = j.database_id::text)
+    where j.id = job_pauses.job_id and (p.until is null or p.until > now())
+    order by p.since, p.kind
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.job_result(job_id bigint)
@@ -1880,6 +1944,7 @@ begin
     from "app_jobs".claim_positions p
     order by p.id desc
     limit 1;
+    v_next := least(v_next, (select min(p.until) from "app_jobs".pauses p where p.until > now() - lookback));
 
     v_priority := -2147483649; -- below the lowest int
     loop
@@ -2009,6 +2074,40 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.pause(task text DEFAULT NULL::text, queue text DEFAULT NULL::text, tenant uuid DEFAULT NULL::uuid, everything boolean DEFAULT false, until timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text, paused_by text DEFAULT NULL::text)
+ RETURNS app_jobs.pauses
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_max_pauses constant int := 1000; -- every claim reads them
+    v_target constant record := "app_jobs".pause_target(task, queue, tenant, everything);
+    v_pause "app_jobs".pauses;
+begin
+    if pause.until <= now() then
+        raise invalid_parameter_value using
+            message = 'the pause would have ended before now', hint = 'Give a time in the future, or none.';
+    end if;
+    delete from "app_jobs".pauses p where p.until <= now();
+    insert into "app_jobs".pauses as p (kind, name, until, paused_by, reason)
+    values (
+        v_target.kind, v_target.name, pause.until, left(coalesce(pause.paused_by, session_user), 200),
+        left(pause.reason, 1000)
+    )
+    on conflict (kind, name) do update
+    set until = excluded.until, paused_by = excluded.paused_by, reason = excluded.reason
+    returning p.* into v_pause;
+    if (select count(*) from "app_jobs".pauses) > v_max_pauses then
+        raise program_limit_exceeded using
+            message = format('there are already %s pauses', v_max_pauses),
+            hint = 'Resume some of them, or pause everything.';
+    end if;
+    perform pg_notify('jobs:pause', '');
+    return v_pause;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(name text, reason text DEFAULT NULL::text)
  RETURNS boolean
  LANGUAGE sql
@@ -2036,6 +2135,57 @@ AS $function$
         returning s.id
     )
     select exists (select from paused)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.pause_target(task text, queue text, tenant uuid, everything boolean, OUT kind text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if num_nonnulls(task, queue, tenant, nullif(everything, false)) <> 1 then
+        raise invalid_parameter_value using
+            message = 'pauses concern one thing: a task, a queue, a tenant, or everything',
+            hint = 'Give one of task, queue, tenant and everything => true.';
+    end if;
+    kind := case
+        when task is not null then 'task' when queue is not null then 'queue' when tenant is not null then 'tenant'
+        else 'everything'
+    end;
+    name := coalesce(task, queue, tenant::text, '');
+    if kind <> 'everything' and name = '' or length(name) > 126 then
+        raise invalid_parameter_value using
+            message = format('the name of the %s has %s characters', kind, length(name)),
+            hint = 'Names have 1 to 126 characters.';
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.paused_jobs(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select given.id
+    from unnest(job_ids) as given (id)
+    where exists (select from "app_jobs".job_pauses(given.id))
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.paused_now(OUT has_everything boolean, OUT tasks text[], OUT queues text[], OUT tenants uuid[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select
+        coalesce(bool_or(p.kind = 'everything'), false),
+        coalesce(array_agg(p.name) filter (where p.kind = 'task'), '{}'),
+        coalesce(array_agg(p.name) filter (where p.kind = 'queue'), '{}'),
+        coalesce(array_agg(p.name::uuid) filter (where p.kind = 'tenant'), '{}')
+    from "app_jobs".pauses p
+    where p.until is null or p.until > now()
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
@@ -2118,19 +2268,32 @@ declare
     v_max_tasks constant int := 100; -- with more, one scan over all tasks is cheaper than one for each
     v_tasks text[];
     v_task text;
+    v_paused record;
+    v_paused_tenants uuid[] := '{}';
     v_rows tid[] := '{}';
 begin
+    if exists (select from "app_jobs".pauses) then
+        select * into v_paused from "app_jobs".paused_now();
+        if v_paused.has_everything then
+            return v_rows;
+        end if;
+        exclude_tasks := exclude_tasks || v_paused.tasks;
+        v_paused_tenants := v_paused.tenants;
+    end if;
     if task_identifiers is not null then
         v_tasks := array(select distinct wanted.task from unnest(task_identifiers) as wanted (task));
     elsif cardinality(exclude_tasks) > 0 then
         v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1, start);
     end if;
     if v_tasks is null or cardinality(v_tasks) > v_max_tasks then
-        return "app_jobs".ready_jobs_of_any_task(task_identifiers, exclude_tasks, expired_before, max_jobs, start);
+        return "app_jobs".ready_jobs_of_any_task(
+            task_identifiers, exclude_tasks, expired_before, max_jobs, start, v_paused_tenants
+        );
     end if;
     foreach v_task in array v_tasks loop
         if v_task <> all (exclude_tasks) then
-            v_rows := v_rows || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs, start);
+            v_rows := v_rows
+                || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs, start, v_paused_tenants);
         end if;
     end loop;
     if cardinality(v_rows) <= max_jobs then
@@ -2142,7 +2305,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_any_task(task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions, paused_tenants uuid[])
  RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2174,6 +2337,7 @@ begin
                 and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
                 and j.task_identifier <> all (exclude_tasks)
             order by j.run_at, j.id
@@ -2195,6 +2359,7 @@ begin
             and j.priority > v_priority
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            and (j.database_id is null or j.database_id <> all (paused_tenants))
             and (task_identifiers is null or j.task_identifier = any (task_identifiers))
             and j.task_identifier <> all (exclude_tasks)
         order by j.priority, j.run_at, j.id
@@ -2204,7 +2369,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions, paused_tenants uuid[])
  RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2241,6 +2406,7 @@ begin
                 and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
             order by j.run_at, j.id
             limit max_jobs - cardinality(v_rows)
             for update skip locked
@@ -2261,6 +2427,7 @@ begin
             and j.priority > v_priority
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            and (j.database_id is null or j.database_id <> all (paused_tenants))
         order by j.priority, j.run_at, j.id
         limit max_jobs - cardinality(v_rows)
         for update skip locked
@@ -2273,7 +2440,16 @@ CREATE OR REPLACE FUNCTION app_jobs.ready_queue_heads(queue_names text[], task_i
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_paused record;
+    v_paused_tasks text[] := '{}';
+    v_paused_tenants uuid[] := '{}';
 begin
+    if exists (select from "app_jobs".pauses) then
+        select * into v_paused from "app_jobs".paused_now();
+        v_paused_tasks := v_paused.tasks;
+        v_paused_tenants := v_paused.tenants;
+    end if;
     -- The transaction has the advisory lock of each queue. This statement has a newer snapshot than ready_queues, so it
     -- sees the true head, and whether the queue was claimed before the advisory lock was taken. If another session is
     -- changing the head now, the queue is skipped: its second job must not overtake.
@@ -2281,7 +2457,7 @@ begin
         select locked.place
         from unnest(queue_names) as queue (name)
         cross join lateral (
-            select j.id
+            select j.id, j.task_identifier, j.database_id
             from "app_jobs".jobs j
             where j.queue_name = queue.name
                 and not j.exhausted
@@ -2304,6 +2480,9 @@ begin
             for update skip locked
         ) locked
         where not "app_jobs".is_queue_locked(queue.name, expired_before)
+            -- The first job that this worker may run. A later one must not overtake it.
+            and head.task_identifier <> all (v_paused_tasks)
+            and (head.database_id is null or head.database_id <> all (v_paused_tenants))
     );
 end
 $function$;
@@ -2320,6 +2499,10 @@ declare
     v_run_at timestamptz := start.queued_run_at;
     v_id bigint := start.queued_job_id;
     v_names text[];
+    v_has_pauses boolean := false;
+    v_paused record;
+    v_paused_tasks text[] := '{}';
+    v_paused_tenants uuid[] := '{}';
 begin
     -- First try the queues of the most urgent jobs. That is enough if many queues have a few jobs each.
     for v_step in 1..16 loop
@@ -2331,6 +2514,15 @@ begin
         order by j.priority, j.run_at, j.id
         limit 1;
         exit when not found;
+        if v_step = 1 and exists (select from "app_jobs".pauses) then
+            select * into v_paused from "app_jobs".paused_now();
+            if v_paused.has_everything then
+                return v_candidates;
+            end if;
+            v_has_pauses := true;
+            v_paused_tasks := v_paused.tasks;
+            v_paused_tenants := v_paused.tenants;
+        end if;
         v_candidates := v_candidates || array(
             select j.queue_name
             from "app_jobs".jobs j
@@ -2342,6 +2534,8 @@ begin
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (task_identifiers is null or j.task_identifier = any (task_identifiers))
                 and j.task_identifier <> all (exclude_tasks)
+                and j.task_identifier <> all (v_paused_tasks)
+                and (j.database_id is null or j.database_id <> all (v_paused_tenants))
             order by j.run_at, j.id
             limit v_window - cardinality(v_candidates)
         );
@@ -2358,7 +2552,9 @@ begin
             order by min(candidate.position)
             offset 0 -- keeps the order: try_lock_queue is called for the most urgent queue first
         ) urgent
-        where not "app_jobs".is_queue_locked(urgent.name, expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        where not "app_jobs".is_queue_locked(urgent.name, expired_before)
+            and not (v_has_pauses and "app_jobs".is_queue_paused(urgent.name, task_identifiers, exclude_tasks))
+            and "app_jobs".try_lock_queue(urgent.name)
         limit max_queues
     );
     if v_priority is null or cardinality(v_names) >= max_queues then -- null: all priorities were read
@@ -2414,7 +2610,9 @@ begin
             order by head.priority, head.run_at, head.id
             offset 0
         ) urgent
-        where not "app_jobs".is_queue_locked(urgent.name, expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        where not "app_jobs".is_queue_locked(urgent.name, expired_before)
+            and not (v_has_pauses and "app_jobs".is_queue_paused(urgent.name, task_identifiers, exclude_tasks))
+            and "app_jobs".try_lock_queue(urgent.name)
         limit max_queues
     );
 end
@@ -2549,6 +2747,7 @@ declare
     v_latest constant timestamptz := now() - interval '100 milliseconds';
     v_next "app_jobs".claim_positions := case when known.id is not null then known else start end;
     v_place record;
+    v_paused record;
 begin
     if start.id is null then
         delete from "app_jobs".claim_positions p
@@ -2573,6 +2772,10 @@ begin
         v_next.job_id := case when v_place.run_at = v_next.run_at then v_place.id else -1 end;
     end if;
 
+    select * into v_paused from "app_jobs".paused_now();
+    v_next.valid_until := least(
+        v_next.valid_until, (select min(p.until) from "app_jobs".pauses p where p.until > now())
+    );
     -- The first waiting job, because its queue may be locked until later.
     select j.priority, j.run_at, j.id into v_place
     from "app_jobs".jobs j
@@ -2581,6 +2784,9 @@ begin
         and (j.priority, j.run_at, j.id) > (start.queued_priority, start.queued_run_at, start.queued_job_id)
         and j.run_at <= now()
         and j.locked_at is null
+        and j.task_identifier <> all (v_paused.tasks)
+        and j.queue_name <> all (v_paused.queues)
+        and (j.database_id is null or j.database_id <> all (v_paused.tenants))
     order by j.priority, j.run_at, j.id
     limit 1;
     v_next.queued_priority := coalesce(v_place.priority, nullif(v_next.queued_priority, -2147483648), 0);
@@ -2924,6 +3130,25 @@ begin
     if found then
         perform pg_notify('jobs:insert', '');
     end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.resume(task text DEFAULT NULL::text, queue text DEFAULT NULL::text, tenant uuid DEFAULT NULL::uuid, everything boolean DEFAULT false)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_target constant record := "app_jobs".pause_target(task, queue, tenant, everything);
+begin
+    delete from "app_jobs".pauses p where p.kind = v_target.kind and p.name = v_target.name;
+    if not found then
+        return false;
+    end if;
+    delete from "app_jobs".claim_positions; -- claims may have gone past the jobs that were paused
+    perform pg_notify('jobs:insert', '');
+    return true;
 end
 $function$;
 
@@ -3821,6 +4046,9 @@ comment on column app_jobs.jobs.payload_bytes is 'Size of the payload, if it is 
 comment on column app_jobs.jobs.snoozes is 'The number of attempts that do not count: those that ended in a snooze, a park, or the stop of the worker. Each is included in attempts and in max_attempts, so that no two deliveries have the same number.';
 comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze. -infinity: another job has taken the key, so this one does not run again.';
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
+comment on column app_jobs.pauses.kind is 'task, queue, tenant or everything.';
+comment on column app_jobs.pauses.name is 'The task identifier, the queue, or the tenant''s database_id; empty for everything.';
+comment on column app_jobs.pauses.until is 'When the pause ends by itself; null: when it is resumed.';
 comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a scheduler has yet to compute it. Infinity: there is no next one.';
 comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
@@ -3865,8 +4093,10 @@ comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
 comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
 comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether the worker has locked the job without a lease; null if it has not locked it.';
-comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired. Part of claim_jobs.';
+comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired, or is paused. Part of claim_jobs.';
+comment on function app_jobs.is_queue_paused(text,text[],text[]) is 'Whether a queue, or the first of its ready jobs of these tasks, is paused. Part of claim_jobs.';
 comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells the older call forms with a tenant from those with a task identifier.';
+comment on function app_jobs.job_pauses(bigint) is 'The pauses that keep a job from being claimed now.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
 comment on function app_jobs.job_runs_partitions() is 'The partitions of the history and their bounds.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
@@ -3877,13 +4107,17 @@ comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
+comment on function app_jobs.pause(text,text,uuid,boolean,timestamp with time zone,text,text) is 'Pause a task, a queue, a tenant or everything, until a time or until it is resumed. Pausing again changes the time and the reason. Workers release jobs that they have not started; running jobs go on.';
 comment on function app_jobs.pause_schedule(bigint,text) is 'Make no jobs of a schedule until resume_schedule. Returns false if there is no such schedule.';
 comment on function app_jobs.pause_schedule(text,text) is 'As pause_schedule, with the id, the key or the task of the schedule.';
+comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of a pause. Part of pause and resume.';
+comment on function app_jobs.paused_jobs(bigint[]) is 'Those of the jobs that are paused. Workers ask about jobs that they have claimed and not started.';
+comment on function app_jobs.paused_now() is 'What is paused now. Part of claim_jobs.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
-comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
-comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
 comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone,app_jobs.claim_positions) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
@@ -3898,6 +4132,7 @@ comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock al
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
+comment on function app_jobs.resume(text,text,uuid,boolean) is 'End a pause. False if there is none.';
 comment on function app_jobs.resume_schedule(bigint) is 'End the pause of a schedule. Due times in the pause make no job. Returns false if there is no such schedule.';
 comment on function app_jobs.resume_schedule(text) is 'As resume_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the steps of a job from a position on, cancel its waiting children among them, and run it now. False if the job is running or has ended.';
@@ -3940,6 +4175,7 @@ comment on table app_jobs.job_runs_default is 'Attempts of days without a partit
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
+comment on table app_jobs.pauses is 'What claims skip now. A pause whose until has passed has ended.';
 comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
 comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';

@@ -89,6 +89,9 @@ class JobStore(Protocol):
             since_seconds: Time since the caller's last claim. If a job became due since then, the result is 0 or less.
         """
 
+    async def paused(self, job_ids: Sequence[int]) -> set[int]:
+        """Return those of these jobs that are paused."""
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
         """Return whether the worker has locked the job without a lease; None if it has not locked it."""
 

@@ -18,6 +18,7 @@ from jobfn.errors import error_text
 from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"
+PAUSES_CHANNEL = "jobs:pause"
 #: Called with the payload of a notification, and with an empty one after each (re)connect.
 NotificationHandler = Callable[[str], None]
 NO_HANDLERS: Mapping[str, NotificationHandler] = MappingProxyType({})

@@ -10,7 +10,7 @@ claim to its settlement.
 import asyncio
 import functools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from jobfn.database.connection import retry
@@ -80,6 +80,7 @@ class Worker:
             clock=self._clock,
         )
         self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
+        self._has_new_pauses = False
         self._self_woken = False
         self._stopping = False
         self.ready = asyncio.Event()
@@ -113,6 +114,11 @@ class Worker:
         """Record that a report was committed, so that the response no longer decides."""
         self._jobs.on_report(settlement)
 
+    def on_pause(self, _payload: str = "") -> None:
+        """Release the prefetched jobs that are paused now."""
+        self._has_new_pauses = True
+        self._wake()
+
     async def _claim_forever(self) -> None:
         reclaimed = await retry(
             lambda: self._store.reclaim(self._settings.worker_id), event="jobs not reclaimed", only_transient=True
@@ -134,6 +140,8 @@ class Worker:
             self._wake_event.clear()
             await self._jobs.settlements.is_healthy.wait()
             await self._leases.catch_up()
+            if self._has_new_pauses:
+                await self._release_paused()
             polled_at = self._clock()
             await self._claim_batches()
             await self._wait_for_work(polled_at)
@@ -201,7 +209,7 @@ class Worker:
             pass
         expired = self._prefetch.expired(self._prefetched_tasks)
         if expired:
-            self._release_prefetched(expired)
+            self._release_prefetched(lambda job: job.task in expired)
 
     def _accept(self, jobs: Sequence[Job]) -> None:
         """Start claimed jobs, and keep those prefetched for which no slot is free."""
@@ -239,9 +247,16 @@ class Worker:
             size = self._deliverer.batch_size(first.job.task, share)
         return self._jobs.remove_prefetched(first, size, max_characters=MAX_PAYLOAD_CHARACTERS)
 
-    def _release_prefetched(self, tasks: Collection[str] | None = None) -> None:
-        """Release prefetched jobs, of these tasks only if there are any."""
-        for in_flight in [each for each in self._prefetched if tasks is None or each.job.task in tasks]:
+    async def _release_paused(self) -> None:
+        self._has_new_pauses = False
+        if self._prefetched:
+            job_ids = [each.job.id for each in self._prefetched]
+            paused = await retry(lambda: self._store.paused(job_ids), event="paused jobs not released")
+            self._release_prefetched(lambda job: job.id in paused)
+
+    def _release_prefetched(self, is_released: Callable[[Job], bool] = lambda _job: True) -> None:
+        """Release prefetched jobs."""
+        for in_flight in [each for each in self._prefetched if is_released(each.job)]:
             self._prefetched.remove(in_flight)
             in_flight.release()
 

@@ -36,7 +36,7 @@ async def notifications_of(connect: Connect, connection: asyncpg.Connection) -> 
     """Run a statement, and return the notifications that it sent."""
     listener = await connect()
     received: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    for name in ("jobs:insert", "scheduled_jobs:insert", "end"):
+    for name in ("jobs:insert", "jobs:pause", "scheduled_jobs:insert", "end"):
         await listener.add_listener(name, lambda _c, _pid, channel, payload: received.put_nowait((channel, payload)))
 
     async def until_end() -> list[tuple[str, str]]:

@@ -180,6 +180,32 @@ async def holder(connect: Connect) -> AsyncIterator[asyncpg.Connection]:
     await connection.execute("rollback")
 
 
+@pytest.mark.parametrize(("pause", "queue"), [("task := 'paused'", "null"), ("queue := 'paused'", "'paused'")])
+async def test_claim_skips_paused_jobs(busy: asyncpg.Connection, pause: str, queue: str) -> None:
+    await busy.execute(
+        "insert into app_jobs.jobs (task_identifier, queue_name, priority)"
+        f" select 'paused', {queue}, -9 from generate_series(1, {NOT_READY})"
+    )
+    await busy.execute(f"select app_jobs.pause({pause})")
+    await busy.execute("select app_jobs.add_job('x'), app_jobs.add_job('x', queue_name := 'free')")
+    assert await pages(busy, CLAIM) < 4 * FEW_PAGES
+    assert await busy.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 2
+
+
+async def test_few_claims_read_paused_jobs_of_many_queues(busy: asyncpg.Connection) -> None:
+    await busy.execute(
+        "insert into app_jobs.jobs (task_identifier, queue_name, priority)"
+        f" select 'paused', 'p' || n, -9 from generate_series(1, {NOT_READY}) n"
+    )
+    await busy.execute("select app_jobs.pause(task := 'paused')")
+    await busy.execute("select app_jobs.add_job('x', queue_name := 'q' || n) from generate_series(1, 20) n")
+    claim = ONE_CLAIM.format(tasks="null", exclude="{}")
+    assert await pages(busy, claim) > 500
+    await busy.execute(KEEP_POSITIONS)
+    assert max([await pages(busy, claim) for _ in range(5)]) < FEW_PAGES
+    assert await busy.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 6
+
+
 @pytest.fixture
 async def held(connect: Connect, holder: asyncpg.Connection) -> asyncpg.Connection:
     """A database with thousands of ended jobs that cannot be vacuumed."""

@@ -32,7 +32,7 @@ WORKER_FUNCTIONS = frozenset(
         ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results", "snooze_jobs", "installation_id"),
         *("callback_secret", "is_locked_without_lease"),
-        *("record_steps", "load_steps", "park_jobs"),
+        *("record_steps", "load_steps", "park_jobs", "paused_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
@@ -120,6 +120,7 @@ async def test_worker_can_execute_functions_and_read_due_times(connection: async
     assert await table_privileges(connection, worker.name) == {
         *([("jobs", None, "MAINTAIN")] if has_maintain_privilege(connection) else []),
         *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at", "attempts", "parked_attempt")),
+        ("pauses", "until", "SELECT"),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
     }
@@ -135,6 +136,7 @@ VIEWER_TABLES = (
         "job_signals",
         "scheduled_jobs",
         "workers",
+        "pauses",
         "history_settings",
         "jobfn_migrations",
     ),
@@ -144,6 +146,7 @@ OPERATOR_FUNCTIONS = frozenset(
         *("retry_jobs", "run_jobs_now", "cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs"),
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
+        *("pause", "resume"),
     }
 )
 
@@ -153,8 +156,12 @@ async def test_other_grants_have_exactly_these_rights(connection: asyncpg.Connec
     for group, functions, tables in (
         ("result", {"job_result"}, set()),
         ("steps", {"record_transaction_step"}, set()),
-        ("viewer", set(), may_look),
-        ("operator", ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS, may_look | {("scheduled_jobs", None, "DELETE")}),
+        ("viewer", {"job_pauses"}, may_look),
+        (
+            "operator",
+            ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS | {"job_pauses"},
+            may_look | {("scheduled_jobs", None, "DELETE")},
+        ),
     ):
         async with temporary_role(connection) as name:
             await migrate(connection, "app_jobs", grants=Grants(**{group: (name,)}))

@@ -80,6 +80,10 @@ select id, task_identifier, database_id, attempts, exhausted from @schema@.snooz
 -- A job with run_at = 'infinity' is parked: it is never due.
 select extract(epoch from nullif(@schema@.next_run_at($1::interval), 'infinity') - now())::float8
 
+-- name: paused_jobs
+-- $1 jobs. Returns those that are paused.
+select paused.id from @schema@.paused_jobs($1::bigint[]) as paused (id)
+
 -- name: callback_secret
 select @schema@.callback_secret()
 
@@ -110,5 +114,6 @@ select
             )
         ),
         0
-    )::float8 as oldest_ready_seconds
+    )::float8 as oldest_ready_seconds,
+    (select count(*) from @schema@.pauses p where p.until is null or p.until > now()) as pauses
 from @schema@.jobs

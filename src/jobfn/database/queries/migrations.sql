@@ -116,9 +116,11 @@ grant execute on function
     @schema@.create_job_runs_partitions,
     @schema@.prune_job_runs,
     @schema@.heartbeat_worker,
-    @schema@.deregister_worker
+    @schema@.deregister_worker,
+    @schema@.paused_jobs
     to @role@;
 grant select (run_at, exhausted, locked_at, attempts, parked_attempt) on @schema@.jobs to @role@;
+grant select (until) on @schema@.pauses to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
     on @schema@.scheduled_jobs to @role@;
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
@@ -146,9 +148,11 @@ grant select on
     @schema@.job_signals,
     @schema@.scheduled_jobs,
     @schema@.workers,
+    @schema@.pauses,
     @schema@.history_settings,
     @schema@.jobfn_migrations
-    to @role@
+    to @role@;
+grant execute on function @schema@.job_pauses to @role@
 
 -- name: grant_operator
 -- For a role that acts on jobs and schedules, in addition to grant_viewer and grant_enqueue. The functions run with the
@@ -170,7 +174,9 @@ grant execute on function
     @schema@.pause_schedule(bigint, text),
     @schema@.pause_schedule(text, text),
     @schema@.resume_schedule(bigint),
-    @schema@.resume_schedule(text)
+    @schema@.resume_schedule(text),
+    @schema@.pause,
+    @schema@.resume
     to @role@;
 grant delete on @schema@.scheduled_jobs to @role@
 

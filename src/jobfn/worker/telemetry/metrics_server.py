@@ -111,6 +111,7 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
             (),
             {(): depth.oldest_ready_seconds},
         ),
+        Metric("jobfn_pauses", "Pauses of tasks, queues, tenants or everything.", (), {(): float(depth.pauses)}),
     ]
 
 

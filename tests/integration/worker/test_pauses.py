@@ -1,0 +1,113 @@
+"""Workers start no job that is paused, and release those that they have claimed and not started."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from jobfn.database.records import Job
+from jobfn.worker.delivery import NotStarted, OnResult, Succeeded
+from support.commands import Spawn
+from support.fixtures import Serve, StartWorker
+from support.functions import RecordingFunction
+from support.jobs import Jobs
+from support.network import eventually, free_port
+from support.scripted_worker import ScriptedBatches, running_worker
+
+
+class BatchesOfTwoTasks(ScriptedBatches):
+    """Jobs of other tasks than "a" and "b" are delivered alone."""
+
+    def batch_size(self, task: str, share: int) -> int:
+        """See ``Deliverer.batch_size``."""
+        return super().batch_size(task, share) if task in {"a", "b"} else 1
+
+
+async def test_paused_jobs_that_have_not_started_are_released(jobs: Jobs, database: str) -> None:
+    """Those of another task stay until they have waited for a slot for too long."""
+    give_back, finish = asyncio.Event(), asyncio.Event()
+
+    async def return_two(batch: Sequence[Job], on_result: OnResult) -> None:
+        await give_back.wait()
+        for job in batch[1:]:
+            on_result(job, NotStarted())
+        await finish.wait()
+        on_result(batch[0], Succeeded())
+
+    for task, number in (("a", 3), ("b", 3), ("fills the other slots", 4)):
+        await jobs.connection.execute("select app_jobs.add_job($1) from generate_series(1, $2)", task, number)
+    deliverer = BatchesOfTwoTasks(return_two)
+    held = "select task_identifier from app_jobs.jobs where locked_at is not null"
+
+    async def slots_are_full() -> bool:
+        return len(deliverer.alone) == 4
+
+    async def only_those_of_the_paused_task_are_released() -> bool:
+        tasks = Counter(row["task_identifier"] for row in await jobs.connection.fetch(held))
+        return (tasks["a"], tasks["b"]) == (1, 3)
+
+    settings = {"concurrency": 6, "poll_interval_seconds": 3600.0}
+    async with running_worker(database, deliverer, asyncio.Event(), **settings) as worker:
+        await eventually(slots_are_full, seconds=20)
+        give_back.set()
+        await jobs.connection.execute("select app_jobs.pause(task := 'a')")
+        worker.on_pause()
+        await eventually(only_those_of_the_paused_task_are_released, seconds=20)
+        attempts = "select sum(attempts) from app_jobs.jobs where task_identifier = 'a'"
+        assert await jobs.connection.fetchval(attempts) == 1
+        finish.set()
+        deliverer.gate.set()
+
+
+async def test_services_notice_pauses_and_their_ends(
+    jobs: Jobs, function: RecordingFunction, start_worker: StartWorker
+) -> None:
+    await start_worker(poll_interval_seconds=3600.0)
+    await jobs.connection.execute("select app_jobs.pause(everything := true)")
+    job_id = await jobs.add("x")
+    await jobs.connection.execute("select app_jobs.pause(everything := true, until := now() + interval '1 second')")
+    await jobs.until_gone(job_id)
+    ended_at = await jobs.connection.fetchval("select until from app_jobs.pauses")
+    started_at = await jobs.connection.fetchval("select started_at from app_jobs.job_runs where job_id = $1", job_id)
+    assert started_at >= ended_at
+    await jobs.connection.execute("select app_jobs.pause(task := 'x')")
+    job_id = await jobs.add("x")
+    await jobs.until_gone(await jobs.add("y"))
+    assert len(function.received) == 2
+    await jobs.connection.execute("select app_jobs.resume(task := 'x')")
+    await jobs.until_gone(job_id)
+
+
+async def test_pauses_hold_for_workers_in_separate_processes(
+    jobs: Jobs, database: str, function: RecordingFunction, serve: Serve, spawn: Spawn
+) -> None:
+    """Each worker has a job in its only slot, and starts no other one after the pause."""
+    gate = function.hold()
+    url = await serve(function.app)
+    for number in (1, 2):
+        port = free_port()
+        await spawn(
+            *("jobfn", "service", "--only", "worker", "--only", "callbacks"),
+            DATABASE_URL=database,
+            HOSTNAME=f"worker-{number}",
+            KNATIVE_SERVICE_URL=url,
+            JOBS_CONCURRENCY="1",
+            JOBS_REPORT_GRACE_SECONDS="0",
+            INTERNAL_JOBS_CALLBACK_PORT=str(port),
+            INTERNAL_JOBS_CALLBACK_URL=f"http://127.0.0.1:{port}/callback",
+        )
+    await jobs.connection.execute("select app_jobs.add_job('x') from generate_series(1, 20)")
+
+    async def both_run_one() -> bool:
+        return len(function.received) == 2
+
+    async def none_is_held() -> bool:
+        return not await jobs.connection.fetchval("select count(*) from app_jobs.jobs where locked_by is not null")
+
+    await eventually(both_run_one, seconds=60)
+    await jobs.connection.execute("select app_jobs.pause(task := 'x')")
+    gate.set()
+    await eventually(none_is_held, seconds=60)
+    assert (len(function.received), await jobs.count()) == (2, 18)
+    await jobs.connection.execute("select app_jobs.resume(task := 'x')")
+    await jobs.until_gone(seconds=60)
+    assert len(function.received) == 20
