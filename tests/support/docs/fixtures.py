@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import django
+from django.conf import settings
+
 from support.docs.blocks import ROOT
 from support.docs.page import BIN, WILDCARD, PageEnvironment
 from support.network import free_port
@@ -128,6 +131,24 @@ async def _orders(environment: PageEnvironment) -> None:
     """)
 
 
+async def _django(environment: PageEnvironment) -> None:
+    """Set Django up, as other tests in this process do."""
+    environment.substitutions[r"^postgresql://shop@db/shop$"] = environment.dsn
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+        django.setup()
+
+
+async def _procrastinate(environment: PageEnvironment) -> None:
+    """Create the part of Procrastinate's table that a move reads."""
+    await environment.connection.execute("""
+        create table procrastinate_jobs (
+            task_name text, args jsonb, scheduled_at timestamptz, priority int, status text
+        );
+        insert into procrastinate_jobs values ('send_welcome', '{"user_id": 1}', null, 5, 'todo');
+    """)
+
+
 async def _roles(environment: PageEnvironment) -> None:
     """Create roles with unique names, because roles are global to the server."""
     for role in ("jobs_worker", "shop", "ada"):
@@ -166,7 +187,9 @@ PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "README.md": _readme,
     "docs/dashboard.md": _dashboard,
     "docs/deploy-knative.md": _knative,
+    "docs/how-to/django.md": _django,
     "docs/how-to/enqueue.md": _invoices,
+    "docs/how-to/from-procrastinate.md": _procrastinate,
     "docs/observability.md": _orders,
     "docs/operations.md": _operations,
     "docs/schedules.md": _schedules,

@@ -85,6 +85,7 @@ class PageRunner:
         self._loop = LoopThread()
         self._server: RunningCommand | None = None
         self._exit_code = 0
+        self._modules = {"page"}
         database = JobsDatabase(environment.dsn, self._loop)
         self._module = types.ModuleType("page")
         vars(self._module).update(
@@ -117,13 +118,14 @@ class PageRunner:
     def close(self) -> None:
         """Remove the page's modules."""
         self._loop.close()
-        for name in ("functions", "page"):
+        for name in self._modules:
             sys.modules.pop(name, None)
 
     async def _run_python(self, text: str, *, module: str | None) -> None:
         target = self._module
         if module is not None:
             target = sys.modules[module] = types.ModuleType(module)
+            self._modules.add(module)
             target.__file__ = str(self._folder / f"{module}.py")
         else:
             sys.modules["page"] = target
