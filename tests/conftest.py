@@ -19,7 +19,7 @@ from jobfn.devserver.postgres import EmbeddedPostgres
 from jobfn.testing.database import JobsServer, LoopThread, replace_database
 from support.jobs import Jobs
 
-pytest_plugins = ["support.in_loop", "support.processes"]
+pytest_plugins = ["support.in_loop", "support.mcp_server", "support.processes"]
 
 # An example may take any time: the machine may be busy with something else.
 hypothesis.settings.register_profile("no-deadline", deadline=None)

@@ -91,6 +91,7 @@ def settings_page() -> str:
         ("Function", "jobfn.function.settings"),
         ("Worker, callback server and scheduler", "jobfn.worker.settings"),
         ("Dashboard", "jobfn.dashboard.settings"),
+        ("Assistants (MCP)", "jobfn.mcp.settings"),
     ):
         for model in _classes(name, EnvironmentSettings):
             described = dict(

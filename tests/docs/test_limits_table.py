@@ -14,6 +14,7 @@ from jobfn.function.durable import results
 from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
 from jobfn.http import limits as http_limits
+from jobfn.mcp import limits as assistant
 from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
@@ -38,6 +39,7 @@ CALLER, DELIVERIES, SERVER, LISTING = (
 PARTITIONS = f"{INTEGRATION}database/test_history_partitions.py::test_"
 DURABLE = f"{INTEGRATION}durable/test_durable_"
 DASHBOARD = f"{INTEGRATION}dashboard/test_"
+ASSISTANT = f"{INTEGRATION}mcp/test_"
 CACHED = f"{UNIT}test_cached_values.py::test_"
 
 
@@ -302,6 +304,39 @@ BOUNDS = {
         f"{ATTACK}test_malicious_web_page.py::test_wrong_tokens_of_a_stranger_do_not_lock_the_owner_out",
     ),
     "live pages": Bound(f"{live.MAX_STREAMS}", f"{DASHBOARD}live.py::test_number_of_streams_is_limited"),
+    "jobs in an answer to an assistant": Bound(
+        f"{assistant.MAX_JOBS}", f"{ASSISTANT}read_tools.py::test_wrong_arguments_are_explained"
+    ),
+    "tasks, queues, workers, schedules or triggers in such an answer": Bound(
+        f"{assistant.MAX_ITEMS}; {assistant.MAX_NAMES} names of tasks or checks",
+        f"{UNIT}mcp/test_plain_values.py::test_list_has_a_maximum_length",
+    ),
+    "latest attempts, steps, signals or children of a job in such an answer": Bound(
+        f"{assistant.MAX_RECORDS}", f"{ASSISTANT}read_tools.py::test_latest_steps_and_attempts_of_many_are_shown"
+    ),
+    "text in such an answer": Bound(
+        f"{assistant.MAX_LISTED_CHARACTERS} characters in a list, {assistant.MAX_CHARACTERS:,} in a job's details",
+        f"{ASSISTANT}read_tools.py::test_error_is_cut_in_lists_and_longer_in_details",
+    ),
+    "payload that an assistant reads or sends": Bound(
+        f"{assistant.MAX_PAYLOAD_CHARACTERS:,} characters", f"{ASSISTANT}read_tools.py::test_large_payload_is_cut"
+    ),
+    "ids in a change by an assistant": Bound(
+        f"{assistant.MAX_IDS}", f"{ASSISTANT}change_tools.py::test_wrong_arguments_are_explained"
+    ),
+    "time for which an assistant waits for a job": Bound(
+        f"{assistant.MAX_WAIT_SECONDS:g} s", f"{ASSISTANT}read_tools.py::test_wrong_arguments_are_explained"
+    ),
+    "changes that an assistant has planned": Bound(
+        f"{assistant.MAX_PLANS}, for {assistant.PLAN_TTL_SECONDS:g} s",
+        f"{ASSISTANT}change_tools.py::test_oldest_of_many_plans_is_forgotten",
+    ),
+    "request of an assistant over HTTP": Bound(
+        size(assistant.MAX_REQUEST_BYTES), f"{ASSISTANT}http.py::test_large_request_is_refused"
+    ),
+    "sessions of assistants over HTTP": Bound(
+        f"{assistant.MAX_SESSIONS}", f"{ASSISTANT}http.py::test_number_of_sessions_is_limited"
+    ),
 }
 
 
@@ -348,6 +383,7 @@ GROWING = {
     "http/connections.py": ["_open", "_per_peer"],  # connections to a server
     "http/limits.py": ["_unread", "_waiting"],  # connections to a server
     "http/loopback.py": ["_known_hosts"],  # Host headers
+    "mcp/confirmation.py": ["_plans"],  # changes that an assistant has planned
     "operations/stats.py": ["_past"],  # minutes of a day
     "scheduler/platform_poller.py": ["_plans"],  # schedules in the table
     "telemetry/metrics.py": ["_buckets"],  # names of tasks in metrics

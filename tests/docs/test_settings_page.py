@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.function.settings import FunctionSettings
+from jobfn.mcp.settings import McpSettings
 from jobfn.worker.settings import ServiceSettings
 from support.docs.blocks import ROOT
 
@@ -39,9 +40,9 @@ def format_default(variable: str, field: FieldInfo) -> str:
             return f"`{value}`"
 
 
-@pytest.mark.parametrize("model", [ServiceSettings, FunctionSettings, DashboardSettings])
+@pytest.mark.parametrize("model", [ServiceSettings, FunctionSettings, DashboardSettings, McpSettings])
 def test_settings_page_lists_every_variable_with_its_default(
-    model: type[ServiceSettings | FunctionSettings | DashboardSettings],
+    model: type[ServiceSettings | FunctionSettings | DashboardSettings | McpSettings],
 ) -> None:
     defaults = documented_defaults()
     missing = [

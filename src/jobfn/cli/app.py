@@ -28,6 +28,7 @@ _COMMAND_MODULES = {
     "export-handler": "export_handler",
     "workers": "workers",
     "doctor": "doctor",
+    "mcp": "mcp",
     "explain": "explain",
     "jobs": "jobs",
     "init": "init",

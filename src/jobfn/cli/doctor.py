@@ -59,7 +59,7 @@ async def _run_checks(database_url: str | None, *, print_checks: bool) -> "list[
             _print_check(check)
 
     dsn = resolve_database_url(database_url)
-    settings = _service_settings(database_url, dsn)
+    settings = service_settings(database_url, dsn)
     try:
         async with (
             open_pool(dsn, application_name="jobfn-doctor", size=2) as connections,
@@ -83,7 +83,7 @@ async def _run_checks(database_url: str | None, *, print_checks: bool) -> "list[
     return checks
 
 
-def _service_settings(database_url: str | None, dsn: str | None) -> ServiceSettings:
+def service_settings(database_url: str | None, dsn: str | None) -> ServiceSettings:
     """Return the service's settings, with the addresses of a running ``jobfn dev`` if its database is checked."""
     overrides: dict[str, Any] = {"database_url": dsn}
     if database_url is None and not has_database(os.environ):

@@ -36,6 +36,7 @@ SERVERS = {
     "make demo": ("looking for jobs", []),
     "jobfn dev": ("looking for jobs", ["--port", "0", "--dashboard-port", "0"]),
     "jobfn dashboard": ("dashboard  http", ["--port", "0"]),
+    "jobfn mcp --http": ("mcp  http", ["--port", "0"]),
     "jobfn service --only scheduler": ("scheduler started", []),
     "jobfn service": ("looking for jobs", []),
 }

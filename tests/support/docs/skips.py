@@ -98,6 +98,15 @@ def _check_input_file(words: list[str], folder: Path) -> None:
     assert (folder / words[2]).is_file()
 
 
+def _check_mcp(words: list[str], _folder: Path) -> None:
+    """Check that the command of the server has the options."""
+    jobfn = str(Path(sys.executable).with_name("jobfn"))
+    server = words[words.index("--") + 1 :]
+    assert server[:2] == ["jobfn", "mcp"]
+    help_text = subprocess.run([jobfn, "mcp", "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(word in help_text for word in server[2:])
+
+
 def _no_check(_words: list[str], _folder: Path) -> None:
     pass
 
@@ -110,6 +119,7 @@ SKIPPED_COMMANDS: dict[str, tuple[str, Check]] = {
     "make": ("takes minutes; CI runs it, or people do", _check_make),
     "docker": ("needs root and a base image; covered by make image", _check_docker),
     "kubectl": ("needs a cluster", _check_kubectl),
+    "claude mcp add": ("an assistant is not installed", _check_mcp),
     "npx": ("uses npm's registry", _check_input_file),
     "jobfn jobs show 42": ("needs a run that waits for days", _no_check),
     "py-spy": ("comes with make bench and needs the right to trace", _no_check),
