@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import asyncpg
 from mcp.server.mcpserver import Context
@@ -29,7 +29,7 @@ Confirmation = Annotated[
     str | None, Field(description="The `confirmation` of the plan that an earlier call with these arguments returned.")
 ]
 PayloadText = Annotated[str, Field(description="JSON text.", max_length=MAX_PAYLOAD_CHARACTERS)]
-Result = dict[str, Any] | InputRequiredResult
+Result: TypeAlias = dict[str, Any] | InputRequiredResult
 
 
 class ChangeTools:
