@@ -14,8 +14,27 @@ create table app_jobs.claim_positions (
     constraint claim_positions_pkey PRIMARY KEY (id)
 );
 
+create table app_jobs.completed_jobs (
+    id bigint not null,
+    database_id uuid,
+    actor_id uuid,
+    entity_id uuid,
+    organization_id uuid,
+    entity_type text,
+    queue_name text,
+    task_identifier text not null,
+    payload json not null,
+    priority integer not null,
+    max_attempts integer not null,
+    created_at timestamp with time zone not null,
+    completed_at timestamp with time zone not null,
+    constraint completed_jobs_pkey PRIMARY KEY (id)
+);
+
 create table app_jobs.history_settings (
     retention interval not null,
+    completed_payload_retention interval not null default '00:00:00'::interval,
+    constraint history_settings_completed_payload_retention_not_negative CHECK ((completed_payload_retention >= '00:00:00'::interval)),
     constraint history_settings_retention_not_negative CHECK ((retention >= '00:00:00'::interval))
 );
 
@@ -264,6 +283,7 @@ create type app_jobs.job_row as (
 );
 
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
+CREATE INDEX completed_jobs_completed_at_idx ON app_jobs.completed_jobs USING btree (completed_at);
 CREATE INDEX job_dependencies_job_id_idx ON app_jobs.job_dependencies USING btree (job_id, has_ended);
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_default_ended_at_idx ON app_jobs.job_runs_default USING btree (ended_at);
@@ -1055,15 +1075,15 @@ CREATE OR REPLACE FUNCTION app_jobs.complete_jobs(job_ids bigint[])
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_idle constant bigint[] := array(select idle.id from "app_jobs".lock_idle_jobs(job_ids) as idle (id));
 begin
     -- A job that is removed has not completed: it adds no jobs, and its parent fails.
     update "app_jobs".jobs j set locked_at = null, locked_by = null, lease_expires_at = null
-    from "app_jobs".lock_idle_jobs(job_ids) as idle (id)
-    where j.id = idle.id and j.locked_at is not null and (j.has_steps or j.is_awaited);
+    where j.id = any (v_idle) and j.locked_at is not null and (j.has_steps or j.is_awaited);
     return query
-    with idle as materialized (select id from "app_jobs".lock_idle_jobs(job_ids) as found (id)),
-    removed as (
-        delete from "app_jobs".jobs j using idle where j.id = idle.id
+    with removed as (
+        delete from "app_jobs".jobs j where j.id = any (v_idle)
         returning ("app_jobs".to_job_row(j)).*
     ),
     recorded as (
@@ -1075,6 +1095,7 @@ begin
         where "app_jobs".history_enabled()
     )
     select removed.* from removed;
+    delete from "app_jobs".completed_jobs c where c.id = any (v_idle);
 end
 $function$;
 
@@ -2219,6 +2240,62 @@ AS $function$
     returning ("app_jobs".to_job_row(j)).*
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.prune_completed_jobs(max_rows integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_deleted int;
+begin
+    delete from "app_jobs".completed_jobs c
+    where c.id = any (array(
+        select old.id
+        from "app_jobs".completed_jobs old
+        where old.completed_at <= now() - (select h.completed_payload_retention from "app_jobs".history_settings h)
+        order by old.completed_at
+        limit max_rows
+        for update skip locked -- another pruner deletes those
+    ));
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.prune_failed_jobs(retention interval, after_id bigint, max_rows integer)
+ RETURNS TABLE(removed integer, last_id bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_due bigint[];
+begin
+    select array_agg(found.id) filter (where found.is_due), case when count(*) = max_rows then max(found.id) end
+    into v_due, last_id
+    from (
+        select j.id, j.exhausted and j.locked_at is null and j.updated_at <= now() - retention as is_due
+        from "app_jobs".jobs j
+        where (j.exhausted or j.last_error is not null) and j.id > after_id
+        order by j.id
+        limit max_rows
+    ) found;
+    -- Skip those that somebody retries now.
+    select array_agg(locked.id) into v_due
+    from (
+        select j.id
+        from "app_jobs".jobs j
+        where j.id = any (v_due) and j.exhausted and j.locked_at is null
+        for update skip locked
+    ) locked;
+    select count(*) into removed from "app_jobs".complete_jobs(v_due);
+    return next;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.prune_job_runs(max_rows integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -3263,6 +3340,37 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.run_jobs_again(job_ids bigint[])
+ RETURNS TABLE(job_id bigint, new_job_id bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_job "app_jobs".completed_jobs;
+begin
+    for v_job in select c.* from "app_jobs".completed_jobs c where c.id = any (job_ids) order by c.id
+    loop
+        job_id := v_job.id;
+        new_job_id := ("app_jobs".insert_job(
+            database_id => v_job.database_id,
+            actor_id => v_job.actor_id,
+            entity_id => v_job.entity_id,
+            identifier => v_job.task_identifier,
+            payload => v_job.payload,
+            job_key => null,
+            queue_name => v_job.queue_name,
+            run_at => now(),
+            max_attempts => v_job.max_attempts,
+            priority => v_job.priority,
+            organization_id => v_job.organization_id,
+            entity_type => v_job.entity_type
+        )).id;
+        return next;
+    end loop;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.run_jobs_now(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE sql
@@ -3307,6 +3415,30 @@ CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry inte
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select * from "app_jobs".enqueue_schedule(id, job_expiry, false)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_completed_payload_retention(days double precision)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
+AS $function$
+declare
+    v_retention constant interval := make_interval(secs => days * 86400);
+begin
+    if not exists (
+        select from "app_jobs".history_settings h where h.completed_payload_retention is distinct from v_retention
+    ) then
+        return;
+    end if;
+    if days > 0 then
+        alter table "app_jobs".jobs enable trigger _800_store_completed_job;
+    else
+        alter table "app_jobs".jobs disable trigger _800_store_completed_job;
+    end if;
+    update "app_jobs".history_settings set completed_payload_retention = v_retention;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_history_retention(days double precision)
@@ -3843,6 +3975,23 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_store_completed_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    insert into "app_jobs".completed_jobs values (
+        old.id, old.database_id, old.actor_id, old.entity_id, old.organization_id, old.entity_type, old.queue_name,
+        old.task_identifier, old.payload, old.priority,
+        greatest(old.max_attempts - coalesce(old.snoozes, 0), 1), old.created_at, now()
+    )
+    on conflict (id) do nothing;
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_unlock_queue()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -4023,6 +4172,7 @@ CREATE TRIGGER _700_end_durable_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW W
 CREATE TRIGGER _700_fail_awaited_job AFTER UPDATE OF last_error ON app_jobs.jobs FOR EACH ROW WHEN ((new.is_awaited AND new.exhausted AND (new.locked_at IS NULL))) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
 CREATE TRIGGER _700_replace_dependent AFTER UPDATE OF task_identifier ON app_jobs.jobs FOR EACH ROW WHEN ((old.parked_attempt = 0)) EXECUTE FUNCTION app_jobs.tg_replace_dependent();
 CREATE TRIGGER _710_wake_parked_jobs AFTER DELETE OR UPDATE OF last_error ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_wake_parked_jobs();
+CREATE TRIGGER _800_store_completed_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN ((old.locked_at IS NOT NULL)) EXECUTE FUNCTION app_jobs.tg_store_completed_job();
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
@@ -4114,6 +4264,8 @@ comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of
 comment on function app_jobs.paused_jobs(bigint[]) is 'Those of the jobs that are paused. Workers ask about jobs that they have claimed and not started.';
 comment on function app_jobs.paused_now() is 'What is paused now. Part of claim_jobs.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
+comment on function app_jobs.prune_completed_jobs(integer) is 'Delete up to max_rows of the oldest completed jobs past the retention. Returns the number of deleted rows.';
+comment on function app_jobs.prune_failed_jobs(interval,bigint,integer) is 'Remove the jobs that failed permanently longer ago than the retention, among max_rows with an id above after_id. Returns their number, and the id to go on from; null: there are no more.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
@@ -4137,10 +4289,12 @@ comment on function app_jobs.resume_schedule(bigint) is 'End the pause of a sche
 comment on function app_jobs.resume_schedule(text) is 'As resume_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the steps of a job from a position on, cancel its waiting children among them, and run it now. False if the job is running or has ended.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
+comment on function app_jobs.run_jobs_again(bigint[]) is 'Add a new job, due now and without a job key, for each of these completed jobs whose payload is stored.';
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_schedule(bigint) is 'For people: enqueue the job of a schedule now, also of a paused one. Raises ALREADY_SCHEDULED while its last job is waiting or running. All null if there is no such schedule.';
 comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
+comment on function app_jobs.set_completed_payload_retention(double precision) is 'Set for how many days completed jobs are stored with their payloads; 0 stores none, and lets prune_completed_jobs delete those that exist. Fails after 0.2 s if a transaction holds the table of jobs.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
@@ -4157,6 +4311,7 @@ comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
+comment on function app_jobs.tg_store_completed_job() is 'Store a job that completes, with its payload.';
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
 comment on function app_jobs.tg_wake_parked_jobs() is 'Wake the jobs that waited for jobs of this statement: once for all of them, so that their locks are taken in order.';
 comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by writing to job_queues.';
@@ -4166,6 +4321,7 @@ comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of
 comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sleeps end, and their waits with a deadline time out. Returns those that were parked.';
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
+comment on table app_jobs.completed_jobs is 'Completed jobs with their payloads, for history_settings.completed_payload_retention. run_jobs_again runs them again.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_dependencies is 'The jobs that waiting jobs depend on, until these are due or have failed.';

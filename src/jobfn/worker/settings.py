@@ -98,6 +98,10 @@ class ServiceSettings(EnvironmentSettings):
             another scheduler is taken over. Only for the platform's schema; jobfn's has no such locks.
         history_days: ``JOBS_HISTORY_DAYS``, default 7: retention of the history of attempts; 0 disables it. The
             platform's schema has no history.
+        failed_days: ``JOBS_FAILED_DAYS``: retention of permanently failed jobs. Default: they are kept. Not on the
+            platform's schema.
+        completed_payload_days: ``JOBS_COMPLETED_PAYLOAD_DAYS``, default 0: retention of completed jobs with their
+            payloads, so that they can run again; 0 stores none. Not on the platform's schema.
         vacuum: ``JOBS_VACUUM``, default true: vacuum the jobs table when many jobs have run, if the role may. Never the
             platform's schema.
     """
@@ -142,6 +146,12 @@ class ServiceSettings(EnvironmentSettings):
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBS_SHUTDOWN_TIMEOUT_SECONDS")
     takeover_seconds: float = Field(default=60.0, gt=0, validation_alias="JOBS_TAKEOVER_SECONDS")
     history_days: float = Field(default=7.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_HISTORY_DAYS")
+    failed_days: float | None = Field(
+        default=None, gt=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_FAILED_DAYS"
+    )
+    completed_payload_days: float = Field(
+        default=0.0, ge=0, le=36_500, allow_inf_nan=False, validation_alias="JOBS_COMPLETED_PAYLOAD_DAYS"
+    )
     vacuum: bool = Field(default=True, validation_alias="JOBS_VACUUM")
     health_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_HEALTH_PORT")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, validation_alias="JOBS_METRICS_PORT")

@@ -36,6 +36,7 @@ WORKER_FUNCTIONS = frozenset(
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
+        *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs"),
         *("heartbeat_worker", "deregister_worker"),
     }
 )
@@ -131,6 +132,7 @@ VIEWER_TABLES = (
         "jobs",
         "job_queues",
         "job_runs",
+        "completed_jobs",
         "job_steps",
         "job_dependencies",
         "job_signals",
@@ -143,7 +145,15 @@ VIEWER_TABLES = (
 )
 OPERATOR_FUNCTIONS = frozenset(
     {
-        *("retry_jobs", "run_jobs_now", "cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs"),
+        *(
+            "retry_jobs",
+            "run_jobs_now",
+            "run_jobs_again",
+            "cancel_jobs",
+            "complete_jobs",
+            "permanently_fail_jobs",
+            "reschedule_jobs",
+        ),
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
         *("pause", "resume"),

@@ -41,6 +41,18 @@ select @schema@.deregister_worker($1, $2, $3)
 -- $1 days; 0 turns the history off.
 select @schema@.set_history_retention($1)
 
+-- name: set_completed_payload_retention
+-- $1 days; 0 stores no completed jobs.
+select @schema@.set_completed_payload_retention($1)
+
+-- name: prune_completed_jobs
+-- $1 the maximum number.
+select @schema@.prune_completed_jobs($1)
+
+-- name: prune_failed_jobs
+-- $1 retention, $2 ids above this, $3 the maximum number to read.
+select removed, last_id from @schema@.prune_failed_jobs($1, $2, $3)
+
 -- name: create_job_runs_partitions
 -- $1 the number of days after today.
 select @schema@.create_job_runs_partitions($1)

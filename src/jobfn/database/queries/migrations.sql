@@ -115,6 +115,9 @@ grant execute on function
     @schema@.set_history_retention,
     @schema@.create_job_runs_partitions,
     @schema@.prune_job_runs,
+    @schema@.set_completed_payload_retention,
+    @schema@.prune_completed_jobs,
+    @schema@.prune_failed_jobs,
     @schema@.heartbeat_worker,
     @schema@.deregister_worker,
     @schema@.paused_jobs
@@ -143,6 +146,7 @@ grant select on
     @schema@.jobs,
     @schema@.job_queues,
     @schema@.job_runs,
+    @schema@.completed_jobs,
     @schema@.job_steps,
     @schema@.job_dependencies,
     @schema@.job_signals,
@@ -160,6 +164,7 @@ grant execute on function @schema@.job_pauses to @role@
 grant execute on function
     @schema@.retry_jobs,
     @schema@.run_jobs_now,
+    @schema@.run_jobs_again,
     @schema@.wake_jobs,
     @schema@.retry_job_from_step,
     @schema@.cancel_jobs,

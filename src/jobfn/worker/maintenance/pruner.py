@@ -8,12 +8,12 @@ from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, Failure
 PRUNE_INTERVAL_SECONDS = 60.0
 #: Partitions made ahead: the days that a worker may be away before attempts go to the default partition.
 DAYS_AHEAD = 3
-#: Attempts deleted in one transaction: a few milliseconds of work, so that its locks block nobody.
+#: Rows deleted in one transaction: a few milliseconds of work, so that its locks block nobody.
 PRUNE_BATCH_SIZE = 1000
-#: Pause between batches, so that pruning a million attempts does not slow down the jobs.
-_BATCH_PAUSE_SECONDS = 0.02
+#: Pause between batches, so that pruning a million rows does not slow down the jobs.
+BATCH_PAUSE_SECONDS = 0.02
 #: Delay of the first run, so that the worker has the connections to itself when it starts.
-_INITIAL_DELAY_SECONDS = 1.0
+INITIAL_DELAY_SECONDS = 1.0
 
 
 class HistoryPruner:
@@ -37,7 +37,7 @@ class HistoryPruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Prune until ``stop`` is set."""
-        await sleep_until(stop, min(self._interval_seconds, _INITIAL_DELAY_SECONDS))
+        await sleep_until(stop, min(self._interval_seconds, INITIAL_DELAY_SECONDS))
         while not stop.is_set():
             await self._failures.run(lambda: self._prune(stop))
             await sleep_until(stop, self._interval_seconds)
@@ -52,4 +52,4 @@ class HistoryPruner:
             deleted = await asyncio.wait_for(self._history.prune(limit=PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS)
             if deleted < PRUNE_BATCH_SIZE:
                 return
-            await sleep_until(stop, _BATCH_PAUSE_SECONDS)
+            await sleep_until(stop, BATCH_PAUSE_SECONDS)

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.history import History
+from jobfn.database.job_retention import JobRetention
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.store import JobStore
 from jobfn.database.vacuum_table import JobsTable
@@ -17,6 +18,7 @@ from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.telemetry import logs
 from jobfn.worker.listen_url import listen_url
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
+from jobfn.worker.maintenance.job_pruner import JobPruner
 from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer
 from jobfn.worker.settings import ServiceRole, ServiceSettings
@@ -39,7 +41,8 @@ async def maintenance_tasks(
     """Start the maintenance of a service with these roles. The platform's schema has no tables for it: no tasks."""
     if not isinstance(store, NativeJobStore):
         logs.get_logger("jobfn.service").info(
-            "platform schema: no history of attempts and no list of workers", schema=settings.schema_name
+            "platform schema: no history of attempts, no list of workers and no retention of ended jobs",
+            schema=settings.schema_name,
         )
         return []
     process = WorkerProcess(
@@ -58,6 +61,13 @@ async def maintenance_tasks(
         pruner = HistoryPruner(History(connections, settings.schema_name), days=settings.history_days)
         await pruner.start()
         tasks.append(pruner.run)
+        job_pruner = JobPruner(
+            JobRetention(connections, settings.schema_name),
+            failed_days=settings.failed_days,
+            completed_days=settings.completed_payload_days,
+            metrics=metrics,
+        )
+        tasks.append(job_pruner.run)
     if settings.vacuum and roles & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
         table = JobsTable(connections, settings.schema_name, dsn=listen_url(settings))
         tasks.append(Vacuumer(table, settlements=lambda: metrics.settlements).run)

@@ -29,6 +29,7 @@ class WorkerMetrics:
         self._claims = Counter((result,) for result in ("claimed", "empty"))
         self._reports = Counter((result,) for result in (*_REPORT_RESULTS.values(), "refused"))
         self._batch_sizes = Histogram(BATCH_SIZE_BUCKETS)
+        self._pruned = Counter((kind,) for kind in ("failed", "completed"))
         self.settlements = 0
 
     def record_claim(self, jobs: Sequence[Job]) -> None:
@@ -64,6 +65,10 @@ class WorkerMetrics:
         """Count a report by the status of its reply."""
         self._reports.add(_REPORT_RESULTS.get(status, "refused"))
 
+    def record_pruned(self, kind: str, jobs: int) -> None:
+        """Count ended jobs that were removed past their retention."""
+        self._pruned.add(kind, amount=jobs)
+
     def collect(self) -> list[Metric]:
         """Return all metrics, for a scrape."""
         return [
@@ -94,6 +99,9 @@ class WorkerMetrics:
             Metric("jobfn_claims_total", "Claims, by whether they returned jobs.", ("result",), self._claims),
             Metric("jobfn_reports_total", "Reports from functions, by result.", ("result",), self._reports),
             Metric("jobfn_settlement_batch_size", "Settlements per commit.", (), self._batch_sizes),
+            Metric(
+                "jobfn_pruned_jobs_total", "Ended jobs that were removed past their retention.", ("kind",), self._pruned
+            ),
             Metric("jobfn_in_flight", "Open requests to functions.", (), {(): self._in_flight}),
             Metric("jobfn_worker_concurrency", "Maximum number of open requests.", (), {(): self._concurrency}),
         ]
