@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ChildFailed,
         ConfigurationError,
         DatabaseError,
+        DuplicateJob,
         DurableError,
         EnqueueError,
         GraphQLError,
@@ -57,6 +58,7 @@ __all__ = [
     "ChildFailed",
     "ConfigurationError",
     "DatabaseError",
+    "DuplicateJob",
     "DurableError",
     "EnqueueError",
     "FunctionApp",
@@ -96,9 +98,9 @@ _LAZY_EXPORTS = {
         "client.enqueue": "enqueue enqueue_many",
         "client.options": "BulkJobOptions JobOptions",
         "client.result": "JobResult",
-        "errors": "ChildFailed ConfigurationError DatabaseError DurableError EnqueueError GraphQLError InvalidPayload "
-        "JobfnError LoadError PermanentError RequestError ResultTimeout ResultUnavailable RetryLater StepFailed "
-        "TaskDefinitionError TransportError WaitTimeout",
+        "errors": "ChildFailed ConfigurationError DatabaseError DuplicateJob DurableError EnqueueError GraphQLError "
+        "InvalidPayload JobfnError LoadError PermanentError RequestError ResultTimeout ResultUnavailable RetryLater "
+        "StepFailed TaskDefinitionError TransportError WaitTimeout",
         "function.app": "FunctionApp create_app",
         "function.context": "JobContext",
         "function.dependencies": "Resource",

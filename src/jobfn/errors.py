@@ -9,6 +9,7 @@
     │   ├── LoadError               functions file or module that cannot be imported
     │   └── BlueprintError          blueprint that cannot be parsed or applied
     ├── EnqueueError                job that was not enqueued
+    │   └── DuplicateJob            unique job that exists
     ├── GraphQLError                GraphQL endpoint returned errors or did not respond
     ├── ResultUnavailable           result of a job is not stored
     │   └── ResultTimeout           job did not finish in time
@@ -118,6 +119,23 @@ class EnqueueError(JobfnError):
 
     code = "J106"
     page = "how-to/enqueue"
+
+
+class DuplicateJob(EnqueueError):
+    """A job with the same task, tenant and compared fields exists, and ``on_conflict`` is ``"error"``.
+
+    Nothing was added. Use the existing job, or enqueue with ``on_conflict="keep"``.
+
+    Attributes:
+        job_id: The existing job; None for a duplicate among many, which the message names.
+    """
+
+    code = "J124"
+    page = "how-to/unique-jobs"
+
+    def __init__(self, message: str, *, job_id: int | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class GraphQLError(JobfnError):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from jobfn import unique
 from jobfn.dashboard import forms, limits, live, login, sessions, task_discovery
 from jobfn.database import records
 from jobfn.function import report_batcher, reporter, validation_errors
@@ -147,6 +148,12 @@ BOUNDS = {
     "depth of calls of child jobs": Bound("20", f"{DURABLE}limits.py::test_depth_of_calls_is_limited"),
     "dependencies of a job, jobs of `add_batch`": Bound(
         "10,000", f"{INTEGRATION}database/test_dependencies.py::test_invalid_dependencies_are_refused"
+    ),
+    "period of a unique job": Bound(
+        f"{unique.MAX_PERIOD.days} days", f"{INTEGRATION}database/test_unique_jobs.py::test_invalid_options"
+    ),
+    "fields that a unique job compares": Bound(
+        f"{unique.MAX_FIELDS}", f"{INTEGRATION}database/test_unique_jobs.py::test_invalid_options"
     ),
     "signals that a job has not read": Bound(
         "1,000", f"{DURABLE}limits.py::test_signals_that_a_job_has_not_read_are_limited"

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from jobfn import JobContext, JobOptions, JobResult, Resource, create_app, enqueue, enqueue_many, task
-from jobfn.client import EnqueuedJob, SyncEnqueuedJob
+from jobfn.client import EnqueuedJob, EnqueuedJobs, SyncEnqueuedJob
 
 
 class Invoice(BaseModel):
@@ -52,9 +52,12 @@ async def on_async_connections(
     assert_type((await job.result()).value, Receipt)
     assert_type(await add.enqueue(alchemy, [1]), EnqueuedJob[int])
     assert_type(await tidy.enqueue(session, None), EnqueuedJob[None])
-    assert_type(await process_invoice.enqueue_many(session, [Invoice(id=1)], key=lambda each: str(each.id)), list[int])
+    many = await process_invoice.enqueue_many(session, [Invoice(id=1)], key=lambda each: str(each.id))
+    assert_type(many, EnqueuedJobs)
+    assert_type(many.are_duplicates, list[bool])
+    assert_type((await enqueue(alchemy, "elsewhere", unique="until_done")).is_duplicate, bool)
     assert_type(await enqueue(alchemy, "elsewhere", {"id": 1}), EnqueuedJob[Any])
-    assert_type(await enqueue_many(alchemy, "elsewhere", [{}]), list[int])
+    assert_type(await enqueue_many(alchemy, "elsewhere", [{}]), EnqueuedJobs)
     await process_invoice.enqueue(psycopg_, {"id": 1})  # type: ignore[call-overload]
     await add.enqueue(alchemy, ["1"])  # type: ignore[list-item]
     await tidy.enqueue(alchemy, 5)  # type: ignore[call-overload]
@@ -65,7 +68,7 @@ def on_sync_connections(psycopg_: "psycopg.Connection[Any]", alchemy: Connection
     assert_type(job, SyncEnqueuedJob[Receipt])
     assert_type(job.result(timeout=5).value, Receipt)
     assert_type(add.enqueue(alchemy, [1]), SyncEnqueuedJob[int])
-    assert_type(add.enqueue_many(session, [[1], [2]]), list[int])
+    assert_type(add.enqueue_many(session, [[1], [2]]), EnqueuedJobs)
     assert_type(enqueue(session, "elsewhere"), SyncEnqueuedJob[Any])
     add.enqueue(session, Invoice(id=1))  # type: ignore[call-overload]
     options: JobOptions = {"key": "sum", "max_attempts": 3}

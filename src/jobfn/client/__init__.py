@@ -7,13 +7,14 @@ it on any supported connection; ``result.py`` waits. ``Task.enqueue`` (``functio
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
 from jobfn.client.enqueue import enqueue, enqueue_many
 from jobfn.client.options import BulkJobOptions, JobOptions
-from jobfn.client.result import EnqueuedJob, JobResult, SyncEnqueuedJob
+from jobfn.client.result import EnqueuedJob, EnqueuedJobs, JobResult, SyncEnqueuedJob
 
 __all__ = [
     "AnyAsyncConnection",
     "AnyConnection",
     "BulkJobOptions",
     "EnqueuedJob",
+    "EnqueuedJobs",
     "JobOptions",
     "JobResult",
     "SyncConnection",

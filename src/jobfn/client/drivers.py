@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobfn.client.statements import Statement
-from jobfn.errors import EnqueueError, SchemaError
+from jobfn.errors import DuplicateJob, EnqueueError, SchemaError
 
+_NO_UNIQUE_JOBS = "schema {schema} has no unique jobs: run `jobfn db migrate`; the platform's schema has none"
 #: Messages for a missing function, by the statement's name.
 _MISSING_FUNCTION = {
     "add_job": "schema {schema} has no matching add_job function: run `jobfn db migrate`; the platform's schema "
@@ -22,6 +23,10 @@ _MISSING_FUNCTION = {
     "`jobfn db migrate`, or leave them out on the platform's older schema",
     "add_jobs": "schema {schema} has no add_jobs function: run `jobfn db migrate`; on the platform's schema, enqueue "
     "the jobs one by one",
+    "add_unique_job": _NO_UNIQUE_JOBS,
+    "add_unique_jobs": _NO_UNIQUE_JOBS,
+    "add_debounced_job": "schema {schema} has no maximum delay: run `jobfn db migrate`, or leave max_delay out on the "
+    "platform's schema",
     "job_result": "schema {schema} stores no results: run `jobfn db migrate`; the platform's schema does not record "
     "how a job ended",
 }
@@ -89,6 +94,8 @@ class Driver:
             dialect = self.dialect(connection)
         if dialect != "postgresql":
             raise EnqueueError(f"the connection must be to PostgreSQL, where jobs are stored, not {dialect}") from error
+        if statement.name == "add_unique_jobs" and _sqlstate(error) == "23505":
+            raise DuplicateJob("a unique job among them exists: no job was added, roll the transaction back") from error
         message = _error_message(error, statement)
         if message is not None:
             raise SchemaError(message) from error

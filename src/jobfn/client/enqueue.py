@@ -10,7 +10,7 @@ from typing import Any, Unpack, overload
 from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
 from jobfn.client.drivers import driver_for
 from jobfn.client.options import BulkJobOptions, JobOptions, SharedOptions
-from jobfn.client.result import EnqueuedJob, SyncEnqueuedJob
+from jobfn.client.result import EnqueuedJob, EnqueuedJobs, SyncEnqueuedJob
 from jobfn.client.statements import Statement, Value, schema_or_default
 from jobfn.client.validation import (
     MAX_INT,
@@ -28,11 +28,15 @@ from jobfn.client.validation import (
     validate_text,
     validate_uuid,
 )
+from jobfn.errors import DuplicateJob
 from jobfn.telemetry.tracing import current
+from jobfn.unique import Unique
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: Default of ``add_job`` (contract, section 3).
 DEFAULT_MAX_ATTEMPTS = 25
+#: Options that ``unique.py`` implements.
+_UNIQUE_OPTIONS = frozenset({"unique", "unique_by", "on_conflict", "max_delay"})
 
 
 @overload
@@ -62,6 +66,7 @@ def enqueue(connection: AnyConnection, task: str, payload: Any = None, **options
 
     Raises:
         EnqueueError: An argument is not valid. Nothing was sent.
+        DuplicateJob: The job is a duplicate, and ``on_conflict="error"``.
         SchemaError: The database does not have the schema, or the schema does not have the function.
         Exception: Any other error comes from the driver.
     """
@@ -71,11 +76,11 @@ def enqueue(connection: AnyConnection, task: str, payload: Any = None, **options
 @overload
 def enqueue_many(
     connection: AnyAsyncConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
-) -> Coroutine[Any, Any, list[int]]: ...
+) -> Coroutine[Any, Any, EnqueuedJobs]: ...
 @overload
 def enqueue_many(
     connection: SyncConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
-) -> list[int]: ...
+) -> EnqueuedJobs: ...
 def enqueue_many(
     connection: AnyConnection, task: str, payloads: Iterable[Any], **options: Unpack[BulkJobOptions[Any]]
 ) -> Any:
@@ -88,10 +93,12 @@ def enqueue_many(
         options: See ``BulkJobOptions``.
 
     Returns:
-        The jobs' ids, in the order of the payloads. On an async connection, await the call.
+        The jobs' ids, in the order of the payloads, a ``list`` that also tells which are duplicates. On an async
+        connection, await the call.
 
     Raises:
         EnqueueError: An argument is not valid. Nothing was sent.
+        DuplicateJob: The job is a duplicate, and ``on_conflict="error"``.
         SchemaError: The schema does not exist, is out of date, or is the platform's, which does not have the function.
         Exception: Any other error comes from the driver.
     """
@@ -106,6 +113,7 @@ def enqueue_one(
     *,
     serialize: Callable[[Any], str] = to_json,
     default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    default_unique: Unique | None = None,
     keep_result: bool | None = None,
 ) -> Any:
     """Implement ``enqueue``."""
@@ -130,13 +138,20 @@ def enqueue_one(
     if any(entity):
         statement = Statement("add_job_for_entity", schema, (*values, *entity))
     depends_on = validate_job_ids("depends_on", options.get("depends_on"))
+    ignore_failures = "true" if options.get("ignore_failures") else "false"
     if depends_on is not None:
-        ignore_failures = "true" if options.get("ignore_failures") else "false"
         statement = Statement("add_job_after", schema, (*values, *entity, depends_on, ignore_failures))
+    unique = None
+    if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
+        from jobfn.client.unique import unique_or_debounced  # noqa: PLC0415  - most jobs are neither
+
+        dependencies = (depends_on, ignore_failures)
+        special, unique = unique_or_debounced(options, default_unique, schema, (*values, *entity), dependencies)
+        statement = special or statement
     driver = driver_for(connection)
     if tenant is None:
         job_id = driver.fetch_value(connection, _traced(statement))
-    elif any(entity) or depends_on is not None:  # the form with the tenant has neither
+    elif statement.name != "add_job":  # only this one has a form with the tenant
         job_id = driver.fetch_value(connection, _traced(statement.wrapped("as_tenant", tenant)))
     else:
         from jobfn.client.tenants import fetch_for_tenant  # noqa: PLC0415  - most jobs get the session's tenant
@@ -145,7 +160,9 @@ def enqueue_one(
         by_setting = statement.wrapped("as_tenant", tenant)
         job_id = fetch_for_tenant(driver, connection, _traced(by_argument), _traced(by_setting))
     if driver.is_async:
-        return _enqueued_job(job_id, connection, schema, keep_result=keep_result)
+        return _enqueued_job(job_id, task, unique, connection, schema, keep_result=keep_result)
+    if unique is not None:
+        _check_duplicate(job_id, task, unique)
     return SyncEnqueuedJob.create(int(job_id), connection, schema, keep_result=keep_result)
 
 
@@ -157,6 +174,7 @@ def enqueue_each(
     *,
     serialize: Callable[[Any], str] = to_json,
     default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    default_unique: Unique | None = None,
 ) -> Any:
     """Implement ``enqueue_many``; the other arguments are as for ``enqueue_one``."""
     validate_option_names("enqueue_many", options, BulkJobOptions.__optional_keys__)
@@ -178,10 +196,19 @@ def enqueue_each(
         as_column(payloads, options.get("run_at"), validate_run_at),
         max_attempts,
         priority,
-        tenant,
     )
-    statement = _traced(Statement("add_jobs", schema_or_default(options.get("schema")), values))
-    return driver_for(connection).fetch_value(connection, statement)
+    schema = schema_or_default(options.get("schema"))
+    statement = Statement("add_jobs", schema, (*values, tenant))
+    if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
+        from jobfn.client.unique import many_unique, read_unique  # noqa: PLC0415  - most jobs are not
+
+        unique = read_unique(options, default_unique)
+        if unique is not None:
+            statement = many_unique(unique, schema, values)
+            statement = statement if tenant is None else statement.wrapped("as_tenant", tenant)
+    driver = driver_for(connection)
+    ids = driver.fetch_value(connection, _traced(statement))
+    return _enqueued_jobs(ids) if driver.is_async else EnqueuedJobs.create(ids)
 
 
 def _shared_values(task: str, options: SharedOptions, default_max_attempts: int) -> tuple[str, str, str | None]:
@@ -200,6 +227,29 @@ def _traced(statement: Statement) -> Statement:
 
 
 async def _enqueued_job(
-    job_id: Coroutine[Any, Any, Any], connection: Any, schema: str, *, keep_result: bool | None
+    job_id: Coroutine[Any, Any, Any],
+    task: str,
+    unique: Unique | None,
+    connection: Any,
+    schema: str,
+    *,
+    keep_result: bool | None,
 ) -> EnqueuedJob[Any]:
-    return EnqueuedJob.create(int(await job_id), connection, schema, keep_result=keep_result)
+    added = await job_id
+    if unique is not None:
+        _check_duplicate(added, task, unique)
+    return EnqueuedJob.create(int(added), connection, schema, keep_result=keep_result)
+
+
+def _check_duplicate(job_id: int, task: str, unique: Unique) -> None:
+    """Raise the error of a duplicate, whose id is negative, if that is wanted.
+
+    Raises:
+        DuplicateJob: The job existed.
+    """
+    if job_id < 0 and unique.on_conflict == "error":
+        raise DuplicateJob(f"a job of task {task!r} that is unique exists: job {-job_id}", job_id=-job_id)
+
+
+async def _enqueued_jobs(ids: Coroutine[Any, Any, list[int]]) -> EnqueuedJobs:
+    return EnqueuedJobs.create(await ids)

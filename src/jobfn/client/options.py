@@ -1,9 +1,11 @@
 """The options of ``enqueue`` and ``enqueue_many``, as typed keyword arguments (PEP 692)."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypedDict, TypeVar
 from uuid import UUID
+
+from jobfn.unique import ConflictOption, UniqueOption
 
 T = TypeVar("T")
 
@@ -14,6 +16,9 @@ class SharedOptions(TypedDict, total=False):
     priority: int
     max_attempts: int | None
     database_id: UUID | str | None
+    unique: UniqueOption | None
+    unique_by: Sequence[str] | None
+    on_conflict: ConflictOption | None
     schema: str | None
 
 
@@ -26,7 +31,15 @@ class JobOptions(SharedOptions, total=False):
         queue: Jobs of one queue run one at a time, in order. 1 to 126 characters. Default None: no queue.
         priority: Jobs with a lower number run first. Default 0.
         max_attempts: Maximum number of attempts. Default None: the task's own ``max_attempts``, else 25.
+        max_delay: With ``key`` and ``run_at``: a job that is replaced again and again runs at most this long after it
+            was first added. Needs jobfn's schema. Default None: no limit.
         database_id: The tenant, a UUID. Default None: the session's ``jwt.claims.database_id``.
+        unique: Add no second job with the same task, tenant and payload: within a ``timedelta`` of the first one, until
+            that has started (``"until_started"``), or until it has completed or permanently failed
+            (``"until_done"``). Needs jobfn's schema. Default None: the task's own ``unique``.
+        unique_by: Compare only these fields of the payload; ``[]`` compares none. Default None: the whole payload.
+        on_conflict: What happens to a duplicate: ``"keep"`` the existing job, ``"replace"`` its payload and options
+            while it waits, or raise ``DuplicateJob`` (``"error"``). Default None: ``"keep"``.
         entity_id: The record that the job is about, a UUID. Default None.
         organization_id: The organization that the entity belongs to, a UUID. Default None.
         entity_type: What the entity is, such as ``org``. Default None.
@@ -42,6 +55,7 @@ class JobOptions(SharedOptions, total=False):
     entity_id: UUID | str | None
     organization_id: UUID | str | None
     entity_type: str | None
+    max_delay: timedelta | None
     depends_on: Sequence[int] | None
     ignore_failures: bool
 

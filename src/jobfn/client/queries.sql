@@ -39,6 +39,44 @@ select (@schema@.add_job_after(
     ignore_failures => cast(cast($12 as text) as boolean)
 )).id
 
+-- name: add_debounced_job
+-- As add_job_for_entity, with $11 the maximum delay.
+select (@schema@.add_debounced_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    entity_id => cast(cast($8 as text) as uuid), organization_id => cast(cast($9 as text) as uuid),
+    entity_type => cast($10 as text), max_delay => cast(cast($11 as text) as interval)
+)).id
+
+-- name: add_unique_job
+-- As add_job_after, with $13 period, $14 until, $15 fields as text[] and $16 what to do with a duplicate, whose id is
+-- returned as a negative number.
+select case when added.is_duplicate then -added.job_id else added.job_id end
+from @schema@.add_unique_job(
+    identifier => cast($1 as text), payload => cast(cast($2 as text) as json), job_key => cast($3 as text),
+    queue_name => cast($4 as text), run_at => coalesce(cast(cast($5 as text) as timestamptz), now()),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    entity_id => cast(cast($8 as text) as uuid), organization_id => cast(cast($9 as text) as uuid),
+    entity_type => cast($10 as text), depends_on => cast(cast($11 as text[]) as bigint[]),
+    ignore_failures => cast(cast($12 as text) as boolean), unique_for => cast(cast($13 as text) as interval),
+    unique_until => cast($14 as text), unique_by => cast($15 as text[]), on_conflict => cast($16 as text)
+) as added
+
+-- name: add_unique_jobs
+-- As add_jobs without the tenant, with $8 period, $9 until, $10 fields as text[] and $11 what to do with duplicates,
+-- whose ids are returned as negative numbers.
+select coalesce(
+    array_agg(case when added.is_duplicate then -added.job_id else added.job_id end order by added.position), '{}'
+)
+from @schema@.add_unique_jobs(
+    identifier => cast($1 as text), payloads => cast(cast($2 as text[]) as json[]), job_keys => cast($3 as text[]),
+    queue_names => cast($4 as text[]), run_ats => cast(cast($5 as text[]) as timestamptz[]),
+    max_attempts => cast(cast($6 as text) as int), priority => cast(cast($7 as text) as int),
+    unique_for => cast(cast($8 as text) as interval), unique_until => cast($9 as text),
+    unique_by => cast($10 as text[]), on_conflict => cast($11 as text)
+) with ordinality as added (job_id, is_duplicate, position)
+
 -- name: has_tenant_form
 -- $1 the schema's name. Whether it has add_job_for_tenant. The platform's newest schema does not.
 select exists (

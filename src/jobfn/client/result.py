@@ -58,17 +58,40 @@ class JobResult(Generic[V]):
         return value
 
 
-class _JobHandle(int, Generic[V]):
-    """A job's id, with the connection that added it."""
+class EnqueuedJobs(list[int]):
+    """The ids of the jobs of one ``enqueue_many``, in the order of the payloads.
 
+    Attributes:
+        are_duplicates: Whether each of them existed, because of ``unique``.
+    """
+
+    are_duplicates: list[bool]
+
+    @classmethod
+    def create(cls, ids: list[int]) -> Self:
+        """Return the ids that a statement returned, in which those of duplicates are negative."""
+        jobs = cls(map(abs, ids))
+        jobs.are_duplicates = [job_id < 0 for job_id in ids]
+        return jobs
+
+
+class _JobHandle(int, Generic[V]):
+    """A job's id, with the connection that added it.
+
+    Attributes:
+        is_duplicate: Whether the job existed, because of ``unique``.
+    """
+
+    is_duplicate: bool
     _connection: Any
     _schema: str
     _keep_result: bool | None
 
     @classmethod
     def create(cls, job_id: int, connection: Any, schema: str, *, keep_result: bool | None) -> Self:
-        """Return the handle of a job that was added on this connection."""
-        job = cls(job_id)
+        """Return the handle of a job that was added on this connection. The id of a duplicate is negative."""
+        job = cls(abs(job_id))
+        job.is_duplicate = job_id < 0
         job._connection, job._schema, job._keep_result = connection, schema, keep_result
         return job
 

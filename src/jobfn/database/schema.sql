@@ -235,6 +235,16 @@ create table app_jobs.scheduled_jobs (
     constraint scheduled_jobs_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
 );
 
+create table app_jobs.unique_jobs (
+    key bytea not null,
+    job_id bigint,
+    unique_until text not null,
+    expires_at timestamp with time zone,
+    prune_at timestamp with time zone not null,
+    constraint unique_jobs_pkey PRIMARY KEY (key),
+    constraint unique_jobs_until_known CHECK ((unique_until = ANY (ARRAY['started'::text, 'done'::text, 'expired'::text])))
+);
+
 create table app_jobs.workers (
     worker_id text not null,
     host text not null,
@@ -300,6 +310,7 @@ CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_a
 CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
 CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
 CREATE INDEX scheduled_jobs_due_at_idx ON app_jobs.scheduled_jobs USING btree (due_at);
+CREATE INDEX unique_jobs_prune_at_idx ON app_jobs.unique_jobs USING btree (prune_at);
 
 create view app_jobs.job_queues as
  SELECT queue_name,
@@ -337,6 +348,31 @@ begin
         ignore_failures => ignore_failures
     )).id;
     return next;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_debounced_job(identifier text, job_key text, run_at timestamp with time zone, max_delay interval, payload json DEFAULT '{}'::json, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
+ RETURNS app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_job "app_jobs".job_row;
+begin
+    if job_key is null or max_delay is null or max_delay <= interval '0' then
+        raise check_violation using message = 'add_debounced_job: job_key must not be null, and max_delay above 0';
+    end if;
+    v_job := "app_jobs".insert_job(
+        "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, organization_id, entity_type
+    );
+    if v_job.run_at > v_job.created_at + max_delay then
+        v_job.run_at := v_job.created_at + max_delay;
+        update "app_jobs".jobs j set run_at = v_job.run_at where j.id = v_job.id;
+    end if;
+    return v_job;
 end
 $function$;
 
@@ -668,6 +704,67 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.add_unique_job(identifier text, payload json DEFAULT '{}'::json, unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], ignore_failures boolean DEFAULT false)
+ RETURNS TABLE(job_id bigint, is_duplicate boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform "app_jobs".check_unique(unique_for, unique_until, unique_by, on_conflict);
+    if depends_on is not null and on_conflict = 'replace' then
+        raise feature_not_supported using
+            message = 'add_unique_job: depends_on and on_conflict := ''replace'' exclude each other';
+    end if;
+    return query select * from "app_jobs".insert_unique_job(
+        "app_jobs".unique_job_key(identifier, payload, unique_by), unique_for, unique_until, on_conflict,
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, entity_id, organization_id,
+        entity_type, depends_on, ignore_failures
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.add_unique_jobs(identifier text, payloads json[], unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+ RETURNS TABLE(job_id bigint, is_duplicate boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_keys bytea[];
+begin
+    if exists (
+        select
+        from (values (cardinality(job_keys)), (cardinality(queue_names)), (cardinality(run_ats))) as given (length)
+        where given.length <> cardinality(payloads)
+    ) then
+        raise exception 'add_unique_jobs: job_keys, queue_names and run_ats have one element for each payload, or are null'
+            using errcode = 'array_subscript_error';
+    end if;
+    perform "app_jobs".check_unique(unique_for, unique_until, unique_by, on_conflict);
+    v_keys := array(
+        select "app_jobs".unique_job_key(identifier, entry.payload, unique_by)
+        from unnest(payloads) with ordinality as entry (payload, position)
+        order by entry.position
+    );
+    -- All keys are locked first, in one order, so that two calls with the same keys do not deadlock.
+    insert into "app_jobs".unique_jobs
+    select distinct on (given.key) given.key, null::bigint, 'expired', null::timestamptz, clock_timestamp()
+    from unnest(v_keys) as given (key)
+    order by given.key
+    on conflict (key) do update set key = excluded.key;
+    return query
+    select added.*
+    from unnest(v_keys, payloads, job_keys, queue_names, run_ats) with ordinality
+        as entry (unique_key, payload, job_key, queue_name, run_at, position)
+    cross join lateral "app_jobs".insert_unique_job(
+        entry.unique_key, unique_for, unique_until, on_conflict, identifier, entry.payload, entry.job_key,
+        entry.queue_name, entry.run_at, max_attempts, priority, null, null, null, null, false
+    ) as added
+    order by entry.position;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.advance_schedule(schedule_id bigint, enqueue boolean, wait_for_previous boolean, due timestamp with time zone, next_due timestamp with time zone, missed_count bigint, last_missed_at timestamp with time zone, rule_error text)
  RETURNS TABLE(outcome text, job_id bigint, error text, database_id uuid)
  LANGUAGE plpgsql
@@ -848,6 +945,30 @@ begin
             ),
             hint = 'Store the data elsewhere and put its address into the payload. The owner of the schema can change '
                 'the maximum: jobfn db migrate --max-payload-bytes.';
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.check_unique(unique_for interval, unique_until text, unique_by text[], on_conflict text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_problem text := case
+        when (unique_for is null) = (unique_until is null)
+            then 'give either unique_for, an interval, or unique_until, which is started or done'
+        when unique_until not in ('started', 'done') then 'unique_until must be started or done'
+        when unique_for not between interval '1 millisecond' and interval '366 days'
+            then 'unique_for must be an interval of 1 millisecond to 366 days'
+        when cardinality(unique_by) > 32 then 'unique_by must have at most 32 fields'
+        when array_position(unique_by, null) is not null then 'unique_by must not contain null'
+        when on_conflict is null or on_conflict not in ('keep', 'replace', 'error')
+            then 'on_conflict must be keep, replace or error'
+    end;
+begin
+    if v_problem is not null then
+        raise check_violation using message = v_problem;
     end if;
 end
 $function$;
@@ -1496,6 +1617,31 @@ AS $function$
     select exists (select from "app_jobs".history_settings h where h.retention > interval '0')
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.holds_unique_key(holder app_jobs.unique_jobs)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if holder.unique_until = 'expired' then
+        return holder.expires_at > clock_timestamp();
+    end if;
+    -- A waiting job is locked, so that it starts after this transaction has ended and sees what it has changed.
+    perform from "app_jobs".jobs j
+    where j.id = holder.job_id
+        and j.locked_at is null
+        and not j.exhausted
+        and (j.attempts = 0 or holder.unique_until = 'done')
+    for no key update;
+    if found or holder.unique_until = 'started' then
+        return found;
+    end if;
+    return exists (
+        select from "app_jobs".jobs j where j.id = holder.job_id and not (j.exhausted and j.locked_at is null)
+    );
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.insert_child(parent app_jobs.jobs, spec json, call_position integer)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1665,6 +1811,65 @@ begin
         returning s.* into v_schedule;
     end if;
     return v_schedule;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.insert_unique_job(unique_key bytea, unique_for interval, unique_until text, on_conflict text, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, entity_id uuid, organization_id uuid, entity_type text, depends_on bigint[], ignore_failures boolean, OUT job_id bigint, OUT is_duplicate boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_until constant text := coalesce(insert_unique_job.unique_until, 'expired');
+    v_expires_at constant timestamptz := clock_timestamp() + unique_for;
+    v_prune_at constant timestamptz := coalesce(v_expires_at, clock_timestamp() + interval '1 hour');
+    v_holder "app_jobs".unique_jobs;
+begin
+    is_duplicate := false;
+    loop
+        -- Waits for a transaction that has added the key and not ended.
+        insert into "app_jobs".unique_jobs values (unique_key, null, v_until, v_expires_at, v_prune_at)
+        on conflict (key) do nothing;
+        exit when found;
+        select * into v_holder from "app_jobs".unique_jobs u where u.key = unique_key;
+        continue when not found;
+        if "app_jobs".holds_unique_key(v_holder) then
+            job_id := v_holder.job_id;
+            is_duplicate := true;
+            if on_conflict = 'error' then
+                raise unique_violation using
+                    message = format(
+                        'a job of task %s that is unique exists: job %s', quote_literal(identifier), job_id
+                    ),
+                    hint = 'on_conflict := ''keep'' returns it instead.';
+            end if;
+            if on_conflict = 'replace' then
+                perform "app_jobs".replace_unique_job(
+                    job_id, payload, queue_name, run_at, max_attempts, priority, entity_id, organization_id, entity_type
+                );
+            end if;
+            return;
+        end if;
+        update "app_jobs".unique_jobs u
+        set job_id = null, unique_until = v_until, expires_at = v_expires_at, prune_at = v_prune_at
+        where u.key = unique_key and u.job_id is not distinct from v_holder.job_id;
+        exit when found;
+    end loop;
+    if depends_on is null then
+        job_id := ("app_jobs".insert_job(
+            "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
+            identifier, payload, job_key, queue_name, run_at, max_attempts, priority, organization_id, entity_type
+        )).id;
+    else
+        job_id := ("app_jobs".add_job_after(
+            identifier => identifier, depends_on => depends_on, payload => payload, job_key => job_key,
+            queue_name => queue_name, run_at => run_at, max_attempts => max_attempts, priority => priority,
+            entity_id => entity_id, organization_id => organization_id, entity_type => entity_type,
+            ignore_failures => ignore_failures
+        )).id;
+    end if;
+    update "app_jobs".unique_jobs u set job_id = insert_unique_job.job_id where u.key = unique_key;
 end
 $function$;
 
@@ -2333,6 +2538,45 @@ begin
         end if;
     end loop;
     return v_deleted;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.prune_unique_jobs(max_rows integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_count int;
+begin
+    with due as materialized (
+        select u.key, u.unique_until, u.job_id
+        from "app_jobs".unique_jobs u
+        where u.prune_at <= now()
+        order by u.prune_at
+        limit max_rows
+        for update skip locked
+    ),
+    checked as materialized (
+        select due.key, exists (
+            select from "app_jobs".jobs j
+            where j.id = due.job_id
+                and not (j.exhausted and j.locked_at is null)
+                and (due.unique_until = 'done' or due.unique_until = 'started' and j.attempts = 0)
+        ) as is_held
+        from due
+    ),
+    kept as (
+        update "app_jobs".unique_jobs u set prune_at = now() + interval '1 hour'
+        from checked
+        where u.key = checked.key and checked.is_held
+    ),
+    deleted as (
+        delete from "app_jobs".unique_jobs u using checked where u.key = checked.key and not checked.is_held
+    )
+    select count(*) into v_count from checked;
+    return v_count;
 end
 $function$;
 
@@ -3171,6 +3415,45 @@ AS $function$
     from locked
     where j.id = locked.id
     returning j.id
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.replace_unique_job(job_id bigint, payload json, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, entity_id uuid, organization_id uuid, entity_type text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_payload_bytes constant int := nullif(greatest(octet_length(payload::text), 16384), 16384);
+begin
+    perform "app_jobs".check_job(null, queue_name, null, max_attempts);
+    update "app_jobs".jobs j
+    set actor_id = "app_jobs".jwt_claim('jwt.claims.user_id'),
+        entity_id = replace_unique_job.entity_id,
+        organization_id = replace_unique_job.organization_id,
+        entity_type = replace_unique_job.entity_type,
+        task_identifier = j.task_identifier, -- tg_replace_dependent: it no longer waits for other jobs
+        payload = coalesce(replace_unique_job.payload, '{}'),
+        payload_bytes = v_payload_bytes,
+        queue_name = replace_unique_job.queue_name,
+        run_at = coalesce(replace_unique_job.run_at, now()),
+        max_attempts = coalesce(replace_unique_job.max_attempts, 25),
+        priority = coalesce(replace_unique_job.priority, 0),
+        attempts = 0,
+        snoozes = null,
+        snoozing_since = null,
+        last_error = null,
+        updated_at = now()
+    where j.id = replace_unique_job.job_id
+        and j.locked_at is null
+        and not j.exhausted
+        and (j.has_steps is null or j.attempts = 0);
+    if found then
+        perform "app_jobs".check_payload_size(j.task_identifier, v_payload_bytes)
+        from "app_jobs".jobs j where j.id = replace_unique_job.job_id;
+        perform pg_notify('jobs:insert', '');
+    end if;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs(job_ids bigint[], run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer)
@@ -4101,6 +4384,32 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.unique_job_key(identifier text, payload json, unique_by text[])
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_value jsonb := coalesce(payload, '{}')::jsonb;
+begin
+    if unique_by is not null then
+        if unique_by <> '{}' and jsonb_typeof(v_value) <> 'object' then
+            raise check_violation using message = format(
+                'unique_by names fields, but the payload of a job of task %s is not a JSON object', quote_literal(identifier)
+            );
+        end if;
+        v_value := (select jsonb_object_agg(given.field, v_value -> given.field) from unnest(unique_by) as given (field));
+    end if;
+    return sha256(convert_to(
+        jsonb_build_array(
+            identifier, "app_jobs".jwt_claim('jwt.claims.database_id'), unique_by is null, v_value
+        )::text,
+        'UTF8'
+    ));
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.wake_jobs(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE plpgsql
@@ -4204,7 +4513,11 @@ comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.paused_at is 'Since when the schedule makes no jobs; null: it is not paused.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
+comment on column app_jobs.unique_jobs.job_id is 'Null only inside the transaction that adds the job.';
+comment on column app_jobs.unique_jobs.key is 'A hash of the task, the tenant and the compared fields.';
+comment on column app_jobs.unique_jobs.prune_at is 'When prune_unique_jobs looks at the row.';
 comment on function app_jobs.add_batch(text,json[],text,json,text[],text[],timestamp with time zone[],integer,integer,boolean) is 'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some did not complete.';
+comment on function app_jobs.add_debounced_job(text,text,timestamp with time zone,interval,json,text,integer,integer,uuid,uuid,text) is 'Enqueue a job with a key, or replace the waiting job with this key, which runs at most max_delay after it was first added.';
 comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
 comment on function app_jobs.add_job(text,text,text,text,timestamp with time zone,integer,integer) is 'add_job called with untyped literals.';
 comment on function app_jobs.add_job(uuid,text,json,text,text,timestamp with time zone,integer,integer) is 'The older form of add_job, with the tenant as an argument.';
@@ -4213,12 +4526,15 @@ comment on function app_jobs.add_jobs(text,json[],text[],text[],timestamp with t
 comment on function app_jobs.add_scheduled_job(text,json,json,text,text,integer,integer,uuid) is 'Schedule a job by schedule_info: {"rule", "start", "end", "tz"}, or parts such as {"hour": 9, "minute": 0}.';
 comment on function app_jobs.add_scheduled_job(text,text,json,text,text,integer,integer) is 'Schedule a job by a cron rule of five fields, or six with seconds first.';
 comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'The older form of add_scheduled_job, with the tenant as an argument.';
+comment on function app_jobs.add_unique_job(text,json,interval,text,text[],text,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean) is 'Enqueue a job unless one with the same task, tenant and compared fields exists: added within unique_for, not started, or not done. Returns the id of the new or of the existing job.';
+comment on function app_jobs.add_unique_jobs(text,json[],interval,text,text[],text,text[],text[],timestamp with time zone[],integer,integer) is 'Enqueue a job for each payload, as add_unique_job does. Returns one row for each, in their order.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
 comment on function app_jobs.call_depth(bigint) is 'The number of jobs above this one that wait for it.';
 comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.check_payload_size(text,integer) is 'Raise an error if a payload is too large.';
+comment on function app_jobs.check_unique(interval,text,text[],text) is 'Raise an error if the options of a unique job are not valid.';
 comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
 comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],bigint) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. Jobs with payloads over 16 KiB come last, up to max_payload_bytes together, but at least one job unless it is 0.';
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
@@ -4237,10 +4553,12 @@ comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
+comment on function app_jobs.holds_unique_key(app_jobs.unique_jobs) is 'Whether a job still holds its unique key. Locks a waiting job until the transaction ends.';
 comment on function app_jobs.insert_child(app_jobs.jobs,json,integer) is 'Add a job for the same tenant, actor and entity, in the same trace. With the position of a call, the job is awaited: its key tells workers so.';
 comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
+comment on function app_jobs.insert_unique_job(bytea,interval,text,text,text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean) is 'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
 comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
 comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether the worker has locked the job without a lease; null if it has not locked it.';
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired, or is paused. Part of claim_jobs.';
@@ -4267,6 +4585,7 @@ comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanentl
 comment on function app_jobs.prune_completed_jobs(integer) is 'Delete up to max_rows of the oldest completed jobs past the retention. Returns the number of deleted rows.';
 comment on function app_jobs.prune_failed_jobs(interval,bigint,integer) is 'Remove the jobs that failed permanently longer ago than the retention, among max_rows with an id above after_id. Returns their number, and the id to go on from; null: there are no more.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
+comment on function app_jobs.prune_unique_jobs(integer) is 'Look at up to max_rows unique keys, and delete those that no job holds. Returns how many it has looked at.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
 comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
@@ -4283,6 +4602,7 @@ comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues o
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
+comment on function app_jobs.replace_unique_job(bigint,json,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Replace the contents of a waiting job. A running or ended one stays as it is.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
 comment on function app_jobs.resume(text,text,uuid,boolean) is 'End a pause. False if there is none.';
 comment on function app_jobs.resume_schedule(bigint) is 'End the pause of a schedule. Due times in the pause make no job. Returns false if there is no such schedule.';
@@ -4318,6 +4638,7 @@ comment on function app_jobs.tg_write_job_queues() is 'Lock or unlock a queue by
 comment on function app_jobs.to_job_row(app_jobs.jobs) is 'A job as functions return it.';
 comment on function app_jobs.trigger_job_with_fields() is 'Enqueue a job of the task in the trigger''s first argument, with the columns in its other arguments as the payload. As on the platform, each value is text, and null is an empty text.';
 comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of this transaction only; false if another transaction has it. Part of claim_jobs.';
+comment on function app_jobs.unique_job_key(text,json,text[]) is 'The unique key of a job: a hash of the task, the tenant, and the fields of the payload, or the whole payload.';
 comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sleeps end, and their waits with a deadline time out. Returns those that were parked.';
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
@@ -4335,6 +4656,7 @@ comment on table app_jobs.pauses is 'What claims skip now. A pause whose until h
 comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
 comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';
+comment on table app_jobs.unique_jobs is 'The job that holds each unique key. Whether it still does follows from the job and from expires_at.';
 comment on table app_jobs.workers is 'The running processes of jobfn service.';
 comment on type app_jobs.job_row is 'A job as functions return it: the first columns of jobs, in the same order. It is never changed, so that running sessions can go on.';
 comment on view app_jobs.job_queues is 'Named queues: the number of their jobs, and the worker that runs one of them now.';

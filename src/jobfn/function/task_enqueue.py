@@ -13,7 +13,7 @@ from jobfn.function.retry_policy import RetryPolicy
 if TYPE_CHECKING:
     from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
     from jobfn.client.options import BulkJobOptions, JobOptions
-    from jobfn.client.result import EnqueuedJob, SyncEnqueuedJob
+    from jobfn.client.result import EnqueuedJob, EnqueuedJobs, SyncEnqueuedJob
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -80,6 +80,7 @@ class TaskEnqueue:
         Raises:
             InvalidPayload: The payload does not match the handler's type; names each field. Nothing was sent.
             EnqueueError: Another argument is not valid. Nothing was sent.
+            DuplicateJob: The job is a duplicate, and ``on_conflict="error"``.
             SchemaError: The database does not have the schema, or the schema does not have the function.
             Exception: Any other error comes from the driver.
         """
@@ -101,28 +102,28 @@ class TaskEnqueue:
         connection: "AnyAsyncConnection",
         payloads: Iterable[T],
         **options: "Unpack[BulkJobOptions[T]]",
-    ) -> Coroutine[Any, Any, list[int]]: ...
+    ) -> "Coroutine[Any, Any, EnqueuedJobs]": ...
     @overload
     def enqueue_many(
         self: AsyncHandlerTask[T, V_co],
         connection: "SyncConnection",
         payloads: Iterable[T],
         **options: "Unpack[BulkJobOptions[T]]",
-    ) -> list[int]: ...
+    ) -> "EnqueuedJobs": ...
     @overload
     def enqueue_many(
         self: SyncHandlerTask[T, V_co],
         connection: "AnyAsyncConnection",
         payloads: Iterable[T],
         **options: "Unpack[BulkJobOptions[T]]",
-    ) -> Coroutine[Any, Any, list[int]]: ...
+    ) -> "Coroutine[Any, Any, EnqueuedJobs]": ...
     @overload
     def enqueue_many(
         self: SyncHandlerTask[T, V_co],
         connection: "SyncConnection",
         payloads: Iterable[T],
         **options: "Unpack[BulkJobOptions[T]]",
-    ) -> list[int]: ...
+    ) -> "EnqueuedJobs": ...
     def enqueue_many(
         self, connection: "AnyConnection", payloads: Iterable[Any], **options: "Unpack[BulkJobOptions[Any]]"
     ) -> Any:
@@ -134,11 +135,13 @@ class TaskEnqueue:
             options: See ``BulkJobOptions``.
 
         Returns:
-            The jobs' ids, in the order of the payloads. On an async connection, await the call.
+            The jobs' ids, in the order of the payloads, a ``list`` that also tells which are duplicates. On an async
+            connection, await the call.
 
         Raises:
             InvalidPayload: A payload does not match the handler's type; a note says which. Nothing was sent.
             EnqueueError: Another argument is not valid. Nothing was sent.
+            DuplicateJob: The job is a duplicate, and ``on_conflict="error"``.
             SchemaError: The schema is out of date, or is the platform's, which does not have the function.
             Exception: Any other error comes from the driver.
         """

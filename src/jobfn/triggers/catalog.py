@@ -43,9 +43,16 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             EnqueueMethod.INSERT,
             accepts_entity=row["accepts_entity"],
             accepts_signals=row["accepts_signals"],
+            accepts_unique=row["accepts_unique"],
         )
     if row["by_identifier"]:
-        return JobsSchema(name, EnqueueMethod.ADD_JOB, accepts_entity=row["accepts_entity"], accepts_signals=False)
+        return JobsSchema(
+            name,
+            EnqueueMethod.ADD_JOB,
+            accepts_entity=row["accepts_entity"],
+            accepts_signals=False,
+            accepts_unique=False,
+        )
     if row["by_tenant"]:
         return JobsSchema(
             name,
@@ -53,6 +60,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             requires_tenant=row["needs_tenant"],
             accepts_entity=row["accepts_entity"],
             accepts_signals=False,
+            accepts_unique=False,
         )
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"

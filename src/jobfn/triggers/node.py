@@ -19,6 +19,7 @@ from jobfn.triggers.conditions import (
     PgTextValidator,
     comparisons,
 )
+from jobfn.unique import MAX_FIELDS
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 Event = Literal["INSERT", "UPDATE", "DELETE"]
@@ -42,7 +43,12 @@ _JOB_PARAMETERS: Final = (
     "queue_name",
     "priority",
     "run_at_delay",
+    "max_delay",
     "max_attempts",
+    "unique_for",
+    "unique_until",
+    "unique_by",
+    "on_conflict",
 )
 
 
@@ -101,7 +107,13 @@ class DataJobTrigger(BaseModel):
         queue_name: Queue of the job. Jobs of one queue run one at a time.
         priority: Jobs with a lower priority run first. Default: 0.
         run_at_delay: Delay of the job, as a PostgreSQL interval, for example ``30 seconds``.
+        max_delay: With ``job_key`` and ``run_at_delay``: maximum delay of a job that changes replace again and again.
         max_attempts: Maximum number of attempts. Default: 25.
+        unique_for: Add no second job with the same payload within this PostgreSQL interval.
+        unique_until: Add no second job with the same payload until the first one is ``started`` or ``done``.
+        unique_by: Keys of the payload to compare, for ``unique_for`` and ``unique_until``. Default: the whole payload.
+        on_conflict: What happens to a duplicate: ``keep`` the existing job (default), ``replace`` it while it waits, or
+            fail the change (``error``).
         signal: Send this signal instead of adding a job, 1 to 200 characters.
         job_key_field: Column with the key of the job that gets the signal. Rows without a key send none.
         job_key_prefix: Text before the value of ``job_key_field``, for example ``order-``.
@@ -132,7 +144,12 @@ class DataJobTrigger(BaseModel):
     queue_name: Annotated[str, Field(min_length=1, max_length=126), PgTextValidator] | None = None
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
     run_at_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
+    max_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
+    unique_for: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
+    unique_until: Literal["started", "done"] | None = None
+    unique_by: Annotated[tuple[PgText, ...], Field(max_length=MAX_FIELDS)] | None = None
+    on_conflict: Literal["keep", "replace", "error"] = "keep"
     signal: Annotated[str, Field(min_length=1, max_length=_MAX_SIGNAL_CHARACTERS), PgTextValidator] | None = None
     job_key_field: PgName | None = None
     job_key_prefix: Annotated[str, Field(min_length=1, max_length=511), PgTextValidator] | None = None
@@ -148,6 +165,11 @@ class DataJobTrigger(BaseModel):
         if problem is not None:
             raise ValueError(problem)
         return self
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether the jobs are unique."""
+        return self.unique_for is not None or self.unique_until is not None
 
     @property
     def label(self) -> str:
@@ -195,6 +217,7 @@ class DataJobTrigger(BaseModel):
             columns = getattr(self, name) or ()
             for duplicate in (column for index, column in enumerate(columns) if column in columns[:index]):
                 yield f"{name}: {duplicate!r} occurs twice"
+        yield from self._unique_conflicts()
         yield from self._key_conflicts()
         yield from self._condition_conflicts()
 
@@ -212,6 +235,18 @@ class DataJobTrigger(BaseModel):
                 yield f"signal and {name} exclude each other: a signal adds no job"
         if self.job_key_field is None:
             yield "job_key_field is missing: signal needs the column with the key of the job"
+
+    def _unique_conflicts(self) -> Iterator[str]:
+        if self.max_delay is not None and (self.job_key is None or self.run_at_delay is None):
+            yield "max_delay needs job_key and run_at_delay: it limits how long changes can put the job off"
+        if self.unique_for is not None and self.unique_until is not None:
+            yield "unique_for and unique_until exclude each other"
+        if not self.is_unique:
+            for name in ("unique_by", "on_conflict"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield f"{name} needs unique_for or unique_until"
+        elif self.job_key is not None:
+            yield "job_key excludes unique_for and unique_until: a job with a key replaces the waiting one"
 
     def _key_conflicts(self) -> Iterator[str]:
         keys = {"fields": self.payload_fields, "custom": self.payload_custom}.get(self.payload_strategy) or ()

@@ -46,7 +46,7 @@ def function_body(
             bodies.append((event, _enqueue_row(node, table, jobs, event, entity)))
         elif node.job_key is not None:
             bodies.append((event, _upsert_last_row(node, table, jobs, event, entity)))
-        elif jobs.enqueue_method is EnqueueMethod.ADD_JOBS:
+        elif node.is_unique or jobs.enqueue_method is EnqueueMethod.ADD_JOBS:
             bodies.append((event, _add_jobs(node, table, jobs, event)))
         else:
             bodies.append((event, _insert_jobs(node, table, jobs, event, entity)))
@@ -113,7 +113,7 @@ def _insert_jobs(
 
 
 def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:
-    """Enqueue one job per row with the rights of ``add_jobs``, in chunks."""
+    """Enqueue one job per row with ``add_jobs`` or ``add_unique_jobs``, in chunks."""
     source = _TransitionTableRows(node, table, event, numbered=True)
     size = "array[cardinality(jobfn_chunk.payloads)]"
     arguments: list[Lines] = [
@@ -124,10 +124,11 @@ def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event
         arguments.append([f"queue_names := array_fill({quote_literal(node.queue_name)}::text, {size})"])
     if node.run_at_delay is not None:
         arguments.append([f"run_ats := array_fill({_run_at(node)}, {size})"])
-    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
+    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"], *_unique_arguments(node)]
     payload = payload_expression(node, table, event, source.rows)
     payload[-1] += " as payload"
-    call = [f"perform {jobs.sql}.add_jobs(", *indent(_comma_separated(arguments)), ")"]
+    function = "add_unique_jobs" if node.is_unique else "add_jobs"
+    call = [f"perform {jobs.sql}.{function}(", *indent(_comma_separated(arguments)), ")"]
     return _in_chunks(call, source, payload, ["array_agg(jobfn_job.payload order by jobfn_job.number) as payloads"])
 
 
@@ -208,10 +209,28 @@ def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines, entity
         arguments.append([f"queue_name := {quote_literal(node.queue_name)}"])
     if node.run_at_delay is not None:
         arguments.append([f"run_at := {_run_at(node)}"])
-    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"]]
+    if node.max_delay is not None:
+        arguments.append([f"max_delay := {quote_literal(node.max_delay)}::interval"])
+    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"], *_unique_arguments(node)]
     if entity_id is not None:
         arguments.append([f"entity_id := {entity_id}"])
-    return [f"{jobs.sql}.add_job(", *indent(_comma_separated(arguments)), ")"]
+    function = "add_job" if node.max_delay is None else "add_debounced_job"
+    function = "add_unique_job" if node.is_unique else function
+    return [f"{jobs.sql}.{function}(", *indent(_comma_separated(arguments)), ")"]
+
+
+def _unique_arguments(node: DataJobTrigger) -> list[Lines]:
+    if not node.is_unique:
+        return []
+    arguments = [
+        [f"unique_for := {quote_literal(node.unique_for)}::interval"]
+        if node.unique_for is not None
+        else [f"unique_until := {quote_literal(node.unique_until or '')}"]
+    ]
+    if node.unique_by is not None:
+        fields = ", ".join(map(quote_literal, node.unique_by))
+        arguments.append([f"unique_by := array[{fields}]::text[]"])
+    return [*arguments, [f"on_conflict := {quote_literal(node.on_conflict)}"]]
 
 
 def _tenant_argument(*, is_required: bool) -> Lines:

@@ -26,6 +26,10 @@ select
             and 'entity_id' = any (p.proargnames)
     ) as accepts_entity,
     to_regprocedure(format('%I.signal_jobs(text[], text, json[])', $1::text)) is not null as accepts_signals,
+    exists (
+        select from pg_proc p
+        where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_unique_jobs'
+    ) as accepts_unique,
     current_user::text as current_role
 
 -- name: function_roles

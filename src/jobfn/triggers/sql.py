@@ -90,6 +90,8 @@ def generate(
     takes_sets = jobs.enqueue_method is EnqueueMethod.INSERT or (
         jobs.enqueue_method is EnqueueMethod.ADD_JOBS and (entity is None or node.job_key is not None)
     )
+    if node.is_unique and entity is not None:
+        takes_sets = False
     each_statement = takes_sets and table.is_plain_table
     calls_add_job = not each_statement or node.job_key is not None
     if entity is not None and calls_add_job and not jobs.accepts_entity:
@@ -101,6 +103,12 @@ def generate(
         raise BlueprintError(
             f"{error_prefix(table, node)}: signal: schema {jobs.name} has no signals: run `jobfn db migrate`; the "
             "platform's schema has none"
+        )
+    if (node.is_unique or node.max_delay is not None) and not jobs.accepts_unique:
+        parameter = "max_delay" if node.max_delay is not None else "unique"
+        raise BlueprintError(
+            f"{error_prefix(table, node)}: {parameter}: schema {jobs.name} does not have it: run `jobfn db migrate`; "
+            "the platform's schema does not have it"
         )
     body = function_body(node, table, jobs, each_statement=each_statement, entity=entity)
     pairs_rows = each_statement and any(needs_both_rows(node, event) for event in node.events)

@@ -176,6 +176,7 @@ class JobsSchema:
         requires_tenant: Whether ``jobs.database_id`` forbids NULL.
         accepts_entity: Whether ``add_job`` has the argument ``entity_id``.
         accepts_signals: Whether it has jobfn's function ``signal_jobs``.
+        accepts_unique: Whether it has jobfn's functions for unique jobs and for jobs with a maximum delay.
         function_owner: Role to own the triggers' functions, which have its rights; None for the current role.
     """
 
@@ -184,6 +185,7 @@ class JobsSchema:
     requires_tenant: bool = False
     accepts_entity: bool = True
     accepts_signals: bool = True
+    accepts_unique: bool = True
     function_owner: str | None = None
 
     @property

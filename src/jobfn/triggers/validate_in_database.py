@@ -16,6 +16,12 @@ from jobfn.triggers.validate_columns import error_prefix
 
 #: Maximum delay, as an interval. A much longer one overflows the timestamp.
 MAX_DELAY: Final = "1000 years"
+#: Parameters that are intervals, each with its minimum and its maximum.
+_INTERVALS: Final = (
+    ("run_at_delay", "0", MAX_DELAY),
+    ("max_delay", "1 second", MAX_DELAY),
+    ("unique_for", "1 millisecond", "366 days"),
+)
 
 _INVALID = (asyncpg.DataError, asyncpg.SyntaxOrAccessError)
 
@@ -34,10 +40,11 @@ async def validate_in_database(
     Raises:
         BlueprintError: PostgreSQL rejects a parameter. The message names the table, the node and the parameter.
     """
-    if node.run_at_delay is not None:
-        problem = await _delay_problem(connection, node.run_at_delay)
+    for name, minimum, maximum in _INTERVALS:
+        interval = getattr(node, name)
+        problem = None if interval is None else await _interval_problem(connection, interval, minimum, maximum)
         if problem is not None:
-            raise BlueprintError(f"{error_prefix(table, node)}: run_at_delay: {problem}")
+            raise BlueprintError(f"{error_prefix(table, node)}: {name}: {problem}")
     tree = node.condition_tree()
     for comparison in comparisons(tree) if tree is not None else ():
         sql = condition_sql(comparison, table, "UPDATE", TRIGGER_ROWS)
@@ -47,15 +54,20 @@ async def validate_in_database(
             raise BlueprintError(f"{error_prefix(table, node)}: {parameter}: {_format(comparison)}: {problem}")
 
 
-async def _delay_problem(connection: "asyncpg.Connection[Any]", delay: str) -> str | None:
+async def _interval_problem(
+    connection: "asyncpg.Connection[Any]", interval: str, minimum: str, maximum: str
+) -> str | None:
     try:
         async with connection.transaction():
             is_valid = await connection.fetchval(
-                "select $1::text::interval between interval '0' and $2::text::interval", delay, MAX_DELAY
+                "select $1::text::interval between $2::text::interval and $3::text::interval",
+                interval,
+                minimum,
+                maximum,
             )
     except asyncpg.DataError:
-        return f"{delay!r} is not a PostgreSQL interval: write for example 30 seconds, 5 minutes or 1 day"
-    return None if is_valid else f"{delay!r} must be between 0 and {MAX_DELAY}"
+        return f"{interval!r} is not a PostgreSQL interval: write for example 30 seconds, 5 minutes or 1 day"
+    return None if is_valid else f"{interval!r} must be between {minimum} and {maximum}"
 
 
 async def expression_problem(

@@ -16,7 +16,10 @@ from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
 ENQUEUE_FUNCTIONS = frozenset(
-    {"add_job", "add_jobs", "add_scheduled_job", "add_job_after", "signal", "signal_jobs", "add_batch"}
+    {
+        *("add_job", "add_jobs", "add_scheduled_job", "add_job_after", "signal", "signal_jobs", "add_batch"),
+        *("add_unique_job", "add_unique_jobs", "add_debounced_job"),
+    }
 )
 WORKER_FUNCTIONS = frozenset(
     {
@@ -36,7 +39,7 @@ WORKER_FUNCTIONS = frozenset(
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
-        *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs"),
+        *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs", "prune_unique_jobs"),
         *("heartbeat_worker", "deregister_worker"),
     }
 )

@@ -57,6 +57,12 @@ def condition(field: str, op: str, **more: Any) -> DataJobTrigger:
         ("typed", node(run_at_delay="soon"), "run_at_delay: 'soon' is not a PostgreSQL interval"),
         ("typed", node(run_at_delay="-5 minutes"), "run_at_delay: '-5 minutes' must be between 0 and 1000 years"),
         ("typed", node(run_at_delay="infinity"), "run_at_delay: 'infinity' "),
+        ("typed", node(unique_for="2 years"), "unique_for: '2 years' must be between 1 millisecond and 366 days"),
+        (
+            "typed",
+            node(job_key="k", run_at_delay="1 minute", max_delay="0"),
+            "max_delay: '0' must be between 1 second and 1000 years",
+        ),
     ],
 )
 async def test_invalid_trigger_is_rejected_and_nothing_created(

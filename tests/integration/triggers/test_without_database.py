@@ -55,7 +55,7 @@ async def without_database(command: Command) -> tuple[int, list[str], str]:
         ({"payload_strategy": "custom", "payload_custom": {"k": "total"}, "entity_field": "customer_id"}, []),
         ({"watch_fields": ["total", "doc", "tags", "note"]}, []),
         ({"condition_field": "total", "condition_value": 10}, ["condition_value"]),
-        ({"job_key": "k", "run_at_delay": "5 minutes"}, ["run_at_delay"]),
+        ({"job_key": "k", "run_at_delay": "5 minutes", "max_delay": "1 hour"}, ["run_at_delay", "max_delay"]),
         (
             {
                 "events": ["UPDATE"],

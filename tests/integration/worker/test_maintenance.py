@@ -12,6 +12,8 @@ from jobfn.database.history import History
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
+from jobfn.worker.maintenance.unique_pruner import PRUNE_BATCH_SIZE as UNIQUE_BATCH_SIZE
+from jobfn.worker.maintenance.unique_pruner import UniqueJobsPruner
 from support.fixtures import StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
@@ -143,5 +145,17 @@ async def test_heartbeats_continue_after_a_lost_connection(pool: "asyncpg.Pool[A
     )
     await jobs.connection.execute("delete from app_jobs.workers")
     await eventually(lambda: workers(jobs))
+    stop.set()
+    await running
+
+
+async def test_unique_keys_that_no_job_holds_are_pruned(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        "insert into app_jobs.unique_jobs select int4send(n), 0, 'done', null, now() from generate_series(1, $1) n",
+        2 * UNIQUE_BATCH_SIZE + 1,
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(UniqueJobsPruner(pool, "app_jobs", interval_seconds=0.01).run(stop))
+    await eventually(lambda: jobs.connection.fetchval("select not exists (select from app_jobs.unique_jobs)"))
     stop.set()
     await running

@@ -190,6 +190,7 @@ PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "docs/how-to/django.md": _django,
     "docs/how-to/enqueue.md": _invoices,
     "docs/how-to/from-procrastinate.md": _procrastinate,
+    "docs/how-to/unique-jobs.md": _invoices,
     "docs/observability.md": _orders,
     "docs/operations.md": _operations,
     "docs/schedules.md": _schedules,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -126,13 +126,11 @@ def test_unknown_option_is_a_type_error(call: Callable[..., Any], function: str)
     error = rf"^{function}\(\) got an unexpected keyword argument"
     with pytest.raises(TypeError, match=f"{error} 'prioritty': did you mean 'priority'"):
         call(prioritty=1)
-    entity, schema = "", ""
-    if function == "enqueue":
-        entity, schema = "depends_on, entity_id, entity_type, ignore_failures, ", ", schema"
-    organization = "organization_id, " if function == "enqueue" else ""
-    options = f"use database_id, {entity}key, max_attempts, {organization}priority, queue, run_at{schema}"
-    with pytest.raises(TypeError, match=f"{error} 'delay': {options}"):
-        call(delay=1)
+    own = "depends_on, entity_id, entity_type, ignore_failures, " if function == "enqueue" else ""
+    more = "max_delay, on_conflict, organization_id, " if function == "enqueue" else "on_conflict, "
+    options = f"use database_id, {own}key, max_attempts, {more}priority, queue, run_at, schema, unique, unique_by$"
+    with pytest.raises(TypeError, match=f"{error} 'when': {options}"):
+        call(when=1)
 
 
 def test_one_key_for_many_jobs_is_rejected() -> None:
@@ -174,3 +172,48 @@ def test_default_schema_is_read_from_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("JOBS_SCHEMA", "other")
     assert schema_or_default(None) == "other"
     assert schema_or_default("mine") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unique": 60}, "unique=60 must be a timedelta, 'until_started' or 'until_done'"),
+        ({"unique": "done"}, "unique='done' must be a timedelta, 'until_started' or 'until_done'"),
+        (
+            {"unique": timedelta(0)},
+            "unique=datetime.timedelta(0) must be a timedelta of 1 millisecond to 366 days",
+        ),
+        (
+            {"unique": "until_done", "on_conflict": "ignore"},
+            "on_conflict='ignore' must be 'keep', 'replace' or 'error'",
+        ),
+        (
+            {"unique": "until_done", "unique_by": "id"},
+            "unique_by='id' must be a list of fields of the payload, such as ['customer']",
+        ),
+        (
+            {"unique": "until_done", "unique_by": [""]},
+            "unique_by=[''] must be a list of fields of the payload, such as ['customer']",
+        ),
+        ({"unique": "until_done", "unique_by": ["x"] * 33}, "unique_by has 33 fields: use at most 32"),
+        ({"unique_by": ["id"]}, "unique_by needs unique: set it to a timedelta, 'until_started' or 'until_done'"),
+        ({"on_conflict": "keep"}, "on_conflict needs unique: set it to a timedelta, 'until_started' or 'until_done'"),
+        (
+            {"unique": "until_done", "on_conflict": "replace", "depends_on": [1]},
+            "on_conflict='replace' and depends_on exclude each other: leave one of them out",
+        ),
+        ({"max_delay": 60}, "max_delay=60 must be a timedelta above 0"),
+        (
+            {"max_delay": timedelta(1), "key": "k"},
+            "max_delay needs key and run_at: it limits how long a job with a key can be put off",
+        ),
+        (
+            {"max_delay": timedelta(1), "key": "k", "run_at": datetime.now(UTC), "unique": "until_done"},
+            "max_delay excludes unique and depends_on: leave one of them out",
+        ),
+    ],
+)
+def test_invalid_options_of_unique_jobs(options: Any, message: str) -> None:
+    with pytest.raises(EnqueueError) as raised:
+        enqueue(UNUSED, "x", {}, **options)
+    assert str(raised.value) == message

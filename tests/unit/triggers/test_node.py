@@ -20,6 +20,7 @@ EVERYTHING = {
     "queue_name": "q",
     "priority": -1,
     "run_at_delay": "1 minute",
+    "max_delay": "1 hour",
     "max_attempts": 1,
 }
 
@@ -123,6 +124,18 @@ def comparison(**parts: object) -> dict[str, Any]:
         (task(priority=2**31), "priority: input should be less than or equal to 2147483647"),
         (task(max_attempts=0), "max_attempts: input should be greater than or equal to 1, not 0"),
         (task(run_at_delay=""), "run_at_delay: "),
+        (task(unique_until="expired"), "unique_until: input should be 'started' or 'done', not 'expired'"),
+        (task(unique_for="1 hour", unique_until="done"), "unique_for and unique_until exclude each other"),
+        (task(unique_by=["id"]), "unique_by needs unique_for or unique_until"),
+        (task(on_conflict="replace"), "on_conflict needs unique_for or unique_until"),
+        (
+            task(unique_until="done", job_key="k"),
+            "job_key excludes unique_for and unique_until: a job with a key replaces the waiting one",
+        ),
+        (
+            task(job_key="k", max_delay="1 hour"),
+            "max_delay needs job_key and run_at_delay: it limits how long changes can put the job off",
+        ),
         ({"signal": "s"}, "job_key_field is missing: signal needs the column with the key of the job"),
         ({"signal": "s" * 201, "job_key_field": "a"}, "signal: string should have at most 200 characters"),
         (task(job_key_field="a"), "signal is missing: job_key_field names the job that a signal is for"),
@@ -140,6 +153,7 @@ def comparison(**parts: object) -> dict[str, Any]:
                 ("priority", 1),
                 ("run_at_delay", "1 minute"),
                 ("max_attempts", 3),
+                ("unique_until", "done"),
             )
         ),
     ],

@@ -61,6 +61,10 @@ select @schema@.create_job_runs_partitions($1)
 -- $1 the maximum number of rows. Returns the number of deleted rows.
 select @schema@.prune_job_runs($1)
 
+-- name: prune_unique_jobs
+-- $1 the maximum number of keys. Returns the number of keys that it has looked at.
+select @schema@.prune_unique_jobs($1)
+
 -- name: jobs_vacuum_state
 -- Whether the jobs table should be vacuumed, from the catalog and the statistics, which every role may read. $1 the
 -- schema's name, $2 the number of dead rows from which it reads the locks too.

@@ -77,7 +77,10 @@ grant execute on function
     @schema@.signal(text, text, json),
     @schema@.signal_jobs(text[], text, json[]),
     @schema@.add_job_after(text, bigint[], json, text, text, timestamptz, int, int, uuid, uuid, text, boolean),
-    @schema@.add_batch(text, json[], text, json, text[], text[], timestamptz[], int, int, boolean)
+    @schema@.add_batch(text, json[], text, json, text[], text[], timestamptz[], int, int, boolean),
+    @schema@.add_unique_job,
+    @schema@.add_unique_jobs,
+    @schema@.add_debounced_job
     to @role@;
 
 -- name: grant_worker
@@ -118,6 +121,7 @@ grant execute on function
     @schema@.set_completed_payload_retention,
     @schema@.prune_completed_jobs,
     @schema@.prune_failed_jobs,
+    @schema@.prune_unique_jobs,
     @schema@.heartbeat_worker,
     @schema@.deregister_worker,
     @schema@.paused_jobs

@@ -20,6 +20,7 @@ from jobfn.worker.listen_url import listen_url
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.job_pruner import JobPruner
 from jobfn.worker.maintenance.pruner import HistoryPruner
+from jobfn.worker.maintenance.unique_pruner import UniqueJobsPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.telemetry.metrics import WorkerMetrics
@@ -67,7 +68,7 @@ async def maintenance_tasks(
             completed_days=settings.completed_payload_days,
             metrics=metrics,
         )
-        tasks.append(job_pruner.run)
+        tasks += [job_pruner.run, UniqueJobsPruner(connections, settings.schema_name).run]
     if settings.vacuum and roles & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
         table = JobsTable(connections, settings.schema_name, dsn=listen_url(settings))
         tasks.append(Vacuumer(table, settlements=lambda: metrics.settlements).run)
