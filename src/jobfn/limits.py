@@ -89,7 +89,7 @@ def check_per(per: str) -> str:
     """Return what a limit counts by if it is valid: ``tenant``, ``queue``, ``key``, ``task`` or ``payload.<field>``.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: It is something else.
     """
     if per in ("tenant", "queue", "key", "task") or (len(per) <= MAX_PER_LENGTH and _PAYLOAD_FIELD.fullmatch(per)):
         return per

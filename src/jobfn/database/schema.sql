@@ -31,6 +31,16 @@ create table app_jobs.completed_jobs (
     constraint completed_jobs_pkey PRIMARY KEY (id)
 );
 
+create table app_jobs.held_jobs (
+    job_id bigint not null,
+    limit_name text not null,
+    key text not null,
+    priority integer not null,
+    run_at timestamp with time zone not null,
+    held_at timestamp with time zone not null default now(),
+    constraint held_jobs_pkey PRIMARY KEY (job_id)
+) with (autovacuum_vacuum_scale_factor=0.02);
+
 create table app_jobs.history_settings (
     retention interval not null,
     completed_payload_retention interval not null default '00:00:00'::interval,
@@ -169,8 +179,62 @@ END,
     is_awaited boolean,
     has_steps boolean,
     parked_attempt integer,
+    is_limited boolean,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
+
+create table app_jobs.limit_keys (
+    limit_name text not null,
+    key text not null,
+    paused_until timestamp with time zone,
+    wake_at timestamp with time zone,
+    constraint limit_keys_pkey PRIMARY KEY (limit_name, key)
+) with (fillfactor=70);
+
+create table app_jobs.limit_slots (
+    job_id bigint not null,
+    limit_name text not null,
+    key text not null,
+    constraint limit_slots_pkey PRIMARY KEY (job_id, limit_name)
+) with (autovacuum_vacuum_scale_factor=0.02);
+
+create table app_jobs.limit_starts (
+    limit_name text not null,
+    key text not null,
+    ends_at timestamp with time zone not null,
+    starts integer not null,
+    constraint limit_starts_pkey PRIMARY KEY (limit_name, key, ends_at)
+) with (autovacuum_vacuum_scale_factor=0.02);
+
+create table app_jobs.limit_sweeps (
+    swept_at timestamp with time zone not null
+);
+
+create table app_jobs.limit_wakeups (
+    limit_name text not null,
+    key text not null
+) with (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
+
+create table app_jobs.limits (
+    name text not null,
+    task_identifier text,
+    queue_name text,
+    per text,
+    concurrency integer,
+    rate_count integer,
+    rate_interval interval,
+    set_by text not null default 'operator'::text,
+    created_at timestamp with time zone not null default now(),
+    updated_at timestamp with time zone not null default now(),
+    constraint limits_concurrency_limited CHECK (((concurrency >= 1) AND (concurrency <= 1000000))),
+    constraint limits_name_length CHECK (((length(name) >= 1) AND (length(name) <= 126))),
+    constraint limits_not_empty CHECK (((concurrency IS NOT NULL) OR (rate_count IS NOT NULL))),
+    constraint limits_per_known CHECK (((per = ANY (ARRAY['tenant'::text, 'queue'::text, 'key'::text, 'task'::text])) OR ((per ~ '^payload(\.[^.]+)+$'::text) AND (length(per) <= 200)))),
+    constraint limits_pkey PRIMARY KEY (name),
+    constraint limits_rate_complete CHECK (((rate_count IS NULL) = (rate_interval IS NULL))),
+    constraint limits_rate_count_limited CHECK (((rate_count >= 1) AND (rate_count <= 1000000))),
+    constraint limits_rate_interval_limited CHECK (((rate_interval >= '00:00:01'::interval) AND (rate_interval <= '31 days'::interval)))
+);
 
 create table app_jobs.pauses (
     kind text not null,
@@ -294,6 +358,7 @@ create type app_jobs.job_row as (
 
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
 CREATE INDEX completed_jobs_completed_at_idx ON app_jobs.completed_jobs USING btree (completed_at);
+CREATE INDEX held_jobs_key_idx ON app_jobs.held_jobs USING btree (limit_name, key, priority, run_at, job_id);
 CREATE INDEX job_dependencies_job_id_idx ON app_jobs.job_dependencies USING btree (job_id, has_ended);
 CREATE INDEX job_results_expires_at_idx ON app_jobs.job_results USING btree (expires_at);
 CREATE INDEX job_runs_default_ended_at_idx ON app_jobs.job_runs_default USING btree (ended_at);
@@ -309,6 +374,8 @@ CREATE INDEX jobs_queue_name_ready_idx ON app_jobs.jobs USING btree (queue_name,
 CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
 CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX limit_keys_wake_at_idx ON app_jobs.limit_keys USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+CREATE INDEX limit_slots_key_idx ON app_jobs.limit_slots USING btree (limit_name, key);
 CREATE INDEX scheduled_jobs_due_at_idx ON app_jobs.scheduled_jobs USING btree (due_at);
 CREATE INDEX unique_jobs_prune_at_idx ON app_jobs.unique_jobs USING btree (prune_at);
 
@@ -765,6 +832,110 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.admit_jobs(places tid[], max_jobs integer, max_payload_bytes bigint, is_last_round boolean, OUT admitted tid[], OUT has_limited boolean, OUT is_done boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_small tid[];
+    v_names text[];
+    v_keys text[];
+    v_ids bigint[];
+    v_admitted boolean[];
+    v_held bigint[];
+    v_held_names text[];
+    v_held_keys text[];
+    v_now timestamptz;
+begin
+    admitted := places;
+    is_done := true;
+    perform from "app_jobs".jobs j
+    join "app_jobs".limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
+        and (l.queue_name is null or l.queue_name = j.queue_name)
+    where j.ctid = any (places)
+    limit 1;
+    if not found then
+        return;
+    end if;
+    v_small := array(select j.ctid from "app_jobs".jobs j where j.ctid = any (places) and j.payload_bytes is null);
+    if cardinality(v_small) < cardinality(places) then -- those that the claim would leave must not take a place
+        admitted := v_small || "app_jobs".large_jobs_within(places, max_payload_bytes, cardinality(v_small) = 0);
+    end if;
+    perform "app_jobs".lock_limits();
+    select array_agg(v.job_id), array_agg(v.limit_name), array_agg(v.key), array_agg(v.is_admitted)
+    into v_ids, v_names, v_keys, v_admitted
+    from "app_jobs".limit_verdicts(admitted, 0) v;
+    if v_ids is null then
+        return;
+    end if;
+    has_limited := true;
+    if false = any (v_admitted) then
+        select array_agg(refused.job_id), array_agg(refused.limit_name), array_agg(refused.key)
+        into v_held, v_held_names, v_held_keys
+        from (
+            select distinct on (v.job_id) v.*
+            from unnest(v_ids, v_names, v_keys, v_admitted) as v (job_id, limit_name, key, is_admitted)
+            where not v.is_admitted
+            order by v.job_id, v.limit_name
+        ) refused;
+        perform "app_jobs".hold_jobs(v_held, v_held_names, v_held_keys);
+        insert into "app_jobs".limit_wakeups
+        select distinct v.limit_name, v.key
+        from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
+        where v.job_id = any (v_held);
+    end if;
+    admitted := array(
+        select j.ctid from "app_jobs".jobs j
+        where j.ctid = any (admitted) and j.id <> all (coalesce(v_held, '{}'))
+        order by j.priority, j.run_at, j.id
+        limit max_jobs
+    );
+    is_done := v_held is null or is_last_round or cardinality(admitted) >= max_jobs;
+    if not is_done then
+        return;
+    end if;
+    v_now := clock_timestamp();
+    with started as materialized (
+        select v.job_id, v.limit_name, v.key
+        from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
+        join "app_jobs".jobs j on j.id = v.job_id
+        where j.ctid = any (admitted)
+    ),
+    slots as (
+        insert into "app_jobs".limit_slots as s (job_id, limit_name, key)
+        select started.job_id, started.limit_name, started.key
+        from started
+        join "app_jobs".limits l on l.name = started.limit_name
+        where l.concurrency is not null
+        on conflict (job_id, limit_name) do update set key = excluded.key where s.key <> excluded.key
+    ),
+    counted as (
+        insert into "app_jobs".limit_starts as s (limit_name, key, ends_at, starts)
+        select started.limit_name, started.key, case
+                when l.rate_count <= 60 then v_now
+                else to_timestamp(
+                    ceil(extract(epoch from v_now) / extract(epoch from l.rate_interval) * 60)
+                        * extract(epoch from l.rate_interval) / 60
+                )
+            end, count(*)
+        from started
+        join "app_jobs".limits l on l.name = started.limit_name
+        where l.rate_count is not null
+        group by 1, 2, 3
+        on conflict (limit_name, key, ends_at) do update set starts = s.starts + excluded.starts
+        returning s.limit_name, s.key
+    )
+    insert into "app_jobs".limit_wakeups -- held jobs of a rate need a time to wake at
+    select distinct counted.limit_name, counted.key
+    from counted
+    where exists (
+        select from "app_jobs".held_jobs h where h.limit_name = counted.limit_name and h.key = counted.key
+    );
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.advance_schedule(schedule_id bigint, enqueue boolean, wait_for_previous boolean, due timestamp with time zone, next_due timestamp with time zone, missed_count bigint, last_missed_at timestamp with time zone, rule_error text)
  RETURNS TABLE(outcome text, job_id bigint, error text, database_id uuid)
  LANGUAGE plpgsql
@@ -1007,6 +1178,11 @@ declare
     v_queues text[];
     v_claimed int;
     v_is_large boolean := false;
+    v_has_limits constant boolean := exists (select from "app_jobs".limits);
+    v_is_limited boolean; -- null unless a limit counts one of the jobs
+    v_is_done boolean;
+    v_picked int := max_jobs;
+    v_round int := 0;
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
@@ -1017,19 +1193,33 @@ begin
     else
         v_start := row(null, v_claims, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null);
     end if;
-    v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_start);
-    v_is_waiting := cardinality(v_rows) > 0;
-    v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_start);
-    if cardinality(v_queues) > 0 then
-        v_rows := v_rows
-            || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_start);
+    if v_has_limits then
+        perform "app_jobs".wake_limit_keys(0);
     end if;
-    if cardinality(v_rows) > max_jobs then
-        v_rows := array(
-            select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
-            order by j.priority, j.run_at, j.id
-            limit max_jobs
-        );
+    loop
+        v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        v_is_waiting := cardinality(v_rows) > 0;
+        v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        if cardinality(v_queues) > 0 then
+            v_rows := v_rows
+                || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_start);
+        end if;
+        if cardinality(v_rows) > v_picked then
+            v_rows := array(
+                select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
+                order by j.priority, j.run_at, j.id
+                limit v_picked
+            );
+        end if;
+        exit when not v_has_limits or cardinality(v_rows) = 0;
+        v_round := v_round + 1;
+        select gate.admitted, gate.has_limited, gate.is_done into v_rows, v_is_limited, v_is_done
+        from "app_jobs".admit_jobs(v_rows, max_jobs, max_payload_bytes, v_round = 4) gate;
+        exit when v_is_done;
+        v_picked := least(8 * v_picked, greatest(max_jobs, 2000)); -- others are not to wait behind a flood
+    end loop;
+    if v_has_limits then
+        perform "app_jobs".wake_limit_keys(0);
     end if;
     if v_known.id is not null or "app_jobs".claim_entries_read() - v_entries_read > 10000 then
         perform "app_jobs".record_claim_position(
@@ -1050,6 +1240,7 @@ begin
                 lease_expires_at = now() + lease,
                 progress = null,
                 progress_message = null,
+                is_limited = v_is_limited,
                 updated_at = now()
             where j.ctid = any (v_rows) and (j.payload_bytes is null or v_is_large)
             returning ("app_jobs".to_job_row(j)).*
@@ -1089,53 +1280,73 @@ declare
     v_beginning constant "app_jobs".claim_positions := row(
         null, 0, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null
     );
-    v_rows tid[] := '{}'; -- as in claim_jobs
+    v_rows tid[]; -- as in claim_jobs
     v_queues text[];
     v_claimed int;
     v_is_large boolean := false;
+    v_has_limits constant boolean := exists (select from "app_jobs".limits);
+    v_is_limited boolean; -- null unless a limit counts one of the jobs
+    v_is_done boolean;
+    v_picked int := max_jobs;
+    v_round int := 0;
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
-    if '' = any (queue_names) then
-        v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, max_jobs, v_beginning);
+    if v_has_limits then
+        perform "app_jobs".wake_limit_keys(0);
     end if;
-    v_queues := array(
-        select urgent.name
-        from (
-            select wanted.name
-            from (select distinct given.name from unnest(queue_names) as given (name)) wanted
-            cross join lateral (
-                select j.priority, j.run_at, j.id
-                from "app_jobs".jobs j
-                where j.queue_name = wanted.name
-                    and not j.exhausted
-                    and j.run_at <= now()
-                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
-                    and (task_identifiers is null or j.task_identifier = any (task_identifiers))
-                    and j.task_identifier <> all (exclude_tasks)
+    loop
+        v_rows := '{}';
+        if '' = any (queue_names) then
+            v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_beginning);
+        end if;
+        v_queues := array(
+            select urgent.name
+            from (
+                select wanted.name
+                from (select distinct given.name from unnest(queue_names) as given (name)) wanted
+                cross join lateral (
+                    select j.priority, j.run_at, j.id
+                    from "app_jobs".jobs j
+                    where j.queue_name = wanted.name
+                        and not j.exhausted
+                        and j.run_at <= now()
+                        and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+                        and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                        and j.task_identifier <> all (exclude_tasks)
+                    order by j.priority, j.run_at, j.id
+                    limit 1
+                ) head
+                order by head.priority, head.run_at, head.id
+                offset 0 -- keeps the order, as in ready_queues
+            ) urgent
+            where not "app_jobs".is_queue_locked(urgent.name, v_expired_before) and "app_jobs".try_lock_queue(urgent.name)
+            limit v_picked
+        );
+        if cardinality(v_queues) > 0 then
+            v_rows := v_rows
+                || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_beginning);
+        end if;
+        if cardinality(v_rows) > v_picked then
+            v_rows := array(
+                select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
                 order by j.priority, j.run_at, j.id
-                limit 1
-            ) head
-            order by head.priority, head.run_at, head.id
-            offset 0 -- keeps the order, as in ready_queues
-        ) urgent
-        where not "app_jobs".is_queue_locked(urgent.name, v_expired_before) and "app_jobs".try_lock_queue(urgent.name)
-        limit max_jobs
-    );
-    if cardinality(v_queues) > 0 then
-        v_rows := v_rows
-            || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_beginning);
+                limit v_picked
+            );
+        end if;
+        exit when not v_has_limits or cardinality(v_rows) = 0;
+        v_round := v_round + 1;
+        select gate.admitted, gate.has_limited, gate.is_done into v_rows, v_is_limited, v_is_done
+        from "app_jobs".admit_jobs(v_rows, max_jobs, max_payload_bytes, v_round = 4) gate;
+        exit when v_is_done;
+        v_picked := least(8 * v_picked, greatest(max_jobs, 2000)); -- others are not to wait behind a flood
+    end loop;
+    if v_has_limits then
+        perform "app_jobs".wake_limit_keys(0);
     end if;
     if cardinality(v_rows) = 0 then
         return;
-    end if;
-    if cardinality(v_rows) > max_jobs then
-        v_rows := array(
-            select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
-            order by j.priority, j.run_at, j.id
-            limit max_jobs
-        );
     end if;
     -- Large payloads are rare: the jobs without one first, so that the others cost nothing if there are none.
     for v_step in 1..2 loop
@@ -1148,6 +1359,7 @@ begin
                 lease_expires_at = now() + lease,
                 progress = null,
                 progress_message = null,
+                is_limited = v_is_limited,
                 updated_at = now()
             where j.ctid = any (v_rows) and (j.payload_bytes is null or v_is_large)
             returning ("app_jobs".to_job_row(j)).*
@@ -1501,6 +1713,32 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.forget_limit_state(limit_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform from "app_jobs".jobs j
+    where j.id = any (array(
+        select h.job_id from "app_jobs".held_jobs h where h.limit_name = forget_limit_state.limit_name
+    ))
+    order by j.id
+    for update;
+    update "app_jobs".jobs j set run_at = h.run_at, updated_at = now()
+    from "app_jobs".held_jobs h
+    where h.limit_name = forget_limit_state.limit_name
+        and j.id = h.job_id
+        and j.run_at = 'infinity'
+        and j.locked_at is null;
+    delete from "app_jobs".held_jobs h where h.limit_name = forget_limit_state.limit_name;
+    delete from "app_jobs".limit_slots s where s.limit_name = forget_limit_state.limit_name;
+    delete from "app_jobs".limit_starts s where s.limit_name = forget_limit_state.limit_name;
+    delete from "app_jobs".limit_keys k where k.limit_name = forget_limit_state.limit_name;
+    perform pg_notify('jobs:insert', '');
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.get_job(worker_id text, task_identifiers text[] DEFAULT NULL::text[], job_expiry interval DEFAULT '04:00:00'::interval)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -1615,6 +1853,36 @@ CREATE OR REPLACE FUNCTION app_jobs.history_enabled()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select exists (select from "app_jobs".history_settings h where h.retention > interval '0')
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.hold_jobs(job_ids bigint[], limit_names text[], keys text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    insert into "app_jobs".job_runs -- of workers that died
+    select j.id, j.attempts, j.task_identifier, j.queue_name, j.database_id, j.locked_by, j.created_at, j.run_at,
+        j.locked_at, now(), 'lost', format('the worker %s died, or lost its lease', j.locked_by)
+    from "app_jobs".jobs j
+    where j.id = any (job_ids) and j.locked_at is not null and "app_jobs".history_enabled();
+    insert into "app_jobs".held_jobs as h (job_id, limit_name, key, priority, run_at)
+    select j.id, given.limit_name, given.key, j.priority, j.run_at
+    from unnest(job_ids, limit_names, keys) as given (job_id, limit_name, key)
+    join "app_jobs".jobs j on j.id = given.job_id
+    on conflict (job_id) do update
+    set limit_name = excluded.limit_name, key = excluded.key, priority = excluded.priority, run_at = excluded.run_at,
+        held_at = excluded.held_at;
+    update "app_jobs".jobs j
+    set run_at = 'infinity',
+        is_limited = true,
+        fenced_attempt = case when j.locked_at is not null then j.attempts else j.fenced_attempt end,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    where j.id = any (job_ids);
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.holds_unique_key(holder app_jobs.unique_jobs)
@@ -2042,6 +2310,105 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.limit_key(per text, database_id uuid, queue_name text, key text, task_identifier text, payload json)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case when length(found.value) > 200 then 'md5:' || md5(found.value) else coalesce(found.value, '') end
+    from (
+        select case
+            when per is null then ''
+            when per = 'tenant' then database_id::text
+            when per = 'queue' then queue_name
+            when per = 'key' then key
+            when per = 'task' then task_identifier
+            else "app_jobs".payload_value(payload, substr(per, 9))
+        end
+    ) as found (value)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.limit_room(limit_name text, key text, OUT free_slots bigint, OUT free_starts bigint)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select
+        l.concurrency - (
+            select count(*) from "app_jobs".limit_slots s
+            where l.concurrency is not null and s.limit_name = limit_room.limit_name and s.key = limit_room.key
+        ),
+        case
+            when exists (
+                select from "app_jobs".limit_keys k
+                where k.limit_name = limit_room.limit_name and k.key = limit_room.key and k.paused_until > now()
+            ) then 0
+            else l.rate_count - (
+                select coalesce(sum(s.starts), 0) from "app_jobs".limit_starts s
+                where s.limit_name = limit_room.limit_name
+                    and s.key = limit_room.key
+                    and s.ends_at > now() - l.rate_interval
+            )
+        end
+    from "app_jobs".limits l
+    where l.name = limit_room.limit_name
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.limit_verdicts(places tid[], previous_starts bigint)
+ RETURNS TABLE(job_id bigint, limit_name text, key text, is_admitted boolean)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+    return query
+    with candidate as materialized (
+        select j.id, j.priority, j.run_at, l.name,
+            "app_jobs".limit_key(l.per, j.database_id, j.queue_name, j.key, j.task_identifier, j.payload) as key
+        from "app_jobs".jobs j
+        join "app_jobs".limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
+            and (l.queue_name is null or l.queue_name = j.queue_name)
+        where j.ctid = any (places)
+    ),
+    room as materialized (
+        select touched.name, touched.key, free.free_slots - previous_starts as free_slots,
+            free.free_starts - previous_starts as free_starts, held.priority, held.run_at, held.job_id
+        from (select distinct candidate.name, candidate.key from candidate) touched
+        cross join lateral "app_jobs".limit_room(touched.name, touched.key) free
+        left join lateral (
+            select h.priority, h.run_at, h.job_id
+            from "app_jobs".held_jobs h
+            where h.limit_name = touched.name and h.key = touched.key
+            order by h.priority, h.run_at, h.job_id
+            limit 1
+        ) held on true
+    ),
+    ranked as (
+        select c.id, c.name, c.key, owned.has_slot, room.free_slots, room.free_starts,
+            row_number() over (partition by c.name, c.key order by c.priority, c.run_at, c.id) as start_rank,
+            count(*) filter (where not owned.has_slot)
+                over (partition by c.name, c.key order by c.priority, c.run_at, c.id) as slot_rank,
+            room.job_id is null
+                or (c.priority, c.run_at, c.id) < (room.priority, room.run_at, room.job_id) as is_first
+        from candidate c
+        join room on room.name = c.name and room.key = c.key
+        cross join lateral (
+            -- a job whose worker died keeps its slot
+            select exists (
+                select from "app_jobs".limit_slots s where s.job_id = c.id and s.limit_name = c.name and s.key = c.key
+            ) as has_slot
+        ) owned
+    )
+    select r.id, r.name, r.key,
+        coalesce(r.start_rank <= r.free_starts, true)
+            and (r.has_slot or (r.is_first and coalesce(r.slot_rank <= r.free_slots, true)))
+    from ranked r;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.load_steps(worker_ids text[], job_ids bigint[], job_attempts integer[], after_positions integer[], max_bytes integer)
  RETURNS TABLE(job_id bigint, step_position integer, name text, kind text, state text, wait_group integer, result json, error text, has_more boolean)
  LANGUAGE plpgsql
@@ -2129,6 +2496,24 @@ AS $function$
         and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
     order by j.id
     for update
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.lock_limits()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise feature_not_supported using
+            message = format(
+                'jobs with limits are not claimed in a transaction that is %s: use read committed',
+                current_setting('transaction_isolation')
+            );
+    end if;
+    -- The oid of the row type keeps the limits of two jobs schemas apart.
+    perform pg_advisory_xact_lock(hashtextextended('limits', pg_typeof(null::"app_jobs".limits)::oid::bigint));
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.mark_accepted(worker_id text, job_id bigint, attempt integer)
@@ -2334,6 +2719,26 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.pause_limit_key(limit_name text, key text, paused_until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    if not exists (select from "app_jobs".limits l where l.name = pause_limit_key.limit_name) then
+        return false;
+    end if;
+    insert into "app_jobs".limit_keys as k (limit_name, key, paused_until)
+    values (pause_limit_key.limit_name, pause_limit_key.key, pause_limit_key.paused_until)
+    on conflict (limit_name, key) do update set paused_until = excluded.paused_until;
+    insert into "app_jobs".limit_wakeups values (pause_limit_key.limit_name, pause_limit_key.key);
+    perform pg_notify('jobs:insert', '');
+    return true;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(name text, reason text DEFAULT NULL::text)
  RETURNS boolean
  LANGUAGE sql
@@ -2412,6 +2817,19 @@ AS $function$
         coalesce(array_agg(p.name::uuid) filter (where p.kind = 'tenant'), '{}')
     from "app_jobs".pauses p
     where p.until is null or p.until > now()
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.payload_value(payload json, field text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return payload #>> string_to_array(field, '.');
+exception when others then
+    return null;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
@@ -3392,6 +3810,32 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.remove_limit(name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '3s'
+AS $function$
+#variable_conflict use_column
+begin
+    perform "app_jobs".lock_limits();
+    delete from "app_jobs".limits l where l.name = remove_limit.name;
+    if not found then
+        return false;
+    end if;
+    perform "app_jobs".forget_limit_state(remove_limit.name);
+    if not exists (select from "app_jobs".limits) then
+        begin
+            alter table "app_jobs".jobs disable trigger _800_hold_inserted_jobs;
+        exception when lock_not_available or object_in_use then
+            null; -- it costs a little, and finds no limits
+        end;
+    end if;
+    return true;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.renew_leases(worker_id text, job_ids bigint[], job_attempts integer[], lease interval)
  RETURNS SETOF bigint
  LANGUAGE sql
@@ -3733,6 +4177,98 @@ AS $function$
     update "app_jobs".history_settings h
     set retention = make_interval(secs => days * 86400)
     where h.retention is distinct from make_interval(secs => days * 86400)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_limit(name text, task_identifier text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, per text DEFAULT NULL::text, concurrency integer DEFAULT NULL::integer, rate_count integer DEFAULT NULL::integer, rate_interval interval DEFAULT NULL::interval, set_by text DEFAULT 'operator'::text)
+ RETURNS app_jobs.limits
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '3s'
+AS $function$
+#variable_conflict use_column
+declare
+    v_interval constant interval := make_interval(secs => extract(epoch from set_limit.rate_interval));
+    v_old "app_jobs".limits;
+    v_new "app_jobs".limits;
+begin
+    if length(set_limit.name) not between 1 and 126 or set_limit.name is null then
+        raise check_violation using message = 'set_limit: name must have 1 to 126 characters';
+    end if;
+    if set_limit.concurrency is null and set_limit.rate_count is null then
+        raise check_violation using
+            message = 'set_limit: a limit needs a concurrency, or a rate_count with its rate_interval';
+    end if;
+    perform "app_jobs".lock_limits();
+    select l.* into v_old from "app_jobs".limits l where l.name = set_limit.name;
+    if v_old.set_by = 'operator' and set_limit.set_by <> 'operator' then
+        return v_old;
+    end if;
+    if (v_old.task_identifier, v_old.queue_name, v_old.per, v_old.concurrency, v_old.rate_count, v_old.rate_interval,
+        v_old.set_by)
+        is not distinct from (set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
+        set_limit.rate_count, v_interval, set_limit.set_by)
+    then
+        return v_old;
+    end if;
+    if v_old.name is null and (select count(*) from "app_jobs".limits) >= 1000 then
+        raise program_limit_exceeded using
+            message = 'set_limit: there are 1,000 limits already',
+            hint = 'Remove some, or use one limit with per: it has a limit for each value.';
+    end if;
+    insert into "app_jobs".limits as l (
+        name, task_identifier, queue_name, per, concurrency, rate_count, rate_interval, set_by
+    ) values (
+        set_limit.name, set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
+        set_limit.rate_count, v_interval, set_limit.set_by
+    )
+    on conflict (name) do update set
+        task_identifier = excluded.task_identifier,
+        queue_name = excluded.queue_name,
+        per = excluded.per,
+        concurrency = excluded.concurrency,
+        rate_count = excluded.rate_count,
+        rate_interval = excluded.rate_interval,
+        set_by = excluded.set_by,
+        updated_at = now()
+    returning l.* into v_new;
+    if v_old.name is not null
+        and (v_old.task_identifier, v_old.queue_name, v_old.per, v_old.concurrency is null, v_old.rate_count is null)
+        is not distinct from (v_new.task_identifier, v_new.queue_name, v_new.per, v_new.concurrency is null,
+        v_new.rate_count is null)
+    then
+        insert into "app_jobs".limit_wakeups
+        select distinct h.limit_name, h.key from "app_jobs".held_jobs h where h.limit_name = v_new.name;
+        perform pg_notify('jobs:insert', '');
+        return v_new;
+    end if;
+    -- It counts other jobs than before. None may start between the count and the commit.
+    begin
+        lock table "app_jobs".jobs in share row exclusive mode;
+    exception when lock_not_available then
+        raise lock_not_available using
+            message = 'set_limit: the table of jobs is busy: other transactions have been adding or changing jobs for '
+                'more than 3 seconds',
+            hint = 'Try again when these transactions, or the vacuum of the table, have ended.';
+    end;
+    perform "app_jobs".forget_limit_state(v_new.name);
+    if v_new.concurrency is not null then
+        with running as (
+            update "app_jobs".jobs j set is_limited = true
+            where j.locked_at is not null
+                and (v_new.task_identifier is null or j.task_identifier = v_new.task_identifier)
+                and (v_new.queue_name is null or j.queue_name = v_new.queue_name)
+            returning j.*
+        )
+        insert into "app_jobs".limit_slots (job_id, limit_name, key)
+        select r.id, v_new.name, "app_jobs".limit_key(
+            v_new.per, r.database_id, r.queue_name, r.key, r.task_identifier, r.payload
+        )
+        from running r;
+    end if;
+    alter table "app_jobs".jobs enable trigger _800_hold_inserted_jobs;
+    return v_new;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_max_payload_bytes(max_bytes integer)
@@ -4110,6 +4646,58 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.sweep_limits()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+begin
+    if not exists (
+        select from "app_jobs".limits
+        union all select from "app_jobs".held_jobs
+        union all select from "app_jobs".limit_wakeups
+    ) then
+        return;
+    end if;
+    update "app_jobs".limit_sweeps s set swept_at = now()
+    where s.swept_at < now() - interval '4 seconds'
+        and s.ctid = any (array(select p.ctid from "app_jobs".limit_sweeps p for update skip locked));
+    if not found then
+        return; -- another worker has just done it
+    end if;
+    perform "app_jobs".lock_limits();
+    with ended as (
+        delete from "app_jobs".limit_slots s
+        where not exists (select from "app_jobs".jobs j where j.id = s.job_id and j.locked_at is not null)
+        returning s.limit_name, s.key
+    )
+    insert into "app_jobs".limit_wakeups select ended.limit_name, ended.key from ended;
+    delete from "app_jobs".limit_starts s
+    where not exists (
+        select from "app_jobs".limits l where l.name = s.limit_name and s.ends_at > now() - l.rate_interval
+    );
+    delete from "app_jobs".limit_keys k where k.wake_at is null and coalesce(k.paused_until <= now(), true);
+    insert into "app_jobs".limit_wakeups
+    with recursive waiting (limit_name, key) as (
+        (select h.limit_name, h.key from "app_jobs".held_jobs h order by h.limit_name, h.key limit 1)
+        union all
+        select following.limit_name, following.key
+        from waiting
+        cross join lateral (
+            select h.limit_name, h.key
+            from "app_jobs".held_jobs h
+            where (h.limit_name, h.key) > (waiting.limit_name, waiting.key)
+            order by h.limit_name, h.key
+            limit 1
+        ) following
+    )
+    select waiting.limit_name, waiting.key from waiting;
+    perform "app_jobs".wake_limit_keys(10);
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_add_job_with_row()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -4139,6 +4727,19 @@ begin
     end if;
     perform "app_jobs".add_job(tg_argv[0], json_build_object('id', new.id));
     return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_end_all_limited_jobs()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    delete from "app_jobs".held_jobs;
+    delete from "app_jobs".limit_slots;
+    return null;
 end
 $function$;
 
@@ -4177,6 +4778,79 @@ begin
     end if;
     delete from "app_jobs".job_steps s where s.job_id = old.id;
     delete from "app_jobs".job_signals g where g.job_id = old.id;
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_end_limited_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if old.locked_at is null then
+        delete from "app_jobs".held_jobs h where h.job_id = old.id;
+        return null;
+    end if;
+    with ended as (
+        delete from "app_jobs".limit_slots s where s.job_id = old.id returning s.limit_name, s.key
+    )
+    insert into "app_jobs".limit_wakeups select ended.limit_name, ended.key from ended;
+    if found then
+        perform pg_notify('jobs:insert', ''); -- another job of the key may start
+    end if;
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_hold_inserted_jobs()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_places tid[];
+    v_ready bigint;
+    v_ids bigint[];
+    v_names text[];
+    v_keys text[];
+    v_started int;
+begin
+    select array_agg(j.ctid) into v_places
+    from inserted i
+    join "app_jobs".jobs j on j.id = i.id
+    where i.run_at <= now()
+        and i.locked_at is null
+        and not i.exhausted
+        and exists (
+            select from "app_jobs".limits l
+            where (l.task_identifier is null or l.task_identifier = i.task_identifier)
+                and (l.queue_name is null or l.queue_name = i.queue_name)
+        );
+    if v_places is null then
+        return null;
+    end if;
+    -- Those that this transaction has left ready are not seen as running.
+    v_started := coalesce(nullif(current_setting('jobfn.limited_jobs', true), ''), '0')::int;
+    select array_agg(refused.job_id), array_agg(refused.limit_name), array_agg(refused.key)
+    into v_ids, v_names, v_keys
+    from (
+        select distinct on (v.job_id) v.job_id, v.limit_name, v.key
+        from "app_jobs".limit_verdicts(v_places, v_started) v
+        where not v.is_admitted
+        order by v.job_id, v.limit_name
+    ) refused;
+    v_ready := cardinality(v_places) - coalesce(cardinality(v_ids), 0);
+    perform set_config('jobfn.limited_jobs', least(v_started + v_ready, 1000000000)::text, true);
+    if v_ids is not null then
+        perform "app_jobs".hold_jobs(v_ids, v_names, v_keys);
+        -- what is seen here may have ended before the commit
+        insert into "app_jobs".limit_wakeups
+        select distinct held.limit_name, held.key from unnest(v_names, v_keys) as held (limit_name, key);
+    end if;
     return null;
 end
 $function$;
@@ -4439,6 +5113,94 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.wake_limit_keys(min_released integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    v_names text[];
+    v_keys text[];
+begin
+    if not exists (select from "app_jobs".limit_wakeups)
+        and not exists (select from "app_jobs".limit_keys k where k.wake_at <= now())
+    then
+        return;
+    end if;
+    perform "app_jobs".lock_limits();
+    with woken as (
+        delete from "app_jobs".limit_wakeups w
+        where w.ctid = any (array(select woken.ctid from "app_jobs".limit_wakeups woken limit 10000 for update skip locked))
+        returning w.limit_name, w.key
+    ),
+    due as (
+        update "app_jobs".limit_keys k set wake_at = null where k.wake_at <= now() returning k.limit_name, k.key
+    )
+    select array_agg(touched.limit_name), array_agg(touched.key) into v_names, v_keys
+    from (select * from woken union select * from due) touched
+    where exists (
+        select from "app_jobs".held_jobs h where h.limit_name = touched.limit_name and h.key = touched.key
+    );
+    if v_names is null then
+        return;
+    end if;
+    with free as materialized (
+        select given.limit_name, given.key, case
+                -- a limit that was removed while the job was added
+                when not exists (select from "app_jobs".limits l where l.name = given.limit_name) then 1000
+                else least(room.free_slots, room.free_starts, 1000)
+            end as jobs
+        from unnest(v_names, v_keys) as given (limit_name, key)
+        left join lateral "app_jobs".limit_room(given.limit_name, given.key) room on true
+    ),
+    due as materialized (
+        select j.id, first.run_at
+        from free
+        cross join lateral (
+            select h.job_id, h.run_at
+            from "app_jobs".held_jobs h
+            where h.limit_name = free.limit_name and h.key = free.key
+            order by h.priority, h.run_at, h.job_id
+            limit greatest(free.jobs, min_released)
+        ) first
+        join "app_jobs".jobs j on j.id = first.job_id and j.run_at = 'infinity' and j.locked_at is null
+        where free.jobs > 0
+        for update of j skip locked
+    )
+    update "app_jobs".jobs j set run_at = due.run_at from due where j.id = due.id;
+    if found then
+        perform pg_notify('jobs:insert', '');
+    end if;
+    -- A key waits for a time if a rate or a pause lets no other job start, else for the end of a job.
+    insert into "app_jobs".limit_keys as k (limit_name, key, wake_at)
+    select waiting.limit_name, waiting.key, waiting.wake_at
+    from (
+        select given.limit_name, given.key, greatest(
+                (
+                    select p.paused_until from "app_jobs".limit_keys p
+                    where p.limit_name = given.limit_name and p.key = given.key and p.paused_until > now()
+                ),
+                case when l.rate_count <= coalesce(used.starts, 0) then used.first_ends_at + l.rate_interval end
+            ) as wake_at
+        from unnest(v_names, v_keys) as given (limit_name, key)
+        join "app_jobs".limits l on l.name = given.limit_name
+        cross join lateral (
+            select sum(s.starts) as starts, min(s.ends_at) as first_ends_at
+            from "app_jobs".limit_starts s
+            where s.limit_name = given.limit_name and s.key = given.key and s.ends_at > now() - l.rate_interval
+        ) used
+        where exists (
+            select from "app_jobs".held_jobs h where h.limit_name = given.limit_name and h.key = given.key
+        )
+    ) waiting
+    where waiting.wake_at is not null
+    on conflict (limit_name, key) do update set wake_at = least(k.wake_at, excluded.wake_at);
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.wake_parked_jobs(job_ids bigint[], wait_groups integer[])
  RETURNS void
  LANGUAGE plpgsql
@@ -4475,17 +5237,26 @@ CREATE TRIGGER _100_set_exhausted_of_updated_job BEFORE UPDATE OF attempts, max_
 CREATE TRIGGER _500_unlock_all_queues AFTER TRUNCATE ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_deleted_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_unlocked_job AFTER UPDATE OF locked_at, queue_name ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL) AND ((new.locked_at IS NULL) OR (new.queue_name IS DISTINCT FROM old.queue_name)))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
+CREATE TRIGGER _510_end_all_limited_jobs AFTER TRUNCATE ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_end_all_limited_jobs();
+CREATE TRIGGER _510_end_deleted_limited_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.is_limited) EXECUTE FUNCTION app_jobs.tg_end_limited_job();
+CREATE TRIGGER _510_end_limited_job AFTER UPDATE OF locked_at, run_at, attempts ON app_jobs.jobs FOR EACH ROW WHEN ((old.is_limited AND
+        CASE
+            WHEN (old.locked_at IS NOT NULL) THEN (new.locked_at IS NULL)
+            ELSE ((old.run_at = 'infinity'::timestamp with time zone) AND ((new.run_at <> 'infinity'::timestamp with time zone) OR new.exhausted))
+        END)) EXECUTE FUNCTION app_jobs.tg_end_limited_job();
 CREATE TRIGGER _600_record_lost_run AFTER UPDATE OF locked_by ON app_jobs.jobs FOR EACH ROW WHEN (((old.locked_at IS NOT NULL) AND (new.locked_at IS NOT NULL) AND (new.attempts > old.attempts))) EXECUTE FUNCTION app_jobs.tg_record_lost_run();
 CREATE TRIGGER _700_end_awaited_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.is_awaited) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
 CREATE TRIGGER _700_end_durable_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (old.has_steps) EXECUTE FUNCTION app_jobs.tg_end_durable_job();
 CREATE TRIGGER _700_fail_awaited_job AFTER UPDATE OF last_error ON app_jobs.jobs FOR EACH ROW WHEN ((new.is_awaited AND new.exhausted AND (new.locked_at IS NULL))) EXECUTE FUNCTION app_jobs.tg_end_awaited_job();
 CREATE TRIGGER _700_replace_dependent AFTER UPDATE OF task_identifier ON app_jobs.jobs FOR EACH ROW WHEN ((old.parked_attempt = 0)) EXECUTE FUNCTION app_jobs.tg_replace_dependent();
 CREATE TRIGGER _710_wake_parked_jobs AFTER DELETE OR UPDATE OF last_error ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_wake_parked_jobs();
+CREATE TRIGGER _800_hold_inserted_jobs AFTER INSERT ON app_jobs.jobs REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_hold_inserted_jobs();
 CREATE TRIGGER _800_store_completed_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN ((old.locked_at IS NOT NULL)) EXECUTE FUNCTION app_jobs.tg_store_completed_job();
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
 
+comment on column app_jobs.held_jobs.run_at is 'When the job was due. The row of the job has infinity.';
 comment on column app_jobs.job_dependencies.error is 'Why the dependent fails.';
 comment on column app_jobs.job_dependencies.ignores_failure is 'Whether the dependent also runs if this dependency does not complete.';
 comment on column app_jobs.job_dependencies.run_at is 'The time before which the dependent must not run.';
@@ -4499,12 +5270,20 @@ comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function
 comment on column app_jobs.jobs.entity_type is 'What entity_id identifies, for example org or team.';
 comment on column app_jobs.jobs.has_steps is 'Whether job_steps or job_signals has rows of this job.';
 comment on column app_jobs.jobs.is_awaited is 'Whether other jobs wait for the end of this one.';
+comment on column app_jobs.jobs.is_limited is 'Whether the job may have a slot, or be held. Null: it has and is not.';
 comment on column app_jobs.jobs.organization_id is 'The organization that entity_id belongs to, if any.';
 comment on column app_jobs.jobs.parked_attempt is 'The attempt that parked the job. It is parked while this is the number of its attempts and it is not locked.';
 comment on column app_jobs.jobs.payload_bytes is 'Size of the payload, if it is larger than 16 KiB. Null: claims do not count it.';
 comment on column app_jobs.jobs.snoozes is 'The number of attempts that do not count: those that ended in a snooze, a park, or the stop of the worker. Each is included in attempts and in max_attempts, so that no two deliveries have the same number.';
 comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze. -infinity: another job has taken the key, so this one does not run again.';
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
+comment on column app_jobs.limit_keys.paused_until is 'Until when no job of the key starts, after a Retry-After.';
+comment on column app_jobs.limit_keys.wake_at is 'When held jobs of the key may be released.';
+comment on column app_jobs.limit_starts.ends_at is 'The end of the part of the window in which they started: at or after the start, so that a rate is never exceeded.';
+comment on column app_jobs.limits.concurrency is 'Maximum number of running jobs.';
+comment on column app_jobs.limits.per is 'The part of the job whose values are limited separately: tenant, queue, key, task or payload.<field>. Null: one limit for all.';
+comment on column app_jobs.limits.rate_count is 'Maximum number of starts in any window of rate_interval.';
+comment on column app_jobs.limits.set_by is 'Whether an operator or code has set the limit. Code does not change an operator''s.';
 comment on column app_jobs.pauses.kind is 'task, queue, tenant or everything.';
 comment on column app_jobs.pauses.name is 'The task identifier, the queue, or the tenant''s database_id; empty for everything.';
 comment on column app_jobs.pauses.until is 'When the pause ends by itself; null: when it is resumed.';
@@ -4576,6 +5355,7 @@ comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that 
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
 comment on function app_jobs.pause(text,text,uuid,boolean,timestamp with time zone,text,text) is 'Pause a task, a queue, a tenant or everything, until a time or until it is resumed. Pausing again changes the time and the reason. Workers release jobs that they have not started; running jobs go on.';
+comment on function app_jobs.pause_limit_key(text,text,timestamp with time zone) is 'Start no job of one key of a limit until a time, in any worker. Null: start them again.';
 comment on function app_jobs.pause_schedule(bigint,text) is 'Make no jobs of a schedule until resume_schedule. Returns false if there is no such schedule.';
 comment on function app_jobs.pause_schedule(text,text) is 'As pause_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of a pause. Part of pause and resume.';
@@ -4601,6 +5381,7 @@ comment on function app_jobs.release_dependents(bigint[]) is 'Make those jobs du
 comment on function app_jobs.release_jobs(text) is 'Unlock all jobs and queues of a worker. The attempts do not count.';
 comment on function app_jobs.release_scheduled_jobs(text,bigint[]) is 'Unlock all schedules of a scheduler, or those with these ids.';
 comment on function app_jobs.remove_job(text) is 'Delete the job with a key. If a worker runs it, it loses the key and is not retried. All null if there is none.';
+comment on function app_jobs.remove_limit(text) is 'Remove a limit, and release the jobs that it holds.';
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.replace_unique_job(bigint,json,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Replace the contents of a waiting job. A running or ended one stays as it is.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
@@ -4616,6 +5397,7 @@ comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
 comment on function app_jobs.set_completed_payload_retention(double precision) is 'Set for how many days completed jobs are stored with their payloads; 0 stores none, and lets prune_completed_jobs delete those that exist. Fails after 0.2 s if a transaction holds the table of jobs.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
+comment on function app_jobs.set_limit(text,text,text,text,integer,integer,interval,text) is 'Set a limit of running jobs or of starts, for all workers. Jobs that run already count.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
@@ -4643,6 +5425,7 @@ comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sle
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.completed_jobs is 'Completed jobs with their payloads, for history_settings.completed_payload_retention. run_jobs_again runs them again.';
+comment on table app_jobs.held_jobs is 'Jobs that are due, and that a limit holds back.';
 comment on table app_jobs.history_settings is 'One row. Zero turns the history off. Workers set it from JOBS_HISTORY_DAYS.';
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_dependencies is 'The jobs that waiting jobs depend on, until these are due or have failed.';
@@ -4652,6 +5435,12 @@ comment on table app_jobs.job_runs_default is 'Attempts of days without a partit
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
+comment on table app_jobs.limit_keys is 'Keys of limits that are paused, or whose held jobs wait for a time.';
+comment on table app_jobs.limit_slots is 'The running jobs that count for limits of concurrency.';
+comment on table app_jobs.limit_starts is 'Recent starts of jobs that are subject to rates.';
+comment on table app_jobs.limit_sweeps is 'When a worker last looked for held jobs that nothing releases.';
+comment on table app_jobs.limit_wakeups is 'Keys whose held jobs the next claim looks at.';
+comment on table app_jobs.limits is 'Limits of running jobs and of starts, across all workers. A job is subject to each limit that matches it.';
 comment on table app_jobs.pauses is 'What claims skip now. A pause whose until has passed has ended.';
 comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';

@@ -40,7 +40,7 @@ WORKER_FUNCTIONS = frozenset(
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
         *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs", "prune_unique_jobs"),
-        *("heartbeat_worker", "deregister_worker"),
+        *("heartbeat_worker", "deregister_worker", "sweep_limits"),
     }
 )
 SCHEDULE_COLUMNS = (
@@ -144,6 +144,7 @@ VIEWER_TABLES = (
         "pauses",
         "history_settings",
         "jobfn_migrations",
+        *("limits", "limit_keys", "limit_slots", "limit_starts", "held_jobs"),
     ),
 )
 OPERATOR_FUNCTIONS = frozenset(
@@ -160,6 +161,7 @@ OPERATOR_FUNCTIONS = frozenset(
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
         *("pause", "resume"),
+        *("set_limit", "remove_limit", "pause_limit_key"),
     }
 )
 

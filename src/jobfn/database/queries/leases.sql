@@ -65,6 +65,9 @@ select @schema@.prune_job_runs($1)
 -- $1 the maximum number of keys. Returns the number of keys that it has looked at.
 select @schema@.prune_unique_jobs($1)
 
+-- name: sweep_limits
+select @schema@.sweep_limits()
+
 -- name: jobs_vacuum_state
 -- Whether the jobs table should be vacuumed, from the catalog and the statistics, which every role may read. $1 the
 -- schema's name, $2 the number of dead rows from which it reads the locks too.

@@ -122,6 +122,7 @@ grant execute on function
     @schema@.prune_completed_jobs,
     @schema@.prune_failed_jobs,
     @schema@.prune_unique_jobs,
+    @schema@.sweep_limits,
     @schema@.heartbeat_worker,
     @schema@.deregister_worker,
     @schema@.paused_jobs
@@ -158,6 +159,11 @@ grant select on
     @schema@.workers,
     @schema@.pauses,
     @schema@.history_settings,
+    @schema@.limits,
+    @schema@.limit_keys,
+    @schema@.limit_slots,
+    @schema@.limit_starts,
+    @schema@.held_jobs,
     @schema@.jobfn_migrations
     to @role@;
 grant execute on function @schema@.job_pauses to @role@
@@ -185,7 +191,10 @@ grant execute on function
     @schema@.resume_schedule(bigint),
     @schema@.resume_schedule(text),
     @schema@.pause,
-    @schema@.resume
+    @schema@.resume,
+    @schema@.set_limit,
+    @schema@.remove_limit,
+    @schema@.pause_limit_key
     to @role@;
 grant delete on @schema@.scheduled_jobs to @role@
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from jobfn.database.history import History
 from jobfn.database.job_retention import JobRetention
+from jobfn.database.limits import Limits
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.store import JobStore
 from jobfn.database.vacuum_table import JobsTable
@@ -19,6 +20,7 @@ from jobfn.telemetry import logs
 from jobfn.worker.listen_url import listen_url
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.job_pruner import JobPruner
+from jobfn.worker.maintenance.limits import LimitSweeper
 from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.unique_pruner import UniqueJobsPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer
@@ -69,6 +71,7 @@ async def maintenance_tasks(
             metrics=metrics,
         )
         tasks += [job_pruner.run, UniqueJobsPruner(connections, settings.schema_name).run]
+        tasks.append(LimitSweeper(Limits(connections, settings.schema_name)).run)
     if settings.vacuum and roles & {ServiceRole.WORKER, ServiceRole.CALLBACKS}:
         table = JobsTable(connections, settings.schema_name, dsn=listen_url(settings))
         tasks.append(Vacuumer(table, settlements=lambda: metrics.settlements).run)
