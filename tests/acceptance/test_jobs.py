@@ -77,6 +77,8 @@ async def service_variables(database: str, spawn: Spawn, tmp_path: Path) -> dict
         ("jobs list --older-than soon", "--older-than 'soon' is not an age: write 30s, 15m, 2h or 7d", 2),
         ("jobs show 99", "job 99 does not exist: see `jobfn jobs list`", 1),
         ("jobs show 99999999999999999999999", "job 99999999999999999999999 does not exist", 1),
+        ("explain-wait 99", "job 99 does not wait: it has completed, was removed, or never existed", 1),
+        ("explain-wait 99999999999999999999999", "job 99999999999999999999999 does not wait", 1),
         ("jobs retry", "no jobs are selected: give ids or a filter, jobfn jobs retry --task TASK", 2),
         ("jobs retry 1 --task x", "job ids and a filter cannot be combined", 2),
         ("jobs retry 1 --running", "are options of `jobfn jobs cancel`", 2),
@@ -133,6 +135,50 @@ async def test_list_and_show_print_text_and_json(jobfn: Jobfn, jobs: Jobs) -> No
         assert part in text
     detail = json.loads((await jobfn("jobs", "show", "1", "--json")).output)
     assert (detail["payload"], [run["outcome"] for run in detail["runs"]]) == ('{"n": 0}', ["failed"])
+
+
+async def test_explain_wait_prints_the_first_reason_or_all(jobfn: Jobfn, jobs: Jobs) -> None:
+    job = await jobs.add("send")
+    await jobs.connection.execute("update app_jobs.jobs set run_at = '2100-01-01' where id = $1", job)
+    not_due = "not due until 2100-01-01 00:00:00 UTC"
+    nobody = "no registered worker that is alive takes this task: there is none"
+    assert (await jobfn("explain-wait", "1")).output == not_due
+    assert (await jobfn("explain-wait", "1", "--all")).output.splitlines() == [not_due, nobody]
+    assert json.loads((await jobfn("explain-wait", "1", "--json")).output) == [
+        {"code": "not_due", "text": not_due, "since": None, "until": "2100-01-01T00:00:00+00:00", "job_ids": []}
+    ]
+    assert f"    waits       {not_due}\n" in (await jobfn("jobs", "show", "1")).output
+    detail = json.loads((await jobfn("jobs", "show", "1", "--json")).output)
+    assert detail["wait"]["code"] == "not_due"
+
+
+async def test_explain_wait_names_what_the_workers_of_other_processes_do(
+    jobfn: Jobfn, jobs: Jobs, spawn: Spawn, database: str
+) -> None:
+    variables = {"JOBS_SUPPORT_ANY": "false", "KNATIVE_SERVICE_URL": f"http://127.0.0.1:{free_port()}"}
+    for name, task in (("worker-1", "print"), ("worker-2", "fax")):
+        worker = await spawn(
+            *("jobfn", "service", "--only", "worker"),
+            **variables,
+            DATABASE_URL=database,
+            HOSTNAME=name,
+            JOBS_SUPPORTED=task,
+            JOBS_HEALTH_PORT="0",
+        )
+        await worker.until("looking for jobs")
+    await jobs.add("send")
+    assert (await jobfn("explain-wait", "1")).output == (
+        "no registered worker that is alive takes this task: worker-1 takes print; worker-2 takes fax"
+    )
+    await jobs.add("fax", queue_name="q")
+    await jobs.add("fax", queue_name="q")
+
+    async def reason() -> bool:
+        (first,) = json.loads((await jobfn("explain-wait", "3", "--json")).output)
+        text: str = first["text"]
+        return text == "the queue q is held by job 2, which runs on worker-2"
+
+    await eventually(reason, seconds=30)
 
 
 async def test_completed_job_is_shown_from_history(jobfn: Jobfn, jobs: Jobs) -> None:

@@ -30,6 +30,7 @@ _COMMAND_MODULES = {
     "doctor": "doctor",
     "mcp": "mcp",
     "explain": "explain",
+    "explain-wait": "explain_wait",
     "jobs": "jobs",
     "init": "init",
     "inspect": "images",

@@ -64,7 +64,8 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     """Format everything known about a job."""
     lines = [f"job {detail.id}  {detail.task}  {detail.state_label}"]
     if detail.job is not None:
-        lines += [f"    {name:<11} {text}" for name, text in _fields(detail.job, detail.parent_id, now) if text]
+        waits = [] if detail.wait is None else [f"    waits       {detail.wait.text}"]
+        lines += waits + [f"    {name:<11} {text}" for name, text in _fields(detail.job, detail.parent_id, now) if text]
         lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     else:
         lines.append("    the job was deleted; this is its history")

@@ -11,7 +11,7 @@ from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, PermissionDenied
 
 #: Grants of ``jobfn db migrate`` in the order in which they are advised.
-_FUNCTION_GRANTS = ("enqueue", "result", "operator", "worker")
+_FUNCTION_GRANTS = ("viewer", "enqueue", "result", "operator", "worker")
 
 
 @contextlib.asynccontextmanager

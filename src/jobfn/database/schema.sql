@@ -320,6 +320,9 @@ create table app_jobs.workers (
     heartbeat_interval interval not null,
     started_at timestamp with time zone not null default now(),
     last_heartbeat_at timestamp with time zone not null default now(),
+    tasks text[],
+    queues text[],
+    max_in_flight_bytes bigint,
     constraint workers_pkey PRIMARY KEY (worker_id, host, pid)
 ) with (fillfactor=50);
 
@@ -1432,6 +1435,55 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.count_jobs_ahead(job_id bigint, max_count integer)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+    with recursive job as (
+        select j.id, j.priority, j.run_at from "app_jobs".jobs j where j.id = job_id and j.queue_name is null
+    ),
+    urgency (priority) as (
+        (
+            select j.priority from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted
+            order by j.priority
+            limit 1
+        )
+        union all
+        select (
+            select j.priority from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted and j.priority > urgency.priority
+            order by j.priority
+            limit 1
+        )
+        from urgency
+        join job on urgency.priority < job.priority
+    )
+    select least(coalesce(sum(ahead.jobs), 0), max_count)::int
+    from job
+    join urgency on urgency.priority <= job.priority
+    cross join lateral (
+        select count(*) as jobs
+        from (
+            select from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = urgency.priority
+                and (j.run_at, j.id) < (
+                    case when urgency.priority = job.priority then job.run_at else 'infinity' end, job.id
+                )
+                and j.run_at <= now()
+                and j.locked_at is null
+            limit max_count
+        ) ready
+    ) ahead
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.create_job_runs_partitions(days_ahead integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1630,6 +1682,196 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.explain_wait(job_id bigint, job_expiry interval DEFAULT '04:00:00'::interval)
+ RETURNS TABLE(code text, reason text, since timestamp with time zone, until timestamp with time zone, job_ids bigint[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_expired_before constant timestamptz := now() - job_expiry;
+    v_job "app_jobs".jobs;
+    v_is_locked boolean;
+    v_is_explained boolean := false;
+    v_ahead int;
+begin
+    select j.* into v_job from "app_jobs".jobs j where j.id = explain_wait.job_id;
+    if not found then
+        return;
+    end if;
+    v_is_locked := v_job.locked_at is not null
+        and not coalesce(v_job.lease_expires_at < now(), v_job.locked_at < v_expired_before);
+    if v_is_locked then
+        return query select 'running', format(
+            'running on %s since %s', v_job.locked_by, "app_jobs".format_utc(v_job.locked_at)
+        ), v_job.locked_at, v_job.lease_expires_at, null::bigint[];
+        return;
+    end if;
+    if v_job.exhausted then
+        return query select 'attempts_used_up', case
+            when v_job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
+            else format(
+                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
+                v_job.locked_by
+            )
+        end, v_job.updated_at, null::timestamptz, null::bigint[];
+        return;
+    end if;
+
+    -- Before the due time: for other jobs, a time, a signal, or only the time.
+    return query
+    select 'dependency', format('depends on the %s', "app_jobs".format_job_ids(waiting.ids)), v_job.created_at,
+        null::timestamptz, waiting.ids[1:10]
+    from (
+        select array_agg(d.dependency_id order by d.dependency_id) as ids
+        from "app_jobs".job_dependencies d
+        where d.job_id = v_job.id and not d.has_ended
+    ) waiting
+    where v_job.run_at = 'infinity' and v_job.parked_attempt = 0 and waiting.ids is not null;
+    v_is_explained := found;
+    if v_job.run_at > now() and v_job.parked_attempt = v_job.attempts and not v_is_explained then
+        return query
+        select 'parked', 'parked until ' || coalesce(string_agg(waits.text, ', or ' order by waits.wait_group), 'a signal'),
+            v_job.updated_at, nullif(v_job.run_at, 'infinity'), (array_agg(waits.child_id) filter (where waits.child_id is not null))
+        from (
+            select s.wait_group, min(s.child_id) as child_id,
+                case min(s.kind)
+                    when 'sleep' then "app_jobs".format_utc(min(s.wake_at))
+                    when 'wait' then format('the signal %L', min(s.event))
+                        || coalesce(' or ' || "app_jobs".format_utc(min(s.wake_at)), '')
+                    else format('%s end%s', "app_jobs".format_job_ids(array_agg(s.child_id order by s.child_id)),
+                        case count(*) when 1 then 's' else '' end)
+                end as text
+            from "app_jobs".job_steps s
+            where s.job_id = v_job.id and s.state = 'waiting' and s.kind <> 'then'
+            group by s.wait_group
+            order by s.wait_group
+            limit 10
+        ) waits;
+        v_is_explained := true;
+    end if;
+    if v_job.run_at > now() and not v_is_explained then
+        return query select 'not_due', case
+            when v_job.run_at = 'infinity' then 'not due: its run_at is infinity'
+            when v_job.attempts > coalesce(v_job.snoozes, 0) and v_job.last_error is not null then
+                format('the next attempt is not due until %s', "app_jobs".format_utc(v_job.run_at))
+            else format('not due until %s', "app_jobs".format_utc(v_job.run_at))
+        end, null::timestamptz, nullif(v_job.run_at, 'infinity'), null::bigint[];
+        v_is_explained := true;
+    end if;
+
+    return query
+    select 'paused', format(
+            'paused: %s since %s by %s%s%s',
+            case p.kind when 'everything' then 'everything' else format('the %s %s', p.kind, p.name) end,
+            "app_jobs".format_utc(p.since), p.paused_by, coalesce(' until ' || "app_jobs".format_utc(p.until), ''),
+            coalesce(': ' || p.reason, '')
+        ), p.since, p.until, null::bigint[]
+    from "app_jobs".job_pauses(v_job.id) p;
+    v_is_explained := v_is_explained or found;
+
+    return query
+    select 'no_worker', 'no registered worker that is alive takes this task' || case
+            when v_job.queue_name is null then '' else ' from this queue'
+        end || coalesce(': ' || string_agg(
+            format('%s takes %s%s', w.worker_id, coalesce(array_to_string(w.tasks[1:5], ', '), 'all tasks'),
+                coalesce(' of the queues ' || array_to_string(array_replace(w.queues[1:5], '', 'none'), ', '), '')),
+            '; ' order by w.worker_id
+        ), ': there is none'), null::timestamptz, null::timestamptz, null::bigint[]
+    from (
+        select distinct on (w.worker_id) w.*
+        from "app_jobs".workers w
+        where 'worker' = any (w.roles) and w.last_heartbeat_at > now() - 3 * w.heartbeat_interval
+        order by w.worker_id
+        limit 5
+    ) w
+    having not exists (select from "app_jobs".workers_for(v_job.task_identifier, v_job.queue_name));
+    v_is_explained := v_is_explained or found;
+
+    return query
+    select 'queue_locked', format('the queue %s is ', l.queue_name) || case
+            when l.job_id is null then format('locked by %s', l.locked_by)
+            else format('held by job %s, which runs on %s', l.job_id, l.locked_by)
+        end, l.locked_at, l.lease_expires_at, case when l.job_id is not null then array[l.job_id] end
+    from "app_jobs".queue_locks l
+    where l.queue_name = v_job.queue_name
+        and not coalesce(l.lease_expires_at < now(), l.locked_at < v_expired_before);
+    v_is_explained := v_is_explained or found;
+
+    -- A claim takes the first job of a queue among the tasks of its worker, so each worker may see another one.
+    return query
+    select 'queue_order', format('job %s is ahead of it in the queue %s', min(head.id), v_job.queue_name),
+        null::timestamptz, null::timestamptz, array[min(head.id)]
+    from (
+        select distinct w.tasks from "app_jobs".workers_for(v_job.task_identifier, v_job.queue_name) w
+        union
+        select null
+        where not exists (select from "app_jobs".workers_for(v_job.task_identifier, v_job.queue_name))
+    ) taker
+    left join lateral (
+        select j.id
+        from "app_jobs".jobs j
+        where j.queue_name = v_job.queue_name
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) < (v_job.priority, v_job.run_at, v_job.id)
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+            and (taker.tasks is null or j.task_identifier = any (taker.tasks))
+        order by j.priority, j.run_at, j.id
+        limit 1
+    ) head on true
+    having count(*) = count(head.id);
+    v_is_explained := v_is_explained or found;
+
+    if v_job.payload_bytes is not null then
+        return query
+        select 'too_large', format(
+                'its payload of %s bytes does not fit beside those in flight: JOBS_MAX_IN_FLIGHT_BYTES is %s, of which %s '
+                'are used; it waits until a claim finds no smaller job',
+                v_job.payload_bytes, max(w.max_in_flight_bytes), min(used.bytes)
+            ), null::timestamptz, null::timestamptz, null::bigint[]
+        from "app_jobs".workers_for(v_job.task_identifier, v_job.queue_name) w
+        cross join lateral (
+            select coalesce(sum(j.payload_bytes), 0) as bytes
+            from "app_jobs".jobs j
+            where j.locked_by = w.worker_id and j.locked_at is not null and j.payload_bytes is not null
+        ) used
+        having count(*) > 0 and bool_and(used.bytes + v_job.payload_bytes > w.max_in_flight_bytes);
+        v_is_explained := v_is_explained or found;
+    end if;
+
+    return query
+    select 'workers_busy', format(
+            'all slots of its workers are taken: %s of %s at their last heartbeats', sum(w.in_flight), sum(w.concurrency)
+        ), null::timestamptz, null::timestamptz, null::bigint[]
+    from "app_jobs".workers_for(v_job.task_identifier, v_job.queue_name) w
+    having count(*) > 0 and bool_and(w.in_flight >= w.concurrency);
+    v_is_explained := v_is_explained or found;
+
+    if v_job.queue_name is null and v_job.run_at <= now() then
+        v_ahead := "app_jobs".count_jobs_ahead(v_job.id, 1000);
+        if v_ahead > 0 then
+            return query select 'jobs_ahead', format(
+                '%s%s ready job%s more urgent', v_ahead, case when v_ahead = 1000 then ' or more' else '' end,
+                case v_ahead when 1 then ' is' else 's are' end
+            ), null::timestamptz, null::timestamptz, null::bigint[];
+            v_is_explained := true;
+        end if;
+    end if;
+
+    if not v_is_explained then
+        return query select 'ready', case
+            when v_job.locked_at is null then format(
+                'ready since %s: the next claim takes it',
+                "app_jobs".format_utc(greatest(nullif(v_job.run_at, '-infinity'), v_job.created_at))
+            )
+            else format('ready: the lease of %s has ended, and the next claim takes it over', v_job.locked_by)
+        end, greatest(nullif(v_job.run_at, '-infinity'), v_job.created_at), null::timestamptz, null::bigint[];
+    end if;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.fail_job(worker_id text, job_id bigint, error_message text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -1739,6 +1981,25 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.format_job_ids(job_ids bigint[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case when cardinality(job_ids) = 1 then 'job ' else 'jobs ' end || array_to_string(job_ids[1:10], ', ')
+        || case when cardinality(job_ids) > 10 then format(' and %s more', cardinality(job_ids) - 10) else '' end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.format_utc(at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.get_job(worker_id text, task_identifiers text[] DEFAULT NULL::text[], job_expiry interval DEFAULT '04:00:00'::interval)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
@@ -1843,6 +2104,26 @@ begin
         heartbeat_interval = excluded.heartbeat_interval,
         last_heartbeat_at = now();
     delete from "app_jobs".workers w where w.last_heartbeat_at < now() - interval '1 day';
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.heartbeat_worker(worker_id text, host text, pid integer, version text, roles text[], concurrency integer, in_flight integer, heartbeat_interval interval, tasks text[], queues text[], max_in_flight_bytes bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_variable
+begin
+    perform "app_jobs".heartbeat_worker(worker_id, host, pid, version, roles, concurrency, in_flight, heartbeat_interval);
+    update "app_jobs".workers w
+    set tasks = heartbeat_worker.tasks,
+        queues = heartbeat_worker.queues,
+        max_in_flight_bytes = heartbeat_worker.max_in_flight_bytes
+    where w.worker_id = heartbeat_worker.worker_id and w.host = heartbeat_worker.host and w.pid = heartbeat_worker.pid
+        and (w.tasks, w.queues, w.max_in_flight_bytes) is distinct from (
+            heartbeat_worker.tasks, heartbeat_worker.queues, heartbeat_worker.max_in_flight_bytes
+        );
 end
 $function$;
 
@@ -5231,6 +5512,20 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.workers_for(task text, queue text)
+ RETURNS SETOF app_jobs.workers
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select w.*
+    from "app_jobs".workers w
+    where 'worker' = any (w.roles)
+        and w.last_heartbeat_at > now() - 3 * w.heartbeat_interval
+        and (w.tasks is null or task = any (w.tasks))
+        and (w.queues is null or coalesce(queue, '') = any (w.queues))
+$function$;
+
 CREATE TRIGGER _500_write_job_queues INSTEAD OF INSERT OR DELETE OR UPDATE ON app_jobs.job_queues FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_write_job_queues();
 CREATE TRIGGER _100_set_exhausted_of_inserted_job BEFORE INSERT ON app_jobs.jobs FOR EACH ROW WHEN ((new.attempts > 0)) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
 CREATE TRIGGER _100_set_exhausted_of_updated_job BEFORE UPDATE OF attempts, max_attempts, locked_at, exhausted, in_last_attempt ON app_jobs.jobs FOR EACH ROW WHEN (((new.exhausted <> (new.attempts >= new.max_attempts)) OR (new.in_last_attempt <> ((new.attempts >= new.max_attempts) AND (new.locked_at IS NOT NULL))))) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
@@ -5295,6 +5590,9 @@ comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times fo
 comment on column app_jobs.unique_jobs.job_id is 'Null only inside the transaction that adds the job.';
 comment on column app_jobs.unique_jobs.key is 'A hash of the task, the tenant and the compared fields.';
 comment on column app_jobs.unique_jobs.prune_at is 'When prune_unique_jobs looks at the row.';
+comment on column app_jobs.workers.max_in_flight_bytes is 'JOBS_MAX_IN_FLIGHT_BYTES; null: unknown.';
+comment on column app_jobs.workers.queues is 'The queues that it claims from, '''' for the jobs without one; null: all.';
+comment on column app_jobs.workers.tasks is 'The tasks that it claims; null: all, or an older version that does not tell.';
 comment on function app_jobs.add_batch(text,json[],text,json,text[],text[],timestamp with time zone[],integer,integer,boolean) is 'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some did not complete.';
 comment on function app_jobs.add_debounced_job(text,text,timestamp with time zone,interval,json,text,integer,integer,uuid,uuid,text) is 'Enqueue a job with a key, or replace the waiting job with this key, which runs at most max_delay after it was first added.';
 comment on function app_jobs.add_job(text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Enqueue a job. Tenant and actor are read from jwt.claims.database_id and jwt.claims.user_id.';
@@ -5319,18 +5617,23 @@ comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,te
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
+comment on function app_jobs.count_jobs_ahead(bigint,integer) is 'How many ready jobs without a queue are more urgent than a job, up to max_count. Part of explain_wait.';
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
+comment on function app_jobs.explain_wait(bigint,interval) is 'Why a job does not run: each reason with a code and a line of text, those that block first. One row with the code ready if there is none, and no row if the job has ended.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
 comment on function app_jobs.find_schedule(text) is 'The id of the schedule with this id or key, or of this task if the task has only one.';
 comment on function app_jobs.force_unlock_workers(text[]) is 'Unlock the jobs and queues of workers that have died. The attempts count. Late reports change nothing.';
+comment on function app_jobs.format_job_ids(bigint[]) is 'Jobs for a message. Part of explain_wait.';
+comment on function app_jobs.format_utc(timestamp with time zone) is 'A time for a message. Part of explain_wait.';
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
 comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
 comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker has locked a job in an attempt, with a lease that has not ended.';
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
+comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval,text[],text[],bigint) is 'As heartbeat_worker, with what the process claims.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
 comment on function app_jobs.holds_unique_key(app_jobs.unique_jobs) is 'Whether a job still holds its unique key. Locks a waiting job until the transaction ends.';
 comment on function app_jobs.insert_child(app_jobs.jobs,json,integer) is 'Add a job for the same tenant, actor and entity, in the same trace. With the position of a call, the job is awaited: its key tells workers so.';
@@ -5423,6 +5726,7 @@ comment on function app_jobs.try_lock_queue(text) is 'Lock a queue for claims of
 comment on function app_jobs.unique_job_key(text,json,text[]) is 'The unique key of a job: a hash of the task, the tenant, and the fields of the payload, or the whole payload.';
 comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sleeps end, and their waits with a deadline time out. Returns those that were parked.';
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
+comment on function app_jobs.workers_for(text,text) is 'The registered workers that are alive and claim jobs of a task and a queue. Part of explain_wait.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.completed_jobs is 'Completed jobs with their payloads, for history_settings.completed_payload_retention. run_jobs_again runs them again.';
 comment on table app_jobs.held_jobs is 'Jobs that are due, and that a limit holds back.';

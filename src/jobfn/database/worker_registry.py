@@ -24,6 +24,9 @@ class WorkerProcess:
         version: The version of jobfn.
         roles: Its service roles.
         concurrency: Maximum number of concurrent requests to functions.
+        tasks: The tasks that it claims; None: all.
+        queues: The queues that it claims from, ``""`` for the jobs without one; None: all.
+        max_in_flight_bytes: Maximum size of the large payloads of its jobs in flight.
     """
 
     worker_id: str
@@ -32,6 +35,9 @@ class WorkerProcess:
     version: str
     roles: Sequence[str]
     concurrency: int
+    tasks: Sequence[str] | None = None
+    queues: Sequence[str] | None = None
+    max_in_flight_bytes: int | None = None
 
 
 class WorkerRegistry:
@@ -64,6 +70,9 @@ class WorkerRegistry:
             process.concurrency,
             in_flight,
             timedelta(seconds=interval_seconds),
+            process.tasks,
+            process.queues,
+            process.max_in_flight_bytes,
         )
 
     async def deregister(self, process: WorkerProcess) -> None:

@@ -10,7 +10,7 @@ from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied
 from jobfn.database.schedules import ScheduleRow
 from jobfn.database.statements import query
-from jobfn.operations import actions, durable_actions, queries, read_models, schedule_actions
+from jobfn.operations import actions, durable_actions, queries, read_models, schedule_actions, wait_reasons
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
@@ -18,6 +18,7 @@ from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
 from jobfn.operations.stats import JobCounts, Stats, ThroughputBucket, WorkerRow
+from jobfn.operations.wait_reasons import WaitReason
 
 NO_FILTER = JobFilter()
 
@@ -106,6 +107,13 @@ class Operations:
     async def get_job(self, job_id: int) -> JobDetail | None:
         """Return everything known about a job; None if neither the table nor the history has it."""
         return await queries.get_job(self._database, job_id)
+
+    async def explain_wait(self, job_id: int) -> tuple[WaitReason, ...]:
+        """Return why a job does not run, those reasons first that block first; empty if it has no row.
+
+        It agrees with claims. The platform's schema has fewer reasons, because its workers do not register.
+        """
+        return await wait_reasons.explain_wait(self._database, job_id)
 
     async def counts(self, *, max_age_seconds: float = 0.0) -> JobCounts:
         """Count all jobs by state: in total, by task and by queue.

@@ -19,6 +19,7 @@ from jobfn.errors import ConfigurationError
 from jobfn.operations.durable_runs import STATEMENTS, read_run
 from jobfn.operations.records import Event, JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
+from jobfn.operations.wait_reasons import read_wait_reasons
 
 #: Maximum size of a page.
 MAX_LIMIT = 1000
@@ -96,11 +97,14 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
         if row is not None and row["has_steps"]:
             statements = {name: database.statement(name) for name in STATEMENTS}
             run = await read_run(connection, statements, job_id, is_parked=row["is_parked"])
+        wait = None
+        if row is not None and not row["is_running"]:
+            wait = next(iter(await read_wait_reasons(connection, database, job_id)), None)
     runs = tuple(Run.from_row(run_row) for run_row in run_rows)
     if row is None:
         return JobDetail(job_id, runs[0].task, None, None, runs, _timeline(None, runs)) if runs else None
     job = JobRow.from_row(row)
-    return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs), run, row["parent_id"])
+    return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs), run, row["parent_id"], wait)
 
 
 async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState]:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.operations.durable_records import DurableRun
+from jobfn.operations.wait_reasons import WaitReason
 
 
 class JobState(StrEnum):
@@ -286,6 +287,7 @@ class JobDetail:
         runs: The attempts that ended, oldest first; empty without history.
         run: What it has recorded, if it is a durable function.
         parent_id: The job that called it and waits for it, if any.
+        wait: Why it does not run; None if it runs or has been deleted.
     """
 
     id: int
@@ -296,6 +298,7 @@ class JobDetail:
     timeline: tuple[Event, ...] = ()
     run: DurableRun | None = None
     parent_id: int | None = None
+    wait: WaitReason | None = None
 
     @property
     def state(self) -> JobState:

@@ -260,3 +260,15 @@ async def test_overview_lists_the_latest_failures_first(dashboard: Site, jobs: J
     listed = (await dashboard.get("/jobs?state=failed&sort=updated")).text
     assert re.findall(r'aria-label="Select job (\d+)"', listed) == [str(job_id) for job_id in ids]
     assert '<option value="updated" selected>' in listed
+
+
+async def test_job_page_says_why_the_job_waits(dashboard: Site, jobs: Jobs) -> None:
+    first = await jobs.add("send", queue_name="<q>")
+    second = await jobs.add("send", queue_name="<q>")
+    await jobs.claim()
+    await jobs.connection.execute(
+        "select app_jobs.heartbeat_worker($1, 'h', 1, '1', '{worker}', 9, 1, '1 h', null, null, null)", WORKER
+    )
+    page = (await dashboard.get(f"/jobs/{second}")).text
+    assert f"Why it waits: the queue &lt;q&gt; is held by job {first}, which runs on {WORKER}<" in page
+    assert "Why it waits" not in (await dashboard.get(f"/jobs/{first}")).text

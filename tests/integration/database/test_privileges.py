@@ -171,10 +171,10 @@ async def test_other_grants_have_exactly_these_rights(connection: asyncpg.Connec
     for group, functions, tables in (
         ("result", {"job_result"}, set()),
         ("steps", {"record_transaction_step"}, set()),
-        ("viewer", {"job_pauses"}, may_look),
+        ("viewer", {"job_pauses", "explain_wait"}, may_look),
         (
             "operator",
-            ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS | {"job_pauses"},
+            ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS | {"job_pauses", "explain_wait"},
             may_look | {("scheduled_jobs", None, "DELETE")},
         ),
     ):

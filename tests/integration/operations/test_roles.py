@@ -31,6 +31,7 @@ LOOK = (
     "jobs list",
     "jobs list --state completed",
     "jobs show 1",
+    "explain-wait 1",
     "jobs stats",
     "jobs watch --times 1",
     "db status",

@@ -30,8 +30,9 @@ select * from @schema@.reclaim_jobs($1)
 select * from @schema@.reap_expired_jobs($1)
 
 -- name: heartbeat_worker
--- $1 worker, $2 host, $3 process, $4 version, $5 roles, $6 concurrency, $7 in flight, $8 interval of heartbeats.
-select @schema@.heartbeat_worker($1, $2, $3, $4, $5, $6, $7, $8)
+-- $1 worker, $2 host, $3 process, $4 version, $5 roles, $6 concurrency, $7 in flight, $8 interval of heartbeats, $9 tasks
+-- or null, $10 queues or null, $11 the maximum size of large payloads in flight.
+select @schema@.heartbeat_worker($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: deregister_worker
 -- $1 worker, $2 host, $3 process.

@@ -123,7 +123,8 @@ grant execute on function
     @schema@.prune_failed_jobs,
     @schema@.prune_unique_jobs,
     @schema@.sweep_limits,
-    @schema@.heartbeat_worker,
+    @schema@.heartbeat_worker(text, text, int, text, text[], int, int, interval),
+    @schema@.heartbeat_worker(text, text, int, text, text[], int, int, interval, text[], text[], bigint),
     @schema@.deregister_worker,
     @schema@.paused_jobs
     to @role@;
@@ -166,7 +167,7 @@ grant select on
     @schema@.held_jobs,
     @schema@.jobfn_migrations
     to @role@;
-grant execute on function @schema@.job_pauses to @role@
+grant execute on function @schema@.job_pauses, @schema@.explain_wait to @role@
 
 -- name: grant_operator
 -- For a role that acts on jobs and schedules, in addition to grant_viewer and grant_enqueue. The functions run with the

@@ -136,6 +136,54 @@ limit $10
 -- $1 job.
 select j.*, j.run_at > now() as is_delayed, now() as now from @jobs@ j where j.id = $1
 
+-- name: explain_wait
+-- $1 job. Why it does not run, those reasons first that block first; no row if it does not exist.
+select w.code, w.reason, w.since, w.until, w.job_ids from @schema@.explain_wait($1) w
+
+-- name: explain_platform_wait
+-- As explain_wait, on the platform's schema, with the conditions of its get_job. It has no list of workers.
+with job as (select j.*, now() - interval '4 hours' as expired_before from @jobs@ j where j.id = $1),
+blocking as (
+    select 1 as position, 'running' as code,
+        format('running on %s since %s', job.locked_by, to_char(job.locked_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'))
+            as reason,
+        job.locked_at as since, job.lease_expires_at as until, null::bigint[] as job_ids
+    from job
+    where job.is_running
+    union all
+    select 2, 'attempts_used_up', 'attempts used up: it has permanently failed, until it is retried', job.updated_at, null, null
+    from job
+    where not job.is_running and job.exhausted
+    union all
+    select 3, 'not_due',
+        format('not due until %s', to_char(job.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
+        null, job.run_at, null
+    from job
+    where not job.is_running and not job.exhausted and job.run_at > now()
+    union all
+    select 4, 'queue_locked',
+        format('the queue %s is held by ', q.queue_name) || coalesce(
+            format('job %s, which runs on %s', holder.id, q.locked_by), q.locked_by
+        ),
+        q.locked_at, null, case when holder.id is not null then array[holder.id] end
+    from job
+    join @schema@.job_queues q on q.queue_name = job.queue_name and q.locked_at >= job.expired_before
+    left join lateral (
+        select h.id from @schema@.jobs h
+        where h.queue_name = job.queue_name and h.locked_by = q.locked_by and h.locked_at is not null
+        limit 1
+    ) holder on true
+    where not job.is_running and not job.exhausted
+)
+select b.code, b.reason, b.since, b.until, b.job_ids from (
+    select * from blocking
+    union all
+    select 5, 'ready', 'ready: the next claim takes it, unless more urgent jobs are ready', job.run_at, null, null
+    from job
+    where not exists (select from blocking)
+) b
+order by b.position
+
 -- name: job_runs
 -- $1 job, $2 the maximum number: the latest attempts, oldest first.
 select latest.*

@@ -55,6 +55,9 @@ async def maintenance_tasks(
         version=importlib.metadata.version("jobfn"),
         roles=[role.value for role in ServiceRole if role in roles],
         concurrency=settings.concurrency if worker is not None else 0,
+        tasks=settings.tasks,
+        queues=settings.queue_names,
+        max_in_flight_bytes=settings.max_in_flight_bytes,
     )
     registry = WorkerRegistry(connections, settings.schema_name)
     heartbeat = WorkerHeartbeat(registry, process, in_flight=lambda: worker.in_flight if worker is not None else 0)

@@ -1,0 +1,360 @@
+-- Why does a job wait? explain_wait names the reasons, in the order in which they block: with the functions and conditions
+-- of claims, so that it agrees with them.
+--
+-- Workers register what they take.
+
+alter table @schema@.workers
+    add column tasks text[],
+    add column queues text[],
+    add column max_in_flight_bytes bigint;
+
+comment on column @schema@.workers.tasks is 'The tasks that it claims; null: all, or an older version that does not tell.';
+comment on column @schema@.workers.queues is 'The queues that it claims from, '''' for the jobs without one; null: all.';
+comment on column @schema@.workers.max_in_flight_bytes is 'JOBS_MAX_IN_FLIGHT_BYTES; null: unknown.';
+
+create function @schema@.heartbeat_worker(
+    worker_id text,
+    host text,
+    pid int,
+    version text,
+    roles text[],
+    concurrency int,
+    in_flight int,
+    heartbeat_interval interval,
+    tasks text[],
+    queues text[],
+    max_in_flight_bytes bigint
+) returns void
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    perform @schema@.heartbeat_worker(worker_id, host, pid, version, roles, concurrency, in_flight, heartbeat_interval);
+    update @schema@.workers w
+    set tasks = heartbeat_worker.tasks,
+        queues = heartbeat_worker.queues,
+        max_in_flight_bytes = heartbeat_worker.max_in_flight_bytes
+    where w.worker_id = heartbeat_worker.worker_id and w.host = heartbeat_worker.host and w.pid = heartbeat_worker.pid
+        and (w.tasks, w.queues, w.max_in_flight_bytes) is distinct from (
+            heartbeat_worker.tasks, heartbeat_worker.queues, heartbeat_worker.max_in_flight_bytes
+        );
+end
+$$;
+
+comment on function
+    @schema@.heartbeat_worker(text, text, int, text, text[], int, int, interval, text[], text[], bigint) is
+    'As heartbeat_worker, with what the process claims.';
+
+create function @schema@.workers_for(task text, queue text) returns setof @schema@.workers
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select w.*
+    from @schema@.workers w
+    where 'worker' = any (w.roles)
+        and w.last_heartbeat_at > now() - 3 * w.heartbeat_interval
+        and (w.tasks is null or task = any (w.tasks))
+        and (w.queues is null or coalesce(queue, '') = any (w.queues))
+$$;
+
+comment on function @schema@.workers_for(text, text) is
+    'The registered workers that are alive and claim jobs of a task and a queue. Part of explain_wait.';
+
+create function @schema@.format_utc(at timestamptz) returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+$$;
+
+comment on function @schema@.format_utc(timestamptz) is 'A time for a message. Part of explain_wait.';
+
+create function @schema@.format_job_ids(job_ids bigint[]) returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case when cardinality(job_ids) = 1 then 'job ' else 'jobs ' end || array_to_string(job_ids[1:10], ', ')
+        || case when cardinality(job_ids) > 10 then format(' and %s more', cardinality(job_ids) - 10) else '' end
+$$;
+
+comment on function @schema@.format_job_ids(bigint[]) is 'Jobs for a message. Part of explain_wait.';
+
+create function @schema@.count_jobs_ahead(job_id bigint, max_count int) returns int
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set jit = off
+as $$
+    with recursive job as (
+        select j.id, j.priority, j.run_at from @schema@.jobs j where j.id = job_id and j.queue_name is null
+    ),
+    urgency (priority) as (
+        (
+            select j.priority from @schema@.jobs j
+            where j.queue_name is null and not j.exhausted
+            order by j.priority
+            limit 1
+        )
+        union all
+        select (
+            select j.priority from @schema@.jobs j
+            where j.queue_name is null and not j.exhausted and j.priority > urgency.priority
+            order by j.priority
+            limit 1
+        )
+        from urgency
+        join job on urgency.priority < job.priority
+    )
+    select least(coalesce(sum(ahead.jobs), 0), max_count)::int
+    from job
+    join urgency on urgency.priority <= job.priority
+    cross join lateral (
+        select count(*) as jobs
+        from (
+            select from @schema@.jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = urgency.priority
+                and (j.run_at, j.id) < (
+                    case when urgency.priority = job.priority then job.run_at else 'infinity' end, job.id
+                )
+                and j.run_at <= now()
+                and j.locked_at is null
+            limit max_count
+        ) ready
+    ) ahead
+$$;
+
+comment on function @schema@.count_jobs_ahead(bigint, int) is
+    'How many ready jobs without a queue are more urgent than a job, up to max_count. Part of explain_wait.';
+
+create function @schema@.explain_wait(job_id bigint, job_expiry interval default '4 hours')
+    returns table (code text, reason text, since timestamptz, until timestamptz, job_ids bigint[])
+    language plpgsql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_expired_before constant timestamptz := now() - job_expiry;
+    v_job @schema@.jobs;
+    v_is_locked boolean;
+    v_is_explained boolean := false;
+    v_ahead int;
+begin
+    select j.* into v_job from @schema@.jobs j where j.id = explain_wait.job_id;
+    if not found then
+        return;
+    end if;
+    v_is_locked := v_job.locked_at is not null
+        and not coalesce(v_job.lease_expires_at < now(), v_job.locked_at < v_expired_before);
+    if v_is_locked then
+        return query select 'running', format(
+            'running on %s since %s', v_job.locked_by, @schema@.format_utc(v_job.locked_at)
+        ), v_job.locked_at, v_job.lease_expires_at, null::bigint[];
+        return;
+    end if;
+    if v_job.exhausted then
+        return query select 'attempts_used_up', case
+            when v_job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
+            else format(
+                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
+                v_job.locked_by
+            )
+        end, v_job.updated_at, null::timestamptz, null::bigint[];
+        return;
+    end if;
+
+    -- Before the due time: for other jobs, a time, a signal, or only the time.
+    return query
+    select 'dependency', format('depends on the %s', @schema@.format_job_ids(waiting.ids)), v_job.created_at,
+        null::timestamptz, waiting.ids[1:10]
+    from (
+        select array_agg(d.dependency_id order by d.dependency_id) as ids
+        from @schema@.job_dependencies d
+        where d.job_id = v_job.id and not d.has_ended
+    ) waiting
+    where v_job.run_at = 'infinity' and v_job.parked_attempt = 0 and waiting.ids is not null;
+    v_is_explained := found;
+    if v_job.run_at > now() and v_job.parked_attempt = v_job.attempts and not v_is_explained then
+        return query
+        select 'parked', 'parked until ' || coalesce(string_agg(waits.text, ', or ' order by waits.wait_group), 'a signal'),
+            v_job.updated_at, nullif(v_job.run_at, 'infinity'), (array_agg(waits.child_id) filter (where waits.child_id is not null))
+        from (
+            select s.wait_group, min(s.child_id) as child_id,
+                case min(s.kind)
+                    when 'sleep' then @schema@.format_utc(min(s.wake_at))
+                    when 'wait' then format('the signal %L', min(s.event))
+                        || coalesce(' or ' || @schema@.format_utc(min(s.wake_at)), '')
+                    else format('%s end%s', @schema@.format_job_ids(array_agg(s.child_id order by s.child_id)),
+                        case count(*) when 1 then 's' else '' end)
+                end as text
+            from @schema@.job_steps s
+            where s.job_id = v_job.id and s.state = 'waiting' and s.kind <> 'then'
+            group by s.wait_group
+            order by s.wait_group
+            limit 10
+        ) waits;
+        v_is_explained := true;
+    end if;
+    if v_job.run_at > now() and not v_is_explained then
+        return query select 'not_due', case
+            when v_job.run_at = 'infinity' then 'not due: its run_at is infinity'
+            when v_job.attempts > coalesce(v_job.snoozes, 0) and v_job.last_error is not null then
+                format('the next attempt is not due until %s', @schema@.format_utc(v_job.run_at))
+            else format('not due until %s', @schema@.format_utc(v_job.run_at))
+        end, null::timestamptz, nullif(v_job.run_at, 'infinity'), null::bigint[];
+        v_is_explained := true;
+    end if;
+
+    return query
+    select 'paused', format(
+            'paused: %s since %s by %s%s%s',
+            case p.kind when 'everything' then 'everything' else format('the %s %s', p.kind, p.name) end,
+            @schema@.format_utc(p.since), p.paused_by, coalesce(' until ' || @schema@.format_utc(p.until), ''),
+            coalesce(': ' || p.reason, '')
+        ), p.since, p.until, null::bigint[]
+    from @schema@.job_pauses(v_job.id) p;
+    v_is_explained := v_is_explained or found;
+
+    return query
+    select 'no_worker', 'no registered worker that is alive takes this task' || case
+            when v_job.queue_name is null then '' else ' from this queue'
+        end || coalesce(': ' || string_agg(
+            format('%s takes %s%s', w.worker_id, coalesce(array_to_string(w.tasks[1:5], ', '), 'all tasks'),
+                coalesce(' of the queues ' || array_to_string(array_replace(w.queues[1:5], '', 'none'), ', '), '')),
+            '; ' order by w.worker_id
+        ), ': there is none'), null::timestamptz, null::timestamptz, null::bigint[]
+    from (
+        select distinct on (w.worker_id) w.*
+        from @schema@.workers w
+        where 'worker' = any (w.roles) and w.last_heartbeat_at > now() - 3 * w.heartbeat_interval
+        order by w.worker_id
+        limit 5
+    ) w
+    having not exists (select from @schema@.workers_for(v_job.task_identifier, v_job.queue_name));
+    v_is_explained := v_is_explained or found;
+
+    return query
+    select 'queue_locked', format('the queue %s is ', l.queue_name) || case
+            when l.job_id is null then format('locked by %s', l.locked_by)
+            else format('held by job %s, which runs on %s', l.job_id, l.locked_by)
+        end, l.locked_at, l.lease_expires_at, case when l.job_id is not null then array[l.job_id] end
+    from @schema@.queue_locks l
+    where l.queue_name = v_job.queue_name
+        and not coalesce(l.lease_expires_at < now(), l.locked_at < v_expired_before);
+    v_is_explained := v_is_explained or found;
+
+    -- A claim takes the first job of a queue among the tasks of its worker, so each worker may see another one.
+    return query
+    select 'queue_order', format('job %s is ahead of it in the queue %s', min(head.id), v_job.queue_name),
+        null::timestamptz, null::timestamptz, array[min(head.id)]
+    from (
+        select distinct w.tasks from @schema@.workers_for(v_job.task_identifier, v_job.queue_name) w
+        union
+        select null
+        where not exists (select from @schema@.workers_for(v_job.task_identifier, v_job.queue_name))
+    ) taker
+    left join lateral (
+        select j.id
+        from @schema@.jobs j
+        where j.queue_name = v_job.queue_name
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) < (v_job.priority, v_job.run_at, v_job.id)
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+            and (taker.tasks is null or j.task_identifier = any (taker.tasks))
+        order by j.priority, j.run_at, j.id
+        limit 1
+    ) head on true
+    having count(*) = count(head.id);
+    v_is_explained := v_is_explained or found;
+
+    if v_job.payload_bytes is not null then
+        return query
+        select 'too_large', format(
+                'its payload of %s bytes does not fit beside those in flight: JOBS_MAX_IN_FLIGHT_BYTES is %s, of which %s '
+                'are used; it waits until a claim finds no smaller job',
+                v_job.payload_bytes, max(w.max_in_flight_bytes), min(used.bytes)
+            ), null::timestamptz, null::timestamptz, null::bigint[]
+        from @schema@.workers_for(v_job.task_identifier, v_job.queue_name) w
+        cross join lateral (
+            select coalesce(sum(j.payload_bytes), 0) as bytes
+            from @schema@.jobs j
+            where j.locked_by = w.worker_id and j.locked_at is not null and j.payload_bytes is not null
+        ) used
+        having count(*) > 0 and bool_and(used.bytes + v_job.payload_bytes > w.max_in_flight_bytes);
+        v_is_explained := v_is_explained or found;
+    end if;
+
+    return query
+    select 'workers_busy', format(
+            'all slots of its workers are taken: %s of %s at their last heartbeats', sum(w.in_flight), sum(w.concurrency)
+        ), null::timestamptz, null::timestamptz, null::bigint[]
+    from @schema@.workers_for(v_job.task_identifier, v_job.queue_name) w
+    having count(*) > 0 and bool_and(w.in_flight >= w.concurrency);
+    v_is_explained := v_is_explained or found;
+
+    if v_job.queue_name is null and v_job.run_at <= now() then
+        v_ahead := @schema@.count_jobs_ahead(v_job.id, 1000);
+        if v_ahead > 0 then
+            return query select 'jobs_ahead', format(
+                '%s%s ready job%s more urgent', v_ahead, case when v_ahead = 1000 then ' or more' else '' end,
+                case v_ahead when 1 then ' is' else 's are' end
+            ), null::timestamptz, null::timestamptz, null::bigint[];
+            v_is_explained := true;
+        end if;
+    end if;
+
+    if not v_is_explained then
+        return query select 'ready', case
+            when v_job.locked_at is null then format(
+                'ready since %s: the next claim takes it',
+                @schema@.format_utc(greatest(nullif(v_job.run_at, '-infinity'), v_job.created_at))
+            )
+            else format('ready: the lease of %s has ended, and the next claim takes it over', v_job.locked_by)
+        end, greatest(nullif(v_job.run_at, '-infinity'), v_job.created_at), null::timestamptz, null::bigint[];
+    end if;
+end
+$$;
+
+comment on function @schema@.explain_wait(bigint, interval) is
+    'Why a job does not run: each reason with a code and a line of text, those that block first. One row with the code '
+    'ready if there is none, and no row if the job has ended.';
+
+-- Roles that look at jobs may explain them, and those of workers register what they take.
+do $$
+declare
+    v_schema constant oid := (
+        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
+    );
+    v_grant record;
+begin
+    for v_grant in
+        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
+        from pg_catalog.pg_class old
+        cross join lateral aclexplode(old.relacl) as granted
+        join pg_catalog.pg_proc new on new.proname = 'explain_wait' and new.pronamespace = v_schema
+        where old.relname = 'job_steps' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
+            and granted.grantee not in (0, old.relowner)
+        union
+        select distinct new.oid::regprocedure, quote_ident(pg_get_userbyid(granted.grantee))
+        from pg_catalog.pg_proc old
+        cross join lateral aclexplode(old.proacl) as granted
+        join pg_catalog.pg_proc new on new.proname = 'heartbeat_worker' and new.pronamespace = v_schema
+        where old.proname = 'deregister_worker' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
+    loop
+        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
+    end loop;
+end
+$$;
+
+revoke execute on all functions in schema @schema@ from public;
