@@ -20,6 +20,8 @@ from benchmarks.processes import ROOT
 from benchmarks.results import RESULTS_FOLDER, Result
 
 PAGE_WIDTH = 120
+#: README.md is also the page on the package index, which has no files to link to.
+PERFORMANCE_URL = "https://github.com/constructive-io/jobfn/blob/main/docs/performance.md"
 TARGET_HEADER = ["| what | measured | rounds | target | |", "| --- | ---: | --- | --- | --- |"]
 
 
@@ -151,7 +153,7 @@ def _readme_row(row: ReadmeRow, family: Family) -> str:
         return f"| {row.label.format(name=row.names[0])} | not measured | | | |"
     found = [_find(family, name) for name in row.names]
     measured, rounds = (", ".join(getattr(each, cell) for each in found) for cell in ("value_text", "range_text"))
-    verdict = "met" if all(each.is_met for each in found) else f"missed: [why](docs/performance.md#{row.section})"
+    verdict = "met" if all(each.is_met for each in found) else f"missed: [why]({PERFORMANCE_URL}#{row.section})"
     if any(each.is_met is None for each in found):
         verdict = ""
     return f"| {row.label.format(name=found[0].name)} | {measured} | {rounds} | {found[0].target} | {verdict} |"

@@ -18,7 +18,9 @@ try:
 except ImportError:
     if __name__ != "__main__":
         raise
-    sys.stderr.write("jobfn: the service is not installed: pip install 'jobfn[worker]'\n")
+    from jobfn.install import install_command
+
+    sys.stderr.write(f"jobfn: the service is not installed: {install_command('worker')}\n")
     sys.exit(2)
 
 from starlette.types import ASGIApp

@@ -1,6 +1,7 @@
 """Content of the release, and its use in an empty environment."""
 
 import json
+import re
 import subprocess
 import tarfile
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobfn.install import install_command
 from support.commands import Spawn
 from support.installs import ROOT, Environment, commands_in
 
@@ -20,8 +22,9 @@ EXTRA_MODULES = {
     "otel": {"opentelemetry.sdk.trace"},
     "graphql": {"gql"},
     "db": {"asyncpg"},
+    "mcp": {"asyncpg", "typer", "mcp"},
 }
-EXTRAS_WITH_COMMAND_LINE = {"worker", "dev"}
+EXTRAS_WITH_COMMAND_LINE = {"worker", "dev", "mcp"}
 ONE_TASK = 'from jobfn import task\n@task("t")\ndef t(payload: dict) -> dict:\n    return payload\n'
 
 
@@ -60,9 +63,17 @@ def test_install_without_extras_serves_functions(new_environment: NewEnvironment
     tasks = json.loads(env.run("python", "-m", "jobfn.function.dump_tasks", "functions.py", cwd=tmp_path))
     assert [task["identifier"] for task in tasks] == ["t"]
     process = env.run_unchecked("jobfn", "--version")
-    assert (process.returncode, "pip install 'jobfn[worker]'" in process.stderr) == (2, True)
+    assert (process.returncode, "pip install 'jobfn[worker] @ " in process.stderr) == (2, True)
     for module in set.union(*EXTRA_MODULES.values()):
         assert env.run_unchecked("python", "-c", f"import {module}").returncode == 1
+
+
+def test_line_of_the_documentation_installs_from_git(new_environment: NewEnvironment) -> None:
+    prefix, _, requirement = install_command("otel").partition("'")
+    assert prefix == "pip install "
+    url = re.sub(r"git\+https://\S+(?=')", f"git+file://{ROOT}", requirement).removesuffix("'")
+    env = new_environment(url)
+    env.run("python", "-c", "import jobfn, opentelemetry.sdk.trace")
 
 
 def test_every_extra_is_tested(extras: list[str]) -> None:

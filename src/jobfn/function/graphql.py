@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobfn.errors import ConfigurationError, GraphQLError, error_text
+from jobfn.install import install_command
 from jobfn.wire import DATABASE_ID, redact_url
 
 API_NAME = "X-Api-Name"
@@ -133,5 +134,5 @@ def _import_library() -> tuple[Any, Any, Any]:
         from gql.transport import exceptions  # noqa: PLC0415  - as above
         from graphql import GraphQLSyntaxError  # noqa: PLC0415  - as above
     except ImportError:
-        raise ConfigurationError("ctx.graphql needs the gql library: pip install 'jobfn[graphql]'") from None
+        raise ConfigurationError(f"ctx.graphql needs the gql library: {install_command('graphql')}") from None
     return gql, exceptions, GraphQLSyntaxError

@@ -8,6 +8,7 @@ work as documented there. An app that runs under the user's own server sets its 
 import sys
 from collections.abc import Mapping
 
+from jobfn.install import install_command
 from jobfn.telemetry import logs
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -57,7 +58,8 @@ def configure(environ: Mapping[str, str], *, role: str) -> bool:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
-        log.warning("traces disabled: run pip install 'jobfn[otel]', or unset OTEL_*", reason=str(error))
+        event = f"traces disabled: run {install_command('otel')}, or unset OTEL_*"
+        log.warning(event, reason=str(error))
         return False
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return True  # already set, for example by opentelemetry-instrument or a sitecustomize module

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobfn.errors import BlueprintError, ConfigurationError
+from jobfn.install import install_command
 
 
 def read_document(path: Path) -> Any:
@@ -39,7 +40,7 @@ def _read_yaml(text: str) -> Any:
     try:
         import yaml  # noqa: PLC0415  - only where a blueprint is YAML
     except ImportError:
-        raise ConfigurationError("YAML blueprints need pip install 'jobfn[worker]'; JSON and TOML do not") from None
+        raise ConfigurationError(f"YAML blueprints need {install_command('worker')}; JSON and TOML do not") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -107,4 +107,5 @@ async def test_missing_extra_is_named(tmp_path: Path, command: Command) -> None:
     (tmp_path / "mcp.py").write_text("raise ModuleNotFoundError(name='mcp')")
     code = "import sys; from jobfn.cli.app import run; sys.exit(run(['mcp']))"
     result = await command("python", "-c", code, PYTHONPATH=str(tmp_path))
-    assert (result.code, result.output) == (2, "jobfn: the MCP SDK is not installed: pip install 'jobfn[mcp]' [J101]")
+    hint = "pip install 'jobfn[mcp] @ git+https://github.com/constructive-io/jobfn'"
+    assert (result.code, result.output) == (2, f"jobfn: the MCP SDK is not installed: {hint} [J101]")

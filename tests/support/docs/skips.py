@@ -24,11 +24,11 @@ Check = Callable[[list[str], Path], None]
 def _check_install(words: list[str], folder: Path) -> None:
     """Check that the projects exist and have the extras."""
     for word in words[2:]:
-        requirement = re.fullmatch(r"(?P<path>[\w./-]*)\[(?P<extras>[\w,-]+)\]", word)
+        requirement = re.fullmatch(r"(?P<path>[\w./-]*)\[(?P<extras>[\w,-]+)\]( @ .*)?", word)
         if requirement is None:
             assert word in {"-e", "pytest", "wheels/*.whl", "."} or word.startswith("--"), f"unexpected {word!r}"
             continue
-        is_jobfn = requirement["path"] in {"jobfn", "/path/to/this/repository"}
+        is_jobfn = requirement["path"] == "jobfn"
         project = tomllib.loads(((ROOT if is_jobfn else folder / requirement["path"]) / "pyproject.toml").read_text())
         extras = project["project"]["optional-dependencies"]
         assert set(requirement["extras"].split(",")) <= extras.keys(), f"{word}: the extra does not exist"

@@ -45,7 +45,7 @@ def test_service_without_its_extra_names_it(tmp_path: Path) -> None:
     (tmp_path / "asyncpg.py").write_text("raise ImportError\n")
     assert run_python("-m", "jobfn.service", folder=tmp_path) == (
         2,
-        "jobfn: the service is not installed: pip install 'jobfn[worker]'\n",
+        "jobfn: the service is not installed: pip install 'jobfn[worker] @ git+https://github.com/constructive-io/jobfn'\n",
     )
 
 

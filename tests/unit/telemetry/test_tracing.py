@@ -173,4 +173,4 @@ def test_missing_extra_is_logged_with_the_install_command() -> None:
     """
     output = run_python(program)
     assert output.startswith("False\n")
-    assert "pip install 'jobfn[otel]'" in output
+    assert "pip install 'jobfn[otel] @ git+https://github.com/constructive-io/jobfn'" in output
