@@ -35,6 +35,7 @@ from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.instrumented_callbacks import InstrumentedCallbacks
 from jobfn.worker.telemetry.instrumented_deliveries import InstrumentedDeliverer
 from jobfn.worker.telemetry.metrics import WorkerMetrics
+from jobfn.worker.telemetry.metrics_server import DatabaseMetrics
 from jobfn.worker.telemetry.settlement_log import SettlementObserver
 from jobfn.worker.worker import Worker
 
@@ -55,6 +56,20 @@ ServeCallbacks = Callable[[ASGIApp, contextlib.AsyncExitStack], Awaitable[None]]
 ServiceTask = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
+def open_connections(
+    settings: ServiceSettings, **options: Any
+) -> "contextlib.AbstractAsyncContextManager[asyncpg.Pool[Any]]":
+    """Open a pool for the parts of a database. Options as in ``open_pool``."""
+    return open_pool(
+        settings.database_url,
+        application_name=APPLICATION_NAME,
+        size=POOL_SIZE,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+        needs_primary=True,
+        **options,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SharedParts:
     """Parts that the databases of a service share.
@@ -64,6 +79,7 @@ class SharedParts:
         serve_callbacks: Serves callback apps; None: not a callback server.
         deliverer_factory: Opens what delivers jobs to their tasks; None: HTTP.
         tracing: Creates spans.
+        open_connections: Opens the pool of a database.
         slots: The slots of the workers; None: there is one worker, which has its own.
     """
 
@@ -72,6 +88,9 @@ class SharedParts:
     deliverer_factory: DelivererFactory | None = None
     tracing: Tracing = GLOBAL
     slots: "SlotPool | None" = None
+    open_connections: "Callable[[ServiceSettings], contextlib.AbstractAsyncContextManager[asyncpg.Pool[Any]]]" = (
+        open_connections
+    )
 
 
 @dataclass(slots=True)
@@ -95,6 +114,11 @@ class DatabaseService:
     routes: Routes
     tasks: list[ServiceTask]
     worker: Worker | None = None
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the worker is ready, if there is one."""
+        if self.worker is not None:
+            await self.worker.ready.wait()
 
 
 async def open_database(
@@ -134,15 +158,7 @@ async def open_database(
     has_worker = ServiceRole.WORKER in roles
     metrics = WorkerMetrics(concurrency=settings.concurrency if has_worker else 0)
     on_settled = SettlementObserver(metrics, database=name)
-    connections = await stack.enter_async_context(
-        open_pool(
-            settings.database_url,
-            application_name=APPLICATION_NAME,
-            size=POOL_SIZE,
-            statement_timeout_seconds=settings.statement_timeout_seconds,
-            needs_primary=True,
-        )
-    )
+    connections = await stack.enter_async_context(shared.open_connections(settings))
     await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
     start_listener = None if roles == {ServiceRole.CALLBACKS} else await listener_starter(settings, connections, stack)
     store = await _retry_start(
@@ -174,6 +190,12 @@ async def open_database(
         settings, roles, connections=connections, store=store, metrics=metrics, worker=database.worker
     )
     return database
+
+
+def database_metrics(database: DatabaseService, roles: frozenset[ServiceRole]) -> DatabaseMetrics:
+    """Return the metrics of a database."""
+    connections = database.connections if roles != {ServiceRole.SCHEDULER} else None
+    return DatabaseMetrics(database.settings, database.metrics, database.store, connections)
 
 
 def _listen(

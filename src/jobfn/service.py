@@ -11,7 +11,9 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 try:
     import asyncpg  # noqa: F401  - a clear message without it
@@ -26,7 +28,14 @@ except ImportError:
 from starlette.types import ASGIApp
 
 from jobfn.dashboard.settings import DashboardSettings
-from jobfn.database_service import DelivererFactory, SharedParts, open_database, run_tasks
+from jobfn.database_service import (
+    DelivererFactory,
+    ServiceTask,
+    SharedParts,
+    database_metrics,
+    open_database,
+    run_tasks,
+)
 from jobfn.errors import JobfnError
 from jobfn.http.server import HttpServer, bind, run, stop_signals
 from jobfn.telemetry import logs, otel
@@ -36,6 +45,9 @@ from jobfn.wire import redact_url
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.telemetry.metrics_server import metrics_server
+
+if TYPE_CHECKING:
+    from jobfn.databases.service import Databases
 
 #: Functions on other hosts report here.
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
@@ -84,29 +96,50 @@ async def run_service(
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
+        shared = SharedParts(active, None, deliverer_factory, tracing)
+        if ServiceRole.CALLBACKS in active and listener is not None:
+            shared = replace(shared, serve_callbacks=functools.partial(_serve_callbacks, settings, listener))
+        databases = None
+        if settings.databases is not None:
+            from jobfn.databases.service import Databases  # noqa: PLC0415  - only with the setting
+
+            databases = Databases(settings, shared)
         ready = asyncio.Event()
         if answers_probes:
-            from jobfn.worker.health import health_server  # noqa: PLC0415  - not for jobfn dev
-
-            is_ready = lambda: ready.is_set() and not stop.is_set()  # noqa: E731
-            await stack.enter_async_context(health_server(settings.health_port, is_ready))
-        serve_callbacks = None
-        if ServiceRole.CALLBACKS in active and listener is not None:
-            serve_callbacks = functools.partial(_serve_callbacks, settings, listener)
-        shared = SharedParts(active, serve_callbacks, deliverer_factory, tracing)
-        database = await open_database(settings, stack, shared, stop=stop)
-        if database is None:
-            return
+            await _serve_probes(settings, stack, lambda: ready.is_set() and not stop.is_set(), databases)
+        if databases is not None:
+            await databases.start(stack, dashboard)
+            tasks: list[ServiceTask] = [databases.run]
+            collect, wait_until_ready = databases.collect, databases.wait_until_started
+        else:
+            database = await open_database(settings, stack, shared, stop=stop)
+            if database is None:
+                return
+            tasks = database.tasks
+            collect, wait_until_ready = database_metrics(database, active).collect, database.wait_until_ready
+            if dashboard is not None:
+                await _start_dashboard(settings, dashboard, stack, database.routes)
         if settings.metrics_port is not None:
-            has_queue = active != {ServiceRole.SCHEDULER}
-            await stack.enter_async_context(
-                metrics_server(settings, database.metrics, database.store, database.connections if has_queue else None)
-            )
-        if dashboard is not None:
-            await _start_dashboard(settings, dashboard, stack, database.routes)
+            await stack.enter_async_context(metrics_server(settings, collect))
         callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
-        worker_ready = None if database.worker is None else database.worker.ready
-        await run_tasks([*database.tasks, functools.partial(_notify_ready, callbacks, worker_ready)], stop)
+        await run_tasks([*tasks, functools.partial(_notify_ready, callbacks, wait_until_ready)], stop)
+
+
+async def _serve_probes(
+    settings: ServiceSettings,
+    stack: contextlib.AsyncExitStack,
+    is_ready: Callable[[], bool],
+    databases: "Databases | None",
+) -> None:
+    from jobfn.worker.health import health_server  # noqa: PLC0415  - not for jobfn dev
+
+    if databases is None:
+        server = health_server(settings.health_port, is_ready)
+    else:
+        server = health_server(
+            settings.health_port, lambda: is_ready() and databases.is_ready, lambda: databases.states
+        )
+    await stack.enter_async_context(server)
 
 
 async def _serve_callbacks(
@@ -143,14 +176,15 @@ async def _start_dashboard(
 
 
 async def _notify_ready(
-    callbacks: Sequence[Callable[[], None]], worker_ready: asyncio.Event | None, stop: asyncio.Event
+    callbacks: Sequence[Callable[[], None]],
+    wait_until_ready: Callable[[], Coroutine[Any, Any, None]],
+    stop: asyncio.Event,
 ) -> None:
-    """Call these when the worker is ready, if there is one: it may have to wait for its database."""
+    """Call these when everything is ready: a worker may have to wait for its database."""
     stopped = asyncio.create_task(stop.wait())
-    if worker_ready is not None:
-        ready = asyncio.create_task(worker_ready.wait())
-        await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+    ready = asyncio.create_task(wait_until_ready())
+    await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
     if not stop.is_set():
         for callback in callbacks:
             callback()

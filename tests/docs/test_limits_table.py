@@ -10,6 +10,7 @@ import pytest
 from jobfn import unique
 from jobfn.dashboard import forms, limits, live, login, sessions, task_discovery
 from jobfn.database import records
+from jobfn.databases import unit
 from jobfn.function import report_batcher, reporter, validation_errors
 from jobfn.function.durable import results
 from jobfn.function.settings import FunctionSettings
@@ -20,7 +21,7 @@ from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
-from jobfn.worker import batching, callback_app, prefetch, settlement, throttle
+from jobfn.worker import batching, callback_app, database_list, prefetch, settlement, slots, throttle
 from jobfn.worker import steps as worker_steps
 from jobfn.worker.maintenance import pruner
 from jobfn.worker.settings import ServiceSettings
@@ -234,6 +235,16 @@ BOUNDS = {
     "jobs that a worker runs at the same time": Bound(
         f"{SERVICE.concurrency}", f"{WORKER_TESTS}worker.py::test_concurrency_limits_the_open_requests"
     ),
+    "databases of a service": Bound(
+        f"{database_list.MAX_DATABASES}",
+        f"{UNIT}worker/test_database_list.py::test_invalid_list_is_named_without_addresses",
+    ),
+    "databases of a service that start at the same time": Bound(
+        f"{unit.MAX_STARTING}", f"{INTEGRATION}databases/test_sharing.py::test_idle_databases_have_two_connections_each"
+    ),
+    "slots that are held for a claim of one of several databases": Bound(
+        f"{slots.HOLD_SECONDS:g} s", f"{UNIT}worker/test_slots.py::test_database_that_does_not_respond_keeps_no_slot"
+    ),
     "slots of one task, while there are others": Bound(
         f"{limit_of(SERVICE.concurrency)} of {SERVICE.concurrency}",
         f"{UNIT}worker/test_throttle.py::test_task_at_its_limit_leaves_slots_to_others",
@@ -379,6 +390,10 @@ GROWING = {
     "dashboard/sessions.py": ["_logins"],  # logins to the dashboard
     "dashboard/task_discovery.py": ["_cache"],  # lists of tasks in the dashboard's cache
     "database/platform_store.py": ["_reaped"],  # jobs of one poll
+    "databases/callbacks.py": ["_apps"],  # databases of a service
+    "databases/discovery.py": ["_problems"],  # databases of a service
+    "databases/service.py": ["_running", "_units", "_urls"],  # databases of a service
+    "databases/unit.py": ["_names"],  # databases of a service
     "function/background.py": ["_jobs"],  # accepted jobs
     "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
     "function/durable/run.py": ["_counts", "_failures", "_records", "_then", "_unread", "_waits"],  # steps of a job
@@ -401,6 +416,7 @@ GROWING = {
     "worker/prefetch.py": ["_slow_since", "_tasks"],  # tasks that are prefetched; tasks whose pace is remembered
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
     "worker/worker.py": ["_deliveries"],  # slots
+    "worker/slots.py": ["_limited", "_waiting", "busy"],  # databases of a service; busy tasks
     "worker/steps.py": ["_queue"],  # connections to the callback server
     "worker/task_limits.py": ["_known"],  # tasks whose max_attempts a worker remembers
     "worker/throttle.py": ["_busy"],  # busy tasks

@@ -27,6 +27,7 @@ class RecordingFunction:
 
     received: list[ReceivedRequest] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    before_response: Callable[[], Awaitable[None]] | None = None
     _respond: Callable[[], Awaitable[Response]] | None = None
 
     def respond(self, status: int = 200, content: object = None, headers: dict[str, str] | None = None) -> None:
@@ -56,6 +57,8 @@ class RecordingFunction:
             path = request.scope["raw_path"].decode()
             self.received.append(ReceivedRequest(path, dict(request.headers), json.loads(await request.body())))
             self.arrived.set()
+            if self.before_response is not None:
+                await self.before_response()
             return await self._respond() if self._respond is not None else JSONResponse(None)
 
         return Starlette(routes=[Route("/{path:path}", record, methods=["POST"])])

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: Timeout for finding out what a connection pooler does.
 _DETECT_TIMEOUT_SECONDS = 10.0
+#: Time after which a pool closes a connection that is not used.
+_MAX_IDLE_SECONDS = 300.0
 #: Timeout for closing a pool.
 _CLOSE_TIMEOUT_SECONDS = 10.0
 #: Timeout for the server's confirmation that a statement was cancelled. Then its connection is closed.
@@ -217,6 +219,7 @@ async def open_pool(
     size: int,
     statement_timeout_seconds: float | None = None,
     needs_primary: bool = False,
+    max_idle_seconds: float = _MAX_IDLE_SECONDS,
 ) -> AsyncIterator[asyncpg.Pool]:
     """Open a pool of at most ``size`` connections, and close it at the end of the block. Otherwise as ``connect``.
 
@@ -226,6 +229,7 @@ async def open_pool(
         size: Maximum number of connections.
         statement_timeout_seconds: Time after which a statement is cancelled, with ``TimeoutError``. Default: none.
         needs_primary: Whether to refuse a standby, unless the address sets ``target_session_attrs``.
+        max_idle_seconds: Time after which a connection that is not used is closed.
     """
     with translate_errors(dsn):
         address = _address(dsn, needs_primary=needs_primary)
@@ -247,6 +251,7 @@ async def open_pool(
             min_size=0,  # with more, asyncpg logs a traceback every second while the database is unreachable
             init_size=1,
             max_size=size,
+            max_inactive_connection_lifetime=max_idle_seconds,
             command_timeout=statement_timeout_seconds,
             reset=_no_reset,
         )

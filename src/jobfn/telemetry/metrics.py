@@ -31,6 +31,18 @@ class Counter:
     def __init__(self, initial: Iterable[Labels] = ()) -> None:
         self._counts: dict[Labels, int] = dict.fromkeys(initial, 0)
 
+    def labeled(self, first: str) -> "Counter":
+        """Return a copy whose label sets begin with a further label."""
+        labeled = Counter()
+        labeled._counts = {(first, *labels): count for labels, count in self._counts.items()}
+        return labeled
+
+    def __or__(self, other: "Counter") -> "Counter":
+        """Return a counter with the label sets of both, which differ."""
+        both = Counter()
+        both._counts = self._counts | other._counts
+        return both
+
     def add(self, *labels: str, amount: int = 1) -> None:
         """Increase the count of one label set."""
         self._counts[labels] = self._counts.get(labels, 0) + amount
@@ -52,6 +64,18 @@ class Histogram:
     def __init__(self, bounds: Sequence[float] = DURATION_BUCKETS_SECONDS) -> None:
         self._bounds = tuple(bounds)
         self._buckets: dict[Labels, _Buckets] = {}
+
+    def labeled(self, first: str) -> "Histogram":
+        """Return a view whose label sets begin with a further label."""
+        labeled = Histogram(self._bounds)
+        labeled._buckets = {(first, *labels): buckets for labels, buckets in self._buckets.items()}
+        return labeled
+
+    def __or__(self, other: "Histogram") -> "Histogram":
+        """Return a histogram with the label sets of both, which differ."""
+        both = Histogram(self._bounds)
+        both._buckets = self._buckets | other._buckets
+        return both
 
     def observe(self, value: float, *labels: str) -> None:
         """Record a value."""
@@ -98,6 +122,9 @@ class LabelLimiter:
         return name
 
 
+MetricValues = Counter | Histogram | Mapping[Labels, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric as it is exposed. The type of ``values`` decides its kind; a mapping is a gauge."""
@@ -105,4 +132,27 @@ class Metric:
     name: str
     help: str
     labels: Labels
-    values: Counter | Histogram | Mapping[Labels, float]
+    values: MetricValues
+
+
+def merge_metrics(label: str, groups: Mapping[str, Iterable[Metric]]) -> list[Metric]:
+    """Return the metrics of several groups, with a further label for the group.
+
+    Args:
+        label: Name of the label.
+        groups: The metrics by the label's value.
+    """
+    merged: dict[str, Metric] = {}
+    for value, metrics in groups.items():
+        for metric in metrics:
+            values = _labeled(metric.values, value)
+            if (others := merged.get(metric.name)) is not None:
+                values = others.values | values  # type: ignore[operator]  # both are of the same kind
+            merged[metric.name] = Metric(metric.name, metric.help, (label, *metric.labels), values)
+    return list(merged.values())
+
+
+def _labeled(values: MetricValues, first: str) -> MetricValues:
+    if isinstance(values, Counter | Histogram):
+        return values.labeled(first)
+    return {(first, *labels): number for labels, number in values.items()}

@@ -1,7 +1,7 @@
 """``GET /healthz`` and ``GET /readyz`` of a service, on one port for every role."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,12 +18,15 @@ _ANY_ADDRESS = "0.0.0.0"  # noqa: S104  - probes come from another host
 
 
 @contextlib.asynccontextmanager
-async def health_server(port: int | None, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
+async def health_server(
+    port: int | None, is_ready: Callable[[], bool], states: Callable[[], Mapping[str, str]] | None = None
+) -> AsyncIterator[None]:
     """Answer probes until the end of the block.
 
     Args:
         port: The port; None: the default, if it is free, because several services can run on one machine.
         is_ready: Whether all roles run.
+        states: The state of each database, if there are several.
 
     Raises:
         ConfigurationError: The given port is not available.
@@ -40,7 +43,7 @@ async def health_server(port: int | None, is_ready: Callable[[], bool]) -> Async
         )
         yield
         return
-    server = HttpServer(_health_app(is_ready), listener, shutdown_timeout_seconds=1, lifespan=False)
+    server = HttpServer(_health_app(is_ready, states), listener, shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     log.info("health server started", port=server.port)
     try:
@@ -49,11 +52,14 @@ async def health_server(port: int | None, is_ready: Callable[[], bool]) -> Async
         await server.stop()
 
 
-def _health_app(is_ready: Callable[[], bool]) -> Starlette:
+def _health_app(is_ready: Callable[[], bool], states: Callable[[], Mapping[str, str]] | None) -> Starlette:
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"}) if is_ready() else JSONResponse({"status": "not ready"}, 503)
+        databases = {} if states is None else {"databases": states()}
+        if is_ready():
+            return JSONResponse({"status": "ok", **databases})
+        return JSONResponse({"status": "not ready", **databases}, 503)
 
     return Starlette(routes=[Route("/healthz", healthz, methods=["GET"]), Route("/readyz", readyz, methods=["GET"])])

@@ -36,6 +36,10 @@ class ServiceSettings(EnvironmentSettings):
 
     Attributes:
         database_url: ``DATABASE_URL``. Default: ``PG*``, and the driver's defaults.
+        databases: ``JOBS_DATABASES``: names or addresses of several databases, comma-separated, or ``query:`` and a
+            statement that ``database_url`` answers with them (``database_list.py``). Default: only ``database_url``.
+        databases_interval_seconds: ``JOBS_DATABASES_INTERVAL_SECONDS``, default 10: interval between runs of that
+            statement.
         database_wait_seconds: ``JOBS_DATABASE_WAIT_SECONDS``, default 60: how long to wait at the start for a database
             that does not accept connections.
         statement_timeout_seconds: ``JOBS_STATEMENT_TIMEOUT_SECONDS``, default 15: time after which a statement is
@@ -107,6 +111,8 @@ class ServiceSettings(EnvironmentSettings):
     """
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    databases: str | None = Field(default=None, validation_alias="JOBS_DATABASES", repr=False)
+    databases_interval_seconds: float = Field(default=10.0, gt=0, validation_alias="JOBS_DATABASES_INTERVAL_SECONDS")
     database_wait_seconds: float = Field(default=60.0, ge=0, validation_alias="JOBS_DATABASE_WAIT_SECONDS")
     statement_timeout_seconds: float = Field(default=15.0, gt=0, validation_alias="JOBS_STATEMENT_TIMEOUT_SECONDS")
     listen_url: str | None = Field(default=None, min_length=1, validation_alias="JOBS_LISTEN_URL")
@@ -197,6 +203,19 @@ class ServiceSettings(EnvironmentSettings):
         for task, url in value.items():
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"the URL of {task!r} must begin with http:// or https://")
+        return value
+
+    @field_validator("databases")
+    @classmethod
+    def _check_databases(cls, value: str | None) -> str | None:
+        if value is not None:
+            from jobfn.worker.database_list import parse_list, parse_query  # noqa: PLC0415  - only with the setting
+
+            try:
+                if parse_query(value) is None:
+                    parse_list(value)
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
         return value
 
     @field_validator("worker_id", "scheduler_id")

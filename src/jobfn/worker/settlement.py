@@ -45,6 +45,7 @@ class SettlementBatcher:
         self._queue: list[_Pending] = []
         self._flushing: asyncio.Task[None] | None = None
         self._retries: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()
         self.is_healthy = asyncio.Event()
         self.is_healthy.set()
 
@@ -59,8 +60,8 @@ class SettlementBatcher:
         """
         self._queue.append(_Pending(settlement, on_committed, until_committed))
         if self._flushing is None or self._flushing.done():
-            # An empty context: log lines about a batch must not carry the ids of the job that started it.
-            self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
+            # Not the context of the job that started it, whose ids log lines about a batch must not carry.
+            self._flushing = asyncio.create_task(self._flush(), context=self._context)
 
     async def settle(self, settlement: Settlement, *, until_committed: bool = False) -> bool:
         """Do the same, and wait. Return whether the settlement changed its job; raise the store's error."""

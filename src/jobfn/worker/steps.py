@@ -41,14 +41,15 @@ class _Batcher(Generic[Content, Response]):
         self._handle = handle
         self._queue: list[_Queued[Content, Response]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._context = contextvars.copy_context()
 
     async def submit(self, job: HeldJob, content: Content, characters: int = 0) -> Response:
         """Handle a request with others. Raises what handling it alone would raise."""
         response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._queue.append(_Queued(job, content, characters, response))
         if self._flushing is None or self._flushing.done():
-            # An empty context: log lines about a batch must not carry the ids of the job that started it.
-            self._flushing = asyncio.create_task(self._flush(), context=contextvars.Context())
+            # Not the context of the job that started it, whose ids log lines about a batch must not carry.
+            self._flushing = asyncio.create_task(self._flush(), context=self._context)
         return await response
 
     async def _flush(self) -> None:

@@ -6,7 +6,7 @@ Prometheus' process metrics.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -35,30 +35,42 @@ _RECONNECTS = Metric(
 )
 
 
+class DatabaseMetrics:
+    """The metrics of a database, its queue and its oldest transactions. Without a pool, only those of the process."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        metrics: WorkerMetrics,
+        store: JobStore | None = None,
+        pool: "asyncpg.Pool[Any] | None" = None,
+    ) -> None:
+        self._metrics = metrics
+        self._depth = self._horizon = None
+        if pool is not None:
+            clock = asyncio.get_running_loop().time
+            self._horizon = HorizonReader(pool, settings.schema_name, clock=clock)
+            is_platform = isinstance(store, PlatformJobStore)
+            self._depth = QueueDepthReader(pool, settings.schema_name, is_platform=is_platform, clock=clock)
+
+    async def collect(self) -> list[Metric]:
+        """Return all metrics, for a scrape."""
+        queue = [] if self._depth is None else _queue_metrics(await self._depth.read())
+        horizon = [] if self._horizon is None else _horizon_metrics(await self._horizon.read())
+        return [*self._metrics.collect(), *queue, *horizon]
+
+
 @contextlib.asynccontextmanager
 async def metrics_server(
-    settings: ServiceSettings,
-    metrics: WorkerMetrics,
-    store: JobStore | None = None,
-    pool: "asyncpg.Pool[Any] | None" = None,
+    settings: ServiceSettings, collect: Callable[[], Awaitable[list[Metric]]]
 ) -> AsyncIterator[None]:
-    """Serve metrics on the settings' port until the end of the block. Without a pool, the queue depth is not exposed.
+    """Serve metrics on the settings' port until the end of the block.
 
     Raises:
         ConfigurationError: The port is not available.
     """
-    depth_reader = horizon_reader = None
-    if pool is not None:
-        horizon_reader = HorizonReader(pool, settings.schema_name, clock=asyncio.get_running_loop().time)
-        depth_reader = QueueDepthReader(
-            pool,
-            settings.schema_name,
-            is_platform=isinstance(store, PlatformJobStore),
-            clock=asyncio.get_running_loop().time,
-        )
     listener = bind(settings.metrics_host, settings.metrics_port or 0)
-    app = create_metrics_app(metrics, depth_reader, horizon_reader)
-    server = HttpServer(app, listener, shutdown_timeout_seconds=1, lifespan=False)
+    server = HttpServer(create_metrics_app(collect), listener, shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     logs.get_logger("jobfn.service").info("metrics server started", port=server.port)
     try:
@@ -67,15 +79,11 @@ async def metrics_server(
         await server.stop()
 
 
-def create_metrics_app(
-    metrics: WorkerMetrics, depth_reader: QueueDepthReader | None, horizon_reader: HorizonReader | None = None
-) -> Starlette:
+def create_metrics_app(collect: Callable[[], Awaitable[list[Metric]]]) -> Starlette:
     """Create an ASGI app that responds to ``GET /metrics`` and ``GET /healthz``."""
 
     async def get_metrics(_request: Request) -> Response:
-        queue = [] if depth_reader is None else _queue_metrics(await depth_reader.read())
-        horizon = [] if horizon_reader is None else _horizon_metrics(await horizon_reader.read())
-        return scrape([*metrics.collect(), _RECONNECTS, *queue, *horizon])
+        return scrape([*await collect(), _RECONNECTS])
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok")

@@ -1,0 +1,27 @@
+"""Types of the tests of services with several databases."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from support.jobs import Jobs
+
+
+@dataclass(frozen=True)
+class Database:
+    """One of several databases."""
+
+    name: str
+    dsn: str
+    jobs: Jobs
+
+    @property
+    def entry(self) -> str:
+        """The database in ``JOBS_DATABASES``."""
+        return f"{self.name}={self.dsn}"
+
+
+class StartDatabases(Protocol):
+    """The fixture ``start_databases``: starts a service, and returns its callback URL."""
+
+    def __call__(self, databases: str, gateway_url: str, **settings: object) -> Awaitable[str]: ...
