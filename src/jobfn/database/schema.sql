@@ -1682,6 +1682,95 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.explain_end(job app_jobs.jobs)
+ RETURNS TABLE(code text, reason text, since timestamp with time zone, until timestamp with time zone, job_ids bigint[])
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select 'attempts_used_up', case
+            when job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
+            else format(
+                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
+                job.locked_by
+            )
+        end, job.updated_at, null::timestamptz, null::bigint[]
+    where job.exhausted
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.explain_limits(job app_jobs.jobs)
+ RETURNS TABLE(code text, reason text, since timestamp with time zone, until timestamp with time zone, job_ids bigint[])
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+    if not exists (select from "app_jobs".limits) and job.is_limited is null then
+        return;
+    end if;
+    return query
+    with refused as (
+        select h.limit_name, h.key, h.held_at
+        from "app_jobs".held_jobs h
+        where h.job_id = job.id
+        union all
+        select v.limit_name, v.key, null
+        from "app_jobs".limit_verdicts(array(select j.ctid from "app_jobs".jobs j where j.id = job.id), 0) v
+        where job.run_at <= now() and not v.is_admitted
+    )
+    select 'limit', format('limit %s%s ', r.limit_name, case
+                when l.per = 'queue' then format(' of the queue %s', r.key)
+                when l.per like 'payload.%' then format(' of its %s', l.per) -- the value is a part of the payload
+                when l.per is not null then format(' of the %s %s', l.per, r.key)
+                else ''
+            end) || case
+                when k.paused_until > now() then format('paused until %s', "app_jobs".format_utc(k.paused_until))
+                when cardinality(running.ids) >= l.concurrency then format(
+                    'reached: %s of %s running, %s', cardinality(running.ids), l.concurrency,
+                    "app_jobs".format_job_ids(running.ids)
+                )
+                when recent.starts >= l.rate_count then format(
+                    'reached: %s of %s starts in %s', recent.starts, l.rate_count, l.rate_interval
+                ) || coalesce(format(', the next one at %s', "app_jobs".format_utc(k.wake_at)), '')
+                when r.held_at is not null and coalesce(least(room.free_slots, room.free_starts) > 0, true)
+                then 'has room again: the next claim looks at the jobs that it holds'
+                else 'lets more urgent jobs start first'
+            end,
+        r.held_at, coalesce(case when k.paused_until > now() then k.paused_until end, k.wake_at), running.ids[1:10]
+    from refused r
+    left join "app_jobs".limits l on l.name = r.limit_name
+    left join "app_jobs".limit_keys k on k.limit_name = r.limit_name and k.key = r.key
+    cross join lateral (
+        select array_agg(s.job_id order by s.job_id) as ids
+        from "app_jobs".limit_slots s
+        where s.limit_name = r.limit_name and s.key = r.key
+    ) running
+    left join lateral "app_jobs".limit_room(r.limit_name, r.key) room on true
+    cross join lateral (
+        select coalesce(sum(s.starts), 0) as starts
+        from "app_jobs".limit_starts s
+        where s.limit_name = r.limit_name and s.key = r.key and s.ends_at > now() - l.rate_interval
+    ) recent
+    order by r.limit_name;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.explain_turn(job app_jobs.jobs)
+ RETURNS TABLE(code text, reason text, since timestamp with time zone, until timestamp with time zone, job_ids bigint[])
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select 'jobs_ahead', format(
+            '%s%s ready job%s more urgent', ahead.jobs, case when ahead.jobs = 1000 then ' or more' else '' end,
+            case ahead.jobs when 1 then ' is' else 's are' end
+        ), null::timestamptz, null::timestamptz, null::bigint[]
+    from "app_jobs".count_jobs_ahead(job.id, 1000) as ahead (jobs)
+    where job.queue_name is null and job.run_at <= now() and ahead.jobs > 0
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.explain_wait(job_id bigint, job_expiry interval DEFAULT '04:00:00'::interval)
  RETURNS TABLE(code text, reason text, since timestamp with time zone, until timestamp with time zone, job_ids bigint[])
  LANGUAGE plpgsql
@@ -1694,7 +1783,6 @@ declare
     v_job "app_jobs".jobs;
     v_is_locked boolean;
     v_is_explained boolean := false;
-    v_ahead int;
 begin
     select j.* into v_job from "app_jobs".jobs j where j.id = explain_wait.job_id;
     if not found then
@@ -1708,14 +1796,8 @@ begin
         ), v_job.locked_at, v_job.lease_expires_at, null::bigint[];
         return;
     end if;
-    if v_job.exhausted then
-        return query select 'attempts_used_up', case
-            when v_job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
-            else format(
-                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
-                v_job.locked_by
-            )
-        end, v_job.updated_at, null::timestamptz, null::bigint[];
+    return query select e.* from "app_jobs".explain_end(v_job) e;
+    if found then
         return;
     end if;
 
@@ -1730,6 +1812,8 @@ begin
     ) waiting
     where v_job.run_at = 'infinity' and v_job.parked_attempt = 0 and waiting.ids is not null;
     v_is_explained := found;
+    return query select e.* from "app_jobs".explain_limits(v_job) e;
+    v_is_explained := v_is_explained or found;
     if v_job.run_at > now() and v_job.parked_attempt = v_job.attempts and not v_is_explained then
         return query
         select 'parked', 'parked until ' || coalesce(string_agg(waits.text, ', or ' order by waits.wait_group), 'a signal'),
@@ -1849,16 +1933,8 @@ begin
     having count(*) > 0 and bool_and(w.in_flight >= w.concurrency);
     v_is_explained := v_is_explained or found;
 
-    if v_job.queue_name is null and v_job.run_at <= now() then
-        v_ahead := "app_jobs".count_jobs_ahead(v_job.id, 1000);
-        if v_ahead > 0 then
-            return query select 'jobs_ahead', format(
-                '%s%s ready job%s more urgent', v_ahead, case when v_ahead = 1000 then ' or more' else '' end,
-                case v_ahead when 1 then ' is' else 's are' end
-            ), null::timestamptz, null::timestamptz, null::bigint[];
-            v_is_explained := true;
-        end if;
-    end if;
+    return query select e.* from "app_jobs".explain_turn(v_job) e;
+    v_is_explained := v_is_explained or found;
 
     if not v_is_explained then
         return query select 'ready', case
@@ -5622,6 +5698,9 @@ comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the pa
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
+comment on function app_jobs.explain_end(app_jobs.jobs) is 'Why a job has ended. Part of explain_wait.';
+comment on function app_jobs.explain_limits(app_jobs.jobs) is 'The limits that hold a job, or would hold it at the next claim. Part of explain_wait.';
+comment on function app_jobs.explain_turn(app_jobs.jobs) is 'Which jobs come before a ready one. Part of explain_wait.';
 comment on function app_jobs.explain_wait(bigint,interval) is 'Why a job does not run: each reason with a code and a line of text, those that block first. One row with the code ready if there is none, and no row if the job has ended.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
 comment on function app_jobs.find_schedule(text) is 'The id of the schedule with this id or key, or of this task if the task has only one.';

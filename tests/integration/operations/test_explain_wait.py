@@ -142,6 +142,65 @@ async def test_paused(jobs: Jobs, target: str, what: str) -> None:
     assert await claim(jobs) == [job]
 
 
+async def test_limit_of_running_jobs(jobs: Jobs) -> None:
+    await register(jobs)
+    first, second = await jobs.add("mail"), await jobs.add("mail")
+    await jobs.connection.execute("select app_jobs.set_limit('two', task_identifier => 'mail', concurrency => 2)")
+    third, other = await jobs.add("mail"), await jobs.add("print")
+    assert await jobs.claim_id() == first
+    assert await codes(jobs, second) == ["ready"]
+    assert await jobs.claim_id() == second
+    reached = [("limit", f"limit two reached: 2 of 2 running, jobs {first}, {second}")]
+    assert await explain(jobs, third) == reached
+    assert await claim(jobs) == [other]
+    await jobs.claim()
+    held = await jobs.connection.fetchval("select job_id from app_jobs.held_jobs")
+    assert (held, await explain(jobs, third)) == (third, reached)
+    await jobs.complete(first)
+    assert await claim(jobs) == [third]
+    assert await explain(jobs, third) == [
+        ("limit", "limit two has room again: the next claim looks at the jobs that it holds")
+    ]
+
+
+async def test_limit_of_starts_and_its_pause(jobs: Jobs) -> None:
+    await register(jobs)
+    tenant, other = TENANT, TENANT.replace("5", "6")
+    await jobs.connection.execute(
+        "select app_jobs.set_limit('hourly', per => 'tenant', rate_count => 1, rate_interval => interval '1 hour')"
+    )
+    add = "select (app_jobs.add_job($1::uuid, 'mail', '{}')).id"
+    first, second, third = [await jobs.connection.fetchval(add, each) for each in (tenant, tenant, other)]
+    assert await jobs.claim_id() == first
+    assert await jobs.claim_id() == third
+    assert await jobs.claim_id() is None
+    ((code, text),) = await explain(jobs, second)
+    assert code == "limit"
+    assert text in {
+        f"limit hourly of the tenant {tenant} reached: 1 of 1 starts in 01:00:00, the next one at TIME",
+        f"limit hourly of the tenant {tenant} reached: 1 of 1 starts in 01:00:00",
+    }
+    fourth = await jobs.connection.fetchval(add, tenant.replace("5", "7"))
+    await jobs.connection.execute(
+        "insert into app_jobs.limit_keys values ('hourly', $1, now() + interval '1 h', null)", tenant.replace("5", "7")
+    )
+    assert await explain(jobs, fourth) == [
+        ("limit", f"limit hourly of the tenant {tenant.replace('5', '7')} paused until TIME")
+    ]
+    assert await claim(jobs) == []
+
+
+async def test_limit_of_a_payload_field_does_not_show_its_value(jobs: Jobs) -> None:
+    await register(jobs)
+    await jobs.connection.execute("select app_jobs.set_limit('one', per => 'payload.email', concurrency => 1)")
+    first, second = [await jobs.add("mail", {"email": "ada@example.com"}) for _ in range(2)]
+    assert await jobs.claim_id() == first
+    assert await explain(jobs, second) == [
+        ("limit", f"limit one of its payload.email reached: 1 of 1 running, job {first}")
+    ]
+    assert await claim(jobs) == []
+
+
 async def test_queue_held_by_a_job_or_a_person(jobs: Jobs) -> None:
     await register(jobs)
     first, second = await jobs.add("mail", queue_name="q"), await jobs.add("mail", queue_name="q")
