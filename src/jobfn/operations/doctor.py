@@ -36,7 +36,7 @@ MAX_CLOCK_SKEW_SECONDS = 2.0
 SLOW_REPORT_SECONDS = 1.8
 #: An id that no job has, so that a report on it changes nothing.
 UNUSED_JOB_ID = 2**63 - 1
-#: Maximum number of transactions in the message about old ones.
+#: Maximum number of old transactions, and of paused schedules, in a message.
 MAX_HOLDERS = 5
 #: Name of the check for the rights to look.
 RIGHTS = "rights"
@@ -191,7 +191,13 @@ async def _check_processes(operations: Operations) -> list[Check]:
         checks.append(Check("worker", CheckStatus.OK, f"running: {names}"))
     else:
         checks.append(Check("worker", CheckStatus.ERROR, "no worker is running", start))
-    schedules = len(await operations.schedules(limit=1))
+    rows = [view.row for view in await operations.schedules(limit=1)]
+    schedules = len(rows)
+    if paused := [row for row in rows if row.paused_at is not None]:
+        names = ", ".join(f"{row.task} (id {row.id})" for row in paused[:MAX_HOLDERS])
+        more = f" and {len(paused) - MAX_HOLDERS} more" if len(paused) > MAX_HOLDERS else ""
+        message = f"paused, so that they make no jobs: {names}{more}"
+        checks.append(Check("schedules", CheckStatus.WARNING, message, "end a pause with `jobfn schedules resume ID`"))
     if schedules and (names := ", ".join(by_role[ServiceRole.SCHEDULER])):
         checks.append(Check("scheduler", CheckStatus.OK, f"running: {names}"))
     elif schedules:

@@ -100,6 +100,17 @@ async def test_missing_processes_are_errors_with_advice(doctor: Doctor, jobs: Jo
     assert "KNATIVE_SERVICE_URL" in errors["function greet"]
 
 
+async def test_paused_schedules_are_named(doctor: Doctor, jobs: Jobs) -> None:
+    for number in range(7):
+        await jobs.connection.execute("select app_jobs.add_scheduled_job($1, '@daily')", f"report_{number}")
+    assert "schedules" not in await doctor.run()
+    await jobs.connection.execute("select app_jobs.pause_schedule(id) from app_jobs.scheduled_jobs where id > 1")
+    check = (await doctor.run())["schedules"]
+    named = ", ".join(f"report_{number} (id {number + 1})" for number in range(1, 6))
+    assert (check.status, check.message) == ("warning", f"paused, so that they make no jobs: {named} and 1 more")
+    assert check.advice == "end a pause with `jobfn schedules resume ID`"
+
+
 async def test_unregistered_worker_is_known_by_its_locks(doctor: Doctor, jobs: Jobs) -> None:
     await jobs.add("x")
     await jobs.claim("node-worker")
