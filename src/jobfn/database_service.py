@@ -26,8 +26,8 @@ from jobfn.worker.callbacks import Callbacks
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.http_dispatch import callback_tokens, http_dispatcher
 from jobfn.worker.listen_url import StartListener, listener_starter
+from jobfn.worker.listener import CANCEL_CHANNEL, PAUSES_CHANNEL, NotificationHandler
 from jobfn.worker.listener import CHANNEL as JOBS_CHANNEL
-from jobfn.worker.listener import PAUSES_CHANNEL, NotificationHandler
 from jobfn.worker.maintenance.tasks import maintenance_tasks
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceRole, ServiceSettings
@@ -214,6 +214,7 @@ def _listen(
         handlers[SCHEDULES_CHANNEL] = lambda _payload: schedules_event.set()
     if worker is not None:
         handlers[PAUSES_CHANNEL] = worker.on_pause
+        handlers[CANCEL_CHANNEL] = worker.on_cancel
     start_listener(JOBS_CHANNEL, jobs_event, handlers)
 
 

@@ -82,6 +82,8 @@ class InProcessDispatcher(Deliverer):
         self._lease_seconds = settings.lease_seconds
         self._sizes = BatchSizes()
         self._is_batching = settings.delivery_batch
+        self._running: dict[int, JobContext] = {}
+        self._waiting: dict[int, bool] = {}  # jobs of batches that have not started: whether they were cancelled
 
     async def deliver(self, job: Job) -> DeliveryResult:
         """See ``Deliverer.deliver``."""
@@ -114,7 +116,11 @@ class InProcessDispatcher(Deliverer):
         if job.is_awaited:
             support.awaited_seconds = float(AWAITED_RESULT_SECONDS)
         started_at = perf_counter()
-        outcome = await self._app.execute(job.task, job.payload.encode(), context)
+        self._running[job.id] = context
+        try:
+            outcome = await self._app.execute(job.task, job.payload.encode(), context)
+        finally:
+            del self._running[job.id]
         report = outcome.report
         seconds = perf_counter() - started_at
         self._sizes.record(job.task, max(seconds, PLANNED_SECONDS) if outcome.is_durable else seconds)
@@ -131,6 +137,14 @@ class InProcessDispatcher(Deliverer):
             snooze_max_age_seconds=report.snooze_max_age_seconds,
         )
 
+    def cancel(self, job: Job) -> bool:
+        """See ``Deliverer.cancel``. The handler has the app's grace time to clean up."""
+        if (context := self._running.get(job.id)) is not None:
+            self._app.cancel(context)
+        elif job.id in self._waiting:
+            self._waiting[job.id] = True
+        return False
+
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
         return self._sizes.size(task, share) if self._is_batching else 1
@@ -138,10 +152,13 @@ class InProcessDispatcher(Deliverer):
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """See ``Deliverer.deliver_batch``. If it takes longer than ``MAX_SECONDS``, no further job is started."""
         waiting = deque(jobs)
+        self._waiting.update((job.id, False) for job in jobs)
 
         def return_waiting() -> None:
             while waiting:
-                on_result(waiting.popleft(), NotStarted())
+                job = waiting.popleft()
+                del self._waiting[job.id]
+                on_result(job, NotStarted())
 
         current = asyncio.current_task()
         timer = asyncio.get_running_loop().call_later(MAX_SECONDS, return_waiting)
@@ -149,6 +166,9 @@ class InProcessDispatcher(Deliverer):
         try:
             while waiting:
                 job = waiting.popleft()
+                if self._waiting.pop(job.id):
+                    on_result(job, NotStarted())
+                    continue
                 # In its own context, as in its own task: handlers bind log fields and set variables.
                 result = await run_in_context(contextvars.copy_context(), self._deliver_in_trace(job))
                 on_result(job, result)

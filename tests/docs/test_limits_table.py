@@ -120,6 +120,13 @@ BOUNDS = {
         f"{FUNCTION.max_background_jobs}",
         f"{FUNCTION_TESTS}background.py::test_job_above_the_limit_is_answered_busy_without_a_report",
     ),
+    "cleanup of a handler whose job was cancelled": Bound(
+        f"{FUNCTION.cancel_grace_seconds:g} s", f"{WORKER_TESTS}cancellation.py::test_cleanup_has_a_grace_time"
+    ),
+    "expired jobs that end in one statement": Bound(
+        re.findall(r"expire_jobs\(max_jobs integer DEFAULT (\d+)\)", SCHEMA)[0],
+        f"{INTEGRATION}database/test_expiry.py::test_claims_expire_a_flood_in_batches_and_start_none_of_it",
+    ),
     "jobs in a request": Bound(
         f"{delivery_batch.MAX_BATCH_JOBS}",
         f"{UNIT}wire/test_delivery_batch.py::test_malformed_request_is_rejected_with_a_reason",
@@ -395,6 +402,7 @@ GROWING = {
     "databases/service.py": ["_running", "_units", "_urls"],  # databases of a service
     "databases/unit.py": ["_names"],  # databases of a service
     "function/background.py": ["_jobs"],  # accepted jobs
+    "function/cancellation.py": ["_watches"],  # connections to a server
     "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
     "function/durable/run.py": ["_counts", "_failures", "_records", "_then", "_unread", "_waits"],  # steps of a job
     "function/dependencies.py": ["_instances"],  # resources in the app's code
@@ -405,6 +413,7 @@ GROWING = {
     "http/connections.py": ["_open", "_per_peer"],  # connections to a server
     "http/limits.py": ["_unread", "_waiting"],  # connections to a server
     "http/loopback.py": ["_known_hosts"],  # Host headers
+    "in_process.py": ["_running", "_waiting"],  # slots
     "mcp/confirmation.py": ["_plans"],  # changes that an assistant has planned
     "operations/stats.py": ["_past"],  # minutes of a day
     "scheduler/platform_poller.py": ["_plans"],  # schedules in the table
@@ -415,8 +424,9 @@ GROWING = {
     "worker/lease_renewer.py": ["_misses"],  # jobs in flight
     "worker/prefetch.py": ["_slow_since", "_tasks"],  # tasks that are prefetched; tasks whose pace is remembered
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
-    "worker/worker.py": ["_deliveries"],  # slots
     "worker/slots.py": ["_limited", "_waiting", "busy"],  # databases of a service; busy tasks
+    "worker/telemetry/instrumented_deliveries.py": ["_cancelled"],  # jobs that are being delivered
+    "worker/worker.py": ["_closings", "_deliveries"],  # slots
     "worker/steps.py": ["_queue"],  # connections to the callback server
     "worker/task_limits.py": ["_known"],  # tasks whose max_attempts a worker remembers
     "worker/throttle.py": ["_busy"],  # busy tasks

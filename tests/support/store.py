@@ -37,6 +37,14 @@ class RecordingStore(NativeJobStore):
         self.renewals += 1
         return {job_id for job_id, _ in jobs} & self.held
 
+    async def expire(self) -> int:
+        """See ``JobStore.expire``."""
+        return 0
+
+    async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
+        """See ``JobStore.cancelled``."""
+        return set()
+
     async def reap_expired(self) -> list[ExpiredJob]:
         """See ``JobStore.reap_expired``."""
         return []

@@ -156,6 +156,15 @@ class NativeJobStore:
         )
         return is_locked
 
+    async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
+        """See ``JobStore.cancelled``."""
+        ids, attempts = [job_id for job_id, _ in jobs], [attempt for _, attempt in jobs]
+        return {row["id"] for row in await self._pool.fetch(self._query("cancelled_jobs"), ids, attempts)}
+
+    async def expire(self) -> int:
+        """See ``JobStore.expire``."""
+        return len(await self._pool.fetch(self._query("expire_jobs")))
+
     async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
         """See ``JobStore.has_lease``."""
         has_lease: bool = await self._pool.fetchval(self._query("has_lease"), worker_id, job_id, attempt)

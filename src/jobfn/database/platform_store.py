@@ -175,6 +175,15 @@ class PlatformJobStore:
         job = heartbeat.job_id, heartbeat.attempt
         return bool(await self.renew(heartbeat.worker_id, [job], lease_seconds=lease_seconds))
 
+    async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
+        """See ``JobStore.cancelled``. This schema does not store the attempt."""
+        ids = [job_id for job_id, _ in jobs]
+        return {row["id"] for row in await self._pool.fetch(self._query("cancelled_platform_jobs"), ids)}
+
+    async def expire(self) -> int:
+        """See ``JobStore.expire``. In this schema, jobs do not expire."""
+        return 0
+
     async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
         """See ``JobStore.has_lease``."""
         has_lease: bool = await self._pool.fetchval(self._query("has_platform_lease"), worker_id, job_id, attempt)

@@ -180,6 +180,8 @@ END,
     has_steps boolean,
     parked_attempt integer,
     is_limited boolean,
+    ended_as text,
+    expires_at timestamp with time zone default (NULLIF(current_setting('jobfn.expires_at'::text, true), ''::text))::timestamp with time zone,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
@@ -370,6 +372,7 @@ CREATE INDEX job_runs_ended_at_idx ON ONLY app_jobs.job_runs USING btree (ended_
 CREATE INDEX job_runs_job_id_idx ON ONLY app_jobs.job_runs USING btree (job_id);
 CREATE INDEX job_steps_child_id_idx ON app_jobs.job_steps USING btree (child_id) WHERE (child_id IS NOT NULL);
 CREATE INDEX job_steps_waiting_idx ON app_jobs.job_steps USING btree (job_id, wait_group) WHERE (state = 'waiting'::text);
+CREATE INDEX jobs_expires_at_idx ON app_jobs.jobs USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_failed_idx ON app_jobs.jobs USING btree (id) WHERE (exhausted OR (last_error IS NOT NULL));
 CREATE INDEX jobs_in_last_attempt_idx ON app_jobs.jobs USING btree (id) WHERE in_last_attempt;
 CREATE UNIQUE INDEX jobs_key_unique ON app_jobs.jobs USING btree (key) WHERE (key IS NOT NULL);
@@ -1049,6 +1052,7 @@ begin
     )
     update "app_jobs".jobs j
     set last_error = reason,
+        ended_as = 'cancelled',
         fenced_attempt = case when j.locked_at is not null then j.attempts else j.fenced_attempt end,
         attempts = j.max_attempts,
         locked_at = null,
@@ -1058,6 +1062,9 @@ begin
     from cancelled
     where j.id = cancelled.id
     returning j.id, cancelled.is_running;
+    if found and include_running then
+        perform pg_notify('jobs:cancel', '');
+    end if;
     v_children := array(
         select j.id
         from "app_jobs".job_steps s
@@ -1075,6 +1082,18 @@ begin
         perform from "app_jobs".cancel_jobs(v_children, 'the job that called it was cancelled', false);
     end if;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.cancelled_jobs(job_ids bigint[], job_attempts integer[])
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select j.id
+    from unnest(job_ids, job_attempts) as given (job_id, attempt)
+    join "app_jobs".jobs j on j.id = given.job_id
+    where j.ended_as = 'cancelled' and j.fenced_attempt = given.attempt
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.check_job(identifier text, queue_name text, job_key text, max_attempts integer)
@@ -1190,6 +1209,14 @@ begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
+    if exists (
+        select from "app_jobs".jobs j
+        where j.expires_at <= now()
+            and not j.exhausted
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+    ) and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
+        return; -- expired jobs may be left: the next claim goes on with them
+    end if;
     select p.* into v_known from "app_jobs".claim_positions p where p.claims = v_claims order by p.id desc limit 1;
     if v_known.valid_until > clock_timestamp() then
         v_start := v_known;
@@ -1295,6 +1322,14 @@ declare
 begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
+    end if;
+    if exists (
+        select from "app_jobs".jobs j
+        where j.expires_at <= now()
+            and not j.exhausted
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
+    ) and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
+        return; -- expired jobs may be left: the next claim goes on with them
     end if;
     if v_has_limits then
         perform "app_jobs".wake_limit_keys(0);
@@ -1679,6 +1714,53 @@ begin
     set last_scheduled = now(), last_scheduled_id = v_job.id
     where s.id = schedule_id;
     return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.expire_jobs(max_jobs integer DEFAULT 500)
+ RETURNS SETOF bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+    v_expired int;
+begin
+    return query
+    with expired as materialized (
+        select j.*, format('expired: it was not started before %s', j.expires_at) as reason
+        from "app_jobs".jobs j
+        where j.expires_at <= now()
+            and not j.exhausted
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < now() - interval '4 hours'))
+        order by j.expires_at
+        limit max_jobs
+        for update skip locked
+    ),
+    recorded as (
+        insert into "app_jobs".job_runs
+        select expired.id, expired.attempts, expired.task_identifier, expired.queue_name, expired.database_id,
+            expired.locked_by, expired.created_at, expired.run_at, expired.locked_at, now(), 'expired', expired.reason
+        from expired
+        where "app_jobs".history_enabled()
+    )
+    update "app_jobs".jobs j
+    set last_error = expired.reason,
+        ended_as = 'expired',
+        fenced_attempt = case when j.locked_at is not null then j.attempts else j.fenced_attempt end,
+        attempts = j.max_attempts,
+        locked_at = null,
+        locked_by = null,
+        lease_expires_at = null,
+        updated_at = now()
+    from expired
+    where j.id = expired.id
+    returning j.id;
+    get diagnostics v_expired = row_count;
+    if v_expired >= max_jobs then
+        perform pg_notify('jobs:insert', ''); -- a claim goes on with the rest
+    end if;
 end
 $function$;
 
@@ -4525,6 +4607,26 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.set_default_expiry(expires_at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select set_config('jobfn.expires_at', coalesce(set_default_expiry.expires_at::text, ''), true)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_expiry(job_ids bigint[], expires_at timestamp with time zone)
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".jobs j
+    set expires_at = set_expiry.expires_at
+    where j.id = any (job_ids) and not j.exhausted
+    returning j.id
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.set_history_retention(days double precision)
  RETURNS void
  LANGUAGE sql
@@ -5285,6 +5387,12 @@ AS $function$
 begin
     new.exhausted := new.attempts >= new.max_attempts;
     new.in_last_attempt := new.exhausted and new.locked_at is not null;
+    if tg_op = 'UPDATE' and not new.exhausted then -- somebody runs it again
+        new.ended_as := null;
+        if old.exhausted and new.expires_at <= now() then
+            new.expires_at := null;
+        end if;
+    end if;
     return new;
 end
 $function$;
@@ -5638,7 +5746,9 @@ comment on column app_jobs.job_steps.event is 'Of a wait: the name of the signal
 comment on column app_jobs.job_steps.wait_group is 'The position of the first step of a group. A parked job wakes when no step of a group is waiting.';
 comment on column app_jobs.job_steps.wake_at is 'Of a sleep: its end. Of a wait: its deadline, if any.';
 comment on column app_jobs.jobs.accepted_attempt is 'The attempt that a function accepted and reports on later; null: none.';
+comment on column app_jobs.jobs.ended_as is 'Of an exhausted job: cancelled or expired. Null: it has permanently failed.';
 comment on column app_jobs.jobs.entity_type is 'What entity_id identifies, for example org or team.';
+comment on column app_jobs.jobs.expires_at is 'The job is not started after this time.';
 comment on column app_jobs.jobs.has_steps is 'Whether job_steps or job_signals has rows of this job.';
 comment on column app_jobs.jobs.is_awaited is 'Whether other jobs wait for the end of this one.';
 comment on column app_jobs.jobs.is_limited is 'Whether the job may have a slot, or be held. Null: it has and is not.';
@@ -5684,7 +5794,8 @@ comment on function app_jobs.add_unique_jobs(text,json[],interval,text,text[],te
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
 comment on function app_jobs.call_depth(bigint) is 'The number of jobs above this one that wait for it.';
 comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
-comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'Permanently fail waiting jobs, with a reason. With include_running also running ones: their workers lose the locks, and late reports change nothing.';
+comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'End waiting jobs as cancelled, with a reason. With include_running also running ones: their workers lose the locks, are notified (jobs:cancel) and stop the handlers, and late reports change nothing.';
+comment on function app_jobs.cancelled_jobs(bigint[],integer[]) is 'Those of the jobs that were cancelled while they ran in these attempts.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.check_payload_size(text,integer) is 'Raise an error if a payload is too large.';
 comment on function app_jobs.check_unique(interval,text,text[],text) is 'Raise an error if the options of a unique job are not valid.';
@@ -5698,6 +5809,7 @@ comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the pa
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
+comment on function app_jobs.expire_jobs(integer) is 'End up to max_jobs jobs that wait past their expires_at as expired, and return their ids.';
 comment on function app_jobs.explain_end(app_jobs.jobs) is 'Why a job has ended. Part of explain_wait.';
 comment on function app_jobs.explain_limits(app_jobs.jobs) is 'The limits that hold a job, or would hold it at the next claim. Part of explain_wait.';
 comment on function app_jobs.explain_turn(app_jobs.jobs) is 'Which jobs come before a ready one. Part of explain_wait.';
@@ -5778,6 +5890,8 @@ comment on function app_jobs.run_schedule(bigint) is 'For people: enqueue the jo
 comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
 comment on function app_jobs.set_completed_payload_retention(double precision) is 'Set for how many days completed jobs are stored with their payloads; 0 stores none, and lets prune_completed_jobs delete those that exist. Fails after 0.2 s if a transaction holds the table of jobs.';
+comment on function app_jobs.set_default_expiry(timestamp with time zone) is 'Jobs that this transaction adds from now on are not started after this time; null: at any time.';
+comment on function app_jobs.set_expiry(bigint[],timestamp with time zone) is 'Do not start these jobs after this time; null: at any time. Returns those that have not ended.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
 comment on function app_jobs.set_limit(text,text,text,text,integer,integer,interval,text) is 'Set a limit of running jobs or of starts, for all workers. Jobs that run already count.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';

@@ -64,6 +64,12 @@ class JobStore(Protocol):
     async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
         """Renew a job's lease and store its progress. Return whether the worker has locked the job."""
 
+    async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
+        """Return the ids of those jobs, given as id and attempt, that were cancelled while they ran."""
+
+    async def expire(self) -> int:
+        """End jobs that wait past their expiry, some hundreds at a time. Return how many."""
+
     async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
         """Return whether the worker has locked the job in this attempt, with a lease that has not ended."""
 

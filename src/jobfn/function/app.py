@@ -19,6 +19,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from jobfn.errors import ConfigurationError, TaskDefinitionError, Unauthorized
 from jobfn.function.asgi_app import METRICS_PATH, DeliveryEndpoint, app_path
+from jobfn.function.cancellation import cancel_handler
 from jobfn.function.context import JobContext
 from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.dependencies import Resource, ResourceRegistry
@@ -218,6 +219,10 @@ class FunctionApp(Starlette):
         outcome = await self._endpoint.execute(identifier, body, context)
         self._metrics.record_outcome(identifier if identifier in self.tasks else None, outcome)
         return outcome
+
+    def cancel(self, context: JobContext) -> None:
+        """Stop the handler of ``execute``, as if the job was cancelled."""
+        cancel_handler(context, self.settings.cancel_grace_seconds)
 
     def use_report_transport(self, transport: Transport) -> None:
         """Send reports through another transport; call it before the first delivery. For tests of an existing app."""

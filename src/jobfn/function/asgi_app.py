@@ -188,7 +188,7 @@ class DeliveryEndpoint:
             return headers, self._runner.payload_too_large()
         except RequestError as error:
             return JobHeaders.parse_lenient(raw_headers), refused(error)
-        return headers, await self._runner.run(task, headers, body, is_trusted=is_trusted)
+        return headers, await self._runner.run(task, headers, body, receive, is_trusted=is_trusted)
 
     def _find_task(self, path: str) -> AnyTask | None:
         return self._tasks.get(path[1:]) or (self._only_task if path in _ROOT_PATHS else None)

@@ -1,8 +1,8 @@
 """Run ``background=True`` jobs: accepted at once, reported when they end.
 
 While such a job runs, heartbeats keep its lease: one every third of the lease, each with the latest progress. If the
-callback server answers 409, another delivery of the job has begun: the handler is cancelled, so that the work is not
-done twice.
+callback server answers 409, the job was cancelled, or another delivery of it has begun: the handler is cancelled, so
+that the work is not done twice.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jobfn.errors import TransportError
+from jobfn.function.cancellation import cancel_handler
 from jobfn.function.context import JobContext
 from jobfn.function.reporter import CONFLICT_STATUS, HEARTBEATS_PER_LEASE, Reporter
 from jobfn.telemetry import logs
@@ -19,8 +20,9 @@ from jobfn.wire import JobHeaders
 class BackgroundRunner:
     """Runs accepted jobs."""
 
-    def __init__(self, reporter: Reporter, *, max_jobs: int) -> None:
+    def __init__(self, reporter: Reporter, *, max_jobs: int, cancel_grace_seconds: float) -> None:
         self._reporter = reporter
+        self._cancel_grace_seconds = cancel_grace_seconds
         self._max_jobs = max_jobs
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -66,11 +68,14 @@ class BackgroundRunner:
             due_at = max(due_at + headers.lease_seconds / HEARTBEATS_PER_LEASE, clock())
             await asyncio.sleep(due_at - clock())
             try:
-                status = await self._reporter.send_heartbeat(headers, context.last_progress)
+                reply = await self._reporter.send_heartbeat(headers, context.last_progress)
             except TransportError as error:
                 context.log.warning("heartbeat failed", reason=str(error))
                 continue
-            if status == CONFLICT_STATUS:
+            if reply is not None and reply.is_cancelled:
+                cancel_handler(context, self._cancel_grace_seconds)
+                return
+            if reply is not None and reply.status == CONFLICT_STATUS:
                 logs.get_logger("jobfn.delivery").error("lease lost: cancelling the handler", **context.ids())
                 context.lease_lost = True
                 job.cancel()

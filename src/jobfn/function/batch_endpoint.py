@@ -143,7 +143,9 @@ class _BatchRun:
             except RequestError as error:
                 headers, outcome = JobHeaders.parse_lenient(raw_headers), refused(error)
             else:
-                outcome = await self._runner.run(task, headers, delivery.payload, is_trusted=self._is_trusted)
+                outcome = await self._runner.run(
+                    task, headers, delivery.payload, self._receive, is_trusted=self._is_trusted
+                )
             seconds = perf_counter() - started_at
             if outcome.is_durable:
                 seconds = max(seconds, PLANNED_SECONDS)  # as in asgi_app.py

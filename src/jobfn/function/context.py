@@ -1,5 +1,6 @@
 """``JobContext``: what a handler knows about the job it runs."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class JobContext(DurableMethods):
         on_progress: Called with each ``Progress``. Default None.
         last_progress: The progress that the handler reported last.
         lease_lost: Whether another worker has claimed the job meanwhile.
+        cancelled: Whether the job was cancelled while the handler runs. A sync handler that runs for long looks at it
+            and returns or raises; an async one is cancelled (``asyncio.CancelledError``).
     """
 
     task: str
@@ -75,6 +78,11 @@ class JobContext(DurableMethods):
     on_progress: "ProgressCallback | None" = field(default=None, repr=False, compare=False)
     last_progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
     lease_lost: bool = field(default=False, init=False, repr=False, compare=False)
+    cancelled: bool = field(default=False, init=False, repr=False, compare=False)
+    _handler: "asyncio.Task[Any] | None" = field(default=None, init=False, repr=False, compare=False)
+    _is_async: bool = field(default=True, init=False, repr=False, compare=False)
+    _cancellations: int = field(default=0, init=False, repr=False, compare=False)
+    _grace_timer: "asyncio.TimerHandle | None" = field(default=None, init=False, repr=False, compare=False)
     _pool: "DatabasePool | None" = field(default=None, init=False, repr=False, compare=False)
     _is_db_refused: bool = field(default=False, init=False, repr=False, compare=False)
     _clients: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)

@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope
 from jobfn.errors import PayloadTooLarge, Unauthorized
 from jobfn.function import outcome as outcomes
 from jobfn.function.background import BackgroundRunner
-from jobfn.function.context import JobContext
+from jobfn.function.cancellation import DisconnectWatcher, cancel_handler
+from jobfn.function.context import JobContext, Progress
 from jobfn.function.durable.support import DurableSupport
 from jobfn.function.execution import AnyTask, Executor, refused
 from jobfn.function.metrics import Instrumentation
@@ -37,7 +38,11 @@ class DeliveryRunner:
         self._settings = settings
         self._reporter = reporter
         self._executor = executor
-        self._background = BackgroundRunner(reporter, max_jobs=settings.max_background_jobs)
+        grace_seconds = settings.cancel_grace_seconds
+        self._background = BackgroundRunner(
+            reporter, max_jobs=settings.max_background_jobs, cancel_grace_seconds=grace_seconds
+        )
+        self._disconnects = DisconnectWatcher(reporter, grace_seconds=grace_seconds)
 
     def authorize(self, scope: Scope) -> bool:
         """Check the invoke secret of a request. Compares all secrets, in constant time.
@@ -57,21 +62,23 @@ class DeliveryRunner:
             raise Unauthorized(f"{INVOKE_SECRET} is missing or wrong: send the function's secret")
         return True
 
-    async def run(self, task: AnyTask, headers: JobHeaders, body: bytes, *, is_trusted: bool) -> DeliveryOutcome:
+    async def run(
+        self, task: AnyTask, headers: JobHeaders, body: bytes, receive: Receive, *, is_trusted: bool
+    ) -> DeliveryOutcome:
         """Return the outcome of a delivery, which is 202 for a background job.
 
         Args:
             task: The task.
             headers: The job headers.
             body: The payload.
+            receive: ASGI's.
             is_trusted: What ``authorize`` returned.
         """
         if len(body) > self._settings.max_body_bytes:
             return self.payload_too_large()
-        on_progress = None
+        context = JobContext.from_headers(task.identifier, headers)
         if headers.heartbeat_url is not None:
-            on_progress = functools.partial(self._reporter.send_progress, headers)
-        context = JobContext.from_headers(task.identifier, headers, on_progress=on_progress)
+            context.on_progress = functools.partial(self._send_progress, headers, context)
         if task.takes_context or headers.keep_result_seconds is not None:
             context._support = DurableSupport(  # noqa: SLF001  - not part of the context's public API
                 None if headers.durable is None else functools.partial(self._reporter.open_steps, headers),
@@ -85,7 +92,13 @@ class DeliveryRunner:
             return payload
         if task.background and not headers.settled_by_response:
             return self._start_in_background(task, payload, context, headers)
-        return await self._executor.run(task, payload, context)
+        if headers.heartbeat_url is None:
+            return await self._executor.run(task, payload, context)
+        watch = self._disconnects.add(receive, headers, context)
+        try:
+            return await self._executor.run(task, payload, context)
+        finally:
+            self._disconnects.remove(watch)
 
     def payload_too_large(self) -> DeliveryOutcome:
         """Return the outcome of a payload that exceeds the limit."""
@@ -116,6 +129,10 @@ class DeliveryRunner:
         """Wait for background jobs, within the shutdown timeout of the settings."""
         await self._background.drain(timeout_seconds=self._settings.shutdown_timeout_seconds)
 
+    async def _send_progress(self, headers: JobHeaders, context: JobContext, progress: Progress) -> None:
+        if await self._reporter.send_progress(headers, progress):
+            cancel_handler(context, self._settings.cancel_grace_seconds)
+
     def _start_in_background(
         self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders
     ) -> DeliveryOutcome:
@@ -125,7 +142,7 @@ class DeliveryRunner:
         async def run_job() -> None:
             outcome = await self._executor.run(task, payload, context)
             self.instrumentation.metrics.record_outcome(task.identifier, outcome)
-            if not context.lease_lost:
+            if not context.lease_lost and not context.cancelled:
                 timeout_seconds = self._reporter.timeout_seconds(headers)
                 await self._reporter.report(headers, outcome.report, wait_seconds=timeout_seconds)
 

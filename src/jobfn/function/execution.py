@@ -15,6 +15,7 @@ from uuid import UUID
 
 from jobfn.errors import PermanentError, RequestError, RetryLater, TaskDefinitionError, error_text
 from jobfn.function import outcome as outcomes
+from jobfn.function.cancellation import undo_cancellation
 from jobfn.function.context import JobContext
 from jobfn.function.database import DatabasePool
 from jobfn.function.dependencies import ResourceRegistry
@@ -71,6 +72,7 @@ class Executor:
         support = context._support  # noqa: SLF001
         if support is not None:
             support.bind(self._step_threads, self._instrumentation, is_async=task.is_async)
+        context._handler, context._is_async = asyncio.current_task(), task.is_async  # noqa: SLF001
         timeout: asyncio.Timeout | None = None
         span = HandlerSpan(self._instrumentation, task.identifier, context)
         try:
@@ -90,6 +92,10 @@ class Executor:
             outcome = outcomes.succeeded(result, keep_seconds=keep_seconds)
             if outcome.problem is not None:
                 context.log.error(outcome.problem)
+        context._handler = None  # noqa: SLF001
+        if context.cancelled:
+            await undo_cancellation(context)
+            outcome = outcomes.cancelled()
         try:
             if context._clients:  # noqa: SLF001  - as above
                 await _close(context)
@@ -132,6 +138,8 @@ class Executor:
 
     def _failure(self, task: AnyTask, context: JobContext, error: BaseException, *, timed_out: bool) -> DeliveryOutcome:
         """Return the outcome of an exception: a timeout, a shutdown, a lost lease, or the handler's own."""
+        if context.cancelled:
+            return outcomes.cancelled()
         durable = context._durable  # noqa: SLF001
         if durable is not None and durable.ends_with(error):
             if not durable.is_lost:
@@ -141,14 +149,7 @@ class Executor:
             return outcomes.failed(503, f"another delivery of this job runs {task.identifier}")
         decision = task.retry_policy.decide(error, context.attempt, random.random())  # noqa: S311  - jitter, not a secret
         if timed_out:
-            seconds = task.timeout or 0.0
-            is_started = not isinstance(error, ThreadPoolTimeout)
-            context.log.error("task timed out", timeout=seconds, started=is_started, sync=not task.is_async)
-            if is_started:
-                problem = f"{task.identifier} did not finish within its timeout of {seconds:g} seconds"
-                return outcomes.failed(504, problem, decision)
-            problem = f"{task.identifier} did not start within its timeout of {seconds:g} seconds: "
-            return outcomes.failed(504, f"{problem}all {self._threads.size} threads were busy (JOBFN_MAX_THREADS)")
+            return self._timed_out(task, context, decision, is_started=not isinstance(error, ThreadPoolTimeout))
         current = asyncio.current_task()
         if isinstance(error, ThreadPoolTimeout) or (current is not None and current.cancelling()):
             context.log.error("task cancelled: lease lost" if context.lease_lost else "task cancelled")
@@ -159,6 +160,17 @@ class Executor:
         else:
             context.log.error("task failed", exc_info=error)
         return outcomes.raised(error, decision)
+
+    def _timed_out(
+        self, task: AnyTask, context: JobContext, decision: RetryDecision, *, is_started: bool
+    ) -> DeliveryOutcome:
+        seconds = task.timeout or 0.0
+        context.log.error("task timed out", timeout=seconds, started=is_started, sync=not task.is_async)
+        if is_started:
+            problem = f"{task.identifier} did not finish within its timeout of {seconds:g} seconds"
+            return outcomes.failed(504, problem, decision)
+        problem = f"{task.identifier} did not start within its timeout of {seconds:g} seconds: "
+        return outcomes.failed(504, f"{problem}all {self._threads.size} threads were busy (JOBFN_MAX_THREADS)")
 
 
 def _check_middleware(middleware: Iterable[TaskMiddleware]) -> tuple[TaskMiddleware, ...]:

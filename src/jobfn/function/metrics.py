@@ -12,7 +12,15 @@ from jobfn.telemetry.tracing import Tracing
 
 #: Label of requests for an unknown task.
 UNKNOWN_TASK = "(unknown)"
-_OUTCOME_LABELS = {200: "succeeded", 401: "unauthorized", 429: "busy", 500: "failed", 503: "stopped", 504: "timed_out"}
+_OUTCOME_LABELS = {
+    200: "succeeded",
+    401: "unauthorized",
+    429: "busy",
+    499: "cancelled",
+    500: "failed",
+    503: "stopped",
+    504: "timed_out",
+}
 
 
 def outcome_label(outcome: DeliveryOutcome) -> str:

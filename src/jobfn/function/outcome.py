@@ -28,8 +28,11 @@ from jobfn.wire.steps import waiting_for_body
 MAX_MESSAGE_CHARACTERS = 10_000
 ACCEPTED_STATUS = 202
 BUSY_STATUS = 429
-#: Responses without a report: a caller without the secret must not cause one, and a busy function ran nothing.
-NO_REPORT_STATUSES: Final = frozenset({401, BUSY_STATUS})
+#: The job was cancelled. Not registered, but common: the client closed the request.
+CANCELLED_STATUS = 499
+#: Responses without a report: a caller without the secret must not cause one, a busy function ran nothing, and a
+#: cancelled job has ended already.
+NO_REPORT_STATUSES: Final = frozenset({401, BUSY_STATUS, CANCELLED_STATUS})
 _SUCCESS_REPORT = Report("success")
 _NULL = b"null"
 
@@ -124,6 +127,11 @@ def busy(max_jobs: int) -> DeliveryOutcome:
     """Return the outcome at the limit of background jobs: 429. The worker retries; the attempt does not count."""
     message = f"{max_jobs} background jobs are running already (JOBFN_MAX_BACKGROUND_JOBS): retry later"
     return failed(BUSY_STATUS, message)._replace(retry_after_seconds=1)
+
+
+def cancelled() -> DeliveryOutcome:
+    """Return the outcome of a job that was cancelled while its handler ran, whatever the handler did: 499."""
+    return failed(CANCELLED_STATUS, "the job was cancelled")
 
 
 def refused(error: RequestError, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:

@@ -7,8 +7,8 @@ without its worker. Any other response ends the attempts: the callback server ha
 import asyncio
 import functools
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from jobfn.errors import DurableError, TransportError
@@ -16,7 +16,7 @@ from jobfn.function.context import Progress
 from jobfn.function.metrics import FunctionMetrics
 from jobfn.function.report_batcher import ReportBatcher
 from jobfn.function.retries import send_until_answered
-from jobfn.http.client import Transport
+from jobfn.http.client import Response, Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import MAX_URL_CHARACTERS, JobHeaders, Report, redact_url, report_url
@@ -43,6 +43,13 @@ HEARTBEATS_PER_LEASE = 3
 _ATTEMPT_TIMEOUT_SECONDS = 10.0
 #: Assumed lease of a worker that does not send one.
 _DEFAULT_LEASE_SECONDS = 30.0
+
+
+class HeartbeatReply(NamedTuple):
+    """The reply to a heartbeat: its HTTP status, and whether the job was cancelled."""
+
+    status: int
+    is_cancelled: bool
 
 
 class CallbackServerError(TransportError):
@@ -123,14 +130,33 @@ class Reporter:
         else:
             del self._per_origin[origin]
 
-    async def send_heartbeat(self, headers: JobHeaders, progress: Progress | None) -> int | None:
-        """Send one heartbeat, without retries. Return the HTTP status; None if it cannot be sent."""
+    async def send_heartbeat(self, headers: JobHeaders, progress: Progress | None) -> "HeartbeatReply | None":
+        """Send one heartbeat, without retries. Return the reply; None if it cannot be sent."""
+        content = {} if progress is None else {"progress": progress.fraction, "note": progress.message}
+        return await self._post_heartbeat(headers, content)
+
+    async def ask_if_cancelled(self, headers: JobHeaders) -> bool:
+        """Return whether a job was cancelled, without renewing its lease.
+
+        Raises:
+            TransportError: The callback server did not answer within the timeout of reports.
+        """
+
+        async def ask() -> HeartbeatReply | None:
+            reply = await self._post_heartbeat(headers, {"renew": False})
+            if reply is not None and reply.status >= 500:
+                raise CallbackServerError(f"the callback server answered a heartbeat with {reply.status}")
+            return reply
+
+        reply = await send_until_answered(ask, timeout_seconds=self.timeout_seconds(headers))
+        return reply is not None and reply.is_cancelled
+
+    async def _post_heartbeat(self, headers: JobHeaders, content: Mapping[str, object]) -> "HeartbeatReply | None":
         if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None
         target = self._allowed_target("heartbeat", headers.heartbeat_url, headers)
         if target is None:
             return None
-        content = {} if progress is None else {"progress": progress.fraction, "note": progress.message}
         response = await self._transport.post(
             target,
             body=json.dumps({name: value for name, value in content.items() if value is not None}).encode("ascii"),
@@ -139,7 +165,7 @@ class Reporter:
                 _ATTEMPT_TIMEOUT_SECONDS, (headers.lease_seconds or _ATTEMPT_TIMEOUT_SECONDS) / HEARTBEATS_PER_LEASE
             ),
         )
-        return response.status
+        return HeartbeatReply(response.status, _says_cancelled(response))
 
     def open_steps(self, headers: JobHeaders) -> "HttpSteps":
         """Return a client for the steps of a delivery."""
@@ -169,12 +195,14 @@ class Reporter:
         ) as response:
             return response.status, await response.read(max_bytes)
 
-    async def send_progress(self, headers: JobHeaders, progress: Progress) -> None:
-        """Send one heartbeat for a handler; a failure is logged and does not disturb it."""
+    async def send_progress(self, headers: JobHeaders, progress: Progress) -> bool:
+        """Send one heartbeat for a handler. Return whether the job was cancelled. A failure is only logged."""
         try:
-            await self.send_heartbeat(headers, progress)
+            reply = await self.send_heartbeat(headers, progress)
         except TransportError as error:
             self._log.warning("progress not sent", job=headers.job_id, reason=str(error))
+            return False
+        return reply is not None and reply.is_cancelled
 
     def _allowed_target(self, kind: str, url: str, headers: JobHeaders) -> str | None:
         """Return the URL that a report to ``url`` goes to; None, with a log line, if it is invalid or not allowed."""
@@ -274,6 +302,16 @@ class Reporter:
         if status >= 500:
             raise CallbackServerError(f"POST {redact_url(report.url)} was answered with {status}")
         return status
+
+
+def _says_cancelled(response: Response) -> bool:
+    if response.status != CONFLICT_STATUS:
+        return False
+    try:
+        content = json.loads(response.body)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("cancelled") is True
 
 
 def _same_origin(url: str | None, target: str) -> bool:

@@ -28,6 +28,8 @@ class FunctionSettings(EnvironmentSettings):
         metrics: ``JOBFN_METRICS``, default true: answer ``GET /metrics``.
         shutdown_timeout_seconds: ``JOBFN_SHUTDOWN_TIMEOUT_SECONDS``, default 25: how long running handlers may take
             after SIGTERM.
+        cancel_grace_seconds: ``JOBFN_CANCEL_GRACE_SECONDS``, default 10: how long the handler of a cancelled job may
+            clean up. Then an async handler is cancelled again, and a sync one is left to its thread.
         default_database_id: ``DEFAULT_DATABASE_ID``: the tenant of jobs without one. Default: none.
     """
 
@@ -43,4 +45,5 @@ class FunctionSettings(EnvironmentSettings):
     report_wait_seconds: float = Field(default=2.0, ge=0, validation_alias="JOBFN_REPORT_WAIT_SECONDS")
     metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_TIMEOUT_SECONDS")
+    cancel_grace_seconds: float = Field(default=10.0, ge=0, validation_alias="JOBFN_CANCEL_GRACE_SECONDS")
     default_database_id: UUID | None = Field(default=None, validation_alias="DEFAULT_DATABASE_ID")

@@ -181,9 +181,10 @@ async def _apply_to_batch(
     is_platform = database.capabilities.is_platform
     values: list[object] = [valid_ids]
     if action is Action.CANCEL:
-        values.append(sanitize_text(reason or DEFAULT_REASON))
-        if not is_platform:
-            values.append(include_running)
+        reason = sanitize_text(reason or DEFAULT_REASON)
+        if is_platform and not reason.startswith("cancelled"):
+            reason = f"cancelled: {reason}"  # how workers and lists of that schema tell it from a failure
+        values += [reason, include_running]
     async with database.transaction() as connection:
         descendants: list[int] = []
         if action is Action.CANCEL and not is_platform:
@@ -195,21 +196,19 @@ async def _apply_to_batch(
             children = await connection.fetchval(database.statement("count_failed"), descendants)
         if is_platform and rows and action in {Action.RETRY, Action.RUN_NOW}:
             await connection.execute(database.statement("notify_jobs"))
+        if is_platform and rows and include_running:
+            await connection.execute(database.statement("notify_cancelled"))
     changed = {row["id"] for row in rows}
     unchanged = [job_id for job_id in job_ids if job_id not in changed]
     states = await job_states(database, [job_id for job_id in unchanged if job_id in valid_ids]) if unchanged else {}
-    skipped = tuple(
-        Skipped(job_id, _skip_reason(action, states.get(job_id), is_platform=is_platform)) for job_id in unchanged
-    )
+    skipped = tuple(Skipped(job_id, _skip_reason(action, states.get(job_id))) for job_id in unchanged)
     ordered = tuple(job_id for job_id in job_ids if job_id in changed)
     return ActionResult(
         action, len(changed), ordered[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped), children
     )
 
 
-def _skip_reason(action: Action, state: JobState | None, *, is_platform: bool) -> str:
+def _skip_reason(action: Action, state: JobState | None) -> str:
     if state is None:
         return "it does not exist, or was completed or removed"
-    if is_platform and (action, state) == (Action.CANCEL, JobState.RUNNING):
-        return "it is running, and running jobs cannot be cancelled on the platform's own schema"
     return _SKIP_REASONS.get((action, state), "its state has just changed: try again")

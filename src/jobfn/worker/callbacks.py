@@ -75,6 +75,8 @@ def rejection(status: int, message: str) -> Reply:
 
 #: The job was settled before, or another attempt of it has begun.
 CONFLICT = rejection(409, "this worker does not hold this job in this attempt: nothing was changed")
+#: The job was cancelled while this attempt ran: its handler should stop.
+CANCELLED = Reply(409, {"error": "the job was cancelled: nothing was changed", "code": "C409", "cancelled": True})
 #: The reason is in the log only: senders may be untrusted.
 INTERNAL_ERROR = rejection(500, "the callback server failed to process this report: send it again")
 DATABASE_UNREACHABLE = rejection(503, "the database is not reachable: send the report again")
@@ -89,8 +91,13 @@ class CallbackError(Exception):
 
 
 class HeartbeatBody(BaseModel):
-    """The body of a heartbeat. Both fields are optional."""
+    """The body of a heartbeat. All fields are optional.
 
+    Attributes:
+        renew: Whether to renew the lease. False: only ask whether the job was cancelled.
+    """
+
+    renew: bool = True
     progress: float | None = Field(default=None, ge=0, le=1)
     note: str | None = Field(default=None, max_length=1000)
 
@@ -172,9 +179,13 @@ class Callbacks:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise CallbackError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
-        heartbeat = Heartbeat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
-        if not await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds):
-            return CONFLICT
+        if content.renew:
+            heartbeat = Heartbeat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
+            is_held = await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds)
+        else:
+            is_held = await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
+        if not is_held:
+            return CANCELLED if await self._is_cancelled(claim) else CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 
     def authorize_batch(self, token: str | None, worker_id: str | None) -> None:
@@ -216,7 +227,7 @@ class Callbacks:
         if claim.attempt not in {None, signed.claim.attempt}:
             raise CallbackError(401, "the token in the URL is for another attempt: report to the URL of this attempt")
         claim = signed.claim
-        if signed.has_expired and not await self._has_lease(claim):
+        if signed.has_expired and not await self._has_lease(claim) and not await self._is_cancelled(claim):
             raise CallbackError(401, "the token in the URL has expired, and the lease of the attempt has ended")
         return claim
 
@@ -225,6 +236,10 @@ class Callbacks:
         if claim.attempt is None:
             return False
         return await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
+
+    async def _is_cancelled(self, claim: Claim) -> bool:
+        """Return whether the job was cancelled in this attempt: then its handler learns it, whenever it asks."""
+        return claim.attempt is not None and bool(await self._store.cancelled([(claim.job_id, claim.attempt)]))
 
 
 def _parse_claim(headers: Mapping[str, str]) -> Claim:

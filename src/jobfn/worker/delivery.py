@@ -89,6 +89,14 @@ class Deliverer(Protocol):
     async def deliver(self, job: Job) -> DeliveryResult:
         """Run a job. Failures are results, not exceptions."""
 
+    def cancel(self, job: Job) -> bool:  # noqa: ARG002  - the default of a protocol
+        """Stop the handler of a cancelled job that is being delivered.
+
+        Returns:
+            Whether the caller must do it, by cancelling the delivery.
+        """
+        return True
+
     def batch_size(self, task: str, share: int) -> int:  # noqa: ARG002  - the default of a protocol
         """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``.
 

@@ -44,9 +44,10 @@ AWAITING_REPORT
     - ``on_shutdown`` -> SETTLING: the worker cannot wait. The response decides.
 
 REPORTED
-    A report has settled the job; the request is still open. The lease is not renewed: there is none any more.
+    A report has settled the job, or it was cancelled; the request is still open. The lease is not renewed: there is
+    none any more.
 
-    - any response, ``on_shutdown`` -> DONE: they change nothing.
+    - any response, ``on_shutdown``, ``on_closed`` -> DONE: they change nothing.
     - ``abandon`` -> ABANDONED: as in DELIVERING.
 
 SETTLING
@@ -56,6 +57,8 @@ SETTLING
     - rejected by the database, or not committed before the shutdown timeout -> ABANDONED.
     - ``on_report`` and responses change nothing: the database accepts only the first settlement. A handler in this
       process may outlive ``on_shutdown``.
+
+``on_cancelled`` does in every state what ``on_report`` does: the job has ended.
 
 ACCEPTED: the function runs the job in the background. Its heartbeats keep the lease, and its report settles the job.
 
@@ -185,6 +188,17 @@ class InFlightJob:
         else:
             self._require(REPORTED, SETTLING)
 
+    def on_cancelled(self) -> bool:
+        """Record that the job was cancelled, and so has ended. Return whether its handler may run."""
+        is_delivering = self.state is DELIVERING
+        self.on_report()
+        return is_delivering
+
+    def on_closed(self) -> None:
+        """Forget a job that was settled before its request was closed."""
+        if self.state is REPORTED:
+            self._finish(DONE)
+
     def on_report_grace_expired(self) -> None:
         """Settle the job by its response: no report arrived in time."""
         self._require(AWAITING_REPORT)
@@ -216,6 +230,11 @@ class InFlightJob:
     def is_delivering(self) -> bool:
         """Whether the request to the function is open."""
         return self.state in {DELIVERING, REPORTED}
+
+    @property
+    def awaits_response(self) -> bool:
+        """Whether the response to the open request settles the job."""
+        return self.state is DELIVERING
 
     def abandon(self, error: BaseException) -> None:
         """Stop renewing the lease after an unexpected error, so that the job is reclaimed when it expires."""
@@ -356,6 +375,13 @@ class InFlightJobs:
         """Return the job with this id, if it is in flight."""
         in_flight = self._by_id.get(job_id)
         return None if in_flight is None else in_flight.job
+
+    def on_cancelled(self, job: Job) -> InFlightJob | None:
+        """Record that a job was cancelled. Return it if its handler may run."""
+        in_flight = self._by_id.get(job.id)
+        if in_flight is None or in_flight.job.attempt != job.attempt or not in_flight.on_cancelled():
+            return None
+        return in_flight
 
     def leased_jobs(self) -> list[Job]:
         """Return the jobs whose leases this worker must renew."""

@@ -26,6 +26,7 @@ class LeaseRenewer:
         lease_seconds: Duration of a lease.
         leased_jobs: Returns the jobs whose leases to renew.
         on_not_held: Called with a job that the worker does not hold any more. Returns whether that is unexpected.
+        on_lost: Called if there are such jobs: they may have been cancelled.
         clock: Returns a monotonic time in seconds.
     """
 
@@ -37,6 +38,7 @@ class LeaseRenewer:
         lease_seconds: float,
         leased_jobs: Callable[[], Sequence[Job]],
         on_not_held: Callable[[Job], bool],
+        on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -44,6 +46,7 @@ class LeaseRenewer:
         self._lease_seconds = lease_seconds
         self._leased_jobs = leased_jobs
         self._on_not_held = on_not_held
+        self._on_lost = on_lost
         self._clock = clock
         self._renewed_at = clock()
         self._log = logs.get_logger("jobfn.worker").bind(worker=worker_id)
@@ -79,6 +82,8 @@ class LeaseRenewer:
         keys = [(job.id, job.attempt) for job in leased]
         renewed = await self._store.renew(self._worker_id, keys, lease_seconds=self._lease_seconds)
         lost = [job for job in leased if job.id not in renewed and self._on_not_held(job)]
+        if lost:
+            self._on_lost()
         misses, self._misses = self._misses, {}
         for job in lost:
             key = job.id, job.attempt
@@ -89,5 +94,6 @@ class LeaseRenewer:
                 self._log.warning("lease lost: the job was settled elsewhere or claimed by another worker", **ids)
 
     async def _reap_expired(self) -> None:
+        await self._store.expire()
         reaped = await self._store.reap_expired()
         await log_unlocked(self._log.error, "job permanently failed: its worker died in the last attempt", reaped)

@@ -19,6 +19,7 @@ from jobfn.telemetry import logs
 
 CHANNEL = "jobs:insert"
 PAUSES_CHANNEL = "jobs:pause"
+CANCEL_CHANNEL = "jobs:cancel"
 #: Called with the payload of a notification, and with an empty one after each (re)connect.
 NotificationHandler = Callable[[str], None]
 NO_HANDLERS: Mapping[str, NotificationHandler] = MappingProxyType({})

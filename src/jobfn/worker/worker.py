@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Time that a claim in progress has to return its jobs when the worker stops.
 _CLAIM_SHUTDOWN_SECONDS = 1.0
+#: Interval at which a request with several jobs is closed if only a cancelled one is left.
+_CLOSE_POLL_SECONDS = 0.02
 #: Minimum time for the last settlements, even if the shutdown timeout has passed.
 _FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
 
@@ -71,15 +73,18 @@ class Worker:
         self._jobs = InFlightJobs(settlements, settings, on_large_payload_removed=self._wake)
         self._prefetched = self._jobs.prefetched
         self._low_watermark = 0
+        self._cancel_event = asyncio.Event()
         self._leases = LeaseRenewer(
             store,
             worker_id=settings.worker_id,
             lease_seconds=settings.lease_seconds,
             leased_jobs=self._jobs.leased_jobs,
             on_not_held=self._jobs.on_not_held,
+            on_lost=self.on_cancel,
             clock=self._clock,
         )
-        self._deliveries: set[asyncio.Task[None]] = set()  # one for each occupied slot
+        self._deliveries: dict[asyncio.Task[None], list[InFlightJob]] = {}  # one for each occupied slot
+        self._closings: set[asyncio.Task[None]] = set()
         self._has_new_pauses = False
         self._self_woken = False
         self._stopping = False
@@ -89,6 +94,7 @@ class Worker:
         """Work until ``stop`` is set, then drain: claim nothing new, finish what runs, release the rest."""
         claiming = asyncio.create_task(self._claim_forever())
         renewing = asyncio.create_task(self._leases.run())
+        cancelling = asyncio.create_task(self._cancel_forever())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({claiming, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -98,6 +104,7 @@ class Worker:
             self._wake_event.set()
             await self._drain(claiming)
             renewing.cancel()
+            cancelling.cancel()
         if claiming.done() and not claiming.cancelled():
             claiming.result()  # an unexpected error ends the process, instead of leaving it idle
 
@@ -118,6 +125,10 @@ class Worker:
         """Release the prefetched jobs that are paused now."""
         self._has_new_pauses = True
         self._wake()
+
+    def on_cancel(self, _payload: str = "") -> None:
+        """Look for cancelled jobs among those in flight."""
+        self._cancel_event.set()
 
     async def _claim_forever(self) -> None:
         reclaimed = await retry(
@@ -229,7 +240,7 @@ class Worker:
             task = batch[0].job.task
             self._throttle.on_started(task)
             delivery = asyncio.create_task(self._deliver(batch))
-            self._deliveries.add(delivery)
+            self._deliveries[delivery] = batch
             delivery.add_done_callback(functools.partial(self._on_delivered, task, batch, self._clock()))
 
     def _next_batch(self) -> list[InFlightJob]:
@@ -328,11 +339,14 @@ class Worker:
         self, task: str, batch: list[InFlightJob], started_at: float, delivery: "asyncio.Task[None]"
     ) -> None:
         """Free the slot."""
-        self._deliveries.discard(delivery)
+        del self._deliveries[delivery]
         self._throttle.on_finished(task)
         self._prefetch.on_slot_freed(task, self._clock() - started_at, len(batch))
         self._start_prefetched()
-        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+        if delivery.cancelled():
+            for in_flight in batch:
+                in_flight.on_closed()
+        elif (error := delivery.exception()) is not None:
             for in_flight in batch:
                 if in_flight.is_delivering:
                     in_flight.abandon(error)
@@ -351,6 +365,38 @@ class Worker:
         if not self._wake_event.is_set():
             self._self_woken = True
             self._wake_event.set()
+
+    async def _cancel_forever(self) -> None:
+        """Stop the handlers of jobs that were cancelled."""
+        while True:
+            await self._cancel_event.wait()
+            self._cancel_event.clear()
+            in_flight = {job.id: job for job in self._jobs.leased_jobs()}
+            if not in_flight:
+                continue
+            keys = [(job.id, job.attempt) for job in in_flight.values()]
+            for job_id in await retry(functools.partial(self._store.cancelled, keys), event="cancelled jobs not read"):
+                self._cancel(in_flight[job_id])
+
+    def _cancel(self, job: Job) -> None:
+        in_flight = self._jobs.on_cancelled(job)
+        self._metrics.record_cancelled(job.task)
+        self._log.warning("job cancelled", **job.ids(self._settings.worker_id))
+        if in_flight is None or not self._deliverer.cancel(job):
+            return
+        delivery = next((delivery for delivery, batch in self._deliveries.items() if in_flight in batch), None)
+        if delivery is not None:
+            closing = asyncio.create_task(self._close(delivery, in_flight))
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
+
+    async def _close(self, delivery: asyncio.Task[None], in_flight: InFlightJob) -> None:
+        """Close the request of a cancelled job, once it carries no other: functions return those after some time."""
+        while in_flight.is_delivering and not delivery.done():
+            if not any(each.awaits_response for each in self._deliveries[delivery]):
+                delivery.cancel()
+                return
+            await asyncio.sleep(_CLOSE_POLL_SECONDS)
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         deadline = self._clock() + self._settings.shutdown_timeout_seconds

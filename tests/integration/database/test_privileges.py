@@ -18,7 +18,7 @@ from support.roles import Role, login_role, temporary_role
 ENQUEUE_FUNCTIONS = frozenset(
     {
         *("add_job", "add_jobs", "add_scheduled_job", "add_job_after", "signal", "signal_jobs", "add_batch"),
-        *("add_unique_job", "add_unique_jobs", "add_debounced_job"),
+        *("add_unique_job", "add_unique_jobs", "add_debounced_job", "set_default_expiry"),
     }
 )
 WORKER_FUNCTIONS = frozenset(
@@ -30,6 +30,8 @@ WORKER_FUNCTIONS = frozenset(
             "has_lease",
             "next_run_at",
             "renew_leases",
+            "cancelled_jobs",
+            "expire_jobs",
             "heartbeat_job",
             "mark_accepted",
         ),
@@ -123,7 +125,10 @@ async def test_worker_can_execute_functions_and_read_due_times(connection: async
     assert await executable_functions(connection, worker.name) == WORKER_FUNCTIONS
     assert await table_privileges(connection, worker.name) == {
         *([("jobs", None, "MAINTAIN")] if has_maintain_privilege(connection) else []),
-        *(("jobs", column, "SELECT") for column in ("run_at", "exhausted", "locked_at", "attempts", "parked_attempt")),
+        *(
+            ("jobs", column, "SELECT")
+            for column in ("run_at", "exhausted", "locked_at", "attempts", "parked_attempt", "ended_as")
+        ),
         ("pauses", "until", "SELECT"),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),
@@ -158,7 +163,7 @@ OPERATOR_FUNCTIONS = frozenset(
             "permanently_fail_jobs",
             "reschedule_jobs",
         ),
-        *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step"),
+        *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step", "set_expiry"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
         *("pause", "resume"),
         *("set_limit", "remove_limit", "pause_limit_key"),

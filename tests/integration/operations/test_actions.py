@@ -253,7 +253,7 @@ async def test_remove_waits_for_a_claim_and_skips_the_job(
     assert await jobs.exists(job)
 
 
-async def test_platform_schema_supports_actions_on_jobs_not_running(
+async def test_platform_schema_supports_actions_on_jobs(
     platform_operations: Operations, platform_pool: "asyncpg.Pool[Any]"
 ) -> None:
     add = "select (app_jobs.add_job($1, $2, '{}', run_at := now() + $3::interval)).id"
@@ -265,9 +265,9 @@ async def test_platform_schema_supports_actions_on_jobs_not_running(
     delayed = await platform_pool.fetchval(add, tenant, "x", future)
     ids = [running, ready, delayed]
     assert (await platform_operations.apply(Action.RUN_NOW, ids)).ids == (delayed,)
-    cancelled = await platform_operations.apply(Action.CANCEL, ids, include_running=True)
+    cancelled = await platform_operations.apply(Action.CANCEL, ids)
     assert set(cancelled.ids) == {ready, delayed}
-    assert "cannot be cancelled" in cancelled.skipped[0].reason
+    assert "cancel it with --running" in cancelled.skipped[0].reason
     assert set((await platform_operations.apply(Action.RETRY, ids)).ids) == {ready, delayed}
     states = {job.id: job.state for job in (await platform_operations.list_jobs()).jobs}
     assert states == {running: "running", ready: "ready", delayed: "ready"}

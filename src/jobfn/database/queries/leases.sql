@@ -9,6 +9,14 @@ select renewed.id from @schema@.renew_leases($1, $2, $3, $4) as renewed (id)
 -- locked the job.
 select @schema@.heartbeat_job($1, $2, $3, $4, $5, $6)
 
+-- name: cancelled_jobs
+-- $1 jobs, $2 their attempts. Returns the ids of those that were cancelled while they ran.
+select cancelled.id from @schema@.cancelled_jobs($1, $2) as cancelled (id)
+
+-- name: expire_jobs
+-- End jobs that wait past their expires_at. Returns their ids.
+select expired.id from @schema@.expire_jobs() as expired (id)
+
 -- name: has_lease
 -- $1 worker, $2 job, $3 attempt.
 select @schema@.has_lease($1, $2, $3)

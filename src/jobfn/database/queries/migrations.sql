@@ -70,6 +70,7 @@ grant execute on function
     @schema@.add_job(text, text, text, text, timestamptz, int, int),
     @schema@.add_job(uuid, text, json, text, text, timestamptz, int, int),
     @schema@.add_jobs(text, json[], text[], text[], timestamptz[], int, int, uuid),
+    @schema@.set_default_expiry(timestamptz),
     @schema@.add_scheduled_job(text, text, json, text, text, int, int),
     @schema@.add_scheduled_job(text, json, json, text, text, int, int, uuid),
     @schema@.add_scheduled_job(uuid, text, json, json, text, text, int, int),
@@ -94,6 +95,8 @@ grant execute on function
     @schema@.has_lease,
     @schema@.next_run_at,
     @schema@.renew_leases,
+    @schema@.cancelled_jobs,
+    @schema@.expire_jobs,
     @schema@.heartbeat_job,
     @schema@.mark_accepted,
     @schema@.reap_expired_jobs,
@@ -128,7 +131,7 @@ grant execute on function
     @schema@.deregister_worker,
     @schema@.paused_jobs
     to @role@;
-grant select (run_at, exhausted, locked_at, attempts, parked_attempt) on @schema@.jobs to @role@;
+grant select (run_at, exhausted, locked_at, attempts, parked_attempt, ended_as) on @schema@.jobs to @role@;
 grant select (until) on @schema@.pauses to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
     on @schema@.scheduled_jobs to @role@;
@@ -179,6 +182,7 @@ grant execute on function
     @schema@.wake_jobs,
     @schema@.retry_job_from_step,
     @schema@.cancel_jobs,
+    @schema@.set_expiry,
     @schema@.complete_jobs,
     @schema@.permanently_fail_jobs,
     @schema@.reschedule_jobs,

@@ -348,6 +348,10 @@ select cancelled.job_id as id from @schema@.cancel_jobs($1, $2, $3) cancelled
 -- $1 jobs. Returns those that no worker ran, and that are deleted.
 select removed.id from @schema@.complete_jobs($1) removed
 
+-- name: notify_cancelled
+-- Let workers look for cancelled jobs among those that they run.
+select pg_notify('jobs:cancel', '')
+
 -- name: notify_jobs
 -- Wake workers: there may be ready jobs.
 select pg_notify('jobs:insert', '')

@@ -79,6 +79,15 @@ select exists (
         and j.run_at >= now()
 )
 
+-- name: cancelled_platform_jobs
+-- $1 jobs. Returns the ids of those that were cancelled: cancel_platform_jobs leaves only their error as a sign.
+select j.id
+from @schema@.jobs j
+where j.id = any ($1::bigint[])
+    and j.locked_at is null
+    and j.attempts >= j.max_attempts
+    and starts_with(j.last_error, 'cancelled')
+
 -- name: end_platform_leases
 -- $1 worker, $2 job or null for all: make run_at a time to run at again, before the job is unlocked.
 update @schema@.jobs j
@@ -189,17 +198,33 @@ from @schema@.reschedule_jobs(
 ) retried
 
 -- name: cancel_platform_jobs
--- As cancel_jobs, but it leaves running jobs alone.
-select cancelled.id
-from @schema@.permanently_fail_jobs(
-    array(
-        select j.id from @schema@.jobs j
-        where j.id = any ($1::bigint[]) and j.locked_at is null and j.attempts < j.max_attempts
-        order by j.id
-        for update
-    ),
-    $2
-) cancelled
+-- As cancel_jobs: $1 jobs, $2 the reason, which begins with "cancelled", $3 whether to include running ones.
+with target as materialized (
+    select j.id, j.queue_name, j.locked_by
+    from @schema@.jobs j
+    where j.id = any ($1::bigint[])
+        and case when j.locked_at is null then j.attempts < j.max_attempts else $3::boolean end
+    order by j.id
+    for update
+),
+cancelled as (
+    update @schema@.jobs j
+    set attempts = j.max_attempts,
+        last_error = $2,
+        run_at = least(j.run_at, coalesce(j.locked_at, j.run_at)), -- not the end of its lease
+        locked_at = null,
+        locked_by = null
+    from target
+    where j.id = target.id
+    returning j.id
+),
+queues as (
+    update @schema@.job_queues q
+    set locked_at = null, locked_by = null
+    from target
+    where q.queue_name = target.queue_name and q.locked_by = target.locked_by
+)
+select cancelled.id from cancelled
 
 -- name: get_scheduled_job
 -- $1 scheduler, $2 task identifiers or null.

@@ -30,6 +30,8 @@ _RESULTS: Final[Mapping[type, str]] = {
 }
 #: The result of a delivery that was cancelled by the worker's shutdown.
 _STOPPED: Final = "stopped"
+#: The result of a delivery whose job was cancelled.
+_CANCELLED: Final = "cancelled"
 
 
 class InstrumentedDeliverer(Deliverer):
@@ -40,6 +42,18 @@ class InstrumentedDeliverer(Deliverer):
         self._worker_id = worker_id
         self._metrics = metrics
         self._tracing = tracing
+        self._cancelled: set[int] = set()  # ids of cancelled jobs that are being delivered
+
+    def cancel(self, job: Job) -> bool:
+        """See ``Deliverer.cancel``."""
+        self._cancelled.add(job.id)
+        return self._deliverer.cancel(job)
+
+    def _label(self, job: Job, label: str) -> str:
+        if job.id not in self._cancelled:
+            return label
+        self._cancelled.discard(job.id)
+        return _CANCELLED
 
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
@@ -55,7 +69,7 @@ class InstrumentedDeliverer(Deliverer):
             return result
         finally:
             self._metrics.record_response()
-            self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
+            self._metrics.record_delivery(job.task, self._label(job, label), perf_counter() - started_at)
 
     async def deliver_batch(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """See ``Deliverer.deliver_batch``. Each job has its own span."""
@@ -66,7 +80,7 @@ class InstrumentedDeliverer(Deliverer):
             jobs = [job._replace(trace=spans[job.id].context) for job in jobs]
 
         def record(job: Job, result: DeliveryResult) -> None:
-            label = _RESULTS[type(result)]
+            label = self._label(job, _RESULTS[type(result)])
             self._metrics.record_delivery(job.task, label, perf_counter() - started_at)
             if spans:
                 spans.pop(job.id).end(None if isinstance(result, Succeeded | Accepted) else label)
@@ -78,7 +92,7 @@ class InstrumentedDeliverer(Deliverer):
         finally:
             self._metrics.record_response()
             for job in by_id.values():
-                self._metrics.record_delivery(job.task, _STOPPED, perf_counter() - started_at)
+                self._metrics.record_delivery(job.task, self._label(job, _STOPPED), perf_counter() - started_at)
             for span in spans.values():
                 span.end(_STOPPED)
 

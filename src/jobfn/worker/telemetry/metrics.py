@@ -56,6 +56,10 @@ class WorkerMetrics:
         """Count a settlement that changed its job."""
         self._jobs.add(self._task_labels.label(settled.task), settled.settlement.outcome.value)
 
+    def record_cancelled(self, task: str) -> None:
+        """Count a job that was cancelled while this worker had it in flight."""
+        self._jobs.add(self._task_labels.label(task), "cancelled")
+
     def record_commit(self, batch_size: int) -> None:
         """Observe the size of a committed batch of settlements."""
         self._batch_sizes.observe(batch_size)
