@@ -17,9 +17,11 @@ from jobfn.database.connection import open_pool, retry, wait_for_database
 from jobfn.database.graph_functions import open_graph_store
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied_in_pool
+from jobfn.database.schema_version import newer_migration
 from jobfn.database.store import JobStore
 from jobfn.scheduler.scheduler import CHANNEL as SCHEDULES_CHANNEL
 from jobfn.scheduler.scheduler import Scheduler, open_poller
+from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.worker.callback_app import create_callback_app
 from jobfn.worker.callbacks import Callbacks
@@ -169,6 +171,10 @@ async def open_database(
             on_settled=on_settled,
         )
     )
+    if (migration := await newer_migration(connections, settings.schema_name)) is not None:
+        logs.get_logger("jobfn.service").warning(
+            "schema is newer than this jobfn: upgrade it soon", schema=settings.schema_name, migration=migration
+        )
     tasks: list[ServiceTask] = []
     routes = await _open_routes(settings, connections, tasks)
     database = DatabaseService(settings, connections, store, metrics, routes, tasks)

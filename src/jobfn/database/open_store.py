@@ -12,6 +12,7 @@ from jobfn.database.migrate import prerelease_message
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.permissions import missing_right
 from jobfn.database.platform_store import PlatformJobStore
+from jobfn.database.schema_version import check_version
 from jobfn.database.statements import query
 from jobfn.database.store import JobStore, OnSettled, ignore_settlement
 from jobfn.errors import ConfigurationError, SchemaError
@@ -48,10 +49,9 @@ async def open_store(
         raise missing_right(kind["role"], right, schema=schema, owner=kind["owner"], grant=grant, is_native=is_native)
     if kind["has_record"] and kind["has_prerelease_function"]:
         raise SchemaError(prerelease_message(schema))
-    if kind["has_batches"] and kind["has_organization_id"]:
-        return NativeJobStore(pool, schema, queues=queues, on_settled=on_settled)
     if kind["has_record"]:
-        raise SchemaError(f"schema {schema} is older than this jobfn: run `jobfn db migrate`")
+        await check_version(pool, schema, kind)
+        return NativeJobStore(pool, schema, queues=queues, on_settled=on_settled)
     if queues is not None:
         raise ConfigurationError(
             f"JOBS_QUEUES has no effect on schema {schema}: the platform's get_job cannot choose queues. Unset it, and "

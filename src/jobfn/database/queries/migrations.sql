@@ -17,7 +17,15 @@ select
     'tg_free_queue' = any (functions.names) as has_prerelease_function,
     'jobs' = any (tables.names) as has_jobs,
     'scheduled_jobs' = any (tables.names) as has_schedules,
-    functions.names @> array['claim_jobs', 'callback_secret', 'large_jobs_within', 'record_steps'] as has_batches,
+    functions.names as function_names,
+    coalesce(
+        (
+            select has_any_column_privilege(c.oid, 'select')
+            from pg_catalog.pg_class c
+            where c.relnamespace = n.oid and c.relname = 'jobfn_migrations'
+        ),
+        false
+    ) as is_record_readable,
     'advance_schedule' = any (functions.names) as has_due_times,
     'actor_id' = any (job_columns.names) as has_actor_id,
     'entity_id' = any (job_columns.names) as has_entity_id,
@@ -52,6 +60,9 @@ create table @schema@.jobfn_migrations (
 
 -- name: applied_migrations
 select version, checksum from @schema@.jobfn_migrations order by version
+
+-- name: applied_versions
+select version from @schema@.jobfn_migrations
 
 -- name: record_migration
 insert into @schema@.jobfn_migrations (version, name, checksum) values ($1, $2, $3)
@@ -133,6 +144,7 @@ grant execute on function
     to @role@;
 grant select (run_at, exhausted, locked_at, attempts, parked_attempt, ended_as) on @schema@.jobs to @role@;
 grant select (until) on @schema@.pauses to @role@;
+grant select (version) on @schema@.jobfn_migrations to @role@;
 grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
     on @schema@.scheduled_jobs to @role@;
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
