@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from jobfn import unique
-from jobfn.dashboard import forms, limits, live, login, sessions, task_discovery
+from jobfn.dashboard import forms, limits, live, login, sessions, switch, task_discovery
 from jobfn.database import records
 from jobfn.databases import unit
 from jobfn.function import report_batcher, reporter, validation_errors
@@ -252,6 +252,9 @@ BOUNDS = {
     "slots that are held for a claim of one of several databases": Bound(
         f"{slots.HOLD_SECONDS:g} s", f"{UNIT}worker/test_slots.py::test_database_that_does_not_respond_keeps_no_slot"
     ),
+    "time to open the dashboard of one of several databases": Bound(
+        f"{switch.OPEN_TIMEOUT_SECONDS:g} s", f"{DASHBOARD}switch.py::test_database_that_does_not_answer_gets_503"
+    ),
     "slots of one task, while there are others": Bound(
         f"{limit_of(SERVICE.concurrency)} of {SERVICE.concurrency}",
         f"{UNIT}worker/test_throttle.py::test_task_at_its_limit_leaves_slots_to_others",
@@ -395,6 +398,7 @@ def test_table_has_each_bound_once() -> None:
 GROWING = {
     "dashboard/login.py": ["_failed_at"],  # wrong tokens in a minute
     "dashboard/sessions.py": ["_logins"],  # logins to the dashboard
+    "dashboard/switch.py": ["_dashboards", "_locks"],  # databases of a service
     "dashboard/task_discovery.py": ["_cache"],  # lists of tasks in the dashboard's cache
     "database/platform_store.py": ["_reaped"],  # jobs of one poll
     "databases/callbacks.py": ["_apps"],  # databases of a service

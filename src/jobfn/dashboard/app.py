@@ -18,7 +18,7 @@ from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
-from jobfn.dashboard.render import Pages
+from jobfn.dashboard.render import Pages, Switch
 from jobfn.dashboard.schedules import SchedulePages
 from jobfn.dashboard.security import SecurityMiddleware
 from jobfn.dashboard.sessions import Sessions
@@ -39,14 +39,18 @@ def create_dashboard(
     connections: "asyncpg.Pool[Any]",
     schema: str,
     database_label: str,
+    switch: Switch | None = None,
 ) -> tuple[Starlette, LivePages]:
     """Create the app.
 
     Returns:
         The app and its live pages. Close the live pages before stopping the server.
     """
-    pages = Pages(settings, database_label=database_label)
-    sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
+    pages = Pages(settings, database_label=database_label, switch=switch)
+    if switch is not None:
+        sessions = switch.sessions
+    else:
+        sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
     live = LivePages(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
     views = Views(operations)
     enqueue_pages = EnqueuePages(pages, operations, discovery=discovery, connections=connections, schema=schema)

@@ -1,7 +1,9 @@
 """Render the templates, with their filters and macros. Values are escaped automatically."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -14,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.sessions import Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database.connection import EARLIEST, LATEST
 
@@ -21,15 +24,35 @@ from jobfn.database.connection import EARLIEST, LATEST
 FRAGMENT_HEADER: Final = "X-Fragment"
 #: Macros of ``templates/components.html`` that every template can call.
 COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups")
+#: Key of a request's scope: the path before the pages of this dashboard, if there are several.
+ROOT_KEY: Final = "jobfn.dashboard.root"
+#: Attributes of the templates with a path of this dashboard. Values cannot contain quotes, because they are escaped.
+_ROOTED: Final = re.compile(r'\b(href|action|formaction|src)="/(?!/|databases/)')
 #: Pairs of units for long durations, largest first: seconds and name of each.
 _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The other databases of a dashboard.
+
+    Attributes:
+        name: The database of this one.
+        states: Returns the state of each database.
+        sessions: The sessions, which all databases share.
+    """
+
+    name: str
+    states: Callable[[], Mapping[str, str]]
+    sessions: Sessions
 
 
 class Pages:
     """Renders pages."""
 
-    def __init__(self, settings: DashboardSettings, *, database_label: str) -> None:
+    def __init__(self, settings: DashboardSettings, *, database_label: str, switch: Switch | None = None) -> None:
         self._settings = settings
+        self._switch = switch
         self._database_label = database_label
 
     def respond(
@@ -43,6 +66,7 @@ class Pages:
         """Render a page, or one of its blocks."""
         request_context = RequestContext.from_request(request)
         page = environment().get_template(template)
+        root: str = request.scope.get(ROOT_KEY, "")
         values = {
             **context,
             "path": request.scope["path"].removeprefix("/live") or "/",
@@ -51,10 +75,11 @@ class Pages:
             "read_only": self._settings.read_only,
             "can_log_out": self._settings.token is not None and request_context.session.is_logged_in,
             "database_label": self._database_label,
+            "root": root,
+            "switch": self._switch,
         }
-        if block is None:
-            return page.render(values)
-        return "".join(page.blocks[block](page.new_context(values)))
+        html = page.render(values) if block is None else "".join(page.blocks[block](page.new_context(values)))
+        return _ROOTED.sub(rf'\1="{root}/', html) if root else html
 
 
 @cache

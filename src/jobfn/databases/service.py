@@ -98,10 +98,19 @@ class Databases:
 
     async def start(self, stack: contextlib.AsyncExitStack, dashboard: DashboardSettings | None) -> None:
         """Start what the databases share, until the stack unwinds."""
-        if dashboard is not None:
-            raise ConfigurationError("JOBS_DATABASES does not work with --dashboard: run jobfn dashboard for each")
         if self._shared.serve_callbacks is not None:
             await self._shared.serve_callbacks(self._callback_app, stack)
+        if dashboard is not None:
+            from jobfn.dashboard.switch import serve_switch  # noqa: PLC0415  - loads templates
+
+            url = await stack.enter_async_context(
+                serve_switch(
+                    dashboard,
+                    lambda: {name: unit.settings for name, unit in self._units.items()},
+                    lambda: self.states,
+                )
+            )
+            logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the list until ``stop`` is set, then stop all databases."""

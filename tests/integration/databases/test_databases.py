@@ -137,19 +137,22 @@ async def test_databases_that_are_away_or_without_a_schema_do_not_stop_another(
     await connection.close()
 
 
-async def test_probe_shows_the_state_of_each_database(
+async def test_probe_metrics_and_dashboard_show_each_database(
     two: Two, empty_database: str, serve: Serve, function: RecordingFunction, spawn: Any
 ) -> None:
     a, _ = two
-    port = free_port()
+    port, metrics_port, dashboard_port = free_port(), free_port(), free_port()
     running = await spawn(
         "jobfn",
         "service",
+        "--dashboard",
         JOBS_DATABASES=f"{a.entry},empty={empty_database}",
         KNATIVE_SERVICE_URL=await serve(function.app),
         HOSTNAME="several-databases",
         INTERNAL_JOBS_CALLBACK_PORT="0",
         JOBS_HEALTH_PORT=str(port),
+        JOBS_METRICS_PORT=str(metrics_port),
+        JOBFN_DASHBOARD_PORT=str(dashboard_port),
     )
     await running.until("database started")
     async with httpx.AsyncClient(timeout=30) as client:
@@ -162,6 +165,16 @@ async def test_probe_shows_the_state_of_each_database(
 
         await eventually(is_ready, seconds=30)
         response = await client.get(f"http://127.0.0.1:{port}/readyz")
+        await a.jobs.add("t")
+        await until_empty(a)
+        metrics = (await client.get(f"http://127.0.0.1:{metrics_port}/metrics")).text.splitlines()
+        page = await client.get(f"http://127.0.0.1:{dashboard_port}/databases/a/workers")
+    assert "several-databases" in page.text
+    assert {line for line in metrics if line.startswith(("jobfn_database_up{", "jobfn_jobs_total{"))} == {
+        'jobfn_database_up{database="a"} 1.0',
+        'jobfn_database_up{database="empty"} 0.0',
+        'jobfn_jobs_total{database="a",outcome="completed",task="t"} 1.0',
+    }
     assert response.json() == {"status": "ok", "databases": {"a": "ready", "empty": "failed [J122]"}}
 
 

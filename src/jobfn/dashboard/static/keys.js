@@ -78,7 +78,7 @@ function runCommand(key) {
 function focusSearch() {
   const field = document.querySelector('[data-key="/"]');
   if (!field) {
-    location.assign("/jobs#q");
+    location.assign(`${document.documentElement.dataset.root}/jobs#q`);
   }
   field?.focus();
   return true;

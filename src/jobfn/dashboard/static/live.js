@@ -20,7 +20,8 @@ function connect() {
   if (source || document.hidden) {
     return;
   }
-  source = new EventSource(`/live${location.pathname}${location.search}`);
+  const { root } = document.documentElement.dataset;
+  source = new EventSource(`${root}/live${location.pathname.slice(root.length)}${location.search}`);
   // "open" and "error" are events of the server, with data, and of the browser's connection, without.
   source.addEventListener("open", ({ data }) => data && setCsrfToken(JSON.parse(data).csrf_token));
   source.addEventListener("page", (event) => {
