@@ -37,6 +37,7 @@ async def read_everything(assistant: Assistant, job: int, *, with_payload: bool)
         "wait_for_job": {"job_id": job},
         "count_jobs": {"filter": {"task": f"t{HIDDEN}"}},
         "explain_code": {"code": "F422"},
+        "explain_wait": {"job_id": job},
     }
     texts = []
     for tool in (await assistant.client.list_tools()).tools:
@@ -86,6 +87,7 @@ async def test_assistant_that_obeys_strangers_changes_nothing_without_its_user(
         "remove_jobs": {"filter": {"error": "ignore"}},
         "send_signal": {"job_id": job, "event": "approved"},
         "enqueue_job": {"task": "pay"},
+        **{f"{verb}_schedule": {"schedule": "x"} for verb in ("run", "pause", "resume", "remove")},
     }
     names = {
         tool.name

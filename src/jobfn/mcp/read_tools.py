@@ -63,6 +63,7 @@ class ReadTools:
             self.list_jobs,
             self.count_jobs,
             self.show_job,
+            self.explain_wait,
             self.wait_for_job,
             self.list_tasks,
             self.list_workers,
@@ -129,6 +130,13 @@ class ReadTools:
         if detail is None:
             raise ToolError(f"job {job_id} is not in the queue or its history")
         return _detail(detail, with_payload=with_payload)
+
+    async def explain_wait(self, job_id: JobId) -> dict[str, Any]:
+        """Say why a job does not run: each reason in one line, the first that blocks it first."""
+        reasons = await self._operations.explain_wait(job_id)
+        if not reasons:
+            raise ToolError(f"job {job_id} is not in the queue")
+        return dict(limited("reasons", reasons, MAX_RECORDS))
 
     async def wait_for_job(
         self, job_id: JobId, timeout_seconds: Annotated[float, Field(gt=0, le=MAX_WAIT_SECONDS)] = 20.0

@@ -15,6 +15,7 @@ from jobfn.errors import JobfnError
 from jobfn.mcp.change_tools import ChangeTools
 from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.read_tools import ReadTools
+from jobfn.mcp.schedule_tools import ScheduleTools
 from jobfn.mcp.settings import McpSettings
 from jobfn.operations import Operations
 from jobfn.operations.doctor import Check
@@ -50,6 +51,10 @@ _CHANGES: Final[Mapping[str, ToolAnnotations]] = {
     "retry_from_step": _hints(destructive=True),
     "send_signal": _hints(destructive=True),
     "enqueue_job": _hints(destructive=True),
+    "run_schedule": _hints(destructive=True),
+    "pause_schedule": _hints(destructive=False, idempotent=True, open_world=False),
+    "resume_schedule": _hints(destructive=False, idempotent=True),
+    "remove_schedule": _hints(destructive=True, open_world=False),
 }
 
 
@@ -100,8 +105,10 @@ def create_server(
     for tool in ReadTools(operations, settings, run_checks).tools:
         server.add_tool(tool, description=inspect.getdoc(tool), annotations=_read_hints(tool), structured_output=False)
     if not settings.read_only:
-        changes = ChangeTools(operations, Confirmations(settings, clock=clock), pool, place=place)
-        for tool in changes.tools:
+        confirmations = Confirmations(settings, clock=clock)
+        changes = ChangeTools(operations, confirmations, pool, place=place)
+        schedules = ScheduleTools(operations, confirmations, place=place)
+        for tool in (*changes.tools, *schedules.tools):
             annotations = _CHANGES[tool.__name__]
             server.add_tool(tool, description=inspect.getdoc(tool), annotations=annotations, structured_output=False)
     server.prompt(title="Find out what is wrong")(diagnose)
@@ -121,9 +128,9 @@ def diagnose() -> str:
 def explain_job(job_id: str) -> str:
     """Find out why a job waits, runs for long or fails."""
     return (
-        f"Find out why job {job_id} waits, runs for long or fails. Call `show_job` without its payload; then, as "
-        "far as needed, `list_jobs` of its queue and its task, `list_workers` and `doctor`. Name the reason in one "
-        "sentence, the evidence, and what to do. Change nothing."
+        f"Find out why job {job_id} waits, runs for long or fails. Call `explain_wait`, and `show_job` without its "
+        "payload; then, as far as needed, `list_jobs` of its queue and its task, `list_workers` and `doctor`. Name the "
+        "reason in one sentence, the evidence, and what to do. Change nothing."
     )
 
 

@@ -7,6 +7,7 @@ pytest.importorskip("mcp", reason="the MCP SDK is not installed: run make setup"
 
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
+from jobfn.database.schedules import NewSchedule, ScheduleTable
 from support.assistant import MODES, Connect, Person
 from support.clock import ManualClock
 from support.durable import park, parked, start, step, wait
@@ -193,6 +194,25 @@ async def test_durable_function_is_retried_from_a_step(connect: Connect, jobs: J
     assert (result["changed"], result["name"], result["steps"]) == (True, "mail", 2)
     question = f"Retry job {job} from step 'mail'? Forgotten steps: 2; children that have not ended: 0. Database "
     assert person.questions[0].startswith(question)
+
+
+async def test_schedule_is_run_paused_resumed_and_removed(connect: Connect, jobs: Jobs) -> None:
+    table = ScheduleTable(jobs.connection, "app_jobs")
+    schedule = await table.add(NewSchedule("report", {"rule": "0 9 * * *"}, key="daily"))
+    person = Person()
+    assistant = await connect(person)
+    ran = await assistant.call("run_schedule", schedule="daily")
+    assert (await jobs.row(ran["job_id"]))["task_identifier"] == "report"
+    assert person.questions[0].startswith("Run now: the schedule 'daily'? Database ")
+    paused = await assistant.call("pause_schedule", schedule="report", reason="maintenance")
+    assert paused == {"changed": True, "id": schedule}
+    assert person.questions[1].startswith("Pause: the schedule 'report', with the reason 'maintenance'? Database ")
+    [row] = await table.all()
+    assert (row.paused_at is None, row.pause_reason) == (False, "maintenance")
+    assert (await assistant.call("resume_schedule", schedule="daily"))["changed"] is True
+    assert (await assistant.call("remove_schedule", schedule=str(schedule)))["id"] == schedule
+    assert (await table.all(), len(person.questions)) == ([], 4)
+    assert "J101" in await assistant.error("run_schedule", schedule="daily")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ async def test_read_only_server_has_only_tools_that_change_nothing(connect: Conn
         "list_jobs",
         "count_jobs",
         "show_job",
+        "explain_wait",
         "wait_for_job",
         "list_tasks",
         "list_workers",
@@ -49,6 +50,10 @@ async def test_tools_that_change_something_have_hints(connect: Connect) -> None:
         "retry_from_step": True,
         "send_signal": True,
         "enqueue_job": True,
+        "run_schedule": True,
+        "pause_schedule": False,
+        "resume_schedule": False,
+        "remove_schedule": True,
     }
 
 
@@ -129,6 +134,15 @@ async def test_schedules_are_listed_without_their_payloads(connect: Connect, job
 
 async def test_triggers_are_listed(connect: Connect) -> None:
     assert (await (await connect()).call("list_triggers")) == {"triggers": []}
+
+
+async def test_reasons_why_a_job_waits_are_named(connect: Connect, jobs: Jobs) -> None:
+    job = await jobs.add("mail")
+    await jobs.update("run_at = now() + interval '1 hour'")
+    assistant = await connect()
+    reasons = (await assistant.call("explain_wait", job_id=job))["reasons"]
+    assert reasons[0]["code"] == "not_due"
+    assert await assistant.error("explain_wait", job_id=404) == "job 404 is not in the queue"
 
 
 async def test_end_of_a_job_is_waited_for(connect: Connect, jobs: Jobs) -> None:
