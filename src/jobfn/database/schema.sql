@@ -842,6 +842,8 @@ CREATE OR REPLACE FUNCTION app_jobs.admit_jobs(places tid[], max_jobs integer, m
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET enable_hashjoin TO 'on'
 AS $function$
 #variable_conflict use_column
 declare
@@ -853,6 +855,7 @@ declare
     v_held bigint[];
     v_held_names text[];
     v_held_keys text[];
+    v_started bigint[];
     v_now timestamptz;
 begin
     admitted := places;
@@ -890,14 +893,15 @@ begin
         insert into "app_jobs".limit_wakeups
         select distinct v.limit_name, v.key
         from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
-        where v.job_id = any (v_held);
+        join unnest(v_held) as held (id) on held.id = v.job_id;
     end if;
-    admitted := array(
-        select j.ctid from "app_jobs".jobs j
-        where j.ctid = any (admitted) and j.id <> all (coalesce(v_held, '{}'))
+    select coalesce(array_agg(first.place), '{}'), array_agg(first.id) into admitted, v_started
+    from (
+        select j.ctid as place, j.id from "app_jobs".jobs j
+        where j.ctid = any (admitted) and not exists (select from unnest(v_held) held (id) where held.id = j.id)
         order by j.priority, j.run_at, j.id
         limit max_jobs
-    );
+    ) first;
     is_done := v_held is null or is_last_round or cardinality(admitted) >= max_jobs;
     if not is_done then
         return;
@@ -906,8 +910,7 @@ begin
     with started as materialized (
         select v.job_id, v.limit_name, v.key
         from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
-        join "app_jobs".jobs j on j.id = v.job_id
-        where j.ctid = any (admitted)
+        join unnest(v_started) as j (id) on j.id = v.job_id
     ),
     slots as (
         insert into "app_jobs".limit_slots as s (job_id, limit_name, key)
@@ -2298,20 +2301,28 @@ CREATE OR REPLACE FUNCTION app_jobs.hold_jobs(job_ids bigint[], limit_names text
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'on'
 AS $function$
 begin
-    insert into "app_jobs".job_runs -- of workers that died
-    select j.id, j.attempts, j.task_identifier, j.queue_name, j.database_id, j.locked_by, j.created_at, j.run_at,
-        j.locked_at, now(), 'lost', format('the worker %s died, or lost its lease', j.locked_by)
-    from "app_jobs".jobs j
-    where j.id = any (job_ids) and j.locked_at is not null and "app_jobs".history_enabled();
-    insert into "app_jobs".held_jobs as h (job_id, limit_name, key, priority, run_at)
-    select j.id, given.limit_name, given.key, j.priority, j.run_at
-    from unnest(job_ids, limit_names, keys) as given (job_id, limit_name, key)
-    join "app_jobs".jobs j on j.id = given.job_id
-    on conflict (job_id) do update
-    set limit_name = excluded.limit_name, key = excluded.key, priority = excluded.priority, run_at = excluded.run_at,
-        held_at = excluded.held_at;
+    with refused as materialized (
+        select j.ctid as place, given.limit_name, given.key as limit_key, j.*
+        from unnest(job_ids, limit_names, keys) as given (job_id, limit_name, key)
+        join "app_jobs".jobs j on j.id = given.job_id
+    ),
+    lost as (
+        insert into "app_jobs".job_runs -- of workers that died
+        select r.id, r.attempts, r.task_identifier, r.queue_name, r.database_id, r.locked_by, r.created_at, r.run_at,
+            r.locked_at, now(), 'lost', format('the worker %s died, or lost its lease', r.locked_by)
+        from refused r
+        where r.locked_at is not null and "app_jobs".history_enabled()
+    ),
+    held as (
+        insert into "app_jobs".held_jobs as h (job_id, limit_name, key, priority, run_at)
+        select r.id, r.limit_name, r.limit_key, r.priority, r.run_at from refused r
+        on conflict (job_id) do update
+        set limit_name = excluded.limit_name, key = excluded.key, priority = excluded.priority,
+            run_at = excluded.run_at, held_at = excluded.held_at
+    )
     update "app_jobs".jobs j
     set run_at = 'infinity',
         is_limited = true,
@@ -2320,7 +2331,8 @@ begin
         locked_by = null,
         lease_expires_at = null,
         updated_at = now()
-    where j.id = any (job_ids);
+    from refused r
+    where j.ctid = r.place;
 end
 $function$;
 
@@ -2753,26 +2765,21 @@ CREATE OR REPLACE FUNCTION app_jobs.limit_key(per text, database_id uuid, queue_
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select case when length(found.value) > 200 then 'md5:' || md5(found.value) else coalesce(found.value, '') end
-    from (
-        select case
-            when per is null then ''
-            when per = 'tenant' then database_id::text
-            when per = 'queue' then queue_name
-            when per = 'key' then key
-            when per = 'task' then task_identifier
-            else "app_jobs".payload_value(payload, substr(per, 9))
-        end
-    ) as found (value)
+    select case
+        when per is null then ''
+        when per = 'tenant' then coalesce(database_id::text, '')
+        when per = 'queue' then coalesce(queue_name, '')
+        when per = 'key' then case when length(key) > 200 then 'md5:' || md5(key) else coalesce(key, '') end
+        when per = 'task' then task_identifier
+        else "app_jobs".payload_value(payload, substr(per, 9))
+    end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.limit_room(limit_name text, key text, OUT free_slots bigint, OUT free_starts bigint)
- RETURNS record
+CREATE OR REPLACE FUNCTION app_jobs.limit_room(limit_name text, key text)
+ RETURNS TABLE(free_slots bigint, free_starts bigint)
  LANGUAGE sql
  STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select
         l.concurrency - (
@@ -2799,6 +2806,8 @@ CREATE OR REPLACE FUNCTION app_jobs.limit_verdicts(places tid[], previous_starts
  RETURNS TABLE(job_id bigint, limit_name text, key text, is_admitted boolean)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET enable_hashjoin TO 'on'
  SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
@@ -3262,12 +3271,18 @@ CREATE OR REPLACE FUNCTION app_jobs.payload_value(payload json, field text)
  RETURNS text
  LANGUAGE plpgsql
  IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_value text;
 begin
-    return payload #>> string_to_array(field, '.');
+    v_value := payload operator(pg_catalog.#>>) pg_catalog.string_to_array(field, '.'); -- caught, unlike a default
+    return case
+        when pg_catalog.length(v_value) operator(pg_catalog.>) 200
+        then pg_catalog.concat('md5:', pg_catalog.md5(v_value))
+        else coalesce(v_value, '')
+    end;
 exception when others then
-    return null;
+    return '';
 end
 $function$;
 
@@ -5268,6 +5283,9 @@ CREATE OR REPLACE FUNCTION app_jobs.tg_hold_inserted_jobs()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -5606,8 +5624,10 @@ begin
     )
     select array_agg(touched.limit_name), array_agg(touched.key) into v_names, v_keys
     from (select * from woken union select * from due) touched
-    where exists (
-        select from "app_jobs".held_jobs h where h.limit_name = touched.limit_name and h.key = touched.key
+    where (
+        select true from "app_jobs".held_jobs h
+        where h.limit_name = touched.limit_name and h.key = touched.key
+        limit 1 -- which makes it a look-up of both
     );
     if v_names is null then
         return;
@@ -5657,8 +5677,10 @@ begin
             from "app_jobs".limit_starts s
             where s.limit_name = given.limit_name and s.key = given.key and s.ends_at > now() - l.rate_interval
         ) used
-        where exists (
-            select from "app_jobs".held_jobs h where h.limit_name = given.limit_name and h.key = given.key
+        where (
+            select true from "app_jobs".held_jobs h
+            where h.limit_name = given.limit_name and h.key = given.key
+            limit 1
         )
     ) waiting
     where waiting.wake_at is not null
