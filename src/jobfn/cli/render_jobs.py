@@ -111,7 +111,7 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
     """Format the workers as a table."""
     if not workers:
         return ["no workers: start `jobfn service`, or `jobfn dev functions.py`"]
-    rows = [("WORKER", "ALIVE", "ROLES", "HOST", "PID", "VERSION", "IN FLIGHT", "HELD", "STARTED", "LAST SEEN")]
+    rows = [("WORKER", "ALIVE", "ROLES", "HOST", "PID", "VERSION", "IN FLIGHT", "HELD", "STARTED", "LAST SEEN", "ONLY")]
     rows += [
         (
             worker.id,
@@ -124,6 +124,7 @@ def worker_lines(workers: Sequence[WorkerRow], now: datetime) -> list[str]:
             str(worker.held_jobs),
             ago(worker.started_at, now) if worker.started_at is not None else "?",
             ago(worker.last_heartbeat_at, now) if worker.last_heartbeat_at is not None else "by its locks",
+            worker.limits_label,
         )
         for worker in workers
     ]

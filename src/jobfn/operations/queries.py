@@ -98,7 +98,7 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
             statements = {name: database.statement(name) for name in STATEMENTS}
             run = await read_run(connection, statements, job_id, is_parked=row["is_parked"])
         wait = None
-        if row is not None and not row["is_running"]:
+        if row is not None and not row["is_running"] and not row["exhausted"]:
             wait = next(iter(await read_wait_reasons(connection, database, job_id)), None)
     runs = tuple(Run.from_row(run_row) for run_row in run_rows)
     if row is None:

@@ -287,7 +287,7 @@ class JobDetail:
         runs: The attempts that ended, oldest first; empty without history.
         run: What it has recorded, if it is a durable function.
         parent_id: The job that called it and waits for it, if any.
-        wait: Why it does not run; None if it runs or has been deleted.
+        wait: Why it does not run; None if it runs or has ended.
     """
 
     id: int

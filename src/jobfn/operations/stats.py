@@ -98,6 +98,8 @@ class WorkerRow:
         host: Its host. None, as the following fields, if it is known only from the jobs that it holds.
         in_flight: Requests to functions at its last heartbeat.
         is_alive: Whether the last heartbeat is recent. None if it sends none: its locks outlive its process.
+        tasks: The tasks that it claims. None: all, or unknown.
+        queues: The queues that it claims from, ``""`` for the jobs without one. None: all, or unknown.
     """
 
     id: str
@@ -111,6 +113,15 @@ class WorkerRow:
     last_heartbeat_at: datetime | None = None
     is_alive: bool | None = None
     held_jobs: int = 0
+    tasks: tuple[str, ...] | None = None
+    queues: tuple[str, ...] | None = None
+
+    @property
+    def limits_label(self) -> str:
+        """The tasks and queues that it is limited to, as people see them; empty if it takes every job."""
+        tasks = [] if self.tasks is None else [", ".join(self.tasks)]
+        queues = [] if self.queues is None else ["queues " + ", ".join(queue or "none" for queue in self.queues)]
+        return "; ".join(tasks + queues)
 
     @property
     def is_registered(self) -> bool:
@@ -222,4 +233,6 @@ def _worker(row: "asyncpg.Record", held_jobs: int) -> WorkerRow:
         last_heartbeat_at=row["last_heartbeat_at"],
         is_alive=row["is_alive"],
         held_jobs=held_jobs,
+        tasks=None if row["tasks"] is None else tuple(row["tasks"]),
+        queues=None if row["queues"] is None else tuple(row["queues"]),
     )

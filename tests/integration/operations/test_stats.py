@@ -138,6 +138,20 @@ async def test_workers_are_the_registered_and_those_that_hold_jobs(operations: O
     assert (ours.concurrency, ours.in_flight) == (16, 3)
 
 
+async def test_workers_say_what_they_are_limited_to(operations: Operations, jobs: Jobs) -> None:
+    call = "select app_jobs.heartbeat_worker($1, 'host', 7, '1.0', '{worker}', 16, 3, '10 s', $2, $3, 1000)"
+    await jobs.connection.execute(call, "worker-1", None, None)
+    await jobs.connection.execute(call, "worker-2", ["print", "fax"], None)
+    await jobs.connection.execute(call, "worker-3", ["print"], ["", "q"])
+    await jobs.connection.execute(call, "worker-3", ["fax"], ["", "q"])
+    workers = await operations.workers()
+    assert [(worker.tasks, worker.limits_label) for worker in workers] == [
+        (None, ""),
+        (("print", "fax"), "print, fax"),
+        (("fax",), "fax; queues none, q"),
+    ]
+
+
 async def test_platform_schema_has_counts_but_no_throughput(
     platform_operations: Operations, platform_pool: "asyncpg.Pool[Any]"
 ) -> None:

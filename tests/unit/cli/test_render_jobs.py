@@ -144,6 +144,8 @@ def test_worker_lines_show_question_marks_for_unknown_values() -> None:
     assert lines[1].split() == ["node-1", "?", "?", "?", "?", "?", "?", "2", "?", "by", "its", "locks"]
     assert lines[2].split()[:2] == ["w-1", "no"]
     assert "3/16" in lines[2]
+    limited = WorkerRow("w-2", "h", 7, "1", ("worker",), 16, 3, is_alive=True, tasks=("print",), queues=("",))
+    assert render_jobs.worker_lines((limited,), NOW)[1].endswith("print; queues none")
 
 
 def test_result_lists_skipped_jobs() -> None:

@@ -264,7 +264,7 @@ select j.locked_by, count(*) as jobs from @jobs@ j where j.is_running group by j
 
 -- name: list_workers
 select w.worker_id, w.host, w.pid, w.version, w.roles, w.concurrency, w.in_flight, w.started_at, w.last_heartbeat_at,
-    w.last_heartbeat_at > now() - 3 * w.heartbeat_interval as is_alive
+    w.last_heartbeat_at > now() - 3 * w.heartbeat_interval as is_alive, w.tasks, w.queues
 from @schema@.workers w
 order by w.worker_id, w.host, w.pid
 
