@@ -7,6 +7,7 @@ import typer
 
 from jobfn.cli.options import parse_seconds, str_or_none
 from jobfn.cli.session import complete_tasks
+from jobfn.errors import ConfigurationError
 from jobfn.operations import JobFilter, JobOrder, JobState
 
 Task = Annotated[
@@ -26,6 +27,16 @@ Tenant = Annotated[UUID | None, typer.Option("--database-id", metavar="UUID", he
 Sort = Annotated[
     JobOrder, typer.Option(help="newest: by id. updated: the latest change first, for example the latest failure.")
 ]
+FailedBefore = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only jobs that failed permanently before: 30s, 15m, 2h, 7d ago.")
+]
+FailedAfter = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only jobs that failed permanently since: 30s, 15m, 2h, 7d ago.")
+]
+Payload = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD=VALUE", help="Only jobs with this value in the payload: id=42, customer.id=42."),
+]
 Worker = Annotated[str | None, typer.Option(help="Only jobs locked by this worker.")]
 
 
@@ -39,7 +50,29 @@ def parse_filter(
     search: str | None = None,
     tenant: UUID | None = None,
     worker: str | None = None,
+    failed_before: str | None = None,
+    failed_after: str | None = None,
+    payload: str | None = None,
 ) -> JobFilter:
     """Return the filter of these options."""
-    older_seconds, newer_seconds = parse_seconds(older_than, "--older-than"), parse_seconds(newer_than, "--newer-than")
-    return JobFilter(task, queue, state, error, search, str_or_none(tenant), worker, older_seconds, newer_seconds)
+    return JobFilter(
+        task,
+        queue,
+        state,
+        error,
+        search,
+        str_or_none(tenant),
+        worker,
+        older_than_seconds=parse_seconds(older_than, "--older-than"),
+        newer_than_seconds=parse_seconds(newer_than, "--newer-than"),
+        failed_before_seconds=parse_seconds(failed_before, "--failed-before"),
+        failed_after_seconds=parse_seconds(failed_after, "--failed-after"),
+        payload=None if payload is None else _parse_payload(payload),
+    )
+
+
+def _parse_payload(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise ConfigurationError("--payload has no field and value: write --payload FIELD=VALUE")
+    return name, value

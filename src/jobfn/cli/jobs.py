@@ -1,20 +1,21 @@
-"""``jobfn jobs``: list jobs, show one, retry, run now, wake, cancel and remove them."""
+"""``jobfn jobs``: list jobs, show one, retry, run now or again, wake, cancel and remove them."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from jobfn.cli import render_jobs
-from jobfn.cli.exit_codes import PARTIAL
+from jobfn.cli import bulk_actions, render_jobs
+from jobfn.cli.exit_codes import INTERRUPTED, PARTIAL
 from jobfn.cli.job_durable import SIGNAL_EXAMPLES, Yes, retry_from_step, signal_command
 from jobfn.cli.job_filters import (
     ErrorText,
+    FailedAfter,
+    FailedBefore,
     NewerThan,
     OlderThan,
+    Payload,
     Queue,
     Search,
     Sort,
@@ -26,7 +27,7 @@ from jobfn.cli.job_filters import (
 )
 from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.cli.output import echo
-from jobfn.cli.session import ProgressBar, confirm, with_operations
+from jobfn.cli.session import confirm, with_operations
 from jobfn.cli.watch import watch_jobs
 from jobfn.errors import ConfigurationError, DatabaseError
 from jobfn.operations import (
@@ -41,9 +42,6 @@ from jobfn.operations import (
 )
 
 app = typer.Typer(help="List, show, retry, cancel and remove jobs.", no_args_is_help=True, rich_markup_mode=None)
-
-#: Selected jobs are counted up to this number.
-_MAX_COUNTED = 1_000_000
 
 
 @app.command(
@@ -60,6 +58,9 @@ def list_command(
     search: Search = None,
     tenant: Tenant = None,
     worker: Worker = None,
+    failed_before: FailedBefore = None,
+    failed_after: FailedAfter = None,
+    payload: Payload = None,
     sort: Sort = JobOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 50,
     after: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the last page.")] = None,
@@ -70,7 +71,9 @@ def list_command(
 
     Completed jobs are in the history only: --state completed.
     """
-    job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
+    job_filter = parse_filter(
+        task, queue, state, error, older_than, newer_than, search, tenant, worker, failed_before, failed_after, payload
+    )
 
     page = with_operations(
         lambda operations: operations.list_jobs(job_filter, limit=limit, after=after, order=sort),
@@ -164,6 +167,13 @@ _ACTION_COMMANDS = (
     ),
     _ActionCommand(Action.RUN_NOW, "run-now", "made due", "Make delayed jobs due now."),
     _ActionCommand(
+        Action.RUN_AGAIN,
+        "run-again",
+        "added again",
+        "Add completed jobs again, as new jobs.\n\n"
+        "For jobs that completed while JOBS_COMPLETED_PAYLOAD_DAYS was set, which stores their payloads.",
+    ),
+    _ActionCommand(
         Action.WAKE,
         "wake",
         "woke",
@@ -200,6 +210,9 @@ def _register(spec: _ActionCommand) -> None:
         search: Search = None,
         tenant: Tenant = None,
         worker: Worker = None,
+        failed_before: FailedBefore = None,
+        failed_after: FailedAfter = None,
+        payload: Payload = None,
         running: Annotated[
             bool, typer.Option("--running", help="Cancel running jobs too.", hidden=not is_cancel)
         ] = False,
@@ -212,27 +225,45 @@ def _register(spec: _ActionCommand) -> None:
                 hidden=spec.action is not Action.RETRY,
             ),
         ] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the jobs, and change none.")] = False,
         yes: Yes = False,
         as_json: AsJson = False,
         database_url: DatabaseUrl = None,
     ) -> None:
-        job_filter = parse_filter(task, queue, state, error, older_than, newer_than, search, tenant, worker)
-        _check_options(spec, ids, job_filter, for_cancel=running or reason is not None, from_step=from_step)
+        job_filter = parse_filter(
+            *(task, queue, state, error, older_than, newer_than, search, tenant, worker),
+            *(failed_before, failed_after, payload),
+        )
+        _check_options(
+            spec, ids, job_filter, for_cancel=running or reason is not None, from_step=from_step, dry_run=dry_run
+        )
         if from_step is not None and ids:
             retry_from_step(ids[0], from_step, yes=yes, as_json=as_json, database_url=database_url)
             return
 
         async def work(operations: Operations) -> ActionResult:
+            if dry_run and ids:
+                return await operations.preview(spec.action, ids, include_running=running)
+            if dry_run:
+                return await bulk_actions.count_matching(operations, spec.action, job_filter, include_running=running)
             if ids:
                 if spec.always_confirms or running or len(ids) > 1:
-                    confirm(f"{spec.name} {_count_text(len(ids))}?", yes=yes)
+                    confirm(f"{spec.name} {bulk_actions.count_text(len(ids))}?", yes=yes)
                 return await operations.apply(spec.action, ids, reason=reason, include_running=running)
-            return await _apply_to_matching(
-                operations, spec, job_filter, reason=reason, include_running=running, yes=yes
+            return await bulk_actions.apply_to_matching(
+                operations,
+                spec.action,
+                job_filter,
+                verb=spec.name,
+                reason=reason,
+                include_running=running,
+                yes=yes,
             )
 
         result = with_operations(work, database_url)
-        echo(render_jobs.as_json(result) if as_json else "\n".join(render_jobs.result_lines(result, spec.past_tense)))
+        _echo_result(spec, result, dry_run=dry_run, as_json=as_json)
+        if result.is_stopped:
+            raise typer.Exit(INTERRUPTED)
         if result.skipped_count:
             raise typer.Exit(PARTIAL)
 
@@ -241,7 +272,13 @@ def _register(spec: _ActionCommand) -> None:
 
 
 def _check_options(
-    spec: _ActionCommand, ids: list[int] | None, job_filter: JobFilter, *, for_cancel: bool, from_step: str | None
+    spec: _ActionCommand,
+    ids: list[int] | None,
+    job_filter: JobFilter,
+    *,
+    for_cancel: bool,
+    from_step: str | None,
+    dry_run: bool,
 ) -> None:
     if ids and not job_filter.is_empty:
         raise ConfigurationError("job ids and a filter cannot be combined: use one of them")
@@ -249,33 +286,21 @@ def _check_options(
         raise ConfigurationError(f"no jobs are selected: give ids or a filter, jobfn jobs {spec.name} --task TASK")
     if for_cancel and spec.action is not Action.CANCEL:
         raise ConfigurationError("--running and --reason are options of `jobfn jobs cancel` only")
+    if from_step is not None and dry_run:
+        raise ConfigurationError("--from-step cannot be combined with --dry-run: it shows its plan and asks")
     if from_step is not None and (spec.action is not Action.RETRY or len(ids or ()) != 1):
         raise ConfigurationError("--from-step is for one job: jobfn jobs retry ID --from-step NAME")
 
 
-async def _apply_to_matching(
-    operations: Operations,
-    spec: _ActionCommand,
-    job_filter: JobFilter,
-    *,
-    reason: str | None,
-    include_running: bool,
-    yes: bool,
-    clock: Callable[[], float] = time.monotonic,
-) -> ActionResult:
-    """Ask for confirmation and apply the action with a progress bar."""
-    count = await operations.count_targets(spec.action, job_filter, include_running=include_running, limit=_MAX_COUNTED)
-    if not count:
-        return ActionResult(spec.action)
-    confirm(f"{spec.name} {'more than ' if count >= _MAX_COUNTED else ''}{_count_text(count)}?", yes=yes)
-    with ProgressBar(f"{spec.name} jobs", count, clock) as bar:
-        return await operations.apply_to_matching(
-            spec.action, job_filter, reason=reason, include_running=include_running, on_progress=bar.advance
-        )
-
-
-def _count_text(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"
+def _echo_result(spec: _ActionCommand, result: ActionResult, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        values = render_jobs.plain(result)
+        echo(render_jobs.as_json({**values, "dry_run": True} if dry_run else values))
+        return
+    past_tense = f"would {spec.name.replace('-', ' ')}" if dry_run else spec.past_tense
+    echo("\n".join(render_jobs.result_lines(result, past_tense)))
+    if result.is_stopped:
+        echo("stopped by Ctrl-C: run the command again for the others", err=True)
 
 
 for _spec in _ACTION_COMMANDS:

@@ -22,6 +22,9 @@ from jobfn.operations import (
 )
 from jobfn.operations.records import Event
 
+#: Maximum number of new jobs that a result lists.
+_MAX_LISTED = 20
+
 
 def as_json(value: Any) -> str:
     """Format a value of ``jobfn.operations`` as JSON; times are in UTC."""
@@ -69,6 +72,8 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
         lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     else:
         lines.append("    the job was deleted; this is its history")
+        if detail.payload is not None:
+            lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     if detail.run is not None:
         lines += run_lines(detail.run, now)
     lines.append("    timeline")
@@ -136,6 +141,8 @@ def result_lines(result: ActionResult, past_tense: str) -> list[str]:
     lines = [f"{past_tense} {result.done:,} job{'' if result.done == 1 else 's'}"]
     if result.children:
         lines[0] += f", and {result.children:,} waiting child job{'' if result.children == 1 else 's'}"
+    if 0 < len(result.new_ids) <= _MAX_LISTED:
+        lines += [f"job {old} runs again as job {new}" for old, new in zip(result.ids, result.new_ids, strict=True)]
     lines += [f"skipped job {skipped.id}: {skipped.reason}" for skipped in result.skipped]
     if result.skipped_count > len(result.skipped):
         lines.append(f"skipped {result.skipped_count - len(result.skipped):,} more")

@@ -1,4 +1,4 @@
-"""Retry, run, wake, cancel or remove jobs: one job, the selected jobs, or all jobs that match a filter.
+"""Retry, run, run again, wake, cancel or remove jobs: one job, the selected jobs, or all jobs that match a filter.
 
 Each action is two POST requests: ``/jobs/confirm`` shows a confirmation and changes nothing, ``/jobs/apply`` performs
 the action. With JavaScript, they appear as a dialog and a toast; without it, as pages.
@@ -25,6 +25,7 @@ from jobfn.telemetry import logs
 LABELS: Final = {
     Action.RETRY: "Retry",
     Action.RUN_NOW: "Run now",
+    Action.RUN_AGAIN: "Run again",
     Action.WAKE: "Wake",
     Action.CANCEL: "Cancel",
     Action.REMOVE: "Remove",
@@ -33,6 +34,7 @@ LABELS: Final = {
 PAST_TENSE: Final = {
     Action.RETRY: "Retried",
     Action.RUN_NOW: "Set to run now",
+    Action.RUN_AGAIN: "Added again",
     Action.WAKE: "Woke",
     Action.CANCEL: "Cancelled",
     Action.REMOVE: "Removed",
@@ -40,6 +42,7 @@ PAST_TENSE: Final = {
 DESCRIPTIONS: Final = {
     Action.RETRY: "A failed job starts again immediately, at its first attempt.",
     Action.RUN_NOW: "A delayed job becomes due immediately. Its attempts are kept.",
+    Action.RUN_AGAIN: "A completed job whose payload is stored is added again, as a new job that is due immediately.",
     Action.WAKE: "The sleeps of a parked job end now, and its waits with a deadline time out.",
     Action.CANCEL: "A waiting job fails permanently with this reason, as do its waiting child jobs. You can retry it.",
     Action.REMOVE: "The job's row is deleted. This cannot be undone.",
@@ -105,13 +108,16 @@ class ActionPages:
         form = RequestContext.from_request(request).form
         try:
             action_request = ActionRequest.from_form(form)
-        except InvalidForm as problem:
+            ids = action_request.ids
+            include_running = form.one("running") == "yes"
+            count = len(ids) or await self._operations.count_targets(
+                action_request.action,
+                action_request.filter.to_job_filter(),
+                include_running=include_running,
+                limit=MAX_COUNTED,
+            )
+        except (InvalidForm, ConfigurationError) as problem:
             return self._reject(request, str(problem))
-        ids = action_request.ids
-        count = len(ids)
-        if not ids:
-            job_filter = action_request.filter.to_job_filter()
-            count = await self._operations.count_matching(job_filter, limit=MAX_COUNTED)
         return self._pages.respond(
             request,
             "confirm.html",
@@ -121,7 +127,7 @@ class ActionPages:
                 "is_capped": not ids and count >= MAX_COUNTED,
                 "label": LABELS[action_request.action],
                 "description": DESCRIPTIONS[action_request.action],
-                "include_running": form.one("running") == "yes",
+                "include_running": include_running,
             },
         )
 

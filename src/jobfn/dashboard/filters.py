@@ -11,7 +11,20 @@ from jobfn.operations import JobFilter, JobOrder, JobState
 #: Ages that can be selected, in seconds.
 AGES: Final = {"15m": 900.0, "1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0}
 AGE_LABELS: Final = {"15m": "15 minutes", "1h": "an hour", "1d": "a day", "7d": "a week"}
-FIELDS: Final = ("state", "task", "queue", "q", "error", "worker", "tenant", "since", "before", "sort")
+FIELDS: Final = (
+    "state",
+    "task",
+    "queue",
+    "q",
+    "error",
+    "worker",
+    "tenant",
+    "since",
+    "before",
+    "failed_before",
+    "payload",
+    "sort",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +44,13 @@ class ListFilter:
             problems["state"] = f"choose one of {', '.join(JobState)}"
         if values.get("sort", "newest") not in set(JobOrder):
             problems["sort"] = f"choose one of {', '.join(JobOrder)}"
-        for name in ("since", "before"):
+        for name in ("since", "before", "failed_before"):
             if values.get(name, "1h") not in AGES:
                 problems[name] = f"choose one of {', '.join(AGES)}"
         if not is_uuid(values.get("tenant")):
             problems["tenant"] = "a tenant must be a UUID"
+        if not all(values.get("payload", "field=value").partition("=")[:2]):
+            problems["payload"] = "write FIELD=VALUE"
         return cls(values, problems)
 
     def to_job_filter(self) -> JobFilter:
@@ -51,6 +66,8 @@ class ListFilter:
             "worker": valid.get("worker"),
             "newer_than_seconds": AGES.get(valid.get("since", "")),
             "older_than_seconds": AGES.get(valid.get("before", "")),
+            "failed_before_seconds": AGES.get(valid.get("failed_before", "")),
+            "payload": tuple(valid["payload"].split("=", 1)) if "payload" in valid else None,
         }
         return JobFilter(**conditions)
 

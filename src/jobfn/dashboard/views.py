@@ -85,7 +85,10 @@ class Views:
             problem = str(error)
             page = await self._operations.list_jobs(job_filter, limit=PAGE_SIZE, order=list_filter.order)
         matching = None
-        if not list_filter.is_empty and job_filter.state is not JobState.COMPLETED:  # completed jobs are not counted
+        if job_filter.state is JobState.COMPLETED:  # only those that are stored are counted
+            if not self._operations.capabilities.is_platform:
+                matching = await self._operations.count_targets(Action.RUN_AGAIN, job_filter, limit=MAX_COUNTED)
+        elif not list_filter.is_empty:
             matching = await self._operations.count_matching(job_filter, limit=MAX_COUNTED)
         return View(
             "jobs.html",
@@ -120,7 +123,7 @@ class Views:
         if detail is None:
             context = {"id": job_id, "capabilities": self._operations.capabilities}
             return View("job_not_found.html", context, status_code=404)
-        return View("job.html", {"detail": detail, "actions": ACTIONS[detail.state], "error": _last_error(detail)})
+        return View("job.html", {"detail": detail, "actions": _actions(detail), "error": _last_error(detail)})
 
     async def schedules(self, _request: Request) -> View:
         """Load ``GET /schedules``."""
@@ -136,6 +139,12 @@ class Views:
         return View(
             "workers.html", {"workers": await self._operations.workers(), "capabilities": self._operations.capabilities}
         )
+
+
+def _actions(detail: JobDetail) -> tuple[Action, ...]:
+    if detail.state is JobState.COMPLETED and detail.payload is not None:
+        return (Action.RUN_AGAIN,)
+    return ACTIONS[detail.state]
 
 
 def _table(trigger: TriggerView) -> tuple[str, str]:

@@ -1,15 +1,16 @@
-"""Actions on jobs: retry, run now, wake, cancel, remove. On single jobs, or on all that match a filter.
+"""Actions on jobs: retry, run now, run again, wake, cancel, remove. On single jobs, or on all that match a filter.
 
 Each statement checks the state of a job again under its row lock. Jobs in another state are skipped, with the reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobfn.database.records import sanitize_text
 from jobfn.errors import ConfigurationError
-from jobfn.operations.queries import filter_parameters, job_states
+from jobfn.operations import completed_jobs
+from jobfn.operations.queries import count_matching, filter_parameters, job_states
 from jobfn.operations.records import JobFilter, JobState
 from jobfn.operations.statements import Database
 
@@ -25,6 +26,7 @@ class Action(StrEnum):
 
     RETRY = "retry"
     RUN_NOW = "run_now"
+    RUN_AGAIN = "run_again"
     WAKE = "wake"
     CANCEL = "cancel"
     REMOVE = "remove"
@@ -44,6 +46,8 @@ class ActionResult:
 
     Attributes:
         children: For ``CANCEL``: how many waiting child jobs were cancelled with them.
+        new_ids: For ``RUN_AGAIN``: the added jobs, in the order of ``ids``.
+        is_stopped: Whether the action was stopped before its end.
     """
 
     action: Action
@@ -52,6 +56,8 @@ class ActionResult:
     skipped: tuple[Skipped, ...] = ()
     skipped_count: int = 0
     children: int = 0
+    new_ids: tuple[int, ...] = ()
+    is_stopped: bool = False
 
     def __add__(self, other: "ActionResult") -> "ActionResult":
         return ActionResult(
@@ -61,6 +67,8 @@ class ActionResult:
             (self.skipped + other.skipped)[:MAX_RESULT_IDS],
             self.skipped_count + other.skipped_count,
             self.children + other.children,
+            (self.new_ids + other.new_ids)[:MAX_RESULT_IDS],
+            self.is_stopped or other.is_stopped,
         )
 
 
@@ -68,10 +76,12 @@ class ActionResult:
 _STATEMENTS = {
     Action.RETRY: ("retry_jobs", "retry_platform_jobs"),
     Action.RUN_NOW: ("run_jobs_now", "run_platform_jobs_now"),
+    Action.RUN_AGAIN: ("run_jobs_again", ""),
     Action.WAKE: ("wake_jobs", ""),
     Action.CANCEL: ("cancel_jobs", "cancel_platform_jobs"),
     Action.REMOVE: ("remove_jobs", "remove_jobs"),
 }
+_HIGHEST_ID = {Action.RUN_AGAIN: "highest_completed_id"}
 _RUNNING = "it is running: wait until it ends, or cancel it first"
 #: Reason for skipping a job in this state.
 _SKIP_REASONS = {
@@ -83,6 +93,11 @@ _SKIP_REASONS = {
     (Action.RUN_NOW, JobState.PARKED): "it is parked: wake it, or send the signal that it waits for",
     (Action.RUN_NOW, JobState.RUNNING): _RUNNING,
     (Action.RUN_NOW, JobState.FAILED): "it has permanently failed: retry it",
+    (Action.RUN_AGAIN, JobState.READY): "it has not completed: it is ready",
+    (Action.RUN_AGAIN, JobState.DELAYED): "it has not completed: run it now",
+    (Action.RUN_AGAIN, JobState.PARKED): "it has not completed: it is parked",
+    (Action.RUN_AGAIN, JobState.RUNNING): "it has not completed: it is running",
+    (Action.RUN_AGAIN, JobState.FAILED): "it has permanently failed: retry it",
     (Action.WAKE, JobState.READY): "it is already ready",
     (Action.WAKE, JobState.DELAYED): "it is delayed, and not parked: run it now",
     (Action.WAKE, JobState.PARKED): "it waits for a signal or for child jobs, without a time: send the signal",
@@ -98,7 +113,7 @@ async def apply(
     database: Database, action: Action, job_ids: Sequence[int], *, reason: str | None, include_running: bool
 ) -> ActionResult:
     """See ``Operations.apply``."""
-    require_durable(database, action)
+    check_supported(database, action)
     result = ActionResult(action)
     unique = list(dict.fromkeys(job_ids))
     for start in range(0, len(unique), BATCH_SIZE):
@@ -115,23 +130,66 @@ async def apply_to_matching(
     reason: str | None,
     include_running: bool,
     on_progress: Callable[[int], None] | None,
+    should_stop: Callable[[], bool] | None,
 ) -> ActionResult:
     """See ``Operations.apply_to_matching``."""
-    require_durable(database, action)
+    check_supported(database, action)
     result = ActionResult(action)
     targets = select_targets(action, job_filter, include_running=include_running)
-    highest = (await database.fetch("highest_job_id"))[0]["max"]
+    highest = (await database.fetch(_HIGHEST_ID.get(action, "highest_job_id")))[0]["max"]
     for target in targets:
         below = None if highest is None else highest + 1  # excludes jobs that are added later
         while below is not None:
-            values = filter_parameters(database, target, below)
-            rows = await database.fetch("matching_ids", *values, BATCH_SIZE, newest_first=target.search is not None)
-            batch = [row["id"] for row in rows]
+            if should_stop is not None and should_stop():
+                return replace(result, is_stopped=True)
+            batch = await _matching_ids(database, action, target, below)
             result += await _apply_to_batch(database, action, batch, reason=reason, include_running=include_running)
             below = batch[-1] if len(batch) == BATCH_SIZE else None
             if on_progress is not None:
                 on_progress(len(batch))
     return result
+
+
+async def preview(database: Database, action: Action, job_ids: Sequence[int], *, include_running: bool) -> ActionResult:
+    """See ``Operations.preview``."""
+    check_supported(database, action)
+    result = ActionResult(action)
+    unique = list(dict.fromkeys(job_ids))
+    for start in range(0, len(unique), BATCH_SIZE):
+        batch = unique[start : start + BATCH_SIZE]
+        valid_ids = [job_id for job_id in batch if 0 < job_id < 2**63]
+        states = await job_states(database, valid_ids)
+        changed = {job_id for job_id, state in states.items() if (action, state) not in _SKIP_REASONS}
+        if action is Action.RUN_AGAIN:
+            changed = await completed_jobs.stored_ids(database, valid_ids)
+        elif action is Action.WAKE:
+            changed = {row["id"] for row in await database.fetch("wakeable_ids", valid_ids)}
+        elif action is Action.CANCEL and include_running:
+            changed |= {job_id for job_id, state in states.items() if state is JobState.RUNNING}
+        result += _result(action, batch, changed, states)
+    return result
+
+
+async def count_targets(
+    database: Database, action: Action, job_filter: JobFilter, *, include_running: bool, limit: int
+) -> int:
+    """See ``Operations.count_targets``."""
+    check_supported(database, action)
+    targets = select_targets(action, job_filter, include_running=include_running)
+    if action is Action.RUN_AGAIN:
+        return await completed_jobs.count_matching(database, targets[0], limit=limit)
+    return sum([await count_matching(database, target, limit=limit) for target in targets])
+
+
+def check_supported(database: Database, action: Action) -> None:
+    """Check that the schema supports the action.
+
+    Raises:
+        ConfigurationError: It is the platform's schema, and the action is about durable functions or completed jobs.
+    """
+    require_durable(database, action)
+    if action is Action.RUN_AGAIN:
+        completed_jobs.require_stored(database)
 
 
 def require_durable(database: Database, action: Action | None = None) -> None:
@@ -151,11 +209,16 @@ def select_targets(action: Action, job_filter: JobFilter, *, include_running: bo
     """Return the filters for an action: without a state, one for each state that the action can change.
 
     Raises:
-        ConfigurationError: The filter is empty, or selects completed jobs.
+        ConfigurationError: The filter is empty, or selects jobs that the action never changes: completed ones, and for
+            ``RUN_AGAIN`` all others.
     """
     verb = action.value.replace("_", " ")
     if job_filter.is_empty:
         raise ConfigurationError(f"the filter is empty, and would {verb} all jobs: name a task, a queue or a state")
+    if action is Action.RUN_AGAIN:
+        if job_filter.state not in {None, JobState.COMPLETED}:
+            raise ConfigurationError(f"{job_filter.state} jobs have not completed: only completed jobs can run again")
+        return (replace(job_filter, state=JobState.COMPLETED),)
     if job_filter.state is JobState.COMPLETED:
         raise ConfigurationError(f"completed jobs are deleted: there is nothing to {verb}")
     if job_filter.state is not None or action is Action.REMOVE:
@@ -199,16 +262,35 @@ async def _apply_to_batch(
         if is_platform and rows and include_running:
             await connection.execute(database.statement("notify_cancelled"))
     changed = {row["id"] for row in rows}
-    unchanged = [job_id for job_id in job_ids if job_id not in changed]
-    states = await job_states(database, [job_id for job_id in unchanged if job_id in valid_ids]) if unchanged else {}
-    skipped = tuple(Skipped(job_id, _skip_reason(action, states.get(job_id))) for job_id in unchanged)
-    ordered = tuple(job_id for job_id in job_ids if job_id in changed)
-    return ActionResult(
-        action, len(changed), ordered[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped), children
+    unchanged = [job_id for job_id in valid_ids if job_id not in changed]
+    states = await job_states(database, unchanged) if unchanged else {}
+    result = _result(action, job_ids, changed, states)
+    if action is Action.RUN_AGAIN:
+        new_ids = {row["id"]: row["new_job_id"] for row in rows}
+        return replace(result, new_ids=tuple(new_ids[job_id] for job_id in result.ids))
+    return replace(result, children=children)
+
+
+def _result(action: Action, job_ids: Sequence[int], changed: set[int], states: Mapping[int, JobState]) -> ActionResult:
+    """Return the result of a batch: the other jobs are skipped."""
+    skipped = tuple(
+        Skipped(job_id, _skip_reason(action, states.get(job_id))) for job_id in job_ids if job_id not in changed
     )
+    ids = tuple(job_id for job_id in job_ids if job_id in changed)
+    return ActionResult(action, len(ids), ids[:MAX_RESULT_IDS], skipped[:MAX_RESULT_IDS], len(skipped))
+
+
+async def _matching_ids(database: Database, action: Action, target: JobFilter, below: int) -> list[int]:
+    if action is Action.RUN_AGAIN:
+        return await completed_jobs.matching_ids(database, target, below, BATCH_SIZE)
+    values = filter_parameters(database, target, below)
+    rows = await database.fetch("matching_ids", *values, BATCH_SIZE, newest_first=target.search is not None)
+    return [row["id"] for row in rows]
 
 
 def _skip_reason(action: Action, state: JobState | None) -> str:
+    if state is None and action is Action.RUN_AGAIN:
+        return completed_jobs.NOT_STORED
     if state is None:
         return "it does not exist, or was completed or removed"
     return _SKIP_REASONS.get((action, state), "its state has just changed: try again")

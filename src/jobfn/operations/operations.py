@@ -100,9 +100,13 @@ class Operations:
         self, action: Action, job_filter: JobFilter, *, include_running: bool = False, limit: int
     ) -> int:
         """Count the jobs that ``apply_to_matching`` would select, up to about ``limit``."""
-        actions.require_durable(self._database, action)
-        targets = actions.select_targets(action, job_filter, include_running=include_running)
-        return sum([await self.count_matching(target, limit=limit) for target in targets])
+        return await actions.count_targets(
+            self._database, action, job_filter, include_running=include_running, limit=limit
+        )
+
+    async def preview(self, action: Action, job_ids: Sequence[int], *, include_running: bool = False) -> ActionResult:
+        """Return what ``apply`` would do with these jobs in their states of now, and change nothing."""
+        return await actions.preview(self._database, action, job_ids, include_running=include_running)
 
     async def get_job(self, job_id: int) -> JobDetail | None:
         """Return everything known about a job; None if neither the table nor the history has it."""
@@ -195,8 +199,10 @@ class Operations:
         """Apply an action to these jobs, up to 500 in a transaction.
 
         ``RETRY`` resets the attempts of a permanently failed job and makes it due. ``RUN_NOW`` makes a delayed job due.
-        ``WAKE`` ends the sleeps and the waits with a deadline of a parked job. ``CANCEL`` permanently fails a waiting
-        job, and its waiting child jobs. ``REMOVE`` deletes a job that is not running.
+        ``RUN_AGAIN`` adds a new job, without a job key, for a completed job that is stored with its payload
+        (``JOBS_COMPLETED_PAYLOAD_DAYS``). ``WAKE`` ends the sleeps and the waits with a deadline of a parked job.
+        ``CANCEL`` permanently fails a waiting job, and its waiting child jobs. ``REMOVE`` deletes a job that is not
+        running.
 
         Args:
             action: The action.
@@ -216,16 +222,19 @@ class Operations:
         reason: str | None = None,
         include_running: bool = False,
         on_progress: Callable[[int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> ActionResult:
         """Apply an action to all matching jobs that exist when the call starts, as ``apply`` does.
 
         Args:
             action: The action.
             job_filter: Which jobs. Without a state: ``RETRY`` selects failed ones, ``RUN_NOW`` delayed ones, ``WAKE``
-                parked ones, ``CANCEL`` ready, delayed and parked ones, and running ones with ``include_running``.
+                parked ones, ``RUN_AGAIN`` completed ones that are stored, ``CANCEL`` ready, delayed and parked ones,
+                and running ones with ``include_running``.
             reason: See ``apply``.
             include_running: See ``apply``.
             on_progress: Called after each transaction with the number of jobs in it.
+            should_stop: Called before each transaction; returns whether to stop there.
 
         Raises:
             ConfigurationError: The filter is empty, or selects completed jobs.
@@ -237,6 +246,7 @@ class Operations:
             reason=reason,
             include_running=include_running,
             on_progress=on_progress,
+            should_stop=should_stop,
         )
 
     async def send_signal(self, job_id: int, event: str, payload: str | None = None) -> bool:

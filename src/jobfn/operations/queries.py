@@ -102,9 +102,25 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
             wait = next(iter(await read_wait_reasons(connection, database, job_id)), None)
     runs = tuple(Run.from_row(run_row) for run_row in run_rows)
     if row is None:
-        return JobDetail(job_id, runs[0].task, None, None, runs, _timeline(None, runs)) if runs else None
+        return await _get_completed(database, job_id, runs)
     job = JobRow.from_row(row)
     return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs), run, row["parent_id"], wait)
+
+
+async def _get_completed(database: Database, job_id: int, runs: tuple[Run, ...]) -> JobDetail | None:
+    stored = None
+    if not database.capabilities.is_platform:
+        stored = next(iter(await database.fetch("show_completed", job_id)), None)
+    if runs:
+        payload = None if stored is None else stored["payload"]
+        return JobDetail(job_id, runs[0].task, None, payload, runs, _timeline(None, runs))
+    if stored is None:
+        return None
+    events = (
+        Event(stored["created_at"], "enqueued", "enqueued"),
+        Event(stored["completed_at"], "ended", "completed", outcome=RunOutcome.COMPLETED),
+    )
+    return JobDetail(job_id, stored["task_identifier"], None, stored["payload"], (), events)
 
 
 async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, JobState]:
@@ -113,7 +129,7 @@ async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, Jo
 
 
 def filter_parameters(database: Database, job_filter: JobFilter, below: int | None) -> list[Any]:
-    """Return the parameters $1 to $13 of the query ``jobs_matching``.
+    """Return the parameters $1 to $17 of the query ``jobs_matching``.
 
     Raises:
         ConfigurationError: The tenant is not a UUID, an age is negative, or the search is empty.
@@ -132,19 +148,16 @@ def filter_parameters(database: Database, job_filter: JobFilter, below: int | No
         _age(job_filter.older_than_seconds),
         _age(job_filter.newer_than_seconds),
         *_key_range(search or "", in_byte_order=database.capabilities.keys_in_byte_order),
+        _age(job_filter.failed_before_seconds),
+        _age(job_filter.failed_after_seconds),
+        *_payload(job_filter),
     ]
 
 
-async def _list_completed(database: Database, job_filter: JobFilter, below: int | None, limit: int) -> list[JobRow]:
-    if database.capabilities.history_days is None:
-        raise ConfigurationError(
-            f"schema {database.schema} is the platform's own and has no history: completed jobs cannot be listed"
-        )
+def completed_parameters(job_filter: JobFilter, below: int | None) -> list[Any]:
+    """Return the parameters $1 to $11 of the queries about completed jobs. Errors as ``filter_parameters``."""
     search, search_id = _parse_search(job_filter.search)
-    if job_filter.error is not None:
-        return []  # a completed attempt has no error
-    rows = await database.fetch(
-        "list_completed",
+    return [
         below,
         _sanitize(job_filter.task),
         _sanitize(job_filter.queue),
@@ -154,8 +167,19 @@ async def _list_completed(database: Database, job_filter: JobFilter, below: int 
         _age(job_filter.older_than_seconds),
         _age(job_filter.newer_than_seconds),
         search if search_id is None else None,
-        limit,
-    )
+        *_payload(job_filter),
+    ]
+
+
+async def _list_completed(database: Database, job_filter: JobFilter, below: int | None, limit: int) -> list[JobRow]:
+    if database.capabilities.history_days is None:
+        raise ConfigurationError(
+            f"schema {database.schema} is the platform's own and has no history: completed jobs cannot be listed"
+        )
+    values = completed_parameters(job_filter, below)
+    if job_filter.excludes_completed:
+        return []
+    rows = await database.fetch("list_completed", *values, limit)
     return [JobRow.from_run(Run.from_row(row)) for row in rows]
 
 
@@ -209,6 +233,14 @@ def _parse_tenant(text: str | None) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         raise ConfigurationError(f"the tenant {text!r} is not a UUID") from None
+
+
+def _payload(job_filter: JobFilter) -> tuple[list[str] | None, str | None]:
+    """Return the path of the payload's field, and its value."""
+    if job_filter.payload is None:
+        return None, None
+    name, value = job_filter.payload
+    return [_sanitize(part) or "" for part in name.split(".")], _sanitize(value)
 
 
 def _age(seconds: float | None) -> timedelta | None:

@@ -74,6 +74,10 @@ class JobFilter:
         worker: The worker that holds the job; for completed jobs, the worker that ran it.
         older_than_seconds: Minimum age since the job was enqueued.
         newer_than_seconds: Maximum age since the job was enqueued.
+        failed_before_seconds: Minimum time since the job failed permanently.
+        failed_after_seconds: Maximum time since the job failed permanently.
+        payload: A field of the payload and its value as text: ``("customer_id", "42")``, ``("customer.id", "42")``.
+            Of completed jobs, only those whose payload is stored match.
     """
 
     task: str | None = None
@@ -85,6 +89,14 @@ class JobFilter:
     worker: str | None = None
     older_than_seconds: float | None = None
     newer_than_seconds: float | None = None
+    failed_before_seconds: float | None = None
+    failed_after_seconds: float | None = None
+    payload: tuple[str, str] | None = None
+
+    @property
+    def excludes_completed(self) -> bool:
+        """Whether no completed job can match, because it has no error."""
+        return any(value is not None for value in (self.error, self.failed_before_seconds, self.failed_after_seconds))
 
     @property
     def is_empty(self) -> bool:
@@ -283,7 +295,7 @@ class JobDetail:
 
     Attributes:
         job: The row; None if it was deleted and only the history has the job.
-        payload: The stored JSON text; None if the row was deleted.
+        payload: The stored JSON text; None if the row was deleted, and the completed job is not stored.
         runs: The attempts that ended, oldest first; empty without history.
         run: What it has recorded, if it is a durable function.
         parent_id: The job that called it and waits for it, if any.

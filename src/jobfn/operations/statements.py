@@ -63,6 +63,7 @@ class Database:
         return (
             query(name, self.schema)
             .replace("@matching@", query("jobs_matching", self.schema))
+            .replace("@stored@", query("stored_completed", self.schema))
             .replace("@jobs@", jobs)
             .replace("@actor_id@", "j.actor_id" if capabilities.has_actor_id else "null::uuid")
             .replace("@entity_id@", "j.entity_id" if capabilities.has_entity_id else "null::uuid")

@@ -149,3 +149,36 @@ async def test_read_only_dashboard_changes_no_schedule(open_site: OpenSite, jobs
     response = await site.post("/schedules/1", {"action": "pause"})
     assert response.status_code in {403, 405}
     assert await jobs.connection.fetchval("select paused_at from app_jobs.scheduled_jobs") is None
+
+
+async def test_completed_jobs_run_again(dashboard: Site, jobs: Jobs) -> None:
+    not_stored = await jobs.add("x")
+    await jobs.claim()
+    await jobs.complete(not_stored)
+    await jobs.connection.execute("select app_jobs.set_completed_payload_retention(1)")
+    job = await jobs.add("x", {"n": 42})
+    await jobs.claim()
+    await jobs.complete(job)
+    assert "Run again" not in (await dashboard.get(f"/jobs/{not_stored}")).text
+    page = (await dashboard.get(f"/jobs/{job}")).text
+    assert "Run again" in page
+    assert "42" in page
+    listed = (await dashboard.get("/jobs?state=completed")).text
+    assert "all 1 matching jobs whose payload is stored" in listed
+    form = {"action": "run_again", "scope": "matching", "filter": "state=completed&payload=n=42"}
+    assert "Run again 1 job?" in (await dashboard.post("/jobs/confirm", form)).text
+    result = (await dashboard.post("/jobs/apply", form)).text
+    new = await jobs.connection.fetchval("select max(id) from app_jobs.jobs")
+    assert "Added again: 1 job." in result
+    assert f'href="/jobs/{new}"' in result
+
+
+async def test_confirmation_counts_the_jobs_that_the_action_changes(dashboard: Site, jobs: Jobs) -> None:
+    await add_failed_job(jobs)
+    await jobs.add("x", {"n": 7})
+    form = {"action": "retry", "scope": "matching", "filter": "task=x"}
+    assert "Retry 1 job?" in (await dashboard.post("/jobs/confirm", form)).text
+    payload = {"action": "cancel", "scope": "matching", "filter": "payload=n=7"}
+    assert "Cancel 1 job?" in (await dashboard.post("/jobs/confirm", payload)).text
+    invalid = {"action": "retry", "scope": "matching", "filter": "state=completed"}
+    assert "completed jobs are deleted" in (await dashboard.post("/jobs/confirm", invalid)).text

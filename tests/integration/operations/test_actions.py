@@ -223,7 +223,7 @@ async def test_filter_on_an_empty_table_changes_nothing(operations: Operations) 
     assert (result.done, result.skipped_count) == (0, 0)
 
 
-@pytest.mark.parametrize("action", list(Action))
+@pytest.mark.parametrize("action", sorted({*Action} - {Action.RUN_AGAIN}))
 async def test_empty_filter_and_completed_jobs_are_rejected(operations: Operations, jobs: Jobs, action: Action) -> None:
     await add_job(jobs, "failed")
     with pytest.raises(ConfigurationError, match="name a task, a queue or a state"):

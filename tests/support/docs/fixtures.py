@@ -111,6 +111,19 @@ async def _operations(environment: PageEnvironment) -> None:
     }
 
 
+async def _ended_jobs(environment: PageEnvironment) -> None:
+    """Add 1,200 permanently failed jobs, and a stored completed job."""
+    await environment.connection.execute("""
+        insert into app_jobs.jobs (task_identifier, attempts, max_attempts, last_error, updated_at)
+        select 'send_email', 25, 25, 'connection to smtp.example.com: timeout', now() - interval '1 hour'
+        from generate_series(1, 1200);
+        insert into app_jobs.completed_jobs
+            (id, task_identifier, payload, priority, max_attempts, created_at, completed_at)
+        values (4711, 'send_email', '{}', 0, 25, now(), now());
+        select setval('app_jobs.jobs_id_seq', 5119)
+    """)
+
+
 async def _schedules(environment: PageEnvironment) -> None:
     """Accept any date in the list of next runs."""
     environment.substitutions[r"20\d\d-\d\d-\d\d 09:00\+01:00, \.\.\.$"] = WILDCARD
@@ -188,6 +201,7 @@ PAGE_FIXTURES: dict[str, Callable[[PageEnvironment], Awaitable[None]]] = {
     "docs/dashboard.md": _dashboard,
     "docs/deploy-knative.md": _knative,
     "docs/how-to/django.md": _django,
+    "docs/how-to/ended-jobs.md": _ended_jobs,
     "docs/how-to/enqueue.md": _invoices,
     "docs/how-to/from-procrastinate.md": _procrastinate,
     "docs/how-to/unique-jobs.md": _invoices,

@@ -44,7 +44,8 @@
 -- name: jobs_matching
 -- Not a statement by itself: @matching@. $1 ids below this, $2 task, $3 queue, $4 state, $5 part of the last error,
 -- $6 the search text, $7 the search text as an id, $8 tenant, $9 worker, $10 minimum age, $11 maximum age; null: any.
--- $12 and $13 are the bounds of the keys that begin with $6, so that the index on keys finds them.
+-- $12 and $13 are the bounds of the keys that begin with $6, so that the index on keys finds them. $14 minimum time since
+-- the failure, $15 maximum time since the failure, $16 path in the payload and $17 its value.
     ($1::bigint is null or j.id < $1)
     and ($2::text is null or j.task_identifier = $2)
     and ($3::text is null or j.queue_name = $3)
@@ -67,9 +68,16 @@
     and ($9::text is null or (j.locked_by = $9 and j.is_running))
     and ($10::interval is null or j.created_at <= now() - $10)
     and ($11::interval is null or j.created_at > now() - $11)
+    and ($14::interval is null or (j.exhausted and not j.is_running and j.updated_at <= now() - $14))
+    and ($15::interval is null or (j.exhausted and not j.is_running and j.updated_at > now() - $15))
+    and (
+        $16::text[] is null
+        -- PostgreSQL cannot read a field of a document with this escape.
+        or case when strpos(j.payload::text, '\u0000') = 0 then j.payload #>> $16 = $17::text else false end
+    )
 
 -- name: list_jobs
--- Newest first. $1-$13 as in jobs_matching, $14 the maximum number.
+-- Newest first. $1-$17 as in jobs_matching, $18 the maximum number.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
     j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
@@ -78,11 +86,11 @@ from @jobs@ j
 where
 @matching@
 order by j.id desc
-limit $14
+limit $18
 
 -- name: list_updated_jobs
--- The latest change first. $1-$13 as in jobs_matching, $14 the maximum number; only those below $15, the time of the
--- last change, and $16, the id; null: from the start.
+-- The latest change first. $1-$17 as in jobs_matching, $18 the maximum number; only those below $19, the time of the
+-- last change, and $20, the id; null: from the start.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
     j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
@@ -90,33 +98,34 @@ select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identi
 from @jobs@ j
 where
 @matching@
-    and ($15::timestamptz is null or (j.updated_at, j.id) < ($15, $16::bigint))
+    and ($19::timestamptz is null or (j.updated_at, j.id) < ($19, $20::bigint))
 order by j.updated_at desc, j.id desc
-limit $14
+limit $18
 
 -- name: matching_ids
--- The highest first. $1-$13 as in jobs_matching, $14 the maximum number.
+-- The highest first. $1-$17 as in jobs_matching, $18 the maximum number.
 select j.id
 from @jobs@ j
 where
 @matching@
 order by j.id desc
-limit $14
+limit $18
 
 -- name: count_jobs
--- $1-$13 as in jobs_matching, $14 the highest number to count to.
+-- $1-$17 as in jobs_matching, $18 the highest number to count to.
 select count(*)
 from (
     select
     from @jobs@ j
     where
 @matching@
-    limit $14
+    limit $18
 ) matching
 
 -- name: list_completed
 -- Completed jobs from the history, newest first. $1 ids below this, $2 task, $3 queue, $4 id, $5 tenant, $6 worker,
--- $7 minimum age, $8 maximum age, $9 the beginning of the task, each null for any; $10 the maximum number.
+-- $7 minimum age, $8 maximum age, $9 the beginning of the task, $10 path in the stored payload, and $11 its value, each
+-- null for any; $12 the maximum number.
 select r.*
 from @schema@.job_runs r
 where r.outcome = 'completed'
@@ -129,8 +138,68 @@ where r.outcome = 'completed'
     and ($7::interval is null or r.enqueued_at <= now() - $7)
     and ($8::interval is null or r.enqueued_at > now() - $8)
     and ($9::text is null or starts_with(r.task_identifier, $9))
+    and (
+        $10::text[] is null
+        or exists (
+            select from @schema@.completed_jobs c
+            where c.id = r.job_id
+                and case when strpos(c.payload::text, '\u0000') = 0 then c.payload #>> $10 = $11::text else false end
+        )
+    )
 order by r.job_id desc
-limit $10
+limit $12
+
+-- name: stored_completed
+-- Not a statement by itself: @stored@, the completed jobs that are stored with their payloads. $1-$11 as in list_completed.
+    select c.id
+    from @schema@.completed_jobs c
+    where ($1::bigint is null or c.id < $1)
+        and ($2::text is null or c.task_identifier = $2)
+        and ($3::text is null or c.queue_name = $3)
+        and ($4::bigint is null or c.id = $4)
+        and ($5::uuid is null or c.database_id = $5)
+        and (
+            $6::text is null
+            or exists (
+                select from @schema@.job_runs r where r.job_id = c.id and r.outcome = 'completed' and r.worker = $6
+            )
+        )
+        and ($7::interval is null or c.created_at <= now() - $7)
+        and ($8::interval is null or c.created_at > now() - $8)
+        and ($9::text is null or starts_with(c.task_identifier, $9))
+        and (
+            $10::text[] is null
+            or case when strpos(c.payload::text, '\u0000') = 0 then c.payload #>> $10 = $11::text else false end
+        )
+
+-- name: matching_completed_ids
+-- The highest first. $12 the maximum number.
+select stored.id
+from (
+@stored@
+) stored
+order by stored.id desc
+limit $12
+
+-- name: count_completed
+-- $12 the highest number to count to.
+select count(*)
+from (
+@stored@
+    limit $12
+) stored
+
+-- name: show_completed
+-- $1 job. A completed job that is stored.
+select c.task_identifier, c.payload, c.created_at, c.completed_at from @schema@.completed_jobs c where c.id = $1
+
+-- name: stored_ids
+-- $1 jobs. Returns those that have completed and are stored.
+select c.id from @schema@.completed_jobs c where c.id = any ($1::bigint[])
+
+-- name: run_jobs_again
+-- $1 jobs. Returns those that had completed and were stored, with the jobs that were added.
+select again.job_id as id, again.new_job_id from @schema@.run_jobs_again($1) again
 
 -- name: show_job
 -- $1 job.
@@ -200,6 +269,9 @@ where j.id = any ($1::bigint[])
 
 -- name: highest_job_id
 select max(id) from @schema@.jobs
+
+-- name: highest_completed_id
+select max(id) from @schema@.completed_jobs
 
 -- name: count_states
 -- All jobs by state: in total, by task, and by queue. $1 the maximum number of queues: those with the most jobs. Task
@@ -316,6 +388,12 @@ select retried.id from @schema@.retry_jobs($1) as retried (id)
 select moved.id
 from @schema@.run_jobs_now(array(select j.id from @jobs@ j where j.id = any ($1::bigint[]) and not j.is_parked))
     as moved (id)
+
+-- name: wakeable_ids
+-- $1 jobs. Returns those that are parked until a time.
+select distinct s.job_id as id
+from @schema@.job_steps s
+where s.job_id = any ($1::bigint[]) and s.state = 'waiting' and s.wake_at is not null
 
 -- name: wake_jobs
 -- $1 jobs. Returns those that were parked until a time, and are ready now. Others would only park again.
