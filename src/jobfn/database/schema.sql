@@ -1773,14 +1773,24 @@ CREATE OR REPLACE FUNCTION app_jobs.explain_end(job app_jobs.jobs)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select 'attempts_used_up', case
+    select
+        case when job.exhausted then coalesce(job.ended_as, 'attempts_used_up') else 'expired' end,
+        case
+            when not job.exhausted then
+                format('expired at %s: the next claim ends it', "app_jobs".format_utc(job.expires_at))
+            when job.ended_as = 'cancelled' then 'cancelled, until it is retried'
+            when job.ended_as = 'expired' then format(
+                'expired%s: it was not started in time, and runs only if it is retried',
+                coalesce(' at ' || "app_jobs".format_utc(job.expires_at), '')
+            )
             when job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
             else format(
                 'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
                 job.locked_by
             )
-        end, job.updated_at, null::timestamptz, null::bigint[]
-    where job.exhausted
+        end,
+        case when job.exhausted then job.updated_at else job.expires_at end, null::timestamptz, null::bigint[]
+    where job.exhausted or job.expires_at <= now()
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.explain_limits(job app_jobs.jobs)

@@ -104,6 +104,25 @@ async def test_attempts_used_up(jobs: Jobs) -> None:
     assert await claim(jobs) == []
 
 
+async def test_cancelled_and_expired_jobs(jobs: Jobs) -> None:
+    await register(jobs)
+    cancelled, late = await jobs.add("mail"), await jobs.add("mail")
+    await jobs.connection.execute(
+        "select app_jobs.cancel_jobs(array[$1]::bigint[], 'no longer needed', false)", cancelled
+    )
+    await jobs.connection.execute("update app_jobs.jobs set expires_at = now() - interval '1 s' where id = $1", late)
+    assert await explain(jobs, cancelled) == [("cancelled", "cancelled, until it is retried")]
+    assert await explain(jobs, late) == [("expired", "expired at TIME: the next claim ends it")]
+    assert await claim(jobs) == []
+    await jobs.claim()
+    assert await explain(jobs, late) == [
+        ("expired", "expired at TIME: it was not started in time, and runs only if it is retried")
+    ]
+    await jobs.connection.execute("select app_jobs.retry_jobs(array[$1, $2]::bigint[])", cancelled, late)
+    assert await codes(jobs, cancelled) == ["ready"]
+    assert await claim(jobs) == [cancelled, late]
+
+
 async def test_not_due(jobs: Jobs) -> None:
     await register(jobs)
     delayed = await jobs.add("mail")
