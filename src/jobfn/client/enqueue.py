@@ -29,6 +29,7 @@ from jobfn.client.validation import (
     validate_uuid,
 )
 from jobfn.errors import DuplicateJob
+from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults, find
 from jobfn.telemetry.tracing import current
 from jobfn.unique import Unique
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
@@ -70,7 +71,7 @@ def enqueue(connection: AnyConnection, task: str, payload: Any = None, **options
         SchemaError: The database does not have the schema, or the schema does not have the function.
         Exception: Any other error comes from the driver.
     """
-    return enqueue_one(connection, task, payload, options)
+    return enqueue_one(connection, task, payload, options, defaults=_defaults_of(task))
 
 
 @overload
@@ -102,7 +103,7 @@ def enqueue_many(
         SchemaError: The schema does not exist, is out of date, or is the platform's, which does not have the function.
         Exception: Any other error comes from the driver.
     """
-    return enqueue_each(connection, task, payloads, options)
+    return enqueue_each(connection, task, payloads, options, defaults=_defaults_of(task))
 
 
 def enqueue_one(
@@ -112,18 +113,18 @@ def enqueue_one(
     options: JobOptions,
     *,
     serialize: Callable[[Any], str] = to_json,
-    default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    default_unique: Unique | None = None,
+    defaults: TaskDefaults = NO_DEFAULTS,
     keep_result: bool | None = None,
 ) -> Any:
     """Implement ``enqueue``."""
     validate_option_names("enqueue", options, JobOptions.__optional_keys__)
-    max_attempts, priority, tenant = _shared_values(task, options, default_max_attempts)
+    max_attempts, priority, tenant = _shared_values(task, options, defaults)
+    queue = options.get("queue")
     values: list[Value] = [
         task,
         serialize(payload),
         validate_key(options.get("key")),
-        validate_queue(options.get("queue")),
+        validate_queue(defaults.queue if queue is None else queue),
         validate_run_at(options.get("run_at")),
         max_attempts,
         priority,
@@ -142,6 +143,8 @@ def enqueue_one(
     if depends_on is not None:
         statement = Statement("add_job_after", schema, (*values, *entity, depends_on, ignore_failures))
     unique = None
+    # A job with a key replaces the waiting one, unless the call itself asks for another rule.
+    default_unique = None if options.get("key") is not None and "unique" not in options else defaults.unique
     if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
         from jobfn.client.unique import unique_or_debounced  # noqa: PLC0415  - most jobs are neither
 
@@ -173,12 +176,12 @@ def enqueue_each(
     options: BulkJobOptions[Any],
     *,
     serialize: Callable[[Any], str] = to_json,
-    default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-    default_unique: Unique | None = None,
+    defaults: TaskDefaults = NO_DEFAULTS,
 ) -> Any:
     """Implement ``enqueue_many``; the other arguments are as for ``enqueue_one``."""
     validate_option_names("enqueue_many", options, BulkJobOptions.__optional_keys__)
-    max_attempts, priority, tenant = _shared_values(task, options, default_max_attempts)
+    max_attempts, priority, tenant = _shared_values(task, options, defaults)
+    queue = options.get("queue")
     key = validate_key_function(options.get("key"))
     payloads = as_payloads(payloads)
     texts = []
@@ -192,13 +195,14 @@ def enqueue_each(
         task,
         texts,
         as_column(payloads, key, validate_key),
-        as_column(payloads, options.get("queue"), validate_queue),
+        as_column(payloads, defaults.queue if queue is None else queue, validate_queue),
         as_column(payloads, options.get("run_at"), validate_run_at),
         max_attempts,
         priority,
     )
     schema = schema_or_default(options.get("schema"))
     statement = Statement("add_jobs", schema, (*values, tenant))
+    default_unique = None if key is not None and "unique" not in options else defaults.unique
     if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
         from jobfn.client.unique import many_unique, read_unique  # noqa: PLC0415  - most jobs are not
 
@@ -211,12 +215,18 @@ def enqueue_each(
     return _enqueued_jobs(ids) if driver.is_async else EnqueuedJobs.create(ids)
 
 
-def _shared_values(task: str, options: SharedOptions, default_max_attempts: int) -> tuple[str, str, str | None]:
+def _defaults_of(task: object) -> TaskDefaults:
+    return find(task) if isinstance(task, str) else NO_DEFAULTS
+
+
+def _shared_values(task: str, options: SharedOptions, defaults: TaskDefaults) -> tuple[str, str, str | None]:
     """Validate the task and the shared options. Return ``max_attempts``, ``priority`` and the tenant as text."""
     validate_text("task", task, MAX_TASK_IDENTIFIER_CHARACTERS)
-    priority = validate_int("priority", options.get("priority", 0), -MAX_INT - 1)
+    priority = validate_int("priority", options.get("priority", defaults.priority or 0), -MAX_INT - 1)
     max_attempts = options.get("max_attempts")
-    max_attempts = validate_int("max_attempts", default_max_attempts if max_attempts is None else max_attempts, 1)
+    if max_attempts is None:
+        max_attempts = defaults.max_attempts or DEFAULT_MAX_ATTEMPTS
+    max_attempts = validate_int("max_attempts", max_attempts, 1)
     return str(max_attempts), str(priority), validate_uuid("database_id", options.get("database_id"))
 
 

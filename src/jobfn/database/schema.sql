@@ -301,6 +301,27 @@ create table app_jobs.scheduled_jobs (
     constraint scheduled_jobs_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
 );
 
+create table app_jobs.task_settings (
+    task_identifier text not null,
+    declared_in text,
+    queue_name text,
+    priority integer,
+    max_attempts integer,
+    unique_for interval,
+    unique_until text,
+    unique_by text[],
+    on_conflict text,
+    override_queue_name text,
+    override_priority integer,
+    override_max_attempts integer,
+    updated_at timestamp with time zone not null default now(),
+    constraint task_settings_max_attempts_positive CHECK (((max_attempts > 0) AND (override_max_attempts > 0))),
+    constraint task_settings_pkey PRIMARY KEY (task_identifier),
+    constraint task_settings_queue_name_length CHECK ((((length(queue_name) >= 1) AND (length(queue_name) <= 126)) AND ((length(override_queue_name) >= 1) AND (length(override_queue_name) <= 126)))),
+    constraint task_settings_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126))),
+    constraint task_settings_unique_valid CHECK ((((unique_for IS NULL) OR (unique_until IS NULL)) AND (unique_until = ANY (ARRAY['started'::text, 'done'::text])) AND ((unique_for >= '00:00:00.001'::interval) AND (unique_for <= '366 days'::interval)) AND (cardinality(unique_by) <= 32) AND (on_conflict = ANY (ARRAY['keep'::text, 'replace'::text, 'error'::text]))))
+);
+
 create table app_jobs.unique_jobs (
     key bytea not null,
     job_id bigint,
@@ -458,7 +479,7 @@ AS $function$
 begin
     return "app_jobs".insert_job(
         db_id, "app_jobs".jwt_claim('jwt.claims.user_id'), null,
-        identifier, payload, job_key, queue_name, run_at, max_attempts, priority
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, apply_unique => true
     );
 end
 $function$;
@@ -472,7 +493,8 @@ AS $function$
 begin
     return "app_jobs".insert_job(
         "app_jobs".jwt_claim('jwt.claims.database_id'), "app_jobs".jwt_claim('jwt.claims.user_id'), entity_id,
-        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, organization_id, entity_type
+        identifier, payload, job_key, queue_name, run_at, max_attempts, priority, organization_id, entity_type,
+        apply_unique => true
     );
 end
 $function$;
@@ -598,6 +620,8 @@ declare
     v_payload_bytes int; -- the maximum
     v_ids_by_key jsonb;
     v_entry record;
+    v_settings "app_jobs".task_settings;
+    v_claim text;
 begin
     if coalesce(cardinality(payloads), 0) = 0 then
         return '{}';
@@ -609,6 +633,40 @@ begin
     ) then
         raise exception 'add_jobs: job_keys, queue_names and run_ats have one element for each payload, or are null'
             using errcode = 'array_subscript_error';
+    end if;
+    if "app_jobs".has_task_settings() then
+        select * into v_settings from "app_jobs".task_settings s where s.task_identifier = add_jobs.identifier;
+        if found then
+            v_max_attempts := coalesce(
+                v_settings.override_max_attempts, nullif(v_max_attempts, 25), v_settings.max_attempts, 25
+            );
+            v_priority := coalesce(v_settings.override_priority, nullif(v_priority, 0), v_settings.priority, 0);
+            if coalesce(v_settings.override_queue_name, v_settings.queue_name) is not null then
+                queue_names := array(
+                    select coalesce(v_settings.override_queue_name, given.queue_name, v_settings.queue_name)
+                    from generate_subscripts(payloads, 1) as n (position)
+                    left join unnest(queue_names) with ordinality as given (queue_name, position) using (position)
+                    order by position
+                );
+            end if;
+            if coalesce(cardinality(array_remove(job_keys, null)), 0) = 0
+                and (v_settings.unique_for is not null or v_settings.unique_until is not null)
+            then
+                v_claim := current_setting('jwt.claims.database_id', true);
+                perform set_config('jwt.claims.database_id', coalesce(v_database_id::text, ''), true);
+                v_ids := array(
+                    select added.job_id
+                    from "app_jobs".add_unique_jobs(
+                        add_jobs.identifier, payloads, v_settings.unique_for, v_settings.unique_until,
+                        v_settings.unique_by, coalesce(v_settings.on_conflict, 'keep'), null, queue_names, run_ats,
+                        v_max_attempts, v_priority
+                    ) with ordinality as added (job_id, is_duplicate, position)
+                    order by added.position
+                );
+                perform set_config('jwt.claims.database_id', coalesce(v_claim, ''), true);
+                return v_ids;
+            end if;
+        end if;
     end if;
     perform "app_jobs".check_job(identifier, null, null, max_attempts);
     perform "app_jobs".check_job(null, given.queue_name, given.job_key, null)
@@ -2228,6 +2286,12 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.has_task_settings()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$select false$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.heartbeat_job(worker_id text, job_id bigint, attempt integer, lease interval, progress real, message text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2395,14 +2459,14 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION app_jobs.insert_job(database_id uuid, actor_id uuid, entity_id uuid, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, apply_unique boolean DEFAULT false)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
 AS $function$
 #variable_conflict use_column
 declare
     -- Inserting a whole row, and returning it without RETURNING, saves a fifth of the time.
-    v_new constant "app_jobs".job_row := row(
+    v_new "app_jobs".job_row := row(
         nextval('"app_jobs".jobs_id_seq'), database_id, actor_id, entity_id, queue_name, identifier,
         coalesce(payload, '{}'), coalesce(priority, 0), coalesce(run_at, now()), 0, coalesce(max_attempts, 25),
         job_key, null, null, null, now(), now(),
@@ -2419,7 +2483,26 @@ declare
     )::"app_jobs".job_row;
     v_payload_bytes int; -- null unless the payload is large
     v_job "app_jobs".job_row;
+    v_settings "app_jobs".task_settings;
 begin
+    if "app_jobs".has_task_settings() then
+        select * into v_settings from "app_jobs".task_settings s where s.task_identifier = insert_job.identifier;
+        if found then
+            v_new.queue_name := coalesce(v_settings.override_queue_name, v_new.queue_name, v_settings.queue_name);
+            v_new.max_attempts := coalesce(
+                v_settings.override_max_attempts, nullif(v_new.max_attempts, 25), v_settings.max_attempts, 25
+            );
+            v_new.priority := coalesce(
+                v_settings.override_priority, nullif(v_new.priority, 0), v_settings.priority, 0
+            );
+            if apply_unique
+                and job_key is null
+                and (v_settings.unique_for is not null or v_settings.unique_until is not null)
+            then
+                return "app_jobs".insert_unique_by_settings(v_settings, v_new);
+            end if;
+        end if;
+    end if;
     if length(identifier) not between 3 and 126 -- shorter ones may be valid too
         or length(queue_name) not between 1 and 126
         or length(job_key) not between 1 and 512
@@ -2540,6 +2623,35 @@ begin
         returning s.* into v_schedule;
     end if;
     return v_schedule;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.insert_unique_by_settings(settings app_jobs.task_settings, new app_jobs.job_row)
+ RETURNS app_jobs.job_row
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_claim constant text := current_setting('jwt.claims.database_id', true);
+    v_id bigint;
+    v_job "app_jobs".job_row;
+begin
+    -- The tenant may be an argument: the key is made from the setting.
+    perform set_config('jwt.claims.database_id', coalesce(new.database_id::text, ''), true);
+    select added.job_id into v_id
+    from "app_jobs".insert_unique_job(
+        "app_jobs".unique_job_key(new.task_identifier, new.payload, settings.unique_by), settings.unique_for,
+        settings.unique_until, coalesce(settings.on_conflict, 'keep'), new.task_identifier, new.payload, null,
+        new.queue_name, new.run_at, new.max_attempts, new.priority, new.entity_id, new.organization_id,
+        new.entity_type, null, false
+    ) as added;
+    perform set_config('jwt.claims.database_id', coalesce(v_claim, ''), true);
+    select ("app_jobs".to_job_row(j)).* into v_job from "app_jobs".jobs j where j.id = v_id;
+    if found then
+        return v_job;
+    end if;
+    new.id := v_id; -- the existing job has ended
+    return new;
 end
 $function$;
 
@@ -4332,9 +4444,14 @@ CREATE OR REPLACE FUNCTION app_jobs.replace_unique_job(job_id bigint, payload js
 AS $function$
 #variable_conflict use_column
 declare
+    v_settings "app_jobs".task_settings;
     v_payload_bytes constant int := nullif(greatest(octet_length(payload::text), 16384), 16384);
 begin
     perform "app_jobs".check_job(null, queue_name, null, max_attempts);
+    select s.* into v_settings
+    from "app_jobs".jobs j
+    join "app_jobs".task_settings s on s.task_identifier = j.task_identifier
+    where j.id = replace_unique_job.job_id;
     update "app_jobs".jobs j
     set actor_id = "app_jobs".jwt_claim('jwt.claims.user_id'),
         entity_id = replace_unique_job.entity_id,
@@ -4343,10 +4460,16 @@ begin
         task_identifier = j.task_identifier, -- tg_replace_dependent: it no longer waits for other jobs
         payload = coalesce(replace_unique_job.payload, '{}'),
         payload_bytes = v_payload_bytes,
-        queue_name = replace_unique_job.queue_name,
+        queue_name = coalesce(
+            v_settings.override_queue_name, replace_unique_job.queue_name, v_settings.queue_name
+        ),
         run_at = coalesce(replace_unique_job.run_at, now()),
-        max_attempts = coalesce(replace_unique_job.max_attempts, 25),
-        priority = coalesce(replace_unique_job.priority, 0),
+        max_attempts = coalesce(
+            v_settings.override_max_attempts, nullif(replace_unique_job.max_attempts, 25), v_settings.max_attempts, 25
+        ),
+        priority = coalesce(
+            v_settings.override_priority, nullif(replace_unique_job.priority, 0), v_settings.priority, 0
+        ),
         attempts = 0,
         snoozes = null,
         snoozing_since = null,
@@ -5386,6 +5509,27 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_replace_has_task_settings()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_has_rows boolean;
+begin
+    perform pg_advisory_xact_lock(pg_typeof(null::"app_jobs".task_settings)::oid::bigint);
+    v_has_rows := exists (select from "app_jobs".task_settings);
+    if v_has_rows is distinct from "app_jobs".has_task_settings() then
+        execute format(
+            'create or replace function %s returns boolean language sql stable as %L',
+            '"app_jobs".has_task_settings()', 'select ' || v_has_rows
+        );
+    end if;
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_reset_due_at()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -5766,6 +5910,7 @@ CREATE TRIGGER _800_store_completed_job AFTER DELETE ON app_jobs.jobs FOR EACH R
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
+CREATE TRIGGER _500_replace_has_task_settings AFTER INSERT OR DELETE OR TRUNCATE ON app_jobs.task_settings FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_replace_has_task_settings();
 
 comment on column app_jobs.held_jobs.run_at is 'When the job was due. The row of the job has infinity.';
 comment on column app_jobs.job_dependencies.error is 'Why the dependent fails.';
@@ -5805,6 +5950,7 @@ comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.paused_at is 'Since when the schedule makes no jobs; null: it is not paused.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
+comment on column app_jobs.task_settings.declared_in is 'Where the code declares the task. Null: no code that was synced does.';
 comment on column app_jobs.unique_jobs.job_id is 'Null only inside the transaction that adds the job.';
 comment on column app_jobs.unique_jobs.key is 'A hash of the task, the tenant and the compared fields.';
 comment on column app_jobs.unique_jobs.prune_at is 'When prune_unique_jobs looks at the row.';
@@ -5854,15 +6000,17 @@ comment on function app_jobs.format_utc(timestamp with time zone) is 'A time for
 comment on function app_jobs.get_job(text,text[],interval) is 'Lock the next ready job for a worker; all null if there is none.';
 comment on function app_jobs.get_scheduled_job(text,text[]) is 'Lock the next unlocked schedule for a scheduler; all null if there is none.';
 comment on function app_jobs.has_lease(text,bigint,integer) is 'Whether a worker has locked a job in an attempt, with a lease that has not ended.';
+comment on function app_jobs.has_task_settings() is 'Whether task_settings has rows. tg_replace_has_task_settings redefines it.';
 comment on function app_jobs.heartbeat_job(text,bigint,integer,interval,real,text) is 'Extend the lease of a running job and store its progress; null leaves a value as it is. False if this worker has not locked the job in this attempt.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval) is 'Record a heartbeat of a process, and delete processes without one for a day.';
 comment on function app_jobs.heartbeat_worker(text,text,integer,text,text[],integer,integer,interval,text[],text[],bigint) is 'As heartbeat_worker, with what the process claims.';
 comment on function app_jobs.history_enabled() is 'Whether attempts are recorded.';
 comment on function app_jobs.holds_unique_key(app_jobs.unique_jobs) is 'Whether a job still holds its unique key. Locks a waiting job until the transaction ends.';
 comment on function app_jobs.insert_child(app_jobs.jobs,json,integer) is 'Add a job for the same tenant, actor and entity, in the same trace. With the position of a call, the job is awaited: its key tells workers so.';
-comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it.';
+comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,timestamp with time zone,integer,integer,uuid,text,boolean) is 'Insert one job, or replace the unlocked job with the same key. All forms of add_job call it. apply_unique: a job is unique if its task is unique by its settings.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
+comment on function app_jobs.insert_unique_by_settings(app_jobs.task_settings,app_jobs.job_row) is 'Insert a job of a task whose jobs are unique, or return the existing one. Part of insert_job.';
 comment on function app_jobs.insert_unique_job(bytea,interval,text,text,text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean) is 'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
 comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
 comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether the worker has locked the job without a lease; null if it has not locked it.';
@@ -5939,6 +6087,7 @@ comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the t
 comment on function app_jobs.tg_end_awaited_job() is 'Collect the ended jobs of a statement for end_calls: the id of a completed one, and the negative id of another.';
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
+comment on function app_jobs.tg_replace_has_task_settings() is 'Let has_task_settings return whether the table has rows.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
 comment on function app_jobs.tg_store_completed_job() is 'Store a job that completes, with its payload.';
@@ -5974,6 +6123,7 @@ comment on table app_jobs.pauses is 'What claims skip now. A pause whose until h
 comment on table app_jobs.payload_settings is 'One row: the maximum size of the payloads of new jobs.';
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
 comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';
+comment on table app_jobs.task_settings is 'Defaults and overrides for new jobs of a task. jobfn sync writes the defaults, an operator the overrides.';
 comment on table app_jobs.unique_jobs is 'The job that holds each unique key. Whether it still does follows from the job and from expires_at.';
 comment on table app_jobs.workers is 'The running processes of jobfn service.';
 comment on type app_jobs.job_row is 'A job as functions return it: the first columns of jobs, in the same order. It is never changed, so that running sessions can go on.';

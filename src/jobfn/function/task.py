@@ -23,6 +23,8 @@ from jobfn.function.signature import fail, location_of, read_signature
 from jobfn.function.task_enqueue import TaskEnqueue
 from jobfn.function.validation_errors import declared_names, to_request_error
 from jobfn.settings import Requirement
+from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults, parse_defaults, register
+from jobfn.unique import ConflictOption, UniqueOption
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
 #: How long ``keep_result=True`` stores a result.
@@ -42,6 +44,7 @@ class Task(TaskEnqueue, Generic[P, R_co]):
     Attributes:
         keep_seconds: How long the result is stored; None: not stored.
         schedule_info: The schedule as ``scheduled_jobs.schedule_info``; None for no schedule.
+        defaults: Options of the jobs, where ``enqueue`` gives none.
         schedule_payload: The payload of the jobs of its schedule, as JSON text; None if the schedule has none.
         payload_adapter: Validates the payload; None for ``handler(payload: None)``.
         takes_payload: Whether the handler has a payload.
@@ -69,6 +72,7 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         keep_result: bool | timedelta = False,
         secrets: Sequence[str | Requirement] = (),
         configs: Sequence[str | Requirement] = (),
+        defaults: TaskDefaults = NO_DEFAULTS,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(handler, Task):  # a second identifier for the same handler
@@ -96,6 +100,9 @@ class Task(TaskEnqueue, Generic[P, R_co]):
         self.takes_context = signature.takes_context
         self.is_async = signature.is_async
         self.dependencies = signature.dependencies
+        _check_unique_fields(self, defaults)
+        self.defaults = defaults
+        register(identifier, defaults)
         payload = schedule.payload if isinstance(schedule, Schedule) else None
         self.schedule_payload = None if payload is None else self._serialize_schedule(payload)
 
@@ -180,6 +187,11 @@ def task(
     background: bool = False,
     max_attempts: int | None = None,
     backoff: Backoff | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    unique: UniqueOption | None = None,
+    unique_by: Sequence[str] | None = None,
+    on_conflict: ConflictOption | None = None,
     schedule: str | Mapping[str, Any] | Schedule | None = None,
     tz: str | None = None,
     keep_result: bool | timedelta = False,
@@ -205,6 +217,14 @@ def task(
             Heartbeats keep the job's lease, as does ``await ctx.progress(0.4, "rendering")``.
         max_attempts: Maximum number of attempts. Default None: the job's own, 25.
         backoff: Delay before the next attempt. Default None: the schema's ``exp(attempts)`` seconds.
+        queue: Queue of the jobs: they run one at a time. Like the next options and ``max_attempts``, it counts where a
+            job is added without it: in this process at once, and everywhere else after ``jobfn sync``, which ``jobfn
+            dev`` runs by itself. Default None: no queue.
+        priority: Priority of the jobs; lower runs first. Default None: 0.
+        unique: Add no second job with the same payload: within a ``timedelta``, ``"until_started"`` or
+            ``"until_done"``. Jobs with a key are exempt. Default None: jobs are not unique.
+        unique_by: Fields of the payload that ``unique`` compares. Default None: all.
+        on_conflict: What happens to a duplicate: ``"keep"``, ``"replace"`` or ``"error"``. Default None: ``"keep"``.
         schedule: Create a job with the payload ``{}`` on a recurring schedule: a cron rule (``"0 9 * * *"``, six fields
             with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). A ``Schedule`` also has a
             payload, jitter and a catch-up policy. It takes effect with ``jobfn schedules sync``, which ``jobfn dev``
@@ -228,6 +248,17 @@ def task(
     names = _local_names(sys._getframe(2))  # noqa: SLF001  - as pydantic does, to resolve local models
 
     def decorate(handler: Callable[P, R]) -> Task[P, R]:
+        try:
+            defaults = parse_defaults(
+                queue=queue,
+                priority=priority,
+                max_attempts=max_attempts,
+                unique=unique,
+                unique_by=unique_by,
+                on_conflict=on_conflict,
+            )
+        except ValueError as error:
+            fail(handler, str(error))
         return Task(
             identifier,
             handler,
@@ -239,6 +270,7 @@ def task(
             keep_result=keep_result,
             secrets=secrets,
             configs=configs,
+            defaults=defaults,
             names=names,
         )
 
@@ -270,6 +302,19 @@ def _check_identifier(handler: object, identifier: object) -> None:
         fail(handler, f"the identifier {identifier!r} must not contain unprintable characters")
     if identifier in {".", ".."}:
         fail(handler, f"the identifier {identifier!r} would be a relative path in a URL: use another one")
+
+
+def _check_unique_fields(task: "Task[..., Any]", defaults: TaskDefaults) -> None:
+    """Check that the payload has the fields that ``unique_by`` names, if its type declares fields."""
+    fields = () if defaults.unique is None else defaults.unique.fields or ()
+    schema = task.payload_schema() if fields else {}
+    declared = schema.get("properties")
+    if declared is None or schema.get("additionalProperties"):
+        return
+    for name in fields:
+        if name not in declared:
+            known = ", ".join(declared)
+            fail(task.handler, f"unique_by names {name!r}, which the payload does not have: use one of {known}")
 
 
 def _check_timeout(handler: object, timeout: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeVar, Unpack, overload
 
 from jobfn.errors import EnqueueError, InvalidPayload
-from jobfn.function.retry_policy import RetryPolicy
+from jobfn.task_defaults import TaskDefaults
 
 if TYPE_CHECKING:
     from jobfn.client.connections import AnyAsyncConnection, AnyConnection, SyncConnection
@@ -40,7 +40,7 @@ class TaskEnqueue:
     """The methods of ``Task`` that enqueue jobs, and the attributes of ``Task`` that they use."""
 
     identifier: str
-    retry_policy: RetryPolicy
+    defaults: TaskDefaults
     keep_seconds: float | None
     takes_payload: bool
 
@@ -84,7 +84,7 @@ class TaskEnqueue:
             SchemaError: The database does not have the schema, or the schema does not have the function.
             Exception: Any other error comes from the driver.
         """
-        from jobfn.client.enqueue import DEFAULT_MAX_ATTEMPTS, enqueue_one  # noqa: PLC0415  - see the module
+        from jobfn.client.enqueue import enqueue_one  # noqa: PLC0415  - see the module
 
         return enqueue_one(
             connection,
@@ -92,7 +92,7 @@ class TaskEnqueue:
             payload,
             options,
             serialize=self._serialize,
-            default_max_attempts=self.retry_policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
+            defaults=self.defaults,
             keep_result=self.keep_seconds is not None,
         )
 
@@ -145,7 +145,7 @@ class TaskEnqueue:
             SchemaError: The schema is out of date, or is the platform's, which does not have the function.
             Exception: Any other error comes from the driver.
         """
-        from jobfn.client.enqueue import DEFAULT_MAX_ATTEMPTS, enqueue_each  # noqa: PLC0415  - see the module
+        from jobfn.client.enqueue import enqueue_each  # noqa: PLC0415  - see the module
 
         return enqueue_each(
             connection,
@@ -153,7 +153,7 @@ class TaskEnqueue:
             payloads,
             options,
             serialize=self._serialize,
-            default_max_attempts=self.retry_policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
+            defaults=self.defaults,
         )
 
     def _serialize(self, payload: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn import DuplicateJob, enqueue, enqueue_many
+from jobfn import DuplicateJob, enqueue, enqueue_many, task
 from jobfn.errors import SchemaError
 from support.client import OpenTransaction, maybe_await
 from support.jobs import PLATFORM_SCHEMA, TENANT, Jobs
@@ -167,3 +167,36 @@ async def test_platform_schema_has_neither(connection: "asyncpg.Connection[Any]"
     with pytest.raises(SchemaError) as raised:
         await enqueue(connection, "sync", {}, **options)
     assert str(raised.value) == f"schema app_jobs has {message}"
+
+
+@task("sync_customer", queue="syncs", priority=3, max_attempts=7, unique="until_done", unique_by=["id"])
+def sync_customer(payload: dict[str, int]) -> None: ...
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_defaults_of_the_task(transaction: OpenTransaction, jobs: Jobs, *, by_name: bool) -> None:
+    def add(payload: dict[str, int], **options: Any) -> Any:
+        if by_name:
+            return enqueue(transaction.connection, "sync_customer", payload, **options)
+        return sync_customer.enqueue(transaction.connection, payload, **options)
+
+    def add_many(payloads: list[dict[str, int]], **options: Any) -> Any:
+        if by_name:
+            return enqueue_many(transaction.connection, "sync_customer", payloads, **options)
+        return sync_customer.enqueue_many(transaction.connection, payloads, **options)
+
+    first = await maybe_await(add({"id": 1, "n": 1}))
+    second = await maybe_await(add({"id": 1, "n": 2}))
+    many = await maybe_await(add_many([{"id": 1}, {"id": 2}]))
+    own = await maybe_await(add({"id": 3}, queue="own", priority=0, max_attempts=2, key="k"))
+    again = await maybe_await(add({"id": 3, "n": 2}, key="k"))
+    keyed = await maybe_await(add_many([{"id": 1}], key=lambda _payload: "other"))
+    with pytest.raises(DuplicateJob):
+        await maybe_await(add({"id": 1}, on_conflict="error"))
+    await transaction.commit()
+    assert (second, second.is_duplicate, again, again.is_duplicate) == (first, True, own, False)
+    assert (many[0], many.are_duplicates, keyed.are_duplicates) == (first, [True, False], [False])
+    columns = ("queue_name", "priority", "max_attempts")
+    assert await jobs.values(first, *columns, "payload") == ("syncs", 3, 7, '{"id":1,"n":1}')
+    assert await jobs.values(many[1], *columns) == ("syncs", 3, 7)
+    assert await jobs.values(own, *columns, "payload") == ("syncs", 3, 7, '{"id":3,"n":2}')

@@ -18,8 +18,11 @@ async def role(connection: asyncpg.Connection) -> AsyncIterator[str]:
         yield name
 
 
-#: Parts of ``add_job``, for which setting it again would take longer than the rest, and one that PostgreSQL inlines.
-WITHOUT_SEARCH_PATH = {"insert_job", "jwt_claim", "limit_key", "limit_room", "payload_value", "tg_notify", "to_job_row"}
+#: Parts of ``add_job``, for which setting it again would take longer than the rest, and some that PostgreSQL inlines.
+WITHOUT_SEARCH_PATH = {
+    *("has_task_settings", "insert_job", "jwt_claim", "limit_key", "limit_room", "payload_value", "tg_notify"),
+    "to_job_row",
+}
 
 
 async def test_functions_set_their_search_path(connection: asyncpg.Connection) -> None:

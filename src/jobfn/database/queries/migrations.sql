@@ -180,6 +180,7 @@ grant select on
     @schema@.limit_slots,
     @schema@.limit_starts,
     @schema@.held_jobs,
+    @schema@.task_settings,
     @schema@.jobfn_migrations
     to @role@;
 grant execute on function @schema@.job_pauses, @schema@.explain_wait to @role@
@@ -213,7 +214,8 @@ grant execute on function
     @schema@.remove_limit,
     @schema@.pause_limit_key
     to @role@;
-grant delete on @schema@.scheduled_jobs to @role@
+grant delete on @schema@.scheduled_jobs to @role@;
+grant insert, update, delete on @schema@.task_settings to @role@
 
 -- name: grant_vacuum
 -- PostgreSQL 17 and later: vacuum a table without owning it.

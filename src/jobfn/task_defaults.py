@@ -1,0 +1,78 @@
+"""Defaults that tasks declare in code for their jobs: ``@task("sync", queue="syncs", priority=5)``.
+
+``enqueue`` finds them by the task's name once the module with the task is loaded. ``jobfn sync`` writes them to the
+database, for SQL, triggers and other processes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from jobfn.unique import ConflictOption, Unique, UniqueOption, parse_unique
+
+_MAX_QUEUE_CHARACTERS = 126
+_MAX_INT = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class TaskDefaults:
+    """Options of a task's jobs, where ``enqueue`` gives none. None means the schema's default.
+
+    Attributes:
+        queue: The queue.
+        priority: The priority.
+        max_attempts: Maximum number of attempts.
+        unique: When a job is a duplicate.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    unique: Unique | None = None
+
+
+NO_DEFAULTS = TaskDefaults()
+
+
+def parse_defaults(
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    max_attempts: int | None = None,
+    unique: UniqueOption | None = None,
+    unique_by: Sequence[str] | None = None,
+    on_conflict: ConflictOption | None = None,
+) -> TaskDefaults:
+    """Return the options of ``@task`` as defaults. ``max_attempts`` is checked with the retry policy.
+
+    Raises:
+        ValueError: An option is not valid.
+    """
+    _check_queue(queue)
+    if priority is not None and (type(priority) is not int or not -_MAX_INT - 1 <= priority <= _MAX_INT):
+        raise ValueError(f"priority={priority!r} must be a whole number from {-_MAX_INT - 1} to {_MAX_INT}")
+    return TaskDefaults(queue, priority, max_attempts, parse_unique(unique, unique_by, on_conflict))
+
+
+def _check_queue(queue: object) -> None:
+    if queue is None:
+        return
+    if not isinstance(queue, str) or not 0 < len(queue) <= _MAX_QUEUE_CHARACTERS or "\0" in queue:
+        raise ValueError(f"queue={queue!r} must be text of 1 to {_MAX_QUEUE_CHARACTERS} characters")
+
+
+#: Defaults of the tasks that exist in this process, by identifier.
+_by_task: "WeakValueDictionary[str, TaskDefaults]" = WeakValueDictionary()
+
+
+def register(task: str, defaults: TaskDefaults) -> None:
+    """Let ``find`` return the defaults for as long as they are referenced. The latest task with this name counts."""
+    if defaults != NO_DEFAULTS:
+        _by_task[task] = defaults
+    elif _by_task:
+        _by_task.pop(task, None)
+
+
+def find(task: str) -> TaskDefaults:
+    """Return the defaults of a task that is defined in this process; ``NO_DEFAULTS`` for others."""
+    return _by_task.get(task, NO_DEFAULTS) if _by_task else NO_DEFAULTS
