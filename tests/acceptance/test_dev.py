@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -55,11 +56,14 @@ async def start_dev(spawn: Spawn, *options: str, **env: str) -> RunningCommand:
 async def test_dev_with_embedded_postgres_runs_a_job_and_stops_clean(
     project: Path, spawn: Spawn, command: Command
 ) -> None:
-    dev = await start_dev(spawn)
-    added = await command("jobfn", "enqueue", "process_invoice", '{"id": "abc"}')
+    dev = await start_dev(spawn, XDG_STATE_HOME=str(project / "state"))
+    hint = shlex.split(await dev.until("jobfn enqueue process_invoice '"))
+    added = await command("jobfn", *hint[1:])
     assert added.code == 0, added.output
     charged = json.loads(await dev.until('"charging"'))
-    assert (charged["invoice"], charged["job"], charged["attempt"]) == ("abc", int(added.output), 1)
+    assert (charged["invoice"], charged["job"], charged["attempt"]) == ("string", int(added.output), 1)
+    listed = await command("jobfn", "dev", "--list", XDG_STATE_HOME=str(project / "state"))
+    assert (str(project) in listed.output, "running" in listed.output) == (True, True)
     await dev.until('"job done"')
     status = await command("jobfn", "db", "status")
     assert (status.code, "installed by jobfn" in status.output) == (0, True)

@@ -8,6 +8,9 @@ import sys
 
 def main() -> int:
     """Run the console script and return its exit code (``exit_codes.py``)."""
+    if sys.argv[1:2] == ["dev"] and not {"--help", "--list", "--remove"}.intersection(sys.argv):
+        sys.stderr.write("starting jobfn dev\n")  # the imports take most of a second
+        sys.stderr.flush()
     try:
         import typer  # noqa: F401, PLC0415  - an optional dependency
     except ImportError:

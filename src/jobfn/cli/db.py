@@ -1,4 +1,4 @@
-"""``jobfn db``: install the jobs schema and show its status."""
+"""``jobfn db``: install the jobs schema, show its status, and open a SQL prompt."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
+from jobfn.cli.db_shell import shell_command
 from jobfn.cli.exit_codes import CHECK_FAILED
 from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.cli.output import echo
@@ -26,7 +27,7 @@ _GRANTED = {
 }
 
 app = typer.Typer(
-    help="Install the jobs schema and show its status.\n\nIts name is JOBS_SCHEMA, by default app_jobs.",
+    help="Install the jobs schema, show its status, open psql.\n\nIts name is JOBS_SCHEMA, by default app_jobs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -132,3 +133,8 @@ def _as_json(schema_status: SchemaStatus) -> str:
         },
         indent=2,
     )
+
+
+app.command("shell", epilog="examples: jobfn db shell; echo 'select * from app_jobs.jobs;' | jobfn db shell")(
+    shell_command
+)

@@ -31,7 +31,7 @@ SERVICE_EXAMPLE = (
 
 def register_commands(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("dev", epilog="example: jobfn dev functions.py")(dev_command)
+    app.command("dev", epilog="examples: jobfn dev functions.py; jobfn dev --list; jobfn dev --remove .")(dev_command)
     app.command("serve", epilog="example: jobfn serve functions.py --port 8080")(serve_command)
     app.command("service", epilog=SERVICE_EXAMPLE)(service_command)
 
@@ -98,7 +98,9 @@ def service_command(
 
 
 def dev_command(
-    target: Target,
+    target: Annotated[
+        str | None, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions.")
+    ] = None,
     database_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="A test database. Default: an embedded PostgreSQL."),
@@ -120,11 +122,26 @@ def dev_command(
     dashboard_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the dashboard. Default: 8081, or a free one.")
     ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the development databases, and exit.")] = False,
+    remove: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Remove the development database of this folder, and exit.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --remove: do not ask.")] = False,
 ) -> None:
     """Run everything for development, with reload on save.
 
     Starts PostgreSQL, function app, worker, callback server, scheduler and dashboard.
     """
+    if list_ or remove is not None:
+        from jobfn.cli.dev_databases import list_databases, remove_database  # noqa: PLC0415
+
+        if remove is not None:
+            remove_database(remove, yes=yes)
+        if list_:
+            list_databases()
+        return
+    if target is None:
+        raise ConfigurationError("the file with your tasks is missing: jobfn dev functions.py")
     from jobfn.devserver.dev import DevOptions, run_dev  # noqa: PLC0415  - only for this command
 
     if database_url is None and (variable := database_variable(os.environ)) is not None:

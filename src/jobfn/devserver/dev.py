@@ -18,6 +18,8 @@ from jobfn.database.enqueue import enqueue
 from jobfn.database.migrate import SchemaKind, migrate, schema_kind
 from jobfn.database.records import NewJob
 from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
+from jobfn.devserver.databases import DevDatabases
+from jobfn.devserver.hint import command_path, enqueue_hint
 from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
 from jobfn.devserver.reload import FunctionProcess, watch_python_files
 from jobfn.devserver.schedules import sync_schedules
@@ -172,6 +174,7 @@ async def _database(options: DevOptions) -> AsyncIterator[str | None]:
     if options.database_url is not None:
         yield options.database_url
         return
+    DevDatabases(os.environ).add(options.project)
     postgres = EmbeddedPostgres(folder_for(options.project))
     postgres.start()
     try:
@@ -220,6 +223,7 @@ async def _log_exit(function: FunctionProcess, stop: asyncio.Event) -> None:
 
 async def _print_banner(ready: asyncio.Event, options: DevOptions, settings: ServiceSettings, state: DevState) -> None:
     await ready.wait()
+    hint = await enqueue_hint(Routes.from_settings(settings), options.project)
     lines = [
         "jobfn dev is running. Ctrl-C stops everything.",
         *([f"  dashboard      {state.dashboard_url}/"] if state.dashboard_url else []),
@@ -227,8 +231,8 @@ async def _print_banner(ready: asyncio.Event, options: DevOptions, settings: Ser
         f"  callbacks      {state.callback_url}",
         f"  database       {redact_dsn(state.database_url)}   (schema {settings.schema_name})",
         "  in another terminal, in this folder:",
-        "    jobfn enqueue TASK '{\"id\": 1}'",
-        "    jobfn db status",
+        f"    {hint}",
+        f"    {command_path(options.project)} db shell",
     ]
     print("\n".join(lines), flush=True)  # noqa: T201  - the banner
     if options.enqueue is not None:
