@@ -36,6 +36,8 @@ def final_text(final: FinalState) -> str:
             return f"job {final.id} no longer exists: it completed or was removed (this schema has no history)"
         case RunOutcome.COMPLETED:
             return f"job {final.id} completed{attempts}"
+        case RunOutcome.EXPIRED:
+            return f"job {final.id} {final.error}" if final.error else f"job {final.id} expired"
         case RunOutcome.REMOVED | RunOutcome.CANCELLED:
             return f"job {final.id} was {final.outcome}" + (f": {final.error}" if final.error else "")
         case _:

@@ -88,6 +88,8 @@ def format_counts(counts: JobCounts) -> list[str]:
     lines = [
         f"ready {counts.ready:,}   delayed {counts.delayed:,}   parked {counts.parked:,}   "
         f"running {counts.running:,}   failed {counts.failed:,}"
+        + (f"   cancelled {counts.cancelled:,}" if counts.cancelled else "")
+        + (f"   expired {counts.expired:,}" if counts.expired else "")
         + (f"   (oldest ready job: {seconds_text(oldest)})" if oldest is not None else "")
     ]
     for title, groups in (("TASK", counts.by_task), ("QUEUE", counts.by_queue)):
@@ -158,8 +160,8 @@ def _when(job: JobRow, now: datetime) -> str:
         return f"on {job.locked_by} since {ago(job.locked_at, now)}{progress}"
     if job.state is JobState.COMPLETED and job.ended_at is not None:
         return f"completed {ago(job.ended_at, now)}"
-    if job.state is JobState.FAILED and job.updated_at is not None:
-        return f"failed {ago(job.updated_at, now)}"
+    if job.state in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED} and job.updated_at is not None:
+        return f"{job.state} {ago(job.updated_at, now)}"
     if job.state is JobState.PARKED and job.run_at is not None:
         return "waits" if job.run_at == LATEST else f"wakes {ago(job.run_at, now)}"
     return f"due {ago(job.run_at, now)}" if job.run_at is not None else ""
@@ -180,6 +182,7 @@ def _fields(job: JobRow, parent_id: int | None, now: datetime) -> list[tuple[str
         ("attempts", ", ".join(filter(None, [f"{job.attempts} of {job.max_attempts}", job.uncounted_label]))),
         ("enqueued", moment(job.created_at, now)),
         ("run at", moment(job.run_at, now)),
+        ("expires", moment(job.expires_at, now)),
         ("worker", job.locked_by or ""),
         ("lock until", moment(job.lease_expires_at, now)),
         ("progress", f"{progress}{job.progress_message or ''}"),

@@ -37,6 +37,8 @@ ACTIONS: Final = {
     JobState.PARKED: (Action.WAKE, Action.CANCEL, Action.REMOVE),
     JobState.RUNNING: (Action.CANCEL,),
     JobState.FAILED: (Action.RETRY, Action.REMOVE),
+    JobState.CANCELLED: (Action.RETRY, Action.REMOVE),
+    JobState.EXPIRED: (Action.RETRY, Action.REMOVE),
     JobState.COMPLETED: (),
 }
 

@@ -31,6 +31,8 @@ class QueueDepth:
         running: Locked.
         failed: Permanently failed.
         oldest_ready_seconds: Time since the oldest ready job became due; 0 if no job is ready.
+        cancelled: Ended by a person.
+        expired: Not started before their expiry.
         parked: Durable functions that wait for a time, a signal or child jobs.
         pauses: Number of pauses: of tasks, queues, tenants or everything.
     """
@@ -41,6 +43,8 @@ class QueueDepth:
     failed: int
     oldest_ready_seconds: float
     parked: int = 0
+    cancelled: int = 0
+    expired: int = 0
     pauses: int = 0
 
 

@@ -98,6 +98,12 @@ _SKIP_REASONS = {
     (Action.RUN_AGAIN, JobState.PARKED): "it has not completed: it is parked",
     (Action.RUN_AGAIN, JobState.RUNNING): "it has not completed: it is running",
     (Action.RUN_AGAIN, JobState.FAILED): "it has permanently failed: retry it",
+    (Action.RUN_AGAIN, JobState.CANCELLED): "it was cancelled: retry it",
+    (Action.RUN_AGAIN, JobState.EXPIRED): "it has expired: retry it",
+    (Action.RUN_NOW, JobState.CANCELLED): "it was cancelled: retry it",
+    (Action.RUN_NOW, JobState.EXPIRED): "it has expired: retry it",
+    (Action.WAKE, JobState.CANCELLED): "it was cancelled: retry it",
+    (Action.WAKE, JobState.EXPIRED): "it has expired: retry it",
     (Action.WAKE, JobState.READY): "it is already ready",
     (Action.WAKE, JobState.DELAYED): "it is delayed, and not parked: run it now",
     (Action.WAKE, JobState.PARKED): "it waits for a signal or for child jobs, without a time: send the signal",
@@ -105,6 +111,8 @@ _SKIP_REASONS = {
     (Action.WAKE, JobState.FAILED): "it has permanently failed: retry it",
     (Action.CANCEL, JobState.RUNNING): 'it is running: cancel it with --running ("running ones too" in the dashboard)',
     (Action.CANCEL, JobState.FAILED): "it has already failed permanently",
+    (Action.CANCEL, JobState.CANCELLED): "it has already been cancelled",
+    (Action.CANCEL, JobState.EXPIRED): "it has expired",
     (Action.REMOVE, JobState.RUNNING): _RUNNING,
 }
 

@@ -10,13 +10,20 @@ from jobfn.operations.queries import get_job
 from jobfn.operations.records import JobDetail, JobRow, JobState, RunOutcome
 from jobfn.operations.statements import Database
 
+#: Outcomes of jobs that have ended and kept their row, by their states, without a history.
+_ENDED_OUTCOMES = {
+    JobState.FAILED: RunOutcome.PERMANENTLY_FAILED,
+    JobState.CANCELLED: RunOutcome.CANCELLED,
+    JobState.EXPIRED: RunOutcome.EXPIRED,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FinalState:
     """How a job ended.
 
     Attributes:
-        state: ``COMPLETED`` or ``FAILED``.
+        state: ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``EXPIRED``.
         outcome: Outcome of the last attempt. None: the row was deleted and there is no history, so the job completed or
             an operator removed it.
         attempts: Number of attempts; None if unknown.
@@ -35,9 +42,9 @@ async def follow(
     """See ``Operations.follow``."""
     previous: JobRow | None = None
     while (detail := await get_job(database, job_id)) is not None and detail.job is not None:
-        if detail.state is JobState.FAILED:
-            outcome = detail.runs[-1].outcome if detail.runs else RunOutcome.PERMANENTLY_FAILED
-            return FinalState(job_id, JobState.FAILED, outcome, detail.job.attempts, detail.job.last_error)
+        if detail.state in _ENDED_OUTCOMES:
+            outcome = detail.runs[-1].outcome if detail.runs else _ENDED_OUTCOMES[detail.state]
+            return FinalState(job_id, detail.state, outcome, detail.job.attempts, detail.job.last_error)
         if on_change is not None and (previous is None or _visible_state(previous) != _visible_state(detail.job)):
             on_change(detail.job)
         previous = detail.job

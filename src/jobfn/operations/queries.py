@@ -40,6 +40,7 @@ _OUTCOME_TEXTS = {
     RunOutcome.PARKED: "parked (attempt not counted)",
     RunOutcome.LOST: "lost: the worker died or its lease expired",
     RunOutcome.CANCELLED: "cancelled",
+    RunOutcome.EXPIRED: "expired: not started in time",
     RunOutcome.REMOVED: "removed",
 }
 

@@ -19,15 +19,17 @@ class JobState(StrEnum):
     PARKED = "parked"
     RUNNING = "running"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
     COMPLETED = "completed"
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "JobState":
-        """Derive the state from the columns ``is_running``, ``exhausted``, ``is_parked`` and ``is_delayed``."""
+        """Derive it from the columns ``is_running``, ``exhausted``, ``ended_as``, ``is_parked`` and ``is_delayed``."""
         if row["is_running"]:
             return cls.RUNNING
         if row["exhausted"]:
-            return cls.FAILED
+            return cls(row["ended_as"] or cls.FAILED)
         if row["is_parked"]:
             return cls.PARKED
         return cls.DELAYED if row["is_delayed"] else cls.READY
@@ -38,6 +40,7 @@ class RunOutcome(StrEnum):
 
     ``FAILED`` is retried, ``PERMANENTLY_FAILED`` is not. ``RELEASED``, ``SNOOZED`` and ``PARKED`` do not count.
     ``LOST``: the worker died or its lease expired. ``CANCELLED`` and ``REMOVED``: an operator did it.
+    ``EXPIRED``: not started before its expiry.
     """
 
     COMPLETED = "completed"
@@ -48,6 +51,7 @@ class RunOutcome(StrEnum):
     PARKED = "parked"
     LOST = "lost"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
     REMOVED = "removed"
 
 
@@ -120,6 +124,7 @@ class JobRow:
         progress: Last reported progress, 0 to 1.
         database_id: The tenant.
         ended_at: When the job completed.
+        expires_at: The job is not started after this time.
     """
 
     id: int
@@ -146,11 +151,12 @@ class JobRow:
     entity_id: str | None = None
     ended_at: datetime | None = None
     is_expired: bool = False
+    expires_at: datetime | None = None
 
     @property
     def state_label(self) -> str:
         """The state as people see it."""
-        return "expired" if self.is_expired else self.state.value
+        return "orphaned" if self.is_expired else self.state.value
 
     @property
     def uncounted_label(self) -> str:
@@ -186,6 +192,7 @@ class JobRow:
             locked_by=row["locked_by"] if is_locked else None,
             lease_expires_at=row["lease_expires_at"] if is_locked else None,
             is_expired=is_locked and state is not JobState.RUNNING,
+            expires_at=row.get("expires_at"),
             progress=None
             if row["progress"] is None
             else round(row["progress"], 6),  # a PostgreSQL real: 0.52 is inexact

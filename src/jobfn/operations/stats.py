@@ -35,11 +35,14 @@ class GroupCount:
     running: int
     failed: int
     parked: int = 0
+    cancelled: int = 0
+    expired: int = 0
 
     @property
     def total(self) -> int:
         """Number of jobs in any state."""
-        return self.ready + self.delayed + self.parked + self.running + self.failed
+        ended = self.failed + self.cancelled + self.expired
+        return self.ready + self.delayed + self.parked + self.running + ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,14 @@ class JobCounts:
     by_queue: tuple[GroupCount, ...]
     took_seconds: float
     parked: int = 0
+    cancelled: int = 0
+    expired: int = 0
 
     @property
     def total(self) -> int:
         """Number of jobs in any state."""
-        return self.ready + self.delayed + self.parked + self.running + self.failed
+        ended = self.failed + self.cancelled + self.expired
+        return self.ready + self.delayed + self.parked + self.running + ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +197,8 @@ class Stats:
             by_queue=tuple(_group(row, "queue_name") for row in rows if row["is_queue"]),
             took_seconds=self._clock() - started,
             parked=totals["parked"],
+            cancelled=totals["cancelled"],
+            expired=totals["expired"],
         )
 
     async def _read_workers(self) -> tuple[WorkerRow, ...]:
@@ -203,7 +211,8 @@ class Stats:
 
 
 def _group(row: "asyncpg.Record", name: str) -> GroupCount:
-    return GroupCount(row[name], row["ready"], row["delayed"], row["running"], row["failed"], row["parked"])
+    states = ("ready", "delayed", "running", "failed", "parked", "cancelled", "expired")
+    return GroupCount(row[name], *(row[state] for state in states))
 
 
 def _bucket(row: "asyncpg.Record") -> ThroughputBucket:

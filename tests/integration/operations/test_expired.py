@@ -1,4 +1,4 @@
-"""Jobs whose lease ended while no worker claims are shown as expired."""
+"""Jobs whose lease ended while no worker claims are shown as orphaned."""
 
 import asyncpg
 
@@ -21,10 +21,10 @@ async def expire(jobs: Jobs, *, attempts: int = 1) -> int:
 async def test_list_and_details_show_the_job_as_expired(jobs: Jobs, invoke: Command, database: str) -> None:
     job = await expire(jobs)
     listed = await invoke("jobfn", "jobs", "list", DATABASE_URL=database)
-    assert listed.output.splitlines()[1].split()[:4] == [str(job), "expired", "long", "1/3"]
+    assert listed.output.splitlines()[1].split()[:4] == [str(job), "orphaned", "long", "1/3"]
     assert "lease of worker-0 ended 5m ago" in listed.output
     shown = await invoke("jobfn", "jobs", "show", str(job), DATABASE_URL=database)
-    assert shown.output.splitlines()[0] == f"job {job}  long  expired"
+    assert shown.output.splitlines()[0] == f"job {job}  long  orphaned"
     assert "attempt 1 on worker-0 expired: the next claim of a worker takes the job over" in shown.output
 
 
@@ -67,7 +67,7 @@ async def test_dashboard_shows_the_job_as_expired(jobs: Jobs, database: str) -> 
     async with site(database) as dashboard:
         for path in ("/jobs", f"/jobs/{job}"):
             page = (await dashboard.get(path)).text
-            assert '<span class="state expired">expired</span>' in page, path
+            assert '<span class="state orphaned">orphaned</span>' in page, path
             assert '<span class="state ready">ready</span>' not in page
         assert "lease of worker-0 ended" in (await dashboard.get("/jobs")).text
 

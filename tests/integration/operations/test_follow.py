@@ -39,15 +39,19 @@ async def test_permanently_failed_job_has_its_error(operations: Operations, jobs
 
 
 @pytest.mark.parametrize(
-    ("action", "outcome"), [(Action.CANCEL, RunOutcome.CANCELLED), (Action.REMOVE, RunOutcome.REMOVED)]
+    ("action", "state", "outcome"),
+    [
+        (Action.CANCEL, JobState.CANCELLED, RunOutcome.CANCELLED),
+        (Action.REMOVE, JobState.FAILED, RunOutcome.REMOVED),
+    ],
 )
-async def test_cancelled_or_removed_job_has_failed(
-    operations: Operations, jobs: Jobs, action: Action, outcome: RunOutcome
+async def test_cancelled_or_removed_job_has_ended(
+    operations: Operations, jobs: Jobs, action: Action, state: JobState, outcome: RunOutcome
 ) -> None:
     job = await jobs.add("x")
     await operations.apply(action, [job])
     final = await operations.follow(job, poll_interval_seconds=POLL_INTERVAL_SECONDS)
-    assert (final.state, final.outcome) == (JobState.FAILED, outcome)
+    assert (final.state, final.outcome) == (state, outcome)
 
 
 async def test_missing_job_is_an_error(operations: Operations) -> None:

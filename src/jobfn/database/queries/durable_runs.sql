@@ -68,7 +68,7 @@ with recursive child as (
     where child.depth < 20
 ),
 found as (select child.* from child limit 10 * $2)
-select found.child_id, found.name, found.state, found.depth, j.task_identifier, j.is_running, j.exhausted, j.is_parked,
+select found.child_id, found.name, found.state, found.depth, j.task_identifier, j.is_running, j.exhausted, j.ended_as, j.is_parked,
     j.run_at > now() as is_delayed
 from found
 left join @jobs@ j on j.id = found.child_id

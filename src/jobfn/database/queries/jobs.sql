@@ -106,7 +106,9 @@ select
         where not exhausted and locked_at is null and run_at > now() and parked_attempt = attempts
     ) as parked,
     count(*) filter (where locked_at is not null) as running,
-    count(*) filter (where exhausted and locked_at is null) as failed,
+    count(*) filter (where exhausted and locked_at is null and ended_as is null) as failed,
+    count(*) filter (where exhausted and locked_at is null and ended_as = 'cancelled') as cancelled,
+    count(*) filter (where exhausted and locked_at is null and ended_as = 'expired') as expired,
     coalesce(
         extract(
             epoch from now() - min(nullif(run_at, '-infinity')) filter (

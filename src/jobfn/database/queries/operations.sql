@@ -17,7 +17,8 @@
             where r.job_id = j.id and r.outcome in ('parked', 'snoozed', 'released')
         ) else 0 end as parks,
         j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
-        j.lease_expires_at, j.progress, j.progress_message, j.exhausted, coalesce(j.has_steps, false) as has_steps,
+        j.lease_expires_at, j.progress, j.progress_message, j.exhausted,
+        case when j.exhausted then j.ended_as end as ended_as, j.expires_at, coalesce(j.has_steps, false) as has_steps,
         coalesce(j.parked_attempt = j.attempts, false) and j.locked_at is null and not j.exhausted and j.run_at > now()
             as is_parked,
         (select s.job_id from @schema@.job_steps s where s.child_id = j.id limit 1) as parent_id,
@@ -35,6 +36,8 @@
         0 as parks, false as has_steps, false as is_parked, null::bigint as parent_id, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
         case when j.locked_at is not null and j.run_at > j.locked_at then j.run_at end as lease_expires_at,
         null::real as progress, null::text as progress_message, j.attempts >= j.max_attempts as exhausted,
+        case when j.attempts >= j.max_attempts and starts_with(j.last_error, 'cancelled') then 'cancelled' end as ended_as,
+        null::timestamptz as expires_at,
         j.locked_at is not null and case
             when j.run_at > j.locked_at then j.run_at >= now() else j.locked_at >= now() - interval '4 hours'
         end as is_running
@@ -54,7 +57,9 @@
         when 'delayed' then not j.is_running and not j.exhausted and j.run_at > now() and not j.is_parked
         when 'parked' then j.is_parked
         when 'running' then j.is_running
-        when 'failed' then not j.is_running and j.exhausted
+        when 'failed' then not j.is_running and j.exhausted and j.ended_as is null
+        when 'cancelled' then not j.is_running and j.exhausted and j.ended_as = 'cancelled'
+        when 'expired' then not j.is_running and j.exhausted and j.ended_as = 'expired'
     end)
     and ($5::text is null or (j.last_error is not null and strpos(lower(j.last_error), lower($5)) > 0))
     and (
@@ -80,7 +85,7 @@
 -- Newest first. $1-$17 as in jobs_matching, $18 the maximum number.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
-    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
+    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.ended_as, j.is_running, j.is_parked,
     j.run_at > now() as is_delayed
 from @jobs@ j
 where
@@ -93,7 +98,7 @@ limit $18
 -- last change, and $20, the id; null: from the start.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
-    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.is_running, j.is_parked,
+    j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.ended_as, j.is_running, j.is_parked,
     j.run_at > now() as is_delayed
 from @jobs@ j
 where
@@ -263,7 +268,7 @@ order by latest.ended_at, latest.attempt
 
 -- name: job_states
 -- $1 jobs. Returns those that exist.
-select j.id, j.exhausted, j.is_running, j.is_parked, j.run_at > now() as is_delayed
+select j.id, j.exhausted, j.ended_as, j.is_running, j.is_parked, j.run_at > now() as is_delayed
 from @jobs@ j
 where j.id = any ($1::bigint[])
 
@@ -282,6 +287,8 @@ with counted as (
         count(*) filter (where not j.is_running and not j.exhausted) as waiting,
         count(*) filter (where j.is_parked) as parked,
         count(*) filter (where j.is_running) as running,
+        count(*) filter (where not j.is_running and j.ended_as = 'cancelled') as cancelled,
+        count(*) filter (where not j.is_running and j.ended_as = 'expired') as expired,
         count(*) as jobs,
         min(nullif(j.run_at, '-infinity')) filter (where not j.is_running and not j.exhausted) as first_run_at
     from @jobs@ j
@@ -294,7 +301,9 @@ summed as (
         coalesce(sum(c.waiting - c.ready - c.parked), 0)::bigint as delayed,
         coalesce(sum(c.parked), 0)::bigint as parked,
         coalesce(sum(c.running), 0)::bigint as running,
-        coalesce(sum(c.jobs - c.waiting - c.running), 0)::bigint as failed,
+        coalesce(sum(c.jobs - c.waiting - c.running - c.cancelled - c.expired), 0)::bigint as failed,
+        coalesce(sum(c.cancelled), 0)::bigint as cancelled,
+        coalesce(sum(c.expired), 0)::bigint as expired,
         coalesce(sum(c.jobs), 0)::bigint as jobs,
         case when sum(c.ready) > 0 then extract(epoch from now() - min(c.first_run_at))::float8 end
             as oldest_ready_seconds

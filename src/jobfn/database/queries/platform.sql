@@ -172,7 +172,11 @@ select
     count(*) filter (where attempts < max_attempts and locked_at is null and run_at <= now()) as ready,
     count(*) filter (where attempts < max_attempts and locked_at is null and run_at > now()) as delayed,
     count(*) filter (where locked_at is not null) as running,
-    count(*) filter (where attempts >= max_attempts and locked_at is null) as failed,
+    count(*) filter (
+        where attempts >= max_attempts and locked_at is null and not coalesce(starts_with(last_error, 'cancelled'), false)
+    ) as failed,
+    count(*) filter (where attempts >= max_attempts and locked_at is null and starts_with(last_error, 'cancelled'))
+        as cancelled,
     coalesce(
         extract(
             epoch from now() - min(nullif(run_at, '-infinity')) filter (

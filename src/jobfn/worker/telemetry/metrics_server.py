@@ -104,6 +104,8 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
         "parked": depth.parked,
         "running": depth.running,
         "failed": depth.failed,
+        "cancelled": depth.cancelled,
+        "expired": depth.expired,
     }
     return [
         is_up,
