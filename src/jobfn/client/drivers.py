@@ -27,6 +27,8 @@ _MISSING_FUNCTION = {
     "add_unique_jobs": _NO_UNIQUE_JOBS,
     "add_debounced_job": "schema {schema} has no maximum delay: run `jobfn db migrate`, or leave max_delay out on the "
     "platform's schema",
+    "expiring": "schema {schema} has no expiry of jobs: run `jobfn db migrate`, or leave expires_at and expires_in out "
+    "on the platform's schema",
     "job_result": "schema {schema} stores no results: run `jobfn db migrate`; the platform's schema does not record "
     "how a job ended",
 }
@@ -239,7 +241,8 @@ def _error_message(error: Exception, statement: Statement) -> str | None:
         case "3F000":
             message = "this database has no schema {schema}: run `jobfn db migrate`, or set JOBS_SCHEMA"
         case "42883":
-            message = _MISSING_FUNCTION.get(statement.name, _MISSING_FUNCTION["add_job"])
+            name = "expiring" if "expiring" in statement.wrappers else statement.name
+            message = _MISSING_FUNCTION.get(name, _MISSING_FUNCTION["add_job"])
         case "42501":
             message = _MISSING_PRIVILEGE.get(statement.name, _MISSING_PRIVILEGE["add_job"])
         case _:

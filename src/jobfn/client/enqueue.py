@@ -18,6 +18,7 @@ from jobfn.client.validation import (
     as_payloads,
     to_json,
     validate_entity_type,
+    validate_expiry,
     validate_int,
     validate_job_ids,
     validate_key,
@@ -118,6 +119,7 @@ def enqueue_one(
 ) -> Any:
     """Implement ``enqueue``."""
     validate_option_names("enqueue", options, JobOptions.__optional_keys__)
+    prepare = _preparation(options)
     max_attempts, priority, tenant = _shared_values(task, options, defaults)
     queue = options.get("queue")
     values: list[Value] = [
@@ -153,15 +155,15 @@ def enqueue_one(
         statement = special or statement
     driver = driver_for(connection)
     if tenant is None:
-        job_id = driver.fetch_value(connection, _traced(statement))
+        job_id = driver.fetch_value(connection, prepare(statement))
     elif statement.name != "add_job":  # only this one has a form with the tenant
-        job_id = driver.fetch_value(connection, _traced(statement.wrapped("as_tenant", tenant)))
+        job_id = driver.fetch_value(connection, prepare(statement.wrapped("as_tenant", tenant)))
     else:
         from jobfn.client.tenants import fetch_for_tenant  # noqa: PLC0415  - most jobs get the session's tenant
 
         by_argument = Statement("add_job_for_tenant", schema, (*values, tenant))
         by_setting = statement.wrapped("as_tenant", tenant)
-        job_id = fetch_for_tenant(driver, connection, _traced(by_argument), _traced(by_setting))
+        job_id = fetch_for_tenant(driver, connection, prepare(by_argument), prepare(by_setting))
     if driver.is_async:
         return _enqueued_job(job_id, task, unique, connection, schema, keep_result=keep_result)
     if unique is not None:
@@ -180,6 +182,7 @@ def enqueue_each(
 ) -> Any:
     """Implement ``enqueue_many``; the other arguments are as for ``enqueue_one``."""
     validate_option_names("enqueue_many", options, BulkJobOptions.__optional_keys__)
+    prepare = _preparation(options)
     max_attempts, priority, tenant = _shared_values(task, options, defaults)
     queue = options.get("queue")
     key = validate_key_function(options.get("key"))
@@ -211,7 +214,7 @@ def enqueue_each(
             statement = many_unique(unique, schema, values)
             statement = statement if tenant is None else statement.wrapped("as_tenant", tenant)
     driver = driver_for(connection)
-    ids = driver.fetch_value(connection, _traced(statement))
+    ids = driver.fetch_value(connection, prepare(statement))
     return _enqueued_jobs(ids) if driver.is_async else EnqueuedJobs.create(ids)
 
 
@@ -228,6 +231,16 @@ def _shared_values(task: str, options: SharedOptions, defaults: TaskDefaults) ->
         max_attempts = defaults.max_attempts or DEFAULT_MAX_ATTEMPTS
     max_attempts = validate_int("max_attempts", max_attempts, 1)
     return str(max_attempts), str(priority), validate_uuid("database_id", options.get("database_id"))
+
+
+def _preparation(options: SharedOptions) -> Callable[[Statement], Statement]:
+    """Return what adds the expiry of the options, and the current span's trace, to a statement."""
+    if "expires_at" not in options and "expires_in" not in options:
+        return _traced
+    expiry = validate_expiry(options.get("expires_at"), options.get("expires_in"))
+    if expiry is None:
+        return _traced
+    return lambda statement: _traced(statement.wrapped("expiring", *expiry))
 
 
 def _traced(statement: Statement) -> Statement:

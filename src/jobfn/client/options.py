@@ -19,6 +19,8 @@ class SharedOptions(TypedDict, total=False):
     unique: UniqueOption | None
     unique_by: Sequence[str] | None
     on_conflict: ConflictOption | None
+    expires_at: datetime | None
+    expires_in: timedelta | None
     schema: str | None
 
 
@@ -31,6 +33,9 @@ class JobOptions(SharedOptions, total=False):
         queue: Jobs of one queue run one at a time, in order. 1 to 126 characters. Default None: no queue.
         priority: Jobs with a lower number run first. Default 0.
         max_attempts: Maximum number of attempts. Default None: the task's own ``max_attempts``, else 25.
+        expires_at: Do not start after this time, a ``datetime`` with a time zone, not even for a retry. Needs jobfn's
+            schema. Default None: at any time.
+        expires_in: The same, as a ``timedelta`` from now.
         max_delay: With ``key`` and ``run_at``: a job that is replaced again and again runs at most this long after it
             was first added. Needs jobfn's schema. Default None: no limit.
         database_id: The tenant, a UUID. Default None: the session's ``jwt.claims.database_id``.

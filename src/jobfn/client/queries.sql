@@ -122,6 +122,33 @@ cross join lateral (
     offset 0
 ) as restored
 
+-- name: expiring
+-- Run a query that adds jobs (@query@), which expire at $1, a time, or $2 from now, and restore the setting. As traced.
+with before as materialized (
+    select coalesce(current_setting('jobfn.expires_at', true), '') as expires_at
+),
+changed as materialized (
+    select
+        @schema@.set_default_expiry(
+            coalesce(cast(cast($1 as text) as timestamptz), clock_timestamp() + cast(cast($2 as text) as interval))
+        ),
+        before.expires_at
+    from before
+),
+added as materialized (
+    select (
+@query@
+    ) as answer, changed.expires_at
+    from changed
+)
+select added.answer
+from added
+cross join lateral (
+    select set_config('jobfn.expires_at', added.expires_at, true)
+    where added.answer is not null
+    offset 0
+) as restored
+
 -- name: traced
 -- Run a query that adds jobs (@query@) with $1 traceparent and $2 tracestate, and restore the session's settings. Each
 -- step reads from the one before it, so PostgreSQL runs them in this order.

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -136,6 +136,25 @@ def validate_run_at(run_at: object) -> str | None:
     if not isinstance(run_at, datetime) or run_at.tzinfo is None:
         raise EnqueueError(f"run_at={run_at!r} must be a datetime with a time zone, such as datetime.now(UTC)")
     return run_at.isoformat()
+
+
+def validate_expiry(expires_at: object, expires_in: object) -> tuple[str | None, str | None] | None:
+    """Return the expiry of a job as a time in ISO 8601 or as seconds from now; None: it has none.
+
+    Raises:
+        EnqueueError: Both are set, or one of them is not a time with a zone or a duration above 0.
+    """
+    if expires_at is None and expires_in is None:
+        return None
+    if expires_at is not None and expires_in is not None:
+        raise EnqueueError("expires_at and expires_in exclude each other: give one of them")
+    if expires_in is None:
+        if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
+            raise EnqueueError(f"expires_at={expires_at!r} must be a datetime with a time zone")
+        return expires_at.isoformat(), None
+    if not isinstance(expires_in, timedelta) or expires_in <= timedelta(0):
+        raise EnqueueError(f"expires_in={expires_in!r} must be a timedelta above 0")
+    return None, f"{expires_in.total_seconds():f} seconds"
 
 
 def validate_uuid(name: str, value: object) -> str | None:

@@ -5569,6 +5569,17 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_set_expiry()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    new.expires_at := nullif(current_setting('jobfn.expires_at', true), '')::timestamptz;
+    return new;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_store_completed_job()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -5889,6 +5900,7 @@ $function$;
 CREATE TRIGGER _500_write_job_queues INSTEAD OF INSERT OR DELETE OR UPDATE ON app_jobs.job_queues FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_write_job_queues();
 CREATE TRIGGER _100_set_exhausted_of_inserted_job BEFORE INSERT ON app_jobs.jobs FOR EACH ROW WHEN ((new.attempts > 0)) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
 CREATE TRIGGER _100_set_exhausted_of_updated_job BEFORE UPDATE OF attempts, max_attempts, locked_at, exhausted, in_last_attempt ON app_jobs.jobs FOR EACH ROW WHEN (((new.exhausted <> (new.attempts >= new.max_attempts)) OR (new.in_last_attempt <> ((new.attempts >= new.max_attempts) AND (new.locked_at IS NOT NULL))))) EXECUTE FUNCTION app_jobs.tg_set_exhausted();
+CREATE TRIGGER _100_set_expiry_of_replaced_job BEFORE UPDATE OF task_identifier ON app_jobs.jobs FOR EACH ROW WHEN (((old.expires_at IS NOT NULL) OR (COALESCE(current_setting('jobfn.expires_at'::text, true), ''::text) <> ''::text))) EXECUTE FUNCTION app_jobs.tg_set_expiry();
 CREATE TRIGGER _500_unlock_all_queues AFTER TRUNCATE ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_deleted_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
 CREATE TRIGGER _500_unlock_queue_of_unlocked_job AFTER UPDATE OF locked_at, queue_name ON app_jobs.jobs FOR EACH ROW WHEN (((old.queue_name IS NOT NULL) AND (old.locked_at IS NOT NULL) AND ((new.locked_at IS NULL) OR (new.queue_name IS DISTINCT FROM old.queue_name)))) EXECUTE FUNCTION app_jobs.tg_unlock_queue();
@@ -6090,6 +6102,7 @@ comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose e
 comment on function app_jobs.tg_replace_has_task_settings() is 'Let has_task_settings return whether the table has rows.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
+comment on function app_jobs.tg_set_expiry() is 'Give a replaced job the expiry of the one that replaces it.';
 comment on function app_jobs.tg_store_completed_job() is 'Store a job that completes, with its payload.';
 comment on function app_jobs.tg_unlock_queue() is 'Unlock the queue that a job had locked.';
 comment on function app_jobs.tg_wake_parked_jobs() is 'Wake the jobs that waited for jobs of this statement: once for all of them, so that their locks are taken in order.';
