@@ -322,6 +322,13 @@ create table app_jobs.task_settings (
     constraint task_settings_unique_valid CHECK ((((unique_for IS NULL) OR (unique_until IS NULL)) AND (unique_until = ANY (ARRAY['started'::text, 'done'::text])) AND ((unique_for >= '00:00:00.001'::interval) AND (unique_for <= '366 days'::interval)) AND (cardinality(unique_by) <= 32) AND (on_conflict = ANY (ARRAY['keep'::text, 'replace'::text, 'error'::text]))))
 );
 
+create table app_jobs.tenant_weights (
+    database_id uuid not null,
+    weight integer not null,
+    constraint tenant_weights_pkey PRIMARY KEY (database_id),
+    constraint tenant_weights_weight_limited CHECK (((weight >= 1) AND (weight <= 1000)))
+);
+
 create table app_jobs.unique_jobs (
     key bytea not null,
     job_id bigint,
@@ -400,7 +407,9 @@ CREATE UNIQUE INDEX jobs_key_unique ON app_jobs.jobs USING btree (key) WHERE (ke
 CREATE INDEX jobs_queue_name_ready_idx ON app_jobs.jobs USING btree (queue_name, priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
-CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((database_id IS NULL) AND (queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_tenant_ready_idx ON app_jobs.jobs USING btree (priority, database_id, run_at, id) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_tenant_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, database_id, run_at, id) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
 CREATE INDEX limit_keys_wake_at_idx ON app_jobs.limit_keys USING btree (wake_at) WHERE (wake_at IS NOT NULL);
 CREATE INDEX limit_slots_key_idx ON app_jobs.limit_slots USING btree (limit_name, key);
 CREATE INDEX scheduled_jobs_due_at_idx ON app_jobs.scheduled_jobs USING btree (due_at);
@@ -1235,6 +1244,8 @@ AS $function$
 begin
     return pg_stat_get_xact_tuples_returned('"app_jobs".jobs_ready_idx'::regclass)
         + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_task_ready_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_tenant_ready_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_tenant_task_ready_idx'::regclass)
         + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_queued_ready_idx'::regclass)
         + pg_stat_get_xact_tuples_returned('"app_jobs".jobs_queue_name_ready_idx'::regclass);
 end
@@ -1249,6 +1260,7 @@ CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers 
  SET enable_bitmapscan TO 'off'
  SET enable_sort TO 'off'
  SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
@@ -1296,11 +1308,7 @@ begin
                 || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_start);
         end if;
         if cardinality(v_rows) > v_picked then
-            v_rows := array(
-                select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
-                order by j.priority, j.run_at, j.id
-                limit v_picked
-            );
+            v_rows := "app_jobs".fair_choice(v_rows, v_picked);
         end if;
         exit when not v_has_limits or cardinality(v_rows) = 0;
         v_round := v_round + 1;
@@ -1365,6 +1373,7 @@ CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_n
  SET enable_bitmapscan TO 'off'
  SET enable_sort TO 'off'
  SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
@@ -1428,11 +1437,7 @@ begin
                 || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_beginning);
         end if;
         if cardinality(v_rows) > v_picked then
-            v_rows := array(
-                select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows)
-                order by j.priority, j.run_at, j.id
-                limit v_picked
-            );
+            v_rows := "app_jobs".fair_choice(v_rows, v_picked);
         end if;
         exit when not v_has_limits or cardinality(v_rows) = 0;
         v_round := v_round + 1;
@@ -1653,6 +1658,32 @@ AS $function$
     where w.worker_id = deregister_worker.worker_id
         and w.host = deregister_worker.host
         and w.pid = deregister_worker.pid
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.divide_by_weight(jobs integer, weights integer[], is_open boolean[], given integer[])
+ RETURNS integer[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_weight float8 := 0;
+    v_upper float8 := random(); -- systematic sampling: whole numbers with the right sum, and each with its expectation
+    v_part float8;
+begin
+    for v_tenant in 1..cardinality(weights) loop
+        if is_open[v_tenant] then
+            v_weight := v_weight + weights[v_tenant];
+        end if;
+    end loop;
+    for v_tenant in 1..cardinality(weights) loop
+        if is_open[v_tenant] then
+            v_part := jobs * weights[v_tenant] / v_weight;
+            given[v_tenant] := given[v_tenant] + floor(v_upper + v_part)::int - floor(v_upper)::int;
+            v_upper := v_upper + v_part;
+        end if;
+    end loop;
+    return given;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.end_calls()
@@ -2116,6 +2147,125 @@ begin
         array[coalesce(error_message, 'UNKNOWN_ERROR')], array[null]::interval[]
     );
     return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.fair_choice(rows tid[], max_jobs integer)
+ RETURNS tid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if cardinality(rows) <= max_jobs then
+        return rows;
+    end if;
+    return array(
+        select ranked.place
+        from (
+            select j.ctid as place, j.priority, j.run_at, j.id,
+                (row_number() over (partition by j.priority, j.database_id order by j.run_at, j.id) - random())
+                    / coalesce(w.weight, 1) as turn
+            from "app_jobs".jobs j
+            left join "app_jobs".tenant_weights w on w.database_id = j.database_id
+            where j.ctid = any (rows)
+        ) ranked
+        order by ranked.priority, ranked.turn, ranked.run_at, ranked.id
+        limit max_jobs
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.fair_jobs_at_priority(task text, tasks text[], at_priority integer, first_run_at timestamp with time zone, first_id bigint, expired_before timestamp with time zone, max_jobs integer, paused_tenants uuid[])
+ RETURNS tid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_max_tenants constant int := 32; -- of a claim
+    v_from constant uuid := gen_random_uuid();
+    v_tenants uuid[];
+    v_visits int;
+    v_wrapped record;
+    v_weights int[];
+    v_shares int[];
+    v_is_open boolean[];
+    v_share int;
+    v_jobs int;
+    v_rows tid[];
+    v_locked record;
+begin
+    select array_agg(t.id) filter (where t.is_ready), count(*) into v_tenants, v_visits
+    from "app_jobs".ready_tenants(
+        task, at_priority, first_run_at, first_id, expired_before, paused_tenants, v_from,
+        'ffffffff-ffff-ffff-ffff-ffffffffffff', v_max_tenants
+    ) t;
+    if v_visits < v_max_tenants then
+        select array_agg(t.id) filter (where t.is_ready) as tenants, count(*) as visits into v_wrapped
+        from "app_jobs".ready_tenants(
+            task, at_priority, first_run_at, first_id, expired_before, paused_tenants,
+            '00000000-0000-0000-0000-000000000000', v_from, v_max_tenants - v_visits
+        ) t;
+        v_tenants := v_tenants || v_wrapped.tenants;
+        v_visits := v_visits + v_wrapped.visits;
+    end if;
+    if v_tenants is null then
+        v_share := max_jobs;
+        v_rows := "app_jobs".lock_jobs_without_tenant(
+            tasks, at_priority, first_run_at, first_id, expired_before, max_jobs
+        );
+    else
+        v_weights := array_fill(1, array[cardinality(v_tenants)]);
+        if exists (select from "app_jobs".tenant_weights) then
+            v_weights := array(
+                select coalesce(w.weight, 1)
+                from unnest(v_tenants) with ordinality as tenant (id, position)
+                left join "app_jobs".tenant_weights w on w.database_id = tenant.id
+                order by tenant.position
+            );
+        end if;
+        v_rows := '{}';
+        if cardinality(tasks) > 0 then
+            -- Jobs without a tenant are one more, with the weight 1.
+            v_share := least(1 + max_jobs / (1 + (select sum(weight) from unnest(v_weights) as weight)), max_jobs);
+            v_rows := "app_jobs".lock_jobs_without_tenant(
+                tasks, at_priority, first_run_at, first_id, expired_before, v_share
+            );
+        end if;
+        v_shares := array_fill(0, array[cardinality(v_tenants)]);
+        v_is_open := array_fill(true, array[cardinality(v_tenants)]);
+        v_jobs := max_jobs;
+        for v_round in 1..8 loop -- what some tenants do not use is divided among the others
+            v_shares := "app_jobs".divide_by_weight(v_jobs, v_weights, v_is_open, v_shares);
+            v_locked := "app_jobs".lock_jobs_of_tenants(
+                task, at_priority, first_run_at, first_id, expired_before, v_tenants, v_shares
+            );
+            v_jobs := max_jobs - cardinality(v_locked.places);
+            exit when v_jobs <= 0;
+            v_is_open := array(
+                select count(owner) = share.jobs
+                from unnest(v_shares) with ordinality as share (jobs, position)
+                left join unnest(v_locked.owners) as owner on owner = share.position
+                group by share.position, share.jobs
+                order by share.position
+            );
+            exit when not (true = any (v_is_open));
+        end loop;
+        v_rows := v_rows || v_locked.places;
+    end if;
+    if cardinality(v_rows) < max_jobs then
+        if v_share < max_jobs then -- null: there are no such jobs
+            v_rows := v_rows || "app_jobs".lock_jobs_without_tenant(
+                tasks, at_priority, first_run_at, first_id, expired_before, max_jobs
+            );
+        end if;
+        if v_visits = v_max_tenants or cardinality(tasks) >= 100 then
+            v_rows := v_rows || "app_jobs".lock_jobs_at_priority(
+                task, at_priority, first_run_at, first_id, expired_before, max_jobs, paused_tenants, false
+            );
+        end if;
+        v_rows := array(select distinct place from unnest(v_rows) as place);
+    end if;
+    return "app_jobs".fair_choice(v_rows, max_jobs);
 end
 $function$;
 
@@ -3068,6 +3218,128 @@ AS $function$
     for update
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.lock_jobs_at_priority(task text, at_priority integer, first_run_at timestamp with time zone, first_id bigint, expired_before timestamp with time zone, max_jobs integer, paused_tenants uuid[], is_later_included boolean)
+ RETURNS tid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
+    v_highest constant int := case when is_later_included then 2147483647 else at_priority end;
+begin
+    if task is null then
+        return array(
+            select j.ctid
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and (j.priority, j.run_at, j.id) >= (at_priority, first_run_at, first_id)
+                and j.priority <= v_highest
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
+            order by j.priority, j.run_at, j.id
+            limit max_jobs
+            for update skip locked
+        );
+    end if;
+    return array(
+        select j.ctid
+        from "app_jobs".jobs j
+        where j.database_id is not null
+            and j.queue_name is null
+            and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
+            and j.task_identifier = task
+            and j.priority >= at_priority
+            and (j.priority, j.run_at, j.id) >= (at_priority, first_run_at, first_id)
+            and j.priority <= v_highest
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            and j.database_id <> all (paused_tenants)
+        order by j.priority, j.database_id, j.run_at, j.id
+        limit max_jobs
+        for update skip locked
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.lock_jobs_of_tenants(task text, at_priority integer, first_run_at timestamp with time zone, first_id bigint, expired_before timestamp with time zone, tenants uuid[], max_jobs integer[], OUT places tid[], OUT owners integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
+begin
+    if task is null then
+        select coalesce(array_agg(ready.place), '{}'), coalesce(array_agg(tenant.position::int), '{}')
+        into places, owners
+        from unnest(tenants, max_jobs) with ordinality as tenant (id, max_jobs, position)
+        cross join lateral (
+            select j.ctid as place
+            from "app_jobs".jobs j
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            order by j.run_at, j.id
+            limit tenant.max_jobs
+            for update skip locked
+        ) ready;
+    else
+        select coalesce(array_agg(ready.place), '{}'), coalesce(array_agg(tenant.position::int), '{}')
+        into places, owners
+        from unnest(tenants, max_jobs) with ordinality as tenant (id, max_jobs, position)
+        cross join lateral (
+            select j.ctid as place
+            from "app_jobs".jobs j
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            order by j.run_at, j.id
+            limit tenant.max_jobs
+            for update skip locked
+        ) ready;
+    end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.lock_jobs_without_tenant(tasks text[], at_priority integer, first_run_at timestamp with time zone, first_id bigint, expired_before timestamp with time zone, max_jobs integer)
+ RETURNS tid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return array(
+        select ready.place
+        from unnest(tasks) as task (name)
+        cross join lateral (
+            select j.ctid as place
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = hashtextextended(task.name, 0)
+                and j.task_identifier = task.name
+                and j.priority = at_priority
+                and j.database_id is null
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            order by j.run_at, j.id
+            limit max_jobs
+            for update skip locked
+        ) ready
+    );
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.lock_limits()
  RETURNS void
  LANGUAGE plpgsql
@@ -3585,9 +3857,24 @@ declare
     v_task text;
     v_paused record;
     v_paused_tenants uuid[] := '{}';
+    v_has_pauses boolean;
+    v_has_tenants boolean;
     v_rows tid[] := '{}';
 begin
-    if exists (select from "app_jobs".pauses) then
+    select
+        exists (select from "app_jobs".pauses),
+        exists (
+            select
+            from "app_jobs".jobs j
+            where j.database_id is not null
+                and j.queue_name is null
+                and not j.exhausted
+                and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+            order by j.priority, j.database_id -- reads jobs_tenant_ready_idx, which is empty where no job has a tenant
+            limit 1
+        )
+    into v_has_pauses, v_has_tenants;
+    if v_has_pauses then
         select * into v_paused from "app_jobs".paused_now();
         if v_paused.has_everything then
             return v_rows;
@@ -3599,24 +3886,30 @@ begin
         v_tasks := array(select distinct wanted.task from unnest(task_identifiers) as wanted (task));
     elsif cardinality(exclude_tasks) > 0 then
         v_tasks := "app_jobs".ready_task_identifiers(v_max_tasks + 1, start);
+        if v_has_tenants then
+            v_tasks := array(
+                select distinct name
+                from unnest(v_tasks || "app_jobs".ready_tenant_task_identifiers(v_max_tasks + 1, start)) as name
+            );
+        end if;
     end if;
-    if v_tasks is null or cardinality(v_tasks) > v_max_tasks then
+    if v_tasks is null and v_has_tenants then
+        return "app_jobs".ready_jobs_of_tenants(null, expired_before, max_jobs, start, v_paused_tenants);
+    elsif v_tasks is null or cardinality(v_tasks) > v_max_tasks then
         return "app_jobs".ready_jobs_of_any_task(
             task_identifiers, exclude_tasks, expired_before, max_jobs, start, v_paused_tenants
         );
     end if;
     foreach v_task in array v_tasks loop
         if v_task <> all (exclude_tasks) then
-            v_rows := v_rows
-                || "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs, start, v_paused_tenants);
+            v_rows := v_rows || case
+                when v_has_tenants
+                then "app_jobs".ready_jobs_of_tenants(v_task, expired_before, max_jobs, start, v_paused_tenants)
+                else "app_jobs".ready_jobs_of_task(v_task, expired_before, max_jobs, start)
+            end;
         end if;
     end loop;
-    if cardinality(v_rows) <= max_jobs then
-        return v_rows;
-    end if;
-    return array(
-        select j.ctid from "app_jobs".jobs j where j.ctid = any (v_rows) order by j.priority, j.run_at, j.id limit max_jobs
-    );
+    return "app_jobs".fair_choice(v_rows, max_jobs);
 end
 $function$;
 
@@ -3684,7 +3977,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions, paused_tenants uuid[])
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_task(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions)
  RETURNS tid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3702,6 +3995,7 @@ begin
         from "app_jobs".jobs j
         where j.queue_name is null
             and not j.exhausted
+            and j.database_id is null
             and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
@@ -3715,13 +4009,13 @@ begin
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
+                and j.database_id is null
                 and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
                 and j.priority = v_priority
                 and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-                and (j.database_id is null or j.database_id <> all (paused_tenants))
             order by j.run_at, j.id
             limit max_jobs - cardinality(v_rows)
             for update skip locked
@@ -3737,15 +4031,99 @@ begin
         from "app_jobs".jobs j
         where j.queue_name is null
             and not j.exhausted
+            and j.database_id is null
             and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
             and j.priority > v_priority
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            and (j.database_id is null or j.database_id <> all (paused_tenants))
         order by j.priority, j.run_at, j.id
         limit max_jobs - cardinality(v_rows)
         for update skip locked
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_jobs_of_tenants(task text, expired_before timestamp with time zone, max_jobs integer, start app_jobs.claim_positions, paused_tenants uuid[])
+ RETURNS tid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
+    v_tasks text[] := array[task];
+    v_after "app_jobs".claim_positions;
+    v_rows tid[] := '{}';
+    v_priority int := start.priority;
+    v_run_at timestamptz := start.run_at;
+    v_id bigint := start.job_id;
+begin
+    if task is null then
+        v_tasks := "app_jobs".ready_task_identifiers(100, start);
+    end if;
+    -- One priority after the other, as in ready_jobs_of_any_task.
+    for v_step in 1..16 loop
+        if task is null then
+            select j.priority, j.run_at, j.id into v_priority, v_run_at, v_id
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+            order by j.priority, j.run_at, j.id
+            limit 1;
+        else
+            select least(with_tenant.priority, without.priority) into v_priority
+            from (select) as one
+            left join (
+                select j.priority
+                from "app_jobs".jobs j
+                where j.database_id is not null
+                    and j.queue_name is null
+                    and not j.exhausted
+                    and hashtextextended(j.task_identifier, 0) = v_hash
+                    and j.task_identifier = task
+                    and j.priority >= v_priority
+                    and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+                order by j.priority, j.database_id
+                limit 1
+            ) with_tenant on true
+            left join (
+                select j.priority
+                from "app_jobs".jobs j
+                where j.database_id is null
+                    and j.queue_name is null
+                    and not j.exhausted
+                    and hashtextextended(j.task_identifier, 0) = v_hash
+                    and j.task_identifier = task
+                    and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+                order by j.priority, j.run_at, j.id
+                limit 1
+            ) without on true;
+            v_run_at := case when v_priority = start.priority then start.run_at else '-infinity' end;
+            v_id := case when v_priority = start.priority then start.job_id + 1 else 0 end;
+        end if;
+        if v_priority is null then
+            return v_rows;
+        end if;
+        v_rows := v_rows || "app_jobs".fair_jobs_at_priority(
+            task, v_tasks, v_priority, v_run_at, v_id, expired_before, max_jobs - cardinality(v_rows), paused_tenants
+        );
+        if cardinality(v_rows) >= max_jobs then
+            return v_rows;
+        end if;
+        v_run_at := 'infinity';
+        v_id := 9223372036854775807;
+    end loop;
+    if task is not null then
+        v_after := start;
+        v_after.priority := v_priority;
+        v_after.run_at := 'infinity';
+        v_after.job_id := 9223372036854775807;
+        v_rows := v_rows || "app_jobs".ready_jobs_of_task(task, expired_before, max_jobs - cardinality(v_rows), v_after);
+    end if;
+    return v_rows || "app_jobs".lock_jobs_at_priority(
+        task, v_priority, 'infinity', 9223372036854775807, expired_before, max_jobs - cardinality(v_rows),
+        paused_tenants, true
     );
 end
 $function$;
@@ -3935,35 +4313,174 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.ready_task_identifiers(max_tasks integer, start app_jobs.claim_positions)
  RETURNS text[]
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    with recursive task (name, hash) as (
-        (
-            select j.task_identifier, hashtextextended(j.task_identifier, 0)
+begin
+    return array(
+        with recursive task (name, hash) as (
+            (
+                select j.task_identifier, hashtextextended(j.task_identifier, 0)
+                from "app_jobs".jobs j
+                where j.queue_name is null
+                    and not j.exhausted
+                    and j.database_id is null
+                    and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+                order by hashtextextended(j.task_identifier, 0)
+                limit 1
+            )
+            union all
+            select following.task_identifier, following.hash
+            from task
+            cross join lateral (
+                select j.task_identifier, hashtextextended(j.task_identifier, 0) as hash
+                from "app_jobs".jobs j
+                where j.queue_name is null
+                    and not j.exhausted
+                    and j.database_id is null
+                    and hashtextextended(j.task_identifier, 0) > task.hash
+                    and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+                order by hashtextextended(j.task_identifier, 0)
+                limit 1
+            ) following
+        )
+        select task.name from task limit max_tasks
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_tenant_task_identifiers(max_tasks integer, start app_jobs.claim_positions)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return array(
+        with recursive task (name, hash) as (
+            (
+                select j.task_identifier, hashtextextended(j.task_identifier, 0)
+                from "app_jobs".jobs j
+                where j.queue_name is null
+                    and not j.exhausted
+                    and j.database_id is not null
+                    and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+                order by hashtextextended(j.task_identifier, 0)
+                limit 1
+            )
+            union all
+            select following.task_identifier, following.hash
+            from task
+            cross join lateral (
+                select j.task_identifier, hashtextextended(j.task_identifier, 0) as hash
+                from "app_jobs".jobs j
+                where j.queue_name is null
+                    and not j.exhausted
+                    and j.database_id is not null
+                    and hashtextextended(j.task_identifier, 0) > task.hash
+                    and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+                order by hashtextextended(j.task_identifier, 0)
+                limit 1
+            ) following
+        )
+        select task.name from task limit max_tasks
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.ready_tenants(task text, at_priority integer, first_run_at timestamp with time zone, first_id bigint, expired_before timestamp with time zone, paused_tenants uuid[], lowest uuid, highest uuid, max_tenants integer)
+ RETURNS TABLE(id uuid, is_ready boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
+begin
+    if task is null then
+        return query
+        with recursive visited (id, visits) as (
+            (
+                select j.database_id, 1
+                from "app_jobs".jobs j
+                where j.database_id is not null and j.queue_name is null and not j.exhausted
+                    and j.priority = at_priority
+                    and j.database_id >= lowest and j.database_id <= highest
+                    and (j.run_at, j.id) >= (first_run_at, first_id)
+                order by j.database_id
+                limit 1
+            )
+            union all
+            select following.database_id, visited.visits + 1
+            from visited
+            cross join lateral (
+                select j.database_id
+                from "app_jobs".jobs j
+                where j.database_id is not null and j.queue_name is null and not j.exhausted
+                    and j.priority = at_priority
+                    and j.database_id > visited.id and j.database_id <= highest
+                    and (j.run_at, j.id) >= (first_run_at, first_id)
+                order by j.database_id
+                limit 1
+            ) following
+            where visited.visits < max_tenants
+        )
+        select visited.id, visited.id <> all (paused_tenants) and exists (
+            select
             from "app_jobs".jobs j
-            where j.queue_name is null
-                and not j.exhausted
-                and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
-            order by hashtextextended(j.task_identifier, 0)
+            where j.database_id is not null and j.queue_name is null and not j.exhausted and j.priority = at_priority
+                and j.database_id = visited.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+        )
+        from visited;
+        return;
+    end if;
+    return query
+    with recursive visited (id, visits) as (
+        (
+            select j.database_id, 1
+            from "app_jobs".jobs j
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and j.priority = at_priority
+                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
+                and j.database_id >= lowest and j.database_id <= highest
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+            order by j.database_id
             limit 1
         )
         union all
-        select following.task_identifier, following.hash
-        from task
+        select following.database_id, visited.visits + 1
+        from visited
         cross join lateral (
-            select j.task_identifier, hashtextextended(j.task_identifier, 0) as hash
+            select j.database_id
             from "app_jobs".jobs j
-            where j.queue_name is null
-                and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) > task.hash
-                and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
-            order by hashtextextended(j.task_identifier, 0)
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and j.priority = at_priority
+                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
+                and j.database_id > visited.id and j.database_id <= highest
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+            order by j.database_id
             limit 1
         ) following
+        where visited.visits < max_tenants
     )
-    select array(select task.name from task limit max_tasks)
+    select visited.id, visited.id <> all (paused_tenants) and exists (
+        select
+        from "app_jobs".jobs j
+        where j.database_id is not null and j.queue_name is null and not j.exhausted
+            and j.priority = at_priority
+            and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
+            and j.database_id = visited.id
+            and (j.run_at, j.id) >= (first_run_at, first_id)
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+    )
+    from visited;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.reap_expired_jobs(job_expiry interval)
@@ -4076,18 +4593,33 @@ begin
         return;
     end if;
 
-    select j.priority, j.run_at, j.id into v_place
-    from "app_jobs".jobs j
-    where j.ctid = any (claimed) and j.queue_name is null
-    order by j.priority desc, j.run_at desc, j.id desc
-    limit 1;
+    select * into v_paused from "app_jobs".paused_now();
+    if exists (select from "app_jobs".jobs j where j.ctid = any (claimed) and j.database_id is not null) then
+        -- The first waiting job: tenants take turns, so claims do not take the jobs in this order.
+        select j.priority, j.run_at, j.id - 1 as id into v_place
+        from "app_jobs".jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) > (start.priority, start.run_at, start.job_id)
+            and j.run_at <= now()
+            and j.locked_at is null
+            and j.task_identifier <> all (v_paused.tasks)
+            and (j.database_id is null or j.database_id <> all (v_paused.tenants))
+        order by j.priority, j.run_at, j.id
+        limit 1;
+    else
+        select j.priority, j.run_at, j.id into v_place
+        from "app_jobs".jobs j
+        where j.ctid = any (claimed) and j.queue_name is null
+        order by j.priority desc, j.run_at desc, j.id desc
+        limit 1;
+    end if;
     if found or not is_waiting then
         v_next.priority := coalesce(v_place.priority, nullif(v_next.priority, -2147483648), 0);
         v_next.run_at := least(v_place.run_at, v_latest);
         v_next.job_id := case when v_place.run_at = v_next.run_at then v_place.id else -1 end;
     end if;
 
-    select * into v_paused from "app_jobs".paused_now();
     v_next.valid_until := least(
         v_next.valid_until, (select min(p.until) from "app_jobs".pauses p where p.until > now())
     );
@@ -4884,6 +5416,27 @@ CREATE OR REPLACE FUNCTION app_jobs.set_max_payload_bytes(max_bytes integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     update "app_jobs".payload_settings s set max_payload_bytes = max_bytes
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_tenant_weight(tenant uuid, weight integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if set_tenant_weight.weight not between 1 and 1000 then
+        raise invalid_parameter_value using
+            message = format('weight is %s', set_tenant_weight.weight), hint = 'Weights are from 1 to 1,000.';
+    end if;
+    delete from "app_jobs".tenant_weights w
+    where w.database_id = tenant and coalesce(set_tenant_weight.weight, 1) = 1; -- the default
+    if set_tenant_weight.weight > 1 then
+        insert into "app_jobs".tenant_weights as w (database_id, weight)
+        values (set_tenant_weight.tenant, set_tenant_weight.weight)
+        on conflict (database_id) do update set weight = excluded.weight;
+    end if;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.settle_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[])
@@ -5997,6 +6550,7 @@ comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no wor
 comment on function app_jobs.count_jobs_ahead(bigint,integer) is 'How many ready jobs without a queue are more urgent than a job, up to max_count. Part of explain_wait.';
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
+comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
 comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
 comment on function app_jobs.expire_jobs(integer) is 'End up to max_jobs jobs that wait past their expires_at as expired, and return their ids.';
@@ -6005,6 +6559,8 @@ comment on function app_jobs.explain_limits(app_jobs.jobs) is 'The limits that h
 comment on function app_jobs.explain_turn(app_jobs.jobs) is 'Which jobs come before a ready one. Part of explain_wait.';
 comment on function app_jobs.explain_wait(bigint,interval) is 'Why a job does not run: each reason with a code and a line of text, those that block first. One row with the code ready if there is none, and no row if the job has ended.';
 comment on function app_jobs.fail_job(text,bigint,text) is 'Record an error, unlock job and queue, and retry after exp(least(attempts, 10)) seconds, if this worker has locked the job.';
+comment on function app_jobs.fair_choice(tid[],integer) is 'Those of some jobs whose turn it is: the most urgent priority first, and in one priority the tenants in turns by weight. Part of claim_jobs.';
+comment on function app_jobs.fair_jobs_at_priority(text,text[],integer,timestamp with time zone,bigint,timestamp with time zone,integer,uuid[]) is 'Lock ready jobs of one priority, of several tenants by weight. Part of claim_jobs.';
 comment on function app_jobs.find_schedule(text) is 'The id of the schedule with this id or key, or of this task if the task has only one.';
 comment on function app_jobs.force_unlock_workers(text[]) is 'Unlock the jobs and queues of workers that have died. The attempts count. Late reports change nothing.';
 comment on function app_jobs.format_job_ids(bigint[]) is 'Jobs for a message. Part of explain_wait.';
@@ -6037,6 +6593,9 @@ comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The mos
 comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],integer) is 'Return what has been recorded of jobs that their workers hold, in order, from a position on, and after about max_bytes no more. The last row of each job has no position, and whether there are more. Nothing of jobs that are not held.';
 comment on function app_jobs.lock_held_jobs(text[],bigint[],integer[]) is 'Lock the rows of the jobs that these workers have claimed in these attempts, in the order of ids.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';
+comment on function app_jobs.lock_jobs_at_priority(text,integer,timestamp with time zone,bigint,timestamp with time zone,integer,uuid[],boolean) is 'Lock the first ready jobs of a priority, or also of later ones, whichever tenants they belong to; of a task, only those with a tenant. Part of claim_jobs.';
+comment on function app_jobs.lock_jobs_of_tenants(text,integer,timestamp with time zone,bigint,timestamp with time zone,uuid[],integer[]) is 'Lock the first ready jobs of each of these tenants, up to its share. Part of claim_jobs.';
+comment on function app_jobs.lock_jobs_without_tenant(text[],integer,timestamp with time zone,bigint,timestamp with time zone,integer) is 'Lock the first ready jobs of each of these tasks that have no tenant. Part of claim_jobs.';
 comment on function app_jobs.mark_accepted(text,bigint,integer) is 'Record that a function accepted this attempt (202) and reports later. reclaim_jobs leaves it alone while the function''s heartbeats keep the lease.';
 comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
@@ -6054,10 +6613,13 @@ comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of 
 comment on function app_jobs.prune_unique_jobs(integer) is 'Look at up to max_rows unique keys, and delete those that no job holds. Returns how many it has looked at.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
-comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs of one task without a queue. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs of one task without a queue, where no job has a tenant. Part of ready_jobs.';
+comment on function app_jobs.ready_jobs_of_tenants(text,timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The ready jobs without a queue, of a task or (null) any, where tenants take turns. Part of ready_jobs.';
 comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone,app_jobs.claim_positions) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
+comment on function app_jobs.ready_tenant_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs with a tenant, without a queue and with attempts left. Part of ready_jobs.';
+comment on function app_jobs.ready_tenants(text,integer,timestamp with time zone,bigint,timestamp with time zone,uuid[],uuid,uuid,integer) is 'The first tenants from one id to another that have jobs of a priority, of a task or (null) any, and whether some of these are ready. Part of claim_jobs.';
 comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
@@ -6087,6 +6649,7 @@ comment on function app_jobs.set_expiry(bigint[],timestamp with time zone) is 'D
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
 comment on function app_jobs.set_limit(text,text,text,text,integer,integer,interval,text) is 'Set a limit of running jobs or of starts, for all workers. Jobs that run already count.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
+comment on function app_jobs.set_tenant_weight(uuid,integer) is 'Let a tenant start this many jobs for each one of another tenant, while both have ready jobs. 1 is the default.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
@@ -6137,6 +6700,7 @@ comment on table app_jobs.payload_settings is 'One row: the maximum size of the 
 comment on table app_jobs.queue_locks is 'The queues that are locked now. Read and write them through job_queues.';
 comment on table app_jobs.scheduled_jobs is 'Recurring jobs. schedule_info holds a cron rule, or its parts.';
 comment on table app_jobs.task_settings is 'Defaults and overrides for new jobs of a task. jobfn sync writes the defaults, an operator the overrides.';
+comment on table app_jobs.tenant_weights is 'How many jobs a tenant may start for each one of a tenant without a weight, while both have ready jobs.';
 comment on table app_jobs.unique_jobs is 'The job that holds each unique key. Whether it still does follows from the job and from expires_at.';
 comment on table app_jobs.workers is 'The running processes of jobfn service.';
 comment on type app_jobs.job_row is 'A job as functions return it: the first columns of jobs, in the same order. It is never changed, so that running sessions can go on.';

@@ -148,6 +148,7 @@ VIEWER_TABLES = (
         "scheduled_jobs",
         "workers",
         "pauses",
+        "tenant_weights",
         "history_settings",
         "jobfn_migrations",
         *("limits", "limit_keys", "limit_slots", "limit_starts", "held_jobs"),
@@ -166,7 +167,7 @@ OPERATOR_FUNCTIONS = frozenset(
         ),
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step", "set_expiry"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
-        *("pause", "resume"),
+        *("pause", "resume", "set_tenant_weight"),
         *("set_limit", "remove_limit", "pause_limit_key"),
     }
 )

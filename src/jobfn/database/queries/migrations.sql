@@ -174,6 +174,7 @@ grant select on
     @schema@.scheduled_jobs,
     @schema@.workers,
     @schema@.pauses,
+    @schema@.tenant_weights,
     @schema@.history_settings,
     @schema@.limits,
     @schema@.limit_keys,
@@ -210,6 +211,7 @@ grant execute on function
     @schema@.resume_schedule(text),
     @schema@.pause,
     @schema@.resume,
+    @schema@.set_tenant_weight,
     @schema@.set_limit,
     @schema@.remove_limit,
     @schema@.pause_limit_key
