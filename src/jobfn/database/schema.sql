@@ -1620,7 +1620,8 @@ begin
         );
         v_name := format('%I.%I', v_schema, 'job_runs_p' || to_char(v_start at time zone 'UTC', 'YYYYMMDD'));
         begin
-            lock table "app_jobs".job_runs_default in access exclusive mode;
+            -- The parent first: an INSERT that has chosen the default partition would fail when it goes on.
+            lock table "app_jobs".job_runs in access exclusive mode;
             select count(*) into v_rows
             from (
                 select from "app_jobs".job_runs_default d where d.ended_at >= v_start and d.ended_at < v_end limit 10001

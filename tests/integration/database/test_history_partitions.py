@@ -11,6 +11,7 @@ from jobfn.sql.loader import render
 from support.fixtures import Connect, ConnectTo
 from support.jobs import WORKER, Jobs, settle_jobs
 from support.migrations import migrate_to
+from support.network import eventually
 from support.roles import temporary_role
 
 FIRST_PARTITIONED_VERSION = next(file.version for file in migration_files() if file.name == "history_partitions")
@@ -93,6 +94,21 @@ async def test_partitions_are_made_ahead_and_take_over_todays_attempts(jobs: Job
     indexes = "select indexdef from pg_indexes where tablename = $1 order by 1"
     today = (await connection.fetchval(TODAY)).removeprefix("app_jobs.")
     assert [text.rpartition(" ")[2] for text in await column(connection, indexes, today)] == ["(ended_at)", "(job_id)"]
+
+
+async def test_settlement_waits_for_a_partition_that_is_made(jobs: Jobs, connect: Connect) -> None:
+    maker = await connect()
+    job = await jobs.add("x")
+    await jobs.claim()
+    transaction = maker.transaction()
+    await transaction.start()
+    assert await maker.fetchval(CREATE_PARTITIONS) == 3
+    settling = asyncio.create_task(settle_jobs(jobs.connection, (WORKER, job, 1, None)))
+    waiting = "select wait_event_type = 'Lock' from pg_stat_activity where pid = $1"
+    await eventually(lambda: maker.fetchval(waiting, jobs.connection.get_server_pid()))
+    await transaction.commit()
+    assert {row["id"] for row in await settling} == {job}
+    assert await column(maker, PARTITIONS_OF_RUNS) == [await maker.fetchval(TODAY)]
 
 
 async def test_partitions_have_days_of_utc_in_any_time_zone(jobs: Jobs) -> None:
