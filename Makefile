@@ -18,6 +18,10 @@ BENCH = .venv-bench
 SIMULATE_ARGS =
 # Jobs of the soak: make soak JOBS=100000
 JOBS = 2000000
+# Version and tests of make test-postgres. Other tests do not depend on the version.
+VERSION = 14
+POSTGRES_TESTS = tests/integration/database tests/integration/worker tests/integration/durable \
+    tests/integration/scheduler tests/integration/operations tests/integration/triggers tests/integration/client
 DEMO_JOB = {"to": "ada@example.com", "subject": "Hello from jobfn", "text": "It works."}
 
 # Locks for all systems and all Pythons from 3.11, without comments on the package index.
@@ -27,7 +31,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
+.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest test-postgres lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -49,6 +53,9 @@ schema-snapshot: setup ## write src/jobfn/database/schema.sql, which a test comp
 
 test: setup     ## run all tests with coverage
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+test-postgres: setup ## run the tests of SQL, worker and durable functions on PostgreSQL VERSION (14 to 18); needs npm
+	$(BIN)/python tools/run_with_postgres.py $(VERSION) $(BIN)/pytest -n 4 --no-cov $(POSTGRES_TESTS) $(PYTEST_ARGS)
 
 fuzz: setup     ## send about 40,000 random hostile requests to the servers; make test sends 1,600
 	FUZZ=long $(BIN)/pytest -s -n 0 tests/fuzz $(PYTEST_ARGS)
