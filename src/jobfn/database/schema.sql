@@ -753,6 +753,7 @@ begin
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
+            expires_at = excluded.expires_at,
             updated_at = now()
         where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning j.id, j.key, j.payload_bytes
@@ -2692,6 +2693,7 @@ begin
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
+            expires_at = excluded.expires_at,
             updated_at = now()
         where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning ("app_jobs".to_job_row(j)).* into v_job;
@@ -5007,6 +5009,7 @@ begin
         snoozes = null,
         snoozing_since = null,
         last_error = null,
+        expires_at = nullif(current_setting('jobfn.expires_at', true), '')::timestamptz,
         updated_at = now()
     where j.id = replace_unique_job.job_id
         and j.locked_at is null
@@ -6076,8 +6079,8 @@ begin
     v_has_rows := exists (select from "app_jobs".task_settings);
     if v_has_rows is distinct from "app_jobs".has_task_settings() then
         execute format(
-            'create or replace function %s returns boolean language sql stable as %L',
-            '"app_jobs".has_task_settings()', 'select ' || v_has_rows
+            'create or replace function %s() returns boolean language sql stable as %L',
+            '"app_jobs".has_task_settings', 'select ' || v_has_rows
         );
     end if;
     return null;

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from jobfn.function.execution import AnyTask
+from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults
 from jobfn.wire import task_url
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -32,6 +33,8 @@ def describe_public(task: AnyTask) -> dict[str, Any]:
         description["schedule_payload"] = json.loads(task.schedule_payload)
     if task.retry_policy.max_attempts is not None:
         description["max_attempts"] = task.retry_policy.max_attempts
+    if task.defaults != NO_DEFAULTS:
+        description["defaults"] = TypeAdapter(TaskDefaults).dump_python(task.defaults, mode="json", exclude_none=True)
     return description
 
 

@@ -15,7 +15,7 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from jobfn.errors import BadRequest, EnqueueError, InvalidPayload, TaskDefinitionError
+from jobfn.errors import BadRequest, ConfigurationError, EnqueueError, InvalidPayload, TaskDefinitionError
 from jobfn.function.requirements import read_requirements
 from jobfn.function.retry_policy import Backoff, RetryPolicy
 from jobfn.function.schedule import Schedule, schedule_info
@@ -192,6 +192,9 @@ def task(
     unique: UniqueOption | None = None,
     unique_by: Sequence[str] | None = None,
     on_conflict: ConflictOption | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
+    per: str | None = None,
     schedule: str | Mapping[str, Any] | Schedule | None = None,
     tz: str | None = None,
     keep_result: bool | timedelta = False,
@@ -225,6 +228,11 @@ def task(
             ``"until_done"``. Jobs with a key are exempt. Default None: jobs are not unique.
         unique_by: Fields of the payload that ``unique`` compares. Default None: all.
         on_conflict: What happens to a duplicate: ``"keep"``, ``"replace"`` or ``"error"``. Default None: ``"keep"``.
+        concurrency: Maximum number of running jobs of this task, in all workers. It takes effect with ``jobfn sync``,
+            as do ``rate`` and ``per``. Default None: no limit.
+        rate: Maximum number of starts: ``"100/minute"``, ``"5/30s"``. Default None: no limit.
+        per: What has a separate limit each: ``"tenant"``, ``"key"``, ``"queue"``, or a field such as
+            ``"payload.customer"``. Default None: one limit for all jobs.
         schedule: Create a job with the payload ``{}`` on a recurring schedule: a cron rule (``"0 9 * * *"``, six fields
             with seconds first, ``"@daily"``), or a ``schedule_info`` (contract, section 3). A ``Schedule`` also has a
             payload, jitter and a catch-up policy. It takes effect with ``jobfn schedules sync``, which ``jobfn dev``
@@ -256,8 +264,11 @@ def task(
                 unique=unique,
                 unique_by=unique_by,
                 on_conflict=on_conflict,
+                concurrency=concurrency,
+                rate=rate,
+                per=per,
             )
-        except ValueError as error:
+        except (ValueError, ConfigurationError) as error:
             fail(handler, str(error))
         return Task(
             identifier,

@@ -44,6 +44,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             accepts_entity=row["accepts_entity"],
             accepts_signals=row["accepts_signals"],
             accepts_unique=row["accepts_unique"],
+            has_task_settings=row["has_task_settings"],
         )
     if row["by_identifier"]:
         return JobsSchema(

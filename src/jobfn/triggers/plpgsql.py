@@ -109,7 +109,22 @@ def _insert_jobs(
         *([f"order by {source.number}"] if source.number is not None else []),
     ]
     insert[-1] += ";"
-    return ["if exists (", *indent(["select", *source.from_where()]), ") then", *indent(insert), "end if;"]
+    if_any = ["if exists (", *indent(["select", *source.from_where()]), ") then", *indent(insert), "end if;"]
+    if not jobs.has_task_settings:
+        return if_any
+    settings = f"from {jobs.sql}.task_settings s where s.task_identifier = {quote_literal(node.task_identifier)}"
+    by_function = _add_jobs(node, table, jobs, event) if entity is None else _add_each(node, table, jobs, event, entity)
+    return [f"if exists (select {settings}) then", *indent(by_function), "else", *indent(if_any), "end if;"]
+
+
+def _add_each(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event, entity: EntitySource) -> Lines:
+    """Enqueue one job per row with ``add_job``, which takes entities."""
+    source = _TransitionTableRows(node, table, event, numbered=True)
+    payload = payload_expression(node, table, event, source.rows)
+    call = _add_job_call(node, jobs, payload, entity_expression(entity, event, source.rows))
+    lines = [f"perform {call[0]}", *call[1:], *source.from_where(), f"order by {source.number}"]
+    lines[-1] += ";"
+    return lines
 
 
 def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event) -> Lines:

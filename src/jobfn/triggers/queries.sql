@@ -30,6 +30,7 @@ select
         select from pg_proc p
         where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_unique_jobs'
     ) as accepts_unique,
+    to_regclass(format('%I.task_settings', $1::text)) is not null as has_task_settings,
     current_user::text as current_role
 
 -- name: function_roles
@@ -77,6 +78,7 @@ select
     )), 'execute'), false) as may_add_jobs,
     exists (select from forms f where f.table_oid = r.table_oid and f.inserts)
         and has_table_privilege(r.role, to_regclass(format('%I.jobs', $1::text)), 'insert')
+        and coalesce(has_table_privilege(r.role, to_regclass(format('%I.task_settings', $1::text)), 'select'), true)
         and coalesce(has_sequence_privilege(r.role, to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
         and coalesce(
             has_function_privilege(r.role, to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute'), true

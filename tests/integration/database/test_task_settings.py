@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
+from jobfn.database.migrate import migrate
+from jobfn.sql.quoting import quote_identifier
 from support.fixtures import Connect
 from support.jobs import TENANT, Jobs
 
@@ -203,3 +205,23 @@ async def test_concurrent_first_rows(jobs: Jobs, connect: Connect) -> None:
     await transaction.commit()
     await waiting
     assert await jobs.connection.fetchval("select app_jobs.has_task_settings()") is True
+
+
+async def test_replaced_job_has_the_expiry_of_its_replacement(jobs: Jobs) -> None:
+    later = datetime(2040, 1, 1, tzinfo=UTC)
+    await configure(jobs, task="unique", unique_until="done", unique_by=[], on_conflict="replace")
+    first = [await jobs.add("x", job_key="k"), await jobs.add("unique")]
+    await jobs.connection.execute("select set_config('jobfn.expires_at', $1, false)", later.isoformat())
+    assert [await jobs.add("x", job_key="k"), await jobs.add("unique")] == first
+    assert [(await jobs.row(job_id))["expires_at"] for job_id in first] == [later, later]
+    await jobs.connection.execute("select set_config('jobfn.expires_at', '', false)")
+    await jobs.connection.execute("select app_jobs.add_jobs('x', array['{}']::json[], array['k'])")
+    assert (await jobs.row(first[0]))["expires_at"] is None
+
+
+async def test_schema_with_a_quote_in_its_name(connection: asyncpg.Connection) -> None:
+    schema = 'it\'s "jobs"'
+    await migrate(connection, schema)
+    quoted = quote_identifier(schema)
+    await connection.execute(f"insert into {quoted}.task_settings (task_identifier, priority) values ('x', 5)")
+    assert await connection.fetchval(f"select ({quoted}.add_job('x')).priority") == 5

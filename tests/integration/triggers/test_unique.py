@@ -97,3 +97,23 @@ async def test_platform_schema_is_an_error(platform_shop: Shop, parameters: dict
         f"table public.orders, DataJobTrigger sync_customer: {problem}: schema app_jobs does not have it: run "
         "`jobfn db migrate`; the platform's schema does not have it"
     )
+
+
+@pytest.mark.parametrize("entity", [None, "customer_id"])
+async def test_settings_of_the_task_count(shop: Shop, entity: str | None) -> None:
+    node = DataJobTrigger(task_identifier="sync", events=("INSERT",), entity_field=entity)
+    plan = await shop.apply("orders", node)
+    assert plan.pending[0].each_statement
+    await shop.execute(ADD)
+    await shop.execute(
+        "insert into app_jobs.task_settings (task_identifier, queue_name, priority, max_attempts, unique_until) "
+        "values ('sync', 'syncs', 4, 3, 'done')",
+        "delete from orders",
+        ADD,
+        "delete from orders",
+        ADD,
+    )
+    jobs = await shop.jobs()
+    assert [(job.queue, job.priority, job.max_attempts) for job in jobs] == [(None, 0, 25)] * 2 + [("syncs", 4, 3)] * 2
+    assert [job.payload for job in jobs] == [{"id": 1}, {"id": 2}, {"id": 1}, {"id": 2}]
+    assert all((job.entity is None) is (entity is None) for job in jobs)

@@ -55,8 +55,8 @@ begin
     v_has_rows := exists (select from @schema@.task_settings);
     if v_has_rows is distinct from @schema@.has_task_settings() then
         execute format(
-            'create or replace function %s returns boolean language sql stable as %L',
-            '@schema@.has_task_settings()', 'select ' || v_has_rows
+            'create or replace function %s() returns boolean language sql stable as %L',
+            '@schema@.has_task_settings', 'select ' || v_has_rows
         );
     end if;
     return null;
@@ -199,6 +199,7 @@ begin
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
+            expires_at = excluded.expires_at,
             updated_at = now()
         where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning (@schema@.to_job_row(j)).* into v_job;
@@ -427,6 +428,7 @@ begin
             last_error = null,
             traceparent = excluded.traceparent,
             tracestate = excluded.tracestate,
+            expires_at = excluded.expires_at,
             updated_at = now()
         where j.locked_at is null and (j.has_steps is null or j.attempts = 0)
         returning j.id, j.key, j.payload_bytes
@@ -512,6 +514,7 @@ begin
         snoozes = null,
         snoozing_since = null,
         last_error = null,
+        expires_at = nullif(current_setting('jobfn.expires_at', true), '')::timestamptz,
         updated_at = now()
     where j.id = replace_unique_job.job_id
         and j.locked_at is null
@@ -544,7 +547,7 @@ begin
         cross join lateral aclexplode(old.proacl) as granted
         where old.proname = 'cancel_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
     loop
-        execute format('grant %s on @schema@.task_settings to %s', v_grant.privileges, v_grant.role);
+        execute format('grant %s on %s to %s', v_grant.privileges, '@schema@.task_settings', v_grant.role);
     end loop;
 end
 $$;
