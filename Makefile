@@ -7,6 +7,20 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALL_DOCS = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --group docs; \
     else $(BIN)/python -m pip install --quiet --group docs; fi
+# Installs packages into .venv, which it creates if it is missing. Arguments as those of `pip install`.
+INSTALL = install() { set -e; \
+    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+        echo '$(PYTHON) must be Python 3.11 or newer: use make PYTHON=python3.12' >&2; exit 1; }; \
+    if command -v uv >/dev/null; then \
+        echo 'installing into $(VENV) with uv'; \
+        test -x $(BIN)/python || uv venv --quiet --clear --python '$(PYTHON)' $(VENV); \
+        uv pip install --quiet --python $(BIN)/python "$$@"; \
+    else \
+        echo 'installing into $(VENV) with pip: a minute or two'; \
+        test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV); \
+        $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
+        $(BIN)/python -m pip install --quiet "$$@"; \
+    fi; }; install
 # More arguments for pytest: make test PYTEST_ARGS='-k backoff --no-cov -n 0'
 PYTEST_ARGS =
 # More arguments for jobfn dev: make demo DEMO_ARGS='--port 9090'
@@ -31,14 +45,17 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 DATA = import pathlib, sys; from jobfn.devserver import postgres, state; here = pathlib.Path.cwd(); \
     sys.exit(3) if state.DevState.find(here) else print(postgres.folder_for(here))
 
-.PHONY: help setup docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest test-postgres lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
+# setup-demo installs what the demo needs: a fifth of setup.
+.PHONY: help setup setup-demo docs schema-snapshot demo test chaos fuzz attack interop audit audit-locks base-image test-lowest test-postgres lint format clean image dist release test-install manifests lock bench bench-quick simulate soak profile
 
 help:           ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 setup: $(VENV)/.installed ## create .venv and install into it, if pyproject.toml has changed
 
-demo: setup     ## run PostgreSQL, a worker and the send_email example (dry run); add one job; Ctrl-C stops it
+setup-demo: $(VENV)/.installed-demo
+
+demo: setup-demo ## run PostgreSQL, a worker and the send_email example (dry run); add one job; Ctrl-C stops it
 	@unset DATABASE_URL PGHOST PGDATABASE PGSERVICE; \
 	exec env SEND_EMAIL_DRY_RUN=true $(BIN)/jobfn dev examples/send_email/functions.py \
 	    --enqueue send_email '$(DEMO_JOB)' $(DEMO_ARGS)
@@ -158,18 +175,11 @@ clean:          ## remove environments, caches, builds and the development datab
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo '$(PYTHON) must be Python 3.11 or newer: use make PYTHON=python3.12' >&2; exit 1; }
-	@set -e; if command -v uv >/dev/null; then \
-	    echo 'installing into $(VENV) with uv'; \
-	    test -x $(BIN)/python || uv venv --quiet --clear --python '$(PYTHON)' $(VENV); \
-	    uv pip install --quiet --python $(BIN)/python -e '.[dev]' --group test --group lint; \
-	else \
-	    echo 'installing into $(VENV) with pip: a minute or two'; \
-	    test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV); \
-	    $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
-	    $(BIN)/python -m pip install --quiet -e '.[dev]' --group test --group lint; \
-	fi
+	@$(INSTALL) -e '.[dev]' --group test --group lint
+	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-demo: pyproject.toml
+	@$(INSTALL) -e '.[dev]' --group demo
 	@touch $@
 
 # Prefer Python 3.12 or newer, which one of the peers needs. Install the Node peers if npm exists.

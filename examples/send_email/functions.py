@@ -102,7 +102,10 @@ Recipients = Annotated[
 class Email(BaseModel):
     """The payload: one mail. Other keys, for example a trigger's ``_meta``, are ignored."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(
+        populate_by_name=True,
+        json_schema_extra={"examples": [{"to": "grace@example.com", "subject": "Hi", "text": "It works."}]},
+    )
 
     to: Recipients = Field(description="One address or a list; every recipient sees the others")
     subject: Annotated[str, Field(min_length=1, max_length=900), AfterValidator(_validate_line)]

@@ -28,7 +28,10 @@ async def enqueue_hint(routes: Routes, folder: Path) -> str:
     if not tasks:  # the file has an error, or the app takes long
         return f"{command} enqueue TASK '{{\"id\": 1}}'"
     first = next(iter(tasks.values()))
-    payload = json.dumps(example_payload(first.payload), ensure_ascii=False)
+    example = example_payload(first.payload)
+    if isinstance(example, dict):  # optional fields are null
+        example = {name: value for name, value in example.items() if value is not None}
+    payload = json.dumps(example, ensure_ascii=False)
     return f"{command} enqueue {shlex.quote(first.identifier)} {shlex.quote(payload)}"
 
 

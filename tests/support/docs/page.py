@@ -222,7 +222,7 @@ class PageRunner:
         match words[0]:
             case "make":
                 demo_arguments = f"DEMO_ARGS=--port 0 --database-url '{self._environment.dsn}'"
-                words = ["make", "--old-file=setup", *words[1:], demo_arguments]
+                words = ["make", "--old-file=setup-demo", *words[1:], demo_arguments]
             case "jobfn" if words[1] == "dev":
                 words += ["--database-url", self._environment.dsn]
             case "pytest":
