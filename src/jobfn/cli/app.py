@@ -39,6 +39,7 @@ _COMMAND_MODULES = {
     "invoke-secret": "invoke_secret",
     "register": "register",
     "db": "db",
+    "limits": "limits",
     "schedules": "schedules",
     "triggers": "triggers",
 }

@@ -1,6 +1,7 @@
 """``Operations``: everything that the command line and the dashboard do with jobs."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,10 +11,12 @@ from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied
 from jobfn.database.schedules import ScheduleRow
 from jobfn.database.statements import query
-from jobfn.operations import actions, durable_actions, queries, read_models, schedule_actions, wait_reasons
+from jobfn.limits import Rate
+from jobfn.operations import actions, durable_actions, limits, queries, read_models, schedule_actions, wait_reasons
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
+from jobfn.operations.limits import LimitRow
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
@@ -188,6 +191,57 @@ class Operations:
             ConfigurationError: There is no such schedule, or more than one.
         """
         return await schedule_actions.remove_schedule(self._database, str(name))
+
+    async def limits(self) -> tuple[LimitRow, ...]:
+        """Return the limits of concurrency and rate, with what they count now.
+
+        Raises:
+            ConfigurationError: The platform's own schema has no limits.
+        """
+        return await limits.list_limits(self._database)
+
+    async def set_limit(
+        self,
+        name: str,
+        *,
+        task: str | None = None,
+        queue: str | None = None,
+        per: str | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+    ) -> None:
+        """Add or replace a limit. Jobs that run already count, and held jobs start where it allows more.
+
+        Args:
+            name: Name of the limit.
+            task: Only jobs of this task.
+            queue: Only jobs of this named queue.
+            per: What is limited separately: ``tenant``, ``queue``, ``key``, ``task`` or ``payload.<field>``.
+            concurrency: Maximum number of running jobs.
+            rate: Maximum number of starts in any window of time (``jobfn.limits.parse_rate``).
+
+        Raises:
+            ConfigurationError: There is neither a concurrency nor a rate, or the schema has no limits.
+        """
+        await limits.set_limit(
+            self._database, name, task=task, queue=queue, per=per, concurrency=concurrency, rate=rate
+        )
+
+    async def remove_limit(self, name: str) -> None:
+        """Remove a limit, and release the jobs that it holds.
+
+        Raises:
+            ConfigurationError: There is no such limit.
+        """
+        await limits.remove_limit(self._database, name)
+
+    async def pause_limit_key(self, name: str, key: str = "", *, duration: timedelta | None) -> None:
+        """Start no job of one key of a limit for a time, in any worker. None: start them again.
+
+        Raises:
+            ConfigurationError: There is no such limit.
+        """
+        await limits.pause_limit_key(self._database, name, key, duration)
 
     async def triggers(self) -> tuple[TriggerView, ...]:
         """Return the triggers that jobfn created, with their tables."""

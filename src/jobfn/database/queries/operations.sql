@@ -488,3 +488,63 @@ from (
     where r.backend_xmin is not null
 ) holder
 order by holder.transactions desc, holder.seconds desc nulls last
+
+-- name: list_limits
+select l.name, l.task_identifier as task, l.queue_name as queue, l.per, l.concurrency, l.rate_count, l.rate_interval,
+    l.set_by,
+    (select count(*) from @schema@.limit_slots s where s.limit_name = l.name) as running,
+    (select count(*) from @schema@.held_jobs h where h.limit_name = l.name) as held,
+    (
+        select coalesce(sum(s.starts), 0) from @schema@.limit_starts s
+        where s.limit_name = l.name and s.ends_at > now() - l.rate_interval
+    ) as starts
+from @schema@.limits l
+order by l.name
+
+-- name: list_limit_keys
+-- $1 the maximum number of keys of a limit.
+with counted as (
+    select s.limit_name, s.key, count(*) as running, 0 as held, 0 as starts
+    from @schema@.limit_slots s
+    group by s.limit_name, s.key
+    union all
+    select h.limit_name, h.key, 0, count(*), 0 from @schema@.held_jobs h group by h.limit_name, h.key
+    union all
+    select s.limit_name, s.key, 0, 0, sum(s.starts)
+    from @schema@.limit_starts s
+    join @schema@.limits l on l.name = s.limit_name
+    where s.ends_at > now() - l.rate_interval
+    group by s.limit_name, s.key
+    union all
+    select k.limit_name, k.key, 0, 0, 0
+    from @schema@.limit_keys k
+    where k.paused_until > now() or k.wake_at is not null
+),
+ranked as (
+    select counted.limit_name, counted.key, sum(counted.running)::bigint as running, sum(counted.held)::bigint as held,
+        sum(counted.starts)::bigint as starts,
+        row_number() over (
+            partition by counted.limit_name order by sum(counted.held) desc, sum(counted.running) desc, counted.key
+        ) as position
+    from counted
+    group by counted.limit_name, counted.key
+)
+select r.limit_name, r.key, r.running, r.held, r.starts,
+    case when k.paused_until > now() then k.paused_until end as paused_until, k.wake_at as wakes_at
+from ranked r
+left join @schema@.limit_keys k on k.limit_name = r.limit_name and k.key = r.key
+where r.position <= $1
+order by r.limit_name, r.position
+
+-- name: set_limit
+select from @schema@.set_limit(
+    name := $1, task_identifier := $2, queue_name := $3, per := $4, concurrency := $5, rate_count := $6,
+    rate_interval := $7
+)
+
+-- name: remove_limit
+select @schema@.remove_limit($1) as is_found
+
+-- name: pause_limit_key
+-- $1 the limit, $2 the key, $3 for how long; null: not any more.
+select @schema@.pause_limit_key($1, $2, now() + $3::interval) as is_found
