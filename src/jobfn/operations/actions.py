@@ -292,7 +292,7 @@ async def _matching_ids(database: Database, action: Action, target: JobFilter, b
     if action is Action.RUN_AGAIN:
         return await completed_jobs.matching_ids(database, target, below, BATCH_SIZE)
     values = filter_parameters(database, target, below)
-    rows = await database.fetch("matching_ids", *values, BATCH_SIZE, newest_first=target.search is not None)
+    rows = await database.fetch("matching_ids", *values, BATCH_SIZE, next_batch=True)
     return [row["id"] for row in rows]
 
 

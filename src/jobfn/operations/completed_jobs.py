@@ -35,7 +35,9 @@ async def matching_ids(database: Database, job_filter: JobFilter, below: int | N
     """Return the ids of the stored completed jobs that match, the highest first."""
     if job_filter.excludes_completed:
         return []
-    rows = await database.fetch("matching_completed_ids", *completed_parameters(job_filter, below), limit)
+    rows = await database.fetch(
+        "matching_completed_ids", *completed_parameters(job_filter, below), limit, next_batch=True
+    )
     return [row["id"] for row in rows]
 
 

@@ -18,6 +18,7 @@ from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError, error_
 
 _CUSTOM_PLAN = "set local plan_cache_mode = force_custom_plan"
 _NEWEST_FIRST = f"{_CUSTOM_PLAN}; set local enable_seqscan = off"
+_NEXT_BATCH = f"{_NEWEST_FIRST}; set local enable_bitmapscan = off; set local enable_sort = off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,16 @@ class Database:
         )
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, newest_first: bool = False) -> "AsyncIterator[asyncpg.Connection[Any]]":
+    async def transaction(
+        self, *, newest_first: bool = False, next_batch: bool = False
+    ) -> "AsyncIterator[asyncpg.Connection[Any]]":
         """Open a transaction. Statements are planned for their values, since every filter has another best plan.
 
         Args:
             newest_first: Do not read and sort the whole table, but read from the newest job on by the primary key until
                 the page is full. PostgreSQL cannot estimate how soon that is, so searches ask for it.
+            next_batch: As ``newest_first``, and without a plan that sorts, which would read all remaining jobs for each
+                batch.
         """
         with translate_errors(self.schema):
             async with (
@@ -83,12 +88,14 @@ class Database:
                 explain_denied(connection, self.schema),
                 connection.transaction(),
             ):
-                await connection.execute(_NEWEST_FIRST if newest_first else _CUSTOM_PLAN)
+                await connection.execute(_NEXT_BATCH if next_batch else _NEWEST_FIRST if newest_first else _CUSTOM_PLAN)
                 yield connection
 
-    async def fetch(self, name: str, *values: Any, newest_first: bool = False) -> "list[asyncpg.Record]":
+    async def fetch(
+        self, name: str, *values: Any, newest_first: bool = False, next_batch: bool = False
+    ) -> "list[asyncpg.Record]":
         """Run the named statement in a transaction and return its rows."""
-        async with self.transaction(newest_first=newest_first) as connection:
+        async with self.transaction(newest_first=newest_first, next_batch=next_batch) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(self.statement(name), *values)
             return rows
 

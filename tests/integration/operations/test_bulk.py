@@ -1,12 +1,16 @@
 """Filters of actions on many jobs, their preview, and their stop."""
 
 import json
+from typing import Any
 
+import asyncpg
 import pytest
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, JobFilter, Operations
+from jobfn.operations import Action, JobFilter, JobState, Operations
 from jobfn.operations.actions import BATCH_SIZE
+from jobfn.operations.queries import filter_parameters
+from jobfn.operations.statements import Database, SchemaCapabilities
 from support.jobs import Jobs
 
 
@@ -81,6 +85,23 @@ async def test_stop_ends_the_action_after_a_transaction(operations: Operations, 
     )
     assert (result.done, result.is_stopped) == (2 * BATCH_SIZE, True)
     assert await operations.count_targets(Action.RETRY, JobFilter(task="x"), limit=10) == 1
+
+
+async def test_batch_reads_no_job_of_another_batch(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
+    """A plan that sorts reads all remaining jobs for each batch: 20 s instead of 3 s for 100,000 jobs."""
+    await jobs.connection.execute(
+        "insert into app_jobs.jobs (task_identifier, attempts, max_attempts, last_error)"
+        " select 'x', 1, 1, 'timeout' from generate_series(1, 5000)"
+    )
+    database = Database(pool, "app_jobs", SchemaCapabilities(is_platform=False))
+    values = filter_parameters(database, JobFilter(task="x", error="timeout", state=JobState.FAILED), 4000)
+    async with database.transaction(next_batch=True) as connection:
+        [[text]] = await connection.fetch(
+            f"explain (analyze, format json) {database.statement('matching_ids')}", *values, 500
+        )
+    limit = json.loads(text)[0]["Plan"]
+    [scan] = limit["Plans"]
+    assert (limit["Actual Rows"], scan["Node Type"], scan["Actual Rows"]) == (500, "Index Scan", 500)
 
 
 @pytest.mark.parametrize("action", sorted({*Action} - {Action.RUN_AGAIN}))
