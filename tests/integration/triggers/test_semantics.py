@@ -231,6 +231,8 @@ async def test_upsert_and_merge_enqueue_by_row_action(shop: Shop) -> None:
     assert await events() == [("INSERT", 3), ("UPDATE", 2)]
     await shop.execute(f"{ORDERS.format(3, 4)} on conflict (id) do nothing")
     assert await events() == [("INSERT", 4)]
+    if shop.connection.get_server_version().major < 15:
+        return  # it has no MERGE
     await shop.execute(
         """
         merge into orders o using generate_series(1, 6) n on o.id = n
