@@ -81,12 +81,19 @@ def _copy_example(environment: PageEnvironment, name: str) -> None:
 
 
 async def _operations(environment: PageEnvironment) -> None:
-    """Start a worker and a function, and add a permanently failed job."""
+    """Start a worker and a function, and add a permanently failed job, and others that run or wait."""
     await environment.connection.execute("""
         insert into app_jobs.jobs
             (id, task_identifier, payload, attempts, max_attempts, last_error, created_at, updated_at, run_at)
         values (4711, 'send_email', '{}', 25, 25, 'connection to smtp.example.com: timeout',
-                now() - interval '2 hours 1 second', now() - interval '3 minutes 1 second', now() - interval '1 hour')
+                now() - interval '2 hours 1 second', now() - interval '3 minutes 1 second', now() - interval '1 hour');
+        insert into app_jobs.jobs
+            (id, task_identifier, queue_name, run_at, attempts, locked_at, locked_by, lease_expires_at)
+        values
+            (4710, 'send_email', 'invoices', now(), 1, now(), 'worker-1', now() + interval '1 hour'),
+            (4712, 'send_email', 'invoices', now(), 0, null, null, null),
+            (4713, 'send_email', 'invoices', '2030-01-31 09:00:00+00', 0, null, null, null);
+        insert into app_jobs.queue_locks values ('invoices', 4710, 'worker-1', now(), now() + interval '1 hour')
     """)
     (environment.folder / "functions.py").write_text(HANDLER.format("send_email"))
     port = free_port()
