@@ -220,7 +220,7 @@ def _listen(
         handlers[SCHEDULES_CHANNEL] = lambda _payload: schedules_event.set()
     if worker is not None:
         handlers[PAUSES_CHANNEL] = worker.on_pause
-        handlers[CANCEL_CHANNEL] = worker.on_cancel
+        handlers[CANCEL_CHANNEL] = worker.cancellations.look
     start_listener(JOBS_CHANNEL, jobs_event, handlers)
 
 

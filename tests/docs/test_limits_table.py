@@ -21,7 +21,7 @@ from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
-from jobfn.worker import batching, callback_app, database_list, prefetch, settlement, slots, throttle
+from jobfn.worker import batching, callback_app, cancellation, database_list, prefetch, settlement, slots, throttle
 from jobfn.worker import steps as worker_steps
 from jobfn.worker.maintenance import pruner
 from jobfn.worker.settings import ServiceSettings
@@ -262,6 +262,10 @@ BOUNDS = {
     "jobs that a worker claims beyond its slots": Bound(
         f"{prefetch.MAX_PREFETCH}", f"{UNIT}worker/test_prefetch.py::test_size_has_a_maximum"
     ),
+    "accepted (202) jobs that a worker remembers": Bound(
+        f"{cancellation.MAX_ACCEPTED_JOBS:,}",
+        f"{UNIT}worker/test_cancellation.py::test_number_of_remembered_accepted_jobs_is_limited",
+    ),
     "busy tasks that a worker remembers": Bound(
         f"{throttle.MAX_BUSY_TASKS}",
         f"{UNIT}worker/test_throttle.py::test_number_of_remembered_busy_tasks_is_limited",
@@ -405,7 +409,7 @@ GROWING = {
     "databases/discovery.py": ["_problems"],  # databases of a service
     "databases/service.py": ["_running", "_units", "_urls"],  # databases of a service
     "databases/unit.py": ["_names"],  # databases of a service
-    "function/background.py": ["_jobs"],  # accepted jobs
+    "function/background.py": ["_asked", "_jobs"],  # accepted jobs
     "function/cancellation.py": ["_watches"],  # connections to a server
     "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
     "function/durable/run.py": ["_counts", "_failures", "_records", "_then", "_unread", "_waits"],  # steps of a job
@@ -430,7 +434,8 @@ GROWING = {
     "worker/settlement.py": ["_queue", "_retries"],  # jobs in flight, and connections to the callback server
     "worker/slots.py": ["_limited", "_waiting", "busy"],  # databases of a service; busy tasks
     "worker/telemetry/instrumented_deliveries.py": ["_cancelled"],  # jobs that are being delivered
-    "worker/worker.py": ["_closings", "_deliveries"],  # slots
+    "worker/cancellation.py": ["_accepted", "_closings"],  # accepted jobs to remember; slots
+    "worker/worker.py": ["_deliveries"],  # slots
     "worker/steps.py": ["_queue"],  # connections to the callback server
     "worker/task_limits.py": ["_known"],  # tasks whose max_attempts a worker remembers
     "worker/throttle.py": ["_busy"],  # busy tasks

@@ -26,16 +26,18 @@ from jobfn.function.context import JobContext
 from jobfn.function.delivery import DeliveryRunner
 from jobfn.function.execution import AnyTask, Executor, refused
 from jobfn.function.instrumentation import DeliverySpan
-from jobfn.function.outcome import DeliveryOutcome
+from jobfn.function.outcome import DeliveryOutcome, succeeded
 from jobfn.function.settings import FunctionSettings
 from jobfn.http.messages import read_body, send_response
 from jobfn.telemetry import logs
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers
 from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS, PLANNED_SECONDS
+from jobfn.wire.names import CANCEL_CONTENT_TYPE, CANCEL_PATH_SUFFIX
 
 _ROOT_PATHS: Final = frozenset({"", "/"})
 _JSON_HEADER: Final = (b"content-type", b"application/json")
 _SETTLE_ON_RESPONSE: Final = (b"x-settle-on", b"response")
+_CANCEL_CONTENT_TYPE: Final = CANCEL_CONTENT_TYPE.encode("ascii")
 _ACCEPT_BATCH: Final = (b"x-accept-batch", b"%d" % MAX_BATCH_JOBS)
 METRICS_PATH: Final = "/metrics"
 
@@ -80,6 +82,11 @@ class DeliveryEndpoint:
             if self._batches is not None and BatchEndpoint.matches(scope, path):
                 task_path = path.removesuffix(BATCH_PATH_SUFFIX)
                 await self._batches.respond(scope, receive, send, self._find_task(task_path), task_path)
+            elif (
+                path.endswith(CANCEL_PATH_SUFFIX)
+                and dict(scope["headers"]).get(b"content-type") == _CANCEL_CONTENT_TYPE
+            ):
+                await self._respond_to_cancel(scope, send)
             else:
                 await self._respond(scope, receive, send, path)
         except ClientDisconnect:
@@ -170,6 +177,19 @@ class DeliveryEndpoint:
                     response_headers += (_ACCEPT_BATCH, (b"x-handler-seconds", b"%.6f" % seconds))
             unread = receive if outcome.status_code == PayloadTooLarge.status_code else None
             await send_response(send, outcome.status_code, response_headers, outcome.body, unread=unread)
+
+    async def _respond_to_cancel(self, scope: Scope, send: Send) -> None:
+        """Look whether a background job was cancelled: the callback server knows, whoever sent the request."""
+        try:
+            self._runner.authorize(scope)
+            if not self._runner.ask_if_cancelled(JobHeaders.parse(extract_job_headers(scope["headers"]))):
+                raise UnknownTask("This job does not run here")
+        except RequestError as error:
+            outcome = refused(error)
+        else:
+            outcome = succeeded(None)
+        headers = [_JSON_HEADER, (b"content-length", b"%d" % len(outcome.body))]
+        await send_response(send, outcome.status_code, headers, outcome.body)
 
     async def _deliver(
         self, scope: Scope, receive: Receive, raw_headers: Mapping[str, str], task: AnyTask | None, path: str

@@ -6,6 +6,7 @@ that the work is not done twice.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ class BackgroundRunner:
         self._cancel_grace_seconds = cancel_grace_seconds
         self._max_jobs = max_jobs
         self._jobs: set[asyncio.Task[None]] = set()
+        self._asked: dict[tuple[str | None, int | None, int | None], asyncio.Event] = {}
 
     @property
     def is_full(self) -> bool:
@@ -36,6 +38,17 @@ class BackgroundRunner:
         job = asyncio.create_task(self._run(run_job, context, headers))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+
+    def ask(self, headers: JobHeaders) -> bool:
+        """Send the next heartbeat of a job now: its answer says whether it was cancelled.
+
+        Returns:
+            Whether the job runs here.
+        """
+        asked = self._asked.get(_key(headers))
+        if asked is not None:
+            asked.set()
+        return asked is not None
 
     async def drain(self, *, timeout_seconds: float) -> None:
         """Wait for the running jobs; cancel those that exceed the timeout, so that they are reported as stopped."""
@@ -61,12 +74,26 @@ class BackgroundRunner:
     async def _send_heartbeats(self, context: JobContext, headers: JobHeaders, job: "asyncio.Future[Any]") -> None:
         if headers.heartbeat_url is None or headers.lease_seconds is None:
             return
+        asked = self._asked[_key(headers)] = asyncio.Event()
+        try:
+            await self._send_heartbeats_until_cancelled(context, headers, job, asked)
+        finally:
+            if self._asked.get(_key(headers)) is asked:
+                del self._asked[_key(headers)]
+
+    async def _send_heartbeats_until_cancelled(
+        self, context: JobContext, headers: JobHeaders, job: "asyncio.Future[Any]", asked: asyncio.Event
+    ) -> None:
         clock = asyncio.get_running_loop().time
+        interval_seconds = (headers.lease_seconds or 0.0) / HEARTBEATS_PER_LEASE
         due_at = clock()
         while True:
             # Counted from the previous due time: a heartbeat that hung must not delay the next one.
-            due_at = max(due_at + headers.lease_seconds / HEARTBEATS_PER_LEASE, clock())
-            await asyncio.sleep(due_at - clock())
+            due_at = max(due_at + interval_seconds, clock())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due_at - clock()):
+                    await asked.wait()
+            asked.clear()
             try:
                 reply = await self._reporter.send_heartbeat(headers, context.last_progress)
             except TransportError as error:
@@ -80,3 +107,7 @@ class BackgroundRunner:
                 context.lease_lost = True
                 job.cancel()
                 return
+
+
+def _key(headers: JobHeaders) -> tuple[str | None, int | None, int | None]:
+    return headers.worker_id, headers.job_id, headers.attempt

@@ -125,6 +125,10 @@ class DeliveryRunner:
         if outcome.status_code not in NO_REPORT_STATUSES and outcome.status_code != ACCEPTED_STATUS:
             await self._reporter.report(headers, outcome.report, wait_seconds=self._settings.report_wait_seconds)
 
+    def ask_if_cancelled(self, headers: JobHeaders) -> bool:
+        """Ask the callback server whether a background job was cancelled. Return whether the job runs here."""
+        return self._background.ask(headers)
+
     async def drain(self) -> None:
         """Wait for background jobs, within the shutdown timeout of the settings."""
         await self._background.drain(timeout_seconds=self._settings.shutdown_timeout_seconds)

@@ -22,6 +22,7 @@ from jobfn.wire import (
     Report,
     StoredResult,
 )
+from jobfn.wire.names import ACCEPT_CANCEL
 from jobfn.wire.steps import waiting_for_body
 
 #: Maximum length of an error message. The Node callback server reads at most 100 kB; PostgreSQL stores all of it.
@@ -62,6 +63,8 @@ class DeliveryOutcome(NamedTuple):
         headers = {} if stored_result is None else stored_result.headers()
         if self.report.status == "parked":
             headers[JOB_OUTCOME] = OUTCOME_PARKED
+        if self.status_code == ACCEPTED_STATUS:
+            headers[ACCEPT_CANCEL] = "true"
         if self.status_code >= 400:
             if self.retry_after_seconds is not None:
                 headers["Retry-After"] = str(self.retry_after_seconds)

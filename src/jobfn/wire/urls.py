@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from jobfn.wire.dns_names import dns_name
-from jobfn.wire.names import CALLBACK_URL
+from jobfn.wire.names import CALLBACK_URL, CANCEL_PATH_SUFFIX
 
 #: Maximum length of a URL that reports go to.
 MAX_URL_CHARACTERS: Final = 8192
@@ -19,6 +19,12 @@ _AFTER_HOST: Final = re.compile("[/?#]")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:@\[\]-]+")
 #: Parameters in a query. A template may have added ``/callback`` to it.
 _PARAMETERS: Final = {name: re.compile(rf"(?:^|&){name}=([^&/]*)") for name in ("attempt", "token", "worker")}
+
+
+def cancel_url(url: str) -> str:
+    """Return the URL at which the function of a task looks whether one of its accepted jobs was cancelled."""
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + CANCEL_PATH_SUFFIX).geturl()
 
 
 @functools.lru_cache(maxsize=128)  # all jobs of a worker have the same URL, unless it is signed

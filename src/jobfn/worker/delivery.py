@@ -46,7 +46,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The function runs the job in the background (HTTP 202), and will report its outcome."""
+    """The function runs the job in the background (HTTP 202), and will report its outcome.
+
+    Attributes:
+        accepts_cancel: Whether the function can be told that the job was cancelled (``X-Accept-Cancel``).
+    """
+
+    accepts_cancel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,14 @@ class Deliverer(Protocol):
             Whether the caller must do it, by cancelling the delivery.
         """
         return True
+
+    async def cancel_accepted(self, job: Job) -> bool:  # noqa: ARG002  - as above
+        """Make the function of an accepted job look whether it was cancelled.
+
+        Returns:
+            Whether it does. Otherwise it learns it from its next heartbeat.
+        """
+        return False
 
     def batch_size(self, task: str, share: int) -> int:  # noqa: ARG002  - the default of a protocol
         """Return how many jobs of a task one call of ``deliver_batch`` may have at present; 1: use ``deliver``.

@@ -45,7 +45,9 @@ from jobfn.wire import (
     redact_url,
 )
 from jobfn.wire.delivery_batch import CONTENT_TYPE, BatchedResponse, batch_url, encode_request
+from jobfn.wire.names import ACCEPT_CANCEL, CANCEL_CONTENT_TYPE
 from jobfn.wire.steps import parse_waiting_for
+from jobfn.wire.urls import cancel_url
 from jobfn.worker.batching import Batching
 from jobfn.worker.delivery import (
     Accepted,
@@ -64,6 +66,8 @@ from jobfn.worker.task_limits import TaskLimits
 ACCEPTED_STATUS = 202
 #: A result that another job waits for is copied to that job when it is stored.
 AWAITED_RESULT_SECONDS: Final = "60"
+#: Timeout of telling a function that a job was cancelled.
+_CANCEL_TIMEOUT_SECONDS = 5.0
 BUSY_STATUSES = frozenset({429, 503})
 #: Responses to a batch that ran nothing: the function does not know batches, or refuses this one as a whole.
 _REFUSED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415})
@@ -184,6 +188,19 @@ class Dispatcher(Deliverer):
             result = replace(result, permanent=True)  # from a proxy, whose function has died
         return result if job.node is None else _node_result(result, response)
 
+    async def cancel_accepted(self, job: Job) -> bool:
+        """See ``Deliverer.cancel_accepted``."""
+        url = self._routes.url_for(job.task)
+        headers = {"Content-Type": CANCEL_CONTENT_TYPE, WORKER_ID: self._worker_id} | job_headers(job)
+        headers |= self._routes.invoke_headers(url)
+        try:
+            response = await self._transport.post(
+                cancel_url(url), body=b"", headers=headers, timeout_seconds=_CANCEL_TIMEOUT_SECONDS
+            )
+        except TransportError:
+            return False
+        return response.status == 200
+
     def batch_size(self, task: str, share: int) -> int:
         """See ``Deliverer.batch_size``."""
         if self._batching is None or (self._limits is not None and self._limits.is_last(task, 1)):
@@ -283,7 +300,7 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
             error, failure.permanent, failure.retry_after_seconds, awaits_report, failure.snooze_max_age_seconds
         )
     if response.status == ACCEPTED_STATUS:
-        return Accepted()
+        return Accepted(ACCEPT_CANCEL in response.headers)
     if response.headers.get(JOB_OUTCOME) == OUTCOME_PARKED:
         try:
             return Succeeded(awaits_report=awaits_report, waiting_for=parse_waiting_for(response.body))

@@ -231,11 +231,6 @@ class InFlightJob:
         """Whether the request to the function is open."""
         return self.state in {DELIVERING, REPORTED}
 
-    @property
-    def awaits_response(self) -> bool:
-        """Whether the response to the open request settles the job."""
-        return self.state is DELIVERING
-
     def abandon(self, error: BaseException) -> None:
         """Stop renewing the lease after an unexpected error, so that the job is reclaimed when it expires."""
         self._require(DELIVERING, REPORTED, SETTLING)
@@ -376,12 +371,10 @@ class InFlightJobs:
         in_flight = self._by_id.get(job_id)
         return None if in_flight is None else in_flight.job
 
-    def on_cancelled(self, job: Job) -> InFlightJob | None:
-        """Record that a job was cancelled. Return it if its handler may run."""
+    def get(self, job: Job) -> InFlightJob | None:
+        """Return this attempt of a job, if it is in flight."""
         in_flight = self._by_id.get(job.id)
-        if in_flight is None or in_flight.job.attempt != job.attempt or not in_flight.on_cancelled():
-            return None
-        return in_flight
+        return None if in_flight is None or in_flight.job.attempt != job.attempt else in_flight
 
     def leased_jobs(self) -> list[Job]:
         """Return the jobs whose leases this worker must renew."""
@@ -400,8 +393,8 @@ class InFlightJobs:
 
         Most functions respond right after their report. If another process settled it, no event arrives here.
         """
-        in_flight = self._by_id.get(job.id)
-        if in_flight is None or in_flight.job.attempt != job.attempt:
+        in_flight = self.get(job)
+        if in_flight is None:
             return False
         if in_flight.state is AWAITING_REPORT:
             in_flight.on_report()

@@ -18,6 +18,7 @@ from jobfn.database.records import Job, Settlement
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.wire.delivery_batch import MAX_PAYLOAD_CHARACTERS
+from jobfn.worker.cancellation import Cancellations
 from jobfn.worker.delivery import Accepted, Busy, Deliverer, DeliveryResult, Failed, NotStarted, Succeeded, Unreachable
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs
 from jobfn.worker.lease_renewer import LeaseRenewer
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Time that a claim in progress has to return its jobs when the worker stops.
 _CLAIM_SHUTDOWN_SECONDS = 1.0
-#: Interval at which a request with several jobs is closed if only a cancelled one is left.
-_CLOSE_POLL_SECONDS = 0.02
 #: Minimum time for the last settlements, even if the shutdown timeout has passed.
 _FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
 
@@ -43,6 +42,7 @@ class Worker:
     """Claims, delivers and settles jobs. ``run`` once per instance.
 
     Attributes:
+        cancellations: Stops the handlers of cancelled jobs.
         ready: Set when the worker has reclaimed the jobs of its previous run and polls for new ones.
     """
 
@@ -73,18 +73,19 @@ class Worker:
         self._jobs = InFlightJobs(settlements, settings, on_large_payload_removed=self._wake)
         self._prefetched = self._jobs.prefetched
         self._low_watermark = 0
-        self._cancel_event = asyncio.Event()
+        self._deliveries: dict[asyncio.Task[None], list[InFlightJob]] = {}  # one for each occupied slot
+        self.cancellations = Cancellations(
+            store, deliverer, self._jobs, deliveries=self._deliveries, metrics=self._metrics
+        )
         self._leases = LeaseRenewer(
             store,
             worker_id=settings.worker_id,
             lease_seconds=settings.lease_seconds,
             leased_jobs=self._jobs.leased_jobs,
             on_not_held=self._jobs.on_not_held,
-            on_lost=self.on_cancel,
+            on_lost=self.cancellations.look,
             clock=self._clock,
         )
-        self._deliveries: dict[asyncio.Task[None], list[InFlightJob]] = {}  # one for each occupied slot
-        self._closings: set[asyncio.Task[None]] = set()
         self._has_new_pauses = False
         self._self_woken = False
         self._stopping = False
@@ -94,7 +95,7 @@ class Worker:
         """Work until ``stop`` is set, then drain: claim nothing new, finish what runs, release the rest."""
         claiming = asyncio.create_task(self._claim_forever())
         renewing = asyncio.create_task(self._leases.run())
-        cancelling = asyncio.create_task(self._cancel_forever())
+        cancelling = asyncio.create_task(self.cancellations.run())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({claiming, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,10 +126,6 @@ class Worker:
         """Release the prefetched jobs that are paused now."""
         self._has_new_pauses = True
         self._wake()
-
-    def on_cancel(self, _payload: str = "") -> None:
-        """Look for cancelled jobs among those in flight."""
-        self._cancel_event.set()
 
     async def _claim_forever(self) -> None:
         reclaimed = await retry(
@@ -277,29 +274,31 @@ class Worker:
             logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
             result = await self._deliverer.deliver(job)
             if isinstance(result, Accepted):
-                await self._on_accepted(batch[0])
+                await self._on_accepted(batch[0], result)
             else:
                 self._on_result(batch[0], result)
             return
         by_id = {in_flight.job.id: in_flight for in_flight in batch}
-        accepted: list[InFlightJob] = []
+        accepted: list[tuple[InFlightJob, Accepted]] = []
 
         def on_result(job: Job, result: DeliveryResult) -> None:
             in_flight = by_id[job.id]
             if isinstance(result, Accepted):
-                accepted.append(in_flight)
+                accepted.append((in_flight, result))
                 return
             if isinstance(result, NotStarted):
                 batch.remove(in_flight)  # its next delivery is another one
             self._on_result(in_flight, result)
 
         await self._deliverer.deliver_batch([in_flight.job for in_flight in batch], on_result)
-        for in_flight in accepted:
-            await self._on_accepted(in_flight)
+        for in_flight, result in accepted:
+            await self._on_accepted(in_flight, result)
 
-    async def _on_accepted(self, in_flight: InFlightJob) -> None:
-        self._on_result(in_flight, Accepted())
+    async def _on_accepted(self, in_flight: InFlightJob, result: Accepted) -> None:
+        self._on_result(in_flight, result)
         worker_id, job = self._settings.worker_id, in_flight.job
+        if result.accepts_cancel:
+            self.cancellations.on_accepted(job)
         await retry(
             lambda: self._store.mark_accepted(worker_id, job.id, job.attempt), event="job not marked as accepted"
         )
@@ -365,38 +364,6 @@ class Worker:
         if not self._wake_event.is_set():
             self._self_woken = True
             self._wake_event.set()
-
-    async def _cancel_forever(self) -> None:
-        """Stop the handlers of jobs that were cancelled."""
-        while True:
-            await self._cancel_event.wait()
-            self._cancel_event.clear()
-            in_flight = {job.id: job for job in self._jobs.leased_jobs()}
-            if not in_flight:
-                continue
-            keys = [(job.id, job.attempt) for job in in_flight.values()]
-            for job_id in await retry(functools.partial(self._store.cancelled, keys), event="cancelled jobs not read"):
-                self._cancel(in_flight[job_id])
-
-    def _cancel(self, job: Job) -> None:
-        in_flight = self._jobs.on_cancelled(job)
-        self._metrics.record_cancelled(job.task)
-        self._log.warning("job cancelled", **job.ids(self._settings.worker_id))
-        if in_flight is None or not self._deliverer.cancel(job):
-            return
-        delivery = next((delivery for delivery, batch in self._deliveries.items() if in_flight in batch), None)
-        if delivery is not None:
-            closing = asyncio.create_task(self._close(delivery, in_flight))
-            self._closings.add(closing)
-            closing.add_done_callback(self._closings.discard)
-
-    async def _close(self, delivery: asyncio.Task[None], in_flight: InFlightJob) -> None:
-        """Close the request of a cancelled job, once it carries no other: functions return those after some time."""
-        while in_flight.is_delivering and not delivery.done():
-            if not any(each.awaits_response for each in self._deliveries[delivery]):
-                delivery.cancel()
-                return
-            await asyncio.sleep(_CLOSE_POLL_SECONDS)
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         deadline = self._clock() + self._settings.shutdown_timeout_seconds

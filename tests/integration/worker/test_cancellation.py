@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from jobfn import FunctionApp, FunctionSettings, JobContext, create_app, task
 from jobfn.http.server import bind
@@ -220,14 +221,33 @@ async def _is_done(jobs: Jobs, number: int) -> bool:
     )
 
 
-async def test_background_handler_is_stopped_at_its_next_heartbeat(
-    jobs: Jobs, serve: Serve, start_service: StartService, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("lease_seconds", "is_told"), [(60.0, True), (1.0, False)])
+async def test_background_handler_is_stopped_at_once_or_at_its_next_heartbeat(
+    jobs: Jobs,
+    serve: Serve,
+    start_service: StartService,
+    capfd: pytest.CaptureFixture[str],
+    lease_seconds: float,
+    is_told: bool,  # noqa: FBT001  - a parameter of a table
 ) -> None:
     handler = Handler()
-    await start_service(await serve(handler.app()), lease_seconds=1.0)
+    function = handler.app()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not is_told and scope["type"] == "http" and scope["path"].endswith("/cancel"):
+            scope["headers"] = []  # as for a function that does not know the request
+        await function(scope, receive, send)
+
+    await start_service(await serve(app), lease_seconds=lease_seconds)
     job = await jobs.add("in_background")
     async with asyncio.timeout(30):
         await handler.started.wait()
+    if is_told:
+
+        async def is_accepted() -> bool:
+            return (await jobs.values(job, "accepted_attempt")) == (1,)
+
+        await eventually(is_accepted)
     await cancel(jobs, job)
     async with asyncio.timeout(ARRIVAL_SECONDS):
         await handler.ended.wait()

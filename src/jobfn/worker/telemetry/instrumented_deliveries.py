@@ -49,6 +49,10 @@ class InstrumentedDeliverer(Deliverer):
         self._cancelled.add(job.id)
         return self._deliverer.cancel(job)
 
+    async def cancel_accepted(self, job: Job) -> bool:
+        """See ``Deliverer.cancel_accepted``."""
+        return await self._deliverer.cancel_accepted(job)
+
     def _label(self, job: Job, label: str) -> str:
         if job.id not in self._cancelled:
             return label
