@@ -329,6 +329,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, DatabaseError) and error.__cause__ is not None:
         return is_transient(error.__cause__)
+    if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
+        return True  # of a partition: another one was attached meanwhile, which takes the row
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES)
 
 

@@ -6,8 +6,11 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.migrate import migrate, migration_files
+from jobfn.database.native_store import NativeJobStore
+from jobfn.database.records import Settlement
 from jobfn.database.statements import query
 from jobfn.sql.loader import render
+from jobfn.worker.settlement import SettlementBatcher
 from support.fixtures import Connect, ConnectTo
 from support.jobs import WORKER, Jobs, settle_jobs
 from support.migrations import migrate_to
@@ -109,6 +112,30 @@ async def test_settlement_waits_for_a_partition_that_is_made(jobs: Jobs, connect
     await transaction.commit()
     assert {row["id"] for row in await settling} == {job}
     assert await column(maker, PARTITIONS_OF_RUNS) == [await maker.fetchval(TODAY)]
+
+
+async def test_settlement_is_repeated_if_its_day_gets_a_partition_meanwhile(
+    jobs: Jobs, pool: "asyncpg.Pool[Any]", connect: Connect
+) -> None:
+    """As the migration attaches the old history: it locks only the default partition."""
+    job = await jobs.add("x")
+    await jobs.claim()
+    maker = await connect()
+    transaction = maker.transaction()
+    await transaction.start()
+    await maker.execute(
+        "create table app_jobs.today (like app_jobs.job_runs including all);"
+        "lock table app_jobs.job_runs_default in access exclusive mode;"
+        "alter table app_jobs.job_runs attach partition app_jobs.today for values from ('2020-01-01') to ('2999-01-01')"
+    )
+    settlements = SettlementBatcher(NativeJobStore(pool, "app_jobs"))
+    settling = asyncio.create_task(settlements.settle(Settlement(WORKER, job, 1), until_committed=True))
+    default = "'app_jobs.job_runs_default'::regclass"
+    waiting = f"select exists (select from pg_locks l where not l.granted and l.relation = {default})"
+    await eventually(lambda: jobs.connection.fetchval(waiting))
+    await transaction.commit()
+    assert await settling
+    assert await column(jobs.connection, PARTITIONS_OF_RUNS) == ["app_jobs.today"]
 
 
 async def test_partitions_have_days_of_utc_in_any_time_zone(jobs: Jobs) -> None:

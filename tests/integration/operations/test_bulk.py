@@ -1,6 +1,7 @@
 """Filters of actions on many jobs, their preview, and their stop."""
 
 import json
+import uuid
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,7 @@ from jobfn.operations import Action, JobFilter, JobState, Operations
 from jobfn.operations.actions import BATCH_SIZE
 from jobfn.operations.queries import filter_parameters
 from jobfn.operations.statements import Database, SchemaCapabilities
-from support.jobs import Jobs
+from support.jobs import TENANT, Jobs
 
 
 async def add_failed(jobs: Jobs, *, days_ago: int) -> int:
@@ -71,6 +72,23 @@ async def test_filter_by_a_field_of_the_payload(
     assert json.dumps(PAYLOADS["zero"]) == r'{"customer": 42, "note": "\u0000"}'
     assert {names[job] for job in await matching(operations, JobFilter(payload=payload))} == found
     assert await operations.count_matching(JobFilter(payload=payload)) == len(found)
+
+
+async def test_filters_and_actions_on_the_platforms_schema(
+    platform_operations: Operations, platform_pool: "asyncpg.Pool[Any]"
+) -> None:
+    add = "select (app_jobs.add_job($1, 'x', $2)).id"
+    jobs = [await platform_pool.fetchval(add, uuid.UUID(TENANT), f'{{"n": {number}}}') for number in range(4)]
+    await platform_pool.execute("select app_jobs.permanently_fail_jobs($1, 'boom')", jobs[:3])
+    await platform_pool.execute("alter table app_jobs.jobs disable trigger user")
+    await platform_pool.execute("update app_jobs.jobs set updated_at = '2020-01-01' where id = $1", jobs[0])
+    old = JobFilter(failed_before_seconds=3600)
+    assert await matching(platform_operations, old) == {jobs[0]}
+    assert await matching(platform_operations, JobFilter(payload=("n", "3"))) == {jobs[3]}
+    assert (await platform_operations.preview(Action.RETRY, jobs)).ids == tuple(jobs[:3])
+    assert (await platform_operations.apply_to_matching(Action.RETRY, old)).ids == (jobs[0],)
+    removed = await platform_operations.apply_to_matching(Action.REMOVE, JobFilter(payload=("n", "1")))
+    assert removed.ids == (jobs[1],)
 
 
 async def test_stop_ends_the_action_after_a_transaction(operations: Operations, jobs: Jobs) -> None:
