@@ -1537,55 +1537,6 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.count_jobs_ahead(job_id bigint, max_count integer)
- RETURNS integer
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET jit TO 'off'
-AS $function$
-    with recursive job as (
-        select j.id, j.priority, j.run_at from "app_jobs".jobs j where j.id = job_id and j.queue_name is null
-    ),
-    urgency (priority) as (
-        (
-            select j.priority from "app_jobs".jobs j
-            where j.queue_name is null and not j.exhausted
-            order by j.priority
-            limit 1
-        )
-        union all
-        select (
-            select j.priority from "app_jobs".jobs j
-            where j.queue_name is null and not j.exhausted and j.priority > urgency.priority
-            order by j.priority
-            limit 1
-        )
-        from urgency
-        join job on urgency.priority < job.priority
-    )
-    select least(coalesce(sum(ahead.jobs), 0), max_count)::int
-    from job
-    join urgency on urgency.priority <= job.priority
-    cross join lateral (
-        select count(*) as jobs
-        from (
-            select from "app_jobs".jobs j
-            where j.queue_name is null
-                and not j.exhausted
-                and j.priority = urgency.priority
-                and (j.run_at, j.id) < (
-                    case when urgency.priority = job.priority then job.run_at else 'infinity' end, job.id
-                )
-                and j.run_at <= now()
-                and j.locked_at is null
-            limit max_count
-        ) ready
-    ) ahead
-$function$;
-
 CREATE OR REPLACE FUNCTION app_jobs.create_job_runs_partitions(days_ahead integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1949,11 +1900,20 @@ CREATE OR REPLACE FUNCTION app_jobs.explain_turn(job app_jobs.jobs)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select 'jobs_ahead', format(
-            '%s%s ready job%s more urgent', ahead.jobs, case when ahead.jobs = 1000 then ' or more' else '' end,
-            case ahead.jobs when 1 then ' is' else 's are' end
-        ), null::timestamptz, null::timestamptz, null::bigint[]
-    from "app_jobs".count_jobs_ahead(job.id, 1000) as ahead (jobs)
+    select case when ahead.other_tenants > 0 then 'tenant_turn' else 'jobs_ahead' end,
+        case
+            when ahead.other_tenants > 0 then format(
+                '%s turns with %s other%s, and %s ready job%s before it',
+                case when job.database_id is null then 'jobs without a tenant take' else 'its tenant takes' end,
+                ahead.other_tenants, case ahead.other_tenants when 1 then '' else 's' end,
+                ahead.own_jobs, case ahead.own_jobs when 1 then ' comes' else 's come' end
+            )
+            else format(
+                '%s%s ready job%s more urgent', ahead.jobs, case when ahead.jobs = 1000 then ' or more' else '' end,
+                case ahead.jobs when 1 then ' is' else 's are' end
+            )
+        end, null::timestamptz, null::timestamptz, null::bigint[]
+    from "app_jobs".jobs_ahead(job.id, 1000) ahead
     where job.queue_name is null and job.run_at <= now() and ahead.jobs > 0
 $function$;
 
@@ -3008,6 +2968,62 @@ AS $function$
     join pg_catalog.pg_class c on c.oid = i.inhrelid
     cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) bound (text)
     where i.inhparent = '"app_jobs".job_runs'::regclass
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.jobs_ahead(job_id bigint, max_count integer, OUT jobs integer, OUT own_jobs integer, OUT other_tenants integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+    with recursive job as (
+        select j.id, j.priority, j.run_at, j.database_id
+        from "app_jobs".jobs j
+        where j.id = job_id and j.queue_name is null
+    ),
+    urgency (priority) as (
+        (
+            select j.priority from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted
+            order by j.priority
+            limit 1
+        )
+        union all
+        select (
+            select j.priority from "app_jobs".jobs j
+            where j.queue_name is null and not j.exhausted and j.priority > urgency.priority
+            order by j.priority
+            limit 1
+        )
+        from urgency
+        join job on urgency.priority < job.priority
+    ),
+    ahead as (
+        select ready.database_id is distinct from job.database_id and urgency.priority = job.priority as is_other,
+            ready.database_id
+        from job
+        join urgency on urgency.priority <= job.priority
+        cross join lateral (
+            select j.database_id
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = urgency.priority
+                and (j.run_at, j.id) < (
+                    case when urgency.priority = job.priority then job.run_at else 'infinity' end, job.id
+                )
+                and j.run_at <= now()
+                and j.locked_at is null
+            limit max_count
+        ) ready
+        limit max_count
+    )
+    select count(*)::int, count(*) filter (where not ahead.is_other)::int,
+        (count(distinct coalesce(ahead.database_id::text, '')) filter (where ahead.is_other))::int
+    from ahead
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.jwt_claim(name text)
@@ -6551,7 +6567,6 @@ comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,te
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
-comment on function app_jobs.count_jobs_ahead(bigint,integer) is 'How many ready jobs without a queue are more urgent than a job, up to max_count. Part of explain_wait.';
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
@@ -6592,6 +6607,7 @@ comment on function app_jobs.is_uuid(text) is 'Whether a text is a uuid. Tells t
 comment on function app_jobs.job_pauses(bigint) is 'The pauses that keep a job from being claimed now.';
 comment on function app_jobs.job_result(bigint) is 'The state of a job as JSON text, with its return value if that is stored.';
 comment on function app_jobs.job_runs_partitions() is 'The partitions of the history and their bounds.';
+comment on function app_jobs.jobs_ahead(bigint,integer) is 'Up to max_count ready jobs without a queue that are more urgent or older than a job: all, those of a more urgent priority or of the same tenant, and the number of other tenants. Part of explain_turn.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
 comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The most urgent of some jobs with large payloads, up to a total size. Part of claim_jobs.';
 comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],integer) is 'Return what has been recorded of jobs that their workers hold, in order, from a position on, and after about max_bytes no more. The last row of each job has no position, and whether there are more. Nothing of jobs that are not held.';

@@ -14,7 +14,7 @@ from support.jobs import TENANT, WORKER, Jobs, settle_jobs
 
 OTHER = "worker-2"
 #: Reasons that do not keep a claim from taking the job.
-CLAIMABLE = {"ready", "jobs_ahead", "workers_busy"}
+CLAIMABLE = {"ready", "jobs_ahead", "tenant_turn", "workers_busy"}
 
 
 async def register(
@@ -358,6 +358,27 @@ async def test_busy_workers_and_jobs_ahead(jobs: Jobs) -> None:
         "select app_jobs.add_jobs('mail', array(select '{}'::json from generate_series(1, 1100)), priority := -2)"
     )
     assert (await explain(jobs, job))[-1] == ("jobs_ahead", "1000 or more ready jobs are more urgent")
+
+
+async def test_tenants_take_turns(jobs: Jobs) -> None:
+    await register(jobs)
+    add = "select (app_jobs.add_job($1::uuid, 'mail', '{}')).id"
+    flood = [await jobs.connection.fetchval(add, TENANT) for _ in range(20)]
+    other = await jobs.connection.fetchval(add, TENANT.replace("5", "6"))
+    without = await jobs.add("mail")
+    assert await explain(jobs, flood[2]) == [("jobs_ahead", "2 ready jobs are more urgent")]
+    assert await explain(jobs, other) == [
+        ("tenant_turn", "its tenant takes turns with 1 other, and 0 ready jobs come before it")
+    ]
+    assert await explain(jobs, without) == [
+        ("tenant_turn", "jobs without a tenant take turns with 2 others, and 0 ready jobs come before it")
+    ]
+    assert set(await claim(jobs, 3)) == {flood[0], other, without}
+    urgent = await jobs.add("mail", priority=-1)
+    assert await explain(jobs, other) == [
+        ("tenant_turn", "its tenant takes turns with 1 other, and 1 ready job comes before it")
+    ]
+    assert (await claim(jobs, 1)) == [urgent]
 
 
 async def test_several_reasons_are_listed_in_order(jobs: Jobs) -> None:
