@@ -82,6 +82,7 @@ class SharedParts:
         deliverer_factory: Opens what delivers jobs to their tasks; None: HTTP.
         tracing: Creates spans.
         open_connections: Opens the pool of a database.
+        interval_factor: Factor of the intervals of maintenance, and of polls if notifications arrive.
         slots: The slots of the workers; None: there is one worker, which has its own.
     """
 
@@ -89,6 +90,7 @@ class SharedParts:
     serve_callbacks: ServeCallbacks | None = None
     deliverer_factory: DelivererFactory | None = None
     tracing: Tracing = GLOBAL
+    interval_factor: float = 1.0
     slots: "SlotPool | None" = None
     open_connections: "Callable[[ServiceSettings], contextlib.AbstractAsyncContextManager[asyncpg.Pool[Any]]]" = (
         open_connections
@@ -162,7 +164,14 @@ async def open_database(
     on_settled = SettlementObserver(metrics, database=name)
     connections = await stack.enter_async_context(shared.open_connections(settings))
     await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
-    start_listener = None if roles == {ServiceRole.CALLBACKS} else await listener_starter(settings, connections, stack)
+    start_listener = (
+        None
+        if roles == {ServiceRole.CALLBACKS}
+        else await listener_starter(settings, connections, stack, interval_factor=shared.interval_factor)
+    )
+    if start_listener is not None:
+        poll_interval_seconds = settings.poll_interval_seconds * shared.interval_factor
+        settings = settings.model_copy(update={"poll_interval_seconds": poll_interval_seconds})
     store = await _retry_start(
         lambda: open_store(
             connections,
@@ -193,7 +202,13 @@ async def open_database(
     if start_listener is not None:
         _listen(start_listener, jobs_event, schedules_event, database.worker)
     tasks += await maintenance_tasks(
-        settings, roles, connections=connections, store=store, metrics=metrics, worker=database.worker
+        settings,
+        roles,
+        connections=connections,
+        store=store,
+        metrics=metrics,
+        worker=database.worker,
+        interval_factor=shared.interval_factor,
     )
     return database
 

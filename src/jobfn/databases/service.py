@@ -20,6 +20,8 @@ from jobfn.worker.database_list import changed, sibling_database
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from jobfn.worker.slots import SlotPool
 
+#: Factor of the intervals of polls and maintenance, which cost most of what an idle database costs.
+INTERVAL_FACTOR: Final = 6.0
 #: The label of metrics.
 DATABASE_LABEL: Final = "database"
 
@@ -48,7 +50,7 @@ class Databases:
             loop = asyncio.get_running_loop()
             slots = SlotPool(settings.concurrency, call_soon=loop.call_soon, call_later=loop.call_later)
             shared = replace(shared, slots=slots)
-        self._shared = shared
+        self._shared = replace(shared, interval_factor=INTERVAL_FACTOR)
         self._starts = Starts()
         self._urls: dict[str, str] = {}
         self._running: set[asyncio.Task[None]] = set()

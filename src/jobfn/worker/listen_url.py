@@ -11,7 +11,7 @@ import asyncpg
 from jobfn.database.connection import connect, shares_sessions
 from jobfn.errors import DatabaseUnreachable
 from jobfn.telemetry import logs
-from jobfn.worker.listener import NO_HANDLERS, Listener, NotificationHandler
+from jobfn.worker.listener import CHECK_INTERVAL_SECONDS, NO_HANDLERS, Listener, NotificationHandler
 from jobfn.worker.settings import ServiceSettings
 
 POOLER_PROBLEM: Final = "no notifications through a connection pooler in transaction mode: new jobs wait for a poll"
@@ -56,9 +56,24 @@ async def listener_starter(
     settings: ServiceSettings,
     connections: "asyncpg.Pool[Any]",
     stack: contextlib.AsyncExitStack,
+    *,
+    interval_factor: float = 1.0,
 ) -> StartListener | None:
-    """Return what starts listeners. None, with a warning, if a pooler keeps notifications away."""
-    start_listener = functools.partial(_start_listener, listen_url(settings), connections, stack)
+    """Return what starts listeners. None, with a warning, if a pooler keeps notifications away.
+
+    Args:
+        settings: The settings.
+        connections: Connections to the database.
+        stack: Stops the listeners.
+        interval_factor: Factor of the interval at which a listener checks that notifications arrive.
+    """
+    start_listener = functools.partial(
+        _start_listener,
+        listen_url(settings),
+        connections,
+        stack,
+        check_interval_seconds=CHECK_INTERVAL_SECONDS * interval_factor,
+    )
     try:
         if not await lacks_notifications(connections, settings):
             return start_listener
@@ -77,8 +92,17 @@ def _start_listener(  # noqa: PLR0917  - the first three are bound
     channel: str,
     wake_event: asyncio.Event,
     handlers: Mapping[str, NotificationHandler] = NO_HANDLERS,
+    *,
+    check_interval_seconds: float = CHECK_INTERVAL_SECONDS,
 ) -> None:
-    listener = Listener(dsn, wake_event, pool=connections, channel=channel, handlers=handlers)
+    listener = Listener(
+        dsn,
+        wake_event,
+        pool=connections,
+        channel=channel,
+        handlers=handlers,
+        check_interval_seconds=check_interval_seconds,
+    )
     listening = asyncio.create_task(listener.run())
 
     async def stop() -> None:
