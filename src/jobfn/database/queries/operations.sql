@@ -5,7 +5,17 @@
 -- Not a statement by itself: @jobs@ on jobfn's schema.
 (
     select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.payload, j.priority,
-        j.run_at, j.attempts - coalesce(j.snoozes, 0) as attempts,
+        j.run_at,
+        -- The row of a job that has ended uses up all attempts: the history has the number of the last one. The
+        -- maximum of (time, attempt) needs no sort.
+        coalesce(
+            case when j.exhausted and j.locked_at is null then (
+                select (max(array[extract(epoch from r.ended_at)::numeric, r.attempt]))[2]::int
+                from @schema@.job_runs r
+                where r.job_id = j.id
+            ) end,
+            j.attempts
+        ) - coalesce(j.snoozes, 0) as attempts,
         j.max_attempts - coalesce(j.snoozes, 0) as max_attempts, coalesce(j.snoozes, 0) as snoozes,
         -- Null if the history does not have all attempts that do not count.
         case when j.has_steps then (
