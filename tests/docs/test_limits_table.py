@@ -288,6 +288,10 @@ BOUNDS = {
         f"{int(re.findall(r'v_rows > ([0-9]+)', SCHEMA)[0]):,}",
         f"{PARTITIONS}day_with_many_attempts_stays_in_the_default_partition",
     ),
+    "partitions of the history": Bound(
+        f"about {re.findall(r'86400 / ([0-9]+) from', SCHEMA)[0]}, and those of the next days",
+        f"{PARTITIONS}long_retention_has_a_bounded_number_of_partitions",
+    ),
     "days of the history whose partitions are made ahead": Bound(
         f"{pruner.DAYS_AHEAD}", f"{PARTITIONS}attempt_of_a_day_without_a_partition_is_recorded"
     ),

@@ -1552,6 +1552,11 @@ declare
     v_name text;
     v_start timestamptz;
     v_end timestamptz;
+    -- Days of a partition.
+    v_days constant int := greatest(
+        ceil((select extract(epoch from h.retention) / 86400 / 60 from "app_jobs".history_settings h)), 1
+    );
+    v_today constant timestamptz := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC';
     v_created int := 0;
     v_rows int;
 begin
@@ -1563,13 +1568,16 @@ begin
     if not "app_jobs".history_enabled() or not pg_try_advisory_xact_lock(hashtextextended('jobfn history', v_table::oid::bigint)) then
         return 0; -- another process makes them
     end if;
-    for v_day in 0 .. days_ahead loop
-        v_start := (date_trunc('day', now() at time zone 'UTC') + make_interval(days => v_day)) at time zone 'UTC';
-        v_end := v_start + interval '24 hours';
-        continue when exists (
-            select from "app_jobs".job_runs_partitions() p
-            where not p.is_default and p.lower_bound < v_end and p.upper_bound > v_start
-        );
+    v_end := v_today;
+    while v_end < v_today + days_ahead * interval '24 hours' + interval '1 hour' loop
+        v_start := v_end;
+        select p.upper_bound into v_end
+        from "app_jobs".job_runs_partitions() p
+        where not p.is_default and p.lower_bound <= v_start and p.upper_bound > v_start;
+        continue when found;
+        select least(v_start + v_days * interval '24 hours', min(p.lower_bound)) into v_end
+        from "app_jobs".job_runs_partitions() p
+        where not p.is_default and p.lower_bound > v_start;
         v_name := format('%I.%I', v_schema, 'job_runs_p' || to_char(v_start at time zone 'UTC', 'YYYYMMDD'));
         begin
             -- The parent first: an INSERT that has chosen the default partition would fail when it goes on.
@@ -6567,7 +6575,7 @@ comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,te
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
-comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
+comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days: of one day each, or of more with a retention of more than 60 days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
@@ -6704,7 +6712,7 @@ comment on table app_jobs.history_settings is 'One row. Zero turns the history o
 comment on table app_jobs.installation is 'One row: a random id and a random secret of this schema. A copy of the database has the same.';
 comment on table app_jobs.job_dependencies is 'The jobs that waiting jobs depend on, until these are due or have failed.';
 comment on table app_jobs.job_results is 'Return values of completed jobs of tasks with keep_result. Read them through job_result.';
-comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended, in one partition for each day. prune_job_runs drops those past history_settings.retention.';
+comment on table app_jobs.job_runs is 'The history: one row for each attempt that ended, in one partition for each day, or a sixtieth of the retention. prune_job_runs drops those past history_settings.retention.';
 comment on table app_jobs.job_runs_default is 'Attempts of days without a partition, for example because no service ran that makes them.';
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';

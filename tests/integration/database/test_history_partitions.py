@@ -40,9 +40,8 @@ async def column(connection: asyncpg.Connection, statement: str, *values: object
 
 async def settle_mixed(jobs: Jobs) -> None:
     """Settle a completed and a failed job in one batch, which collects its rows in an array."""
-    first, second = await jobs.add("x"), await jobs.add("x")
-    await jobs.claim()
-    await jobs.claim()
+    first, second = await jobs.add("x"), await jobs.add("x", max_attempts=1)
+    assert [await jobs.claim_id(), await jobs.claim_id()] == [first, second]
     settled = await settle_jobs(jobs.connection, (WORKER, first, 1, None), (WORKER, second, 1, "boom"))
     assert {row["id"] for row in settled} == {first, second}
 
@@ -165,6 +164,24 @@ async def test_day_with_many_attempts_stays_in_the_default_partition(jobs: Jobs)
     )
     assert await jobs.connection.fetchval(CREATE_PARTITIONS) == 2
     assert await jobs.connection.fetchval("select count(*) from app_jobs.job_runs_default") == 10001
+
+
+async def test_long_retention_has_a_bounded_number_of_partitions(jobs: Jobs) -> None:
+    """Bounds of existing partitions are kept, and no day is left out."""
+    connection = jobs.connection
+    assert await connection.fetchval(CREATE_PARTITIONS) == 3
+    widths = """
+        select extract(epoch from p.upper_bound - p.lower_bound)::int / 86400
+        from app_jobs.job_runs_partitions() p where not p.is_default order by p.lower_bound
+    """
+    await connection.execute("select app_jobs.set_history_retention(3650)")
+    await connection.execute(f"drop table {await connection.fetchval(TODAY)}")
+    assert await connection.fetchval("select app_jobs.create_job_runs_partitions(3)") == 2
+    assert await column(connection, widths) == [1, 1, 1, 61]
+    assert await connection.fetchval("select app_jobs.create_job_runs_partitions(60)") == 0
+    await connection.execute("select app_jobs.set_history_retention(60)")
+    assert await connection.fetchval("select app_jobs.create_job_runs_partitions(64)") == 1
+    assert await column(connection, widths) == [1, 1, 1, 61, 1]
 
 
 async def test_attempt_of_a_day_without_a_partition_is_recorded(jobs: Jobs) -> None:
