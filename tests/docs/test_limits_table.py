@@ -414,7 +414,7 @@ GROWING = {
     "databases/service.py": ["_running", "_units", "_urls"],  # databases of a service
     "databases/unit.py": ["_names"],  # databases of a service
     "function/background.py": ["_asked", "_jobs"],  # accepted jobs
-    "function/cancellation.py": ["_watches"],  # connections to a server
+    "function/cancellation.py": ["_handlers", "_watching"],  # connections to a server
     "function/batch_endpoint.py": ["_lines", "_unsent"],  # jobs in a request
     "function/durable/run.py": ["_counts", "_failures", "_records", "_then", "_unread", "_waits"],  # steps of a job
     "function/dependencies.py": ["_instances"],  # resources in the app's code

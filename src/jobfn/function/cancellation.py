@@ -19,7 +19,7 @@ from jobfn.wire import JobHeaders
 if TYPE_CHECKING:
     from jobfn.function.reporter import Reporter
 
-#: Interval at which handlers that have run for one are watched. Shorter ones cost a set entry.
+#: Interval at which handlers that have run for one are watched. Shorter ones cost an entry in a dictionary.
 WATCH_INTERVAL_SECONDS = 0.2
 
 
@@ -61,19 +61,6 @@ async def undo_cancellation(context: JobContext) -> None:
             task.uncancel()
 
 
-class _Watch:
-    """A running handler."""
-
-    __slots__ = ("context", "headers", "is_old", "receive", "watching")
-
-    def __init__(self, receive: Receive, headers: JobHeaders, context: JobContext) -> None:
-        self.receive = receive
-        self.headers = headers
-        self.context = context
-        self.is_old = False
-        self.watching: asyncio.Task[None] | None = None
-
-
 class DisconnectWatcher:
     """Watches the connections of running handlers, and stops those whose jobs were cancelled.
 
@@ -85,42 +72,42 @@ class DisconnectWatcher:
     def __init__(self, reporter: "Reporter", *, grace_seconds: float) -> None:
         self._reporter = reporter
         self._grace_seconds = grace_seconds
-        self._watches: set[_Watch] = set()
+        self._handlers: dict[int, tuple[Receive, JobHeaders, JobContext]] = {}  # by the id of the context
+        self._watching: dict[int, asyncio.Task[None] | None] = {}  # those that have run for an interval
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, receive: Receive, headers: JobHeaders, context: JobContext) -> _Watch:
+    def add(self, receive: Receive, headers: JobHeaders, context: JobContext) -> None:
         """Watch a handler until ``remove``."""
-        watch = _Watch(receive, headers, context)
-        self._watches.add(watch)
+        self._handlers[id(context)] = receive, headers, context
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_SECONDS, self._tick)
-        return watch
 
-    def remove(self, watch: _Watch) -> None:
+    def remove(self, context: JobContext) -> None:
         """Stop watching: the handler has ended."""
-        self._watches.discard(watch)
-        if watch.watching is not None:
-            watch.watching.cancel()
+        key = id(context)
+        del self._handlers[key]
+        if self._watching and (watching := self._watching.pop(key, None)) is not None:
+            watching.cancel()
 
     def _tick(self) -> None:
         self._timer = None
-        if not self._watches:
+        if not self._handlers:
             return
-        for watch in self._watches:
-            if not watch.is_old:
-                watch.is_old = True
-            elif watch.watching is None:
-                watch.watching = asyncio.create_task(self._watch(watch))
+        for key, (receive, headers, context) in self._handlers.items():
+            if key not in self._watching:
+                self._watching[key] = None
+            elif self._watching[key] is None:
+                self._watching[key] = asyncio.create_task(self._watch(receive, headers, context))
         self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_SECONDS, self._tick)
 
-    async def _watch(self, watch: _Watch) -> None:
-        message = await watch.receive()
+    async def _watch(self, receive: Receive, headers: JobHeaders, context: JobContext) -> None:
+        message = await receive()
         if message["type"] != "http.disconnect":
             return
         try:
-            is_cancelled = await self._reporter.ask_if_cancelled(watch.headers)
+            is_cancelled = await self._reporter.ask_if_cancelled(headers)
         except TransportError as error:
-            watch.context.log.warning("worker disconnected, and cancellation is unknown", reason=str(error))
+            context.log.warning("worker disconnected, and cancellation is unknown", reason=str(error))
             return
         if is_cancelled:
-            cancel_handler(watch.context, self._grace_seconds)
+            cancel_handler(context, self._grace_seconds)

@@ -94,11 +94,11 @@ class DeliveryRunner:
             return self._start_in_background(task, payload, context, headers)
         if headers.heartbeat_url is None:
             return await self._executor.run(task, payload, context)
-        watch = self._disconnects.add(receive, headers, context)
+        self._disconnects.add(receive, headers, context)
         try:
             return await self._executor.run(task, payload, context)
         finally:
-            self._disconnects.remove(watch)
+            self._disconnects.remove(context)
 
     def payload_too_large(self) -> DeliveryOutcome:
         """Return the outcome of a payload that exceeds the limit."""
