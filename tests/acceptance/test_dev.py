@@ -102,6 +102,20 @@ async def test_save_reloads_the_function_and_jobs_wait_for_broken_files(
     await dev.until('"charging"')
 
 
+async def test_save_syncs_the_options_of_the_task(project: Path, database: str, spawn: Spawn, jobs: Jobs) -> None:
+    dev = await start_dev(spawn, "--database-url", database)
+    saved = FUNCTIONS.replace('@task("process_invoice"', '@task("process_invoice", queue="charges", concurrency=2')
+    assert saved != FUNCTIONS
+    (project / "functions.py").write_text(saved)
+    synced = json.loads(await dev.until('"options of task synced"'))
+    assert (synced["task"], synced["change"]) == ("process_invoice", "add")
+    assert await jobs.connection.fetchval("select queue_name from app_jobs.task_settings") == "charges"
+    assert await jobs.connection.fetchval("select concurrency from app_jobs.limits") == 2
+    (project / "functions.py").write_text(FUNCTIONS)
+    synced = json.loads(await dev.until('"options of task synced"', times=2))
+    assert synced["change"] == "remove"
+
+
 async def test_database_url_is_migrated_and_left_without_locks(
     project: Path, empty_database: str, spawn: Spawn
 ) -> None:

@@ -39,6 +39,8 @@ _COMMAND_MODULES = {
     "invoke-secret": "invoke_secret",
     "register": "register",
     "db": "db",
+    "sync": "sync",
+    "tasks": "tasks",
     "limits": "limits",
     "schedules": "schedules",
     "triggers": "triggers",

@@ -206,7 +206,7 @@ def _code_tasks(targets: list[str]) -> "list[CodeTask]":
 
     tasks: dict[str, CodeTask] = {}
     for target in targets:
-        for task in _load_tasks(target):
+        for task in load_tasks(target):
             if task.schedule_payload is None:
                 _check_empty_payload(task)
             code_task = CodeTask(task.identifier, task.location, task.schedule_info, task.schedule_payload or "{}")
@@ -234,7 +234,8 @@ def _parse_rule(text: str) -> dict[str, Any]:
     return info
 
 
-def _load_tasks(target: str) -> list[AnyTask]:
+def load_tasks(target: str) -> list[AnyTask]:
+    """Return the tasks of a file, a module, or one of its attributes."""
     name, _, attribute = target.partition(":")
     module = load_module(name)
     loaded = getattr(module, attribute, None) if attribute else None

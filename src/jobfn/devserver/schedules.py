@@ -1,4 +1,4 @@
-"""Sync the schedules in the code of ``jobfn dev``.
+"""Sync the schedules and the options of the tasks in the code of ``jobfn dev``.
 
 The function app lists them. Only its process imports the user's code, so a broken file affects nothing else.
 """
@@ -6,12 +6,16 @@ The function app lists them. Only its process imports the user's code, so a brok
 import json
 from typing import Any
 
+import asyncpg
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from jobfn.database.connection import CONNECTION_ERRORS, connect
-from jobfn.errors import JobfnError
+from jobfn.errors import DatabaseError, JobfnError, SchemaError
+from jobfn.operations import task_settings
+from jobfn.operations.statements import translate_errors
 from jobfn.scheduler.sync import Change, CodeTask, sync
+from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults
 from jobfn.telemetry import logs
 
 
@@ -19,6 +23,7 @@ class _TaskEntry(BaseModel):
     identifier: str
     schedule: dict[str, Any] | None = None
     schedule_payload: Any = None
+    defaults: TaskDefaults = NO_DEFAULTS
 
 
 class _Index(BaseModel):
@@ -28,7 +33,7 @@ class _Index(BaseModel):
 
 
 async def sync_schedules(function_url: str, *, target: str, database_url: str | None, schema: str, prune: bool) -> None:
-    """Sync the schedules of a function app's tasks and log the changes. Prune: remove those of other files too.
+    """Sync schedules and options of a function app's tasks. Prune: remove those of other files too.
 
     While the app starts, the request waits in its socket.
     """
@@ -44,6 +49,7 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
         connection = await connect(database_url, application_name="jobfn-dev")
         try:
             changes = await sync(connection, schema, tasks, prune=prune)
+            await _sync_options(connection, schema, index, target=target, prune=prune)
         finally:
             await connection.close()
     except (JobfnError, *CONNECTION_ERRORS) as error:
@@ -52,6 +58,24 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
     for change, task in changes:
         if change is not Change.UNCHANGED:
             log.info("schedule synced", change=change.value, task=task)
+
+
+async def _sync_options(
+    connection: "asyncpg.Connection[Any]", schema: str, index: _Index, *, target: str, prune: bool
+) -> None:
+    log = logs.get_logger("jobfn.dev")
+    tasks = [task_settings.DeclaredTask(task.identifier, target, task.defaults) for task in index.tasks]
+    try:
+        with translate_errors(schema):
+            changes = await task_settings.sync(connection, schema, tasks, prune=prune)
+    except SchemaError:  # the platform's schema has no settings of tasks
+        return
+    except DatabaseError as error:
+        log.error("options of tasks not synced", error=str(error))
+        return
+    for change in changes:
+        if change.change is not task_settings.Change.UNCHANGED:
+            log.info("options of task synced", change=change.change.value, task=change.task)
 
 
 async def _fetch_index(function_url: str) -> _Index | None:

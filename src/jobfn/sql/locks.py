@@ -8,5 +8,7 @@ Claims lock queues with advisory locks, too, by a 64-bit hash (``schema/0005_cla
 MIGRATION_LOCK = 456568464
 #: One sync of schedules from code at a time.
 SCHEDULE_SYNC_LOCK = 456568465
+#: One ``jobfn sync`` at a time.
+TASK_SYNC_LOCK = 456568469
 #: One ``jobfn triggers apply`` at a time.
 TRIGGER_APPLY_LOCK = 456568466
