@@ -70,6 +70,32 @@ async def test_assistant_that_obeys_strangers_reads_no_payload(connect: Connect,
     assert SECRET in await read_everything(await connect(), job, with_payload=True)
 
 
+async def test_assistant_that_obeys_strangers_finds_no_payload_by_a_filter(connect: Connect, jobs: Jobs) -> None:
+    """Counting the jobs with a value would tell the value."""
+    job = await add_hostile_job(jobs)
+    found = {"payload": ["card", SECRET]}
+    assert (await (await connect()).call("count_jobs", filter=found))["count"] == 1
+    assistant = await connect(Person(), payloads=False)
+    for tool in ("count_jobs", "list_jobs", "retry_jobs", "remove_jobs"):
+        assert "JOBFN_MCP_PAYLOADS=false" in await assistant.error(tool, filter=found)
+    assert await jobs.exists(job)
+
+
+async def test_keys_of_limits_that_are_parts_of_payloads_are_hidden(connect: Connect, jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        "select app_jobs.set_limit('cards', task_identifier => 'pay', per => 'payload.card', concurrency => 1)"
+    )
+    await jobs.add("pay", {"card": SECRET})
+    held = await jobs.add("pay", {"card": SECRET})
+    await jobs.claim()
+    await jobs.claim()
+    assistant = await connect()
+    [limit] = (await assistant.call("list_limits"))["limits"]
+    assert (limit["name"], limit["per"], limit["running"]) == ("cards", "payload.card", 1)
+    assert SECRET not in str(limit)
+    assert SECRET not in str(await assistant.call("explain_wait", job_id=held))
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("can_ask", [True, False])
 async def test_assistant_that_obeys_strangers_changes_nothing_without_its_user(
@@ -81,6 +107,7 @@ async def test_assistant_that_obeys_strangers_changes_nothing_without_its_user(
     assistant = await connect(person, mode=mode, confirmation="person")
     changes: dict[str, dict[str, object]] = {
         "retry_jobs": {"job_ids": [job]},
+        "run_jobs_again": {"job_ids": [job]},
         "run_jobs_now": {"job_ids": [job]},
         "wake_jobs": {"job_ids": [job]},
         "cancel_jobs": {"job_ids": [job], "include_running": True},

@@ -16,7 +16,8 @@ from jobfn.database.records import NewJob
 from jobfn.mcp.confirmation import Confirmations, Plan
 from jobfn.mcp.limits import MAX_COUNTED, MAX_GROWTH, MAX_IDS, MAX_PAYLOAD_CHARACTERS, MAX_RECORDS
 from jobfn.mcp.plain_values import limited, plain, visible
-from jobfn.mcp.read_tools import Filter, JobId
+from jobfn.mcp.read_tools import Filter, JobId, check_filter
+from jobfn.mcp.settings import McpSettings
 from jobfn.operations import Action, ActionResult, Operations
 from jobfn.operations.statements import translate_errors
 
@@ -38,15 +39,23 @@ class ChangeTools:
     Args:
         operations: The operations.
         confirmations: Asks for confirmation.
+        settings: The settings.
         pool: Connections to the database of the operations.
         place: Name of the database and the schema, for the questions.
     """
 
     def __init__(
-        self, operations: Operations, confirmations: Confirmations, pool: "asyncpg.Pool[Any]", *, place: str
+        self,
+        operations: Operations,
+        confirmations: Confirmations,
+        settings: McpSettings,
+        pool: "asyncpg.Pool[Any]",
+        *,
+        place: str,
     ) -> None:
         self._operations = operations
         self._confirmations = confirmations
+        self._settings = settings
         self._pool = pool
         self._place = place
 
@@ -56,6 +65,7 @@ class ChangeTools:
         return (
             self.retry_jobs,
             self.run_jobs_now,
+            self.run_jobs_again,
             self.wake_jobs,
             self.cancel_jobs,
             self.remove_jobs,
@@ -85,6 +95,17 @@ class ChangeTools:
     ) -> Result:
         """Make delayed jobs due now. Their attempts are kept."""
         return await self._act(context, Action.RUN_NOW, job_ids, filter, confirmation)
+
+    async def run_jobs_again(
+        self,
+        context: Context[Any, Any],
+        *,
+        job_ids: JobIds = None,
+        filter: OptionalFilter = None,  # noqa: A002
+        confirmation: Confirmation = None,
+    ) -> Result:
+        """Add a new job for each completed job that is stored with its payload."""
+        return await self._act(context, Action.RUN_AGAIN, job_ids, filter, confirmation)
 
     async def wake_jobs(
         self,
@@ -230,6 +251,7 @@ class ChangeTools:
         """Apply an action to jobs by their ids, or to all that match a filter."""
         if (job_ids is None) == (job_filter is None):
             raise ToolError("pass either job_ids or a filter")
+        check_filter(self._settings, job_filter)
 
         async def count() -> int:
             if job_filter is None:
@@ -285,6 +307,7 @@ def _result(result: ActionResult) -> dict[str, Any]:
         "done": result.done,
         "child_jobs": result.children,
         **limited("ids", result.ids, MAX_RECORDS),
+        **(limited("new_ids", result.new_ids, MAX_RECORDS) if result.new_ids else {}),
         "skipped_count": result.skipped_count,
         "skipped": plain(result.skipped[:MAX_RECORDS]),
     }

@@ -39,6 +39,16 @@ class Filter(JobFilter):  # noqa: D101  - the next line
     __doc__ = JobFilter.__doc__
 
 
+def check_filter(settings: McpSettings, job_filter: Filter | None) -> None:
+    """Refuse to find jobs by values of payloads, if they are not to be shown.
+
+    Raises:
+        ToolError: The filter has a payload.
+    """
+    if job_filter is not None and job_filter.payload is not None and not settings.payloads:
+        raise ToolError(NO_PAYLOADS)
+
+
 class ReadTools:
     """Tools that change nothing.
 
@@ -68,6 +78,7 @@ class ReadTools:
             self.list_tasks,
             self.list_workers,
             self.list_schedules,
+            self.list_limits,
             self.list_triggers,
             self.doctor,
             self.explain_code,
@@ -104,6 +115,7 @@ class ReadTools:
         order: JobOrder = JobOrder.NEWEST,
     ) -> dict[str, Any]:
         """List jobs, without their payloads. For the latest failures: state `failed` and order `updated`."""
+        check_filter(self._settings, filter)
         page = await self._operations.list_jobs(filter or JobFilter(), limit=limit, after=after, order=order)
         return {"jobs": [_job(job) for job in page.jobs], "next": page.next}
 
@@ -112,6 +124,7 @@ class ReadTools:
         filter: Annotated[Filter, Field(description="Which jobs.")],  # noqa: A002
     ) -> dict[str, Any]:
         """Count the jobs that match a filter, up to 10,000."""
+        check_filter(self._settings, filter)
         count = await self._operations.count_matching(filter, limit=MAX_COUNTED)
         return {"count": count, "is_more": count >= MAX_COUNTED}
 
@@ -173,6 +186,14 @@ class ReadTools:
             for view in views
         ]
         return dict(limited("schedules", schedules, MAX_ITEMS))
+
+    async def list_limits(self) -> dict[str, Any]:
+        """List the limits of concurrency and rate, and what they count now."""
+        limits = [
+            plain(row, without=("keys",) if (row.per or "").startswith("payload.") else ())  # the key is a payload's
+            for row in await self._operations.limits()
+        ]
+        return dict(limited("limits", limits, MAX_ITEMS))
 
     async def list_triggers(self) -> dict[str, Any]:
         """List the database triggers that add jobs, with their tables."""

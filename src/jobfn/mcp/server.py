@@ -45,6 +45,7 @@ def _hints(*, destructive: bool, idempotent: bool = False, open_world: bool = Tr
 _CHANGES: Final[Mapping[str, ToolAnnotations]] = {
     "retry_jobs": _hints(destructive=False),
     "run_jobs_now": _hints(destructive=False, idempotent=True),
+    "run_jobs_again": _hints(destructive=True),
     "wake_jobs": _hints(destructive=False, idempotent=True),
     "cancel_jobs": _hints(destructive=True, idempotent=True, open_world=False),
     "remove_jobs": _hints(destructive=True, idempotent=True, open_world=False),
@@ -106,7 +107,7 @@ def create_server(
         server.add_tool(tool, description=inspect.getdoc(tool), annotations=_read_hints(tool), structured_output=False)
     if not settings.read_only:
         confirmations = Confirmations(settings, clock=clock)
-        changes = ChangeTools(operations, confirmations, pool, place=place)
+        changes = ChangeTools(operations, confirmations, settings, pool, place=place)
         schedules = ScheduleTools(operations, confirmations, place=place)
         for tool in (*changes.tools, *schedules.tools):
             annotations = _CHANGES[tool.__name__]

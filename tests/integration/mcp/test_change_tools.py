@@ -139,6 +139,16 @@ async def test_delayed_and_parked_jobs_run_now(connect: Connect, jobs: Jobs) -> 
     assert (skipped["changed"], skipped["skipped"]) == (False, [{"id": job, "reason": "it is already ready"}])
 
 
+async def test_completed_job_that_is_stored_runs_again(connect: Connect, jobs: Jobs) -> None:
+    await jobs.connection.execute("select app_jobs.set_completed_payload_retention(1)")
+    job = await jobs.add("mail", {"id": 1})
+    await jobs.claim()
+    await jobs.complete(job)
+    result = await (await connect()).confirmed("run_jobs_again", job_ids=[job])
+    assert (result["done"], result["ids"]) == (1, [job])
+    assert await jobs.values(result["new_ids"][0], "task_identifier", "payload") == ("mail", '{"id": 1}')
+
+
 async def test_running_job_is_cancelled_with_a_reason(connect: Connect, jobs: Jobs) -> None:
     job = await jobs.add("mail")
     await jobs.claim()

@@ -26,6 +26,7 @@ async def test_read_only_server_has_only_tools_that_change_nothing(connect: Conn
         "list_tasks",
         "list_workers",
         "list_schedules",
+        "list_limits",
         "list_triggers",
         "doctor",
         "explain_code",
@@ -43,6 +44,7 @@ async def test_tools_that_change_something_have_hints(connect: Connect) -> None:
     }
     assert hints == {
         "retry_jobs": False,
+        "run_jobs_again": True,
         "run_jobs_now": False,
         "wake_jobs": False,
         "cancel_jobs": True,
