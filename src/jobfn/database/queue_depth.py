@@ -35,6 +35,9 @@ class QueueDepth:
         expired: Not started before their expiry.
         parked: Durable functions that wait for a time, a signal or child jobs.
         pauses: Number of pauses: of tasks, queues, tenants or everything.
+        active_schedules: Number of schedules that make jobs.
+        paused_schedules: Number of paused schedules.
+        broken_schedules: Number of schedules whose rule is invalid or whose last job could not be added.
     """
 
     ready: int
@@ -46,6 +49,9 @@ class QueueDepth:
     cancelled: int = 0
     expired: int = 0
     pauses: int = 0
+    active_schedules: int = 0
+    paused_schedules: int = 0
+    broken_schedules: int = 0
 
 
 class QueueDepthReader:

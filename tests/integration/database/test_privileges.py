@@ -47,7 +47,7 @@ WORKER_FUNCTIONS = frozenset(
 )
 SCHEDULE_COLUMNS = (
     *("id", "task_identifier", "key", "schedule_info", "due_at"),
-    *("rule_changed_at", "last_scheduled", "locked_by", "priority"),
+    *("rule_changed_at", "last_scheduled", "locked_by", "priority", "paused_at", "last_error"),
 )
 
 

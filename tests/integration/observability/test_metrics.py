@@ -114,6 +114,19 @@ async def test_running_jobs_are_in_flight(jobs: Jobs, deploy: Deploy) -> None:
     assert value(await deployment.function_metrics(), "jobfn_function_in_flight", task="held") == 0
 
 
+async def test_schedules_are_counted_by_state(jobs: Jobs, deploy: Deploy) -> None:
+    for task_name in ("daily", "paused", "broken", "paused_and_broken"):
+        await jobs.connection.execute("select app_jobs.add_scheduled_job($1, '@daily')", task_name)
+    await jobs.connection.execute(
+        "update app_jobs.scheduled_jobs set last_error = 'no', due_at = 'infinity' where task_identifier like '%broken'"
+    )
+    await jobs.connection.execute(
+        "select app_jobs.pause_schedule(id) from app_jobs.scheduled_jobs where task_identifier like 'paused%'"
+    )
+    service = await (await deploy(succeeds)).service_metrics()
+    assert [value(service, "jobfn_schedules", state=state) for state in ("active", "paused", "broken")] == [1, 2, 1]
+
+
 async def test_requests_for_unknown_tasks_add_no_labels(deploy: Deploy) -> None:
     deployment = await deploy(succeeds)
     async with httpx.AsyncClient(base_url=deployment.function_url) as client:

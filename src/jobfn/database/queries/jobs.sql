@@ -117,5 +117,12 @@ select
         ),
         0
     )::float8 as oldest_ready_seconds,
-    (select count(*) from @schema@.pauses p where p.until is null or p.until > now()) as pauses
+    (select count(*) from @schema@.pauses p where p.until is null or p.until > now()) as pauses,
+    (
+        select count(*) from @schema@.scheduled_jobs s where s.paused_at is null and s.last_error is null
+    ) as active_schedules,
+    (select count(*) from @schema@.scheduled_jobs s where s.paused_at is not null) as paused_schedules,
+    (
+        select count(*) from @schema@.scheduled_jobs s where s.paused_at is null and s.last_error is not null
+    ) as broken_schedules
 from @schema@.jobs

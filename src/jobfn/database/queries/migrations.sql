@@ -145,8 +145,10 @@ grant execute on function
 grant select (run_at, exhausted, locked_at, attempts, parked_attempt, ended_as) on @schema@.jobs to @role@;
 grant select (until) on @schema@.pauses to @role@;
 grant select (version) on @schema@.jobfn_migrations to @role@;
-grant select (id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority)
-    on @schema@.scheduled_jobs to @role@;
+grant select (
+    id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority, paused_at,
+    last_error
+) on @schema@.scheduled_jobs to @role@;
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
 grant update (locked_at) on @schema@.scheduled_jobs to @role@;
 

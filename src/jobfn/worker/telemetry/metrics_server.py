@@ -121,6 +121,16 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
             (),
             {(): depth.oldest_ready_seconds},
         ),
+        Metric(
+            "jobfn_schedules",
+            "Schedules, by state; broken: the rule is invalid, or the last job could not be added.",
+            ("state",),
+            {
+                ("active",): float(depth.active_schedules),
+                ("paused",): float(depth.paused_schedules),
+                ("broken",): float(depth.broken_schedules),
+            },
+        ),
         Metric("jobfn_pauses", "Pauses of tasks, queues, tenants or everything.", (), {(): float(depth.pauses)}),
     ]
 
