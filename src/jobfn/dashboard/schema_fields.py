@@ -20,6 +20,7 @@ _MULTILINE_CHARACTERS: Final = 200
 _MAX_REFERENCES: Final = 5
 _COMBINATORS: Final = ("anyOf", "oneOf", "allOf")
 _FORMAT_EXAMPLES: Final = {
+    "decimal": "19.90",  # as _without_null calls it
     "date-time": "2026-01-31T09:30:00Z",
     "date": "2026-01-31",
     "time": "09:30:00",
@@ -28,7 +29,7 @@ _FORMAT_EXAMPLES: Final = {
     "email": "ada@example.com",
     "uri": "https://example.com/",
 }
-_INPUT_TYPES: Final = {"email": "email", "uri": "url", "password": "password"}
+_INPUT_TYPES: Final = {"date": "date", "email": "email", "uri": "url", "password": "password"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +152,19 @@ def _resolve(schema: Subschema, root: Schema) -> Schema:
 
 
 def _without_null(schema: Schema, root: Schema) -> tuple[Schema, bool]:
-    """Split ``X | None``, as pydantic writes it, into the schema of X and whether it is nullable."""
+    """Split ``X | None``, as pydantic writes it, into the schema of X and whether it is nullable.
+
+    A ``Decimal``, which pydantic writes as a number or a string, becomes a string: a number could lose digits.
+    """
     options = schema.get("anyOf", ())
-    non_null = [option for option in options if not _is_null(option)]
-    if len(non_null) != 1 or len(options) != 2:
-        return schema, False
+    non_null = [_resolve(option, root) for option in options if not _is_null(option)]
+    is_nullable = len(non_null) == len(options) - 1
     siblings = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**_resolve(non_null[0], root), **siblings}, True
+    if [option.get("type") for option in non_null] == ["number", "string"]:
+        return {"format": "decimal", **non_null[1], **siblings}, is_nullable
+    if len(non_null) != 1 or not is_nullable:
+        return schema, False
+    return {**non_null[0], **siblings}, True
 
 
 def _is_null(schema: Subschema) -> bool:

@@ -1,6 +1,7 @@
 """Form fields, examples, payloads and validation errors from a JSON Schema."""
 
 from datetime import date, datetime
+from decimal import Decimal
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -85,6 +86,32 @@ def test_fields_have_defaults_choices_and_format_hints() -> None:
     assert FIELDS_BY_NAME["day"].hint == "For example 2026-01-31."
     assert FIELDS_BY_NAME["colour"].value == '"red"'
     assert FIELDS_BY_NAME["size"].choices == (("1", "1"), ("2", "2"))
+
+
+class Price(BaseModel):
+    amount: Decimal
+    discount: Decimal | None = None
+    due: date
+    fee: Decimal = Decimal("1.50")
+
+
+def test_decimals_are_texts_and_dates_have_a_picker() -> None:
+    """A number of JSON would lose digits of a decimal."""
+    schema = TypeAdapter(Price).json_schema()
+    fields = form_fields(schema) or ()
+    assert [(field.name, field.kind, field.input_type, field.is_nullable) for field in fields] == [
+        ("amount", "text", "text", False),
+        ("discount", "text", "text", True),
+        ("due", "text", "date", False),
+        ("fee", "text", "text", False),
+    ]
+    assert (fields[0].hint, fields[3].value) == ("For example 19.90.", "1.50")
+    parsed = parse_fields(fields, form(amount="0.10000000000000000001", due="2026-01-31", fee="2"), schema)
+    assert (parsed.payload, parsed.problems) == (
+        {"amount": "0.10000000000000000001", "due": "2026-01-31", "fee": "2"},
+        {},
+    )
+    assert Price.model_validate(parsed.payload).amount == Decimal("0.10000000000000000001")
 
 
 def test_multiline_default_gets_a_multiline_field() -> None:
