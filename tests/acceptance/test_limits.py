@@ -72,7 +72,7 @@ async def test_limits_are_shown_and_changed(jobs: Jobs, database: str, invoke: C
     assert await limits("set", "each", "--per", "payload.customer", "--concurrency", "1", "--rate", "100/minute") == (
         "set each"
     )
-    assert await limits("set", "mail", "--queue", "mail", "--rate", "5/30s") == "set mail"
+    assert await limits("set", "mail", "--queue", "mail", "--rate", "5/30s", "--pause-on-retry-later") == "set mail"
     for customer in ("a", "a", None):
         await jobs.add("sync", {"customer": customer})
     assert len(await claim(jobs.connection, 10)) == 2

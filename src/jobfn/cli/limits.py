@@ -53,6 +53,12 @@ def set_command(
     rate: Annotated[
         str | None, typer.Option(metavar="N/TIME", help="Maximum number of starts in any window: 100/minute, 5/30s.")
     ] = None,
+    pause_on_retry_later: Annotated[
+        bool,
+        typer.Option(
+            "--pause-on-retry-later", help="A RetryLater of one job pauses all jobs of its key for that time."
+        ),
+    ] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Add or replace a limit. Jobs that run already count."""
@@ -64,7 +70,13 @@ def set_command(
 
     async def work(operations: Operations) -> None:
         await operations.set_limit(
-            name, task=task, queue=queue, per=checked_per, concurrency=checked_concurrency, rate=parsed_rate
+            name,
+            task=task,
+            queue=queue,
+            per=checked_per,
+            concurrency=checked_concurrency,
+            rate=parsed_rate,
+            pauses_on_retry_later=pause_on_retry_later,
         )
 
     with_operations(work, database_url)

@@ -228,6 +228,7 @@ create table app_jobs.limits (
     set_by text not null default 'operator'::text,
     created_at timestamp with time zone not null default now(),
     updated_at timestamp with time zone not null default now(),
+    pauses_on_retry_later boolean not null default false,
     constraint limits_concurrency_limited CHECK (((concurrency >= 1) AND (concurrency <= 1000000))),
     constraint limits_name_length CHECK (((length(name) >= 1) AND (length(name) <= 126))),
     constraint limits_not_empty CHECK (((concurrency IS NOT NULL) OR (rate_count IS NOT NULL))),
@@ -3608,6 +3609,29 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.pause_limits_of_jobs(job_ids bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+begin
+    perform "app_jobs".lock_limits(); -- a claim changes these rows in another order
+    insert into "app_jobs".limit_keys as k (limit_name, key, paused_until)
+    select l.name, found.key, max(j.run_at)
+    from "app_jobs".jobs j
+    join "app_jobs".limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
+        and (l.queue_name is null or l.queue_name = j.queue_name)
+    cross join lateral "app_jobs".limit_key(
+        l.per, j.database_id, j.queue_name, j.key, j.task_identifier, j.payload
+    ) found (key)
+    where j.id = any (job_ids) and j.run_at > now() and l.pauses_on_retry_later
+    group by l.name, found.key
+    on conflict (limit_name, key) do update
+    set paused_until = greatest(k.paused_until, excluded.paused_until);
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(name text, reason text DEFAULT NULL::text)
  RETURNS boolean
  LANGUAGE sql
@@ -5346,7 +5370,7 @@ AS $function$
     where h.retention is distinct from make_interval(secs => days * 86400)
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.set_limit(name text, task_identifier text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, per text DEFAULT NULL::text, concurrency integer DEFAULT NULL::integer, rate_count integer DEFAULT NULL::integer, rate_interval interval DEFAULT NULL::interval, set_by text DEFAULT 'operator'::text)
+CREATE OR REPLACE FUNCTION app_jobs.set_limit(name text, task_identifier text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, per text DEFAULT NULL::text, concurrency integer DEFAULT NULL::integer, rate_count integer DEFAULT NULL::integer, rate_interval interval DEFAULT NULL::interval, set_by text DEFAULT 'operator'::text, pauses_on_retry_later boolean DEFAULT false)
  RETURNS app_jobs.limits
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5372,9 +5396,9 @@ begin
         return v_old;
     end if;
     if (v_old.task_identifier, v_old.queue_name, v_old.per, v_old.concurrency, v_old.rate_count, v_old.rate_interval,
-        v_old.set_by)
+        v_old.set_by, v_old.pauses_on_retry_later)
         is not distinct from (set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
-        set_limit.rate_count, v_interval, set_limit.set_by)
+        set_limit.rate_count, v_interval, set_limit.set_by, set_limit.pauses_on_retry_later)
     then
         return v_old;
     end if;
@@ -5384,10 +5408,10 @@ begin
             hint = 'Remove some, or use one limit with per: it has a limit for each value.';
     end if;
     insert into "app_jobs".limits as l (
-        name, task_identifier, queue_name, per, concurrency, rate_count, rate_interval, set_by
+        name, task_identifier, queue_name, per, concurrency, rate_count, rate_interval, set_by, pauses_on_retry_later
     ) values (
         set_limit.name, set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
-        set_limit.rate_count, v_interval, set_limit.set_by
+        set_limit.rate_count, v_interval, set_limit.set_by, set_limit.pauses_on_retry_later
     )
     on conflict (name) do update set
         task_identifier = excluded.task_identifier,
@@ -5397,6 +5421,7 @@ begin
         rate_count = excluded.rate_count,
         rate_interval = excluded.rate_interval,
         set_by = excluded.set_by,
+        pauses_on_retry_later = excluded.pauses_on_retry_later,
         updated_at = now()
     returning l.* into v_new;
     if v_old.name is not null
@@ -5771,6 +5796,8 @@ declare
     v_ended record;
     v_job "app_jobs".job_row;
     v_history_enabled boolean := "app_jobs".history_enabled();
+    v_pauses_limits constant boolean := exists (select from "app_jobs".limits l where l.pauses_on_retry_later);
+    v_snoozed bigint[] := '{}';
 begin
     for v_snooze in
         select snooze.*
@@ -5826,10 +5853,16 @@ begin
                 case when v_ended.is_allowed then 'snoozed' else 'permanently_failed' end, v_ended.error
             );
         end if;
+        if v_pauses_limits and v_ended.is_allowed then
+            v_snoozed := v_snoozed || v_job.id;
+        end if;
         return next v_job;
     end loop;
     if found then
         perform pg_notify('jobs:insert', ''); -- workers have a new time to wake at
+    end if;
+    if cardinality(v_snoozed) > 0 then
+        perform "app_jobs".pause_limits_of_jobs(v_snoozed);
     end if;
 end
 $function$;
@@ -6532,6 +6565,7 @@ comment on column app_jobs.limit_keys.paused_until is 'Until when no job of the 
 comment on column app_jobs.limit_keys.wake_at is 'When held jobs of the key may be released.';
 comment on column app_jobs.limit_starts.ends_at is 'The end of the part of the window in which they started: at or after the start, so that a rate is never exceeded.';
 comment on column app_jobs.limits.concurrency is 'Maximum number of running jobs.';
+comment on column app_jobs.limits.pauses_on_retry_later is 'Whether a RetryLater of one job pauses the jobs of its key, in all workers, for the same time.';
 comment on column app_jobs.limits.per is 'The part of the job whose values are limited separately: tenant, queue, key, task or payload.<field>. Null: one limit for all.';
 comment on column app_jobs.limits.rate_count is 'Maximum number of starts in any window of rate_interval.';
 comment on column app_jobs.limits.set_by is 'Whether an operator or code has set the limit. Code does not change an operator''s.';
@@ -6675,7 +6709,7 @@ comment on function app_jobs.set_completed_payload_retention(double precision) i
 comment on function app_jobs.set_default_expiry(timestamp with time zone) is 'Jobs that this transaction adds from now on are not started after this time; null: at any time.';
 comment on function app_jobs.set_expiry(bigint[],timestamp with time zone) is 'Do not start these jobs after this time; null: at any time. Returns those that have not ended.';
 comment on function app_jobs.set_history_retention(double precision) is 'Set for how many days attempts are kept; 0 records none, and lets prune_job_runs delete those that exist. A whole day is dropped at a time, except with a retention of less than a day.';
-comment on function app_jobs.set_limit(text,text,text,text,integer,integer,interval,text) is 'Set a limit of running jobs or of starts, for all workers. Jobs that run already count.';
+comment on function app_jobs.set_limit(text,text,text,text,integer,integer,interval,text,boolean) is 'Set a limit of running jobs or of starts, for all workers. Jobs that run already count.';
 comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum size of a payload, for new jobs. For the owner of the schema.';
 comment on function app_jobs.set_tenant_weight(uuid,integer) is 'Let a tenant start this many jobs for each one of another tenant, while both have ready jobs. 1 is the default.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';

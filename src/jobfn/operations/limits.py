@@ -43,6 +43,7 @@ class LimitRow:
         concurrency: Maximum number of running jobs.
         rate: Maximum number of starts in any window of time, as in ``100/minute``.
         set_by: ``operator`` or ``code``.
+        pauses_on_retry_later: Whether a ``RetryLater`` of one job pauses its key.
         running: Running jobs, of all keys.
         held: Held jobs, of all keys.
         starts: Starts in the current window, of all keys.
@@ -56,6 +57,7 @@ class LimitRow:
     concurrency: int | None
     rate: str | None
     set_by: str
+    pauses_on_retry_later: bool
     running: int
     held: int
     starts: int
@@ -99,6 +101,7 @@ async def set_limit(
     per: str | None,
     concurrency: int | None,
     rate: Rate | None,
+    pauses_on_retry_later: bool,
 ) -> None:
     """See ``Operations.set_limit``."""
     check_native(database)
@@ -106,7 +109,8 @@ async def set_limit(
         raise ConfigurationError(f"limit {name!r} has no bound: give it a concurrency, a rate or both")
     interval = None if rate is None else rate.interval
     count = None if rate is None else rate.count
-    await database.fetch("set_limit", name, task, queue, per, concurrency, count, interval)
+    values = (name, task, queue, per, concurrency, count, interval, pauses_on_retry_later)
+    await database.fetch("set_limit", *values)
 
 
 async def remove_limit(database: Database, name: str) -> None:

@@ -209,6 +209,7 @@ class Operations:
         per: str | None = None,
         concurrency: int | None = None,
         rate: Rate | None = None,
+        pauses_on_retry_later: bool = False,
     ) -> None:
         """Add or replace a limit. Jobs that run already count, and held jobs start where it allows more.
 
@@ -219,12 +220,20 @@ class Operations:
             per: What is limited separately: ``tenant``, ``queue``, ``key``, ``task`` or ``payload.<field>``.
             concurrency: Maximum number of running jobs.
             rate: Maximum number of starts in any window of time (``jobfn.limits.parse_rate``).
+            pauses_on_retry_later: Whether a ``RetryLater`` of one job pauses the jobs of its key for the same time.
 
         Raises:
             ConfigurationError: There is neither a concurrency nor a rate, or the schema has no limits.
         """
         await limits.set_limit(
-            self._database, name, task=task, queue=queue, per=per, concurrency=concurrency, rate=rate
+            self._database,
+            name,
+            task=task,
+            queue=queue,
+            per=per,
+            concurrency=concurrency,
+            rate=rate,
+            pauses_on_retry_later=pauses_on_retry_later,
         )
 
     async def remove_limit(self, name: str) -> None:

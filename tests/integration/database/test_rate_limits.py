@@ -196,3 +196,30 @@ async def test_a_sweep_releases_jobs_of_a_limit_that_was_removed_while_they_were
     await connection.execute("select app_jobs.sweep_limits()")
     await connection.execute("select app_jobs.sweep_limits()")  # too early for another one
     assert await claim(connection, 10) == added[1:]
+
+
+SNOOZE = (
+    "select app_jobs.snooze_jobs('{worker-under-test}', array[$1::bigint], '{1}', '{busy}', '{1 minute}', '{1 day}')"
+)
+
+
+async def test_retry_later_of_one_job_pauses_its_key(jobs: Jobs) -> None:
+    connection = jobs.connection
+    await set_limit(connection, "sync", per="payload.customer", concurrency=2, pauses_on_retry_later=True)
+    asked = await jobs.add("sync", {"customer": "a"})
+    assert await claim(connection, 10) == [asked]
+    waiting, other = [await jobs.add("sync", {"customer": customer}) for customer in ("a", "b")]
+    await connection.execute(SNOOZE, asked)
+    assert await claim(connection, 10) == [other]
+    assert await held(connection) == [waiting]
+    await pass_time(connection, 61)
+    assert await claim(connection, 10) == [waiting]
+    await assert_consistent(connection)
+
+
+async def test_other_limits_are_not_paused_by_retry_later(jobs: Jobs) -> None:
+    await set_limit(jobs.connection, "sync", concurrency=2)
+    asked, waiting = await jobs.add("sync"), await jobs.add("sync")
+    assert await claim(jobs.connection, 1) == [asked]
+    await jobs.connection.execute(SNOOZE, asked)
+    assert await claim(jobs.connection, 10) == [waiting]

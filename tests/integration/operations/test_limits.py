@@ -12,7 +12,7 @@ from support.limits import claim, held
 
 
 async def test_limits_are_listed_with_what_they_count(operations: Operations, jobs: Jobs) -> None:
-    await operations.set_limit("all", rate=parse_rate("100/minute"))
+    await operations.set_limit("all", rate=parse_rate("100/minute"), pauses_on_retry_later=True)
     await operations.set_limit("sync", task="sync", per="payload.customer", concurrency=1)
     for customer in ("a", "a", "a", "b"):
         await jobs.add("sync", {"customer": customer})
@@ -22,6 +22,7 @@ async def test_limits_are_listed_with_what_they_count(operations: Operations, jo
     assert (every.name, every.rate, every.concurrency, every.starts, every.running, every.held) == (
         *("all", "100/minute", None, 2, 0, 0),
     )
+    assert (every.pauses_on_retry_later, sync.pauses_on_retry_later) == (True, False)
     assert (sync.task, sync.queue, sync.per, sync.set_by) == ("sync", None, "payload.customer", "operator")
     assert (sync.running, sync.held, sync.starts) == (2, 2, 0)
     assert [(key.key, key.running, key.held) for key in sync.keys] == [("a", 1, 2), ("b", 1, 0), ("c", 0, 0)]

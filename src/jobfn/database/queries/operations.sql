@@ -501,7 +501,7 @@ order by holder.transactions desc, holder.seconds desc nulls last
 
 -- name: list_limits
 select l.name, l.task_identifier as task, l.queue_name as queue, l.per, l.concurrency, l.rate_count, l.rate_interval,
-    l.set_by,
+    l.set_by, l.pauses_on_retry_later,
     (select count(*) from @schema@.limit_slots s where s.limit_name = l.name) as running,
     (select count(*) from @schema@.held_jobs h where h.limit_name = l.name) as held,
     (
@@ -549,7 +549,7 @@ order by r.limit_name, r.position
 -- name: set_limit
 select from @schema@.set_limit(
     name := $1, task_identifier := $2, queue_name := $3, per := $4, concurrency := $5, rate_count := $6,
-    rate_interval := $7
+    rate_interval := $7, pauses_on_retry_later := $8
 )
 
 -- name: remove_limit
