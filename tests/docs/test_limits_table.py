@@ -373,6 +373,18 @@ BOUNDS = {
     "sessions of assistants over HTTP": Bound(
         f"{assistant.MAX_SESSIONS}", f"{ASSISTANT}http.py::test_number_of_sessions_is_limited"
     ),
+    "pauses": Bound(
+        f"{int(re.findall(r'v_max_pauses constant int := ([0-9]+)', SCHEMA)[0]):,}",
+        f"{INTEGRATION}database/test_pauses.py::test_number_of_pauses_is_limited",
+    ),
+    "tenants that one claim looks at, for each priority": Bound(
+        re.findall(r"v_max_tenants constant int := ([0-9]+)", SCHEMA)[0],
+        f"{INTEGRATION}database/test_tenants.py::test_all_jobs_of_many_tenants_are_claimed",
+    ),
+    "weight of a tenant": Bound(
+        "{} to {:,}".format(*map(int, re.findall(r"weight >= ([0-9]+)\) AND \(weight <= ([0-9]+)\)", SCHEMA)[0])),
+        f"{INTEGRATION}database/test_tenants.py::test_invalid_weight",
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.follow import follow_job
-from jobfn.cli.options import DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, str_or_none
+from jobfn.cli.options import DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, parse_time, str_or_none
 from jobfn.cli.output import echo
 from jobfn.cli.session import complete_tasks
 from jobfn.database.enqueue import enqueue
@@ -56,7 +55,7 @@ def enqueue_command(
         payload=check_json(sys.stdin.read() if payload == "-" else payload),
         key=key,
         queue=queue,
-        run_at=_parse_time(run_at),
+        run_at=parse_time(run_at, "--run-at"),
         max_attempts=max_attempts,
         priority=priority,
         database_id=str_or_none(database_id),
@@ -75,13 +74,3 @@ def enqueue_command(
     echo(job_id)
     if follow:
         raise typer.Exit(follow_job(job_id, database_url, timeout_seconds=timeout))
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"--run-at {text!r} is not an ISO 8601 time: write 2030-01-31T09:00+01:00") from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

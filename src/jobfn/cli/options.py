@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -41,6 +42,17 @@ def parse_seconds(text: str | None, option: str) -> float | None:
     if match is None or not math.isfinite(float(match["number"])):
         raise ConfigurationError(f"{option} {text!r} is not an age: write 30s, 15m, 2h or 7d")
     return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
+
+
+def parse_time(text: str | None, option: str) -> datetime | None:
+    """Return an ISO 8601 time, in UTC unless it says otherwise."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r} is not an ISO 8601 time: write 2030-01-31T09:00+01:00") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def check_json(text: str, *, name: str = "the payload") -> str:

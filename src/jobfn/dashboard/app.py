@@ -18,6 +18,7 @@ from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
+from jobfn.dashboard.pauses import PausePages
 from jobfn.dashboard.render import Pages, Switch
 from jobfn.dashboard.schedules import SchedulePages
 from jobfn.dashboard.security import SecurityMiddleware
@@ -63,6 +64,8 @@ def create_dashboard(
         *SchedulePages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),
         *live.routes("/jobs/{id:int}", views.job),
+        *live.routes("/pauses", views.pauses),
+        *PausePages(pages, operations).routes,
         *live.routes("/schedules", views.schedules),
         *live.routes("/triggers", views.triggers),
         *live.routes("/workers", views.workers),

@@ -23,7 +23,7 @@ from jobfn.database.connection import EARLIEST, LATEST
 #: Scripts send this header to get only the template's block ``fragment``.
 FRAGMENT_HEADER: Final = "X-Fragment"
 #: Macros of ``templates/components.html`` that every template can call.
-COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups")
+COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups", "pause_banner")
 #: Key of a request's scope: the path before the pages of this dashboard, if there are several.
 ROOT_KEY: Final = "jobfn.dashboard.root"
 #: Attributes of the templates with a path of this dashboard. Values cannot contain quotes, because they are escaped.

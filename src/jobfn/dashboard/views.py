@@ -66,6 +66,7 @@ class Views:
                 "throughput": charts.throughput(minutes) if minutes else None,
                 "durations": charts.durations(minutes) if minutes else None,
                 "failures": failures,
+                "pauses": await self._operations.pauses(),
                 "workers": await self._operations.workers(),
                 "capabilities": self._operations.capabilities,
             },
@@ -102,9 +103,21 @@ class Views:
                 "matching": matching,
                 "max_counted": MAX_COUNTED,
                 "counts": await self._counts(list_filter),
+                "pauses": await self._operations.pauses(),
                 "tasks": await self._operations.tasks(),
                 "ages": AGE_LABELS,
                 "states": [state for state in JobState if _is_listed(state, self._operations)],
+            },
+        )
+
+    async def pauses(self, _request: Request) -> View:
+        """Load ``GET /pauses``."""
+        return View(
+            "pauses.html",
+            {
+                "pauses": await self._operations.pauses(),
+                "tasks": await self._operations.tasks(),
+                "capabilities": self._operations.capabilities,
             },
         )
 

@@ -23,6 +23,7 @@ from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDeni
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
+from jobfn.operations.pauses import Pause
 from jobfn.wire import CALLBACK_URL, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.wire.names import DOCTOR_WORKER_ID
 from jobfn.worker.function_urls import load_routes
@@ -36,7 +37,7 @@ MAX_CLOCK_SKEW_SECONDS = 2.0
 SLOW_REPORT_SECONDS = 1.8
 #: An id that no job has, so that a report on it changes nothing.
 UNUSED_JOB_ID = 2**63 - 1
-#: Maximum number of old transactions, and of paused schedules, in a message.
+#: Maximum number of old transactions, of paused schedules, and of pauses, in a message.
 MAX_HOLDERS = 5
 #: Name of the check for the rights to look.
 RIGHTS = "rights"
@@ -90,6 +91,8 @@ async def run_checks(
         try:
             for check in await _check_processes(operations):
                 yield check
+            if pauses := await operations.pauses():
+                yield _pauses_check(pauses)
         except PermissionDenied as error:
             yield _warn("worker", error)
         try:
@@ -207,6 +210,12 @@ async def _check_processes(operations: Operations) -> list[Check]:
         advice = f"{start}; if it runs with --only, add --only scheduler to one"
         checks.append(Check("scheduler", CheckStatus.ERROR, message, advice))
     return checks
+
+
+def _pauses_check(pauses: Sequence[Pause]) -> Check:
+    more = f" and {len(pauses) - MAX_HOLDERS} more" if len(pauses) > MAX_HOLDERS else ""
+    message = f"jobs wait for pauses: {'; '.join(map(str, pauses[:MAX_HOLDERS]))}{more}"
+    return Check("pauses", CheckStatus.WARNING, message, "end them with `jobfn resume`, if they are not intended")
 
 
 async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSettings) -> Check:

@@ -1,7 +1,7 @@
 """``Operations``: everything that the command line and the dashboard do with jobs."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -12,11 +12,21 @@ from jobfn.database.permissions import explain_denied
 from jobfn.database.schedules import ScheduleRow
 from jobfn.database.statements import query
 from jobfn.limits import Rate
-from jobfn.operations import actions, durable_actions, limits, queries, read_models, schedule_actions, wait_reasons
+from jobfn.operations import (
+    actions,
+    durable_actions,
+    limits,
+    pauses,
+    queries,
+    read_models,
+    schedule_actions,
+    wait_reasons,
+)
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.follow import FinalState, follow
 from jobfn.operations.limits import LimitRow
+from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
@@ -255,6 +265,49 @@ class Operations:
     async def triggers(self) -> tuple[TriggerView, ...]:
         """Return the triggers that jobfn created, with their tables."""
         return await read_models.list_triggers(self._database)
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses that have not ended, oldest first. The platform's schema has none."""
+        return await pauses.list_pauses(self._database)
+
+    async def pause(
+        self,
+        target: PauseTarget,
+        *,
+        seconds: float | None = None,
+        until: datetime | None = None,
+        reason: str | None = None,
+        paused_by: str | None = None,
+    ) -> None:
+        """Pause a task, a queue, a tenant or everything, in all workers. Running jobs go on.
+
+        Args:
+            target: What to pause. A pause of it that exists is changed.
+            seconds: For how long. Default: until it is resumed.
+            until: Until when, instead of ``seconds``.
+            reason: Shown to those who ask why jobs wait.
+            paused_by: Default: the database role.
+
+        Raises:
+            ConfigurationError: The schema is the platform's.
+        """
+        await pauses.pause(self._database, target, seconds=seconds, until=until, reason=reason, paused_by=paused_by)
+
+    async def resume(self, target: PauseTarget) -> bool:
+        """End a pause. Return whether there was one.
+
+        Raises:
+            ConfigurationError: The schema is the platform's.
+        """
+        return await pauses.resume(self._database, target)
+
+    async def tenant_weights(self) -> tuple[TenantWeight, ...]:
+        """Return the weights of tenants other than 1, largest first."""
+        return await pauses.list_tenant_weights(self._database)
+
+    async def set_tenant_weight(self, tenant: str, weight: int) -> None:
+        """Set how many jobs a tenant starts for each one of another tenant, 1 to 1,000."""
+        await pauses.set_tenant_weight(self._database, tenant, weight)
 
     async def apply(
         self, action: Action, job_ids: Sequence[int], *, reason: str | None = None, include_running: bool = False

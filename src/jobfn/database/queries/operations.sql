@@ -558,3 +558,27 @@ select @schema@.remove_limit($1) as is_found
 -- name: pause_limit_key
 -- $1 the limit, $2 the key, $3 for how long; null: not any more.
 select @schema@.pause_limit_key($1, $2, now() + $3::interval) as is_found
+
+-- name: pauses
+select kind, name, since, until, paused_by, reason
+from @schema@.pauses
+where until is null or until > now()
+order by since, kind, name
+
+-- name: pause
+-- $1 task, $2 queue, $3 tenant, $4 whether everything, $5 for how many seconds, $6 until when, $7 reason, $8 by whom.
+select p.kind
+from @schema@.pause(
+    task := $1, queue := $2, tenant := $3::text::uuid, everything := $4,
+    until := coalesce($6::timestamptz, now() + make_interval(secs => $5::float8)), reason := $7, paused_by := $8
+) p
+
+-- name: resume
+-- Arguments as pause.
+select @schema@.resume(task := $1, queue := $2, tenant := $3::text::uuid, everything := $4) as resume
+
+-- name: tenant_weights
+select database_id::text as tenant, weight from @schema@.tenant_weights order by weight desc, database_id
+
+-- name: set_tenant_weight
+select @schema@.set_tenant_weight($1::text::uuid, $2)

@@ -1,0 +1,96 @@
+"""Pause and resume a task, a queue, a tenant or everything: ``/pauses/confirm`` asks, and ``/pauses/apply`` acts."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from jobfn.dashboard.forms import Form
+from jobfn.dashboard.render import Pages
+from jobfn.dashboard.security import RequestContext
+from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
+from jobfn.operations import Operations
+from jobfn.operations.pauses import PauseKind, PauseTarget
+from jobfn.telemetry import logs
+
+#: Durations that the form offers, in seconds; none: until it is resumed.
+DURATIONS: Final = {
+    "": "until it is resumed",
+    "900": "15 minutes",
+    "3600": "1 hour",
+    "14400": "4 hours",
+    "86400": "1 day",
+}
+
+
+class PausePages:
+    """The pages that pause and resume."""
+
+    def __init__(self, pages: Pages, operations: Operations) -> None:
+        self._pages = pages
+        self._operations = operations
+
+    @property
+    def routes(self) -> list[Route]:
+        """Routes of the pages."""
+        return [
+            Route("/pauses/confirm", self.confirm, methods=["POST"]),
+            Route("/pauses/apply", self.apply, methods=["POST"]),
+        ]
+
+    async def confirm(self, request: Request) -> Response:
+        """Handle ``POST /pauses/confirm``: show what would be paused or resumed."""
+        form = RequestContext.from_request(request).form
+        try:
+            target, is_resume = _target(form), form.one("action") == "resume"
+        except ConfigurationError as problem:
+            return self._notice(request, "Nothing changed:", f"{problem}.", is_problem=True)
+        context = {"target": target, "is_resume": is_resume, "durations": DURATIONS}
+        return self._pages.respond(request, "confirm_pause.html", context)
+
+    async def apply(self, request: Request) -> Response:
+        """Handle ``POST /pauses/apply``."""
+        form = RequestContext.from_request(request).form
+        try:
+            target = _target(form)
+            text = await self._apply(target, form)
+        except PermissionDenied:
+            raise
+        except (ConfigurationError, DatabaseError) as problem:
+            return self._notice(request, "Nothing changed:", f"{problem}.", is_problem=True)
+        logs.get_logger("jobfn.dashboard").info("pause changed", action=form.one("action"), kind=str(target.kind))
+        return self._notice(request, "Done:", text)
+
+    async def _apply(self, target: PauseTarget, form: Form) -> str:
+        if form.one("action") == "resume":
+            if await self._operations.resume(target):
+                return f"{target} runs again."
+            raise ConfigurationError(f"{target} is not paused")
+        duration = form.one("for")
+        if duration not in DURATIONS:
+            raise ConfigurationError("choose one of the durations")
+        await self._operations.pause(
+            target,
+            seconds=float(duration) if duration else None,
+            reason=form.one("reason") or None,
+            paused_by="the dashboard",
+        )
+        return f"{target} is paused."
+
+    def _notice(self, request: Request, title: str, text: str, *, is_problem: bool = False) -> Response:
+        context = {"title": title, "text": text, "is_problem": is_problem, "back": "/pauses"}
+        return self._pages.respond(request, "notice.html", context, status_code=400 if is_problem else 200)
+
+
+def _target(form: Form) -> PauseTarget:
+    """Parse what a form is about.
+
+    Raises:
+        ConfigurationError: A field is missing or invalid.
+    """
+    try:
+        kind = PauseKind(form.one("kind"))
+    except ValueError:
+        raise ConfigurationError("choose a task, a queue, a tenant or everything") from None
+    return PauseTarget(kind, "" if kind is PauseKind.EVERYTHING else form.one("name").strip())
