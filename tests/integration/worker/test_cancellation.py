@@ -256,6 +256,50 @@ async def test_background_handler_is_stopped_at_once_or_at_its_next_heartbeat(
     assert "lease lost" not in capfd.readouterr().err
 
 
+async def test_connection_to_a_function_that_is_not_of_jobfn_is_closed(
+    jobs: Jobs, serve: Serve, start_service: StartService
+) -> None:
+    started, disconnected = asyncio.Event(), asyncio.Event()
+
+    async def node_function(scope: Scope, receive: Receive, _send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        while (await receive())["type"] != "http.disconnect":
+            started.set()
+        disconnected.set()
+
+    await start_service(await serve(node_function), lease_seconds=60.0)
+    job = await jobs.add("x")
+    async with asyncio.timeout(30):
+        await started.wait()
+    await cancel(jobs, job)
+    async with asyncio.timeout(ARRIVAL_SECONDS):
+        await disconnected.wait()
+    assert await jobs.values(job, "ended_as", "attempts") == ("cancelled", 25)
+
+
+async def test_parked_durable_job_ends_at_once_with_its_children(
+    jobs: Jobs, serve: Serve, start_service: StartService
+) -> None:
+    @task("parent")
+    async def parent(_payload: dict[str, Any], ctx: JobContext) -> None:
+        await ctx.call("child", {})
+
+    await start_service(await serve(create_app(tasks=[parent])), support_any=False, supported=["parent"])
+    job = await jobs.add("parent")
+
+    async def is_parked() -> bool:
+        return (await jobs.values(job, "parked_attempt"))[0] is not None
+
+    await eventually(is_parked)
+    await cancel(jobs, job)
+    rows = await jobs.connection.fetch("select task_identifier, ended_as, last_error from app_jobs.jobs order by id")
+    assert [tuple(row) for row in rows] == [
+        ("parent", "cancelled", "not needed"),
+        ("child", "cancelled", "the job that called it was cancelled"),
+    ]
+
+
 async def test_shutdown_of_the_worker_is_not_a_cancellation(
     jobs: Jobs, serve: Serve, start_service: StartService
 ) -> None:
