@@ -44,6 +44,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             accepts_entity=row["accepts_entity"],
             accepts_signals=row["accepts_signals"],
             accepts_unique=row["accepts_unique"],
+            accepts_expiry=row["accepts_expiry"],
             has_task_settings=row["has_task_settings"],
         )
     if row["by_identifier"]:
@@ -53,6 +54,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             accepts_entity=row["accepts_entity"],
             accepts_signals=False,
             accepts_unique=False,
+            accepts_expiry=False,
         )
     if row["by_tenant"]:
         return JobsSchema(
@@ -62,6 +64,7 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
             accepts_entity=row["accepts_entity"],
             accepts_signals=False,
             accepts_unique=False,
+            accepts_expiry=False,
         )
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"

@@ -44,6 +44,7 @@ _JOB_PARAMETERS: Final = (
     "priority",
     "run_at_delay",
     "max_delay",
+    "expires_in",
     "max_attempts",
     "unique_for",
     "unique_until",
@@ -108,6 +109,7 @@ class DataJobTrigger(BaseModel):
         priority: Jobs with a lower priority run first. Default: 0.
         run_at_delay: Delay of the job, as a PostgreSQL interval, for example ``30 seconds``.
         max_delay: With ``job_key`` and ``run_at_delay``: maximum delay of a job that changes replace again and again.
+        expires_in: The job is not started this PostgreSQL interval after the change or later.
         max_attempts: Maximum number of attempts. Default: 25.
         unique_for: Add no second job with the same payload within this PostgreSQL interval.
         unique_until: Add no second job with the same payload until the first one is ``started`` or ``done``.
@@ -145,6 +147,7 @@ class DataJobTrigger(BaseModel):
     priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
     run_at_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
+    expires_in: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
     unique_for: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     unique_until: Literal["started", "done"] | None = None

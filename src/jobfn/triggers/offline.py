@@ -122,7 +122,7 @@ def _unchecked(node: DataJobTrigger, entry: TableTriggers, assumed: Sequence[str
         yield f"columns that the blueprint's fields do not name: {', '.join(map(printable, names))}"
     if node.payload_strategy == "row_id" and entry.primary_key is None and _DEFAULT_KEY in assumed:
         yield f"the primary key, taken to be {_DEFAULT_KEY}"
-    for parameter in ("condition_value", "conditions", "run_at_delay", "max_delay", "unique_for"):
+    for parameter in ("condition_value", "conditions", "run_at_delay", "max_delay", "expires_in", "unique_for"):
         if getattr(node, parameter) is not None:
             yield f"whether {parameter} is valid in PostgreSQL"
     lookup = node.entity_lookup

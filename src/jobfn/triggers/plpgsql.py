@@ -36,7 +36,7 @@ _NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 def function_body(
     node: DataJobTrigger, table: Table, jobs: JobsSchema, *, each_statement: bool, entity: EntitySource | None = None
 ) -> str:
-    """Return the body of a trigger function, from ``begin`` to ``end``."""
+    """Return the body of a trigger function, until its ``end``."""
     bodies: list[tuple[Event, Lines]] = []
     for event in node.events:
         if node.signal is not None:
@@ -50,7 +50,23 @@ def function_body(
             bodies.append((event, _add_jobs(node, table, jobs, event)))
         else:
             bodies.append((event, _insert_jobs(node, table, jobs, event, entity)))
-    return "\n".join(["begin", *indent([*_branch_by_event(bodies), "return null;"]), "end"])
+    lines = _branch_by_event(bodies)
+    if node.expires_in is None:
+        return "\n".join(["begin", *indent([*lines, "return null;"]), "end"])
+    # The default of jobs.expires_at reads this setting, however the job is added.
+    setting = "'jobfn.expires_at'"
+    return "\n".join(
+        [
+            "declare",
+            f"{INDENT}jobfn_expires_at constant text := coalesce(current_setting({setting}, true), '');",
+            "begin",
+            f"{INDENT}perform set_config(",
+            f"{INDENT * 2}{setting}, (clock_timestamp() + {quote_literal(node.expires_in)}::interval)::text, true",
+            f"{INDENT});",
+            *indent([*lines, f"perform set_config({setting}, jobfn_expires_at, true);", "return null;"]),
+            "end",
+        ]
+    )
 
 
 def _branch_by_event(bodies: Sequence[tuple[Event, Lines]]) -> Lines:

@@ -30,6 +30,7 @@ select
         select from pg_proc p
         where p.pronamespace = to_regnamespace(quote_ident($1::text)) and p.proname = 'add_unique_jobs'
     ) as accepts_unique,
+    to_regprocedure(format('%I.set_default_expiry(timestamptz)', $1::text)) is not null as accepts_expiry,
     to_regclass(format('%I.task_settings', $1::text)) is not null as has_task_settings,
     current_user::text as current_role
 

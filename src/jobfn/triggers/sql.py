@@ -104,8 +104,8 @@ def generate(
             f"{error_prefix(table, node)}: signal: schema {jobs.name} has no signals: run `jobfn db migrate`; the "
             "platform's schema has none"
         )
-    if (node.is_unique or node.max_delay is not None) and not jobs.accepts_unique:
-        parameter = "max_delay" if node.max_delay is not None else "unique"
+    parameter = _unsupported_parameter(node, jobs)
+    if parameter is not None:
         raise BlueprintError(
             f"{error_prefix(table, node)}: {parameter}: schema {jobs.name} does not have it: run `jobfn db migrate`; "
             "the platform's schema does not have it"
@@ -118,6 +118,16 @@ def generate(
         for event in node.events
     )
     return NodeSql(table, node, jobs.name, function, f"\n{body}\n", triggers, each_statement, jobs.function_owner)
+
+
+def _unsupported_parameter(node: DataJobTrigger, jobs: JobsSchema) -> str | None:
+    if node.expires_in is not None and not jobs.accepts_expiry:
+        return "expires_in"
+    if jobs.accepts_unique:
+        return None
+    if node.max_delay is not None:
+        return "max_delay"
+    return "unique" if node.is_unique else None
 
 
 def base_name(task: str, table: Table, position: int) -> str:

@@ -177,6 +177,7 @@ class JobsSchema:
         accepts_entity: Whether ``add_job`` has the argument ``entity_id``.
         accepts_signals: Whether it has jobfn's function ``signal_jobs``.
         accepts_unique: Whether it has jobfn's functions for unique jobs and for jobs with a maximum delay.
+        accepts_expiry: Whether it has the expiry of jobs.
         has_task_settings: Whether it has settings of tasks, which triggers must read that insert jobs themselves.
         function_owner: Role to own the triggers' functions, which have its rights; None for the current role.
     """
@@ -187,6 +188,7 @@ class JobsSchema:
     accepts_entity: bool = True
     accepts_signals: bool = True
     accepts_unique: bool = True
+    accepts_expiry: bool = True
     has_task_settings: bool = True
     function_owner: str | None = None
 

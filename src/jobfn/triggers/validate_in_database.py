@@ -20,6 +20,7 @@ MAX_DELAY: Final = "1000 years"
 _INTERVALS: Final = (
     ("run_at_delay", "0", MAX_DELAY),
     ("max_delay", "1 second", MAX_DELAY),
+    ("expires_in", "1 second", MAX_DELAY),
     ("unique_for", "1 millisecond", "366 days"),
 )
 

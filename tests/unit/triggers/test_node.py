@@ -21,6 +21,7 @@ EVERYTHING = {
     "priority": -1,
     "run_at_delay": "1 minute",
     "max_delay": "1 hour",
+    "expires_in": "1 day",
     "max_attempts": 1,
 }
 
