@@ -61,7 +61,7 @@ def set_command(
     ] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Add or replace a limit. Jobs that run already count."""
+    """Add or replace a limit; jobs that run already count."""
     if not 1 <= len(name) <= MAX_LIMIT_NAME_LENGTH:
         raise ConfigurationError(f"the name of a limit must have 1 to {MAX_LIMIT_NAME_LENGTH} characters")
     parsed_rate = None if rate is None else parse_rate(rate)

@@ -40,7 +40,7 @@ def sync_command(
     database_url: DatabaseUrl = None,
     json_output: AsJson = False,
 ) -> None:
-    """Sync the options of tasks in the code: queue, priority, max_attempts, unique and limits.
+    """Sync the options of tasks in the code to the database.
 
     SQL, triggers and other processes use them then. What an operator has set stays. Shows a plan first.
     """

@@ -1777,6 +1777,7 @@ CREATE OR REPLACE FUNCTION app_jobs.expire_jobs(max_jobs integer DEFAULT 500)
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
     v_expired int;

@@ -15,8 +15,10 @@ CALLS = {
     "add_job_after": "select id from app_jobs.add_job_after('x', '{}')",
     "add_job with key": "select id from app_jobs.add_job('x', job_key := 'idle')",
     "add_job for tenant": "select id from app_jobs.add_job('5b720132-17d5-424d-9bcb-ee7b17c13d43'::uuid, 'x', '{}')",
+    "add_debounced_job": "select id from app_jobs.add_debounced_job('x', 'idle', now(), '1 hour')",
     "add_jobs": "select unnest(app_jobs.add_jobs('x', array['{}', '{}']::json[], array[null, 'idle']))",
     "run_scheduled_job": "select id from app_jobs.run_scheduled_job(1)",
+    "run_schedule": "select id from app_jobs.run_schedule(1)",
     "get_job": "select id from app_jobs.get_job('worker-2')",
     "claim_jobs": "select id from app_jobs.claim_jobs('worker-2', null, '1 hour', 5)",
     "claim_jobs_of_queues": "select id from app_jobs.claim_jobs_of_queues('worker-2', '{q}', null, '1 hour', 5)",
@@ -102,5 +104,5 @@ async def test_calls_cover_all_functions_that_return_jobs(connection: asyncpg.Co
         "select distinct proname from pg_proc"
         " where pronamespace = 'app_jobs'::regnamespace and prorettype = 'app_jobs.job_row'::regtype"
     )
-    inner = {"insert_job", "settle_mixed_jobs", "to_job_row"}
+    inner = {"enqueue_schedule", "insert_job", "insert_unique_by_settings", "settle_mixed_jobs", "to_job_row"}
     assert {row["proname"] for row in rows} - inner <= {call.split()[0] for call in CALLS}

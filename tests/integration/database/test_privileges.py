@@ -150,6 +150,7 @@ VIEWER_TABLES = (
         "pauses",
         "tenant_weights",
         "history_settings",
+        "task_settings",
         "jobfn_migrations",
         *("limits", "limit_keys", "limit_slots", "limit_starts", "held_jobs"),
     ),
@@ -182,7 +183,9 @@ async def test_other_grants_have_exactly_these_rights(connection: asyncpg.Connec
         (
             "operator",
             ENQUEUE_FUNCTIONS | OPERATOR_FUNCTIONS | {"job_pauses", "explain_wait"},
-            may_look | {("scheduled_jobs", None, "DELETE")},
+            may_look
+            | {("scheduled_jobs", None, "DELETE")}
+            | {("task_settings", None, right) for right in ("INSERT", "UPDATE", "DELETE")},
         ),
     ):
         async with temporary_role(connection) as name:

@@ -126,7 +126,8 @@ def test_unknown_option_is_a_type_error(call: Callable[..., Any], function: str)
     error = rf"^{function}\(\) got an unexpected keyword argument"
     with pytest.raises(TypeError, match=f"{error} 'prioritty': did you mean 'priority'"):
         call(prioritty=1)
-    own = "depends_on, entity_id, entity_type, ignore_failures, " if function == "enqueue" else ""
+    first = "depends_on, entity_id, entity_type, expires_at, expires_in, ignore_failures, "
+    own = first if function == "enqueue" else "expires_at, expires_in, "
     more = "max_delay, on_conflict, organization_id, " if function == "enqueue" else "on_conflict, "
     options = f"use database_id, {own}key, max_attempts, {more}priority, queue, run_at, schema, unique, unique_by$"
     with pytest.raises(TypeError, match=f"{error} 'when': {options}"):
