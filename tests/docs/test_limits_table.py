@@ -373,6 +373,14 @@ BOUNDS = {
     "sessions of assistants over HTTP": Bound(
         f"{assistant.MAX_SESSIONS}", f"{ASSISTANT}http.py::test_number_of_sessions_is_limited"
     ),
+    "reason of a paused schedule": Bound(
+        f"{int(re.findall(r'coalesce.left.reason, ([0-9]+)., s.pause_reason', SCHEMA)[0]):,} characters",
+        f"{INTEGRATION}scheduler/test_schedule_pauses.py::test_long_reason_is_cut_off",
+    ),
+    "jobs that `explain_wait` counts before a job": Bound(
+        f"{int(re.findall(r'jobs_ahead.job.id, ([0-9]+)', SCHEMA)[0]):,}",
+        f"{INTEGRATION}operations/test_explain_wait.py::test_busy_workers_and_jobs_ahead",
+    ),
     "pauses": Bound(
         f"{int(re.findall(r'v_max_pauses constant int := ([0-9]+)', SCHEMA)[0]):,}",
         f"{INTEGRATION}database/test_pauses.py::test_number_of_pauses_is_limited",

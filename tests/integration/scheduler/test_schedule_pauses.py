@@ -53,6 +53,14 @@ async def test_schedule_is_named_by_id_key_or_task(schedules: Schedules) -> None
     assert raised.value.as_dict()["hint"] == f"Name one by its id: {first}, {third}."
 
 
+async def test_long_reason_is_cut_off(schedules: Schedules) -> None:
+    schedule = await schedules.add()
+    await call(schedules, f"pause_schedule({schedule}, repeat('x', 1001))")
+    assert (await schedules.row(schedule))["pause_reason"] == "x" * 1000
+    await call(schedules, f"pause_schedule({schedule})")
+    assert (await schedules.row(schedule))["pause_reason"] == "x" * 1000
+
+
 async def test_unknown_ids_change_nothing(schedules: Schedules) -> None:
     assert await call(schedules, "pause_schedule(7)") is False
     assert await call(schedules, "resume_schedule(7)") is False
