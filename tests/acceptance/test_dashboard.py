@@ -57,6 +57,18 @@ async def test_dashboard_shows_jobs_and_ends_on_ctrl_c_with_open_streams(
             assert await running.wait(seconds=10) == 0
 
 
+async def test_dashboard_serves_the_databases_of_jobs_databases(database: str, spawn: Spawn, jobs: Jobs) -> None:
+    await jobs.add("mail")
+    databases = f"shop={database},away=postgresql://127.0.0.1:1/away"
+    running = await spawn("jobfn", "dashboard", "--port", "0", JOBS_DATABASES=databases)
+    url = await dashboard_url(running, "dashboard  http://")
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        assert "mail" in (await client.get(f"{url}/databases/shop/jobs")).text
+        assert (await client.get(f"{url}/databases/away/jobs")).status_code == 503
+        running.send(signal.SIGINT)
+        assert await running.wait(seconds=30) == 0
+
+
 async def test_dashboard_finds_a_running_dev_server(database: str, spawn: Spawn, tmp_path: Path) -> None:
     unused_url = f"http://127.0.0.1:{free_port()}"
     state = DevState(pid=os.getpid(), database_url=database, function_url=unused_url, callback_url=unused_url)

@@ -119,7 +119,9 @@ async def test_save_syncs_the_options_of_the_task(project: Path, database: str, 
 async def test_database_url_is_migrated_and_left_without_locks(
     project: Path, empty_database: str, spawn: Spawn
 ) -> None:
-    dev = await start_dev(spawn, "--database-url", empty_database, "--enqueue", "process_invoice", '{"id": 7}')
+    enqueue = ("--enqueue", "process_invoice", '{"id": 7}')
+    # JOBS_DATABASES names the databases of a service, which dev must not touch
+    dev = await start_dev(spawn, "--database-url", empty_database, *enqueue, JOBS_DATABASES="production")
     await dev.until('"job done"')
     dev.send(signal.SIGTERM)
     assert await dev.wait() == 0

@@ -1,9 +1,10 @@
 """Types of the tests of services with several databases."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from jobfn.worker.settings import ServiceRole
 from support.jobs import Jobs
 
 
@@ -24,4 +25,6 @@ class Database:
 class StartDatabases(Protocol):
     """The fixture ``start_databases``: starts a service, and returns its callback URL."""
 
-    def __call__(self, databases: str, gateway_url: str, **settings: object) -> Awaitable[str]: ...
+    def __call__(
+        self, databases: str, gateway_url: str, *, roles: Collection[ServiceRole] = (), **settings: object
+    ) -> Awaitable[str]: ...

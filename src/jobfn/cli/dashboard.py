@@ -45,6 +45,9 @@ def dashboard_command(
 
     logs.configure()
     settings = DashboardSettings.from_environ(os.environ, host=host, port=port, read_only=read_only or None)
+    if database_url is None and os.environ.get("JOBS_DATABASES"):
+        _serve_databases(settings)
+        return
     service = ServiceSettings.from_environ(os.environ, database_url=resolve_database_url(database_url))
     dev = DevState.find(Path.cwd())
     if dev is not None and dev.database_url == service.database_url:
@@ -71,7 +74,22 @@ def dashboard_command(
                 schema=jobs_schema(),
                 routes=routes,
             ) as url:
-                echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")
+                _print_url(url, settings)
                 await stop.wait()
 
     run_async(work())
+
+
+def _serve_databases(settings: DashboardSettings) -> None:
+    from jobfn.databases.dashboards import serve_dashboards  # noqa: PLC0415  - only with the setting
+
+    async def work() -> None:
+        with stop_signals() as stop:
+            service = ServiceSettings.from_environ(os.environ)
+            await serve_dashboards(service, settings, stop, on_url=lambda url: _print_url(url, settings))
+
+    run_async(work())
+
+
+def _print_url(url: str, settings: DashboardSettings) -> None:
+    echo(f"dashboard  {url}/{'  (read-only)' if settings.read_only else ''}")

@@ -94,7 +94,7 @@ async def run_dev(options: DevOptions) -> None:
             gateway_url=function_url,
             own_callback_url=callback_url,
             concurrency=options.concurrency,
-        )
+        ).model_copy(update={"databases": None})  # its own database only
         await _migrate(settings)
         await apply_blueprints(options.blueprints, settings)
         function = FunctionProcess(options.target, function_listener)

@@ -1,14 +1,14 @@
 """Several databases of one server, and a service of all of them."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
 import asyncpg
 import pytest
 
 from conftest import Server
 from jobfn.http.server import bind
-from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.settings import ServiceRole, ServiceSettings
 from support.jobs import WORKER, Jobs
 from support.network import LOOPBACK
 from support.service import start_in_loop
@@ -49,7 +49,9 @@ async def start_databases() -> AsyncIterator[StartDatabases]:
     """Run a service of several databases; settings by field name."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(databases: str, gateway_url: str, **settings: object) -> str:
+        async def start(
+            databases: str, gateway_url: str, *, roles: Collection[ServiceRole] = (), **settings: object
+        ) -> str:
             listener = bind(LOOPBACK, 0)
             callback_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/callback"
             defaults: dict[str, object] = {
@@ -60,7 +62,9 @@ async def start_databases() -> AsyncIterator[StartDatabases]:
                 "report_grace_seconds": 0.0,
                 "shutdown_timeout_seconds": 5.0,
             }
-            await start_in_loop(stack, ServiceSettings.from_environ({}, **(defaults | settings)), listener=listener)
+            await start_in_loop(
+                stack, ServiceSettings.from_environ({}, **(defaults | settings)), listener=listener, roles=roles
+            )
             return callback_url
 
         yield start

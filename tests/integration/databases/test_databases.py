@@ -1,8 +1,8 @@
 """One service of several databases: each settles its own jobs, and one that fails stops no other."""
 
+import asyncio
 import io
 import json
-from typing import Any
 
 import asyncpg
 import httpx
@@ -10,6 +10,8 @@ import httpx
 from jobfn import JobContext, create_app, task
 from jobfn.database.migrate import migrate
 from jobfn.telemetry import logs
+from jobfn.worker.settings import ServiceRole
+from support.commands import Spawn
 from support.fixtures import ConnectTo, Serve, StartService
 from support.functions import RecordingFunction
 from support.jobs import WORKER
@@ -138,7 +140,7 @@ async def test_databases_that_are_away_or_without_a_schema_do_not_stop_another(
 
 
 async def test_probe_metrics_and_dashboard_show_each_database(
-    two: Two, empty_database: str, serve: Serve, function: RecordingFunction, spawn: Any
+    two: Two, empty_database: str, serve: Serve, function: RecordingFunction, spawn: Spawn
 ) -> None:
     a, _ = two
     port, metrics_port, dashboard_port = free_port(), free_port(), free_port()
@@ -232,3 +234,72 @@ async def test_discovered_databases_come_and_go(
     await b.jobs.add("t")
     await until_empty(b)
     assert await a.jobs.count() == 1
+
+
+async def test_two_services_in_separate_processes_run_each_job_once(
+    two: Two, function: RecordingFunction, serve: Serve, spawn: Spawn
+) -> None:
+    a, b = two
+
+    async def rest() -> None:
+        await asyncio.sleep(0.005)  # so that the other service claims some
+
+    function.before_response = rest
+    url = await serve(function.app)
+    for name in ("first-service", "second-service"):
+        running = await spawn(
+            "jobfn",
+            "service",
+            JOBS_DATABASES=entries(a, b),
+            KNATIVE_SERVICE_URL=url,
+            HOSTNAME=name,
+            INTERNAL_JOBS_CALLBACK_PORT="0",
+            JOBS_CONCURRENCY="2",
+        )
+        await running.until("database started", times=2)
+    for database in two:
+        await database.jobs.connection.execute("select app_jobs.add_job('t') from generate_series(1, 100)")
+    await until_empty(a, b)
+    assert len(function.received) == 200
+    assert {request.headers["x-worker-id"] for request in function.received} == {"first-service", "second-service"}
+
+
+async def test_worker_and_callback_server_can_be_separate_services(
+    two: Two, function: RecordingFunction, serve: Serve, start_databases: StartDatabases
+) -> None:
+    a, b = two
+    gate = function.hold()
+    callback_url = await start_databases(entries(a, b), "http://127.0.0.1:1", roles=[ServiceRole.CALLBACKS])
+    await start_databases(
+        entries(b, a),
+        await serve(function.app),
+        roles=[ServiceRole.WORKER],
+        own_callback_url=callback_url,
+        settle_on="report",
+    )
+    await b.jobs.add("t")
+    await asyncio.wait_for(function.arrived.wait(), 30)
+    headers = function.received[0].headers
+    async with httpx.AsyncClient(timeout=30) as sender:
+        echoed = {name: headers[name] for name in ("x-worker-id", "x-job-id")}
+        response = await sender.post(headers["x-callback-url"], headers=echoed, json={"status": "success"})
+    assert response.status_code == 200
+    gate.set()
+    assert await b.jobs.count() == 0
+
+
+async def test_schedules_of_each_database_run(
+    two: Two, function: RecordingFunction, serve: Serve, start_databases: StartDatabases
+) -> None:
+    a, b = two
+    await start_databases(entries(a, b), await serve(function.app))
+    for database in two:
+        await database.jobs.connection.execute(
+            "select app_jobs.add_scheduled_job('every_second', '* * * * * *', json_build_object('from', $1::text))",
+            database.name,
+        )
+
+    async def has_both() -> bool:
+        return {request.body["from"] for request in function.received} == {"a", "b"}
+
+    await eventually(has_both, seconds=30)
