@@ -14,6 +14,7 @@ from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from jobfn.errors import JobfnError
 from jobfn.mcp.change_tools import ChangeTools
 from jobfn.mcp.confirmation import Confirmations
+from jobfn.mcp.limit_tools import LimitTools
 from jobfn.mcp.read_tools import ReadTools
 from jobfn.mcp.schedule_tools import ScheduleTools
 from jobfn.mcp.settings import McpSettings
@@ -56,6 +57,9 @@ _CHANGES: Final[Mapping[str, ToolAnnotations]] = {
     "pause_schedule": _hints(destructive=False, idempotent=True, open_world=False),
     "resume_schedule": _hints(destructive=False, idempotent=True),
     "remove_schedule": _hints(destructive=True, open_world=False),
+    "set_limit": _hints(destructive=True, idempotent=True, open_world=False),
+    "remove_limit": _hints(destructive=True),
+    "pause_limit_key": _hints(destructive=False, idempotent=True, open_world=False),
 }
 
 
@@ -109,7 +113,8 @@ def create_server(
         confirmations = Confirmations(settings, clock=clock)
         changes = ChangeTools(operations, confirmations, settings, pool, place=place)
         schedules = ScheduleTools(operations, confirmations, place=place)
-        for tool in (*changes.tools, *schedules.tools):
+        limits = LimitTools(operations, confirmations, place=place)
+        for tool in (*changes.tools, *schedules.tools, *limits.tools):
             annotations = _CHANGES[tool.__name__]
             server.add_tool(tool, description=inspect.getdoc(tool), annotations=annotations, structured_output=False)
     server.prompt(title="Find out what is wrong")(diagnose)

@@ -225,6 +225,33 @@ async def test_schedule_is_run_paused_resumed_and_removed(connect: Connect, jobs
     assert "J101" in await assistant.error("run_schedule", schedule="daily")
 
 
+async def test_limit_is_set_paused_and_removed(connect: Connect, jobs: Jobs) -> None:
+    person = Person()
+    assistant = await connect(person)
+    await assistant.call("set_limit", name="mails", task="mail", per="tenant", concurrency=5, rate="100/minute")
+    question = (
+        "Set the limit 'mails': {'task': 'mail', 'per': 'tenant', 'concurrency': 5, 'rate': '100/minute'}? Database "
+    )
+    assert person.questions[0].startswith(question)
+    [limit] = (await assistant.call("list_limits"))["limits"]
+    assert (limit["name"], limit["concurrency"], limit["rate"], limit["set_by"]) == (
+        "mails",
+        5,
+        "100/minute",
+        "operator",
+    )
+    assert await assistant.call("pause_limit_key", name="mails", key="a", seconds=60) == {"changed": True}
+    paused = "select paused_until > now() from app_jobs.limit_keys where key = 'a'"
+    assert await jobs.connection.fetchval(paused) is True
+    await assistant.call("pause_limit_key", name="mails", key="a")
+    assert person.questions[1].startswith("Pause for 0:01:00 of the key 'a' of the limit 'mails'? Database ")
+    assert person.questions[2].startswith("End the pause of the key 'a' of the limit 'mails'? Database ")
+    assert await assistant.call("remove_limit", name="mails") == {"changed": True}
+    assert (await assistant.call("list_limits"))["limits"] == []
+    assert "J101" in await assistant.error("remove_limit", name="mails")
+    assert "the rate 'often' is not valid" in await assistant.error("set_limit", name="x", rate="often")
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [

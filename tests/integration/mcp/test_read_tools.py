@@ -56,6 +56,9 @@ async def test_tools_that_change_something_have_hints(connect: Connect) -> None:
         "pause_schedule": False,
         "resume_schedule": False,
         "remove_schedule": True,
+        "set_limit": True,
+        "remove_limit": True,
+        "pause_limit_key": False,
     }
 
 
