@@ -42,7 +42,8 @@ def sync_command(
 ) -> None:
     """Sync the options of tasks in the code to the database.
 
-    SQL, triggers and other processes use them then. What an operator has set stays. Shows a plan first.
+    SQL, triggers and other processes then use queue, priority, max_attempts, unique and limits of @task. What an
+    operator has set stays. Shows a plan first.
     """
     from jobfn.operations.task_settings import Change, plan_sync, sync  # noqa: PLC0415  - only for this command
 

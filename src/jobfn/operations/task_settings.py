@@ -43,7 +43,7 @@ class DeclaredTask:
 
 
 class Change(enum.StrEnum):
-    """What a sync does with the settings of a task."""
+    """Kind of change to the settings of a task."""
 
     ADDED = "add"
     CHANGED = "change"
@@ -55,7 +55,7 @@ class Change(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskChange:
-    """What a sync does with one task.
+    """The change of a sync to one task.
 
     Attributes:
         before: The declared values in the database, by name; only those that are set.
