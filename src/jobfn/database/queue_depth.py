@@ -28,6 +28,7 @@ class QueueDepth:
     Attributes:
         ready: Due and not locked.
         delayed: Not due yet, and not parked.
+        held: Due, and held back by a limit of concurrency or rate.
         running: Locked.
         failed: Permanently failed.
         oldest_ready_seconds: Time since the oldest ready job became due; 0 if no job is ready.
@@ -46,6 +47,7 @@ class QueueDepth:
     failed: int
     oldest_ready_seconds: float
     parked: int = 0
+    held: int = 0
     cancelled: int = 0
     expired: int = 0
     pauses: int = 0

@@ -3479,7 +3479,8 @@ begin
             return least(v_next, now() + interval '1 second');
         end if;
     end loop;
-    return v_next;
+    -- held jobs that wait for a rate, or for the end of a pause
+    return least(v_next, (select min(k.wake_at) from "app_jobs".limit_keys k where k.wake_at is not null));
 end
 $function$;
 

@@ -130,6 +130,7 @@ async def test_worker_can_execute_functions_and_read_due_times(connection: async
             for column in ("run_at", "exhausted", "locked_at", "attempts", "parked_attempt", "ended_as")
         ),
         ("pauses", "until", "SELECT"),
+        ("held_jobs", "job_id", "SELECT"),
         ("jobfn_migrations", "version", "SELECT"),
         *(("scheduled_jobs", column, "SELECT") for column in SCHEDULE_COLUMNS),
         ("scheduled_jobs", "locked_at", "UPDATE"),

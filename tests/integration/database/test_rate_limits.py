@@ -223,3 +223,13 @@ async def test_other_limits_are_not_paused_by_retry_later(jobs: Jobs) -> None:
     assert await claim(jobs.connection, 1) == [asked]
     await jobs.connection.execute(SNOOZE, asked)
     assert await claim(jobs.connection, 10) == [waiting]
+
+
+async def test_idle_workers_wake_when_a_rate_has_room(jobs: Jobs) -> None:
+    connection = jobs.connection
+    await set_limit(connection, "sync", rate_count=1, rate_interval=MINUTE)
+    for _ in range(2):
+        await jobs.add("sync")
+    assert len(await claim(connection, 10)) == 1
+    next_run_at = "select app_jobs.next_run_at('1 hour') = (select wake_at from app_jobs.limit_keys)"
+    assert await connection.fetchval(next_run_at) is True

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -20,6 +21,7 @@ from support.clock import ManualClock
 from support.commands import Spawn
 from support.fixtures import Serve
 from support.jobs import Jobs
+from support.limits import set_limit
 from support.network import LOOPBACK, eventually
 from support.observability import Deploy, Deployment, scrape, value
 
@@ -112,6 +114,16 @@ async def test_running_jobs_are_in_flight(jobs: Jobs, deploy: Deploy) -> None:
     await jobs.until_gone(job)
     await until_idle(deployment)
     assert value(await deployment.function_metrics(), "jobfn_function_in_flight", task="held") == 0
+
+
+async def test_jobs_that_a_limit_holds_are_counted(jobs: Jobs, deploy: Deploy) -> None:
+    await set_limit(jobs.connection, "reports", task_identifier="report", concurrency=1)
+    for _ in range(3):
+        await jobs.add("report")
+    await jobs.claim("another-worker")
+    await jobs.add("later", run_at=datetime.now(UTC) + timedelta(hours=1))
+    service = await (await deploy(succeeds)).service_metrics()
+    assert [value(service, "jobfn_queue_jobs", state=state) for state in ("held", "delayed", "ready")] == [2, 1, 0]
 
 
 async def test_schedules_are_counted_by_state(jobs: Jobs, deploy: Deploy) -> None:

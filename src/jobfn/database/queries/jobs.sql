@@ -99,9 +99,13 @@ select @schema@.installation_id()
 -- worker's role may not (grant_worker).
 select
     count(*) filter (where not exhausted and locked_at is null and run_at <= now()) as ready,
-    count(*) filter (
-        where not exhausted and locked_at is null and run_at > now() and parked_attempt is distinct from attempts
+    greatest(
+        count(*) filter (
+            where not exhausted and locked_at is null and run_at > now() and parked_attempt is distinct from attempts
+        ) - (select count(h.job_id) from @schema@.held_jobs h),
+        0
     ) as delayed,
+    (select count(h.job_id) from @schema@.held_jobs h) as held,
     count(*) filter (
         where not exhausted and locked_at is null and run_at > now() and parked_attempt = attempts
     ) as parked,

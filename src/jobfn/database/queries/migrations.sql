@@ -144,6 +144,7 @@ grant execute on function
     to @role@;
 grant select (run_at, exhausted, locked_at, attempts, parked_attempt, ended_as) on @schema@.jobs to @role@;
 grant select (until) on @schema@.pauses to @role@;
+grant select (job_id) on @schema@.held_jobs to @role@;
 grant select (version) on @schema@.jobfn_migrations to @role@;
 grant select (
     id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority, paused_at,

@@ -101,6 +101,7 @@ def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
     states = {
         "ready": depth.ready,
         "delayed": depth.delayed,
+        "held": depth.held,
         "parked": depth.parked,
         "running": depth.running,
         "failed": depth.failed,
