@@ -114,6 +114,8 @@ async def test_assistant_that_obeys_strangers_changes_nothing_without_its_user(
         "remove_jobs": {"filter": {"error": "ignore"}},
         "send_signal": {"job_id": job, "event": "approved"},
         "enqueue_job": {"task": "pay"},
+        "pause_jobs": {"kind": "everything"},
+        "resume_jobs": {"kind": "everything"},
         "set_limit": {"name": "x", "concurrency": 0},
         "remove_limit": {"name": "x"},
         "pause_limit_key": {"name": "x", "seconds": 1},

@@ -79,6 +79,7 @@ class ReadTools:
             self.list_workers,
             self.list_schedules,
             self.list_limits,
+            self.list_pauses,
             self.list_triggers,
             self.doctor,
             self.explain_code,
@@ -194,6 +195,10 @@ class ReadTools:
             for row in await self._operations.limits()
         ]
         return dict(limited("limits", limits, MAX_ITEMS))
+
+    async def list_pauses(self) -> dict[str, Any]:
+        """List what is paused: tasks, queues, tenants or everything."""
+        return dict(limited("pauses", await self._operations.pauses(), MAX_ITEMS))
 
     async def list_triggers(self) -> dict[str, Any]:
         """List the database triggers that add jobs, with their tables."""

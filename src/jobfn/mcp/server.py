@@ -15,6 +15,7 @@ from jobfn.errors import JobfnError
 from jobfn.mcp.change_tools import ChangeTools
 from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.limit_tools import LimitTools
+from jobfn.mcp.pause_tools import PauseTools
 from jobfn.mcp.read_tools import ReadTools
 from jobfn.mcp.schedule_tools import ScheduleTools
 from jobfn.mcp.settings import McpSettings
@@ -57,6 +58,8 @@ _CHANGES: Final[Mapping[str, ToolAnnotations]] = {
     "pause_schedule": _hints(destructive=False, idempotent=True, open_world=False),
     "resume_schedule": _hints(destructive=False, idempotent=True),
     "remove_schedule": _hints(destructive=True, open_world=False),
+    "pause_jobs": _hints(destructive=True, idempotent=True, open_world=False),
+    "resume_jobs": _hints(destructive=False, idempotent=True),
     "set_limit": _hints(destructive=True, idempotent=True, open_world=False),
     "remove_limit": _hints(destructive=True),
     "pause_limit_key": _hints(destructive=False, idempotent=True, open_world=False),
@@ -114,7 +117,8 @@ def create_server(
         changes = ChangeTools(operations, confirmations, settings, pool, place=place)
         schedules = ScheduleTools(operations, confirmations, place=place)
         limits = LimitTools(operations, confirmations, place=place)
-        for tool in (*changes.tools, *schedules.tools, *limits.tools):
+        pauses = PauseTools(operations, confirmations, place=place)
+        for tool in (*changes.tools, *schedules.tools, *limits.tools, *pauses.tools):
             annotations = _CHANGES[tool.__name__]
             server.add_tool(tool, description=inspect.getdoc(tool), annotations=annotations, structured_output=False)
     server.prompt(title="Find out what is wrong")(diagnose)

@@ -225,6 +225,22 @@ async def test_schedule_is_run_paused_resumed_and_removed(connect: Connect, jobs
     assert "J101" in await assistant.error("run_schedule", schedule="daily")
 
 
+async def test_task_is_paused_and_resumed(connect: Connect, jobs: Jobs) -> None:
+    job = await jobs.add("mail")
+    person = Person()
+    assistant = await connect(person)
+    await assistant.call("pause_jobs", kind="task", name="mail", seconds=600, reason="provider is down")
+    question = "Pause 'task mail' for 600 seconds, with the reason 'provider is down'? Database "
+    assert person.questions[0].startswith(question)
+    [pause] = (await assistant.call("list_pauses"))["pauses"]
+    assert (pause["target"], pause["reason"]) == ({"kind": "task", "name": "mail"}, "provider is down")
+    assert (await assistant.call("explain_wait", job_id=job))["reasons"][0]["code"] == "paused"
+    assert await assistant.call("resume_jobs", kind="task", name="mail") == {"changed": True}
+    assert person.questions[1].startswith("Resume 'task mail'? Database ")
+    assert await assistant.call("resume_jobs", kind="task", name="mail") == {"changed": False}
+    assert "needs a name" in await assistant.error("pause_jobs", kind="task")
+
+
 async def test_limit_is_set_paused_and_removed(connect: Connect, jobs: Jobs) -> None:
     person = Person()
     assistant = await connect(person)
