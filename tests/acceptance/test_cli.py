@@ -30,6 +30,7 @@ from support.jobs import TENANT, Jobs
         ("enqueue t {", "the payload is not valid JSON"),
         ("enqueue t NaN", "NaN is not valid JSON: send null or a string instead"),
         ("enqueue t {} --run-at soon", "--run-at 'soon' is not an ISO 8601 time"),
+        ("enqueue t {} --expires-at soon", "--expires-at 'soon' is not an ISO 8601 time"),
         ("enqueue t {} --database-id 7", "Invalid value for '--database-id'"),
         ("enqueue t {} --max-attempts 0", "Invalid value for '--max-attempts'"),
         ("enqueue t {} --database-url nonsense", "is not a database address"),
@@ -133,6 +134,7 @@ async def test_enqueue_stores_every_option(command: Command, database: str, jobs
     result = await command(
         *("jobfn", "enqueue", "email:send", '{"id": 7}', "--key", "k", "--queue", "q", "--priority", "-3"),
         *("--max-attempts", "2", "--run-at", "2040-01-31T09:00+01:00", "--database-id", TENANT),
+        *("--expires-at", "2040-02-01T00:00Z"),
         DATABASE_URL=database,
     )
     assert result.code == 0, result.output
@@ -141,6 +143,7 @@ async def test_enqueue_stores_every_option(command: Command, database: str, jobs
     assert (row["task_identifier"], row["key"], row["queue_name"]) == ("email:send", "k", "q")
     assert (row["priority"], row["max_attempts"], str(row["database_id"])) == (-3, 2, TENANT)
     assert row["run_at"].isoformat() == "2040-01-31T08:00:00+00:00"
+    assert row["expires_at"].isoformat() == "2040-02-01T00:00:00+00:00"
     assert row["entity_type"] is None
 
 

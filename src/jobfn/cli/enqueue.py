@@ -33,6 +33,9 @@ def enqueue_command(
     run_at: Annotated[
         str | None, typer.Option(help="Earliest start, ISO 8601: 2030-01-31T09:00+01:00.", metavar="TIME")
     ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="Latest start, ISO 8601. Afterwards, the job ends as expired.", metavar="TIME")
+    ] = None,
     priority: Priority = 0,
     max_attempts: MaxAttempts = 25,
     database_id: DatabaseId = None,
@@ -56,6 +59,7 @@ def enqueue_command(
         key=key,
         queue=queue,
         run_at=parse_time(run_at, "--run-at"),
+        expires_at=parse_time(expires_at, "--expires-at"),
         max_attempts=max_attempts,
         priority=priority,
         database_id=str_or_none(database_id),

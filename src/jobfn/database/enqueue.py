@@ -5,6 +5,8 @@ Applications use ``jobfn.client``, which needs no driver of jobfn's.
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import asyncpg
 
@@ -51,6 +53,8 @@ async def _settings(connection: asyncpg.Connection, settings: Mapping[str, str])
 
 
 async def _add_job(connection: asyncpg.Connection, schema: str, job: NewJob) -> int:
+    if job.expires_at is not None:
+        return await _add_expiring_job(connection, schema, job, job.expires_at)
     values = [job.task, job.payload, job.key, job.queue, job.run_at, job.max_attempts, job.priority]
     entity = [job.entity_id, job.organization_id, job.entity_type]
     try:
@@ -68,6 +72,18 @@ async def _add_job(connection: asyncpg.Connection, schema: str, job: NewJob) -> 
         ) from error
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"the job was not added: {error_text(error)}") from error
+
+
+async def _add_expiring_job(connection: asyncpg.Connection, schema: str, job: NewJob, expires_at: datetime) -> int:
+    """Add a job with an expiry, which a setting of the transaction passes on."""
+    async with _settings(connection, {"jobfn.expires_at": ""}):  # restores it
+        try:
+            await connection.execute(query("set_default_expiry", schema), expires_at)
+        except asyncpg.UndefinedFunctionError as error:
+            raise SchemaError(
+                f"schema {schema} has no expiry of jobs: run `jobfn db migrate`; the platform's schema has none"
+            ) from error
+        return await _add_job(connection, schema, replace(job, expires_at=None))
 
 
 async def _call_add_job(

@@ -277,6 +277,7 @@ class NewJob:
         entity_id: The record that it is about.
         organization_id: The organization that the entity belongs to.
         entity_type: What the entity is.
+        expires_at: The job is not started after this time; None: at any time.
     """
 
     task: str
@@ -290,6 +291,7 @@ class NewJob:
     entity_id: str | None = None
     organization_id: str | None = None
     entity_type: str | None = None
+    expires_at: datetime | None = None
 
 
 def sanitize_text(text: str) -> str:

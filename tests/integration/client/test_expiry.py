@@ -7,6 +7,8 @@ import asyncpg
 import pytest
 
 from jobfn import EnqueueError, enqueue, enqueue_many, task
+from jobfn.database.enqueue import enqueue as add_by_command
+from jobfn.database.records import NewJob
 from jobfn.errors import SchemaError
 from support.client import OpenTransaction, maybe_await
 from support.fixtures import ConnectTo
@@ -65,5 +67,8 @@ async def test_invalid_expiry_is_refused(
 async def test_platform_schema_has_no_expiry(empty_database: str, connect_to: ConnectTo) -> None:
     connection = await connect_to(empty_database)
     await connection.execute(PLATFORM_SCHEMA)
+    job = NewJob("x", database_id=TENANT, expires_at=LATER)
+    with pytest.raises(SchemaError, match="has no expiry of jobs"):
+        await add_by_command(connection, "app_jobs", job)
     with pytest.raises(SchemaError, match="leave expires_at and expires_in out on the platform's schema"):
         await enqueue(connection, "x", {}, database_id=TENANT, expires_in=timedelta(hours=1))

@@ -94,6 +94,10 @@ select @schema@.is_locked_without_lease($1, $2)
 -- name: installation_id
 select @schema@.installation_id()
 
+-- name: set_default_expiry
+-- $1 the time after which jobs that this transaction adds are not started.
+select @schema@.set_default_expiry($1)
+
 -- name: queue_depth
 -- The number of jobs by state, and for how many seconds the oldest ready one has been due. Reads no column that a
 -- worker's role may not (grant_worker).
