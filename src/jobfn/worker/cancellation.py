@@ -1,4 +1,4 @@
-"""Stop the handlers of cancelled jobs: close their requests, or tell the functions that run them in the background.
+"""Stop the handlers of cancelled jobs: close their requests, or notify the functions that run them.
 
 A cancelled job has ended in the database. A notification, or a lease that cannot be renewed, makes the worker look
 which of its jobs these are.

@@ -49,7 +49,7 @@ class Accepted:
     """The function runs the job in the background (HTTP 202), and will report its outcome.
 
     Attributes:
-        accepts_cancel: Whether the function can be told that the job was cancelled (``X-Accept-Cancel``).
+        accepts_cancel: Whether the function accepts a message when the job is cancelled (``X-Accept-Cancel``).
     """
 
     accepts_cancel: bool = False

@@ -22,8 +22,8 @@ class AllCancelled(RecordingStore):
         return {job_id for job_id, _ in jobs}
 
 
-class Told(Deliverer):
-    """Records the jobs whose functions are told."""
+class Messages(Deliverer):
+    """Records the jobs whose functions get a message."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -37,7 +37,7 @@ class Told(Deliverer):
 
 
 async def test_number_of_remembered_accepted_jobs_is_limited() -> None:
-    store, deliverer = AllCancelled(), Told()
+    store, deliverer = AllCancelled(), Messages()
     settings = ServiceSettings.from_environ({}, worker_id=WORKER)
     jobs = InFlightJobs(SettlementBatcher(store), settings, call_later=ManualClock().call_later)
     cancellations = Cancellations(store, deliverer, jobs, deliveries={}, metrics=WorkerMetrics())
@@ -46,7 +46,7 @@ async def test_number_of_remembered_accepted_jobs_is_limited() -> None:
     running = asyncio.create_task(cancellations.run())
     cancellations.look()
     async with asyncio.timeout(10):
-        while len(deliverer.ids) < MAX_ACCEPTED_JOBS:  # noqa: ASYNC110  - each is told in a task of its own
+        while len(deliverer.ids) < MAX_ACCEPTED_JOBS:  # noqa: ASYNC110  - each message is sent in a separate task
             await asyncio.sleep(0)
     running.cancel()
     assert sorted(deliverer.ids) == list(range(2, MAX_ACCEPTED_JOBS + 2))
