@@ -9,8 +9,8 @@ import asyncpg
 
 from jobfn.database.connection import CONNECTION_ERRORS
 
-#: Connections that are not used for this time are closed. Heartbeats use the first one more often: a new connection costs
-#: PostgreSQL more CPU than many polls.
+#: Connections that are not used for this time are closed. Heartbeats use the first one more often, because a new
+#: connection costs PostgreSQL more CPU than many polls.
 MAX_IDLE_SECONDS: Final = 90.0
 
 

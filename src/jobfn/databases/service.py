@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 from dataclasses import replace
 from typing import Final
 
@@ -129,6 +130,8 @@ class Databases:
         await self._found.wait()
         for unit in list(self._units.values()):
             await unit.first_attempt.wait()
+        gc.collect()
+        gc.freeze()  # full collections would read the objects of all databases again and again
 
     async def collect(self) -> list[Metric]:
         """Return the metrics of all databases, with a label for each."""
