@@ -130,7 +130,9 @@ def _insert_jobs(
         return if_any
     settings = f"from {jobs.sql}.task_settings s where s.task_identifier = {quote_literal(node.task_identifier)}"
     by_function = _add_jobs(node, table, jobs, event) if entity is None else _add_each(node, table, jobs, event, entity)
-    return [f"if exists (select {settings}) then", *indent(by_function), "else", *indent(if_any), "end if;"]
+    # has_task_settings is inlined, and false while no task has settings: then the table is not read.
+    if_set = [f"if exists (select {settings}) then", *indent([*by_function, "return null;"]), "end if;"]
+    return [f"if {jobs.sql}.has_task_settings() then", *indent(if_set), "end if;", *if_any]
 
 
 def _add_each(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event, entity: EntitySource) -> Lines:

@@ -80,6 +80,9 @@ select
     exists (select from forms f where f.table_oid = r.table_oid and f.inserts)
         and has_table_privilege(r.role, to_regclass(format('%I.jobs', $1::text)), 'insert')
         and coalesce(has_table_privilege(r.role, to_regclass(format('%I.task_settings', $1::text)), 'select'), true)
+        and coalesce(
+            has_function_privilege(r.role, to_regprocedure(format('%I.has_task_settings()', $1::text)), 'execute'), true
+        )
         and coalesce(has_sequence_privilege(r.role, to_regclass(format('%I.jobs_id_seq', $1::text)), 'usage'), true)
         and coalesce(
             has_function_privilege(r.role, to_regprocedure(format('%I.jwt_claim(text)', $1::text)), 'execute'), true
