@@ -12,8 +12,8 @@ begin
     if v_until is null then
         return;
     end if;
-    lock table @schema@.job_runs in share update exclusive mode;
-    lock table @schema@.job_runs_default in access exclusive mode;
+    -- A settlement that has chosen the default partition for its row would fail when it goes on.
+    lock table @schema@.job_runs in access exclusive mode;
     with moved as (delete from @schema@.job_runs_default d where d.ended_at < v_until returning d.*)
     insert into @schema@.job_runs_before_partitions select moved.* from moved;
     execute format(
