@@ -13,6 +13,7 @@ from benchmarks.families import (
     enqueueing,
     function_app,
     latency,
+    limits,
     local_functions,
     open_transaction,
     parked,
@@ -38,6 +39,7 @@ FAMILIES: dict[int, ModuleType] = {
     12: durable,
     13: signals,
     14: parked,
+    15: limits,
 }
 #: Families with a row in the table of the README. They run first, and alone in a quick run.
 TARGET_FAMILIES = (2, 4, 7, 5, 1, 9, 11)
