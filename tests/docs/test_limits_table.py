@@ -38,6 +38,7 @@ FUNCTION_TESTS, WORKER_TESTS = f"{INTEGRATION}function/test_", f"{INTEGRATION}wo
 CALLER, DELIVERIES, SERVER, LISTING = (
     f"{ATTACK}test_malicious_{name}.py::test_" for name in ("caller", "deliveries", "server", "listing")
 )
+LIMITS = f"{INTEGRATION}database/test_limits.py::test_"
 PARTITIONS = f"{INTEGRATION}database/test_history_partitions.py::test_"
 DURABLE = f"{INTEGRATION}durable/test_durable_"
 DASHBOARD = f"{INTEGRATION}dashboard/test_"
@@ -162,6 +163,13 @@ BOUNDS = {
     ),
     "fields that a unique job compares": Bound(
         f"{unique.MAX_FIELDS}", f"{INTEGRATION}database/test_unique_jobs.py::test_invalid_options"
+    ),
+    "limits of concurrency and rate": Bound("1,000", f"{LIMITS}the_number_of_limits_is_bounded"),
+    "value of a payload or key that a limit counts by": Bound(
+        "200 characters", f"{LIMITS}long_values_are_keys_of_bounded_length"
+    ),
+    "wait of a new limit for transactions that write jobs": Bound(
+        "3 s", f"{LIMITS}a_busy_table_delays_a_new_limit_only_for_seconds"
     ),
     "signals that a job has not read": Bound(
         "1,000", f"{DURABLE}limits.py::test_signals_that_a_job_has_not_read_are_limited"
