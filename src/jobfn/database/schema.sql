@@ -3309,12 +3309,11 @@ begin
             select j.ctid as place
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and j.database_id = tenant.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and (j.priority, j.database_id, j.run_at, j.id)
+                    >= (at_priority, tenant.id, first_run_at, first_id)
+                and (j.priority, j.database_id, j.run_at) <= (at_priority, tenant.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by j.priority, j.database_id, j.run_at, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -3326,13 +3325,13 @@ begin
             select j.ctid as place
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.priority = at_priority
-                and j.database_id = tenant.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
+                    >= (v_hash, at_priority, tenant.id, first_run_at, first_id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
+                    <= (v_hash, at_priority, tenant.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -4480,15 +4479,17 @@ begin
             ) following
             where visited.visits < max_tenants
         )
-        select visited.id, visited.id <> all (paused_tenants) and exists (
-            select
+        select visited.id, visited.id <> all (paused_tenants) and (
+            select true
             from "app_jobs".jobs j
-            where j.database_id is not null and j.queue_name is null and not j.exhausted and j.priority = at_priority
-                and j.database_id = visited.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and (j.priority, j.database_id, j.run_at, j.id)
+                    >= (at_priority, visited.id, first_run_at, first_id)
+                and (j.priority, j.database_id, j.run_at) <= (at_priority, visited.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        )
+            order by j.priority, j.database_id, j.run_at, j.id
+            limit 1
+        ) is true
         from visited;
         return;
     end if;
@@ -4498,11 +4499,11 @@ begin
             select j.database_id, 1
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.database_id >= lowest and j.database_id <= highest
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) >= (v_hash, at_priority, lowest)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by j.database_id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
             limit 1
         )
         union all
@@ -4512,26 +4513,28 @@ begin
             select j.database_id
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.database_id > visited.id and j.database_id <= highest
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) > (v_hash, at_priority, visited.id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by j.database_id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
             limit 1
         ) following
         where visited.visits < max_tenants
     )
-    select visited.id, visited.id <> all (paused_tenants) and exists (
-        select
+    select visited.id, visited.id <> all (paused_tenants) and (
+        select true
         from "app_jobs".jobs j
         where j.database_id is not null and j.queue_name is null and not j.exhausted
-            and j.priority = at_priority
-            and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-            and j.database_id = visited.id
-            and (j.run_at, j.id) >= (first_run_at, first_id)
-            and j.run_at <= now()
+            and j.task_identifier = task
+            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
+                >= (v_hash, at_priority, visited.id, first_run_at, first_id)
+            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
+                <= (v_hash, at_priority, visited.id, now())
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-    )
+        order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+        limit 1
+    ) is true
     from visited;
 end
 $function$;

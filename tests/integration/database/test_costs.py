@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from support.fixtures import Connect
-from support.jobs import settle_jobs
+from support.jobs import TENANT, settle_jobs
 
 #: Number of jobs of each kind that is not ready.
 NOT_READY = 40_000
@@ -180,16 +180,47 @@ async def holder(connect: Connect) -> AsyncIterator[asyncpg.Connection]:
     await connection.execute("rollback")
 
 
-@pytest.mark.parametrize(("pause", "queue"), [("task := 'paused'", "null"), ("queue := 'paused'", "'paused'")])
-async def test_claim_skips_paused_jobs(busy: asyncpg.Connection, pause: str, queue: str) -> None:
+@pytest.mark.parametrize(
+    ("pause", "queue", "tenant"),
+    [
+        ("task := 'paused'", "null", "null"),
+        ("queue := 'paused'", "'paused'", "null"),
+        (f"tenant := '{TENANT}'", "null", f"'{TENANT}'::uuid"),
+        ("task := 'paused'", "null", f"'{TENANT}'::uuid"),
+    ],
+)
+async def test_claim_skips_paused_jobs(busy: asyncpg.Connection, pause: str, queue: str, tenant: str) -> None:
     await busy.execute(
-        "insert into app_jobs.jobs (task_identifier, queue_name, priority)"
-        f" select 'paused', {queue}, -9 from generate_series(1, {NOT_READY})"
+        "insert into app_jobs.jobs (task_identifier, queue_name, priority, database_id)"
+        f" select 'paused', {queue}, -9, {tenant} from generate_series(1, {NOT_READY})"
     )
     await busy.execute(f"select app_jobs.pause({pause})")
     await busy.execute("select app_jobs.add_job('x'), app_jobs.add_job('x', queue_name := 'free')")
     assert await pages(busy, CLAIM) < 4 * FEW_PAGES
     assert await busy.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 2
+
+
+@pytest.mark.parametrize("exclude", ["{}", "{other}"])
+async def test_claim_reads_little_of_a_flood_of_one_tenant(busy: asyncpg.Connection, exclude: str) -> None:
+    await busy.execute(
+        "insert into app_jobs.jobs (task_identifier, database_id)"
+        f" select 'x', '{TENANT}'::uuid from generate_series(1, {NOT_READY})"
+    )
+    await busy.execute("insert into app_jobs.jobs (task_identifier, database_id) values ('x', gen_random_uuid())")
+    claim = f"select * from app_jobs.claim_jobs('worker', null, '4 hours', 16, null, '{exclude}')"
+    assert await pages(busy, claim) < 4 * FEW_PAGES
+    claimed = "select count(*), count(distinct database_id) from app_jobs.jobs where locked_by is not null"
+    assert tuple(await busy.fetchrow(claimed)) == (16, 2)
+
+
+async def test_claim_visits_few_of_many_tenants(busy: asyncpg.Connection) -> None:
+    await busy.execute(
+        "insert into app_jobs.jobs (task_identifier, database_id, run_at)"
+        f" select 'x', gen_random_uuid(), now() + interval '1 day' from generate_series(1, {NOT_READY})"
+    )
+    await busy.execute("insert into app_jobs.jobs (task_identifier, database_id) values ('x', gen_random_uuid())")
+    assert await pages(busy, CLAIM) < 8 * FEW_PAGES
+    assert await busy.fetchval("select count(*) from app_jobs.jobs where locked_by is not null") == 1
 
 
 async def test_few_claims_read_paused_jobs_of_many_queues(busy: asyncpg.Connection) -> None:
