@@ -66,6 +66,7 @@ def create_dashboard(
         *live.routes("/jobs/{id:int}", views.job),
         *live.routes("/pauses", views.pauses),
         *PausePages(pages, operations).routes,
+        *live.routes("/limits", views.limits),
         *live.routes("/schedules", views.schedules),
         *live.routes("/triggers", views.triggers),
         *live.routes("/workers", views.workers),

@@ -149,6 +149,12 @@ class Views:
         triggers = sorted(await self._operations.triggers(), key=_table)
         return View("triggers.html", {"tables": [(table, list(group)) for table, group in groupby(triggers, _table)]})
 
+    async def limits(self, _request: Request) -> View:
+        """Load ``GET /limits``."""
+        capabilities = self._operations.capabilities
+        limits = () if capabilities.is_platform else await self._operations.limits()
+        return View("limits.html", {"limits": limits, "capabilities": capabilities})
+
     async def workers(self, _request: Request) -> View:
         """Load ``GET /workers``."""
         return View(
