@@ -3353,14 +3353,14 @@ begin
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) = hashtextextended(task.name, 0)
                 and j.task_identifier = task.name
-                and j.priority = at_priority
                 and j.database_id is null
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id)
+                    >= (hashtextextended(task.name, 0), at_priority, first_run_at, first_id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at)
+                    <= (hashtextextended(task.name, 0), at_priority, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id
             limit max_jobs
             for update skip locked
         ) ready
