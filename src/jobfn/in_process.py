@@ -135,6 +135,7 @@ class InProcessDispatcher(Deliverer):
             report.permanent,
             report.retry_after_seconds,
             snooze_max_age_seconds=report.snooze_max_age_seconds,
+            traceback=report.traceback,
         )
 
     def cancel(self, job: Job) -> bool:

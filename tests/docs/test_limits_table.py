@@ -11,7 +11,7 @@ from jobfn import unique
 from jobfn.dashboard import forms, limits, live, login, sessions, switch, task_discovery
 from jobfn.database import records
 from jobfn.databases import unit
-from jobfn.function import report_batcher, reporter, validation_errors
+from jobfn.function import report_batcher, reporter, tracebacks, validation_errors
 from jobfn.function.durable import results
 from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
@@ -227,6 +227,11 @@ BOUNDS = {
     "error message of a failure": Bound(
         f"{records.MAX_ERROR_CHARACTERS:,} characters",
         f"{UNIT}wire/test_limits.py::test_error_of_a_failure_has_at_most_10_000_characters",
+    ),
+    "traceback of a failure": Bound(
+        f"{size(tracebacks.MAX_TRACEBACK_BYTES)} in JSON; of {tracebacks.MAX_CAUSES} exceptions in a chain, "
+        f"{tracebacks.MAX_FRAMES} frames each",
+        f"{UNIT}function/test_tracebacks.py::test_a_long_one_keeps_its_end",
     ),
     "connecting to a function or a callback server": Bound(
         f"{client.CONNECT_TIMEOUT_SECONDS:g} s", f"{CLIENT}connect_timeout_is_separate"

@@ -76,6 +76,10 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
             lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     if detail.run is not None:
         lines += run_lines(detail.run, now)
+    traced = next((run for run in reversed(detail.runs) if run.traceback), None)
+    if traced is not None:
+        lines.append(f"    traceback of attempt {traced.attempt}")
+        lines += [f"        {line}" for line in (traced.traceback or "").splitlines()]
     lines.append("    timeline")
     for event in detail.timeline:
         lines += _event_lines(event, now)

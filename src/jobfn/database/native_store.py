@@ -18,6 +18,7 @@ from jobfn.database.records import (
     SettledJob,
     Settlement,
     sanitize_text,
+    storable,
 )
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
@@ -91,7 +92,8 @@ class NativeJobStore:
     async def _settle(
         self, database: asyncpg.Pool | asyncpg.Connection, settlements: Sequence[Settlement], outcomes: Sequence[str]
     ) -> list[SettledJob]:
-        columns = [*claim_columns(settlements), outcomes, _errors(settlements), [each.delay for each in settlements]]
+        errors = _errors(settlements)
+        columns = [*claim_columns(settlements), outcomes, errors, [each.delay for each in settlements]]
         results = [settlement.result for settlement in settlements]
         if any(results):
             columns += [
@@ -99,6 +101,11 @@ class NativeJobStore:
                 [None if result is None else result.problem for result in results],
                 [None if result is None else result.keep_seconds for result in results],
             ]
+        if any(errors) and any(settlement.traceback for settlement in settlements):
+            tracebacks = [None if each.traceback is None else storable(each.traceback) for each in settlements]
+            no_results = () if any(results) else (None, None, None)
+            rows = await database.fetch(self._query("settle_jobs_with_tracebacks"), *columns, *no_results, tracebacks)
+        elif any(results):
             rows = await database.fetch(self._query("settle_jobs_with_results"), *columns)
         else:
             rows = await database.fetch(self._query("settle_jobs"), *columns)

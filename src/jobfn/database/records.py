@@ -148,6 +148,7 @@ class Settlement(NamedTuple):
         snooze_max_age_seconds: A failed attempt does not count, unless the job's first snooze is longer ago. None: it
             counts.
         waiting_for: Park the job until one of these groups of steps has ended (``wire/steps.py``).
+        traceback: Of a failed attempt: the lines of code that failed.
     """
 
     worker_id: str
@@ -162,6 +163,7 @@ class Settlement(NamedTuple):
     output: str | None = None
     snooze_max_age_seconds: float | None = None
     waiting_for: tuple[int, ...] | None = None
+    traceback: str | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -296,7 +298,12 @@ class NewJob:
 
 def sanitize_text(text: str) -> str:
     """Return a text that PostgreSQL can store: without NUL and lone surrogates, at most ``MAX_ERROR_CHARACTERS``."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:MAX_ERROR_CHARACTERS]
+    return storable(text)[:MAX_ERROR_CHARACTERS]
+
+
+def storable(text: str) -> str:
+    """Return a text without NUL and lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def str_or_none(value: object) -> str | None:

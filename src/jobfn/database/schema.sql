@@ -132,6 +132,14 @@ create table app_jobs.job_steps (
     constraint job_steps_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'completed'::text, 'failed'::text, 'timed_out'::text])))
 );
 
+create table app_jobs.job_tracebacks (
+    job_id bigint not null,
+    ended_at timestamp with time zone not null default now(),
+    traceback text not null,
+    constraint job_tracebacks_length CHECK ((length(traceback) <= 16384)),
+    constraint job_tracebacks_pkey PRIMARY KEY (job_id, ended_at)
+);
+
 create table app_jobs.jobfn_migrations (
     version integer not null,
     name text not null,
@@ -401,6 +409,7 @@ CREATE INDEX job_runs_ended_at_idx ON ONLY app_jobs.job_runs USING btree (ended_
 CREATE INDEX job_runs_job_id_idx ON ONLY app_jobs.job_runs USING btree (job_id);
 CREATE INDEX job_steps_child_id_idx ON app_jobs.job_steps USING btree (child_id) WHERE (child_id IS NOT NULL);
 CREATE INDEX job_steps_waiting_idx ON app_jobs.job_steps USING btree (job_id, wait_group) WHERE (state = 'waiting'::text);
+CREATE INDEX job_tracebacks_ended_at_idx ON app_jobs.job_tracebacks USING btree (ended_at);
 CREATE INDEX jobs_expires_at_idx ON app_jobs.jobs USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_failed_idx ON app_jobs.jobs USING btree (id) WHERE (exhausted OR (last_error IS NOT NULL));
 CREATE INDEX jobs_in_last_attempt_idx ON app_jobs.jobs USING btree (id) WHERE in_last_attempt;
@@ -3859,6 +3868,29 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.prune_job_tracebacks(max_rows integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_deleted int;
+begin
+    delete from "app_jobs".job_tracebacks t
+    where t.ctid = any (array(
+        select old.ctid
+        from "app_jobs".job_tracebacks old
+        where old.ended_at <= now() - (select h.retention from "app_jobs".history_settings h)
+        order by old.ended_at
+        limit max_rows
+        for update skip locked -- another pruner deletes those
+    ));
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.prune_unique_jobs(max_rows integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -5591,6 +5623,42 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.settle_jobs_with_tracebacks(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[], results json[], storage_errors text[], retention_seconds double precision[], tracebacks text[])
+ RETURNS SETOF app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_jobs "app_jobs".job_row[];
+begin
+    if results is null then
+        v_jobs := array(
+            select settled
+            from "app_jobs".settle_jobs(worker_ids, job_ids, job_attempts, outcomes, error_messages, delays) settled
+        );
+    else
+        v_jobs := array(
+            select settled
+            from "app_jobs".settle_jobs_with_results(
+                worker_ids, job_ids, job_attempts, outcomes, error_messages, delays, results, storage_errors,
+                retention_seconds
+            ) settled
+        );
+    end if;
+    if "app_jobs".history_enabled() then
+        insert into "app_jobs".job_tracebacks (job_id, traceback)
+        select given.job_id, right(given.traceback, 16384)
+        from unnest(job_ids, outcomes, tracebacks) as given (job_id, outcome, traceback)
+        where given.traceback is not null
+            and given.outcome in ('failed', 'permanently_failed')
+            and given.job_id in (select job.id from unnest(v_jobs) job)
+        on conflict (job_id, ended_at) do nothing; -- a batch may name a job twice
+    end if;
+    return query select job.* from unnest(v_jobs) job;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.settle_mixed_jobs(worker_ids text[], job_ids bigint[], job_attempts integer[], outcomes text[], error_messages text[], delays interval[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
@@ -6677,6 +6745,7 @@ comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanentl
 comment on function app_jobs.prune_completed_jobs(integer) is 'Delete up to max_rows of the oldest completed jobs past the retention. Returns the number of deleted rows.';
 comment on function app_jobs.prune_failed_jobs(interval,bigint,integer) is 'Remove the jobs that failed permanently longer ago than the retention, among max_rows with an id above after_id. Returns their number, and the id to go on from; null: there are no more.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
+comment on function app_jobs.prune_job_tracebacks(integer) is 'Delete up to max_rows of the oldest tracebacks past the retention of the history. Returns the number of deleted rows.';
 comment on function app_jobs.prune_unique_jobs(integer) is 'Look at up to max_rows unique keys, and delete those that no job holds. Returns how many it has looked at.';
 comment on function app_jobs.ready_jobs(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The most urgent ready jobs without a queue, rows locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_jobs_of_any_task(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
@@ -6719,6 +6788,7 @@ comment on function app_jobs.set_max_payload_bytes(integer) is 'Set the maximum 
 comment on function app_jobs.set_tenant_weight(uuid,integer) is 'Let a tenant start this many jobs for each one of another tenant, while both have ready jobs. 1 is the default.';
 comment on function app_jobs.settle_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs that these workers have locked, each in the given attempt (null: in any). Returns the jobs that were locked so; others stay as they are.';
 comment on function app_jobs.settle_jobs_with_results(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[]) is 'As settle_jobs, and store the return values of completed jobs. Notifies jobs:result with each id.';
+comment on function app_jobs.settle_jobs_with_tracebacks(text[],bigint[],integer[],text[],text[],interval[],json[],text[],double precision[],text[]) is 'As settle_jobs_with_results, and store the tracebacks of failed attempts. Null for the results: as settle_jobs.';
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
 comment on function app_jobs.signal(bigint,text,json) is 'Send a signal to a job: to the first of its waits for this event, or, if there is none, to the next one. Returns false if the job has ended.';
 comment on function app_jobs.signal(text,text,json) is 'Send a signal to the job with this key or, else, this id.';
@@ -6755,6 +6825,7 @@ comment on table app_jobs.job_runs is 'The history: one row for each attempt tha
 comment on table app_jobs.job_runs_default is 'Attempts of days without a partition, for example because no service ran that makes them.';
 comment on table app_jobs.job_signals is 'Signals that came before their jobs waited for them, in the order of arrival.';
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
+comment on table app_jobs.job_tracebacks is 'The traceback of a failed attempt, if its function has sent it. job_runs has the attempt, with the same time.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
 comment on table app_jobs.limit_keys is 'Keys of limits that are paused, or whose held jobs wait for a time.';
 comment on table app_jobs.limit_slots is 'The running jobs that count for limits of concurrency.';

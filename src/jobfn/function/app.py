@@ -158,6 +158,7 @@ class FunctionApp(Starlette):
         self._executor = Executor(
             max_threads=settings.max_threads,
             default_database_id=settings.default_database_id,
+            tracebacks=settings.tracebacks,
             instrumentation=instrumentation,
             resources=self._resources,
             middleware=task_middleware,

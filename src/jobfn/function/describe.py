@@ -108,6 +108,7 @@ _FAILURE_SCHEMA = {
         "message": {"type": "string", "description": "Why the job failed"},
         "permanent": {"type": "boolean", "description": "Whether the job must not be retried"},
         "retryAfterSeconds": {"type": "number", "description": "Delay before the next attempt"},
+        "traceback": {"type": "string", "description": "The lines of code that failed (JOBFN_TRACEBACKS)"},
         "details": {
             "type": "array",
             "description": "The payload's validation errors",

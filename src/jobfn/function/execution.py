@@ -43,6 +43,7 @@ class Executor:
         resources: ResourceRegistry | None = None,
         middleware: Sequence[TaskMiddleware] = (),
         default_database_id: UUID | None = None,
+        tracebacks: bool | None = None,
     ) -> None:
         self._instrumentation = instrumentation
         self._threads = HandlerThreads(max_threads)
@@ -51,6 +52,7 @@ class Executor:
         self._resources = resources or ResourceRegistry({})
         self._middleware = _check_middleware(middleware)
         self._default_database_id = default_database_id
+        self._tracebacks = tracebacks
 
     def decode(self, task: AnyTask, body: bytes, context: JobContext) -> "Any | DeliveryOutcome":
         """Return the validated payload of a body, or the outcome of an invalid one."""
@@ -149,7 +151,7 @@ class Executor:
             return outcomes.failed(503, f"another delivery of this job runs {task.identifier}")
         decision = task.retry_policy.decide(error, context.attempt, random.random())  # noqa: S311  - jitter, not a secret
         if timed_out:
-            return self._timed_out(task, context, decision, is_started=not isinstance(error, ThreadPoolTimeout))
+            return self._timed_out(task, context, decision, error)
         current = asyncio.current_task()
         if isinstance(error, ThreadPoolTimeout) or (current is not None and current.cancelling()):
             context.log.error("task cancelled: lease lost" if context.lease_lost else "task cancelled")
@@ -159,16 +161,27 @@ class Executor:
             context.log.warning(event, reason=error_text(error), permanent=decision.permanent)
         else:
             context.log.error("task failed", exc_info=error)
-        return outcomes.raised(error, decision)
+        return outcomes.raised(error, decision, self._traceback(error, context))
+
+    def _traceback(self, error: BaseException, context: JobContext) -> str | None:
+        """Return the traceback of a failure, if the settings and the caller's rights allow to send it."""
+        is_trusted = not context._is_db_refused  # noqa: SLF001  - not part of the context's public API
+        if not (is_trusted if self._tracebacks is None else self._tracebacks) or isinstance(error, RetryLater):
+            return None
+        from jobfn.function.tracebacks import format_traceback  # noqa: PLC0415  - loaded with the first failure
+
+        return format_traceback(error)
 
     def _timed_out(
-        self, task: AnyTask, context: JobContext, decision: RetryDecision, *, is_started: bool
+        self, task: AnyTask, context: JobContext, decision: RetryDecision, error: BaseException
     ) -> DeliveryOutcome:
         seconds = task.timeout or 0.0
+        is_started = not isinstance(error, ThreadPoolTimeout)
         context.log.error("task timed out", timeout=seconds, started=is_started, sync=not task.is_async)
         if is_started:
             problem = f"{task.identifier} did not finish within its timeout of {seconds:g} seconds"
-            return outcomes.failed(504, problem, decision)
+            traceback = self._traceback(error, context) if task.is_async else None  # a thread's frames are not in it
+            return outcomes.failed(504, problem, decision, traceback=traceback)
         problem = f"{task.identifier} did not start within its timeout of {seconds:g} seconds: "
         return outcomes.failed(504, f"{problem}all {self._threads.size} threads were busy (JOBFN_MAX_THREADS)")
 

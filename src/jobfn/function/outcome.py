@@ -115,11 +115,17 @@ def parked(waiting_for: tuple[int, ...]) -> DeliveryOutcome:
 
 
 def failed(
-    status_code: int, message: str, decision: RetryDecision = DEFAULT_RETRY, details: list[dict[str, str]] | None = None
+    status_code: int,
+    message: str,
+    decision: RetryDecision = DEFAULT_RETRY,
+    details: list[dict[str, str]] | None = None,
+    traceback: str | None = None,
 ) -> DeliveryOutcome:
     """Return the outcome of a delivery that failed: the status, the message and the retry decision."""
     message = sanitize_message(message)
-    failure = Failure(message, decision.permanent, decision.retry_after_seconds, decision.snooze_max_age_seconds)
+    failure = Failure(
+        message, decision.permanent, decision.retry_after_seconds, decision.snooze_max_age_seconds, traceback
+    )
     content: dict[str, Any] = {"message": message, "code": f"F{status_code}", **failure.fields()}
     if details:
         content["details"] = details
@@ -142,9 +148,11 @@ def refused(error: RequestError, decision: RetryDecision = DEFAULT_RETRY) -> Del
     return failed(error.status_code, error.message, decision, error.details)
 
 
-def raised(error: BaseException, decision: RetryDecision = DEFAULT_RETRY) -> DeliveryOutcome:
-    """Return the outcome of a handler that raised: 500 and the exception's message. The traceback is only logged."""
-    return failed(500, message_of(error), decision)
+def raised(
+    error: BaseException, decision: RetryDecision = DEFAULT_RETRY, traceback: str | None = None
+) -> DeliveryOutcome:
+    """Return the outcome of a handler that raised: 500, its message, and the traceback that is to be sent."""
+    return failed(500, message_of(error), decision, traceback=traceback)
 
 
 def message_of(error: BaseException) -> str:

@@ -30,6 +30,9 @@ class FunctionSettings(EnvironmentSettings):
             after SIGTERM.
         cancel_grace_seconds: ``JOBFN_CANCEL_GRACE_SECONDS``, default 10: how long the handler of a cancelled job may
             clean up. Then an async handler is cancelled again, and a sync one is left to its thread.
+        tracebacks: ``JOBFN_TRACEBACKS``: send the traceback of an exception with the failure, without values of
+            variables. Default: to callers with the invoke secret and, without one, to callers on this machine. true: to
+            any caller. false: to none.
         default_database_id: ``DEFAULT_DATABASE_ID``: the tenant of jobs without one. Default: none.
     """
 
@@ -46,4 +49,5 @@ class FunctionSettings(EnvironmentSettings):
     metrics: bool = Field(default=True, validation_alias="JOBFN_METRICS")
     shutdown_timeout_seconds: float = Field(default=25.0, gt=0, validation_alias="JOBFN_SHUTDOWN_TIMEOUT_SECONDS")
     cancel_grace_seconds: float = Field(default=10.0, ge=0, validation_alias="JOBFN_CANCEL_GRACE_SECONDS")
+    tracebacks: bool | None = Field(default=None, validation_alias="JOBFN_TRACEBACKS")
     default_database_id: UUID | None = Field(default=None, validation_alias="DEFAULT_DATABASE_ID")

@@ -234,6 +234,7 @@ class Run:
         worker: The worker that held the job; None if no worker did.
         due_at: When this attempt became due.
         started_at: When the job was claimed; None if it was not running.
+        traceback: Of a failed attempt: the lines of code that failed, if the function has sent them.
     """
 
     job_id: int
@@ -248,6 +249,7 @@ class Run:
     ended_at: datetime
     outcome: RunOutcome
     error: str | None
+    traceback: str | None = None
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "Run":
@@ -265,6 +267,7 @@ class Run:
             ended_at=row["ended_at"],
             outcome=RunOutcome(row["outcome"]),
             error=row["error"],
+            traceback=row.get("traceback"),
         )
 
     @property

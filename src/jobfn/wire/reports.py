@@ -21,6 +21,8 @@ RESULT_NOT_PORTABLE: Final = "the result holds a number that is out of range, or
 MAX_KEEP_SECONDS: Final = 10 * 365 * 86_400.0
 #: Maximum length of an error message, as in ``jobs.last_error``: logs must not hold more either.
 _MAX_ERROR_CHARACTERS: Final = 10_000
+#: Maximum length of a traceback: the end is kept.
+MAX_TRACEBACK_CHARACTERS: Final = 16 * 1024
 #: Maximum length of the reason why a result is not stored.
 _MAX_PROBLEM_CHARACTERS: Final = 1000
 
@@ -34,12 +36,14 @@ class Failure(NamedTuple):
         permanent: Whether the job is not to be retried.
         retry_after_seconds: Delay before the next attempt. None: the contract's backoff.
         snooze_max_age_seconds: The attempt does not count unless the job's first snooze is longer ago. None: it counts.
+        traceback: The lines of code that failed, without values of variables.
     """
 
     error: str | None
     permanent: bool = False
     retry_after_seconds: float | None = None
     snooze_max_age_seconds: float | None = None
+    traceback: str | None = None
 
     @classmethod
     def from_json(cls, body: bytes) -> "Failure":
@@ -51,6 +55,7 @@ class Failure(NamedTuple):
         if not isinstance(content, dict):
             return cls(None)
         error = content.get("error") or content.get("message")
+        traceback = content.get("traceback")
         return cls(
             error=None
             if error is None
@@ -58,6 +63,7 @@ class Failure(NamedTuple):
             permanent=content.get("permanent") is True,
             retry_after_seconds=_parse_delay(content.get("retryAfterSeconds")),
             snooze_max_age_seconds=_parse_delay(content.get("snoozeMaxAgeSeconds")),
+            traceback=traceback[-MAX_TRACEBACK_CHARACTERS:] if isinstance(traceback, str) and traceback else None,
         )
 
     def fields(self) -> dict[str, object]:
@@ -67,6 +73,8 @@ class Failure(NamedTuple):
             fields["retryAfterSeconds"] = self.retry_after_seconds
         if self.snooze_max_age_seconds is not None:
             fields["snoozeMaxAgeSeconds"] = self.snooze_max_age_seconds
+        if self.traceback is not None:
+            fields["traceback"] = self.traceback
         return fields
 
 
@@ -150,6 +158,7 @@ class Report(NamedTuple):
     stored_result: StoredResult | None = None
     snooze_max_age_seconds: float | None = None
     waiting_for: tuple[int, ...] = ()
+    traceback: str | None = None
 
     @classmethod
     def from_failure(cls, failure: Failure) -> "Report":
@@ -160,6 +169,7 @@ class Report(NamedTuple):
             failure.permanent,
             failure.retry_after_seconds,
             snooze_max_age_seconds=failure.snooze_max_age_seconds,
+            traceback=failure.traceback,
         )
 
     def body(self) -> bytes:
@@ -168,7 +178,9 @@ class Report(NamedTuple):
             return waiting_for_body(self.waiting_for)
         content: dict[str, object] = {"status": self.status}
         if self.error is not None:
-            failure = Failure(self.error, self.permanent, self.retry_after_seconds, self.snooze_max_age_seconds)
+            failure = Failure(
+                self.error, self.permanent, self.retry_after_seconds, self.snooze_max_age_seconds, self.traceback
+            )
             content |= {"error": self.error} | failure.fields()
         body = json.dumps(content).encode("ascii")
         return body if self.stored_result is None else body[:-1] + self.stored_result.fields() + b"}"

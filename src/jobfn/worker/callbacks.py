@@ -155,6 +155,7 @@ class Callbacks:
                 permanent=failure.permanent,
                 delay_seconds=failure.retry_after_seconds,
                 snooze_max_age_seconds=failure.snooze_max_age_seconds,
+                traceback=failure.traceback,
             )
         elif headers.get(JOB_OUTCOME) == OUTCOME_PARKED:
             try:

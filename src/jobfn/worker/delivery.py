@@ -35,6 +35,7 @@ class Failed:
         retry_after_seconds: Delay before the retry; None: the contract's backoff.
         awaits_report: As in ``Succeeded``.
         snooze_max_age_seconds: The attempt does not count unless the job's first snooze is longer ago. None: it counts.
+        traceback: The lines of code that failed.
     """
 
     error: str
@@ -42,6 +43,7 @@ class Failed:
     retry_after_seconds: float | None = None
     awaits_report: bool = False
     snooze_max_age_seconds: float | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,7 +297,12 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
         failure = Failure.from_json(response.body)
         error = failure.error or _error_message(response, url)
         return Failed(
-            error, failure.permanent, failure.retry_after_seconds, awaits_report, failure.snooze_max_age_seconds
+            error,
+            failure.permanent,
+            failure.retry_after_seconds,
+            awaits_report,
+            failure.snooze_max_age_seconds,
+            failure.traceback,
         )
     if response.status == ACCEPTED_STATUS:
         return Accepted(ACCEPT_CANCEL in response.headers)

@@ -149,6 +149,7 @@ class InFlightJob:
                 permanent=result.permanent,
                 delay_seconds=result.retry_after_seconds,
                 snooze_max_age_seconds=result.snooze_max_age_seconds,
+                traceback=result.traceback,
             )
         self._settle_unless_reported(settlement, awaits_report=result.awaits_report)
 

@@ -110,6 +110,21 @@ async def test_job_page_shows_payload_attempts_errors_and_progress(dashboard: Si
     assert failed.index("enqueued") < failed.rindex("permanently failed")
 
 
+async def test_job_page_shows_the_traceback_of_an_attempt(dashboard: Site, jobs: Jobs) -> None:
+    number = await jobs.add("mail")
+    await jobs.claim()
+    await jobs.connection.execute(
+        "select app_jobs.settle_jobs_with_tracebacks("
+        "array[$1], array[$2::bigint], '{1}', '{failed}', '{boom}', '{null}', null, null, null, array[$3])",
+        WORKER,
+        number,
+        'File "<stdin>", line 7, in send_mail',
+    )
+    html = (await dashboard.get(f"/jobs/{number}")).text
+    shown = "<summary>Traceback</summary><pre>File &#34;&lt;stdin&gt;&#34;, line 7, in send_mail</pre>"
+    assert html.index("Attempt 1") < html.index("<pre>boom</pre>") < html.index(shown)
+
+
 async def test_completed_job_is_shown_from_the_history(dashboard: Site, jobs: Jobs) -> None:
     number = await jobs.add("mail")
     await jobs.claim()

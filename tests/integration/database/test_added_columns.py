@@ -32,6 +32,10 @@ CALLS = {
         "select id from app_jobs.settle_jobs_with_results("
         "'{worker}', @locked@, '{1}', '{completed}', '{x}', '{null}', array['1'::json], '{null}', '{60}')"
     ),
+    "settle_jobs_with_tracebacks": (
+        "select id from app_jobs.settle_jobs_with_tracebacks("
+        "'{worker}', @locked@, '{1}', '{failed}', '{x}', '{null}', null, null, null, '{t}')"
+    ),
     "snooze_jobs": "select id from app_jobs.snooze_jobs('{worker}', @locked@, '{1}', '{x}', '{1 min}', '{1 day}')",
     "renew_leases": "select app_jobs.renew_leases('worker', @locked@, '{1}', '1 hour')",
     "heartbeat_job": "select app_jobs.heartbeat_job('worker', (@locked@)[1], 1, '1 hour', 0.5, null)",

@@ -69,6 +69,11 @@ select id, task_identifier, database_id, attempts from @schema@.settle_jobs($1, 
 select id, task_identifier, database_id, attempts
 from @schema@.settle_jobs_with_results($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9)
 
+-- name: settle_jobs_with_tracebacks
+-- As settle_jobs_with_results, with $10 tracebacks of failed jobs. Null for $7, $8 and $9 stands for no results.
+select id, task_identifier, database_id, attempts
+from @schema@.settle_jobs_with_tracebacks($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9, $10)
+
 -- name: snooze_jobs
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 reasons, $5 delays, $6 how long ago the first snooze may be. Returns
 -- the jobs that changed, as they are now.

@@ -270,7 +270,9 @@ order by b.position
 
 -- name: job_runs
 -- $1 job, $2 the maximum number: the latest attempts, oldest first.
-select latest.*
+select latest.*, (
+    select t.traceback from @schema@.job_tracebacks t where t.job_id = latest.job_id and t.ended_at = latest.ended_at
+) as traceback
 from (
     select r.* from @schema@.job_runs r where r.job_id = $1 order by r.ended_at desc, r.attempt desc limit $2
 ) latest
