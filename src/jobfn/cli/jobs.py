@@ -37,8 +37,10 @@ from jobfn.operations import (
     JobDetail,
     JobFilter,
     JobOrder,
+    JobPage,
     Operations,
     ThroughputBucket,
+    Trouble,
 )
 
 app = typer.Typer(help="List, show, retry, cancel and remove jobs.", no_args_is_help=True, rich_markup_mode=None)
@@ -75,12 +77,13 @@ def list_command(
         task, queue, state, error, older_than, newer_than, search, tenant, worker, failed_before, failed_after, payload
     )
 
-    page = with_operations(
-        lambda operations: operations.list_jobs(job_filter, limit=limit, after=after, order=sort),
-        database_url,
-        spinner="Loading jobs",
-    )
+    async def work(operations: Operations) -> tuple[JobPage, tuple[Trouble, ...]]:
+        page = await operations.list_jobs(job_filter, limit=limit, after=after, order=sort)
+        return page, () if as_json else await operations.troubles()
+
+    page, troubles = with_operations(work, database_url, spinner="Loading jobs")
     echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
+    _warn(troubles)
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
@@ -106,14 +109,21 @@ def show_command(
 def stats_command(as_json: AsJson = False, database_url: DatabaseUrl = None) -> None:
     """Count jobs by state, task and queue, with the last hour."""
 
-    async def work(operations: Operations) -> tuple[JobCounts, tuple[ThroughputBucket, ...]]:
-        return await operations.counts(), await operations.throughput()
+    async def work(operations: Operations) -> tuple[JobCounts, tuple[ThroughputBucket, ...], tuple[Trouble, ...]]:
+        troubles = () if as_json else await operations.troubles()
+        return await operations.counts(), await operations.throughput(), troubles
 
-    counts, buckets = with_operations(work, database_url, spinner="Counting jobs")
+    counts, buckets, troubles = with_operations(work, database_url, spinner="Counting jobs")
     if as_json:
         echo(render_jobs.as_json({"counts": render_jobs.plain(counts), "minutes": render_jobs.plain(buckets)}))
     else:
         echo("\n".join([*render_jobs.format_counts(counts), "", render_jobs.throughput_line(buckets)]))
+    _warn(troubles)
+
+
+def _warn(troubles: tuple[Trouble, ...]) -> None:
+    for trouble in troubles:
+        echo(f"warning: {trouble}", err=True)
 
 
 @app.command("watch", epilog="example: jobfn jobs watch --task send_email")

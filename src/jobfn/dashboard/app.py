@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from jobfn.dashboard.actions import ActionPages
+from jobfn.dashboard.banner import BannerMiddleware
 from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.live import LivePages
@@ -52,7 +53,9 @@ def create_dashboard(
         sessions = switch.sessions
     else:
         sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
-    live = LivePages(pages, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds)
+    live = LivePages(
+        pages, operations, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds
+    )
     views = Views(operations)
     enqueue_pages = EnqueuePages(pages, operations, discovery=discovery, connections=connections, schema=schema)
     routes: list[BaseRoute] = [
@@ -95,7 +98,10 @@ def create_dashboard(
 
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(SecurityMiddleware, settings=settings, sessions=sessions)],
+        middleware=[
+            Middleware(SecurityMiddleware, settings=settings, sessions=sessions),
+            Middleware(BannerMiddleware, operations=operations),
+        ],
         exception_handlers={
             HTTPException: on_http_error,
             DatabaseError: on_database_error,

@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from jobfn.dashboard.render import Pages
+from jobfn.dashboard.render import TROUBLES_KEY, Pages
 from jobfn.dashboard.security import RequestContext
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.errors import DatabaseError, PermissionDenied, error_text
+from jobfn.operations import Operations
 from jobfn.telemetry import logs
 
 #: Interval of keep-alive comments on an idle stream, so that proxies do not close it.
@@ -53,8 +54,9 @@ LoadView = Callable[[Request], Awaitable[View]]
 class LivePages:
     """Serves pages and their streams."""
 
-    def __init__(self, pages: Pages, *, refresh_seconds: float, stream_seconds: float) -> None:
+    def __init__(self, pages: Pages, operations: Operations, *, refresh_seconds: float, stream_seconds: float) -> None:
         self._pages = pages
+        self._operations = operations
         self._refresh_seconds = refresh_seconds
         self._stream_seconds = stream_seconds
         self._closing = asyncio.Event()
@@ -85,16 +87,17 @@ class LivePages:
         try:
             csrf_token = RequestContext.from_request(request).csrf_token
             yield server_sent_event("open", {"csrf_token": csrf_token}, retry_ms=1000)
-            previous, sent_at = "", time.monotonic()
+            previous, sent_at = ("", ""), time.monotonic()
             ends_at = sent_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:
                 started_at = time.monotonic()
-                html, problem = await self._render(request, load)
+                parts, problem = await self._render(request, load)
                 if problem is not None:
                     yield server_sent_event("error", {"text": problem})
-                elif html != previous:
-                    yield server_sent_event("page", {"html": html, "now": datetime.now(UTC).isoformat()})
-                    previous, sent_at = html, time.monotonic()
+                elif parts != previous:
+                    now = datetime.now(UTC).isoformat()
+                    yield server_sent_event("page", {"html": parts[0], "banner": parts[1], "now": now})
+                    previous, sent_at = parts, time.monotonic()
                 elif time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
                     yield ": keep-alive\n\n"
                     sent_at = time.monotonic()
@@ -103,15 +106,17 @@ class LivePages:
         finally:
             self._streams -= 1
 
-    async def _render(self, request: Request, load: LoadView) -> tuple[str, str | None]:
-        """Render the live block of a page, or return why it cannot be rendered."""
+    async def _render(self, request: Request, load: LoadView) -> tuple[tuple[str, str], str | None]:
+        """Render the live block of a page and the banner, or return why they cannot be rendered."""
         try:
+            request.scope[TROUBLES_KEY] = await self._operations.troubles()
             view = await load(request)
         except (DatabaseError, *CONNECTION_ERRORS) as error:
             logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
             is_denied = isinstance(error, PermissionDenied)
-            return "", str(error) if is_denied else "The database is unreachable. Trying again."
-        return self._pages.render(request, view.template, view.context, block="live"), None
+            return ("", ""), str(error) if is_denied else "The database is unreachable. Trying again."
+        html = self._pages.render(request, view.template, view.context, block="live")
+        return (html, self._pages.render(request, "banner.html", {})), None
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the time has passed or the streams are closed."""

@@ -23,9 +23,11 @@ from jobfn.database.connection import EARLIEST, LATEST
 #: Scripts send this header to get only the template's block ``fragment``.
 FRAGMENT_HEADER: Final = "X-Fragment"
 #: Macros of ``templates/components.html`` that every template can call.
-COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups", "pause_banner")
+COMPONENTS: Final = ("csrf", "state", "progress", "empty", "groups")
 #: Key of a request's scope: the path before the pages of this dashboard, if there are several.
 ROOT_KEY: Final = "jobfn.dashboard.root"
+#: Key of a request's scope: the troubles that the banner shows.
+TROUBLES_KEY: Final = "jobfn.dashboard.troubles"
 #: Attributes of the templates with a path of this dashboard. Values cannot contain quotes, because they are escaped.
 _ROOTED: Final = re.compile(r'\b(href|action|formaction|src)="/(?!/|databases/)')
 #: Pairs of units for long durations, largest first: seconds and name of each.
@@ -77,6 +79,7 @@ class Pages:
             "database_label": self._database_label,
             "root": root,
             "switch": self._switch,
+            "troubles": request.scope.get(TROUBLES_KEY, ()),
         }
         html = page.render(values) if block is None else "".join(page.blocks[block](page.new_context(values)))
         return _ROOTED.sub(rf'\1="{root}/', html) if root else html

@@ -19,6 +19,7 @@ from jobfn.operations.operations import Operations, open_operations
 from jobfn.operations.read_models import TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, RunOutcome
 from jobfn.operations.stats import GroupCount, JobCounts, ThroughputBucket, WorkerRow
+from jobfn.operations.troubles import Trouble, TroubleKind
 
 __all__ = [
     "Action",
@@ -36,6 +37,8 @@ __all__ = [
     "RunOutcome",
     "ThroughputBucket",
     "TriggerView",
+    "Trouble",
+    "TroubleKind",
     "WorkerRow",
     "open_operations",
 ]

@@ -24,6 +24,7 @@ from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
 from jobfn.operations.pauses import Pause
+from jobfn.operations.troubles import TroubleKind
 from jobfn.wire import CALLBACK_URL, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.wire.names import DOCTOR_WORKER_ID
 from jobfn.worker.function_urls import load_routes
@@ -63,6 +64,13 @@ class Check:
     advice: str = ""
 
 
+#: Names and statuses of the checks for those troubles that have no check of their own.
+_TROUBLE_CHECKS = {
+    TroubleKind.DISK_FULL: ("disk", CheckStatus.ERROR),
+    TroubleKind.SILENT_WORKER: ("heartbeats", CheckStatus.WARNING),
+}
+
+
 async def run_checks(
     pool: "asyncpg.Pool[Any]",
     operations: Operations | PermissionDenied | None,
@@ -91,8 +99,8 @@ async def run_checks(
         try:
             for check in await _check_processes(operations):
                 yield check
-            if pauses := await operations.pauses():
-                yield _pauses_check(pauses)
+            for check in await _check_troubles(operations):
+                yield check
         except PermissionDenied as error:
             yield _warn("worker", error)
         try:
@@ -209,6 +217,18 @@ async def _check_processes(operations: Operations) -> list[Check]:
         )
         advice = f"{start}; if it runs with --only, add --only scheduler to one"
         checks.append(Check("scheduler", CheckStatus.ERROR, message, advice))
+    return checks
+
+
+async def _check_troubles(operations: Operations) -> list[Check]:
+    """Return the checks that fail: of the disk, the heartbeats and the pauses."""
+    checks = [
+        Check(*_TROUBLE_CHECKS[trouble.kind], trouble.message, trouble.advice)
+        for trouble in await operations.troubles()
+        if trouble.kind in _TROUBLE_CHECKS
+    ]
+    if pauses := await operations.pauses():
+        checks.append(_pauses_check(pauses))
     return checks
 
 

@@ -31,6 +31,7 @@ from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
 from jobfn.operations.stats import JobCounts, Stats, ThroughputBucket, WorkerRow
+from jobfn.operations.troubles import Trouble, Troubles
 from jobfn.operations.wait_reasons import WaitReason
 
 NO_FILTER = JobFilter()
@@ -80,6 +81,7 @@ class Operations:
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
         self._database = Database(pool, schema, capabilities)
         self._stats = Stats(self._database)
+        self._troubles = Troubles(self._database, self._stats)
         self.schema = schema
         self.capabilities = capabilities
 
@@ -147,6 +149,10 @@ class Operations:
     async def workers(self, *, max_age_seconds: float = 0.0) -> tuple[WorkerRow, ...]:
         """Return the registered processes, and others that hold jobs. Cached as ``counts``."""
         return await self._stats.workers(max_age_seconds=max_age_seconds)
+
+    async def troubles(self) -> tuple[Trouble, ...]:
+        """Return what keeps jobs from running, worst first: a full disk, silent workers, pauses."""
+        return await self._troubles.get()
 
     async def tasks(self) -> tuple[str, ...]:
         """Return the task identifiers of the latest 5,000 jobs and the latest 5,000 attempts, sorted."""

@@ -120,5 +120,9 @@ def translate_errors(schema: str) -> Iterator[None]:
         raise DatabaseError(
             "a name is empty or too long: tasks and queues have 1 to 126 characters, and keys 1 to 512"
         ) from None  # the driver's text holds the row, with its payload
+    except asyncpg.DiskFullError as error:
+        raise DatabaseError(
+            "the disk of the database is full, so that PostgreSQL refuses writes: free or add space on its host"
+        ) from error
     except (asyncpg.PostgresError, asyncpg.DataError) as error:
         raise DatabaseError(f"PostgreSQL rejected the statement: {error_text(error)}") from error

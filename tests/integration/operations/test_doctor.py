@@ -309,3 +309,16 @@ async def test_malformed_urls_are_errors(doctor: Doctor, jobs: Jobs, url: str) -
     await jobs.add("greet")
     checks = await doctor.run(gateway_url=url, own_callback_url=url)
     assert (checks["function greet"].status, checks["callback URL"].status) == ("error", "error")
+
+
+async def test_silent_worker_is_a_warning(doctor: Doctor, jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        """
+        insert into app_jobs.workers (worker_id, host, pid, version, roles, concurrency, in_flight, heartbeat_interval,
+            last_heartbeat_at)
+        values ('w-1', 'host', 1, '1', '{worker}', 1, 0, '10 s', now() - interval '5 minutes')
+        """
+    )
+    check = (await doctor.run())["heartbeats"]
+    assert (check.status, check.message.startswith("no heartbeat from w-1 since ")) == ("warning", True)
+    assert "see the log and the host" in check.advice

@@ -25,12 +25,10 @@ function connect() {
   // "open" and "error" are events of the server, with data, and of the browser's connection, without.
   source.addEventListener("open", ({ data }) => data && setCsrfToken(JSON.parse(data).csrf_token));
   source.addEventListener("page", (event) => {
-    const { html, now } = JSON.parse(event.data);
+    const { html, banner, now } = JSON.parse(event.data);
     setServerTime(now);
-    const live = document.getElementById("live");
-    const next = live.cloneNode(false);
-    next.innerHTML = html;
-    morph(live, next);
+    update("live", html);
+    update("banner", banner);
     showTimes();
     countSelected();
     setStatus("live", "live");
@@ -43,6 +41,13 @@ function connect() {
       setTimeout(connect, RECONNECT_MS);
     }
   });
+}
+
+function update(id, html) {
+  const element = document.getElementById(id);
+  const next = element.cloneNode(false);
+  next.innerHTML = html;
+  morph(element, next);
 }
 
 function disconnect() {

@@ -361,6 +361,27 @@ select w.worker_id, w.host, w.pid, w.version, w.roles, w.concurrency, w.in_fligh
 from @schema@.workers w
 order by w.worker_id, w.host, w.pid
 
+-- name: worker_heartbeats
+-- The processes that run jobs: whether they are alive, and whether they stopped to send heartbeats in the last hour.
+select w.worker_id, w.last_heartbeat_at,
+    w.last_heartbeat_at > now() - 3 * w.heartbeat_interval as is_alive,
+    w.last_heartbeat_at <= now() - 3 * w.heartbeat_interval
+        and w.last_heartbeat_at > now() - interval '1 hour'
+        and not exists (
+            select from @schema@.workers o
+            where o.worker_id = w.worker_id and o.last_heartbeat_at > now() - 3 * o.heartbeat_interval
+        ) as is_recently_silent
+from @schema@.workers w
+where 'worker' = any (w.roles)
+order by w.worker_id, w.last_heartbeat_at
+
+-- name: paused_schedules
+select s.id, s.task_identifier from @schema@.scheduled_jobs s where s.paused_at is not null order by s.id limit 1000
+
+-- name: write_temporary_file
+-- The rows do not fit into a work_mem of 64 kB, so that the function's result is written to a temporary file.
+select count(*) from generate_series(1, 10000) as written (number)
+
 -- name: recent_tasks
 -- The tasks of the latest jobs. $1 the number of jobs to read.
 select distinct latest.task_identifier
