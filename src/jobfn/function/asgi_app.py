@@ -179,7 +179,7 @@ class DeliveryEndpoint:
             await send_response(send, outcome.status_code, response_headers, outcome.body, unread=unread)
 
     async def _respond_to_cancel(self, scope: Scope, send: Send) -> None:
-        """Look whether a background job was cancelled: the callback server knows, whoever sent the request."""
+        """Look whether a background job was cancelled: the callback server knows."""
         try:
             self._runner.authorize(scope)
             if not self._runner.ask_if_cancelled(JobHeaders.parse(extract_job_headers(scope["headers"]))):

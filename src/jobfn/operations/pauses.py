@@ -11,7 +11,7 @@ from jobfn.operations.statements import Database
 
 
 class PauseKind(StrEnum):
-    """What a pause concerns."""
+    """The kind of what a pause stops."""
 
     TASK = "task"
     QUEUE = "queue"

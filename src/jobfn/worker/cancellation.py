@@ -14,7 +14,8 @@ from jobfn.database.records import Job
 from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.worker.delivery import Deliverer
-from jobfn.worker.in_flight import DELIVERING, InFlightJob, InFlightJobs
+from jobfn.worker.in_flight import InFlightJob, InFlightJobs
+from jobfn.worker.in_flight_states import DELIVERING
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
 #: Maximum number of accepted jobs to remember. Functions learn of the cancellation of others at their next heartbeat.

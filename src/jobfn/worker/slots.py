@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Final
 
-from jobfn.worker.in_flight import Timer
+from jobfn.worker.in_flight_states import Timer
 from jobfn.worker.throttle import BusyTask, ClaimRequest, Throttle
 
 #: Time for which a slot is held for a database that has not claimed a job for it.

@@ -67,7 +67,7 @@ PAYLOADS = {
 async def test_filter_by_a_field_of_the_payload(
     operations: Operations, jobs: Jobs, payload: tuple[str, str], found: set[str]
 ) -> None:
-    """A document with U+0000, which PostgreSQL cannot read, matches nothing and is no error."""
+    """A document with U+0000, which PostgreSQL cannot read, matches nothing, and nothing fails."""
     names = {await jobs.add("x", content): name for name, content in PAYLOADS.items()}
     assert json.dumps(PAYLOADS["zero"]) == r'{"customer": 42, "note": "\u0000"}'
     assert {names[job] for job in await matching(operations, JobFilter(payload=payload))} == found

@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from jobfn.database.records import Job, Settlement
 from jobfn.worker.delivery import Failed, Succeeded
-from jobfn.worker.in_flight import InFlightJob, InFlightJobs, InFlightState, InvalidTransition
+from jobfn.worker.in_flight import InFlightJob, InFlightJobs
+from jobfn.worker.in_flight_states import InFlightState, InvalidTransition
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
 from support.clock import ManualClock

@@ -7,7 +7,8 @@ from structlog.testing import capture_logs
 
 from jobfn.database.records import Job
 from jobfn.worker.delivery import Succeeded
-from jobfn.worker.in_flight import InFlightJobs, InFlightState
+from jobfn.worker.in_flight import InFlightJobs
+from jobfn.worker.in_flight_states import InFlightState
 from jobfn.worker.lease_renewer import LeaseRenewer
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.settlement import SettlementBatcher
