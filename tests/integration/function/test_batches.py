@@ -163,8 +163,8 @@ async def test_background_jobs_are_accepted_up_to_the_limit_and_reported_when_th
     busy = "2 background jobs are running already (JOBFN_MAX_BACKGROUND_JOBS): retry later"
     accepted = json.dumps({"accepted": True})
     assert lines[:3] == [
-        {"job": "1", "status": 202, "body": accepted},
-        {"job": "2", "status": 202, "body": accepted},
+        {"job": "1", "status": 202, "headers": {"X-Accept-Cancel": "true"}, "body": accepted},
+        {"job": "2", "status": 202, "headers": {"X-Accept-Cancel": "true"}, "body": accepted},
         failed(3, 429, busy, {"Retry-After": "1"}),
     ]
     assert (lines[3]["job"], lines[3]["status"]) == ("4", 422)

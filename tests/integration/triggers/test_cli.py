@@ -213,4 +213,4 @@ async def test_dev_with_an_unreadable_blueprint_does_not_start(command: Command,
     write(tmp_path)
     result = await command("jobfn", "dev", "functions.py", "--blueprint", "no.yaml", "--database-url", database)
     assert result.code == 2
-    assert result.output == "jobfn: no.yaml cannot be read: No such file or directory [J105]"
+    assert result.output.endswith("jobfn: no.yaml cannot be read: No such file or directory [J105]")
