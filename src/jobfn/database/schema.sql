@@ -1272,6 +1272,7 @@ CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers 
  SET enable_sort TO 'off'
  SET jit TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_incremental_sort TO 'off'
 AS $function$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
@@ -1385,6 +1386,7 @@ CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_n
  SET enable_sort TO 'off'
  SET jit TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_incremental_sort TO 'off'
 AS $function$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
