@@ -120,14 +120,18 @@ class Views:
         )
 
     async def _counts(self, list_filter: ListFilter) -> JobCounts | GroupCount | None:
-        """Return the counts by state for the filter without its state; None if they are not known."""
-        counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
+        """Return the counts by state for the filter without its state; None if counting takes too long."""
         names = list_filter.values.keys() - {"state", "sort"}
-        if not names:
-            return counts
-        groups = {frozenset({"task"}): counts.by_task, frozenset({"queue"}): counts.by_queue}.get(frozenset(names), ())
-        name = list_filter.get("task") or list_filter.get("queue")
-        return next((group for group in groups if group.name == name), None)
+        if len(names) <= 1 and names <= {"task", "queue"}:
+            counts = await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS)
+            if not names:
+                return counts
+            groups = counts.by_task if "task" in names else counts.by_queue
+            name = list_filter.get("task") or list_filter.get("queue")
+            if (group := next((group for group in groups if group.name == name), None)) is not None:
+                return group
+        job_filter = list_filter.to_job_filter()
+        return await self._operations.counts_matching(job_filter, max_age_seconds=COUNTS_TTL_SECONDS)
 
     async def job(self, request: Request) -> View:
         """Load ``GET /jobs/{id}``."""

@@ -30,7 +30,7 @@ from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
-from jobfn.operations.stats import JobCounts, Stats, ThroughputBucket, WorkerRow
+from jobfn.operations.stats import GroupCount, JobCounts, Stats, ThroughputBucket, WorkerRow
 from jobfn.operations.troubles import Trouble, Troubles
 from jobfn.operations.wait_reasons import WaitReason
 
@@ -141,6 +141,14 @@ class Operations:
         duration, so that frequent calls use at most 5 % of one connection's time.
         """
         return await self._stats.counts(max_age_seconds=max_age_seconds)
+
+    async def counts_matching(self, job_filter: JobFilter, *, max_age_seconds: float = 0.0) -> GroupCount | None:
+        """Count the jobs that match by state, whatever the filter's state is. Cached as ``counts``.
+
+        Returns:
+            The counts; None if counting takes too long.
+        """
+        return await self._stats.counts_matching(job_filter, max_age_seconds=max_age_seconds)
 
     async def throughput(self, *, minutes: int = 60) -> tuple[ThroughputBucket, ...]:
         """Return the last minutes, oldest first, including the current one; empty without history."""

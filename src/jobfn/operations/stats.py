@@ -6,16 +6,24 @@ is over cannot change, so it is read once.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import asyncpg
 
 from jobfn.cache import AsyncTTLCache
+from jobfn.errors import DatabaseError
+from jobfn.operations.queries import filter_parameters
+from jobfn.operations.records import JobFilter
 from jobfn.operations.statements import Database
 
 #: Maximum number of named queues that are counted separately.
 MAX_QUEUES = 100
+#: Timeout of a count of the jobs that match a filter.
+MATCHING_TIMEOUT_SECONDS = 2.0
+#: Maximum number of filters whose counts are cached.
+MAX_CACHED_FILTERS = 32
 #: Maximum length of the throughput, in minutes.
 MAX_MINUTES = 24 * 60
 #: Number of latest jobs, and of latest attempts, that are read for the names of tasks.
@@ -143,12 +151,24 @@ class Stats:
         self._clock = clock
         self._counts = AsyncTTLCache(self._read_counts, clock)
         self._workers = AsyncTTLCache(self._read_workers, clock)
+        self._matching: dict[JobFilter, AsyncTTLCache[GroupCount | None]] = {}
         self._past: dict[datetime, ThroughputBucket] = {}
         self._past_until: datetime | None = None
 
     async def counts(self, *, max_age_seconds: float) -> JobCounts:
         """See ``Operations.counts``."""
         return await self._counts.get(max_age_seconds=max_age_seconds)
+
+    async def counts_matching(self, job_filter: JobFilter, *, max_age_seconds: float) -> GroupCount | None:
+        """See ``Operations.counts_matching``."""
+        job_filter = replace(job_filter, state=None)
+        cache = self._matching.pop(job_filter, None)
+        if cache is None:
+            cache = AsyncTTLCache(partial(self._read_matching, job_filter), self._clock)
+        self._matching[job_filter] = cache  # the last one is the latest
+        if len(self._matching) > MAX_CACHED_FILTERS:
+            del self._matching[next(iter(self._matching))]
+        return await cache.get(max_age_seconds=max_age_seconds)
 
     async def workers(self, *, max_age_seconds: float) -> tuple[WorkerRow, ...]:
         """See ``Operations.workers``."""
@@ -200,6 +220,18 @@ class Stats:
             cancelled=totals["cancelled"],
             expired=totals["expired"],
         )
+
+    async def _read_matching(self, job_filter: JobFilter) -> GroupCount | None:
+        values = filter_parameters(self._database, job_filter, None)
+        try:
+            async with self._database.transaction() as connection:
+                await connection.execute(f"set local statement_timeout = {MATCHING_TIMEOUT_SECONDS * 1000:.0f}")
+                row = await connection.fetchrow(self._database.statement("count_matching_states"), *values)
+        except DatabaseError as error:
+            if isinstance(error.__cause__, asyncpg.QueryCanceledError):
+                return None
+            raise
+        return GroupCount("", **row)
 
     async def _read_workers(self) -> tuple[WorkerRow, ...]:
         held_jobs = {row["locked_by"]: row["jobs"] for row in await self._database.fetch("running_by_worker")}

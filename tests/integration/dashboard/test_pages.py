@@ -62,7 +62,15 @@ async def test_job_list_is_filtered_and_paged(dashboard: Site) -> None:
     assert html.count("data-row") == 50
     assert "85 match" in html
     assert re.search(r'Delayed <span class="number">85<', html)
-    assert '<span class="number">' not in (await dashboard.get("/jobs?task=index_article&since=1h")).text
+    for query in (
+        "task=index_article&since=7d",
+        "task=index_article&error=none&state=failed",
+        "task=none",
+        "q=index_a",
+    ):
+        filtered = (await dashboard.get(f"/jobs?{query}")).text
+        delayed = 85 if query in {"task=index_article&since=7d", "q=index_a"} else 0
+        assert re.search(rf'Delayed <span class="number">{delayed}<', filtered), query
     following = re.search(r'rel="next" href="([^"]+)"', html)
     assert following is not None
     rest = (await dashboard.get(following.group(1).replace("&amp;", "&"))).text

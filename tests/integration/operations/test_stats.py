@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.operations import GroupCount, Operations
+from jobfn.operations import GroupCount, JobFilter, JobState, Operations
 from support.jobs import WORKER, Jobs
 
 
@@ -165,3 +165,19 @@ async def test_platform_schema_has_counts_but_no_throughput(
     workers = await platform_operations.workers()
     assert [(worker.id, worker.held_jobs, worker.is_alive) for worker in workers] == [(WORKER, 1, None)]
     assert await platform_operations.schedules() == ()
+
+
+async def test_counts_of_a_filter_are_by_state(operations: Operations, jobs: Jobs) -> None:
+    for number in range(3):
+        await jobs.add("send", {"shop": number % 2})
+    await jobs.add("report", {"shop": 0}, run_at=datetime(2999, 1, 1, tzinfo=UTC))
+    shop = JobFilter(payload=("shop", "0"), state=JobState.FAILED)
+    assert await operations.counts_matching(shop) == GroupCount("", 2, 1, 0, 0)
+    for number in range(40):  # more filters than are cached
+        assert await operations.counts_matching(JobFilter(task=f"t{number}")) == GroupCount("", 0, 0, 0, 0)
+
+
+async def test_counts_of_a_filter_are_unknown_if_they_take_too_long(operations: Operations, jobs: Jobs) -> None:
+    async with jobs.connection.transaction():
+        await jobs.connection.execute("lock table app_jobs.jobs")
+        assert await operations.counts_matching(JobFilter(task="send")) is None

@@ -332,6 +332,20 @@ union all
     limit $1
 )
 
+-- name: count_matching_states
+-- $1-$17 as in jobs_matching.
+select
+    count(*) filter (where not j.is_running and not j.exhausted and j.run_at <= now()) as ready,
+    count(*) filter (where not j.is_running and not j.exhausted and j.run_at > now() and not j.is_parked) as delayed,
+    count(*) filter (where j.is_parked) as parked,
+    count(*) filter (where j.is_running) as running,
+    count(*) filter (where not j.is_running and j.exhausted and j.ended_as is null) as failed,
+    count(*) filter (where not j.is_running and j.ended_as = 'cancelled') as cancelled,
+    count(*) filter (where not j.is_running and j.ended_as = 'expired') as expired
+from @jobs@ j
+where
+@matching@
+
 -- name: throughput
 -- Attempts that ended in [$1, $2), by minute.
 select date_trunc('minute', r.ended_at) as at,
