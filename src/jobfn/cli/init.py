@@ -8,8 +8,10 @@ import typer
 
 from jobfn.cli.output import echo
 from jobfn.deploy.handler_project import summary_of
-from jobfn.deploy.scaffold import Project, copy_installed_wheel, create_project, direct_url
+from jobfn.deploy.own_wheel import pack_own_wheel
+from jobfn.deploy.scaffold import Project, create_project
 from jobfn.handler_json import HandlerJson
+from jobfn.install import wheel_command
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -44,9 +46,7 @@ def init_command(
     project = Project.from_folder(folder, task=task, description=description, image=image)
     for path in create_project(project, folder, from_file):
         echo(f"created {folder / path}")
-    wheel = copy_installed_wheel(folder, direct_url())
-    if wheel is not None:
-        echo(f"created {folder / wheel}")
-    else:
-        echo(f"next: put jobfn's wheel into {folder / 'wheels'}; `make dist` in jobfn's repository builds it")
+    wheels = folder / "wheels"
+    wheel = pack_own_wheel(wheels)
+    echo(f"next: {wheel_command(wheels)}" if wheel is None else f"created {wheel}")
     echo(f"next: read {folder / 'README.md'}")

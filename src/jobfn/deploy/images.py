@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobfn.errors import ConfigurationError
+from jobfn.install import wheel_command
 
 #: How the template's Dockerfile refers to jobfn's wheel, if the lock does not have it.
 _WHEEL_MARKER = "wheels/jobfn-"
@@ -57,6 +58,6 @@ def check_context(folder: Path) -> None:
     is_locked = any(line.startswith("jobfn==") for line in lock.read_text(encoding="utf-8").splitlines())
     if not is_locked and not list((folder / "wheels").glob("jobfn-*.whl")):
         raise ConfigurationError(
-            f"jobfn's wheel is missing in {folder / 'wheels'}, and {lock.name} does not have it: copy it there "
-            "(`make dist` in jobfn's repository builds dist/jobfn-*.whl)"
+            f"jobfn's wheel is missing in {folder / 'wheels'}, and {lock.name} does not have it: run "
+            f"{wheel_command(folder / 'wheels')}"
         )

@@ -3,15 +3,10 @@
 The template is a working project: its placeholder names are replaced. ``knative/service.yaml`` is generated.
 """
 
-import hashlib
-import importlib.metadata
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from jobfn.deploy.handler_project import render_functions, render_handler_json, render_readme, render_tests
 from jobfn.deploy.inspection import TaskInfo
@@ -127,31 +122,6 @@ def create_project(project: Project, folder: Path, description: HandlerJson | No
     except OSError as error:
         raise ConfigurationError(f"{folder} is not writable: {error}") from error
     return sorted(texts)
-
-
-def direct_url() -> str | None:
-    """Return the ``direct_url.json`` of this jobfn (PEP 610); None if it was installed from an index."""
-    return importlib.metadata.distribution("jobfn").read_text("direct_url.json")
-
-
-def copy_installed_wheel(folder: Path, direct_url: str | None) -> Path | None:
-    """Copy the wheel that this jobfn was installed from into the project's ``wheels``.
-
-    Returns:
-        Relative path of the copy; None if jobfn was installed in another way, or the wheel has changed.
-    """
-    info = json.loads(direct_url) if direct_url else {}
-    url = urlsplit(info.get("url", ""))
-    hashes = info.get("archive_info", {}).get("hashes", {})
-    source = Path(url2pathname(url.path))
-    if url.scheme != "file" or source.suffix != ".whl" or not source.is_file():
-        return None
-    content = source.read_bytes()
-    if hashes.get("sha256") not in {None, hashlib.sha256(content).hexdigest()}:
-        return None
-    copy = Path("wheels") / source.name
-    (folder / copy).write_bytes(content)
-    return copy
 
 
 def template_folder() -> Path:
