@@ -114,7 +114,7 @@ class JobRow:
 
     Attributes:
         attempts: Attempts started so far, without those that do not count.
-        max_attempts: Maximum number of attempts; 0 if only the history has the job.
+        max_attempts: Maximum number of attempts, of the job or its task; 0 if only the history has the job.
         snoozes: Number of attempts that do not count: snoozes (``RetryLater``), and of durable functions parks, too.
         parks: How many of them were parks; None if the history does not have all of them any more.
         locked_by: The worker that holds the job, whose lock has expired, or that completed it.
@@ -182,7 +182,8 @@ class JobRow:
             key=row["key"],
             priority=row["priority"],
             attempts=row["attempts"],
-            max_attempts=row["max_attempts"],
+            max_attempts=row["max_attempts"]
+            and max(row["max_attempts"], row["attempts"]),  # a limit set later is lower
             snoozes=row["snoozes"],
             parks=row["parks"],
             run_at=row["run_at"],

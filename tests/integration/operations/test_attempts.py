@@ -4,6 +4,8 @@ import pytest
 
 from jobfn.cli.render_jobs import detail_lines, job_table
 from jobfn.operations import Action, JobRow, Operations
+from jobfn.operations.task_settings import DeclaredTask, sync
+from jobfn.task_defaults import TaskDefaults
 from support.jobs import WORKER, Jobs
 
 
@@ -84,3 +86,36 @@ async def test_without_history_the_row_decides(operations: Operations, jobs: Job
     await settle(jobs, job, "permanently_failed", "x")
     await jobs.connection.execute("delete from app_jobs.job_runs")
     assert (await shown(operations, job)).attempts == 25
+
+
+async def test_limit_of_the_task_is_shown_for_jobs_that_allow_more(operations: Operations, jobs: Jobs) -> None:
+    """Jobs that were added before the sync keep 25 in their row, and the function ends them after the third attempt."""
+    old, strict, other = await jobs.add("mail"), await jobs.add("mail", max_attempts=2), await jobs.add("pdf")
+    mail = DeclaredTask("mail", "functions.py", TaskDefaults(max_attempts=3))
+    await sync(jobs.connection, "app_jobs", [mail])
+    new = await jobs.add("mail")
+    assert {job: (await details(operations, job)).max_attempts for job in (old, strict, other, new)} == {
+        old: 3,
+        strict: 2,
+        other: 25,
+        new: 3,
+    }
+    page = await operations.list_jobs()
+    assert [" 0/3 " in line for line in job_table(page, page.jobs[0].created_at)[1:5]] == [True, False, False, True]
+
+
+async def test_job_that_ran_more_often_than_a_later_limit_shows_its_attempts(
+    operations: Operations, jobs: Jobs
+) -> None:
+    job = await jobs.add("mail")
+    await jobs.update("attempts = 5")
+    await sync(jobs.connection, "app_jobs", [DeclaredTask("mail", "functions.py", TaskDefaults(max_attempts=3))])
+    listed = await shown(operations, job)
+    assert (listed.attempts, listed.max_attempts) == (5, 5)
+
+
+async def details(operations: Operations, job: int) -> JobRow:
+    detail = await operations.get_job(job)
+    assert detail is not None
+    assert detail.job is not None
+    return detail.job
