@@ -17,7 +17,7 @@ from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
 from jobfn.http import limits as http_limits
 from jobfn.mcp import limits as assistant
-from jobfn.operations import stats
+from jobfn.operations import stats, throughput
 from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
@@ -350,6 +350,10 @@ BOUNDS = {
         f"{stats.MAX_CACHED_FILTERS}; {stats.MATCHING_TIMEOUT_SECONDS:g} s",
         f"{INTEGRATION}operations/test_stats.py::test_counts_of_a_filter_are_by_state",
     ),
+    "ranges and tasks whose past is cached for charts": Bound(
+        f"{throughput.MAX_CACHED_RANGES}",
+        f"{INTEGRATION}operations/test_stats.py::test_throughput_of_a_range_has_its_periods",
+    ),
     "logins to the dashboard": Bound(
         f"{sessions.MAX_LOGINS:,}", f"{DASHBOARD}security.py::test_number_of_logins_is_limited"
     ),
@@ -465,7 +469,8 @@ GROWING = {
     "http/loopback.py": ["_known_hosts"],  # Host headers
     "in_process.py": ["_running", "_waiting"],  # slots
     "mcp/confirmation.py": ["_plans"],  # changes that an assistant has planned
-    "operations/stats.py": ["_matching", "_past"],  # a few filters; minutes of a day
+    "operations/stats.py": ["_matching"],  # a few filters
+    "operations/throughput.py": ["_past", "_ranges"],  # minutes of a day; a few tasks
     "scheduler/platform_poller.py": ["_plans"],  # schedules in the table
     "telemetry/metrics.py": ["_buckets"],  # names of tasks in metrics
     "worker/batching.py": ["_accepted", "_refused_at", "_seconds"],  # tasks and origins

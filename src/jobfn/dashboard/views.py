@@ -21,11 +21,15 @@ from jobfn.operations import (
     JobRow,
     JobState,
     Operations,
+    ThroughputBucket,
+    TimeRange,
     TriggerView,
 )
 
 #: TTL of the counts.
 COUNTS_TTL_SECONDS: Final = 0.5
+#: TTL of the tasks that the charts can be limited to.
+TASKS_TTL_SECONDS: Final = 10.0
 PAGE_SIZE: Final = 50
 LATEST_FAILURES: Final = 5
 #: Maximum number of matching jobs to count; the list then shows "10,000+".
@@ -49,22 +53,33 @@ class Views:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._failures = AsyncTTLCache(self._latest_failures, time.monotonic)
+        self._tasks = AsyncTTLCache(operations.tasks, time.monotonic)
 
     async def _latest_failures(self) -> tuple[JobRow, ...]:
         failed = JobFilter(state=JobState.FAILED)
         page = await self._operations.list_jobs(failed, limit=LATEST_FAILURES, order=JobOrder.UPDATED)
         return page.jobs
 
-    async def overview(self, _request: Request) -> View:
+    async def overview(self, request: Request) -> View:
         """Load ``GET /``."""
-        minutes = await self._operations.throughput() if self._operations.capabilities.history else ()
+        wanted = request.query_params.get("range")
+        time_range = TimeRange(wanted) if wanted in set(TimeRange) else TimeRange.HOUR
+        task = request.query_params.get("task", "").strip() or None
+        scale = charts.SCALES[time_range]
+        periods: tuple[ThroughputBucket, ...] = ()
+        if self._operations.capabilities.history:
+            periods = await self._operations.throughput_of_range(time_range, task)
         failures = await self._failures.get(max_age_seconds=COUNTS_TTL_SECONDS)
         return View(
             "overview.html",
             {
                 "counts": await self._operations.counts(max_age_seconds=COUNTS_TTL_SECONDS),
-                "throughput": charts.throughput(minutes) if minutes else None,
-                "durations": charts.durations(minutes) if minutes else None,
+                "throughput": charts.throughput(periods, scale) if periods else None,
+                "durations": charts.durations(periods, scale) if periods else None,
+                "ranges": list(TimeRange),
+                "range": time_range,
+                "task": task,
+                "tasks": await self._tasks.get(max_age_seconds=TASKS_TTL_SECONDS),
                 "failures": failures,
                 "workers": await self._operations.workers(),
                 "capabilities": self._operations.capabilities,

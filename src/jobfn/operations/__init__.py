@@ -1,8 +1,8 @@
 """Read and change jobs, for the command line and the dashboard.
 
-``operations.py`` (``Operations``) -> ``queries.py`` (lists, one job), ``stats.py`` (counts, throughput, workers),
-``actions.py`` (retry, run now, cancel, remove), ``read_models.py`` (schedules, triggers), ``follow.py`` (wait for a
-job to finish). ``doctor.py`` has the checks of ``jobfn doctor``.
+``operations.py`` (``Operations``) -> ``queries.py`` (lists, one job), ``stats.py`` (counts, workers), ``throughput.py``
+(the history), ``actions.py`` (retry, run now, cancel, remove), ``read_models.py`` (schedules, triggers), ``follow.py``
+(wait for a job to finish), ``troubles.py``. ``doctor.py`` has the checks of ``jobfn doctor``.
 
 ::
 
@@ -18,7 +18,8 @@ from jobfn.operations.follow import FinalState
 from jobfn.operations.operations import Operations, open_operations
 from jobfn.operations.read_models import TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, RunOutcome
-from jobfn.operations.stats import GroupCount, JobCounts, ThroughputBucket, WorkerRow
+from jobfn.operations.stats import GroupCount, JobCounts, WorkerRow
+from jobfn.operations.throughput import ThroughputBucket, TimeRange
 from jobfn.operations.troubles import Trouble, TroubleKind
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Operations",
     "RunOutcome",
     "ThroughputBucket",
+    "TimeRange",
     "TriggerView",
     "Trouble",
     "TroubleKind",

@@ -30,7 +30,8 @@ from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
 from jobfn.operations.read_models import ScheduleView, TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
 from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
-from jobfn.operations.stats import GroupCount, JobCounts, Stats, ThroughputBucket, WorkerRow
+from jobfn.operations.stats import GroupCount, JobCounts, Stats, WorkerRow
+from jobfn.operations.throughput import Throughput, ThroughputBucket, TimeRange
 from jobfn.operations.troubles import Trouble, Troubles
 from jobfn.operations.wait_reasons import WaitReason
 
@@ -81,6 +82,7 @@ class Operations:
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
         self._database = Database(pool, schema, capabilities)
         self._stats = Stats(self._database)
+        self._throughput = Throughput(self._database)
         self._troubles = Troubles(self._database, self._stats)
         self.schema = schema
         self.capabilities = capabilities
@@ -152,7 +154,14 @@ class Operations:
 
     async def throughput(self, *, minutes: int = 60) -> tuple[ThroughputBucket, ...]:
         """Return the last minutes, oldest first, including the current one; empty without history."""
-        return await self._stats.throughput(minutes=minutes)
+        return await self._throughput.minutes(minutes)
+
+    async def throughput_of_range(self, time_range: TimeRange, task: str | None = None) -> tuple[ThroughputBucket, ...]:
+        """Return the attempts of the last hour, 24 hours or 7 days, of one task or all; empty without history.
+
+        The result is up to half a second, 8 seconds or a minute old.
+        """
+        return await self._throughput.range(time_range, task)
 
     async def workers(self, *, max_age_seconds: float = 0.0) -> tuple[WorkerRow, ...]:
         """Return the registered processes, and others that hold jobs. Cached as ``counts``."""

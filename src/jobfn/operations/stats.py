@@ -1,13 +1,12 @@
-"""Statistics of all jobs: counts by state, throughput by the minute, workers.
+"""Statistics of all jobs: counts by state, workers. ``throughput.py`` has those of the history.
 
-Counting a million rows takes a fraction of a second, so counts are cached (``cache.py``). A minute of the history that
-is over cannot change, so it is read once.
+Counting a million rows takes a fraction of a second, so counts are cached (``cache.py``).
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import asyncpg
@@ -24,13 +23,8 @@ MAX_QUEUES = 100
 MATCHING_TIMEOUT_SECONDS = 2.0
 #: Maximum number of filters whose counts are cached.
 MAX_CACHED_FILTERS = 32
-#: Maximum length of the throughput, in minutes.
-MAX_MINUTES = 24 * 60
 #: Number of latest jobs, and of latest attempts, that are read for the names of tasks.
 SAMPLE_ROWS = 5000
-_MINUTE = timedelta(minutes=1)
-#: Maximum delay between the end of an attempt and the commit of its history row.
-_MAX_COMMIT_LAG = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +79,6 @@ class JobCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class ThroughputBucket:
-    """Attempts that ended within one minute.
-
-    Attributes:
-        at: Start of the minute.
-        failed: Attempts that failed, including those that are retried.
-        mean_seconds: Mean duration; None if no attempt ended.
-    """
-
-    at: datetime
-    completed: int = 0
-    failed: int = 0
-    mean_seconds: float | None = None
-    p50_seconds: float | None = None
-    p95_seconds: float | None = None
-    max_seconds: float | None = None
-    queue_p95_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A process that works on jobs.
 
@@ -152,8 +126,6 @@ class Stats:
         self._counts = AsyncTTLCache(self._read_counts, clock)
         self._workers = AsyncTTLCache(self._read_workers, clock)
         self._matching: dict[JobFilter, AsyncTTLCache[GroupCount | None]] = {}
-        self._past: dict[datetime, ThroughputBucket] = {}
-        self._past_until: datetime | None = None
 
     async def counts(self, *, max_age_seconds: float) -> JobCounts:
         """See ``Operations.counts``."""
@@ -173,26 +145,6 @@ class Stats:
     async def workers(self, *, max_age_seconds: float) -> tuple[WorkerRow, ...]:
         """See ``Operations.workers``."""
         return await self._workers.get(max_age_seconds=max_age_seconds)
-
-    async def throughput(self, *, minutes: int) -> tuple[ThroughputBucket, ...]:
-        """See ``Operations.throughput``."""
-        if self._database.capabilities.history_days is None:
-            return ()
-        async with self._database.transaction() as connection:
-            now: datetime = (await connection.fetchval("select now()")).astimezone(UTC)
-            this_minute = now.replace(second=0, microsecond=0)
-            first = this_minute - min(max(minutes, 1), MAX_MINUTES) * _MINUTE + _MINUTE
-            is_cached = self._past_until is not None and min(self._past, default=now) <= first
-            begin = max(first, self._past_until) if is_cached and self._past_until is not None else first
-            rows = await connection.fetch(self._database.statement("throughput"), begin, this_minute + _MINUTE)
-        fresh = {row["at"].astimezone(UTC): _bucket(row) for row in rows}
-        buckets = [
-            fresh.get(at, ThroughputBucket(at)) if at >= begin else self._past.get(at, ThroughputBucket(at))
-            for at in (first + number * _MINUTE for number in range(int((this_minute - first) / _MINUTE) + 1))
-        ]
-        self._past_until = (now - _MAX_COMMIT_LAG).replace(second=0, microsecond=0)
-        self._past = {bucket.at: bucket for bucket in buckets if bucket.at < self._past_until}
-        return tuple(buckets)
 
     async def tasks(self) -> tuple[str, ...]:
         """See ``Operations.tasks``."""
@@ -245,20 +197,6 @@ class Stats:
 def _group(row: "asyncpg.Record", name: str) -> GroupCount:
     states = ("ready", "delayed", "running", "failed", "parked", "cancelled", "expired")
     return GroupCount(row[name], *(row[state] for state in states))
-
-
-def _bucket(row: "asyncpg.Record") -> ThroughputBucket:
-    p50_seconds, p95_seconds = row["percentiles"]
-    return ThroughputBucket(
-        at=row["at"].astimezone(UTC),
-        completed=row["completed"],
-        failed=row["failed"],
-        mean_seconds=row["mean_seconds"],
-        p50_seconds=p50_seconds,
-        p95_seconds=p95_seconds,
-        max_seconds=row["max_seconds"],
-        queue_p95_seconds=row["queue_p95_seconds"],
-    )
 
 
 def _worker(row: "asyncpg.Record", held_jobs: int) -> WorkerRow:

@@ -57,6 +57,25 @@ async def test_overview_shows_counts_charts_and_failures(
 
 
 @pytest.mark.usefixtures("shop")
+async def test_charts_have_a_range_and_a_task(dashboard: Site) -> None:
+    hour = (await dashboard.get("/")).text
+    assert '<a href="/?range=7d">7 d</a>' in hour
+    for query, text in (
+        ("range=24h", "jobs per 15 minutes"),
+        ("range=7d", "Jobs per 2 hours in the last 7 days"),
+        ("range=7d", "3 d 12 h"),
+        ("range=odd", "jobs per minute"),
+    ):
+        assert text in (await dashboard.get(f"/?{query}")).text, query
+    one_task = (await dashboard.get("/?task=sync_stock&range=24h")).text
+    assert re.search(r'class="completed">[1-9][\d,]+ completed', one_task)
+    assert 'class="completed">0 completed' in (await dashboard.get("/?task=index_article")).text
+    assert 'value="sync_stock" list="tasks"' in one_task
+    assert '<a href="/?task=sync_stock">1 h</a>' in one_task
+    assert "&lt;b&gt;" in (await dashboard.get("/?task=<b>")).text
+
+
+@pytest.mark.usefixtures("shop")
 async def test_job_list_is_filtered_and_paged(dashboard: Site) -> None:
     html = (await dashboard.get("/jobs?task=index_article")).text
     assert html.count("data-row") == 50

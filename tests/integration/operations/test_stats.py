@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobfn.operations import GroupCount, JobFilter, JobState, Operations
+from jobfn.operations import GroupCount, JobFilter, JobState, Operations, TimeRange
 from support.jobs import WORKER, Jobs
 
 
@@ -103,6 +103,35 @@ async def test_past_minutes_are_read_once(operations: Operations, jobs: Jobs, ad
     # a longer period is read again
     assert sum(bucket.completed for bucket in await operations.throughput(minutes=120)) == 3
     assert len(await operations.throughput(minutes=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("time_range", "number", "period"),
+    [
+        (TimeRange.HOUR, 60, timedelta(minutes=1)),
+        (TimeRange.DAY, 96, timedelta(minutes=15)),
+        (TimeRange.WEEK, 84, timedelta(hours=2)),
+    ],
+)
+async def test_throughput_of_a_range_has_its_periods(
+    operations: Operations, jobs: Jobs, add_run: AddRun, time_range: TimeRange, number: int, period: timedelta
+) -> None:
+    now: datetime = await jobs.connection.fetchval("select now()")
+    for age in (timedelta(seconds=1), number * period / 2, number * period * 0.98, number * period * 1.1):
+        await add_run(now - age, "completed", 2.0)
+    buckets = await operations.throughput_of_range(time_range)
+    assert len(buckets) == number
+    assert {later.at - earlier.at for earlier, later in itertools.pairwise(buckets)} == {period}
+    assert buckets[-1].at <= now < buckets[-1].at + period
+    assert buckets[0].at.minute % max(1, period.seconds // 60 % 60) == 0
+    assert [bucket.completed for bucket in buckets if bucket.completed] == [1, 1, 1]
+    assert {bucket.p50_seconds for bucket in buckets} == {None, 2.0}
+    names = {row["task_identifier"] for row in await jobs.connection.fetch("select * from app_jobs.job_runs")}
+    (name,) = names
+    assert sum(bucket.completed for bucket in await operations.throughput_of_range(time_range, name)) == 3
+    for other in range(40):  # more ranges than are cached
+        other_buckets = await operations.throughput_of_range(time_range, f"other_{other}")
+        assert (len(other_buckets), sum(bucket.completed for bucket in other_buckets)) == (number, 0)
 
 
 async def test_tasks_are_those_of_jobs_and_history(operations: Operations, jobs: Jobs) -> None:

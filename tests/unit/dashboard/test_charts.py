@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobfn.dashboard.charts import axis_maximum, durations, throughput
-from jobfn.operations import ThroughputBucket
+from jobfn.dashboard.charts import SCALES, axis_maximum, durations, throughput
+from jobfn.operations import ThroughputBucket, TimeRange
 
+HOUR = SCALES[TimeRange.HOUR]
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
@@ -29,7 +30,7 @@ def test_axis_maximum_is_a_round_number(value: float, maximum: float) -> None:
 
 
 def test_failed_bars_are_stacked_on_completed_bars() -> None:
-    chart = throughput([minute(0, 60, 40), minute(1), minute(2, 1000, 1)])
+    chart = throughput([minute(0, 60, 40), minute(1), minute(2, 1000, 1)], HOUR)
     assert (chart.maximum, chart.completed, chart.failed) == (1500, 1060, 41)
     first, empty, last = chart.bars
     assert (first.completed, first.failed) == ((96, 4), (93.33, 2.67))
@@ -40,7 +41,7 @@ def test_failed_bars_are_stacked_on_completed_bars() -> None:
 
 
 def test_curves_are_interrupted_at_minutes_without_attempts() -> None:
-    chart = durations([minute(0, 1, p50=1), minute(1, 1, p50=2), minute(2), minute(3, 1, p50=0.5)])
+    chart = durations([minute(0, 1, p50=1), minute(1, 1, p50=2), minute(2), minute(3, 1, p50=0.5)], HOUR)
     assert chart.maximum == 4
     assert chart.p50 == "M75.00 75.00h.01L225.00 50.00M525.00 87.50h.01"
     assert [title for _, _, title in chart.tooltips][2:] == [
@@ -50,5 +51,10 @@ def test_curves_are_interrupted_at_minutes_without_attempts() -> None:
 
 
 def test_charts_without_jobs_are_empty() -> None:
-    assert throughput([minute(number) for number in range(60)]).maximum == 1
-    assert durations([minute(number) for number in range(60)]).p50 == ""
+    assert throughput([minute(number) for number in range(60)], HOUR).maximum == 1
+    assert durations([minute(number) for number in range(60)], HOUR).p50 == ""
+
+
+def test_periods_of_longer_ranges_are_named_with_their_day() -> None:
+    assert throughput([minute(0, 1)], SCALES[TimeRange.DAY]).bars[0].title.startswith("Tue 12:00 UTC: 1 completed")
+    assert durations([minute(0, 1)], SCALES[TimeRange.WEEK]).tooltips[0][2] == "Tue 24 Nov 12:00 UTC: no attempts"

@@ -351,8 +351,8 @@ where
 @matching@
 
 -- name: throughput
--- Attempts that ended in [$1, $2), by minute.
-select date_trunc('minute', r.ended_at) as at,
+-- Attempts that ended in [$1, $2), by periods of the length $3, of the task $4 (null: of all).
+select date_bin($3, r.ended_at, '2000-01-01 00:00:00+00') as at,
     count(*) filter (where r.outcome = 'completed') as completed,
     count(*) filter (where r.outcome <> 'completed') as failed,
     avg(r.seconds) as mean_seconds,
@@ -366,6 +366,7 @@ from (
     where h.ended_at >= $1 and h.ended_at < $2
         and h.started_at is not null
         and h.outcome in ('completed', 'failed', 'permanently_failed', 'lost')
+        and ($4::text is null or h.task_identifier = $4)
 ) r
 group by 1
 order by 1
