@@ -168,4 +168,5 @@ def _clock(period: ThroughputBucket, scale: Scale) -> str:
 def _durations_title(period: ThroughputBucket, scale: Scale) -> str:
     if period.p50_seconds is None:
         return f"{_clock(period, scale)}: no attempts"
-    return f"{_clock(period, scale)}: median {duration(period.p50_seconds)}, 95th percentile {duration(period.p95_seconds)}"
+    high = duration(period.p95_seconds)
+    return f"{_clock(period, scale)}: median {duration(period.p50_seconds)}, 95th percentile {high}"
