@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ EXTRA_MODULES = {
     "otel": {"opentelemetry.sdk.trace"},
     "graphql": {"gql"},
     "db": {"asyncpg"},
+    "typed": {"asyncpg"},
     "mcp": {"asyncpg", "typer", "mcp"},
 }
 EXTRAS_WITH_COMMAND_LINE = {"worker", "dev", "mcp"}
@@ -104,6 +106,32 @@ def test_extra_installs_its_modules(extra: str, new_environment: NewEnvironment,
     env.run("jobfn", "init", "orders", cwd=tmp_path)
     assert contents(tmp_path / "orders" / "wheels" / wheel.name) == contents(wheel)
     assert "orders  Handle an order: replace this" in env.run("jobfn", "inspect", "orders", cwd=tmp_path)
+
+
+def test_code_with_asyncpg_is_typed(new_environment: NewEnvironment, wheel: Path) -> None:
+    """The extra makes asyncpg's objects known to type checkers; without it, they are unknown."""
+    env = new_environment(f"{wheel}[worker,typed]")
+    assert check_types(env) == (0, 0)
+    env = new_environment(f"{wheel}[worker]")
+    assert check_types(env) == (1, 1)
+
+
+def check_types(env: Environment) -> tuple[int, int]:
+    """Return the exit codes of mypy and pyright for a user's file."""
+    file, python = Path(__file__).with_name("user_of_asyncpg.py"), env.folder / "bin" / "python"
+    mypy = f"mypy --strict --config-file= --cache-dir={env.folder / 'mypy'} --python-executable={python} {file}"
+    commands = (mypy, f"pyright --pythonpath={python} {file}")
+    processes = [
+        subprocess.run(
+            [Path(sys.executable).with_name(name), *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=env.folder,
+        )
+        for name, *options in map(str.split, commands)
+    ]
+    return processes[0].returncode, processes[1].returncode
 
 
 async def test_commands_of_the_project_readme_work(
