@@ -17,7 +17,7 @@ from jobfn.function.settings import FunctionSettings
 from jobfn.http import bounded, client, client_limits, connections, loopback, messages, server
 from jobfn.http import limits as http_limits
 from jobfn.mcp import limits as assistant
-from jobfn.operations import stats, throughput
+from jobfn.operations import error_groups, stats, throughput
 from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
@@ -228,6 +228,10 @@ BOUNDS = {
     "error message of a failure": Bound(
         f"{records.MAX_ERROR_CHARACTERS:,} characters",
         f"{UNIT}wire/test_limits.py::test_error_of_a_failure_has_at_most_10_000_characters",
+    ),
+    "jobs whose errors are grouped": Bound(
+        f"the newest {error_groups.MAX_GROUPED_JOBS:,}",
+        "tests/integration/operations/test_error_groups.py::test_older_jobs_are_not_counted",
     ),
     "traceback of a failure": Bound(
         f"{size(tracebacks.MAX_TRACEBACK_BYTES)} in JSON; of {tracebacks.MAX_CAUSES} exceptions in a chain, "

@@ -37,6 +37,9 @@ Payload = Annotated[
     str | None,
     typer.Option(metavar="FIELD=VALUE", help="Only jobs with this value in the payload: id=42, customer.id=42."),
 ]
+ErrorGroup = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only jobs of this group of errors: see `jobfn jobs errors`.")
+]
 Worker = Annotated[str | None, typer.Option(help="Only jobs locked by this worker.")]
 
 
@@ -53,6 +56,7 @@ def parse_filter(
     failed_before: str | None = None,
     failed_after: str | None = None,
     payload: str | None = None,
+    error_group: str | None = None,
 ) -> JobFilter:
     """Return the filter of these options."""
     return JobFilter(
@@ -68,6 +72,7 @@ def parse_filter(
         failed_before_seconds=parse_seconds(failed_before, "--failed-before"),
         failed_after_seconds=parse_seconds(failed_after, "--failed-after"),
         payload=None if payload is None else _parse_payload(payload),
+        error_group=error_group,
     )
 
 

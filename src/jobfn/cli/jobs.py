@@ -1,4 +1,4 @@
-"""``jobfn jobs``: list jobs, show one, retry, run now or again, wake, cancel and remove them."""
+"""``jobfn jobs``: list jobs, group errors, show one job, retry, run now or again, wake, cancel and remove them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from jobfn.cli import bulk_actions, render_jobs
+from jobfn.cli import bulk_actions, render_errors, render_jobs
 from jobfn.cli.exit_codes import INTERRUPTED, PARTIAL
 from jobfn.cli.job_durable import SIGNAL_EXAMPLES, Yes, retry_from_step, signal_command
 from jobfn.cli.job_filters import (
+    ErrorGroup,
     ErrorText,
     FailedAfter,
     FailedBefore,
@@ -63,6 +64,7 @@ def list_command(
     failed_before: FailedBefore = None,
     failed_after: FailedAfter = None,
     payload: Payload = None,
+    error_group: ErrorGroup = None,
     sort: Sort = JobOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 50,
     after: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the last page.")] = None,
@@ -74,7 +76,8 @@ def list_command(
     Completed jobs are in the history only: --state completed.
     """
     job_filter = parse_filter(
-        task, queue, state, error, older_than, newer_than, search, tenant, worker, failed_before, failed_after, payload
+        *(task, queue, state, error, older_than, newer_than, search, tenant, worker),
+        *(failed_before, failed_after, payload, error_group),
     )
 
     async def work(operations: Operations) -> tuple[JobPage, tuple[Trouble, ...]]:
@@ -84,6 +87,38 @@ def list_command(
     page, troubles = with_operations(work, database_url, spinner="Loading jobs")
     echo(render_jobs.as_json(page) if as_json else "\n".join(render_jobs.job_table(page, datetime.now(UTC))))
     _warn(troubles)
+
+
+@app.command(
+    "errors",
+    epilog="examples: jobfn jobs errors --newer-than 1d; jobfn jobs retry --task send_email --error-group d5587885fe42",
+)
+def errors_command(
+    task: Task = None,
+    queue: Queue = None,
+    state: State = None,
+    error: ErrorText = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    tenant: Tenant = None,
+    failed_before: FailedBefore = None,
+    failed_after: FailedAfter = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of groups.")] = 20,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Group failed and retried jobs by error.
+
+    Errors of a task that differ only in numbers, ids and quoted values are one group. FIRST and LAST are the times when
+    its jobs failed last.
+    """
+    job_filter = parse_filter(
+        *(task, queue, state, error, older_than, newer_than, None, tenant, None, failed_before, failed_after)
+    )
+    groups = with_operations(
+        lambda operations: operations.error_groups(job_filter, limit=limit), database_url, spinner="Grouping errors"
+    )
+    echo(render_jobs.as_json(groups) if as_json else "\n".join(render_errors.group_lines(groups, datetime.now(UTC))))
 
 
 @app.command("show", epilog="example: jobfn jobs show 42")
@@ -223,6 +258,7 @@ def _register(spec: _ActionCommand) -> None:
         failed_before: FailedBefore = None,
         failed_after: FailedAfter = None,
         payload: Payload = None,
+        error_group: ErrorGroup = None,
         running: Annotated[
             bool, typer.Option("--running", help="Cancel running jobs too.", hidden=not is_cancel)
         ] = False,
@@ -242,7 +278,7 @@ def _register(spec: _ActionCommand) -> None:
     ) -> None:
         job_filter = parse_filter(
             *(task, queue, state, error, older_than, newer_than, search, tenant, worker),
-            *(failed_before, failed_after, payload),
+            *(failed_before, failed_after, payload, error_group),
         )
         _check_options(
             spec, ids, job_filter, for_cancel=running or reason is not None, from_step=from_step, dry_run=dry_run

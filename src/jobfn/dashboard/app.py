@@ -67,6 +67,7 @@ def create_dashboard(
         *SchedulePages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),
         *live.routes("/jobs/{id:int}", views.job),
+        *live.routes("/errors", views.errors),
         *live.routes("/pauses", views.pauses),
         *PausePages(pages, operations).routes,
         *live.routes("/limits", views.limits),

@@ -1,5 +1,6 @@
 """The filter of the job list: parsed from a query string, converted to ``JobFilter``, and written into links."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,7 @@ FIELDS: Final = (
     "before",
     "failed_before",
     "payload",
+    "group",
     "sort",
 )
 
@@ -51,6 +53,8 @@ class ListFilter:
             problems["tenant"] = "a tenant must be a UUID"
         if not all(values.get("payload", "field=value").partition("=")[:2]):
             problems["payload"] = "write FIELD=VALUE"
+        if re.fullmatch("[0-9a-f]{12}", values.get("group", "0" * 12)) is None:
+            problems["group"] = "choose a group of the page Errors"
         return cls(values, problems)
 
     def to_job_filter(self) -> JobFilter:
@@ -67,6 +71,7 @@ class ListFilter:
             "newer_than_seconds": AGES.get(valid.get("since", "")),
             "older_than_seconds": AGES.get(valid.get("before", "")),
             "failed_before_seconds": AGES.get(valid.get("failed_before", "")),
+            "error_group": valid.get("group"),
             "payload": tuple(valid["payload"].split("=", 1)) if "payload" in valid else None,
         }
         return JobFilter(**conditions)

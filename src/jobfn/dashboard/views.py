@@ -13,6 +13,7 @@ from jobfn.dashboard.live import View
 from jobfn.errors import ConfigurationError
 from jobfn.operations import (
     Action,
+    ErrorGroup,
     GroupCount,
     JobCounts,
     JobDetail,
@@ -54,6 +55,7 @@ class Views:
         self._operations = operations
         self._failures = AsyncTTLCache(self._latest_failures, time.monotonic)
         self._tasks = AsyncTTLCache(operations.tasks, time.monotonic)
+        self._errors = AsyncTTLCache(operations.error_groups, time.monotonic)
 
     async def _latest_failures(self) -> tuple[JobRow, ...]:
         failed = JobFilter(state=JobState.FAILED)
@@ -85,6 +87,11 @@ class Views:
                 "capabilities": self._operations.capabilities,
             },
         )
+
+    async def errors(self, _request: Request) -> View:
+        """Load ``GET /errors``: jobs grouped by error."""
+        found = await self._errors.get(max_age_seconds=COUNTS_TTL_SECONDS)
+        return View("errors.html", {"found": found, "query_of": _group_query})
 
     async def jobs(self, request: Request) -> View:
         """Load ``GET /jobs``: the list of jobs."""
@@ -183,6 +190,11 @@ def _actions(detail: JobDetail) -> tuple[Action, ...]:
     if detail.state is JobState.COMPLETED and detail.payload is not None:
         return (Action.RUN_AGAIN,)
     return ACTIONS[detail.state]
+
+
+def _group_query(group: ErrorGroup) -> str:
+    """Return the filter of the jobs of a group."""
+    return ListFilter({"task": group.task, "group": group.id}).query
 
 
 def _table(trigger: TriggerView) -> tuple[str, str]:

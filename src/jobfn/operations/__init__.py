@@ -14,6 +14,7 @@
 """
 
 from jobfn.operations.actions import Action, ActionResult
+from jobfn.operations.error_groups import ErrorGroup, ErrorGroups
 from jobfn.operations.follow import FinalState
 from jobfn.operations.operations import Operations, open_operations
 from jobfn.operations.read_models import TriggerView
@@ -25,6 +26,8 @@ from jobfn.operations.troubles import Trouble, TroubleKind
 __all__ = [
     "Action",
     "ActionResult",
+    "ErrorGroup",
+    "ErrorGroups",
     "FinalState",
     "GroupCount",
     "JobCounts",

@@ -15,6 +15,7 @@ from jobfn.limits import Rate
 from jobfn.operations import (
     actions,
     durable_actions,
+    error_groups,
     limits,
     pauses,
     queries,
@@ -24,6 +25,7 @@ from jobfn.operations import (
 )
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
+from jobfn.operations.error_groups import ErrorGroups
 from jobfn.operations.follow import FinalState, follow
 from jobfn.operations.limits import LimitRow
 from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
@@ -112,6 +114,20 @@ class Operations:
     async def count_matching(self, job_filter: JobFilter, *, limit: int = 10_000) -> int:
         """Count the jobs that match, up to ``limit``."""
         return await queries.count_matching(self._database, job_filter, limit=limit)
+
+    async def error_groups(self, job_filter: JobFilter = NO_FILTER, *, limit: int = 50) -> ErrorGroups:
+        """Group jobs by task and last error, without its numbers, ids and quoted values; the largest groups first.
+
+        Cancelled and expired jobs are not part of them. Reads the newest 100,000 jobs with an error.
+
+        Args:
+            job_filter: Which jobs. Default: those that have failed permanently, and those that will be retried.
+            limit: Maximum number of groups.
+
+        Raises:
+            ConfigurationError: The filter is invalid, or selects completed, cancelled or expired jobs.
+        """
+        return await error_groups.list_error_groups(self._database, job_filter, limit=limit)
 
     async def count_targets(
         self, action: Action, job_filter: JobFilter, *, include_running: bool = False, limit: int

@@ -130,10 +130,11 @@ async def job_states(database: Database, job_ids: Sequence[int]) -> dict[int, Jo
 
 
 def filter_parameters(database: Database, job_filter: JobFilter, below: int | None) -> list[Any]:
-    """Return the parameters $1 to $17 of the query ``jobs_matching``.
+    """Return the parameters $1 to $18 of the query ``jobs_matching``.
 
     Raises:
-        ConfigurationError: The tenant is not a UUID, an age is negative, or the search is empty.
+        ConfigurationError: The tenant is not a UUID, an age is negative, the search is empty, or the error group is
+            not an id.
     """
     search, search_id = _parse_search(job_filter.search)
     return [
@@ -152,6 +153,7 @@ def filter_parameters(database: Database, job_filter: JobFilter, below: int | No
         _age(job_filter.failed_before_seconds),
         _age(job_filter.failed_after_seconds),
         *_payload(job_filter),
+        _parse_group(job_filter.error_group),
     ]
 
 
@@ -234,6 +236,12 @@ def _parse_tenant(text: str | None) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         raise ConfigurationError(f"the tenant {text!r} is not a UUID") from None
+
+
+def _parse_group(text: str | None) -> str | None:
+    if text is not None and re.fullmatch("[0-9a-f]{12}", text) is None:
+        raise ConfigurationError(f"the error group {text!r} is not an id: `jobfn jobs errors` lists them")
+    return text
 
 
 def _payload(job_filter: JobFilter) -> tuple[list[str] | None, str | None]:

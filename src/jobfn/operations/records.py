@@ -82,6 +82,7 @@ class JobFilter:
         failed_after_seconds: Maximum time since the job failed permanently.
         payload: A field of the payload and its value as text: ``("customer_id", "42")``, ``("customer.id", "42")``.
             Of completed jobs, only those whose payload is stored match.
+        error_group: The ``ErrorGroup.id`` of the last error. Add the task for one group of a task.
     """
 
     task: str | None = None
@@ -96,11 +97,13 @@ class JobFilter:
     failed_before_seconds: float | None = None
     failed_after_seconds: float | None = None
     payload: tuple[str, str] | None = None
+    error_group: str | None = None
 
     @property
     def excludes_completed(self) -> bool:
         """Whether no completed job can match, because it has no error."""
-        return any(value is not None for value in (self.error, self.failed_before_seconds, self.failed_after_seconds))
+        conditions = (self.error, self.error_group, self.failed_before_seconds, self.failed_after_seconds)
+        return any(value is not None for value in conditions)
 
     @property
     def is_empty(self) -> bool:

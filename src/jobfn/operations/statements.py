@@ -64,6 +64,7 @@ class Database:
         return (
             query(name, self.schema)
             .replace("@matching@", query("jobs_matching", self.schema))
+            .replace("@error@", query("normalized_error", self.schema))
             .replace("@stored@", query("stored_completed", self.schema))
             .replace("@jobs@", jobs)
             .replace("@actor_id@", "j.actor_id" if capabilities.has_actor_id else "null::uuid")

@@ -62,7 +62,7 @@
 -- Not a statement by itself: @matching@. $1 ids below this, $2 task, $3 queue, $4 state, $5 part of the last error,
 -- $6 the search text, $7 the search text as an id, $8 tenant, $9 worker, $10 minimum age, $11 maximum age; null: any.
 -- $12 and $13 are the bounds of the keys that begin with $6, so that the index on keys finds them. $14 minimum time since
--- the failure, $15 maximum time since the failure, $16 path in the payload and $17 its value.
+-- the failure, $15 maximum time since the failure, $16 path in the payload and $17 its value, $18 group of errors.
     ($1::bigint is null or j.id < $1)
     and ($2::text is null or j.task_identifier = $2)
     and ($3::text is null or j.queue_name = $3)
@@ -94,9 +94,44 @@
         -- PostgreSQL cannot read a field of a document with this escape.
         or case when strpos(j.payload::text, '\u0000') = 0 then j.payload #>> $16 = $17::text else false end
     )
+    and ($18::text is null or (j.last_error is not null and left(md5(@error@), 12) = $18))
+
+-- name: normalized_error
+-- Not a statement by itself: @error@, the start of the last error without what differs between errors of one cause. It
+-- is cut after the replacements, too: values of different lengths would shift the end.
+left(regexp_replace(regexp_replace(regexp_replace(
+    left(split_part(ltrim(j.last_error, E' \t\r\n'), E'\n', 1), 600),
+    $q$"[^"]*"|`[^`]*`|(?<![[:alnum:]])'[^']*'$q$, '<value>', 'g'),
+    '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\m(0x[0-9a-f]+|(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{8,})\M', '<id>', 'gi'),
+    '[0-9]+([.,][0-9]+)*', '<n>', 'g'), 200)
+
+-- name: error_groups
+-- The last errors of jobs by task and normalized text, the most frequent first. $1-$18 as in jobs_matching, $19 the
+-- maximum number of jobs, the newest ones; $20 the maximum number of groups.
+with newest as (
+    select j.task_identifier, j.updated_at, j.is_running, j.exhausted, j.last_error
+    from @jobs@ j
+    where
+@matching@
+        and j.last_error is not null
+        and j.ended_as is null
+    order by j.id desc
+    limit $19
+)
+select counted.*, left(md5(counted.error), 12) as id, sum(counted.failed + counted.retrying) over ()::bigint as jobs
+from (
+    select j.task_identifier, @error@ as error,
+        count(*) filter (where j.exhausted and not j.is_running) as failed,
+        count(*) filter (where j.is_running or not j.exhausted) as retrying,
+        min(j.updated_at) as first_at, max(j.updated_at) as last_at
+    from newest j
+    group by 1, 2
+) counted
+order by counted.failed + counted.retrying desc, counted.last_at desc, counted.error, counted.task_identifier
+limit $20
 
 -- name: list_jobs
--- Newest first. $1-$17 as in jobs_matching, $18 the maximum number.
+-- Newest first. $1-$18 as in jobs_matching, $19 the maximum number.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
     j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.ended_as, j.is_running, j.is_parked,
@@ -105,11 +140,11 @@ from @jobs@ j
 where
 @matching@
 order by j.id desc
-limit $18
+limit $19
 
 -- name: list_updated_jobs
--- The latest change first. $1-$17 as in jobs_matching, $18 the maximum number; only those below $19, the time of the
--- last change, and $20, the id; null: from the start.
+-- The latest change first. $1-$18 as in jobs_matching, $19 the maximum number; only those below $20, the time of the
+-- last change, and $21, the id; null: from the start.
 select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identifier, j.priority, j.run_at, j.attempts,
     j.max_attempts, j.snoozes, j.parks, j.key, j.last_error, j.locked_at, j.locked_by, j.created_at, j.updated_at,
     j.lease_expires_at, j.progress, j.progress_message, j.exhausted, j.ended_as, j.is_running, j.is_parked,
@@ -117,28 +152,28 @@ select j.id, j.database_id, j.actor_id, j.entity_id, j.queue_name, j.task_identi
 from @jobs@ j
 where
 @matching@
-    and ($19::timestamptz is null or (j.updated_at, j.id) < ($19, $20::bigint))
+    and ($20::timestamptz is null or (j.updated_at, j.id) < ($20, $21::bigint))
 order by j.updated_at desc, j.id desc
-limit $18
+limit $19
 
 -- name: matching_ids
--- The highest first. $1-$17 as in jobs_matching, $18 the maximum number.
+-- The highest first. $1-$18 as in jobs_matching, $19 the maximum number.
 select j.id
 from @jobs@ j
 where
 @matching@
 order by j.id desc
-limit $18
+limit $19
 
 -- name: count_jobs
--- $1-$17 as in jobs_matching, $18 the highest number to count to.
+-- $1-$18 as in jobs_matching, $19 the highest number to count to.
 select count(*)
 from (
     select
     from @jobs@ j
     where
 @matching@
-    limit $18
+    limit $19
 ) matching
 
 -- name: list_completed
