@@ -3,6 +3,7 @@
 mkdocs calls the ``on_*`` functions by name. Generated pages are not written to the repository.
 """
 
+import functools
 import importlib
 import inspect
 import os
@@ -17,8 +18,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import AliasChoices
+from reference_topics import ERRORS, TOPICS, index_page, topic_page
 
-import jobfn
 from jobfn import errors
 from jobfn.cli.app import build_app
 from jobfn.explain import explanations
@@ -177,34 +178,13 @@ def errors_page() -> str:
     return "\n".join(parts)
 
 
-def python_page() -> str:
-    """Return the page of the public API, from the docstrings."""
-    parts = ["# Python", ""]
-    for title, module, names in (
-        ("jobfn", "jobfn", sorted(jobfn.__all__, key=str.lower)),
-        ("jobfn.payloads", "jobfn.payloads", ["RowId", "Row", "RowChange", "Meta"]),
-        ("jobfn.testing", "jobfn.testing", importlib.import_module("jobfn.testing").__all__),
-    ):
-        parts += [f"## {title}", ""]
-        for name in names:
-            found = getattr(importlib.import_module(module), name)
-            if inspect.isclass(found) and issubclass(found, errors.JobfnError):
-                continue
-            parts += [f"::: {_home(found, module, name)}", ""]
-    return "\n".join(parts)
-
-
 GENERATED: dict[str, Callable[[], str]] = {
-    "reference/python.md": python_page,
+    "reference/python.md": index_page,
+    **{topic.page: functools.partial(topic_page, topic) for topic in TOPICS if topic is not ERRORS},
     "reference/settings.md": settings_page,
     "reference/commands.md": commands_page,
     "reference/errors.md": errors_page,
 }
-
-
-def _home(found: Any, module: str, name: str) -> str:
-    """Return the name of an object in the module that defines it."""
-    return f"{getattr(found, '__module__', module)}.{name}"
 
 
 def _there(nav: list[Any], is_there: Callable[[str], bool]) -> list[Any]:
