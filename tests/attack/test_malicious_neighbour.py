@@ -153,6 +153,23 @@ async def test_stranger_cannot_choose_the_tenant_of_the_database(
         )
 
 
+@task("explode")
+async def explode(_payload: Any) -> None:
+    raise ValueError("boom")
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_stranger_gets_no_lines_of_code(serve: Serve, http: httpx.AsyncClient, *, batch: bool) -> None:
+    url = await serve(create_app(tasks=[explode]))
+    headers = {"X-Worker-Id": "w", "X-Job-Id": "1"}
+    if batch:
+        sent = headers | {"Content-Type": "application/x-ndjson"}
+        response = await http.post(f"{url}/explode/batch", content=b'{"X-Job-Id": "1"}\n{}\n', headers=sent)
+    else:
+        response = await http.post(f"{url}/explode", json={}, headers=headers)
+    assert ("boom" in response.text, "raise ValueError" in response.text) == (True, False)
+
+
 @pytest.mark.parametrize("trusted_by", ["secret", "setting", "loopback"])
 async def test_worker_chooses_the_tenant_of_the_database(
     trusted_by: str, database: str, serve: Serve, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,19 @@ async def test_failures_are_settled_and_other_tasks_not_claimed(jobs: Jobs, star
     assert (row["attempts"], row["locked_by"]) == (0, None)
 
 
+async def test_traceback_is_stored_with_the_attempt(jobs: Jobs, start_local: StartLocal) -> None:
+    @task("explode")
+    async def explode(_payload: dict[str, Any]) -> None:
+        raise ValueError("boom")
+
+    await start_local(create_app(tasks=[explode]))
+    job = await jobs.add("explode", {})
+    await jobs.until_failed(job)
+    [stored] = await jobs.connection.fetch("select job_id, traceback from app_jobs.job_tracebacks")
+    assert stored["job_id"] == job
+    assert stored["traceback"].endswith(', in explode\n    raise ValueError("boom")\nValueError: boom')
+
+
 async def test_progress_is_recorded(jobs: Jobs, start_local: StartLocal) -> None:
     reported, gate = asyncio.Event(), asyncio.Event()
 

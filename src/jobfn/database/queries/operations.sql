@@ -372,7 +372,7 @@ union all
 )
 
 -- name: count_matching_states
--- $1-$17 as in jobs_matching.
+-- $1-$18 as in jobs_matching.
 select
     count(*) filter (where not j.is_running and not j.exhausted and j.run_at <= now()) as ready,
     count(*) filter (where not j.is_running and not j.exhausted and j.run_at > now() and not j.is_parked) as delayed,
