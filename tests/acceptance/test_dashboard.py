@@ -163,7 +163,7 @@ async def test_dev_without_dashboard_and_with_a_taken_port(database: str, spawn:
     (tmp_path / "functions.py").write_text('from jobfn import task\n\n@task("x")\ndef x(payload: dict) -> None: ...\n')
     dev = ("jobfn", "dev", "functions.py", "--port", "0", "--database-url", database)
     running = await spawn(*dev, "--no-dashboard")
-    await running.until("jobfn db status")
+    await running.until("jobfn db shell")
     assert not any("dashboard" in line for line in running.lines)
     running.send(signal.SIGINT)
     assert await running.wait() == 0

@@ -20,6 +20,8 @@ from jobfn.devserver.state import DevState
 from support.commands import Command, RunningCommand, Spawn
 from support.jobs import Jobs
 
+#: The first line, which comes before slow imports.
+STARTING = "starting jobfn dev\n"
 FUNCTIONS = dedent(
     """
     from jobfn import JobContext, task
@@ -183,7 +185,7 @@ async def test_dev_does_not_touch_a_database_that_only_the_environment_names(
     address = {"DATABASE_URL": empty_database, "PGDATABASE": "shop"}[variable]
     result = await command("jobfn", "dev", "functions.py", "--port", "0", **{variable: address})
     assert result.code == 2
-    assert result.output.startswith(
+    assert result.output.removeprefix(STARTING).startswith(
         f"jobfn: {variable} names a database, which jobfn dev would migrate and run jobs on:"
     )
     assert f"pass {option} if it is a test database, or unset {variable} for an embedded PostgreSQL" in result.output
@@ -201,7 +203,7 @@ async def test_second_dev_in_a_folder_names_the_first(
     first = dev_state(project)
     second = await command("jobfn", "dev", "functions.py", "--port", "0", "--database-url", database)
     assert second.code == 2
-    assert second.output == (
+    assert second.output.removeprefix(STARTING) == (
         f"jobfn: jobfn dev already runs in this folder (process {first.pid}, {first.function_url}/): "
         "stop it first, or start this one in another folder [J101]"
     )
@@ -229,7 +231,7 @@ async def test_taken_port_names_the_option(project: Path, database: str, command
         options = [word for pair in ports.items() for word in pair]
         result = await command("jobfn", "dev", "functions.py", *options, "--database-url", database)
     assert result.code == 2
-    assert result.output == (
+    assert result.output.removeprefix(STARTING) == (
         f"jobfn: cannot listen on 127.0.0.1:{port}: Address already in use. "
         f"Stop the process that uses it, or choose another port with {option} [J101]"
     )
