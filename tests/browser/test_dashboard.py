@@ -266,6 +266,7 @@ async def test_pages_fit_the_screen_with_enough_contrast(
     for path in (
         "/",
         "/jobs",
+        "/errors",
         f"/jobs/{job}",
         f"/jobs/{durable}",
         "/enqueue",
