@@ -18,7 +18,7 @@ from support.commands import Command, Spawn
 FUNCTIONS = """
 from jobfn import task
 
-@task
+@task("mail")
 def mail() -> None: ...
 """
 
@@ -51,7 +51,7 @@ async def test_dev_prints_an_address_with_port_and_password(project: Path, spawn
 
 
 async def test_port_needs_the_password_and_stays(project: Path) -> None:
-    data = project / "data" if folder_for(project).is_relative_to(project) else folder_for(project)
+    data = folder_for(project)
     postgres = EmbeddedPostgres(data, on_loopback=True)
     postgres.start()
     try:
@@ -99,7 +99,7 @@ async def test_port_needs_the_password_and_stays(project: Path) -> None:
 
 async def test_server_without_a_port_has_no_address(project: Path) -> None:
     """One that runs already is joined as it is."""
-    data = project / "data" if folder_for(project).is_relative_to(project) else folder_for(project)
+    data = folder_for(project)
     first, second = EmbeddedPostgres(data), EmbeddedPostgres(data, on_loopback=True)
     first.start()
     try:
