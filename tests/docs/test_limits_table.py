@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from jobfn import unique
-from jobfn.dashboard import forms, limits, live, login, sessions, switch, task_discovery
+from jobfn.dashboard import forms, limits, live, login, sessions, switch, task_discovery, users
 from jobfn.database import records
 from jobfn.databases import unit
 from jobfn.function import report_batcher, reporter, tracebacks, validation_errors
@@ -357,6 +357,10 @@ BOUNDS = {
     "ranges and tasks whose past is cached for charts": Bound(
         f"{throughput.MAX_CACHED_RANGES}",
         f"{INTEGRATION}operations/test_stats.py::test_throughput_of_a_range_has_its_periods",
+    ),
+    "users of the dashboard; their names": Bound(
+        f"{users.MAX_USERS}; {users.MAX_NAME_CHARACTERS} characters",
+        f"{DASHBOARD}users.py::test_invalid_tokens_are_rejected_and_not_quoted",
     ),
     "logins to the dashboard": Bound(
         f"{sessions.MAX_LOGINS:,}", f"{DASHBOARD}security.py::test_number_of_logins_is_limited"

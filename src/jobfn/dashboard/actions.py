@@ -15,7 +15,7 @@ from jobfn.dashboard.filters import ListFilter
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.login import safe_redirect
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.security import RequestContext, actor
 from jobfn.dashboard.views import MAX_COUNTED
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Action, ActionResult, Operations
@@ -140,7 +140,11 @@ class ActionPages:
         except (InvalidForm, ConfigurationError) as problem:
             return self._reject(request, str(problem))
         logs.get_logger("jobfn.dashboard").info(
-            "action applied", action=str(action_request.action), done=result.done, skipped=result.skipped_count
+            "action applied",
+            action=str(action_request.action),
+            done=result.done,
+            skipped=result.skipped_count,
+            by=actor(request),
         )
         return self._pages.respond(
             request,

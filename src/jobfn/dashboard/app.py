@@ -52,7 +52,7 @@ def create_dashboard(
     if switch is not None:
         sessions = switch.sessions
     else:
-        sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
+        sessions = Sessions(settings.users, max_age_seconds=settings.session_ttl_seconds)
     live = LivePages(
         pages, operations, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds
     )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
 from jobfn.operations import Operations
 from jobfn.operations.durable_actions import StepRetry
@@ -54,7 +54,7 @@ class DurableActionPages:
             raise
         except (ValueError, ConfigurationError, DatabaseError) as problem:
             return self._form(request, job_id, event=event, payload=payload, problem=str(problem))
-        logs.get_logger("jobfn.dashboard").info("signal sent", job=job_id, is_sent=is_sent)
+        logs.get_logger("jobfn.dashboard").info("signal sent", job=job_id, is_sent=is_sent, by=actor(request))
         if not is_sent:
             return self._notice(request, job_id, "Nothing was sent.", f"Job #{job_id} has ended.", is_problem=True)
         return self._notice(request, job_id, "Sent:", f"{event} to job #{job_id}.")
@@ -77,7 +77,9 @@ class DurableActionPages:
             raise
         except DatabaseError as problem:
             return self._refuse(request, problem)
-        logs.get_logger("jobfn.dashboard").info("retried from a step", job=retry.job_id, position=retry.position)
+        logs.get_logger("jobfn.dashboard").info(
+            "retried from a step", job=retry.job_id, position=retry.position, by=actor(request)
+        )
         return self._notice(request, retry.job_id, "Retried:", f"job #{retry.job_id} from {retry.name}.")
 
     async def _plan(self, request: Request) -> StepRetry | Response:

@@ -17,7 +17,7 @@ from jobfn.dashboard.limits import LimitExceeded, run_limited
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.schema_errors import NO_DESCRIPTION, PayloadDescription, describe_payload
 from jobfn.dashboard.schema_fields import Field
-from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.security import RequestContext, actor
 from jobfn.dashboard.task_discovery import ListedTask, TaskDiscovery
 from jobfn.database.enqueue import enqueue
 from jobfn.database.permissions import explain_denied
@@ -143,7 +143,7 @@ class EnqueuePages:
         if not problems:
             payload = json.dumps(parsed.payload, ensure_ascii=False)
             try:
-                job_id = await self._enqueue(NewJob(enqueue_form.task, payload, **options))
+                job_id = await self._enqueue(NewJob(enqueue_form.task, payload, **options), by=actor(request))
             except DatabaseError as error:
                 problems[""] = str(error)
             else:
@@ -161,14 +161,14 @@ class EnqueuePages:
                 notices = (*notices, f"the task's schema cannot be read: {error}")
         return EnqueueForm(task, listed, description, as_json or description.fields is None, form), notices
 
-    async def _enqueue(self, job: NewJob) -> int:
+    async def _enqueue(self, job: NewJob, *, by: str) -> int:
         async with (
             self._connections.acquire() as connection,
             explain_denied(connection, self._schema, grant="enqueue"),
         ):
             job_id = await enqueue(connection, self._schema, job)
         logs.get_logger("jobfn.dashboard").info(
-            "job enqueued", task=job.task, job=job_id, attempt=0, worker=None, tenant=job.database_id
+            "job enqueued", task=job.task, job=job_id, attempt=0, worker=None, tenant=job.database_id, by=by
         )
         return job_id
 

@@ -1,4 +1,4 @@
-"""Log in with the dashboard's token, and log out."""
+"""Log in with a token, and log out."""
 
 import time
 from collections import deque
@@ -47,17 +47,19 @@ class Login:
         """Handle ``POST /login``: start a new session if the token is right."""
         form = RequestContext.from_request(request).form
         target = safe_redirect(form.one("next"))
-        if not self._sessions.check_token(form.one("token")):
+        user = self._sessions.find_user(form.one("token"))
+        if user is None:
             if len(self._failed_at) == MAX_LOGIN_FAILURES_PER_MINUTE and self._now() - self._failed_at[0] < 60:
                 problem = "Too many wrong tokens. Wait a minute and try again."
                 return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=429)
             self._failed_at.append(self._now())
             logs.get_logger("jobfn.dashboard").warning("login failed", client=request.client and request.client.host)
-            problem = "Wrong token. The token is the value of JOBFN_DASHBOARD_TOKEN on the dashboard's host."
+            problem = "Wrong token. The tokens are in JOBFN_DASHBOARD_TOKEN or _TOKENS on the dashboard's host."
             return self._pages.respond(request, "login.html", {"next": target, "problem": problem}, status_code=401)
+        logs.get_logger("jobfn.dashboard").info("logged in", user=user.name or None, role=str(user.role))
         response = RedirectResponse(target, 303)
         # A new id prevents session fixation.
-        self._sessions.set_cookie(self._sessions.log_in(), response, request)
+        self._sessions.set_cookie(self._sessions.log_in(user), response, request)
         return response
 
     async def log_out(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
 from jobfn.operations import Operations
 from jobfn.operations.pauses import PauseKind, PauseTarget
@@ -54,15 +54,17 @@ class PausePages:
         form = RequestContext.from_request(request).form
         try:
             target = _target(form)
-            text = await self._apply(target, form)
+            text = await self._apply(target, form, actor(request))
         except PermissionDenied:
             raise
         except (ConfigurationError, DatabaseError) as problem:
             return self._notice(request, "Nothing changed:", f"{problem}.", is_problem=True)
-        logs.get_logger("jobfn.dashboard").info("pause changed", action=form.one("action"), kind=str(target.kind))
+        logs.get_logger("jobfn.dashboard").info(
+            "pause changed", action=form.one("action"), kind=str(target.kind), by=actor(request)
+        )
         return self._notice(request, "Done:", text)
 
-    async def _apply(self, target: PauseTarget, form: Form) -> str:
+    async def _apply(self, target: PauseTarget, form: Form, paused_by: str) -> str:
         if form.one("action") == "resume":
             if await self._operations.resume(target):
                 return f"{target} runs again."
@@ -74,7 +76,7 @@ class PausePages:
             target,
             seconds=float(duration) if duration else None,
             reason=form.one("reason") or None,
-            paused_by="the dashboard",
+            paused_by=paused_by,
         )
         return f"{target} is paused."
 

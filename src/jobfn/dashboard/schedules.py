@@ -5,7 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobfn.dashboard.render import Pages
-from jobfn.dashboard.security import RequestContext
+from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
 from jobfn.operations import Operations
 from jobfn.telemetry import logs
@@ -33,7 +33,9 @@ class SchedulePages:
             raise
         except (ConfigurationError, DatabaseError) as problem:
             return self._notice(request, "Nothing changed.", f"{problem}.", is_problem=True)
-        logs.get_logger("jobfn.dashboard").info("schedule changed", action=action, schedule=int(schedule))
+        logs.get_logger("jobfn.dashboard").info(
+            "schedule changed", action=action, schedule=int(schedule), by=actor(request)
+        )
         return self._notice(request, "Done:", text)
 
     async def _apply(self, action: str, schedule: str, reason: str | None) -> str:

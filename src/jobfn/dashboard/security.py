@@ -35,6 +35,7 @@ STALE_PAGE_MESSAGE: Final = (
     "This page is older than the dashboard's last restart, or from another site. Reload it and try again."
 )
 READ_ONLY_MESSAGE: Final = "This dashboard is read-only: it was started with --read-only."
+VIEWER_MESSAGE: Final = "Your role is viewer, which changes nothing: ask an operator."
 _SCOPE_KEY: Final = "jobfn.dashboard"
 
 
@@ -52,6 +53,11 @@ class RequestContext:
         context = request.scope[_SCOPE_KEY]
         assert isinstance(context, cls)  # noqa: S101  - the middleware sets it for every page
         return context
+
+
+def actor(request: HTTPConnection) -> str:
+    """Return the name of the user who sent a request."""
+    return RequestContext.from_request(request).session.actor
 
 
 class SecurityMiddleware:
@@ -113,8 +119,11 @@ class SecurityMiddleware:
         token = request.headers.get(CSRF_HEADER) or form.one(CSRF_FIELD)
         if not self._sessions.check_csrf_token(session, token):
             return PlainTextResponse(f"{STALE_PAGE_MESSAGE}\n", 403)
-        if self._settings.read_only and request.scope["path"] not in {"/login", "/logout"}:
-            return PlainTextResponse(f"{READ_ONLY_MESSAGE}\n", 403)
+        if request.scope["path"] not in {"/login", "/logout"}:
+            if self._settings.read_only:
+                return PlainTextResponse(f"{READ_ONLY_MESSAGE}\n", 403)
+            if session.is_viewer:
+                return PlainTextResponse(f"{VIEWER_MESSAGE}\n", 403)
         return None
 
 

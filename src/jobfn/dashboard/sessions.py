@@ -14,6 +14,8 @@ from typing import Final
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from jobfn.dashboard.users import ANYONE, Role, User, find_user
+
 #: Cookie name with the port: browsers share cookies between ports, and a machine may run several dashboards.
 _COOKIE: Final = "jobfn_session_{}"
 _ID_BYTES: Final = 16
@@ -31,50 +33,66 @@ class Session:
 
     id: str
     is_logged_in: bool
+    user: User | None = None
+
+    @property
+    def actor(self) -> str:
+        """The name of the user."""
+        return (self.user is not None and self.user.name) or ANYONE
+
+    @property
+    def is_viewer(self) -> bool:
+        """Whether the user may change nothing."""
+        return self.user is not None and self.user.role is Role.VIEWER
 
 
 class Sessions:
     """Starts, finds and ends sessions.
 
     Args:
-        token: The dashboard's token. None: no login is required.
+        users: The users who can log in. Empty: no login is required.
         max_age_seconds: Lifetime of a login, in seconds.
         now: Monotonic clock, in seconds.
     """
 
-    def __init__(self, token: str | None, *, max_age_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._token = token
+    def __init__(
+        self, users: tuple[User, ...], *, max_age_seconds: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._users = users
         self._max_age_seconds = round(max_age_seconds)
         self._now = now
         self._csrf_key = secrets.token_bytes(32)
-        self._logins: dict[str, float] = {}
+        self._logins: dict[str, tuple[float, User]] = {}
 
     def new(self) -> Session:
-        """Return a new session. Without a token, every session is logged in."""
-        return Session(secrets.token_urlsafe(_ID_BYTES), self._token is None)
+        """Return a new session. Without users, every session is logged in."""
+        return Session(secrets.token_urlsafe(_ID_BYTES), not self._users)
 
-    def log_in(self) -> Session:
-        """Return a new session that is logged in."""
-        session = Session(secrets.token_urlsafe(_ID_BYTES), is_logged_in=True)
+    def log_in(self, user: User) -> Session:
+        """Return a new session of a user."""
+        session = Session(secrets.token_urlsafe(_ID_BYTES), is_logged_in=True, user=user)
         if len(self._logins) >= MAX_LOGINS:
             del self._logins[next(iter(self._logins))]
-        self._logins[session.id] = self._now() + self._max_age_seconds
+        self._logins[session.id] = self._now() + self._max_age_seconds, user
         return session
 
     def log_out(self, session: Session) -> None:
         """End a login: its cookie is of no use any more."""
         self._logins.pop(session.id, None)
 
-    def check_token(self, token: str) -> bool:
-        """Whether this is the dashboard's token, compared in constant time."""
-        return hmac.compare_digest(token.encode(), (self._token or "").encode()) and self._token is not None
+    def find_user(self, token: str) -> User | None:
+        """Return the user with this token; None if nobody has it."""
+        return find_user(self._users, token)
 
     def read(self, connection: HTTPConnection) -> Session | None:
         """Return the session of a request's cookie; None if there is no cookie."""
         session_id = connection.cookies.get(_cookie_name(connection), "")
         if len(session_id) != _ID_CHARACTERS or not session_id.isascii():
             return None
-        return Session(session_id, self._token is None or self._logins.get(session_id, -1.0) > self._now())
+        ends_at, user = self._logins.get(session_id, (-1.0, None))
+        if ends_at > self._now():
+            return Session(session_id, is_logged_in=True, user=user)
+        return Session(session_id, is_logged_in=not self._users)
 
     def set_cookie(self, session: Session, response: Response, connection: HTTPConnection) -> None:
         """Set the session cookie: HttpOnly, SameSite=Strict, and Secure over HTTPS."""

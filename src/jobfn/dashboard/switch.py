@@ -69,7 +69,7 @@ class DashboardSwitch:
         self._databases = databases
         self._states = states
         self._open_timeout_seconds = open_timeout_seconds
-        self._sessions = Sessions(settings.token, max_age_seconds=settings.session_ttl_seconds)
+        self._sessions = Sessions(settings.users, max_age_seconds=settings.session_ttl_seconds)
         self._dashboards: dict[str, _OpenDashboard] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 

@@ -10,12 +10,16 @@ from jobfn.dashboard.forms import MAX_FORM_BYTES
 from jobfn.dashboard.login import safe_redirect
 from jobfn.dashboard.sessions import MAX_LOGINS, Session, Sessions
 from jobfn.dashboard.settings import DashboardSettings
+from jobfn.dashboard.users import Role, User
 from jobfn.errors import ConfigurationError
 from support.clock import ManualClock
 from support.dashboard import TOKEN, OpenSite, Site
 from support.jobs import Jobs
 
 PAGES = ("/", "/jobs", "/jobs/1", "/enqueue", "/schedules", "/triggers", "/workers", "/nowhere")
+
+
+ADA = User("ada", Role.OPERATOR, TOKEN)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
@@ -100,8 +104,8 @@ async def test_login_sets_an_http_only_cookie(open_site: OpenSite) -> None:
 
 def test_login_expires() -> None:
     clock = ManualClock()
-    sessions = Sessions(TOKEN, max_age_seconds=3600, now=clock)
-    session = sessions.log_in()
+    sessions = Sessions((ADA,), max_age_seconds=3600, now=clock)
+    session = sessions.log_in(ADA)
     browser = HTTPConnection(
         {
             "type": "http",
@@ -111,14 +115,14 @@ def test_login_expires() -> None:
         }
     )
     clock.advance(3599)
-    assert sessions.read(browser) == Session(session.id, is_logged_in=True)
+    assert sessions.read(browser) == Session(session.id, is_logged_in=True, user=ADA)
     clock.advance(1)
     assert sessions.read(browser) == Session(session.id, is_logged_in=False)
 
 
 def test_number_of_logins_is_limited() -> None:
-    sessions = Sessions(TOKEN, max_age_seconds=3600)
-    logins = [sessions.log_in() for _ in range(MAX_LOGINS + 1)]
+    sessions = Sessions((ADA,), max_age_seconds=3600)
+    logins = [sessions.log_in(ADA) for _ in range(MAX_LOGINS + 1)]
     cookies = [f"jobfn_session_8081={session.id}".encode() for session in (logins[0], logins[1], logins[-1])]
     scopes = [{"type": "http", "server": ("127.0.0.1", 8081), "headers": [(b"cookie", cookie)]} for cookie in cookies]
     found = [sessions.read(HTTPConnection(scope)) for scope in scopes]
