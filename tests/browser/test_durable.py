@@ -46,4 +46,4 @@ async def test_signal_and_retry_from_a_step(
     await dialog.get_by_role("button", name="Retry from here").click()
     await expect(page.locator("#run li")).to_have_count(1)
     await page.locator("#head").get_by_role("link", name="Jobs").click()
-    await expect(page.locator("#states .failed")).to_contain_text("2")  # the children
+    await expect(page.locator("#states .cancelled")).to_contain_text("2")  # the children
