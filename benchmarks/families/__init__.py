@@ -19,6 +19,7 @@ from benchmarks.families import (
     parked,
     signals,
     slow_network,
+    tenants,
     whole_path,
     workers,
 )
@@ -40,6 +41,7 @@ FAMILIES: dict[int, ModuleType] = {
     13: signals,
     14: parked,
     15: limits,
+    16: tenants,
 }
 #: Families with a row in the table of the README. They run first, and alone in a quick run.
 TARGET_FAMILIES = (2, 4, 7, 5, 1, 9, 11)

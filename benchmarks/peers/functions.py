@@ -14,6 +14,11 @@ async def noop(payload: dict[str, Any]) -> None:
     timestamps.record(payload["n"])
 
 
+@task("quiet")
+async def quiet(payload: dict[str, Any]) -> None:  # noqa: ARG001
+    """Do nothing, without a timestamp."""
+
+
 async def add_one(n: int) -> int:
     return n + 1
 

@@ -1,4 +1,4 @@
-"""jobfn's ways to enqueue: ``single N``, ``statement N``, ``many N``, ``ping N``, ``signal N``, ``trigger N``."""
+"""jobfn's ways to enqueue: ``single N``, ``statement N``, ``many N``, ``ping N``, ``tenant N``, ``signal N``, ``trigger N``."""
 
 import os
 from collections.abc import AsyncIterator
@@ -14,6 +14,9 @@ from jobfn.triggers import DataJobTrigger, TableTriggers, apply_triggers
 CHUNK = 5000
 ADD_JOB = "select app_jobs.add_job('noop', json_build_object('n', $1::int))"
 ADD_JOBS = "select app_jobs.add_job('noop', json_build_object('n', n)) from generate_series(1, $1::int) n"
+ADD_TENANT_JOB = """
+    select app_jobs.add_job('5b720132-17d5-424d-9bcb-ee7b17c13d43'::uuid, 'noop', json_build_object('n', $1::int))
+"""
 SIGNAL = "select app_jobs.signal('wait-' || $1::int, 'go')"
 CREATE_TABLE = """
     drop table if exists {table};
@@ -65,6 +68,17 @@ async def ping(jobs: int) -> None:
             await transaction.commit()
 
 
+async def tenant(jobs: int) -> None:
+    """As ``ping``, for jobs of a tenant."""
+    async with connect() as connection:
+        async for number in paced_numbers(jobs):
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(ADD_TENANT_JOB, number)
+            print_commit_time(number)
+            await transaction.commit()
+
+
 async def signal(jobs: int) -> None:
     """Send a signal to one job after the other."""
     async with connect() as connection:
@@ -92,4 +106,4 @@ async def trigger(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    run_verb(single, statement, many, ping, signal, trigger)
+    run_verb(single, statement, many, ping, tenant, signal, trigger)
