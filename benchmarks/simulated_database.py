@@ -196,6 +196,18 @@ class SimulatedWorker(NativeJobStore, Deliverer):
         await self._statement()
         return []
 
+    async def expire(self) -> int:
+        await self._statement()
+        return 0
+
+    async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:  # noqa: ARG002
+        await self._statement()
+        return set()
+
+    async def paused(self, job_ids: Sequence[int]) -> set[int]:  # noqa: ARG002
+        await self._statement()
+        return set()
+
     async def reclaim(self, worker_id: str) -> list[ExpiredJob]:  # noqa: ARG002
         """See ``JobStore.reclaim``."""
         await self._statement()

@@ -15,7 +15,7 @@ async def noop(payload: dict[str, Any]) -> None:
 
 
 @task("quiet")
-async def quiet(payload: dict[str, Any]) -> None:  # noqa: ARG001
+async def quiet(payload: dict[str, Any]) -> None:
     """Do nothing, without a timestamp."""
 
 

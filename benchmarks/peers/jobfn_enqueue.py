@@ -1,4 +1,4 @@
-"""jobfn's ways to enqueue: ``single N``, ``statement N``, ``many N``, ``ping N``, ``tenant N``, ``signal N``, ``trigger N``."""
+"""jobfn's ways to enqueue N: ``single``, ``statement``, ``many``, ``ping``, ``tenant``, ``signal``, ``trigger``."""
 
 import os
 from collections.abc import AsyncIterator

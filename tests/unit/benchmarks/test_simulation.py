@@ -9,7 +9,8 @@ from benchmarks.simulated_database import SimulatedDatabase, SimulatedJob
 from benchmarks.simulation import Plan, SimulationResult, simulate, start_worker
 from benchmarks.virtual_clock import run_virtually
 
-SMALL = Plan(workers=20, databases=2, seconds=30.0, down=0.5)
+#: With 20 workers, the fairness differs from seed to seed: 0.77 to 0.98 with seeds 1 to 7.
+SMALL = Plan(workers=20, databases=2, seconds=30.0, down=0.5, seed=2)
 
 
 @pytest.fixture(scope="module")
