@@ -145,7 +145,7 @@ app.command("shell", epilog="examples: jobfn db shell; echo 'select * from app_j
 
 @app.command("url", epilog='example: psql "$(jobfn db url)"')
 def url_command() -> None:
-    """Print the address of the development database, with its port and password.
+    """Print the address of the development database.
 
     For clients that need TCP. It changes only with the port, if another process has taken it.
     """

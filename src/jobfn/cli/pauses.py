@@ -44,7 +44,7 @@ def pause_command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Pause a task, a queue, a tenant or everything, in all workers.
+    """Pause a task, a queue, a tenant or everything.
 
     Running jobs go on. Without --for and --until, the pause lasts until `jobfn resume`.
     """

@@ -4,6 +4,7 @@ Applied migrations are recorded in ``{schema}.jobfn_migrations``. The platform's
 as it is. A schema from a pre-release of jobfn is rejected.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -23,6 +24,8 @@ from jobfn.sql.locks import MIGRATION_LOCK
 
 #: Minimum PostgreSQL version of the migrations.
 MIN_SERVER_VERSION = 14
+#: Maximum number of deadlocks of a migration with services that run.
+MAX_DEADLOCKS = 10
 
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>\w+)\.sql")
 
@@ -168,7 +171,7 @@ async def migrate(
     check_server_version(connection.get_server_version().major)
     applied: list[Migration] = []
     try:
-        while (migration := await _migrate_once(connection, schema, grants)) is not None:
+        while (migration := await _migrate_next(connection, schema, grants)) is not None:
             applied.append(migration)
         if max_payload_bytes is not None:
             await connection.execute(query("set_max_payload_bytes", schema), max_payload_bytes)
@@ -181,6 +184,14 @@ async def migrate(
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise DatabaseError(f"schema {schema} was not migrated: {error_text(error)}") from error
     return tuple(applied)
+
+
+async def _migrate_next(connection: asyncpg.Connection, schema: str, grants: Grants) -> Migration | None:
+    """Apply the next pending migration, again if PostgreSQL ends it because of a deadlock with a running service."""
+    for _ in range(MAX_DEADLOCKS):
+        with contextlib.suppress(asyncpg.DeadlockDetectedError):
+            return await _migrate_once(connection, schema, grants)
+    return await _migrate_once(connection, schema, grants)
 
 
 async def _migrate_once(connection: asyncpg.Connection, schema: str, grants: Grants) -> Migration | None:

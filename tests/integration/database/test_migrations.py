@@ -243,3 +243,21 @@ async def test_connection_lost_while_waiting_for_the_lock_is_a_database_error(
     await other.execute("select pg_terminate_backend($1)", pid)
     with pytest.raises(DatabaseError, match="schema app_jobs was not migrated"):
         await migrating
+
+
+async def test_migration_is_repeated_after_a_deadlock(
+    empty: asyncpg.Connection, empty_database: str, connect_to: ConnectTo
+) -> None:
+    await migrate_to(empty, len(migration_files()) - 1)
+    other = await connect_to(empty_database)
+    await other.execute("set deadlock_timeout = '60s'")  # so that PostgreSQL ends the migration
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("lock table app_jobs.jobfn_migrations in share mode")
+    migrating = asyncio.create_task(migrate(empty, "app_jobs"))
+    waiting = "select wait_event_type = 'Lock' from pg_stat_activity where pid = $1"
+    await eventually(lambda: other.fetchval(waiting, empty.get_server_pid()))
+    await other.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+    assert not migrating.done()
+    await transaction.commit()
+    assert len(await migrating) == 1

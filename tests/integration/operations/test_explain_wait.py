@@ -190,8 +190,7 @@ async def test_limit_of_starts_and_its_pause(jobs: Jobs) -> None:
     )
     add = "select (app_jobs.add_job($1::uuid, 'mail', '{}')).id"
     first, second, third = [await jobs.connection.fetchval(add, each) for each in (tenant, tenant, other)]
-    assert await jobs.claim_id() == first
-    assert await jobs.claim_id() == third
+    assert {await jobs.claim_id(), await jobs.claim_id()} == {first, third}, "tenants take turns, from a random one"
     assert await jobs.claim_id() is None
     ((code, text),) = await explain(jobs, second)
     assert code == "limit"
