@@ -26,7 +26,7 @@ def _check_install(words: list[str], folder: Path) -> None:
     for word in words[2:]:
         requirement = re.fullmatch(r"(?P<path>[\w./-]*)\[(?P<extras>[\w,-]+)\]( @ .*)?", word)
         if requirement is None:
-            assert word in {"-e", "pytest", "wheels", "."} or word.startswith("--"), f"unexpected {word!r}"
+            assert word in {"-e", "pytest", "uv", "wheels", "."} or word.startswith("--"), f"unexpected {word!r}"
             continue
         is_jobfn = requirement["path"] == "jobfn"
         project = tomllib.loads(((ROOT if is_jobfn else folder / requirement["path"]) / "pyproject.toml").read_text())
