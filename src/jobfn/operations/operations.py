@@ -1,7 +1,6 @@
 """``Operations``: everything that the command line and the dashboard do with jobs."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -9,29 +8,23 @@ import asyncpg
 from jobfn.database.native_store import NativeJobStore
 from jobfn.database.open_store import open_store
 from jobfn.database.permissions import explain_denied
-from jobfn.database.schedules import ScheduleRow
 from jobfn.database.statements import query
-from jobfn.limits import Rate
 from jobfn.operations import (
     actions,
     durable_actions,
     error_groups,
-    limits,
-    pauses,
     queries,
     read_models,
-    schedule_actions,
     wait_reasons,
 )
 from jobfn.operations.actions import Action, ActionResult
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.error_groups import ErrorGroups
+from jobfn.operations.fleet import FleetOperations
 from jobfn.operations.follow import FinalState, follow
-from jobfn.operations.limits import LimitRow
-from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
-from jobfn.operations.read_models import ScheduleView, TriggerView
+from jobfn.operations.read_models import TriggerView
 from jobfn.operations.records import JobDetail, JobFilter, JobOrder, JobPage, JobRow
-from jobfn.operations.statements import Database, SchemaCapabilities, translate_errors
+from jobfn.operations.statements import SchemaCapabilities, translate_errors
 from jobfn.operations.stats import GroupCount, JobCounts, Stats, WorkerRow
 from jobfn.operations.throughput import Throughput, ThroughputBucket, TimeRange
 from jobfn.operations.troubles import Trouble, Troubles
@@ -73,7 +66,7 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
         return Operations(pool, schema, capabilities)
 
 
-class Operations:
+class Operations(FleetOperations):
     """Read and change jobs. Open it with ``open_operations``. The platform's own schema supports less.
 
     Raises:
@@ -82,12 +75,10 @@ class Operations:
     """
 
     def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
-        self._database = Database(pool, schema, capabilities)
+        super().__init__(pool, schema, capabilities)
         self._stats = Stats(self._database)
         self._throughput = Throughput(self._database)
         self._troubles = Troubles(self._database, self._stats)
-        self.schema = schema
-        self.capabilities = capabilities
 
     async def list_jobs(
         self,
@@ -191,162 +182,9 @@ class Operations:
         """Return the task identifiers of the latest 5,000 jobs and the latest 5,000 attempts, sorted."""
         return await self._stats.tasks()
 
-    async def schedules(self, *, limit: int = 3) -> tuple[ScheduleView, ...]:
-        """Return every schedule with its next ``limit`` times."""
-        return await read_models.list_schedules(self._database, limit=limit)
-
-    async def run_schedule(self, name: str | int) -> int:
-        """Enqueue the job of a schedule now, also while it is paused. Return the job's id.
-
-        Args:
-            name: The id or the key of the schedule, or its task if the task has only one.
-
-        Raises:
-            ConfigurationError: There is no such schedule, or more than one.
-            DatabaseError: Its last job still waits or runs.
-        """
-        return await schedule_actions.run_schedule(self._database, str(name))
-
-    async def pause_schedule(self, name: str | int, *, reason: str | None = None) -> ScheduleRow:
-        """Make no jobs of a schedule until it is resumed. Return the schedule.
-
-        Args:
-            name: See ``run_schedule``.
-            reason: Shown with the schedule.
-
-        Raises:
-            ConfigurationError: There is no such schedule, or more than one, or the schema is the platform's.
-        """
-        return await schedule_actions.pause_schedule(self._database, str(name), reason)
-
-    async def resume_schedule(self, name: str | int) -> ScheduleRow:
-        """End the pause of a schedule. Due times in the pause make no job. Return the schedule.
-
-        Args:
-            name: See ``run_schedule``.
-
-        Raises:
-            ConfigurationError: There is no such schedule, or more than one, or the schema is the platform's.
-        """
-        return await schedule_actions.resume_schedule(self._database, str(name))
-
-    async def remove_schedule(self, name: str | int) -> ScheduleRow:
-        """Remove a schedule, but not its jobs. Return the schedule.
-
-        Args:
-            name: See ``run_schedule``.
-
-        Raises:
-            ConfigurationError: There is no such schedule, or more than one.
-        """
-        return await schedule_actions.remove_schedule(self._database, str(name))
-
-    async def limits(self) -> tuple[LimitRow, ...]:
-        """Return the limits of concurrency and rate, with what they count now.
-
-        Raises:
-            ConfigurationError: The platform's own schema has no limits.
-        """
-        return await limits.list_limits(self._database)
-
-    async def set_limit(
-        self,
-        name: str,
-        *,
-        task: str | None = None,
-        queue: str | None = None,
-        per: str | None = None,
-        concurrency: int | None = None,
-        rate: Rate | None = None,
-        pauses_on_retry_later: bool = False,
-    ) -> None:
-        """Add or replace a limit. Jobs that run already count, and held jobs start where it allows more.
-
-        Args:
-            name: Name of the limit.
-            task: Only jobs of this task.
-            queue: Only jobs of this named queue.
-            per: What is limited separately: ``tenant``, ``queue``, ``key``, ``task`` or ``payload.<field>``.
-            concurrency: Maximum number of running jobs.
-            rate: Maximum number of starts in any window of time (``jobfn.limits.parse_rate``).
-            pauses_on_retry_later: Whether a ``RetryLater`` of one job pauses the jobs of its key for the same time.
-
-        Raises:
-            ConfigurationError: There is neither a concurrency nor a rate, or the schema has no limits.
-        """
-        await limits.set_limit(
-            self._database,
-            name,
-            task=task,
-            queue=queue,
-            per=per,
-            concurrency=concurrency,
-            rate=rate,
-            pauses_on_retry_later=pauses_on_retry_later,
-        )
-
-    async def remove_limit(self, name: str) -> None:
-        """Remove a limit, and release the jobs that it holds.
-
-        Raises:
-            ConfigurationError: There is no such limit.
-        """
-        await limits.remove_limit(self._database, name)
-
-    async def pause_limit_key(self, name: str, key: str = "", *, duration: timedelta | None) -> None:
-        """Start no job of one key of a limit for a time, in any worker. None: start them again.
-
-        Raises:
-            ConfigurationError: There is no such limit.
-        """
-        await limits.pause_limit_key(self._database, name, key, duration)
-
     async def triggers(self) -> tuple[TriggerView, ...]:
         """Return the triggers that jobfn created, with their tables."""
         return await read_models.list_triggers(self._database)
-
-    async def pauses(self) -> tuple[Pause, ...]:
-        """Return the pauses that have not ended, oldest first. The platform's schema has none."""
-        return await pauses.list_pauses(self._database)
-
-    async def pause(
-        self,
-        target: PauseTarget,
-        *,
-        seconds: float | None = None,
-        until: datetime | None = None,
-        reason: str | None = None,
-        paused_by: str | None = None,
-    ) -> None:
-        """Pause a task, a queue, a tenant or everything, in all workers. Running jobs go on.
-
-        Args:
-            target: What to pause. A pause of it that exists is changed.
-            seconds: For how long. Default: until it is resumed.
-            until: Until when, instead of ``seconds``.
-            reason: Shown to those who ask why jobs wait.
-            paused_by: Default: the database role.
-
-        Raises:
-            ConfigurationError: The schema is the platform's.
-        """
-        await pauses.pause(self._database, target, seconds=seconds, until=until, reason=reason, paused_by=paused_by)
-
-    async def resume(self, target: PauseTarget) -> bool:
-        """End a pause. Return whether there was one.
-
-        Raises:
-            ConfigurationError: The schema is the platform's.
-        """
-        return await pauses.resume(self._database, target)
-
-    async def tenant_weights(self) -> tuple[TenantWeight, ...]:
-        """Return the weights of tenants other than 1, largest first."""
-        return await pauses.list_tenant_weights(self._database)
-
-    async def set_tenant_weight(self, tenant: str, weight: int) -> None:
-        """Set how many jobs a tenant starts for each one of another tenant, 1 to 1,000."""
-        await pauses.set_tenant_weight(self._database, tenant, weight)
 
     async def apply(
         self, action: Action, job_ids: Sequence[int], *, reason: str | None = None, include_running: bool = False
