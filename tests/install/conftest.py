@@ -1,5 +1,6 @@
 """The sdist and the wheel, and environments with nothing else installed."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,14 +50,18 @@ def extras(wheel: Path) -> list[str]:
 def new_environment(tmp_path: Path) -> Callable[[str], Environment]:
     """Create an empty environment and install into it."""
     uv = str(Path(sys.executable).with_name("uv"))
+    certificates = {"UV_SYSTEM_CERTS": "true"}  # as pip does
+    variables = os.environ | certificates
 
     def make(*requirements: str) -> Environment:
         folder = tmp_path / "environment"
-        environment_ = Environment(folder, environment({"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}))
+        environment_ = Environment(folder, environment({"PATH": f"{folder / 'bin'}:/usr/bin:/bin", **certificates}))
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)], check=True)
+        subprocess.run(
+            [uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)], check=True, env=variables
+        )
         python = str(folder / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, env=variables)
         return environment_
 
     return make
