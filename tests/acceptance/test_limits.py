@@ -41,13 +41,17 @@ async def test_a_limit_holds_for_two_workers_of_which_one_is_killed(
         )
         for number in range(2)
     ]
-    for number in range(60):
+    for service in services:
+        await service.until("looking for jobs")
+    for number in range(300):
         await jobs.add("sync", {"number": number})
+    seen: set[str] = set()
 
     async def both_have_run() -> bool:
         await assert_consistent(jobs.connection)
-        statement = "select count(distinct locked_by) = 2 from app_jobs.jobs where locked_at is not null"
-        return bool(await jobs.connection.fetchval(statement))
+        statement = "select distinct locked_by from app_jobs.jobs where locked_at is not null"
+        seen.update(row["locked_by"] for row in await jobs.connection.fetch(statement))
+        return len(seen) == 2
 
     await eventually(both_have_run, seconds=30)
     services[0].send(signal.SIGKILL)
