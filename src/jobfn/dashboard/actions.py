@@ -150,7 +150,6 @@ class ActionPages:
             request,
             "result.html",
             {
-                "problem": None,
                 "label": PAST_TENSE[action_request.action],
                 "result": result,
                 "listed": result.skipped[:MAX_LISTED_SKIPPED],
@@ -171,4 +170,4 @@ class ActionPages:
 
     def _reject(self, request: Request, problem: str) -> Response:
         back = safe_redirect(RequestContext.from_request(request).form.one("back"))
-        return self._pages.respond(request, "result.html", {"problem": problem, "back": back}, status_code=400)
+        return self._pages.notice(request, "Nothing changed.", problem, back=back, is_problem=True)

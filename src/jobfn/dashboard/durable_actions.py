@@ -108,8 +108,7 @@ class DurableActionPages:
         return self._notice(request, _job_id(request), "Nothing changed.", str(problem), is_problem=True)
 
     def _notice(self, request: Request, job_id: int, title: str, text: str, *, is_problem: bool = False) -> Response:
-        context = {"title": title, "text": text, "is_problem": is_problem, "back": f"/jobs/{job_id}"}
-        return self._pages.respond(request, "notice.html", context, status_code=400 if is_problem else 200)
+        return self._pages.notice(request, title, text, back=f"/jobs/{job_id}", is_problem=is_problem)
 
 
 def _job_id(request: Request) -> int:

@@ -45,7 +45,7 @@ class PausePages:
         try:
             target, is_resume = _target(form), form.one("action") == "resume"
         except ConfigurationError as problem:
-            return self._notice(request, "Nothing changed:", f"{problem}.", is_problem=True)
+            return self._pages.notice(request, "Nothing changed:", f"{problem}.", back="/pauses", is_problem=True)
         context = {"target": target, "is_resume": is_resume, "durations": DURATIONS}
         return self._pages.respond(request, "confirm_pause.html", context)
 
@@ -58,11 +58,11 @@ class PausePages:
         except PermissionDenied:
             raise
         except (ConfigurationError, DatabaseError) as problem:
-            return self._notice(request, "Nothing changed:", f"{problem}.", is_problem=True)
+            return self._pages.notice(request, "Nothing changed:", f"{problem}.", back="/pauses", is_problem=True)
         logs.get_logger("jobfn.dashboard").info(
             "pause changed", action=form.one("action"), kind=str(target.kind), by=actor(request)
         )
-        return self._notice(request, "Done:", text)
+        return self._pages.notice(request, "Done:", text, back="/pauses")
 
     async def _apply(self, target: PauseTarget, form: Form, paused_by: str) -> str:
         if form.one("action") == "resume":
@@ -79,10 +79,6 @@ class PausePages:
             paused_by=paused_by,
         )
         return f"{target} is paused."
-
-    def _notice(self, request: Request, title: str, text: str, *, is_problem: bool = False) -> Response:
-        context = {"title": title, "text": text, "is_problem": is_problem, "back": "/pauses"}
-        return self._pages.respond(request, "notice.html", context, status_code=400 if is_problem else 200)
 
 
 def _target(form: Form) -> PauseTarget:

@@ -64,6 +64,11 @@ class Pages:
         block = "fragment" if FRAGMENT_HEADER in request.headers else None
         return HTMLResponse(self.render(request, template, context, block=block), status_code)
 
+    def notice(self, request: Request, title: str, text: str, *, back: str, is_problem: bool = False) -> HTMLResponse:
+        """Return the result of an action with a link back; 400 for a problem."""
+        context = {"title": title, "text": text, "is_problem": is_problem, "back": back}
+        return self.respond(request, "notice.html", context, status_code=400 if is_problem else 200)
+
     def render(self, request: Request, template: str, context: Mapping[str, Any], *, block: str | None = None) -> str:
         """Render a page, or one of its blocks."""
         request_context = RequestContext.from_request(request)

@@ -32,11 +32,11 @@ class SchedulePages:
         except PermissionDenied:
             raise
         except (ConfigurationError, DatabaseError) as problem:
-            return self._notice(request, "Nothing changed.", f"{problem}.", is_problem=True)
+            return self._pages.notice(request, "Nothing changed.", f"{problem}.", back="/schedules", is_problem=True)
         logs.get_logger("jobfn.dashboard").info(
             "schedule changed", action=action, schedule=int(schedule), by=actor(request)
         )
-        return self._notice(request, "Done:", text)
+        return self._pages.notice(request, "Done:", text, back="/schedules")
 
     async def _apply(self, action: str, schedule: str, reason: str | None) -> str:
         match action:
@@ -49,7 +49,3 @@ class SchedulePages:
                 row = await self._operations.resume_schedule(schedule)
                 return f"the schedule of {row.task} runs again."
         raise ConfigurationError("choose run, pause or resume")
-
-    def _notice(self, request: Request, title: str, text: str, *, is_problem: bool = False) -> Response:
-        context = {"title": title, "text": text, "is_problem": is_problem, "back": "/schedules"}
-        return self._pages.respond(request, "notice.html", context, status_code=400 if is_problem else 200)
