@@ -87,16 +87,16 @@ class LivePages:
         try:
             csrf_token = RequestContext.from_request(request).csrf_token
             yield server_sent_event("open", {"csrf_token": csrf_token}, retry_ms=1000)
-            previous, sent_at = ("", ""), time.monotonic()
+            previous: Mapping[str, str] | None = None
+            sent_at = time.monotonic()
             ends_at = sent_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:
                 started_at = time.monotonic()
-                parts, problem = await self._render(request, load)
-                if problem is not None:
-                    yield server_sent_event("error", {"text": problem})
+                parts = await self._render(request, load)
+                if isinstance(parts, str):
+                    yield server_sent_event("error", {"text": parts})
                 elif parts != previous:
-                    now = datetime.now(UTC).isoformat()
-                    yield server_sent_event("page", {"html": parts[0], "banner": parts[1], "now": now})
+                    yield server_sent_event("page", {**parts, "now": datetime.now(UTC).isoformat()})
                     previous, sent_at = parts, time.monotonic()
                 elif time.monotonic() - sent_at > KEEP_ALIVE_SECONDS:
                     yield ": keep-alive\n\n"
@@ -106,17 +106,19 @@ class LivePages:
         finally:
             self._streams -= 1
 
-    async def _render(self, request: Request, load: LoadView) -> tuple[tuple[str, str], str | None]:
-        """Render the live block of a page and the banner, or return why they cannot be rendered."""
+    async def _render(self, request: Request, load: LoadView) -> Mapping[str, str] | str:
+        """Return the live block of a page as ``html`` and the ``banner``, or why they cannot be rendered."""
         try:
             request.scope[TROUBLES_KEY] = await self._operations.troubles()
             view = await load(request)
         except (DatabaseError, *CONNECTION_ERRORS) as error:
             logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
             is_denied = isinstance(error, PermissionDenied)
-            return ("", ""), str(error) if is_denied else "The database is unreachable. Trying again."
-        html = self._pages.render(request, view.template, view.context, block="live")
-        return (html, self._pages.render(request, "banner.html", {})), None
+            return str(error) if is_denied else "The database is unreachable. Trying again."
+        return {
+            "html": self._pages.render(request, view.template, view.context, block="live"),
+            "banner": self._pages.render(request, "banner.html", {}),
+        }
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the time has passed or the streams are closed."""
