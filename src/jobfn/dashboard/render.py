@@ -81,7 +81,6 @@ class Pages:
             "csrf_token": request_context.csrf_token,
             "read_only": self._settings.read_only or request_context.session.is_viewer,
             "user": request_context.session.user,
-            "can_log_out": request_context.session.user is not None,
             "database_label": self._database_label,
             "root": root,
             "switch": self._switch,
