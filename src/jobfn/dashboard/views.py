@@ -29,7 +29,7 @@ from jobfn.operations import (
 
 #: TTL of the counts.
 COUNTS_TTL_SECONDS: Final = 0.5
-#: TTL of the tasks that the charts can be limited to.
+#: TTL of the tasks that inputs suggest.
 TASKS_TTL_SECONDS: Final = 10.0
 PAGE_SIZE: Final = 50
 LATEST_FAILURES: Final = 5
@@ -124,7 +124,7 @@ class Views:
                 "matching": matching,
                 "max_counted": MAX_COUNTED,
                 "counts": await self._counts(list_filter),
-                "tasks": await self._operations.tasks(),
+                "tasks": await self._tasks.get(max_age_seconds=TASKS_TTL_SECONDS),
                 "ages": AGE_LABELS,
                 "states": [state for state in JobState if _is_listed(state, self._operations)],
             },
@@ -136,7 +136,7 @@ class Views:
             "pauses.html",
             {
                 "pauses": await self._operations.pauses(),
-                "tasks": await self._operations.tasks(),
+                "tasks": await self._tasks.get(max_age_seconds=TASKS_TTL_SECONDS),
                 "capabilities": self._operations.capabilities,
             },
         )
