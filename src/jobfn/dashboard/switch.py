@@ -144,9 +144,8 @@ class DashboardSwitch:
                 if dashboard.settings == settings:
                     return dashboard
                 await self._dashboards.pop(name).aclose()
-            stack = contextlib.AsyncExitStack()
             try:
-                async with asyncio.timeout(self._open_timeout_seconds):
+                async with contextlib.AsyncExitStack() as stack, asyncio.timeout(self._open_timeout_seconds):
                     app, live_pages = await open_dashboard(
                         self._settings,
                         stack,
@@ -156,12 +155,12 @@ class DashboardSwitch:
                         max_idle_seconds=MAX_IDLE_SECONDS,
                         switch=Switch(name, self._states, self._sessions),
                     )
+                    opened = _OpenDashboard(app, live_pages, settings, stack.pop_all())
             except (JobfnError, *DATABASE_ERRORS) as error:
-                await stack.aclose()
                 logs.get_logger("jobfn.dashboard").warning("page failed", database=name, reason=error_text(error))
                 return error_text(error)
-            self._dashboards[name] = _OpenDashboard(app, live_pages, settings, stack)
-            return self._dashboards[name]
+            self._dashboards[name] = opened
+            return opened
 
 
 @contextlib.asynccontextmanager
