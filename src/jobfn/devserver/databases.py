@@ -4,14 +4,13 @@ Each folder in which ``jobfn dev`` has started an embedded PostgreSQL has a file
 with its path.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobfn.devserver.postgres import folder_for
+from jobfn.devserver.postgres import folder_for, project_id
 from jobfn.devserver.state import only_server
 from jobfn.errors import ConfigurationError
 
@@ -93,7 +92,7 @@ class DevDatabases:
         self._file(database.project).unlink(missing_ok=True)
 
     def _file(self, project: Path) -> Path:
-        return self._folder / f"{hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:16]}.txt"
+        return self._folder / f"{project_id(project)}.txt"
 
 
 def _is_running(folder: Path) -> bool:

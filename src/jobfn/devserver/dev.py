@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +19,7 @@ from jobfn.database.records import NewJob
 from jobfn.devserver.blueprints import apply_blueprints, watch_blueprints
 from jobfn.devserver.databases import DevDatabases
 from jobfn.devserver.hint import command_path, enqueue_hint
-from jobfn.devserver.postgres import EmbeddedPostgres, folder_for
+from jobfn.devserver.postgres import EmbeddedPostgres, folder_for, project_id
 from jobfn.devserver.reload import FunctionProcess, watch_python_files
 from jobfn.devserver.schedules import sync_schedules
 from jobfn.devserver.state import DevState, only_server
@@ -144,7 +143,7 @@ async def run_dev(options: DevOptions) -> None:
 
 def _worker_id(project: Path) -> str:
     """Return the folder's worker id: a restart takes over its own jobs, and no jobs of another folder."""
-    return f"jobfn-dev-{hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:8]}"
+    return f"jobfn-dev-{project_id(project)[:8]}"
 
 
 def _bind_dashboard(options: DevOptions) -> socket.socket | None:

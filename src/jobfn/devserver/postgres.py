@@ -137,9 +137,13 @@ def _has_memory() -> bool:
         return False
 
 
+def project_id(project: Path) -> str:
+    """Return an id of a project, for names outside of its folder."""
+    return hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:16]
+
+
 def folder_for(project: Path) -> Path:
     """Return the folder of the data of a project."""
     if os.geteuid() == 0:
-        name = hashlib.sha256(str(project.resolve()).encode()).hexdigest()[:16]
-        return Path("/var/tmp") / f"jobfn-{name}"  # noqa: S108  - PostgreSQL makes it private
+        return Path("/var/tmp") / f"jobfn-{project_id(project)}"  # noqa: S108  - PostgreSQL makes it private
     return project.resolve() / DATA_FOLDER
