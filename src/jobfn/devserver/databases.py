@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobfn.devserver.postgres import folder_for, project_id
-from jobfn.devserver.state import only_server
+from jobfn.devserver.state import is_alive, only_server
 from jobfn.errors import ConfigurationError
 
 
@@ -97,12 +97,10 @@ class DevDatabases:
 
 def _is_running(folder: Path) -> bool:
     try:
-        os.kill(int((folder / "postmaster.pid").read_text().splitlines()[0]), 0)
-    except PermissionError:
-        return True
+        pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):
         return False
-    return True
+    return is_alive(pid)
 
 
 def _size_bytes(folder: Path) -> int:

@@ -37,7 +37,7 @@ class DevState(BaseModel):
         for parent in (folder, *folder.parents):
             with contextlib.suppress(OSError, ValidationError):
                 state = cls.model_validate_json((parent / FILE).read_bytes())
-                if _is_alive(state.pid):
+                if is_alive(state.pid):
                     return state
         return None
 
@@ -90,7 +90,8 @@ def only_server(folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
