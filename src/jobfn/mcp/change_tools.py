@@ -41,7 +41,6 @@ class ChangeTools:
         confirmations: Asks for confirmation.
         settings: The settings.
         pool: Connections to the database of the operations.
-        place: Name of the database and the schema, for the questions.
     """
 
     def __init__(
@@ -50,14 +49,11 @@ class ChangeTools:
         confirmations: Confirmations,
         settings: McpSettings,
         pool: "asyncpg.Pool[Any]",
-        *,
-        place: str,
     ) -> None:
         self._operations = operations
         self._confirmations = confirmations
         self._settings = settings
         self._pool = pool
-        self._place = place
 
     @property
     def tools(self) -> tuple[Callable[..., Any], ...]:
@@ -155,22 +151,18 @@ class ChangeTools:
         """Forget a step of a durable function and those after it, and run the job again from there."""
         retry = await self._operations.plan_retry(job_id, step)
 
-        async def propose() -> tuple[str, int]:
-            question = f"Retry job {job_id} from step {visible(retry.name)!r}?"
-            effects = f"Forgotten steps: {retry.steps:,}; children that have not ended: {retry.children:,}."
-            return f"{question} {effects} {self._place}", 1
-
-        async def change(_plan: Plan) -> dict[str, Any]:
+        async def change() -> dict[str, Any]:
             await self._operations.retry_from_step(retry)
             return {"changed": True, **plain(retry)}
 
+        effects = f"Forgotten steps: {retry.steps:,}; children that have not ended: {retry.children:,}."
         return await self._confirmations.carry_out(
             context,
             "retry_from_step",
             {"job_id": job_id, "step": step},
             confirmation=confirmation,
-            propose=propose,
-            apply=change,
+            question=f"Retry job {job_id} from step {visible(retry.name)!r}? {effects}",
+            change=change,
         )
 
     async def send_signal(
@@ -185,10 +177,7 @@ class ChangeTools:
         """Send a signal to a durable function."""
         _check_json(payload)
 
-        async def propose() -> tuple[str, int]:
-            return f"Send the signal {visible(event)!r} to job {job_id}, with {_shown(payload)}? {self._place}", 1
-
-        async def change(_plan: Plan) -> dict[str, Any]:
+        async def change() -> dict[str, Any]:
             if await self._operations.send_signal(job_id, event, payload):
                 return {"changed": True}
             return {"changed": False, "message": f"job {job_id} has ended or does not exist"}
@@ -198,8 +187,8 @@ class ChangeTools:
             "send_signal",
             {"job_id": job_id, "event": event, "payload": payload},
             confirmation=confirmation,
-            propose=propose,
-            apply=change,
+            question=f"Send the signal {visible(event)!r} to job {job_id}, with {_shown(payload)}?",
+            change=change,
         )
 
     async def enqueue_job(
@@ -219,22 +208,19 @@ class ChangeTools:
         job = NewJob(task=task, payload=payload, key=key, queue=queue, run_at=run_at, database_id=database_id)
         options = {"queue": queue, "key": key, "run_at": run_at, "database_id": database_id}
 
-        async def propose() -> tuple[str, int]:
-            given = "".join(f", {name} {visible(str(value))!r}" for name, value in options.items() if value is not None)
-            return f"Add a job of the task {visible(task)!r}{given}, with {_shown(payload)}? {self._place}", 1
-
-        async def change(_plan: Plan) -> dict[str, Any]:
+        async def change() -> dict[str, Any]:
             with translate_errors(self._operations.schema):
                 async with self._pool.acquire() as connection:
                     return {"changed": True, "job_id": await enqueue(connection, self._operations.schema, job)}
 
+        given = "".join(f", {name} {visible(str(value))!r}" for name, value in options.items() if value is not None)
         return await self._confirmations.carry_out(
             context,
             "enqueue_job",
             {"task": task, "payload": payload, **options},
             confirmation=confirmation,
-            propose=propose,
-            apply=change,
+            question=f"Add a job of the task {visible(task)!r}{given}, with {_shown(payload)}?",
+            change=change,
         )
 
     async def _act(
@@ -269,7 +255,7 @@ class ChangeTools:
                 ", running ones too" if include_running else ""
             )
             verb = action.value.replace("_", " ").capitalize()
-            return f"{verb} {_count_text(number)} {which}{extra}? {self._place}", number
+            return f"{verb} {_count_text(number)} {which}{extra}?", number
 
         async def change(plan: Plan) -> dict[str, Any]:
             if job_filter is None:
@@ -286,7 +272,7 @@ class ChangeTools:
             )
             return _result(result)
 
-        return await self._confirmations.carry_out(
+        return await self._confirmations.carry_out_many(
             context,
             action.value,
             {

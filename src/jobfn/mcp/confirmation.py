@@ -39,7 +39,7 @@ class Plan:
 
     Attributes:
         text: The question: what would change.
-        count: Number of jobs that it changes.
+        count: Number of jobs that match, of a change of many; else 0.
     """
 
     text: str
@@ -53,11 +53,13 @@ class Confirmations:
 
     Args:
         settings: The settings.
+        place: Name of the database and the schema, for the questions.
         clock: Monotonic time in seconds.
     """
 
-    def __init__(self, settings: McpSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: McpSettings, *, place: str, clock: Callable[[], float]) -> None:
         self._settings = settings
+        self._place = place
         self._clock = clock
         self._plans: OrderedDict[str, Plan] = OrderedDict()
 
@@ -68,8 +70,8 @@ class Confirmations:
         arguments: Mapping[str, Any],
         *,
         confirmation: str | None,
-        propose: Callable[[], Awaitable[tuple[str, int]]],
-        apply: Callable[[Plan], Awaitable[dict[str, Any]]],
+        question: str,
+        change: Callable[[], Awaitable[dict[str, Any]]],
     ) -> dict[str, Any] | InputRequiredResult:
         """Make a change if it is confirmed, else return its plan or the question to the user.
 
@@ -78,12 +80,43 @@ class Confirmations:
             tool: Name of the tool.
             arguments: Its arguments: a plan is good for these alone.
             confirmation: The token of a plan.
-            propose: Returns the question, and how many jobs the change is for.
-            apply: Makes the change.
+            question: What would change.
+            change: Makes the change.
 
         Raises:
             ToolError: The token is not that of a plan for these arguments, or the client cannot ask its user and has
                 to.
+        """
+
+        async def propose() -> tuple[str, int]:
+            return question, 0
+
+        async def apply(_plan: Plan) -> dict[str, Any]:
+            return await change()
+
+        return await self.carry_out_many(
+            context, tool, arguments, confirmation=confirmation, propose=propose, apply=apply
+        )
+
+    async def carry_out_many(
+        self,
+        context: Context[Any, Any],
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        confirmation: str | None,
+        propose: Callable[[], Awaitable[tuple[str, int]]],
+        apply: Callable[[Plan], Awaitable[dict[str, Any]]],
+    ) -> dict[str, Any] | InputRequiredResult:
+        """Make a change of many jobs as ``carry_out``.
+
+        Args:
+            context: The context of the call.
+            tool: Name of the tool.
+            arguments: Its arguments.
+            confirmation: The token of a plan.
+            propose: Returns the question, and how many jobs the change is for. Called for a new plan only.
+            apply: Makes the change.
         """
         key = json.dumps([tool, arguments], sort_keys=True, default=str)
         plan = self._find(key)
@@ -93,7 +126,8 @@ class Confirmations:
                     "the confirmation is unknown, was used, has expired or is for other arguments: "
                     "call the tool without it first"
                 )
-            text, count = await propose()
+            question, count = await propose()
+            text = f"{question} {self._place}"
             plan = Plan(text, count, secrets.token_urlsafe(16), self._clock() + PLAN_TTL_SECONDS)
             self._plans[key] = plan
             while len(self._plans) > MAX_PLANS:

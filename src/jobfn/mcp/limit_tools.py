@@ -1,6 +1,6 @@
 """Tools that change limits of concurrency and rate. Each is confirmed first (``confirmation.py``)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from jobfn.limits import parse_rate
 from jobfn.mcp.change_tools import Confirmation, Result
-from jobfn.mcp.confirmation import Confirmations, Plan
+from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.plain_values import plain, visible
 from jobfn.operations import Operations
 
@@ -22,13 +22,11 @@ class LimitTools:
     Args:
         operations: The operations.
         confirmations: Asks for confirmation.
-        place: Name of the database and the schema, for the questions.
     """
 
-    def __init__(self, operations: Operations, confirmations: Confirmations, *, place: str) -> None:
+    def __init__(self, operations: Operations, confirmations: Confirmations) -> None:
         self._operations = operations
         self._confirmations = confirmations
-        self._place = place
 
     @property
     def tools(self) -> tuple[Callable[..., Any], ...]:
@@ -53,24 +51,38 @@ class LimitTools:
         options = {"task": task, "queue": queue, "per": per, "concurrency": concurrency, "rate": rate}
         parsed = None if rate is None else parse_rate(rate)
 
-        async def change() -> None:
+        async def change() -> dict[str, Any]:
             await self._operations.set_limit(
                 name, task=task, queue=queue, per=per, concurrency=concurrency, rate=parsed
             )
+            return {"changed": True}
 
-        text = f"Set the limit {visible(name)!r}: {plain(options)}"
-        return await self._change(context, "set_limit", text, confirmation, change, {"name": name, **options})
+        return await self._confirmations.carry_out(
+            context,
+            "set_limit",
+            {"name": name, **options},
+            confirmation=confirmation,
+            question=f"Set the limit {visible(name)!r}: {plain(options)}?",
+            change=change,
+        )
 
     async def remove_limit(
         self, context: Context[Any, Any], *, name: Name, confirmation: Confirmation = None
     ) -> Result:
         """Remove a limit, and release the jobs that it holds."""
 
-        async def change() -> None:
+        async def change() -> dict[str, Any]:
             await self._operations.remove_limit(name)
+            return {"changed": True}
 
-        text = f"Remove the limit {visible(name)!r}"
-        return await self._change(context, "remove_limit", text, confirmation, change, {"name": name})
+        return await self._confirmations.carry_out(
+            context,
+            "remove_limit",
+            {"name": name},
+            confirmation=confirmation,
+            question=f"Remove the limit {visible(name)!r}?",
+            change=change,
+        )
 
     async def pause_limit_key(
         self,
@@ -86,30 +98,16 @@ class LimitTools:
         """Start no job of one key of a limit for a time, in any worker."""
         duration = None if seconds is None else timedelta(seconds=seconds)
 
-        async def change() -> None:
+        async def change() -> dict[str, Any]:
             await self._operations.pause_limit_key(name, key, duration=duration)
-
-        what = "End the pause" if duration is None else f"Pause for {duration}"
-        text = f"{what} of the key {visible(key)!r} of the limit {visible(name)!r}"
-        arguments = {"name": name, "key": key, "seconds": seconds}
-        return await self._change(context, "pause_limit_key", text, confirmation, change, arguments)
-
-    async def _change(  # noqa: PLR0917  - private, and each call gives all
-        self,
-        context: Context[Any, Any],
-        tool: str,
-        text: str,
-        confirmation: str | None,
-        change: Callable[[], Awaitable[None]],
-        arguments: dict[str, Any],
-    ) -> Result:
-        async def propose() -> tuple[str, int]:
-            return f"{text}? {self._place}", 0
-
-        async def apply(_plan: Plan) -> dict[str, Any]:
-            await change()
             return {"changed": True}
 
+        what = "End the pause" if duration is None else f"Pause for {duration}"
         return await self._confirmations.carry_out(
-            context, tool, arguments, confirmation=confirmation, propose=propose, apply=apply
+            context,
+            "pause_limit_key",
+            {"name": name, "key": key, "seconds": seconds},
+            confirmation=confirmation,
+            question=f"{what} of the key {visible(key)!r} of the limit {visible(name)!r}?",
+            change=change,
         )

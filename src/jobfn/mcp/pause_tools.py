@@ -1,13 +1,13 @@
 """Tools that pause and resume. Each is confirmed first (``confirmation.py``)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from jobfn.mcp.change_tools import Confirmation, Result
-from jobfn.mcp.confirmation import Confirmations, Plan
+from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.plain_values import visible
 from jobfn.operations import Operations
 from jobfn.operations.pauses import PauseKind, PauseTarget
@@ -23,13 +23,11 @@ class PauseTools:
     Args:
         operations: The operations.
         confirmations: Asks for confirmation.
-        place: Name of the database and the schema, for the questions.
     """
 
-    def __init__(self, operations: Operations, confirmations: Confirmations, *, place: str) -> None:
+    def __init__(self, operations: Operations, confirmations: Confirmations) -> None:
         self._operations = operations
         self._confirmations = confirmations
-        self._place = place
 
     @property
     def tools(self) -> tuple[Callable[..., Any], ...]:
@@ -55,9 +53,14 @@ class PauseTools:
 
         length = "until it is resumed" if seconds is None else f"for {seconds:g} seconds"
         why = f", with the reason {visible(reason)!r}" if reason else ""
-        text = f"Pause {visible(str(target))!r} {length}{why}"
-        arguments = {"target": [kind, name], "seconds": seconds, "reason": reason}
-        return await self._change(context, text, confirmation, change, arguments)
+        return await self._confirmations.carry_out(
+            context,
+            "pause_jobs",
+            {"target": [kind, name], "seconds": seconds, "reason": reason},
+            confirmation=confirmation,
+            question=f"Pause {visible(str(target))!r} {length}{why}?",
+            change=change,
+        )
 
     async def resume_jobs(
         self, context: Context[Any, Any], *, kind: PauseKind, name: Name = "", confirmation: Confirmation = None
@@ -68,24 +71,11 @@ class PauseTools:
         async def change() -> dict[str, Any]:
             return {"changed": await self._operations.resume(target)}
 
-        text = f"Resume {visible(str(target))!r}"
-        return await self._change(context, text, confirmation, change, {"target": [kind, name]})
-
-    async def _change(
-        self,
-        context: Context[Any, Any],
-        text: str,
-        confirmation: str | None,
-        change: Callable[[], Awaitable[dict[str, Any]]],
-        arguments: dict[str, Any],
-    ) -> Result:
-        async def propose() -> tuple[str, int]:
-            return f"{text}? {self._place}", 0
-
-        async def apply(_plan: Plan) -> dict[str, Any]:
-            return await change()
-
-        tool = text.partition(" ")[0]
         return await self._confirmations.carry_out(
-            context, tool, arguments, confirmation=confirmation, propose=propose, apply=apply
+            context,
+            "resume_jobs",
+            {"target": [kind, name]},
+            confirmation=confirmation,
+            question=f"Resume {visible(str(target))!r}?",
+            change=change,
         )

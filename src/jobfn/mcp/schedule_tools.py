@@ -7,7 +7,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from jobfn.mcp.change_tools import Confirmation, Result
-from jobfn.mcp.confirmation import Confirmations, Plan
+from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.plain_values import visible
 from jobfn.operations import Operations
 
@@ -22,13 +22,11 @@ class ScheduleTools:
     Args:
         operations: The operations.
         confirmations: Asks for confirmation.
-        place: Name of the database and the schema, for the questions.
     """
 
-    def __init__(self, operations: Operations, confirmations: Confirmations, *, place: str) -> None:
+    def __init__(self, operations: Operations, confirmations: Confirmations) -> None:
         self._operations = operations
         self._confirmations = confirmations
-        self._place = place
 
     @property
     def tools(self) -> tuple[Callable[..., Any], ...]:
@@ -91,18 +89,12 @@ class ScheduleTools:
         *,
         reason: str | None = None,
     ) -> Result:
-        async def propose() -> tuple[str, int]:
-            why = f", with the reason {visible(reason)!r}" if reason else ""
-            return f"{verb}: the schedule {visible(schedule)!r}{why}? {self._place}", 1
-
-        async def apply(_plan: Plan) -> dict[str, Any]:
-            return await change()
-
+        why = f", with the reason {visible(reason)!r}" if reason else ""
         return await self._confirmations.carry_out(
             context,
             f"{verb} schedule",
             {"schedule": schedule, "reason": reason},
             confirmation=confirmation,
-            propose=propose,
-            apply=apply,
+            question=f"{verb}: the schedule {visible(schedule)!r}{why}?",
+            change=change,
         )

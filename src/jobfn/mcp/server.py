@@ -113,11 +113,11 @@ def create_server(
     for tool in ReadTools(operations, settings, run_checks).tools:
         server.add_tool(tool, description=inspect.getdoc(tool), annotations=_read_hints(tool), structured_output=False)
     if not settings.read_only:
-        confirmations = Confirmations(settings, clock=clock)
-        changes = ChangeTools(operations, confirmations, settings, pool, place=place)
-        schedules = ScheduleTools(operations, confirmations, place=place)
-        limits = LimitTools(operations, confirmations, place=place)
-        pauses = PauseTools(operations, confirmations, place=place)
+        confirmations = Confirmations(settings, place=place, clock=clock)
+        changes = ChangeTools(operations, confirmations, settings, pool)
+        schedules = ScheduleTools(operations, confirmations)
+        limits = LimitTools(operations, confirmations)
+        pauses = PauseTools(operations, confirmations)
         for tool in (*changes.tools, *schedules.tools, *limits.tools, *pauses.tools):
             annotations = _CHANGES[tool.__name__]
             server.add_tool(tool, description=inspect.getdoc(tool), annotations=annotations, structured_output=False)
