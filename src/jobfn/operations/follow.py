@@ -58,6 +58,8 @@ def _final_state(job_id: int, detail: JobDetail | None) -> FinalState:
     """Return the final state of a job whose row was deleted."""
     if detail is None:
         return FinalState(job_id, JobState.COMPLETED, None, None)
+    if not detail.runs:  # the history is turned off, and the completed job is stored
+        return FinalState(job_id, JobState.COMPLETED, RunOutcome.COMPLETED, None)
     last = detail.runs[-1]
     if last.outcome is RunOutcome.COMPLETED:
         return FinalState(job_id, JobState.COMPLETED, last.outcome, last.attempt)

@@ -1,9 +1,12 @@
 """Completed jobs that are stored with their payloads are shown, and run again."""
 
+from typing import Any
+
+import asyncpg
 import pytest
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations import Action, JobFilter, JobState, Operations
+from jobfn.operations import Action, FinalState, JobFilter, JobState, Operations, RunOutcome, open_operations
 from jobfn.operations.actions import BATCH_SIZE
 from jobfn.operations.completed_jobs import NOT_STORED
 from support.jobs import TENANT, WORKER, Jobs
@@ -35,6 +38,15 @@ async def test_completed_job_is_shown_without_history(operations: Operations, jo
     assert (detail.task, detail.payload, detail.runs) == ("x", '{"n": 1}', ())
     assert [event.text for event in detail.timeline] == ["enqueued", "completed"]
     assert await operations.get_job(10**6) is None
+
+
+async def test_stored_job_without_history_has_completed_when_it_is_followed(
+    pool: "asyncpg.Pool[Any]", jobs: Jobs
+) -> None:
+    await jobs.connection.execute("select app_jobs.set_history_retention(0)")
+    job = await complete(jobs)
+    final = await (await open_operations(pool, "app_jobs")).follow(job)
+    assert final == FinalState(job, JobState.COMPLETED, RunOutcome.COMPLETED, None)
 
 
 async def test_jobs_run_again_in_the_order_of_their_ids(operations: Operations, jobs: Jobs) -> None:
