@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobfn.errors import ConfigurationError
-from jobfn.operations.queries import get_job
+from jobfn.operations.queries import get_job, get_job_row
 from jobfn.operations.records import JobDetail, JobRow, JobState, RunOutcome
 from jobfn.operations.statements import Database
 
@@ -41,14 +41,16 @@ async def follow(
 ) -> FinalState:
     """See ``Operations.follow``."""
     previous: JobRow | None = None
-    while (detail := await get_job(database, job_id)) is not None and detail.job is not None:
-        if detail.state in _ENDED_OUTCOMES:
-            outcome = detail.runs[-1].outcome if detail.runs else _ENDED_OUTCOMES[detail.state]
-            return FinalState(job_id, detail.state, outcome, detail.job.attempts, detail.job.last_error)
-        if on_change is not None and (previous is None or _visible_state(previous) != _visible_state(detail.job)):
-            on_change(detail.job)
-        previous = detail.job
+    while (job := await get_job_row(database, job_id)) is not None:
+        if job.state in _ENDED_OUTCOMES:
+            ended = await get_job(database, job_id)
+            outcome = ended.runs[-1].outcome if ended is not None and ended.runs else _ENDED_OUTCOMES[job.state]
+            return FinalState(job_id, job.state, outcome, job.attempts, job.last_error)
+        if on_change is not None and (previous is None or _visible_state(previous) != _visible_state(job)):
+            on_change(job)
+        previous = job
         await asyncio.sleep(poll_interval_seconds)
+    detail = await get_job(database, job_id)
     if detail is None and previous is None and database.capabilities.history:
         raise ConfigurationError(f"job {job_id} is not in the queue or its history: see `jobfn jobs list`")
     return _final_state(job_id, detail)

@@ -108,6 +108,14 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
     return JobDetail(job.id, job.task, job, row["payload"], runs, _timeline(job, runs), run, row["parent_id"], wait)
 
 
+async def get_job_row(database: Database, job_id: int) -> JobRow | None:
+    """Return a job without its attempts, its steps and why it waits; None if it has no row."""
+    if not 0 < job_id <= _MAX_ID:
+        return None
+    rows = await database.fetch("show_job", job_id)
+    return JobRow.from_row(rows[0]) if rows else None
+
+
 async def _get_completed(database: Database, job_id: int, runs: tuple[Run, ...]) -> JobDetail | None:
     stored = None
     if not database.capabilities.is_platform:
