@@ -1,7 +1,7 @@
 """Read what a durable function has recorded (``durable_records.py``)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 
@@ -18,21 +18,21 @@ from jobfn.operations.durable_records import (
     Wait,
 )
 from jobfn.operations.records import JobState
-
-#: Names of the statements of ``read_run``.
-STATEMENTS: Final = ("durable_steps", "unread_signals", "child_tree", "durable_waits")
+from jobfn.operations.statements import Database
 
 
 async def read_run(
-    connection: "asyncpg.Connection[Any]", statements: Mapping[str, str], job_id: int, *, is_parked: bool
+    connection: "asyncpg.Connection[Any]", database: Database, job_id: int, *, is_parked: bool
 ) -> DurableRun:
-    """Return what a job has recorded, with these statements for its schema (``STATEMENTS``)."""
-    step_rows = await connection.fetch(statements["durable_steps"], job_id, MAX_STEPS, MAX_VALUE_CHARACTERS)
-    signal_rows = await connection.fetch(statements["unread_signals"], job_id, MAX_SIGNALS, MAX_VALUE_CHARACTERS)
+    """Return what a job has recorded."""
+    step_rows = await connection.fetch(database.statement("durable_steps"), job_id, MAX_STEPS, MAX_VALUE_CHARACTERS)
+    signal_rows = await connection.fetch(
+        database.statement("unread_signals"), job_id, MAX_SIGNALS, MAX_VALUE_CHARACTERS
+    )
     children: Sequence[asyncpg.Record] = ()
     if step_rows and step_rows[0]["child_count"]:
-        children = await connection.fetch(statements["child_tree"], job_id, MAX_CHILDREN)
-    waits = await connection.fetch(statements["durable_waits"], job_id, MAX_WAITS) if is_parked else ()
+        children = await connection.fetch(database.statement("child_tree"), job_id, MAX_CHILDREN)
+    waits = await connection.fetch(database.statement("durable_waits"), job_id, MAX_WAITS) if is_parked else ()
     return DurableRun(
         waits=tuple(Wait(**row) for row in waits),
         steps=tuple(Step(**_without(row, "step_count", "child_count")) for row in reversed(step_rows)),

@@ -16,7 +16,7 @@ import asyncpg
 
 from jobfn.database.connection import LATEST
 from jobfn.errors import ConfigurationError
-from jobfn.operations.durable_runs import STATEMENTS, read_run
+from jobfn.operations.durable_runs import read_run
 from jobfn.operations.records import Event, JobDetail, JobFilter, JobOrder, JobPage, JobRow, JobState, Run, RunOutcome
 from jobfn.operations.statements import Database
 from jobfn.operations.wait_reasons import read_wait_reasons
@@ -96,8 +96,7 @@ async def get_job(database: Database, job_id: int) -> JobDetail | None:
             run_rows = await connection.fetch(database.statement("job_runs"), job_id, MAX_RUNS)
         run = None
         if row is not None and row["has_steps"]:
-            statements = {name: database.statement(name) for name in STATEMENTS}
-            run = await read_run(connection, statements, job_id, is_parked=row["is_parked"])
+            run = await read_run(connection, database, job_id, is_parked=row["is_parked"])
         wait = None
         if row is not None and not row["is_running"] and not row["exhausted"]:
             wait = next(iter(await read_wait_reasons(connection, database, job_id)), None)

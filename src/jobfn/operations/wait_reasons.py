@@ -10,9 +10,6 @@ from jobfn.operations.statements import Database
 if TYPE_CHECKING:
     import asyncpg
 
-#: Name of the statement of ``read_wait_reasons``, by whether the schema is the platform's.
-STATEMENTS = {False: "explain_wait", True: "explain_platform_wait"}
-
 
 @dataclass(frozen=True, slots=True)
 class WaitReason:
@@ -46,8 +43,8 @@ async def read_wait_reasons(
     connection: "asyncpg.Connection[asyncpg.Record]", database: Database, job_id: int
 ) -> tuple[WaitReason, ...]:
     """Return the reasons of a job; empty if it has no row."""
-    statement = database.statement(STATEMENTS[database.capabilities.is_platform])
-    rows: Sequence[asyncpg.Record] = await connection.fetch(statement, job_id)
+    name = "explain_platform_wait" if database.capabilities.is_platform else "explain_wait"
+    rows: Sequence[asyncpg.Record] = await connection.fetch(database.statement(name), job_id)
     return tuple(
         WaitReason(row["code"], row["reason"], row["since"], row["until"], tuple(row["job_ids"] or ())) for row in rows
     )
