@@ -195,22 +195,19 @@ def check_supported(database: Database, action: Action) -> None:
     Raises:
         ConfigurationError: It is the platform's schema, and the action is about durable functions or completed jobs.
     """
-    require_durable(database, action)
+    if action is Action.WAKE:
+        require_durable(database)
     if action is Action.RUN_AGAIN:
         completed_jobs.require_stored(database)
 
 
-def require_durable(database: Database, action: Action | None = None) -> None:
-    """Check that the schema has durable functions, if the action is one of theirs. None stands for such an action.
+def require_durable(database: Database) -> None:
+    """Check that the schema has durable functions.
 
     Raises:
         ConfigurationError: It is the platform's schema.
     """
-    if database.capabilities.is_platform and action in {None, Action.WAKE}:
-        raise ConfigurationError(
-            f"schema {database.schema} is the platform's own and has no durable functions: no job is parked, and none "
-            "has steps or signals"
-        )
+    database.require_native("has no durable functions: no job is parked, and none has steps or signals")
 
 
 def select_targets(action: Action, job_filter: JobFilter, *, include_running: bool) -> tuple[JobFilter, ...]:

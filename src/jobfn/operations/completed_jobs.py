@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from jobfn.errors import ConfigurationError
 from jobfn.operations.queries import completed_parameters
 from jobfn.operations.records import JobFilter
 from jobfn.operations.statements import Database
@@ -17,10 +16,7 @@ def require_stored(database: Database) -> None:
     Raises:
         ConfigurationError: It is the platform's schema.
     """
-    if database.capabilities.is_platform:
-        raise ConfigurationError(
-            f"schema {database.schema} is the platform's own and stores no completed jobs: add the job again"
-        )
+    database.require_native("stores no completed jobs: add the job again")
 
 
 async def count_matching(database: Database, job_filter: JobFilter, *, limit: int) -> int:

@@ -9,6 +9,7 @@ from jobfn.operations.statements import Database
 
 #: Maximum number of keys of a limit that are listed: those with the most held and running jobs.
 MAX_LISTED_KEYS = 20
+_NO_LIMITS = "has no limits: use jobfn's schema (`jobfn db migrate`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,9 @@ class LimitRow:
     keys: tuple[LimitKey, ...]
 
 
-def check_native(database: Database) -> None:
-    """Check that the schema has limits.
-
-    Raises:
-        ConfigurationError: It is the platform's own.
-    """
-    if database.capabilities.is_platform:
-        raise ConfigurationError(
-            f"schema {database.schema} is the platform's own and has no limits: use jobfn's schema (`jobfn db migrate`)"
-        )
-
-
 async def list_limits(database: Database) -> tuple[LimitRow, ...]:
     """See ``Operations.limits``."""
-    check_native(database)
+    database.require_native(_NO_LIMITS)
     keys: dict[str, list[LimitKey]] = {}
     for row in await database.fetch("list_limit_keys", MAX_LISTED_KEYS):
         values = {name: value for name, value in row.items() if name != "limit_name"}
@@ -104,7 +93,7 @@ async def set_limit(
     pauses_on_retry_later: bool,
 ) -> None:
     """See ``Operations.set_limit``."""
-    check_native(database)
+    database.require_native(_NO_LIMITS)
     if concurrency is None and rate is None:
         raise ConfigurationError(f"limit {name!r} has no bound: give it a concurrency, a rate or both")
     interval = None if rate is None else rate.interval
@@ -115,14 +104,14 @@ async def set_limit(
 
 async def remove_limit(database: Database, name: str) -> None:
     """See ``Operations.remove_limit``."""
-    check_native(database)
+    database.require_native(_NO_LIMITS)
     [row] = await database.fetch("remove_limit", name)
     _check_found(name, is_found=row["is_found"])
 
 
 async def pause_limit_key(database: Database, name: str, key: str, duration: timedelta | None) -> None:
     """See ``Operations.pause_limit_key``."""
-    check_native(database)
+    database.require_native(_NO_LIMITS)
     [row] = await database.fetch("pause_limit_key", name, key, duration)
     _check_found(name, is_found=row["is_found"])
 

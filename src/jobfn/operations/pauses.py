@@ -9,6 +9,8 @@ from jobfn.database.records import sanitize_text
 from jobfn.errors import ConfigurationError
 from jobfn.operations.statements import Database
 
+_NO_PAUSES = "has no pauses and no weights"
+
 
 class PauseKind(StrEnum):
     """The kind of what a pause stops."""
@@ -95,27 +97,27 @@ async def pause(
     paused_by: str | None,
 ) -> None:
     """See ``Operations.pause``."""
-    _require_native(database)
+    database.require_native(_NO_PAUSES)
     texts = [None if text is None else sanitize_text(text) for text in (reason, paused_by)]
     await database.fetch("pause", *_arguments(target), seconds, until, *texts)
 
 
 async def resume(database: Database, target: PauseTarget) -> bool:
     """See ``Operations.resume``."""
-    _require_native(database)
+    database.require_native(_NO_PAUSES)
     return bool((await database.fetch("resume", *_arguments(target)))[0]["resume"])
 
 
 async def list_tenant_weights(database: Database) -> tuple[TenantWeight, ...]:
     """See ``Operations.tenant_weights``."""
-    _require_native(database)
+    database.require_native(_NO_PAUSES)
     rows = await database.fetch("tenant_weights")
     return tuple(TenantWeight(row["tenant"], row["weight"]) for row in rows)
 
 
 async def set_tenant_weight(database: Database, tenant: str, weight: int) -> None:
     """See ``Operations.set_tenant_weight``."""
-    _require_native(database)
+    database.require_native(_NO_PAUSES)
     check_tenant(tenant)
     await database.fetch("set_tenant_weight", tenant, weight)
 
@@ -135,8 +137,3 @@ def check_tenant(text: str) -> None:
 def _arguments(target: PauseTarget) -> tuple[object, ...]:
     kinds = (PauseKind.TASK, PauseKind.QUEUE, PauseKind.TENANT)
     return (*(target.name if target.kind is kind else None for kind in kinds), target.kind is PauseKind.EVERYTHING)
-
-
-def _require_native(database: Database) -> None:
-    if database.capabilities.is_platform:
-        raise ConfigurationError(f"schema {database.schema} is the platform's own, which has no pauses and no weights")

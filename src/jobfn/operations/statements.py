@@ -14,7 +14,7 @@ import asyncpg
 from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
-from jobfn.errors import DatabaseError, DatabaseUnreachable, SchemaError, error_text
+from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable, SchemaError, error_text
 
 _CUSTOM_PLAN = "set local plan_cache_mode = force_custom_plan"
 _NEWEST_FIRST = f"{_CUSTOM_PLAN}; set local enable_seqscan = off"
@@ -56,6 +56,18 @@ class Database:
         self._pool = pool
         self.schema = schema
         self.capabilities = capabilities
+
+    def require_native(self, problem: str) -> None:
+        """Check that the schema is jobfn's.
+
+        Args:
+            problem: What the platform's lacks, and what to do: ``has no limits: ...``.
+
+        Raises:
+            ConfigurationError: It is the platform's own.
+        """
+        if self.capabilities.is_platform:
+            raise ConfigurationError(f"schema {self.schema} is the platform's own and {problem}")
 
     def statement(self, name: str) -> str:
         """Return the named statement for this schema."""
