@@ -3,7 +3,7 @@
 Each statement checks the state of a job again under its row lock. Jobs in another state are skipped, with the reason.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -123,9 +123,7 @@ async def apply(
     """See ``Operations.apply``."""
     check_supported(database, action)
     result = ActionResult(action)
-    unique = list(dict.fromkeys(job_ids))
-    for start in range(0, len(unique), BATCH_SIZE):
-        batch = unique[start : start + BATCH_SIZE]
+    for batch in _batches(job_ids):
         result += await _apply_to_batch(database, action, batch, reason=reason, include_running=include_running)
     return result
 
@@ -162,9 +160,7 @@ async def preview(database: Database, action: Action, job_ids: Sequence[int], *,
     """See ``Operations.preview``."""
     check_supported(database, action)
     result = ActionResult(action)
-    unique = list(dict.fromkeys(job_ids))
-    for start in range(0, len(unique), BATCH_SIZE):
-        batch = unique[start : start + BATCH_SIZE]
+    for batch in _batches(job_ids):
         valid_ids = [job_id for job_id in batch if 0 < job_id < 2**63]
         states = await job_states(database, valid_ids)
         changed = {job_id for job_id, state in states.items() if (action, state) not in _SKIP_REASONS}
@@ -240,6 +236,12 @@ def select_targets(action: Action, job_filter: JobFilter, *, include_running: bo
         ),
     }
     return tuple(replace(job_filter, state=state) for state in states[action])
+
+
+def _batches(job_ids: Sequence[int]) -> Iterator[list[int]]:
+    """Return the ids, each once, at most ``BATCH_SIZE`` at a time."""
+    unique = list(dict.fromkeys(job_ids))
+    return (unique[start : start + BATCH_SIZE] for start in range(0, len(unique), BATCH_SIZE))
 
 
 async def _apply_to_batch(
