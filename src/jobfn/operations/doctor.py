@@ -23,8 +23,7 @@ from jobfn.errors import ConfigurationError, DatabaseUnreachable, PermissionDeni
 from jobfn.http.bounded import MAX_LIST_BYTES, request
 from jobfn.http.client import Response
 from jobfn.operations.operations import Operations
-from jobfn.operations.pauses import Pause
-from jobfn.operations.troubles import TroubleKind
+from jobfn.operations.troubles import TroubleKind, join_names
 from jobfn.wire import CALLBACK_URL, JOB_ID, WORKER_ID, redact_url, report_url
 from jobfn.wire.names import DOCTOR_WORKER_ID
 from jobfn.worker.function_urls import load_routes
@@ -38,7 +37,7 @@ MAX_CLOCK_SKEW_SECONDS = 2.0
 SLOW_REPORT_SECONDS = 1.8
 #: An id that no job has, so that a report on it changes nothing.
 UNUSED_JOB_ID = 2**63 - 1
-#: Maximum number of old transactions, of paused schedules, and of pauses, in a message.
+#: Maximum number of old transactions in a message.
 MAX_HOLDERS = 5
 #: Name of the check for the rights to look.
 RIGHTS = "rights"
@@ -205,9 +204,7 @@ async def _check_processes(operations: Operations) -> list[Check]:
     rows = [view.row for view in await operations.schedules(limit=1)]
     schedules = len(rows)
     if paused := [row for row in rows if row.paused_at is not None]:
-        names = ", ".join(f"{row.task} (id {row.id})" for row in paused[:MAX_HOLDERS])
-        more = f" and {len(paused) - MAX_HOLDERS} more" if len(paused) > MAX_HOLDERS else ""
-        message = f"paused, so that they make no jobs: {names}{more}"
+        message = f"paused, so that they make no jobs: {join_names([f'{row.task} (id {row.id})' for row in paused])}"
         checks.append(Check("schedules", CheckStatus.WARNING, message, "end a pause with `jobfn schedules resume ID`"))
     if schedules and (names := ", ".join(by_role[ServiceRole.SCHEDULER])):
         checks.append(Check("scheduler", CheckStatus.OK, f"running: {names}"))
@@ -228,14 +225,10 @@ async def _check_troubles(operations: Operations) -> list[Check]:
         if trouble.kind in _TROUBLE_CHECKS
     ]
     if pauses := await operations.pauses():
-        checks.append(_pauses_check(pauses))
+        message = f"jobs wait for pauses: {join_names(list(map(str, pauses)), '; ')}"
+        advice = "end them with `jobfn resume`, if they are not intended"
+        checks.append(Check("pauses", CheckStatus.WARNING, message, advice))
     return checks
-
-
-def _pauses_check(pauses: Sequence[Pause]) -> Check:
-    more = f" and {len(pauses) - MAX_HOLDERS} more" if len(pauses) > MAX_HOLDERS else ""
-    message = f"jobs wait for pauses: {'; '.join(map(str, pauses[:MAX_HOLDERS]))}{more}"
-    return Check("pauses", CheckStatus.WARNING, message, "end them with `jobfn resume`, if they are not intended")
 
 
 async def _check_callback_server(http: httpx.AsyncClient, settings: ServiceSettings) -> Check:

@@ -89,7 +89,7 @@ class Troubles:
                 advice = "start `jobfn service` where the functions can be reached, or `jobfn dev functions.py`"
                 troubles.append(Trouble(TroubleKind.NO_WORKER, message, advice))
         if silent := [row for row in heartbeats if row["is_recently_silent"]]:
-            names = _join([f"{row['worker_id']} since {_clock(row['last_heartbeat_at'])}" for row in silent])
+            names = join_names([f"{row['worker_id']} since {_clock(row['last_heartbeat_at'])}" for row in silent])
             advice = (
                 "see the log and the host of the process: it crashed, or does not reach the database. Its jobs are "
                 "taken over when their leases end"
@@ -103,7 +103,7 @@ def _pauses(rows: "Sequence[asyncpg.Record]") -> list[Trouble]:
         return []
     names = [f"{row['kind']} {row['name']}".strip() + (f" ({row['reason']})" if row["reason"] else "") for row in rows]
     advice = "end it with `jobfn resume` if it is not intended"
-    return [Trouble(TroubleKind.PAUSED, f"paused: {_join(names)}", advice)]
+    return [Trouble(TroubleKind.PAUSED, f"paused: {join_names(names)}", advice)]
 
 
 def _paused_schedules(rows: "Sequence[asyncpg.Record]") -> list[Trouble]:
@@ -111,7 +111,7 @@ def _paused_schedules(rows: "Sequence[asyncpg.Record]") -> list[Trouble]:
         return []
     names = [f"{row['task_identifier']} (id {row['id']})" for row in rows]
     advice = "end it with `jobfn schedules resume ID` if it is not intended"
-    return [Trouble(TroubleKind.PAUSED_SCHEDULE, f"paused schedules: {_join(names)}", advice)]
+    return [Trouble(TroubleKind.PAUSED_SCHEDULE, f"paused schedules: {join_names(names)}", advice)]
 
 
 DISK_FULL = Trouble(
@@ -121,9 +121,10 @@ DISK_FULL = Trouble(
 )
 
 
-def _join(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str], separator: str = ", ") -> str:
+    """Return the first names as one text, and how many more there are."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    return separator.join(names[:MAX_NAMES]) + more
 
 
 def _clock(at: datetime) -> str:
