@@ -268,4 +268,4 @@ def _seconds(member: Mapping[str, Any], name: str) -> float | None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{name} must be a number of seconds")  # noqa: TRY004  - as above
-    return max(0.0, min(float(value) if abs(value) < _MAX_SECONDS else _MAX_SECONDS, _MAX_SECONDS))
+    return float(max(0.0, min(value, _MAX_SECONDS)))  # Python compares integers of any size with floats
