@@ -41,12 +41,12 @@ SETTLE_ON: Final = "X-Settle-On"
 SETTLE_ON_RESPONSE: Final = "response"
 #: On a response: how many jobs the function accepts in one request (``delivery_batch.py``), and the handler's duration.
 ACCEPT_BATCH: Final = "X-Accept-Batch"
+HANDLER_SECONDS: Final = "X-Handler-Seconds"
 #: In a 202: the function accepts POST {url}/cancel for this job.
 ACCEPT_CANCEL: Final = "X-Accept-Cancel"
 #: Content type, and end of the path, of a request that tells a function to look whether a job was cancelled.
 CANCEL_CONTENT_TYPE: Final = "application/vnd.jobfn.cancel"
 CANCEL_PATH_SUFFIX: Final = "/cancel"
-HANDLER_SECONDS: Final = "X-Handler-Seconds"
 #: On a response: the task's limit of attempts, for those that end without a response.
 MAX_ATTEMPTS: Final = "X-Max-Attempts"
 #: Shared secret (``JOBFN_INVOKE_SECRET``) that a function requires from its worker. Never echoed.
