@@ -21,6 +21,7 @@ from jobfn.triggers.conditions import (
 )
 from jobfn.unique import MAX_FIELDS
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
+from jobfn.wire.steps import MAX_STEP_NAME_CHARACTERS
 
 Event = Literal["INSERT", "UPDATE", "DELETE"]
 PayloadStrategy = Literal["row_id", "row", "fields", "custom"]
@@ -33,7 +34,6 @@ OLD_KEY: Final = "old"
 META_KEY: Final = "_meta"
 
 _MAX_INT: Final = 2**31 - 1
-_MAX_SIGNAL_CHARACTERS: Final = 200
 #: Parameters of the job that a trigger adds, which a signal does not have.
 _JOB_PARAMETERS: Final = (
     "task_identifier",
@@ -153,7 +153,7 @@ class DataJobTrigger(BaseModel):
     unique_until: Literal["started", "done"] | None = None
     unique_by: Annotated[tuple[PgText, ...], Field(max_length=MAX_FIELDS)] | None = None
     on_conflict: Literal["keep", "replace", "error"] = "keep"
-    signal: Annotated[str, Field(min_length=1, max_length=_MAX_SIGNAL_CHARACTERS), PgTextValidator] | None = None
+    signal: Annotated[str, Field(min_length=1, max_length=MAX_STEP_NAME_CHARACTERS), PgTextValidator] | None = None
     job_key_field: PgName | None = None
     job_key_prefix: Annotated[str, Field(min_length=1, max_length=511), PgTextValidator] | None = None
 
