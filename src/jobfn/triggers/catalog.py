@@ -21,6 +21,8 @@ _TYPE_KINDS: Final = {
     "m": TypeKind.RANGE,
     "r": TypeKind.RANGE,
 }
+#: Columns of ``jobs_schema`` that say what the schema has. The platform's has only the first of these.
+_FEATURES: Final = ("accepts_entity", "accepts_signals", "accepts_unique", "accepts_expiry", "has_task_settings")
 
 
 def query(name: str) -> str:
@@ -37,35 +39,13 @@ async def read_jobs_schema(connection: "asyncpg.Connection[Any]", name: str) -> 
     row = await connection.fetchrow(query("jobs_schema"), name)
     if row is None or not row["has_jobs"]:
         raise SchemaError(f"this database has no jobs schema {name}: run `jobfn db migrate`, or set JOBS_SCHEMA")
+    features = {feature: row[feature] for feature in _FEATURES}
     if row["is_ours"]:
-        return JobsSchema(
-            name,
-            EnqueueMethod.INSERT,
-            accepts_entity=row["accepts_entity"],
-            accepts_signals=row["accepts_signals"],
-            accepts_unique=row["accepts_unique"],
-            accepts_expiry=row["accepts_expiry"],
-            has_task_settings=row["has_task_settings"],
-        )
+        return JobsSchema(name, EnqueueMethod.INSERT, **features)
     if row["by_identifier"]:
-        return JobsSchema(
-            name,
-            EnqueueMethod.ADD_JOB,
-            accepts_entity=row["accepts_entity"],
-            accepts_signals=False,
-            accepts_unique=False,
-            accepts_expiry=False,
-        )
+        return JobsSchema(name, EnqueueMethod.ADD_JOB, **features)
     if row["by_tenant"]:
-        return JobsSchema(
-            name,
-            EnqueueMethod.ADD_JOB_WITH_TENANT,
-            requires_tenant=row["needs_tenant"],
-            accepts_entity=row["accepts_entity"],
-            accepts_signals=False,
-            accepts_unique=False,
-            accepts_expiry=False,
-        )
+        return JobsSchema(name, EnqueueMethod.ADD_JOB_WITH_TENANT, requires_tenant=row["needs_tenant"], **features)
     raise SchemaError(
         f"schema {name} has no add_job function that matches the contract: run `jobfn db migrate`, or set JOBS_SCHEMA"
     )
