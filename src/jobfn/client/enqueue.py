@@ -122,7 +122,7 @@ def enqueue_one(
     prepare = _preparation(options)
     max_attempts, priority, tenant = _shared_values(task, options, defaults)
     queue = options.get("queue")
-    values: list[Value] = [
+    values: tuple[Value, ...] = (
         task,
         serialize(payload),
         validate_key(options.get("key")),
@@ -130,14 +130,14 @@ def enqueue_one(
         validate_run_at(options.get("run_at")),
         max_attempts,
         priority,
-    ]
+    )
     schema = schema_or_default(options.get("schema"))
     entity = (
         validate_uuid("entity_id", options.get("entity_id")),
         validate_uuid("organization_id", options.get("organization_id")),
         validate_entity_type(options.get("entity_type")),
     )
-    statement = Statement("add_job", schema, tuple(values))
+    statement = Statement("add_job", schema, values)
     if any(entity):
         statement = Statement("add_job_for_entity", schema, (*values, *entity))
     depends_on = validate_job_ids("depends_on", options.get("depends_on"))
@@ -145,8 +145,7 @@ def enqueue_one(
     if depends_on is not None:
         statement = Statement("add_job_after", schema, (*values, *entity, depends_on, ignore_failures))
     unique = None
-    # A job with a key replaces the waiting one, unless the call itself asks for another rule.
-    default_unique = None if options.get("key") is not None and "unique" not in options else defaults.unique
+    default_unique = _default_unique(options, options.get("key"), defaults)
     if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
         from jobfn.client.unique import unique_or_debounced  # noqa: PLC0415  - most jobs are neither
 
@@ -205,7 +204,7 @@ def enqueue_each(
     )
     schema = schema_or_default(options.get("schema"))
     statement = Statement("add_jobs", schema, (*values, tenant))
-    default_unique = None if key is not None and "unique" not in options else defaults.unique
+    default_unique = _default_unique(options, key, defaults)
     if default_unique is not None or not _UNIQUE_OPTIONS.isdisjoint(options):
         from jobfn.client.unique import many_unique, read_unique  # noqa: PLC0415  - most jobs are not
 
@@ -231,6 +230,14 @@ def _shared_values(task: str, options: SharedOptions, defaults: TaskDefaults) ->
         max_attempts = defaults.max_attempts or DEFAULT_MAX_ATTEMPTS
     max_attempts = validate_int("max_attempts", max_attempts, 1)
     return str(max_attempts), str(priority), validate_uuid("database_id", options.get("database_id"))
+
+
+def _default_unique(options: SharedOptions, key: object, defaults: TaskDefaults) -> Unique | None:
+    """Return how the task's jobs are unique, as far as this call has not set it.
+
+    A job with a key replaces the waiting one, unless the call itself asks for another rule.
+    """
+    return None if key is not None and "unique" not in options else defaults.unique
 
 
 def _preparation(options: SharedOptions) -> Callable[[Statement], Statement]:
