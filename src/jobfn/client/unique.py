@@ -1,12 +1,12 @@
 """Statements for unique and for debounced jobs. Loaded when an option or a task asks for one."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from jobfn.client.statements import Statement, Value
+from jobfn.client.validation import validate_duration
 from jobfn.errors import EnqueueError
-from jobfn.unique import Unique, as_interval, parse_unique
+from jobfn.unique import Unique, parse_unique
 
 
 def read_unique(options: Mapping[str, Any], default: Unique | None) -> Unique | None:
@@ -48,13 +48,12 @@ def unique_or_debounced(
     unique = read_unique(options, default)
     max_delay = options.get("max_delay")
     if max_delay is not None:
-        if not isinstance(max_delay, timedelta) or max_delay <= timedelta(0):
-            raise EnqueueError(f"max_delay={max_delay!r} must be a timedelta above 0")
+        interval = validate_duration("max_delay", max_delay)
         if options.get("key") is None or options.get("run_at") is None:
             raise EnqueueError("max_delay needs key and run_at: it limits how long a job with a key can be put off")
         if unique is not None or dependencies[0] is not None:
             raise EnqueueError("max_delay excludes unique and depends_on: leave one of them out")
-        return Statement("add_debounced_job", schema, (*values, as_interval(max_delay))), None
+        return Statement("add_debounced_job", schema, (*values, interval)), None
     if unique is None:
         return None, None
     if dependencies[0] is not None and unique.on_conflict == "replace":

@@ -11,6 +11,7 @@ import pydantic_core
 from pydantic import BaseModel
 
 from jobfn.errors import EnqueueError
+from jobfn.unique import as_interval
 
 #: Limits of the jobs table (contract, section 3).
 MAX_KEY_CHARACTERS = 512
@@ -126,20 +127,12 @@ def validate_queue(queue: object) -> str | None:
 
 
 def validate_run_at(run_at: object) -> str | None:
-    """Return the due time of a job in ISO 8601.
-
-    Raises:
-        EnqueueError: It is not a datetime with a time zone.
-    """
-    if run_at is None:
-        return None
-    if not isinstance(run_at, datetime) or run_at.tzinfo is None:
-        raise EnqueueError(f"run_at={run_at!r} must be a datetime with a time zone, such as datetime.now(UTC)")
-    return run_at.isoformat()
+    """Return the due time of a job in ISO 8601."""
+    return None if run_at is None else _validate_time("run_at", run_at)
 
 
 def validate_expiry(expires_at: object, expires_in: object) -> tuple[str | None, str | None] | None:
-    """Return the expiry of a job as a time in ISO 8601 or as seconds from now; None: it has none.
+    """Return the expiry of a job as a time in ISO 8601 or as an interval from now; None: it has none.
 
     Raises:
         EnqueueError: Both are set, or one of them is not a time with a zone or a duration above 0.
@@ -149,12 +142,19 @@ def validate_expiry(expires_at: object, expires_in: object) -> tuple[str | None,
     if expires_at is not None and expires_in is not None:
         raise EnqueueError("expires_at and expires_in exclude each other: give one of them")
     if expires_in is None:
-        if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
-            raise EnqueueError(f"expires_at={expires_at!r} must be a datetime with a time zone")
-        return expires_at.isoformat(), None
-    if not isinstance(expires_in, timedelta) or expires_in <= timedelta(0):
-        raise EnqueueError(f"expires_in={expires_in!r} must be a timedelta above 0")
-    return None, f"{expires_in.total_seconds():f} seconds"
+        return _validate_time("expires_at", expires_at), None
+    return None, validate_duration("expires_in", expires_in)
+
+
+def validate_duration(name: str, value: object) -> str:
+    """Return a duration as a PostgreSQL interval.
+
+    Raises:
+        EnqueueError: It is not a timedelta above 0.
+    """
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise EnqueueError(f"{name}={value!r} must be a timedelta above 0")
+    return as_interval(value)
 
 
 def validate_uuid(name: str, value: object) -> str | None:
@@ -224,6 +224,12 @@ def validate_timeout(seconds: object) -> None:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and (not is_number or math.isnan(seconds) or seconds < 0):  # type: ignore[arg-type, operator]
         raise ValueError(f"timeout={_short_repr(seconds)} must be seconds, 0 or more, or None for no limit")
+
+
+def _validate_time(name: str, value: object) -> str:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise EnqueueError(f"{name}={value!r} must be a datetime with a time zone, such as datetime.now(UTC)")
+    return value.isoformat()
 
 
 def _is_json(text: str) -> bool:
