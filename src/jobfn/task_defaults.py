@@ -11,8 +11,9 @@ from weakref import WeakValueDictionary
 from jobfn.limits import Rate, check_concurrency, check_per, parse_rate
 from jobfn.unique import ConflictOption, Unique, UniqueOption, parse_unique
 
-_MAX_QUEUE_CHARACTERS = 126
-_MAX_INT = 2**31 - 1
+#: Limits of the jobs table (contract, section 3).
+MAX_QUEUE_CHARACTERS = 126
+MAX_INT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def parse_defaults(
         ConfigurationError: An option of the limit is not valid.
     """
     _check_queue(queue)
-    if priority is not None and (type(priority) is not int or not -_MAX_INT - 1 <= priority <= _MAX_INT):
-        raise ValueError(f"priority={priority!r} must be a whole number from {-_MAX_INT - 1} to {_MAX_INT}")
+    if priority is not None and (type(priority) is not int or not -MAX_INT - 1 <= priority <= MAX_INT):
+        raise ValueError(f"priority={priority!r} must be a whole number from {-MAX_INT - 1} to {MAX_INT}")
     limit = _parse_limit(concurrency, rate, per)
     return TaskDefaults(queue, priority, max_attempts, parse_unique(unique, unique_by, on_conflict), limit)
 
@@ -96,8 +97,8 @@ def _parse_limit(concurrency: int | None, rate: str | None, per: str | None) -> 
 def _check_queue(queue: object) -> None:
     if queue is None:
         return
-    if not isinstance(queue, str) or not 0 < len(queue) <= _MAX_QUEUE_CHARACTERS or "\0" in queue:
-        raise ValueError(f"queue={queue!r} must be text of 1 to {_MAX_QUEUE_CHARACTERS} characters")
+    if not isinstance(queue, str) or not 0 < len(queue) <= MAX_QUEUE_CHARACTERS or "\0" in queue:
+        raise ValueError(f"queue={queue!r} must be text of 1 to {MAX_QUEUE_CHARACTERS} characters")
 
 
 #: Defaults of the tasks that exist in this process, by identifier.

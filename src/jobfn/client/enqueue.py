@@ -13,7 +13,6 @@ from jobfn.client.options import BulkJobOptions, JobOptions, SharedOptions
 from jobfn.client.result import EnqueuedJob, EnqueuedJobs, SyncEnqueuedJob
 from jobfn.client.statements import Statement, Value, schema_or_default
 from jobfn.client.validation import (
-    MAX_INT,
     as_column,
     as_payloads,
     to_json,
@@ -30,7 +29,7 @@ from jobfn.client.validation import (
     validate_uuid,
 )
 from jobfn.errors import DuplicateJob
-from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults, find
+from jobfn.task_defaults import MAX_INT, NO_DEFAULTS, TaskDefaults, find
 from jobfn.telemetry.tracing import current
 from jobfn.unique import Unique
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS

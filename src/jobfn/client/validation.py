@@ -11,13 +11,12 @@ import pydantic_core
 from pydantic import BaseModel
 
 from jobfn.errors import EnqueueError
+from jobfn.task_defaults import MAX_INT, MAX_QUEUE_CHARACTERS
 from jobfn.unique import as_interval
 
 #: Limits of the jobs table (contract, section 3).
 MAX_KEY_CHARACTERS = 512
-MAX_QUEUE_CHARACTERS = 126
 MAX_ENTITY_TYPE_CHARACTERS = 126
-MAX_INT = 2**31 - 1
 #: Maximum length of a value in an error message.
 _MAX_REPR_CHARACTERS = 100
 
