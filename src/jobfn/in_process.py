@@ -24,7 +24,7 @@ from jobfn.function.durable.clients import JobNotHeld
 from jobfn.function.durable.support import DurableSupport
 from jobfn.function.isolated import run_in_context
 from jobfn.telemetry import tracing
-from jobfn.wire.delivery_batch import MAX_SECONDS, PLANNED_SECONDS, YIELD_SECONDS
+from jobfn.wire.delivery_batch import MAX_SECONDS, YIELD_SECONDS
 from jobfn.wire.steps import StepPage, StepRecord
 from jobfn.worker.batching import BatchSizes
 from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded
@@ -122,8 +122,7 @@ class InProcessDispatcher(Deliverer):
         finally:
             del self._running[job.id]
         report = outcome.report
-        seconds = perf_counter() - started_at
-        self._sizes.record(job.task, max(seconds, PLANNED_SECONDS) if outcome.is_durable else seconds)
+        self._sizes.record(job.task, outcome.planned_seconds(perf_counter() - started_at))
         if report.status == "parked":
             return Succeeded(waiting_for=report.waiting_for)
         if report.status == "success" and job.node is not None:

@@ -31,7 +31,7 @@ from jobfn.function.settings import FunctionSettings
 from jobfn.http.messages import read_body, send_response
 from jobfn.telemetry import logs
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS, JobHeaders, extract_job_headers
-from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS, PLANNED_SECONDS
+from jobfn.wire.delivery_batch import BATCH_PATH_SUFFIX, MAX_BATCH_JOBS
 from jobfn.wire.names import CANCEL_CONTENT_TYPE, CANCEL_PATH_SUFFIX
 
 _ROOT_PATHS: Final = frozenset({"", "/"})
@@ -163,9 +163,7 @@ class DeliveryEndpoint:
         with self._instrument(raw_headers, task, path) as span:
             started_at = perf_counter()
             headers, outcome = await self._deliver(scope, receive, raw_headers, task, path)
-            seconds = perf_counter() - started_at
-            if outcome.is_durable:
-                seconds = max(seconds, PLANNED_SECONDS)  # steps wait for the network: such jobs run side by side
+            seconds = outcome.planned_seconds(perf_counter() - started_at)
             span.record(outcome)
             is_settled = await self._runner.settle(headers, outcome, receive)
             response_headers = _response_headers(outcome, headers)

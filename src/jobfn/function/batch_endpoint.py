@@ -29,7 +29,6 @@ from jobfn.wire.delivery_batch import (
     CONTENT_TYPE,
     MAX_REQUEST_BYTES,
     MAX_SECONDS,
-    PLANNED_SECONDS,
     YIELD_SECONDS,
     BatchedDelivery,
     BatchedResponse,
@@ -146,9 +145,7 @@ class _BatchRun:
                 outcome = await self._runner.run(
                     task, headers, delivery.payload, self._receive, is_trusted=self._is_trusted
                 )
-            seconds = perf_counter() - started_at
-            if outcome.is_durable:
-                seconds = max(seconds, PLANNED_SECONDS)  # as in asgi_app.py
+            seconds = outcome.planned_seconds(perf_counter() - started_at)
             span.record(outcome)
             if headers.offers_response:
                 self._unsent.append((contextvars.copy_context(), headers, outcome))

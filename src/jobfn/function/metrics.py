@@ -25,7 +25,7 @@ _OUTCOME_LABELS = {
 
 def outcome_label(outcome: DeliveryOutcome) -> str:
     """Return the name of an outcome in metrics and traces; ``refused`` for an invalid request or payload."""
-    if outcome.is_durable and outcome.report.status == "parked":
+    if outcome.report.status == "parked":
         return "parked"
     return _OUTCOME_LABELS.get(outcome.status_code, "refused")
 

@@ -22,6 +22,7 @@ from jobfn.wire import (
     Report,
     StoredResult,
 )
+from jobfn.wire.delivery_batch import PLANNED_SECONDS
 from jobfn.wire.names import ACCEPT_CANCEL
 from jobfn.wire.steps import waiting_for_body
 
@@ -56,6 +57,13 @@ class DeliveryOutcome(NamedTuple):
     problem: str | None = None
     retry_after_seconds: int | None = None
     is_durable: bool = False
+
+    def planned_seconds(self, seconds: float) -> float:
+        """Return the handling time that the worker plans further jobs of the task with, from that of this delivery.
+
+        Durable jobs fill a request alone: steps wait for the network, so such jobs run side by side.
+        """
+        return max(seconds, PLANNED_SECONDS) if self.is_durable else seconds
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the response that depend on the outcome."""
