@@ -1,6 +1,6 @@
 """The platform side of one database: its worker, callback app, scheduler and maintenance.
 
-``service.py`` opens one for its database; with ``JOBS_DATABASES``, ``multi_database.py`` opens one for each.
+``service.py`` opens one for its database; with ``JOBS_DATABASES``, ``databases/service.py`` opens one for each.
 """
 
 import asyncio
