@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -30,6 +29,7 @@ from starlette.types import ASGIApp
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.database_service import (
     DelivererFactory,
+    ServeCallbacks,
     ServiceTask,
     SharedParts,
     database_metrics,
@@ -89,16 +89,16 @@ async def run_service(
     """
     active = frozenset(roles) or frozenset(ServiceRole)
     _warn_without_tasks(settings, active)
+    serve_callbacks: ServeCallbacks | None = None
     async with contextlib.AsyncExitStack() as stack:
         if ServiceRole.CALLBACKS in active:
             listener = listener or bind(ANY_ADDRESS, settings.callback_port)
             # With port 0, the callback URL needs the port that was chosen.
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
+            serve_callbacks = functools.partial(_serve_callbacks, settings, listener)
         if listener is not None:
             stack.enter_context(contextlib.closing(listener))
-        shared = SharedParts(active, None, deliverer_factory, tracing)
-        if ServiceRole.CALLBACKS in active and listener is not None:
-            shared = replace(shared, serve_callbacks=functools.partial(_serve_callbacks, settings, listener))
+        shared = SharedParts(active, serve_callbacks, deliverer_factory, tracing)
         databases = None
         if settings.databases is not None:
             from jobfn.databases.service import Databases  # noqa: PLC0415  - only with the setting
