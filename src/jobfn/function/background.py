@@ -13,9 +13,10 @@ from typing import Any
 from jobfn.errors import TransportError
 from jobfn.function.cancellation import cancel_handler
 from jobfn.function.context import JobContext
-from jobfn.function.reporter import CONFLICT_STATUS, HEARTBEATS_PER_LEASE, Reporter
+from jobfn.function.reporter import HEARTBEATS_PER_LEASE, Reporter
 from jobfn.telemetry import logs
 from jobfn.wire import JobHeaders
+from jobfn.wire.names import CONFLICT_STATUS
 
 
 class BackgroundRunner:

@@ -20,7 +20,7 @@ from jobfn.http.client import Response, Transport
 from jobfn.telemetry import logs
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import MAX_URL_CHARACTERS, JobHeaders, Report, redact_url, report_url
-from jobfn.wire.names import DOCTOR_WORKER_ID
+from jobfn.wire.names import CONFLICT_STATUS, DOCTOR_WORKER_ID
 from jobfn.wire.report_batch import BatchedReport
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from jobfn.function.durable.clients import HttpSteps
 
-CONFLICT_STATUS = 409
 #: Maximum number of reports in flight to all callback servers together, and to one of them.
 MAX_REPORTS = 10_000
 MAX_REPORTS_PER_ORIGIN = 2_000

@@ -82,5 +82,7 @@ ECHO_HEADERS: Final = (
 #: Maximum length of a task identifier in ``app_jobs.jobs``.
 MAX_TASK_IDENTIFIER_CHARACTERS: Final = 126
 
+#: Status of a callback server's reply to a delivery that does not hold its job.
+CONFLICT_STATUS: Final = 409
 #: Value of ``WORKER_ID`` in the requests of ``jobfn doctor``.
 DOCTOR_WORKER_ID: Final = "jobfn-doctor"

@@ -4,14 +4,13 @@ Tasks that run in the worker's process have a client of their own (``in_process.
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from jobfn.errors import DurableError, TransportError
 from jobfn.function.retries import send_until_answered
 from jobfn.wire import STEPS_SEGMENT, JobHeaders, sibling_url
+from jobfn.wire.names import CONFLICT_STATUS
 from jobfn.wire.steps import MAX_STEPS_BODY_BYTES, StepPage, StepRecord, encode_load, encode_records
-
-_CONFLICT_STATUS: Final = 409
 
 
 class JobNotHeld(Exception):
@@ -87,7 +86,7 @@ class HttpSteps:
             return status, content
 
         status, content = await send_until_answered(send, timeout_seconds=self._sender.timeout_seconds(self._headers))
-        if status == _CONFLICT_STATUS:
+        if status == CONFLICT_STATUS:
             raise JobNotHeld
         if status != 200:
             raise DurableError(f"the callback server refused a step with {status}: {_reason(content)}")
