@@ -84,7 +84,97 @@ $$;
 
 comment on function @schema@.format_job_ids(bigint[]) is 'Jobs for a message. Part of explain_wait.';
 
-create function @schema@.count_jobs_ahead(job_id bigint, max_count int) returns int
+create function @schema@.explain_end(job @schema@.jobs)
+    returns table (code text, reason text, since timestamptz, until timestamptz, job_ids bigint[])
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select
+        case when job.exhausted then coalesce(job.ended_as, 'attempts_used_up') else 'expired' end,
+        case
+            when not job.exhausted then
+                format('expired at %s: the next claim ends it', @schema@.format_utc(job.expires_at))
+            when job.ended_as = 'cancelled' then 'cancelled, until it is retried'
+            when job.ended_as = 'expired' then format(
+                'expired%s: it was not started in time, and runs only if it is retried',
+                coalesce(' at ' || @schema@.format_utc(job.expires_at), '')
+            )
+            when job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
+            else format(
+                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
+                job.locked_by
+            )
+        end,
+        case when job.exhausted then job.updated_at else job.expires_at end, null::timestamptz, null::bigint[]
+    where job.exhausted or job.expires_at <= now()
+$$;
+
+comment on function @schema@.explain_end(@schema@.jobs) is 'Why a job has ended. Part of explain_wait.';
+
+create function @schema@.explain_limits(job @schema@.jobs)
+    returns table (code text, reason text, since timestamptz, until timestamptz, job_ids bigint[])
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set jit = off
+as $$
+begin
+    if not exists (select from @schema@.limits) and job.is_limited is null then
+        return;
+    end if;
+    return query
+    with refused as (
+        select h.limit_name, h.key, h.held_at
+        from @schema@.held_jobs h
+        where h.job_id = job.id
+        union all
+        select v.limit_name, v.key, null
+        from @schema@.limit_verdicts(array(select j.ctid from @schema@.jobs j where j.id = job.id), 0) v
+        where job.run_at <= now() and not v.is_admitted
+    )
+    select 'limit', format('limit %s%s ', r.limit_name, case
+                when l.per = 'queue' then format(' of the queue %s', r.key)
+                when l.per like 'payload.%' then format(' of its %s', l.per) -- the value is a part of the payload
+                when l.per is not null then format(' of the %s %s', l.per, r.key)
+                else ''
+            end) || case
+                when k.paused_until > now() then format('paused until %s', @schema@.format_utc(k.paused_until))
+                when cardinality(running.ids) >= l.concurrency then format(
+                    'reached: %s of %s running, %s', cardinality(running.ids), l.concurrency,
+                    @schema@.format_job_ids(running.ids)
+                )
+                when recent.starts >= l.rate_count then format(
+                    'reached: %s of %s starts in %s', recent.starts, l.rate_count, l.rate_interval
+                ) || coalesce(format(', the next one at %s', @schema@.format_utc(k.wake_at)), '')
+                when r.held_at is not null and coalesce(least(room.free_slots, room.free_starts) > 0, true)
+                then 'has room again: the next claim looks at the jobs that it holds'
+                else 'lets more urgent jobs start first'
+            end,
+        r.held_at, coalesce(case when k.paused_until > now() then k.paused_until end, k.wake_at), running.ids[1:10]
+    from refused r
+    left join @schema@.limits l on l.name = r.limit_name
+    left join @schema@.limit_keys k on k.limit_name = r.limit_name and k.key = r.key
+    cross join lateral (
+        select array_agg(s.job_id order by s.job_id) as ids
+        from @schema@.limit_slots s
+        where s.limit_name = r.limit_name and s.key = r.key
+    ) running
+    left join lateral @schema@.limit_room(r.limit_name, r.key) room on true
+    cross join lateral (
+        select coalesce(sum(s.starts), 0) as starts
+        from @schema@.limit_starts s
+        where s.limit_name = r.limit_name and s.key = r.key and s.ends_at > now() - l.rate_interval
+    ) recent
+    order by r.limit_name;
+end
+$$;
+
+comment on function @schema@.explain_limits(@schema@.jobs) is
+    'The limits that hold a job, or would hold it at the next claim. Part of explain_wait.';
+
+create function @schema@.jobs_ahead(job_id bigint, max_count int, out jobs int, out own_jobs int, out other_tenants int)
     language sql
     stable
     set search_path = pg_catalog, pg_temp
@@ -93,7 +183,9 @@ create function @schema@.count_jobs_ahead(job_id bigint, max_count int) returns 
     set jit = off
 as $$
     with recursive job as (
-        select j.id, j.priority, j.run_at from @schema@.jobs j where j.id = job_id and j.queue_name is null
+        select j.id, j.priority, j.run_at, j.database_id
+        from @schema@.jobs j
+        where j.id = job_id and j.queue_name is null
     ),
     urgency (priority) as (
         (
@@ -111,14 +203,15 @@ as $$
         )
         from urgency
         join job on urgency.priority < job.priority
-    )
-    select least(coalesce(sum(ahead.jobs), 0), max_count)::int
-    from job
-    join urgency on urgency.priority <= job.priority
-    cross join lateral (
-        select count(*) as jobs
-        from (
-            select from @schema@.jobs j
+    ),
+    ahead as (
+        select ready.database_id is distinct from job.database_id and urgency.priority = job.priority as is_other,
+            ready.database_id
+        from job
+        join urgency on urgency.priority <= job.priority
+        cross join lateral (
+            select j.database_id
+            from @schema@.jobs j
             where j.queue_name is null
                 and not j.exhausted
                 and j.priority = urgency.priority
@@ -129,11 +222,43 @@ as $$
                 and j.locked_at is null
             limit max_count
         ) ready
-    ) ahead
+        limit max_count
+    )
+    select count(*)::int, count(*) filter (where not ahead.is_other)::int,
+        (count(distinct coalesce(ahead.database_id::text, '')) filter (where ahead.is_other))::int
+    from ahead
 $$;
 
-comment on function @schema@.count_jobs_ahead(bigint, int) is
-    'How many ready jobs without a queue are more urgent than a job, up to max_count. Part of explain_wait.';
+-- Explain that tenants take turns.
+
+comment on function @schema@.jobs_ahead(bigint, int) is
+    'Up to max_count ready jobs without a queue that are more urgent or older than a job: all, those of a more urgent '
+    'priority or of the same tenant, and the number of other tenants. Part of explain_turn.';
+
+create function @schema@.explain_turn(job @schema@.jobs)
+    returns table (code text, reason text, since timestamptz, until timestamptz, job_ids bigint[])
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case when ahead.other_tenants > 0 then 'tenant_turn' else 'jobs_ahead' end,
+        case
+            when ahead.other_tenants > 0 then format(
+                '%s turns with %s other%s, and %s ready job%s before it',
+                case when job.database_id is null then 'jobs without a tenant take' else 'its tenant takes' end,
+                ahead.other_tenants, case ahead.other_tenants when 1 then '' else 's' end,
+                ahead.own_jobs, case ahead.own_jobs when 1 then ' comes' else 's come' end
+            )
+            else format(
+                '%s%s ready job%s more urgent', ahead.jobs, case when ahead.jobs = 1000 then ' or more' else '' end,
+                case ahead.jobs when 1 then ' is' else 's are' end
+            )
+        end, null::timestamptz, null::timestamptz, null::bigint[]
+    from @schema@.jobs_ahead(job.id, 1000) ahead
+    where job.queue_name is null and job.run_at <= now() and ahead.jobs > 0
+$$;
+
+comment on function @schema@.explain_turn(@schema@.jobs) is 'Which jobs come before a ready one. Part of explain_wait.';
 
 create function @schema@.explain_wait(job_id bigint, job_expiry interval default '4 hours')
     returns table (code text, reason text, since timestamptz, until timestamptz, job_ids bigint[])
@@ -148,7 +273,6 @@ declare
     v_job @schema@.jobs;
     v_is_locked boolean;
     v_is_explained boolean := false;
-    v_ahead int;
 begin
     select j.* into v_job from @schema@.jobs j where j.id = explain_wait.job_id;
     if not found then
@@ -162,14 +286,8 @@ begin
         ), v_job.locked_at, v_job.lease_expires_at, null::bigint[];
         return;
     end if;
-    if v_job.exhausted then
-        return query select 'attempts_used_up', case
-            when v_job.locked_at is null then 'attempts used up: it has permanently failed, until it is retried'
-            else format(
-                'attempts used up: %s died in the last one, and a worker will mark it as permanently failed',
-                v_job.locked_by
-            )
-        end, v_job.updated_at, null::timestamptz, null::bigint[];
+    return query select e.* from @schema@.explain_end(v_job) e;
+    if found then
         return;
     end if;
 
@@ -184,6 +302,8 @@ begin
     ) waiting
     where v_job.run_at = 'infinity' and v_job.parked_attempt = 0 and waiting.ids is not null;
     v_is_explained := found;
+    return query select e.* from @schema@.explain_limits(v_job) e;
+    v_is_explained := v_is_explained or found;
     if v_job.run_at > now() and v_job.parked_attempt = v_job.attempts and not v_is_explained then
         return query
         select 'parked', 'parked until ' || coalesce(string_agg(waits.text, ', or ' order by waits.wait_group), 'a signal'),
@@ -303,16 +423,8 @@ begin
     having count(*) > 0 and bool_and(w.in_flight >= w.concurrency);
     v_is_explained := v_is_explained or found;
 
-    if v_job.queue_name is null and v_job.run_at <= now() then
-        v_ahead := @schema@.count_jobs_ahead(v_job.id, 1000);
-        if v_ahead > 0 then
-            return query select 'jobs_ahead', format(
-                '%s%s ready job%s more urgent', v_ahead, case when v_ahead = 1000 then ' or more' else '' end,
-                case v_ahead when 1 then ' is' else 's are' end
-            ), null::timestamptz, null::timestamptz, null::bigint[];
-            v_is_explained := true;
-        end if;
-    end if;
+    return query select e.* from @schema@.explain_turn(v_job) e;
+    v_is_explained := v_is_explained or found;
 
     if not v_is_explained then
         return query select 'ready', case

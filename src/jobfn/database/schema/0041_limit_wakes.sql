@@ -1,5 +1,6 @@
 -- Idle workers wake when a rate or a pause lets held jobs start. Roles of workers may count held jobs, for metrics.
 
+-- The number of priorities is chosen by those who enqueue, so the search for the next delayed job is limited to 32.
 create or replace function @schema@.next_run_at(lookback interval)
     returns timestamptz
     language plpgsql
@@ -83,6 +84,10 @@ begin
     return least(v_next, (select min(k.wake_at) from @schema@.limit_keys k where k.wake_at is not null));
 end
 $$;
+
+comment on function @schema@.next_run_at(interval) is
+    'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at '
+    'the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 
 do $$
 declare

@@ -75,6 +75,9 @@ comment on function @schema@.fair_choice(tid[], int) is
     'Those of some jobs whose turn it is: the most urgent priority first, and in one priority the tenants in turns by '
     'weight. Part of claim_jobs.';
 
+-- These functions ask for the order of the indexes of tenants, and bound it by rows of their columns: no other index has
+-- it. By statistics of a flood of one tenant, PostgreSQL would read the whole flood to find the jobs of another tenant.
+
 create function @schema@.ready_tenants(
     task text,
     at_priority int,
@@ -122,15 +125,17 @@ begin
             ) following
             where visited.visits < max_tenants
         )
-        select visited.id, visited.id <> all (paused_tenants) and exists (
-            select
+        select visited.id, visited.id <> all (paused_tenants) and (
+            select true
             from @schema@.jobs j
-            where j.database_id is not null and j.queue_name is null and not j.exhausted and j.priority = at_priority
-                and j.database_id = visited.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+            where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and (j.priority, j.database_id, j.run_at, j.id)
+                    >= (at_priority, visited.id, first_run_at, first_id)
+                and (j.priority, j.database_id, j.run_at) <= (at_priority, visited.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        )
+            order by j.priority, j.database_id, j.run_at, j.id
+            limit 1
+        ) is true
         from visited;
         return;
     end if;
@@ -140,11 +145,11 @@ begin
             select j.database_id, 1
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.database_id >= lowest and j.database_id <= highest
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) >= (v_hash, at_priority, lowest)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by j.database_id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
             limit 1
         )
         union all
@@ -154,26 +159,28 @@ begin
             select j.database_id
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.database_id > visited.id and j.database_id <= highest
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) > (v_hash, at_priority, visited.id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by j.database_id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
             limit 1
         ) following
         where visited.visits < max_tenants
     )
-    select visited.id, visited.id <> all (paused_tenants) and exists (
-        select
+    select visited.id, visited.id <> all (paused_tenants) and (
+        select true
         from @schema@.jobs j
         where j.database_id is not null and j.queue_name is null and not j.exhausted
-            and j.priority = at_priority
-            and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-            and j.database_id = visited.id
-            and (j.run_at, j.id) >= (first_run_at, first_id)
-            and j.run_at <= now()
+            and j.task_identifier = task
+            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
+                >= (v_hash, at_priority, visited.id, first_run_at, first_id)
+            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
+                <= (v_hash, at_priority, visited.id, now())
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-    )
+        order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+        limit 1
+    ) is true
     from visited;
 end
 $$;
@@ -209,12 +216,11 @@ begin
             select j.ctid as place
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and j.priority = at_priority
-                and j.database_id = tenant.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and (j.priority, j.database_id, j.run_at, j.id)
+                    >= (at_priority, tenant.id, first_run_at, first_id)
+                and (j.priority, j.database_id, j.run_at) <= (at_priority, tenant.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by j.priority, j.database_id, j.run_at, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -226,13 +232,13 @@ begin
             select j.ctid as place
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) = v_hash and j.task_identifier = task
-                and j.priority = at_priority
-                and j.database_id = tenant.id
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and j.task_identifier = task
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
+                    >= (v_hash, at_priority, tenant.id, first_run_at, first_id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
+                    <= (v_hash, at_priority, tenant.id, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -332,6 +338,7 @@ comment on function @schema@.lock_jobs_at_priority(
     'Lock the first ready jobs of a priority, or also of later ones, whichever tenants they belong to; of a task, only '
     'those with a tenant. Part of claim_jobs.';
 
+-- As for jobs with a tenant: an order that only jobs_task_ready_idx has.
 create function @schema@.lock_jobs_without_tenant(
     tasks text[], at_priority int, first_run_at timestamptz, first_id bigint, expired_before timestamptz, max_jobs int
 ) returns tid[]
@@ -347,14 +354,14 @@ begin
             from @schema@.jobs j
             where j.queue_name is null
                 and not j.exhausted
-                and hashtextextended(j.task_identifier, 0) = hashtextextended(task.name, 0)
                 and j.task_identifier = task.name
-                and j.priority = at_priority
                 and j.database_id is null
-                and (j.run_at, j.id) >= (first_run_at, first_id)
-                and j.run_at <= now()
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id)
+                    >= (hashtextextended(task.name, 0), at_priority, first_run_at, first_id)
+                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at)
+                    <= (hashtextextended(task.name, 0), at_priority, now())
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id
             limit max_jobs
             for update skip locked
         ) ready
@@ -642,6 +649,80 @@ begin
 end
 $$;
 
+create function @schema@.ready_jobs_of_any_task(
+    task_identifiers text[],
+    exclude_tasks text[],
+    expired_before timestamptz,
+    max_jobs int,
+    start @schema@.claim_positions,
+    paused_tenants uuid[]
+) returns tid[]
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rows tid[] := '{}';
+    v_priority int := start.priority;
+    v_run_at timestamptz := start.run_at;
+    v_id bigint := start.job_id;
+begin
+    -- One priority after the other: within one, the delayed jobs are at the end of the index range and are not read.
+    for v_step in 1..16 loop
+        select j.priority, j.run_at, j.id into v_priority, v_run_at, v_id
+        from @schema@.jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
+        order by j.priority, j.run_at, j.id
+        limit 1;
+        if not found then
+            return v_rows;
+        end if;
+        v_rows := v_rows || array(
+            select j.ctid
+            from @schema@.jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = v_priority
+                and (j.run_at, j.id) >= (v_run_at, v_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
+                and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                and j.task_identifier <> all (exclude_tasks)
+            order by j.run_at, j.id
+            limit max_jobs - cardinality(v_rows)
+            for update skip locked
+        );
+        if cardinality(v_rows) >= max_jobs then
+            return v_rows;
+        end if;
+        v_run_at := 'infinity'; -- on to the next priority
+        v_id := 9223372036854775807;
+    end loop;
+    -- With more than 16 priorities, reading past the delayed jobs is cheaper than one query for each priority.
+    return v_rows || array(
+        select j.ctid
+        from @schema@.jobs j
+        where j.queue_name is null
+            and not j.exhausted
+            and j.priority > v_priority
+            and j.run_at <= now()
+            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+            and (j.database_id is null or j.database_id <> all (paused_tenants))
+            and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+            and j.task_identifier <> all (exclude_tasks)
+        order by j.priority, j.run_at, j.id
+        limit max_jobs - cardinality(v_rows)
+        for update skip locked
+    );
+end
+$$;
+
+comment on function @schema@.ready_jobs_of_any_task(
+    text[], text[], timestamptz, int, @schema@.claim_positions, uuid[]
+) is 'The most urgent ready jobs without a queue, read in the order of all tasks. Part of ready_jobs.';
+
 create or replace function @schema@.ready_jobs(
     task_identifiers text[],
     exclude_tasks text[],
@@ -714,9 +795,9 @@ begin
 end
 $$;
 
-drop function @schema@.ready_jobs_of_task(text, timestamptz, int, @schema@.claim_positions, uuid[]);
+drop function @schema@.ready_jobs_of_any_task(text[], text[], timestamptz, int, @schema@.claim_positions);
 
-create function @schema@.ready_jobs_of_task(
+create or replace function @schema@.ready_jobs_of_task(
     task text, expired_before timestamptz, max_jobs int, start @schema@.claim_positions
 ) returns tid[]
     language plpgsql
@@ -890,7 +971,24 @@ begin
 end
 $$;
 
-create or replace function @schema@.claim_jobs(
+-- The roles that may call the old functions may call the new ones.
+select set_config('jobfn.restore', string_agg(statement.text, ';'), true)
+from pg_catalog.pg_proc p
+join pg_catalog.pg_class c on c.relnamespace = p.pronamespace and c.reltype = pg_typeof(null::@schema@.jobs)
+cross join lateral (
+    select format(
+        'grant execute on function %s.%I to %s', p.pronamespace::regnamespace, p.proname, granted.grantee::regrole
+    )
+    from aclexplode(p.proacl) as granted
+    where granted.grantee not in (0, p.proowner)
+) as statement (text)
+where p.proname in ('claim_jobs', 'claim_jobs_of_queues');
+
+drop function
+    @schema@.claim_jobs(text, text[], interval, int, interval, text[]),
+    @schema@.claim_jobs_of_queues(text, text[], text[], interval, int, interval, text[]);
+
+create function @schema@.claim_jobs(
     worker_id text,
     task_identifiers text[],
     job_expiry interval,
@@ -907,6 +1005,7 @@ create or replace function @schema@.claim_jobs(
     set enable_sort = off
     set jit = off
     set plan_cache_mode = force_generic_plan -- a plan for each call takes longer than a claim
+    set enable_incremental_sort = off -- else a flood of one tenant is read and sorted
 as $$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
@@ -1010,7 +1109,12 @@ begin
 end
 $$;
 
-create or replace function @schema@.claim_jobs_of_queues(
+comment on function @schema@.claim_jobs(text, text[], interval, int, interval, text[], bigint) is
+    'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the '
+    'lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. Jobs '
+    'with payloads over 16 KiB come last, up to max_payload_bytes together, but at least one job unless it is 0.';
+
+create function @schema@.claim_jobs_of_queues(
     worker_id text,
     queue_names text[],
     task_identifiers text[],
@@ -1028,6 +1132,7 @@ create or replace function @schema@.claim_jobs_of_queues(
     set enable_sort = off
     set jit = off
     set plan_cache_mode = force_generic_plan -- a plan for each call takes longer than a claim
+    set enable_incremental_sort = off -- else a flood of one tenant is read and sorted
 as $$
 declare
     v_expired_before constant timestamptz := now() - job_expiry;
@@ -1142,6 +1247,9 @@ begin
 end
 $$;
 
+comment on function @schema@.claim_jobs_of_queues(text, text[], text[], interval, int, interval, text[], bigint) is
+    'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
+
 -- Operators may set weights, and viewers may look at them.
 do $$
 declare
@@ -1173,3 +1281,9 @@ end
 $$;
 
 revoke execute on all functions in schema @schema@ from public;
+
+do $$
+begin
+    execute coalesce(nullif(current_setting('jobfn.restore'), ''), 'select');
+end
+$$;

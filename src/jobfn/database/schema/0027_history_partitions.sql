@@ -23,9 +23,12 @@ $$;
 -- The outcomes are not checked any more: the functions write literals, and PostgreSQL would parse the check for each INSERT.
 create table @schema@.job_runs (like @schema@.job_runs_before_partitions including defaults) partition by range (ended_at);
 
+-- A long retention has wider partitions, so that there are never more than about 60: each statement about the history
+-- locks and plans all of them.
+
 comment on table @schema@.job_runs is
-    'The history: one row for each attempt that ended, in one partition for each day. prune_job_runs drops those past '
-    'history_settings.retention.';
+    'The history: one row for each attempt that ended, in one partition for each day, or a sixtieth of the retention. '
+    'prune_job_runs drops those past history_settings.retention.';
 
 create index job_runs_job_id_idx on @schema@.job_runs (job_id);
 create index job_runs_ended_at_idx on @schema@.job_runs (ended_at);
@@ -92,6 +95,8 @@ $$;
 
 comment on function @schema@.job_runs_partitions() is 'The partitions of the history and their bounds.';
 
+-- A long retention has wider partitions, so that there are never more than about 60: each statement about the history
+-- locks and plans all of them.
 create function @schema@.create_job_runs_partitions(days_ahead int) returns int
     language plpgsql
     security definer
@@ -106,6 +111,11 @@ declare
     v_name text;
     v_start timestamptz;
     v_end timestamptz;
+    -- Days of a partition.
+    v_days constant int := greatest(
+        ceil((select extract(epoch from h.retention) / 86400 / 60 from @schema@.history_settings h)), 1
+    );
+    v_today constant timestamptz := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC';
     v_created int := 0;
     v_rows int;
 begin
@@ -117,16 +127,20 @@ begin
     if not @schema@.history_enabled() or not pg_try_advisory_xact_lock(hashtextextended('jobfn history', v_table::oid::bigint)) then
         return 0; -- another process makes them
     end if;
-    for v_day in 0 .. days_ahead loop
-        v_start := (date_trunc('day', now() at time zone 'UTC') + make_interval(days => v_day)) at time zone 'UTC';
-        v_end := v_start + interval '24 hours';
-        continue when exists (
-            select from @schema@.job_runs_partitions() p
-            where not p.is_default and p.lower_bound < v_end and p.upper_bound > v_start
-        );
+    v_end := v_today;
+    while v_end < v_today + days_ahead * interval '24 hours' + interval '1 hour' loop
+        v_start := v_end;
+        select p.upper_bound into v_end
+        from @schema@.job_runs_partitions() p
+        where not p.is_default and p.lower_bound <= v_start and p.upper_bound > v_start;
+        continue when found;
+        select least(v_start + v_days * interval '24 hours', min(p.lower_bound)) into v_end
+        from @schema@.job_runs_partitions() p
+        where not p.is_default and p.lower_bound > v_start;
         v_name := format('%I.%I', v_schema, 'job_runs_p' || to_char(v_start at time zone 'UTC', 'YYYYMMDD'));
         begin
-            lock table @schema@.job_runs_default in access exclusive mode;
+            -- The parent first: an INSERT that has chosen the default partition would fail when it goes on.
+            lock table @schema@.job_runs in access exclusive mode;
             select count(*) into v_rows
             from (
                 select from @schema@.job_runs_default d where d.ended_at >= v_start and d.ended_at < v_end limit 10001
@@ -154,8 +168,12 @@ begin
 end
 $$;
 
+-- A long retention has wider partitions, so that there are never more than about 60: each statement about the history
+-- locks and plans all of them.
+
 comment on function @schema@.create_job_runs_partitions(int) is
-    'Make the partitions of the history for today and the next days. Returns the number of partitions made.';
+    'Make the partitions of the history for today and the next days: of one day each, or of more with a retention of more '
+    'than 60 days. Returns the number of partitions made.';
 
 create or replace function @schema@.prune_job_runs(max_rows int) returns int
     language plpgsql

@@ -1,4 +1,4 @@
--- The old history becomes the partition of all days until the one of migration 29. It is dropped when the last of them
+-- The old history becomes the partition of all days until the one of history_partitions. It is dropped when the last of them
 -- is past the retention; until then its rows are deleted in batches, as before.
 
 do $$

@@ -468,7 +468,7 @@ begin
 end
 $$;
 
-create or replace function @schema@.replace_unique_job(
+create function @schema@.replace_unique_job(
     job_id bigint,
     payload json,
     queue_name text,
@@ -527,6 +527,9 @@ begin
     end if;
 end
 $$;
+
+comment on function @schema@.replace_unique_job(bigint, json, text, timestamptz, int, int, uuid, uuid, text) is
+    'Replace the contents of a waiting job. A running or ended one stays as it is.';
 
 do $$
 declare

@@ -181,57 +181,6 @@ comment on function @schema@.insert_unique_job(
 ) is
     'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
 
-create function @schema@.replace_unique_job(
-    job_id bigint,
-    payload json,
-    queue_name text,
-    run_at timestamptz,
-    max_attempts int,
-    priority int,
-    entity_id uuid,
-    organization_id uuid,
-    entity_type text
-) returns void
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-    v_payload_bytes constant int := nullif(greatest(octet_length(payload::text), 16384), 16384);
-begin
-    perform @schema@.check_job(null, queue_name, null, max_attempts);
-    update @schema@.jobs j
-    set actor_id = @schema@.jwt_claim('jwt.claims.user_id'),
-        entity_id = replace_unique_job.entity_id,
-        organization_id = replace_unique_job.organization_id,
-        entity_type = replace_unique_job.entity_type,
-        task_identifier = j.task_identifier, -- tg_replace_dependent: it no longer waits for other jobs
-        payload = coalesce(replace_unique_job.payload, '{}'),
-        payload_bytes = v_payload_bytes,
-        queue_name = replace_unique_job.queue_name,
-        run_at = coalesce(replace_unique_job.run_at, now()),
-        max_attempts = coalesce(replace_unique_job.max_attempts, 25),
-        priority = coalesce(replace_unique_job.priority, 0),
-        attempts = 0,
-        snoozes = null,
-        snoozing_since = null,
-        last_error = null,
-        updated_at = now()
-    where j.id = replace_unique_job.job_id
-        and j.locked_at is null
-        and not j.exhausted
-        and (j.has_steps is null or j.attempts = 0);
-    if found then
-        perform @schema@.check_payload_size(j.task_identifier, v_payload_bytes)
-        from @schema@.jobs j where j.id = replace_unique_job.job_id;
-        perform pg_notify('jobs:insert', '');
-    end if;
-end
-$$;
-
-comment on function @schema@.replace_unique_job(bigint, json, text, timestamptz, int, int, uuid, uuid, text) is
-    'Replace the contents of a waiting job. A running or ended one stays as it is.';
-
 create function @schema@.add_unique_job(
     identifier text,
     payload json default '{}',

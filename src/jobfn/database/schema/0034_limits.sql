@@ -15,6 +15,7 @@ create table @schema@.limits (
     set_by text not null default 'operator',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    pauses_on_retry_later boolean not null default false,
     constraint limits_pkey primary key (name),
     constraint limits_name_length check (length(name) between 1 and 126),
     constraint limits_per_known check (
@@ -29,6 +30,11 @@ create table @schema@.limits (
 
 comment on table @schema@.limits is
     'Limits of running jobs and of starts, across all workers. A job is subject to each limit that matches it.';
+
+-- A partner asks one job for patience (RetryLater), and a limit can pause all jobs of the same key.
+
+comment on column @schema@.limits.pauses_on_retry_later is
+    'Whether a RetryLater of one job pauses the jobs of its key, in all workers, for the same time.';
 comment on column @schema@.limits.per is
     'The part of the job whose values are limited separately: tenant, queue, key, task or payload.<field>. Null: one limit for all.';
 comment on column @schema@.limits.concurrency is 'Maximum number of running jobs.';
@@ -124,15 +130,22 @@ end
 $$;
 
 -- A payload is any text that PostgreSQL accepts as json: it may still hold escapes that it cannot convert.
+-- The next two functions become a part of the statement that calls them. A set search path would prevent that.
 create function @schema@.payload_value(payload json, field text) returns text
     language plpgsql
     immutable
-    set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_value text;
 begin
-    return payload #>> string_to_array(field, '.');
+    v_value := payload operator(pg_catalog.#>>) pg_catalog.string_to_array(field, '.'); -- caught, unlike a default
+    return case
+        when pg_catalog.length(v_value) operator(pg_catalog.>) 200
+        then pg_catalog.concat('md5:', pg_catalog.md5(v_value))
+        else coalesce(v_value, '')
+    end;
 exception when others then
-    return null;
+    return '';
 end
 $$;
 
@@ -141,26 +154,22 @@ create function @schema@.limit_key(
 ) returns text
     language sql
     immutable
-    set search_path = pg_catalog, pg_temp
 as $$
-    select case when length(found.value) > 200 then 'md5:' || md5(found.value) else coalesce(found.value, '') end
-    from (
-        select case
-            when per is null then ''
-            when per = 'tenant' then database_id::text
-            when per = 'queue' then queue_name
-            when per = 'key' then key
-            when per = 'task' then task_identifier
-            else @schema@.payload_value(payload, substr(per, 9))
-        end
-    ) as found (value)
+    select case
+        when per is null then ''
+        when per = 'tenant' then coalesce(database_id::text, '')
+        when per = 'queue' then coalesce(queue_name, '')
+        when per = 'key' then case when length(key) > 200 then 'md5:' || md5(key) else coalesce(key, '') end
+        when per = 'task' then task_identifier
+        else @schema@.payload_value(payload, substr(per, 9))
+    end
 $$;
 
 -- How many jobs of a key may run, and may start, in addition. Null: any number. Negative after a limit was lowered.
-create function @schema@.limit_room(limit_name text, key text, out free_slots bigint, out free_starts bigint)
+create function @schema@.limit_room(limit_name text, key text)
+    returns table (free_slots bigint, free_starts bigint)
     language sql
     stable
-    set search_path = pg_catalog, pg_temp
 as $$
     select
         l.concurrency - (
@@ -190,6 +199,8 @@ create function @schema@.limit_verdicts(places tid[], previous_starts bigint)
     returns table (job_id bigint, limit_name text, key text, is_admitted boolean)
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_nestloop = off -- arrays are longer than the planner thinks
+    set enable_hashjoin = on
     set jit = off
 as $$
 #variable_conflict use_column
@@ -243,20 +254,28 @@ $$;
 create function @schema@.hold_jobs(job_ids bigint[], limit_names text[], keys text[]) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_nestloop = on
 as $$
 begin
-    insert into @schema@.job_runs -- of workers that died
-    select j.id, j.attempts, j.task_identifier, j.queue_name, j.database_id, j.locked_by, j.created_at, j.run_at,
-        j.locked_at, now(), 'lost', format('the worker %s died, or lost its lease', j.locked_by)
-    from @schema@.jobs j
-    where j.id = any (job_ids) and j.locked_at is not null and @schema@.history_enabled();
-    insert into @schema@.held_jobs as h (job_id, limit_name, key, priority, run_at)
-    select j.id, given.limit_name, given.key, j.priority, j.run_at
-    from unnest(job_ids, limit_names, keys) as given (job_id, limit_name, key)
-    join @schema@.jobs j on j.id = given.job_id
-    on conflict (job_id) do update
-    set limit_name = excluded.limit_name, key = excluded.key, priority = excluded.priority, run_at = excluded.run_at,
-        held_at = excluded.held_at;
+    with refused as materialized (
+        select j.ctid as place, given.limit_name, given.key as limit_key, j.*
+        from unnest(job_ids, limit_names, keys) as given (job_id, limit_name, key)
+        join @schema@.jobs j on j.id = given.job_id
+    ),
+    lost as (
+        insert into @schema@.job_runs -- of workers that died
+        select r.id, r.attempts, r.task_identifier, r.queue_name, r.database_id, r.locked_by, r.created_at, r.run_at,
+            r.locked_at, now(), 'lost', format('the worker %s died, or lost its lease', r.locked_by)
+        from refused r
+        where r.locked_at is not null and @schema@.history_enabled()
+    ),
+    held as (
+        insert into @schema@.held_jobs as h (job_id, limit_name, key, priority, run_at)
+        select r.id, r.limit_name, r.limit_key, r.priority, r.run_at from refused r
+        on conflict (job_id) do update
+        set limit_name = excluded.limit_name, key = excluded.key, priority = excluded.priority,
+            run_at = excluded.run_at, held_at = excluded.held_at
+    )
     update @schema@.jobs j
     set run_at = 'infinity',
         is_limited = true,
@@ -265,7 +284,8 @@ begin
         locked_by = null,
         lease_expires_at = null,
         updated_at = now()
-    where j.id = any (job_ids);
+    from refused r
+    where j.ctid = r.place;
 end
 $$;
 
@@ -277,6 +297,8 @@ create function @schema@.admit_jobs(
 )
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_nestloop = off
+    set enable_hashjoin = on
 as $$
 #variable_conflict use_column
 declare
@@ -288,6 +310,7 @@ declare
     v_held bigint[];
     v_held_names text[];
     v_held_keys text[];
+    v_started bigint[];
     v_now timestamptz;
 begin
     admitted := places;
@@ -325,14 +348,15 @@ begin
         insert into @schema@.limit_wakeups
         select distinct v.limit_name, v.key
         from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
-        where v.job_id = any (v_held);
+        join unnest(v_held) as held (id) on held.id = v.job_id;
     end if;
-    admitted := array(
-        select j.ctid from @schema@.jobs j
-        where j.ctid = any (admitted) and j.id <> all (coalesce(v_held, '{}'))
+    select coalesce(array_agg(first.place), '{}'), array_agg(first.id) into admitted, v_started
+    from (
+        select j.ctid as place, j.id from @schema@.jobs j
+        where j.ctid = any (admitted) and not exists (select from unnest(v_held) held (id) where held.id = j.id)
         order by j.priority, j.run_at, j.id
         limit max_jobs
-    );
+    ) first;
     is_done := v_held is null or is_last_round or cardinality(admitted) >= max_jobs;
     if not is_done then
         return;
@@ -341,8 +365,7 @@ begin
     with started as materialized (
         select v.job_id, v.limit_name, v.key
         from unnest(v_ids, v_names, v_keys) as v (job_id, limit_name, key)
-        join @schema@.jobs j on j.id = v.job_id
-        where j.ctid = any (admitted)
+        join unnest(v_started) as j (id) on j.id = v.job_id
     ),
     slots as (
         insert into @schema@.limit_slots as s (job_id, limit_name, key)
@@ -406,8 +429,10 @@ begin
     )
     select array_agg(touched.limit_name), array_agg(touched.key) into v_names, v_keys
     from (select * from woken union select * from due) touched
-    where exists (
-        select from @schema@.held_jobs h where h.limit_name = touched.limit_name and h.key = touched.key
+    where (
+        select true from @schema@.held_jobs h
+        where h.limit_name = touched.limit_name and h.key = touched.key
+        limit 1 -- which makes it a look-up of both
     );
     if v_names is null then
         return;
@@ -457,8 +482,10 @@ begin
             from @schema@.limit_starts s
             where s.limit_name = given.limit_name and s.key = given.key and s.ends_at > now() - l.rate_interval
         ) used
-        where exists (
-            select from @schema@.held_jobs h where h.limit_name = given.limit_name and h.key = given.key
+        where (
+            select true from @schema@.held_jobs h
+            where h.limit_name = given.limit_name and h.key = given.key
+            limit 1
         )
     ) waiting
     where waiting.wake_at is not null
@@ -494,7 +521,8 @@ $$;
 
 create function @schema@.set_limit(
     name text, task_identifier text = null, queue_name text = null, per text = null, concurrency int = null,
-    rate_count int = null, rate_interval interval = null, set_by text = 'operator'
+    rate_count int = null, rate_interval interval = null, set_by text = 'operator',
+    pauses_on_retry_later boolean = false
 ) returns @schema@.limits
     language plpgsql
     security definer
@@ -520,9 +548,9 @@ begin
         return v_old;
     end if;
     if (v_old.task_identifier, v_old.queue_name, v_old.per, v_old.concurrency, v_old.rate_count, v_old.rate_interval,
-        v_old.set_by)
+        v_old.set_by, v_old.pauses_on_retry_later)
         is not distinct from (set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
-        set_limit.rate_count, v_interval, set_limit.set_by)
+        set_limit.rate_count, v_interval, set_limit.set_by, set_limit.pauses_on_retry_later)
     then
         return v_old;
     end if;
@@ -532,10 +560,10 @@ begin
             hint = 'Remove some, or use one limit with per: it has a limit for each value.';
     end if;
     insert into @schema@.limits as l (
-        name, task_identifier, queue_name, per, concurrency, rate_count, rate_interval, set_by
+        name, task_identifier, queue_name, per, concurrency, rate_count, rate_interval, set_by, pauses_on_retry_later
     ) values (
         set_limit.name, set_limit.task_identifier, set_limit.queue_name, set_limit.per, set_limit.concurrency,
-        set_limit.rate_count, v_interval, set_limit.set_by
+        set_limit.rate_count, v_interval, set_limit.set_by, set_limit.pauses_on_retry_later
     )
     on conflict (name) do update set
         task_identifier = excluded.task_identifier,
@@ -545,6 +573,7 @@ begin
         rate_count = excluded.rate_count,
         rate_interval = excluded.rate_interval,
         set_by = excluded.set_by,
+        pauses_on_retry_later = excluded.pauses_on_retry_later,
         updated_at = now()
     returning l.* into v_new;
     if v_old.name is not null
@@ -745,6 +774,9 @@ create function @schema@.tg_hold_inserted_jobs() returns trigger
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
     set jit = off
 as $$
 declare
@@ -808,7 +840,7 @@ revoke execute on function
     @schema@.admit_jobs(tid[], int, bigint, boolean),
     @schema@.wake_limit_keys(int),
     @schema@.forget_limit_state(text),
-    @schema@.set_limit(text, text, text, text, int, int, interval, text),
+    @schema@.set_limit(text, text, text, text, int, int, interval, text, boolean),
     @schema@.remove_limit(text),
     @schema@.pause_limit_key(text, text, timestamptz),
     @schema@.sweep_limits(),
