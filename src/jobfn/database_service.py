@@ -328,3 +328,19 @@ async def run_tasks(tasks: Sequence[ServiceTask], stop: asyncio.Event) -> None:
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+async def notify_ready(
+    callbacks: Sequence[Callable[[], None]],
+    wait_until_ready: Callable[[], Coroutine[Any, Any, None]],
+    stop: asyncio.Event,
+) -> None:
+    """Call these when everything is ready: a worker may have to wait for its database."""
+    stopped = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(wait_until_ready())
+    await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if not stop.is_set():
+        for callback in callbacks:
+            callback()
+    await stopped

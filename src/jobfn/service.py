@@ -11,8 +11,8 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 try:
     import asyncpg  # noqa: F401  - a clear message without it
@@ -33,6 +33,7 @@ from jobfn.database_service import (
     ServiceTask,
     SharedParts,
     database_metrics,
+    notify_ready,
     open_database,
     run_tasks,
 )
@@ -122,7 +123,7 @@ async def run_service(
         if settings.metrics_port is not None:
             await stack.enter_async_context(metrics_server(settings, collect))
         callbacks = [ready.set] if on_ready is None else [ready.set, on_ready]
-        await run_tasks([*tasks, functools.partial(_notify_ready, callbacks, wait_until_ready)], stop)
+        await run_tasks([*tasks, functools.partial(notify_ready, callbacks, wait_until_ready)], stop)
 
 
 async def _serve_probes(
@@ -173,22 +174,6 @@ async def _start_dashboard(
         )
     )
     logs.get_logger("jobfn.dashboard").info("dashboard", url=url, read_only=dashboard.read_only)
-
-
-async def _notify_ready(
-    callbacks: Sequence[Callable[[], None]],
-    wait_until_ready: Callable[[], Coroutine[Any, Any, None]],
-    stop: asyncio.Event,
-) -> None:
-    """Call these when everything is ready: a worker may have to wait for its database."""
-    stopped = asyncio.create_task(stop.wait())
-    ready = asyncio.create_task(wait_until_ready())
-    await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    ready.cancel()
-    if not stop.is_set():
-        for callback in callbacks:
-            callback()
-    await stopped
 
 
 def main(arguments: Sequence[str]) -> int:

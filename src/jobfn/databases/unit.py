@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from jobfn.database_service import (
     DatabaseService,
     SharedParts,
     database_metrics,
+    notify_ready,
     open_connections,
     open_database,
     run_tasks,
@@ -172,15 +174,13 @@ class DatabaseUnit:
             if worker is not None and self._pool is not None:
                 self._pool.is_busy = lambda: worker.in_flight > 0
             self._metrics = database_metrics(database, self._shared.roles)
+            notify = functools.partial(notify_ready, [self._on_ready], database.wait_until_ready)
+            await run_tasks([*database.tasks, notify], self._stop)
 
-            async def notify_ready(stop: asyncio.Event) -> None:
-                await database.wait_until_ready()
-                self._is_ready, self.problem = True, None
-                logs.get_logger("jobfn.service").info("database started")
-                self.first_attempt.set()
-                await stop.wait()
-
-            await run_tasks([*database.tasks, notify_ready], self._stop)
+    def _on_ready(self) -> None:
+        self._is_ready, self.problem = True, None
+        logs.get_logger("jobfn.service").info("database started")
+        self.first_attempt.set()
 
     @contextlib.asynccontextmanager
     async def _open_connections(self, settings: ServiceSettings) -> "AsyncIterator[asyncpg.Pool[Any]]":

@@ -139,6 +139,31 @@ async def test_databases_that_are_away_or_without_a_schema_do_not_stop_another(
     await connection.close()
 
 
+async def test_worker_that_cannot_start_is_started_again(
+    two: Two, function: RecordingFunction, serve: Serve, start_databases: StartDatabases
+) -> None:
+    a, b = two
+    await b.jobs.connection.execute(
+        """
+        alter function app_jobs.reclaim_jobs(text) rename to original;
+        create function app_jobs.reclaim_jobs(text) returns setof app_jobs.jobs language plpgsql
+        as $$ begin raise 'not now'; end $$
+        """
+    )
+    await start_databases(entries(a, b), await serve(function.app))
+    for database in two:
+        await database.jobs.add("t")
+    await until_empty(a)
+    assert await b.jobs.count() == 1
+    await b.jobs.connection.execute(
+        """
+        drop function app_jobs.reclaim_jobs(text);
+        alter function app_jobs.original(text) rename to reclaim_jobs
+        """
+    )
+    await until_empty(b)
+
+
 async def test_probe_metrics_and_dashboard_show_each_database(
     two: Two, empty_database: str, serve: Serve, function: RecordingFunction, spawn: Spawn
 ) -> None:
