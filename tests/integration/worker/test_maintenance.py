@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import asyncpg
 import pytest
 
 from jobfn.database.history import History
+from jobfn.database.idle_pool import IdlePool
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
 from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
@@ -149,13 +151,17 @@ async def test_heartbeats_continue_after_a_lost_connection(pool: "asyncpg.Pool[A
     await running
 
 
-async def test_unique_keys_that_no_job_holds_are_pruned(pool: "asyncpg.Pool[Any]", jobs: Jobs) -> None:
+@pytest.mark.parametrize("open_connections", [lambda pool: pool, lambda pool: IdlePool(pool, 2)])
+async def test_unique_keys_that_no_job_holds_are_pruned(
+    open_connections: Callable[["asyncpg.Pool[Any]"], "asyncpg.Pool[Any]"], pool: "asyncpg.Pool[Any]", jobs: Jobs
+) -> None:
+    """Also through the pool of one of several databases."""
     await jobs.connection.execute(
         "insert into app_jobs.unique_jobs select int4send(n), 0, 'done', null, now() from generate_series(1, $1) n",
         2 * UNIQUE_BATCH_SIZE + 1,
     )
     stop = asyncio.Event()
-    running = asyncio.create_task(UniqueJobsPruner(pool, "app_jobs", interval_seconds=0.01).run(stop))
+    running = asyncio.create_task(UniqueJobsPruner(open_connections(pool), "app_jobs", interval_seconds=0.01).run(stop))
     await eventually(lambda: jobs.connection.fetchval("select not exists (select from app_jobs.unique_jobs)"))
     stop.set()
     await running

@@ -38,8 +38,8 @@ class UniqueJobsPruner:
 
     async def _prune(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            count: int = await self._connections.fetchval(
-                self._statement, PRUNE_BATCH_SIZE, timeout=STATEMENT_TIMEOUT_SECONDS
+            count: int = await asyncio.wait_for(
+                self._connections.fetchval(self._statement, PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS
             )
             if count < PRUNE_BATCH_SIZE:
                 return
