@@ -12,7 +12,7 @@ from jobfn.telemetry import logs
 from jobfn.worker.database_list import (
     MAX_DATABASES,
     DatabaseEntry,
-    check_entries,
+    add_entry,
     parse_list,
     parse_query,
     resolve_url,
@@ -93,12 +93,9 @@ class _Discovery:
         problems: list[str] = []
         for number, row in enumerate(rows[:MAX_DATABASES], start=1):
             try:
-                entry = _entry(row, number)
-                check_entries([*([entries[entry.name]] if entry.name in entries else []), entry])
+                add_entry(entries, _entry(row, number))
             except ConfigurationError as error:
                 problems.append(str(error))
-            else:
-                entries[entry.name] = entry
         if len(rows) > MAX_DATABASES:
             problems.append(f"there are more than {MAX_DATABASES} databases: run several services")
         for problem in problems:

@@ -63,28 +63,29 @@ def parse_list(text: str) -> list[DatabaseEntry]:
     """Return the databases of a list.
 
     Raises:
-        ConfigurationError: An entry is not valid, or two have the same name.
+        ConfigurationError: An entry is not valid, two have the same name, or there are none or too many.
     """
-    entries = [_entry(part, f"entry {number}") for number, part in enumerate(_split(text), start=1)]
+    entries: dict[str, DatabaseEntry] = {}
+    for number, part in enumerate(_split(text), start=1):
+        add_entry(entries, _entry(part, f"entry {number}"))
     if not entries:
         raise ConfigurationError("the list is empty: name at least one database")
-    return check_entries(entries)
-
-
-def check_entries(entries: list[DatabaseEntry]) -> list[DatabaseEntry]:
-    """Return the databases if their names are unique, and there are not too many.
-
-    Raises:
-        ConfigurationError: They are not.
-    """
-    names = [entry.name for entry in entries]
-    if duplicate := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigurationError(f"two databases have the name {duplicate}: write NAME=URL for one")
     if len(entries) > MAX_DATABASES:
         raise ConfigurationError(
             f"there are {len(entries)} databases: run several services with at most {MAX_DATABASES} each"
         )
-    return entries
+    return list(entries.values())
+
+
+def add_entry(entries: dict[str, DatabaseEntry], entry: DatabaseEntry) -> None:
+    """Add a database to those with other names.
+
+    Raises:
+        ConfigurationError: One has its name.
+    """
+    if entry.name in entries:
+        raise ConfigurationError(f"two databases have the name {entry.name}: write NAME=URL for one")
+    entries[entry.name] = entry
 
 
 def row_entry(name: str, url: str | None, number: int) -> DatabaseEntry:
