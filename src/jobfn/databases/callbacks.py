@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobfn.http.messages import send_response
 from jobfn.wire import CALLBACK_URL, JOB_ID, report_url, sibling_url
+from jobfn.worker.callback_app import respond
 from jobfn.worker.callbacks import Reply, rejection
 
 _SEGMENT: Final = "databases"
@@ -72,12 +72,4 @@ class CallbackRouter:
             reply = _PROBED  # contract, section 2: health probes
         else:
             reply = _UNKNOWN
-        body = reply.body()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        if reply is _NOT_READY:
-            headers.append((b"retry-after", b"1"))
-        await send_response(send, reply.status, headers, body, unread=receive)
+        await respond(send, reply, unread=receive)

@@ -76,10 +76,10 @@ def create_callback_app(callbacks: Callbacks | InstrumentedCallbacks) -> ASGIApp
             try:
                 callbacks.authorize_batch(query_parameter(query, "token"), query_parameter(query, "worker"))
             except CallbackError as error:
-                await _respond(send, error.reply, unread=receive)
+                await respond(send, error.reply, unread=receive)
                 return
         limit = MAX_STEPS_BODY_BYTES if segment == STEPS_SEGMENT else MAX_REPORT_BYTES
-        await _respond(send, await to_reply(_handle(handler, scope, receive, query, limit)))
+        await respond(send, await to_reply(_handle(handler, scope, receive, query, limit)))
 
     return app
 
@@ -114,7 +114,8 @@ async def _report_in_batch(callbacks: Callbacks | InstrumentedCallbacks, report:
     return await handle(query_parameter(query, "token"), _with_attempt(report.headers, query), report.body)
 
 
-async def _respond(send: Send, reply: Reply, *, unread: Receive | None = None) -> None:
+async def respond(send: Send, reply: Reply, *, unread: Receive | None = None) -> None:
+    """Send a reply; ``unread`` as in ``send_response``, if the body of the request was not read."""
     body = reply.body()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if unread is not None:
