@@ -27,11 +27,10 @@ from jobfn.telemetry import logs
 from jobfn.telemetry.metrics import Metric
 from jobfn.worker.maintenance.periodic import sleep_until
 from jobfn.worker.settings import ServiceSettings
+from jobfn.worker.telemetry.metrics_server import DatabaseMetrics, queue_metrics
 
 if TYPE_CHECKING:
     import asyncpg
-
-    from jobfn.worker.telemetry.metrics_server import DatabaseMetrics
 
 #: Timeout of a start.
 START_TIMEOUT_SECONDS: Final = 30.0
@@ -127,7 +126,7 @@ class DatabaseUnit:
     async def collect(self) -> list[Metric]:
         """Return the metrics; only that it is not up if it is not."""
         if self._metrics is None:
-            return [Metric("jobfn_database_up", "Whether the database is reachable.", (), {(): 0.0})]
+            return queue_metrics(None)
         return await self._metrics.collect()
 
     async def run(self) -> None:

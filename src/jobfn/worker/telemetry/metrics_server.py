@@ -55,7 +55,7 @@ class DatabaseMetrics:
 
     async def collect(self) -> list[Metric]:
         """Return all metrics, for a scrape."""
-        queue = [] if self._depth is None else _queue_metrics(await self._depth.read())
+        queue = [] if self._depth is None else queue_metrics(await self._depth.read())
         horizon = [] if self._horizon is None else _horizon_metrics(await self._horizon.read())
         return [*self._metrics.collect(), *queue, *horizon]
 
@@ -93,8 +93,11 @@ def create_metrics_app(collect: Callable[[], Awaitable[list[Metric]]]) -> Starle
     )
 
 
-def _queue_metrics(depth: QueueDepth | None) -> list[Metric]:
-    """Return the metrics of the queue. All processes on one schema expose the same: use the maximum, not the sum."""
+def queue_metrics(depth: QueueDepth | None) -> list[Metric]:
+    """Return the metrics of the queue; None: the database is not reachable.
+
+    All processes on one schema expose the same: use the maximum, not the sum.
+    """
     is_up = Metric("jobfn_database_up", "Whether the database is reachable.", (), {(): float(depth is not None)})
     if depth is None:
         return [is_up]
