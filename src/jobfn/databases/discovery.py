@@ -18,7 +18,7 @@ from jobfn.worker.database_list import (
     resolve_url,
     row_entry,
 )
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger
 from jobfn.worker.settings import ServiceSettings
 
 _APPLICATION_NAME: Final = "jobfn-discovery"
@@ -63,10 +63,7 @@ async def follow_databases(settings: ServiceSettings, on_databases: OnDatabases,
                 f"JOBS_DATABASES: the statement failed: {error_text(error)}. Correct it, or grant this role its rights"
             ) from None
         failures = FailureLogger("databases not discovered, the known ones go on")
-        while not stop.is_set():
-            await sleep_until(stop, settings.databases_interval_seconds)
-            if not stop.is_set():
-                await failures.run(discovery.run_once)
+        await failures.repeat(discovery.run_once, stop, interval_seconds=settings.databases_interval_seconds)
 
 
 class _Discovery:

@@ -8,7 +8,7 @@ import asyncpg
 from jobfn.database.function_definitions import DefinitionsTable, find_definitions_table, service_urls
 from jobfn.errors import ConfigurationError
 from jobfn.telemetry import logs
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger
 from jobfn.worker.routes import Routes
 from jobfn.worker.settings import ServiceSettings
 
@@ -43,9 +43,7 @@ class FunctionUrls:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read the table until ``stop`` is set."""
-        while not stop.is_set():
-            await self._failures.run(self.read)
-            await sleep_until(stop, self._interval_seconds)
+        await self._failures.repeat(self.read, stop, interval_seconds=self._interval_seconds, first_seconds=0.0)
 
     async def read(self) -> None:
         """Read the table once."""

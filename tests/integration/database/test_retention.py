@@ -12,7 +12,7 @@ from jobfn.database.job_retention import JobRetention
 from jobfn.database.migrate import migrate, migration_files
 from jobfn.telemetry.metrics import Counter
 from jobfn.worker.maintenance.job_pruner import JobPruner
-from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE
+from jobfn.worker.maintenance.periodic import PRUNE_BATCH_SIZE
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from support.fixtures import Connect
 from support.jobs import TENANT, WORKER, Jobs, settle_jobs

@@ -13,8 +13,8 @@ from jobfn.database.history import History
 from jobfn.database.idle_pool import IdlePool
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
 from jobfn.worker.maintenance.heartbeat import WorkerHeartbeat
-from jobfn.worker.maintenance.pruner import PRUNE_BATCH_SIZE, HistoryPruner
-from jobfn.worker.maintenance.unique_pruner import PRUNE_BATCH_SIZE as UNIQUE_BATCH_SIZE
+from jobfn.worker.maintenance.periodic import PRUNE_BATCH_SIZE
+from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.unique_pruner import UniqueJobsPruner
 from support.fixtures import StartWorker
 from support.functions import RecordingFunction
@@ -158,7 +158,7 @@ async def test_unique_keys_that_no_job_holds_are_pruned(
     """Also through the pool of one of several databases."""
     await jobs.connection.execute(
         "insert into app_jobs.unique_jobs select int4send(n), 0, 'done', null, now() from generate_series(1, $1) n",
-        2 * UNIQUE_BATCH_SIZE + 1,
+        2 * PRUNE_BATCH_SIZE + 1,
     )
     stop = asyncio.Event()
     running = asyncio.create_task(UniqueJobsPruner(open_connections(pool), "app_jobs", interval_seconds=0.01).run(stop))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from jobfn.database.worker_registry import WorkerProcess, WorkerRegistry
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger
 
 #: Interval between heartbeats. A process that misses three counts as dead.
 HEARTBEAT_INTERVAL_SECONDS = 10.0
@@ -33,10 +33,7 @@ class WorkerHeartbeat:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send heartbeats until ``stop`` is set, then deregister the process."""
-        while not stop.is_set():
-            await sleep_until(stop, self._interval_seconds)
-            if not stop.is_set():
-                await self._failures.run(self._send)
+        await self._failures.repeat(self._send, stop, interval_seconds=self._interval_seconds)
         await self._failures.run(self._deregister)
 
     async def _send(self) -> None:

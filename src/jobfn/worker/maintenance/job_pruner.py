@@ -4,11 +4,18 @@ import asyncio
 import functools
 
 from jobfn.database.job_retention import JobRetention
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
-from jobfn.worker.maintenance.pruner import BATCH_PAUSE_SECONDS, INITIAL_DELAY_SECONDS, PRUNE_BATCH_SIZE
+from jobfn.worker.maintenance.periodic import (
+    BATCH_PAUSE_SECONDS,
+    INITIAL_DELAY_SECONDS,
+    PRUNE_BATCH_SIZE,
+    PRUNE_INTERVAL_SECONDS,
+    STATEMENT_TIMEOUT_SECONDS,
+    FailureLogger,
+    prune_batches,
+    sleep_until,
+)
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
-_INTERVAL_SECONDS = 60.0
 #: Runs between two walks over the failed jobs, which are read in whole, as no index has the time of a failure.
 _RUNS_PER_WALK = 60
 
@@ -31,7 +38,7 @@ class JobPruner:
         failed_days: float | None,
         completed_days: float,
         metrics: WorkerMetrics,
-        interval_seconds: float = _INTERVAL_SECONDS,
+        interval_seconds: float = PRUNE_INTERVAL_SECONDS,
     ) -> None:
         self._retention = retention
         self._failed_days = failed_days
@@ -54,13 +61,13 @@ class JobPruner:
 
     async def _prune_completed(self, stop: asyncio.Event) -> None:
         await asyncio.wait_for(self._retention.store_completed(self._completed_days), STATEMENT_TIMEOUT_SECONDS)
-        deleted = PRUNE_BATCH_SIZE
-        while deleted == PRUNE_BATCH_SIZE and not stop.is_set():
-            deleted = await asyncio.wait_for(
-                self._retention.prune_completed(limit=PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS
-            )
+
+        async def prune(limit: int) -> int:
+            deleted = await self._retention.prune_completed(limit=limit)
             self._metrics.record_pruned("completed", deleted)
-            await sleep_until(stop, BATCH_PAUSE_SECONDS)
+            return deleted
+
+        await prune_batches(prune, stop)
 
     async def _prune_failed(self, days: float, stop: asyncio.Event) -> None:
         after_id: int | None = 0

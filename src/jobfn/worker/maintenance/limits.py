@@ -6,7 +6,7 @@ Claims do so when something changes. Nothing does while the job whose turn it is
 import asyncio
 
 from jobfn.database.limits import Limits
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger
 
 SWEEP_INTERVAL_SECONDS = 5.0
 
@@ -26,10 +26,7 @@ class LimitSweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until ``stop`` is set."""
-        while not stop.is_set():
-            await sleep_until(stop, self._interval_seconds)
-            if not stop.is_set():
-                await self._failures.run(self._sweep)
+        await self._failures.repeat(self._sweep, stop, interval_seconds=self._interval_seconds)
 
     async def _sweep(self) -> None:
         await asyncio.wait_for(self._limits.sweep(), STATEMENT_TIMEOUT_SECONDS)

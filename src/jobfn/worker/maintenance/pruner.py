@@ -3,17 +3,16 @@
 import asyncio
 
 from jobfn.database.history import History
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
+from jobfn.worker.maintenance.periodic import (
+    INITIAL_DELAY_SECONDS,
+    PRUNE_INTERVAL_SECONDS,
+    STATEMENT_TIMEOUT_SECONDS,
+    FailureLogger,
+    prune_batches,
+)
 
-PRUNE_INTERVAL_SECONDS = 60.0
 #: Partitions made ahead: the days that a worker may be away before attempts go to the default partition.
 DAYS_AHEAD = 3
-#: Rows deleted in one transaction: a few milliseconds of work, so that its locks block nobody.
-PRUNE_BATCH_SIZE = 1000
-#: Pause between batches, so that pruning a million rows does not slow down the jobs.
-BATCH_PAUSE_SECONDS = 0.02
-#: Delay of the first run, so that the worker has the connections to itself when it starts.
-INITIAL_DELAY_SECONDS = 1.0
 
 
 class HistoryPruner:
@@ -37,10 +36,12 @@ class HistoryPruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Prune until ``stop`` is set."""
-        await sleep_until(stop, min(self._interval_seconds, INITIAL_DELAY_SECONDS))
-        while not stop.is_set():
-            await self._failures.run(lambda: self._prune(stop))
-            await sleep_until(stop, self._interval_seconds)
+        await self._failures.repeat(
+            lambda: self._prune(stop),
+            stop,
+            interval_seconds=self._interval_seconds,
+            first_seconds=min(self._interval_seconds, INITIAL_DELAY_SECONDS),
+        )
 
     async def _set_retention(self) -> None:
         await asyncio.wait_for(self._history.set_retention(self._days), STATEMENT_TIMEOUT_SECONDS)
@@ -48,8 +49,4 @@ class HistoryPruner:
     async def _prune(self, stop: asyncio.Event) -> None:
         await self._set_retention()
         await asyncio.wait_for(self._history.create_partitions(days_ahead=DAYS_AHEAD), STATEMENT_TIMEOUT_SECONDS)
-        while not stop.is_set():
-            deleted = await asyncio.wait_for(self._history.prune(limit=PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS)
-            if deleted < PRUNE_BATCH_SIZE:
-                return
-            await sleep_until(stop, BATCH_PAUSE_SECONDS)
+        await prune_batches(lambda limit: self._history.prune(limit=limit), stop)

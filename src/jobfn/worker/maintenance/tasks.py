@@ -22,7 +22,8 @@ from jobfn.worker.listen_url import listen_url
 from jobfn.worker.maintenance.heartbeat import HEARTBEAT_INTERVAL_SECONDS, WorkerHeartbeat
 from jobfn.worker.maintenance.job_pruner import JobPruner
 from jobfn.worker.maintenance.limits import SWEEP_INTERVAL_SECONDS, LimitSweeper
-from jobfn.worker.maintenance.pruner import PRUNE_INTERVAL_SECONDS, HistoryPruner
+from jobfn.worker.maintenance.periodic import PRUNE_INTERVAL_SECONDS
+from jobfn.worker.maintenance.pruner import HistoryPruner
 from jobfn.worker.maintenance.unique_pruner import UniqueJobsPruner
 from jobfn.worker.maintenance.vacuum import Vacuumer, VacuumPlan
 from jobfn.worker.settings import ServiceRole, ServiceSettings

@@ -6,11 +6,7 @@ from typing import Any
 import asyncpg
 
 from jobfn.database.statements import query
-from jobfn.worker.maintenance.periodic import STATEMENT_TIMEOUT_SECONDS, FailureLogger, sleep_until
-
-PRUNE_INTERVAL_SECONDS = 60.0
-#: Keys in one transaction: a few milliseconds of work, so that its locks block nobody.
-PRUNE_BATCH_SIZE = 1000
+from jobfn.worker.maintenance.periodic import PRUNE_INTERVAL_SECONDS, FailureLogger, prune_batches
 
 
 class UniqueJobsPruner:
@@ -32,14 +28,10 @@ class UniqueJobsPruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Prune until ``stop`` is set."""
-        while not stop.is_set():
-            await sleep_until(stop, self._interval_seconds)
-            await self._failures.run(lambda: self._prune(stop))
+        await self._failures.repeat(
+            lambda: prune_batches(self._prune, stop), stop, interval_seconds=self._interval_seconds
+        )
 
-    async def _prune(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            count: int = await asyncio.wait_for(
-                self._connections.fetchval(self._statement, PRUNE_BATCH_SIZE), STATEMENT_TIMEOUT_SECONDS
-            )
-            if count < PRUNE_BATCH_SIZE:
-                return
+    async def _prune(self, limit: int) -> int:
+        deleted: int = await self._connections.fetchval(self._statement, limit)
+        return deleted
