@@ -151,18 +151,17 @@ async def open_database(
         PermissionDenied: The role lacks a right.
         ConfigurationError: A setting does not fit the database.
     """
-    if not await wait_for_database(
-        settings.database_url,
-        application_name=APPLICATION_NAME,
+    connections = await wait_for_database(
+        lambda: stack.enter_async_context(shared.open_connections(settings)),
         seconds=settings.database_wait_seconds,
         stop=stop,
-    ):
+    )
+    if connections is None:
         return None
     roles = shared.roles
     has_worker = ServiceRole.WORKER in roles
     metrics = WorkerMetrics(concurrency=settings.concurrency if has_worker else 0)
     on_settled = SettlementObserver(metrics, database=name)
-    connections = await stack.enter_async_context(shared.open_connections(settings))
     await stack.enter_async_context(explain_denied_in_pool(connections, settings.schema_name, grant="worker"))
     start_listener = (
         None

@@ -55,15 +55,13 @@ def dashboard_command(
 
     async def work() -> None:
         with stop_signals() as stop:
-            if not await wait_for_database(
-                service.database_url,
-                application_name="jobfn-dashboard",
+            connection = await wait_for_database(
+                lambda: connect(service.database_url, application_name="jobfn-dashboard"),
                 seconds=service.database_wait_seconds,
                 stop=stop,
-                needs_primary=False,
-            ):
+            )
+            if connection is None:
                 return
-            connection = await connect(service.database_url, application_name="jobfn-dashboard")
             try:
                 routes = await load_routes(service, connection)
             finally:

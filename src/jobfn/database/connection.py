@@ -168,20 +168,16 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
             closing.cancel()
 
 
-async def wait_for_database(
-    dsn: str | None, *, application_name: str, seconds: float, stop: asyncio.Event, needs_primary: bool = True
-) -> bool:
-    """Wait until the database accepts connections, as at a start of everything at once.
+async def wait_for_database(opener: Callable[[], Awaitable[T]], *, seconds: float, stop: asyncio.Event) -> T | None:
+    """Open a connection or a pool, when the database accepts it: it may start at the same time as this process.
 
     Args:
-        dsn: As in ``connect``.
-        application_name: As in ``connect``.
+        opener: Opens it, with the errors of ``connect``.
         seconds: Maximum time; 0: do not wait.
         stop: Ends the wait.
-        needs_primary: As in ``open_pool``.
 
     Returns:
-        Whether the database accepts connections. False: ``stop`` was set before.
+        The opened connection or pool; None: ``stop`` was set before.
 
     Raises:
         DatabaseUnreachable: The time is up, or the server rejects the login, which waiting does not change.
@@ -193,9 +189,7 @@ async def wait_for_database(
     failures = FailureLog("database not reachable at the start, waiting")
     while True:
         try:
-            with translate_errors(dsn):
-                address = _address(dsn, needs_primary=needs_primary)
-                connection = await open_connection(address, settings={"application_name": application_name})
+            return await opener()
         except DatabaseUnreachable as error:
             remaining_seconds = deadline - clock()
             if remaining_seconds <= 0 or isinstance(error.__cause__, _REJECTIONS):
@@ -204,11 +198,8 @@ async def wait_for_database(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_seconds, remaining_seconds)):
                     await stop.wait()
-                return False
+                return None
             pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
-        else:
-            connection.terminate()
-            return True
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """Find the databases of a service: in the list of ``JOBS_DATABASES``, or with its statement, again and again."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -45,16 +46,16 @@ async def follow_databases(settings: ServiceSettings, on_databases: OnDatabases,
         on_databases(_urls(parse_list(text), settings))
         await stop.wait()
         return
-    is_there = await wait_for_database(
-        settings.database_url,
-        application_name=_APPLICATION_NAME,
-        seconds=settings.database_wait_seconds,
-        stop=stop,
-        needs_primary=False,
-    )
-    if not is_there:
-        return
-    async with open_pool(settings.database_url, application_name=_APPLICATION_NAME, size=1) as pool:
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await wait_for_database(
+            lambda: stack.enter_async_context(
+                open_pool(settings.database_url, application_name=_APPLICATION_NAME, size=1)
+            ),
+            seconds=settings.database_wait_seconds,
+            stop=stop,
+        )
+        if pool is None:
+            return
         discovery = _Discovery(pool, statement, settings, on_databases)
         try:
             await discovery.run_once()
