@@ -1,4 +1,4 @@
-"""Types of the tests of services with several databases."""
+"""Types and waits of the tests of services with several databases."""
 
 from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from jobfn.worker.settings import ServiceRole
 from support.jobs import Jobs
+from support.network import eventually
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,15 @@ class Database:
     def entry(self) -> str:
         """The database in ``JOBS_DATABASES``."""
         return f"{self.name}={self.dsn}"
+
+
+async def until_empty(*databases: Database) -> None:
+    """Wait until none of these databases has jobs."""
+
+    async def is_empty() -> bool:
+        return [await database.jobs.count() for database in databases] == [0] * len(databases)
+
+    await eventually(is_empty, seconds=30)
 
 
 class StartDatabases(Protocol):

@@ -16,20 +16,13 @@ from support.fixtures import ConnectTo, Serve, StartService
 from support.functions import RecordingFunction
 from support.jobs import WORKER
 from support.network import eventually, free_port
-from support.several import Database, StartDatabases
+from support.several import Database, StartDatabases, until_empty
 
 Two = tuple[Database, Database]
 
 
 def entries(*databases: Database) -> str:
     return ",".join(database.entry for database in databases)
-
-
-async def until_empty(*databases: Database) -> None:
-    async def is_empty() -> bool:
-        return [await database.jobs.count() for database in databases] == [0] * len(databases)
-
-    await eventually(is_empty, seconds=30)
 
 
 async def test_report_settles_the_job_of_its_database_and_not_the_one_with_the_same_id(

@@ -12,7 +12,7 @@ from jobfn.telemetry import logs
 from support.fixtures import ConnectTo, Serve
 from support.functions import RecordingFunction
 from support.network import eventually
-from support.several import Database, StartDatabases
+from support.several import Database, StartDatabases, until_empty
 
 Two = tuple[Database, Database]
 
@@ -27,13 +27,6 @@ def log() -> io.StringIO:
 def reasons(log: io.StringIO, event: str) -> list[str]:
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     return [line["reason"] for line in lines if line["event"] == event]
-
-
-async def until_empty(database: Database) -> None:
-    async def is_empty() -> bool:
-        return await database.jobs.count() == 0
-
-    await eventually(is_empty, seconds=30)
 
 
 async def until_logged(log: io.StringIO, text: str) -> None:
