@@ -47,6 +47,8 @@ async def test_steps_of_a_job_are_limited() -> None:
     await run.record([StepRecord(0, f"step {number}", "step") for number in range(10_000)])
     with pytest.raises(DurableError, match="a job may have 10000 steps at most"):
         await run.record([StepRecord(0, "one more", "step")])
+    with pytest.raises(DurableError, match="a job may have 10000 steps at most"):
+        await run.reserve_position()  # of a transaction
 
 
 async def test_things_that_a_job_waits_for_are_limited() -> None:

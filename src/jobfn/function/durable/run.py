@@ -145,14 +145,11 @@ class DurableRun:
         placed: list[StepRecord] = []
         first_of_group: int | None = None
         for record in [*failures, *records]:
-            if self._next_position > MAX_STEPS:
-                raise DurableError(f"a job may have {MAX_STEPS} steps at most: give parts of the work to child jobs")
-            position = self._next_position
+            position = self._take_position()
             group = record.group if record.group != FIRST_OF_GROUP else first_of_group or position
             if record.group == FIRST_OF_GROUP:
                 first_of_group = group
             placed.append(record._replace(position=position, group=group))
-            self._next_position += 1
         stored: list[StepRecord] = []
         for chunk in split_records(placed):
             stored += await self.exchange(self.client.record(chunk))
@@ -165,6 +162,11 @@ class DurableRun:
     async def reserve_position(self) -> int:
         """Return the position of a step that is recorded elsewhere. Record the failures that came before it."""
         await self.record([])
+        return self._take_position()
+
+    def _take_position(self) -> int:
+        if self._next_position > MAX_STEPS:
+            raise DurableError(f"a job may have {MAX_STEPS} steps at most: give parts of the work to child jobs")
         self._next_position += 1
         return self._next_position - 1
 
