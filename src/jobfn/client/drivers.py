@@ -21,6 +21,8 @@ _MISSING_FUNCTION = {
     "requires a tenant (database_id=)",
     "add_job_for_entity": "add_job of schema {schema} takes no entity_id, organization_id and entity_type: run "
     "`jobfn db migrate`, or leave them out on the platform's older schema",
+    "add_job_after": "schema {schema} has no dependencies of jobs: run `jobfn db migrate`, or leave depends_on out on "
+    "the platform's schema",
     "add_jobs": "schema {schema} has no add_jobs function: run `jobfn db migrate`; on the platform's schema, enqueue "
     "the jobs one by one",
     "add_unique_job": _NO_UNIQUE_JOBS,

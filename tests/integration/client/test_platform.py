@@ -73,6 +73,12 @@ async def test_tenant_and_entity_are_stored_on_every_schema_that_has_them(
 
 
 @pytest.mark.usefixtures("newest_schema")
+async def test_platform_schema_has_no_dependencies(connection: asyncpg.Connection) -> None:
+    with pytest.raises(SchemaError, match="has no dependencies of jobs: run `jobfn db migrate`, or leave depends_on"):
+        await enqueue(connection, "x", database_id=TENANT, depends_on=[1])
+
+
+@pytest.mark.usefixtures("newest_schema")
 async def test_pool_enqueues_for_a_tenant(database: str, jobs: Jobs) -> None:
     async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
         job = await enqueue(pool, "x", database_id=TENANT)
