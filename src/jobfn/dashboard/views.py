@@ -6,10 +6,10 @@ from typing import Final
 
 from starlette.requests import Request
 
-from jobfn.cache import AsyncTTLCache
 from jobfn.dashboard import charts
 from jobfn.dashboard.filters import AGE_LABELS, ListFilter
 from jobfn.dashboard.live import View
+from jobfn.database.cache import AsyncTTLCache
 from jobfn.errors import ConfigurationError
 from jobfn.operations import (
     Action,

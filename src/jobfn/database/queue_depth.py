@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from jobfn.cache import AsyncTTLCache
+from jobfn.database.cache import AsyncTTLCache
 from jobfn.database.connection import DATABASE_ERRORS
 from jobfn.database.statements import query
 from jobfn.telemetry import logs

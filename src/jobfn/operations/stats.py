@@ -1,6 +1,6 @@
 """Statistics of all jobs: counts by state, workers. ``throughput.py`` has those of the history.
 
-Counting a million rows takes a fraction of a second, so counts are cached (``cache.py``).
+Counting a million rows takes a fraction of a second, so counts are cached (``database/cache.py``).
 """
 
 import time
@@ -11,7 +11,7 @@ from functools import partial
 
 import asyncpg
 
-from jobfn.cache import AsyncTTLCache
+from jobfn.database.cache import AsyncTTLCache
 from jobfn.errors import DatabaseError
 from jobfn.operations.queries import filter_parameters
 from jobfn.operations.records import JobFilter

@@ -12,7 +12,7 @@ from functools import partial
 
 import asyncpg
 
-from jobfn.cache import AsyncTTLCache
+from jobfn.database.cache import AsyncTTLCache
 from jobfn.operations.statements import Database
 
 #: Maximum length of the throughput by the minute, in minutes.

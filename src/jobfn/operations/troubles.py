@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import asyncpg
 
-from jobfn.cache import AsyncTTLCache
+from jobfn.database.cache import AsyncTTLCache
 from jobfn.errors import DatabaseError, DatabaseUnreachable
 from jobfn.operations.statements import Database
 from jobfn.operations.stats import Stats

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobfn.cache import AsyncTTLCache
+from jobfn.database.cache import AsyncTTLCache
 from support.clock import ManualClock
 
 
