@@ -18,6 +18,11 @@ def wait(position: int, name: str, kind: StepKind, group: int | None = None, **s
     return StepRecord(position, name, kind, "waiting", group, spec=spec)
 
 
+def call(position: int, task: str, group: int | None = None) -> StepRecord:
+    """Return the record of a call of a child job, without a payload."""
+    return wait(position, f"call:{task}", "call", group, task=task, payload={})
+
+
 async def record(jobs: Jobs, job_id: int, *records: StepRecord) -> None:
     """Record steps of a job that ``WORKER`` has locked."""
     connection: Any = jobs.connection  # has the method of a pool that the store calls

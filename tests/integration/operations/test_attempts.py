@@ -23,13 +23,18 @@ async def settle(jobs: Jobs, job: int, outcome: str, error: str | None = None) -
     assert len(rows) == 1
 
 
-async def shown(operations: Operations, job: int) -> JobRow:
-    """Return the job as the list has it, which is as its details have it."""
-    [listed] = (await operations.list_jobs()).jobs
+async def details(operations: Operations, job: int) -> JobRow:
     detail = await operations.get_job(job)
     assert detail is not None
     assert detail.job is not None
-    assert (detail.job.attempts, detail.job.max_attempts) == (listed.attempts, listed.max_attempts)
+    return detail.job
+
+
+async def shown(operations: Operations, job: int) -> JobRow:
+    """Return the job as the list has it, which is as its details have it."""
+    [listed] = (await operations.list_jobs()).jobs
+    detailed = await details(operations, job)
+    assert (detailed.attempts, detailed.max_attempts) == (listed.attempts, listed.max_attempts)
     return listed
 
 
@@ -112,10 +117,3 @@ async def test_job_that_ran_more_often_than_a_later_limit_shows_its_attempts(
     await sync(jobs.connection, "app_jobs", [DeclaredTask("mail", "functions.py", TaskDefaults(max_attempts=3))])
     listed = await shown(operations, job)
     assert (listed.attempts, listed.max_attempts) == (5, 5)
-
-
-async def details(operations: Operations, job: int) -> JobRow:
-    detail = await operations.get_job(job)
-    assert detail is not None
-    assert detail.job is not None
-    return detail.job

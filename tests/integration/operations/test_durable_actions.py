@@ -7,16 +7,11 @@ import pytest
 from jobfn.errors import ConfigurationError, DatabaseError
 from jobfn.operations import Action, Operations
 from jobfn.operations.durable_actions import StepRetry
-from jobfn.wire.steps import StepRecord
 from support.commands import Command
-from support.durable import park, parked, record, start, step, wait
+from support.durable import call, park, parked, record, start, step, wait
 from support.jobs import Jobs
 
 APPROVED = wait(2, "wait:approved", "wait", event="approved")
-
-
-def call(position: int, task: str, group: int | None = None) -> StepRecord:
-    return wait(position, f"call:{task}", "call", group, task=task, payload={})
 
 
 async def test_signal_command_wakes_a_job(command: Command, jobs: Jobs, database: str) -> None:

@@ -8,9 +8,8 @@ import pytest
 from jobfn.cli.render_runs import run_lines, waits_text
 from jobfn.operations import JobDetail, Operations
 from jobfn.operations.durable_records import Child, DurableRun, Signal, Wait
-from jobfn.wire.steps import StepRecord
 from support.commands import Command
-from support.durable import park, parked, record, start, step, wait
+from support.durable import call, park, parked, record, start, step, wait
 from support.jobs import WORKER, Jobs
 
 
@@ -19,10 +18,6 @@ async def show(operations: Operations, job_id: int) -> DurableRun:
     assert detail is not None
     assert detail.run is not None
     return detail.run
-
-
-def call(position: int, task: str, group: int | None = None) -> StepRecord:
-    return wait(position, f"call:{task}", "call", group, task=task, payload={})
 
 
 async def test_steps_have_their_results_times_and_attempts(operations: Operations, jobs: Jobs) -> None:
