@@ -4,11 +4,9 @@ Jobs may run twice only if their worker was suspended for longer than their leas
 """
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 from chaos.single_fault import LEASE_SECONDS, Installation, Outcome, run_fault
 from support.network import free_port
 from support.pgbouncer import PgBouncer, start_pgbouncer
+from support.small_disk import fill_disk, small_disk
 
 FAULT_SECONDS = 3.0
 MAX_RECOVERY_SECONDS = 30.0
@@ -72,25 +71,16 @@ async def test_changes_of_the_tables_under_load(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A disk of 4 MB that PostgreSQL's user can reach."""
-    disk = Path("/var/tmp") / f"jobfn-chaos-disk-{os.getpid()}"  # noqa: S108  - the folder of the test is root's
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode != 0:
-        disk.rmdir()
-        pytest.skip(f"a tmpfs cannot be mounted, which root may: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)  # noqa: S607
-    disk.rmdir()
+def disk() -> Iterator[Path]:
+    with small_disk("chaos-disk", megabytes=4) as folder:
+        yield folder
 
 
-async def test_disk_of_the_history_is_full(small_disk: Path, tmp_path: Path) -> None:
+async def test_disk_of_the_history_is_full(disk: Path, tmp_path: Path) -> None:
     """Claims need no more space and settlements do: the worker must stop claiming."""
 
     async def move_history(installation: Installation) -> None:
-        space = small_disk / "space"
+        space = disk / "space"
         space.mkdir()
         shutil.chown(space, user=installation.folder.owner())
         await installation.admin.execute(f"create tablespace small location '{space}'")
@@ -101,10 +91,7 @@ async def test_disk_of_the_history_is_full(small_disk: Path, tmp_path: Path) -> 
             await installation.admin.execute(f'alter {kind} app_jobs."{name}" set tablespace small')
 
     async def fill(installation: Installation) -> None:
-        ballast = small_disk / "ballast"
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+        ballast = fill_disk(disk)
         await installation.until_logged("No space left on device")
         await asyncio.sleep(FAULT_SECONDS)
         ballast.unlink()

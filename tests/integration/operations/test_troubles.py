@@ -1,8 +1,6 @@
 """Troubles that keep jobs from running."""
 
-import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from jobfn.operations import Operations, TroubleKind, open_operations
 from support.jobs import Jobs
+from support.small_disk import fill_disk, small_disk
 
 
 async def add_worker(jobs: Jobs, worker: str, age: str, *, role: str = "worker") -> None:
@@ -68,17 +67,9 @@ async def test_pauses_are_named_with_their_reasons(operations: Operations, jobs:
 
 @pytest.fixture
 def full_disk() -> Iterator[Path]:
-    """A folder on a full disk that PostgreSQL's user may write to."""
-    disk = Path("/var/tmp") / f"jobfn-full-disk-{os.getpid()}"  # noqa: S108  - the folder of the test is root's
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode != 0:
-        disk.rmdir()
-        pytest.skip(f"a tmpfs cannot be mounted, which root may: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)  # noqa: S607
-    disk.rmdir()
+    """A folder on a disk to fill that PostgreSQL's user may write to."""
+    with small_disk("full-disk", megabytes=1) as disk:
+        yield disk
 
 
 async def test_the_disk_is_full(full_disk: Path, database: str, jobs: Jobs) -> None:
@@ -91,9 +82,7 @@ async def test_the_disk_is_full(full_disk: Path, database: str, jobs: Jobs) -> N
     await jobs.connection.execute(f"create tablespace {tablespace} location '{space}'")
     try:
         await jobs.connection.execute(f"alter database {name} set temp_tablespaces = {tablespace}")
-        with contextlib.suppress(OSError), (full_disk / "ballast").open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+        ballast = fill_disk(full_disk)
         async with asyncpg.create_pool(database, min_size=1, max_size=2) as connections:
             operations = await open_operations(connections, "app_jobs")
             (trouble,) = await operations.troubles()
@@ -101,7 +90,7 @@ async def test_the_disk_is_full(full_disk: Path, database: str, jobs: Jobs) -> N
                 TroubleKind.DISK_FULL,
                 "the disk of the database is full: PostgreSQL refuses writes",
             )
-            (full_disk / "ballast").unlink()
+            ballast.unlink()
             assert await (await open_operations(connections, "app_jobs")).troubles() == ()
     finally:
         await jobs.connection.execute(f"alter database {name} reset temp_tablespaces")
