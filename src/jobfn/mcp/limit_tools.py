@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from jobfn.limits import parse_rate
+from jobfn.limits import MAX_LIMIT_COUNT, check_per, parse_rate
 from jobfn.mcp.change_tools import Confirmation, Result
 from jobfn.mcp.confirmation import Confirmations
 from jobfn.mcp.plain_values import plain, visible
@@ -43,13 +43,17 @@ class LimitTools:
         per: Annotated[
             str | None, Field(description="What is counted separately: tenant, queue, key, task or payload.<field>.")
         ] = None,
-        concurrency: Annotated[int | None, Field(ge=0, description="Maximum number of running jobs.")] = None,
+        concurrency: Annotated[
+            int | None, Field(ge=1, le=MAX_LIMIT_COUNT, description="Maximum number of running jobs.")
+        ] = None,
         rate: Annotated[str | None, Field(description="Maximum number of starts, such as 100/minute.")] = None,
         confirmation: Confirmation = None,
     ) -> Result:
         """Add or replace a limit of concurrency or rate, for all workers."""
         options = {"task": task, "queue": queue, "per": per, "concurrency": concurrency, "rate": rate}
         parsed = None if rate is None else parse_rate(rate)
+        if per is not None:
+            check_per(per)
 
         async def change() -> dict[str, Any]:
             await self._operations.set_limit(

@@ -284,6 +284,13 @@ async def test_limit_is_set_paused_and_removed(connect: Connect, jobs: Jobs) -> 
         ("enqueue_job", {"task": "x", "payload": "{"}, "the payload is not valid JSON text: write it as a string"),
         ("enqueue_job", {"task": "x", "payload": "x" * 10_001}, "String should have at most 10000 characters"),
         ("retry_from_step", {"job_id": 404, "step": "x"}, "job 404 does not exist"),
+        ("set_limit", {"name": "x", "concurrency": 0}, "Input should be greater than or equal to 1"),
+        ("set_limit", {"name": "x", "concurrency": 1_000_001}, "Input should be less than or equal to 1000000"),
+        (
+            "set_limit",
+            {"name": "x", "per": "user", "concurrency": 1},
+            "per='user' is not valid: use tenant, queue, key",
+        ),
     ],
 )
 async def test_wrong_arguments_are_explained(
