@@ -65,11 +65,10 @@ class NativeJobStore:
     ) -> list[Job]:
         """See ``JobStore.claim``."""
         lease = None if lease_seconds is None else timedelta(seconds=lease_seconds)
-        limits = (tasks, JOB_EXPIRY, limit, lease, exclude_tasks, max_payload_bytes)
-        if self._queues is None:
-            rows = await self._pool.fetch(self._query("claim_jobs"), worker_id, *limits)
-        else:
-            rows = await self._pool.fetch(self._query("claim_jobs_of_queues"), worker_id, self._queues, *limits)
+        rows = await self._pool.fetch(
+            self._query("claim_jobs"),
+            *(worker_id, tasks, JOB_EXPIRY, limit, lease, exclude_tasks, max_payload_bytes, self._queues),
+        )
         return [Job.from_row(row) for row in rows]
 
     def joined(self, connection: asyncpg.Connection, on_settled: OnSettled) -> Self:

@@ -1262,7 +1262,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], max_payload_bytes bigint DEFAULT NULL::bigint)
+CREATE OR REPLACE FUNCTION app_jobs.claim_jobs(worker_id text, task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], max_payload_bytes bigint DEFAULT NULL::bigint, queue_names text[] DEFAULT NULL::text[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1302,7 +1302,9 @@ begin
     ) and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
         return; -- expired jobs may be left: the next claim goes on with them
     end if;
-    select p.* into v_known from "app_jobs".claim_positions p where p.claims = v_claims order by p.id desc limit 1;
+    if queue_names is null then
+        select p.* into v_known from "app_jobs".claim_positions p where p.claims = v_claims order by p.id desc limit 1;
+    end if;
     if v_known.valid_until > clock_timestamp() then
         v_start := v_known;
     else
@@ -1312,9 +1314,19 @@ begin
         perform "app_jobs".wake_limit_keys(0);
     end if;
     loop
-        v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        if queue_names is null or '' = any (queue_names) then
+            v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        else
+            v_rows := '{}';
+        end if;
         v_is_waiting := cardinality(v_rows) > 0;
-        v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        if queue_names is null then
+            v_queues := "app_jobs".ready_queues(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_start);
+        else
+            v_queues := "app_jobs".ready_queues_among(
+                queue_names, task_identifiers, exclude_tasks, v_expired_before, v_picked
+            );
+        end if;
         if cardinality(v_queues) > 0 then
             v_rows := v_rows
                 || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_start);
@@ -1332,7 +1344,9 @@ begin
     if v_has_limits then
         perform "app_jobs".wake_limit_keys(0);
     end if;
-    if v_known.id is not null or "app_jobs".claim_entries_read() - v_entries_read > 10000 then
+    if queue_names is null and (
+        v_known.id is not null or "app_jobs".claim_entries_read() - v_entries_read > 10000
+    ) then
         perform "app_jobs".record_claim_position(
             v_start, v_known, v_rows, v_is_waiting, "app_jobs".claim_entries_read() - v_entries_read - 5 * max_jobs
         );
@@ -1378,127 +1392,13 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.claim_jobs_of_queues(worker_id text, queue_names text[], task_identifiers text[], job_expiry interval, max_jobs integer, lease interval DEFAULT NULL::interval, exclude_tasks text[] DEFAULT '{}'::text[], max_payload_bytes bigint DEFAULT NULL::bigint)
  RETURNS SETOF app_jobs.job_row
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_sort TO 'off'
- SET jit TO 'off'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_incremental_sort TO 'off'
 AS $function$
-declare
-    v_expired_before constant timestamptz := now() - job_expiry;
-    v_beginning constant "app_jobs".claim_positions := row(
-        null, 0, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null
-    );
-    v_rows tid[]; -- as in claim_jobs
-    v_queues text[];
-    v_claimed int;
-    v_is_large boolean := false;
-    v_has_limits constant boolean := exists (select from "app_jobs".limits);
-    v_is_limited boolean; -- null unless a limit counts one of the jobs
-    v_is_done boolean;
-    v_picked int := max_jobs;
-    v_round int := 0;
-begin
-    if worker_id is null or length(worker_id) < 4 then
-        raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
-    end if;
-    if exists (
-        select from "app_jobs".jobs j
-        where j.expires_at <= now()
-            and not j.exhausted
-            and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
-    ) and (select count(*) from "app_jobs".expire_jobs(500)) >= 500 then
-        return; -- expired jobs may be left: the next claim goes on with them
-    end if;
-    if v_has_limits then
-        perform "app_jobs".wake_limit_keys(0);
-    end if;
-    loop
-        v_rows := '{}';
-        if '' = any (queue_names) then
-            v_rows := "app_jobs".ready_jobs(task_identifiers, exclude_tasks, v_expired_before, v_picked, v_beginning);
-        end if;
-        v_queues := array(
-            select urgent.name
-            from (
-                select wanted.name
-                from (select distinct given.name from unnest(queue_names) as given (name)) wanted
-                cross join lateral (
-                    select j.priority, j.run_at, j.id
-                    from "app_jobs".jobs j
-                    where j.queue_name = wanted.name
-                        and not j.exhausted
-                        and j.run_at <= now()
-                        and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < v_expired_before))
-                        and (task_identifiers is null or j.task_identifier = any (task_identifiers))
-                        and j.task_identifier <> all (exclude_tasks)
-                    order by j.priority, j.run_at, j.id
-                    limit 1
-                ) head
-                order by head.priority, head.run_at, head.id
-                offset 0 -- keeps the order, as in ready_queues
-            ) urgent
-            where not "app_jobs".is_queue_locked(urgent.name, v_expired_before) and "app_jobs".try_lock_queue(urgent.name)
-            limit v_picked
-        );
-        if cardinality(v_queues) > 0 then
-            v_rows := v_rows
-                || "app_jobs".ready_queue_heads(v_queues, task_identifiers, exclude_tasks, v_expired_before, v_beginning);
-        end if;
-        if cardinality(v_rows) > v_picked then
-            v_rows := "app_jobs".fair_choice(v_rows, v_picked);
-        end if;
-        exit when not v_has_limits or cardinality(v_rows) = 0;
-        v_round := v_round + 1;
-        select gate.admitted, gate.has_limited, gate.is_done into v_rows, v_is_limited, v_is_done
-        from "app_jobs".admit_jobs(v_rows, max_jobs, max_payload_bytes, v_round = 4) gate;
-        exit when v_is_done;
-        v_picked := least(8 * v_picked, greatest(max_jobs, 2000)); -- others are not to wait behind a flood
-    end loop;
-    if v_has_limits then
-        perform "app_jobs".wake_limit_keys(0);
-    end if;
-    if cardinality(v_rows) = 0 then
-        return;
-    end if;
-    -- Large payloads are rare: the jobs without one first, so that the others cost nothing if there are none.
-    for v_step in 1..2 loop
-        return query
-        with claimed as (
-            update "app_jobs".jobs j
-            set attempts = j.attempts + 1,
-                locked_by = claim_jobs_of_queues.worker_id,
-                locked_at = now(),
-                lease_expires_at = now() + lease,
-                progress = null,
-                progress_message = null,
-                is_limited = v_is_limited,
-                updated_at = now()
-            where j.ctid = any (v_rows) and (j.payload_bytes is null or v_is_large)
-            returning ("app_jobs".to_job_row(j)).*
-        ),
-        queues as (
-            insert into "app_jobs".queue_locks as l (queue_name, job_id, locked_by, locked_at, lease_expires_at)
-            select claimed.queue_name, claimed.id, claimed.locked_by, claimed.locked_at, claimed.lease_expires_at
-            from claimed
-            where claimed.queue_name is not null
-            on conflict (queue_name) do update
-            set job_id = excluded.job_id,
-                locked_by = excluded.locked_by,
-                locked_at = excluded.locked_at,
-                lease_expires_at = excluded.lease_expires_at
-        )
-        select claimed.* from claimed order by claimed.priority, claimed.run_at, claimed.id;
-        get diagnostics v_claimed = row_count;
-        exit when v_is_large or v_claimed = cardinality(v_rows);
-        v_rows := "app_jobs".large_jobs_within(v_rows, max_payload_bytes, v_claimed = 0);
-        v_is_large := true;
-    end loop;
-end
+    select * from "app_jobs".claim_jobs(
+        worker_id, task_identifiers, job_expiry, max_jobs, lease, exclude_tasks, max_payload_bytes, coalesce(queue_names, '{}')
+    )
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.complete_job(worker_id text, job_id bigint)
@@ -4397,6 +4297,38 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.ready_queues_among(queue_names text[], task_identifiers text[], exclude_tasks text[], expired_before timestamp with time zone, max_queues integer)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return array(
+        select urgent.name
+        from (
+            select wanted.name
+            from (select distinct given.name from unnest(queue_names) as given (name)) wanted
+            cross join lateral (
+                select j.priority, j.run_at, j.id
+                from "app_jobs".jobs j
+                where j.queue_name = wanted.name
+                    and not j.exhausted
+                    and j.run_at <= now()
+                    and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                    and (task_identifiers is null or j.task_identifier = any (task_identifiers))
+                    and j.task_identifier <> all (exclude_tasks)
+                order by j.priority, j.run_at, j.id
+                limit 1
+            ) head
+            order by head.priority, head.run_at, head.id
+            offset 0 -- keeps the order, as in ready_queues
+        ) urgent
+        where not "app_jobs".is_queue_locked(urgent.name, expired_before) and "app_jobs".try_lock_queue(urgent.name)
+        limit max_queues
+    );
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.ready_task_identifiers(max_tasks integer, start app_jobs.claim_positions)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -6680,8 +6612,8 @@ comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an erro
 comment on function app_jobs.check_payload_size(text,integer) is 'Raise an error if a payload is too large.';
 comment on function app_jobs.check_unique(interval,text,text[],text) is 'Raise an error if the options of a unique job are not valid.';
 comment on function app_jobs.claim_entries_read() is 'How many entries this session has read from the indexes of claims; 0 if track_counts is off. Part of claim_jobs.';
-comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],bigint) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. Jobs with payloads over 16 KiB come last, up to max_payload_bytes together, but at least one job unless it is 0.';
-comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs, for jobs of some queues only; the empty name stands for the jobs without a queue.';
+comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,text[],bigint,text[]) is 'Lock up to max_jobs ready jobs for a worker, most urgent first, at most one of each queue. A lease limits the lock, and renew_leases extends it. Without a lease, the lock expires after the job_expiry of a later claim. Jobs with payloads over 16 KiB come last, up to max_payload_bytes together, but at least one job unless it is 0.';
+comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs with queue_names. Older workers call it.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days: of one day each, or of more with a retention of more than 60 days. Returns the number of partitions made.';
@@ -6755,6 +6687,7 @@ comment on function app_jobs.ready_jobs_of_task(text,timestamp with time zone,in
 comment on function app_jobs.ready_jobs_of_tenants(text,timestamp with time zone,integer,app_jobs.claim_positions,uuid[]) is 'The ready jobs without a queue, of a task or (null) any, where tenants take turns. Part of ready_jobs.';
 comment on function app_jobs.ready_queue_heads(text[],text[],text[],timestamp with time zone,app_jobs.claim_positions) is 'The first ready job of each queue, with its row locked until the transaction ends. Part of claim_jobs.';
 comment on function app_jobs.ready_queues(text[],text[],timestamp with time zone,integer,app_jobs.claim_positions) is 'The unlocked queues with the most urgent ready jobs, locked until the transaction ends. Part of claim_jobs.';
+comment on function app_jobs.ready_queues_among(text[],text[],text[],timestamp with time zone,integer) is 'As ready_queues, of some queues only. Part of claim_jobs.';
 comment on function app_jobs.ready_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs without a queue and with attempts left. Part of ready_jobs.';
 comment on function app_jobs.ready_tenant_task_identifiers(integer,app_jobs.claim_positions) is 'Up to max_tasks tasks that have jobs with a tenant, without a queue and with attempts left. Part of ready_jobs.';
 comment on function app_jobs.ready_tenants(text,integer,timestamp with time zone,bigint,timestamp with time zone,uuid[],uuid,uuid,integer) is 'The first tenants from one id to another that have jobs of a priority, of a task or (null) any, and whether some of these are ready. Part of claim_jobs.';

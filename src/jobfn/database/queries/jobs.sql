@@ -44,20 +44,13 @@ select set_config(setting.name, setting.value, true) from unnest($1::text[], $2:
 
 -- name: claim_jobs
 -- $1 worker, $2 task identifiers or null, $3 the age at which a lock without a lease expires, $4 the maximum number of
--- jobs, $5 the lease, $6 task identifiers to exclude, $7 the maximum size of payloads over 16 KiB together.
+-- jobs, $5 the lease, $6 task identifiers to exclude, $7 the maximum size of payloads over 16 KiB together, $8 the queues
+-- or null.
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
     tracestate, organization_id, snoozes, key like 'jobfn:child:%' as is_awaited,
     extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds,
     date_part('epoch', created_at) as created_at
-from @schema@.claim_jobs($1, $2, $3, $4, $5, $6, $7)
-
--- name: claim_jobs_of_queues
--- As claim_jobs, for the queues $2.
-select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
-    tracestate, organization_id, snoozes, key like 'jobfn:child:%' as is_awaited,
-    extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds,
-    date_part('epoch', created_at) as created_at
-from @schema@.claim_jobs_of_queues($1, $2, $3, $4, $5, $6, $7, $8)
+from @schema@.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: settle_jobs
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 outcomes, $5 errors, $6 delays. Returns the jobs that changed, as
