@@ -204,18 +204,13 @@ def sync_command(
 def _code_tasks(targets: list[str]) -> "list[CodeTask]":
     from jobfn.scheduler.sync import CodeTask  # noqa: PLC0415  - only for sync
 
-    tasks: dict[str, CodeTask] = {}
-    for target in targets:
-        for task in load_tasks(target):
-            if task.schedule_payload is None:
-                _check_empty_payload(task)
-            code_task = CodeTask(task.identifier, task.location, task.schedule_info, task.schedule_payload or "{}")
-            other = tasks.setdefault(task.identifier, code_task)
-            if other.location != code_task.location:
-                raise ConfigurationError(
-                    f"{code_task.location}: task {task.identifier!r} is also at {other.location}: rename one of them"
-                )
-    return list(tasks.values())
+    tasks = load_tasks(targets)
+    for task in tasks:
+        if task.schedule_payload is None:
+            _check_empty_payload(task)
+    return [
+        CodeTask(task.identifier, task.location, task.schedule_info, task.schedule_payload or "{}") for task in tasks
+    ]
 
 
 def _with_table(work: Callable[[ScheduleTable], Awaitable[T]], database_url: str | None) -> T:
@@ -234,7 +229,24 @@ def _parse_rule(text: str) -> dict[str, Any]:
     return info
 
 
-def load_tasks(target: str) -> list[AnyTask]:
+def load_tasks(targets: list[str]) -> list[AnyTask]:
+    """Return the tasks of files, modules or attributes of them.
+
+    Raises:
+        ConfigurationError: Two files have a task with the same name.
+    """
+    tasks: dict[str, AnyTask] = {}
+    for target in targets:
+        for task in _load_target(target):
+            other = tasks.setdefault(task.identifier, task)
+            if other.location != task.location:
+                raise ConfigurationError(
+                    f"{task.location}: task {task.identifier!r} is also at {other.location}: rename one of them"
+                )
+    return list(tasks.values())
+
+
+def _load_target(target: str) -> list[AnyTask]:
     """Return the tasks of a file, a module, or one of its attributes."""
     name, _, attribute = target.partition(":")
     module = load_module(name)

@@ -2,7 +2,7 @@
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,7 @@ from jobfn.cli.output import echo
 from jobfn.cli.render_tasks import plan_as_json, plan_as_text
 from jobfn.cli.schedules import load_tasks
 from jobfn.cli.session import confirm
-from jobfn.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from jobfn.operations.task_settings import DeclaredTask
+from jobfn.operations.task_settings import Change, DeclaredTask, plan_sync, sync
 
 _with_connection = partial(with_connection, application_name="jobfn-sync", grant="operator")
 
@@ -45,9 +42,7 @@ def sync_command(
     SQL, triggers and other processes then use queue, priority, max_attempts, unique and limits of @task. What an
     operator has set stays. Shows a plan first.
     """
-    from jobfn.operations.task_settings import Change, plan_sync, sync  # noqa: PLC0415  - only for this command
-
-    tasks = declared_tasks(targets)
+    tasks = [DeclaredTask(task.identifier, task.location, task.defaults) for task in load_tasks(targets)]
     plan = _with_connection(lambda connection: plan_sync(connection, jobs_schema(), tasks, prune=prune), database_url)
     echo(json.dumps(plan_as_json(plan), indent=2) if json_output else plan_as_text(plan))
     if all(change.change in {Change.UNCHANGED, Change.KEPT} for change in plan):
@@ -58,23 +53,3 @@ def sync_command(
     _with_connection(lambda connection: sync(connection, jobs_schema(), tasks, prune=prune), database_url)
     if not json_output:
         echo("applied")
-
-
-def declared_tasks(targets: list[str]) -> "list[DeclaredTask]":
-    """Load the tasks of files.
-
-    Raises:
-        ConfigurationError: Two files have a task with the same name.
-    """
-    from jobfn.operations.task_settings import DeclaredTask  # noqa: PLC0415  - only for this command
-
-    tasks: dict[str, DeclaredTask] = {}
-    for target in targets:
-        for task in load_tasks(target):
-            declared = DeclaredTask(task.identifier, task.location, task.defaults)
-            other = tasks.setdefault(task.identifier, declared)
-            if other.location != declared.location:
-                raise ConfigurationError(
-                    f"{declared.location}: task {task.identifier!r} is also at {other.location}: rename one of them"
-                )
-    return list(tasks.values())
