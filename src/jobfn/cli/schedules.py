@@ -106,13 +106,7 @@ def add_command(
 @app.command("remove", epilog="example: jobfn schedules remove 7")
 def remove_command(name: Name, database_url: DatabaseUrl = None) -> None:
     """Remove a schedule, but not its jobs."""
-
-    async def work(table: ScheduleTable) -> ScheduleRow:
-        row = await table.find(name)
-        await table.remove(row.id)
-        return row
-
-    row = _with_table(work, database_url)
+    row = _apply(name, ScheduleTable.remove, database_url)
     echo(f"removed {row.id} {row.task}")
 
 
@@ -123,13 +117,7 @@ def pause_command(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Make no jobs of a schedule until it is resumed."""
-
-    async def work(table: ScheduleTable) -> ScheduleRow:
-        row = await table.find(name)
-        await table.pause(row.id, reason)
-        return row
-
-    row = _with_table(work, database_url)
+    row = _apply(name, lambda table, schedule_id: table.pause(schedule_id, reason), database_url)
     echo(f"paused {row.id} {row.task}")
 
 
@@ -139,13 +127,7 @@ def resume_command(name: Name, database_url: DatabaseUrl = None) -> None:
 
     Times that passed in the pause make no job.
     """
-
-    async def work(table: ScheduleTable) -> ScheduleRow:
-        row = await table.find(name)
-        await table.resume(row.id)
-        return row
-
-    row = _with_table(work, database_url)
+    row = _apply(name, ScheduleTable.resume, database_url)
     echo(f"resumed {row.id} {row.task}")
 
 
@@ -219,6 +201,19 @@ def _with_table(work: Callable[[ScheduleTable], Awaitable[T]], database_url: str
         database_url,
         application_name="jobfn-schedules",
     )
+
+
+def _apply(
+    name: str, action: Callable[[ScheduleTable, int], Awaitable[object]], database_url: str | None
+) -> ScheduleRow:
+    """Find a schedule, apply an action to it, and return the row that was found."""
+
+    async def work(table: ScheduleTable) -> ScheduleRow:
+        row = await table.find(name)
+        await action(table, row.id)
+        return row
+
+    return _with_table(work, database_url)
 
 
 def _parse_rule(text: str) -> dict[str, Any]:
