@@ -13,7 +13,7 @@ ANYWHERE = "any"
 _LINK_LOCAL = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
 #: On any address: a cluster may have a DNS cache on each node.
 _DNS = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
-_TARGET = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^\[\]]+?))(?::(?P<port>\d{1,5}))?")
+_TARGET = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^\[\]:]+))(?::(?P<port>\d{1,5}))?")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_PORT = 65_535
 
@@ -39,11 +39,9 @@ def egress_rules(
 
 
 def _rule(target: str) -> Manifest:
+    # an IPv6 network without brackets does not match: its colons are not followed by a port
     match = _TARGET.fullmatch(target)
-    # the colons of an IPv6 network without brackets are not followed by a port
-    is_bare = match is None or (target.count(":") > 1 and match["bracketed"] is None)
-    place = target if match is None or is_bare else match["bracketed"] or match["plain"]
-    port = None if match is None or is_bare else match["port"]
+    place, port = (target, None) if match is None else (match["bracketed"] or match["plain"], match["port"])
     if port is not None and not 0 < int(port) <= _MAX_PORT:
         raise ConfigurationError(f"--egress {target}: the port must be between 1 and {_MAX_PORT}")
     rule: Manifest = {"to": _peers(place, target)}
