@@ -12,7 +12,7 @@ from jobfn.cli.database import resolve_database_url, run_async
 from jobfn.cli.options import DatabaseUrl
 from jobfn.cli.output import echo
 from jobfn.cli.render_times import columns
-from jobfn.database.connection import connect
+from jobfn.database.connection import DATABASE_ERRORS, connect
 from jobfn.errors import error_text
 
 if TYPE_CHECKING:
@@ -63,12 +63,10 @@ async def _read_line(prompt: str) -> str | None:
 
 async def _execute(connection: "asyncpg.Connection[Any]", text: str) -> None:
     """Run a statement, and print its rows, its status or its error."""
-    import asyncpg  # noqa: PLC0415  - loaded with the connection
-
     try:
         statement = await connection.prepare(text)
         rows = await statement.fetch()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DATABASE_ERRORS as error:
         echo(f"error: {error_text(error)}")
         return
     if names := tuple(attribute.name for attribute in statement.get_attributes()):
