@@ -69,11 +69,10 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     if detail.job is not None:
         waits = [] if detail.wait is None else [f"    waits       {detail.wait.text}"]
         lines += waits + [f"    {name:<11} {text}" for name, text in _fields(detail.job, detail.parent_id, now) if text]
-        lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     else:
         lines.append("    the job was deleted; this is its history")
-        if detail.payload is not None:
-            lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
+    if detail.job is not None or detail.payload is not None:
+        lines += ["    payload", *(f"        {line}" for line in _payload(detail.payload).splitlines())]
     if detail.run is not None:
         lines += run_lines(detail.run, now)
     traced = next((run for run in reversed(detail.runs) if run.traceback), None)
