@@ -18,8 +18,6 @@ SIGNAL_EXAMPLES = (
     """examples: jobfn jobs signal 42 approved --payload '{"by": "ada"}'; jobfn jobs signal --key order-42 approved"""
 )
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-
 
 def signal_command(
     job_id: Annotated[str, typer.Argument(metavar="[ID]", help="The job; with --key, leave it out.")],

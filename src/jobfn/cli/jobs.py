@@ -8,7 +8,7 @@ import typer
 
 from jobfn.cli import bulk_actions, render_errors, render_jobs
 from jobfn.cli.exit_codes import INTERRUPTED, PARTIAL
-from jobfn.cli.job_durable import SIGNAL_EXAMPLES, Yes, retry_from_step, signal_command
+from jobfn.cli.job_durable import SIGNAL_EXAMPLES, retry_from_step, signal_command
 from jobfn.cli.job_filters import (
     ErrorGroup,
     ErrorText,
@@ -26,7 +26,7 @@ from jobfn.cli.job_filters import (
     Worker,
     parse_filter,
 )
-from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.options import AsJson, DatabaseUrl, Yes
 from jobfn.cli.output import echo
 from jobfn.cli.session import confirm, with_operations
 from jobfn.cli.watch import watch_jobs

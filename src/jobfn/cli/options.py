@@ -25,6 +25,7 @@ DatabaseUrl = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Target = Annotated[str, typer.Argument(metavar="FILE_OR_MODULE[:app]", help="functions.py or shop.functions.")]
 DatabaseId = Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UUID")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Priority = Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)]
 MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", min=1, max=2**31 - 1)]
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from jobfn.cli import render_jobs
-from jobfn.cli.options import AsJson, DatabaseUrl, parse_seconds, parse_time
+from jobfn.cli.options import AsJson, DatabaseUrl, Yes, parse_seconds, parse_time
 from jobfn.cli.output import echo
 from jobfn.cli.render_times import ago, columns
 from jobfn.cli.session import complete_tasks, confirm, with_operations
@@ -41,7 +41,7 @@ def pause_command(
         str | None, typer.Option(metavar="TIME", help="Until an ISO 8601 time, by default in UTC.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Shown wherever jobs wait for the pause.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Pause a task, a queue, a tenant or everything.

@@ -8,7 +8,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.exit_codes import CHECK_FAILED
-from jobfn.cli.options import AsJson, DatabaseUrl
+from jobfn.cli.options import AsJson, DatabaseUrl, Yes
 from jobfn.cli.output import echo
 from jobfn.cli.render_tasks import plan_as_json, plan_as_text
 from jobfn.cli.schedules import load_tasks
@@ -27,7 +27,7 @@ def sync_command(
     targets: Annotated[
         list[str], typer.Argument(metavar="FILE_OR_MODULE[:app]...", help="functions.py, shop.functions.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Show the plan only; exit with 3 if there are changes.")
     ] = False,
