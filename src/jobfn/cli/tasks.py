@@ -43,8 +43,10 @@ def list_command(database_url: DatabaseUrl = None, json_output: AsJson = False) 
 def set_command(
     task: Task,
     queue: Annotated[str | None, typer.Option(help="Queue of all new jobs.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Priority of all new jobs; lower runs first.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(min=1, help="Maximum number of attempts.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-(2**31), max=2**31 - 1, help="Priority of all new jobs; lower runs first.")
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Maximum number of attempts.")] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Override settings for all new jobs of a task, also where code or a caller gives others."""

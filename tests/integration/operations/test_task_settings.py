@@ -178,6 +178,8 @@ async def test_commands(command: Command, database: str, jobs: Jobs, tmp_path: P
         (["tasks", "set", "x"], "nothing to set: give --queue, --priority or --max-attempts"),
         (["tasks", "set", "x", "--queue", ""], "--queue must have 1 to 126 characters"),
         (["tasks", "set", "", "--priority", "1"], "the task must have 1 to 126 characters"),
+        (["tasks", "set", "x", "--priority", str(2**31)], "Invalid value for '--priority'"),
+        (["tasks", "set", "x", "--max-attempts", str(2**31)], "Invalid value for '--max-attempts'"),
         (["sync", "missing.py"], "missing.py"),
     ],
 )
