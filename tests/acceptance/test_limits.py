@@ -103,6 +103,7 @@ async def test_limits_are_shown_and_changed(jobs: Jobs, database: str, invoke: C
         (("set", "x", "--rate", "1/s", "--per", "color"), "use tenant, queue, key, task"),
         (("set", "", "--concurrency", "1"), "the name of a limit must have 1 to 126 characters"),
         (("remove", "x"), "there is no limit 'x'"),
+        (("pause", "x", "--for", "99999999999d"), "--for '99999999999d' is too long"),
         (("resume", "x"), "there is no limit 'x'"),
     ],
 )

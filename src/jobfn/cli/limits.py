@@ -98,10 +98,11 @@ def pause_command(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Start no job of one key of a limit for a time, in any worker."""
-    seconds = parse_seconds(duration, "--for") or 0.0
-    with_operations(
-        lambda operations: operations.pause_limit_key(name, key, duration=timedelta(seconds=seconds)), database_url
-    )
+    try:
+        length = timedelta(seconds=parse_seconds(duration, "--for") or 0.0)
+    except OverflowError:
+        raise ConfigurationError(f"--for {duration!r} is too long: give a shorter time") from None
+    with_operations(lambda operations: operations.pause_limit_key(name, key, duration=length), database_url)
     echo(f"paused {name}{_key_text(key)} for {duration}")
 
 
