@@ -116,7 +116,7 @@ async def test_assistant_that_obeys_strangers_changes_nothing_without_its_user(
         "enqueue_job": {"task": "pay"},
         "pause_jobs": {"kind": "everything"},
         "resume_jobs": {"kind": "everything"},
-        "set_limit": {"name": "x", "concurrency": 0},
+        "set_limit": {"name": "x", "concurrency": 1},
         "remove_limit": {"name": "x"},
         "pause_limit_key": {"name": "x", "seconds": 1},
         **{f"{verb}_schedule": {"schedule": "x"} for verb in ("run", "pause", "resume", "remove")},
