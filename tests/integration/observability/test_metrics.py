@@ -120,7 +120,7 @@ async def test_jobs_that_a_limit_holds_are_counted(jobs: Jobs, deploy: Deploy) -
     await set_limit(jobs.connection, "reports", task_identifier="report", concurrency=1)
     for _ in range(3):
         await jobs.add("report")
-    await jobs.claim("another-worker")
+    assert [await jobs.claim_id("another-worker") is None for _ in range(2)] == [False, True]
     await jobs.add("later", run_at=datetime.now(UTC) + timedelta(hours=1))
     service = await (await deploy(succeeds)).service_metrics()
     assert [value(service, "jobfn_queue_jobs", state=state) for state in ("held", "delayed", "ready")] == [2, 1, 0]
