@@ -1,4 +1,4 @@
-"""Loopback addresses and waiting for a condition."""
+"""Loopback addresses, and waiting for a condition or a line of the log."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,8 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+import pytest
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
@@ -27,3 +29,17 @@ async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 
         while not (value := await condition()):  # noqa: ASYNC110  - the state is in another process
             await asyncio.sleep(0.01)
     return value
+
+
+async def until_logged(capsys: pytest.CaptureFixture[str], *events: str, seconds: float = 60.0) -> str:
+    """Wait until each event is logged, and return the output up to it."""
+    output = ""
+
+    async def is_logged() -> bool:
+        nonlocal output
+        captured = capsys.readouterr()
+        output += captured.out + captured.err
+        return all(event in output for event in events)
+
+    await eventually(is_logged, seconds=seconds)
+    return output

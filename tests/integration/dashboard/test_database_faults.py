@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from support.dashboard import OpenSite, Site
-from support.network import eventually
+from support.network import until_logged
 
 PAGES = ["/", "/jobs", "/jobs/1", "/schedules", "/workers", "/enqueue"]
 
@@ -72,14 +72,7 @@ async def test_dashboard_waits_for_a_database_that_is_locked(
     await set_for_sessions(connection, "lock_timeout = '100ms'")
     await lock_tables(blocker)
     opening = asyncio.ensure_future(open_site())
-    output = ""
-
-    async def is_logged() -> bool:
-        nonlocal output
-        output += capsys.readouterr().out
-        return "dashboard not started" in output
-
-    await eventually(is_logged)
+    output = await until_logged(capsys, "dashboard not started", seconds=10)
     assert "canceling statement due to lock timeout" in output
     await blocker.execute("rollback")
     site = await asyncio.wait_for(opening, 30)

@@ -21,7 +21,7 @@ from jobfn.worker.settings import ServiceSettings
 from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import WORKER, Jobs
-from support.network import LOOPBACK, eventually
+from support.network import LOOPBACK, eventually, until_logged
 from support.service import start_in_loop
 
 #: A fault of the test's database, for as long as the block runs.
@@ -96,20 +96,6 @@ async def admin(database: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
     connection = await asyncpg.connect(database, server_settings=settings)
     yield connection
     await connection.close()
-
-
-async def until_logged(capsys: pytest.CaptureFixture[str], *events: str) -> str:
-    """Wait until each event is logged, and return the output up to it."""
-    output = ""
-
-    async def is_logged() -> bool:
-        nonlocal output
-        captured = capsys.readouterr()
-        output += captured.out + captured.err
-        return all(event in output for event in events)
-
-    await eventually(is_logged, seconds=60)
-    return output
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -8,7 +8,7 @@ from jobfn.errors import DatabaseUnreachable
 from jobfn.service import run_service
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from support.freezing_proxy import FreezingProxy
-from support.network import LOOPBACK, eventually, free_port
+from support.network import LOOPBACK, free_port, until_logged
 
 
 def settings(dsn: str, **values: object) -> ServiceSettings:
@@ -25,22 +25,11 @@ async def test_service_waits_for_its_database(
     dsn = f"postgresql://postgres@{LOOPBACK}:{port}/{database.partition('?')[0].rpartition('/')[2]}?sslmode=disable"
     stop, ready = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(run_service(settings(dsn, callback_port=0), stop, roles=role, on_ready=ready.set))
-    await eventually_logged(capsys, "database not reachable at the start, waiting")
+    await until_logged(capsys, "database not reachable at the start, waiting", seconds=30)
     async with proxy.serve(port), asyncio.timeout(30):
         await ready.wait()
         stop.set()
         await running
-
-
-async def eventually_logged(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    output = ""
-
-    async def is_logged() -> bool:
-        nonlocal output
-        output += capsys.readouterr().out
-        return text in output
-
-    await eventually(is_logged, seconds=30)
 
 
 async def test_service_does_not_wait_longer_than_it_may() -> None:
@@ -53,7 +42,7 @@ async def test_waiting_service_can_be_stopped(capsys: pytest.CaptureFixture[str]
     dsn = f"postgresql://postgres@{LOOPBACK}:{free_port()}/shop"
     stop = asyncio.Event()
     running = asyncio.create_task(run_service(settings(dsn), stop, roles=[ServiceRole.WORKER]))
-    await eventually_logged(capsys, "database not reachable at the start, waiting")
+    await until_logged(capsys, "database not reachable at the start, waiting", seconds=30)
     stop.set()
     async with asyncio.timeout(10):
         await running

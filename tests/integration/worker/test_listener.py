@@ -10,7 +10,7 @@ import pytest
 
 from jobfn.worker.listener import Listener
 from support.freezing_proxy import FreezingProxy
-from support.network import eventually
+from support.network import until_logged
 
 
 @pytest.fixture
@@ -43,14 +43,7 @@ async def test_server_that_vanishes_is_noticed(
     async with listening(listener):
         await wait_for(woken)
         proxy.freeze()
-        output = ""
-
-        async def is_logged() -> bool:
-            nonlocal output
-            output += capsys.readouterr().out
-            return "listener connection lost, reconnecting" in output
-
-        await eventually(is_logged, seconds=20)
+        output = await until_logged(capsys, "listener connection lost, reconnecting", seconds=20)
         assert "a notification did not arrive within 2 s" in output
         proxy.thaw()
         await wait_for(woken)  # connected again: notifications may have been missed
@@ -66,14 +59,7 @@ async def test_notifications_that_are_dropped_are_noticed(
     listener = Listener(proxy.dsn, woken, pool=pool, check_interval_seconds=0.1, check_timeout_seconds=1.0)
     proxy.drops_notifications = True
     async with listening(listener):
-        output = ""
-
-        async def is_logged() -> bool:
-            nonlocal output
-            output += capsys.readouterr().out
-            return "notifications not received" in output
-
-        await eventually(is_logged, seconds=20)
+        output = await until_logged(capsys, "notifications not received", seconds=20)
         assert "a notification did not arrive within 1 s" in output
         assert not woken.is_set()
         proxy.drops_notifications = False
