@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobfn.function.reporter import Reporter
 
 #: Interval at which handlers that have run for one are watched. Shorter ones cost an entry in a dictionary.
-WATCH_INTERVAL_SECONDS = 0.2
+WATCH_INTERVAL_SECONDS = 0.1
 
 
 def cancel_handler(context: JobContext, grace_seconds: float) -> None:
