@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         EnqueueError,
         GraphQLError,
         InvalidPayload,
+        JobCancelled,
+        JobExpired,
         JobfnError,
         LoadError,
         PermanentError,
@@ -65,7 +67,9 @@ __all__ = [
     "FunctionSettings",
     "GraphQLError",
     "InvalidPayload",
+    "JobCancelled",
     "JobContext",
+    "JobExpired",
     "JobOptions",
     "JobResult",
     "JobfnError",
@@ -99,8 +103,8 @@ _LAZY_EXPORTS = {
         "client.options": "BulkJobOptions JobOptions",
         "client.result": "JobResult",
         "errors": "ChildFailed ConfigurationError DatabaseError DuplicateJob DurableError EnqueueError GraphQLError "
-        "InvalidPayload JobfnError LoadError PermanentError RequestError ResultTimeout ResultUnavailable RetryLater "
-        "StepFailed TaskDefinitionError TransportError WaitTimeout",
+        "InvalidPayload JobCancelled JobExpired JobfnError LoadError PermanentError RequestError ResultTimeout "
+        "ResultUnavailable RetryLater StepFailed TaskDefinitionError TransportError WaitTimeout",
         "function.app": "FunctionApp create_app",
         "function.context": "JobContext",
         "function.dependencies": "Resource",

@@ -12,7 +12,9 @@
     │   └── DuplicateJob            unique job that exists
     ├── GraphQLError                GraphQL endpoint returned errors or did not respond
     ├── ResultUnavailable           result of a job is not stored
-    │   └── ResultTimeout           job did not finish in time
+    │   ├── ResultTimeout           job did not finish in time
+    │   ├── JobCancelled            job was cancelled
+    │   └── JobExpired              job was not started in time
     ├── PermanentError              raised by a handler: fail the job, do not retry
     │   ├── DurableError            durable call that is invalid, or not possible here
     │   ├── WaitTimeout             no signal came in time
@@ -165,6 +167,19 @@ class ResultTimeout(ResultUnavailable, TimeoutError):
     """The job did not finish within the timeout. It continues to run; wait again or use a longer timeout."""
 
     code = "J109"
+
+
+class JobCancelled(ResultUnavailable):
+    """The job was cancelled, so it has no result. The message has the reason that was given."""
+
+    code = "J125"
+    page = "how-to/cancel-jobs"
+
+
+class JobExpired(ResultUnavailable):
+    """The job was not started before its expiry, so it has no result. Enqueue it again, or with a later expiry."""
+
+    code = "J126"
 
 
 class PermanentError(JobfnError):

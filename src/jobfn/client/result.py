@@ -16,12 +16,15 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from jobfn.client.drivers import Driver, driver_for
 from jobfn.client.statements import Statement
 from jobfn.client.validation import validate_timeout
-from jobfn.errors import EnqueueError, ResultTimeout, ResultUnavailable
+from jobfn.errors import EnqueueError, JobCancelled, JobExpired, ResultTimeout, ResultUnavailable
 from jobfn.sql.pooler import is_pooled
 
 CHANNEL = "jobs:result"
 #: Pause after the first poll, growth factor of the next pauses, and maximum pause.
 _FIRST_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.05, 1.5, 1.0
+
+#: Errors of values by outcome.
+_ERRORS = {"cancelled": JobCancelled, "expired": JobExpired}
 
 V = TypeVar("V")
 
@@ -32,14 +35,14 @@ class JobResult(Generic[V]):
 
     Attributes:
         job_id: The job's id.
-        outcome: ``completed`` or ``failed``; a failed job is not tried again.
-        error: Why it failed; None if it completed.
+        outcome: ``completed``, ``failed``, ``cancelled`` or ``expired``. A job that has failed is not tried again.
+        error: Why it failed, was cancelled or has expired; None if it completed.
         attempts: Number of attempts; None if it is no longer known.
         problem: Why ``value`` is not available; None if it is.
     """
 
     job_id: int
-    outcome: Literal["completed", "failed"]
+    outcome: Literal["completed", "failed", "cancelled", "expired"]
     error: str | None = None
     attempts: int | None = None
     problem: str | None = None
@@ -50,10 +53,12 @@ class JobResult(Generic[V]):
         """The handler's return value, as JSON.
 
         Raises:
+            JobCancelled: The job was cancelled.
+            JobExpired: The job was not started before its expiry.
             ResultUnavailable: The job failed, or its result was not stored.
         """
         if self.problem is not None:
-            raise ResultUnavailable(f"job {self.job_id}: {self.problem}")
+            raise _ERRORS.get(self.outcome, ResultUnavailable)(f"job {self.job_id}: {self.problem}")
         value: V = self._value
         return value
 
@@ -115,7 +120,7 @@ class EnqueuedJob(_JobHandle[V]):
     """The id of a job that was added on an async connection; an ``int``."""
 
     async def result(self, *, timeout: float | None = None, connection: Any = None) -> JobResult[V]:  # noqa: ASYNC109
-        """Wait until the job has completed or permanently failed.
+        """Wait until the job has completed, permanently failed, been cancelled or expired.
 
         Args:
             timeout: Maximum wait in seconds. Default None: no limit.
@@ -146,7 +151,7 @@ class SyncEnqueuedJob(_JobHandle[V]):
     """The id of a job that was added on a sync connection; an ``int``."""
 
     def result(self, *, timeout: float | None = None, connection: Any = None) -> JobResult[V]:
-        """Block this thread until the job has completed or permanently failed.
+        """Block this thread until the job has completed, permanently failed, been cancelled or expired.
 
         Arguments, result and errors are those of ``EnqueuedJob.result``.
         """
@@ -241,12 +246,22 @@ class _Waiter:
             case "completed":
                 return JobResult(self._job_id, "completed", problem=state["storage_error"], _value=state["result"])
             case "failed":
-                error = state["error"]
-                return JobResult(self._job_id, "failed", error, state["attempts"], problem=f"it failed: {error}")
+                return self._ended(state.get("ended_as") or "failed", state["error"], state["attempts"])
             case "gone":
                 return self._deleted()
         self._last_state = state
         return None
+
+    def _ended(self, outcome: Literal["failed", "cancelled", "expired"], error: str, attempts: int) -> JobResult[Any]:
+        """Return the result of a job that keeps its row."""
+        match outcome:
+            case "failed":
+                problem = f"it failed: {error}"
+            case "cancelled":
+                problem = f"it was cancelled: {error}" if error else "it was cancelled"
+            case "expired":
+                problem = f"it {error}"  # "expired: ..."
+        return JobResult(self._job_id, outcome, error, attempts, problem=problem)
 
     def _deleted(self) -> JobResult[Any]:
         """Return the result of a job that has no row and no stored result."""

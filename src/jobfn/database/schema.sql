@@ -2864,7 +2864,8 @@ AS $function$
                     else 'waiting'
                 end,
                 'attempts', j.attempts - coalesce(j.snoozes, 0),
-                'error', j.last_error
+                'error', j.last_error,
+                'ended_as', j.ended_as
             )::text
             from "app_jobs".jobs j
             where j.id = job_result.job_id

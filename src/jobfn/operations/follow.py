@@ -65,7 +65,10 @@ def _final_state(job_id: int, detail: JobDetail | None) -> FinalState:
     last = detail.runs[-1]
     if last.outcome is RunOutcome.COMPLETED:
         return FinalState(job_id, JobState.COMPLETED, last.outcome, last.attempt)
-    return FinalState(job_id, JobState.FAILED, last.outcome, last.attempt, last.error)
+    state = {RunOutcome.CANCELLED: JobState.CANCELLED, RunOutcome.EXPIRED: JobState.EXPIRED}.get(
+        last.outcome, JobState.FAILED
+    )
+    return FinalState(job_id, state, last.outcome, last.attempt, last.error)
 
 
 def _visible_state(job: JobRow) -> tuple[Any, ...]:

@@ -9,7 +9,18 @@ import asyncpg
 import psycopg
 import pytest
 
-from jobfn import PermanentError, ResultTimeout, ResultUnavailable, Task, TaskDefinitionError, create_app, enqueue, task
+from jobfn import (
+    JobCancelled,
+    JobExpired,
+    PermanentError,
+    ResultTimeout,
+    ResultUnavailable,
+    Task,
+    TaskDefinitionError,
+    create_app,
+    enqueue,
+    task,
+)
 from jobfn.wire import MAX_RESULT_BYTES
 from support.client import OpenTransaction, maybe_await
 from support.fixtures import ConnectTo, Serve, StartService
@@ -103,6 +114,27 @@ async def test_failed_job_has_an_error_and_no_value(running: None, connection: "
     assert (result.outcome, result.error, result.attempts) == ("failed", "no such invoice", 25)
     with pytest.raises(ResultUnavailable, match="it failed: no such invoice"):
         _ = result.value
+
+
+async def test_cancelled_job_has_an_outcome_and_an_error_of_its_own(connection: "asyncpg.Connection[Any]") -> None:
+    job = await add_up.enqueue(connection, [])
+    await connection.execute("select app_jobs.cancel_jobs(array[$1::bigint], 'wrong customer', false)", job)
+    result = await job.result(timeout=20)
+    assert (result.outcome, result.error) == ("cancelled", "wrong customer")
+    with pytest.raises(JobCancelled, match=f"^job {int(job)}: it was cancelled: wrong customer") as raised:
+        _ = result.value
+    assert isinstance(raised.value, ResultUnavailable)
+
+
+async def test_expired_job_has_an_outcome_and_an_error_of_its_own(connection: "asyncpg.Connection[Any]") -> None:
+    job = await add_up.enqueue(connection, [], expires_in=timedelta(microseconds=1))
+    await connection.execute("select app_jobs.expire_jobs()")
+    result = await job.result(timeout=20)
+    assert result.outcome == "expired"
+    assert str(result.error).startswith("expired: it was not started before ")
+    with pytest.raises(JobExpired, match=f"^job {int(job)}: it expired: it was not started before ") as raised:
+        _ = result.value
+    assert isinstance(raised.value, ResultUnavailable)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ async def test_cancelled_or_removed_job_has_ended(
     assert (final.state, final.outcome) == (state, outcome)
 
 
+async def test_cancelled_job_without_a_row_was_cancelled(operations: Operations, jobs: Jobs) -> None:
+    job = await jobs.add("x")
+    await operations.apply(Action.CANCEL, [job], reason="not needed")
+    await jobs.connection.execute("delete from app_jobs.jobs")
+    final = await operations.follow(job, poll_interval_seconds=POLL_INTERVAL_SECONDS)
+    assert final == FinalState(job, JobState.CANCELLED, RunOutcome.CANCELLED, 0, "not needed")
+
+
 async def test_missing_job_is_an_error(operations: Operations) -> None:
     with pytest.raises(ConfigurationError, match="job 99 is not in the queue"):
         await operations.follow(99)
