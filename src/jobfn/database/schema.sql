@@ -2304,6 +2304,42 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.grant_like(known text, added text[], privileges text DEFAULT 'select'::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_schema constant oid := (select relnamespace from pg_class where oid = '"app_jobs".jobs'::regclass);
+    v_grant text;
+begin
+    for v_grant in
+        select format('grant %s to %I', new.object, pg_get_userbyid(granted.grantee))
+        from (
+            select proacl as acl, proowner as owner from pg_proc where pronamespace = v_schema and proname = known
+            union all
+            select relacl, relowner from pg_class where relnamespace = v_schema and relname = known
+            union all
+            select a.attacl, c.relowner
+            from pg_class c
+            join pg_attribute a on a.attrelid = c.oid
+            where c.relnamespace = v_schema and format('%s.%s', c.relname, a.attname) = known
+        ) old
+        cross join lateral aclexplode(old.acl) granted
+        cross join (
+            select format('execute on function %s', oid::regprocedure) from pg_proc
+            where pronamespace = v_schema and proname = any (added)
+            union all
+            select format('%s on %s', privileges, oid::regclass) from pg_class
+            where relnamespace = v_schema and relname = any (added)
+        ) new (object)
+        where granted.privilege_type in ('EXECUTE', 'SELECT') and granted.grantee not in (0, old.owner)
+    loop
+        execute v_grant;
+    end loop;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.has_lease(worker_id text, job_id bigint, attempt integer)
  RETURNS boolean
  LANGUAGE sql

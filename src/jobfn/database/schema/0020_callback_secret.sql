@@ -37,25 +37,45 @@ $$;
 comment on function @schema@.is_locked_without_lease(text, bigint) is
     'Whether the worker has locked the job without a lease; null if it has not locked it.';
 
--- The roles that may read the id of the installation are those of workers.
-do $$
+-- Grant added objects to the roles that were granted a known one: a function, a relation, or a column ('jobs.id').
+create function @schema@.grant_like(known text, added text[], privileges text default 'select') returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
 declare
-    v_function regprocedure;
-    v_role text;
+    v_schema constant oid := (select relnamespace from pg_class where oid = '@schema@.jobs'::regclass);
+    v_grant text;
 begin
-    for v_function, v_role in
-        select new.oid, quote_ident(pg_get_userbyid(granted.grantee))
-        from pg_catalog.pg_class c
-        join pg_catalog.pg_proc old on old.pronamespace = c.relnamespace and old.proname = 'installation_id'
-        join pg_catalog.pg_proc new on new.pronamespace = c.relnamespace
-        cross join lateral aclexplode(old.proacl) as granted
-        where c.reltype = pg_typeof(null::@schema@.installation)
-            and new.proname in ('callback_secret', 'is_locked_without_lease')
-            and granted.grantee not in (0, old.proowner)
+    for v_grant in
+        select format('grant %s to %I', new.object, pg_get_userbyid(granted.grantee))
+        from (
+            select proacl as acl, proowner as owner from pg_proc where pronamespace = v_schema and proname = known
+            union all
+            select relacl, relowner from pg_class where relnamespace = v_schema and relname = known
+            union all
+            select a.attacl, c.relowner
+            from pg_class c
+            join pg_attribute a on a.attrelid = c.oid
+            where c.relnamespace = v_schema and format('%s.%s', c.relname, a.attname) = known
+        ) old
+        cross join lateral aclexplode(old.acl) granted
+        cross join (
+            select format('execute on function %s', oid::regprocedure) from pg_proc
+            where pronamespace = v_schema and proname = any (added)
+            union all
+            select format('%s on %s', privileges, oid::regclass) from pg_class
+            where relnamespace = v_schema and relname = any (added)
+        ) new (object)
+        where granted.privilege_type in ('EXECUTE', 'SELECT') and granted.grantee not in (0, old.owner)
     loop
-        execute format('grant execute on function %s to %s', v_function, v_role);
+        execute v_grant;
     end loop;
 end
 $$;
+
+revoke execute on function @schema@.grant_like(text, text[], text) from public;
+
+-- The roles that may read the id of the installation are those of workers.
+select @schema@.grant_like('installation_id', '{callback_secret, is_locked_without_lease}');
 
 revoke execute on all functions in schema @schema@ from public;

@@ -988,37 +988,9 @@ $$;
 
 -- The roles that may claim jobs may record steps; those that may add jobs may send signals; those that may retry jobs may
 -- wake them; those that may read jobs may read their steps.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from (
-            values ('claim_jobs', 'record_steps'), ('claim_jobs', 'load_steps'), ('claim_jobs', 'park_jobs'),
-                ('add_job', 'signal'), ('retry_jobs', 'wake_jobs'), ('retry_jobs', 'retry_job_from_step')
-        ) as same (old, new)
-        join pg_catalog.pg_proc old on old.proname = same.old and old.pronamespace = v_schema
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = same.new and new.pronamespace = v_schema
-        where granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select new.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_class new on new.relname in ('job_steps', 'job_signals') and new.relnamespace = v_schema
-        where old.relname = 'job_runs' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('claim_jobs', '{record_steps, load_steps, park_jobs}');
+select @schema@.grant_like('add_job', '{signal}');
+select @schema@.grant_like('retry_jobs', '{wake_jobs, retry_job_from_step}');
+select @schema@.grant_like('job_runs', '{job_steps, job_signals}');
 
 revoke execute on all functions in schema @schema@ from public;

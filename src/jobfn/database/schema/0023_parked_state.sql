@@ -32,20 +32,4 @@ as $$
     )
 $$;
 
-do $$
-declare
-    v_jobs constant oid := (select c.oid from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs));
-    v_role text;
-begin
-    for v_role in
-        select distinct quote_ident(pg_get_userbyid(granted.grantee))
-        from pg_catalog.pg_attribute a
-        cross join lateral aclexplode(a.attacl) as granted
-        where a.attrelid = v_jobs
-            and a.attname = 'exhausted'
-            and granted.privilege_type = 'SELECT'
-    loop
-        execute format('grant select (attempts, parked_attempt) on %s to %s', v_jobs::regclass, v_role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('jobs.exhausted', '{jobs}', 'select (attempts, parked_attempt)');

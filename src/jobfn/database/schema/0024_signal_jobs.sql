@@ -29,23 +29,6 @@ comment on function @schema@.signal_jobs(text[], text, json[]) is
     'Send a signal to the jobs with these keys, each with its payload. Keys without a job are ignored. Returns the number '
     'of signals sent.';
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = 'signal_jobs' and new.pronamespace = v_schema
-        where old.proname = 'signal' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('signal', '{signal_jobs}');
 
 revoke execute on all functions in schema @schema@ from public;

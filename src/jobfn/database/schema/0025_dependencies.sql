@@ -313,34 +313,7 @@ comment on function @schema@.add_batch(
     'Enqueue a job for each payload, and a job that runs when all of them have ended: with ignore_failures, also if some '
     'did not complete.';
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.pronamespace = v_schema
-            and new.proname in ('add_job_after', 'add_batch')
-        where old.proname = 'add_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select new.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_class new on new.relname = 'job_dependencies' and new.relnamespace = v_schema
-        where old.relname = 'job_steps' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('add_jobs', '{add_job_after, add_batch}');
+select @schema@.grant_like('job_steps', '{job_dependencies}');
 
 revoke execute on all functions in schema @schema@ from public;

@@ -223,20 +223,4 @@ comment on function @schema@.set_history_retention(double precision) is
 
 revoke execute on function @schema@.job_runs_partitions(), @schema@.create_job_runs_partitions(int) from public;
 
-do $$
-declare
-    v_role text;
-begin
-    for v_role in
-        select distinct quote_ident(pg_get_userbyid(g.grantee))
-        from pg_catalog.pg_proc p
-        join pg_catalog.pg_class c on c.relnamespace = p.pronamespace
-        cross join lateral aclexplode(p.proacl) g
-        where c.oid = '@schema@.job_runs'::regclass and p.proname = 'prune_job_runs' and g.grantee <> p.proowner
-    loop
-        execute format(
-            'grant execute on function %s to %s', '@schema@.create_job_runs_partitions'::regproc::regprocedure, v_role
-        );
-    end loop;
-end
-$$;
+select @schema@.grant_like('prune_job_runs', '{create_job_runs_partitions}');

@@ -231,24 +231,6 @@ comment on function @schema@.resume_schedule(text) is
     'As resume_schedule, with the id, the key or the task of the schedule.';
 
 -- Roles that act on jobs act on schedules, too.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.pronamespace = v_schema
-            and new.proname in ('run_schedule', 'pause_schedule', 'resume_schedule')
-        where old.proname = 'retry_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('retry_jobs', '{run_schedule, pause_schedule, resume_schedule}');
 
 revoke execute on all functions in schema @schema@ from public;

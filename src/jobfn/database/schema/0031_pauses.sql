@@ -413,48 +413,9 @@ end
 $$;
 
 -- Roles that may run workers, or look at or act on jobs, may do so with pauses.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from (
-            values ('claim_jobs', 'paused_jobs'), ('retry_jobs', 'pause'), ('retry_jobs', 'resume')
-        ) as pair (known, added)
-        join pg_catalog.pg_proc old on old.proname = pair.known and old.pronamespace = v_schema
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = pair.added and new.pronamespace = v_schema
-        where granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select new.oid::regclass as name, job_pauses.oid::regprocedure as function,
-            quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_class new on new.relname = 'pauses' and new.relnamespace = v_schema
-        join pg_catalog.pg_proc job_pauses on job_pauses.proname = 'job_pauses' and job_pauses.pronamespace = v_schema
-        where old.relname = 'job_steps' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select distinct new.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_class new on new.relname = 'pauses' and new.relnamespace = v_schema
-        where old.proname = 'claim_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant select (until) on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('claim_jobs', '{paused_jobs}');
+select @schema@.grant_like('claim_jobs', '{pauses}', 'select (until)');
+select @schema@.grant_like('retry_jobs', '{pause, resume}');
+select @schema@.grant_like('job_steps', '{pauses, job_pauses}');
 
 revoke execute on all functions in schema @schema@ from public;

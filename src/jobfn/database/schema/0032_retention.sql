@@ -214,32 +214,6 @@ revoke execute on function
     from public;
 
 -- Roles of workers, viewers and operators get the new rights with the migration.
-do $$
-declare
-    v_schema constant oid := (select c.relnamespace from pg_catalog.pg_class c where c.oid = '@schema@.jobs'::regclass);
-    v_grant record;
-begin
-    for v_grant in
-        select distinct added.statement, case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end as role
-        from (
-            values
-                ('prune_job_runs', format('grant execute on function %s to ', '@schema@.set_completed_payload_retention'::regproc::regprocedure)),
-                ('prune_job_runs', format('grant execute on function %s to ', '@schema@.prune_completed_jobs'::regproc::regprocedure)),
-                ('prune_job_runs', format('grant execute on function %s to ', '@schema@.prune_failed_jobs'::regproc::regprocedure)),
-                ('run_jobs_now', format('grant execute on function %s to ', '@schema@.run_jobs_again'::regproc::regprocedure)),
-                ('jobs', format('grant select on %s to ', '@schema@.completed_jobs'::regclass))
-        ) added (name, statement)
-        join (
-            select p.proname as name, p.proacl as acl, p.proowner as owner, 'EXECUTE' as privilege
-            from pg_catalog.pg_proc p
-            where p.pronamespace = v_schema
-            union all
-            select c.relname, c.relacl, c.relowner, 'SELECT' from pg_catalog.pg_class c where c.relnamespace = v_schema
-        ) object on object.name = added.name
-        cross join lateral aclexplode(object.acl) g
-        where g.privilege_type = object.privilege and g.grantee <> object.owner
-    loop
-        execute v_grant.statement || v_grant.role;
-    end loop;
-end
-$$;
+select @schema@.grant_like('prune_job_runs', '{set_completed_payload_retention, prune_completed_jobs, prune_failed_jobs}');
+select @schema@.grant_like('run_jobs_now', '{run_jobs_again}');
+select @schema@.grant_like('jobs', '{completed_jobs}');

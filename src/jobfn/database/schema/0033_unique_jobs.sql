@@ -363,27 +363,7 @@ comment on function @schema@.add_debounced_job(
     'Enqueue a job with a key, or replace the waiting job with this key, which runs at most max_delay after it was first '
     'added.';
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from (
-            values ('add_jobs', 'add_unique_job'), ('add_jobs', 'add_unique_jobs'), ('add_jobs', 'add_debounced_job'),
-                ('prune_job_runs', 'prune_unique_jobs')
-        ) as pair (old, new)
-        join pg_catalog.pg_proc old on old.proname = pair.old and old.pronamespace = v_schema
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = pair.new and new.pronamespace = v_schema
-        where granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('add_jobs', '{add_unique_job, add_unique_jobs, add_debounced_job}');
+select @schema@.grant_like('prune_job_runs', '{prune_unique_jobs}');
 
 revoke execute on all functions in schema @schema@ from public;

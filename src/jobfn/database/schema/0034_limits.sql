@@ -850,38 +850,6 @@ revoke execute on function
     from public;
 
 -- Roles that were granted the rights of workers, operators and viewers before.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from (
-            values ('renew_leases', 'sweep_limits'), ('retry_jobs', 'set_limit'), ('retry_jobs', 'remove_limit'),
-                ('retry_jobs', 'pause_limit_key')
-        ) as same (old_name, new_name)
-        join pg_catalog.pg_proc old on old.proname = same.old_name and old.pronamespace = v_schema
-        join pg_catalog.pg_proc new on new.proname = same.new_name and new.pronamespace = v_schema
-        cross join lateral aclexplode(old.proacl) as granted
-        where granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select new.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_class new on new.relnamespace = v_schema
-            and new.relname in ('limits', 'limit_keys', 'limit_slots', 'limit_starts', 'held_jobs')
-        where old.relname = 'job_steps'
-            and old.relnamespace = v_schema
-            and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('renew_leases', '{sweep_limits}');
+select @schema@.grant_like('retry_jobs', '{set_limit, remove_limit, pause_limit_key}');
+select @schema@.grant_like('job_steps', '{limits, limit_keys, limit_slots, limit_starts, held_jobs}');

@@ -210,34 +210,9 @@ create trigger _100_set_expiry_of_replaced_job
     when (old.expires_at is not null or coalesce(current_setting('jobfn.expires_at', true), '') <> '')
     execute function @schema@.tg_set_expiry();
 
-do $$
-declare
-    v_jobs constant oid := (select c.oid from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs));
-    v_schema constant oid := (select c.relnamespace from pg_catalog.pg_class c where c.oid = v_jobs);
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from (
-            values ('renew_leases', 'cancelled_jobs'), ('renew_leases', 'expire_jobs'), ('add_jobs', 'set_default_expiry'),
-                ('cancel_jobs', 'set_expiry')
-        ) as like_ (old, new)
-        join pg_catalog.pg_proc old on old.pronamespace = v_schema and old.proname = like_.old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.pronamespace = v_schema and new.proname = like_.new
-        where granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select distinct quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_attribute a
-        cross join lateral aclexplode(a.attacl) as granted
-        where a.attrelid = v_jobs and a.attname = 'exhausted' and granted.privilege_type = 'SELECT'
-    loop
-        execute format('grant select (ended_as) on %s to %s', v_jobs::regclass, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('renew_leases', '{cancelled_jobs, expire_jobs}');
+select @schema@.grant_like('add_jobs', '{set_default_expiry}');
+select @schema@.grant_like('cancel_jobs', '{set_expiry}');
+select @schema@.grant_like('jobs.exhausted', '{jobs}', 'select (ended_as)');
 
 revoke execute on all functions in schema @schema@ from public;

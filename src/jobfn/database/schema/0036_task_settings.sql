@@ -531,28 +531,7 @@ $$;
 comment on function @schema@.replace_unique_job(bigint, json, text, timestamptz, int, int, uuid, uuid, text) is
     'Replace the contents of a waiting job. A running or ended one stays as it is.';
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select quote_ident(pg_get_userbyid(granted.grantee)) as role, 'select' as privileges
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        where old.relname = 'job_dependencies' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-        union
-        select quote_ident(pg_get_userbyid(granted.grantee)), 'insert, update, delete'
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        where old.proname = 'cancel_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant %s on %s to %s', v_grant.privileges, '@schema@.task_settings', v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('job_dependencies', '{task_settings}');
+select @schema@.grant_like('cancel_jobs', '{task_settings}', 'insert, update, delete');
 
 revoke execute on all functions in schema @schema@ from public;

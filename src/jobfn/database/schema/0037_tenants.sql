@@ -1188,34 +1188,8 @@ comment on function @schema@.claim_jobs_of_queues(text, text[], text[], interval
     'As claim_jobs with queue_names. Older workers call it.';
 
 -- Operators may set weights, and viewers may look at them.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = 'set_tenant_weight' and new.pronamespace = v_schema
-        where old.proname = 'pause' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select new.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_class new on new.relname = 'tenant_weights' and new.relnamespace = v_schema
-        where old.relname = 'job_steps' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('pause', '{set_tenant_weight}');
+select @schema@.grant_like('job_steps', '{tenant_weights}');
 
 revoke execute on all functions in schema @schema@ from public;
 

@@ -443,30 +443,7 @@ comment on function @schema@.explain_wait(bigint, interval) is
     'ready if there is none, and no row if the job has ended.';
 
 -- Roles that look at jobs may explain them, and those of workers register what they take.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class old
-        cross join lateral aclexplode(old.relacl) as granted
-        join pg_catalog.pg_proc new on new.proname = 'explain_wait' and new.pronamespace = v_schema
-        where old.relname = 'job_steps' and old.relnamespace = v_schema and granted.privilege_type = 'SELECT'
-            and granted.grantee not in (0, old.relowner)
-        union
-        select distinct new.oid::regprocedure, quote_ident(pg_get_userbyid(granted.grantee))
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.proname = 'heartbeat_worker' and new.pronamespace = v_schema
-        where old.proname = 'deregister_worker' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('job_steps', '{explain_wait}');
+select @schema@.grant_like('deregister_worker', '{heartbeat_worker}');
 
 revoke execute on all functions in schema @schema@ from public;

@@ -89,21 +89,4 @@ comment on function @schema@.next_run_at(interval) is
     'The earliest run_at of an unlocked job that is later than now() - lookback, or the time when a claim starts at '
     'the beginning if that is earlier; null if there is none. With 32 priorities or more, at most now() + 1 second.';
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    for v_grant in
-        select distinct held.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_class held on held.relname = 'held_jobs' and held.relnamespace = v_schema
-        where old.proname = 'claim_jobs' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant select (job_id) on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('claim_jobs', '{held_jobs}', 'select (job_id)');

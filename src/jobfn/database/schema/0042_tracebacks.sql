@@ -88,36 +88,8 @@ comment on function @schema@.prune_job_tracebacks is
     'Delete up to max_rows of the oldest tracebacks past the retention of the history. Returns the number of deleted rows.';
 
 -- Those who may settle jobs may store tracebacks, and those who may prune the history may prune them.
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_grant record;
-begin
-    revoke execute on function @schema@.settle_jobs_with_tracebacks, @schema@.prune_job_tracebacks from public;
-    for v_grant in
-        select new.oid::regprocedure as function, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        join pg_catalog.pg_proc new on new.pronamespace = v_schema and new.proname = case old.proname
-            when 'settle_jobs_with_results' then 'settle_jobs_with_tracebacks'
-            when 'prune_job_runs' then 'prune_job_tracebacks'
-        end
-        where old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_grant.function, v_grant.role);
-    end loop;
-    for v_grant in
-        select distinct tracebacks.oid::regclass as name, quote_ident(pg_get_userbyid(granted.grantee)) as role
-        from pg_catalog.pg_class runs
-        cross join lateral aclexplode(runs.relacl) as granted
-        join pg_catalog.pg_class tracebacks
-            on tracebacks.relname = 'job_tracebacks' and tracebacks.relnamespace = v_schema
-        where runs.relname = 'job_runs' and runs.relnamespace = v_schema
-            and granted.privilege_type = 'SELECT' and granted.grantee not in (0, runs.relowner)
-    loop
-        execute format('grant select on %s to %s', v_grant.name, v_grant.role);
-    end loop;
-end
-$$;
+revoke execute on function @schema@.settle_jobs_with_tracebacks, @schema@.prune_job_tracebacks from public;
+
+select @schema@.grant_like('settle_jobs_with_results', '{settle_jobs_with_tracebacks}');
+select @schema@.grant_like('prune_job_runs', '{prune_job_tracebacks}');
+select @schema@.grant_like('job_runs', '{job_tracebacks}');
