@@ -22,7 +22,17 @@ from jobfn.scheduler import cron, decide, rule
 from jobfn.sql import address
 from jobfn.telemetry import metrics
 from jobfn.wire import delivery_batch, headers, report_batch, reports, steps, urls
-from jobfn.worker import batching, callback_app, cancellation, database_list, prefetch, settlement, slots, throttle
+from jobfn.worker import (
+    batching,
+    callback_app,
+    cancellation,
+    database_list,
+    dispatch,
+    prefetch,
+    settlement,
+    slots,
+    throttle,
+)
 from jobfn.worker import steps as worker_steps
 from jobfn.worker.maintenance import pruner
 from jobfn.worker.settings import ServiceSettings
@@ -164,6 +174,10 @@ BOUNDS = {
     ),
     "fields that a unique job compares": Bound(
         f"{unique.MAX_FIELDS}", f"{INTEGRATION}database/test_unique_jobs.py::test_invalid_options"
+    ),
+    "pause by a `Retry-After` of a function": Bound(
+        f"{dispatch.MAX_RETRY_AFTER_SECONDS // 86_400} days",
+        "tests/unit/worker/test_retry_after.py::test_retry_after_is_a_number_or_a_date",
     ),
     "limits of concurrency and rate": Bound("1,000", f"{LIMITS}the_number_of_limits_is_bounded"),
     "value of a payload or key that a limit counts by": Bound(

@@ -56,7 +56,7 @@ def set_command(
     pause_on_retry_later: Annotated[
         bool,
         typer.Option(
-            "--pause-on-retry-later", help="A RetryLater of one job pauses all jobs of its key for that time."
+            "--pause-on-retry-later", help="A RetryLater, or a 429 or 503 with Retry-After, pauses all jobs of the key."
         ),
     ] = False,
     database_url: DatabaseUrl = None,

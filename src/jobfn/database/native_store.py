@@ -203,6 +203,13 @@ class NativeJobStore:
         """See ``JobStore.paused``."""
         return {row["id"] for row in await self._pool.fetch(self._query("paused_jobs"), job_ids)}
 
+    async def pause_limits(self, worker_id: str, job_id: int, attempt: int, *, seconds: float) -> bool:
+        """See ``JobStore.pause_limits``."""
+        is_paused: bool = await self._pool.fetchval(
+            self._query("pause_limits_of_job"), worker_id, job_id, attempt, timedelta(seconds=seconds)
+        )
+        return is_paused
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
         """See ``JobStore.is_locked_without_lease``."""
         result: bool | None = await self._pool.fetchval(self._query("is_locked_without_lease"), worker_id, job_id)

@@ -219,6 +219,10 @@ class PlatformJobStore:
         """See ``JobStore.paused``: this schema has no pauses."""
         return set()
 
+    async def pause_limits(self, worker_id: str, job_id: int, attempt: int, *, seconds: float) -> bool:  # noqa: ARG002
+        """See ``JobStore.pause_limits``: this schema has no limits."""
+        return False
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:  # noqa: ARG002
         """See ``JobStore.is_locked_without_lease``. In this schema the locks of all workers look alike."""
         return None

@@ -3558,8 +3558,28 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.pause_limits_of_jobs(job_ids bigint[])
- RETURNS void
+CREATE OR REPLACE FUNCTION app_jobs.pause_limits_of_job(worker_id text, job_id bigint, job_attempt integer, retry_after interval)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+    return exists (select from "app_jobs".limits l where l.pauses_on_retry_later)
+        and exists (
+            select from "app_jobs".jobs j
+            where j.id = pause_limits_of_job.job_id
+                and j.locked_by = pause_limits_of_job.worker_id
+                and j.attempts = job_attempt
+        )
+        and "app_jobs".pause_limits_of_jobs(array[pause_limits_of_job.job_id], now() + retry_after);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.pause_limits_of_jobs(job_ids bigint[], paused_until timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
@@ -3567,17 +3587,20 @@ AS $function$
 begin
     perform "app_jobs".lock_limits(); -- a claim changes these rows in another order
     insert into "app_jobs".limit_keys as k (limit_name, key, paused_until)
-    select l.name, found.key, max(j.run_at)
+    select l.name, found.key, max(coalesce(pause_limits_of_jobs.paused_until, j.run_at))
     from "app_jobs".jobs j
     join "app_jobs".limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
         and (l.queue_name is null or l.queue_name = j.queue_name)
     cross join lateral "app_jobs".limit_key(
         l.per, j.database_id, j.queue_name, j.key, j.task_identifier, j.payload
     ) found (key)
-    where j.id = any (job_ids) and j.run_at > now() and l.pauses_on_retry_later
+    where j.id = any (job_ids)
+        and coalesce(pause_limits_of_jobs.paused_until, j.run_at) > now()
+        and l.pauses_on_retry_later
     group by l.name, found.key
     on conflict (limit_name, key) do update
     set paused_until = greatest(k.paused_until, excluded.paused_until);
+    return found;
 end
 $function$;
 
@@ -6609,7 +6632,7 @@ comment on column app_jobs.limit_keys.paused_until is 'Until when no job of the 
 comment on column app_jobs.limit_keys.wake_at is 'When held jobs of the key may be released.';
 comment on column app_jobs.limit_starts.ends_at is 'The end of the part of the window in which they started: at or after the start, so that a rate is never exceeded.';
 comment on column app_jobs.limits.concurrency is 'Maximum number of running jobs.';
-comment on column app_jobs.limits.pauses_on_retry_later is 'Whether a RetryLater of one job pauses the jobs of its key, in all workers, for the same time.';
+comment on column app_jobs.limits.pauses_on_retry_later is 'Whether a RetryLater of one job, or a response with Retry-After, pauses the jobs of its key in all workers.';
 comment on column app_jobs.limits.per is 'The part of the job whose values are limited separately: tenant, queue, key, task or payload.<field>. Null: one limit for all.';
 comment on column app_jobs.limits.rate_count is 'Maximum number of starts in any window of rate_interval.';
 comment on column app_jobs.limits.set_by is 'Whether an operator or code has set the limit. Code does not change an operator''s.';
@@ -6707,6 +6730,7 @@ comment on function app_jobs.next_run_at(interval) is 'The earliest run_at of an
 comment on function app_jobs.park_jobs(text[],bigint[],integer[],json[]) is 'Unlock jobs until one of the groups of steps that each waits for has ended. The attempt does not count. Returns the jobs that were locked so.';
 comment on function app_jobs.pause(text,text,uuid,boolean,timestamp with time zone,text,text) is 'Pause a task, a queue, a tenant or everything, until a time or until it is resumed. Pausing again changes the time and the reason. Workers release jobs that they have not started; running jobs go on.';
 comment on function app_jobs.pause_limit_key(text,text,timestamp with time zone) is 'Start no job of one key of a limit until a time, in any worker. Null: start them again.';
+comment on function app_jobs.pause_limits_of_job(text,bigint,integer,interval) is 'Pause the keys of a running job whose function has responded with Retry-After, of limits that pause for it. Returns whether there is one.';
 comment on function app_jobs.pause_schedule(bigint,text) is 'Make no jobs of a schedule until resume_schedule. Returns false if there is no such schedule.';
 comment on function app_jobs.pause_schedule(text,text) is 'As pause_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of a pause. Part of pause and resume.';

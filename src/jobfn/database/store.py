@@ -98,6 +98,9 @@ class JobStore(Protocol):
     async def paused(self, job_ids: Sequence[int]) -> set[int]:
         """Return those of these jobs that are paused."""
 
+    async def pause_limits(self, worker_id: str, job_id: int, attempt: int, *, seconds: float) -> bool:
+        """Pause the keys of a locked job, of limits that pause for a ``Retry-After``. Return whether there is one."""
+
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
         """Return whether the worker has locked the job without a lease; None if it has not locked it."""
 

@@ -100,7 +100,8 @@ class FleetOperations:
             per: What is limited separately: ``tenant``, ``queue``, ``key``, ``task`` or ``payload.<field>``.
             concurrency: Maximum number of running jobs.
             rate: Maximum number of starts in any window of time (``jobfn.limits.parse_rate``).
-            pauses_on_retry_later: Whether a ``RetryLater`` of one job pauses the jobs of its key for the same time.
+            pauses_on_retry_later: Whether a ``RetryLater`` of one job, or a 429 or 503 with ``Retry-After``, pauses the
+                jobs of its key for the same time.
 
         Raises:
             ConfigurationError: There is neither a concurrency nor a rate, or the schema has no limits.

@@ -44,7 +44,7 @@ class LimitRow:
         concurrency: Maximum number of running jobs.
         rate: Maximum number of starts in any window of time, as in ``100/minute``.
         set_by: ``operator`` or ``code``.
-        pauses_on_retry_later: Whether a ``RetryLater`` of one job pauses its key.
+        pauses_on_retry_later: Whether a ``RetryLater`` or a ``Retry-After`` of one job pauses its key.
         running: Running jobs, of all keys.
         held: Held jobs, of all keys.
         starts: Starts in the current window, of all keys.

@@ -4,8 +4,9 @@ The headers and ``parse_response`` are pure. ``batching.py`` decides how many jo
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -73,8 +74,8 @@ BUSY_STATUSES = frozenset({429, 503})
 _REFUSED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415})
 #: Maximum length of the response body in an error message.
 _MAX_EXCERPT_CHARACTERS = 500
-#: Maximum number of digits in a Retry-After header.
-_MAX_RETRY_AFTER_DIGITS = 6
+#: Longest time of a Retry-After header: 31 days, as the longest window of a rate.
+MAX_RETRY_AFTER_SECONDS: Final = 31 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +292,7 @@ def parse_response(response: Response, url: str, *, accepts_report: bool = False
         accepts_report: Whether a report takes precedence, unless the function leaves it to the response.
     """
     if response.status in BUSY_STATUSES and JOB_ERROR not in response.headers:
-        return Busy(_error_message(response, url), _parse_retry_after(response.headers.get("Retry-After")))
+        return Busy(_error_message(response, url), _parse_retry_after(response.headers))
     awaits_report = accepts_report and response.headers.get(SETTLE_ON) != SETTLE_ON_RESPONSE
     if is_failure(response.status, response.headers):
         failure = Failure.from_json(response.body)
@@ -328,10 +329,19 @@ def _node_result(result: DeliveryResult, response: Response) -> DeliveryResult:
     return Succeeded(result.kept if isinstance(result, Succeeded) else None, output=output)
 
 
-def _parse_retry_after(header: str | None) -> float | None:
-    """Return a Retry-After header in seconds; None if it is a date: the throttle then chooses the pause."""
-    text = (header or "").strip()
-    return float(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_RETRY_AFTER_DIGITS else None
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return a Retry-After header in seconds, at most ``MAX_RETRY_AFTER_SECONDS``; None if it is missing or invalid.
+
+    A date counts from the response's own date, so that the clocks of the two machines do not matter.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(min(int(text[:10]), MAX_RETRY_AFTER_SECONDS))
+    try:
+        seconds = (parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return min(max(seconds, 0.0), float(MAX_RETRY_AFTER_SECONDS))
 
 
 def _error_message(response: Response, url: str) -> str:

@@ -273,30 +273,39 @@ class Worker:
             job = batch[0].job
             logs.job_ids.set(functools.partial(job.ids, self._settings.worker_id))  # this task is about this job only
             result = await self._deliverer.deliver(job)
-            if isinstance(result, Accepted):
-                await self._on_accepted(batch[0], result)
+            if isinstance(result, Accepted | Busy):
+                await self._on_unsettled(batch[0], result)
             else:
                 self._on_result(batch[0], result)
             return
         by_id = {in_flight.job.id: in_flight for in_flight in batch}
-        accepted: list[tuple[InFlightJob, Accepted]] = []
+        unsettled: list[tuple[InFlightJob, Accepted | Busy]] = []
 
         def on_result(job: Job, result: DeliveryResult) -> None:
             in_flight = by_id[job.id]
-            if isinstance(result, Accepted):
-                accepted.append((in_flight, result))
+            if isinstance(result, Accepted | Busy):
+                unsettled.append((in_flight, result))
                 return
             if isinstance(result, NotStarted):
                 batch.remove(in_flight)  # its next delivery is another one
             self._on_result(in_flight, result)
 
         await self._deliverer.deliver_batch([in_flight.job for in_flight in batch], on_result)
-        for in_flight, result in accepted:
-            await self._on_accepted(in_flight, result)
+        for in_flight, result in unsettled:
+            await self._on_unsettled(in_flight, result)
 
-    async def _on_accepted(self, in_flight: InFlightJob, result: Accepted) -> None:
-        self._on_result(in_flight, result)
+    async def _on_unsettled(self, in_flight: InFlightJob, result: Accepted | Busy) -> None:
         worker_id, job = self._settings.worker_id, in_flight.job
+        if isinstance(result, Busy):
+            seconds = result.retry_after_seconds
+            if seconds is not None and await retry(
+                lambda: self._store.pause_limits(worker_id, job.id, job.attempt, seconds=seconds),
+                event="limits not paused",
+            ):
+                result = Busy(result.error)  # the pause of the key is enough: jobs of others go on
+            self._on_result(in_flight, result)
+            return
+        self._on_result(in_flight, result)
         if result.accepts_cancel:
             self.cancellations.on_accepted(job)
         await retry(

@@ -82,6 +82,10 @@ select extract(epoch from nullif(@schema@.next_run_at($1::interval), 'infinity')
 -- $1 jobs. Returns those that are paused.
 select paused.id from @schema@.paused_jobs($1::bigint[]) as paused (id)
 
+-- name: pause_limits_of_job
+-- $1 worker, $2 job, $3 attempt, $4 the time. Returns whether a limit pauses.
+select @schema@.pause_limits_of_job($1, $2, $3, $4)
+
 -- name: callback_secret
 select @schema@.callback_secret()
 
