@@ -71,6 +71,17 @@ def parse_rate(text: str) -> Rate:
     return Rate(count, unit * times)
 
 
+def check_limit_name(name: str) -> str:
+    """Return the name of a limit if it is valid.
+
+    Raises:
+        ConfigurationError: It is empty, or longer than ``MAX_LIMIT_NAME_LENGTH``.
+    """
+    if not 1 <= len(name) <= MAX_LIMIT_NAME_LENGTH:
+        raise ConfigurationError(f"the name of a limit must have 1 to {MAX_LIMIT_NAME_LENGTH} characters")
+    return name
+
+
 def check_concurrency(concurrency: int) -> int:
     """Return the concurrency of a limit if it is valid.
 

@@ -11,7 +11,7 @@ from jobfn.cli.output import echo
 from jobfn.cli.render_times import columns, moment
 from jobfn.cli.session import with_operations
 from jobfn.errors import ConfigurationError
-from jobfn.limits import MAX_LIMIT_NAME_LENGTH, check_concurrency, check_per, parse_rate
+from jobfn.limits import check_concurrency, check_limit_name, check_per, parse_rate
 from jobfn.operations import Operations
 from jobfn.operations.limits import LimitRow
 
@@ -62,8 +62,7 @@ def set_command(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Add or replace a limit; jobs that run already count."""
-    if not 1 <= len(name) <= MAX_LIMIT_NAME_LENGTH:
-        raise ConfigurationError(f"the name of a limit must have 1 to {MAX_LIMIT_NAME_LENGTH} characters")
+    check_limit_name(name)
     parsed_rate = None if rate is None else parse_rate(rate)
     checked_per = None if per is None else check_per(per)
     checked_concurrency = None if concurrency is None else check_concurrency(concurrency)

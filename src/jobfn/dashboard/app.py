@@ -17,6 +17,7 @@ from jobfn.dashboard.actions import ActionPages
 from jobfn.dashboard.banner import BannerMiddleware
 from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
+from jobfn.dashboard.limit_actions import LimitPages
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.login import Login
 from jobfn.dashboard.pauses import PausePages
@@ -71,6 +72,7 @@ def create_dashboard(
         *live.routes("/pauses", views.pauses),
         *PausePages(pages, operations).routes,
         *live.routes("/limits", views.limits),
+        *LimitPages(pages, operations).routes,
         *live.routes("/schedules", views.schedules),
         *live.routes("/triggers", views.triggers),
         *live.routes("/workers", views.workers),

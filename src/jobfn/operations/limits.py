@@ -9,6 +9,8 @@ from jobfn.operations.statements import Database
 
 #: Maximum number of keys of a limit that are listed: those with the most held and running jobs.
 MAX_LISTED_KEYS = 20
+#: Maximum number of running jobs of a key that are listed: those that were added first.
+MAX_LISTED_JOBS = 5
 _NO_LIMITS = "has no limits: use jobfn's schema (`jobfn db migrate`)"
 
 
@@ -23,6 +25,7 @@ class LimitKey:
         starts: Starts in the current window of the rate.
         paused_until: No job starts before, as after a Retry-After; None if the key is not paused.
         wakes_at: When held jobs may start; None if they wait for a running job to end.
+        job_ids: The first ``MAX_LISTED_JOBS`` of the running jobs.
     """
 
     key: str
@@ -31,6 +34,7 @@ class LimitKey:
     starts: int
     paused_until: datetime | None
     wakes_at: datetime | None
+    job_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,9 @@ async def list_limits(database: Database) -> tuple[LimitRow, ...]:
     """See ``Operations.limits``."""
     database.require_native(_NO_LIMITS)
     keys: dict[str, list[LimitKey]] = {}
-    for row in await database.fetch("list_limit_keys", MAX_LISTED_KEYS):
+    for row in await database.fetch("list_limit_keys", MAX_LISTED_KEYS, MAX_LISTED_JOBS):
         values = {name: value for name, value in row.items() if name != "limit_name"}
+        values["job_ids"] = tuple(values["job_ids"])
         keys.setdefault(row["limit_name"], []).append(LimitKey(**values))
     limits = []
     for row in await database.fetch("list_limits"):

@@ -276,9 +276,12 @@ async def test_pages_work_on_the_platforms_schema(empty_database: str) -> None:
             ("/schedules", "No schedules"),
             ("/triggers", "No triggers"),
             ("/workers", "do not register on the platform"),
+            ("/limits", "schema has no limits"),
         ):
             response = await dashboard.get(page)
             assert (response.status_code, text in response.text) == (200, True), page
+        limit = await dashboard.post("/limits/apply", {"action": "set", "name": "x", "concurrency": "1"})
+        assert (limit.status_code, "has no limits" in limit.text) == (400, True)
         form = {"task": "mail", "payload": "{}", "max_attempts": "1"}
         rejected = await dashboard.post("/enqueue", form)
         assert (rejected.status_code, "requires the tenant" in rejected.text) == (422, True)

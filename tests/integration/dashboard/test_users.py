@@ -49,6 +49,7 @@ async def test_a_viewer_sees_everything_and_changes_nothing(open_site: OpenSite,
         ("/pauses/apply", {"action": "pause", "kind": "everything"}),
         ("/enqueue", {"task": "x", "payload": "{}"}),
         ("/schedules/1", {"action": "run"}),
+        ("/limits/apply", {"action": "set", "name": "sync", "concurrency": "1"}),
     ):
         response = await site.post(path, form)
         assert (response.status_code, "Your role is viewer" in response.text) == (403, True)

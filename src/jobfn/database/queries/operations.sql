@@ -589,7 +589,7 @@ from @schema@.limits l
 order by l.name
 
 -- name: list_limit_keys
--- $1 the maximum number of keys of a limit.
+-- $1 the maximum number of keys of a limit, $2 of running jobs of a key.
 with counted as (
     select s.limit_name, s.key, count(*) as running, 0 as held, 0 as starts
     from @schema@.limit_slots s
@@ -617,7 +617,13 @@ ranked as (
     group by counted.limit_name, counted.key
 )
 select r.limit_name, r.key, r.running, r.held, r.starts,
-    case when k.paused_until > now() then k.paused_until end as paused_until, k.wake_at as wakes_at
+    case when k.paused_until > now() then k.paused_until end as paused_until, k.wake_at as wakes_at,
+    array(
+        select s.job_id from @schema@.limit_slots s
+        where s.limit_name = r.limit_name and s.key = r.key
+        order by s.job_id
+        limit $2
+    ) as job_ids
 from ranked r
 left join @schema@.limit_keys k on k.limit_name = r.limit_name and k.key = r.key
 where r.position <= $1
