@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from jobfn.http.server import HttpServer, bind
 from support.commands import Command, Spawn
 from support.jobs import Jobs
+from support.limits import set_limit
 from support.monitoring import ALERTS, DASHBOARD, FUNCTIONS, expressions, start
 from support.network import LOOPBACK, eventually
 from support.observability import scrape
@@ -99,6 +100,7 @@ async def test_dashboard_and_alerts_use_exposed_metrics_and_labels(
     jobs: Jobs, database: str, spawn: Spawn, tmp_path: Path
 ) -> None:
     processes = await start(spawn, database, tmp_path)
+    await set_limit(jobs.connection, "boom", task_identifier="boom", concurrency=1)
     await jobs.until_gone(await jobs.add("hello"))
     await jobs.until_failed(await jobs.add("boom"))
     metrics = {name for text in expressions() for name in re.findall(r"\b(?:jobfn|process)_\w+", text)}

@@ -18,6 +18,7 @@ import yaml
 
 from support.commands import Spawn
 from support.jobs import Jobs
+from support.limits import set_limit
 from support.monitoring import ALERTS, DASHBOARD, Processes, start
 from support.network import LOOPBACK, eventually, free_port
 
@@ -95,6 +96,7 @@ async def test_panels_have_values_and_alerts_do_not_fire(jobs: Jobs, prometheus:
 
 async def wait_for_all_panels(jobs: Jobs, prometheus: httpx.AsyncClient) -> None:
     """Wait until each query of each panel has a value, with the labels of its legend."""
+    await set_limit(jobs.connection, "boom", task_identifier="boom", concurrency=1)
     panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if "targets" in panel]
     waiting = {
         (panel["title"], target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$task", task)): target

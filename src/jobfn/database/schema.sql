@@ -3051,6 +3051,26 @@ AS $function$
     where l.name = limit_room.limit_name
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.limit_usage()
+ RETURNS TABLE(name text, slots integer, running bigint, held bigint, paused_keys bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select l.name, l.concurrency, coalesce(s.running, 0), coalesce(h.held, 0), coalesce(k.paused, 0)
+    from "app_jobs".limits l
+    left join (
+        select limit_name, count(*) as running from "app_jobs".limit_slots group by limit_name
+    ) s on s.limit_name = l.name
+    left join (
+        select limit_name, count(*) as held from "app_jobs".held_jobs group by limit_name
+    ) h on h.limit_name = l.name
+    left join (
+        select limit_name, count(*) as paused from "app_jobs".limit_keys where paused_until > now() group by limit_name
+    ) k on k.limit_name = l.name
+    order by l.name
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.limit_verdicts(places tid[], previous_starts bigint)
  RETURNS TABLE(job_id bigint, limit_name text, key text, is_admitted boolean)
  LANGUAGE plpgsql
@@ -6719,6 +6739,7 @@ comment on function app_jobs.job_runs_partitions() is 'The partitions of the his
 comment on function app_jobs.jobs_ahead(bigint,integer) is 'Up to max_count ready jobs without a queue that are more urgent or older than a job: all, those of a more urgent priority or of the same tenant, and the number of other tenants. Part of explain_turn.';
 comment on function app_jobs.jwt_claim(text) is 'A session setting such as jwt.claims.database_id as a uuid; null if it is unset or not a uuid.';
 comment on function app_jobs.large_jobs_within(tid[],bigint,boolean) is 'The most urgent of some jobs with large payloads, up to a total size. Part of claim_jobs.';
+comment on function app_jobs.limit_usage() is 'The limits by name: their slots (of each key; null: any number), running and held jobs, and paused keys.';
 comment on function app_jobs.load_steps(text[],bigint[],integer[],integer[],integer) is 'Return what has been recorded of jobs that their workers hold, in order, from a position on, and after about max_bytes no more. The last row of each job has no position, and whether there are more. Nothing of jobs that are not held.';
 comment on function app_jobs.lock_held_jobs(text[],bigint[],integer[]) is 'Lock the rows of the jobs that these workers have claimed in these attempts, in the order of ids.';
 comment on function app_jobs.lock_idle_jobs(bigint[]) is 'Those of the jobs that no worker runs, with their rows locked until the transaction ends.';

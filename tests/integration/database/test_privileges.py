@@ -43,7 +43,7 @@ WORKER_FUNCTIONS = frozenset(
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
         *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs", "prune_unique_jobs"),
-        *("heartbeat_worker", "deregister_worker", "sweep_limits", "pause_limits_of_job"),
+        *("heartbeat_worker", "deregister_worker", "sweep_limits", "pause_limits_of_job", "limit_usage"),
     }
 )
 SCHEDULE_COLUMNS = (

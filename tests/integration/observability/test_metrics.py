@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from jobfn import create_app, task
+from jobfn.database.limit_usage import LimitUsage, LimitUsageReader
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
 from jobfn.database.queue_depth import QueueDepth, QueueDepthReader
@@ -17,13 +18,14 @@ from jobfn.database.statements import query
 from jobfn.function.settings import FunctionSettings
 from jobfn.http.server import bind
 from jobfn.worker.settings import ServiceRole
+from jobfn.worker.telemetry.metrics_server import limit_metrics
 from support.clock import ManualClock
 from support.commands import Spawn
 from support.fixtures import Serve
 from support.jobs import Jobs
-from support.limits import set_limit
+from support.limits import claim, set_limit
 from support.network import LOOPBACK, eventually
-from support.observability import Deploy, Deployment, scrape, value
+from support.observability import Deploy, Deployment, LogLines, scrape, value
 
 
 @task("succeeds")
@@ -320,3 +322,52 @@ async def test_slow_queue_depth_is_cached_longer(pool: "asyncpg.Pool[Any]", jobs
     second = await reader.read()
     assert second is not None
     assert second.ready == 1
+
+
+async def test_limits_are_counted_by_name_and_not_by_key(jobs: Jobs, deploy: Deploy) -> None:
+    await set_limit(jobs.connection, "per customer", per="payload.customer", concurrency=2)
+    await set_limit(jobs.connection, "starts", rate_count=9, rate_interval=timedelta(hours=1))
+    for customer in ("the customer's name", "the customer's name", "the customer's name", "another"):
+        await jobs.add("succeeds", {"customer": customer})
+    assert len(await claim(jobs.connection, 10)) == 3
+    await jobs.connection.execute("select app_jobs.pause_limit_key('per customer', 'paused', 'infinity')")
+    await jobs.connection.execute("select app_jobs.pause_limit_key('per customer', 'ended', now())")
+    samples = await (await deploy(succeeds, roles=(ServiceRole.CALLBACKS,))).service_metrics()
+    for limit, metric, number in (
+        ("per customer", "jobfn_limit_running", 3),
+        ("per customer", "jobfn_limit_slots", 2),
+        ("per customer", "jobfn_limit_held", 1),
+        ("per customer", "jobfn_limit_paused_keys", 1),
+        ("starts", "jobfn_limit_running", 0),
+        ("starts", "jobfn_limit_held", 0),
+        ("starts", "jobfn_limit_paused_keys", 0),
+    ):
+        assert value(samples, metric, limit=limit) == number
+    assert ("starts" in str([name for name in samples if "jobfn_limit_slots" in str(name)])) is False
+    assert "customer's name" not in str(samples)
+
+
+def test_only_the_first_limits_are_labels() -> None:
+    limits = [LimitUsage(f"limit-{number:03}", 5, 1, 2, 3) for number in range(103)]
+    values = []
+    for metric in limit_metrics(limits):
+        assert isinstance(metric.values, dict)
+        values.append(metric.values)
+    running, slots, held, paused = values
+    assert (len(running), running["limit-099",], running["(other)",]) == (101, 1.0, 3.0)
+    assert (held["(other)",], paused["(other)",]) == (6.0, 9.0)
+    assert (len(slots), ("(other)",) in slots) == (100, False)
+
+
+async def test_limits_are_not_counted_without_a_database(empty_database: str, lines: LogLines, database: str) -> None:
+    clock = ManualClock()
+    async with asyncpg.create_pool(empty_database, min_size=1, max_size=1) as pool:
+        assert await LimitUsageReader(pool, "app_jobs", clock=clock).read() == []
+    assert [line["event"] for line in lines.all()] == ["limits not counted"]
+    async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
+        reader = LimitUsageReader(pool, "app_jobs", clock=clock)
+        assert await reader.read() == []
+        await pool.execute("select app_jobs.set_limit('sync', concurrency := 4)")
+        assert await reader.read() == []  # cached
+        clock.advance(5.0)
+        assert await reader.read() == [LimitUsage("sync", 4, 0, 0, 0)]

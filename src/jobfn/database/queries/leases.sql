@@ -77,6 +77,9 @@ select @schema@.prune_unique_jobs($1)
 -- name: sweep_limits
 select @schema@.sweep_limits()
 
+-- name: limit_usage
+select * from @schema@.limit_usage()
+
 -- name: jobs_vacuum_state
 -- Whether the jobs table should be vacuumed, from the catalog and the statistics, which every role may read. $1 the
 -- schema's name, $2 the number of dead rows from which it reads the locks too.

@@ -140,6 +140,7 @@ grant execute on function
     @schema@.prune_unique_jobs,
     @schema@.sweep_limits,
     @schema@.pause_limits_of_job,
+    @schema@.limit_usage,
     @schema@.heartbeat_worker(text, text, int, text, text[], int, int, interval),
     @schema@.heartbeat_worker(text, text, int, text, text[], int, int, interval, text[], text[], bigint),
     @schema@.deregister_worker,

@@ -1,12 +1,12 @@
 """``GET /metrics`` of the platform side, on a separate port, because the callback server's may be public.
 
-It serves the metrics of the process (``metrics.py``), the depth of the queue (``database/queue_depth.py``), and
-Prometheus' process metrics.
+It serves the metrics of the process (``metrics.py``), the depth of the queue (``database/queue_depth.py``), the usage
+of limits (``database/limit_usage.py``), and Prometheus' process metrics.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -17,12 +17,13 @@ from starlette.routing import Route
 
 from jobfn.database.connection import RECONNECTS
 from jobfn.database.horizon import KINDS, HorizonHolder, HorizonReader
+from jobfn.database.limit_usage import LimitUsage, LimitUsageReader
 from jobfn.database.platform_store import PlatformJobStore
 from jobfn.database.queue_depth import QueueDepth, QueueDepthReader
 from jobfn.database.store import JobStore
 from jobfn.http.server import HttpServer, bind
 from jobfn.telemetry import logs
-from jobfn.telemetry.metrics import Metric
+from jobfn.telemetry.metrics import MAX_LABEL_VALUES, OVERFLOW_LABEL, Metric
 from jobfn.telemetry.prometheus import scrape
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.telemetry.metrics import WorkerMetrics
@@ -46,18 +47,21 @@ class DatabaseMetrics:
         pool: "asyncpg.Pool[Any] | None" = None,
     ) -> None:
         self._metrics = metrics
-        self._depth = self._horizon = None
+        self._depth = self._horizon = self._limits = None
         if pool is not None:
             clock = asyncio.get_running_loop().time
             self._horizon = HorizonReader(pool, settings.schema_name, clock=clock)
             is_platform = isinstance(store, PlatformJobStore)
             self._depth = QueueDepthReader(pool, settings.schema_name, is_platform=is_platform, clock=clock)
+            if not is_platform:
+                self._limits = LimitUsageReader(pool, settings.schema_name, clock=clock)
 
     async def collect(self) -> list[Metric]:
         """Return all metrics, for a scrape."""
         queue = [] if self._depth is None else queue_metrics(await self._depth.read())
         horizon = [] if self._horizon is None else _horizon_metrics(await self._horizon.read())
-        return [*self._metrics.collect(), *queue, *horizon]
+        limits = [] if self._limits is None else limit_metrics(await self._limits.read())
+        return [*self._metrics.collect(), *queue, *limits, *horizon]
 
 
 @contextlib.asynccontextmanager
@@ -136,6 +140,25 @@ def queue_metrics(depth: QueueDepth | None) -> list[Metric]:
             },
         ),
         Metric("jobfn_pauses", "Pauses of tasks, queues, tenants or everything.", (), {(): float(depth.pauses)}),
+    ]
+
+
+def limit_metrics(limits: Sequence[LimitUsage]) -> list[Metric]:
+    """Return the metrics of the first ``MAX_LABEL_VALUES`` limits by name, and of the others together."""
+    first = limits[:MAX_LABEL_VALUES]
+    running: dict[tuple[str, ...], float] = {}
+    held, paused = dict(running), dict(running)
+    for position, limit in enumerate(limits):
+        label = (limit.name if position < MAX_LABEL_VALUES else OVERFLOW_LABEL,)
+        running[label] = running.get(label, 0.0) + limit.running
+        held[label] = held.get(label, 0.0) + limit.held
+        paused[label] = paused.get(label, 0.0) + limit.paused_keys
+    slots: dict[tuple[str, ...], float] = {(each.name,): float(each.slots) for each in first if each.slots is not None}
+    return [
+        Metric("jobfn_limit_running", "Running jobs that have a slot of a limit.", ("limit",), running),
+        Metric("jobfn_limit_slots", "Slots of a limit: of each key, if it counts by one.", ("limit",), slots),
+        Metric("jobfn_limit_held", "Jobs that are due, and that a limit holds back.", ("limit",), held),
+        Metric("jobfn_limit_paused_keys", "Keys of a limit that are paused.", ("limit",), paused),
     ]
 
 

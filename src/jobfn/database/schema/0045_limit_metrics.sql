@@ -1,0 +1,45 @@
+-- Metrics of limits. Roles of workers may read the names of limits and what they count, but no keys.
+
+create function @schema@.limit_usage()
+    returns table (name text, slots int, running bigint, held bigint, paused_keys bigint)
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select l.name, l.concurrency, coalesce(s.running, 0), coalesce(h.held, 0), coalesce(k.paused, 0)
+    from @schema@.limits l
+    left join (
+        select limit_name, count(*) as running from @schema@.limit_slots group by limit_name
+    ) s on s.limit_name = l.name
+    left join (
+        select limit_name, count(*) as held from @schema@.held_jobs group by limit_name
+    ) h on h.limit_name = l.name
+    left join (
+        select limit_name, count(*) as paused from @schema@.limit_keys where paused_until > now() group by limit_name
+    ) k on k.limit_name = l.name
+    order by l.name
+$$;
+
+comment on function @schema@.limit_usage() is
+    'The limits by name: their slots (of each key; null: any number), running and held jobs, and paused keys.';
+
+revoke execute on function @schema@.limit_usage() from public;
+
+do $$
+declare
+    v_schema constant oid := (
+        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
+    );
+    v_role text;
+begin
+    for v_role in
+        select distinct quote_ident(pg_get_userbyid(granted.grantee))
+        from pg_catalog.pg_proc old
+        cross join lateral aclexplode(old.proacl) as granted
+        where old.proname = 'renew_leases' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
+    loop
+        execute format('grant execute on function @schema@.limit_usage() to %s', v_role);
+    end loop;
+end
+$$;
