@@ -253,6 +253,10 @@ async def test_pause_holds_for_schedulers_in_other_processes(
         return await schedules.completed_jobs("sweep") > count
 
     await eventually(runs_again, seconds=30)
+    paused = await invoke("jobfn", "schedules", "pause", "sweep", "--for", "1s", DATABASE_URL=database)
+    assert (paused.code, paused.output) == (0, "paused 1 sweep")
+    count = await schedules.completed_jobs("sweep")
+    await eventually(runs_again, seconds=30)
     for process in processes:
         process.send(signal.SIGTERM)
         assert await process.wait() == 0

@@ -338,7 +338,7 @@ BOUNDS = {
         f"{cron.MAX_RULE_CHARACTERS:,} characters",
         f"{UNIT}scheduler/test_invalid_schedules.py::test_invalid_schedule_error_names_place_and_value",
     ),
-    "`jitter_seconds` and `catch_up_window_seconds` of a schedule": Bound(
+    "`jitter_seconds`, `catch_up_window_seconds` and `expires_in_seconds` of a schedule": Bound(
         "a year" if rule.MAX_SECONDS == 366 * 86_400 else "",
         f"{UNIT}scheduler/test_invalid_schedules.py::test_invalid_schedule_error_names_place_and_value",
     ),

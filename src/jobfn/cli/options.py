@@ -56,6 +56,19 @@ def parse_time(text: str | None, option: str) -> datetime | None:
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
+PauseFor = Annotated[str | None, typer.Option("--for", metavar="AGE", help="For 15m, 2h or 1d.")]
+PauseUntil = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Until an ISO 8601 time, by default in UTC.")
+]
+
+
+def parse_pause(duration: str | None, until: str | None) -> tuple[float | None, datetime | None]:
+    """Return for how many seconds, or until when, ``--for`` and ``--until`` pause."""
+    if duration is not None and until is not None:
+        raise ConfigurationError("--for and --until exclude each other: give one of them")
+    return parse_seconds(duration, "--for"), parse_time(until, "--until")
+
+
 def check_json(text: str, *, name: str = "the payload") -> str:
     """Return the text if it is JSON that PostgreSQL accepts."""
     try:

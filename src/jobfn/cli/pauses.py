@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from jobfn.cli import render_jobs
-from jobfn.cli.options import AsJson, DatabaseUrl, Yes, parse_seconds, parse_time
+from jobfn.cli.options import AsJson, DatabaseUrl, PauseFor, PauseUntil, Yes, parse_pause
 from jobfn.cli.output import echo
 from jobfn.cli.render_times import ago, columns
 from jobfn.cli.session import complete_tasks, confirm, with_operations
@@ -36,10 +36,8 @@ def pause_command(
     queue: Queue = None,
     tenant: Tenant = None,
     everything: Everything = False,
-    duration: Annotated[str | None, typer.Option("--for", metavar="AGE", help="For 15m, 2h or 1d.")] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Until an ISO 8601 time, by default in UTC.")
-    ] = None,
+    duration: PauseFor = None,
+    until: PauseUntil = None,
     reason: Annotated[str | None, typer.Option(help="Shown wherever jobs wait for the pause.")] = None,
     yes: Yes = False,
     database_url: DatabaseUrl = None,
@@ -49,9 +47,7 @@ def pause_command(
     Running jobs go on. Without --for and --until, the pause lasts until `jobfn resume`.
     """
     target = _target(task, queue, tenant, everything=everything)
-    if duration is not None and until is not None:
-        raise ConfigurationError("--for and --until exclude each other: give one of them")
-    seconds, end = parse_seconds(duration, "--for"), parse_time(until, "--until")
+    seconds, end = parse_pause(duration, until)
     if everything:
         confirm("Pause all jobs?", yes=yes)
     with_operations(

@@ -41,7 +41,8 @@ def _lines(row: ScheduleRow) -> list[str]:
     zone = schedule if schedule is not None else parse("* * * * *")
     if row.paused_at is not None:
         reason = f": {row.pause_reason}" if row.pause_reason else ""
-        fields.insert(0, ("PAUSED", f"since {format_time(row.paused_at, zone)}{reason}"))
+        until = f" until {format_time(row.paused_until, zone)}" if row.paused_until is not None else ""
+        fields.insert(0, ("PAUSED", f"since {format_time(row.paused_at, zone)}{until}{reason}"))
     if row.last_scheduled is not None:
         fields.append(("last run", f"{format_time(row.last_scheduled, zone)}, job {row.last_job}: {row.outcome}"))
     else:
@@ -71,6 +72,7 @@ def _object(row: ScheduleRow) -> dict[str, Any]:
         "skip_reason": row.skip_reason,
         "paused_at": _iso(row.paused_at),
         "pause_reason": row.pause_reason,
+        "paused_until": _iso(row.paused_until),
         "payload": row.payload,
         "queue": row.queue,
         "priority": row.priority,

@@ -12,8 +12,11 @@ from jobfn.cli.options import (
     DatabaseId,
     DatabaseUrl,
     MaxAttempts,
+    PauseFor,
+    PauseUntil,
     Priority,
     check_json,
+    parse_pause,
     parse_seconds,
     str_or_none,
 )
@@ -66,6 +69,9 @@ def add_command(
     jitter: Annotated[
         str | None, typer.Option(metavar="AGE", help="Delay each job by a random time of at most this: 30s, 15m, 2h.")
     ] = None,
+    expires_in: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Do not start a job later than this after its time: 30s, 15m, 2h.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Key of the schedule and its jobs; an existing one is replaced.")
     ] = None,
@@ -85,6 +91,7 @@ def add_command(
         "catch_up": catch_up,
         "catch_up_window_seconds": parse_seconds(catch_up_window, "--catch-up-window"),
         "jitter_seconds": parse_seconds(jitter, "--jitter"),
+        "expires_in_seconds": parse_seconds(expires_in, "--expires-in"),
     }
     info = _parse_rule(rule) | {name: value for name, value in options.items() if value is not None}
     parse(info, strict=True)
@@ -110,20 +117,28 @@ def remove_command(name: Name, database_url: DatabaseUrl = None) -> None:
     echo(f"removed {row.id} {row.task}")
 
 
-@app.command("pause", epilog="example: jobfn schedules pause daily_report --reason 'the printer is broken'")
+@app.command("pause", epilog="example: jobfn schedules pause daily_report --for 2h --reason 'the printer is broken'")
 def pause_command(
     name: Name,
+    duration: PauseFor = None,
+    until: PauseUntil = None,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Shown with the schedule.")] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make no jobs of a schedule until it is resumed."""
-    row = _apply(name, lambda table, schedule_id: table.pause(schedule_id, reason), database_url)
+    """Make no jobs of a schedule.
+
+    Without --for and --until, the pause lasts until `jobfn schedules resume`.
+    """
+    seconds, end = parse_pause(duration, until)
+    row = _apply(
+        name, lambda table, schedule_id: table.pause(schedule_id, reason, seconds=seconds, until=end), database_url
+    )
     echo(f"paused {row.id} {row.task}")
 
 
 @app.command("resume", epilog="example: jobfn schedules resume daily_report")
 def resume_command(name: Name, database_url: DatabaseUrl = None) -> None:
-    """End the pause of a schedule.
+    """End the pause of a schedule now.
 
     Times that passed in the pause make no job.
     """

@@ -201,18 +201,26 @@ def _job_options(form: Form, problems: dict[str, str]) -> dict[str, Any]:
             problems[name] = f"must have at most {maximum} characters"
     if not is_uuid(options["database_id"]):
         problems["database_id"] = "must be a UUID"
-    seconds = _delay_seconds(form)
-    if seconds is None:
-        problems["delay"] = "must be a number from 0 to ten years"
-    elif seconds:
-        options["run_at"] = datetime.now(UTC) + timedelta(seconds=seconds)
+    _add_times(form, options, problems)
     return options
 
 
-def _delay_seconds(form: Form) -> float | None:
-    """Return the delay; None if it is invalid."""
+def _add_times(form: Form, options: dict[str, Any], problems: dict[str, str]) -> None:
+    now = datetime.now(UTC)
+    for name, option in (("delay", "run_at"), ("expiry", "expires_at")):
+        seconds = _seconds(form, name)
+        if seconds is None:
+            problems[name] = "must be a number from 0 to ten years"
+        elif seconds:
+            options[option] = now + timedelta(seconds=seconds)
+    if {"run_at", "expires_at"} <= options.keys() and options["expires_at"] <= options["run_at"]:
+        problems["expiry"] = "must be longer than the time until it runs"
+
+
+def _seconds(form: Form, name: str) -> float | None:
+    """Return the seconds in a field and its unit, 0 if it is empty; None if it is invalid."""
     try:
-        seconds = float(form.one("delay") or 0) * _UNIT_SECONDS[form.one("delay_unit") or "s"]
+        seconds = float(form.one(name) or 0) * _UNIT_SECONDS[form.one(f"{name}_unit") or "s"]
     except (ValueError, KeyError):
         return None
     return seconds if 0 <= seconds <= _MAX_DELAY_SECONDS else None

@@ -69,16 +69,25 @@ class PausePages:
             if await self._operations.resume(target):
                 return f"{target} runs again."
             raise ConfigurationError(f"{target} is not paused")
-        duration = form.one("for")
-        if duration not in DURATIONS:
-            raise ConfigurationError("choose one of the durations")
         await self._operations.pause(
             target,
-            seconds=float(duration) if duration else None,
+            seconds=pause_seconds(form),
             reason=form.one("reason") or None,
             paused_by=paused_by,
         )
         return f"{target} is paused."
+
+
+def pause_seconds(form: Form) -> float | None:
+    """Return the duration that a form chooses; None: until it is resumed.
+
+    Raises:
+        ConfigurationError: It is not one of ``DURATIONS``.
+    """
+    duration = form.one("for")
+    if duration not in DURATIONS:
+        raise ConfigurationError("choose one of the durations")
+    return float(duration) if duration else None
 
 
 def _target(form: Form) -> PauseTarget:

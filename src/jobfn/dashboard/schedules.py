@@ -4,6 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from jobfn.dashboard.forms import Form
+from jobfn.dashboard.pauses import pause_seconds
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
@@ -28,7 +30,7 @@ class SchedulePages:
         form = RequestContext.from_request(request).form
         action, schedule = form.one("action"), str(request.path_params["id"])
         try:
-            text = await self._apply(action, schedule, form.one("reason") or None)
+            text = await self._apply(action, schedule, form)
         except PermissionDenied:
             raise
         except (ConfigurationError, DatabaseError) as problem:
@@ -38,12 +40,14 @@ class SchedulePages:
         )
         return self._pages.notice(request, "Done:", text, back="/schedules")
 
-    async def _apply(self, action: str, schedule: str, reason: str | None) -> str:
+    async def _apply(self, action: str, schedule: str, form: Form) -> str:
         match action:
             case "run":
                 return f"job #{await self._operations.run_schedule(schedule)} was added."
             case "pause":
-                row = await self._operations.pause_schedule(schedule, reason=reason)
+                row = await self._operations.pause_schedule(
+                    schedule, reason=form.one("reason") or None, seconds=pause_seconds(form)
+                )
                 return f"the schedule of {row.task} is paused."
             case "resume":
                 row = await self._operations.resume_schedule(schedule)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from jobfn.dashboard import charts
 from jobfn.dashboard.filters import AGE_LABELS, ListFilter
 from jobfn.dashboard.live import View
+from jobfn.dashboard.pauses import DURATIONS
 from jobfn.database.cache import AsyncTTLCache
 from jobfn.errors import ConfigurationError
 from jobfn.operations import (
@@ -166,7 +167,8 @@ class Views:
 
     async def schedules(self, _request: Request) -> View:
         """Load ``GET /schedules``."""
-        return View("schedules.html", {"schedules": await self._operations.schedules()})
+        schedules = await self._operations.schedules()
+        return View("schedules.html", {"schedules": schedules, "durations": DURATIONS})
 
     async def triggers(self, _request: Request) -> View:
         """Load ``GET /triggers``."""

@@ -141,6 +141,7 @@ class DueSchedules:
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(self._query("limit_schedule_locks"))
+            await connection.fetchval(self._query("end_schedule_pauses"), self._now())
             rows = await connection.fetch(
                 self._query("due_schedules"),
                 self._now(),

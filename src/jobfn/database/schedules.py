@@ -43,6 +43,7 @@ class ScheduleRow:
         skip_reason: Why the latest one was skipped.
         paused_at: Since when it makes no jobs; None: it is not paused.
         pause_reason: Why, if it is known.
+        paused_until: When the pause ends by itself; None: when it is resumed.
         due_at: Its next due time, if a scheduler has computed one.
     """
 
@@ -64,6 +65,7 @@ class ScheduleRow:
     skip_reason: str | None
     paused_at: datetime | None = None
     pause_reason: str | None = None
+    paused_until: datetime | None = None
     due_at: datetime | None = None
 
     @classmethod
@@ -89,6 +91,7 @@ class ScheduleRow:
             skip_reason=columns.get("skip_reason"),
             paused_at=_parse_time(columns.get("paused_at")),
             pause_reason=columns.get("pause_reason"),
+            paused_until=_parse_time(columns.get("paused_until")),
             due_at=_parse_time(columns.get("due_at")),
         )
 
@@ -197,14 +200,22 @@ class ScheduleTable:
         rows = await self._fetch(name, schedule_id)
         return rows[0]["id"] if rows else None
 
-    async def pause(self, schedule_id: int, reason: str | None = None) -> bool:
-        """Make no jobs of a schedule until it is resumed. Return whether it exists.
+    async def pause(
+        self,
+        schedule_id: int,
+        reason: str | None = None,
+        *,
+        seconds: float | None = None,
+        until: datetime | None = None,
+    ) -> bool:
+        """Make no jobs of a schedule for some seconds, until a time, or until it is resumed. Return whether it exists.
 
         Raises:
             ConfigurationError: The schema is the platform's.
+            DatabaseError: The time is not in the future.
         """
         await self._require_pauses()
-        return bool((await self._fetch("pause_schedule", schedule_id, reason))[0]["is_found"])
+        return bool((await self._fetch("pause_schedule", schedule_id, reason, until, seconds))[0]["is_found"])
 
     async def resume(self, schedule_id: int) -> bool:
         """End the pause of a schedule. Due times in the pause make no job. Return whether it exists.

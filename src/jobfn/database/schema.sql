@@ -301,6 +301,7 @@ create table app_jobs.scheduled_jobs (
     skip_reason text,
     paused_at timestamp with time zone,
     pause_reason text,
+    paused_until timestamp with time zone,
     constraint scheduled_jobs_key_length CHECK (((length(key) >= 1) AND (length(key) <= 512))),
     constraint scheduled_jobs_key_unique UNIQUE (key),
     constraint scheduled_jobs_locked_by_length CHECK ((length(locked_by) > 3)),
@@ -1035,7 +1036,7 @@ begin
     if enqueue then
         begin
             -- A running job counts as running while its worker's lock is valid.
-            job_id := ("app_jobs".run_scheduled_job(schedule_id, interval '4 hours')).id;
+            job_id := ("app_jobs".enqueue_schedule(schedule_id, interval '4 hours', false, due)).id;
             outcome := 'enqueued';
         exception when others then
             if sqlerrm = 'ALREADY_SCHEDULED' then
@@ -1642,13 +1643,31 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.enqueue_schedule(schedule_id bigint, job_expiry interval, is_by_hand boolean)
+CREATE OR REPLACE FUNCTION app_jobs.end_schedule_pauses(until timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update "app_jobs".scheduled_jobs s
+    set paused_at = null,
+        pause_reason = null,
+        paused_until = null,
+        due_at = null,
+        rule_changed_at = s.paused_until,
+        updated_at = now()
+    where s.paused_until <= end_schedule_pauses.until
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.enqueue_schedule(schedule_id bigint, job_expiry interval, is_by_hand boolean, due timestamp with time zone DEFAULT NULL::timestamp with time zone)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
     v_schedule "app_jobs".scheduled_jobs;
+    v_expires_in float8;
+    v_default_expiry constant text := coalesce(current_setting('jobfn.expires_at', true), '');
     v_job "app_jobs".job_row;
 begin
     select s.* into v_schedule from "app_jobs".scheduled_jobs s where s.id = schedule_id for update;
@@ -1670,11 +1689,18 @@ begin
     if found then
         raise exception 'ALREADY_SCHEDULED' using hint = 'Its last job is still waiting or running.';
     end if;
+    if json_typeof(v_schedule.schedule_info -> 'expires_in_seconds') = 'number' then
+        v_expires_in := (v_schedule.schedule_info ->> 'expires_in_seconds')::float8;
+        if v_expires_in > 0 and v_expires_in <= 366 * 86400 then -- the scheduler rejects other numbers
+            perform "app_jobs".set_default_expiry(coalesce(due, now()) + v_expires_in * interval '1 second');
+        end if;
+    end if;
     v_job := "app_jobs".insert_job(
         v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
         v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
         v_schedule.priority
     );
+    perform set_config('jobfn.expires_at', v_default_expiry, true);
     update "app_jobs".scheduled_jobs s
     set last_scheduled = now(), last_scheduled_id = v_job.id
     where s.id = schedule_id;
@@ -2288,6 +2314,7 @@ begin
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A scheduler id has at least 4 characters.';
     end if;
+    perform "app_jobs".end_schedule_pauses(now());
     update "app_jobs".scheduled_jobs s
     set locked_by = worker_id, locked_at = now()
     where s.id = (
@@ -3633,24 +3660,49 @@ AS $function$
     select "app_jobs".pause_schedule("app_jobs".find_schedule(name), reason)
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(name text, reason text, until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select "app_jobs".pause_schedule("app_jobs".find_schedule(name), reason, until)
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(schedule_id bigint, reason text DEFAULT NULL::text)
  RETURNS boolean
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    with paused as (
-        update "app_jobs".scheduled_jobs s
-        set paused_at = coalesce(s.paused_at, now()),
-            pause_reason = coalesce(left(reason, 1000), s.pause_reason),
-            due_at = 'infinity',
-            locked_at = null,
-            locked_by = null,
-            updated_at = now()
-        where s.id = schedule_id
-        returning s.id
-    )
-    select exists (select from paused)
+    select "app_jobs".pause_schedule(schedule_id, reason, null)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.pause_schedule(schedule_id bigint, reason text, until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if until <= now() then
+        raise invalid_parameter_value using
+            message = 'the pause would have ended before now', hint = 'Give a time in the future, or none.';
+    end if;
+    update "app_jobs".scheduled_jobs s
+    set paused_at = coalesce(s.paused_at, now()),
+        pause_reason = coalesce(left(reason, 1000), s.pause_reason),
+        paused_until = nullif(until, 'infinity'),
+        due_at = 'infinity',
+        locked_at = null,
+        locked_by = null,
+        updated_at = now()
+    where s.id = schedule_id;
+    if found then
+        perform pg_notify('scheduled_jobs:insert', ''); -- schedulers sleep until the pause ends
+    end if;
+    return found;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.pause_target(task text, queue text, tenant uuid, everything boolean, OUT kind text, OUT name text)
@@ -5195,7 +5247,12 @@ CREATE OR REPLACE FUNCTION app_jobs.resume_schedule(schedule_id bigint)
 AS $function$
 begin
     update "app_jobs".scheduled_jobs s
-    set paused_at = null, pause_reason = null, due_at = null, rule_changed_at = clock_timestamp(), updated_at = now()
+    set paused_at = null,
+        pause_reason = null,
+        paused_until = null,
+        due_at = null,
+        rule_changed_at = clock_timestamp(),
+        updated_at = now()
     where s.id = schedule_id and s.paused_at is not null;
     if found then
         perform pg_notify('scheduled_jobs:insert', '');
@@ -6663,6 +6720,7 @@ comment on column app_jobs.scheduled_jobs.due_at is 'The next due time. Null: a 
 comment on column app_jobs.scheduled_jobs.last_error is 'Why the rule is invalid, or why the last job could not be enqueued.';
 comment on column app_jobs.scheduled_jobs.last_skipped is 'The latest due time for which no job was enqueued.';
 comment on column app_jobs.scheduled_jobs.paused_at is 'Since when the schedule makes no jobs; null: it is not paused.';
+comment on column app_jobs.scheduled_jobs.paused_until is 'When the pause ends by itself; null: when the schedule is resumed.';
 comment on column app_jobs.scheduled_jobs.skipped is 'The number of due times for which no job was enqueued.';
 comment on column app_jobs.task_settings.declared_in is 'Where the code declares the task. Null: no code that was synced does.';
 comment on column app_jobs.unique_jobs.job_id is 'Null only inside the transaction that adds the job.';
@@ -6700,7 +6758,8 @@ comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the pa
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
-comment on function app_jobs.enqueue_schedule(bigint,interval,boolean) is 'Enqueue the job of a schedule; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
+comment on function app_jobs.end_schedule_pauses(timestamp with time zone) is 'For schedulers: end the pauses of schedules whose time is up. Due times since then make jobs.';
+comment on function app_jobs.enqueue_schedule(bigint,interval,boolean,timestamp with time zone) is 'Enqueue the job of a schedule for a due time, null for now; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
 comment on function app_jobs.expire_jobs(integer) is 'End up to max_jobs jobs that wait past their expires_at as expired, and return their ids.';
 comment on function app_jobs.explain_end(app_jobs.jobs) is 'Why a job has ended. Part of explain_wait.';
 comment on function app_jobs.explain_limits(app_jobs.jobs) is 'The limits that hold a job, or would hold it at the next claim. Part of explain_wait.';
@@ -6753,7 +6812,9 @@ comment on function app_jobs.pause(text,text,uuid,boolean,timestamp with time zo
 comment on function app_jobs.pause_limit_key(text,text,timestamp with time zone) is 'Start no job of one key of a limit until a time, in any worker. Null: start them again.';
 comment on function app_jobs.pause_limits_of_job(text,bigint,integer,interval) is 'Pause the keys of a running job whose function has responded with Retry-After, of limits that pause for it. Returns whether there is one.';
 comment on function app_jobs.pause_schedule(bigint,text) is 'Make no jobs of a schedule until resume_schedule. Returns false if there is no such schedule.';
+comment on function app_jobs.pause_schedule(bigint,text,timestamp with time zone) is 'Make no jobs of a schedule until a time, or until resume_schedule if it is null. Pausing again changes the time. Returns false if there is no such schedule.';
 comment on function app_jobs.pause_schedule(text,text) is 'As pause_schedule, with the id, the key or the task of the schedule.';
+comment on function app_jobs.pause_schedule(text,text,timestamp with time zone) is 'As pause_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of a pause. Part of pause and resume.';
 comment on function app_jobs.paused_jobs(bigint[]) is 'Those of the jobs that are paused. Workers ask about jobs that they have claimed and not started.';
 comment on function app_jobs.paused_now() is 'What is paused now. Part of claim_jobs.';

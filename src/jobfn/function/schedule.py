@@ -23,6 +23,8 @@ class Schedule:
             ``"one"``.
         catch_up_window: Skip missed runs that are later than this. Default None: no limit; with ``catch_up="none"``, a
             minute.
+        expires_in: Do not start a job later than this after its due time, not even for a retry. Due times that are
+            older than this are missed. Default None: no limit. Needs jobfn's schema.
         start: Earliest due time, inclusive. Default None: no limit.
         end: Latest due time, inclusive. Default None: no limit.
     """
@@ -34,6 +36,7 @@ class Schedule:
     jitter: timedelta | None = None
     catch_up: Literal["one", "all", "none"] | None = None
     catch_up_window: timedelta | None = None
+    expires_in: timedelta | None = None
     start: datetime | None = None
     end: datetime | None = None
 
@@ -48,6 +51,7 @@ class Schedule:
             "jitter_seconds": _seconds("jitter", self.jitter),
             "catch_up": self.catch_up,
             "catch_up_window_seconds": _seconds("catch_up_window", self.catch_up_window),
+            "expires_in_seconds": _seconds("expires_in", self.expires_in),
             "start": _iso("start", self.start),
             "end": _iso("end", self.end),
         }

@@ -48,16 +48,17 @@ class ScheduleTools:
         context: Context[Any, Any],
         *,
         schedule: Schedule,
+        seconds: Annotated[float | None, Field(gt=0, description="How long; if it is left out, until resumed.")] = None,
         reason: Annotated[str | None, Field(max_length=500, description="Shown with the schedule.")] = None,
         confirmation: Confirmation = None,
     ) -> Result:
-        """Make no jobs of a schedule until it is resumed."""
+        """Make no jobs of a schedule for a time, or until it is resumed."""
 
         async def change() -> dict[str, Any]:
-            row = await self._operations.pause_schedule(schedule, reason=reason)
+            row = await self._operations.pause_schedule(schedule, seconds=seconds, reason=reason)
             return {"changed": True, "id": row.id}
 
-        return await self._change(context, "Pause", schedule, confirmation, change, reason=reason)
+        return await self._change(context, "Pause", schedule, confirmation, change, reason=reason, seconds=seconds)
 
     async def resume_schedule(
         self, context: Context[Any, Any], *, schedule: Schedule, confirmation: Confirmation = None
@@ -88,13 +89,15 @@ class ScheduleTools:
         change: Callable[[], Awaitable[dict[str, Any]]],
         *,
         reason: str | None = None,
+        seconds: float | None = None,
     ) -> Result:
+        length = f" for {seconds:g} seconds" if seconds is not None else ""
         why = f", with the reason {visible(reason)!r}" if reason else ""
         return await self._confirmations.carry_out(
             context,
             f"{verb} schedule",
-            {"schedule": schedule, "reason": reason},
+            {"schedule": schedule, "reason": reason, "seconds": seconds},
             confirmation=confirmation,
-            question=f"{verb}: the schedule {visible(schedule)!r}{why}?",
+            question=f"{verb}: the schedule {visible(schedule)!r}{length}{why}?",
             change=change,
         )

@@ -38,17 +38,27 @@ class FleetOperations:
         """
         return await schedule_actions.run_schedule(self._database, str(name))
 
-    async def pause_schedule(self, name: str | int, *, reason: str | None = None) -> ScheduleRow:
-        """Make no jobs of a schedule until it is resumed. Return the schedule.
+    async def pause_schedule(
+        self,
+        name: str | int,
+        *,
+        reason: str | None = None,
+        seconds: float | None = None,
+        until: datetime | None = None,
+    ) -> ScheduleRow:
+        """Make no jobs of a schedule for a time, or until it is resumed. Return the schedule.
 
         Args:
             name: See ``run_schedule``.
             reason: Shown with the schedule.
+            seconds: For how long. Default: until it is resumed.
+            until: Until when, instead of ``seconds``.
 
         Raises:
             ConfigurationError: There is no such schedule, or more than one, or the schema is the platform's.
+            DatabaseError: The time is not in the future.
         """
-        return await schedule_actions.pause_schedule(self._database, str(name), reason)
+        return await schedule_actions.pause_schedule(self._database, str(name), reason, seconds=seconds, until=until)
 
     async def resume_schedule(self, name: str | int) -> ScheduleRow:
         """End the pause of a schedule. Due times in the pause make no job. Return the schedule.

@@ -1,6 +1,7 @@
 """Run, pause, resume and remove a schedule, by its id, its key or its task."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 from jobfn.database.schedules import ScheduleRow, ScheduleTable
@@ -18,9 +19,14 @@ async def run_schedule(database: Database, name: str) -> int:
     return job_id
 
 
-async def pause_schedule(database: Database, name: str, reason: str | None) -> ScheduleRow:
+async def pause_schedule(
+    database: Database, name: str, reason: str | None, *, seconds: float | None, until: datetime | None
+) -> ScheduleRow:
     """See ``Operations.pause_schedule``."""
-    return (await _apply(database, name, lambda table, schedule_id: table.pause(schedule_id, reason)))[0]
+    row, _ = await _apply(
+        database, name, lambda table, schedule_id: table.pause(schedule_id, reason, seconds=seconds, until=until)
+    )
+    return row
 
 
 async def resume_schedule(database: Database, name: str) -> ScheduleRow:

@@ -53,6 +53,8 @@ def _run_due(rule: Schedule, due_at: datetime, now: datetime, schedule_id: int) 
     window = rule.catch_up_window
     if window is None and rule.catch_up is CatchUp.NONE:
         window = MISFIRE_GRACE
+    if rule.expires_in is not None:  # older jobs could not start
+        window = rule.expires_in if window is None else min(window, rule.expires_in)
     if window is not None and due_times[-1] < now - window:
         return ScheduleDecision(next_due_at, missed_count=len(due_times), last_missed_at=due_times[-1])
     if rule.catch_up is CatchUp.ALL:

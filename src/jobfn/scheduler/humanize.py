@@ -37,6 +37,8 @@ def humanize(schedule: Schedule) -> str:
         phrases.append("missed runs are skipped")
     if schedule.catch_up_window is not None:
         phrases.append(f"runs that are more than {_duration(schedule.catch_up_window)} late are skipped")
+    if schedule.expires_in is not None:
+        phrases.append(f"jobs expire {_duration(schedule.expires_in)} after their time")
     return ", ".join(phrases)
 
 

@@ -32,8 +32,9 @@ class CatchUp(StrEnum):
     NONE = "none"
 
 
-KEYS = ("rule", "start", "end", "tz", "catch_up", "catch_up_window_seconds", "jitter_seconds", *PART_RANGES)
-#: Maximum of ``jitter_seconds`` and ``catch_up_window_seconds``: a year.
+_SECONDS = ("catch_up_window_seconds", "jitter_seconds", "expires_in_seconds")
+KEYS = ("rule", "start", "end", "tz", "catch_up", *_SECONDS, *PART_RANGES)
+#: Maximum of each of ``_SECONDS``: a year.
 MAX_SECONDS = 366 * 86_400
 
 
@@ -50,6 +51,7 @@ class Schedule:
         catch_up: What to do with missed runs.
         catch_up_window: Missed runs later than this are skipped. None: no limit.
         jitter: Maximum delay of a job after its due time.
+        expires_in: Time after its due time in which a job is started. None: no limit.
     """
 
     rule: str
@@ -60,6 +62,7 @@ class Schedule:
     catch_up: CatchUp = CatchUp.ONE
     catch_up_window: timedelta | None = None
     jitter: timedelta = timedelta()
+    expires_in: timedelta | None = None
 
     def next_after(self, after: datetime) -> datetime | None:
         """Return the first due time strictly after ``after``, in UTC; None if there is none."""
@@ -143,6 +146,7 @@ def parse(schedule_info: object, *, strict: bool = False) -> Schedule:
         _parse_catch_up(info.get("catch_up")),
         _parse_seconds("catch_up_window_seconds", info.get("catch_up_window_seconds")),
         _parse_seconds("jitter_seconds", info.get("jitter_seconds")) or timedelta(),
+        _parse_expiry(info.get("expires_in_seconds")),
     )
 
 
@@ -218,3 +222,10 @@ def _parse_seconds(key: str, value: object) -> timedelta | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:
         raise InvalidSchedule(f"{key} cannot be {value!r}: give a number of seconds from 0 to {MAX_SECONDS:,}")
     return timedelta(seconds=value)
+
+
+def _parse_expiry(value: object) -> timedelta | None:
+    expires_in = _parse_seconds("expires_in_seconds", value)
+    if expires_in == timedelta():
+        raise InvalidSchedule("expires_in_seconds cannot be 0: no job could start; give a number of seconds above 0")
+    return expires_in

@@ -134,6 +134,13 @@ async def test_schedule_is_run_paused_and_resumed(dashboard: Site, jobs: Jobs) -
     assert (code, "the schedule of report is paused" in page) == (200, True)
     listed = (await dashboard.get("/schedules")).text
     assert ("Paused since" in listed, "no &lt;paper&gt;" in listed, ">Resume<" in listed) == (True, True, True)
+    await post(action="pause", **{"for": "3600"})
+    length = await jobs.connection.fetchval(
+        "select round(extract(epoch from paused_until - now())) from app_jobs.scheduled_jobs"
+    )
+    assert 3500 < length <= 3600
+    code, page = await post(action="pause", **{"for": "ever"})
+    assert (code, "choose one of the durations" in page) == (400, True)
     code, page = await post(action="resume")
     assert (code, "the schedule of report runs again" in page) == (200, True)
     listed = (await dashboard.get("/schedules")).text

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal
 
 import asyncpg
@@ -107,17 +107,26 @@ async def test_submitted_form_enqueues_a_job(shop: Site, connection: "asyncpg.Co
         "/enqueue",
         VALID_FORM
         | {"queue": "q", "key": "k", "priority": "-3", "max_attempts": "4", "delay": "2", "delay_unit": "h"}
-        | {"database_id": TENANT},
+        | {"database_id": TENANT, "expiry": "3", "expiry_unit": "h"},
     )
     assert response.status_code == 303, response.text
     job_id = int(response.headers["Location"].removeprefix("/jobs/"))
     row = await connection.fetchrow(
-        "select *, run_at - now() > interval '119 minutes' as is_later from app_jobs.jobs where id = $1", job_id
+        "select *, run_at - now() > interval '119 minutes' as is_later, expires_at - run_at as margin "
+        "from app_jobs.jobs where id = $1",
+        job_id,
     )
     assert row is not None
     assert json.loads(row["payload"]) == {"id": 7, "customer": "Ada", "total": 12.5, "country": "DE", "express": True}
     assert (row["queue_name"], row["key"], row["priority"], row["max_attempts"]) == ("q", "k", -3, 4)
-    assert (str(row["database_id"]), row["is_later"]) == (TENANT, True)
+    assert (str(row["database_id"]), row["is_later"], row["margin"]) == (TENANT, True, timedelta(hours=1))
+
+
+async def test_job_that_expires_before_it_may_run_is_refused(shop: Site, jobs: Jobs) -> None:
+    response = await shop.post("/enqueue", VALID_FORM | {"delay": "2", "delay_unit": "h", "expiry": "60"})
+    assert response.status_code == 422
+    assert problem_at(response.text, "expiry") == "must be longer than the time until it runs"
+    assert await jobs.count() == 0
 
 
 async def test_invalid_form_shows_each_error_at_its_field_and_keeps_the_values(shop: Site, jobs: Jobs) -> None:
@@ -129,6 +138,7 @@ async def test_invalid_form_shows_each_error_at_its_field_and_keeps_the_values(s
         "priority": "high",
         "max_attempts": "0",
         "delay": "-1",
+        "expiry": "soon",
         "database_id": "me",
     }
     response = await shop.post("/enqueue", form)
@@ -143,6 +153,7 @@ async def test_invalid_form_shows_each_error_at_its_field_and_keeps_the_values(s
         "priority": "must be an integer",
         "max_attempts": "must be an integer, 1 or more",
         "delay": "must be a number from 0 to ten years",
+        "expiry": "must be a number from 0 to ten years",
         "database_id": "must be a UUID",
     }
     assert 'value="zero"' in response.text

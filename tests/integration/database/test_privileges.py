@@ -41,6 +41,7 @@ WORKER_FUNCTIONS = frozenset(
         *("record_steps", "load_steps", "park_jobs", "paused_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),
+        "end_schedule_pauses",
         *("set_history_retention", "create_job_runs_partitions", "prune_job_runs"),
         *("set_completed_payload_retention", "prune_completed_jobs", "prune_failed_jobs", "prune_unique_jobs"),
         *("heartbeat_worker", "deregister_worker", "sweep_limits", "pause_limits_of_job", "limit_usage"),
@@ -48,7 +49,7 @@ WORKER_FUNCTIONS = frozenset(
 )
 SCHEDULE_COLUMNS = (
     *("id", "task_identifier", "key", "schedule_info", "due_at"),
-    *("rule_changed_at", "last_scheduled", "locked_by", "priority", "paused_at", "last_error"),
+    *("rule_changed_at", "last_scheduled", "locked_by", "priority", "paused_at", "paused_until", "last_error"),
 )
 
 

@@ -214,11 +214,13 @@ async def test_schedule_is_run_paused_resumed_and_removed(connect: Connect, jobs
     ran = await assistant.call("run_schedule", schedule="daily")
     assert (await jobs.row(ran["job_id"]))["task_identifier"] == "report"
     assert person.questions[0].startswith("Run now: the schedule 'daily'? Database ")
-    paused = await assistant.call("pause_schedule", schedule="report", reason="maintenance")
+    paused = await assistant.call("pause_schedule", schedule="report", seconds=3600, reason="maintenance")
     assert paused == {"changed": True, "id": schedule}
-    assert person.questions[1].startswith("Pause: the schedule 'report', with the reason 'maintenance'? Database ")
+    assert person.questions[1].startswith(
+        "Pause: the schedule 'report' for 3600 seconds, with the reason 'maintenance'? Database "
+    )
     [row] = await table.all()
-    assert (row.paused_at is None, row.pause_reason) == (False, "maintenance")
+    assert (row.paused_at is None, row.paused_until is None, row.pause_reason) == (False, False, "maintenance")
     assert (await assistant.call("resume_schedule", schedule="daily"))["changed"] is True
     assert (await assistant.call("remove_schedule", schedule=str(schedule)))["id"] == schedule
     assert (await table.all(), len(person.questions)) == ([], 4)

@@ -1,12 +1,13 @@
 """Pause, resume and run a schedule, by id and by name."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
 from jobfn.database.schedules import NewSchedule, ScheduleTable
-from jobfn.errors import ConfigurationError
+from jobfn.errors import ConfigurationError, DatabaseError
 from jobfn.scheduler.sync import Change, CodeTask, sync
 from support.schedules import EVERY_HOUR, OpenPoller, Schedules, at
 
@@ -35,6 +36,51 @@ async def test_paused_schedule_makes_no_job_and_catches_up_nothing(
     row = await schedules.row(schedule)
     assert (await schedules.completed_jobs(), row["skipped"]) == (1, 0)
     assert (row["paused_at"], row["pause_reason"]) == (None, None)
+
+
+async def test_pause_ends_by_itself_and_due_times_after_its_end_count(
+    schedules: Schedules, open_poller: OpenPoller
+) -> None:
+    await schedules.complete_jobs_immediately()
+    schedule = await schedules.add()
+    poller = await open_poller()
+    await poller.poll("08:30")
+    assert await call(schedules, f"pause_schedule('{schedule}', 'no paper', 'tomorrow'::timestamptz)") is True
+    await schedules.update(schedule, paused_until=at("10:30"))
+    assert await poller.poll("09:30") == 3600.0
+    assert await schedules.completed_jobs() == 0
+    assert await poller.poll("11:30") == 1800.0  # the scheduler is an hour late: 11:00 counts, 10:00 does not
+    row = await schedules.row(schedule)
+    assert (await schedules.completed_jobs(), row["skipped"]) == (1, 0)
+    assert (row["paused_at"], row["pause_reason"], row["paused_until"]) == (None, None, None)
+
+
+async def test_pausing_again_changes_the_end_and_resuming_clears_it(schedules: Schedules) -> None:
+    schedule = await schedules.add()
+    table = ScheduleTable(schedules.connection, "app_jobs")
+    assert await table.pause(schedule, seconds=3600)
+    row = await schedules.row(schedule)
+    assert row["paused_until"] - row["paused_at"] == timedelta(hours=1)
+    await table.pause(schedule, until=datetime(2100, 1, 1, tzinfo=UTC))
+    assert (await table.all())[0].paused_until == datetime(2100, 1, 1, tzinfo=UTC)
+    await table.pause(schedule)
+    assert (await schedules.row(schedule))["paused_until"] is None
+    await table.pause(schedule, seconds=3600)
+    await table.resume(schedule)
+    row = await schedules.row(schedule)
+    assert (row["paused_at"], row["paused_until"]) == (None, None)
+    with pytest.raises(DatabaseError, match="the pause would have ended before now"):
+        await table.pause(schedule, until=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+async def test_platform_s_scheduler_takes_a_schedule_whose_pause_has_ended(schedules: Schedules) -> None:
+    schedule = await schedules.add()
+    await call(schedules, f"pause_schedule({schedule}, null, 'tomorrow')")
+    assert (await call(schedules, "get_scheduled_job('node-1')"))["id"] is None
+    await schedules.update(schedule, paused_until=at("08:30"))
+    assert (await call(schedules, "get_scheduled_job('node-1')"))["id"] == schedule
+    await call(schedules, f"run_scheduled_job({schedule})")
+    assert await schedules.job_count() == 1
 
 
 async def test_schedule_is_named_by_id_key_or_task(schedules: Schedules) -> None:

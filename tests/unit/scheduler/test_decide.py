@@ -36,6 +36,16 @@ CASES: dict[str, tuple[DueSchedule, ScheduleDecision]] = {
         schedule("13:30", due_at=at("09:00")),
         ScheduleDecision(at("14:00"), due_at=at("13:00"), missed_count=4, last_missed_at=at("12:00")),
     ),
+    "missed, and its job would have expired": (
+        schedule("13:30", EVERY_HOUR | {"expires_in_seconds": 1200}, due_at=at("13:00")),
+        ScheduleDecision(at("14:00"), missed_count=1, last_missed_at=at("13:00")),
+    ),
+    "missed, and its job would not have expired": (
+        schedule(
+            "13:30", EVERY_HOUR | {"expires_in_seconds": 2400, "catch_up_window_seconds": 7200}, due_at=at("12:00")
+        ),
+        ScheduleDecision(at("14:00"), due_at=at("13:00"), missed_count=1, last_missed_at=at("12:00")),
+    ),
     "catch_up all": (
         schedule("13:30", EVERY_HOUR | {"catch_up": "all"}, due_at=at("09:00")),
         ScheduleDecision(at("10:00"), due_at=at("09:00"), wait_for_previous=True),

@@ -31,6 +31,10 @@ DESCRIPTIONS: list[tuple[Any, str]] = [
             "runs that are more than 1 day 2 hours late are skipped"
         ),
     ),
+    (
+        {"rule": "@hourly", "expires_in_seconds": 1800},
+        "at the start of every hour, UTC, jobs expire 30 minutes after their time",
+    ),
     ({"rule": "@hourly", "jitter_seconds": 0.5}, "at the start of every hour, UTC, up to 0.5 seconds later"),
     ({"rule": "@hourly", "catch_up": "none"}, "at the start of every hour, UTC, missed runs are skipped"),
 ]

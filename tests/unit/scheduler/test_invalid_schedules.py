@@ -48,6 +48,8 @@ CASES: list[tuple[Any, list[str]]] = [
     ({"rule": "0 9 * * *", "end": True}, ["end cannot be True"]),
     ({"rule": "0 9 * * *", "start": "2026-02-01", "end": "2026-01-01"}, ["must not be before start"]),
     ({"rule": "0 9 * * *", "jitter_seconds": -1}, ["jitter_seconds cannot be -1", "from 0 to 31,622,400"]),
+    ({"rule": "0 9 * * *", "expires_in_seconds": 0}, ["expires_in_seconds cannot be 0", "above 0"]),
+    ({"rule": "0 9 * * *", "expires_in_seconds": "1h"}, ["expires_in_seconds cannot be '1h'", "from 0 to 31,622,400"]),
     ({"rule": "0 9 * * *", "jitter_seconds": True}, ["jitter_seconds cannot be True"]),
     ({"rule": "0 9 * * *", "catch_up_window_seconds": "1h"}, ["catch_up_window_seconds cannot be '1h'"]),
     ({"rule": "0 9 * * *", "catch_up": "some"}, ["catch_up cannot be 'some'", "one", "all", "none"]),

@@ -41,6 +41,7 @@ class Report:
                     jitter=timedelta(minutes=5),
                     catch_up="all",
                     catch_up_window=timedelta(hours=6),
+                    expires_in=timedelta(hours=1),
                     start=datetime(2030, 1, 31, tzinfo=UTC),
                     end=datetime(2031, 1, 31, tzinfo=UTC),
                 )
@@ -51,6 +52,7 @@ class Report:
                 "jitter_seconds": 300,
                 "catch_up": "all",
                 "catch_up_window_seconds": 21600,
+                "expires_in_seconds": 3600,
                 "start": "2030-01-31T00:00:00+00:00",
                 "end": "2031-01-31T00:00:00+00:00",
             },

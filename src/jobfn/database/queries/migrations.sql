@@ -130,6 +130,7 @@ grant execute on function
     @schema@.run_scheduled_job,
     @schema@.release_scheduled_jobs,
     @schema@.advance_schedule,
+    @schema@.end_schedule_pauses,
     @schema@.set_history_retention,
     @schema@.create_job_runs_partitions,
     @schema@.prune_job_runs,
@@ -152,7 +153,7 @@ grant select (job_id) on @schema@.held_jobs to @role@;
 grant select (version) on @schema@.jobfn_migrations to @role@;
 grant select (
     id, task_identifier, key, schedule_info, due_at, rule_changed_at, last_scheduled, locked_by, priority, paused_at,
-    last_error
+    paused_until, last_error
 ) on @schema@.scheduled_jobs to @role@;
 -- Locking a row needs the right to update one of its columns. get_scheduled_job writes this one anyway.
 grant update (locked_at) on @schema@.scheduled_jobs to @role@;
@@ -215,6 +216,8 @@ grant execute on function
     @schema@.run_schedule(text),
     @schema@.pause_schedule(bigint, text),
     @schema@.pause_schedule(text, text),
+    @schema@.pause_schedule(bigint, text, timestamptz),
+    @schema@.pause_schedule(text, text, timestamptz),
     @schema@.resume_schedule(bigint),
     @schema@.resume_schedule(text),
     @schema@.pause,

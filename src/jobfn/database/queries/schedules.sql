@@ -44,8 +44,11 @@ select enqueued.id, enqueued.database_id from @schema@.run_scheduled_job($1, int
 select enqueued.id, enqueued.database_id from @schema@.run_schedule($1::bigint) as enqueued
 
 -- name: pause_schedule
--- $1 schedule, $2 the reason or null. Returns whether it exists.
-select @schema@.pause_schedule($1::bigint, $2) as is_found
+-- $1 schedule, $2 the reason or null, $3 when the pause ends or null, $4 after how many seconds or null. Returns
+-- whether it exists.
+select @schema@.pause_schedule(
+    $1::bigint, $2, coalesce($3::timestamptz, now() + make_interval(secs => $4::float8))
+) as is_found
 
 -- name: resume_schedule
 -- $1 schedule. Returns whether it exists.
@@ -59,6 +62,10 @@ select pg_advisory_xact_lock($1)
 -- For the transaction that locks schedules. A scheduler whose machine dies in the middle of it must not keep them for
 -- the hours that a network connection may take to end, and a lock on one job must not delay all schedules.
 select set_config('idle_in_transaction_session_timeout', '10s', true), set_config('lock_timeout', '1s', true)
+
+-- name: end_schedule_pauses
+-- $1 now, null for the database's clock.
+select @schema@.end_schedule_pauses(coalesce($1::timestamptz, statement_timestamp()))
 
 -- name: due_schedules
 -- Lock schedules that are due, or whose due time is not computed yet. $1 now, null for the database's clock; $2 task
@@ -92,15 +99,16 @@ cross join lateral @schema@.advance_schedule(
 
 -- name: next_schedule_due
 -- Seconds until the next schedule is due; zero or less if one is, but locked by another scheduler. $1-$4 as for
--- due_schedules.
+-- due_schedules. Ends of pauses count, too.
 select extract(epoch from min(
     case
+        when s.paused_until is not null then s.paused_until
         when s.due_at is null then coalesce($1::timestamptz, statement_timestamp())
         when s.locked_by is null then s.due_at
         else s.due_at + $4::interval
     end
 ) - coalesce($1::timestamptz, statement_timestamp()))::float8
 from @schema@.scheduled_jobs s
-where s.due_at is distinct from 'infinity'
+where (s.due_at is distinct from 'infinity' or s.paused_until is not null)
     and ($2::text[] is null or s.task_identifier = any ($2))
     and s.id <> all ($3::bigint[])
