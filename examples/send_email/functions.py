@@ -69,7 +69,7 @@ def parse_address(text: str) -> Address:
     if len(header.addresses) > 1:
         raise ValueError("contains several addresses: pass a list with one address each")
     if is_malformed or not header.addresses or header.groups[0].display_name is not None:
-        raise ValueError("is not a mail address, for example ada@example.com or Ada Lovelace <ada@example.com>")
+        raise ValueError("is not a mail address: write name@host or Display Name <name@host>")
     address: Address = header.addresses[0]
     if not address.addr_spec.isascii():
         raise ValueError("must be ASCII before and after the @: write the domain in its xn-- form")

@@ -53,9 +53,7 @@ async def test_invalid_payload_is_refused_with_its_field_and_without_values(
     (detail,) = delivery.result["details"]
     assert detail["field"] == field_name
     assert problem in detail["problem"]
-    assert "example" not in str((delivery.result, delivery.report)).replace(
-        "for example ada@example.com or Ada Lovelace <ada@example.com>", ""
-    )
+    assert "example" not in str((delivery.result, delivery.report))
 
 
 @pytest.mark.parametrize("missing", ["to", "subject"])

@@ -93,7 +93,7 @@ async def run_service(
     serve_callbacks: ServeCallbacks | None = None
     async with contextlib.AsyncExitStack() as stack:
         if ServiceRole.CALLBACKS in active:
-            listener = listener or bind(ANY_ADDRESS, settings.callback_port)
+            listener = listener or bind(ANY_ADDRESS, settings.callback_port, option="INTERNAL_JOBS_CALLBACK_PORT")
             # With port 0, the callback URL needs the port that was chosen.
             settings = settings.model_copy(update={"callback_port": listener.getsockname()[1]})
             serve_callbacks = functools.partial(_serve_callbacks, settings, listener)

@@ -41,3 +41,10 @@ def test_errors_use_the_line() -> None:
             assert "pip install" not in text, path
             for extra in re.findall(r"install_command\([\"'](\w+)", text):
                 assert extra in EXTRAS, path
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/tutorial.md"])
+def test_page_that_starts_with_an_installation_creates_an_environment(page: str) -> None:
+    """Debian's and Homebrew's pip refuse to install packages outside of an environment."""
+    before, _, _ = (ROOT / page).read_text("utf-8").partition("pip install")
+    assert before.endswith("$ python3 -m venv .venv && . .venv/bin/activate\n$ ")

@@ -187,7 +187,8 @@ async def test_commands_of_the_readme_work(
     code = text.partition("# functions.py\n")[2].partition("```")[0]
     assert '@task("process_invoice")' in code
     (tmp_path / "functions.py").write_text(code)
-    install, dev, enqueue = commands_in(readme, "In your own project")[:3]
+    environment, install, dev, enqueue = commands_in(readme, "In your own project")[:4]
+    assert environment == "python3 -m venv .venv && . .venv/bin/activate"
     assert install.startswith("pip install")
     assert dev.startswith("jobfn dev functions.py")
     jobfn = str(env.folder / "bin" / "jobfn")

@@ -23,6 +23,8 @@ STATEMENT_TIMEOUT_SECONDS = 60.0
 MAX_IDLE_SECONDS = 300.0
 #: Shutdown timeout of responses in progress; streams are closed first.
 SHUTDOWN_TIMEOUT_SECONDS = 5.0
+#: Name of the setting of the port, for the error of a port in use.
+PORT_OPTION = "JOBFN_DASHBOARD_PORT (`jobfn dashboard --port`)"
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +51,7 @@ async def serve_dashboard(
         ConfigurationError: The address cannot be bound.
     """
     async with contextlib.AsyncExitStack() as stack:
-        listener = listener or bind(settings.host, settings.port)
+        listener = listener or bind(settings.host, settings.port, option=PORT_OPTION)
         stack.enter_context(contextlib.closing(listener))
         app, live_pages = await open_dashboard(settings, stack, database_url=database_url, schema=schema, routes=routes)
         yield await serve_app(settings, stack, app, close_streams=live_pages.close, listener=listener)
@@ -119,7 +121,7 @@ async def serve_app(
         ConfigurationError: The address cannot be bound.
     """
     if listener is None:
-        listener = stack.enter_context(contextlib.closing(bind(settings.host, settings.port)))
+        listener = stack.enter_context(contextlib.closing(bind(settings.host, settings.port, option=PORT_OPTION)))
     server = HttpServer(app, listener, shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS, lifespan=False)
     await server.start()
     stack.push_async_callback(server.stop)

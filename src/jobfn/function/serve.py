@@ -54,7 +54,7 @@ def serve(
         app.check_environment()  # before the lifespan does, whose errors are logged with a traceback
     settings = app.settings if isinstance(app, FunctionApp) else FunctionSettings.from_environ(os.environ)
     warn_of_misspelt(os.environ, FunctionSettings, logger="jobfn.serve")
-    listener = bind(host, port) if listener_fd is None else socket.socket(fileno=listener_fd)
+    listener = bind(host, port, option="--port or PORT") if listener_fd is None else socket.socket(fileno=listener_fd)
     run(_serve(app, listener, settings, until_stdin_closes=until_stdin_closes))
     _exit_without_joining()
 

@@ -180,7 +180,7 @@ def bind(host: str, port: int, *, option: str | None = None) -> socket.socket:
     Args:
         host: The address to listen on.
         port: The port.
-        option: The command's option that sets the port, for the error.
+        option: The command's option or the variable that sets the port, for the error.
 
     Raises:
         ConfigurationError: The port is in use, or the address does not belong to this machine.

@@ -92,10 +92,10 @@ def test_bind_to_a_port_in_use_is_an_error() -> None:
     with bind(LOOPBACK, 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(ConfigurationError) as caught:
-            bind(LOOPBACK, port)
+            bind(LOOPBACK, port, option="PORT")
     assert str(caught.value) == (
         f"cannot listen on {LOOPBACK}:{port}: Address already in use. "
-        "Stop the process that uses it, or choose another port"
+        "Stop the process that uses it, or choose another port with PORT"
     )
 
 

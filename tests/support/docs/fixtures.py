@@ -188,8 +188,6 @@ async def _knative(environment: PageEnvironment) -> None:
         r"/home/ada": str(environment.folder),
     }
     (environment.folder / "jobfn-0.1.0-py3-none-any.whl").touch()
-    init = await environment.spawn("jobfn", "init", "emails", "--yes", "--task", "email:send_email")
-    assert await init.wait() == 0, init.lines
     _add_image_builder(environment)
 
 

@@ -177,7 +177,7 @@ class PageRunner:
             position = match.end()
 
     async def _run_builtin(self, words: list[str], command: ShellCommand) -> str | None:
-        """Run a shell builtin, psql or curl, which not every machine has. Return None for another command."""
+        """Run a shell builtin, curl, or a command with a redirection. Return None for another command."""
         match words:
             case ["cd", path]:
                 self._folder = (self._folder / path).resolve()
@@ -188,8 +188,16 @@ class PageRunner:
                 script = ["sh", "-c", f'{command.text}; printf %s "${name}"']
                 shell = subprocess.run(script, capture_output=True, text=True, check=True, env=self._variables({}))  # noqa: ASYNC221
                 self._environment.variables[name] = shell.stdout
-            case ["psql", "-f", file]:
-                await self._environment.connection.execute((self._folder / file).read_text())
+            case ["mkdir", path]:
+                (self._folder / path).mkdir()
+            case ["jobfn", "db", "shell", "<", file]:
+                script = [str(BIN / "jobfn"), "db", "shell"]
+                text = (self._folder / file).read_text()
+                shell = subprocess.run(  # noqa: ASYNC221
+                    script, input=text, capture_output=True, text=True, check=False, env=self._variables({})
+                )
+                assert shell.returncode == 0, shell.stderr
+                return shell.stdout
             case ["curl", *arguments]:
                 return await self._run_curl(arguments)
             case _:

@@ -73,7 +73,7 @@ async def metrics_server(
     Raises:
         ConfigurationError: The port is not available.
     """
-    listener = bind(settings.metrics_host, settings.metrics_port or 0)
+    listener = bind(settings.metrics_host, settings.metrics_port or 0, option="JOBS_METRICS_PORT")
     server = HttpServer(create_metrics_app(collect), listener, shutdown_timeout_seconds=1, lifespan=False)
     await server.start()
     logs.get_logger("jobfn.service").info("metrics server started", port=server.port)
