@@ -183,6 +183,10 @@ BOUNDS = {
     "value of a payload or key that a limit counts by": Bound(
         "200 characters", f"{LIMITS}long_values_are_keys_of_bounded_length"
     ),
+    "keys of limits that a claim, or a sweep, looks at because something changed": Bound(
+        re.findall(r"v_max_keys constant int := ([0-9]+)", SCHEMA)[0],
+        "tests/attack/test_malicious_limits.py::test_many_keys_delay_no_claim_and_no_sweep",
+    ),
     "wait of a new limit for transactions that write jobs": Bound(
         "3 s", f"{LIMITS}a_busy_table_delays_a_new_limit_only_for_seconds"
     ),

@@ -217,7 +217,10 @@ create table app_jobs.limit_starts (
 ) with (autovacuum_vacuum_scale_factor=0.02);
 
 create table app_jobs.limit_sweeps (
-    swept_at timestamp with time zone not null
+    swept_at timestamp with time zone not null,
+    limit_name text not null default ''::text,
+    key text not null default ''::text,
+    starts_due_at timestamp with time zone not null default '-infinity'::timestamp with time zone
 );
 
 create table app_jobs.limit_wakeups (
@@ -6018,6 +6021,11 @@ CREATE OR REPLACE FUNCTION app_jobs.sweep_limits()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
 AS $function$
+declare
+    v_max_keys constant int := 500;
+    v_started_at timestamptz;
+    v_sweep "app_jobs".limit_sweeps;
+    v_keys int;
 begin
     if not exists (
         select from "app_jobs".limits
@@ -6028,9 +6036,19 @@ begin
     end if;
     update "app_jobs".limit_sweeps s set swept_at = now()
     where s.swept_at < now() - interval '4 seconds'
-        and s.ctid = any (array(select p.ctid from "app_jobs".limit_sweeps p for update skip locked));
+        and s.ctid = any (array(select p.ctid from "app_jobs".limit_sweeps p for update skip locked))
+    returning s.* into v_sweep;
     if not found then
         return; -- another worker has just done it
+    end if;
+    if v_sweep.starts_due_at <= now() then -- a scan of a large table takes at most a twentieth of the time
+        v_started_at := clock_timestamp();
+        delete from "app_jobs".limit_starts s
+        where not exists (
+            select from "app_jobs".limits l where l.name = s.limit_name and s.ends_at > now() - l.rate_interval
+        );
+        update "app_jobs".limit_sweeps s
+        set starts_due_at = clock_timestamp() + 19 * (clock_timestamp() - v_started_at);
     end if;
     perform "app_jobs".lock_limits();
     with ended as (
@@ -6039,14 +6057,15 @@ begin
         returning s.limit_name, s.key
     )
     insert into "app_jobs".limit_wakeups select ended.limit_name, ended.key from ended;
-    delete from "app_jobs".limit_starts s
-    where not exists (
-        select from "app_jobs".limits l where l.name = s.limit_name and s.ends_at > now() - l.rate_interval
-    );
     delete from "app_jobs".limit_keys k where k.wake_at is null and coalesce(k.paused_until <= now(), true);
-    insert into "app_jobs".limit_wakeups
     with recursive waiting (limit_name, key) as (
-        (select h.limit_name, h.key from "app_jobs".held_jobs h order by h.limit_name, h.key limit 1)
+        (
+            select h.limit_name, h.key
+            from "app_jobs".held_jobs h
+            where (h.limit_name, h.key) > (v_sweep.limit_name, v_sweep.key)
+            order by h.limit_name, h.key
+            limit 1
+        )
         union all
         select following.limit_name, following.key
         from waiting
@@ -6057,8 +6076,22 @@ begin
             order by h.limit_name, h.key
             limit 1
         ) following
+    ),
+    swept as materialized (
+        select waiting.limit_name, waiting.key from waiting limit v_max_keys
+    ),
+    woken as (
+        insert into "app_jobs".limit_wakeups select swept.limit_name, swept.key from swept
+    ),
+    last as (
+        select swept.limit_name, swept.key from swept order by swept.limit_name desc, swept.key desc limit 1
     )
-    select waiting.limit_name, waiting.key from waiting;
+    select count(*), max(last.limit_name), max(last.key) into v_keys, v_sweep.limit_name, v_sweep.key
+    from swept
+    cross join last;
+    update "app_jobs".limit_sweeps s
+    set limit_name = case when v_keys = v_max_keys then v_sweep.limit_name else '' end,
+        key = case when v_keys = v_max_keys then v_sweep.key else '' end;
     perform "app_jobs".wake_limit_keys(10);
 end
 $function$;
@@ -6539,11 +6572,15 @@ begin
     perform "app_jobs".lock_limits();
     with woken as (
         delete from "app_jobs".limit_wakeups w
-        where w.ctid = any (array(select woken.ctid from "app_jobs".limit_wakeups woken limit 10000 for update skip locked))
+        where w.ctid = any (array(select woken.ctid from "app_jobs".limit_wakeups woken limit 500 for update skip locked))
         returning w.limit_name, w.key
     ),
     due as (
-        update "app_jobs".limit_keys k set wake_at = null where k.wake_at <= now() returning k.limit_name, k.key
+        update "app_jobs".limit_keys k set wake_at = null
+        where k.ctid = any (array(
+            select due.ctid from "app_jobs".limit_keys due where due.wake_at <= now() order by due.wake_at limit 500
+        ))
+        returning k.limit_name, k.key
     )
     select array_agg(touched.limit_name), array_agg(touched.key) into v_names, v_keys
     from (select * from woken union select * from due) touched
@@ -6708,6 +6745,8 @@ comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs t
 comment on column app_jobs.limit_keys.paused_until is 'Until when no job of the key starts, after a Retry-After.';
 comment on column app_jobs.limit_keys.wake_at is 'When held jobs of the key may be released.';
 comment on column app_jobs.limit_starts.ends_at is 'The end of the part of the window in which they started: at or after the start, so that a rate is never exceeded.';
+comment on column app_jobs.limit_sweeps.limit_name is 'With key: where the last sweep ended.';
+comment on column app_jobs.limit_sweeps.starts_due_at is 'When old starts are deleted again.';
 comment on column app_jobs.limits.concurrency is 'Maximum number of running jobs.';
 comment on column app_jobs.limits.pauses_on_retry_later is 'Whether a RetryLater of one job, or a response with Retry-After, pauses the jobs of its key in all workers.';
 comment on column app_jobs.limits.per is 'The part of the job whose values are limited separately: tenant, queue, key, task or payload.<field>. Null: one limit for all.';
