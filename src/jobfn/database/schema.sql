@@ -5611,6 +5611,7 @@ CREATE OR REPLACE FUNCTION app_jobs.settle_jobs(worker_ids text[], job_ids bigin
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
  SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
     v_history_enabled boolean := "app_jobs".history_enabled();

@@ -349,3 +349,18 @@ async def test_functions_without_sequential_scans_are_not_compiled(connection: a
     )
     assert rows
     assert all(row["is_jit_off"] for row in rows), rows
+
+
+async def test_settlement_of_one_job_is_not_planned_each_time(connection: asyncpg.Connection) -> None:
+    """A plan for one id looks cheaper than one for any number, and planning takes longer than the settlement."""
+    await connection.execute("select app_jobs.add_jobs('x', array_fill('{}'::json, array[10000]))")
+    await connection.execute("vacuum analyze app_jobs.jobs")
+    messages: list[str] = []
+    connection.add_log_listener(lambda _, message: messages.append(message.detail or ""))
+    for number in range(12):
+        if number == 11:
+            await connection.execute("set debug_print_plan = on; set client_min_messages = log")
+        job = await connection.fetchval("select id from app_jobs.claim_jobs('worker', null, '4 hours', 1)")
+        assert len(await settle_jobs(connection, ("worker", job, None, None))) == 1
+    await connection.execute("reset debug_print_plan; reset client_min_messages")
+    assert not [detail for detail in messages if "MODIFYTABLE" in detail]
