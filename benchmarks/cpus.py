@@ -34,6 +34,11 @@ def pinned(cpus: CpuSet) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def describe_cpu_sets() -> str:
     """Return the sets of this machine, for the result."""
     if len(_CPUS) < 2:

@@ -9,22 +9,31 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jobfn.database.open_store
 import jobfn.service
-from jobfn.database.records import Job
+from jobfn.database.records import Job, Settlement
+from jobfn.database.store import JobStore
 
 
 class MemoryStore:
-    """A ``JobStore`` with a fixed number of jobs that forgets them when they are settled."""
+    """A ``JobStore`` with a fixed number of jobs that forgets them when they are settled.
 
-    def __init__(self, jobs: int) -> None:
+    Other calls, which a service makes once or some times a minute, go to the database, which has no jobs.
+    """
+
+    def __init__(self, store: JobStore, jobs: int) -> None:
+        self._store = store
         self._next, self._end = 1, jobs + 1
 
-    async def claim(self, _worker_id: str, *, limit: int, **_: Any) -> list[Any]:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def claim(self, _worker_id: str, *, limit: int, **_: Any) -> list[Job]:
         """Return the next jobs."""
         first, self._next = self._next, min(self._next + limit, self._end)
         return [Job(number, "noop", f'{{"n": {number}}}', 1) for number in range(first, self._next)]
 
-    async def settle(self, settlements: Sequence[Any]) -> set[int]:
+    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Accept all settlements."""
         return {settlement.job_id for settlement in settlements}
 
@@ -32,26 +41,13 @@ class MemoryStore:
         """Renew all leases."""
         return {number for number, _ in jobs}
 
-    async def reap_expired(self, *_: Any) -> set[int]:
-        """Return no jobs, because none expires."""
-        return set()
-
-    async def release(self, _worker_id: str) -> None:
-        """Do nothing."""
-
-    async def seconds_until_next(self, **_: Any) -> float | None:
-        """Return None, because no job is delayed."""
-        return None
-
-    reclaim = reap_expired
-
 
 def main() -> int:
     """Run the service on the store."""
-    store = MemoryStore(int(os.environ["BENCH_JOBS"]))
+    open_database_store = jobfn.database.open_store.open_store
 
-    async def open_store(*_: Any, **__: Any) -> MemoryStore:
-        return store
+    async def open_store(*arguments: Any, **options: Any) -> MemoryStore:
+        return MemoryStore(await open_database_store(*arguments, **options), int(os.environ["BENCH_JOBS"]))
 
     for module in list(sys.modules.values()):
         if module.__name__.startswith("jobfn.") and hasattr(module, "open_store"):
