@@ -9,7 +9,7 @@ import typer
 
 from jobfn.cli.database import jobs_schema, with_connection
 from jobfn.cli.follow import follow_job
-from jobfn.cli.options import DatabaseId, DatabaseUrl, MaxAttempts, Priority, check_json, parse_time, str_or_none
+from jobfn.cli.options import DatabaseId, DatabaseUrl, OwnMaxAttempts, OwnPriority, check_json, parse_time, str_or_none
 from jobfn.cli.output import echo
 from jobfn.cli.session import complete_tasks
 from jobfn.database.enqueue import enqueue
@@ -36,8 +36,8 @@ def enqueue_command(
     expires_at: Annotated[
         str | None, typer.Option(help="Latest start, ISO 8601. Afterwards, the job ends as expired.", metavar="TIME")
     ] = None,
-    priority: Priority = 0,
-    max_attempts: MaxAttempts = 25,
+    priority: OwnPriority = None,
+    max_attempts: OwnMaxAttempts = None,
     database_id: DatabaseId = None,
     entity_id: Annotated[UUID | None, typer.Option(help="The record that the job is about.", metavar="UUID")] = None,
     organization_id: Annotated[UUID | None, typer.Option(help="The entity's organization.", metavar="UUID")] = None,

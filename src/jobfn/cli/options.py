@@ -28,6 +28,16 @@ DatabaseId = Annotated[UUID | None, typer.Option(help="The tenant.", metavar="UU
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Priority = Annotated[int, typer.Option(help="Lower runs first.", min=-(2**31), max=2**31 - 1)]
 MaxAttempts = Annotated[int, typer.Option(help="Maximum number of attempts.", min=1, max=2**31 - 1)]
+OwnPriority = Annotated[
+    int | None,
+    typer.Option("--priority", help="Lower runs first. Default: the task's, else 0.", min=-(2**31), max=2**31 - 1),
+]
+OwnMaxAttempts = Annotated[
+    int | None,
+    typer.Option(
+        "--max-attempts", help="Maximum number of attempts. Default: the task's, else 25.", min=1, max=2**31 - 1
+    ),
+]
 
 
 def str_or_none(value: UUID | None) -> str | None:

@@ -34,8 +34,6 @@ from jobfn.telemetry.tracing import current
 from jobfn.unique import Unique
 from jobfn.wire import MAX_TASK_IDENTIFIER_CHARACTERS
 
-#: Default of ``add_job`` (contract, section 3).
-DEFAULT_MAX_ATTEMPTS = 25
 #: Options that ``unique.py`` implements.
 _UNIQUE_OPTIONS = frozenset({"unique", "unique_by", "on_conflict", "max_delay"})
 
@@ -136,9 +134,9 @@ def enqueue_one(
         validate_uuid("organization_id", options.get("organization_id")),
         validate_entity_type(options.get("entity_type")),
     )
-    statement = Statement("add_job", schema, values)
+    statement = _add_job("add_job", schema, values)
     if any(entity):
-        statement = Statement("add_job_for_entity", schema, (*values, *entity))
+        statement = _add_job("add_job_for_entity", schema, (*values, *entity))
     depends_on = validate_job_ids("depends_on", options.get("depends_on"))
     ignore_failures = "true" if options.get("ignore_failures") else "false"
     if depends_on is not None:
@@ -159,7 +157,7 @@ def enqueue_one(
     else:
         from jobfn.client.tenants import fetch_for_tenant  # noqa: PLC0415  - most jobs get the session's tenant
 
-        by_argument = Statement("add_job_for_tenant", schema, (*values, tenant))
+        by_argument = _add_job("add_job_for_tenant", schema, (*values, tenant))
         by_setting = statement.wrapped("as_tenant", tenant)
         job_id = fetch_for_tenant(driver, connection, prepare(by_argument), prepare(by_setting))
     if driver.is_async:
@@ -220,15 +218,39 @@ def _defaults_of(task: object) -> TaskDefaults:
     return find(task) if isinstance(task, str) else NO_DEFAULTS
 
 
-def _shared_values(task: str, options: SharedOptions, defaults: TaskDefaults) -> tuple[str, str, str | None]:
-    """Validate the task and the shared options. Return ``max_attempts``, ``priority`` and the tenant as text."""
+def _add_job(name: str, schema: str, values: tuple[Value, ...]) -> Statement:
+    """Return a call of ``add_job`` without the arguments that have no value: the platform's stores nulls."""
+    max_attempts, priority = values[5:7]
+    if max_attempts is None and priority is None:  # most jobs
+        return Statement(name, schema, (*values[:5], *values[7:]), omitted=("max_attempts", "priority"))
+    if max_attempts is None:
+        return Statement(name, schema, (*values[:5], *values[6:]), omitted=("max_attempts",))
+    if priority is None:
+        return Statement(name, schema, (*values[:6], *values[7:]), omitted=("priority",))
+    return Statement(name, schema, values)
+
+
+def _shared_values(
+    task: str, options: SharedOptions, defaults: TaskDefaults
+) -> tuple[str | None, str | None, str | None]:
+    """Validate the task and the shared options. Return ``max_attempts``, ``priority`` and the tenant as text.
+
+    None stands for the value of the task's settings in the database, else 25 and 0.
+    """
     validate_text("task", task, MAX_TASK_IDENTIFIER_CHARACTERS)
-    priority = validate_int("priority", options.get("priority", defaults.priority or 0), -MAX_INT - 1)
+    priority = options.get("priority", defaults.priority)
+    if priority is not None or "priority" in options:
+        priority = validate_int("priority", priority, -MAX_INT - 1)
     max_attempts = options.get("max_attempts")
     if max_attempts is None:
-        max_attempts = defaults.max_attempts or DEFAULT_MAX_ATTEMPTS
-    max_attempts = validate_int("max_attempts", max_attempts, 1)
-    return str(max_attempts), str(priority), validate_uuid("database_id", options.get("database_id"))
+        max_attempts = defaults.max_attempts
+    if max_attempts is not None:
+        max_attempts = validate_int("max_attempts", max_attempts, 1)
+    return (
+        None if max_attempts is None else str(max_attempts),
+        None if priority is None else str(priority),
+        validate_uuid("database_id", options.get("database_id")),
+    )
 
 
 def _default_unique(options: SharedOptions, key: object, defaults: TaskDefaults) -> Unique | None:

@@ -175,12 +175,7 @@ class EnqueuePages:
     def _respond(
         self, request: Request, enqueue_form: EnqueueForm, notices: tuple[str, ...], *, status_code: int = 200
     ) -> Response:
-        context = {
-            "enqueue": enqueue_form,
-            "notices": notices,
-            "units": UNITS,
-            "max_attempts": NewJob(enqueue_form.task).max_attempts,
-        }
+        context = {"enqueue": enqueue_form, "notices": notices, "units": UNITS}
         return self._pages.respond(request, "enqueue.html", context, status_code=status_code)
 
 

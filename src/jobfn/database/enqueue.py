@@ -13,6 +13,7 @@ import asyncpg
 from jobfn.database.records import NewJob
 from jobfn.database.statements import query
 from jobfn.errors import DatabaseError, SchemaError, error_text
+from jobfn.sql.loader import omit_arguments
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 
 
@@ -61,8 +62,7 @@ async def _add_job(connection: asyncpg.Connection, schema: str, job: NewJob) -> 
         if job.database_id is None:
             return await _call_add_job(connection, schema, values, entity)
         if not any(entity) and await connection.fetchval(query("has_tenant_form", ""), schema):
-            job_id: int = await connection.fetchval(query("add_job_for_tenant", schema), *values, job.database_id)
-            return job_id
+            return await _fetch_id(connection, "add_job_for_tenant", schema, *values, job.database_id)
         async with _settings(connection, {"jwt.claims.database_id": job.database_id}):
             return await _call_add_job(connection, schema, values, entity)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
@@ -90,7 +90,15 @@ async def _call_add_job(
     connection: asyncpg.Connection, schema: str, values: Sequence[object], entity: Sequence[str | None]
 ) -> int:
     if any(entity):
-        job_id: int = await connection.fetchval(query("add_job_for_entity", schema), *values, *entity)
-    else:
-        job_id = await connection.fetchval(query("add_job", schema), *values)
+        return await _fetch_id(connection, "add_job_for_entity", schema, *values, *entity)
+    return await _fetch_id(connection, "add_job", schema, *values)
+
+
+async def _fetch_id(connection: asyncpg.Connection, name: str, schema: str, *values: object) -> int:
+    """Call ``add_job`` without ``max_attempts`` and ``priority`` if they are None: the platform's stores nulls."""
+    omitted = {5: "max_attempts", 6: "priority"}
+    omitted = {position: argument for position, argument in omitted.items() if values[position] is None}
+    statement = omit_arguments(query(name, schema), tuple(omitted.values()))
+    given = [value for position, value in enumerate(values) if position not in omitted]
+    job_id: int = await connection.fetchval(statement, *given)
     return job_id

@@ -273,8 +273,8 @@ class NewJob:
         key: Job key: a waiting job with the same key is replaced.
         queue: Named queue: its jobs run one at a time.
         run_at: Earliest time to run; None: now.
-        max_attempts: Maximum number of attempts.
-        priority: Lower runs first.
+        max_attempts: Maximum number of attempts; None: of the task's settings, else 25.
+        priority: Lower runs first; None: of the task's settings, else 0.
         database_id: The tenant; None: the session's.
         entity_id: The record that it is about.
         organization_id: The organization that the entity belongs to.
@@ -287,8 +287,8 @@ class NewJob:
     key: str | None = None
     queue: str | None = None
     run_at: datetime | None = None
-    max_attempts: int = 25
-    priority: int = 0
+    max_attempts: int | None = None
+    priority: int | None = None
     database_id: str | None = None
     entity_id: str | None = None
     organization_id: str | None = None

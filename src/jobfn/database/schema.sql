@@ -448,7 +448,7 @@ create view app_jobs.job_queues as
            FROM app_jobs.queue_locks l) part
   GROUP BY queue_name;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_batch(identifier text, payloads json[], on_complete text, on_complete_payload json DEFAULT '{}'::json, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0, ignore_failures boolean DEFAULT true)
+CREATE OR REPLACE FUNCTION app_jobs.add_batch(identifier text, payloads json[], on_complete text, on_complete_payload json DEFAULT '{}'::json, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, ignore_failures boolean DEFAULT true)
  RETURNS TABLE(job_ids bigint[], on_complete_id bigint)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -468,7 +468,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_debounced_job(identifier text, job_key text, run_at timestamp with time zone, max_delay interval, payload json DEFAULT '{}'::json, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION app_jobs.add_debounced_job(identifier text, job_key text, run_at timestamp with time zone, max_delay interval, payload json DEFAULT '{}'::json, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -493,7 +493,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_job(db_id uuid, identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION app_jobs.add_job(db_id uuid, identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -507,7 +507,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -522,7 +522,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION app_jobs.add_job(identifier text, payload text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -539,7 +539,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_job_after(identifier text, depends_on bigint[], payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, ignore_failures boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION app_jobs.add_job_after(identifier text, depends_on bigint[], payload json DEFAULT '{}'::json, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, ignore_failures boolean DEFAULT false)
  RETURNS app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -619,7 +619,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_jobs(identifier text, payloads json[], job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0, db_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION app_jobs.add_jobs(identifier text, payloads json[], job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, db_id uuid DEFAULT NULL::uuid)
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -661,9 +661,9 @@ begin
         select * into v_settings from "app_jobs".task_settings s where s.task_identifier = add_jobs.identifier;
         if found then
             v_max_attempts := coalesce(
-                v_settings.override_max_attempts, nullif(v_max_attempts, 25), v_settings.max_attempts, 25
+                v_settings.override_max_attempts, add_jobs.max_attempts, v_settings.max_attempts, 25
             );
-            v_priority := coalesce(v_settings.override_priority, nullif(v_priority, 0), v_settings.priority, 0);
+            v_priority := coalesce(v_settings.override_priority, add_jobs.priority, v_settings.priority, 0);
             if coalesce(v_settings.override_queue_name, v_settings.queue_name) is not null then
                 queue_names := array(
                     select coalesce(v_settings.override_queue_name, given.queue_name, v_settings.queue_name)
@@ -859,7 +859,7 @@ AS $function$
     )
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_unique_job(identifier text, payload json DEFAULT '{}'::json, unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT 25, priority integer DEFAULT 0, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], ignore_failures boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION app_jobs.add_unique_job(identifier text, payload json DEFAULT '{}'::json, unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT now(), max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer, entity_id uuid DEFAULT NULL::uuid, organization_id uuid DEFAULT NULL::uuid, entity_type text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], ignore_failures boolean DEFAULT false)
  RETURNS TABLE(job_id bigint, is_duplicate boolean)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -879,7 +879,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.add_unique_jobs(identifier text, payloads json[], unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT 25, priority integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION app_jobs.add_unique_jobs(identifier text, payloads json[], unique_for interval DEFAULT NULL::interval, unique_until text DEFAULT NULL::text, unique_by text[] DEFAULT NULL::text[], on_conflict text DEFAULT 'keep'::text, job_keys text[] DEFAULT NULL::text[], queue_names text[] DEFAULT NULL::text[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer)
  RETURNS TABLE(job_id bigint, is_duplicate boolean)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1700,8 +1700,8 @@ begin
     end if;
     v_job := "app_jobs".insert_job(
         v_schedule.database_id, v_schedule.actor_id, v_schedule.entity_id, v_schedule.task_identifier,
-        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), v_schedule.max_attempts,
-        v_schedule.priority
+        v_schedule.payload, v_schedule.key, v_schedule.queue_name, now(), nullif(v_schedule.max_attempts, 25),
+        nullif(v_schedule.priority, 0)
     );
     perform set_config('jobfn.expires_at', v_default_expiry, true);
     update "app_jobs".scheduled_jobs s
@@ -2544,7 +2544,7 @@ declare
         parent.database_id, parent.actor_id, parent.entity_id, spec ->> 'task', spec -> 'payload',
         'jobfn:child:' || parent.id || ':' || call_position, spec ->> 'queue',
         now() + coalesce((spec ->> 'delaySeconds')::float8, 0) * interval '1 second', (spec ->> 'maxAttempts')::int,
-        coalesce((spec ->> 'priority')::int, parent.priority), parent.organization_id, parent.entity_type
+        coalesce((spec ->> 'priority')::int, nullif(parent.priority, 0)), parent.organization_id, parent.entity_type
     )).id;
 begin
     if call_position is not null or parent.traceparent is not null then
@@ -2589,10 +2589,10 @@ begin
         if found then
             v_new.queue_name := coalesce(v_settings.override_queue_name, v_new.queue_name, v_settings.queue_name);
             v_new.max_attempts := coalesce(
-                v_settings.override_max_attempts, nullif(v_new.max_attempts, 25), v_settings.max_attempts, 25
+                v_settings.override_max_attempts, insert_job.max_attempts, v_settings.max_attempts, 25
             );
             v_new.priority := coalesce(
-                v_settings.override_priority, nullif(v_new.priority, 0), v_settings.priority, 0
+                v_settings.override_priority, insert_job.priority, v_settings.priority, 0
             );
             if apply_unique
                 and job_key is null
@@ -5154,10 +5154,10 @@ begin
         ),
         run_at = coalesce(replace_unique_job.run_at, now()),
         max_attempts = coalesce(
-            v_settings.override_max_attempts, nullif(replace_unique_job.max_attempts, 25), v_settings.max_attempts, 25
+            v_settings.override_max_attempts, replace_unique_job.max_attempts, v_settings.max_attempts, 25
         ),
         priority = coalesce(
-            v_settings.override_priority, nullif(replace_unique_job.priority, 0), v_settings.priority, 0
+            v_settings.override_priority, replace_unique_job.priority, v_settings.priority, 0
         ),
         attempts = 0,
         snoozes = null,

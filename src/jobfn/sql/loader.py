@@ -56,6 +56,27 @@ def load_queries(package: str, path: str) -> Mapping[str, str]:
     return queries
 
 
+@functools.cache
+def omit_arguments(text: str, names: tuple[str, ...]) -> str:
+    """Return a statement without some named arguments of its function, so that they have the function's defaults.
+
+    Each must follow another argument. The remaining placeholders are numbered anew.
+    """
+    removed: list[int] = []
+    for name in names:
+        found = re.search(rf",\s*{name} (?:=>|:=)\D*?\$(\d+)(?: as text\) as int\))?", text)
+        if found is None:
+            raise LookupError(f"the statement has no argument {name}: leave it out of the names")
+        removed.append(int(found[1]))
+        text = text[: found.start()] + text[found.end() :]
+
+    def renumber(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"${number - sum(each < number for each in removed)}"
+
+    return re.sub(r"\$(\d+)", renumber, text)
+
+
 def render(text: str, schema: str, *, role: str | None = None) -> str:
     """Replace the placeholders of the schema and the role.
 

@@ -106,11 +106,11 @@ class DataJobTrigger(BaseModel):
         entity_lookup: Column of the related table with the entity id.
         job_key: Key of the job. A later change replaces the waiting job with this key.
         queue_name: Queue of the job. Jobs of one queue run one at a time.
-        priority: Jobs with a lower priority run first. Default: 0.
+        priority: Jobs with a lower priority run first. Default: of the task's settings, else 0.
         run_at_delay: Delay of the job, as a PostgreSQL interval, for example ``30 seconds``.
         max_delay: With ``job_key`` and ``run_at_delay``: maximum delay of a job that changes replace again and again.
         expires_in: The job is not started this PostgreSQL interval after the change or later.
-        max_attempts: Maximum number of attempts. Default: 25.
+        max_attempts: Maximum number of attempts. Default: of the task's settings, else 25.
         unique_for: Add no second job with the same payload within this PostgreSQL interval.
         unique_until: Add no second job with the same payload until the first one is ``started`` or ``done``.
         unique_by: Keys of the payload to compare, for ``unique_for`` and ``unique_until``. Default: the whole payload.
@@ -144,11 +144,11 @@ class DataJobTrigger(BaseModel):
     entity_lookup: EntityLookup | None = None
     job_key: Annotated[str, Field(min_length=1, max_length=512), PgTextValidator] | None = None
     queue_name: Annotated[str, Field(min_length=1, max_length=126), PgTextValidator] | None = None
-    priority: int = Field(default=0, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
+    priority: int | None = Field(default=None, strict=True, ge=-_MAX_INT - 1, le=_MAX_INT)
     run_at_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     max_delay: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     expires_in: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
-    max_attempts: int = Field(default=25, strict=True, ge=1, le=_MAX_INT)
+    max_attempts: int | None = Field(default=None, strict=True, ge=1, le=_MAX_INT)
     unique_for: Annotated[str, Field(min_length=1), PgTextValidator] | None = None
     unique_until: Literal["started", "done"] | None = None
     unique_by: Annotated[tuple[PgText, ...], Field(max_length=MAX_FIELDS)] | None = None

@@ -109,8 +109,8 @@ def _insert_jobs(
         payload_expression(node, table, event, source.rows),
         [quote_literal(node.queue_name) if node.queue_name is not None else "null"],
         [_run_at(node)],
-        [str(node.max_attempts)],
-        [str(node.priority)],
+        [str(node.max_attempts or 25)],
+        [str(node.priority or 0)],
     ]
     if entity is not None:
         columns += ", entity_id"
@@ -157,7 +157,7 @@ def _add_jobs(node: DataJobTrigger, table: Table, jobs: JobsSchema, event: Event
         arguments.append([f"queue_names := array_fill({quote_literal(node.queue_name)}::text, {size})"])
     if node.run_at_delay is not None:
         arguments.append([f"run_ats := array_fill({_run_at(node)}, {size})"])
-    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"], *_unique_arguments(node)]
+    arguments += [*_limits(node), *_unique_arguments(node)]
     payload = payload_expression(node, table, event, source.rows)
     payload[-1] += " as payload"
     function = "add_unique_jobs" if node.is_unique else "add_jobs"
@@ -244,12 +244,18 @@ def _add_job_call(node: DataJobTrigger, jobs: JobsSchema, payload: Lines, entity
         arguments.append([f"run_at := {_run_at(node)}"])
     if node.max_delay is not None:
         arguments.append([f"max_delay := {quote_literal(node.max_delay)}::interval"])
-    arguments += [[f"max_attempts := {node.max_attempts}"], [f"priority := {node.priority}"], *_unique_arguments(node)]
+    arguments += [*_limits(node), *_unique_arguments(node)]
     if entity_id is not None:
         arguments.append([f"entity_id := {entity_id}"])
     function = "add_job" if node.max_delay is None else "add_debounced_job"
     function = "add_unique_job" if node.is_unique else function
     return [f"{jobs.sql}.{function}(", *indent(_comma_separated(arguments)), ")"]
+
+
+def _limits(node: DataJobTrigger) -> list[Lines]:
+    """Return what the node sets explicitly: the rest comes from the task's settings."""
+    values = {"max_attempts": node.max_attempts, "priority": node.priority}
+    return [[f"{name} := {value}"] for name, value in values.items() if value is not None]
 
 
 def _unique_arguments(node: DataJobTrigger) -> list[Lines]:

@@ -173,6 +173,41 @@ async def test_platform_schema_has_neither(connection: "asyncpg.Connection[Any]"
 def sync_customer(payload: dict[str, int]) -> None: ...
 
 
+async def test_explicit_values_win_over_synced_settings_which_win_over_the_contract(
+    transaction: OpenTransaction, jobs: Jobs
+) -> None:
+    await jobs.connection.execute(
+        "insert into app_jobs.task_settings (task_identifier, priority, max_attempts) values ('elsewhere', 5, 3)"
+    )
+
+    async def add(**options: Any) -> Any:
+        return await maybe_await(enqueue(transaction.connection, "elsewhere", {}, **options))
+
+    added = [
+        await add(),
+        await add(max_attempts=25),
+        await add(priority=0),
+        await add(max_attempts=25, priority=0, database_id=TENANT),
+        await add(database_id=TENANT),
+        await add(entity_id=TENANT, max_attempts=None),
+        await add(key="k", max_attempts=25),
+        await add(unique="until_done", max_attempts=25),
+        (await maybe_await(enqueue_many(transaction.connection, "elsewhere", [{}], priority=0)))[0],
+    ]
+    await transaction.commit()
+    assert [await jobs.values(job, "priority", "max_attempts") for job in added] == [
+        (5, 3),
+        (5, 25),
+        (0, 3),
+        (0, 25),
+        (5, 3),
+        (5, 3),
+        (5, 25),
+        (5, 25),
+        (0, 3),
+    ]
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 async def test_defaults_of_the_task(transaction: OpenTransaction, jobs: Jobs, *, by_name: bool) -> None:
     def add(payload: dict[str, int], **options: Any) -> Any:

@@ -37,7 +37,7 @@ async def call(jobs: Jobs, expression: str) -> tuple[object, ...]:
     "expression",
     [
         "(app_jobs.add_job('sync')).id",
-        "(app_jobs.add_job('sync', '{}'::json, max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_job('sync', '{}'::json, max_attempts => null, priority => null)).id",
         f"(app_jobs.add_job('{TENANT}'::uuid, 'sync', '{{}}'::json)).id",
         "(app_jobs.add_job('sync', '{}'::text, 'key')).id",
         "(app_jobs.add_job_after('sync', '{}')).id",
@@ -67,6 +67,51 @@ async def test_explicit_values_and_overrides(jobs: Jobs, expression: str) -> Non
         "set override_queue_name = 'slow', override_priority = 9, override_max_attempts = 2"
     )
     assert await call(jobs, expression) == ("slow", 9, 2)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(app_jobs.add_job('sync', max_attempts => 25, priority => 0)).id",
+        f"(app_jobs.add_job('{TENANT}'::uuid, 'sync', max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_job('sync', '{}'::text, max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_job('sync', job_key => 'k', max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_job_after('sync', '{}', max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_debounced_job('sync', 'k', now(), '1 hour', max_attempts => 25, priority => 0)).id",
+        "(app_jobs.add_jobs('sync', array['{}']::json[], max_attempts => 25, priority => 0))[1]",
+        (
+            "(select job_id from app_jobs.add_unique_job("
+            "'sync', unique_until => 'done', max_attempts => 25, priority => 0))"
+        ),
+        (
+            "(select job_id from app_jobs.add_unique_jobs("
+            "'sync', array['{}']::json[], unique_until => 'done', max_attempts => 25, priority => 0))"
+        ),
+        (
+            "(select job_ids[1] from app_jobs.add_batch("
+            "'sync', array['{}']::json[], 'sync', max_attempts => 25, priority => 0))"
+        ),
+    ],
+)
+async def test_explicit_values_that_are_the_contract_s_defaults_count(jobs: Jobs, expression: str) -> None:
+    await configure(jobs, **DEFAULTS)
+    assert await call(jobs, expression) == ("syncs", 0, 25)
+
+
+async def test_explicit_values_of_a_replacement_count(jobs: Jobs) -> None:
+    await configure(jobs, **DEFAULTS)
+    call_again = (
+        "(select job_id from app_jobs.add_unique_job('sync', unique_until => 'done', on_conflict => 'replace'{}))"
+    )
+    assert await call(jobs, call_again.format("")) == ("syncs", 5, 3)
+    assert await call(jobs, call_again.format(", max_attempts => 25, priority => 0")) == ("syncs", 0, 25)
+    assert await call(jobs, call_again.format("")) == ("syncs", 5, 3)
+
+
+async def test_schedule_without_own_values_takes_the_defaults(jobs: Jobs) -> None:
+    await configure(jobs, **DEFAULTS)
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('sync', '@daily')")
+    assert await call(jobs, "(app_jobs.run_schedule('sync')).id") == ("syncs", 5, 3)
 
 
 async def test_other_tasks_keep_the_defaults_of_the_contract(jobs: Jobs) -> None:

@@ -55,7 +55,8 @@ async def test_plan_apply_and_drop_print_the_changes(
     assert await run("apply b.yaml") == (0, [*kept, "2 unchanged"])
     assert await run("plan b.yaml") == (0, [*kept, "2 unchanged"])
     write(tmp_path, priority=5)
-    changed = ["public.orders", "  ~ change  confirm_order  INSERT, UPDATE", "      + priority  5", kept[2]]
+    change = ["  ~ change  confirm_order  INSERT, UPDATE", "      - priority  0", "      + priority  5"]
+    changed = ["public.orders", *change, kept[2]]
     assert await run("plan b.yaml") == (3, [*changed, "1 to change, 1 unchanged"])
     assert (await run("apply b.yaml"))[0] == 0
     write(tmp_path, priority=7)
@@ -91,7 +92,7 @@ async def test_json_output_has_changes_and_notices(shop: Shop, command: Command,
             "after": after,
         }
         for task, events, after in (
-            ("confirm_order", ["INSERT", "UPDATE"], {"task_identifier": "confirm_order"}),
+            ("confirm_order", ["INSERT", "UPDATE"], {"task_identifier": "confirm_order", "priority": 0}),
             ("post", ["DELETE"], {"task_identifier": "post", "payload_strategy": "row", "events": ["DELETE"]}),
         )
     ]

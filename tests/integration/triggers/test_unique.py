@@ -100,6 +100,17 @@ async def test_platform_schema_is_an_error(platform_shop: Shop, parameters: dict
 
 
 @pytest.mark.parametrize("entity", [None, "customer_id"])
+async def test_explicit_values_of_a_node_count(shop: Shop, entity: str | None) -> None:
+    await shop.execute(
+        "insert into app_jobs.task_settings (task_identifier, priority, max_attempts) values ('sync', 4, 3)"
+    )
+    node = DataJobTrigger(task_identifier="sync", events=("INSERT",), entity_field=entity, max_attempts=25, priority=0)
+    await shop.apply("orders", node)
+    await shop.execute(ADD)
+    assert [(job.priority, job.max_attempts) for job in await shop.jobs()] == [(0, 25)] * 2
+
+
+@pytest.mark.parametrize("entity", [None, "customer_id"])
 async def test_settings_of_the_task_count(shop: Shop, entity: str | None) -> None:
     node = DataJobTrigger(task_identifier="sync", events=("INSERT",), entity_field=entity)
     plan = await shop.apply("orders", node)

@@ -11,7 +11,7 @@ import pytest
 import jobfn
 from jobfn.database.migrate import migration_files
 from jobfn.database.statements import query
-from jobfn.sql.loader import load_queries, load_query, render
+from jobfn.sql.loader import load_queries, load_query, omit_arguments, render
 
 SOURCES = "".join(file.read_text("utf-8") for file in Path(jobfn.__file__).parent.rglob("*.py"))
 SQL_FILES = {
@@ -53,6 +53,15 @@ def test_missing_section_is_an_error(package: Path) -> None:
     (package / "queries.sql").write_text("-- name: one\nselect 1")
     with pytest.raises(LookupError, match=r"no query 'two' in loaded/queries.sql: add a section `-- name: two`"):
         load_query("loaded", "queries.sql", "two")
+
+
+def test_arguments_are_left_out_and_placeholders_numbered_anew() -> None:
+    text = "select f(x := $4, a := $1,\n    b := $2, c => cast(cast($3 as text) as int))"
+    assert omit_arguments(text, ("b",)) == "select f(x := $3, a := $1, c => cast(cast($2 as text) as int))"
+    assert omit_arguments(text, ("b", "c")) == "select f(x := $2, a := $1)"
+    assert omit_arguments(text, ()) == text
+    with pytest.raises(LookupError, match="the statement has no argument d"):
+        omit_arguments(text, ("d",))
 
 
 def test_name_in_two_files_is_an_error(package: Path) -> None:
