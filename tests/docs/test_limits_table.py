@@ -40,6 +40,7 @@ from support.clock import ManualClock
 from support.docs.blocks import ROOT
 
 FUNCTION, SERVICE = FunctionSettings.from_environ({}), ServiceSettings.from_environ({})
+QUERIES = (ROOT / "src/jobfn/database/queries/operations.sql").read_text("utf-8")
 SCHEMA = (ROOT / "src/jobfn/database/schema.sql").read_text("utf-8")
 INTEGRATION, UNIT, ATTACK = "tests/integration/", "tests/unit/", "tests/attack/"
 HTTP_LIMITS, CLIENT, STREAM = (
@@ -432,6 +433,28 @@ BOUNDS = {
     "pauses": Bound(
         f"{int(re.findall(r'v_max_pauses constant int := ([0-9]+)', SCHEMA)[0]):,}",
         f"{INTEGRATION}database/test_pauses.py::test_number_of_pauses_is_limited",
+    ),
+    "name of an actor; target of an entry in the audit list": Bound(
+        "{}; {} characters".format(*re.findall(r"audit_log_\w+_length CHECK \(\(length\(\w+\) <= ([0-9]+)", SCHEMA)),
+        f"{ATTACK}test_malicious_operator.py::test_a_hostile_name_is_cut_and_steers_nothing",
+    ),
+    "filter; details of such an entry": Bound(
+        "{:,}; {:,} characters".format(
+            int(re.findall(r"'jobfn.filter', true\), ([0-9]+)", SCHEMA)[0]),
+            int(re.findall(r"v_max_details constant int := ([0-9]+)", SCHEMA)[0]),
+        ),
+        f"{INTEGRATION}operations/test_audit.py::test_long_texts_are_cut",
+    ),
+    "retention of the audit list": Bound(
+        re.findall(r"audit_retention interval not null default '([0-9]+ days)", SCHEMA)[0],
+        f"{INTEGRATION}operations/test_audit.py::test_old_entries_are_pruned_in_batches",
+    ),
+    "entries that a page of the audit list reads": Bound(
+        f"the newest {int(re.findall(r'order by a.id desc.    limit ([0-9]+)', QUERIES, re.DOTALL)[0]):,} that match",
+        f"{INTEGRATION}operations/test_audit.py::test_list_reads_the_newest_entries",
+    ),
+    "entries of the audit list in an answer to an assistant": Bound(
+        f"{assistant.MAX_ITEMS}", f"{ASSISTANT}read_tools.py::test_list_audit"
     ),
     "tenants that one claim looks at, for each priority": Bound(
         re.findall(r"v_max_tenants constant int := ([0-9]+)", SCHEMA)[0],

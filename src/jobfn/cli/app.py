@@ -27,6 +27,7 @@ _COMMAND_MODULES = {
     "export-schema": "export_schema",
     "export-handler": "export_handler",
     "workers": "workers",
+    "audit": "audit",
     "doctor": "doctor",
     "mcp": "mcp",
     "explain": "explain",

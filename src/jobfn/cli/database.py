@@ -1,5 +1,6 @@
 """The database of a command, and the event loop that it runs in."""
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ from jobfn.database.permissions import explain_denied
 from jobfn.devserver.state import DevState
 from jobfn.errors import ConfigurationError
 from jobfn.http.server import run
+from jobfn.operations.actor import Source, acting, os_actor
 from jobfn.operations.statements import translate_errors
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def with_connection(
     *,
     application_name: str,
     grant: str = "viewer",
+    is_recorded: bool = False,
 ) -> T:
     """Run a coroutine function with a connection to the command's database, and close the connection.
 
@@ -56,13 +59,17 @@ def with_connection(
         database_url: The option ``--database-url``.
         application_name: Name in ``pg_stat_activity``.
         grant: The grant of ``jobfn db migrate`` that the command needs.
+        is_recorded: Whether the function runs in a transaction that names the user in the audit list.
     """
 
     async def run_connected() -> T:
         connection = await connect(resolve_database_url(database_url), application_name=application_name)
         try:
             with translate_errors(jobs_schema()):
-                async with explain_denied(connection, jobs_schema(), grant=grant):
+                async with contextlib.AsyncExitStack() as stack:
+                    await stack.enter_async_context(explain_denied(connection, jobs_schema(), grant=grant))
+                    if is_recorded:
+                        await stack.enter_async_context(acting(connection, os_actor(Source.CLI)))
                     return await work(connection)
         finally:
             await connection.close()

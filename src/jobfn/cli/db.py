@@ -63,6 +63,10 @@ def migrate_command(
         int | None,
         typer.Option(min=2**14, max=2**30, help="Maximum size of the payloads of new jobs; at first 10 MiB."),
     ] = None,
+    audit_days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_500, help="Keep the entries of the audit list for so many days; at first 365."),
+    ] = None,
 ) -> None:
     """Bring the jobs schema up to date."""
     roles = {
@@ -76,7 +80,13 @@ def migrate_command(
     grants = Grants(**{group: tuple(names or ()) for group, names in roles.items()})
 
     async def work(connection: "asyncpg.Connection[Any]") -> None:
-        applied = await migrate(connection, jobs_schema(), grants=grants, max_payload_bytes=max_payload_bytes)
+        applied = await migrate(
+            connection,
+            jobs_schema(),
+            grants=grants,
+            max_payload_bytes=max_payload_bytes,
+            audit_days=audit_days,
+        )
         for migration in applied:
             echo(f"applied {migration.version:04d} {migration.name}")
         echo(f"schema {jobs_schema()} is up to date")
@@ -85,6 +95,8 @@ def migrate_command(
                 echo(f"granted to {role}: {text}")
         if max_payload_bytes is not None:
             echo(f"payloads of new jobs have at most {max_payload_bytes} bytes")
+        if audit_days is not None:
+            echo(f"the audit list keeps its entries for {audit_days} days")
 
     with_connection(work, database_url, application_name="jobfn-migrate")
 

@@ -46,6 +46,7 @@ def signal_command(
         database_url,
         application_name="jobfn-operate",
         grant="enqueue",
+        is_recorded=True,
     )
     name = f"job {job}" if isinstance(job, int) else f"the job with the key {job!r}"
     if not is_sent:

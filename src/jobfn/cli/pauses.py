@@ -1,6 +1,5 @@
 """``jobfn pause``, ``jobfn resume`` and ``jobfn pauses``."""
 
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -14,6 +13,7 @@ from jobfn.cli.render_times import ago, columns
 from jobfn.cli.session import complete_tasks, confirm, with_operations
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Operations
+from jobfn.operations.actor import os_user
 from jobfn.operations.pauses import Pause, PauseKind, PauseTarget
 
 Task = Annotated[str | None, typer.Option("--task", help="The task.", autocompletion=complete_tasks)]
@@ -51,7 +51,7 @@ def pause_command(
     if everything:
         confirm("Pause all jobs?", yes=yes)
     with_operations(
-        lambda operations: operations.pause(target, seconds=seconds, until=end, reason=reason, paused_by=_user()),
+        lambda operations: operations.pause(target, seconds=seconds, until=end, reason=reason, paused_by=os_user()),
         database_url,
     )
     echo(f"paused: {target}")
@@ -99,10 +99,3 @@ def _target(task: str | None, queue: str | None, tenant: UUID | None, *, everyth
     if len(targets) != 1:
         raise ConfigurationError("give one of --task, --queue, --tenant and --everything")
     return targets[0]
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no name for this user id, as in a container; the database names its role
-        return None

@@ -187,6 +187,7 @@ def sync_command(
         lambda connection: sync(connection, jobs_schema(), tasks, prune=prune, database_id=tenant),
         database_url,
         application_name="jobfn-schedules",
+        is_recorded=True,
     )
     if json_output:
         echo(json.dumps([{"change": change.value, "task": task} for change, task in changes], indent=2))
@@ -215,6 +216,7 @@ def _with_table(work: Callable[[ScheduleTable], Awaitable[T]], database_url: str
         lambda connection: work(ScheduleTable(connection, jobs_schema())),
         database_url,
         application_name="jobfn-schedules",
+        is_recorded=True,
     )
 
 

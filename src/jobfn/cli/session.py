@@ -13,6 +13,7 @@ from jobfn.cli.output import echo
 from jobfn.database.connection import open_pool
 from jobfn.errors import ConfigurationError
 from jobfn.operations import Operations, open_operations
+from jobfn.operations.actor import Source, os_actor
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def with_operations(
     async def run() -> T:
         dsn = resolve_database_url(database_url)
         async with open_pool(dsn, application_name="jobfn-operate", size=2) as connections:
-            operations = await open_operations(connections, jobs_schema())
+            operations = await open_operations(connections, jobs_schema(), actor=lambda: os_actor(Source.CLI))
             return await (work(operations) if spinner is None else with_spinner(work(operations), spinner))
 
     return run_async(run())

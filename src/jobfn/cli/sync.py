@@ -50,6 +50,8 @@ def sync_command(
     if plan_only:
         raise typer.Exit(CHECK_FAILED)
     confirm("Apply these changes?", yes=yes)
-    _with_connection(lambda connection: sync(connection, jobs_schema(), tasks, prune=prune), database_url)
+    _with_connection(
+        lambda connection: sync(connection, jobs_schema(), tasks, prune=prune), database_url, is_recorded=True
+    )
     if not json_output:
         echo("applied")

@@ -62,6 +62,7 @@ def set_command(
         ),
         database_url,
         grant="operator",
+        is_recorded=True,
     )
     echo(f"set {task}")
 
@@ -70,6 +71,6 @@ def set_command(
 def reset_command(task: Task, database_url: DatabaseUrl = None) -> None:
     """Remove the overrides of a task."""
     was_set = _with_connection(
-        lambda connection: reset(connection, jobs_schema(), task), database_url, grant="operator"
+        lambda connection: reset(connection, jobs_schema(), task), database_url, grant="operator", is_recorded=True
     )
     echo(f"reset {task}" if was_set else f"{task} has no overrides")

@@ -76,6 +76,7 @@ def create_dashboard(
         *live.routes("/schedules", views.schedules),
         *live.routes("/triggers", views.triggers),
         *live.routes("/workers", views.workers),
+        *live.routes("/audit", views.audit),
         *enqueue_pages.routes,
         Mount("/static", _Static(directory=str(files("jobfn.dashboard") / "static"))),
     ]

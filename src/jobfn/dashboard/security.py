@@ -3,6 +3,7 @@
 It puts a ``RequestContext`` into the request's scope.
 """
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from jobfn.dashboard.forms import Form, read_form
 from jobfn.dashboard.sessions import CSRF_FIELD, CSRF_HEADER, Session, Sessions
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.http.loopback import is_loopback_host
+from jobfn.operations.actor import Actor, Source
 
 #: Allows only scripts, styles and connections of this site, and nothing inline.
 CONTENT_SECURITY_POLICY: Final = (
@@ -36,6 +38,8 @@ STALE_PAGE_MESSAGE: Final = (
 )
 READ_ONLY_MESSAGE: Final = "This dashboard is read-only: it was started with --read-only."
 VIEWER_MESSAGE: Final = "Your role is viewer, which changes nothing: ask an operator."
+#: Sender of the request that is handled, for the audit list.
+CURRENT_ACTOR: Final[ContextVar[Actor | None]] = ContextVar("jobfn.dashboard.actor", default=None)
 _SCOPE_KEY: Final = "jobfn.dashboard"
 
 
@@ -91,6 +95,7 @@ class SecurityMiddleware:
         response: ASGIApp | None = self._check_access(request, session)
         if response is None:
             form = await read_form(request)
+            CURRENT_ACTOR.set(Actor(session.actor, Source.DASHBOARD))
             if isinstance(form, Response):
                 response = form
             else:

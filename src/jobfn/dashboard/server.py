@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from jobfn.dashboard.app import create_dashboard
 from jobfn.dashboard.live import LivePages
 from jobfn.dashboard.render import Switch
+from jobfn.dashboard.security import CURRENT_ACTOR
 from jobfn.dashboard.settings import DashboardSettings
 from jobfn.dashboard.task_discovery import TaskDiscovery
 from jobfn.database.connection import open_pool, redact_dsn, retry
@@ -92,7 +93,9 @@ async def open_dashboard(
         )
     )
     operations = await retry(
-        lambda: open_operations(connections, schema), event="dashboard not started", only_transient=True
+        lambda: open_operations(connections, schema, actor=CURRENT_ACTOR.get),
+        event="dashboard not started",
+        only_transient=True,
     )
     discovery = TaskDiscovery(routes)
     stack.push_async_callback(discovery.aclose)

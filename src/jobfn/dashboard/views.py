@@ -1,13 +1,14 @@
 """Load the content of the read-only pages from the operations."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
 from starlette.requests import Request
 
 from jobfn.dashboard import charts
-from jobfn.dashboard.filters import AGE_LABELS, ListFilter
+from jobfn.dashboard.filters import AGE_LABELS, AGES, ListFilter
 from jobfn.dashboard.live import View
 from jobfn.dashboard.pauses import DURATIONS
 from jobfn.database.cache import AsyncTTLCache
@@ -27,6 +28,8 @@ from jobfn.operations import (
     TimeRange,
     TriggerView,
 )
+from jobfn.operations.audit import ACTIONS as ACTIONS_RECORDED
+from jobfn.operations.audit import AuditPage
 
 #: TTL of the counts.
 COUNTS_TTL_SECONDS: Final = 0.5
@@ -185,6 +188,32 @@ class Views:
         """Load ``GET /workers``."""
         return View(
             "workers.html", {"workers": await self._operations.workers(), "capabilities": self._operations.capabilities}
+        )
+
+    async def audit(self, request: Request) -> View:
+        """Load ``GET /audit``: who did what."""
+        values = {name: request.query_params.get(name, "").strip() for name in ("actor", "action", "since")}
+        age = AGES.get(values["since"])
+        before = request.query_params.get("before", "")
+        page = AuditPage(())
+        if not self._operations.capabilities.is_platform:
+            page = await self._operations.audit(
+                since=None if age is None else datetime.now(UTC) - timedelta(seconds=age),
+                actor=values["actor"] or None,
+                action=values["action"] if values["action"] in ACTIONS_RECORDED else None,
+                limit=PAGE_SIZE,
+                before=int(before) if before.isascii() and before.isdigit() and int(before) < 2**63 else None,
+            )
+        return View(
+            "audit.html",
+            {
+                "page": page,
+                "values": values,
+                "actions": ACTIONS_RECORDED,
+                "ages": AGE_LABELS,
+                "is_first": not before,
+                "capabilities": self._operations.capabilities,
+            },
         )
 
 

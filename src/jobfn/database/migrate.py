@@ -148,7 +148,12 @@ async def schema_kind(connection: asyncpg.Connection, schema: str) -> SchemaKind
 
 
 async def migrate(
-    connection: asyncpg.Connection, schema: str, *, grants: Grants = NO_GRANTS, max_payload_bytes: int | None = None
+    connection: asyncpg.Connection,
+    schema: str,
+    *,
+    grants: Grants = NO_GRANTS,
+    max_payload_bytes: int | None = None,
+    audit_days: float | None = None,
 ) -> tuple[Migration, ...]:
     """Apply the pending migrations. Several processes can call it at the same time; each migration is applied once.
 
@@ -157,6 +162,7 @@ async def migrate(
         schema: The schema's name: any that PostgreSQL allows.
         grants: Roles to grant privileges to, even if no migration is pending.
         max_payload_bytes: Maximum size of the payloads of new jobs. None: as it is, at first 10 MiB.
+        audit_days: Retention of the audit list. None: as it is, at first 365 days.
 
     Returns:
         The migrations that were applied, in order.
@@ -175,6 +181,8 @@ async def migrate(
             applied.append(migration)
         if max_payload_bytes is not None:
             await connection.execute(query("set_max_payload_bytes", schema), max_payload_bytes)
+        if audit_days is not None:
+            await connection.execute(query("set_audit_retention", schema), audit_days)
     except asyncpg.InsufficientPrivilegeError as error:
         row = await connection.fetchrow(query("schema_kind", schema), schema)
         raise DatabaseError(

@@ -1,6 +1,23 @@
 -- The whole jobs schema as PostgreSQL sees it, in the order of names. Generated: do not edit.
 -- Change it with a new migration in schema/, and run `make schema-snapshot`.
 
+create table app_jobs.audit_log (
+    id bigint not null,
+    at timestamp with time zone not null default clock_timestamp(),
+    actor text not null,
+    role text not null,
+    source text not null,
+    action text not null,
+    target text not null,
+    job_count integer,
+    details jsonb,
+    operation uuid,
+    constraint audit_log_actor_length CHECK ((length(actor) <= 200)),
+    constraint audit_log_pkey PRIMARY KEY (id),
+    constraint audit_log_source_known CHECK ((source = ANY (ARRAY['cli'::text, 'dashboard'::text, 'mcp'::text, 'sql'::text]))),
+    constraint audit_log_target_length CHECK ((length(target) <= 300))
+);
+
 create table app_jobs.claim_positions (
     id bigint not null,
     claims bigint not null,
@@ -44,6 +61,7 @@ create table app_jobs.held_jobs (
 create table app_jobs.history_settings (
     retention interval not null,
     completed_payload_retention interval not null default '00:00:00'::interval,
+    audit_retention interval not null default '365 days'::interval,
     constraint history_settings_completed_payload_retention_not_negative CHECK ((completed_payload_retention >= '00:00:00'::interval)),
     constraint history_settings_retention_not_negative CHECK ((retention >= '00:00:00'::interval))
 );
@@ -402,6 +420,8 @@ create type app_jobs.job_row as (
     snoozing_since timestamp with time zone
 );
 
+CREATE INDEX audit_log_at_idx ON app_jobs.audit_log USING btree (at);
+CREATE INDEX audit_log_operation_idx ON app_jobs.audit_log USING btree (operation) WHERE (operation IS NOT NULL);
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
 CREATE INDEX completed_jobs_completed_at_idx ON app_jobs.completed_jobs USING btree (completed_at);
 CREATE INDEX held_jobs_key_idx ON app_jobs.held_jobs USING btree (limit_name, key, priority, run_at, job_id);
@@ -1077,6 +1097,18 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.audit_text(value text, max_length integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select nullif(regexp_replace(
+        left(value, max_length),
+        '[\u0001-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]', '?', 'g'
+    ), '')
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.call_depth(job_id bigint)
  RETURNS integer
  LANGUAGE sql
@@ -1104,6 +1136,25 @@ AS $function$
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs(job_ids bigint[], reason text, include_running boolean)
+ RETURNS TABLE(job_id bigint, was_running boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ids bigint[] := '{}';
+begin
+    for job_id, was_running in
+        select c.job_id, c.was_running from "app_jobs".cancel_jobs_unrecorded(job_ids, reason, include_running) c
+    loop
+        v_ids := v_ids || job_id;
+        return next;
+    end loop;
+    perform "app_jobs".record_action_on_jobs('cancel', v_ids, jsonb_build_object('reason', left(reason, 200)));
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.cancel_jobs_unrecorded(job_ids bigint[], reason text, include_running boolean)
  RETURNS TABLE(job_id bigint, was_running boolean)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1164,7 +1215,7 @@ begin
         for update of j skip locked -- those are just ending
     );
     if cardinality(v_children) > 0 then
-        perform from "app_jobs".cancel_jobs(v_children, 'the job that called it was cancelled', false);
+        perform from "app_jobs".cancel_jobs_unrecorded(v_children, 'the job that called it was cancelled', false);
     end if;
 end
 $function$;
@@ -1179,6 +1230,18 @@ AS $function$
     from unnest(job_ids, job_attempts) as given (job_id, attempt)
     join "app_jobs".jobs j on j.id = given.job_id
     where j.ended_as = 'cancelled' and j.fenced_attempt = given.attempt
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.changed_columns(before jsonb, after jsonb, ignored text[])
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select jsonb_object_agg(name, jsonb_build_array(before -> name, after -> name))
+    from (select jsonb_object_keys(before) union select jsonb_object_keys(after)) as columns (name)
+    where name <> all (ignored)
+        and coalesce(before -> name, 'null') <> coalesce(after -> name, 'null')
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.check_job(identifier text, queue_name text, job_key text, max_attempts integer)
@@ -1424,6 +1487,22 @@ end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.complete_jobs(job_ids bigint[])
+ RETURNS SETOF app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_jobs constant "app_jobs".job_row[] := array(
+        select removed from "app_jobs".complete_jobs_unrecorded(job_ids) removed
+    );
+begin
+    perform "app_jobs".record_action_on_jobs('remove', array(select job.id from unnest(v_jobs) job));
+    return query select job.* from unnest(v_jobs) job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.complete_jobs_unrecorded(job_ids bigint[])
  RETURNS SETOF app_jobs.job_row
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2217,6 +2296,8 @@ CREATE OR REPLACE FUNCTION app_jobs.force_unlock_workers(worker_ids text[])
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_count int;
 begin
     with lost as materialized (
         select j.*, format('the worker %s was unlocked by hand', j.locked_by) as reason
@@ -2241,8 +2322,12 @@ begin
         updated_at = now()
     from lost
     where j.id = lost.id;
+    get diagnostics v_count = row_count;
     delete from "app_jobs".queue_locks l where l.locked_by = any (worker_ids); -- locked by hand
     perform pg_notify('jobs:insert', '');
+    perform "app_jobs".record_action(
+        'unlock_workers', format('workers %s', array_to_string(worker_ids[1:20], ', ')), v_count, null
+    );
 end
 $function$;
 
@@ -3604,6 +3689,10 @@ begin
     on conflict (limit_name, key) do update set paused_until = excluded.paused_until;
     insert into "app_jobs".limit_wakeups values (pause_limit_key.limit_name, pause_limit_key.key);
     perform pg_notify('jobs:insert', '');
+    perform "app_jobs".record_action( -- without the key, which may be a value of a payload
+        case when paused_until is null then 'resume_limit_key' else 'pause_limit_key' end,
+        format('limit %s', pause_limit_key.limit_name), null, jsonb_build_object('until', paused_until)
+    );
     return true;
 end
 $function$;
@@ -3780,6 +3869,24 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
  RETURNS SETOF app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_jobs constant "app_jobs".job_row[] := array(
+        select failed from "app_jobs".permanently_fail_jobs_unrecorded(job_ids, error_message) failed
+    );
+begin
+    perform "app_jobs".record_action_on_jobs(
+        'fail', array(select job.id from unnest(v_jobs) job), jsonb_build_object('reason', left(error_message, 200))
+    );
+    return query select job.* from unnest(v_jobs) job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.permanently_fail_jobs_unrecorded(job_ids bigint[], error_message text DEFAULT NULL::text)
+ RETURNS SETOF app_jobs.job_row
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3807,6 +3914,29 @@ AS $function$
     from idle
     where j.id = idle.id
     returning ("app_jobs".to_job_row(j)).*
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.prune_audit_log(max_rows integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_deleted int;
+begin
+    delete from "app_jobs".audit_log a
+    where a.ctid = any (array(
+        select old.ctid
+        from "app_jobs".audit_log old
+        where old.at <= now() - (select h.audit_retention from "app_jobs".history_settings h)
+        order by old.at
+        limit max_rows
+        for update skip locked -- another pruner deletes those
+    ));
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.prune_completed_jobs(max_rows integer)
@@ -3860,7 +3990,7 @@ begin
         where j.id = any (v_due) and j.exhausted and j.locked_at is null
         for update skip locked
     ) locked;
-    select count(*) into removed from "app_jobs".complete_jobs(v_due);
+    select count(*) into removed from "app_jobs".complete_jobs_unrecorded(v_due);
     return next;
 end
 $function$;
@@ -4722,6 +4852,56 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.record_action(action text, target text, job_count integer, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_max_details constant int := 4000;
+    v_source constant text := current_setting('jobfn.source', true);
+    v_operation constant text := current_setting('jobfn.operation', true);
+begin
+    insert into "app_jobs".audit_log (actor, role, source, action, target, job_count, details, operation)
+    values (
+        coalesce("app_jobs".audit_text(current_setting('jobfn.actor', true), 200), session_user),
+        session_user,
+        case when v_source in ('cli', 'dashboard', 'mcp') then v_source else 'sql' end,
+        action,
+        coalesce("app_jobs".audit_text(target, 300), ''),
+        job_count,
+        case
+            when length(details::text) > v_max_details then jsonb_build_object('cut', left(details::text, v_max_details))
+            else nullif(jsonb_strip_nulls(details), '{}')
+        end,
+        case when length(v_operation) = 36 and "app_jobs".is_uuid(v_operation) then v_operation::uuid end
+    );
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.record_action_on_jobs(action text, job_ids bigint[], details jsonb DEFAULT '{}'::jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_count constant int := cardinality(job_ids);
+    v_filter constant text := "app_jobs".audit_text(current_setting('jobfn.filter', true), 1000);
+begin
+    if v_count > 0 then
+        perform "app_jobs".record_action(
+            action,
+            case when v_count = 1 and v_filter is null then format('job %s', job_ids[1]) else 'jobs' end,
+            v_count,
+            details || jsonb_build_object(
+                'filter', v_filter,
+                'jobs', case when v_count > 1 then array(select id from unnest(job_ids) id order by id limit 20) end
+            )
+        );
+    end if;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.record_claim_position(start app_jobs.claim_positions, known app_jobs.claim_positions, claimed tid[], is_waiting boolean, entries_read bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -5058,19 +5238,21 @@ declare
 begin
     select removed.* into v_job
     from "app_jobs".jobs j
-    cross join lateral "app_jobs".complete_jobs(array[j.id]) removed
+    cross join lateral "app_jobs".complete_jobs_unrecorded(array[j.id]) removed
     where j.key = job_key;
-    if found then
-        return v_job;
+    if not found then
+        -- A worker runs it. As when another job takes the key: this one is not retried.
+        update "app_jobs".jobs j
+        set key = null,
+            max_attempts = greatest(j.attempts, 1),
+            snoozing_since = '-infinity',
+            updated_at = now()
+        where j.key = job_key
+        returning ("app_jobs".to_job_row(j)).* into v_job;
     end if;
-    -- A worker runs it. As when another job takes the key: this one is not retried.
-    update "app_jobs".jobs j
-    set key = null,
-        max_attempts = greatest(j.attempts, 1),
-        snoozing_since = '-infinity',
-        updated_at = now()
-    where j.key = job_key
-    returning ("app_jobs".to_job_row(j)).* into v_job;
+    if v_job.id is not null then
+        perform "app_jobs".record_action_on_jobs('remove', array[v_job.id], jsonb_build_object('key', job_key));
+    end if;
     return v_job;
 end
 $function$;
@@ -5183,24 +5365,46 @@ CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs(job_ids bigint[], run_at tim
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_jobs constant "app_jobs".job_row[] := array(
+        select moved from "app_jobs".reschedule_jobs_unrecorded(job_ids, run_at, priority, attempts, max_attempts) moved
+    );
+begin
+    perform "app_jobs".record_action_on_jobs(
+        'reschedule',
+        array(select job.id from unnest(v_jobs) job),
+        jsonb_build_object(
+            'run_at', run_at, 'priority', priority, 'attempts', attempts, 'max_attempts', max_attempts
+        )
+    );
+    return query select job.* from unnest(v_jobs) job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.reschedule_jobs_unrecorded(job_ids bigint[], run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer)
+ RETURNS SETOF app_jobs.job_row
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
 begin
     perform "app_jobs".check_job(null, null, null, max_attempts);
     return query
     with idle as materialized (select found.id from "app_jobs".lock_idle_jobs(job_ids) as found (id))
     update "app_jobs".jobs j
-    set run_at = coalesce(reschedule_jobs.run_at, j.run_at),
-        priority = coalesce(reschedule_jobs.priority, j.priority),
-        attempts = coalesce(reschedule_jobs.attempts, j.attempts),
+    set run_at = coalesce(reschedule_jobs_unrecorded.run_at, j.run_at),
+        priority = coalesce(reschedule_jobs_unrecorded.priority, j.priority),
+        attempts = coalesce(reschedule_jobs_unrecorded.attempts, j.attempts),
         max_attempts = coalesce(
-            reschedule_jobs.max_attempts,
+            reschedule_jobs_unrecorded.max_attempts,
             case
-                when reschedule_jobs.attempts is null then j.max_attempts
+                when reschedule_jobs_unrecorded.attempts is null then j.max_attempts
                 else greatest(j.max_attempts - coalesce(j.snoozes, 0), 1)
             end
         ),
         -- With new attempts, the job begins anew.
-        snoozes = case when reschedule_jobs.attempts is null then j.snoozes end,
-        snoozing_since = case when reschedule_jobs.attempts is null then j.snoozing_since end,
+        snoozes = case when reschedule_jobs_unrecorded.attempts is null then j.snoozes end,
+        snoozing_since = case when reschedule_jobs_unrecorded.attempts is null then j.snoozing_since end,
         locked_at = null,
         locked_by = null,
         lease_expires_at = null,
@@ -5290,18 +5494,35 @@ begin
     v_children := array(
         select j.id from "app_jobs".jobs j where j.id = any (v_children) for update skip locked -- those are just ending
     );
-    perform from "app_jobs".cancel_jobs(v_children, 'Its parent was retried from an earlier step', false);
+    perform from "app_jobs".cancel_jobs_unrecorded(v_children, 'Its parent was retried from an earlier step', false);
     if v_job.exhausted then
-        perform from "app_jobs".retry_jobs(array[v_job.id]);
+        perform from "app_jobs".retry_jobs_unrecorded(array[v_job.id]);
     else
         update "app_jobs".jobs j set run_at = now(), updated_at = now() where j.id = v_job.id;
         perform pg_notify('jobs:insert', '');
     end if;
+    perform "app_jobs".record_action_on_jobs(
+        'retry_from_step', array[v_job.id], jsonb_build_object('position', first_position)
+    );
     return true;
 end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.retry_jobs(job_ids bigint[])
+ RETURNS SETOF bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_ids constant bigint[] := array(select * from "app_jobs".retry_jobs_unrecorded(job_ids));
+begin
+    perform "app_jobs".record_action_on_jobs('retry', v_ids);
+    return query select unnest(v_ids);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.retry_jobs_unrecorded(job_ids bigint[])
  RETURNS SETOF bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5357,6 +5578,7 @@ CREATE OR REPLACE FUNCTION app_jobs.run_jobs_again(job_ids bigint[])
 AS $function$
 declare
     v_job "app_jobs".completed_jobs;
+    v_ids bigint[] := '{}';
 begin
     for v_job in select c.* from "app_jobs".completed_jobs c where c.id = any (job_ids) order by c.id
     loop
@@ -5375,28 +5597,34 @@ begin
             organization_id => v_job.organization_id,
             entity_type => v_job.entity_type
         )).id;
+        v_ids := v_ids || job_id;
         return next;
     end loop;
+    perform "app_jobs".record_action_on_jobs('run_again', v_ids);
 end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.run_jobs_now(job_ids bigint[])
  RETURNS SETOF bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select moved.id
-    from "app_jobs".reschedule_jobs(
-        array(
-            select j.id
-            from "app_jobs".jobs j
-            where j.id = any (job_ids) and j.locked_at is null and j.attempts < j.max_attempts and j.run_at > now()
-            order by j.id
-            for update
-        ),
-        run_at := now()
-    ) moved
+declare
+    v_delayed constant bigint[] := array(
+        select j.id
+        from "app_jobs".jobs j
+        where j.id = any (job_ids) and j.locked_at is null and j.attempts < j.max_attempts and j.run_at > now()
+        order by j.id
+        for update
+    );
+    v_ids constant bigint[] := array(
+        select moved.id from "app_jobs".reschedule_jobs_unrecorded(v_delayed, run_at := now()) moved
+    );
+begin
+    perform "app_jobs".record_action_on_jobs('run_now', v_ids);
+    return query select unnest(v_ids);
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.run_schedule(name text)
@@ -5410,11 +5638,21 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.run_schedule(schedule_id bigint)
  RETURNS app_jobs.job_row
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select * from "app_jobs".enqueue_schedule(schedule_id, interval '4 hours', true)
+declare
+    v_job constant "app_jobs".job_row := "app_jobs".enqueue_schedule(schedule_id, interval '4 hours', true);
+begin
+    if v_job.id is not null then
+        perform "app_jobs".record_action(
+            'run_schedule', format('schedule %s %s', schedule_id, v_job.task_identifier), null,
+            jsonb_build_object('job', v_job.id)
+        );
+    end if;
+    return v_job;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry interval DEFAULT '01:00:00'::interval)
@@ -5424,6 +5662,21 @@ CREATE OR REPLACE FUNCTION app_jobs.run_scheduled_job(id bigint, job_expiry inte
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select * from "app_jobs".enqueue_schedule(id, job_expiry, false)
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.set_audit_retention(days double precision)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    update "app_jobs".history_settings h
+    set audit_retention = make_interval(secs => days * 86400)
+    where h.audit_retention is distinct from make_interval(secs => days * 86400);
+    if found then
+        perform "app_jobs".record_action('set_audit_retention', 'audit list', null, jsonb_build_object('days', days));
+    end if;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_completed_payload_retention(days double precision)
@@ -5460,14 +5713,25 @@ $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_expiry(job_ids bigint[], expires_at timestamp with time zone)
  RETURNS SETOF bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    update "app_jobs".jobs j
-    set expires_at = set_expiry.expires_at
-    where j.id = any (job_ids) and not j.exhausted
-    returning j.id
+declare
+    v_id bigint;
+    v_ids bigint[] := '{}';
+begin
+    for v_id in
+        update "app_jobs".jobs j
+        set expires_at = set_expiry.expires_at
+        where j.id = any (job_ids) and not j.exhausted
+        returning j.id
+    loop
+        v_ids := v_ids || v_id;
+        return next v_id;
+    end loop;
+    perform "app_jobs".record_action_on_jobs('set_expiry', v_ids, jsonb_build_object('expires_at', expires_at));
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION app_jobs.set_history_retention(days double precision)
@@ -5905,6 +6169,40 @@ AS $function$
     )
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.signal_by_operator(job_id bigint, event text, payload json DEFAULT NULL::json)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if not "app_jobs".signal(job_id, event, payload) then
+        return false;
+    end if;
+    perform "app_jobs".record_action_on_jobs('signal', array[job_id], jsonb_build_object('event', event));
+    return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.signal_by_operator(job_key text, event text, payload json DEFAULT NULL::json)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select coalesce(
+        (
+            select "app_jobs".signal_by_operator(j.id, signal_by_operator.event, signal_by_operator.payload)
+            from "app_jobs".jobs j where j.key = job_key
+        ),
+        case
+            when job_key ~ '^[1-9][0-9]{0,17}$'
+            then "app_jobs".signal_by_operator(job_key::bigint, signal_by_operator.event, signal_by_operator.payload)
+            else false
+        end
+    )
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.signal_jobs(job_keys text[], event text, payloads json[])
  RETURNS integer
  LANGUAGE plpgsql
@@ -6288,6 +6586,89 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.tg_record_schedule()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_shown constant text[] := '{schedule_info,task_identifier,key,queue_name,max_attempts,priority,database_id}';
+    v_row constant "app_jobs".scheduled_jobs := case when tg_op = 'DELETE' then old else new end;
+    v_action text := case tg_op when 'INSERT' then 'add_schedule' when 'DELETE' then 'remove_schedule' end;
+    v_details jsonb;
+begin
+    select jsonb_object_agg(shown.name, shown.value) into v_details
+    from jsonb_each(to_jsonb(v_row)) as shown (name, value)
+    where shown.name = any (v_shown);
+    if tg_op = 'UPDATE' and new.paused_at is null and old.paused_at is not null then
+        if new.rule_changed_at = old.paused_until then
+            return null; -- a scheduler has ended the pause at its time
+        end if;
+        v_action := 'resume_schedule';
+        v_details := null;
+    elsif tg_op = 'UPDATE' and (new.paused_at, new.paused_until, new.pause_reason)
+        is distinct from (old.paused_at, old.paused_until, old.pause_reason)
+    then
+        v_action := 'pause_schedule';
+        v_details := jsonb_build_object('reason', new.pause_reason, 'until', new.paused_until);
+    elsif tg_op = 'UPDATE' then
+        v_action := 'change_schedule';
+        select jsonb_object_agg(changed.name, changed.value) into v_details
+        from jsonb_each("app_jobs".changed_columns(to_jsonb(old), to_jsonb(new), '{}')) as changed (name, value)
+        where changed.name = any (v_shown);
+        v_details := coalesce(v_details, '{}') || jsonb_build_object(
+            'payload', case when new.payload::text <> old.payload::text then 'changed' end
+        );
+        if jsonb_strip_nulls(v_details) = '{}' then
+            return null;
+        end if;
+    end if;
+    perform "app_jobs".record_action(v_action, format('schedule %s %s', v_row.id, v_row.task_identifier), null, v_details);
+    return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.tg_record_setting()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    v_before constant jsonb := case when tg_op = 'INSERT' then '{}' else to_jsonb(old) end;
+    v_after constant jsonb := case when tg_op = 'DELETE' then '{}' else to_jsonb(new) end;
+    v_row constant jsonb := v_before || v_after;
+    v_changes jsonb;
+begin
+    v_changes := "app_jobs".changed_columns(v_before, v_after, case tg_table_name
+        when 'pauses' then '{kind,name,since,paused_by}'::text[]
+        when 'tenant_weights' then '{database_id}'
+        else '{name,created_at,updated_at,task_identifier}'
+    end);
+    if v_changes is null and tg_op = 'UPDATE' then
+        return null;
+    end if;
+    perform "app_jobs".record_action(
+        case tg_table_name
+            when 'pauses' then case when tg_op = 'DELETE' then 'resume' else 'pause' end
+            when 'limits' then case when tg_op = 'DELETE' then 'remove_limit' else 'set_limit' end
+            when 'tenant_weights' then 'set_tenant_weight'
+            else 'set_task'
+        end,
+        case tg_table_name
+            when 'pauses' then btrim(format('%s %s', v_row ->> 'kind', v_row ->> 'name'))
+            when 'limits' then format('limit %s', v_row ->> 'name')
+            when 'tenant_weights' then format('tenant %s', v_row ->> 'database_id')
+            else format('task %s', v_row ->> 'task_identifier')
+        end,
+        null,
+        v_changes
+    );
+    return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.tg_replace_dependent()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -6530,25 +6911,33 @@ CREATE OR REPLACE FUNCTION app_jobs.wake_jobs(job_ids bigint[])
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+    v_id bigint;
+    v_ids bigint[] := '{}';
 begin
-    return query
-    with parked as materialized (
-        select j.id from "app_jobs".jobs j
-        where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
-        order by j.id
-        for no key update
-    ),
-    due as (
-        update "app_jobs".job_steps s set wake_at = now()
+    for v_id in
+        with parked as materialized (
+            select j.id from "app_jobs".jobs j
+            where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
+            order by j.id
+            for no key update
+        ),
+        due as (
+            update "app_jobs".job_steps s set wake_at = now()
+            from parked
+            where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
+        )
+        update "app_jobs".jobs j set run_at = least(j.run_at, now()), updated_at = now()
         from parked
-        where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
-    )
-    update "app_jobs".jobs j set run_at = least(j.run_at, now()), updated_at = now()
-    from parked
-    where j.id = parked.id
-    returning j.id;
-    if found then
+        where j.id = parked.id
+        returning j.id
+    loop
+        v_ids := v_ids || v_id;
+        return next v_id;
+    end loop;
+    if cardinality(v_ids) > 0 then
         perform pg_notify('jobs:insert', '');
+        perform "app_jobs".record_action_on_jobs('wake', v_ids);
     end if;
 end
 $function$;
@@ -6716,9 +7105,17 @@ CREATE TRIGGER _710_wake_parked_jobs AFTER DELETE OR UPDATE OF last_error ON app
 CREATE TRIGGER _800_hold_inserted_jobs AFTER INSERT ON app_jobs.jobs REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_hold_inserted_jobs();
 CREATE TRIGGER _800_store_completed_job AFTER DELETE ON app_jobs.jobs FOR EACH ROW WHEN ((old.locked_at IS NOT NULL)) EXECUTE FUNCTION app_jobs.tg_store_completed_job();
 CREATE TRIGGER _900_notify_worker AFTER INSERT ON app_jobs.jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('jobs:insert');
+CREATE TRIGGER _900_record_limit AFTER INSERT OR DELETE OR UPDATE ON app_jobs.limits FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
+CREATE TRIGGER _900_record_pause AFTER INSERT OR UPDATE ON app_jobs.pauses FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
+CREATE TRIGGER _900_record_resume AFTER DELETE ON app_jobs.pauses FOR EACH ROW WHEN (((old.until IS NULL) OR (old.until > now()))) EXECUTE FUNCTION app_jobs.tg_record_setting();
 CREATE TRIGGER _100_reset_due_at BEFORE UPDATE OF schedule_info ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_reset_due_at();
 CREATE TRIGGER _900_notify_scheduler AFTER INSERT OR DELETE OR UPDATE OF schedule_info, task_identifier ON app_jobs.scheduled_jobs FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_notify('scheduled_jobs:insert');
+CREATE TRIGGER _910_record_changed_schedule AFTER UPDATE OF schedule_info, task_identifier, payload, key, queue_name, max_attempts, priority, database_id, paused_at, paused_until, pause_reason ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_schedule();
+CREATE TRIGGER _910_record_schedule AFTER INSERT OR DELETE ON app_jobs.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_schedule();
 CREATE TRIGGER _500_replace_has_task_settings AFTER INSERT OR DELETE OR TRUNCATE ON app_jobs.task_settings FOR EACH STATEMENT EXECUTE FUNCTION app_jobs.tg_replace_has_task_settings();
+CREATE TRIGGER _900_record_removed_task AFTER DELETE ON app_jobs.task_settings FOR EACH ROW WHEN (((old.declared_in IS NOT NULL) OR (COALESCE(old.override_queue_name, (old.override_priority)::text, (old.override_max_attempts)::text) IS NOT NULL))) EXECUTE FUNCTION app_jobs.tg_record_setting();
+CREATE TRIGGER _900_record_task AFTER INSERT OR UPDATE ON app_jobs.task_settings FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
+CREATE TRIGGER _900_record_tenant_weight AFTER INSERT OR DELETE OR UPDATE ON app_jobs.tenant_weights FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
 
 comment on column app_jobs.held_jobs.run_at is 'When the job was due. The row of the job has infinity.';
 comment on column app_jobs.job_dependencies.error is 'Why the dependent fails.';
@@ -6782,10 +7179,13 @@ comment on function app_jobs.add_scheduled_job(uuid,text,json,json,text,text,int
 comment on function app_jobs.add_unique_job(text,json,interval,text,text[],text,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean) is 'Enqueue a job unless one with the same task, tenant and compared fields exists: added within unique_for, not started, or not done. Returns the id of the new or of the existing job.';
 comment on function app_jobs.add_unique_jobs(text,json[],interval,text,text[],text,text[],text[],timestamp with time zone[],integer,integer) is 'Enqueue a job for each payload, as add_unique_job does. Returns one row for each, in their order.';
 comment on function app_jobs.advance_schedule(bigint,boolean,boolean,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone,text) is 'For schedulers: enqueue the job of a schedule if it is due, and store the next due time. Returns the outcome and the tenant.';
+comment on function app_jobs.audit_text(text,integer) is 'The start of a text, without characters that steer a terminal or reverse text. Null for an empty one.';
 comment on function app_jobs.call_depth(bigint) is 'The number of jobs above this one that wait for it.';
 comment on function app_jobs.callback_secret() is 'The secret that signs callback URLs. Only for workers and callback servers.';
 comment on function app_jobs.cancel_jobs(bigint[],text,boolean) is 'End waiting jobs as cancelled, with a reason. With include_running also running ones: their workers lose the locks, are notified (jobs:cancel) and stop the handlers, and late reports change nothing.';
+comment on function app_jobs.cancel_jobs_unrecorded(bigint[],text,boolean) is 'As cancel_jobs, without an entry in the audit list, for other functions.';
 comment on function app_jobs.cancelled_jobs(bigint[],integer[]) is 'Those of the jobs that were cancelled while they ran in these attempts.';
+comment on function app_jobs.changed_columns(jsonb,jsonb,text[]) is 'The columns that differ between two rows, each with the value before and after.';
 comment on function app_jobs.check_job(text,text,text,integer) is 'Raise an error if a job may not have one of these values. Null passes.';
 comment on function app_jobs.check_payload_size(text,integer) is 'Raise an error if a payload is too large.';
 comment on function app_jobs.check_unique(interval,text,text[],text) is 'Raise an error if the options of a unique job are not valid.';
@@ -6794,6 +7194,7 @@ comment on function app_jobs.claim_jobs(text,text[],interval,integer,interval,te
 comment on function app_jobs.claim_jobs_of_queues(text,text[],text[],interval,integer,interval,text[],bigint) is 'As claim_jobs with queue_names. Older workers call it.';
 comment on function app_jobs.complete_job(text,bigint) is 'Delete a job and unlock its queue, if this worker has locked it; else change nothing and return all null.';
 comment on function app_jobs.complete_jobs(bigint[]) is 'Delete jobs that no worker runs, as if they had completed.';
+comment on function app_jobs.complete_jobs_unrecorded(bigint[]) is 'As complete_jobs, without an entry in the audit list, for other functions.';
 comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the partitions of the history for today and the next days: of one day each, or of more with a retention of more than 60 days. Returns the number of partitions made.';
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
@@ -6859,6 +7260,8 @@ comment on function app_jobs.pause_target(text,text,uuid,boolean) is 'The key of
 comment on function app_jobs.paused_jobs(bigint[]) is 'Those of the jobs that are paused. Workers ask about jobs that they have claimed and not started.';
 comment on function app_jobs.paused_now() is 'What is paused now. Part of claim_jobs.';
 comment on function app_jobs.permanently_fail_jobs(bigint[],text) is 'Permanently fail jobs that no worker runs, with an error message.';
+comment on function app_jobs.permanently_fail_jobs_unrecorded(bigint[],text) is 'As permanently_fail_jobs, without an entry in the audit list.';
+comment on function app_jobs.prune_audit_log(integer) is 'Delete up to max_rows of the oldest entries past the retention. Returns the number of deleted entries.';
 comment on function app_jobs.prune_completed_jobs(integer) is 'Delete up to max_rows of the oldest completed jobs past the retention. Returns the number of deleted rows.';
 comment on function app_jobs.prune_failed_jobs(interval,bigint,integer) is 'Remove the jobs that failed permanently longer ago than the retention, among max_rows with an id above after_id. Returns their number, and the id to go on from; null: there are no more.';
 comment on function app_jobs.prune_job_runs(integer) is 'Drop the partitions of the history past the retention, and delete up to max_rows of the oldest attempts past the retention that have no partition of one day. Returns the number of deleted rows.';
@@ -6876,6 +7279,8 @@ comment on function app_jobs.ready_tenant_task_identifiers(integer,app_jobs.clai
 comment on function app_jobs.ready_tenants(text,integer,timestamp with time zone,bigint,timestamp with time zone,uuid[],uuid,uuid,integer) is 'The first tenants from one id to another that have jobs of a priority, of a task or (null) any, and whether some of these are ready. Part of claim_jobs.';
 comment on function app_jobs.reap_expired_jobs(interval) is 'Permanently fail jobs whose lock expired in the last attempt: no claim takes them over. Returns them as they were locked.';
 comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worker had locked when it died, as if their leases had ended. Returns them as they were locked.';
+comment on function app_jobs.record_action(text,text,integer,jsonb) is 'Write an entry of the audit list. The settings jobfn.actor, jobfn.source and jobfn.operation say who acts, through what, and which entries are parts of one bulk action.';
+comment on function app_jobs.record_action_on_jobs(text,bigint[],jsonb) is 'Write one entry about an action on jobs, with their number and the 20 lowest ids; none for no jobs. The setting jobfn.filter says how they were selected.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
 comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. The result is that of a wait, for which a signal has come before, and that of a step that was recorded before.';
 comment on function app_jobs.record_transaction_step(text,bigint,integer,integer,text,json,double precision) is 'Record a step in the transaction of its effect. Fails with JF409 if the worker does not hold the job.';
@@ -6887,16 +7292,19 @@ comment on function app_jobs.remove_limit(text) is 'Remove a limit, and release 
 comment on function app_jobs.renew_leases(text,bigint[],integer[],interval) is 'Extend the leases of jobs that this worker has locked in these attempts. Returns the ids of those jobs.';
 comment on function app_jobs.replace_unique_job(bigint,json,text,timestamp with time zone,integer,integer,uuid,uuid,text) is 'Replace the contents of a waiting job. A running or ended one stays as it is.';
 comment on function app_jobs.reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer) is 'Change when and how often jobs run that no worker runs now; null leaves a value as it is.';
+comment on function app_jobs.reschedule_jobs_unrecorded(bigint[],timestamp with time zone,integer,integer,integer) is 'As reschedule_jobs, without an entry in the audit list, for other functions.';
 comment on function app_jobs.resume(text,text,uuid,boolean) is 'End a pause. False if there is none.';
 comment on function app_jobs.resume_schedule(bigint) is 'End the pause of a schedule. Due times in the pause make no job. Returns false if there is no such schedule.';
 comment on function app_jobs.resume_schedule(text) is 'As resume_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.retry_job_from_step(bigint,integer) is 'Forget the steps of a job from a position on, cancel its waiting children among them, and run it now. False if the job is running or has ended.';
 comment on function app_jobs.retry_jobs(bigint[]) is 'Run permanently failed jobs again from now, with all their attempts.';
+comment on function app_jobs.retry_jobs_unrecorded(bigint[]) is 'As retry_jobs, without an entry in the audit list, for other functions.';
 comment on function app_jobs.run_jobs_again(bigint[]) is 'Add a new job, due now and without a job key, for each of these completed jobs whose payload is stored.';
 comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due now, with the attempts that are left.';
 comment on function app_jobs.run_schedule(bigint) is 'For people: enqueue the job of a schedule now, also of a paused one. Raises ALREADY_SCHEDULED while its last job is waiting or running. All null if there is no such schedule.';
 comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
+comment on function app_jobs.set_audit_retention(double precision) is 'Set for how long the audit list keeps its entries. Only for the owner.';
 comment on function app_jobs.set_completed_payload_retention(double precision) is 'Set for how many days completed jobs are stored with their payloads; 0 stores none, and lets prune_completed_jobs delete those that exist. Fails after 0.2 s if a transaction holds the table of jobs.';
 comment on function app_jobs.set_default_expiry(timestamp with time zone) is 'Jobs that this transaction adds from now on are not started after this time; null: at any time.';
 comment on function app_jobs.set_expiry(bigint[],timestamp with time zone) is 'Do not start these jobs after this time; null: at any time. Returns those that have not ended.';
@@ -6910,6 +7318,8 @@ comment on function app_jobs.settle_jobs_with_tracebacks(text[],bigint[],integer
 comment on function app_jobs.settle_mixed_jobs(text[],bigint[],integer[],text[],text[],interval[]) is 'Settle jobs with different outcomes, one after the other. Part of settle_jobs.';
 comment on function app_jobs.signal(bigint,text,json) is 'Send a signal to a job: to the first of its waits for this event, or, if there is none, to the next one. Returns false if the job has ended.';
 comment on function app_jobs.signal(text,text,json) is 'Send a signal to the job with this key or, else, this id.';
+comment on function app_jobs.signal_by_operator(bigint,text,json) is 'As signal, with an entry in the audit list.';
+comment on function app_jobs.signal_by_operator(text,text,json) is 'As signal, with an entry in the audit list.';
 comment on function app_jobs.signal_jobs(text[],text,json[]) is 'Send a signal to the jobs with these keys, each with its payload. Keys without a job are ignored. Returns the number of signals sent.';
 comment on function app_jobs.snooze_jobs(text[],bigint[],integer[],text[],interval[],interval[]) is 'Run locked jobs again after a delay, without counting the attempt. A job whose first snooze is longer ago than max_age fails permanently. Returns the jobs that were locked so, as settle_jobs does.';
 comment on function app_jobs.tg_add_job_with_row() is 'Enqueue a job of the task in the trigger''s argument, with the row as its payload.';
@@ -6917,6 +7327,8 @@ comment on function app_jobs.tg_add_job_with_row_id() is 'Enqueue a job of the t
 comment on function app_jobs.tg_end_awaited_job() is 'Collect the ended jobs of a statement for end_calls: the id of a completed one, and the negative id of another.';
 comment on function app_jobs.tg_notify() is 'Notify the channel that the trigger names.';
 comment on function app_jobs.tg_record_lost_run() is 'Record the attempt whose expired lock a claim takes over.';
+comment on function app_jobs.tg_record_schedule() is 'Write an entry of the audit list for a schedule that was added, changed, paused, resumed or removed.';
+comment on function app_jobs.tg_record_setting() is 'Write an entry of the audit list for a changed pause, limit, weight or setting of a task.';
 comment on function app_jobs.tg_replace_has_task_settings() is 'Let has_task_settings return whether the table has rows.';
 comment on function app_jobs.tg_reset_due_at() is 'Let a scheduler compute due_at anew after a rule has changed.';
 comment on function app_jobs.tg_set_exhausted() is 'Set exhausted and in_last_attempt from attempts, max_attempts and locked_at.';
@@ -6932,6 +7344,7 @@ comment on function app_jobs.unique_job_key(text,json,text[]) is 'The unique key
 comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sleeps end, and their waits with a deadline time out. Returns those that were parked.';
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on function app_jobs.workers_for(text,text) is 'The registered workers that are alive and claim jobs of a task and a queue. Part of explain_wait.';
+comment on table app_jobs.audit_log is 'Actions of operators. The role is the one that logged in to PostgreSQL; actor, source and the filter in details are what the client said.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.completed_jobs is 'Completed jobs with their payloads, for history_settings.completed_payload_retention. run_jobs_again runs them again.';
 comment on table app_jobs.held_jobs is 'Jobs that are due, and that a limit holds back.';

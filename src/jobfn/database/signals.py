@@ -27,6 +27,8 @@ async def send_signal(
     """
     name = "signal_job" if isinstance(job, int) else "signal_job_key"
     try:
+        if await connection.fetchval(query("may_signal_as_operator", schema), schema):
+            name += "_as_operator"
         is_sent: bool = await connection.fetchval(query(name, schema), job, event, payload)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
         raise SchemaError(

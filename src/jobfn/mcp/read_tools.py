@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -81,6 +82,7 @@ class ReadTools:
             self.list_limits,
             self.list_pauses,
             self.list_triggers,
+            self.list_audit,
             self.doctor,
             self.explain_code,
         )
@@ -204,6 +206,20 @@ class ReadTools:
         """List the database triggers that add jobs, with their tables."""
         triggers = [plain(view, without=("parameters",)) for view in await self._operations.triggers()]
         return dict(limited("triggers", triggers, MAX_ITEMS))
+
+    async def list_audit(
+        self,
+        *,
+        hours: Annotated[float, Field(gt=0, le=8760, description="Entries of the last hours.")] = 24.0,
+        actor: Annotated[str | None, Field(description="A part of the name of who acted.")] = None,
+        action: Annotated[str | None, Field(description="Such as retry, pause or set_limit.")] = None,
+        limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 20,
+        before: Annotated[int | None, Field(description="The `next` of the previous page.")] = None,
+    ) -> dict[str, Any]:
+        """List who did what with jobs, schedules and settings, newest first."""
+        since = datetime.now(UTC) - timedelta(hours=hours)
+        page = await self._operations.audit(since=since, actor=actor, action=action, limit=limit, before=before)
+        return dict(plain(page))
 
     async def doctor(self) -> dict[str, Any]:
         """Check the database, the workers, the callback server and the functions, with advice.

@@ -22,6 +22,7 @@ from jobfn.mcp.limits import MAX_REQUEST_BYTES, MAX_SESSIONS
 from jobfn.mcp.server import create_server
 from jobfn.mcp.settings import McpSettings
 from jobfn.operations import open_operations
+from jobfn.operations.actor import Source, os_actor
 from jobfn.operations.doctor import Check, run_checks
 from jobfn.operations.statements import translate_errors
 from jobfn.worker.settings import ServiceSettings
@@ -61,7 +62,7 @@ async def open_server(
         ) as pool,
         httpx.AsyncClient(timeout=CHECK_TIMEOUT_SECONDS, trust_env=False) as http,
     ):
-        operations = await open_operations(pool, service.schema_name)
+        operations = await open_operations(pool, service.schema_name, actor=lambda: os_actor(Source.MCP))
 
         async def checks() -> AsyncIterator[Check]:
             with translate_errors(service.schema_name):

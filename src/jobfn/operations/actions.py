@@ -10,6 +10,7 @@ from enum import StrEnum
 from jobfn.database.records import sanitize_text
 from jobfn.errors import ConfigurationError
 from jobfn.operations import completed_jobs
+from jobfn.operations.bulk import bulk_settings
 from jobfn.operations.queries import count_matching, filter_parameters, job_states
 from jobfn.operations.records import JobFilter, JobState
 from jobfn.operations.statements import Database
@@ -141,6 +142,7 @@ async def apply_to_matching(
     """See ``Operations.apply_to_matching``."""
     check_supported(database, action)
     result = ActionResult(action)
+    settings = bulk_settings(job_filter)
     targets = select_targets(action, job_filter, include_running=include_running)
     highest = (await database.fetch(_HIGHEST_ID.get(action, "highest_job_id")))[0]["max"]
     for target in targets:
@@ -149,7 +151,9 @@ async def apply_to_matching(
             if should_stop is not None and should_stop():
                 return replace(result, is_stopped=True)
             batch = await _matching_ids(database, action, target, below)
-            result += await _apply_to_batch(database, action, batch, reason=reason, include_running=include_running)
+            result += await _apply_to_batch(
+                database, action, batch, reason=reason, include_running=include_running, settings=settings
+            )
             below = batch[-1] if len(batch) == BATCH_SIZE else None
             if on_progress is not None:
                 on_progress(len(batch))
@@ -245,7 +249,13 @@ def _batches(job_ids: Sequence[int]) -> Iterator[list[int]]:
 
 
 async def _apply_to_batch(
-    database: Database, action: Action, job_ids: Sequence[int], *, reason: str | None, include_running: bool
+    database: Database,
+    action: Action,
+    job_ids: Sequence[int],
+    *,
+    reason: str | None,
+    include_running: bool,
+    settings: str = "",
 ) -> ActionResult:
     valid_ids = [job_id for job_id in job_ids if 0 < job_id < 2**63]
     is_platform = database.capabilities.is_platform
@@ -255,7 +265,7 @@ async def _apply_to_batch(
         if is_platform and not reason.startswith("cancelled"):
             reason = f"cancelled: {reason}"  # how workers and lists of that schema tell it from a failure
         values += [reason, include_running]
-    async with database.transaction() as connection:
+    async with database.transaction(settings=settings) as connection:
         descendants: list[int] = []
         if action is Action.CANCEL and not is_platform:
             found = await connection.fetch(database.statement("waiting_descendants"), valid_ids)

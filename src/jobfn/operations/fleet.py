@@ -1,5 +1,6 @@
 """``FleetOperations``: schedules, limits, pauses and tenants, which steer what workers start."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,9 @@ import asyncpg
 
 from jobfn.database.schedules import ScheduleRow
 from jobfn.limits import Rate
-from jobfn.operations import limits, pauses, read_models, schedule_actions
+from jobfn.operations import audit, limits, pauses, read_models, schedule_actions
+from jobfn.operations.actor import Actor
+from jobfn.operations.audit import AuditPage
 from jobfn.operations.limits import LimitRow
 from jobfn.operations.pauses import Pause, PauseTarget, TenantWeight
 from jobfn.operations.read_models import ScheduleView
@@ -17,8 +20,14 @@ from jobfn.operations.statements import Database, SchemaCapabilities
 class FleetOperations:
     """Steer what workers start. The part of ``Operations`` that does not concern single jobs."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
-        self._database = Database(pool, schema, capabilities)
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[Any]",
+        schema: str,
+        capabilities: SchemaCapabilities,
+        actor: Callable[[], Actor | None] | None = None,
+    ) -> None:
+        self._database = Database(pool, schema, capabilities, actor)
         self.schema = schema
         self.capabilities = capabilities
 
@@ -185,3 +194,28 @@ class FleetOperations:
     async def set_tenant_weight(self, tenant: str, weight: int) -> None:
         """Set how many jobs a tenant starts for each one of another tenant, 1 to 1,000."""
         await pauses.set_tenant_weight(self._database, tenant, weight)
+
+    async def audit(
+        self,
+        *,
+        since: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> AuditPage:
+        """List who did what, newest first. The transactions of a bulk action are one entry.
+
+        Args:
+            since: Only entries from then on.
+            actor: Only of actors or roles whose name contains this, ignoring case.
+            action: Only this action, one of ``jobfn.operations.audit.ACTIONS``.
+            limit: Maximum number of entries, 1 to 1,000.
+            before: The ``next`` of the previous page.
+
+        Raises:
+            ConfigurationError: The action is unknown, or the schema is the platform's.
+        """
+        return await audit.list_entries(
+            self._database, since=since, actor=actor, action=action, limit=limit, before=before
+        )

@@ -18,6 +18,7 @@ from jobfn.operations import (
     wait_reasons,
 )
 from jobfn.operations.actions import Action, ActionResult
+from jobfn.operations.actor import Actor
 from jobfn.operations.durable_actions import StepRetry
 from jobfn.operations.error_groups import ErrorGroups
 from jobfn.operations.fleet import FleetOperations
@@ -33,13 +34,16 @@ from jobfn.operations.wait_reasons import WaitReason
 NO_FILTER = JobFilter()
 
 
-async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations":
+async def open_operations(
+    pool: "asyncpg.Pool[Any]", schema: str, *, actor: Callable[[], Actor | None] | None = None
+) -> "Operations":
     """Detect what the schema supports and return its operations.
 
     Args:
         pool: Connections; at least two if there are concurrent calls. Their role owns the schema, or was granted
             rights with ``jobfn db migrate --grant-operator`` or ``--grant-viewer``.
         schema: The jobs schema.
+        actor: Returns who acts now, for the audit list. Default: nobody but the role of the connections.
 
     Raises:
         SchemaError: The schema does not exist, or is older than this jobfn.
@@ -57,13 +61,13 @@ async def open_operations(pool: "asyncpg.Pool[Any]", schema: str) -> "Operations
                 has_entity_id=row["has_entity_id"],
                 keys_in_byte_order=keys_in_byte_order,
             )
-            return Operations(pool, schema, capabilities)
+            return Operations(pool, schema, capabilities, actor)
         async with pool.acquire() as connection, explain_denied(connection, schema):
             history_days = await connection.fetchval(query("history_retention", schema))
         capabilities = SchemaCapabilities(
             is_platform=False, history_days=history_days, keys_in_byte_order=keys_in_byte_order
         )
-        return Operations(pool, schema, capabilities)
+        return Operations(pool, schema, capabilities, actor)
 
 
 class Operations(FleetOperations):
@@ -74,8 +78,14 @@ class Operations(FleetOperations):
         DatabaseError: From every method: PostgreSQL rejected the statement, or the connection was lost.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
-        super().__init__(pool, schema, capabilities)
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[Any]",
+        schema: str,
+        capabilities: SchemaCapabilities,
+        actor: Callable[[], Actor | None] | None = None,
+    ) -> None:
+        super().__init__(pool, schema, capabilities, actor)
         self._stats = Stats(self._database)
         self._throughput = Throughput(self._database)
         self._troubles = Troubles(self._database, self._stats)

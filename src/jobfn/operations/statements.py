@@ -5,7 +5,7 @@ A statement uses ``@jobs@``, the jobs table with the same columns on jobfn's and
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from jobfn.database.connection import CONNECTION_ERRORS
 from jobfn.database.permissions import explain_denied
 from jobfn.database.statements import query
 from jobfn.errors import ConfigurationError, DatabaseError, DatabaseUnreachable, SchemaError, error_text
+from jobfn.operations.actor import Actor
 
 _CUSTOM_PLAN = "set local plan_cache_mode = force_custom_plan"
 _NEWEST_FIRST = f"{_CUSTOM_PLAN}; set local enable_seqscan = off"
@@ -50,10 +51,24 @@ class SchemaCapabilities:
 
 
 class Database:
-    """A connection pool and the statements for its schema."""
+    """A connection pool and the statements for its schema.
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", schema: str, capabilities: SchemaCapabilities) -> None:
+    Args:
+        pool: Connections.
+        schema: The jobs schema.
+        capabilities: What the schema supports.
+        actor: Returns who acts now. Default: nobody but the role of the connections.
+    """
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[Any]",
+        schema: str,
+        capabilities: SchemaCapabilities,
+        actor: Callable[[], Actor | None] | None = None,
+    ) -> None:
         self._pool = pool
+        self._actor = actor
         self.schema = schema
         self.capabilities = capabilities
 
@@ -85,7 +100,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, *, newest_first: bool = False, next_batch: bool = False
+        self, *, newest_first: bool = False, next_batch: bool = False, settings: str = ""
     ) -> "AsyncIterator[asyncpg.Connection[Any]]":
         """Open a transaction. Statements are planned for their values, since every filter has another best plan.
 
@@ -94,14 +109,17 @@ class Database:
                 the page is full. PostgreSQL cannot estimate how soon that is, so searches ask for it.
             next_batch: As ``newest_first``, and without a plan that sorts, which would read all remaining jobs for each
                 batch.
+            settings: Statements that set settings of the transaction.
         """
+        plan = _NEXT_BATCH if next_batch else _NEWEST_FIRST if newest_first else _CUSTOM_PLAN
+        actor = None if self._actor is None else self._actor()
         with translate_errors(self.schema):
             async with (
                 self._pool.acquire() as connection,
                 explain_denied(connection, self.schema),
                 connection.transaction(),
             ):
-                await connection.execute(_NEXT_BATCH if next_batch else _NEWEST_FIRST if newest_first else _CUSTOM_PLAN)
+                await connection.execute("; ".join((plan, settings, "" if actor is None else actor.statement)))
                 yield connection
 
     async def fetch(

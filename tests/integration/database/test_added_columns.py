@@ -109,4 +109,5 @@ async def test_calls_cover_all_functions_that_return_jobs(connection: asyncpg.Co
         " where pronamespace = 'app_jobs'::regnamespace and prorettype = 'app_jobs.job_row'::regtype"
     )
     inner = {"enqueue_schedule", "insert_job", "insert_unique_by_settings", "settle_mixed_jobs", "to_job_row"}
-    assert {row["proname"] for row in rows} - inner <= {call.split()[0] for call in CALLS}
+    functions = {row["proname"].removesuffix("_unrecorded") for row in rows}
+    assert functions - inner <= {call.split()[0] for call in CALLS}

@@ -36,7 +36,7 @@ WORKER_FUNCTIONS = frozenset(
             "mark_accepted",
         ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results", "snooze_jobs", "installation_id"),
-        *("settle_jobs_with_tracebacks", "prune_job_tracebacks"),
+        *("settle_jobs_with_tracebacks", "prune_job_tracebacks", "prune_audit_log"),
         *("callback_secret", "is_locked_without_lease"),
         *("record_steps", "load_steps", "park_jobs", "paused_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
@@ -145,6 +145,7 @@ VIEWER_TABLES = (
         "job_queues",
         "job_runs",
         "job_tracebacks",
+        "audit_log",
         "completed_jobs",
         "job_steps",
         "job_dependencies",
@@ -173,7 +174,7 @@ OPERATOR_FUNCTIONS = frozenset(
         *("remove_job", "force_unlock_workers", "wake_jobs", "retry_job_from_step", "set_expiry"),
         *("run_scheduled_job", "run_schedule", "pause_schedule", "resume_schedule"),
         *("pause", "resume", "set_tenant_weight"),
-        *("set_limit", "remove_limit", "pause_limit_key"),
+        *("set_limit", "remove_limit", "pause_limit_key", "signal_by_operator"),
     }
 )
 

@@ -29,6 +29,7 @@ async def test_read_only_server_has_only_tools_that_change_nothing(connect: Conn
         "list_limits",
         "list_pauses",
         "list_triggers",
+        "list_audit",
         "doctor",
         "explain_code",
     ]
@@ -201,3 +202,23 @@ async def test_prompts_ask_for_a_diagnosis(connect: Connect) -> None:
     assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["diagnose", "explain_job"]
     [message] = (await client.get_prompt("explain_job", {"job_id": "42"})).messages
     assert "Find out why job 42 waits" in message.model_dump_json()
+
+
+async def test_list_audit(connect: Connect, jobs: Jobs) -> None:
+    assistant = await connect()
+    job = await jobs.add("mail")
+    assert await assistant.call("list_audit") == {"entries": []}
+    await assistant.confirmed("cancel_jobs", job_ids=[job])
+    await assistant.confirmed("pause_jobs", kind="task", name="mail", reason="outage")
+    await jobs.connection.execute("select app_jobs.set_tenant_weight(gen_random_uuid(), 2) from generate_series(1, 60)")
+    page = await assistant.call("list_audit", limit=50)
+    assert (len(page["entries"]), page["next"]) == (50, 13)
+    entries = (await assistant.call("list_audit", before=3))["entries"]
+    assert [(entry["source"], entry["action"], entry["target"]) for entry in entries] == [
+        ("mcp", "pause", "task mail"),
+        ("mcp", "cancel", f"job {job}"),
+    ]
+    assert entries[0]["details"] == {"reason": [None, "outage"]}
+    assert len((await assistant.call("list_audit", action="pause", actor="@"))["entries"]) == 1
+    assert "'retri' is not an action" in await assistant.error("list_audit", action="retri")
+    assert "less than or equal to 50" in await assistant.error("list_audit", limit=51)

@@ -68,7 +68,9 @@ select @schema@.create_job_runs_partitions($1)
 
 -- name: prune_job_runs
 -- $1 the maximum number of rows. Returns the number of deleted rows.
-select greatest(@schema@.prune_job_runs($1), @schema@.prune_job_tracebacks($1))
+select greatest(
+    @schema@.prune_job_runs($1), @schema@.prune_job_tracebacks($1), @schema@.prune_audit_log($1)
+)
 
 -- name: prune_unique_jobs
 -- $1 the maximum number of keys. Returns the number of keys that it has looked at.

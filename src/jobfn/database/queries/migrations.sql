@@ -135,6 +135,7 @@ grant execute on function
     @schema@.create_job_runs_partitions,
     @schema@.prune_job_runs,
     @schema@.prune_job_tracebacks,
+    @schema@.prune_audit_log,
     @schema@.set_completed_payload_retention,
     @schema@.prune_completed_jobs,
     @schema@.prune_failed_jobs,
@@ -176,6 +177,7 @@ grant select on
     @schema@.job_queues,
     @schema@.job_runs,
     @schema@.job_tracebacks,
+    @schema@.audit_log,
     @schema@.completed_jobs,
     @schema@.job_steps,
     @schema@.job_dependencies,
@@ -225,7 +227,9 @@ grant execute on function
     @schema@.set_tenant_weight,
     @schema@.set_limit,
     @schema@.remove_limit,
-    @schema@.pause_limit_key
+    @schema@.pause_limit_key,
+    @schema@.signal_by_operator(bigint, text, json),
+    @schema@.signal_by_operator(text, text, json)
     to @role@;
 grant delete on @schema@.scheduled_jobs to @role@;
 grant insert, update, delete on @schema@.task_settings to @role@
@@ -264,6 +268,10 @@ select current_user::text as role, pg_get_userbyid(c.relowner)::text as owner,
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1 and c.relname = 'jobfn_migrations'
+
+-- name: set_audit_retention
+-- $1 days.
+select @schema@.set_audit_retention($1)
 
 -- name: set_max_payload_bytes
 select @schema@.set_max_payload_bytes($1)

@@ -642,6 +642,29 @@ select @schema@.remove_limit($1) as is_found
 -- $1 the limit, $2 the key, $3 for how long; null: not any more.
 select @schema@.pause_limit_key($1, $2, now() + $3::interval) as is_found
 
+-- name: audit_log
+-- $1 since, $2 a part of the name of the actor or the role, $3 action, $4 entries before this id, $5 the maximum number;
+-- $1 to $4 can be null. The entries of a bulk action are one. Reads the newest 10,000 that match.
+with found as (
+    select a.*
+    from @schema@.audit_log a
+    where ($1::timestamptz is null or a.at >= $1)
+        and ($2::text is null or strpos(lower(a.actor), lower($2)) > 0 or strpos(lower(a.role), lower($2)) > 0)
+        and ($3::text is null or a.action = $3)
+        and ($4::bigint is null or a.id < $4)
+        and ($4 is null or a.operation is null or not exists (
+            select from @schema@.audit_log listed where listed.operation = a.operation and listed.id >= $4
+        ))
+    order by a.id desc
+    limit 10000
+)
+select max(f.id) as id, min(f.at) as at, f.actor, f.role, f.source, f.action, f.target,
+    sum(f.job_count)::int as job_count, (array_agg(f.details order by f.id))[1] as details
+from found f
+group by coalesce(f.operation::text, f.id::text), f.actor, f.role, f.source, f.action, f.target
+order by 1 desc
+limit $5
+
 -- name: pauses
 select kind, name, since, until, paused_by, reason
 from @schema@.pauses

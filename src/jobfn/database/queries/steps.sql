@@ -25,3 +25,17 @@ select @schema@.signal(cast($1 as bigint), $2, cast($3::text as json))
 -- name: signal_job_key
 -- As signal_job. $1 the job's key or, else, its id.
 select @schema@.signal(cast($1 as text), $2, cast($3::text as json))
+
+-- name: may_signal_as_operator
+-- $1 the schema's name. Whether this role may send signals that are recorded in the audit list.
+select exists (
+    select from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = $1 and p.proname = 'signal_by_operator' and has_function_privilege(p.oid, 'execute')
+)
+
+-- name: signal_job_as_operator
+select @schema@.signal_by_operator(cast($1 as bigint), $2, cast($3::text as json))
+
+-- name: signal_job_key_as_operator
+select @schema@.signal_by_operator(cast($1 as text), $2, cast($3::text as json))
