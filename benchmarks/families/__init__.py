@@ -1,6 +1,6 @@
 """Families of measurements, one module each with ``async def measure(bench) -> Family``.
 
-``USUAL_SECONDS`` of a module is its time in a run of 12 minutes.
+``USUAL_SECONDS`` of a module is its part of a run, and the most that it gets in one of 12 minutes.
 """
 
 from types import ModuleType

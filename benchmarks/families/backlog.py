@@ -13,7 +13,7 @@ from benchmarks.processes import run_command
 from benchmarks.statements import COUNT_READY
 from benchmarks.subjects import JobfnLocal
 
-USUAL_SECONDS = 90
+USUAL_SECONDS = 75
 ADD_ROWS = """
     insert into app_jobs.jobs (task_identifier, payload, run_at, attempts, max_attempts, last_error)
     select 'noop', json_build_object('n', n), now() + $1 * interval '1 second', $2::int, 25, $3

@@ -14,7 +14,7 @@ from benchmarks.measurements import Family
 from benchmarks.peers.invoice import BODY
 from benchmarks.processes import BenchProcess, run_command, start_process
 
-USUAL_SECONDS = 25
+USUAL_SECONDS = 20
 START, CPU, MEMORY = "ms to the first 200", "ms of CPU to the first 200", "MB, idle"
 SERVICE = "jobfn's service"
 HEAVY = "heavy modules"

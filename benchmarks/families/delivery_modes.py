@@ -5,7 +5,7 @@ from benchmarks.drain import RATE_UNIT, drain_all
 from benchmarks.measurements import Family
 from benchmarks.subjects import JobfnOverHttp
 
-USUAL_SECONDS = 45
+USUAL_SECONDS = 40
 DEFAULT = JobfnOverHttp("jobfn", "defaults")
 REPORT = JobfnOverHttp("jobfn, JOBS_SETTLE_ON=report", variables={"JOBS_SETTLE_ON": "report"})
 SINGLE = JobfnOverHttp("jobfn, JOBS_DELIVERY_BATCH=false", variables={"JOBS_DELIVERY_BATCH": "false"})

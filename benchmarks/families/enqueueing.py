@@ -8,7 +8,7 @@ from benchmarks.measurements import Family
 from benchmarks.peer_libraries import Peer, graphile, oban, pgqueuer, procrastinate
 from benchmarks.processes import run_command
 
-USUAL_SECONDS = 45
+USUAL_SECONDS = 35
 SINGLE, STATEMENT, MANY = "jobfn, add_job one by one", "jobfn, add_job in one statement", "jobfn, enqueue_many"
 #: Verbs of ``peers/jobfn_enqueue.py``.
 VERBS = {STATEMENT: "statement", MANY: "many", SINGLE: "single"}

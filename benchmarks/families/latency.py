@@ -17,7 +17,7 @@ from benchmarks.peer_libraries import Peer, graphile, oban, pgqueuer, procrastin
 from benchmarks.sizing import count_fitting
 from benchmarks.subjects import JobfnLocal, JobfnOverHttp
 
-USUAL_SECONDS = 80
+USUAL_SECONDS = 90
 JOBFN = "jobfn over HTTP"
 PINGS, DELAYED_JOBS = 70, 40
 MEDIAN, P99 = "ms, median", "ms, p99"

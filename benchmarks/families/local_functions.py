@@ -9,7 +9,7 @@ from benchmarks.measurements import Family
 from benchmarks.peer_libraries import graphile, oban, pgqueuer, procrastinate
 from benchmarks.subjects import JobfnLocal
 
-USUAL_SECONDS = 90
+USUAL_SECONDS = 60
 
 
 async def measure(bench: Bench) -> Family:

@@ -15,7 +15,7 @@ from benchmarks.measurements import Family
 from benchmarks.statements import COUNT_READY, TABLE_SIZE
 from benchmarks.subjects import JobfnOverHttp
 
-USUAL_SECONDS = 90
+USUAL_SECONDS = 70
 JOBS = 500_000
 #: Maximum part of the family's time for the first jobs of a database.
 CHURN_TIME_FRACTION = 0.3

@@ -8,7 +8,7 @@ from benchmarks.drain import RATE_UNIT, drain_all
 from benchmarks.families.backlog import Backlog, count_that_fits
 from benchmarks.measurements import Family
 
-USUAL_SECONDS = 60
+USUAL_SECONDS = 40
 #: Jobs that wait for a signal, each with a recorded step.
 ADD_PARKED = """
     with parked as (

@@ -26,8 +26,8 @@ from benchmarks.measurements import Family
 from benchmarks.processes import BenchProcess, run_command
 from benchmarks.subjects import JobfnOverHttp
 
-USUAL_SECONDS = 60
-SIGNALS = 40
+USUAL_SECONDS = 50
+SIGNALS = 30
 MEDIAN, P99 = "ms, median", "ms, p99"
 PLAIN, SIGNAL = "jobfn over HTTP, a plain job", "jobfn over HTTP, a signal"
 

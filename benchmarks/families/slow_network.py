@@ -15,7 +15,7 @@ from benchmarks.measurements import Family
 from benchmarks.processes import BenchProcess, start_process
 from benchmarks.subjects import JobfnOverHttp
 
-USUAL_SECONDS = 40
+USUAL_SECONDS = 30
 LATENCY_SECONDS = 0.005
 PINGS = 50
 

@@ -9,10 +9,10 @@ from benchmarks.latencies import WARM_UP_JOBS, measure_latencies, percentile
 from benchmarks.measurements import Family
 from benchmarks.subjects import JobfnOverHttp
 
-USUAL_SECONDS = 45
-PINGS = 100
+USUAL_SECONDS = 35
+PINGS = 80
 #: More than run in a round.
-FLOOD = 300_000
+FLOOD = 200_000
 ADD_FLOOD = """
     insert into app_jobs.jobs (task_identifier, database_id)
     select 'quiet', '8a0f6a54-9a1d-4c8e-9d1c-3d1f0f2b7a11' from generate_series(1, $1::int)

@@ -9,7 +9,7 @@ from benchmarks.drain import RATE_UNIT, drain_all
 from benchmarks.measurements import Family
 from benchmarks.subjects import HttpLimit, JobfnLocal, JobfnOverHttp, NodeStack
 
-USUAL_SECONDS = 100
+USUAL_SECONDS = 80
 DEFAULT, LOCAL = JobfnOverHttp("jobfn over HTTP", "defaults"), JobfnLocal()
 HTTP_LIMIT = HttpLimit("the HTTP limit: no database", "defaults")
 TUNED = JobfnOverHttp("jobfn over HTTP, tuned", "tuned: JOBS_CONCURRENCY=256", variables={"JOBS_CONCURRENCY": "256"})
