@@ -27,7 +27,7 @@ from jobfn.telemetry import tracing
 from jobfn.wire.delivery_batch import MAX_SECONDS, YIELD_SECONDS
 from jobfn.wire.steps import StepPage, StepRecord
 from jobfn.worker.batching import BatchSizes
-from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded
+from jobfn.worker.delivery import Deliverer, DeliveryResult, Failed, NotStarted, OnResult, Succeeded, Unreachable
 from jobfn.worker.dispatch import AWAITED_RESULT_SECONDS
 from jobfn.worker.settings import ServiceSettings
 from jobfn.worker.steps import InvalidStep, StepRecorder
@@ -121,6 +121,8 @@ class InProcessDispatcher(Deliverer):
             outcome = await self._app.execute(job.task, job.payload.encode(), context)
         finally:
             del self._running[job.id]
+        if context._runs_on:  # noqa: SLF001  - not part of the context's public API
+            return Unreachable("the job was cancelled, and its handler runs on in its thread")
         report = outcome.report
         self._sizes.record(job.task, outcome.planned_seconds(perf_counter() - started_at))
         if report.status == "parked":

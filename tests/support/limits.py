@@ -25,6 +25,7 @@ EXCEEDED = """
 ORPHANS = """
     select 'slot' as kind, s.job_id from app_jobs.limit_slots s
     where not exists (select from app_jobs.jobs j where j.id = s.job_id and j.locked_at is not null)
+        and not exists (select from app_jobs.cancelled_runs r where r.id = -s.job_id)
     union all
     select 'held', h.job_id from app_jobs.held_jobs h
     where not exists (

@@ -167,6 +167,10 @@ class NativeJobStore:
         ids, attempts = [job_id for job_id, _ in jobs], [attempt for _, attempt in jobs]
         return {row["id"] for row in await self._pool.fetch(self._query("cancelled_jobs"), ids, attempts)}
 
+    async def end_cancelled(self, worker_id: str, job_id: int, attempt: int | None) -> None:
+        """See ``JobStore.end_cancelled``."""
+        await self._pool.execute(self._query("end_cancelled_run"), worker_id, job_id, attempt)
+
     async def expire(self) -> int:
         """See ``JobStore.expire``."""
         return len(await self._pool.fetch(self._query("expire_jobs")))

@@ -219,6 +219,9 @@ class PlatformJobStore:
         """See ``JobStore.paused``: this schema has no pauses."""
         return set()
 
+    async def end_cancelled(self, worker_id: str, job_id: int, attempt: int | None) -> None:
+        """See ``JobStore.end_cancelled``: this schema frees a queue at once."""
+
     async def pause_limits(self, worker_id: str, job_id: int, attempt: int, *, seconds: float) -> bool:  # noqa: ARG002
         """See ``JobStore.pause_limits``: this schema has no limits."""
         return False

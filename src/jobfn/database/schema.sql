@@ -18,6 +18,16 @@ create table app_jobs.audit_log (
     constraint audit_log_target_length CHECK ((length(target) <= 300))
 );
 
+create table app_jobs.cancelled_runs (
+    id bigint not null default nextval('app_jobs.cancelled_runs_id_seq'::regclass),
+    job_id bigint not null,
+    attempt integer not null,
+    worker_id text not null,
+    queue_name text,
+    ends_at timestamp with time zone not null,
+    constraint cancelled_runs_pkey PRIMARY KEY (id)
+);
+
 create table app_jobs.claim_positions (
     id bigint not null,
     claims bigint not null,
@@ -422,6 +432,8 @@ create type app_jobs.job_row as (
 
 CREATE INDEX audit_log_at_idx ON app_jobs.audit_log USING btree (at);
 CREATE INDEX audit_log_operation_idx ON app_jobs.audit_log USING btree (operation) WHERE (operation IS NOT NULL);
+CREATE INDEX cancelled_runs_ends_at_idx ON app_jobs.cancelled_runs USING btree (ends_at);
+CREATE INDEX cancelled_runs_job_id_idx ON app_jobs.cancelled_runs USING btree (job_id);
 CREATE INDEX claim_positions_claims_idx ON app_jobs.claim_positions USING btree (claims, id);
 CREATE INDEX completed_jobs_completed_at_idx ON app_jobs.completed_jobs USING btree (completed_at);
 CREATE INDEX held_jobs_key_idx ON app_jobs.held_jobs USING btree (limit_name, key, priority, run_at, job_id);
@@ -1185,6 +1197,23 @@ begin
             now(), 'cancelled', reason
         from cancelled
         where "app_jobs".history_enabled()
+    ),
+    kept as (
+        insert into "app_jobs".cancelled_runs (job_id, attempt, worker_id, queue_name, ends_at)
+        select cancelled.id, cancelled.attempts, cancelled.locked_by, cancelled.queue_name, cancelled.lease_expires_at
+        from cancelled
+        where cancelled.is_running
+            and cancelled.lease_expires_at is not null
+            and (cancelled.queue_name is not null or cancelled.is_limited)
+        returning *
+    ),
+    slots as (
+        update "app_jobs".limit_slots s set job_id = -kept.id from kept where s.job_id = kept.job_id
+    ),
+    queues as (
+        update "app_jobs".queue_locks l set job_id = null, lease_expires_at = kept.ends_at
+        from kept
+        where l.queue_name = kept.queue_name and l.job_id = kept.job_id
     )
     update "app_jobs".jobs j
     set last_error = reason,
@@ -1725,6 +1754,57 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.end_cancelled_run(worker_id text, job_id bigint, job_attempt integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    v_runs constant bigint[] := array(
+        select r.id
+        from "app_jobs".cancelled_runs r
+        where r.job_id = end_cancelled_run.job_id
+            and r.worker_id = end_cancelled_run.worker_id
+            and (job_attempt is null or r.attempt = job_attempt)
+        for update
+    );
+begin
+    if cardinality(v_runs) = 0 then
+        return false;
+    end if;
+    perform "app_jobs".end_cancelled_runs(v_runs);
+    return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION app_jobs.end_cancelled_runs(run_ids bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    with ended as (
+        delete from "app_jobs".cancelled_runs r where r.id = any (run_ids) returning r.*
+    ),
+    slots as (
+        delete from "app_jobs".limit_slots s using ended where s.job_id = -ended.id returning s.limit_name, s.key
+    ),
+    queues as (
+        delete from "app_jobs".queue_locks l
+        using ended
+        where l.queue_name = ended.queue_name
+            and l.job_id is null
+            and l.locked_by = ended.worker_id
+            and l.lease_expires_at = ended.ends_at
+    )
+    insert into "app_jobs".limit_wakeups select slots.limit_name, slots.key from slots;
+    perform pg_notify('jobs:insert', '');
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.end_schedule_pauses(until timestamp with time zone)
  RETURNS void
  LANGUAGE sql
@@ -1909,8 +1989,9 @@ begin
     left join "app_jobs".limits l on l.name = r.limit_name
     left join "app_jobs".limit_keys k on k.limit_name = r.limit_name and k.key = r.key
     cross join lateral (
-        select array_agg(s.job_id order by s.job_id) as ids
+        select array_agg(coalesce(c.job_id, s.job_id) order by coalesce(c.job_id, s.job_id)) as ids
         from "app_jobs".limit_slots s
+        left join "app_jobs".cancelled_runs c on c.id = -s.job_id
         where s.limit_name = r.limit_name and s.key = r.key
     ) running
     left join lateral "app_jobs".limit_room(r.limit_name, r.key) room on true
@@ -6330,6 +6411,7 @@ begin
         select from "app_jobs".limits
         union all select from "app_jobs".held_jobs
         union all select from "app_jobs".limit_wakeups
+        union all select from "app_jobs".cancelled_runs
     ) then
         return;
     end if;
@@ -6352,7 +6434,10 @@ begin
     perform "app_jobs".lock_limits();
     with ended as (
         delete from "app_jobs".limit_slots s
-        where not exists (select from "app_jobs".jobs j where j.id = s.job_id and j.locked_at is not null)
+        where case
+            when s.job_id < 0 then not exists (select from "app_jobs".cancelled_runs r where r.id = -s.job_id)
+            else not exists (select from "app_jobs".jobs j where j.id = s.job_id and j.locked_at is not null)
+        end
         returning s.limit_name, s.key
     )
     insert into "app_jobs".limit_wakeups select ended.limit_name, ended.key from ended;
@@ -6954,6 +7039,11 @@ declare
     v_names text[];
     v_keys text[];
 begin
+    if exists (select from "app_jobs".cancelled_runs r where r.ends_at <= now()) then
+        perform "app_jobs".end_cancelled_runs(
+            array(select r.id from "app_jobs".cancelled_runs r where r.ends_at <= now() for update skip locked)
+        );
+    end if;
     if not exists (select from "app_jobs".limit_wakeups)
         and not exists (select from "app_jobs".limit_keys k where k.wake_at <= now())
     then
@@ -7117,6 +7207,7 @@ CREATE TRIGGER _900_record_removed_task AFTER DELETE ON app_jobs.task_settings F
 CREATE TRIGGER _900_record_task AFTER INSERT OR UPDATE ON app_jobs.task_settings FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
 CREATE TRIGGER _900_record_tenant_weight AFTER INSERT OR DELETE OR UPDATE ON app_jobs.tenant_weights FOR EACH ROW EXECUTE FUNCTION app_jobs.tg_record_setting();
 
+comment on column app_jobs.cancelled_runs.ends_at is 'When the attempt''s lease ends: nothing is kept for longer.';
 comment on column app_jobs.held_jobs.run_at is 'When the job was due. The row of the job has infinity.';
 comment on column app_jobs.job_dependencies.error is 'Why the dependent fails.';
 comment on column app_jobs.job_dependencies.ignores_failure is 'Whether the dependent also runs if this dependency does not complete.';
@@ -7142,6 +7233,7 @@ comment on column app_jobs.jobs.snoozing_since is 'The time of the first snooze.
 comment on column app_jobs.jobs.traceparent is 'The trace that the job belongs to, from the setting jobfn.traceparent of the enqueuing transaction.';
 comment on column app_jobs.limit_keys.paused_until is 'Until when no job of the key starts, after a Retry-After.';
 comment on column app_jobs.limit_keys.wake_at is 'When held jobs of the key may be released.';
+comment on column app_jobs.limit_slots.job_id is 'The job; of a cancelled one, minus the id in cancelled_runs.';
 comment on column app_jobs.limit_starts.ends_at is 'The end of the part of the window in which they started: at or after the start, so that a rate is never exceeded.';
 comment on column app_jobs.limit_sweeps.limit_name is 'With key: where the last sweep ended.';
 comment on column app_jobs.limit_sweeps.starts_due_at is 'When old starts are deleted again.';
@@ -7199,6 +7291,7 @@ comment on function app_jobs.create_job_runs_partitions(integer) is 'Make the pa
 comment on function app_jobs.deregister_worker(text,text,integer) is 'Delete the row of a process that stops.';
 comment on function app_jobs.divide_by_weight(integer,integer[],boolean[],integer[]) is 'Add jobs to what each tenant has been given, by weight, where it is open. Part of claim_jobs.';
 comment on function app_jobs.end_calls() is 'End the steps that wait for the jobs that have ended in this transaction, and wake their jobs.';
+comment on function app_jobs.end_cancelled_run(text,bigint,integer) is 'Free what the handler of a cancelled job kept, because it has ended: its slots of limits, and its named queue. Returns whether it kept something.';
 comment on function app_jobs.end_schedule_pauses(timestamp with time zone) is 'For schedulers: end the pauses of schedules whose time is up. Due times since then make jobs.';
 comment on function app_jobs.enqueue_schedule(bigint,interval,boolean,timestamp with time zone) is 'Enqueue the job of a schedule for a due time, null for now; one that is paused, by hand only. Part of run_scheduled_job and run_schedule.';
 comment on function app_jobs.expire_jobs(integer) is 'End up to max_jobs jobs that wait past their expires_at as expired, and return their ids.';
@@ -7345,6 +7438,7 @@ comment on function app_jobs.wake_jobs(bigint[]) is 'Wake parked jobs: their sle
 comment on function app_jobs.wake_parked_jobs(bigint[],integer[]) is 'Make parked jobs due, each if its group of steps has ended.';
 comment on function app_jobs.workers_for(text,text) is 'The registered workers that are alive and claim jobs of a task and a queue. Part of explain_wait.';
 comment on table app_jobs.audit_log is 'Actions of operators. The role is the one that logged in to PostgreSQL; actor, source and the filter in details are what the client said.';
+comment on table app_jobs.cancelled_runs is 'Attempts of cancelled jobs whose handlers may still run, and keep slots of limits or a named queue.';
 comment on table app_jobs.claim_positions is 'Where claims start while ended jobs cannot be vacuumed. The latest row counts. Rows are not updated, because their old versions cannot be vacuumed either.';
 comment on table app_jobs.completed_jobs is 'Completed jobs with their payloads, for history_settings.completed_payload_retention. run_jobs_again runs them again.';
 comment on table app_jobs.held_jobs is 'Jobs that are due, and that a limit holds back.';

@@ -67,6 +67,12 @@ class JobStore(Protocol):
     async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
         """Return the ids of those jobs, given as id and attempt, that were cancelled while they ran."""
 
+    async def end_cancelled(self, worker_id: str, job_id: int, attempt: int | None) -> None:
+        """Free the slots of limits and the named queue of a cancelled job, because its handler has ended.
+
+        Until then, or until the end of its lease, no other job gets them.
+        """
+
     async def expire(self) -> int:
         """End jobs that wait past their expiry, some hundreds at a time. Return how many."""
 

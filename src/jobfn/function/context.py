@@ -112,6 +112,11 @@ class JobContext(DurableMethods):
         )
 
     @property
+    def _runs_on(self) -> bool:
+        """Whether the job was cancelled, and its sync handler was left to its thread after the grace time."""
+        return not self._is_async and self._cancellations > 0
+
+    @property
     def log(self) -> "FilteringBoundLogger":
         """A structured logger bound to the job's ids: ``ctx.log.info("charging", invoice=1)``."""
         if self._log is None:

@@ -99,6 +99,8 @@ class DeliveryRunner:
             return await self._executor.run(task, payload, context)
         finally:
             self._disconnects.remove(context)
+            if context.cancelled:
+                self._on_cancelled_ended(context, headers)
 
     def payload_too_large(self) -> DeliveryOutcome:
         """Return the outcome of a payload that exceeds the limit."""
@@ -137,6 +139,10 @@ class DeliveryRunner:
         if await self._reporter.send_progress(headers, progress):
             cancel_handler(context, self._settings.cancel_grace_seconds)
 
+    def _on_cancelled_ended(self, context: JobContext, headers: JobHeaders) -> None:
+        if not context._runs_on:  # noqa: SLF001  - not part of the context's public API
+            self._reporter.report_ended(headers)
+
     def _start_in_background(
         self, task: AnyTask, payload: Any, context: JobContext, headers: JobHeaders
     ) -> DeliveryOutcome:
@@ -146,7 +152,9 @@ class DeliveryRunner:
         async def run_job() -> None:
             outcome = await self._executor.run(task, payload, context)
             self.instrumentation.metrics.record_outcome(task.identifier, outcome)
-            if not context.lease_lost and not context.cancelled:
+            if context.cancelled:
+                self._on_cancelled_ended(context, headers)
+            elif not context.lease_lost:
                 timeout_seconds = self._reporter.timeout_seconds(headers)
                 await self._reporter.report(headers, outcome.report, wait_seconds=timeout_seconds)
 

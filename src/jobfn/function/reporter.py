@@ -150,6 +150,27 @@ class Reporter:
         reply = await send_until_answered(ask, timeout_seconds=self.timeout_seconds(headers))
         return reply is not None and reply.is_cancelled
 
+    def report_ended(self, headers: JobHeaders) -> None:
+        """Tell the callback server, in the background, that the handler of a cancelled job has ended.
+
+        Until then, or until the end of its lease, the job keeps its slots of limits and its named queue.
+        """
+        if len(self._in_flight) < MAX_REPORTS:
+            sender = asyncio.create_task(self._send_ended(headers))
+            self._in_flight.add(sender)
+            sender.add_done_callback(self._in_flight.discard)
+
+    async def _send_ended(self, headers: JobHeaders) -> None:
+        async def send() -> None:
+            reply = await self._post_heartbeat(headers, {"renew": False, "ended": True})
+            if reply is not None and reply.status >= 500:
+                raise CallbackServerError(f"the callback server answered a heartbeat with {reply.status}")
+
+        try:
+            await send_until_answered(send, timeout_seconds=self.timeout_seconds(headers))
+        except TransportError as error:
+            self._log.warning("end of a cancelled job not reported", job=headers.job_id, reason=str(error))
+
     async def _post_heartbeat(self, headers: JobHeaders, content: Mapping[str, object]) -> "HeartbeatReply | None":
         if headers.heartbeat_url is None or headers.job_id is None or headers.worker_id is None:
             return None

@@ -95,9 +95,11 @@ class HeartbeatBody(BaseModel):
 
     Attributes:
         renew: Whether to renew the lease. False: only ask whether the job was cancelled.
+        ended: Whether the handler has ended, because the job was cancelled.
     """
 
     renew: bool = True
+    ended: bool = False
     progress: float | None = Field(default=None, ge=0, le=1)
     note: str | None = Field(default=None, max_length=1000)
 
@@ -165,6 +167,8 @@ class Callbacks:
         else:
             settlement = settlement._replace(result=StoredResult.from_report(body))
         if not await self._settlements.settle(settlement):
+            # The function reports the outcome of a job that was cancelled: its handler has ended.
+            await self._store.end_cancelled(claim.worker_id, claim.job_id, claim.attempt)
             return CONFLICT
         if self._on_report is not None:
             self._on_report(settlement)
@@ -186,6 +190,8 @@ class Callbacks:
         else:
             is_held = await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
         if not is_held:
+            if content.ended:
+                await self._store.end_cancelled(claim.worker_id, claim.job_id, claim.attempt)
             return CANCELLED if await self._is_cancelled(claim) else CONFLICT
         return Reply(200, {"leaseSeconds": self._lease_seconds})
 

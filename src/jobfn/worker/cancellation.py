@@ -15,7 +15,7 @@ from jobfn.database.store import JobStore
 from jobfn.telemetry import logs
 from jobfn.worker.delivery import Deliverer
 from jobfn.worker.in_flight import InFlightJob, InFlightJobs
-from jobfn.worker.in_flight_states import DELIVERING
+from jobfn.worker.in_flight_states import DELIVERING, PREFETCHED, SETTLING
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 
 #: Maximum number of accepted jobs to remember. Functions learn of the cancellation of others at their next heartbeat.
@@ -58,6 +58,15 @@ class Cancellations:
         if len(self._accepted) > MAX_ACCEPTED_JOBS:
             del self._accepted[next(iter(self._accepted))]
 
+    def on_ended(self, job: Job) -> None:
+        """Free what a cancelled job kept while its handler ran. Functions do so themselves, at the callback server."""
+        self._start(
+            retry(
+                lambda: self._store.end_cancelled(self._jobs.worker_id, job.id, job.attempt),
+                event="end of a cancelled job not recorded",
+            )
+        )
+
     async def run(self) -> None:
         """Stop handlers until cancelled."""
         while True:
@@ -78,7 +87,15 @@ class Cancellations:
             self._start(self._deliverer.cancel_accepted(job))
             return
         in_flight = self._jobs.get(job)
-        if in_flight is None or not in_flight.on_cancelled() or not self._deliverer.cancel(job):
+        if in_flight is None:
+            return
+        has_no_handler = in_flight.state in {PREFETCHED, SETTLING}
+        if not in_flight.on_cancelled():
+            if has_no_handler:
+                self.on_ended(job)
+            return
+        if not self._deliverer.cancel(job):
+            in_flight.is_awaited = True
             return
         delivery = next((delivery for delivery, batch in self._deliveries.items() if in_flight in batch), None)
         if delivery is not None:

@@ -33,9 +33,11 @@ class InFlightJob:
 
     Attributes:
         was_returned: Whether its function did not start it when it was in a batch.
+        was_cancelled: Whether the job was cancelled while its request was open.
+        is_awaited: Whether its handler has ended when there is a result, because nobody closes the request.
     """
 
-    __slots__ = ("_jobs", "_settlement", "_timer", "job", "state", "was_returned")
+    __slots__ = ("_jobs", "_settlement", "_timer", "is_awaited", "job", "state", "was_cancelled", "was_returned")
     #: Set in AWAITING_REPORT and SETTLING.
     _settlement: Settlement
 
@@ -44,7 +46,7 @@ class InFlightJob:
         self.state = PREFETCHED
         self._jobs = jobs
         self._timer: Timer | None = None
-        self.was_returned = False
+        self.was_returned = self.was_cancelled = self.is_awaited = False
 
     def start(self) -> None:
         """Enter DELIVERING: a request to the function begins."""
@@ -110,9 +112,9 @@ class InFlightJob:
 
     def on_cancelled(self) -> bool:
         """Record that the job was cancelled, and so has ended. Return whether its handler may run."""
-        is_delivering = self.state is DELIVERING
+        self.was_cancelled = self.state is DELIVERING
         self.on_report()
-        return is_delivering
+        return self.was_cancelled
 
     def on_closed(self) -> None:
         """Forget a job that was settled before its request was closed."""

@@ -314,6 +314,10 @@ class Worker:
         in_flight.on_accepted()
 
     def _on_result(self, in_flight: InFlightJob, result: DeliveryResult) -> None:
+        if in_flight.was_cancelled and (
+            isinstance(result, NotStarted) or (in_flight.is_awaited and not isinstance(result, Unreachable))
+        ):
+            self.cancellations.on_ended(in_flight.job)
         if isinstance(result, NotStarted):
             self._on_not_started(in_flight)
             return

@@ -13,6 +13,10 @@ select @schema@.heartbeat_job($1, $2, $3, $4, $5, $6)
 -- $1 jobs, $2 their attempts. Returns the ids of those that were cancelled while they ran.
 select cancelled.id from @schema@.cancelled_jobs($1, $2) as cancelled (id)
 
+-- name: end_cancelled_run
+-- $1 worker, $2 job, $3 attempt (null: any). Returns whether its handler kept a slot or a queue.
+select @schema@.end_cancelled_run($1, $2, $3)
+
 -- name: expire_jobs
 -- End jobs that wait past their expires_at. Returns their ids.
 select expired.id from @schema@.expire_jobs() as expired (id)

@@ -619,9 +619,11 @@ ranked as (
 select r.limit_name, r.key, r.running, r.held, r.starts,
     case when k.paused_until > now() then k.paused_until end as paused_until, k.wake_at as wakes_at,
     array(
-        select s.job_id from @schema@.limit_slots s
+        select coalesce(c.job_id, s.job_id)
+        from @schema@.limit_slots s
+        left join @schema@.cancelled_runs c on c.id = -s.job_id -- their handlers clean up
         where s.limit_name = r.limit_name and s.key = r.key
-        order by s.job_id
+        order by 1
         limit $2
     ) as job_ids
 from ranked r
