@@ -18,7 +18,9 @@ INSTALL = install() { set -e; \
     else \
         echo 'installing into $(VENV) with pip: a minute or two'; \
         test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV); \
-        $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
+        export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+        $(BIN)/python -c 'import pip, sys; sys.exit([int(n) for n in pip.__version__.split(".")[:2]] < [25, 1])' || \
+            $(BIN)/python -m pip install --quiet 'pip>=25.1'; \
         $(BIN)/python -m pip install --quiet "$$@"; \
     fi; }; install
 # More arguments for pytest: make test PYTEST_ARGS='-k backoff --no-cov -n 0'
