@@ -64,6 +64,23 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return _OUTSIDE.sub(target, markdown)
 
 
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """Turn off the theme's request to GitHub."""
+    del page, config
+    return _without_request_to_github(output)
+
+
+def on_post_template(output_content: str, *, template_name: str, config: MkDocsConfig) -> str:
+    """Turn off the theme's request to GitHub on the page for errors."""
+    del template_name, config
+    return _without_request_to_github(output_content)
+
+
+def _without_request_to_github(html: str) -> str:
+    """Leave the link to the repository, and remove the mark by which the theme's script adds its number of stars."""
+    return html.replace(' data-md-component="source"', "")
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """Check that the page and the anchor that each error names exist.
 

@@ -54,6 +54,10 @@ def test_working_links_pass(tmp_path: Path, html: str) -> None:
             "loads https://cdn.example.com/x.js from another host: use a file of the site",
         ),
         (
+            f'<a href="{REPOSITORY}" class="md-source" data-md-component="source">the theme counts stars</a>',
+            "loads https://api.github.com from another host: use a file of the site",
+        ),
+        (
             f'<a href="{REPOSITORY}blob/main/examples/one.yaml">missing slash</a>',
             f"{REPOSITORY}blob/main/examples/one.yaml is not a file of the repository",
         ),
