@@ -242,7 +242,7 @@ async def test_page_reconnects_after_a_restart(
         await expect(page.locator("#head")).to_contain_text("ready")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 async def test_pages_fit_the_screen_with_enough_contrast(
     open_site: OpenSite, open_page: OpenPage, jobs: Jobs, width: int, scheme: str
 ) -> None:
@@ -260,11 +260,20 @@ async def test_pages_fit_the_screen_with_enough_contrast(
         wait(4, f"call:{name}", "call", task="a_child", payload={}),
     )
     await jobs.connection.execute("select app_jobs.signal($1::bigint, $2, '{}')", durable, name)
+    long_task = "a_schedule_with_a_name_that_is_rather_long_for_its_column"
+    await jobs.connection.execute(
+        f"select app_jobs.add_scheduled_job('{long_task}', '0 9 * * *'); select app_jobs.pause(task := '{long_task}');"
+        f"select app_jobs.set_limit('api', '{long_task}', per := 'payload.customer', concurrency := 2, rate_count := 9,"
+        " rate_interval := '1 day'); select app_jobs.pause_limit_key('api', 'a-customer-with-a-long-name', 'infinity')"
+    )
     page = await open_page(
         site.url, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
     for path in (
         "/",
+        "/audit",
+        "/limits",
+        "/pauses",
         "/jobs",
         "/errors",
         f"/jobs/{job}",
@@ -277,10 +286,24 @@ async def test_pages_fit_the_screen_with_enough_contrast(
     ):
         await page.goto(f"{site.url}{path}")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert await page.evaluate(TOO_WIDE) == [], path
+        assert await page.evaluate(OVERLAPPING) == [], path
         assert await page.locator(".side nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), path
         assert await page.evaluate(LOW_CONTRAST) == [], path
 
 
+#: Script that lists the tables that are wider than their card.
+TOO_WIDE = """
+() => [...document.querySelectorAll(".card table")]
+  .filter((table) => table.getBoundingClientRect().right > table.closest(".card").getBoundingClientRect().right + 1)
+  .map((table) => table.textContent.slice(0, 60))
+"""
+#: Script that lists the cells of stacked tables that are lower than their labels, which then cover the next cell.
+OVERLAPPING = """
+() => [...document.querySelectorAll(".stacked td[data-label]")]
+  .filter((cell) => cell.scrollHeight > cell.clientHeight + 1)
+  .map((cell) => cell.dataset.label)
+"""
 #: Script that lists the text with a contrast below 4.5 (WCAG 2.2, 1.4.3).
 LOW_CONTRAST = """
 () => {
@@ -317,3 +340,23 @@ LOW_CONTRAST = """
   return low;
 }
 """
+
+
+async def test_only_selected_rows_are_marked(open_site: OpenSite, open_page: OpenPage, jobs: Jobs) -> None:
+    """A row with a list of choices, of which one is always chosen, is not selected."""
+    site = await open_site()
+    await jobs.connection.execute("select app_jobs.add_scheduled_job('report', '0 9 * * *')")
+    await jobs.add("mail")
+    page = await open_page(f"{site.url}/schedules")
+    assert await page.locator("tbody tr select").count() == 1
+    none = "rgba(0, 0, 0, 0)"
+    await page.mouse.move(0, 0)
+    assert await page.locator("tbody tr").first.evaluate(BACKGROUND) == none
+    await page.goto(f"{site.url}/jobs")
+    assert await page.locator("tbody tr").first.evaluate(BACKGROUND) == none
+    await page.locator("tbody tr input").first.check()
+    await page.mouse.move(0, 0)
+    assert await page.locator("tbody tr").first.evaluate(BACKGROUND) != none
+
+
+BACKGROUND = "row => getComputedStyle(row).backgroundColor"

@@ -20,7 +20,7 @@ from jobfn.operations import (
     ThroughputBucket,
     WorkerRow,
 )
-from jobfn.operations.records import Event
+from jobfn.operations.records import NO_TRACEBACK, Event
 
 #: Maximum number of new jobs that a result lists.
 _MAX_LISTED = 20
@@ -79,6 +79,8 @@ def detail_lines(detail: JobDetail, now: datetime) -> list[str]:
     if traced is not None:
         lines.append(f"    traceback of attempt {traced.attempt}")
         lines += [f"        {line}" for line in (traced.traceback or "").splitlines()]
+    elif detail.has_no_traceback:
+        lines.append(f"    {NO_TRACEBACK}")
     lines.append("    timeline")
     for event in detail.timeline:
         lines += _event_lines(event, now)

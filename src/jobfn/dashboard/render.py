@@ -109,6 +109,7 @@ def environment() -> Environment:
         "pretty_json": pretty_json,
         "compact_json": compact_json,
         "first_line": first_line,
+        "with_code": with_code,
     }
     engine.globals |= {"link": link, "version": version("jobfn")}
     # Streams render single blocks, which do not see the imports of their template.
@@ -127,6 +128,12 @@ def link(path: str, **parameters: object) -> str:
 def breakable(name: str) -> Markup:
     """Allow line breaks after the underscores of a name."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def with_code(text: str) -> Markup:
+    """Show the parts of a text between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def timestamp(at: datetime | None) -> str | Markup:

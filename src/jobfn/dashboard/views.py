@@ -30,6 +30,7 @@ from jobfn.operations import (
 )
 from jobfn.operations.audit import ACTIONS as ACTIONS_RECORDED
 from jobfn.operations.audit import AuditPage
+from jobfn.operations.records import NO_TRACEBACK
 
 #: TTL of the counts.
 COUNTS_TTL_SECONDS: Final = 0.5
@@ -166,7 +167,8 @@ class Views:
         if detail is None:
             context = {"id": job_id, "capabilities": self._operations.capabilities}
             return View("job_not_found.html", context, status_code=404)
-        return View("job.html", {"detail": detail, "actions": _actions(detail), "error": _last_error(detail)})
+        context = {"detail": detail, "actions": _actions(detail), "error": _last_error(detail)}
+        return View("job.html", {**context, "no_traceback": NO_TRACEBACK})
 
     async def schedules(self, _request: Request) -> View:
         """Load ``GET /schedules``."""

@@ -55,6 +55,13 @@ class RunOutcome(StrEnum):
     REMOVED = "removed"
 
 
+#: Hint at a failure without a traceback.
+NO_TRACEBACK = (
+    "no traceback: a function sends those of exceptions to callers with its invoke secret (JOBFN_INVOKE_SECRET), or on "
+    "its machine if it has none; with JOBFN_TRACEBACKS=true to all"
+)
+
+
 class JobOrder(StrEnum):
     """Order of a list of jobs.
 
@@ -325,6 +332,12 @@ class JobDetail:
     run: DurableRun | None = None
     parent_id: int | None = None
     wait: WaitReason | None = None
+
+    @property
+    def has_no_traceback(self) -> bool:
+        """Whether the last attempt failed in a function, which has sent no traceback."""
+        failed = {RunOutcome.FAILED, RunOutcome.PERMANENTLY_FAILED}
+        return bool(self.runs) and self.runs[-1].outcome in failed and self.runs[-1].traceback is None
 
     @property
     def state(self) -> JobState:

@@ -8,8 +8,8 @@ from support.dashboard import Site
 from support.jobs import Jobs
 
 NO_WORKER = (
-    "1 job waits, but no worker is running. Start `jobfn service` where the functions can be reached, or "
-    "`jobfn dev functions.py`."
+    "1 job waits, but no worker is running. Start jobfn service where the functions can be reached, or "
+    "jobfn dev functions.py."
 )
 
 
@@ -32,6 +32,7 @@ async def test_the_stream_updates_the_banner(dashboard: Site, jobs: Jobs) -> Non
         await jobs.connection.execute("select app_jobs.pause('send', reason => '<down>')")
         html = (await events.next("page"))["banner"]
     assert "<strong>Paused: task send (&lt;down&gt;).</strong>" in html
+    assert "End it with <code>jobfn resume</code> if" in html
     assert '<a href="/pauses">Pauses</a>' in html
 
 

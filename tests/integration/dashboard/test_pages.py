@@ -150,6 +150,21 @@ async def test_job_page_shows_the_traceback_of_an_attempt(dashboard: Site, jobs:
     html = (await dashboard.get(f"/jobs/{number}")).text
     shown = "<summary>Traceback</summary><pre>File &#34;&lt;stdin&gt;&#34;, line 7, in send_mail</pre>"
     assert html.index("Attempt 1") < html.index("<pre>boom</pre>") < html.index(shown)
+    assert "No traceback" not in html
+
+
+async def test_job_page_says_why_there_is_no_traceback(dashboard: Site, jobs: Jobs) -> None:
+    number = await jobs.add("mail", max_attempts=3)
+    assert "No traceback" not in (await dashboard.get(f"/jobs/{number}")).text
+    for _ in range(2):
+        await jobs.connection.execute("update app_jobs.jobs set run_at = now()")
+        assert await jobs.claim_id() == number
+        await jobs.fail(number)
+    html = (await dashboard.get(f"/jobs/{number}")).text
+    assert html.count("<summary>No traceback</summary>") == 1
+    assert html.index("Attempt 2") < html.index("(JOBFN_INVOKE_SECRET), or on its machine") < html.index("Attempt 1<")
+    await jobs.connection.execute("select app_jobs.cancel_jobs($1, 'wrong', false)", [number])
+    assert "No traceback" not in (await dashboard.get(f"/jobs/{number}")).text
 
 
 async def test_completed_job_is_shown_from_the_history(dashboard: Site, jobs: Jobs) -> None:
