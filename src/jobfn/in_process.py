@@ -195,6 +195,10 @@ async def local_tasks(
 ) -> AsyncIterator[InProcessDispatcher]:
     """Run the app's lifespan around the block, with a dispatcher for its tasks."""
     installation_id = await retry(store.installation_id, event="service not started", only_transient=True)
+    limits = {name: task.retry_policy.max_attempts for name, task in app.tasks.items()}
+    await retry(
+        functools.partial(store.record_learned_attempts, limits), event="service not started", only_transient=True
+    )
     async with app.lifespan_context():
         yield InProcessDispatcher(app, store, settings, installation_id)
 

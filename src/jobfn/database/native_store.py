@@ -3,7 +3,7 @@
 import copy
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
@@ -218,6 +218,10 @@ class NativeJobStore:
         """See ``JobStore.is_locked_without_lease``."""
         result: bool | None = await self._pool.fetchval(self._query("is_locked_without_lease"), worker_id, job_id)
         return result
+
+    async def record_learned_attempts(self, limits: Mapping[str, int | None]) -> None:
+        """See ``JobStore.record_learned_attempts``."""
+        await self._pool.execute(self._query("record_learned_attempts"), list(limits), list(limits.values()))
 
     async def callback_secret(self) -> str | None:
         """See ``JobStore.callback_secret``."""

@@ -8,7 +8,7 @@ until ``run_at``. Locks of workers without leases expire after the contract's fo
 import copy
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
@@ -229,6 +229,9 @@ class PlatformJobStore:
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:  # noqa: ARG002
         """See ``JobStore.is_locked_without_lease``. In this schema the locks of all workers look alike."""
         return None
+
+    async def record_learned_attempts(self, limits: Mapping[str, int | None]) -> None:
+        """See ``JobStore.record_learned_attempts``. This schema has no place for it."""
 
     async def callback_secret(self) -> None:
         """See ``JobStore.callback_secret``. This schema is never changed, and keeps none."""

@@ -221,6 +221,15 @@ END,
     constraint jobs_pkey PRIMARY KEY (id)
 ) with (fillfactor=45, autovacuum_vacuum_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
+create table app_jobs.learned_attempts (
+    task_identifier text not null,
+    max_attempts integer not null,
+    learned_at timestamp with time zone not null default now(),
+    constraint learned_attempts_max_attempts_positive CHECK ((max_attempts > 0)),
+    constraint learned_attempts_pkey PRIMARY KEY (task_identifier),
+    constraint learned_attempts_task_identifier_length CHECK (((length(task_identifier) >= 1) AND (length(task_identifier) <= 126)))
+);
+
 create table app_jobs.limit_keys (
     limit_name text not null,
     key text not null,
@@ -5067,6 +5076,27 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.record_learned_attempts(tasks text[], max_attempts integer[])
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    delete from "app_jobs".learned_attempts l
+    using unnest(tasks, record_learned_attempts.max_attempts) as given (task, limit_)
+    where l.task_identifier = given.task and given.limit_ is null;
+
+    insert into "app_jobs".learned_attempts as l (task_identifier, max_attempts)
+    select given.task, given.limit_
+    from unnest(tasks, record_learned_attempts.max_attempts) as given (task, limit_)
+    where given.limit_ > 0
+        and length(given.task) between 1 and 126
+        and (select count(*) from "app_jobs".learned_attempts) < 10000
+    order by given.task
+    on conflict (task_identifier) do update set max_attempts = excluded.max_attempts, learned_at = now()
+    where l.max_attempts <> excluded.max_attempts;
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.record_steps(worker_ids text[], job_ids bigint[], job_attempts integer[], lease interval, positions integer[], names text[], kinds text[], states text[], wait_groups integer[], results json[], errors text[], seconds double precision[], specs json[])
  RETURNS TABLE(job_id bigint, step_position integer, name text, state text, result json)
  LANGUAGE plpgsql
@@ -7375,6 +7405,7 @@ comment on function app_jobs.reclaim_jobs(text) is 'Unlock the jobs that a worke
 comment on function app_jobs.record_action(text,text,integer,jsonb) is 'Write an entry of the audit list. The settings jobfn.actor, jobfn.source and jobfn.operation say who acts, through what, and which entries are parts of one bulk action.';
 comment on function app_jobs.record_action_on_jobs(text,bigint[],jsonb) is 'Write one entry about an action on jobs, with their number and the 20 lowest ids; none for no jobs. The setting jobfn.filter says how they were selected.';
 comment on function app_jobs.record_claim_position(app_jobs.claim_positions,app_jobs.claim_positions,tid[],boolean,bigint) is 'Record where the next claims start, if this one has read many entries that led to no job. Part of claim_jobs.';
+comment on function app_jobs.record_learned_attempts(text[],integer[]) is 'For workers: record max_attempts of tasks, or null for tasks without. The table has at most 10,000 rows.';
 comment on function app_jobs.record_steps(text[],bigint[],integer[],interval,integer[],text[],text[],text[],integer[],json[],text[],double precision[],json[]) is 'Record steps of jobs that their workers hold, and renew the leases. Returns each step as it is recorded; nothing of jobs that are not held. The result is that of a wait, for which a signal has come before, and that of a step that was recorded before.';
 comment on function app_jobs.record_transaction_step(text,bigint,integer,integer,text,json,double precision) is 'Record a step in the transaction of its effect. Fails with JF409 if the worker does not hold the job.';
 comment on function app_jobs.release_dependents(bigint[]) is 'Make those jobs due whose dependencies have all ended, and fail those with a dependency that did not complete. Jobs that another add_job with their key has replaced, or that run already, do not change.';
@@ -7452,6 +7483,7 @@ comment on table app_jobs.job_signals is 'Signals that came before their jobs wa
 comment on table app_jobs.job_steps is 'What the handlers of durable functions have recorded, until their jobs end.';
 comment on table app_jobs.job_tracebacks is 'The traceback of a failed attempt, if its function has sent it. job_runs has the attempt, with the same time.';
 comment on table app_jobs.jobs is 'Jobs that are ready, delayed, running or permanently failed. A completed job is deleted.';
+comment on table app_jobs.learned_attempts is 'The max_attempts that functions apply to jobs of their tasks, as workers have learned it. For people.';
 comment on table app_jobs.limit_keys is 'Keys of limits that are paused, or whose held jobs wait for a time.';
 comment on table app_jobs.limit_slots is 'The running jobs that count for limits of concurrency.';
 comment on table app_jobs.limit_starts is 'Recent starts of jobs that are subject to rates.';

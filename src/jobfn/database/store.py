@@ -4,7 +4,7 @@
 chooses one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import asyncpg
@@ -109,6 +109,9 @@ class JobStore(Protocol):
 
     async def is_locked_without_lease(self, worker_id: str, job_id: int) -> bool | None:
         """Return whether the worker has locked the job without a lease; None if it has not locked it."""
+
+    async def record_learned_attempts(self, limits: Mapping[str, int | None]) -> None:
+        """Record the maximum number of attempts that tasks allow, for people; None: the task has no own limit."""
 
     async def callback_secret(self) -> str | None:
         """Return the secret with which workers and callback servers of this schema sign; None if it keeps none."""

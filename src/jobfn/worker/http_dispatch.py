@@ -39,18 +39,28 @@ async def http_dispatcher(
         max_connections=settings.concurrency, keepalive=KeepAlive.within(settings.tcp_timeout_seconds)
     )
     accepts_batches = settings.delivery_batch and settings.settle_on is not SettlementMode.REPORT
+    recordings: set[asyncio.Task[None]] = set()
+
+    def record(task: str, limit: int | None) -> None:
+        call = functools.partial(store.record_learned_attempts, {task: limit})
+        recording = asyncio.create_task(retry(call, event="limit of a task not recorded"))
+        recordings.add(recording)
+        recording.add_done_callback(recordings.discard)
+
     try:
         yield Dispatcher(
             transport,
             routes=routes,
             worker_id=settings.worker_id,
             callback_config=callback_configs(settings, tokens, installation_id, records_steps=store.steps is not None),
-            limits=TaskLimits(fetch_list, asyncio.get_running_loop().time),
+            limits=TaskLimits(fetch_list, asyncio.get_running_loop().time, record),
             batching=Batching(asyncio.get_running_loop().time) if accepts_batches else None,
             request_timeout_seconds=settings.request_timeout_seconds,
             tracing=tracing,
         )
     finally:
+        for recording in recordings:
+            recording.cancel()
         await transport.aclose()
 
 

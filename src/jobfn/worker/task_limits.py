@@ -1,7 +1,8 @@
 """The option ``max_attempts`` of tasks, for attempts that end without an outcome from their function.
 
 A function applies the option itself, unless a handler kills its process. So functions send it with each response and
-list it at their root. The worker asks for the list before a job's second attempt, if no response has named it yet.
+list it at their root. The worker asks for the list before a job's second attempt, if no response has named it yet. It
+records what it learns, so that people see the limit that holds.
 """
 
 import contextlib
@@ -24,20 +25,30 @@ class TaskLimits:
     Args:
         fetch: Returns the body of a function app's list, at a URL; empty if there is none.
         clock: Monotonic time in seconds.
+        on_learned: Called with a task and its limit, None for none, when it is learned or has changed.
     """
 
-    def __init__(self, fetch: Callable[[str], Awaitable[bytes]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[str], Awaitable[bytes]],
+        clock: Callable[[], float],
+        on_learned: Callable[[str, int | None], None] = lambda _task, _limit: None,
+    ) -> None:
         self._fetch = fetch
         self._clock = clock
+        self._on_learned = on_learned
         self._known: dict[str, tuple[int | None, float]] = {}
 
     def record_response(self, task: str, headers: Mapping[str, str]) -> None:
         """Record the limit that a response names."""
         text = headers.get(MAX_ATTEMPTS)
-        if text is not None:
-            self._remember(task, _parse(text))
-        elif self._known.get(task, (0, 0.0))[0] is not None:
-            self._remember(task, None)
+        known, _ = self._known.get(task, (0, 0.0))
+        if text is None and known is None:
+            return
+        limit = None if text is None else _parse(text)
+        self._remember(task, limit)
+        if limit != known:
+            self._on_learned(task, limit)
 
     def is_last(self, task: str, attempt: int) -> bool:
         """Return whether the task allows no attempt after this one, as far as is known."""
@@ -50,7 +61,10 @@ class TaskLimits:
         if limit is not None or self._clock() - asked_at < TTL_SECONDS:
             return
         self._remember(task, None)  # so that jobs that start now do not ask as well
-        self._remember(task, _listed_limit(await self._fetch(index_url), task))
+        listed = _listed_limit(await self._fetch(index_url), task)
+        self._remember(task, listed)
+        if listed is not None:
+            self._on_learned(task, listed)
 
     def _remember(self, task: str, limit: int | None) -> None:
         remember(self._known, task, (limit, self._clock()))

@@ -45,6 +45,18 @@ async def test_response_replaces_the_limit() -> None:
     assert not limits.is_last("t", 1)
 
 
+async def test_changes_are_told_once() -> None:
+    lists = Lists(b'{"tasks": [{"identifier": "listed", "max_attempts": 3}]}')
+    learned: list[tuple[str, int | None]] = []
+    limits = TaskLimits(lists.fetch, ManualClock(), lambda task, limit: learned.append((task, limit)))
+    for headers in ({"X-Max-Attempts": "2"}, {"X-Max-Attempts": "2"}, {}, {}, {"X-Max-Attempts": "4"}):
+        limits.record_response("t", headers)
+    limits.record_response("without", {})
+    await limits.learn("listed", URL)
+    await limits.learn("unlisted", URL)
+    assert learned == [("t", 2), ("t", None), ("t", 4), ("without", None), ("listed", 3)]
+
+
 async def test_response_without_a_limit_answers_as_a_list_does() -> None:
     clock, lists = ManualClock(), Lists(b'{"tasks": [{"identifier": "t"}]}')
     limits = TaskLimits(lists.fetch, clock)

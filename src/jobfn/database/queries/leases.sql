@@ -116,3 +116,7 @@ where c.relname = 'jobs'
 -- Outside a transaction. Skips the table if another session has it, does not truncate the file, which would lock the
 -- table, and uses one process, because the jobs need the others.
 vacuum (skip_locked, truncate false, parallel 0) @schema@.jobs
+
+-- name: record_learned_attempts
+-- $1 tasks, $2 the maximum number of attempts that each allows, or null.
+select @schema@.record_learned_attempts($1, $2)

@@ -106,6 +106,7 @@ grant execute on function
     @schema@.has_lease,
     @schema@.next_run_at,
     @schema@.renew_leases,
+    @schema@.record_learned_attempts,
     @schema@.cancelled_jobs,
     @schema@.end_cancelled_run,
     @schema@.expire_jobs,
@@ -195,6 +196,7 @@ grant select on
     @schema@.limit_starts,
     @schema@.held_jobs,
     @schema@.task_settings,
+    @schema@.learned_attempts,
     @schema@.jobfn_migrations
     to @role@;
 grant execute on function @schema@.job_pauses, @schema@.explain_wait to @role@

@@ -19,7 +19,10 @@
         -- The function applies the limit of its task to jobs that allow more attempts.
         least(
             j.max_attempts - coalesce(j.snoozes, 0),
-            (select s.max_attempts from @schema@.task_settings s where s.task_identifier = j.task_identifier)
+            coalesce(
+                (select s.max_attempts from @schema@.task_settings s where s.task_identifier = j.task_identifier),
+                (select l.max_attempts from @schema@.learned_attempts l where l.task_identifier = j.task_identifier)
+            )
         ) as max_attempts, coalesce(j.snoozes, 0) as snoozes,
         -- Null if the history does not have all attempts that do not count.
         case when j.has_steps then (
