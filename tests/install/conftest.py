@@ -47,21 +47,19 @@ def extras(wheel: Path) -> list[str]:
 
 
 @pytest.fixture
-def new_environment(tmp_path: Path) -> Callable[[str], Environment]:
-    """Create an empty environment and install into it."""
+def new_environment(tmp_path: Path) -> Callable[..., Environment]:
+    """Create an empty environment and install into it. ``python``: its version; default: that of the tests."""
     uv = str(Path(sys.executable).with_name("uv"))
     certificates = {"UV_SYSTEM_CERTS": "true"}  # as pip does
     variables = os.environ | certificates
 
-    def make(*requirements: str) -> Environment:
+    def make(*requirements: str, python: str = sys.executable) -> Environment:
         folder = tmp_path / "environment"
         environment_ = Environment(folder, environment({"PATH": f"{folder / 'bin'}:/usr/bin:/bin", **certificates}))
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(
-            [uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)], check=True, env=variables
-        )
-        python = str(folder / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, env=variables)
+        subprocess.run([uv, "venv", "--quiet", "--seed", "--python", python, str(folder)], check=True, env=variables)
+        target = str(folder / "bin" / "python")
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", target, *requirements], check=True, env=variables)
         return environment_
 
     return make

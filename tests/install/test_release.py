@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_install_without_extras_serves_functions(new_environment: NewEnvironment
     assert (process.returncode, "pip install 'jobfn[worker] @ " in process.stderr) == (2, True)
     for module in set.union(*EXTRA_MODULES.values()):
         assert env.run_unchecked("python", "-c", f"import {module}").returncode == 1
+
+
+def supported_pythons() -> list[str]:
+    """Return the versions of Python in the metadata, the lowest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = [line.rpartition(" ")[2] for line in project["classifiers"] if re.search(r":: Python :: 3\.\d+$", line)]
+    assert f">={versions[0]}" == project["requires-python"]
+    return versions
+
+
+@pytest.mark.parametrize("version", [supported_pythons()[0], supported_pythons()[-1]])
+def test_install_on_the_lowest_and_the_highest_python(
+    version: str, new_environment: NewEnvironment, wheel: Path, tmp_path: Path
+) -> None:
+    uv = str(Path(sys.executable).with_name("uv"))
+    find = [uv, "python", "find", "--no-python-downloads", version]
+    if subprocess.run(find, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"Python {version} is not installed")
+    env = new_environment(f"{wheel}[dev]", python=version)
+    assert env.run("python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip() == version
+    env.run("python", "-m", "pip", "check")
+    assert env.run("jobfn", "--version").strip() in wheel.name
+    (tmp_path / "functions.py").write_text(ONE_TASK)
+    assert env.run("jobfn", "inspect", "functions.py", cwd=tmp_path).startswith("t\n")
 
 
 def test_line_of_the_documentation_installs_from_git(new_environment: NewEnvironment) -> None:
