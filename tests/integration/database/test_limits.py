@@ -175,7 +175,7 @@ async def test_new_jobs_of_a_full_key_never_lie_before_others(jobs: Jobs) -> Non
     first = await jobs.add("sync")
     assert await claim(jobs.connection, 10) == [first]
     added = [await jobs.add("sync") for _ in range(3)]
-    added += await jobs.connection.fetchval("select app_jobs.add_jobs('sync', '{{},{}}'::json[])")
+    added += await jobs.connection.fetchval("select app_jobs.add_jobs('sync', array['{}', '{}']::json[])")
     assert await held(jobs.connection) == added
     assert await jobs.connection.fetchval("select count(*) from app_jobs.jobs where isfinite(run_at)") == 1
 

@@ -236,7 +236,8 @@ async def test_reconnects_are_counted(jobs: Jobs, deploy: Deploy) -> None:
     deployment = await deploy(succeeds)
     before = value(await deployment.service_metrics(), "jobfn_database_reconnects_total")
     await jobs.connection.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'jobfn-listener'"
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and application_name = 'jobfn-listener'"
     )
 
     async def is_counted() -> bool:

@@ -45,7 +45,10 @@ async def running_service(dsn: str, *only: ServiceRole, **settings: object) -> A
 
 async def until_listening(connection: "asyncpg.Connection[Any]") -> None:
     """Wait until the scheduler receives notifications."""
-    listeners = "select count(*) from pg_stat_activity where application_name = 'jobfn-listener'"
+    listeners = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and application_name = 'jobfn-listener'"
+    )
     await eventually(lambda: connection.fetchval(listeners))
 
 

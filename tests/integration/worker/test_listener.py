@@ -71,7 +71,10 @@ async def test_connection_that_receives_notifications_is_kept(
 ) -> None:
     woken = asyncio.Event()
     listener = Listener(proxy.dsn, woken, pool=pool, check_interval_seconds=0.05, check_timeout_seconds=10.0)
-    backends = "select pid, query from pg_stat_activity where application_name = 'jobfn-listener'"
+    backends = (
+        "select pid, query from pg_stat_activity"
+        " where datname = current_database() and application_name = 'jobfn-listener'"
+    )
     async with listening(listener):
         await wait_for(woken)
         first = [row["pid"] for row in await pool.fetch(backends)]
@@ -85,7 +88,9 @@ async def test_further_channels_share_the_connection(proxy: FreezingProxy, pool:
     woken = asyncio.Event()
     received: asyncio.Queue[str] = asyncio.Queue()
     listener = Listener(proxy.dsn, woken, pool=pool, handlers={"jobs:other": received.put_nowait})
-    backends = "select pid from pg_stat_activity where application_name = 'jobfn-listener'"
+    backends = (
+        "select pid from pg_stat_activity where datname = current_database() and application_name = 'jobfn-listener'"
+    )
     async with listening(listener), asyncio.timeout(20):
         assert await received.get() == ""  # connected: notifications may have been missed
         await wait_for(woken)
