@@ -120,7 +120,7 @@ class JobfnOverHttp(JobfnSubject):
 class HttpLimit(JobfnOverHttp):
     """The same two processes on a store in memory: what HTTP costs without a database."""
 
-    module = "benchmarks.peers.http_limit"
+    module = "benchmarks.peers.memory_service"
 
     async def fill(self, url: str, jobs: int) -> int:  # noqa: ARG002  - the store has its jobs from BENCH_JOBS
         return jobs
@@ -230,6 +230,26 @@ class JobfnLocal(JobfnSubject):
     @contextlib.asynccontextmanager
     async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
         command = bench.jobfn_command("service", "--local", FUNCTIONS)
+        with start_process(self.name, command, bench.jobfn_variables(DATABASE_URL=url, **variables)) as process:
+            yield [process]
+
+
+@dataclass
+class LocalLimit(JobfnLocal):
+    """The same process on a store in memory: what the worker costs without a database."""
+
+    name: str = "the limit: jobfn, local functions, no database"
+    note: str = "defaults"
+
+    async def fill(self, url: str, jobs: int) -> int:  # noqa: ARG002  - the store has its jobs from BENCH_JOBS
+        return jobs
+
+    async def remaining(self, url: str) -> int | None:  # noqa: ARG002
+        return None
+
+    @contextlib.asynccontextmanager
+    async def running(self, bench: Bench, url: str, variables: dict[str, str]) -> AsyncIterator[Sequence[BenchProcess]]:
+        command = bench.jobfn_python("-m", "benchmarks.peers.memory_service", "service", "--local", FUNCTIONS)
         with start_process(self.name, command, bench.jobfn_variables(DATABASE_URL=url, **variables)) as process:
             yield [process]
 

@@ -57,12 +57,14 @@ async def measure(bench: Bench) -> Family:
         if number == 1:
             prepared = _cut(bench, family, prepared, costs, required=len(required))
     family.compare(
-        "median over HTTP, against graphile-worker in-process",
+        "median over HTTP, against graphile-worker in-process, on Node",
         (JOBFN, MEDIAN),
         [(graphile(0).name, MEDIAN)],
         at_most=1.1,
     )
-    family.compare("median over HTTP, against procrastinate", (JOBFN, MEDIAN), [("procrastinate", MEDIAN)], at_most=1.3)
+    family.compare(
+        "median over HTTP, against procrastinate in-process", (JOBFN, MEDIAN), [("procrastinate", MEDIAN)], at_most=1.3
+    )
     family.add_target("p99 over HTTP", (JOBFN, P99), at_most=25)
     family.add_target("latest start of a delayed job", (JOBFN, DELAY_MAX), at_most=50)
     family.notes.append(

@@ -1,7 +1,6 @@
-"""The HTTP limit: ``python -m jobfn.service`` on a store in memory instead of a database.
+"""The limits without a database: ``python -m jobfn.service``, or a ``jobfn`` command, on a store in memory.
 
-Worker, dispatch, callback server and settlement are the service's own. ``BENCH_JOBS`` jobs are claimed, delivered,
-reported and settled.
+Worker, dispatch, callbacks and settlement are the service's own. ``BENCH_JOBS`` jobs are claimed, run and settled.
 """
 
 import os
@@ -9,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jobfn.cli
 import jobfn.database.open_store
 import jobfn.service
 from jobfn.database.records import Job, Settlement
@@ -52,7 +52,7 @@ def main() -> int:
     for module in list(sys.modules.values()):
         if module.__name__.startswith("jobfn.") and hasattr(module, "open_store"):
             module.open_store = open_store  # type: ignore[attr-defined]
-    return jobfn.service.main([])
+    return jobfn.cli.main() if sys.argv[1:] else jobfn.service.main([])
 
 
 if __name__ == "__main__":
