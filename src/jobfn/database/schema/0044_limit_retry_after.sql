@@ -65,6 +65,9 @@ declare
     v_schema constant oid := (
         select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
     );
+    v_function constant regprocedure := (
+        select p.oid from pg_catalog.pg_proc p where p.proname = 'pause_limits_of_job' and p.pronamespace = v_schema
+    );
     v_role text;
 begin
     for v_role in
@@ -73,9 +76,7 @@ begin
         cross join lateral aclexplode(old.proacl) as granted
         where old.proname = 'renew_leases' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
     loop
-        execute format(
-            'grant execute on function @schema@.pause_limits_of_job(text, bigint, int, interval) to %s', v_role
-        );
+        execute format('grant execute on function %s to %s', v_function, v_role);
     end loop;
 end
 $$;
