@@ -1,5 +1,5 @@
--- What workers learn from functions about max_attempts of @task, so that lists show the limit that holds. Not a part of
--- task_settings: the function applies this limit, and new jobs do not take it.
+-- Limits of attempts that workers learn from functions (max_attempts of @task), so that lists show the limit that
+-- holds. Not a part of task_settings: the function applies this limit, and new jobs do not take it.
 
 create table @schema@.learned_attempts (
     task_identifier text primary key,
