@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from jobfn import unique
-from jobfn.dashboard import forms, limits, live, login, sessions, switch, task_discovery, users
+from jobfn.dashboard import bulk, forms, limits, live, login, sessions, switch, task_discovery, users
 from jobfn.database import records
 from jobfn.databases import unit
 from jobfn.function import report_batcher, reporter, tracebacks, validation_errors
@@ -388,6 +388,12 @@ BOUNDS = {
         f"{login.MAX_LOGIN_FAILURES_PER_MINUTE}",
         f"{ATTACK}test_malicious_web_page.py::test_wrong_tokens_of_a_stranger_do_not_lock_the_owner_out",
     ),
+    "bulk actions of a dashboard that run; that are shown": Bound(
+        f"{bulk.MAX_RUNNING}; {bulk.MAX_SHOWN}", f"{DASHBOARD}bulk_progress.py::test_number_of_actions_is_limited"
+    ),
+    "tasks whose limit of attempts was learned": Bound(
+        "10,000", f"{INTEGRATION}worker/test_learned_attempts.py::test_record_is_limited"
+    ),
     "live pages": Bound(f"{live.MAX_STREAMS}", f"{DASHBOARD}live.py::test_number_of_streams_is_limited"),
     "jobs in an answer to an assistant": Bound(
         f"{assistant.MAX_JOBS}", f"{ASSISTANT}read_tools.py::test_wrong_arguments_are_explained"
@@ -495,6 +501,7 @@ def test_table_has_each_bound_once() -> None:
 #: Collections that objects keep and caches of functions, by file. Each is bounded by a row of the table, or by the
 #: number of things that its comment names.
 GROWING = {
+    "dashboard/bulk.py": ["_actions"],  # bulk actions of a dashboard that are shown
     "dashboard/login.py": ["_failed_at"],  # wrong tokens in a minute
     "dashboard/sessions.py": ["_logins"],  # logins to the dashboard
     "dashboard/switch.py": ["_dashboards", "_locks"],  # databases of a service

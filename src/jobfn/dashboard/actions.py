@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from jobfn.dashboard.bulk import BulkAction, BulkActions
 from jobfn.dashboard.filters import ListFilter
 from jobfn.dashboard.forms import Form
 from jobfn.dashboard.login import safe_redirect
@@ -47,6 +48,8 @@ DESCRIPTIONS: Final = {
     Action.CANCEL: "A waiting job fails permanently with this reason, as do its waiting child jobs. You can retry it.",
     Action.REMOVE: "The job's row is deleted. This cannot be undone.",
 }
+#: Jobs of a bulk action are counted up to this number, for its progress.
+MAX_TOTAL: Final = 1_000_000
 #: Maximum number of skipped jobs that a result lists.
 MAX_LISTED_SKIPPED: Final = 5
 
@@ -91,9 +94,10 @@ class ActionRequest:
 class ActionPages:
     """The pages that change jobs."""
 
-    def __init__(self, pages: Pages, operations: Operations) -> None:
+    def __init__(self, pages: Pages, operations: Operations, bulk_actions: BulkActions) -> None:
         self._pages = pages
         self._operations = operations
+        self._bulk_actions = bulk_actions
 
     @property
     def routes(self) -> list[Route]:
@@ -132,20 +136,23 @@ class ActionPages:
         )
 
     async def apply(self, request: Request) -> Response:
-        """Handle ``POST /jobs/apply``: perform the action and show its result."""
+        """Handle ``POST /jobs/apply``: perform the action, and show its result, or its progress if it takes long."""
         form = RequestContext.from_request(request).form
         try:
             action_request = ActionRequest.from_form(form)
-            result = await self._apply(action_request, form)
+            if action_request.ids:
+                result = await self._apply(action_request, form, actor(request))
+            else:
+                number, bulk = await self._bulk_actions.start(
+                    PAST_TENSE[action_request.action],
+                    action_request.back,
+                    lambda bulk: self._apply_to_matching(bulk, action_request, form, actor(request)),
+                )
+                if bulk.is_running:
+                    return RedirectResponse(f"/jobs/bulk/{number}", 303)
+                result = bulk.outcome()
         except (InvalidForm, ConfigurationError) as problem:
             return self._reject(request, str(problem))
-        logs.get_logger("jobfn.dashboard").info(
-            "action applied",
-            action=str(action_request.action),
-            done=result.done,
-            skipped=result.skipped_count,
-            by=actor(request),
-        )
         return self._pages.respond(
             request,
             "result.html",
@@ -157,17 +164,40 @@ class ActionPages:
             },
         )
 
-    async def _apply(self, action_request: ActionRequest, form: Form) -> ActionResult:
-        action, ids = action_request.action, action_request.ids
-        reason = form.one("reason") or None
-        include_running = form.one("running") == "yes"
-        if ids:
-            return await self._operations.apply(action, ids, reason=reason, include_running=include_running)
-        job_filter = action_request.filter.to_job_filter()
-        return await self._operations.apply_to_matching(
-            action, job_filter, reason=reason, include_running=include_running
+    async def _apply(self, action_request: ActionRequest, form: Form, by: str) -> ActionResult:
+        result = await self._operations.apply(
+            action_request.action,
+            action_request.ids,
+            reason=form.one("reason") or None,
+            include_running=form.one("running") == "yes",
         )
+        return _logged(result, by)
+
+    async def _apply_to_matching(
+        self, bulk: BulkAction, action_request: ActionRequest, form: Form, by: str
+    ) -> ActionResult:
+        include_running = form.one("running") == "yes"
+        action, job_filter = action_request.action, action_request.filter.to_job_filter()
+        bulk.total = await self._operations.count_targets(
+            action, job_filter, include_running=include_running, limit=MAX_TOTAL
+        )
+        result = await self._operations.apply_to_matching(
+            action,
+            job_filter,
+            reason=form.one("reason") or None,
+            include_running=include_running,
+            on_progress=bulk.advance,
+            should_stop=lambda: self._bulk_actions.should_stop(bulk),
+        )
+        return _logged(result, by)
 
     def _reject(self, request: Request, problem: str) -> Response:
         back = safe_redirect(RequestContext.from_request(request).form.one("back"))
         return self._pages.notice(request, "Nothing changed.", problem, back=back, is_problem=True)
+
+
+def _logged(result: ActionResult, by: str) -> ActionResult:
+    logs.get_logger("jobfn.dashboard").info(
+        "action applied", action=str(result.action), done=result.done, skipped=result.skipped_count, by=by
+    )
+    return result

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from jobfn.dashboard.actions import ActionPages
 from jobfn.dashboard.banner import BannerMiddleware
+from jobfn.dashboard.bulk import BulkActions
 from jobfn.dashboard.durable_actions import DurableActionPages
 from jobfn.dashboard.enqueue import EnqueuePages
 from jobfn.dashboard.limit_actions import LimitPages
@@ -58,12 +59,14 @@ def create_dashboard(
         pages, operations, refresh_seconds=settings.refresh_seconds, stream_seconds=settings.stream_seconds
     )
     views = Views(operations)
+    bulk_actions = BulkActions(pages, live)
     enqueue_pages = EnqueuePages(pages, operations, discovery=discovery, connections=connections, schema=schema)
     routes: list[BaseRoute] = [
         Route("/healthz", _healthz, methods=["GET"]),
         *Login(pages, sessions).routes,
         *live.routes("/", views.overview),
-        *ActionPages(pages, operations).routes,
+        *bulk_actions.routes,
+        *ActionPages(pages, operations, bulk_actions).routes,
         *DurableActionPages(pages, operations).routes,
         *SchedulePages(pages, operations).routes,
         *live.routes("/jobs", views.jobs),

@@ -66,6 +66,11 @@ class LivePages:
         """End all streams, so that the server can stop. Browsers reconnect."""
         self._closing.set()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._closing.is_set()
+
     def routes(self, path: str, load: LoadView) -> list[Route]:
         """Return the routes of a page and its stream."""
 

@@ -215,8 +215,8 @@ async def test_service_of_a_role_that_may_not_work_ends_with_the_grant(make_role
     ("only", "grants", "right"),
     [
         ("worker", ("enqueue",), "EXECUTE on function app_jobs.callback_secret"),
-        ("scheduler", ("enqueue",), "SELECT on app_jobs.scheduled_jobs"),
-        ("scheduler", ("viewer",), "the right to change app_jobs.scheduled_jobs"),
+        ("scheduler", ("enqueue",), "EXECUTE on function app_jobs.end_schedule_pauses"),
+        ("scheduler", ("viewer",), "EXECUTE on function app_jobs.end_schedule_pauses"),
     ],
 )
 async def test_single_role_of_a_service_ends_with_the_missing_right(

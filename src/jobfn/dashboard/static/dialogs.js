@@ -44,7 +44,11 @@ async function openConfirmation(form, submitter) {
 async function applyAction(form, submitter) {
   submitter.disabled = true;
   submitter.textContent = "Working…";
-  const { status, html } = await post(form, null);
+  const { status, html, redirect } = await post(form, null);
+  if (redirect) {
+    location.assign(redirect); // a long action: its page shows the progress
+    return;
+  }
   if (status === 422) {
     document.getElementById("confirm").innerHTML = html; // the form again, with what is wrong
     return;
@@ -65,6 +69,9 @@ async function post(form, submitter) {
       body,
       headers: { "X-Fragment": "1", "X-CSRF-Token": token },
     });
+    if (response.redirected && response.ok) {
+      return { ok: true, redirect: response.url };
+    }
     const text = await response.text();
     const isHtml = response.headers.get("Content-Type").startsWith("text/html");
     return { ok: response.ok, status: response.status, html: isHtml ? text : notice(text) };
