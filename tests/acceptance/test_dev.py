@@ -1,5 +1,6 @@
 """``jobfn dev``."""
 
+import getpass
 import json
 import os
 import shlex
@@ -116,6 +117,10 @@ async def test_save_syncs_the_options_of_the_task(project: Path, database: str, 
     (project / "functions.py").write_text(FUNCTIONS)
     synced = json.loads(await dev.until('"options of task synced"', times=2))
     assert synced["change"] == "remove"
+    rows = await jobs.connection.fetch("select action, source, actor from app_jobs.audit_log order by id")
+    assert [row["action"] for row in rows] == ["set_task", "set_limit", "set_task", "remove_limit"]
+    me = f"{getpass.getuser()}@{socket.gethostname()}"
+    assert {(row["source"], row["actor"]) for row in rows} == {("cli", me)}
 
 
 async def test_database_url_is_migrated_and_left_without_locks(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from jobfn.database.connection import CONNECTION_ERRORS, connect
 from jobfn.errors import DatabaseError, JobfnError, SchemaError
 from jobfn.operations import task_settings
+from jobfn.operations.actor import Source, acting, os_actor
 from jobfn.operations.statements import translate_errors
 from jobfn.scheduler.sync import Change, CodeTask, sync
 from jobfn.task_defaults import NO_DEFAULTS, TaskDefaults
@@ -48,8 +49,9 @@ async def sync_schedules(function_url: str, *, target: str, database_url: str | 
     try:
         connection = await connect(database_url, application_name="jobfn-dev")
         try:
-            changes = await sync(connection, schema, tasks, prune=prune)
-            await _sync_options(connection, schema, index, target=target, prune=prune)
+            async with acting(connection, os_actor(Source.CLI)):
+                changes = await sync(connection, schema, tasks, prune=prune)
+                await _sync_options(connection, schema, index, target=target, prune=prune)
         finally:
             await connection.close()
     except (JobfnError, *CONNECTION_ERRORS) as error:

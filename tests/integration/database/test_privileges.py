@@ -12,6 +12,7 @@ from support.commands import Command
 from support.fixtures import Connect, ConnectTo, Serve, StartService
 from support.functions import RecordingFunction
 from support.jobs import Jobs
+from support.migrations import migrate_to
 from support.network import eventually
 from support.roles import Role, login_role, temporary_role
 
@@ -398,3 +399,25 @@ async def test_migrate_with_an_unknown_role_applies_nothing(
     )
     assert (result.code, message in result.output, result.output.count("\n")) == (2, True, 0), result.output
     assert await empty.fetchval("select to_regnamespace('app_jobs')") is None
+
+
+#: The last migration before the audit list.
+BEFORE_AUDIT = 49
+
+
+async def test_roles_of_an_older_schema_act_with_entries_only(empty: asyncpg.Connection) -> None:
+    await migrate_to(empty, BEFORE_AUDIT)
+    verbs = ("cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs", "retry_jobs")
+    async with temporary_role(empty) as operator, temporary_role(empty) as worker:
+        await empty.execute(f"grant usage on schema app_jobs to {operator}, {worker}")
+        for verb in verbs:
+            await empty.execute(f"grant execute on function app_jobs.{verb} to {operator}")
+        await empty.execute(f"grant select on app_jobs.job_runs to {operator}")
+        await empty.execute(f"grant execute on function app_jobs.prune_job_runs to {worker}")
+        await migrate(empty, "app_jobs")
+        assert await executable_functions(empty, operator) == {*verbs, "signal_by_operator"}
+        assert await table_privileges(empty, operator) == {
+            ("job_runs", None, "SELECT"),
+            ("audit_log", None, "SELECT"),
+        }
+        assert await executable_functions(empty, worker) == {"prune_job_runs", "prune_audit_log"}
