@@ -915,7 +915,7 @@ begin
     return query select * from "app_jobs".insert_unique_job(
         "app_jobs".unique_job_key(identifier, payload, unique_by), unique_for, unique_until, on_conflict,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority, entity_id, organization_id,
-        entity_type, depends_on, ignore_failures
+        entity_type, depends_on, ignore_failures, unique_by
     );
 end
 $function$;
@@ -955,7 +955,7 @@ begin
         as entry (unique_key, payload, job_key, queue_name, run_at, position)
     cross join lateral "app_jobs".insert_unique_job(
         entry.unique_key, unique_for, unique_until, on_conflict, identifier, entry.payload, entry.job_key,
-        entry.queue_name, entry.run_at, max_attempts, priority, null, null, null, null, false
+        entry.queue_name, entry.run_at, max_attempts, priority, null, null, null, null, false, unique_by
     ) as added
     order by entry.position;
 end
@@ -2918,7 +2918,7 @@ begin
         "app_jobs".unique_job_key(new.task_identifier, new.payload, settings.unique_by), settings.unique_for,
         settings.unique_until, coalesce(settings.on_conflict, 'keep'), new.task_identifier, new.payload, null,
         new.queue_name, new.run_at, new.max_attempts, new.priority, new.entity_id, new.organization_id,
-        new.entity_type, null, false
+        new.entity_type, null, false, settings.unique_by
     ) as added;
     perform set_config('jwt.claims.database_id', coalesce(v_claim, ''), true);
     select ("app_jobs".to_job_row(j)).* into v_job from "app_jobs".jobs j where j.id = v_id;
@@ -2930,7 +2930,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION app_jobs.insert_unique_job(unique_key bytea, unique_for interval, unique_until text, on_conflict text, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, entity_id uuid, organization_id uuid, entity_type text, depends_on bigint[], ignore_failures boolean, OUT job_id bigint, OUT is_duplicate boolean)
+CREATE OR REPLACE FUNCTION app_jobs.insert_unique_job(unique_key bytea, unique_for interval, unique_until text, on_conflict text, identifier text, payload json, job_key text, queue_name text, run_at timestamp with time zone, max_attempts integer, priority integer, entity_id uuid, organization_id uuid, entity_type text, depends_on bigint[], ignore_failures boolean, unique_by text[], OUT job_id bigint, OUT is_duplicate boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2950,7 +2950,18 @@ begin
         exit when found;
         select * into v_holder from "app_jobs".unique_jobs u where u.key = unique_key;
         continue when not found;
-        if "app_jobs".holds_unique_key(v_holder) then
+        if "app_jobs".holds_unique_key(v_holder) and (
+            v_holder.unique_until = 'expired'
+            -- False if the job was replaced by its job key, with another payload.
+            or exists (
+                select
+                from app_jobs.jobs j
+                where j.id = v_holder.job_id
+                    and case when coalesce(unique_by, '{}') = '{}' or json_typeof(j.payload) = 'object' then
+                        app_jobs.unique_job_key(j.task_identifier, j.payload, unique_by) = unique_key
+                    end
+            )
+        ) then
             job_id := v_holder.job_id;
             is_duplicate := true;
             if on_conflict = 'error' then
@@ -7350,7 +7361,7 @@ comment on function app_jobs.insert_job(uuid,uuid,uuid,text,json,text,text,times
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer) is 'Insert a schedule, or replace the one with the same key. All forms of add_scheduled_job call it.';
 comment on function app_jobs.insert_scheduled_job(uuid,text,json,json,text,text,integer,integer,uuid) is 'As insert_scheduled_job, with the entity of the jobs.';
 comment on function app_jobs.insert_unique_by_settings(app_jobs.task_settings,app_jobs.job_row) is 'Insert a job of a task whose jobs are unique, or return the existing one. Part of insert_job.';
-comment on function app_jobs.insert_unique_job(bytea,interval,text,text,text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean) is 'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
+comment on function app_jobs.insert_unique_job(bytea,interval,text,text,text,json,text,text,timestamp with time zone,integer,integer,uuid,uuid,text,bigint[],boolean,text[]) is 'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
 comment on function app_jobs.installation_id() is 'The random id of this schema. A part of idempotency keys.';
 comment on function app_jobs.is_locked_without_lease(text,bigint) is 'Whether the worker has locked the job without a lease; null if it has not locked it.';
 comment on function app_jobs.is_queue_locked(text,timestamp with time zone) is 'Whether a queue has a lock that has not expired, or is paused. Part of claim_jobs.';

@@ -41,6 +41,51 @@ with psycopg.connect(sys.argv[1]) as connection:
 """
 
 
+#: In each form and with each on_conflict: adds 40 jobs of 5 customers, and prints the ids of those that it added.
+ALL_FORMS = """
+import json, random, sys
+import psycopg
+from jobfn import DuplicateJob, enqueue, enqueue_many
+
+def by_enqueue(connection, task, payload, on_conflict):
+    job = enqueue(connection, task, payload, unique="until_done", unique_by=["customer"], on_conflict=on_conflict)
+    return [] if job.is_duplicate else [int(job)]
+
+def by_enqueue_many(connection, task, payload, on_conflict):
+    jobs = enqueue_many(
+        connection, task, [payload], unique="until_done", unique_by=["customer"], on_conflict=on_conflict
+    )
+    return [] if jobs.are_duplicates[0] else list(jobs)
+
+def by_sql(connection, task, payload, on_conflict):
+    rows = connection.execute(
+        "select job_id, is_duplicate from app_jobs.add_unique_job("
+        "%s, %s, unique_until := 'done', unique_by := '{customer}', on_conflict := %s)",
+        [task, json.dumps(payload), on_conflict],
+    )
+    return [row[0] for row in rows if not row[1]]
+
+def by_trigger(connection, task, payload, on_conflict):
+    connection.execute(
+        "insert into changes (task, customer, n, on_conflict) values (%s, %s, %s, %s)",
+        [task, payload["customer"], payload["n"], on_conflict],
+    )
+    return []
+
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    for add in (by_enqueue, by_enqueue_many, by_sql, by_trigger):
+        for on_conflict in ("keep", "replace", "error"):
+            for n in range(40):
+                try:
+                    with connection.transaction():
+                        payload = {"customer": random.randrange(5), "n": n}
+                        for job in add(connection, f"{add.__name__}_{on_conflict}", payload, on_conflict):
+                            print(job)
+                except (DuplicateJob, psycopg.errors.UniqueViolation):
+                    assert on_conflict == "error", on_conflict
+"""
+
+
 async def start(script: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
@@ -134,6 +179,41 @@ async def test_processes_that_add_the_same_jobs(database: str, jobs: Jobs, rule:
     assert flags == {"False": 10, "True": 290}
     assert len(set(ids)) == 10
     assert await jobs.count() == 10
+
+
+async def test_two_processes_in_each_form_and_with_each_conflict(database: str, jobs: Jobs) -> None:
+    await jobs.connection.execute(
+        """
+        create table changes (task text, customer int, n int, on_conflict text);
+        create function add_job_of_change() returns trigger language plpgsql as $$
+        begin
+            perform app_jobs.add_unique_job(
+                new.task, json_build_object('customer', new.customer, 'n', new.n), unique_until := 'done',
+                unique_by := '{customer}', on_conflict := new.on_conflict
+            );
+            return null;
+        end
+        $$;
+        create trigger add_job after insert on changes for each row execute function add_job_of_change()
+        """
+    )
+    processes = [await start(ALL_FORMS, database) for _ in range(2)]
+    async with asyncio.timeout(120):
+        output = [(await process.communicate())[0].decode().split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    rows = await jobs.connection.fetch(
+        "select task_identifier, count(*), count(distinct payload ->> 'customer') as customers "
+        "from app_jobs.jobs group by 1 order by 1"
+    )
+    forms = ("by_enqueue", "by_enqueue_many", "by_sql", "by_trigger")
+    tasks = sorted(f"{form}_{conflict}" for form in forms for conflict in ("keep", "replace", "error"))
+    assert [tuple(row) for row in rows] == [(task, 5, 5) for task in tasks]
+    added = [int(line) for lines in output for line in lines]
+    assert len(added) == len(set(added)) == 3 * 3 * 5
+    replaced = await jobs.connection.fetchval(
+        "select min((payload ->> 'n')::int) from app_jobs.jobs where task_identifier = 'by_sql_replace'"
+    )
+    assert replaced > 0
 
 
 async def test_killed_process_leaves_nothing(database: str, jobs: Jobs) -> None:

@@ -129,6 +129,49 @@ async def test_until_done_ends_with_the_job(jobs: Jobs) -> None:
     assert (await add(jobs.connection, unique_until="done"))[1] is False
 
 
+async def test_until_done_ends_with_a_cancelled_job(jobs: Jobs) -> None:
+    first, _ = await add(jobs.connection, unique_until="done")
+    await jobs.connection.execute("select app_jobs.cancel_jobs(array[$1::bigint], 'no', false)", first)
+    second, is_duplicate = await add(jobs.connection, unique_until="done", on_conflict="replace")
+    assert (second > first, is_duplicate) == (True, False)
+    assert await jobs.values(first, "ended_as", "last_error") == ("cancelled", "no")
+
+
+@pytest.mark.parametrize("on_conflict", ["keep", "replace"])
+async def test_parked_job_is_a_duplicate_until_done_and_is_not_replaced(jobs: Jobs, on_conflict: str) -> None:
+    options: Any = {"unique_until": "done", "unique_by": ["customer"], "on_conflict": on_conflict}
+    first, _ = await add(jobs.connection, payload={"customer": 7, "at": 1}, **options)
+    await jobs.claim()
+    await jobs.update("locked_at = null, locked_by = null, parked_attempt = 1, has_steps = true, run_at = 'infinity'")
+    assert await add(jobs.connection, payload={"customer": 7, "at": 2}, **options) == (first, True)
+    assert await jobs.values(first, "payload", "parked_attempt") == ('{"customer": 7, "at": 1}', 1)
+    started = {**options, "unique_until": "started"}
+    assert await add(jobs.connection, payload={"customer": 7, "at": 2}, **started) == (first, True)
+
+
+async def test_parked_job_has_started(jobs: Jobs) -> None:
+    _first, _ = await add(jobs.connection, unique_until="started")
+    await jobs.claim()
+    await jobs.update("locked_at = null, locked_by = null, parked_attempt = 1, has_steps = true, run_at = 'infinity'")
+    assert (await add(jobs.connection, unique_until="started"))[1] is False
+
+
+@pytest.mark.parametrize("until", ["done", "started"])
+@pytest.mark.parametrize("replacement", ["add_job", "add_unique_job"])
+async def test_job_whose_payload_was_replaced_by_its_key_is_no_duplicate(
+    jobs: Jobs, until: str, replacement: str
+) -> None:
+    first, _ = await add(jobs.connection, payload={"customer": 7}, unique_until=until, job_key="k")
+    if replacement == "add_job":
+        assert await jobs.add("sync", {"customer": 8}, job_key="k") == first
+    else:
+        added = await add(jobs.connection, payload={"customer": 8}, unique_until=until, job_key="k")
+        assert added == (first, False)
+    second, is_duplicate = await add(jobs.connection, payload={"customer": 7}, unique_until=until)
+    assert (second > first, is_duplicate) == (True, False)
+    assert await add(jobs.connection, payload={"customer": 7}, unique_until=until) == (second, True)
+
+
 async def test_replace_changes_a_waiting_job(jobs: Jobs) -> None:
     options: Any = {"unique_until": "done", "unique_by": ["customer"], "on_conflict": "replace"}
     first, _ = await add(jobs.connection, payload={"customer": 7, "at": 1}, **options)
