@@ -161,7 +161,8 @@ def commands_page() -> str:
         if rows:
             parts += ["| | |", "|---|---|", *rows, ""]
         if epilog:
-            parts += [f"`{epilog.removeprefix('example: ')}`", ""]
+            _, _, examples = epilog.partition("\n")
+            parts += ["```console", *(line.removeprefix("  ") for line in examples.splitlines()[1:]), "```", ""]
     return "\n".join(parts)
 
 

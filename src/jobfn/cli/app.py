@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
@@ -52,6 +53,10 @@ _COMMAND_MODULES = {
 }
 
 
+#: Maximum width of help, which typer indents by two.
+_HELP_WIDTH = 78
+
+
 def build_app(command: str | None = None) -> typer.Typer:
     """Build the typer app with one command, so that only its module is imported, or with all of them."""
     app = typer.Typer(
@@ -70,7 +75,27 @@ def build_app(command: str | None = None) -> typer.Typer:
             module.register_commands(app)
         else:
             app.add_typer(module.app, name=name)
+    for each in (app, *(group.typer_instance for group in app.registered_groups)):
+        for info in each.registered_commands if each is not None else ():
+            info.epilog = _examples(info.epilog) if isinstance(info.epilog, str) else info.epilog
     return app
+
+
+def _examples(text: str) -> str:
+    """Write examples on lines of their own, so that they can be copied. A long one goes on after a backslash."""
+    if text.startswith("\b"):  # the apps of groups outlive this one
+        return text
+    label, _, examples = text.partition(": ")
+    lines = [f"{label}:"]
+    for example in examples.split("; "):
+        line = " "
+        for part in re.split(r" (?=-|'|http)", example):  # not within a quoted argument
+            if len(f"{line} {part}") > _HELP_WIDTH - len(" \\"):
+                lines.append(f"{line} \\")
+                line = "   "
+            line += f" {part}"
+        lines.append(line)
+    return "\n".join(["\b", *lines])  # \b: not wrapped
 
 
 def _show_version(value: bool) -> None:

@@ -1,5 +1,6 @@
 """Help of every command: one summary line, options with help, and an example."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,31 @@ def test_command_has_a_summary_and_an_example(path: str, capsys: pytest.CaptureF
     assert [parameter.name for parameter in command.params if not getattr(parameter, "help", "")] == []
     assert run([*path.split()[1:], "--help"]) == 0
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [
+        ("jobs retry", ["jobfn", "jobs", "retry", "--task", "send_email", "--older-than", "1h", "--yes"]),
+        (
+            "schedules add",
+            [
+                "jobfn",
+                "schedules",
+                "add",
+                "daily_report",
+                "0 9 * * *",
+                '{"report_type": "daily"}',
+                "--tz",
+                "Europe/Paris",
+            ],
+        ),
+    ],
+)
+def test_example_can_be_copied(path: str, example: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*path.split(), "--help"]) == 0
+    commands = capsys.readouterr().out.partition("examples:\n")[2].replace("\\\n", "").splitlines()
+    assert example in [shlex.split(command) for command in commands]
 
 
 @pytest.mark.parametrize("path", ["", "jobs", "db", "schedules", "triggers"])
