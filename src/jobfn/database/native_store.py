@@ -22,7 +22,7 @@ from jobfn.database.records import (
 )
 from jobfn.database.single_connection import SingleConnection
 from jobfn.database.statements import query
-from jobfn.database.step_store import StepStore, claim_columns
+from jobfn.database.step_store import StepStore, claim_columns, held_query
 from jobfn.database.store import OnSettled, ignore_settlement
 
 
@@ -103,11 +103,11 @@ class NativeJobStore:
         if any(errors) and any(settlement.traceback for settlement in settlements):
             tracebacks = [None if each.traceback is None else storable(each.traceback) for each in settlements]
             no_results = () if any(results) else (None, None, None)
-            rows = await database.fetch(self._query("settle_jobs_with_tracebacks"), *columns, *no_results, tracebacks)
-        elif any(results):
-            rows = await database.fetch(self._query("settle_jobs_with_results"), *columns)
+            name = "settle_jobs_with_tracebacks"
+            columns += [*no_results, tracebacks]
         else:
-            rows = await database.fetch(self._query("settle_jobs"), *columns)
+            name = "settle_jobs_with_results" if any(results) else "settle_jobs"
+        rows = await database.fetch(*held_query(self._query, name, settlements, columns))
         by_id = {settlement.job_id: settlement for settlement in settlements}
         return [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
 
@@ -124,7 +124,8 @@ class NativeJobStore:
                 settled += await self._snooze(connection, snoozes)
             if parks:
                 waiting_for = [json.dumps(settlement.waiting_for) for settlement in parks]
-                rows = await connection.fetch(self._query("park_jobs"), *claim_columns(parks), waiting_for)
+                columns = [*claim_columns(parks), waiting_for]
+                rows = await connection.fetch(*held_query(self._query, "park_jobs", parks, columns))
                 by_id = {settlement.job_id: settlement for settlement in parks}
                 settled += [SettledJob.from_row(by_id[row["id"]], row) for row in rows]
             if others:
@@ -135,9 +136,8 @@ class NativeJobStore:
     async def _snooze(self, connection: asyncpg.Connection, snoozes: Sequence[Settlement]) -> list[SettledJob]:
         delays = [settlement.delay or timedelta(0) for settlement in snoozes]
         max_ages = [settlement.snooze_max_age for settlement in snoozes]
-        rows = await connection.fetch(
-            self._query("snooze_jobs"), *claim_columns(snoozes), _errors(snoozes), delays, max_ages
-        )
+        columns = [*claim_columns(snoozes), _errors(snoozes), delays, max_ages]
+        rows = await connection.fetch(*held_query(self._query, "snooze_jobs", snoozes, columns))
         # A job that was snoozed for too long has failed permanently.
         by_id = {settlement.job_id: settlement for settlement in snoozes}
         return [SettledJob.from_row(by_id[row["id"]]._replace(permanent=row["exhausted"]), row) for row in rows]
@@ -159,6 +159,7 @@ class NativeJobStore:
             timedelta(seconds=lease_seconds),
             heartbeat.progress,
             None if heartbeat.message is None else sanitize_text(heartbeat.message),
+            heartbeat.row_tag,
         )
         return is_locked
 
@@ -175,9 +176,9 @@ class NativeJobStore:
         """See ``JobStore.expire``."""
         return len(await self._pool.fetch(self._query("expire_jobs")))
 
-    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int, *, row_tag: int | None = None) -> bool:
         """See ``JobStore.has_lease``."""
-        has_lease: bool = await self._pool.fetchval(self._query("has_lease"), worker_id, job_id, attempt)
+        has_lease: bool = await self._pool.fetchval(self._query("has_lease"), worker_id, job_id, attempt, row_tag)
         return has_lease
 
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:

@@ -127,7 +127,8 @@ class PlatformJobStore:
             for settlement in settlements:
                 async with connection.transaction():
                     row = await connection.fetchrow(
-                        self._query("lock_claimed_job"), settlement.worker_id, settlement.job_id, settlement.attempt
+                        self._query("lock_claimed_job"),
+                        *(settlement.worker_id, settlement.job_id, settlement.attempt, settlement.row_tag),
                     )
                     if row is None:
                         continue
@@ -165,15 +166,21 @@ class PlatformJobStore:
 
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""
-        ids, attempts = [job_id for job_id, _ in jobs], [attempt for _, attempt in jobs]
+        return await self._renew(worker_id, [(*job, None) for job in jobs], lease_seconds=lease_seconds)
+
+    async def _renew(
+        self, worker_id: str, jobs: Sequence[tuple[int, int, int | None]], *, lease_seconds: float
+    ) -> set[int]:
+        """Do the same for jobs that are given as id, attempt and tag of the row."""
+        ids, attempts, row_tags = ([job[position] for job in jobs] for position in range(3))
         lease = timedelta(seconds=lease_seconds)
-        rows = await self._pool.fetch(self._query("renew_platform_leases"), worker_id, ids, attempts, lease)
+        rows = await self._pool.fetch(self._query("renew_platform_leases"), worker_id, ids, attempts, row_tags, lease)
         return {row["id"] for row in rows}
 
     async def heartbeat(self, heartbeat: Heartbeat, *, lease_seconds: float) -> bool:
         """See ``JobStore.heartbeat``. This schema cannot store the progress."""
-        job = heartbeat.job_id, heartbeat.attempt
-        return bool(await self.renew(heartbeat.worker_id, [job], lease_seconds=lease_seconds))
+        job = heartbeat.job_id, heartbeat.attempt, heartbeat.row_tag
+        return bool(await self._renew(heartbeat.worker_id, [job], lease_seconds=lease_seconds))
 
     async def cancelled(self, jobs: Sequence[tuple[int, int]]) -> set[int]:
         """See ``JobStore.cancelled``. This schema does not store the attempt."""
@@ -184,9 +191,11 @@ class PlatformJobStore:
         """See ``JobStore.expire``. In this schema, jobs do not expire."""
         return 0
 
-    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int, *, row_tag: int | None = None) -> bool:
         """See ``JobStore.has_lease``."""
-        has_lease: bool = await self._pool.fetchval(self._query("has_platform_lease"), worker_id, job_id, attempt)
+        has_lease: bool = await self._pool.fetchval(
+            self._query("has_platform_lease"), worker_id, job_id, attempt, row_tag
+        )
         return has_lease
 
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:

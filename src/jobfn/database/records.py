@@ -105,6 +105,11 @@ class Job(NamedTuple):
         )
 
     @property
+    def row_tag(self) -> int | None:
+        """Tells the rows apart that had this id one after the other, in callback tokens: the function ``same_jobs``."""
+        return None if self.created_at is None else round(self.created_at * 1e6) & 0xFFFFFFFF
+
+    @property
     def large_payload_size(self) -> int:
         """Size of the payload in characters; 0 if it is not larger than ``LARGE_PAYLOAD_BYTES``."""
         size = len(self.payload)
@@ -149,6 +154,7 @@ class Settlement(NamedTuple):
             counts.
         waiting_for: Park the job until one of these groups of steps has ended (``wire/steps.py``).
         traceback: Of a failed attempt: the lines of code that failed.
+        row_tag: The job must have this ``Job.row_tag``; None: any.
     """
 
     worker_id: str
@@ -164,6 +170,7 @@ class Settlement(NamedTuple):
     snooze_max_age_seconds: float | None = None
     waiting_for: tuple[int, ...] | None = None
     traceback: str | None = None
+    row_tag: int | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -254,6 +261,7 @@ class Heartbeat:
         attempt: The attempt in which it must have locked the job.
         progress: Fraction of the work that is done, 0 to 1; None: unchanged.
         message: What the job is doing; None: unchanged.
+        row_tag: The job must have this ``Job.row_tag``; None: any.
     """
 
     worker_id: str
@@ -261,6 +269,7 @@ class Heartbeat:
     attempt: int
     progress: float | None = None
     message: str | None = None
+    row_tag: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

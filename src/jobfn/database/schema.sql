@@ -5786,6 +5786,30 @@ AS $function$
     select * from "app_jobs".enqueue_schedule(id, job_expiry, false)
 $function$;
 
+CREATE OR REPLACE FUNCTION app_jobs.same_jobs(job_ids bigint[], row_tags bigint[])
+ RETURNS bigint[]
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+    select array(
+        select case
+            when given.row_tag is null then given.job_id
+            when exists (
+                select from "app_jobs".jobs j
+                where j.id = given.job_id
+                    -- the low 32 bits of the microseconds, as Job.row_tag
+                    and (extract(epoch from j.created_at) * 1000000)::bigint & 4294967295 = given.row_tag
+            ) then given.job_id
+            else -given.job_id
+        end
+        from unnest(job_ids, row_tags) with ordinality as given (job_id, row_tag, position)
+        order by given.position
+    )
+$function$;
+
 CREATE OR REPLACE FUNCTION app_jobs.set_audit_retention(days double precision)
  RETURNS void
  LANGUAGE plpgsql
@@ -7439,6 +7463,7 @@ comment on function app_jobs.run_jobs_now(bigint[]) is 'Make delayed jobs due no
 comment on function app_jobs.run_schedule(bigint) is 'For people: enqueue the job of a schedule now, also of a paused one. Raises ALREADY_SCHEDULED while its last job is waiting or running. All null if there is no such schedule.';
 comment on function app_jobs.run_schedule(text) is 'As run_schedule, with the id, the key or the task of the schedule.';
 comment on function app_jobs.run_scheduled_job(bigint,interval) is 'For schedulers: enqueue the job of a schedule now; raises ALREADY_SCHEDULED while its last job is waiting or running, and SCHEDULE_PAUSED while the schedule is paused.';
+comment on function app_jobs.same_jobs(bigint[],bigint[]) is 'Return the ids, negative where the job of that id was not added at the time that the tag names; null: at any time.';
 comment on function app_jobs.set_audit_retention(double precision) is 'Set for how long the audit list keeps its entries. Only for the owner.';
 comment on function app_jobs.set_completed_payload_retention(double precision) is 'Set for how many days completed jobs are stored with their payloads; 0 stores none, and lets prune_completed_jobs delete those that exist. Fails after 0.2 s if a transaction holds the table of jobs.';
 comment on function app_jobs.set_default_expiry(timestamp with time zone) is 'Jobs that this transaction adds from now on are not started after this time; null: at any time.';

@@ -76,8 +76,11 @@ class JobStore(Protocol):
     async def expire(self) -> int:
         """End jobs that wait past their expiry, some hundreds at a time. Return how many."""
 
-    async def has_lease(self, worker_id: str, job_id: int, attempt: int) -> bool:
-        """Return whether the worker has locked the job in this attempt, with a lease that has not ended."""
+    async def has_lease(self, worker_id: str, job_id: int, attempt: int, *, row_tag: int | None = None) -> bool:
+        """Return whether the worker has locked the job in this attempt, with a lease that has not ended.
+
+        The job must have this ``Job.row_tag``, if it is given.
+        """
 
     async def mark_accepted(self, worker_id: str, job_id: int, attempt: int) -> None:
         """Record that a function runs this attempt in the background, so that ``reclaim`` skips it while leased."""

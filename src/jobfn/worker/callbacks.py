@@ -149,7 +149,7 @@ class Callbacks:
                 raise _invalid_token()
         else:
             claim = await self._authorize(token, headers)
-        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt)
+        settlement = Settlement(claim.worker_id, claim.job_id, claim.attempt, row_tag=claim.row_tag)
         if headers.get(JOB_ERROR, "").lower() == "true":
             failure = Failure.from_json(body)
             settlement = settlement._replace(
@@ -185,10 +185,12 @@ class Callbacks:
             first = error.errors(include_url=False, include_input=False)[0]
             raise CallbackError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
         if content.renew:
-            heartbeat = Heartbeat(claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note)
+            heartbeat = Heartbeat(
+                claim.worker_id, claim.job_id, claim.attempt, content.progress, content.note, claim.row_tag
+            )
             is_held = await self._store.heartbeat(heartbeat, lease_seconds=self._lease_seconds)
         else:
-            is_held = await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
+            is_held = await self._has_lease(claim)
         if not is_held:
             if content.ended:
                 await self._store.end_cancelled(claim.worker_id, claim.job_id, claim.attempt)
@@ -213,7 +215,7 @@ class Callbacks:
         claim = await self._authorize(token, headers)
         if claim.attempt is None:
             raise CallbackError(400, f"{JOB_ATTEMPT} is missing: {ECHO_ADVICE}")
-        job = HeldJob(claim.worker_id, claim.job_id, claim.attempt)
+        job = HeldJob(claim.worker_id, claim.job_id, claim.attempt, claim.row_tag)
         try:
             request = decode_request(body)
             page = await (
@@ -242,7 +244,7 @@ class Callbacks:
         """Return whether heartbeats, or the worker, still renew the lease: the work of long jobs goes on."""
         if claim.attempt is None:
             return False
-        return await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt)
+        return await self._store.has_lease(claim.worker_id, claim.job_id, claim.attempt, row_tag=claim.row_tag)
 
     async def _is_cancelled(self, claim: Claim) -> bool:
         """Return whether the job was cancelled in this attempt: then its handler learns it, whenever it asks."""

@@ -131,7 +131,7 @@ def callback_configs(
         batch_prefix = f"{query_prefix(batch_url)}worker={quote(worker_id, safe='')}&token="
 
         def signed(jobs: Sequence[Job]) -> CallbackConfig:
-            token = tokens.sign(worker_id, [(job.id, job.attempt) for job in jobs])
+            token = tokens.sign(worker_id, [(job.id, job.attempt) for job in jobs], [job.row_tag for job in jobs])
             return config_for(
                 f"{callback_prefix}{token}&/callback",
                 f"{heartbeat_prefix}{token}",

@@ -241,6 +241,9 @@ class InFlightJobs:
 
     def add(self, job: Job) -> InFlightJob:
         """Start to track a job that was just claimed."""
+        older = self._by_id.get(job.id)
+        if older is not None and older.job.created_at != job.created_at:
+            older.on_report()  # a failover lost that job and its id was assigned again: its outcome changes nothing
         in_flight = self._by_id[job.id] = InFlightJob(job, self)
         self.large_payload_size += job.large_payload_size
         return in_flight

@@ -2,8 +2,10 @@
 
 The token stands in the query of the callback URL (``.../callback?token=...&/callback``), so that functions in any
 language send it back as part of the URL, and the platform's callback server, which knows only ``/callback``, ignores
-it. It names the jobs of one delivery with their attempts: ``<time>.<job>-<attempt>_<job>-<attempt>.<signature>``. The
-signature also covers the worker, whose id is a header of the report. Tokens are signed, not encrypted.
+it. It names the jobs of one delivery with their attempts, and then the tags of their rows in the same order:
+``<time>.<job>-<attempt>_<job>-<attempt>_r<tag>_r<tag>.<signature>``. A failover that lost transactions may assign the
+id of a job again: the tag shows that it is another row. The signature also covers the worker, whose id is a header of
+the report. Tokens are signed, not encrypted.
 """
 
 import base64
@@ -21,11 +23,15 @@ _BATCH_RENEWAL_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The statement that a worker holds a job in an attempt. None: in any; tokens always have one."""
+    """The statement that a worker holds a job in an attempt. None: in any; tokens always have one.
+
+    ``row_tag`` is that of the job (``Job.row_tag``); None: any.
+    """
 
     worker_id: str
     job_id: int
     attempt: int | None
+    row_tag: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,11 @@ class CallbackTokens:
         self.accepts_unsigned_workers = accepts_unsigned_workers
         self._batch_token = ("", "", 0.0)
 
-    def sign(self, worker_id: str, jobs: Iterable[tuple[int, int]]) -> str:
-        """Return a token for jobs of a worker, given as id and attempt."""
-        names = "_".join([f"{job_id}-{attempt}" for job_id, attempt in jobs])
-        head = f"{int(self._clock()):x}.{names}"
+    def sign(self, worker_id: str, jobs: Iterable[tuple[int, int]], row_tags: Iterable[int | None] = ()) -> str:
+        """Return a token for jobs of a worker, given as id and attempt, and the tags of their rows."""
+        names = [f"{job_id}-{attempt}" for job_id, attempt in jobs]
+        names += ["r" if tag is None else f"r{tag:x}" for tag in row_tags]
+        head = f"{int(self._clock()):x}.{'_'.join(names)}"
         return f"{head}.{_signature(self._macs[0], head, worker_id)}"
 
     def sign_batches(self, worker_id: str) -> str:
@@ -90,10 +97,14 @@ class CallbackTokens:
         verified = self._verify(token, worker_id)
         if verified is None:
             return None
-        names, has_expired = verified
-        prefix = f"{job_id}-"
-        attempt = next((name.removeprefix(prefix) for name in names.split("_") if name.startswith(prefix)), None)
-        return None if attempt is None else SignedClaim(Claim(worker_id, job_id, int(attempt)), has_expired)
+        text, has_expired = verified
+        names, prefix = text.split("_"), f"{job_id}-"
+        index = next((index for index, name in enumerate(names) if name.startswith(prefix)), None)
+        if index is None:
+            return None
+        tags = [name[1:] for name in names if name.startswith("r")]
+        tag = int(tags[index], 16) if index < len(tags) and tags[index] else None
+        return SignedClaim(Claim(worker_id, job_id, int(names[index].removeprefix(prefix)), tag), has_expired)
 
     def verify_batches(self, token: str, worker_id: str) -> bool:
         """Return whether a token is valid for batches of reports of a worker, and has not expired."""

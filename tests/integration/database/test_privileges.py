@@ -40,7 +40,7 @@ WORKER_FUNCTIONS = frozenset(
         ),
         *("complete_job", "fail_job", "settle_jobs", "settle_jobs_with_results", "snooze_jobs", "installation_id"),
         *("settle_jobs_with_tracebacks", "prune_job_tracebacks", "prune_audit_log"),
-        *("callback_secret", "is_locked_without_lease"),
+        *("callback_secret", "is_locked_without_lease", "same_jobs"),
         *("record_steps", "load_steps", "park_jobs", "paused_jobs"),
         *("release_jobs", "reclaim_jobs", "reap_expired_jobs"),
         *("get_scheduled_job", "run_scheduled_job", "release_scheduled_jobs", "advance_schedule"),

@@ -217,3 +217,23 @@ async def test_leased_job_of_a_schedule_counts_as_running_until_its_last_attempt
     else:
         with pytest.raises(asyncpg.RaiseError, match="ALREADY_SCHEDULED"):
             await harness.connection.fetchval(run, schedule)
+
+
+async def test_claim_of_another_row_changes_nothing(harness: StoreHarness) -> None:
+    job = await harness.add()
+    (claimed,) = await harness.claim(lease_seconds=30.0)
+    tag = claimed.row_tag
+    assert tag is not None
+    other, store = tag ^ 1, harness.store
+    assert not await store.has_lease(WORKER, job, 1, row_tag=other)
+    assert not await store.heartbeat(Heartbeat(WORKER, job, 1, row_tag=other), lease_seconds=30.0)
+    for settlement in (
+        Settlement(WORKER, job, 1),
+        Settlement(WORKER, job, 1, error="no", permanent=True),
+        Settlement(WORKER, job, 1, error="no", permanent=True, traceback="line 1"),
+        Settlement(WORKER, job, 1, error="later", snooze_max_age_seconds=60.0),
+    ):
+        assert await store.settle([settlement._replace(row_tag=other)]) == set()
+    assert await store.has_lease(WORKER, job, 1, row_tag=tag)
+    assert await store.heartbeat(Heartbeat(WORKER, job, 1, row_tag=tag), lease_seconds=30.0)
+    assert await store.settle([Settlement(WORKER, job, 1, row_tag=tag)]) == {job}

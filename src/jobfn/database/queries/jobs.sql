@@ -67,6 +67,11 @@ from @schema@.settle_jobs_with_results($1, $2, $3, $4, $5, $6, cast($7::text[] a
 select id, task_identifier, database_id, attempts
 from @schema@.settle_jobs_with_tracebacks($1, $2, $3, $4, $5, $6, cast($7::text[] as json[]), $8, $9, $10)
 
+-- name: same_jobs
+-- $1 jobs, $2 the tags of their rows (null: any). Returns the jobs, with a negative id those that have another row. In
+-- place of the jobs of another statement, if a report names the rows.
+select @schema@.same_jobs($1::bigint[], $2::bigint[])
+
 -- name: snooze_jobs
 -- $1 workers, $2 jobs, $3 attempts (null: any), $4 reasons, $5 delays, $6 how long ago the first snooze may be. Returns
 -- the jobs that changed, as they are now.

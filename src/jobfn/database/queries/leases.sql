@@ -5,9 +5,9 @@
 select renewed.id from @schema@.renew_leases($1, $2, $3, $4) as renewed (id)
 
 -- name: heartbeat_job
--- $1 worker, $2 job, $3 attempt, $4 the lease, $5 progress or null, $6 message or null. Returns whether this worker has
--- locked the job.
-select @schema@.heartbeat_job($1, $2, $3, $4, $5, $6)
+-- $1 worker, $2 job, $3 attempt, $4 the lease, $5 progress or null, $6 message or null, $7 the tag of the job's row or
+-- null. Returns whether this worker has locked the job.
+select @schema@.heartbeat_job($1, (@schema@.same_jobs(array[$2::bigint], array[$7::bigint]))[1], $3, $4, $5, $6)
 
 -- name: cancelled_jobs
 -- $1 jobs, $2 their attempts. Returns the ids of those that were cancelled while they ran.
@@ -22,8 +22,8 @@ select @schema@.end_cancelled_run($1, $2, $3)
 select expired.id from @schema@.expire_jobs() as expired (id)
 
 -- name: has_lease
--- $1 worker, $2 job, $3 attempt.
-select @schema@.has_lease($1, $2, $3)
+-- $1 worker, $2 job, $3 attempt, $4 the tag of the job's row or null.
+select @schema@.has_lease($1, (@schema@.same_jobs(array[$2::bigint], array[$4::bigint]))[1], $3)
 
 -- name: mark_accepted
 -- $1 worker, $2 job, $3 attempt.

@@ -104,6 +104,7 @@ grant execute on function
     @schema@.claim_jobs,
     @schema@.claim_jobs_of_queues,
     @schema@.has_lease,
+    @schema@.same_jobs,
     @schema@.next_run_at,
     @schema@.renew_leases,
     @schema@.record_learned_attempts,

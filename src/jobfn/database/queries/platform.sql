@@ -15,10 +15,14 @@ from @schema@.get_job($1, $2, $3) j
 where j.id is not null
 
 -- name: lock_claimed_job
--- $1 worker, $2 job, $3 the attempt or null: lock the job's row, if this worker runs it in that attempt. An attempt at
--- the maximum also counts: the platform's add_job sets it when it takes the key of a running job.
+-- $1 worker, $2 job, $3 the attempt or null, $4 the tag of its row or null (Job.row_tag): lock the job's row, if this
+-- worker runs it in that attempt. An attempt at the maximum also counts: the platform's add_job sets it when it takes the
+-- key of a running job.
 select id, task_identifier, database_id, attempts, last_error, now() as now from @schema@.jobs
-where id = $2 and locked_by = $1 and ($3::int is null or attempts = $3 or attempts = max_attempts)
+where id = $2
+    and locked_by = $1
+    and ($3::int is null or attempts = $3 or attempts = max_attempts)
+    and ($4::bigint is null or ((extract(epoch from created_at) * 1000000)::bigint & 4294967295) = $4)
 for update
 
 -- name: complete_job
@@ -57,24 +61,26 @@ from released
 where q.queue_name = released.queue_name
 
 -- name: renew_platform_leases
--- $1 worker, $2 jobs, $3 their attempts, $4 the lease. There is no column for it, so run_at of a locked job holds its
--- end: nobody else reads run_at while the job is locked, and only a lease sets it after locked_at. Returns the ids that
--- this worker has locked.
+-- $1 worker, $2 jobs, $3 their attempts, $4 the tags of their rows or nulls, $5 the lease. There is no column for it, so
+-- run_at of a locked job holds its end: nobody else reads run_at while the job is locked, and only a lease sets it after
+-- locked_at. Returns the ids that this worker has locked.
 update @schema@.jobs j
-set run_at = now() + $4
-from unnest($2::bigint[], $3::int[]) as claimed (job_id, attempt)
+set run_at = now() + $5
+from unnest($2::bigint[], $3::int[], $4::bigint[]) as claimed (job_id, attempt, row_tag)
 where j.id = claimed.job_id
     and j.locked_by = $1
     and (j.attempts = claimed.attempt or j.attempts = j.max_attempts)
+    and (claimed.row_tag is null or ((extract(epoch from j.created_at) * 1000000)::bigint & 4294967295) = claimed.row_tag)
 returning j.id
 
 -- name: has_platform_lease
--- $1 worker, $2 job, $3 attempt. See renew_platform_leases.
+-- $1 worker, $2 job, $3 attempt, $4 the tag of its row or null. See renew_platform_leases.
 select exists (
     select from @schema@.jobs j
     where j.id = $2
         and j.locked_by = $1
         and (j.attempts = $3 or j.attempts = j.max_attempts)
+        and ($4::bigint is null or ((extract(epoch from j.created_at) * 1000000)::bigint & 4294967295) = $4)
         and j.run_at > j.locked_at
         and j.run_at >= now()
 )
