@@ -15,7 +15,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the table."""
     if table.rows:
         terminalreporter.section("faults")
-        for line in (*table.HEADER, *table.rows):
+        for line in table.lines():
             terminalreporter.write_line(line)
 
 

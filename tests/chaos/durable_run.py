@@ -64,10 +64,16 @@ class Result:
     Attributes:
         violations: Failures, in words.
         table: Figures, by name.
+        lost: Number of runs that have neither ended nor a job.
+        left: Number of jobs that have not ended.
+        repeated_steps: Number of steps that ran again.
     """
 
     violations: list[str] = field(default_factory=list)
     table: dict[str, object] = field(default_factory=dict)
+    lost: int = 0
+    left: int = 0
+    repeated_steps: int = 0
 
     def __str__(self) -> str:
         return "\n".join(f"| {name} | {value} |" for name, value in self.table.items())
@@ -284,6 +290,7 @@ async def _evaluate(run: _Run, log: DeliveryLog, started_at: float, left: int) -
         rows = await connection.fetchval(
             "select (select count(*) from app_jobs.job_steps) + (select count(*) from app_jobs.job_signals)"
         )
+    run.result.left, run.result.lost = left, max(run.options.runs - len(added) - left, 0)
     if left or rows:
         violations.append(f"{left} jobs have not ended, and {rows} rows of steps and signals are left")
     numbers = range(run.options.runs)
@@ -295,6 +302,7 @@ async def _evaluate(run: _Run, log: DeliveryLog, started_at: float, left: int) -
         if len(results) != 1 or (name == "approved" and results != {str(number * 7)}):
             violations.append(f"{name} of run {number} has the results {results}")
     repetitions = [(key, pair) for key, each in executions.items() for pair in itertools.pairwise(each)]
+    run.result.repeated_steps = len(repetitions)
     for (number, name), (earlier, later) in repetitions:
         since = earlier["at"] - started_at
         until = min(later["at"] - started_at, since + MAX_STEP_SECONDS)

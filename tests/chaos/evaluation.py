@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chaos.faults import mode_of
 from chaos.processes import ManagedProcess
 from chaos.run_data import Row, RunData
-from chaos.summary import summary_lines
+from chaos.summary import repetitions, summary_lines
 from jobfn.worker.settings import SettlementMode
 
 MAX_SHOWN_VIOLATIONS = 10
@@ -21,10 +21,23 @@ TRACEBACK = re.compile(r'"exception":"|Traceback \(most recent call last\)')
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a run."""
+    """Result of a run.
+
+    Attributes:
+        summary: What happened, for people.
+        violations: What must not happen.
+        jobs: Number of jobs.
+        lost: Number of those without their effect that are not in the table.
+        stuck: Number of those that are left in the table.
+        doubled: Number of repeated effects by cause.
+    """
 
     summary: str
     violations: Sequence[str]
+    jobs: int
+    lost: int
+    stuck: int
+    doubled: Counter[str]
 
 
 def evaluate(run: RunData, processes: Sequence[ManagedProcess], *, seconds: float) -> Evaluation:
@@ -45,29 +58,42 @@ def evaluate(run: RunData, processes: Sequence[ManagedProcess], *, seconds: floa
     }
     violations = [f"{check}: {text}" for check, texts in checks.items() for text in texts[:MAX_SHOWN_VIOLATIONS]]
     counts = {check: len(texts) for check, texts in checks.items()}
-    return Evaluation("\n".join(summary_lines(run, counts, seconds)), violations)
+    return Evaluation(
+        "\n".join(summary_lines(run, counts, seconds)),
+        violations,
+        jobs=len(run.last_versions),
+        lost=counts["lost"],
+        stuck=counts["remaining"],
+        doubled=Counter(each.causes[0] for each in repetitions(run)),
+    )
 
 
 def lost_jobs(run: RunData) -> Iterator[str]:
-    """Yield jobs without their effect."""
+    """Yield jobs without their effect that are not in the table any more. ``remaining_jobs`` has the others."""
     committed = {(row["number"], row["version"]): row["job"] for row in run.rows.planned}
     succeeded = {(row["number"], row["version"]) for row in run.rows.effects if row["succeeded"]}
     failed = {row["number"] for row in run.rows.effects if not row["succeeded"]}
+    present = {row["id"] for row in run.rows.jobs}
     for number, job in run.last_versions.items():
         key = (number, job.version)
         if key not in committed:
             yield f"number {number} version {job.version} was not added"
+        elif committed[key] in present:
+            continue
         elif number not in failed if job.fails_permanently else key not in succeeded:
-            row = next((row for row in run.rows.jobs if row["id"] == committed[key]), None)
-            yield f"number {number} version {job.version} ({job.task}, job {committed[key]}) has no effect: {row}"
+            yield f"number {number} version {job.version} ({job.task}, job {committed[key]}) has no effect"
 
 
 def wrong_results(run: RunData) -> Iterator[str]:
     """Yield completed jobs whose stored result is missing or belongs to another job."""
     results = {row["job_id"]: json.loads(row["result"] or "null") for row in run.rows.results}
     last_jobs = {(row["number"], row["version"]): row["job"] for row in run.rows.planned}
+    remaining = {row["id"] for row in run.rows.jobs}
     for number, job in run.last_versions.items():
-        result = results.get(last_jobs.get((number, job.version)))
+        job_id = last_jobs.get((number, job.version))
+        result = results.get(job_id)
+        if job_id in remaining and not job.fails_permanently:
+            continue
         if result != (None if job.fails_permanently else {"number": number, "version": job.version}):
             yield f"number {number} version {job.version}: {result}"
 

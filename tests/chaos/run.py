@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import random
 import socket
 import time
@@ -216,7 +217,7 @@ async def _add(dsn: str, jobs: Sequence[PlannedJob]) -> None:
 
 
 async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
-    """Wait until no job is left to run. Jobs in backoff run at once."""
+    """Wait until no job is left to run, or none has ended for this time. Jobs in backoff run at once."""
 
     async def count_unfinished() -> int:
         async with _connect(dsn) as connection:
@@ -233,10 +234,13 @@ async def _wait_until_drained(dsn: str, *, timeout_seconds: float) -> None:
             )
             return count
 
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_seconds):
-            while await retry_until_connected(count_unfinished):  # noqa: ASYNC110  - state of another process
-                await asyncio.sleep(0.5)
+    least, ended_at = math.inf, time.monotonic()
+    while count := await retry_until_connected(count_unfinished):
+        if count < least:
+            least, ended_at = count, time.monotonic()
+        elif time.monotonic() - ended_at > timeout_seconds:
+            return
+        await asyncio.sleep(0.5)
 
 
 def _read_effects(file: Path) -> list[Row]:

@@ -123,6 +123,7 @@ async def run_fault(
     *,
     prepare: Fault | None = None,
     database_url: Callable[[str], str] | None = None,
+    source: Path | None = None,
     **variables: str,
 ) -> Outcome:
     """Run 1,000 jobs with a fault in the middle, and print its row of the table.
@@ -133,15 +134,18 @@ async def run_fault(
         folder: Folder of the effects and logs.
         prepare: Called before the processes start.
         database_url: Turns PostgreSQL's address into the one of the service.
+        source: Folder of another version of jobfn, which the processes run, and its schema. Default: this one.
         variables: Further variables of the service.
     """
     effects_file = folder / "effects.txt"
     effects_file.touch()
     async with contextlib.AsyncExitStack() as stack:
-        installation = await _start_postgres(stack, folder)
+        installation = await _start_postgres(stack, folder, source)
         if prepare is not None:
             await prepare(installation)
         dsn = installation.dsn if database_url is None else database_url(installation.dsn)
+        if source is not None:
+            variables["PYTHONPATH"] = str(source)
         await _start_processes(stack, installation, dsn, effects_file, variables)
         last = BATCHES * BATCH_SIZE
         adding = asyncio.create_task(_add_jobs(installation))
@@ -184,14 +188,20 @@ def _effects(file: Path) -> Counter[int]:
     return Counter(int(line) for line in file.read_text().splitlines())
 
 
-async def _start_postgres(stack: contextlib.AsyncExitStack, folder: Path) -> Installation:
+async def _start_postgres(stack: contextlib.AsyncExitStack, folder: Path, source: Path | None) -> Installation:
     postgres = EmbeddedPostgres()
     await asyncio.to_thread(postgres.start)
     stack.callback(postgres.stop)
     dsn = postgres.dsn()
     admin = await asyncpg.connect(dsn, server_settings={"lock_timeout": "0", "statement_timeout": "0"})
     stack.push_async_callback(admin.close, timeout=5)
-    await migrate(admin, "app_jobs")
+    if source is None:
+        await migrate(admin, "app_jobs")
+    else:
+        command = [sys.executable, "-c", "from jobfn.cli import main; main()", "db", "migrate"]
+        variables = environment({"DATABASE_URL": dsn, "PYTHONPATH": str(source)})
+        process = await asyncio.create_subprocess_exec(*command, env=variables)
+        assert await process.wait() == 0
     await admin.execute("alter system set fsync = off")
     await admin.execute("select pg_reload_conf()")
     data = Path(await admin.fetchval("show data_directory"))
@@ -220,6 +230,8 @@ async def _start_processes(
         **variables,
     }
     function = {"PORT": str(function_port), "CHAOS_EFFECTS_FILE": str(effects_file)}
+    if "PYTHONPATH" in variables:
+        function["PYTHONPATH"] = variables["PYTHONPATH"]
     commands = {
         "function": (["-m", "jobfn.function", str(FUNCTION_FILE), "--host", LOOPBACK], function, "serving"),
         "callbacks": (["-m", "jobfn.service", "--only", "callbacks"], service, "callback server started"),

@@ -5,7 +5,6 @@ repetition must have a cause.
 """
 
 import os
-import random
 import sys
 from pathlib import Path
 
@@ -14,22 +13,18 @@ import pytest
 from chaos.faults import worker_names
 from chaos.options import ChaosOptions
 from chaos.run import run_chaos
+from chaos.table import add_evaluation, chosen_seed
 from jobfn.worker.settings import SettlementMode
 
 SHORT_SEED = 20240607
+KILLS_AND_CUTS = "processes killed, requests cut, delayed and repeated"
 
 
-async def check(options: ChaosOptions, folder: Path) -> None:
+async def check(options: ChaosOptions, folder: Path, faults: str) -> None:
     evaluation = await run_chaos(options, folder)
+    add_evaluation(f"{faults}, {' and '.join(dict.fromkeys(options.modes))}", evaluation)
     sys.stdout.write(f"\n{evaluation.summary}\n")
     assert not evaluation.violations, "\n".join([*evaluation.violations, evaluation.summary, f"logs: {folder}"])
-
-
-def choose_seed() -> int:
-    """Return CHAOS_SEED, or a random number that the output shows before the run."""
-    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(2**31))
-    sys.stdout.write(f"\nCHAOS_SEED={seed}\n")
-    return seed
 
 
 async def test_no_job_is_lost_in_short_chaos_of_all_modes(tmp_path: Path) -> None:
@@ -42,7 +37,7 @@ async def test_no_job_is_lost_in_short_chaos_of_all_modes(tmp_path: Path) -> Non
         drain_timeout_seconds=60.0,
         min_batched_jobs=2,
     )
-    await check(options, tmp_path)
+    await check(options, tmp_path, KILLS_AND_CUTS)
 
 
 @pytest.mark.long
@@ -53,14 +48,14 @@ async def test_no_job_is_lost_in_long_chaos(mode: SettlementMode, tmp_path: Path
     seconds = float(os.environ.get("CHAOS_SECONDS", "450")) / len(SettlementMode)
     options = ChaosOptions(
         modes=(mode, mode),
-        seed=choose_seed(),
+        seed=chosen_seed(),
         jobs=jobs,
         fault_seconds=min(seconds * 0.6, jobs / 25),
         kill_interval_seconds=3.0,
         drain_timeout_seconds=seconds * 0.4,
         min_batched_jobs=jobs // 40,
     )
-    await check(options, tmp_path)
+    await check(options, tmp_path, KILLS_AND_CUTS)
 
 
 @pytest.mark.long
@@ -68,7 +63,7 @@ async def test_no_job_is_lost_in_long_chaos(mode: SettlementMode, tmp_path: Path
 async def test_no_job_is_lost_when_busy_workers_are_killed(mode: SettlementMode, tmp_path: Path) -> None:
     options = ChaosOptions(
         modes=(mode, mode),
-        seed=choose_seed(),
+        seed=chosen_seed(),
         jobs=6_000,
         fault_seconds=20.0,
         kill_interval_seconds=2.5,
@@ -78,14 +73,14 @@ async def test_no_job_is_lost_when_busy_workers_are_killed(mode: SettlementMode,
         kill_targets=worker_names((mode, mode)),
         injects_faults=False,
     )
-    await check(options, tmp_path)
+    await check(options, tmp_path, "busy workers killed")
 
 
 @pytest.mark.long
 async def test_no_job_is_repeated_when_processes_are_restarted(tmp_path: Path) -> None:
     options = ChaosOptions(
         modes=tuple(SettlementMode),
-        seed=choose_seed(),
+        seed=chosen_seed(),
         jobs=1_000,
         fault_seconds=20.0,
         drain_timeout_seconds=90.0,
@@ -93,4 +88,4 @@ async def test_no_job_is_repeated_when_processes_are_restarted(tmp_path: Path) -
         restarts=True,
         injects_faults=False,
     )
-    await check(options, tmp_path)
+    await check(options, tmp_path, "processes restarted")

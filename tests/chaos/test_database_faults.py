@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from chaos.single_fault import LEASE_SECONDS, Installation, Outcome, run_fault
+from chaos.table import add_outcome
 from support.network import free_port
 from support.pgbouncer import PgBouncer, start_pgbouncer
 from support.small_disk import fill_disk, small_disk
@@ -24,6 +25,7 @@ SUSPENDED_SECONDS = 1.5 * LEASE_SECONDS
 
 
 def check(outcome: Outcome, *, may_double: bool = False) -> None:
+    add_outcome(outcome, "the worker was suspended for longer than its lease" if may_double else None)
     assert outcome.lost == []
     assert outcome.stuck == []
     assert len(outcome.doubled) <= (outcome.in_flight if may_double else 0)

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from chaos.durable_run import DurableOptions, run_durable_chaos
-from chaos.test_chaos import SHORT_SEED, choose_seed
+from chaos.table import add_durable_run, chosen_seed
+from chaos.test_chaos import SHORT_SEED
 
 
 async def check(options: DurableOptions, folder: Path) -> None:
     result = await run_durable_chaos(options, folder)
+    add_durable_run(options.runs, lost=result.lost, stuck=result.left, repeated_steps=result.repeated_steps)
     sys.stdout.write(f"\n{result}\n")
     assert not result.violations, "\n".join([*result.violations[:50], f"logs: {folder}"])
 
@@ -31,7 +33,7 @@ async def test_durable_runs_end_in_short_chaos(tmp_path: Path) -> None:
 async def test_durable_runs_end_in_long_chaos(tmp_path: Path) -> None:
     await check(
         DurableOptions(
-            choose_seed(), runs=2_000, fault_seconds=180.0, kill_interval_seconds=1.5, drain_timeout_seconds=300.0
+            chosen_seed(), runs=2_000, fault_seconds=180.0, kill_interval_seconds=1.5, drain_timeout_seconds=300.0
         ),
         tmp_path,
     )
