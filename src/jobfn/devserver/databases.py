@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jobfn.devserver.postgres import folder_for, project_id
-from jobfn.devserver.state import is_alive, only_server
+from jobfn.devserver.state import DevState, is_alive, only_server
 from jobfn.errors import ConfigurationError
 
 
@@ -62,6 +63,15 @@ class DevDatabases:
             else:
                 file.unlink(missing_ok=True)
         return tuple(sorted(found, key=lambda database: -database.size_bytes))
+
+    def project_on(self, port: int) -> Path | None:
+        """Return the folder whose ``jobfn dev`` serves its function app on this port; None if it is not known."""
+        for file in self._folder.glob("*.txt"):
+            project = Path(file.read_text("utf-8"))
+            state = DevState.find(project)
+            if state is not None and urlsplit(state.function_url).port == port:
+                return project
+        return None
 
     def find(self, project: Path) -> DevDatabase:
         """Return the database of a folder.

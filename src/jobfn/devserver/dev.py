@@ -74,7 +74,7 @@ async def run_dev(options: DevOptions) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         stack.enter_context(only_server(options.project))
-        function_listener = stack.enter_context(contextlib.closing(bind(LOOPBACK, options.port, option="--port")))
+        function_listener = stack.enter_context(contextlib.closing(_bind_function(options.port)))
         callback_listener = stack.enter_context(
             contextlib.closing(bind(LOOPBACK, options.callback_port, option="--callback-port"))
         )
@@ -144,6 +144,18 @@ async def run_dev(options: DevOptions) -> None:
 def _worker_id(project: Path) -> str:
     """Return the folder's worker id: a restart takes over its own jobs, and no jobs of another folder."""
     return f"jobfn-dev-{project_id(project)[:8]}"
+
+
+def _bind_function(port: int) -> socket.socket:
+    try:
+        return bind(LOOPBACK, port, option="--port")
+    except ConfigurationError:
+        project = DevDatabases(os.environ).project_on(port)
+        if project is None:
+            raise
+        raise ConfigurationError(
+            f"port {port} is used by the jobfn dev of {project}: stop it, or choose another port with --port"
+        ) from None
 
 
 def _bind_dashboard(options: DevOptions) -> socket.socket | None:

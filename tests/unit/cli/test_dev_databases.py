@@ -1,12 +1,15 @@
 """``jobfn dev --list`` and ``--remove``, and the first line of ``jobfn dev``."""
 
 import os
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from jobfn.devserver.databases import DevDatabases
 from jobfn.devserver.postgres import folder_for
+from jobfn.devserver.state import DevState
 from support.commands import Command
 
 
@@ -97,3 +100,23 @@ sys.exit(main())
     result = await command("python", "-c", code)
     assert result.output.splitlines()[0] == "'starting jobfn dev\\n' []"
     assert result.code == 2
+
+
+async def test_taken_port_names_the_other_folder(databases: DevDatabases, tmp_path: Path, command: Command) -> None:
+    other = tmp_path / "other"
+    folder = make(databases, other, 1)
+    (tmp_path / "functions.py").write_text("")
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            state = DevState(
+                pid=os.getpid(), database_url=None, function_url=f"http://127.0.0.1:{port}/", callback_url="http://x/"
+            )
+            with state.published(other):
+                result = await command(
+                    "jobfn", "dev", "functions.py", "--port", str(port), XDG_STATE_HOME=str(tmp_path / "state")
+                )
+    finally:
+        shutil.rmtree(folder)
+    assert result.code == 2
+    assert f"port {port} is used by the jobfn dev of {other}: stop it, or choose another port" in result.output
