@@ -520,6 +520,7 @@ GROWING = {
     "function/reporter.py": ["_in_flight", "_per_origin"],  # reports in flight
     "function/asgi_app.py": ["_requests"],  # connections to a server
     "function/threads.py": ["_pending"],  # connections to a server
+    "http/batch_turns.py": ["_waiting"],  # connections to a server, or slots
     "http/connections.py": ["_open", "_per_peer"],  # connections to a server
     "http/limits.py": ["_unread", "_waiting"],  # connections to a server
     "http/loopback.py": ["_known_hosts"],  # Host headers

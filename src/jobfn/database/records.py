@@ -62,6 +62,7 @@ class Job(NamedTuple):
         is_awaited: Whether other jobs wait for its end and its result.
         created_at: When it was added, in seconds since the epoch. A database that lost transactions in a failover may
             assign an id again, but not with the same time.
+        priority: ``jobs.priority``; lower is more urgent.
     """
 
     id: int
@@ -80,6 +81,7 @@ class Job(NamedTuple):
     node: GraphNode | None = None
     is_awaited: bool = False
     created_at: float | None = None
+    priority: int = 0
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "Job":
@@ -102,6 +104,7 @@ class Job(NamedTuple):
             None,
             row.get("is_awaited") or False,
             row["created_at"],
+            row["priority"],
         )
 
     @property

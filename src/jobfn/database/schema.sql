@@ -462,9 +462,9 @@ CREATE UNIQUE INDEX jobs_key_unique ON app_jobs.jobs USING btree (key) WHERE (ke
 CREATE INDEX jobs_queue_name_ready_idx ON app_jobs.jobs USING btree (queue_name, priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_queued_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NOT NULL) AND (NOT exhausted));
 CREATE INDEX jobs_ready_idx ON app_jobs.jobs USING btree (priority, run_at, id) WHERE ((queue_name IS NULL) AND (NOT exhausted));
-CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id) WHERE ((database_id IS NULL) AND (queue_name IS NULL) AND (NOT exhausted));
-CREATE INDEX jobs_tenant_ready_idx ON app_jobs.jobs USING btree (priority, database_id, run_at, id) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
-CREATE INDEX jobs_tenant_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, database_id, run_at, id) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, run_at, id NULLS FIRST) WHERE ((database_id IS NULL) AND (queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_tenant_ready_idx ON app_jobs.jobs USING btree (priority, database_id, run_at NULLS FIRST, id) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
+CREATE INDEX jobs_tenant_task_ready_idx ON app_jobs.jobs USING btree (hashtextextended(task_identifier, (0)::bigint), priority, database_id NULLS FIRST, run_at NULLS FIRST, id NULLS FIRST) WHERE ((database_id IS NOT NULL) AND (queue_name IS NULL) AND (NOT exhausted));
 CREATE INDEX limit_keys_wake_at_idx ON app_jobs.limit_keys USING btree (wake_at) WHERE (wake_at IS NOT NULL);
 CREATE INDEX limit_slots_key_idx ON app_jobs.limit_slots USING btree (limit_name, key);
 CREATE INDEX scheduled_jobs_due_at_idx ON app_jobs.scheduled_jobs USING btree (due_at);
@@ -3444,14 +3444,28 @@ declare
     v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
     v_highest constant int := case when is_later_included then 2147483647 else at_priority end;
 begin
-    if task is null then
+    if task is null and not is_later_included then
+        return array(
+            select j.ctid
+            from "app_jobs".jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = at_priority
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
+            order by j.run_at, j.id
+            limit max_jobs
+            for update skip locked
+        );
+    elsif task is null then
         return array(
             select j.ctid
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
                 and (j.priority, j.run_at, j.id) >= (at_priority, first_run_at, first_id)
-                and j.priority <= v_highest
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (j.database_id is null or j.database_id <> all (paused_tenants))
@@ -3474,7 +3488,7 @@ begin
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
             and j.database_id <> all (paused_tenants)
-        order by j.priority, j.database_id, j.run_at, j.id
+        order by j.priority, j.database_id nulls first, j.run_at nulls first, j.id nulls first
         limit max_jobs
         for update skip locked
     );
@@ -3497,11 +3511,12 @@ begin
             select j.ctid as place
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and (j.priority, j.database_id, j.run_at, j.id)
-                    >= (at_priority, tenant.id, first_run_at, first_id)
-                and (j.priority, j.database_id, j.run_at) <= (at_priority, tenant.id, now())
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -3513,13 +3528,14 @@ begin
             select j.ctid as place
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
-                    >= (v_hash, at_priority, tenant.id, first_run_at, first_id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
-                    <= (v_hash, at_priority, tenant.id, now())
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id nulls first
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -3541,14 +3557,14 @@ begin
             from "app_jobs".jobs j
             where j.queue_name is null
                 and not j.exhausted
-                and j.task_identifier = task.name
                 and j.database_id is null
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id)
-                    >= (hashtextextended(task.name, 0), at_priority, first_run_at, first_id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at)
-                    <= (hashtextextended(task.name, 0), at_priority, now())
+                and hashtextextended(j.task_identifier, 0) = hashtextextended(task.name, 0)
+                and j.task_identifier = task.name
+                and j.priority = at_priority
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id
+            order by j.run_at, j.id nulls first
             limit max_jobs
             for update skip locked
         ) ready
@@ -4357,7 +4373,7 @@ begin
             and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-        order by j.priority, j.run_at, j.id
+        order by j.priority, j.run_at, j.id nulls first
         limit 1;
         if not found then
             return v_rows;
@@ -4374,7 +4390,7 @@ begin
                 and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by j.run_at, j.id nulls first
             limit max_jobs - cardinality(v_rows)
             for update skip locked
         );
@@ -4395,7 +4411,7 @@ begin
             and j.priority > v_priority
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        order by j.priority, j.run_at, j.id
+        order by j.priority, j.run_at, j.id nulls first
         limit max_jobs - cardinality(v_rows)
         for update skip locked
     );
@@ -4442,7 +4458,7 @@ begin
                     and j.task_identifier = task
                     and j.priority >= v_priority
                     and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-                order by j.priority, j.database_id
+                order by j.priority, j.database_id nulls first
                 limit 1
             ) with_tenant on true
             left join (
@@ -4454,7 +4470,7 @@ begin
                     and hashtextextended(j.task_identifier, 0) = v_hash
                     and j.task_identifier = task
                     and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-                order by j.priority, j.run_at, j.id
+                order by j.priority, j.run_at, j.id nulls first
                 limit 1
             ) without on true;
             v_run_at := case when v_priority = start.priority then start.run_at else '-infinity' end;
@@ -4821,11 +4837,12 @@ begin
             select true
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and (j.priority, j.database_id, j.run_at, j.id)
-                    >= (at_priority, visited.id, first_run_at, first_id)
-                and (j.priority, j.database_id, j.run_at) <= (at_priority, visited.id, now())
+                and j.priority = at_priority
+                and j.database_id = visited.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id
             limit 1
         ) is true
         from visited;
@@ -4837,11 +4854,12 @@ begin
             select j.database_id, 1
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) >= (v_hash, at_priority, lowest)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
+                and j.priority = at_priority
+                and j.database_id >= lowest and j.database_id <= highest
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
+            order by j.database_id nulls first
             limit 1
         )
         union all
@@ -4851,11 +4869,12 @@ begin
             select j.database_id
             from "app_jobs".jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) > (v_hash, at_priority, visited.id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
+                and j.priority = at_priority
+                and j.database_id > visited.id and j.database_id <= highest
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
+            order by j.database_id nulls first
             limit 1
         ) following
         where visited.visits < max_tenants
@@ -4864,13 +4883,14 @@ begin
         select true
         from "app_jobs".jobs j
         where j.database_id is not null and j.queue_name is null and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
-            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
-                >= (v_hash, at_priority, visited.id, first_run_at, first_id)
-            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
-                <= (v_hash, at_priority, visited.id, now())
+            and j.priority = at_priority
+            and j.database_id = visited.id
+            and (j.run_at, j.id) >= (first_run_at, first_id)
+            and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+        order by j.run_at nulls first, j.id nulls first
         limit 1
     ) is true
     from visited;

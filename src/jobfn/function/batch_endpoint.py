@@ -22,6 +22,7 @@ from jobfn.function.execution import AnyTask, refused
 from jobfn.function.instrumentation import DeliverySpan
 from jobfn.function.isolated import run_in_context
 from jobfn.function.outcome import DeliveryOutcome
+from jobfn.http.batch_turns import BatchTurns
 from jobfn.http.messages import is_disconnect, read_body, send_response
 from jobfn.wire import JOB_ID, JobHeaders, extract_job_headers
 from jobfn.wire.delivery_batch import (
@@ -44,6 +45,7 @@ class BatchEndpoint:
 
     def __init__(self, runner: DeliveryRunner) -> None:
         self._runner = runner
+        self._turns = BatchTurns()
 
     @staticmethod
     def matches(scope: Scope, path: str) -> bool:
@@ -73,7 +75,10 @@ class BatchEndpoint:
             await send_response(send, outcome.status_code, headers, outcome.body, unread=unread)
             return
         shared = extract_job_headers(scope["headers"])
-        await _BatchRun(self._runner, task, shared, deliveries, is_trusted=is_trusted, receive=receive, send=send).run()
+        run = _BatchRun(
+            self._runner, task, shared, deliveries, self._turns, is_trusted=is_trusted, receive=receive, send=send
+        )
+        await run.run()
 
 
 class _BatchRun:
@@ -85,6 +90,7 @@ class _BatchRun:
         task: AnyTask,
         shared_headers: Mapping[str, str],
         deliveries: Iterable[BatchedDelivery],
+        turns: BatchTurns,
         *,
         is_trusted: bool,
         receive: Receive,
@@ -95,6 +101,7 @@ class _BatchRun:
         self._task = task
         self._shared_headers = shared_headers
         self._waiting = deque(deliveries)
+        self._turns = turns
         self._receive = receive
         self._send = send
         request = asyncio.current_task()
@@ -106,9 +113,10 @@ class _BatchRun:
 
     async def run(self) -> None:
         """Run the jobs and send their outcomes."""
-        timer = asyncio.get_running_loop().call_later(MAX_SECONDS, self._start_streaming)
         # If the server stops, what has run is reported below, and the caller raises the cancellation again.
         with contextlib.suppress(asyncio.CancelledError):
+            await self._turns.next()
+            timer = asyncio.get_running_loop().call_later(MAX_SECONDS, self._start_streaming)
             try:
                 await self._run_jobs()
             finally:
@@ -129,7 +137,7 @@ class _BatchRun:
             if now - started_at > MAX_SECONDS or self._request.cancelling():
                 return
             if now - yielded_at > YIELD_SECONDS:
-                await asyncio.sleep(0)
+                await self._turns.next()
                 yielded_at = perf_counter()
 
     async def _run_job(self, delivery: BatchedDelivery) -> None:

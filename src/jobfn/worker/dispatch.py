@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from jobfn.database.records import Job
 from jobfn.errors import RequestNotSent, TransportError
+from jobfn.http.batch_turns import BatchTurns
 from jobfn.http.client import Response, Transport
 from jobfn.telemetry.tracing import GLOBAL, Tracing
 from jobfn.wire import (
@@ -152,6 +153,7 @@ class Dispatcher(Deliverer):
         tracing: Tracing = GLOBAL,
     ) -> None:
         self._transport = transport
+        self._turns = BatchTurns()
         self._routes = routes
         self._worker_id = worker_id
         self._callback_config = callback_config
@@ -214,6 +216,7 @@ class Dispatcher(Deliverer):
         A job without an outcome in the response, for example because the function died, is ``Unreachable``.
         """
         url = self._routes.url_for(jobs[0].task)
+        await self._turns.next()
         headers, body, awaits_report = self._encode_batch(jobs)
         headers |= self._routes.invoke_headers(url)
         pending = {str(job.id): job for job in jobs}

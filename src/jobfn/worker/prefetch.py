@@ -4,6 +4,7 @@ Quick jobs are claimed in large batches, so that no slot waits for the database.
 worker could run them sooner, and they would fill the buffer that quick jobs need. Pure; the clock is passed in.
 """
 
+import math
 from collections.abc import Callable, Collection
 
 #: Jobs expected to finish within this window are prefetched.
@@ -12,6 +13,10 @@ PREFETCH_WINDOW_SECONDS = 0.1
 RATE_INTERVAL_SECONDS = 0.1
 #: Maximum number of prefetched jobs; larger claims gain nothing.
 MAX_PREFETCH = 500
+#: Maximum number beside a tenant that has most of the jobs: those of other tenants wait for the end of a claim.
+MAX_FAIR_PREFETCH = 128
+#: Time for which that holds.
+FAIR_SECONDS = 600.0
 #: Prefetched jobs are released if their task has not been quick for this time.
 PREFETCH_TTL_SECONDS = 1.0
 #: A task is quick if its slots are free again within this time, and one was within the last such time.
@@ -30,6 +35,7 @@ class Prefetch:
         self._interval_started_at = clock()
         self._finished_jobs = 0
         self._jobs_per_second = 0.0
+        self._fair_until = -math.inf
         self._tasks: dict[str, tuple[float, float]] = {}  # how long a slot is occupied, and when one was last freed
         self._slow_since: dict[str, float] = {}
 
@@ -49,6 +55,10 @@ class Prefetch:
         if estimate <= QUICK_SECONDS:
             self._finished_jobs += jobs
 
+    def on_unequal_tenants(self) -> None:
+        """Record that most of the prefetched jobs are of one tenant, and some of others."""
+        self._fair_until = self._clock() + FAIR_SECONDS
+
     def size(self) -> int:
         """Return how many jobs of quick tasks to keep claimed beyond the running ones."""
         now = self._clock()
@@ -56,7 +66,8 @@ class Prefetch:
         if seconds >= RATE_INTERVAL_SECONDS:
             self._jobs_per_second = self._finished_jobs / seconds
             self._interval_started_at, self._finished_jobs = now, 0
-        return min(int(self._jobs_per_second * PREFETCH_WINDOW_SECONDS), MAX_PREFETCH)
+        most = MAX_FAIR_PREFETCH if now < self._fair_until else MAX_PREFETCH
+        return min(int(self._jobs_per_second * PREFETCH_WINDOW_SECONDS), most)
 
     def slow(self, tasks: Collection[str]) -> list[str]:
         """Return those of these tasks whose jobs are slow, or have not finished lately."""

@@ -28,6 +28,7 @@ from jobfn.worker.settlement import SettlementBatcher
 from jobfn.worker.telemetry.metrics import WorkerMetrics
 from jobfn.worker.telemetry.settlement_log import log_unlocked
 from jobfn.worker.throttle import ClaimRequest, Throttle
+from jobfn.worker.turns import sort_in_turn
 
 if TYPE_CHECKING:
     from jobfn.worker.slots import SlotPool
@@ -221,12 +222,14 @@ class Worker:
 
     def _accept(self, jobs: Sequence[Job]) -> None:
         """Start claimed jobs, and keep those prefetched for which no slot is free."""
-        for job in jobs:
-            in_flight = self._jobs.add(job)
-            if self._stopping:  # the stop signal arrived during the claim
+        claimed = [self._jobs.add(job) for job in jobs]
+        if self._stopping:  # the stop signal arrived during the claim
+            for in_flight in claimed:
                 in_flight.release()
-            else:
-                self._prefetched.append(in_flight)
+            return
+        self._prefetched.extend(claimed)
+        if sort_in_turn(self._prefetched):
+            self._prefetch.on_unequal_tenants()
         self._start_prefetched()
 
     def _start_prefetched(self) -> None:

@@ -326,3 +326,26 @@ async def test_context_variables_of_a_handler_do_not_reach_the_next_job(serve: S
     for payload in ("first", "suspend", "fail", "last"):
         expected += [("nobody", {}), (payload, {"order": payload})]
     assert seen == expected
+
+
+async def test_request_does_not_wait_for_all_batches_that_came_before() -> None:
+    """Each batch occupies the event loop for a while. A single job runs between two of them."""
+    order: list[str] = []
+    started = asyncio.Event()
+
+    @task("busy")
+    async def busy(payload: str) -> None:
+        order.append(payload)
+        started.set()
+
+    app = create_app(tasks=[busy])
+
+    async def post(path: str, body: bytes, headers: dict[str, str]) -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://function") as client:
+            assert (await client.post(path, content=body, headers=headers)).status_code == 200
+
+    batches = [asyncio.create_task(post("/busy/batch", batch("batch"), shared_headers())) for _ in range(30)]
+    await started.wait()
+    single = post("/busy", b'"single"', {"Content-Type": "application/json"})
+    await asyncio.gather(*batches, single)
+    assert "single" in order[:-10]

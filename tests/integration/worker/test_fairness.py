@@ -3,17 +3,22 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from jobfn import FunctionApp, create_app, task
+from jobfn.database.records import Job
 from jobfn.in_process import local_settings, local_tasks
+from jobfn.worker.delivery import DeliveryResult, OnResult
 from jobfn.worker.settings import ServiceRole, ServiceSettings
 from support.fixtures import Serve, StartService
-from support.jobs import WORKER, Jobs
+from support.jobs import TENANT, WORKER, Jobs
 from support.network import eventually
+from support.scripted_worker import ScriptedBatches, running_worker
 from support.service import start_in_loop
+
+OTHER_TENANT = "00000000-0000-4000-8000-000000000000"
 
 
 class Gate:
@@ -72,3 +77,32 @@ async def test_quick_jobs_run_in_the_slots_beside_slow_ones(gate: Gate, jobs: Jo
     assert gate.slow_started == 14
     locked = await jobs.connection.fetchval("select count(*) from app_jobs.jobs where locked_at is not null")
     assert locked == 14, "no slow job was claimed that cannot start"
+
+
+async def test_claimed_jobs_start_in_turns_of_their_tenants(database: str, jobs: Jobs) -> None:
+    """Although one tenant's jobs are older, and claims return jobs in the order of their time."""
+
+    async def no_batches(_jobs: Sequence[Job], _on_result: OnResult) -> None:
+        raise AssertionError("first deliveries of a task are not batched")
+
+    class Single(ScriptedBatches):
+        all_started = asyncio.Event()
+
+        def batch_size(self, _task: str, _share: int) -> int:
+            return 1
+
+        async def deliver(self, job: Job) -> DeliveryResult:
+            if len(self.alone) == 3:
+                self.all_started.set()
+            return await super().deliver(job)
+
+    ids = [
+        await jobs.connection.fetchval("select (app_jobs.add_job($1::uuid, 'x')).id", tenant)
+        for tenant in (TENANT, TENANT, OTHER_TENANT, OTHER_TENANT)
+    ]
+    deliverer = Single(no_batches)
+    async with running_worker(database, deliverer, asyncio.Event(), concurrency=4):
+        await deliverer.all_started.wait()
+        deliverer.gate.set()
+        await jobs.until_gone()
+    assert deliverer.alone == [ids[0], ids[2], ids[1], ids[3]]

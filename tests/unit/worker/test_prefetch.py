@@ -31,6 +31,19 @@ def test_size_has_a_maximum() -> None:
     assert prefetch.size() == 500
 
 
+def test_size_is_smaller_beside_a_tenant_that_has_most_of_the_jobs() -> None:
+    clock = ManualClock()
+    prefetch = Prefetch(clock)
+    prefetch.on_unequal_tenants()
+    prefetch.on_slot_freed("quick", 0.01, 100_000)
+    clock.advance(0.25)
+    assert prefetch.size() == 128
+    clock.advance(600)
+    prefetch.on_slot_freed("quick", 0.01, 10_000_000)
+    clock.advance(0.25)
+    assert prefetch.size() == 500
+
+
 def test_slow_jobs_do_not_count() -> None:
     clock = ManualClock()
     prefetch = Prefetch(clock)

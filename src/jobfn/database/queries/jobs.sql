@@ -49,7 +49,7 @@ select set_config(setting.name, setting.value, true) from unnest($1::text[], $2:
 select id, task_identifier, payload, attempts, max_attempts, queue_name, database_id, actor_id, entity_id, traceparent,
     tracestate, organization_id, snoozes, key like 'jobfn:child:%' as is_awaited,
     extract(epoch from locked_at - greatest(run_at, created_at))::float8 as waited_seconds,
-    date_part('epoch', created_at) as created_at
+    date_part('epoch', created_at) as created_at, priority
 from @schema@.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: settle_jobs

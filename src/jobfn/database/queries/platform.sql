@@ -10,7 +10,7 @@ select j.id, j.task_identifier, j.payload, j.attempts, j.max_attempts, j.queue_n
     null::int as snoozes,
     null::boolean as is_awaited,
     coalesce(extract(epoch from j.locked_at - nullif(j.run_at, '-infinity')), 0)::float8 as waited_seconds,
-    date_part('epoch', j.created_at) as created_at
+    date_part('epoch', j.created_at) as created_at, coalesce(j.priority, 0) as priority
 from @schema@.get_job($1, $2, $3) j
 where j.id is not null
 
