@@ -78,6 +78,12 @@ async def test_schedule_is_added_listed_run_and_removed(invoke: Command, databas
     assert "next      not while it is paused" in text
     (row,) = await list_schedules(invoke, database)
     assert (row["next"], row["pause_reason"], row["paused_at"][:2]) == ([], "no paper", "20")
+    await jobfn("pause", "daily_report", "--until", "2100-01-31T09:00+01:00")
+    assert " until 2100-01-31 09:00+01:00: no paper\n" in (await jobfn("list")).output
+    (row,) = await list_schedules(invoke, database)
+    assert row["paused_until"] == "2100-01-31T08:00:00+00:00"
+    both = await jobfn("pause", "daily_report", "--until", "2100-01-31", "--for", "2h")
+    assert (both.code, "--for and --until exclude each other" in both.output) == (2, True)
     resumed = await jobfn("resume", "daily_report")
     assert (resumed.code, resumed.output) == (0, f"resumed {added.output} daily_report")
     assert "PAUSED" not in (await jobfn("list")).output
@@ -92,7 +98,7 @@ async def test_add_stores_every_option(invoke: Command, database: str) -> None:
     tenant = "5b720132-17d5-424d-9bcb-ee7b17c13d43"
     options = (
         "--tz Europe/Paris --start 2030-01-01 --end 2031-01-01 --catch-up all --catch-up-window 6h --jitter 90s "
-        f"--key k --queue q --priority 3 --max-attempts 2 --database-id {tenant}"
+        f"--expires-in 2h --key k --queue q --priority 3 --max-attempts 2 --database-id {tenant}"
     )
     rule = '{"hour": [9, 17], "minute": 0, "dayOfWeek": 5}'
     added = await invoke("jobfn", "schedules", "add", "t", rule, *options.split(), DATABASE_URL=database)
@@ -105,6 +111,7 @@ async def test_add_stores_every_option(invoke: Command, database: str) -> None:
         "end": "2031-01-01",
         "catch_up_window_seconds": 21600,
         "jitter_seconds": 90,
+        "expires_in_seconds": 7200,
         "catch_up": "all",
     }
     assert [row[name] for name in ("key", "queue", "priority", "max_attempts", "database_id")] == [
