@@ -179,7 +179,8 @@ async def open_database(
             on_settled=on_settled,
         )
     )
-    if (migration := await newer_migration(connections, settings.schema_name)) is not None:
+    migration = await _retry_start(lambda: newer_migration(connections, settings.schema_name))
+    if migration is not None:
         logs.get_logger("jobfn.service").warning(
             "schema is newer than this jobfn: upgrade it soon", schema=settings.schema_name, migration=migration
         )

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-from jobfn.database.connection import connect, shares_sessions
+from jobfn.database.connection import connect, retry, shares_sessions
 from jobfn.errors import DatabaseUnreachable
 from jobfn.telemetry import logs
 from jobfn.worker.listener import CHECK_INTERVAL_SECONDS, NO_HANDLERS, Listener, NotificationHandler
@@ -43,8 +43,12 @@ async def lacks_notifications(pool: "asyncpg.Pool[Any]", settings: ServiceSettin
         DatabaseUnreachable: ``JOBS_LISTEN_URL`` cannot be reached.
     """
     if settings.listen_url is None:
-        async with pool.acquire() as connection:
-            return await shares_sessions(connection, settings.database_url)
+
+        async def look() -> bool:
+            async with pool.acquire() as connection:
+                return await shares_sessions(connection, settings.database_url)
+
+        return await retry(look, event="service not started", only_transient=True)
     direct = await connect(settings.listen_url, application_name="jobfn-listener")
     try:
         return await shares_sessions(direct, settings.listen_url)
