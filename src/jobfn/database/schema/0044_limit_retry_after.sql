@@ -1,4 +1,4 @@
--- A function asks for patience with 429 or 503 and Retry-After, which pauses limits as RetryLater does.
+-- A 429 or 503 response with Retry-After pauses limits, as RetryLater does.
 
 drop function @schema@.pause_limits_of_jobs(bigint[]);
 
@@ -60,23 +60,4 @@ revoke execute on function
     @schema@.pause_limits_of_job(text, bigint, int, interval)
     from public;
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_function constant regprocedure := (
-        select p.oid from pg_catalog.pg_proc p where p.proname = 'pause_limits_of_job' and p.pronamespace = v_schema
-    );
-    v_role text;
-begin
-    for v_role in
-        select distinct quote_ident(pg_get_userbyid(granted.grantee))
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        where old.proname = 'renew_leases' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_function, v_role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('renew_leases', '{pause_limits_of_job}');

@@ -26,23 +26,4 @@ comment on function @schema@.limit_usage() is
 
 revoke execute on function @schema@.limit_usage() from public;
 
-do $$
-declare
-    v_schema constant oid := (
-        select c.relnamespace from pg_catalog.pg_class c where c.reltype = pg_typeof(null::@schema@.jobs)
-    );
-    v_function constant regprocedure := (
-        select p.oid from pg_catalog.pg_proc p where p.proname = 'limit_usage' and p.pronamespace = v_schema
-    );
-    v_role text;
-begin
-    for v_role in
-        select distinct quote_ident(pg_get_userbyid(granted.grantee))
-        from pg_catalog.pg_proc old
-        cross join lateral aclexplode(old.proacl) as granted
-        where old.proname = 'renew_leases' and old.pronamespace = v_schema and granted.grantee not in (0, old.proowner)
-    loop
-        execute format('grant execute on function %s to %s', v_function, v_role);
-    end loop;
-end
-$$;
+select @schema@.grant_like('renew_leases', '{limit_usage}');
