@@ -1,5 +1,6 @@
 """Limits, and a role that chooses the values that they count by."""
 
+import asyncio
 import json
 from datetime import timedelta
 
@@ -165,3 +166,20 @@ async def test_role_that_enqueues_changes_and_reads_no_limit(connection: asyncpg
                     await other.execute(statement)
         finally:
             await other.close()
+
+
+async def test_idle_workers_go_on_with_the_keys_that_are_left(jobs: Jobs, database: str) -> None:
+    await set_limit(jobs.connection, "sync", task_identifier="sync", per="payload.customer", concurrency=1)
+    await jobs.connection.execute(ADD_PAIRS, 1200)
+    await jobs.connection.execute(
+        "delete from app_jobs.limit_wakeups; insert into app_jobs.limit_wakeups "
+        "select 'sync', 'no job of this key is held' from generate_series(1, 1200)"
+    )
+    listener = await asyncpg.connect(database)
+    notified = asyncio.Event()
+    await listener.add_listener("jobs:insert", lambda *_: notified.set())
+    await claim(jobs.connection, 1, tasks=["another"])
+    assert await jobs.connection.fetchval(WAKEUPS) == 200
+    async with asyncio.timeout(30):
+        await notified.wait()
+    await listener.close()

@@ -1396,7 +1396,7 @@ declare
     v_picked int := max_jobs;
     v_round int := 0;
 begin
-    lock table app_jobs.jobs, app_jobs.queue_locks in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs, "app_jobs".queue_locks in row exclusive mode; -- before reading, for REINDEX
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
@@ -1416,7 +1416,11 @@ begin
     else
         v_start := row(null, v_claims, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null);
     end if;
-    if v_has_limits then
+    if v_has_limits and (
+        exists (select from "app_jobs".limit_wakeups)
+        or exists (select from "app_jobs".limit_keys k where k.wake_at <= now())
+        or exists (select from "app_jobs".cancelled_runs r where r.ends_at <= now())
+    ) then
         perform "app_jobs".wake_limit_keys(0);
     end if;
     loop
@@ -1440,14 +1444,23 @@ begin
         if cardinality(v_rows) > v_picked then
             v_rows := "app_jobs".fair_choice(v_rows, v_picked);
         end if;
-        exit when not v_has_limits or cardinality(v_rows) = 0;
+        exit when not v_has_limits or cardinality(v_rows) = 0 or not exists (
+            select from "app_jobs".jobs j
+            join "app_jobs".limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
+                and (l.queue_name is null or l.queue_name = j.queue_name)
+            where j.ctid = any (v_rows)
+        );
         v_round := v_round + 1;
         select gate.admitted, gate.has_limited, gate.is_done into v_rows, v_is_limited, v_is_done
         from "app_jobs".admit_jobs(v_rows, max_jobs, max_payload_bytes, v_round = 4) gate;
         exit when v_is_done;
         v_picked := least(8 * v_picked, greatest(max_jobs, 2000)); -- others are not to wait behind a flood
     end loop;
-    if v_has_limits then
+    if v_has_limits and (
+        exists (select from "app_jobs".limit_wakeups)
+        or exists (select from "app_jobs".limit_keys k where k.wake_at <= now())
+        or exists (select from "app_jobs".cancelled_runs r where r.ends_at <= now())
+    ) then
         perform "app_jobs".wake_limit_keys(0);
     end if;
     if queue_names is null and (
@@ -7164,6 +7177,10 @@ begin
         where h.limit_name = touched.limit_name and h.key = touched.key
         limit 1 -- which makes it a look-up of both
     );
+    if exists (select from "app_jobs".limit_wakeups) or exists (select from "app_jobs".limit_keys k where k.wake_at <= now())
+    then
+        perform pg_notify('jobs:insert', ''); -- the next claim goes on with them
+    end if;
     if v_names is null then
         return;
     end if;
