@@ -70,19 +70,24 @@ def write_pages(result: Result, root: Path = ROOT) -> list[Path]:
         BenchError: A page has no markers.
     """
     measured_on = f"Measured on {result.heading}."
-    appendix = {"bench:where": _wrap(f"{measured_on} {_environment(result)}")}
+    appendix = {"bench:where": wrap(f"{measured_on} {_environment(result)}")}
     appendix |= {f"bench:{family.number}": _family_tables(family) + _plot(family, root) for family in result.families}
     pages = {root / "docs" / "performance-appendix.md": appendix}
     if len(result.families) == len(FAMILIES):
         pages[root / "docs" / "performance.md"] = {"bench": f"{measured_on}\n\n{_target_table(result)}"}
         pages[root / "README.md"] = {"bench": f"{measured_on}\n\n{_readme_table(result)}"}
-    texts = {page: _replace_blocks(page, blocks) for page, blocks in pages.items()}
+    texts = {page: replace_blocks(page, blocks) for page, blocks in pages.items()}
     for page, text in texts.items():
         page.write_text(text)
     return list(pages)
 
 
-def _replace_blocks(page: Path, blocks: dict[str, str]) -> str:
+def replace_blocks(page: Path, blocks: dict[str, str]) -> str:
+    """Return the text of a page with new blocks.
+
+    Raises:
+        BenchError: The page has no markers.
+    """
     text = page.read_text()
     for name, content in blocks.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -111,7 +116,7 @@ def _family_tables(family: Family) -> str:
     if family.comparisons:
         lines += ["", *TARGET_HEADER, *map(_target_row, family.comparisons)]
     for note in family.notes:
-        lines += ["", _wrap(f"{note[0].upper()}{note[1:]}.")]
+        lines += ["", wrap(f"{note[0].upper()}{note[1:]}.")]
     return "\n".join(lines)
 
 
@@ -156,7 +161,8 @@ def _find(family: Family, name: str) -> Comparison:
     raise BenchError(f"family {family.number} has no comparison {name!r}: change README_ROWS or the family")
 
 
-def _wrap(text: str) -> str:
+def wrap(text: str) -> str:
+    """Return a paragraph in lines of the width of a page."""
     return textwrap.fill(text, PAGE_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 

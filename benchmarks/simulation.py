@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from benchmarks.scaling_page import write_simulation
 from benchmarks.simulated_database import SimulatedDatabase, SimulatedJob, SimulatedWorker
 from benchmarks.virtual_clock import run_virtually
 from jobfn.worker.settings import ServiceSettings
@@ -238,9 +239,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT_FILE)
     arguments = vars(parser.parse_args())
     output: Path = arguments.pop("output")
-    text = json.dumps(asdict(simulate(Plan(**arguments))), indent=2)
+    result = simulate(Plan(**arguments))
+    text = json.dumps(asdict(result), indent=2)
     output.write_text(f"{text}\n", "utf-8")
     print(text)
+    if output == RESULT_FILE:
+        write_simulation(result)
 
 
 if __name__ == "__main__":

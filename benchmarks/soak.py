@@ -24,6 +24,7 @@ from benchmarks.cluster import Cluster, fetch_number, free_port, running_cluster
 from benchmarks.errors import BenchError
 from benchmarks.processes import BenchProcess, start_process
 from benchmarks.results import RESULTS_FOLDER, describe_machine
+from benchmarks.scaling_page import write_soak
 from benchmarks.statements import COUNT_CONNECTIONS, TABLE_SIZE
 from benchmarks.subjects import PEERS, url_variables
 from jobfn.database.open_store import open_store
@@ -228,6 +229,8 @@ def main() -> int:
         print("no plot: matplotlib is not installed", file=sys.stderr)
     else:
         draw(result.samples, arguments.output / "soak.svg")
+    if arguments.output == RESULTS_FOLDER:
+        write_soak(document, has_plot=(RESULTS_FOLDER / "soak.svg").exists())
     return 0 if result.is_flat else 1
 
 
