@@ -136,7 +136,7 @@ bench: $(BENCH)/.installed ## measure jobfn next to its peers, at most 12 minute
 bench-quick: $(BENCH)/.installed ## one round of the target rows, at most 3 minutes
 	$(BENCH)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
-simulate: setup ## simulate 1,000 workers on 50 databases with failures, on a virtual clock; some minutes
+simulate: setup ## simulate 1,000 workers on 50 databases with failures, on a virtual clock; about 7 minutes
 	$(BIN)/python -m benchmarks.simulation $(SIMULATE_ARGS)
 
 soak: $(BENCH)/.installed ## run JOBS jobs (2,000,000) through the whole path; say whether memory, tables and claims stay flat
