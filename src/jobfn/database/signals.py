@@ -25,10 +25,11 @@ async def send_signal(
         SchemaError: The schema has no durable functions.
         DatabaseError: The event or the payload is invalid.
     """
-    name = "signal_job" if isinstance(job, int) else "signal_job_key"
     try:
+        by_id, by_key = "signal_job", "signal_job_key"
         if await connection.fetchval(query("may_signal_as_operator", schema), schema):
-            name += "_as_operator"
+            by_id, by_key = "signal_job_as_operator", "signal_job_key_as_operator"
+        name = by_id if isinstance(job, int) else by_key
         is_sent: bool = await connection.fetchval(query(name, schema), job, event, payload)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
         raise SchemaError(
