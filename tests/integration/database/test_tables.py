@@ -32,7 +32,11 @@ TABLES = {
 }
 KEY_AND_QUEUE = "job_key text DEFAULT NULL::text, queue_name text DEFAULT NULL::text"
 LIMITS = "max_attempts integer DEFAULT 25, priority integer DEFAULT 0"
-ADD = f"{KEY_AND_QUEUE}, run_at {TIME} DEFAULT now(), {LIMITS}"
+# Null stands for the settings of the task, else 25 and 0.
+ADD = (
+    f"{KEY_AND_QUEUE}, run_at {TIME} DEFAULT now(), "
+    "max_attempts integer DEFAULT NULL::integer, priority integer DEFAULT NULL::integer"
+)
 ADD_SCHEDULED = f"{KEY_AND_QUEUE}, {LIMITS}"
 ENTITY = "entity_id uuid DEFAULT NULL::uuid"
 EMPTY = "DEFAULT '{}'::json"
