@@ -1712,7 +1712,7 @@ begin
     if coalesce(v_ended, '') = '' then
         return;
     end if;
-    lock table app_jobs.job_steps, app_jobs.job_dependencies in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".job_steps, "app_jobs".job_dependencies in row exclusive mode; -- before reading, for REINDEX
     perform set_config('jobfn.collects_ended_jobs', 'on', true);
     loop
         perform set_config('jobfn.ended_jobs', '', true);
@@ -1856,7 +1856,7 @@ declare
     v_default_expiry constant text := coalesce(current_setting('jobfn.expires_at', true), '');
     v_job "app_jobs".job_row;
 begin
-    lock table app_jobs.jobs, app_jobs.scheduled_jobs in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs, "app_jobs".scheduled_jobs in row exclusive mode; -- before reading, for REINDEX
     select s.* into v_schedule from "app_jobs".scheduled_jobs s where s.id = schedule_id for update;
     if not found then
         return null;
@@ -2491,7 +2491,7 @@ AS $function$
 declare
     v_job "app_jobs".job_row;
 begin
-    lock table app_jobs.jobs, app_jobs.queue_locks in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs, "app_jobs".queue_locks in row exclusive mode; -- before reading, for REINDEX
     select * into v_job from "app_jobs".claim_jobs(worker_id, task_identifiers, job_expiry, 1);
     return v_job;
 end
@@ -2972,10 +2972,10 @@ begin
             -- False if the job was replaced by its job key, with another payload.
             or exists (
                 select
-                from app_jobs.jobs j
+                from "app_jobs".jobs j
                 where j.id = v_holder.job_id
                     and case when coalesce(unique_by, '{}') = '{}' or json_typeof(j.payload) = 'object' then
-                        app_jobs.unique_job_key(j.task_identifier, j.payload, unique_by) = unique_key
+                        "app_jobs".unique_job_key(j.task_identifier, j.payload, unique_by) = unique_key
                     end
             )
         ) then
@@ -3716,7 +3716,7 @@ declare
     v_due_at timestamptz;
     v_history_enabled boolean := "app_jobs".history_enabled();
 begin
-    lock table app_jobs.jobs in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs in row exclusive mode; -- before reading, for REINDEX
     for v_park in
         select park.*
         from unnest(worker_ids, job_ids, job_attempts, waiting_for) as park (worker_id, job_id, attempt, groups)
@@ -4108,7 +4108,7 @@ AS $function$
 declare
     v_due bigint[];
 begin
-    lock table app_jobs.jobs in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs in row exclusive mode; -- before reading, for REINDEX
     select array_agg(found.id) filter (where found.is_due), case when count(*) = max_rows then max(found.id) end
     into v_due, last_id
     from (
@@ -5164,7 +5164,7 @@ declare
     v_inserted int;
     v_is_repeated boolean;
 begin
-    lock table app_jobs.jobs, app_jobs.job_steps, app_jobs.job_dependencies in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".jobs, "app_jobs".job_steps, "app_jobs".job_dependencies in row exclusive mode; -- before reading, for REINDEX
     v_held := "app_jobs".lock_held_jobs(worker_ids, job_ids, job_attempts);
     if cardinality(v_held) = 0 then
         return;
@@ -6307,7 +6307,7 @@ declare
     v_position int;
     v_group int;
 begin
-    lock table app_jobs.job_signals in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".job_signals in row exclusive mode; -- before reading, for REINDEX
     if length(event) not between 1 and 200 or event is null then
         raise check_violation using message = 'signal: event must have 1 to 200 characters';
     end if;
@@ -6660,7 +6660,7 @@ CREATE OR REPLACE FUNCTION app_jobs.tg_end_durable_job()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    lock table app_jobs.job_steps in row exclusive mode; -- before reading, for REINDEX
+    lock table "app_jobs".job_steps in row exclusive mode; -- before reading, for REINDEX
     if old.locked_at is not null then -- complete_jobs, which removes jobs, has deleted these
         perform "app_jobs".insert_child(old, s.result, null)
         from "app_jobs".job_steps s

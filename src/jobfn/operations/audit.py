@@ -1,4 +1,4 @@
-"""The audit list: who did what, when. The database writes its entries (``schema/0050_audit.sql``)."""
+"""The audit list: who did what, when. The database writes its entries (``schema/0049_audit.sql``)."""
 
 import json
 from collections.abc import Mapping

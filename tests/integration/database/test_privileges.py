@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from jobfn.database.migrate import migrate
+from jobfn.database.migrate import migrate, migration_files
 from jobfn.database.privileges import MIN_MAINTAIN_SERVER_VERSION, Grants
 from jobfn.database.vacuum_table import JobsTable
 from support.commands import Command
@@ -401,12 +401,9 @@ async def test_migrate_with_an_unknown_role_applies_nothing(
     assert await empty.fetchval("select to_regnamespace('app_jobs')") is None
 
 
-#: The last migration before the audit list.
-BEFORE_AUDIT = 49
-
-
 async def test_roles_of_an_older_schema_act_with_entries_only(empty: asyncpg.Connection) -> None:
-    await migrate_to(empty, BEFORE_AUDIT)
+    version = next(file.version for file in migration_files() if file.name == "audit")
+    await migrate_to(empty, version - 1)
     verbs = ("cancel_jobs", "complete_jobs", "permanently_fail_jobs", "reschedule_jobs", "retry_jobs")
     async with temporary_role(empty) as operator, temporary_role(empty) as worker:
         await empty.execute(f"grant usage on schema app_jobs to {operator}, {worker}")

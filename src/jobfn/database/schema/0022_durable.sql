@@ -159,13 +159,15 @@ create function @schema@.record_steps(
 as $$
 #variable_conflict use_column
 declare
-    v_held bigint[] := @schema@.lock_held_jobs(worker_ids, job_ids, job_attempts);
+    v_held bigint[];
     v_entry record;
     v_step @schema@.job_steps;
     v_job @schema@.jobs;
     v_inserted int;
     v_is_repeated boolean;
 begin
+    lock table @schema@.jobs, @schema@.job_steps, @schema@.job_dependencies in row exclusive mode; -- before reading, for REINDEX
+    v_held := @schema@.lock_held_jobs(worker_ids, job_ids, job_attempts);
     if cardinality(v_held) = 0 then
         return;
     end if;
@@ -360,6 +362,7 @@ declare
     v_due_at timestamptz;
     v_history_enabled boolean := @schema@.history_enabled();
 begin
+    lock table @schema@.jobs in row exclusive mode; -- before reading, for REINDEX
     for v_park in
         select park.*
         from unnest(worker_ids, job_ids, job_attempts, waiting_for) as park (worker_id, job_id, attempt, groups)
@@ -464,6 +467,7 @@ declare
     v_position int;
     v_group int;
 begin
+    lock table @schema@.job_signals in row exclusive mode; -- before reading, for REINDEX
     if length(event) not between 1 and 200 or event is null then
         raise check_violation using message = 'signal: event must have 1 to 200 characters';
     end if;
@@ -523,25 +527,33 @@ create function @schema@.wake_jobs(job_ids bigint[]) returns setof bigint
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_id bigint;
+    v_ids bigint[] := '{}';
 begin
-    return query
-    with parked as materialized (
-        select j.id from @schema@.jobs j
-        where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
-        order by j.id
-        for no key update
-    ),
-    due as (
-        update @schema@.job_steps s set wake_at = now()
+    for v_id in
+        with parked as materialized (
+            select j.id from @schema@.jobs j
+            where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
+            order by j.id
+            for no key update
+        ),
+        due as (
+            update @schema@.job_steps s set wake_at = now()
+            from parked
+            where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
+        )
+        update @schema@.jobs j set run_at = least(j.run_at, now()), updated_at = now()
         from parked
-        where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
-    )
-    update @schema@.jobs j set run_at = least(j.run_at, now()), updated_at = now()
-    from parked
-    where j.id = parked.id
-    returning j.id;
-    if found then
+        where j.id = parked.id
+        returning j.id
+    loop
+        v_ids := v_ids || v_id;
+        return next v_id;
+    end loop;
+    if cardinality(v_ids) > 0 then
         perform pg_notify('jobs:insert', '');
+        perform @schema@.record_action_on_jobs('wake', v_ids);
     end if;
 end
 $$;
@@ -573,13 +585,16 @@ begin
     v_children := array(
         select j.id from @schema@.jobs j where j.id = any (v_children) for update skip locked -- those are just ending
     );
-    perform from @schema@.cancel_jobs(v_children, 'Its parent was retried from an earlier step', false);
+    perform from @schema@.cancel_jobs_unrecorded(v_children, 'Its parent was retried from an earlier step', false);
     if v_job.exhausted then
-        perform from @schema@.retry_jobs(array[v_job.id]);
+        perform from @schema@.retry_jobs_unrecorded(array[v_job.id]);
     else
         update @schema@.jobs j set run_at = now(), updated_at = now() where j.id = v_job.id;
         perform pg_notify('jobs:insert', '');
     end if;
+    perform @schema@.record_action_on_jobs(
+        'retry_from_step', array[v_job.id], jsonb_build_object('position', first_position)
+    );
     return true;
 end
 $$;
@@ -597,6 +612,7 @@ create function @schema@.tg_end_durable_job() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    lock table @schema@.job_steps in row exclusive mode; -- before reading, for REINDEX
     if old.locked_at is not null then -- complete_jobs, which removes jobs, has deleted these
         perform @schema@.insert_child(old, s.result, null)
         from @schema@.job_steps s

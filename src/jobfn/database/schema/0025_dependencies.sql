@@ -115,6 +115,7 @@ begin
     if coalesce(v_ended, '') = '' then
         return;
     end if;
+    lock table @schema@.job_steps, @schema@.job_dependencies in row exclusive mode; -- before reading, for REINDEX
     perform set_config('jobfn.collects_ended_jobs', 'on', true);
     loop
         perform set_config('jobfn.ended_jobs', '', true);

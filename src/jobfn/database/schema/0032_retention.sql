@@ -116,6 +116,7 @@ as $$
 declare
     v_due bigint[];
 begin
+    lock table @schema@.jobs in row exclusive mode; -- before reading, for REINDEX
     select array_agg(found.id) filter (where found.is_due), case when count(*) = max_rows then max(found.id) end
     into v_due, last_id
     from (
@@ -133,7 +134,7 @@ begin
         where j.id = any (v_due) and j.exhausted and j.locked_at is null
         for update skip locked
     ) locked;
-    select count(*) into removed from @schema@.complete_jobs(v_due);
+    select count(*) into removed from @schema@.complete_jobs_unrecorded(v_due);
     return next;
 end
 $$;
@@ -149,6 +150,7 @@ create function @schema@.run_jobs_again(job_ids bigint[]) returns table (job_id 
 as $$
 declare
     v_job @schema@.completed_jobs;
+    v_ids bigint[] := '{}';
 begin
     for v_job in select c.* from @schema@.completed_jobs c where c.id = any (job_ids) order by c.id
     loop
@@ -167,8 +169,10 @@ begin
             organization_id => v_job.organization_id,
             entity_type => v_job.entity_type
         )).id;
+        v_ids := v_ids || job_id;
         return next;
     end loop;
+    perform @schema@.record_action_on_jobs('run_again', v_ids);
 end
 $$;
 

@@ -116,6 +116,7 @@ create function @schema@.insert_unique_job(
     entity_type text,
     depends_on bigint[],
     ignore_failures boolean,
+    unique_by text[],
     out job_id bigint,
     out is_duplicate boolean
 )
@@ -137,7 +138,18 @@ begin
         exit when found;
         select * into v_holder from @schema@.unique_jobs u where u.key = unique_key;
         continue when not found;
-        if @schema@.holds_unique_key(v_holder) then
+        if @schema@.holds_unique_key(v_holder) and (
+            v_holder.unique_until = 'expired'
+            -- False if the job was replaced by its job key, with another payload.
+            or exists (
+                select
+                from @schema@.jobs j
+                where j.id = v_holder.job_id
+                    and case when coalesce(unique_by, '{}') = '{}' or json_typeof(j.payload) = 'object' then
+                        @schema@.unique_job_key(j.task_identifier, j.payload, unique_by) = unique_key
+                    end
+            )
+        ) then
             job_id := v_holder.job_id;
             is_duplicate := true;
             if on_conflict = 'error' then
@@ -177,7 +189,7 @@ end
 $$;
 
 comment on function @schema@.insert_unique_job(
-    bytea, interval, text, text, text, json, text, text, timestamptz, int, int, uuid, uuid, text, bigint[], boolean
+    bytea, interval, text, text, text, json, text, text, timestamptz, int, int, uuid, uuid, text, bigint[], boolean, text[]
 ) is
     'Insert a job unless another one holds its unique key. Part of add_unique_job and add_unique_jobs.';
 
@@ -212,7 +224,7 @@ begin
     return query select * from @schema@.insert_unique_job(
         @schema@.unique_job_key(identifier, payload, unique_by), unique_for, unique_until, on_conflict,
         identifier, payload, job_key, queue_name, run_at, max_attempts, priority, entity_id, organization_id,
-        entity_type, depends_on, ignore_failures
+        entity_type, depends_on, ignore_failures, unique_by
     );
 end
 $$;
@@ -269,7 +281,7 @@ begin
         as entry (unique_key, payload, job_key, queue_name, run_at, position)
     cross join lateral @schema@.insert_unique_job(
         entry.unique_key, unique_for, unique_until, on_conflict, identifier, entry.payload, entry.job_key,
-        entry.queue_name, entry.run_at, max_attempts, priority, null, null, null, null, false
+        entry.queue_name, entry.run_at, max_attempts, priority, null, null, null, null, false, unique_by
     ) as added
     order by entry.position;
 end

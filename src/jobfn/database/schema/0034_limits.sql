@@ -101,10 +101,16 @@ create table @schema@.limit_wakeups (
 comment on table @schema@.limit_wakeups is 'Keys whose held jobs the next claim looks at.';
 
 create table @schema@.limit_sweeps (
-    swept_at timestamptz not null
+    swept_at timestamptz not null,
+    limit_name text not null default '',
+    key text not null default '',
+    starts_due_at timestamptz not null default '-infinity'
 );
 
 comment on table @schema@.limit_sweeps is 'When a worker last looked for held jobs that nothing releases.';
+
+comment on column @schema@.limit_sweeps.limit_name is 'With key: where the last sweep ended.';
+comment on column @schema@.limit_sweeps.starts_due_at is 'When old starts are deleted again.';
 
 insert into @schema@.limit_sweeps values ('-infinity');
 
@@ -413,6 +419,11 @@ declare
     v_names text[];
     v_keys text[];
 begin
+    if exists (select from @schema@.cancelled_runs r where r.ends_at <= now()) then
+        perform @schema@.end_cancelled_runs(
+            array(select r.id from @schema@.cancelled_runs r where r.ends_at <= now() for update skip locked)
+        );
+    end if;
     if not exists (select from @schema@.limit_wakeups)
         and not exists (select from @schema@.limit_keys k where k.wake_at <= now())
     then
@@ -421,11 +432,15 @@ begin
     perform @schema@.lock_limits();
     with woken as (
         delete from @schema@.limit_wakeups w
-        where w.ctid = any (array(select woken.ctid from @schema@.limit_wakeups woken limit 10000 for update skip locked))
+        where w.ctid = any (array(select woken.ctid from @schema@.limit_wakeups woken limit 500 for update skip locked))
         returning w.limit_name, w.key
     ),
     due as (
-        update @schema@.limit_keys k set wake_at = null where k.wake_at <= now() returning k.limit_name, k.key
+        update @schema@.limit_keys k set wake_at = null
+        where k.ctid = any (array(
+            select due.ctid from @schema@.limit_keys due where due.wake_at <= now() order by due.wake_at limit 500
+        ))
+        returning k.limit_name, k.key
     )
     select array_agg(touched.limit_name), array_agg(touched.key) into v_names, v_keys
     from (select * from woken union select * from due) touched
@@ -434,6 +449,10 @@ begin
         where h.limit_name = touched.limit_name and h.key = touched.key
         limit 1 -- which makes it a look-up of both
     );
+    if exists (select from @schema@.limit_wakeups) or exists (select from @schema@.limit_keys k where k.wake_at <= now())
+    then
+        perform pg_notify('jobs:insert', ''); -- the next claim goes on with them
+    end if;
     if v_names is null then
         return;
     end if;
@@ -660,6 +679,10 @@ begin
     on conflict (limit_name, key) do update set paused_until = excluded.paused_until;
     insert into @schema@.limit_wakeups values (pause_limit_key.limit_name, pause_limit_key.key);
     perform pg_notify('jobs:insert', '');
+    perform @schema@.record_action( -- without the key, which may be a value of a payload
+        case when paused_until is null then 'resume_limit_key' else 'pause_limit_key' end,
+        format('limit %s', pause_limit_key.limit_name), null, jsonb_build_object('until', paused_until)
+    );
     return true;
 end
 $$;
@@ -674,35 +697,55 @@ create function @schema@.sweep_limits() returns void
     set search_path = pg_catalog, pg_temp
     set jit = off
 as $$
+declare
+    v_max_keys constant int := 500;
+    v_started_at timestamptz;
+    v_sweep @schema@.limit_sweeps;
+    v_keys int;
 begin
     if not exists (
         select from @schema@.limits
         union all select from @schema@.held_jobs
         union all select from @schema@.limit_wakeups
+        union all select from @schema@.cancelled_runs
     ) then
         return;
     end if;
     update @schema@.limit_sweeps s set swept_at = now()
     where s.swept_at < now() - interval '4 seconds'
-        and s.ctid = any (array(select p.ctid from @schema@.limit_sweeps p for update skip locked));
+        and s.ctid = any (array(select p.ctid from @schema@.limit_sweeps p for update skip locked))
+    returning s.* into v_sweep;
     if not found then
         return; -- another worker has just done it
+    end if;
+    if v_sweep.starts_due_at <= now() then -- a scan of a large table takes at most a twentieth of the time
+        v_started_at := clock_timestamp();
+        delete from @schema@.limit_starts s
+        where not exists (
+            select from @schema@.limits l where l.name = s.limit_name and s.ends_at > now() - l.rate_interval
+        );
+        update @schema@.limit_sweeps s
+        set starts_due_at = clock_timestamp() + 19 * (clock_timestamp() - v_started_at);
     end if;
     perform @schema@.lock_limits();
     with ended as (
         delete from @schema@.limit_slots s
-        where not exists (select from @schema@.jobs j where j.id = s.job_id and j.locked_at is not null)
+        where case
+            when s.job_id < 0 then not exists (select from @schema@.cancelled_runs r where r.id = -s.job_id)
+            else not exists (select from @schema@.jobs j where j.id = s.job_id and j.locked_at is not null)
+        end
         returning s.limit_name, s.key
     )
     insert into @schema@.limit_wakeups select ended.limit_name, ended.key from ended;
-    delete from @schema@.limit_starts s
-    where not exists (
-        select from @schema@.limits l where l.name = s.limit_name and s.ends_at > now() - l.rate_interval
-    );
     delete from @schema@.limit_keys k where k.wake_at is null and coalesce(k.paused_until <= now(), true);
-    insert into @schema@.limit_wakeups
     with recursive waiting (limit_name, key) as (
-        (select h.limit_name, h.key from @schema@.held_jobs h order by h.limit_name, h.key limit 1)
+        (
+            select h.limit_name, h.key
+            from @schema@.held_jobs h
+            where (h.limit_name, h.key) > (v_sweep.limit_name, v_sweep.key)
+            order by h.limit_name, h.key
+            limit 1
+        )
         union all
         select following.limit_name, following.key
         from waiting
@@ -713,8 +756,22 @@ begin
             order by h.limit_name, h.key
             limit 1
         ) following
+    ),
+    swept as materialized (
+        select waiting.limit_name, waiting.key from waiting limit v_max_keys
+    ),
+    woken as (
+        insert into @schema@.limit_wakeups select swept.limit_name, swept.key from swept
+    ),
+    last as (
+        select swept.limit_name, swept.key from swept order by swept.limit_name desc, swept.key desc limit 1
     )
-    select waiting.limit_name, waiting.key from waiting;
+    select count(*), max(last.limit_name), max(last.key) into v_keys, v_sweep.limit_name, v_sweep.key
+    from swept
+    cross join last;
+    update @schema@.limit_sweeps s
+    set limit_name = case when v_keys = v_max_keys then v_sweep.limit_name else '' end,
+        key = case when v_keys = v_max_keys then v_sweep.key else '' end;
     perform @schema@.wake_limit_keys(10);
 end
 $$;

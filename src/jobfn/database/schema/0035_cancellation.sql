@@ -115,14 +115,25 @@ comment on function @schema@.cancelled_jobs(bigint[], int[]) is
     'Those of the jobs that were cancelled while they ran in these attempts.';
 
 create function @schema@.set_expiry(job_ids bigint[], expires_at timestamptz) returns setof bigint
-    language sql
+    language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    update @schema@.jobs j
-    set expires_at = set_expiry.expires_at
-    where j.id = any (job_ids) and not j.exhausted
-    returning j.id
+declare
+    v_id bigint;
+    v_ids bigint[] := '{}';
+begin
+    for v_id in
+        update @schema@.jobs j
+        set expires_at = set_expiry.expires_at
+        where j.id = any (job_ids) and not j.exhausted
+        returning j.id
+    loop
+        v_ids := v_ids || v_id;
+        return next v_id;
+    end loop;
+    perform @schema@.record_action_on_jobs('set_expiry', v_ids, jsonb_build_object('expires_at', expires_at));
+end
 $$;
 
 comment on function @schema@.set_expiry(bigint[], timestamptz) is

@@ -87,7 +87,7 @@ begin
         @schema@.unique_job_key(new.task_identifier, new.payload, settings.unique_by), settings.unique_for,
         settings.unique_until, coalesce(settings.on_conflict, 'keep'), new.task_identifier, new.payload, null,
         new.queue_name, new.run_at, new.max_attempts, new.priority, new.entity_id, new.organization_id,
-        new.entity_type, null, false
+        new.entity_type, null, false, settings.unique_by
     ) as added;
     perform set_config('jwt.claims.database_id', coalesce(v_claim, ''), true);
     select (@schema@.to_job_row(j)).* into v_job from @schema@.jobs j where j.id = v_id;

@@ -13,16 +13,23 @@ create table @schema@.tenant_weights (
 comment on table @schema@.tenant_weights is
     'How many jobs a tenant may start for each one of a tenant without a weight, while both have ready jobs.';
 
-create index jobs_tenant_ready_idx on @schema@.jobs (priority, database_id, run_at, id)
+-- PostgreSQL uses an index in the way that the functions below mean, whatever the statistics say, if no other index has
+-- the order that they ask for: each has its own places for nulls, which these columns never hold. Their bounds are
+-- equalities, after which a scan ends at the last entry that fits. A row of columns as an upper bound ends it at the end
+-- of the first column only (before PostgreSQL 18): a claim would read all entries of a tenant with a flood, or all
+-- delayed jobs, to find that another tenant has no more.
+
+create index jobs_tenant_ready_idx on @schema@.jobs (priority, database_id, run_at nulls first, id)
     where database_id is not null and queue_name is null and not exhausted;
 
 -- A job is in one of these two.
 create index jobs_tenant_task_ready_idx on @schema@.jobs (
-    hashtextextended(task_identifier, 0), priority, database_id, run_at, id
+    hashtextextended(task_identifier, 0), priority, database_id nulls first, run_at nulls first, id nulls first
 ) where database_id is not null and queue_name is null and not exhausted;
 drop index @schema@.jobs_task_ready_idx;
-create index jobs_task_ready_idx on @schema@.jobs (hashtextextended(task_identifier, 0), priority, run_at, id)
-    where database_id is null and queue_name is null and not exhausted;
+create index jobs_task_ready_idx on @schema@.jobs (
+    hashtextextended(task_identifier, 0), priority, run_at, id nulls first
+) where database_id is null and queue_name is null and not exhausted;
 
 create function @schema@.set_tenant_weight(tenant uuid, weight int) returns void
     language plpgsql
@@ -77,7 +84,6 @@ comment on function @schema@.fair_choice(tid[], int) is
 
 -- These functions ask for the order of the indexes of tenants, and bound it by rows of their columns: no other index has
 -- it. By statistics of a flood of one tenant, PostgreSQL would read the whole flood to find the jobs of another tenant.
-
 create function @schema@.ready_tenants(
     task text,
     at_priority int,
@@ -88,7 +94,7 @@ create function @schema@.ready_tenants(
     lowest uuid,
     highest uuid,
     max_tenants int
-) returns table (id uuid, is_ready boolean)
+) returns table(id uuid, is_ready boolean)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
@@ -129,11 +135,12 @@ begin
             select true
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and (j.priority, j.database_id, j.run_at, j.id)
-                    >= (at_priority, visited.id, first_run_at, first_id)
-                and (j.priority, j.database_id, j.run_at) <= (at_priority, visited.id, now())
+                and j.priority = at_priority
+                and j.database_id = visited.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id
             limit 1
         ) is true
         from visited;
@@ -145,11 +152,12 @@ begin
             select j.database_id, 1
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) >= (v_hash, at_priority, lowest)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
+                and j.priority = at_priority
+                and j.database_id >= lowest and j.database_id <= highest
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
+            order by j.database_id nulls first
             limit 1
         )
         union all
@@ -159,11 +167,12 @@ begin
             select j.database_id
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) > (v_hash, at_priority, visited.id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id) <= (v_hash, at_priority, highest)
+                and j.priority = at_priority
+                and j.database_id > visited.id and j.database_id <= highest
                 and (j.run_at, j.id) >= (first_run_at, first_id)
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id
+            order by j.database_id nulls first
             limit 1
         ) following
         where visited.visits < max_tenants
@@ -172,13 +181,14 @@ begin
         select true
         from @schema@.jobs j
         where j.database_id is not null and j.queue_name is null and not j.exhausted
+            and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
-            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
-                >= (v_hash, at_priority, visited.id, first_run_at, first_id)
-            and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
-                <= (v_hash, at_priority, visited.id, now())
+            and j.priority = at_priority
+            and j.database_id = visited.id
+            and (j.run_at, j.id) >= (first_run_at, first_id)
+            and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+        order by j.run_at nulls first, j.id nulls first
         limit 1
     ) is true
     from visited;
@@ -216,11 +226,12 @@ begin
             select j.ctid as place
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
-                and (j.priority, j.database_id, j.run_at, j.id)
-                    >= (at_priority, tenant.id, first_run_at, first_id)
-                and (j.priority, j.database_id, j.run_at) <= (at_priority, tenant.id, now())
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -232,13 +243,14 @@ begin
             select j.ctid as place
             from @schema@.jobs j
             where j.database_id is not null and j.queue_name is null and not j.exhausted
+                and hashtextextended(j.task_identifier, 0) = v_hash
                 and j.task_identifier = task
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id)
-                    >= (v_hash, at_priority, tenant.id, first_run_at, first_id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at)
-                    <= (v_hash, at_priority, tenant.id, now())
+                and j.priority = at_priority
+                and j.database_id = tenant.id
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.database_id, j.run_at, j.id
+            order by j.run_at nulls first, j.id nulls first
             limit tenant.max_jobs
             for update skip locked
         ) ready;
@@ -295,14 +307,28 @@ declare
     v_hash constant bigint := hashtextextended(task, 0); -- of jobs_tenant_task_ready_idx
     v_highest constant int := case when is_later_included then 2147483647 else at_priority end;
 begin
-    if task is null then
+    if task is null and not is_later_included then
+        return array(
+            select j.ctid
+            from @schema@.jobs j
+            where j.queue_name is null
+                and not j.exhausted
+                and j.priority = at_priority
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
+                and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
+                and (j.database_id is null or j.database_id <> all (paused_tenants))
+            order by j.run_at, j.id
+            limit max_jobs
+            for update skip locked
+        );
+    elsif task is null then
         return array(
             select j.ctid
             from @schema@.jobs j
             where j.queue_name is null
                 and not j.exhausted
                 and (j.priority, j.run_at, j.id) >= (at_priority, first_run_at, first_id)
-                and j.priority <= v_highest
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
                 and (j.database_id is null or j.database_id <> all (paused_tenants))
@@ -325,7 +351,7 @@ begin
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
             and j.database_id <> all (paused_tenants)
-        order by j.priority, j.database_id, j.run_at, j.id
+        order by j.priority, j.database_id nulls first, j.run_at nulls first, j.id nulls first
         limit max_jobs
         for update skip locked
     );
@@ -340,7 +366,12 @@ comment on function @schema@.lock_jobs_at_priority(
 
 -- As for jobs with a tenant: an order that only jobs_task_ready_idx has.
 create function @schema@.lock_jobs_without_tenant(
-    tasks text[], at_priority int, first_run_at timestamptz, first_id bigint, expired_before timestamptz, max_jobs int
+    tasks text[],
+    at_priority int,
+    first_run_at timestamptz,
+    first_id bigint,
+    expired_before timestamptz,
+    max_jobs int
 ) returns tid[]
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -354,14 +385,14 @@ begin
             from @schema@.jobs j
             where j.queue_name is null
                 and not j.exhausted
-                and j.task_identifier = task.name
                 and j.database_id is null
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id)
-                    >= (hashtextextended(task.name, 0), at_priority, first_run_at, first_id)
-                and (hashtextextended(j.task_identifier, 0), j.priority, j.run_at)
-                    <= (hashtextextended(task.name, 0), at_priority, now())
+                and hashtextextended(j.task_identifier, 0) = hashtextextended(task.name, 0)
+                and j.task_identifier = task.name
+                and j.priority = at_priority
+                and (j.run_at, j.id) >= (first_run_at, first_id)
+                and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by hashtextextended(j.task_identifier, 0), j.priority, j.run_at, j.id
+            order by j.run_at, j.id nulls first
             limit max_jobs
             for update skip locked
         ) ready
@@ -523,7 +554,7 @@ begin
                     and j.task_identifier = task
                     and j.priority >= v_priority
                     and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-                order by j.priority, j.database_id
+                order by j.priority, j.database_id nulls first
                 limit 1
             ) with_tenant on true
             left join (
@@ -535,7 +566,7 @@ begin
                     and hashtextextended(j.task_identifier, 0) = v_hash
                     and j.task_identifier = task
                     and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-                order by j.priority, j.run_at, j.id
+                order by j.priority, j.run_at, j.id nulls first
                 limit 1
             ) without on true;
             v_run_at := case when v_priority = start.priority then start.run_at else '-infinity' end;
@@ -798,7 +829,10 @@ $$;
 drop function @schema@.ready_jobs_of_any_task(text[], text[], timestamptz, int, @schema@.claim_positions);
 
 create or replace function @schema@.ready_jobs_of_task(
-    task text, expired_before timestamptz, max_jobs int, start @schema@.claim_positions
+    task text,
+    expired_before timestamptz,
+    max_jobs int,
+    start @schema@.claim_positions
 ) returns tid[]
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -820,7 +854,7 @@ begin
             and hashtextextended(j.task_identifier, 0) = v_hash
             and j.task_identifier = task
             and (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
-        order by j.priority, j.run_at, j.id
+        order by j.priority, j.run_at, j.id nulls first
         limit 1;
         if not found then
             return v_rows;
@@ -837,7 +871,7 @@ begin
                 and (j.run_at, j.id) >= (v_run_at, v_id)
                 and j.run_at <= now()
                 and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-            order by j.run_at, j.id
+            order by j.run_at, j.id nulls first
             limit max_jobs - cardinality(v_rows)
             for update skip locked
         );
@@ -858,7 +892,7 @@ begin
             and j.priority > v_priority
             and j.run_at <= now()
             and (j.locked_at is null or coalesce(j.lease_expires_at < now(), j.locked_at < expired_before))
-        order by j.priority, j.run_at, j.id
+        order by j.priority, j.run_at, j.id nulls first
         limit max_jobs - cardinality(v_rows)
         for update skip locked
     );
@@ -1024,6 +1058,8 @@ drop function
     @schema@.claim_jobs(text, text[], interval, int, interval, text[]),
     @schema@.claim_jobs_of_queues(text, text[], text[], interval, int, interval, text[]);
 
+-- Next to limits, a claim of jobs that none of them counts calls no function for them: each call takes longer than what
+-- it does.
 create function @schema@.claim_jobs(
     worker_id text,
     task_identifiers text[],
@@ -1061,6 +1097,7 @@ declare
     v_picked int := max_jobs;
     v_round int := 0;
 begin
+    lock table @schema@.jobs, @schema@.queue_locks in row exclusive mode; -- before reading, for REINDEX
     if worker_id is null or length(worker_id) < 4 then
         raise exception 'INVALID_WORKER_ID' using hint = 'A worker id has at least 4 characters.';
     end if;
@@ -1080,7 +1117,11 @@ begin
     else
         v_start := row(null, v_claims, -2147483648, '-infinity', -1, -2147483648, '-infinity', -1, null);
     end if;
-    if v_has_limits then
+    if v_has_limits and (
+        exists (select from @schema@.limit_wakeups)
+        or exists (select from @schema@.limit_keys k where k.wake_at <= now())
+        or exists (select from @schema@.cancelled_runs r where r.ends_at <= now())
+    ) then
         perform @schema@.wake_limit_keys(0);
     end if;
     loop
@@ -1104,14 +1145,23 @@ begin
         if cardinality(v_rows) > v_picked then
             v_rows := @schema@.fair_choice(v_rows, v_picked);
         end if;
-        exit when not v_has_limits or cardinality(v_rows) = 0;
+        exit when not v_has_limits or cardinality(v_rows) = 0 or not exists (
+            select from @schema@.jobs j
+            join @schema@.limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
+                and (l.queue_name is null or l.queue_name = j.queue_name)
+            where j.ctid = any (v_rows)
+        );
         v_round := v_round + 1;
         select gate.admitted, gate.has_limited, gate.is_done into v_rows, v_is_limited, v_is_done
         from @schema@.admit_jobs(v_rows, max_jobs, max_payload_bytes, v_round = 4) gate;
         exit when v_is_done;
         v_picked := least(8 * v_picked, greatest(max_jobs, 2000)); -- others are not to wait behind a flood
     end loop;
-    if v_has_limits then
+    if v_has_limits and (
+        exists (select from @schema@.limit_wakeups)
+        or exists (select from @schema@.limit_keys k where k.wake_at <= now())
+        or exists (select from @schema@.cancelled_runs r where r.ends_at <= now())
+    ) then
         perform @schema@.wake_limit_keys(0);
     end if;
     if queue_names is null and (

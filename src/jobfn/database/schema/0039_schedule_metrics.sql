@@ -1,3 +1,3 @@
 -- Roles of workers may count schedules that are paused or broken, for metrics.
 
-select @schema@.grant_like('claim_jobs', '{scheduled_jobs}', 'select (paused_at, last_error)');
+select @schema@.grant_like('claim_jobs', '{scheduled_jobs}', 'select (paused_at, paused_until, last_error)');

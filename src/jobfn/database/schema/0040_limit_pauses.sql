@@ -1,6 +1,7 @@
--- A partner asks one job for patience (RetryLater), and a limit can pause all jobs of the same key.
+-- A RetryLater of one job can pause all jobs of the same key of a limit.
 
-create function @schema@.pause_limits_of_jobs(job_ids bigint[]) returns void
+-- Without a time: until the jobs are due. Returns whether a limit pauses.
+create function @schema@.pause_limits_of_jobs(job_ids bigint[], paused_until timestamptz default null) returns boolean
     language plpgsql
     set search_path = pg_catalog, pg_temp
     set jit = off
@@ -8,19 +9,22 @@ as $$
 begin
     perform @schema@.lock_limits(); -- a claim changes these rows in another order
     insert into @schema@.limit_keys as k (limit_name, key, paused_until)
-    select l.name, found.key, max(j.run_at)
+    select l.name, found.key, max(coalesce(pause_limits_of_jobs.paused_until, j.run_at))
     from @schema@.jobs j
     join @schema@.limits l on (l.task_identifier is null or l.task_identifier = j.task_identifier)
         and (l.queue_name is null or l.queue_name = j.queue_name)
     cross join lateral @schema@.limit_key(
         l.per, j.database_id, j.queue_name, j.key, j.task_identifier, j.payload
     ) found (key)
-    where j.id = any (job_ids) and j.run_at > now() and l.pauses_on_retry_later
+    where j.id = any (job_ids)
+        and coalesce(pause_limits_of_jobs.paused_until, j.run_at) > now()
+        and l.pauses_on_retry_later
     group by l.name, found.key
     on conflict (limit_name, key) do update
     set paused_until = greatest(k.paused_until, excluded.paused_until);
+    return found;
 end
-$$;
+$$;-- A RetryLater of one job can pause all jobs of the same key of a limit.
 
 create or replace function @schema@.snooze_jobs(
     worker_ids text[], job_ids bigint[], job_attempts int[], reasons text[], delays interval[], max_ages interval[]
@@ -107,4 +111,4 @@ begin
 end
 $$;
 
-revoke execute on function @schema@.pause_limits_of_jobs(bigint[]) from public;
+revoke execute on function @schema@.pause_limits_of_jobs(bigint[], timestamptz) from public;

@@ -1,5 +1,5 @@
--- The audit list of actions, with their actor and time. Functions for operators write it, and triggers on the tables of settings, which
--- operators also change by hand. Claims, settlements and add_job have nothing to do with it.
+-- The audit list of actions, with their actor and time. Functions for operators write it, and triggers on the tables of
+-- settings, which operators also change by hand. Claims, settlements and add_job have nothing to do with it.
 
 create table @schema@.audit_log (
     id bigint generated always as identity primary key,
@@ -131,6 +131,23 @@ begin
             now(), 'cancelled', reason
         from cancelled
         where @schema@.history_enabled()
+    ),
+    kept as (
+        insert into @schema@.cancelled_runs (job_id, attempt, worker_id, queue_name, ends_at)
+        select cancelled.id, cancelled.attempts, cancelled.locked_by, cancelled.queue_name, cancelled.lease_expires_at
+        from cancelled
+        where cancelled.is_running
+            and cancelled.lease_expires_at is not null
+            and (cancelled.queue_name is not null or cancelled.is_limited)
+        returning *
+    ),
+    slots as (
+        update @schema@.limit_slots s set job_id = -kept.id from kept where s.job_id = kept.job_id
+    ),
+    queues as (
+        update @schema@.queue_locks l set job_id = null, lease_expires_at = kept.ends_at
+        from kept
+        where l.queue_name = kept.queue_name and l.job_id = kept.job_id
     )
     update @schema@.jobs j
     set last_error = reason,
@@ -288,39 +305,6 @@ begin
 end
 $$;
 
-create or replace function @schema@.prune_failed_jobs(retention interval, after_id bigint, max_rows int)
-    returns table (removed int, last_id bigint)
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off
-    set jit = off
-as $$
-declare
-    v_due bigint[];
-begin
-    select array_agg(found.id) filter (where found.is_due), case when count(*) = max_rows then max(found.id) end
-    into v_due, last_id
-    from (
-        select j.id, j.exhausted and j.locked_at is null and j.updated_at <= now() - retention as is_due
-        from @schema@.jobs j
-        where (j.exhausted or j.last_error is not null) and j.id > after_id
-        order by j.id
-        limit max_rows
-    ) found;
-    -- Skip those that somebody retries now.
-    select array_agg(locked.id) into v_due
-    from (
-        select j.id
-        from @schema@.jobs j
-        where j.id = any (v_due) and j.exhausted and j.locked_at is null
-        for update skip locked
-    ) locked;
-    select count(*) into removed from @schema@.complete_jobs_unrecorded(v_due);
-    return next;
-end
-$$;
-
 create function @schema@.retry_jobs(job_ids bigint[]) returns setof bigint
     language plpgsql
     security definer
@@ -353,135 +337,6 @@ declare
 begin
     perform @schema@.record_action_on_jobs('run_now', v_ids);
     return query select unnest(v_ids);
-end
-$$;
-
-create or replace function @schema@.run_jobs_again(job_ids bigint[]) returns table (job_id bigint, new_job_id bigint)
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_job @schema@.completed_jobs;
-    v_ids bigint[] := '{}';
-begin
-    for v_job in select c.* from @schema@.completed_jobs c where c.id = any (job_ids) order by c.id
-    loop
-        job_id := v_job.id;
-        new_job_id := (@schema@.insert_job(
-            database_id => v_job.database_id,
-            actor_id => v_job.actor_id,
-            entity_id => v_job.entity_id,
-            identifier => v_job.task_identifier,
-            payload => v_job.payload,
-            job_key => null,
-            queue_name => v_job.queue_name,
-            run_at => now(),
-            max_attempts => v_job.max_attempts,
-            priority => v_job.priority,
-            organization_id => v_job.organization_id,
-            entity_type => v_job.entity_type
-        )).id;
-        v_ids := v_ids || job_id;
-        return next;
-    end loop;
-    perform @schema@.record_action_on_jobs('run_again', v_ids);
-end
-$$;
-
-create or replace function @schema@.wake_jobs(job_ids bigint[]) returns setof bigint
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id bigint;
-    v_ids bigint[] := '{}';
-begin
-    for v_id in
-        with parked as materialized (
-            select j.id from @schema@.jobs j
-            where j.id = any (job_ids) and j.locked_at is null and j.parked_attempt = j.attempts and not j.exhausted
-            order by j.id
-            for no key update
-        ),
-        due as (
-            update @schema@.job_steps s set wake_at = now()
-            from parked
-            where s.job_id = parked.id and s.state = 'waiting' and s.wake_at > now()
-        )
-        update @schema@.jobs j set run_at = least(j.run_at, now()), updated_at = now()
-        from parked
-        where j.id = parked.id
-        returning j.id
-    loop
-        v_ids := v_ids || v_id;
-        return next v_id;
-    end loop;
-    if cardinality(v_ids) > 0 then
-        perform pg_notify('jobs:insert', '');
-        perform @schema@.record_action_on_jobs('wake', v_ids);
-    end if;
-end
-$$;
-
-create or replace function @schema@.retry_job_from_step(job_id bigint, first_position int) returns boolean
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-    v_job @schema@.jobs;
-    v_children bigint[];
-begin
-    select j.* into v_job from @schema@.jobs j where j.id = retry_job_from_step.job_id for update;
-    if not found or v_job.locked_at is not null then
-        return false;
-    end if;
-    with forgotten as (
-        delete from @schema@.job_steps s where s.job_id = v_job.id and s.position >= first_position
-        returning s.state, s.child_id
-    )
-    select array_agg(forgotten.child_id) into v_children
-    from forgotten
-    where forgotten.state = 'waiting' and forgotten.child_id is not null;
-    v_children := array(
-        select j.id from @schema@.jobs j where j.id = any (v_children) for update skip locked -- those are just ending
-    );
-    perform from @schema@.cancel_jobs_unrecorded(v_children, 'Its parent was retried from an earlier step', false);
-    if v_job.exhausted then
-        perform from @schema@.retry_jobs_unrecorded(array[v_job.id]);
-    else
-        update @schema@.jobs j set run_at = now(), updated_at = now() where j.id = v_job.id;
-        perform pg_notify('jobs:insert', '');
-    end if;
-    perform @schema@.record_action_on_jobs(
-        'retry_from_step', array[v_job.id], jsonb_build_object('position', first_position)
-    );
-    return true;
-end
-$$;
-
-create or replace function @schema@.set_expiry(job_ids bigint[], expires_at timestamptz) returns setof bigint
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id bigint;
-    v_ids bigint[] := '{}';
-begin
-    for v_id in
-        update @schema@.jobs j
-        set expires_at = set_expiry.expires_at
-        where j.id = any (job_ids) and not j.exhausted
-        returning j.id
-    loop
-        v_ids := v_ids || v_id;
-        return next v_id;
-    end loop;
-    perform @schema@.record_action_on_jobs('set_expiry', v_ids, jsonb_build_object('expires_at', expires_at));
 end
 $$;
 
@@ -552,47 +407,6 @@ begin
     perform @schema@.record_action(
         'unlock_workers', format('workers %s', array_to_string(worker_ids[1:20], ', ')), v_count, null
     );
-end
-$$;
-
-create or replace function @schema@.run_schedule(schedule_id bigint) returns @schema@.job_row
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_job constant @schema@.job_row := @schema@.enqueue_schedule(schedule_id, interval '4 hours', true);
-begin
-    if v_job.id is not null then
-        perform @schema@.record_action(
-            'run_schedule', format('schedule %s %s', schedule_id, v_job.task_identifier), null,
-            jsonb_build_object('job', v_job.id)
-        );
-    end if;
-    return v_job;
-end
-$$;
-
-create or replace function @schema@.pause_limit_key(limit_name text, key text, paused_until timestamptz) returns boolean
-    language plpgsql
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-    if not exists (select from @schema@.limits l where l.name = pause_limit_key.limit_name) then
-        return false;
-    end if;
-    insert into @schema@.limit_keys as k (limit_name, key, paused_until)
-    values (pause_limit_key.limit_name, pause_limit_key.key, pause_limit_key.paused_until)
-    on conflict (limit_name, key) do update set paused_until = excluded.paused_until;
-    insert into @schema@.limit_wakeups values (pause_limit_key.limit_name, pause_limit_key.key);
-    perform pg_notify('jobs:insert', '');
-    perform @schema@.record_action( -- without the key, which may be a value of a payload
-        case when paused_until is null then 'resume_limit_key' else 'pause_limit_key' end,
-        format('limit %s', pause_limit_key.limit_name), null, jsonb_build_object('until', paused_until)
-    );
-    return true;
 end
 $$;
 
