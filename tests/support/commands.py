@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from support.network import free_port
 from support.prefork import ForkedProcess
 
 
@@ -73,3 +74,18 @@ class Command(Protocol):
     """The fixture ``command``: runs a command to its end."""
 
     def __call__(self, *command: str, **env: str) -> Awaitable[CommandResult]: ...
+
+
+async def spawn_two_workers(spawn: Spawn, database: str, url: str, **variables: str) -> None:
+    """Start two services, each a worker and callback server in a separate process, for the function at the URL."""
+    for number in (1, 2):
+        port = free_port()
+        await spawn(
+            *("jobfn", "service", "--only", "worker", "--only", "callbacks"),
+            DATABASE_URL=database,
+            HOSTNAME=f"worker-{number}",
+            KNATIVE_SERVICE_URL=url,
+            INTERNAL_JOBS_CALLBACK_PORT=str(port),
+            INTERNAL_JOBS_CALLBACK_URL=f"http://127.0.0.1:{port}/callback",
+            **variables,
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -9,6 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 
 MAX_FORM_BYTES = 1024 * 1024
 MAX_FIELDS = 10_000
+#: Durations of pauses that forms offer, in seconds.
+PAUSE_DURATIONS: Final = {"900": "15 minutes", "3600": "1 hour", "14400": "4 hours", "86400": "1 day"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jobfn.dashboard.forms import Form
+from jobfn.dashboard.forms import PAUSE_DURATIONS, Form
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
@@ -18,8 +18,6 @@ from jobfn.telemetry import logs
 
 #: Labels of the buttons.
 LABELS: Final = {"set": "Set", "remove": "Remove", "pause": "Pause", "resume": "Resume"}
-#: Durations of pauses that the form offers, in seconds.
-DURATIONS: Final = {"900": "15 minutes", "3600": "1 hour", "14400": "4 hours", "86400": "1 day"}
 
 
 class LimitPages:
@@ -50,7 +48,7 @@ class LimitPages:
             key = _key(form)
         except ConfigurationError as problem:
             return self._reject(request, problem)
-        context = {"action": action, "label": LABELS[action], "limit": limit, "key": key, "durations": DURATIONS}
+        context = {"action": action, "label": LABELS[action], "limit": limit, "key": key, "durations": PAUSE_DURATIONS}
         return self._pages.respond(request, "confirm_limit.html", context)
 
     async def apply(self, request: Request) -> Response:
@@ -76,13 +74,13 @@ class LimitPages:
                 return f"limit {name} is removed."
             case "pause" | "resume":
                 duration = form.one("for")
-                if action == "pause" and duration not in DURATIONS:
+                if action == "pause" and duration not in PAUSE_DURATIONS:
                     raise ConfigurationError("choose one of the durations")
                 key = _key(form) or ""
                 length = timedelta(seconds=float(duration)) if action == "pause" else None
                 await self._operations.pause_limit_key(name, key, duration=length)
                 what = f"limit {name}, {key or 'without a value'},"
-                return f"{what} runs again." if length is None else f"{what} is paused for {DURATIONS[duration]}."
+                return f"{what} runs again." if length is None else f"{what} is paused for {PAUSE_DURATIONS[duration]}."
         raise ConfigurationError("choose set, remove, pause or resume")
 
     async def _set(self, name: str, form: Form) -> None:

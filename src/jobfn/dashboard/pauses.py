@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jobfn.dashboard.forms import Form
+from jobfn.dashboard.forms import PAUSE_DURATIONS, Form
 from jobfn.dashboard.render import Pages
 from jobfn.dashboard.security import RequestContext, actor
 from jobfn.errors import ConfigurationError, DatabaseError, PermissionDenied
@@ -15,13 +15,7 @@ from jobfn.operations.pauses import PauseKind, PauseTarget
 from jobfn.telemetry import logs
 
 #: Durations that the form offers, in seconds; none: until it is resumed.
-DURATIONS: Final = {
-    "": "until it is resumed",
-    "900": "15 minutes",
-    "3600": "1 hour",
-    "14400": "4 hours",
-    "86400": "1 day",
-}
+DURATIONS: Final = {"": "until it is resumed", **PAUSE_DURATIONS}
 
 
 class PausePages:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from jobfn.database.records import Job
 from jobfn.worker.delivery import NotStarted, OnResult, Succeeded
-from support.commands import Spawn
+from support.commands import Spawn, spawn_two_workers
 from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
 from support.jobs import Jobs
-from support.network import eventually, free_port
+from support.network import eventually
 from support.scripted_worker import ScriptedBatches, running_worker
 
 
@@ -83,18 +83,7 @@ async def test_pauses_hold_for_workers_in_separate_processes(
     """Each worker has a job in its only slot, and starts no other one after the pause."""
     gate = function.hold()
     url = await serve(function.app)
-    for number in (1, 2):
-        port = free_port()
-        await spawn(
-            *("jobfn", "service", "--only", "worker", "--only", "callbacks"),
-            DATABASE_URL=database,
-            HOSTNAME=f"worker-{number}",
-            KNATIVE_SERVICE_URL=url,
-            JOBS_CONCURRENCY="1",
-            JOBS_REPORT_GRACE_SECONDS="0",
-            INTERNAL_JOBS_CALLBACK_PORT=str(port),
-            INTERNAL_JOBS_CALLBACK_URL=f"http://127.0.0.1:{port}/callback",
-        )
+    await spawn_two_workers(spawn, database, url, JOBS_CONCURRENCY="1", JOBS_REPORT_GRACE_SECONDS="0")
     await jobs.connection.execute("select app_jobs.add_job('x') from generate_series(1, 20)")
 
     async def both_run_one() -> bool:

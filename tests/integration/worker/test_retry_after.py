@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from jobfn.database.records import Job
 from jobfn.worker.delivery import Busy, OnResult
-from support.commands import Spawn
+from support.commands import Spawn, spawn_two_workers
 from support.fixtures import Serve
 from support.jobs import Jobs
 from support.limits import held, set_limit
-from support.network import eventually, free_port
+from support.network import eventually
 from support.scripted_worker import ScriptedBatches, running_worker
 
 PAUSED = "select key, paused_until - now() as left from app_jobs.limit_keys where paused_until > now() order by key"
@@ -66,18 +66,7 @@ async def test_two_workers_send_no_other_job_of_the_key(
     await set_limit(jobs.connection, "sync", per="payload.customer", concurrency=100, pauses_on_retry_later=True)
     refused = await jobs.add("sync", {"customer": "acme"})
     url = await serve(function)
-    for number in (1, 2):
-        port = free_port()
-        await spawn(
-            *("jobfn", "service", "--only", "worker", "--only", "callbacks"),
-            DATABASE_URL=database,
-            HOSTNAME=f"worker-{number}",
-            KNATIVE_SERVICE_URL=url,
-            JOBS_CONCURRENCY="1",
-            JOBS_REPORT_GRACE_SECONDS="0",
-            INTERNAL_JOBS_CALLBACK_PORT=str(port),
-            INTERNAL_JOBS_CALLBACK_URL=f"http://127.0.0.1:{port}/callback",
-        )
+    await spawn_two_workers(spawn, database, url, JOBS_CONCURRENCY="1", JOBS_REPORT_GRACE_SECONDS="0")
 
     async def is_held() -> bool:
         return await held(jobs.connection) == [refused]
