@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,7 +75,10 @@ async def test_headers_are_shared_or_those_of_the_job(jobs: Jobs, start_function
     await jobs.until_gone()
     [batch] = started.batches
     base, _, token = batch.headers["x-callback-url"].removesuffix("&/callback").partition("/callback?token=")
-    assert [part.partition("-") for part in token.split(".")[1].split("_")] == [(str(job), "-", "1") for job in ids]
+    parts = token.split(".")[1].split("_")
+    assert parts[:3] == [f"{job}-1" for job in ids]
+    assert parts[3:] == [parts[3]] * 3  # the tags of rows that were added at the same time
+    assert re.fullmatch("r[0-9a-f]{1,8}", parts[3])
     shared = {name: value for name, value in batch.headers.items() if name.startswith("x-")}
     assert shared == {
         "x-worker-id": WORKER,

@@ -22,11 +22,11 @@ from jobfn.http.client import Response, Transport
 from jobfn.in_process import local_settings, local_tasks
 from jobfn.wire import JobHeaders
 from jobfn.worker.settings import ServiceRole, ServiceSettings
-from support.commands import Spawn
+from support.commands import Spawn, spawn_two_workers
 from support.fixtures import Serve, StartService
 from support.jobs import WORKER, Jobs
 from support.limits import assert_consistent, claim, held, set_limit
-from support.network import eventually, free_port
+from support.network import eventually
 from support.service import start_in_loop
 
 RUNS = "select count(*) from app_jobs.cancelled_runs"
@@ -104,18 +104,7 @@ async def test_next_job_waits_for_the_cleanup_with_two_workers(
     if kept == "slot":
         await set_limit(jobs.connection, "one", task_identifier=task_name, concurrency=1)
     url = await serve(cleanup.app())
-    for number in (1, 2):
-        port = free_port()
-        await spawn(
-            *("jobfn", "service", "--only", "worker", "--only", "callbacks"),
-            DATABASE_URL=database,
-            HOSTNAME=f"worker-{number}",
-            KNATIVE_SERVICE_URL=url,
-            JOBS_CONCURRENCY="2",
-            JOBS_LEASE_SECONDS="600",
-            INTERNAL_JOBS_CALLBACK_PORT=str(port),
-            INTERNAL_JOBS_CALLBACK_URL=f"http://127.0.0.1:{port}/callback",
-        )
+    await spawn_two_workers(spawn, database, url, JOBS_CONCURRENCY="2", JOBS_LEASE_SECONDS="600")
     await check(jobs, cleanup, task_name, {"queue_name": "q"} if kept == "queue" else {})
 
 
@@ -212,10 +201,11 @@ async def test_report_of_a_function_in_another_language_frees_the_slot(
     assert (await claim(jobs.connection, 1), await held(jobs.connection)) == ([], [second])
     finish.set()
     await jobs.until_gone(second)
+    await eventually(lambda: _is_length(statuses, 2))
     assert (started, statuses) == ([str(first), str(second)], [409, 200])
 
 
-async def _is_length(items: list[str], length: int) -> bool:
+async def _is_length(items: list[str] | list[int], length: int) -> bool:
     return len(items) == length
 
 

@@ -28,7 +28,7 @@ async def test_request_has_the_payload_and_the_job_s_headers(
     assert request.body == {"id": 1.5, "ü": [None]}
     token = request.headers["x-callback-url"].partition("token=")[2].removesuffix("&/callback")
     batch_token = request.headers["x-callback-batch"].partition("token=")[2]
-    assert re.fullmatch(rf"[0-9a-f]+\.{job}-1\.[\w-]{{43}}", token)
+    assert re.fullmatch(rf"[0-9a-f]+\.{job}-1_r[0-9a-f]{{1,8}}\.[\w-]{{43}}", token)
     assert re.fullmatch(r"[0-9a-f]+\.\.[\w-]{43}", batch_token)
     assert {name: value for name, value in request.headers.items() if name.startswith("x-")} == {
         "x-worker-id": WORKER,

@@ -37,16 +37,24 @@ class DyingServer:
         self._dsn = urlsplit(dsn)
         self._statement = statement
         self.statements = 0
+        self._connections: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Listen while the block runs. Yields the address."""
-        server = await asyncio.start_server(self._forward, LOOPBACK, 0)
+
+        def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._connections.add(asyncio.create_task(self._forward(reader, writer)))
+
+        server = await asyncio.start_server(forward, LOOPBACK, 0)
         port = server.sockets[0].getsockname()[1]
         try:
             yield f"postgresql://postgres@{LOOPBACK}:{port}{self._dsn.path}?sslmode=disable"
         finally:
             server.close()
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.wait(self._connections)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._address()
@@ -73,14 +81,16 @@ class DyingServer:
                         return
                 writer.write(data)
 
-        with contextlib.suppress(OSError):
-            async with asyncio.TaskGroup() as tasks:
-                sending = tasks.create_task(send())
-                await receive()
-                if not dead.is_set():
-                    sending.cancel()
-        server_writer.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                async with asyncio.TaskGroup() as tasks:
+                    sending = tasks.create_task(send())
+                    await receive()
+                    if not dead.is_set():
+                        sending.cancel()
+        finally:
+            server_writer.close()
+            writer.close()
 
     def _address(self) -> tuple[str, int]:
         query = dict(part.split("=", 1) for part in self._dsn.query.split("&") if "=" in part)
