@@ -73,7 +73,7 @@ async def _start(
 
 async def _wait_for_first_response(process: BenchProcess, port: int) -> None:
     request = (
-        f"POST /process_invoice HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        f"POST /process_invoice HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
         f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
     ).encode()
     deadline = time.monotonic() + START_TIMEOUT_SECONDS

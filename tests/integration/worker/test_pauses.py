@@ -1,15 +1,18 @@
 """Workers start no job that is paused, and release those that they have claimed and not started."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
+
+import pytest
 
 from jobfn.database.records import Job
 from jobfn.worker.delivery import NotStarted, OnResult, Succeeded
 from support.commands import Spawn, spawn_two_workers
 from support.fixtures import Serve, StartWorker
 from support.functions import RecordingFunction
-from support.jobs import Jobs
+from support.jobs import TENANT, Jobs
 from support.network import eventually
 from support.scripted_worker import ScriptedBatches, running_worker
 
@@ -77,26 +80,61 @@ async def test_services_notice_pauses_and_their_ends(
     await jobs.until_gone(job_id)
 
 
-async def test_pauses_hold_for_workers_in_separate_processes(
-    jobs: Jobs, database: str, function: RecordingFunction, serve: Serve, spawn: Spawn
+@pytest.mark.parametrize(
+    ("paused", "job", "workers"),
+    [
+        ("task := 'x'", "'x'", 2),
+        ("queue := 'invoices'", "'x', queue_name := 'invoices'", 1),  # one job of a queue runs at a time
+        (f"tenant := '{TENANT}'", f"'{TENANT}'::uuid, 'x'", 2),
+        ("everything := true", "'x'", 2),
+    ],
+)
+async def test_pauses_take_effect_within_a_second_in_workers_of_separate_processes(
+    jobs: Jobs,
+    database: str,
+    function: RecordingFunction,
+    serve: Serve,
+    spawn: Spawn,
+    paused: str,
+    job: str,
+    workers: int,
 ) -> None:
-    """Each worker has a job in its only slot, and starts no other one after the pause."""
-    gate = function.hold()
-    url = await serve(function.app)
-    await spawn_two_workers(spawn, database, url, JOBS_CONCURRENCY="1", JOBS_REPORT_GRACE_SECONDS="0")
-    await jobs.connection.execute("select app_jobs.add_job('x') from generate_series(1, 20)")
+    """Jobs that the pause does not concern go on. Polls are an hour apart."""
+    arrivals: list[tuple[float, str, str]] = []
 
-    async def both_run_one() -> bool:
-        return len(function.received) == 2
+    async def work() -> None:
+        request = function.received[-1]
+        arrivals.append((time.monotonic(), request.path, request.headers["x-worker-id"]))
+        await asyncio.sleep(0.02)
+
+    def since(moment: float) -> list[tuple[float, str]]:
+        return [(at - moment, worker) for at, path, worker in arrivals if path == "/x" and at > moment]
+
+    async def both_work() -> bool:
+        return len({worker for _, _, worker in arrivals}) == 2
 
     async def none_is_held() -> bool:
-        return not await jobs.connection.fetchval("select count(*) from app_jobs.jobs where locked_by is not null")
+        held = "select count(*) from app_jobs.jobs where task_identifier = 'x' and locked_by is not null"
+        return not await jobs.connection.fetchval(held)
 
-    await eventually(both_run_one, seconds=60)
-    await jobs.connection.execute("select app_jobs.pause(task := 'x')")
-    gate.set()
+    async def all_work_again() -> bool:
+        return len({worker for _, worker in since(resumed_at)}) >= workers
+
+    function.before_response = work
+    url = await serve(function.app)
+    settings = {"JOBS_CONCURRENCY": "2", "JOBS_POLL_INTERVAL_SECONDS": "3600", "JOBS_REPORT_GRACE_SECONDS": "0"}
+    await spawn_two_workers(spawn, database, url, **settings)
+    await jobs.connection.execute(f"select app_jobs.add_job({job}) from generate_series(1, 400)")
+    others = [await jobs.add("y") for _ in range(100)]
+    await eventually(both_work, seconds=60)
+    await jobs.connection.execute(f"select app_jobs.pause({paused})")
+    paused_at = time.monotonic()
+    if paused != "everything := true":
+        await jobs.until_gone(*others, seconds=60)
     await eventually(none_is_held, seconds=60)
-    assert (len(function.received), await jobs.count()) == (2, 18)
-    await jobs.connection.execute("select app_jobs.resume(task := 'x')")
-    await jobs.until_gone(seconds=60)
-    assert len(function.received) == 20
+    assert max((seconds for seconds, _ in since(paused_at)), default=0.0) < 1.0
+    assert await jobs.count() > 0
+    resumed_at = time.monotonic()
+    await jobs.connection.execute(f"select app_jobs.resume({paused})")
+    await eventually(all_work_again, seconds=60)
+    assert min(seconds for seconds, _ in since(resumed_at)) < 1.0
