@@ -30,4 +30,5 @@ def draw(samples: Mapping[str, Sequence[float]], file: Path) -> None:
         if len(names) > 1:
             axes.legend(frameon=False)
     axes.set_xlabel("jobs")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.savefig(file, metadata={"Date": None})
