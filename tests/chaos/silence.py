@@ -24,6 +24,7 @@ CALLBACKS_TO_DATABASE = "127.0.1.2"
 ENQUEUER_TO_DATABASE = "127.0.1.3"
 STANDBY = "127.0.1.4"
 HAPROXY = "127.0.1.5"
+FUNCTION_TO_DATABASE = "127.0.1.6"
 FUNCTION = "127.0.2.1"
 CALLBACKS = "127.0.2.2"
 DATABASE_PORT = 5432
@@ -31,7 +32,9 @@ STANDBY_PORT = 5433
 HAPROXY_PORT = 5000
 FUNCTION_PORT = 8080
 CALLBACK_PORT = 12345
-_FUNCTIONS = Path(__file__).with_name("recording_function.py")
+RECORDING = Path(__file__).with_name("recording_function.py")
+#: Writes its effects to PostgreSQL.
+INSERTING = Path(__file__).with_name("inserting_function.py")
 _START_SECONDS = 60.0
 
 
@@ -167,6 +170,7 @@ async def run_installation(
     *,
     hosts: str = f"{WORKER_TO_DATABASE}:{DATABASE_PORT}",
     callback_hosts: str | None = None,
+    function: Path = RECORDING,
     **settings: str,
 ) -> AsyncIterator[Installation]:
     """Run worker, callback server and function.
@@ -178,6 +182,7 @@ async def run_installation(
         timing: Durations.
         hosts: Hosts of the database for the worker.
         callback_hosts: The same for the callback server. Default: ``hosts``.
+        function: File of the handlers.
         settings: More settings of worker and callback server.
     """
     installation = Installation(namespace, server, folder, timing)
@@ -195,8 +200,10 @@ async def run_installation(
     try:
         await installation.start(
             "function",
-            *("-m", "jobfn.function", f"{_FUNCTIONS}:app", "--host", FUNCTION),
+            *("-m", "jobfn.function", f"{function}:app", "--host", FUNCTION),
             CHAOS_EFFECTS_FILE=str(installation.effects_file),
+            DATABASE_URL=database_url(f"{FUNCTION_TO_DATABASE}:{DATABASE_PORT}", timing),
+            JOBFN_DB_ANY_CALLER="true",
             PORT=str(FUNCTION_PORT),
         )
         roles = ("--only", "worker", "--only", "scheduler")

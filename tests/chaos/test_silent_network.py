@@ -5,6 +5,7 @@ No job may be lost or stuck. A job that runs twice needs a cause: its first deli
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from chaos.silence import (
     DATABASE_PORT,
     ENQUEUER_TO_DATABASE,
     FUNCTION,
+    FUNCTION_TO_DATABASE,
+    INSERTING,
     WORKER_TO_DATABASE,
     Installation,
     Timing,
@@ -93,6 +96,22 @@ async def test_function_and_callback_server(
     async with run_installation(namespace, primary, tmp_path, timing, JOBS_SETTLE_ON="report") as installation:
         result = await measure(installation, "function - callback server", Silence(CALLBACKS))
     check(result, timing)
+
+
+async def test_function_and_database(
+    namespace: Namespace, primary: PostgresServer, timing: Timing, tmp_path: Path
+) -> None:
+    """The function's own connections are silent: attempts fail and are retried, and each insert is committed once."""
+    admin = await primary.connect()
+    await admin.execute("create table effects (number int)")
+    async with run_installation(namespace, primary, tmp_path, timing, function=INSERTING) as installation:
+        result = await measure(installation, "function - PostgreSQL", Silence(FUNCTION_TO_DATABASE))
+    inserted = Counter([row["number"] for row in await admin.fetch("select number from effects")])
+    failed = await admin.fetchval("select count(*) from app_jobs.job_runs where outcome = 'failed'")
+    await admin.close()
+    check(result, timing)
+    assert inserted == dict.fromkeys(installation.committed, 1)
+    assert failed > 0
 
 
 @pytest.mark.long

@@ -30,8 +30,6 @@ _DETECT_TIMEOUT_SECONDS = 10.0
 _MAX_IDLE_SECONDS = 300.0
 #: Timeout for closing a pool.
 _CLOSE_TIMEOUT_SECONDS = 10.0
-#: Timeout for the server's confirmation that a statement was cancelled. Then its connection is closed.
-_CANCEL_TIMEOUT_SECONDS = 5.0
 #: Let the server end the session of a process that is stopped within a transaction. Transactions of pools do not pause.
 _IDLE_IN_TRANSACTION_TIMEOUT = {"idle_in_transaction_session_timeout": "60s"}
 #: Times that PostgreSQL can store and ``datetime`` cannot are read as these two, which are written as infinity.
@@ -134,9 +132,8 @@ async def connect(dsn: str | None, *, application_name: str) -> asyncpg.Connecti
 
 
 def _address(dsn: str | None, *, needs_primary: bool = False) -> DatabaseAddress:
-    """Return an address. Of several hosts, the primary is used, unless ``target_session_attrs`` is set."""
     address = parse_address(dsn)
-    if address.target_session_attrs is None and (needs_primary or address.hosts):
+    if needs_primary and address.target_session_attrs is None:
         return replace(address, target_session_attrs="primary")
     return address
 
@@ -153,19 +150,6 @@ async def _detect_pooling(
 ) -> Pooling:
     async with asyncio.timeout(_DETECT_TIMEOUT_SECONDS):
         return await detect_pooling(connection, lambda: opener(statement_cache_size=0))
-
-
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that is closed if the server does not confirm a cancellation: it would block its pool."""
-
-    async def _cancel(
-        self, waiter: "asyncio.Future[None]", cancel_waiter: "asyncio.Future[None] | None" = None
-    ) -> None:
-        closing = asyncio.get_running_loop().call_later(_CANCEL_TIMEOUT_SECONDS, self.terminate)
-        try:
-            await super()._cancel(waiter, cancel_waiter)
-        finally:
-            closing.cancel()
 
 
 async def wait_for_database(opener: Callable[[], Awaitable[T]], *, seconds: float, stop: asyncio.Event) -> T | None:
@@ -238,7 +222,6 @@ async def open_pool(
         pool = await asyncpg.create_pool(
             dsn,
             connect=open_one,
-            connection_class=_Connection,
             min_size=0,  # with more, asyncpg logs a traceback every second while the database is unreachable
             init_size=1,
             max_size=size,

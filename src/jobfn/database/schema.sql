@@ -5279,6 +5279,7 @@ begin
         raise exception 'job % is not held by this worker in this attempt', record_transaction_step.job_id
             using errcode = 'JF409';
     end if;
+    perform set_config('idle_in_transaction_session_timeout', '10s', true); -- the commit is next
     update "app_jobs".jobs j set has_steps = true
     where j.id = record_transaction_step.job_id and j.has_steps is null;
     insert into "app_jobs".job_steps (job_id, position, name, kind, state, result, attempt, started_at, ended_at)

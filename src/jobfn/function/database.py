@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 MAX_POOL_SIZE = 10
+#: Timeout for what a session must answer besides the handler's own statements.
 _TIMEOUT_SECONDS = 10.0
 
 #: Environment variables and their meaning, for the settings reference.
@@ -45,11 +46,15 @@ _RESET_ROLE = "reset role"
 class DatabasePool:
     """The connection pool of one app, opened on first use.
 
+    Args:
+        timeout_seconds: Timeout for setting and resetting the identity of a session, and for closing the pool.
+
     Attributes:
         shares_sessions: Whether a connection pooler in transaction mode gives the same sessions to other clients.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        self.timeout_seconds = timeout_seconds
         self._pool: Any = None
         self.shares_sessions = False
         self._lock = asyncio.Lock()
@@ -69,10 +74,16 @@ class DatabasePool:
         """Reset the session and return the connection to the pool."""
         try:
             if not self.shares_sessions:
-                await connection.execute(_RESET_ROLE)
+                await connection.execute(_RESET_ROLE, timeout=self.timeout_seconds)
         except Exception:  # noqa: BLE001  - a connection in an unknown state must not be reused
-            with contextlib.suppress(Exception):  # a lost connection has left the pool already
-                connection.terminate()
+            await self.discard(connection)
+        else:
+            await self._pool.release(connection, timeout=self.timeout_seconds)
+
+    async def discard(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Close a connection."""
+        with contextlib.suppress(Exception):  # a lost connection has left the pool already
+            connection.terminate()
         await self._pool.release(connection)
 
     async def aclose(self) -> None:
@@ -80,7 +91,7 @@ class DatabasePool:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
-                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                async with asyncio.timeout(self.timeout_seconds):
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
@@ -124,15 +135,17 @@ class JobDatabase:
                 if not self._pool.shares_sessions:
                     await self._set_identity(connection, is_local=False)
             except BaseException:
-                await self._pool.release(connection)
+                await self._pool.discard(connection)
                 raise
             self._connection = connection
         return self._connection
 
     async def _set_identity(self, connection: Any, *, is_local: bool) -> None:
-        role = self._env.get("JOBFN_DB_ROLE") or "none"
+        role, seconds = self._env.get("JOBFN_DB_ROLE") or "none", self._pool.timeout_seconds
         try:
-            await connection.execute(_SET_IDENTITY, *self._claims, role, is_local)
+            await connection.execute(_SET_IDENTITY, *self._claims, role, is_local, timeout=seconds)
+        except TimeoutError as error:
+            raise DatabaseUnreachable(f"ctx.db: the database did not respond in {seconds:g} seconds") from error
         except Exception as error:
             if not hasattr(error, "sqlstate"):
                 raise
@@ -209,8 +222,14 @@ async def _create_pool(asyncpg: Any, env: Mapping[str, str]) -> tuple[Any, bool]
         return await open_connection(address, settings={"application_name": "jobfn-function"}, **options | cache)
 
     pool = await asyncpg.create_pool(dsn, min_size=0, max_size=MAX_POOL_SIZE, connect=connect)
-    async with pool.acquire() as connection:
-        pooling = await detect_pooling(connection, lambda: connect(statement_cache_size=0))
+    try:
+        connection = await pool.acquire()
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            pooling = await detect_pooling(connection, lambda: connect(statement_cache_size=0))
+            await pool.release(connection)
+    except BaseException:
+        pool.terminate()
+        raise
     if pooling.shares_sessions:
         pool.terminate()
         cache = {} if pooling.keeps_statements else {"statement_cache_size": 0}

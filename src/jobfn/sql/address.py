@@ -46,7 +46,7 @@ class DatabaseAddress:
         parameters: Names of the other parameters.
         keepalive: TCP options.
         connect_timeout_seconds: Time limit of each host; None: unlimited.
-        target_session_attrs: Kind of server; None: not given.
+        target_session_attrs: Kind of server; None: any. Default: of several hosts, the primary.
     """
 
     dsn: str | None
@@ -81,6 +81,7 @@ def parse_address(dsn: str | None, environ: Mapping[str, str] = os.environ) -> D
     if dsn is not None and own:
         query = "&".join(pair for pair in parts.query.split("&") if unquote_plus(pair.partition("=")[0]) not in _OWN)
         dsn = parts._replace(query=query).geturl()
+    target = values.get("target_session_attrs") or environ.get("PGTARGETSESSIONATTRS") or None
     hosts = _hosts(parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc, values, environ)
     return DatabaseAddress(
         dsn=dsn,
@@ -88,7 +89,7 @@ def parse_address(dsn: str | None, environ: Mapping[str, str] = os.environ) -> D
         parameters=frozenset(values) - _OWN,
         keepalive=keepalive,
         connect_timeout_seconds=connect_timeout if connect_timeout > 0 else None,
-        target_session_attrs=values.get("target_session_attrs") or environ.get("PGTARGETSESSIONATTRS") or None,
+        target_session_attrs="primary" if target is None and len(hosts) > 1 else target,
     )
 
 

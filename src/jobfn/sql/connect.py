@@ -15,13 +15,16 @@ from jobfn.sql.address import DatabaseAddress, Host
 Initialize = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
 
 #: Let the server find out that this process has vanished, and end its session, which may hold locks. The server's own
-#: settings detect that after two hours.
+#: settings detect that after two hours or, while a response is not acknowledged, a quarter of an hour.
 SERVER_TIMEOUTS: Final[Mapping[str, str]] = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25s",
     "client_connection_check_interval": "10s",
 }
+#: Timeout for the server's confirmation that a statement was cancelled. Then its connection is closed.
+_CANCEL_TIMEOUT_SECONDS = 5.0
 #: Errors of a host after which the next one is tried.
 _HOST_ERRORS = (
     OSError,
@@ -35,6 +38,19 @@ _HOST_ERRORS = (
 _last_hosts: dict[DatabaseAddress, Host] = {}
 #: Addresses whose server, or a pooler, does not accept settings at the login.
 _without_settings: set[DatabaseAddress] = set()
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that is closed if the server does not confirm a cancellation: it would block its pool."""
+
+    async def _cancel(
+        self, waiter: "asyncio.Future[None]", cancel_waiter: "asyncio.Future[None] | None" = None
+    ) -> None:
+        closing = asyncio.get_running_loop().call_later(_CANCEL_TIMEOUT_SECONDS, self.terminate)
+        try:
+            await super()._cancel(waiter, cancel_waiter)
+        finally:
+            closing.cancel()
 
 
 async def open_connection(
@@ -99,12 +115,14 @@ async def _open(
     initialize: Initialize | None,
     options: dict[str, Any],
 ) -> "asyncpg.Connection[Any]":
-    at = {} if host is None else {"host": host.name, "port": host.port}
+    options = {**options, "connection_class": _Connection}
+    if host is not None:
+        options |= {"host": host.name, "port": host.port}
     target = address.target_session_attrs
     async with asyncio.timeout(address.connect_timeout_seconds):
         try:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                address.dsn, server_settings=settings, timeout=None, target_session_attrs=target, **at, **options
+                address.dsn, server_settings=settings, timeout=None, target_session_attrs=target, **options
             )
         except asyncpg.TargetServerAttributeNotMatched:
             wrong = "a standby" if target == "primary" else f"not what target_session_attrs={target} asks for"

@@ -11,6 +11,7 @@ import pytest
 
 from jobfn.database.connection import connect, open_pool
 from jobfn.errors import ConfigurationError, DatabaseUnreachable
+from jobfn.function.database import DatabasePool, JobDatabase
 from jobfn.http.server import bind
 from support.freezing_proxy import FreezingProxy
 from support.network import LOOPBACK
@@ -47,6 +48,38 @@ async def test_connections_find_out_that_their_server_has_vanished(proxy: Freezi
         assert tcp_options(pooled) == [5, 2, 3, 10_000]
 
 
+@contextlib.asynccontextmanager
+async def open_job_database(proxy: FreezingProxy, *, timeout_seconds: float = 10.0) -> AsyncIterator[JobDatabase]:
+    """Open the database of a handler."""
+    pool = DatabasePool(timeout_seconds=timeout_seconds)
+    database = JobDatabase(pool, {"DATABASE_URL": proxy.dsn}, database_id=None, actor_id=None)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+        await pool.aclose()
+
+
+async def test_connections_of_handlers_find_out_that_their_server_has_vanished(proxy: FreezingProxy) -> None:
+    async with open_job_database(proxy) as database:
+        assert tcp_options(await database.connection()) == [5, 2, 3, 10_000]
+
+
+async def test_handler_does_not_wait_for_a_session_that_answers_nothing(proxy: FreezingProxy) -> None:
+    async with asyncio.timeout(30), open_job_database(proxy, timeout_seconds=0.5) as database:
+        assert await database.fetchval("select 1") == 1
+        proxy.freeze()
+        await database.aclose()  # the session cannot be reset
+        proxy.thaw()
+        assert await database.fetchval("select 2") == 2
+        await database.aclose()
+        proxy.freeze()
+        with pytest.raises(DatabaseUnreachable, match=r"ctx\.db: the database did not respond in 0\.5 seconds"):
+            await database.fetchval("select 3")  # the tenant cannot be set
+        proxy.thaw()
+        assert await database.fetchval("select 4") == 4
+
+
 async def test_address_sets_the_keepalive_of_its_connections(proxy: FreezingProxy) -> None:
     options = "keepalives_idle=30&keepalives_interval=7&keepalives_count=4&tcp_user_timeout=20000&connect_timeout=3"
     connection = await connect(f"{proxy.dsn}&{options}", application_name="test")
@@ -58,10 +91,12 @@ async def test_address_sets_the_keepalive_of_its_connections(proxy: FreezingProx
 
 
 async def test_server_notices_a_client_that_has_vanished(proxy: FreezingProxy) -> None:
-    settings = ("tcp_keepalives_idle", "tcp_keepalives_interval", "client_connection_check_interval")
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout", "client_connection_check_interval")
+    query = "select count(*) from pg_settings where name = any ($1) and source = 'client'"
     async with open_pool(proxy.dsn, application_name="test", size=1) as pool:
-        for name in settings:
-            assert await pool.fetchval("select source from pg_settings where name = $1", name) == "client"
+        assert await pool.fetchval(query, names) == 4
+    async with open_job_database(proxy) as database:
+        assert await database.fetchval(query, names) == 4
     async with open_pool(f"{proxy.dsn}&client_connection_check_interval=7s", application_name="test", size=1) as pool:
         assert await pool.fetchval("show client_connection_check_interval") == "7s"
 
@@ -99,16 +134,26 @@ async def test_statement_of_a_pool_ends_without_an_answer(proxy: FreezingProxy) 
 
 
 async def test_cancelled_statement_does_not_block_the_pool(proxy: FreezingProxy) -> None:
-    async with asyncio.timeout(30), open_pool(proxy.dsn, application_name="test", size=1) as pool:
-        assert await pool.fetchval("select 1") == 1
+    async def run_transaction(database: JobDatabase) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("select 2")
+
+    async with (
+        asyncio.timeout(30),
+        open_pool(proxy.dsn, application_name="test", size=1) as pool,
+        open_job_database(proxy) as database,
+    ):
+        assert await pool.fetchval("select 1") == await database.fetchval("select 1") == 1
         proxy.freeze()
-        cancelled = asyncio.create_task(pool.fetchval("select 2"))
+        cancelled = [asyncio.create_task(pool.fetchval("select 2")), asyncio.create_task(run_transaction(database))]
         await asyncio.sleep(0.1)
-        cancelled.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled  # returns when the connection is released
+        for task in cancelled:
+            task.cancel()
+        await asyncio.wait(cancelled)  # they end when the connection is released, and the transaction rolled back
+        assert cancelled[0].cancelled()
+        await database.aclose()
         proxy.thaw()
-        assert await pool.fetchval("select 3") == 3
+        assert await pool.fetchval("select 3") == await database.fetchval("select 3") == 3
 
 
 async def test_statement_that_exceeds_its_limit_ends_in_the_server(proxy: FreezingProxy) -> None:

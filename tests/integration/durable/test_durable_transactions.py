@@ -9,7 +9,7 @@ from integration.durable.conftest import StartTasks
 from jobfn import JobContext, StepFailed, task
 from jobfn.database.migrate import migrate
 from jobfn.database.privileges import Grants
-from support.jobs import Jobs
+from support.jobs import WORKER, Jobs
 from support.roles import temporary_role
 
 
@@ -108,6 +108,21 @@ async def test_older_delivery_cannot_commit(jobs: Jobs, start_tasks: StartTasks,
     await start_tasks(handler)
     await jobs.until_gone(await jobs.add("t", 7))
     assert (deliveries, await numbers(jobs)) == ([7, 7], [9])
+
+
+async def test_transaction_that_has_recorded_its_step_must_be_committed_soon(jobs: Jobs, database: str) -> None:
+    """A function that vanishes before the commit must not lock its job: settlements and renewals would wait."""
+    job_id = await jobs.add("t", 7)
+    await jobs.claim()
+    record = "select app_jobs.record_transaction_step($1, $2, 1, 1, 'insert', '7', 0.1)"
+    limit = "show idle_in_transaction_session_timeout"
+    connection = await asyncpg.connect(database)
+    async with connection.transaction():
+        assert await connection.fetchval(limit) == "0"
+        await connection.execute(record, WORKER, job_id)
+        assert await connection.fetchval(limit) == "10s"
+    assert await connection.fetchval(limit) == "0"
+    await connection.close()
 
 
 async def test_role_without_the_right_gets_a_clear_error(

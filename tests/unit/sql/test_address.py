@@ -47,6 +47,11 @@ def test_parameters_of_libpq_do_not_reach_the_server() -> None:
     assert parse_address(DSN + "?keepalives=0", {}).keepalive.is_enabled is False
 
 
+def test_primary_of_several_hosts_is_used() -> None:
+    assert parse_address("postgresql://db1,db2/shop", {}).target_session_attrs == "primary"
+    assert parse_address("postgresql://db1,db2/shop?target_session_attrs=any", {}).target_session_attrs == "any"
+
+
 def test_environment_sets_what_the_address_does_not() -> None:
     environ = {"PGCONNECT_TIMEOUT": "0", "PGTARGETSESSIONATTRS": "read-write"}
     address = parse_address(DSN, environ)
