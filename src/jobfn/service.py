@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__":  # Ctrl-C during the imports below is not a traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 try:
     import asyncpg  # noqa: F401  - a clear message without it
 except ImportError:
@@ -209,4 +212,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

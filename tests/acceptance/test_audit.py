@@ -102,6 +102,8 @@ async def test_list_is_a_table(invoke: Command, database: str, jobs: Jobs) -> No
     ("options", "message"),
     [
         (("--since", "yesterday"), "--since 'yesterday' is not an age"),
+        (("--since", "99999999999999d"), "--since '99999999999999d' is too long: give at most 36500d"),
+        (("--before", "9" * 20), "--before"),
         (("--action", "retri"), "'retri' is not an action of the audit list: choose one of retry"),
         (("--limit", "0"), "--limit"),
     ],

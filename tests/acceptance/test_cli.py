@@ -120,6 +120,7 @@ async def test_migrate_installs_the_schema_and_status_shows_it(command: Command,
     before = await command("jobfn", "db", "status", **env)
     assert before.code == 3
     assert "not installed" in before.output
+    assert len({line.index("missing") for line in before.output.splitlines() if line.endswith("missing")}) == 1
     first = await command("jobfn", "db", "migrate", **env)
     assert (first.code, "applied 0001 tables" in first.output) == (0, True)
     second = await command("jobfn", "db", "migrate", **env)

@@ -292,8 +292,9 @@ async def test_watch_refreshes_a_number_of_times(jobfn: Jobfn, in_terminal: Term
     await jobs.add("send")
     text = (await jobfn("jobs", "watch", "--times", "2", "--every", "0.1")).output
     assert text.count("ready 1") == 2
+    await jobs.connection.execute("select app_jobs.pause(task := 'send', reason := 'outage')")
     code, output = await in_terminal("jobs", "watch", "--times", "1")
-    assert (code, "ready 1" in output) == (0, True)
+    assert (code, "ready 1" in output, "warning: paused: task send (outage)" in output) == (0, True, True)
 
 
 async def test_watch_shows_new_jobs_until_ctrl_c(database: str, spawn: Spawn, jobs: Jobs) -> None:

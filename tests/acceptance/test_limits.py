@@ -103,7 +103,8 @@ async def test_limits_are_shown_and_changed(jobs: Jobs, database: str, invoke: C
         (("set", "x", "--rate", "1/s", "--per", "color"), "use tenant, queue, key, task"),
         (("set", "", "--concurrency", "1"), "the name of a limit must have 1 to 126 characters"),
         (("remove", "x"), "there is no limit 'x'"),
-        (("pause", "x", "--for", "99999999999d"), "--for '99999999999d' is too long"),
+        (("pause", "x", "--for", "99999999999d"), "--for '99999999999d' is too long: give at most 36500d"),
+        (("pause", "x", "--for", "0s"), "--for '0s' is not a pause"),
         (("resume", "x"), "there is no limit 'x'"),
     ],
 )

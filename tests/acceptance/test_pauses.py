@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from jobfn.errors import ConfigurationError
+from jobfn.operations.pauses import PauseKind, PauseTarget
 from support.commands import Command
 from support.jobs import TENANT, Jobs
 
@@ -49,9 +51,11 @@ async def test_everything_is_paused_after_a_confirmation(invoke: Command, databa
     [
         ((), "give one of --task, --queue, --tenant and --everything"),
         (("--task", "x", "--queue", "q"), "give one of --task, --queue, --tenant and --everything"),
-        (("--task", ""), "a task, a queue or a tenant needs a name"),
+        (("--task", ""), "the name of the task is empty: give one"),
         (("--task", "x", "--for", "1h", "--until", "2100-01-01"), "--for and --until exclude each other"),
         (("--task", "x", "--for", "long"), "--for 'long' is not an age"),
+        (("--task", "x", "--for", "0s"), "--for '0s' is not a pause: give more than 0 seconds"),
+        (("--task", "x", "--for", "36501d"), "--for '36501d' is too long: give at most 36500d"),
         (("--task", "x", "--until", "later"), "--until 'later' is not an ISO 8601 time"),
         (("--task", "x", "--until", "2001-01-01"), "the pause would have ended before now"),
         (("--tenant", "acme"), "--tenant"),
@@ -84,3 +88,8 @@ async def test_weights_of_tenants(invoke: Command, database: str) -> None:
     assert (await invoke("jobfn", "tenants", "list", **url)).output.split() == ["TENANT", "WEIGHT", TENANT, "3"]
     assert (await invoke("jobfn", "tenants", "set", TENANT, "--weight", "1", **url)).code == 0
     assert (await invoke("jobfn", "tenants", "list", **url)).output == "all tenants have the weight 1"
+
+
+def test_pause_of_everything_has_no_name() -> None:
+    with pytest.raises(ConfigurationError, match="a pause of everything has no name, but 'x' is given"):
+        PauseTarget(PauseKind.EVERYTHING, "x")

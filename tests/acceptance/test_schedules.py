@@ -87,6 +87,8 @@ async def test_schedule_is_added_listed_run_and_removed(invoke: Command, databas
     resumed = await jobfn("resume", "daily_report")
     assert (resumed.code, resumed.output) == (0, f"resumed {added.output} daily_report")
     assert "PAUSED" not in (await jobfn("list")).output
+    again = await jobfn("resume", "daily_report")
+    assert (again.code, f"schedule {added.output} of daily_report is not paused" in again.output) == (2, True)
 
     removed = await jobfn("remove", added.output)
     assert (removed.code, removed.output) == (0, f"removed {added.output} daily_report")
@@ -131,6 +133,8 @@ async def test_add_stores_every_option(invoke: Command, database: str) -> None:
         (["add", "t", "0 25 * * *"], "hour (field 2 of 5) cannot be '25'"),
         (["add", "t", '{"hours": 9, "minute": 0}'], "did you mean hour?"),
         (["add", "t", "{hour: 9}"], "the schedule is not valid JSON"),
+        (["add", "t", "@daily", "--end", "2020-01-01"], "the schedule would never run"),
+        (["add", "t", "@daily", "--expires-in", "36501d"], "--expires-in '36501d' is too long"),
         (["add", "t", "@daily", "{"], "the payload is not valid JSON"),
         (["add", "t", "@daily", "--key", "jobfn:t"], "belong to `jobfn schedules sync`"),
         (["remove", "nothing"], "no schedule has the id, the key or the task 'nothing'"),

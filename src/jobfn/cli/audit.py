@@ -30,7 +30,9 @@ def audit_command(
         typer.Option(help="Only this action: retry, pause, set_limit ...", autocompletion=lambda: list(ACTIONS)),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Maximum number of entries.")] = 50,
-    before: Annotated[int | None, typer.Option(metavar="ID", help="Only entries before this one.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=2**63 - 1, metavar="ID", help="Only entries before this one.")
+    ] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -52,4 +54,4 @@ def _table(page: AuditPage) -> list[str]:
     rows += [
         (f"{e.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", e.who, e.source, e.action, e.what, e.text) for e in page.entries
     ]
-    return columns(rows) + ([f"more: --before {page.next}"] if page.next is not None else [])
+    return columns(rows, whole=1) + ([f"more: --before {page.next}"] if page.next is not None else [])

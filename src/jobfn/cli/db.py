@@ -123,12 +123,13 @@ def _as_text(schema_status: SchemaStatus) -> str:
         return prerelease_message(schema)
     is_absent = schema_status.kind is SchemaKind.ABSENT
     lines = [f"schema {schema}: {'not installed' if is_absent else 'installed by jobfn'}"]
+    width = max(len(step.name) for step in schema_status.migrations)
     lines += [
-        f"  {step.version:04d} {step.name:<12} {'applied' if step.applied else 'missing'}"
+        f"  {step.version:04d} {step.name:<{width}} {'applied' if step.applied else 'missing'}"
         for step in schema_status.migrations
     ]
     lines += [
-        f"  {version:04d} {'(unknown)':<12} newer than this jobfn: upgrade it" for version in schema_status.unknown
+        f"  {version:04d} {'(unknown)':<{width}} newer than this jobfn: upgrade it" for version in schema_status.unknown
     ]
     if schema_status.pending:
         lines.append("run `jobfn db migrate` to bring it up to date")

@@ -41,6 +41,9 @@ async def _run_prompt(dsn: str | None) -> None:
         while (line := await _read_line((_CONTINUED if text else _PROMPT) if is_terminal else "")) is not None:
             if not text and line.strip() in {"\\q", "quit", "exit"}:
                 return
+            if not text and line.startswith("\\"):
+                echo(f"error: {line.split()[0]} is a command of psql, which is not installed: write SQL")
+                continue
             text += line
             if text.rstrip().endswith(";"):
                 await _execute(connection, text)

@@ -1,6 +1,7 @@
 """``jobfn dev --list`` and ``--remove``: the development databases of this user."""
 
 import os
+import sys
 from pathlib import Path
 
 from jobfn.cli.output import echo
@@ -15,12 +16,12 @@ def list_databases() -> None:
     if not databases:
         echo("no development databases")
         return
-    rows = [("FOLDER", "SIZE", "STATE")]
+    rows = [("SIZE", "STATE", "FOLDER")]
     rows += [
-        (str(each.project), _megabytes(each.size_bytes), "running" if each.is_running else "stopped")
+        (_megabytes(each.size_bytes), "running" if each.is_running else "stopped", str(each.project))
         for each in databases
     ]
-    echo("\n".join(columns(rows)))
+    echo("\n".join(columns(rows, max_width=sys.maxsize)))  # --remove needs whole paths
 
 
 def remove_database(folder: Path, *, yes: bool) -> None:

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from jobfn.cli import render_jobs
-from jobfn.cli.options import AsJson, DatabaseUrl, parse_seconds
+from jobfn.cli.options import AsJson, DatabaseUrl, parse_pause_seconds
 from jobfn.cli.output import echo
 from jobfn.cli.render_times import columns, moment
 from jobfn.cli.session import with_operations
-from jobfn.errors import ConfigurationError
 from jobfn.limits import check_concurrency, check_limit_name, check_per, parse_rate
 from jobfn.operations import Operations
 from jobfn.operations.limits import LimitRow
@@ -97,10 +96,7 @@ def pause_command(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Start no job of one key of a limit for a time, in any worker."""
-    try:
-        length = timedelta(seconds=parse_seconds(duration, "--for") or 0.0)
-    except OverflowError:
-        raise ConfigurationError(f"--for {duration!r} is too long: give a shorter time") from None
+    length = timedelta(seconds=parse_pause_seconds(duration) or 0.0)
     with_operations(lambda operations: operations.pause_limit_key(name, key, duration=length), database_url)
     echo(f"paused {name}{_key_text(key)} for {duration}")
 

@@ -1,6 +1,7 @@
 """``jobfn mcp``: serve the operations as tools for an assistant."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -51,4 +52,10 @@ def mcp_command(
     if http:
         run_async(run_http(settings, service, lambda url: echo(f"mcp  {url}")))
         return
-    run_async(serve_stdio(settings, service))
+    run_async(serve_stdio(settings, service, _explain_silence))
+
+
+def _explain_silence() -> None:
+    """Print a hint in a terminal, where the command would print nothing."""
+    if sys.stdin.isatty():
+        echo("jobfn mcp waits for an assistant, which writes JSON-RPC to its input. Ctrl-C ends it", err=True)

@@ -1,7 +1,6 @@
 """Options and arguments that several commands have."""
 
 import json
-import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,6 +12,8 @@ from jobfn.errors import ConfigurationError
 
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw]?)")
+#: Maximum age: about a century, which every time can be moved by.
+_MAX_AGE_DAYS = 36_500
 
 DatabaseUrl = Annotated[
     str | None,
@@ -50,9 +51,12 @@ def parse_seconds(text: str | None, option: str) -> float | None:
     if text is None:
         return None
     match = _AGE.fullmatch(text.strip().lower())
-    if match is None or not math.isfinite(float(match["number"])):
+    if match is None:
         raise ConfigurationError(f"{option} {text!r} is not an age: write 30s, 15m, 2h or 7d")
-    return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
+    seconds = float(match["number"]) * _UNIT_SECONDS[match["unit"]]
+    if seconds > _MAX_AGE_DAYS * 86_400:
+        raise ConfigurationError(f"{option} {text!r} is too long: give at most {_MAX_AGE_DAYS}d")
+    return seconds
 
 
 def parse_time(text: str | None, option: str) -> datetime | None:
@@ -76,7 +80,15 @@ def parse_pause(duration: str | None, until: str | None) -> tuple[float | None, 
     """Return for how many seconds, or until when, ``--for`` and ``--until`` pause."""
     if duration is not None and until is not None:
         raise ConfigurationError("--for and --until exclude each other: give one of them")
-    return parse_seconds(duration, "--for"), parse_time(until, "--until")
+    return parse_pause_seconds(duration), parse_time(until, "--until")
+
+
+def parse_pause_seconds(duration: str | None) -> float | None:
+    """Return for how many seconds ``--for`` pauses."""
+    seconds = parse_seconds(duration, "--for")
+    if seconds == 0:
+        raise ConfigurationError(f"--for {duration!r} is not a pause: give more than 0 seconds")
+    return seconds
 
 
 def check_json(text: str, *, name: str = "the payload") -> str:

@@ -89,7 +89,7 @@ def _table(pauses: tuple[Pause, ...], now: datetime) -> list[str]:
     for pause in pauses:
         ends = "when resumed" if pause.until is None else ago(pause.until, now)
         rows.append((str(pause.target), ago(pause.since, now), ends, pause.paused_by, pause.reason or ""))
-    return columns(rows)
+    return columns(rows, whole=1)
 
 
 def _target(task: str | None, queue: str | None, tenant: UUID | None, *, everything: bool) -> PauseTarget:

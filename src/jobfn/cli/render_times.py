@@ -14,7 +14,7 @@ _MAX_WIDTH = 500
 _MIN_COLUMN_WIDTH = 8
 
 
-def columns(rows: Sequence[tuple[str, ...]], *, max_width: int | None = None) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]], *, max_width: int | None = None, whole: int = 0) -> list[str]:
     """Align cells in columns, below a first row of headers.
 
     A table that is wider than the terminal loses its empty columns, and its widest columns are shortened.
@@ -22,6 +22,7 @@ def columns(rows: Sequence[tuple[str, ...]], *, max_width: int | None = None) ->
     Args:
         rows: The cells.
         max_width: Maximum length of a line. Default: the terminal's width.
+        whole: Number of columns on the left that keep their width.
     """
     if max_width is None:
         max_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _MAX_WIDTH
@@ -29,7 +30,7 @@ def columns(rows: Sequence[tuple[str, ...]], *, max_width: int | None = None) ->
     widths = [max(map(len, column)) for column in table]
     if _line_width(widths) > max_width:
         table = [column for column in table if any(column[1:])] or table
-        widths = _fit([max(map(len, column)) for column in table], max_width)
+        widths = _fit([max(map(len, column)) for column in table], max_width, whole)
     lines = (
         "  ".join(_shorten(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in zip(*table, strict=True)
@@ -41,12 +42,12 @@ def _line_width(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _fit(widths: Sequence[int], max_width: int) -> list[int]:
+def _fit(widths: Sequence[int], max_width: int, whole: int) -> list[int]:
     """Shorten the widest columns until a line fits."""
-    fitted = list(widths)
-    while _line_width(fitted) > max_width and max(fitted) > _MIN_COLUMN_WIDTH:
+    kept, fitted = list(widths[:whole]), list(widths[whole:])
+    while _line_width([*kept, *fitted]) > max_width and max(fitted) > _MIN_COLUMN_WIDTH:
         fitted[fitted.index(max(fitted))] -= 1
-    return fitted
+    return [*kept, *fitted]
 
 
 def _shorten(text: str, width: int) -> str:

@@ -135,9 +135,11 @@ def dev_command(
     if list_ or remove is not None:
         from jobfn.cli.dev_databases import list_databases, remove_database  # noqa: PLC0415
 
+        if list_ and remove is not None:
+            raise ConfigurationError("--list and --remove exclude each other: give one of them")
         if remove is not None:
             remove_database(remove, yes=yes)
-        if list_:
+        else:
             list_databases()
         return
     if target is None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -94,7 +95,8 @@ def add_command(
         "expires_in_seconds": parse_seconds(expires_in, "--expires-in"),
     }
     info = _parse_rule(rule) | {name: value for name, value in options.items() if value is not None}
-    parse(info, strict=True)
+    if parse(info, strict=True).next_after(datetime.now(UTC)) is None:
+        raise ConfigurationError("the schedule would never run: give a rule and an end with times in the future")
     if key is not None and key.startswith(KEY_PREFIX):
         raise ConfigurationError(f"--key {key} is reserved: keys with {KEY_PREFIX} belong to `jobfn schedules sync`")
     schedule = NewSchedule(
@@ -143,6 +145,7 @@ def resume_command(name: Name, database_url: DatabaseUrl = None) -> None:
     Times that passed in the pause make no job.
     """
     row = _apply(name, ScheduleTable.resume, database_url)
+    row.require_pause()
     echo(f"resumed {row.id} {row.task}")
 
 

@@ -23,7 +23,7 @@ _with_connection = partial(with_connection, application_name="jobfn-tasks")
 
 @app.command("list", epilog="example: jobfn tasks list --json")
 def list_command(database_url: DatabaseUrl = None, json_output: AsJson = False) -> None:
-    """List the tasks with settings: those that code declares, and overrides."""
+    """List tasks with settings: of the code, and overrides."""
     settings = _with_connection(lambda connection: read_settings(connection, jobs_schema()), database_url)
     if json_output:
         entries = [
@@ -49,7 +49,10 @@ def set_command(
     max_attempts: Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Maximum number of attempts.")] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Override settings for all new jobs of a task, also where code or a caller gives others."""
+    """Override settings for all new jobs of a task.
+
+    They also replace what the code or a caller gives.
+    """
     if queue is None and priority is None and max_attempts is None:
         raise ConfigurationError("nothing to set: give --queue, --priority or --max-attempts")
     if queue is not None and not 1 <= len(queue) <= 126:

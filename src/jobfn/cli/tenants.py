@@ -32,6 +32,9 @@ def set_command(
     weight: Annotated[int, typer.Option(min=1, max=1000, help="Jobs for each one of another tenant.")],
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Set how many jobs a tenant starts for each one of another tenant, while both have ready jobs."""
+    """Set how many jobs a tenant starts for each one of another.
+
+    It counts while both tenants have ready jobs.
+    """
     with_operations(lambda operations: operations.set_tenant_weight(str(tenant), weight), database_url)
     echo(f"tenant {tenant}: weight {weight}")

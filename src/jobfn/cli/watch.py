@@ -39,6 +39,7 @@ async def _snapshot_text(operations: Operations, job_filter: JobFilter) -> str:
     counts = await operations.counts(max_age_seconds=0.5)
     page = await operations.list_jobs(job_filter, limit=_JOB_LIMIT)
     buckets = await operations.throughput(minutes=_THROUGHPUT_MINUTES)
+    troubles = await operations.troubles()
     return "\n".join(
         [
             f"{now:%H:%M:%S} UTC" + counts_age_text(counts, now),
@@ -47,6 +48,7 @@ async def _snapshot_text(operations: Operations, job_filter: JobFilter) -> str:
             render_jobs.throughput_line(buckets),
             "",
             *render_jobs.job_table(page, now),
+            *(f"warning: {trouble}" for trouble in troubles),
         ]
     )
 

@@ -4,6 +4,7 @@ Each action is two POST requests: ``/jobs/confirm`` shows a confirmation and cha
 the action. With JavaScript, they appear as a dialog and a toast; without it, as pages.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +82,13 @@ class ActionRequest:
             raise InvalidForm("Choose an action and the jobs to apply it to.") from None
         list_filter = ListFilter.parse(form.one("filter"))
         if form.one("scope") == "matching":
-            if list_filter.is_empty or list_filter.problems:
+            if list_filter.problems:
+                raise InvalidForm(
+                    "The filter is not valid: "
+                    + "; ".join(f"{name}: {problem}" for name, problem in list_filter.problems.items())
+                    + "."
+                )
+            if list_filter.is_empty:
                 raise InvalidForm("Filter the list first: actions cannot apply to all jobs.")
             ids = ()
         elif not ids:
@@ -114,14 +121,9 @@ class ActionPages:
             action_request = ActionRequest.from_form(form)
             ids = action_request.ids
             include_running = form.one("running") == "yes"
-            count = len(ids) or await self._operations.count_targets(
-                action_request.action,
-                action_request.filter.to_job_filter(),
-                include_running=include_running,
-                limit=MAX_COUNTED,
-            )
+            count = len(ids) or await self._count(action_request, include_running=include_running)
         except (InvalidForm, ConfigurationError) as problem:
-            return self._reject(request, str(problem))
+            return self._reject(request, problem)
         return self._pages.respond(
             request,
             "confirm.html",
@@ -134,6 +136,25 @@ class ActionPages:
                 "include_running": include_running,
             },
         )
+
+    async def _count(self, action_request: ActionRequest, *, include_running: bool) -> int:
+        """Count the jobs that an action on a filter changes.
+
+        Raises:
+            InvalidForm: There are none. The form of a cancellation offers the running jobs, too.
+        """
+        count_targets = functools.partial(
+            self._operations.count_targets,
+            action_request.action,
+            action_request.filter.to_job_filter(),
+            limit=MAX_COUNTED,
+        )
+        count = await count_targets(include_running=include_running)
+        is_cancel = action_request.action is Action.CANCEL
+        if not count and not (is_cancel and await count_targets(include_running=True)):
+            label = LABELS[action_request.action]
+            raise InvalidForm(f"{label} applies to none of the jobs that match the filter.")
+        return count
 
     async def apply(self, request: Request) -> Response:
         """Handle ``POST /jobs/apply``: perform the action, and show its result, or its progress if it takes long."""
@@ -152,7 +173,7 @@ class ActionPages:
                     return RedirectResponse(f"/jobs/bulk/{number}", 303)
                 result = bulk.outcome()
         except (InvalidForm, ConfigurationError) as problem:
-            return self._reject(request, str(problem))
+            return self._reject(request, problem)
         return self._pages.respond(
             request,
             "result.html",
@@ -191,9 +212,11 @@ class ActionPages:
         )
         return _logged(result, by)
 
-    def _reject(self, request: Request, problem: str) -> Response:
+    def _reject(self, request: Request, problem: InvalidForm | ConfigurationError) -> Response:
         back = safe_redirect(RequestContext.from_request(request).form.one("back"))
-        return self._pages.notice(request, "Nothing changed.", problem, back=back, is_problem=True)
+        if isinstance(problem, InvalidForm):
+            return self._pages.notice(request, "Nothing changed.", str(problem), back=back, is_problem=True)
+        return self._pages.notice(request, "Nothing changed:", f"{problem}.", back=back, is_problem=True)
 
 
 def _logged(result: ActionResult, by: str) -> ActionResult:

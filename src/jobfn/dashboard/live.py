@@ -89,6 +89,7 @@ class LivePages:
 
     async def _events(self, request: Request, load: LoadView) -> AsyncIterator[str]:
         self._streams += 1
+        is_failing = False
         try:
             csrf_token = RequestContext.from_request(request).csrf_token
             yield server_sent_event("open", {"csrf_token": csrf_token}, retry_ms=1000)
@@ -97,7 +98,8 @@ class LivePages:
             ends_at = sent_at + self._stream_seconds
             while not self._closing.is_set() and time.monotonic() < ends_at:
                 started_at = time.monotonic()
-                parts = await self._render(request, load)
+                parts = await self._render(request, load, log_failure=not is_failing)
+                is_failing = isinstance(parts, str)
                 if isinstance(parts, str):
                     yield server_sent_event("error", {"text": parts})
                 elif parts != previous:
@@ -111,13 +113,14 @@ class LivePages:
         finally:
             self._streams -= 1
 
-    async def _render(self, request: Request, load: LoadView) -> Mapping[str, str] | str:
+    async def _render(self, request: Request, load: LoadView, *, log_failure: bool) -> Mapping[str, str] | str:
         """Return the live block of a page as ``html`` and the ``banner``, or why they cannot be rendered."""
         try:
             request.scope[TROUBLES_KEY] = await self._operations.troubles()
             view = await load(request)
         except (DatabaseError, *CONNECTION_ERRORS) as error:
-            logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
+            if log_failure:  # once per outage, not once per second
+                logs.get_logger("jobfn.dashboard").warning("page refresh failed", reason=error_text(error))
             is_denied = isinstance(error, PermissionDenied)
             return str(error) if is_denied else "The database is unreachable. Trying again."
         return {

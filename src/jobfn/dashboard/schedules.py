@@ -34,7 +34,7 @@ class SchedulePages:
         except PermissionDenied:
             raise
         except (ConfigurationError, DatabaseError) as problem:
-            return self._pages.notice(request, "Nothing changed.", f"{problem}.", back="/schedules", is_problem=True)
+            return self._pages.notice(request, "Nothing changed:", f"{problem}.", back="/schedules", is_problem=True)
         logs.get_logger("jobfn.dashboard").info(
             "schedule changed", action=action, schedule=int(schedule), by=actor(request)
         )

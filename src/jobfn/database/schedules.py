@@ -68,6 +68,15 @@ class ScheduleRow:
     paused_until: datetime | None = None
     due_at: datetime | None = None
 
+    def require_pause(self) -> None:
+        """Check that it is paused.
+
+        Raises:
+            ConfigurationError: It is not.
+        """
+        if self.paused_at is None:
+            raise ConfigurationError(f"schedule {self.id} of {self.task} is not paused: see `jobfn schedules list`")
+
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "ScheduleRow":
         """Return the schedule in a row of the query ``schedules``."""

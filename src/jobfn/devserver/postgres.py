@@ -63,8 +63,8 @@ class EmbeddedPostgres:
             ConfigurationError: The wheel is not installed, or the server does not start.
         """
         wheel = _import_wheel()
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._server = wheel.get_server(
                 self._folder,
                 cleanup_mode="delete" if self._temporary else "stop",

@@ -2,7 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
+
+if __name__ == "__main__":  # Ctrl-C during the imports below is not a traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from jobfn.errors import ConfigurationError
 from jobfn.function.loading import load_app
@@ -45,4 +49,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -206,8 +206,11 @@ def bind(host: str, port: int, *, option: str | None = None) -> socket.socket:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a new event loop: uvloop's if installed, which halves the CPU time."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(main)
+    finally:
+        main.close()  # if Ctrl-C came before it started, asyncio warns otherwise
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

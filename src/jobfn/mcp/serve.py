@@ -79,10 +79,13 @@ async def open_server(
         )
 
 
-async def serve_stdio(settings: McpSettings, service: ServiceSettings) -> None:
+async def serve_stdio(
+    settings: McpSettings, service: ServiceSettings, on_ready: Callable[[], None] = lambda: None
+) -> None:
     """Serve over standard input and output, until the input ends."""
     logging.getLogger("mcp").setLevel(logging.WARNING)
     async with open_server(settings, service) as server:
+        on_ready()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the thread that reads standard input cannot be interrupted
         await server.run_stdio_async()
 

@@ -33,8 +33,10 @@ class PauseTarget:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if (self.kind is PauseKind.EVERYTHING) is not (self.name == ""):
-            raise ConfigurationError(f"{self.kind}: a task, a queue or a tenant needs a name, and everything has none")
+        if self.kind is PauseKind.EVERYTHING and self.name:
+            raise ConfigurationError(f"a pause of everything has no name, but {self.name!r} is given")
+        if self.kind is not PauseKind.EVERYTHING and not self.name:
+            raise ConfigurationError(f"the name of the {self.kind} is empty: give one")
         if self.kind is PauseKind.TENANT:
             check_tenant(self.name)
 

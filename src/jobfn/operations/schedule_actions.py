@@ -31,7 +31,9 @@ async def pause_schedule(
 
 async def resume_schedule(database: Database, name: str) -> ScheduleRow:
     """See ``Operations.resume_schedule``."""
-    return (await _apply(database, name, lambda table, schedule_id: table.resume(schedule_id)))[0]
+    row, _ = await _apply(database, name, lambda table, schedule_id: table.resume(schedule_id))
+    row.require_pause()
+    return row
 
 
 async def remove_schedule(database: Database, name: str) -> ScheduleRow:

@@ -98,7 +98,8 @@ INVALID_ACTIONS: list[tuple[dict[str, str], str]] = [
     ({"action": "retry", "id": "99999999999999999999"}, "no such job"),
     ({"action": "retry", "id": "-1"}, "no such job"),
     ({"action": "remove", "scope": "matching"}, "Filter the list first"),
-    ({"action": "remove", "scope": "matching", "filter": "state=odd"}, "Filter the list first"),
+    ({"action": "remove", "scope": "matching", "filter": "state=odd"}, "The filter is not valid: state: choose one of"),
+    ({"action": "remove", "scope": "matching", "filter": "task=x&since=2x"}, "since: choose one of 15m, 1h, 1d, 7d"),
     ({"action": "remove", "scope": "matching", "filter": "state=completed"}, "Nothing changed"),
 ]
 
@@ -129,7 +130,7 @@ async def test_schedule_is_run_paused_and_resumed(dashboard: Site, jobs: Jobs) -
     code, page = await post(action="run")
     assert (code, "Done: job #1 was added." in page) == (200, True)
     code, page = await post(action="run")
-    assert (code, "Nothing changed. no job was enqueued: the schedule&#39;s last job" in page) == (400, True)
+    assert (code, "Nothing changed: no job was enqueued: the schedule&#39;s last job" in page) == (400, True)
     code, page = await post(action="pause", reason="no <paper>")
     assert (code, "the schedule of report is paused" in page) == (200, True)
     listed = (await dashboard.get("/schedules")).text
@@ -145,6 +146,8 @@ async def test_schedule_is_run_paused_and_resumed(dashboard: Site, jobs: Jobs) -
     assert (code, "the schedule of report runs again" in page) == (200, True)
     listed = (await dashboard.get("/schedules")).text
     assert ("Paused since" in listed, ">Pause<" in listed) == (False, True)
+    code, page = await post(action="resume")
+    assert (code, "Nothing changed: schedule 1 of report is not paused" in page) == (400, True)
     code, page = await post(action="break")
     assert (code, "choose run, pause or resume" in page) == (400, True)
 
@@ -189,3 +192,18 @@ async def test_confirmation_counts_the_jobs_that_the_action_changes(dashboard: S
     assert "Cancel 1 job?" in (await dashboard.post("/jobs/confirm", payload)).text
     invalid = {"action": "retry", "scope": "matching", "filter": "state=completed"}
     assert "completed jobs are deleted" in (await dashboard.post("/jobs/confirm", invalid)).text
+
+
+async def test_confirmation_of_a_filter_without_matches_says_so(dashboard: Site, jobs: Jobs) -> None:
+    await jobs.add("x")
+    await jobs.claim()
+    form = {"action": "retry", "scope": "matching", "filter": "task=x"}
+    response = await dashboard.post("/jobs/confirm", form)
+    assert response.status_code == 400
+    assert "Nothing changed." in response.text
+    assert "Retry applies to none of the jobs that match the filter." in response.text
+    assert "No matching job can be changed so now." in (await dashboard.post("/jobs/apply", form)).text
+    running = await dashboard.post("/jobs/confirm", {**form, "action": "cancel"})
+    assert ("Cancel 0 jobs?" in running.text, "include running jobs" in running.text) == (True, True)
+    none = await dashboard.post("/jobs/confirm", {**form, "action": "cancel", "filter": "task=y"})
+    assert "Cancel applies to none of the jobs" in none.text

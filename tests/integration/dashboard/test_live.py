@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import httpx
+import pytest
 
 from jobfn.dashboard.live import MAX_STREAMS
 from support.dashboard import Site, site
@@ -42,14 +43,19 @@ async def test_unchanged_pages_are_not_sent(dashboard: Site, jobs: Jobs) -> None
         assert f'id="job-{second}"' in html
 
 
-async def test_stream_survives_a_database_outage(dashboard: Site, jobs: Jobs) -> None:
+async def test_stream_survives_a_database_outage(
+    dashboard: Site, jobs: Jobs, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with dashboard.events("/jobs") as events:
         await events.until("No jobs")
         await jobs.connection.execute("alter schema app_jobs rename to away")
         assert "unreachable" in (await events.next("error"))["text"]
+        assert "unreachable" in (await events.next("error"))["text"]
         await jobs.connection.execute("alter schema away rename to app_jobs")
         await jobs.add("x")
         await events.until("data-row")
+    captured = capfd.readouterr()
+    assert (captured.out + captured.err).count("page refresh failed") == 1
 
 
 async def test_streams_end_when_the_server_stops(database: str) -> None:

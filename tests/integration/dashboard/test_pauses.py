@@ -46,7 +46,7 @@ async def test_pause_and_resume(dashboard: Site, jobs: Jobs) -> None:
     ("form", "message"),
     [
         ({"kind": "planet", "name": "x"}, "choose a task, a queue, a tenant or everything"),
-        ({"kind": "task", "name": " "}, "a task, a queue or a tenant needs a name"),
+        ({"kind": "task", "name": " "}, "the name of the task is empty: give one"),
         ({"kind": "tenant", "name": "acme"}, "is not a UUID"),
         ({"action": "resume", "kind": "task", "name": "x"}, "task x is not paused"),
         ({"action": "pause", "kind": "task", "name": "x", "for": "7"}, "choose one of the durations"),

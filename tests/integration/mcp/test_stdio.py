@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -62,14 +63,14 @@ async def test_payloads_are_refused_by_an_option(database: str, jobs: Jobs) -> N
 
 @contextlib.asynccontextmanager
 async def process(database: str) -> AsyncIterator[Process]:
-    """Start ``jobfn mcp`` and wait until it serves."""
+    """Start ``jobfn mcp`` and wait until it serves, also after a line that is not JSON."""
     started = await asyncio.create_subprocess_exec(
         JOBFN, "mcp", env=environment({"DATABASE_URL": database}), stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     try:
         assert started.stdin is not None
         assert started.stdout is not None
-        started.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        started.stdin.write(b'hunter2\n{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
         async with asyncio.timeout(60):
             assert b'"id":1' in await started.stdout.readline()
         yield started
@@ -92,6 +93,22 @@ async def test_process_ends_with_a_signal_while_it_waits_for_input(database: str
     async with process(database) as started, asyncio.timeout(60):
         started.send_signal(number)
         assert await started.wait() == -number
+
+
+async def test_terminal_shows_what_it_waits_for(database: str) -> None:
+    master, slave = os.openpty()
+    variables = environment({"DATABASE_URL": database})
+    started = await asyncio.create_subprocess_exec(JOBFN, "mcp", env=variables, stdin=slave, stdout=PIPE, stderr=PIPE)
+    try:
+        assert started.stderr is not None
+        async with asyncio.timeout(60):
+            line = await started.stderr.readline()
+        assert line.startswith(b"jobfn mcp waits for an assistant")
+    finally:
+        started.kill()
+        await started.communicate()
+        os.close(master)
+        os.close(slave)
 
 
 async def test_errors_at_the_start_are_one_line(invoke: Command, empty_database: str) -> None:

@@ -37,11 +37,13 @@ async def test_databases_are_listed_by_size_and_removed(
     folders = [make(databases, small, 2_000_000), make(databases, large, 40_000_000)]
     try:
         (folders[1] / "postmaster.pid").write_text(f"{os.getpid()}\n")
+        both = await invoke("jobfn", "dev", "--list", "--remove", str(small), "--yes", XDG_STATE_HOME=state)
+        assert (both.code, "--list and --remove exclude each other" in both.output) == (2, True)
         listed = await invoke("jobfn", "dev", "--list", XDG_STATE_HOME=state)
         assert [line.split() for line in listed.output.splitlines()] == [
-            ["FOLDER", "SIZE", "STATE"],
-            [str(large), "40", "MB", "running"],
-            [str(small), "2", "MB", "stopped"],
+            ["SIZE", "STATE", "FOLDER"],
+            ["40", "MB", "running", str(large)],
+            ["2", "MB", "stopped", str(small)],
         ]
         removed = await invoke("jobfn", "dev", "--remove", str(small), "--yes", XDG_STATE_HOME=state)
         assert (removed.code, removed.output, folders[0].exists()) == (0, "removed 2 MB", False)

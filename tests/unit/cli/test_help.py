@@ -59,7 +59,7 @@ def test_example_can_be_copied(path: str, example: list[str], capsys: pytest.Cap
     assert example in [shlex.split(command) for command in commands]
 
 
-@pytest.mark.parametrize("path", ["", "jobs", "db", "schedules", "triggers"])
+@pytest.mark.parametrize("path", ["", *sorted({path.split()[1] for path in COMMANDS if path.count(" ") == 2})])
 def test_summaries_are_not_truncated(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*path.split(), "--help"]) == 0
     summaries = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()

@@ -91,6 +91,10 @@ def test_long_name_leaves_room_for_the_other_columns() -> None:
 
 def test_table_that_is_too_wide_for_its_columns_is_cut() -> None:
     assert render_times.columns([("A" * 8, "B" * 8), ("1", "")], max_width=6) == ["AAAAA…", "1"]
+    assert render_times.columns([("WHEN", "ON"), ("1" * 12, "2" * 12)], max_width=22, whole=1) == [
+        "WHEN          ON",
+        "111111111111  2222222…",
+    ]
 
 
 def test_snoozes_are_shown_beside_the_attempts() -> None:

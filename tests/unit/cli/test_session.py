@@ -44,7 +44,14 @@ def test_age_is_parsed_to_seconds(text: str, seconds: float) -> None:
     assert parse_filter(older_than=text, newer_than=text).older_than_seconds == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1m", "1y", "h", "1h30m", "9" * 400])
+@pytest.mark.parametrize("text", ["", "soon", "-1m", "1y", "h", "1h30m"])
 def test_invalid_age_is_rejected(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"--newer-than .* is not an age: write 30s"):
+        parse_filter(newer_than=text)
+
+
+@pytest.mark.parametrize("text", ["36501d", "9" * 400])
+def test_age_of_more_than_a_century_is_rejected(text: str) -> None:
+    assert parse_filter(newer_than="36500d").newer_than_seconds == 36_500 * 86_400
+    with pytest.raises(ConfigurationError, match=r"--newer-than .* is too long: give at most 36500d"):
         parse_filter(newer_than=text)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from jobfn.cli.app import run
+from jobfn.devserver.postgres import EmbeddedPostgres
+from jobfn.errors import ConfigurationError
 
-INTERRUPTING = "raise KeyboardInterrupt\n"
+INTERRUPTING = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
 
 
 def run_python(*arguments: str, folder: Path) -> tuple[int, str]:
@@ -54,9 +56,20 @@ def test_service_without_its_extra_names_it(tmp_path: Path) -> None:
     [
         ("functions.py", ["-m", "jobfn.function", "functions.py"]),
         ("functions.py", ["-c", "import sys; from jobfn.cli import main; sys.exit(main())", "serve", "functions.py"]),
+        ("starlette.py", ["-m", "jobfn.function", "functions.py"]),
+        ("asyncpg.py", ["-m", "jobfn.service"]),
+        ("uvloop.py", ["-m", "jobfn.service"]),
         ("typer.py", ["-c", "import sys; from jobfn.cli import main; sys.exit(main())", "serve", "functions.py"]),
     ],
 )
 def test_ctrl_c_during_the_imports_is_not_a_traceback(module: str, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / module).write_text(INTERRUPTING)
     assert run_python(*arguments, folder=tmp_path) == (130, "")
+
+
+def test_data_folder_that_cannot_be_made_is_one_line() -> None:
+    postgres = EmbeddedPostgres(Path("/sys/jobfn"))  # not even root may write there
+    with pytest.raises(
+        ConfigurationError, match=r"the embedded PostgreSQL in /sys/jobfn did not start: .*'/sys/jobfn'"
+    ):
+        postgres.start()
