@@ -1,10 +1,10 @@
-"""The function of a run with one fault: each job appends its number to a file when it has run."""
+"""The function of a run with one fault: each job appends its number and id to a file when it has run."""
 
 import asyncio
 import os
 from dataclasses import dataclass
 
-from jobfn import Backoff, create_app, task
+from jobfn import Backoff, JobContext, create_app, task
 
 _EFFECTS = os.open(os.environ["CHAOS_EFFECTS_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
@@ -18,10 +18,10 @@ class Counted:
 
 
 @task("count", backoff=Backoff(seconds=0.2, factor=1.5, cap=2.0))
-async def count(payload: Counted) -> None:
+async def count(payload: Counted, ctx: JobContext) -> None:
     """Record that a job has run."""
     await asyncio.sleep(payload.seconds)
-    os.write(_EFFECTS, f"{payload.number}\n".encode())
+    os.write(_EFFECTS, f"{payload.number} {ctx.job_id}\n".encode())
 
 
 app = create_app(tasks=[count])

@@ -39,6 +39,9 @@ _ADD = """
         job_key := 'job-' || n)
     from generate_series($1::int, $2::int) n
 """
+_EARLIER_ATTEMPT = """
+    select outcome, error from app_jobs.job_runs where job_id = $1 and outcome <> 'completed' order by ended_at limit 1
+"""
 
 
 @dataclass
@@ -95,6 +98,7 @@ class Outcome:
         lost: Those that have not run and are not in the table.
         stuck: Those that are left in the table.
         doubled: Those that have run more than once.
+        causes: Why they have, by the history of their attempts.
         in_flight: Number of locked jobs when a process was suspended.
         recovery_seconds: Time from the end of the fault until a job ran that was added then.
         output: The logs.
@@ -105,6 +109,7 @@ class Outcome:
     lost: list[int]
     stuck: list[int]
     doubled: list[int]
+    causes: Counter[str]
     in_flight: int
     recovery_seconds: float
     output: str
@@ -155,7 +160,7 @@ async def run_fault(
         await installation.admin.execute(_ADD, last + 1, last + 1, 0.0)
 
         async def has_recovered() -> bool:
-            return last + 1 in _effects(effects_file)
+            return any(number == last + 1 for number, _ in _effects(effects_file))
 
         await eventually(has_recovered, seconds=60)
         recovery_seconds = time.monotonic() - over_at
@@ -169,13 +174,17 @@ async def run_fault(
             await eventually(is_drained, seconds=60)
         stuck = [int(row[0]) for row in await installation.admin.fetch(unfinished)]
         output = installation.logs.read_text()
-    effects = _effects(effects_file)
+        effects = _effects(effects_file)
+        times = Counter(number for number, _ in effects)
+        doubled = {number: job_id for number, job_id in effects if times[number] > 1}
+        causes = Counter([await _cause(installation.admin, job_id) for job_id in doubled.values()])
     outcome = Outcome(
         case,
         jobs=last + 1,
-        lost=sorted(set(range(1, last + 2)) - effects.keys() - set(stuck)),
+        lost=sorted(set(range(1, last + 2)) - times.keys() - set(stuck)),
         stuck=stuck,
-        doubled=sorted(number for number, times in effects.items() if times > 1),
+        doubled=sorted(doubled),
+        causes=causes,
         in_flight=installation.in_flight,
         recovery_seconds=recovery_seconds,
         output=output,
@@ -184,8 +193,20 @@ async def run_fault(
     return outcome
 
 
-def _effects(file: Path) -> Counter[int]:
-    return Counter(int(line) for line in file.read_text().splitlines())
+def _effects(file: Path) -> list[tuple[int, int]]:
+    """Return the number and the job id of each effect."""
+    pairs = (line.split() for line in file.read_text().splitlines())
+    return [(int(number), int(job_id)) for number, job_id in pairs]
+
+
+async def _cause(admin: "asyncpg.Connection[Any]", job_id: int) -> str:
+    """Return why a job was delivered again."""
+    attempt = await admin.fetchrow(_EARLIER_ATTEMPT, job_id)
+    if attempt is None:
+        return "no earlier attempt"
+    if attempt["outcome"] == "lost":
+        return "the lease ended before the settlement was committed"
+    return f"the attempt had {attempt['outcome']}: {attempt['error']}"
 
 
 async def _start_postgres(stack: contextlib.AsyncExitStack, folder: Path, source: Path | None) -> Installation:

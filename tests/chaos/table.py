@@ -60,14 +60,14 @@ def check(
     assert result.recovery_seconds < timing.max_recovery_seconds
 
 
-def add_outcome(outcome: Outcome, doubled_because: str | None) -> None:
-    """Add the row of a single fault. ``doubled_because`` as in ``check``."""
+def add_outcome(outcome: Outcome) -> None:
+    """Add the row of a single fault."""
     _add(
         outcome.case,
         outcome.jobs,
         str(len(outcome.lost)),
         len(outcome.stuck),
-        _count(len(outcome.doubled), doubled_because),
+        _causes(outcome.causes),
         outcome.recovery_seconds,
     )
 

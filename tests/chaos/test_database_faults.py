@@ -25,10 +25,10 @@ SUSPENDED_SECONDS = 1.5 * LEASE_SECONDS
 
 
 def check(outcome: Outcome, *, may_double: bool = False) -> None:
-    add_outcome(outcome, "the worker was suspended for longer than its lease" if may_double else None)
+    add_outcome(outcome)
     assert outcome.lost == []
     assert outcome.stuck == []
-    assert len(outcome.doubled) <= (outcome.in_flight if may_double else 0)
+    assert len(outcome.doubled) <= (outcome.in_flight if may_double else 0), outcome.causes
     assert outcome.recovery_seconds < MAX_RECOVERY_SECONDS
     foreign = [line for line in outcome.output.splitlines() if not line.startswith('{"logger":"jobfn.')]
     assert foreign == []

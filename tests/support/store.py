@@ -15,7 +15,7 @@ class RecordingStore(NativeJobStore):
         batches: The settlements of each statement.
         started: Set when a statement starts.
         gate: Statements wait until it is set. Default: set.
-        error: Raised by statements. Default: none.
+        error: Raised by settlements and renewals. Default: none.
         renewals: Number of statements that renewed leases.
         invalid: Ids of jobs whose settlements the database refuses.
     """
@@ -35,6 +35,8 @@ class RecordingStore(NativeJobStore):
     async def renew(self, worker_id: str, jobs: Sequence[tuple[int, int]], *, lease_seconds: float) -> set[int]:
         """See ``JobStore.renew``."""
         self.renewals += 1
+        if self.error is not None:
+            raise self.error
         return {job_id for job_id, _ in jobs} & self.held
 
     async def expire(self) -> int:

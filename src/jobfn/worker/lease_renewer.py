@@ -4,7 +4,6 @@ A worker that dies stops renewing, so that its jobs are free again when their le
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 from jobfn.database.connection import DATABASE_ERRORS, FailureLog
@@ -15,6 +14,8 @@ from jobfn.worker.telemetry.settlement_log import log_unlocked
 
 #: Renewals per lease: a lease survives two missed ones.
 RENEWALS_PER_LEASE = 3
+#: Maximum number of missed renewals before a claim waits for one. The rest of the lease is for the claim itself.
+MAX_MISSED_RENEWALS = 1
 
 
 class LeaseRenewer:
@@ -69,18 +70,22 @@ class LeaseRenewer:
             await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
 
     async def catch_up(self) -> None:
-        """Renew now if this process was suspended for longer than a lease, lest it claims its own jobs again."""
-        if self._clock() - self._renewed_at > self._lease_seconds:
-            with contextlib.suppress(*DATABASE_ERRORS):  # ``run`` logs it
-                await self._renew()
+        """Renew now if renewals were missed, so that the next claim does not return this worker's own jobs.
+
+        The database refused the renewals, this process was suspended, or the machine is busy.
+        """
+        max_age_seconds = self._lease_seconds * (1 + MAX_MISSED_RENEWALS) / RENEWALS_PER_LEASE
+        if self._clock() - self._renewed_at > max_age_seconds:
+            await self._renew()
 
     async def _renew(self) -> None:
-        self._renewed_at = self._clock()
+        started_at = self._clock()
         leased = self._leased_jobs()
-        if not leased:
-            return
-        keys = [(job.id, job.attempt) for job in leased]
-        renewed = await self._store.renew(self._worker_id, keys, lease_seconds=self._lease_seconds)
+        renewed: set[int] = set()
+        if leased:
+            keys = [(job.id, job.attempt) for job in leased]
+            renewed = await self._store.renew(self._worker_id, keys, lease_seconds=self._lease_seconds)
+        self._renewed_at = started_at
         lost = [job for job in leased if job.id not in renewed and self._on_not_held(job)]
         if lost:
             self._on_lost()

@@ -148,7 +148,6 @@ class Worker:
             self._self_woken = False
             self._wake_event.clear()
             await self._jobs.settlements.is_healthy.wait()
-            await self._leases.catch_up()
             if self._has_new_pauses:
                 await self._release_paused()
             polled_at = self._clock()
@@ -189,6 +188,7 @@ class Worker:
         return {each.job.task for each in self._prefetched}
 
     async def _claim(self, request: ClaimRequest) -> list[Job]:
+        await self._leases.catch_up()
         jobs = await self._store.claim(
             self._settings.worker_id,
             tasks=self._settings.tasks if request.tasks is None else request.tasks,

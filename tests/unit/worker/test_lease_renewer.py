@@ -67,10 +67,31 @@ async def test_later_attempt_of_a_lost_job_is_another_job() -> None:
     assert jobs.on_not_held(JOB._replace(attempt=3))
 
 
-@pytest.mark.parametrize(("seconds", "renewals"), [(29.0, 0), (31.0, 1)])
-async def test_suspended_worker_renews_its_leases_before_it_claims(seconds: float, renewals: int) -> None:
+@pytest.mark.parametrize(("seconds", "renewals"), [(19.0, 0), (21.0, 1)])
+async def test_leases_are_renewed_before_a_claim_if_renewals_were_missed(seconds: float, renewals: int) -> None:
+    """This process was suspended, or the machine is busy: the worker must not claim its own jobs again."""
     store, clock = RecordingStore(), ManualClock()
-    renewer = LeaseRenewer(
+    renewer = renewer_of_one_job(store, clock)
+    clock.advance(seconds)
+    await renewer.catch_up()
+    await renewer.catch_up()
+    assert store.renewals == renewals
+
+
+async def test_renewal_that_failed_is_missing() -> None:
+    store, clock = RecordingStore(), ManualClock()
+    renewer = renewer_of_one_job(store, clock)
+    clock.advance(21.0)
+    store.error = ConnectionError("gone")
+    with pytest.raises(ConnectionError):
+        await renewer.catch_up()
+    store.error = None
+    await renewer.catch_up()
+    assert store.renewals == 2
+
+
+def renewer_of_one_job(store: RecordingStore, clock: ManualClock) -> LeaseRenewer:
+    return LeaseRenewer(
         store,
         worker_id=WORKER,
         lease_seconds=30.0,
@@ -78,7 +99,3 @@ async def test_suspended_worker_renews_its_leases_before_it_claims(seconds: floa
         on_not_held=lambda _job: True,
         clock=clock,
     )
-    clock.advance(seconds)
-    await renewer.catch_up()
-    await renewer.catch_up()
-    assert store.renewals == renewals
